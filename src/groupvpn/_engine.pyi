@@ -1,0 +1,50 @@
+"""The ESP engine (C++). Python adds and removes SAs and reads counters; it never touches a packet."""
+
+class EngineError(RuntimeError):
+    """The engine cannot do what it was asked: unknown algorithm, wrong key size, a file descriptor that is not what it should be."""
+
+class Sa:
+    """One ESP SA as the engine holds it; key octets are wiped when the last user lets go of it."""
+
+    def __init__(
+        self,
+        spi: int,
+        cipher: str,
+        encryption_key: bytes,
+        integrity: str,
+        integrity_key: bytes,
+        salt: bytes = b"",
+        sender_id: int = -1,
+        sender_id_bits: int = 24,
+        replay_window: int = 0,
+        clear_df: bool = False,
+    ) -> None: ...
+    @property
+    def spi(self) -> int: ...
+    def counters(self) -> dict[str, int]:
+        """encrypted_packets, encrypted_bytes, decrypted_packets, decrypted_bytes, last_sequence."""
+
+def encapsulate(sa: Sa, packet: bytes) -> bytes:
+    """ESP in address-preserving tunnel mode: a whole IPv4 packet in, a whole IPv4 packet with protocol 50 out. For tests and tools."""
+
+def decapsulate(sas: list[Sa], packet: bytes) -> tuple[bytes | None, str]:
+    """The reverse: the inner packet and "ok", or None and the name of the drop reason."""
+
+class Port:
+    """The data path of one WAN interface: threads that move packets between its TAPs and its wire.
+
+    `wan` is the interface that ESP leaves by. nftables ingress sends ESP frames to the TAP `tap_in_fd`; decrypted frames are written back
+    to it with source MAC `token` (6 octets), from where tc redirects them to the ingress of `wan`. `wire_mtu` is the IP MTU of `wan`.
+    """
+
+    def __init__(self, wan: str, tap_in_fd: int, token: bytes, wire_mtu: int) -> None: ...
+    def add_outbound(self, tap_fd: int) -> int:
+        """Read frames to protect from this TAP, to which nftables egress forwards them; returns the queue's number."""
+    def start(self) -> None: ...
+    def stop(self) -> None:
+        """Stop and join the threads; file descriptors stay the caller's."""
+    def set_sas(self, inbound: list[Sa], outbound: dict[int, Sa]) -> None:
+        """Replace the SA set in one step: `outbound` maps queue numbers to SAs. Packets in flight finish under the set they began with."""
+    def set_wire_mtu(self, mtu: int) -> None: ...
+    def counters(self) -> dict[str, int]:
+        """Packets of this port by what became of them: delivered both ways, and one counter per drop reason."""

@@ -1,0 +1,1 @@
+"""The configuration language: grammar as data, parser, immutable model, diff, running-config."""

@@ -1,0 +1,1 @@
+"""Exec commands, their layouts, and the `groupvpn` command."""

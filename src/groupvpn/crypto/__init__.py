@@ -1,0 +1,1 @@
+"""Algorithms, named once, and the few operations on them. The only package that imports `cryptography`."""

@@ -1,0 +1,267 @@
+"""The one registry of algorithms: IANA numbers, key sizes, the configuration's keywords, the engine's names.
+
+Nothing else in the project holds a table of ciphers. Every member of these enums carries what the standards say of it; lookups by wire
+value or by keyword are class methods, which raise `UnknownAlgorithmError` with the offending value.
+"""
+
+from enum import Enum
+
+
+class UnknownAlgorithmError(ValueError):
+    """A number or keyword that names no algorithm we have."""
+
+
+class EspCipher(Enum):
+    """Ciphers of ESP: `(engine name, IANA transform id, key octets, IV octets, salt octets, ICV octets, set keyword, show keyword)`.
+
+    Transform ids: RFC 2407 4.4.4 and IANA "IPSEC ESP Transform Identifiers" (AES-CBC 12, AES-GCM with 16-octet ICV 20).
+    """
+
+    NULL = ("null", 11, 0, 0, 0, 0, "esp-null", "esp-null")
+    DES = ("des-cbc", 2, 8, 8, 0, 0, "esp-des", "esp-des")
+    TRIPLE_DES = ("3des-cbc", 3, 24, 8, 0, 0, "esp-3des", "esp-3des")
+    AES_128_CBC = ("aes-128-cbc", 12, 16, 16, 0, 0, "esp-aes", "esp-aes")
+    AES_192_CBC = ("aes-192-cbc", 12, 24, 16, 0, 0, "esp-aes 192", "esp-192-aes")
+    AES_256_CBC = ("aes-256-cbc", 12, 32, 16, 0, 0, "esp-aes 256", "esp-256-aes")
+    AES_128_GCM = ("aes-128-gcm", 20, 16, 8, 4, 16, "esp-gcm", "esp-gcm")
+    AES_192_GCM = ("aes-192-gcm", 20, 24, 8, 4, 16, "esp-gcm 192", "esp-gcm 192")
+    AES_256_GCM = ("aes-256-gcm", 20, 32, 8, 4, 16, "esp-gcm 256", "esp-gcm 256")
+
+    def __init__(
+        self,
+        engine: str,
+        transform_id: int,
+        key_length: int,
+        iv_length: int,
+        salt_length: int,
+        icv_length: int,
+        keyword: str,
+        show_keyword: str,
+    ) -> None:
+        self.engine = engine
+        self.transform_id = transform_id
+        self.key_length = key_length
+        self.iv_length = iv_length
+        self.salt_length = salt_length
+        self.icv_length = icv_length
+        self.keyword = keyword
+        self.show_keyword = show_keyword
+
+    @property
+    def is_counter_mode(self) -> bool:
+        """Whether two packets under one key must never share an IV, so that senders of a group need Sender-IDs (RFC 6054)."""
+        return self.salt_length > 0
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether RFC 8221 says MUST NOT or SHOULD NOT, so that configuring it earns a warning."""
+        return self in (EspCipher.DES, EspCipher.TRIPLE_DES)
+
+    @classmethod
+    def from_wire(cls, transform_id: int, key_length: int) -> "EspCipher":
+        """The cipher with this transform id; `key_length` in octets tells AES sizes apart, 0 if the wire named none (then 128 bits)."""
+        for cipher in cls:
+            if cipher.transform_id == transform_id and cipher.key_length == (key_length or cipher.key_length):
+                return cipher
+        raise UnknownAlgorithmError(f"ESP transform {transform_id} with a {key_length}-octet key")
+
+
+class EspIntegrity(Enum):
+    """Integrity of ESP: `(engine name, IANA authentication algorithm, key octets, ICV octets, keyword)` (RFC 2407 4.5, RFC 4868)."""
+
+    NONE = ("none", 0, 0, 0, "")
+    HMAC_MD5_96 = ("hmac-md5-96", 1, 16, 12, "esp-md5-hmac")
+    HMAC_SHA1_96 = ("hmac-sha1-96", 2, 20, 12, "esp-sha-hmac")
+    HMAC_SHA2_256_128 = ("hmac-sha2-256-128", 5, 32, 16, "esp-sha256-hmac")
+    HMAC_SHA2_384_192 = ("hmac-sha2-384-192", 6, 48, 24, "esp-sha384-hmac")
+    HMAC_SHA2_512_256 = ("hmac-sha2-512-256", 7, 64, 32, "esp-sha512-hmac")
+
+    def __init__(self, engine: str, attribute: int, key_length: int, icv_length: int, keyword: str) -> None:
+        self.engine = engine
+        self.attribute = attribute
+        self.key_length = key_length
+        self.icv_length = icv_length
+        self.keyword = keyword
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether RFC 8221 advises against it."""
+        return self in (EspIntegrity.HMAC_MD5_96, EspIntegrity.HMAC_SHA1_96)
+
+    @classmethod
+    def from_wire(cls, attribute: int) -> "EspIntegrity":
+        """The algorithm with this value of the Authentication Algorithm attribute (class 5)."""
+        for integrity in cls:
+            if integrity.attribute == attribute:
+                return integrity
+        raise UnknownAlgorithmError(f"ESP authentication algorithm {attribute}")
+
+
+class IkeCipher(Enum):
+    """Ciphers of IKEv1: `(IANA encryption algorithm, key octets, block octets, keyword)` (RFC 2409 appendix A, RFC 3602)."""
+
+    DES = (1, 8, 8, "des")
+    TRIPLE_DES = (5, 24, 8, "3des")
+    AES_128 = (7, 16, 16, "aes")
+    AES_192 = (7, 24, 16, "aes 192")
+    AES_256 = (7, 32, 16, "aes 256")
+
+    def __init__(self, attribute: int, key_length: int, block_length: int, keyword: str) -> None:
+        self.attribute = attribute
+        self.key_length = key_length
+        self.block_length = block_length
+        self.keyword = keyword
+
+    @property
+    def has_variable_key(self) -> bool:
+        """Whether the Key Length attribute (in bits) accompanies it on the wire."""
+        return self.attribute == 7
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether it is advised against today (RFC 8247)."""
+        return self.attribute != 7
+
+    @classmethod
+    def from_wire(cls, attribute: int, key_bits: int) -> "IkeCipher":
+        """The cipher with this attribute value; `key_bits` is 0 where no Key Length attribute came."""
+        for cipher in cls:
+            if cipher.attribute == attribute and cipher.key_length * 8 == (key_bits or cipher.key_length * 8):
+                return cipher
+        raise UnknownAlgorithmError(f"IKE encryption algorithm {attribute} with {key_bits} bits")
+
+
+class IkeHash(Enum):
+    """Hashes of IKEv1 (their HMAC is the prf): `(IANA hash algorithm, digest octets, keyword)` (RFC 2409 appendix A, IANA)."""
+
+    MD5 = (1, 16, "md5")
+    SHA1 = (2, 20, "sha")
+    SHA2_256 = (4, 32, "sha256")
+    SHA2_384 = (5, 48, "sha384")
+    SHA2_512 = (6, 64, "sha512")
+
+    def __init__(self, attribute: int, digest_length: int, keyword: str) -> None:
+        self.attribute = attribute
+        self.digest_length = digest_length
+        self.keyword = keyword
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether it is advised against today (RFC 8247)."""
+        return self in (IkeHash.MD5, IkeHash.SHA1)
+
+    @classmethod
+    def from_wire(cls, attribute: int) -> "IkeHash":
+        """The hash with this attribute value."""
+        for item in cls:
+            if item.attribute == attribute:
+                return item
+        raise UnknownAlgorithmError(f"IKE hash algorithm {attribute}")
+
+
+class IkeGroup(Enum):
+    """Diffie-Hellman groups: `(IANA group, bits)` (RFC 2409 6, RFC 3526, RFC 5903, RFC 5114 for group 24)."""
+
+    MODP_768 = (1, 768)
+    MODP_1024 = (2, 1024)
+    MODP_1536 = (5, 1536)
+    MODP_2048 = (14, 2048)
+    MODP_3072 = (15, 3072)
+    MODP_4096 = (16, 4096)
+    ECP_256 = (19, 256)
+    ECP_384 = (20, 384)
+    ECP_521 = (21, 521)
+    MODP_2048_256 = (24, 2048)
+
+    def __init__(self, number: int, bits: int) -> None:
+        self.number = number
+        self.bits = bits
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether it is advised against today (RFC 8247)."""
+        return self.number in (1, 2, 5, 24)
+
+    @classmethod
+    def from_wire(cls, number: int) -> "IkeGroup":
+        """The group with this number."""
+        for item in cls:
+            if item.number == number:
+                return item
+        raise UnknownAlgorithmError(f"Diffie-Hellman group {number}")
+
+
+class IkeAuthentication(Enum):
+    """How the peers of phase 1 prove who they are: `(IANA authentication method, keyword)`."""
+
+    PRE_SHARED_KEY = (1, "pre-share")
+    RSA_SIGNATURES = (3, "rsa-sig")
+    RSA_ENCRYPTION = (4, "rsa-encr")
+
+    def __init__(self, attribute: int, keyword: str) -> None:
+        self.attribute = attribute
+        self.keyword = keyword
+
+    @classmethod
+    def from_wire(cls, attribute: int) -> "IkeAuthentication":
+        """The method with this attribute value."""
+        for item in cls:
+            if item.attribute == attribute:
+                return item
+        raise UnknownAlgorithmError(f"IKE authentication method {attribute}")
+
+
+class KekCipher(Enum):
+    """Ciphers of the rekey SA: `(IANA KEK_ALGORITHM, key octets, block octets, keyword)` (RFC 6407 5.3.2)."""
+
+    DES_CBC = (1, 8, 8, "des-cbc")
+    TRIPLE_DES_CBC = (2, 24, 8, "3des-cbc")
+    AES_128_CBC = (3, 16, 16, "aes 128")
+    AES_192_CBC = (3, 24, 16, "aes 192")
+    AES_256_CBC = (3, 32, 16, "aes 256")
+
+    def __init__(self, attribute: int, key_length: int, block_length: int, keyword: str) -> None:
+        self.attribute = attribute
+        self.key_length = key_length
+        self.block_length = block_length
+        self.keyword = keyword
+
+    @property
+    def has_variable_key(self) -> bool:
+        """Whether KEK_KEY_LENGTH (in bits) must accompany it on the wire."""
+        return self.attribute == 3
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether it is advised against today (RFC 8221)."""
+        return self.attribute != 3
+
+    @classmethod
+    def from_wire(cls, attribute: int, key_bits: int) -> "KekCipher":
+        """The cipher with this attribute value; `key_bits` is 0 where no KEK_KEY_LENGTH came."""
+        for cipher in cls:
+            if cipher.attribute == attribute and cipher.key_length * 8 == (key_bits or cipher.key_length * 8):
+                return cipher
+        raise UnknownAlgorithmError(f"KEK algorithm {attribute} with {key_bits} bits")
+
+
+class SignatureHash(Enum):
+    """Hash under the signature of a rekey message: `(IANA SIG_HASH_ALGORITHM, digest octets, keyword)` (RFC 6407 5.3.6)."""
+
+    SHA1 = (2, 20, "sha")
+    SHA2_256 = (3, 32, "sha256")
+    SHA2_384 = (4, 48, "sha384")
+    SHA2_512 = (5, 64, "sha512")
+
+    def __init__(self, attribute: int, digest_length: int, keyword: str) -> None:
+        self.attribute = attribute
+        self.digest_length = digest_length
+        self.keyword = keyword
+
+    @classmethod
+    def from_wire(cls, attribute: int) -> "SignatureHash":
+        """The hash with this attribute value."""
+        for item in cls:
+            if item.attribute == attribute:
+                return item
+        raise UnknownAlgorithmError(f"signature hash algorithm {attribute}")

@@ -1,0 +1,1 @@
+"""Makes a `groupvpn.ipsec.sa.DesiredState` true on Linux: TAP devices, nftables, tc and the ESP engine."""

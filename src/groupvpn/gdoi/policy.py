@@ -1,0 +1,84 @@
+"""What an operator configures for a group, on a key server and on a member: plain data that `config/` makes and `gdoi/` obeys."""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from groupvpn.crypto.registry import KekCipher, SignatureHash
+from groupvpn.ipsec.acl import AccessList
+from groupvpn.ipsec.transform import Profile, Transform
+
+MAXIMUM_KEY_SERVERS = 8
+"""Key servers a member may list, and a cooperative set may have."""
+GroupIdentity = int | IPv4Address
+"""`identity number N` (32 bits) or `identity address ipv4 A.B.C.D`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Anti-replay of a TEK: by packet counter (`window` packets) or by pseudotime (`window` seconds); neither when disabled."""
+
+    method: str
+    """`counter`, `time` or `disabled`."""
+    window: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TekPolicy:
+    """`sa ipsec SEQUENCE` of a key server: one traffic policy, its transform and lifetime (`profile`) and its access list."""
+
+    sequence: int
+    profile: Profile
+    acl: AccessList
+    replay: Replay = field(default_factory=lambda: Replay("counter", 64))
+
+
+@dataclass(frozen=True, slots=True)
+class RekeyPolicy:
+    """How a key server rekeys a group. Lifetimes and periods in seconds."""
+
+    key_label: str | None = None
+    """`rekey authentication mypubkey rsa LABEL`: without it there are no rekeys at all."""
+    cipher: KekCipher = KekCipher.TRIPLE_DES_CBC
+    signature_hash: SignatureHash = SignatureHash.SHA1
+    lifetime: int = 86400
+    retransmit_period: int = 10
+    retransmit_count: int = 2
+    unicast: bool = False
+    multicast_acl: AccessList | None = None
+    """`rekey address ipv4 ACL`: names source and destination of multicast rekeys."""
+    acknowledge: bool = True
+    """Ask for RFC 8263 acknowledgements of unicast rekeys."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyServerGroup:
+    """A group as its key server holds it."""
+
+    name: str
+    identity: GroupIdentity
+    address: IPv4Address | None
+    """`address ipv4`: source of unicast rekeys."""
+    teks: tuple[TekPolicy, ...]
+    rekey: RekeyPolicy
+    authorization: AccessList | None = None
+    """`authorization address ipv4`: a member whose address does not match is refused."""
+    receive_only: bool = False
+    sender_id_bits: int = 24
+    """Width of the Sender-IDs that the group uses with counter-mode transforms (RFC 6407 5.4.3: 8, 12, 16 … here 8 to 32)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberGroup:
+    """A group as a member holds it: where to ask, and what it would accept."""
+
+    name: str
+    identity: GroupIdentity
+    servers: tuple[IPv4Address, ...]
+    local_acl: AccessList | None = None
+    """`match address` of the crypto map: denies that go before what the key server says."""
+    passive: bool = False
+    accepted_kek_ciphers: tuple[KekCipher, ...] = ()
+    """`client rekey encryption`; empty accepts every one we know."""
+    accepted_kek_hashes: tuple[SignatureHash, ...] = ()
+    accepted_transforms: tuple[Transform, ...] = ()
+    fail_close: AccessList | None = None

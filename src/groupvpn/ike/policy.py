@@ -1,0 +1,80 @@
+"""What an operator configures for phase 1: policies, pre-shared keys, identity. Plain data that `config/` makes and `ike/` obeys."""
+
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network
+
+from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
+from groupvpn.crypto.secret import Secret
+
+LIFETIME_RANGE = range(60, 86401)
+"""Seconds an ISAKMP SA may be configured to live."""
+
+
+@dataclass(frozen=True, slots=True)
+class IsakmpPolicy:
+    """`crypto isakmp policy PRIORITY`. The defaults are the routers' (legacy on purpose: a pasted configuration means the same)."""
+
+    priority: int
+    cipher: IkeCipher = IkeCipher.DES
+    hash: IkeHash = IkeHash.SHA1
+    authentication: IkeAuthentication = IkeAuthentication.RSA_SIGNATURES
+    group: IkeGroup = IkeGroup.MODP_768
+    lifetime: int = 86400
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresharedKey:
+    """`crypto isakmp key KEY address A.B.C.D [MASK]` or `… hostname NAME`; exactly one of `network` and `hostname` is set."""
+
+    key: Secret
+    network: IPv4Network | None = None
+    hostname: str | None = None
+
+
+class IdentityKind(Enum):
+    """What a node calls itself in phase 1: `crypto isakmp identity address|hostname|dn`."""
+
+    ADDRESS = "address"
+    HOSTNAME = "hostname"
+    DN = "dn"
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """`crypto isakmp keepalive SECONDS [RETRIES] [periodic|on-demand]` (dead peer detection, RFC 3706)."""
+
+    seconds: int
+    retries: int = 2
+    periodic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IkeConfiguration:
+    """All that phase 1 needs to know. `policies` come sorted by priority, the highest (smallest number) first."""
+
+    policies: tuple[IsakmpPolicy, ...] = ()
+    keys: tuple[PresharedKey, ...] = ()
+    identity: IdentityKind = IdentityKind.ADDRESS
+    hostname: str = ""
+    keepalive: Keepalive | None = None
+    aggressive: bool = False
+    """Initiate aggressive mode instead of main mode; a responder answers in the mode it is asked in."""
+    doi: int = 1
+    """DOI of the phase 1 SA payload that an initiator writes: 1 (IPsec, RFC 2407) or 2 (GDOI); a responder repeats what it was sent."""
+    nat_traversal: bool = True
+
+    def preshared_key(self, peer: IPv4Address, hostname: str | None = None) -> Secret | None:
+        """The key for `peer`, the longest matching prefix first, then by `hostname`; None where none is configured."""
+        best: PresharedKey | None = None
+        for entry in self.keys:
+            if (
+                entry.network is not None
+                and peer in entry.network
+                and (best is None or best.network is None or entry.network.prefixlen > best.network.prefixlen)
+            ):
+                best = entry
+        if best is None and hostname is not None:
+            best = next((entry for entry in self.keys if entry.hostname is not None and entry.hostname.lower() == hostname.lower()), None)
+        return best.key if best else None

@@ -1,0 +1,1 @@
+"""Topologies in network namespaces, and large fleets in deterministic simulation."""

@@ -1,0 +1,1 @@
+"""The running router: event loop, sockets, timers, syslog, control socket and persistent state."""

@@ -1,0 +1,1 @@
+"""Wire formats: octets to frozen dataclasses and back. No state, no keys, no I/O."""
