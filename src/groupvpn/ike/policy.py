@@ -67,14 +67,8 @@ class IkeConfiguration:
 
     def preshared_key(self, peer: IPv4Address, hostname: str | None = None) -> Secret | None:
         """The key for `peer`, the longest matching prefix first, then by `hostname`; None where none is configured."""
-        best: PresharedKey | None = None
-        for entry in self.keys:
-            if (
-                entry.network is not None
-                and peer in entry.network
-                and (best is None or best.network is None or entry.network.prefixlen > best.network.prefixlen)
-            ):
-                best = entry
-        if best is None and hostname is not None:
-            best = next((entry for entry in self.keys if entry.hostname is not None and entry.hostname.lower() == hostname.lower()), None)
-        return best.key if best else None
+        covering = [entry for entry in self.keys if entry.network is not None and peer in entry.network]
+        if covering:
+            return max(covering, key=lambda entry: entry.network.prefixlen if entry.network else -1).key
+        named = (entry for entry in self.keys if hostname and entry.hostname and entry.hostname.lower() == hostname.lower())
+        return next((entry.key for entry in named), None)

@@ -1,0 +1,71 @@
+"""What a key server tells its members: the group's keys and policy at one moment, free of how they look on the wire.
+
+`registration` and `rekey` turn a `Download` into SA, SAK, SAT, GAP, KD, SEQ and SID payloads and back; `keyserver` makes it and `member`
+lives by it. Lifetimes are the seconds that remain when the message is made, never absolute times.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from groupvpn.crypto.registry import KekCipher, SignatureHash
+from groupvpn.crypto.secret import Secret
+from groupvpn.gdoi.policy import Replay
+from groupvpn.ipsec.acl import Entry
+from groupvpn.ipsec.transform import Transform
+
+
+@dataclass(frozen=True, slots=True)
+class Tek:
+    """A traffic encryption key with its policy: one ESP SA of the group (RFC 6407 5.4).
+
+    `entries` is the ordered access list that the SA serves, denies included; a TEK that only lives on until its predecessor's packets have
+    drained repeats the same entries. `salt` is the GCM salt (RFC 4106 4), empty for other ciphers.
+    """
+
+    spi: int
+    transform: Transform
+    encryption_key: Secret
+    integrity_key: Secret
+    salt: Secret
+    lifetime: int
+    entries: tuple[Entry, ...]
+    replay: Replay = field(default_factory=lambda: Replay("disabled"))
+    receive_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kek:
+    """The key encryption key: protects rekey messages (RFC 6407 5.3).
+
+    `spi` is the 16-octet cookie pair of the rekey SA, initiator cookie first. `public_key` is the DER SubjectPublicKeyInfo that verifies
+    signatures. `source` and `destination` are the addresses of rekey messages; the destination is the multicast group, or the
+    member's own address when rekeys are unicast.
+    """
+
+    spi: bytes
+    cipher: KekCipher
+    iv: bytes
+    key: Secret
+    signature_hash: SignatureHash
+    public_key: bytes
+    lifetime: int
+    source: IPv4Address
+    destination: IPv4Address
+    acknowledge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """All that one registration or one rekey carries.
+
+    `sequence` is the rekey sequence number of the group (RFC 6407 5.7). `activation_delay` and `deactivation_delay` are the GAP's ATD
+    and DTD in seconds (RFC 6407 5.5). `sender_ids` are the Sender-IDs lent to the member that asked, `sender_id_bits` wide each.
+    """
+
+    teks: tuple[Tek, ...]
+    kek: Kek | None = None
+    sequence: int | None = None
+    activation_delay: int = 0
+    deactivation_delay: int = 0
+    sender_ids: tuple[int, ...] = ()
+    sender_id_bits: int = 24
