@@ -1,0 +1,34 @@
+# The two commands of this project are `make demo` and `make test`; both set up by themselves what is missing.
+# `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+KEEP ?=
+T ?=
+
+.PHONY: help demo test setup check format docs clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: ## one key server, three members, encrypted traffic, a rekey without loss (KEEP=1 leaves it up)
+	@scripts/setup demo
+	@.venv/bin/python -m groupvpn.lab.demo $(if $(KEEP),--keep)
+
+test: ## lint, types, layers, engine, unit, protocol, interop and end-to-end tests (T='-k word' passes options to pytest)
+	@scripts/setup test
+	@scripts/test $(T)
+
+setup: ## only the set-up that the other commands do by themselves
+	@scripts/setup test
+
+check: ## the fast part of `make test`: lint, types, layers
+	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/lint-imports
+
+format: ## format the Python sources
+	@.venv/bin/ruff check --fix -q; .venv/bin/ruff format
+
+docs: ## write the generated pages of docs/ anew
+	@.venv/bin/python -m groupvpn.config.reference > docs/configuration.md
+
+clean: ## remove what was built, keep the sources
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
