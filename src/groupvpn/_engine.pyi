@@ -35,9 +35,11 @@ class Port:
 
     `wan` is the interface that ESP leaves by. nftables ingress sends ESP frames to the TAP `tap_in_fd`; decrypted frames are written back
     to it with source MAC `token` (6 octets), from where tc redirects them to the ingress of `wan`. `wire_mtu` is the IP MTU of `wan`.
+    `mark` is the SO_MARK of every frame sent on the wire: QDISC_BYPASS does pass the nftables egress hook (seen on Linux 6.18), whose
+    first rule accepts this mark; without it our ESP would be steered back to us.
     """
 
-    def __init__(self, wan: str, tap_in_fd: int, token: bytes, wire_mtu: int) -> None: ...
+    def __init__(self, wan: str, tap_in_fd: int, token: bytes, wire_mtu: int, mark: int = 0) -> None: ...
     def add_outbound(self, tap_fd: int) -> int:
         """Read frames to protect from this TAP, to which nftables egress forwards them; returns the queue's number."""
     def start(self) -> None: ...
