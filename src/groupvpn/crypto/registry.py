@@ -146,6 +146,11 @@ class IkeHash(Enum):
         self.keyword = keyword
 
     @property
+    def library_name(self) -> str:
+        """What `hashlib` calls it."""
+        return self.name.lower().replace("sha2_", "sha")
+
+    @property
     def is_legacy(self) -> bool:
         """Whether it is advised against today (RFC 8247)."""
         return self in (IkeHash.MD5, IkeHash.SHA1)
@@ -257,6 +262,11 @@ class SignatureHash(Enum):
         self.attribute = attribute
         self.digest_length = digest_length
         self.keyword = keyword
+
+    @property
+    def library_name(self) -> str:
+        """What `hashlib` calls it."""
+        return self.name.lower().replace("sha2_", "sha")
 
     @classmethod
     def from_wire(cls, attribute: int) -> "SignatureHash":
