@@ -1,0 +1,156 @@
+"""Every timer of a group, in one place: its value or formula, and who says so.
+
+Times are seconds. `T2` is the moment at which an SA dies; `T1`, `T0` and `T` lie before it:
+
+    creation ─────────────── T ──────── T0 ──────── T1 ──────── T2
+                             │          │           │           the SA is gone
+                             │          │           senders change to its successor
+                             │          a member without a successor registers again
+                             the key server's last transmission of the rekey (T2 - offset)
+
+Where no manual and no RFC decides (a rekey that would start before the key was made, the rounding of batches, the KEK's offset) the rule
+is ours; it stands in the docstring of the function, and in `docs/protocol/timers.md` for a second implementation.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+SHORTEST_OFFSET = 90.0
+"""No rekey is sent later than this before the SA dies."""
+LONG_LIFETIME = 900.0
+"""From this lifetime on the offset is a tenth of the lifetime."""
+BATCH_MEMBERS = 50
+"""Members to which one loop of a unicast rekey sends."""
+BATCH_PERIOD = 5.0
+"""From one loop of a unicast rekey to the next."""
+SWITCH_BEFORE_EXPIRY = 30.0
+"""T1: senders change to the new SA this long before the old one dies."""
+REREGISTER_BEFORE_EXPIRY = 60.0
+"""T0: a member without a successor to its SA registers again this long before the SA dies."""
+REREGISTER_SPREAD = 20.0
+"""Members that missed the same rekey choose T0 at random up to this much earlier, so that they do not all ask at once."""
+RETRANSMIT_LOOKAHEAD = 120.0
+"""A retransmission is not sent when a new rekey is due within this time."""
+MERGE_LOOKAHEAD = 60.0
+"""Rekeys that are due within this time of each other become one."""
+ACKNOWLEDGEMENT_WAIT = 10.0
+"""An acknowledgement is not missing before this much has passed since the last transmission (RFC 8263 6)."""
+MISSED_REKEYS_TO_EJECT = 3
+"""Whole rekeys in a row, not transmissions, that a member may leave unanswered."""
+PASSIVE_AFTER_RECEIVE_ONLY = 300.0
+"""After a group stops being receive-only its members send encrypted and still accept clear text for this long."""
+MINIMUM_TEK_LIFETIME = 120
+"""Seconds; shorter lifetimes leave no room for T0 and T1."""
+RECOMMENDED_TEK_LIFETIME = 7200
+KEK_LIFETIME_RANGE = range(300, 86401)
+RECOMMENDED_KEK_FACTOR = 3
+"""A KEK should live at least this many times as long as the TEKs that it renews."""
+
+EARLIEST_REKEY = 0.25
+"""No rekey starts before this part of a lifetime has passed (ours: else a long retransmission makes a storm of rekeys)."""
+
+ATTEMPT_TIMEOUT = 20.0
+"""A member gives one key server this long per exchange (phase 1, then registration) before it asks the next."""
+RETRY_FIRST = 5.0
+RETRY_LONGEST = 60.0
+"""After a whole round of the server list without success a member waits, twice as long each time, up to this."""
+RETRY_JITTER = 0.25
+"""Part of a waiting time that chance may take away."""
+DELETE_SPREAD = 5.0
+"""After a delete from the key server, members register again within this time, each at a moment of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """One row of the table: `rule` is the value or formula in words, `origin` says who decides it."""
+
+    name: str
+    rule: str
+    origin: str
+
+
+TIMERS = (
+    Timer("TEK lifetime", "lifetime of the IPsec profile; 3600 s unless configured, 7200 s recommended", "group VPN manuals"),
+    Timer("KEK lifetime", "300 to 86400 s, 86400 s unless configured; at least three TEK lifetimes recommended", "group VPN manuals"),
+    Timer("TEK rekey offset", "90 s for a lifetime up to 900 s, else a tenth of it", "group VPN manuals"),
+    Timer("KEK rekey offset", "as for a TEK, from the KEK's lifetime", "ours"),
+    Timer("multicast rekey start", "lifetime - offset - retransmissions x period", "group VPN manuals"),
+    Timer(
+        "unicast rekey start", "lifetime - 5 s x ceil(members / 50) - offset - retransmissions x period", "group VPN manuals; ceil is ours"
+    ),
+    Timer("earliest rekey start", "a quarter of the lifetime", "ours"),
+    Timer("T", "T2 - offset: last transmission of a rekey", "group VPN manuals"),
+    Timer("T0", "T2 - 60 s, less up to 20 s of chance: a member without a successor registers again", "group VPN manuals; chance is ours"),
+    Timer("T1", "T2 - 30 s: senders use the new SA", "group VPN manuals"),
+    Timer("T2", "the SA dies", "RFC 6407 5.5"),
+    Timer("short lifetimes", "T0 at no more than half, T1 at no more than a quarter of what remained at installation", "ours"),
+    Timer("activation and deactivation delay", "the GAP's ATD replaces T1, its DTD replaces T2 of the old SA", "RFC 6407 5.4.1"),
+    Timer("retransmission suppressed", "when a rekey is due within 120 s", "group VPN manuals"),
+    Timer("merge", "rekeys due within 60 s of each other are one", "group VPN manuals (pseudotime); ours for TEK and KEK"),
+    Timer("acknowledgement missing", "10 s after the last transmission, or one period where that is longer", "RFC 8263 6"),
+    Timer("ejection", "after three rekeys in a row without acknowledgement", "group VPN manuals"),
+    Timer("passive after receive-only", "300 s", "group VPN manuals"),
+    Timer("registration attempt", "20 s without progress per server and exchange", "ours"),
+    Timer("registration round", "5 s, doubling to 60 s, less up to a quarter of chance", "ours"),
+    Timer("registration after delete", "within 5 s, at a random moment", "ours"),
+)
+"""What an operator or a second implementation must know; `docs/protocol/timers.md` is made from it."""
+
+
+def rekey_offset(lifetime: float) -> float:
+    """How long before the end of a key's `lifetime` the last transmission of its rekey is sent.
+
+    90 s below 900 s of lifetime, a tenth of the lifetime above; both give 90 s at 900 s. The manuals give it for TEKs; we use it for the
+    KEK too.
+    """
+    return max(SHORTEST_OFFSET, lifetime / 10)
+
+
+def batches(members: int) -> int:
+    """Loops that a unicast rekey of `members` needs. The manuals divide without saying how to round: a part of a batch is a batch."""
+    return ceil(members / BATCH_MEMBERS)
+
+
+def multicast_rekey_start(lifetime: float, retransmit_count: int, retransmit_period: float) -> float:
+    """Seconds after the creation of a key at which its multicast rekey starts.
+
+    So that its last retransmission goes out one offset before the end. Never before a quarter of the lifetime: a result that is negative
+    or near zero would rekey without pause, and late retransmissions are the lesser evil (they are suppressed, or the member registers).
+    """
+    return max(lifetime - rekey_offset(lifetime) - retransmit_count * retransmit_period, lifetime * EARLIEST_REKEY)
+
+
+def unicast_rekey_start(lifetime: float, members: int, retransmit_count: int, retransmit_period: float) -> float:
+    """Seconds after the creation of a key at which its unicast rekey starts, leaving 5 s for each batch of 50 members."""
+    start = lifetime - BATCH_PERIOD * batches(members) - rekey_offset(lifetime) - retransmit_count * retransmit_period
+    return max(start, lifetime * EARLIEST_REKEY)
+
+
+def is_retransmission_suppressed(now: float, next_rekey: float | None) -> bool:
+    """Whether a retransmission at `now` is pointless because a rekey at `next_rekey` will say all of it again."""
+    return next_rekey is not None and next_rekey - now <= RETRANSMIT_LOOKAHEAD
+
+
+def acknowledgement_wait(retransmit_period: float) -> float:
+    """How long after its last transmission a rekey waits for acknowledgements before it counts the missing ones."""
+    return max(ACKNOWLEDGEMENT_WAIT, retransmit_period)
+
+
+def switch_before_expiry(lifetime: float) -> float:
+    """T2 - T1 of an SA that had `lifetime` seconds left when it was installed: 30 s, but never more than a quarter of it."""
+    return min(SWITCH_BEFORE_EXPIRY, lifetime / 4)
+
+
+def reregister_before_expiry(lifetime: float, chance: float) -> float:
+    """T2 - T0 of an SA that had `lifetime` seconds left when it was installed.
+
+    60 s and, by `chance` (0 to 1), up to 20 s more; never more than half of `lifetime`, so that a registration that brought only a dying
+    SA is not repeated at once.
+    """
+    return min(REREGISTER_BEFORE_EXPIRY + REREGISTER_SPREAD * chance, lifetime / 2)
+
+
+def retry_delay(round_number: int, chance: float) -> float:
+    """Pause after the server list was tried in vain `round_number` times (from 1): 5 s doubling to 60 s, less up to a quarter by `chance`."""
+    longest = min(RETRY_FIRST * 2 ** min(round_number - 1, 16), RETRY_LONGEST)
+    return longest * (1 - RETRY_JITTER * chance)
