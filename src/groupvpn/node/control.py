@@ -1,0 +1,175 @@
+"""The control socket: exec commands and status of a running node, for `groupvpn exec` and for anybody's scripts.
+
+A Unix stream socket of mode 0600. Each request is one line of JSON and is answered with one line of JSON; `docs/protocol/control-socket.md`
+is the specification. The server half runs in the node's event loop, the client half is plain blocking code.
+"""
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+MAXIMUM_REQUEST = 1 << 20
+"""Octets of one request line; a longer one is answered with an error and the connection is closed."""
+MAXIMUM_CLIENTS = 32
+FOLLOW_BACKLOG = 1000
+"""Log lines that wait for a slow follower before it is cut off."""
+
+Execute = Callable[[str, str], Awaitable[str]]
+"""Runs an exec command (first argument) with further input lines (second) and returns what to show; raises `CommandError`."""
+Status = Callable[[], dict[str, Any]]
+
+
+class CommandError(Exception):
+    """An exec command was refused; the text is what the operator reads."""
+
+
+class ControlError(Exception):
+    """The node did not answer, or answered that it could not do what was asked."""
+
+
+class ControlServer:
+    """Serves the socket at `path` in the running event loop."""
+
+    def __init__(self, path: Path, execute: Execute, status: Status) -> None:
+        self._path, self._execute, self._status = path, execute, status
+        self._server: asyncio.Server | None = None
+        self._followers: set[asyncio.Queue[str | None]] = set()
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begin to listen. The directory is locked by us, so a socket left there is nobody's."""
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(self._path))
+        finally:
+            os.umask(before)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAXIMUM_REQUEST)
+
+    async def stop(self) -> None:
+        """Close the socket and every connection."""
+        if self._server:
+            self._server.close()
+        for client in tuple(self._clients):
+            client.cancel()
+        if self._clients:
+            await asyncio.wait(self._clients, timeout=0.5)
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+
+    def publish(self, line: str) -> None:
+        """Give a log line to those who follow the log."""
+        for queue in tuple(self._followers):
+            try:
+                queue.put_nowait(line)
+            except asyncio.QueueFull:
+                self._followers.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._clients) >= MAXIMUM_CLIENTS:
+            writer.close()
+            return
+        self._clients.add(task)
+        try:
+            await self._converse(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._clients.discard(task)
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                line = await reader.readline()
+            except ValueError:
+                await self._answer(writer, {"error": f"the request is longer than {MAXIMUM_REQUEST} octets"})
+                return
+            if not line:
+                return
+            request = _decode(line)
+            if request is not None and request.get("follow") == "log":
+                await self._follow(writer)
+                return
+            await self._answer(writer, await self._reply(request))
+
+    async def _reply(self, request: dict[str, Any] | None) -> dict[str, Any]:
+        if request is None:
+            return {"error": "the request is not a JSON object on one line"}
+        if request.get("query") == "status":
+            return {"status": self._status()}
+        command, text = request.get("command"), request.get("input", "")
+        if not isinstance(command, str) or not isinstance(text, str):
+            return {"error": "the request has no command, query or follow that is known"}
+        try:
+            return {"output": await self._execute(command, text)}
+        except CommandError as error:
+            return {"error": str(error)}
+
+    async def _answer(self, writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
+        writer.write(json.dumps(answer).encode() + b"\n")
+        await writer.drain()
+
+    async def _follow(self, writer: asyncio.StreamWriter) -> None:
+        queue: asyncio.Queue[str | None] = asyncio.Queue(FOLLOW_BACKLOG)
+        self._followers.add(queue)
+        try:
+            while (line := await queue.get()) is not None:
+                await self._answer(writer, {"log": line})
+        finally:
+            self._followers.discard(queue)
+
+
+def _decode(line: bytes) -> dict[str, Any] | None:
+    """The request on a line, None if it is not one. JSON nested without bound must not exhaust the stack."""
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return request if isinstance(request, dict) else None
+
+
+def _exchange(path: Path, request: dict[str, Any], timeout: float | None) -> Iterator[dict[str, Any]]:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(timeout)
+            client.connect(str(path))
+            client.sendall(json.dumps(request).encode() + b"\n")
+            with client.makefile("rb") as stream:
+                for line in stream:
+                    yield json.loads(line)
+    except OSError as error:
+        raise ControlError(f"{path}: the node does not answer ({error})") from error
+
+
+def request(path: Path, command: str, text: str = "", *, timeout: float = 30.0) -> str:
+    """Run an exec command in the node at `path`; returns its output, raises `ControlError` with its complaint."""
+    for answer in _exchange(path, {"command": command, "input": text}, timeout):
+        if "error" in answer:
+            raise ControlError(answer["error"])
+        return str(answer["output"])
+    raise ControlError(f"{path}: the node closed the connection without an answer")
+
+
+def status(path: Path, *, timeout: float = 5.0) -> dict[str, Any]:
+    """The node's status (`docs/protocol/control-socket.md`)."""
+    for answer in _exchange(path, {"query": "status"}, timeout):
+        found: dict[str, Any] = answer["status"]
+        return found
+    raise ControlError(f"{path}: the node closed the connection without an answer")
+
+
+def follow(path: Path) -> Iterator[str]:
+    """The node's log lines from now on, until it stops."""
+    for answer in _exchange(path, {"follow": "log"}, None):
+        yield str(answer["log"])

@@ -1,0 +1,18 @@
+"""What a process that holds keys does before it holds any: no core files, no debugger of another user, no readable files."""
+
+import ctypes
+import os
+import resource
+
+PR_SET_DUMPABLE = 4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def harden() -> None:
+    """Forbid core files (setrlimit(2)), make `/proc/PID/mem` unreadable for other users (prctl(2)), and create files for ourselves only."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    os.umask(0o077)

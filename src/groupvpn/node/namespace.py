@@ -1,0 +1,58 @@
+"""Network namespaces, entered by name (`ip netns` keeps them in `/run/netns`; namespaces(7), setns(2))."""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+NAMESPACES = Path("/run/netns")
+CLONE_NEWNET = 0x40000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class NamespaceError(Exception):
+    """The namespace `name` cannot be entered."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"network namespace {name!r}: {reason}; `ip netns list` shows those that exist")
+        self.name = name
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def enter(name: str) -> None:
+    """Move the calling thread, and threads it starts later, into the namespace `name` for good."""
+    try:
+        descriptor = os.open(NAMESPACES / name, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise NamespaceError(name, error.strerror or str(error)) from error
+    try:
+        _setns(descriptor)
+    except OSError as error:
+        raise NamespaceError(name, error.strerror or str(error)) from error
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def entered(name: str) -> Iterator[None]:
+    """Be inside the namespace `name` for the length of a `with` block.
+
+    Only the calling thread moves. A socket that is opened inside stays in the namespace afterwards, which is how one process speaks for
+    many hosts of a lab.
+    """
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter(name)
+        try:
+            yield
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)

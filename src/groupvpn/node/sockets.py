@@ -1,0 +1,149 @@
+"""The UDP sockets of a node: ISAKMP (500), GDOI (848) and NAT traversal (4500) on its own addresses, and multicast rekeys.
+
+One socket per port listens on every address; `IP_PKTINFO` tells which address a datagram came to, and makes the answer leave from it
+(ip(7)). Datagrams to addresses that the configuration does not name are not ours and are counted, not answered.
+"""
+
+import asyncio
+import errno
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address
+
+from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT, Endpoint
+
+PORTS = (ISAKMP_PORT, GDOI_PORT, NAT_T_PORT)
+MAXIMUM_DATAGRAM = 65535
+READS_PER_WAKE = 64
+"""Datagrams read from one socket before the other sockets and the timers get their turn."""
+_PKTINFO = struct.Struct("@i4s4s")
+_IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
+_IP_MULTICAST_ALL = 49
+_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
+_REKEY_TTL = 64
+"""TTL of multicast rekeys that we send."""
+
+Deliver = Callable[[bytes, Endpoint, Endpoint], None]
+"""Called with a datagram, where it came from and the address and port that it was sent to."""
+
+
+class PortInUseError(Exception):
+    """Another process has one of the ports."""
+
+    def __init__(self, port: int, reason: str) -> None:
+        super().__init__(f"UDP port {port}: {reason}; another IKE daemon? `ss -ulpn sport = {port}` shows who has it")
+        self.port = port
+
+
+class DatagramSockets:
+    """The sockets, bound to the running event loop once `open` was called."""
+
+    def __init__(self, deliver: Deliver) -> None:
+        self._deliver = deliver
+        self._sockets: dict[int, socket.socket] = {}
+        self._local: frozenset[IPv4Address] = frozenset()
+        self._joined: dict[tuple[IPv4Address, IPv4Address], int] = {}
+        self.counters: dict[str, int] = {"received": 0, "sent": 0, "not for us": 0, "send errors": 0}
+
+    def open(self, local: Iterable[IPv4Address]) -> None:
+        """Bind the ports; datagrams to the addresses `local` and to joined groups are delivered. Raises `PortInUseError`."""
+        self.set_local(local)
+        loop = asyncio.get_running_loop()
+        try:
+            for port in PORTS:
+                self._sockets[port] = _bound(port)
+        except PortInUseError:
+            self.close()
+            raise
+        for port, opened in self._sockets.items():
+            loop.add_reader(opened.fileno(), self._readable, port)
+
+    def set_local(self, local: Iterable[IPv4Address]) -> None:
+        """Change which addresses are ours."""
+        self._local = frozenset(local)
+
+    def close(self) -> None:
+        """Close every socket, which leaves every group too."""
+        for opened in self._sockets.values():
+            if opened.fileno() >= 0:
+                asyncio.get_running_loop().remove_reader(opened.fileno())
+                opened.close()
+        self._sockets.clear()
+        self._joined.clear()
+
+    def join(self, group: IPv4Address, interface: IPv4Address) -> None:
+        """Receive datagrams to `group` that arrive on the interface which has the address `interface`."""
+        self._joined[group, interface] = self._joined.get((group, interface), 0) + 1
+        if self._joined[group, interface] == 1:
+            self._membership(socket.IP_ADD_MEMBERSHIP, group, interface)
+
+    def leave(self, group: IPv4Address, interface: IPv4Address) -> None:
+        """Undo one `join`."""
+        count = self._joined.pop((group, interface), 0)
+        if count > 1:
+            self._joined[group, interface] = count - 1
+        elif count == 1:
+            self._membership(socket.IP_DROP_MEMBERSHIP, group, interface)
+
+    def _membership(self, option: int, group: IPv4Address, interface: IPv4Address) -> None:
+        try:
+            self._sockets[GDOI_PORT].setsockopt(socket.IPPROTO_IP, option, group.packed + interface.packed)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                raise
+
+    def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
+        """Send one datagram; a full queue or an unreachable peer is counted, the protocols retransmit."""
+        opened = self._sockets.get(source.port)
+        if opened is None:
+            self.counters["send errors"] += 1
+            return
+        information = (socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO.pack(0, source.address.packed, bytes(4)))
+        try:
+            if destination.address.is_multicast:
+                opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, source.address.packed)
+            opened.sendmsg([datagram], [information], 0, (str(destination.address), destination.port))
+            self.counters["sent"] += 1
+        except OSError:
+            self.counters["send errors"] += 1
+
+    def _readable(self, port: int) -> None:
+        opened = self._sockets.get(port)
+        for _ in range(READS_PER_WAKE):
+            if opened is None or opened.fileno() < 0:
+                return
+            try:
+                datagram, ancillary, flags, sender = opened.recvmsg(MAXIMUM_DATAGRAM, 128)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+            self._received(port, datagram, ancillary, flags, sender)
+
+    def _received(self, port: int, datagram: bytes, ancillary: list[tuple[int, int, bytes]], flags: int, sender: tuple[str, int]) -> None:
+        self.counters["received"] += 1
+        asked = next((data for level, kind, data in ancillary if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO)), b"")
+        if len(asked) < _PKTINFO.size or flags & socket.MSG_TRUNC:
+            self.counters["not for us"] += 1
+            return
+        address = IPv4Address(_PKTINFO.unpack_from(asked)[2])
+        if address not in self._local and not any(group == address for group, _ in self._joined):
+            self.counters["not for us"] += 1
+            return
+        self._deliver(datagram, Endpoint(IPv4Address(sender[0]), sender[1]), Endpoint(address, port))
+
+
+def _bound(port: int) -> socket.socket:
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        opened.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
+        opened.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+        opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, _REKEY_TTL)
+        opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+        opened.bind(("", port))
+    except OSError as error:
+        opened.close()
+        raise PortInUseError(port, error.strerror or str(error)) from error
+    return opened

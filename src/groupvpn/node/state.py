@@ -1,0 +1,162 @@
+"""What a node keeps on disk: one directory of mode 0700 with files of mode 0600, each replaced in one step.
+
+    lock            held (flock) while the node runs; contains its process id
+    control.sock    the control socket (`control.py`)
+    key-server.json keys, members, Sender-IDs and sequence numbers of the groups that this node serves
+    rsa/LABEL.pem   RSA keys
+
+A reader sees the old file or the new one, never half of one: a file is written beside its name, flushed to the disk and renamed.
+"""
+
+import fcntl
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+STATE_ROOT = Path("/var/lib/groupvpn")
+"""Where nodes keep their state unless `--state-dir` says otherwise: one directory per node."""
+RUN_ROOT = Path("/run/groupvpn")
+"""Where running nodes are found by name: a lock and a link to the state directory each."""
+CONTROL_SOCKET = "control.sock"
+NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
+
+
+class StateError(Exception):
+    """The node's state cannot be used; the text says why and what to do."""
+
+
+class InUseError(StateError):
+    """Another process runs under this name or in this directory."""
+
+
+class Lock:
+    """A file that one process at a time can hold; the kernel lets go of it when the process ends, however it ends."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(self._descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._descriptor)
+            raise InUseError(f"{what} is in use by process {holder}; stop that one first or choose another --name") from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let go of the lock and remove its file."""
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+        os.close(self._descriptor)
+
+
+class StateDirectory:
+    """The state directory of the node `name`, locked for this process until `close`."""
+
+    def __init__(self, name: str, path: Path | None = None, *, run_root: Path = RUN_ROOT) -> None:
+        if not NODE_NAME.fullmatch(name):
+            raise StateError(f"{name!r} cannot name a node: use up to 63 letters, digits, dots, hyphens or underscores")
+        self.name = name
+        self.path = (path or STATE_ROOT / name).absolute()
+        self._link = run_root / name
+        self._locks = [Lock(run_root / f"{name}.lock", f"the name {name!r}")]
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+            self._locks.append(Lock(self.path / "lock", f"the state directory {self.path}"))
+            self._publish()
+        except BaseException:
+            self._release()
+            raise
+
+    def _publish(self) -> None:
+        """Let the node be found by its name. The lock says that a link which is there belongs to nobody alive."""
+        with suppress(FileNotFoundError):
+            self._link.unlink()
+        self._link.symlink_to(self.path)
+
+    def _release(self) -> None:
+        for lock in reversed(self._locks):
+            lock.release()
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the control socket of this node is."""
+        return self.path / CONTROL_SOCKET
+
+    def _file(self, name: str) -> Path:
+        if not _FILE_NAME.fullmatch(name):
+            raise StateError(f"{name!r} cannot name a file of the state directory")
+        return self.path / name
+
+    def read(self, name: str) -> bytes | None:
+        """The contents of a file, None if it does not exist."""
+        try:
+            return self._file(name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, octets: bytes) -> None:
+        """Replace a file in one step; it is on the disk when this returns."""
+        file = self._file(name)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(octets)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).replace(file)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                Path(temporary).unlink()
+            raise
+        directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def remove(self, name: str) -> bool:
+        """Remove a file, overwritten with zeros first; False if there was none.
+
+        A journalling or flash file system may keep older blocks all the same, which `docs/security.md` says too.
+        """
+        file = self._file(name)
+        try:
+            with file.open("r+b") as stream:
+                stream.write(bytes(file.stat().st_size))
+                stream.flush()
+                os.fsync(stream.fileno())
+            file.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def files(self, folder: str) -> Iterator[str]:
+        """Names of the files in a folder of the directory, sorted."""
+        place = self._file(folder)
+        if place.is_dir():
+            yield from sorted(entry.name for entry in place.iterdir() if entry.is_file() and not entry.name.startswith("."))
+
+    def close(self) -> None:
+        """Take back the name and the locks; the files stay."""
+        with suppress(FileNotFoundError):
+            self._link.unlink()
+        self._release()
+
+
+def find(name: str, state_directory: Path | None = None, *, run_root: Path = RUN_ROOT) -> Path:
+    """The control socket of the running node `name`, or of the node in `state_directory`. Raises `StateError` if there is none."""
+    place = state_directory or run_root / name
+    candidate = place / CONTROL_SOCKET
+    if not candidate.is_socket():
+        running = ", ".join(sorted(entry.name for entry in run_root.glob("*") if entry.is_symlink())) or "none"
+        raise StateError(f"no node {name!r} runs here (running: {running}); start it with `groupvpn run FILE --name {name}`")
+    return candidate.resolve()

@@ -1,0 +1,81 @@
+"""The node's log as operators of routers read it: `*Nov 21 01:02:03.456: %GDOI-5-GM_REGS_COMPL: Registration complete for group …`.
+
+A line has a facility, a severity (0 to 7, RFC 5424 6.2.1) and a mnemonic. Lines go to standard error or to the system's log, the last
+ones stay in memory for `show logging`, and followers of the control socket get each as it comes. Key material never comes here: cores
+report fields that are not keys, and `Secret` prints none.
+"""
+
+import sys
+import syslog
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from groupvpn.node.clock import log_stamp
+
+BUFFERED_LINES = 1000
+DEBUGGING = 7
+_LINE_LIMIT = 1000
+
+
+class Sink(Enum):
+    """Where log lines go (`groupvpn run --log`)."""
+
+    STDERR = "stderr"
+    SYSLOG = "syslog"
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of the log."""
+
+    moment: datetime
+    facility: str
+    severity: int
+    mnemonic: str
+    text: str
+
+    @property
+    def body(self) -> str:
+        """The line without its time."""
+        return f"%{self.facility}-{self.severity}-{self.mnemonic}: {self.text}"
+
+    def __str__(self) -> str:
+        return f"*{log_stamp(self.moment)}: {self.body}"
+
+
+class Log:
+    """Takes lines, prints them, keeps the last ones."""
+
+    def __init__(self, name: str, sink: Sink = Sink.STDERR, *, now: Callable[[], datetime] = datetime.now) -> None:
+        self._sink, self._now = sink, now
+        self._lines: deque[LogLine] = deque(maxlen=BUFFERED_LINES)
+        self._observers: list[Callable[[str], None]] = []
+        self.counts: dict[str, int] = {}
+        """How often each mnemonic was logged."""
+        if sink is Sink.SYSLOG:
+            syslog.openlog(f"groupvpn[{name}]", syslog.LOG_PID, syslog.LOG_DAEMON)
+
+    def observe(self, observer: Callable[[str], None]) -> None:
+        """Call `observer` with every line from now on."""
+        self._observers.append(observer)
+
+    def write(self, facility: str, severity: int, mnemonic: str, text: str) -> None:
+        """Log one line. Control characters, which a peer may have chosen, are shown as escapes; very long texts are cut."""
+        clean = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:_LINE_LIMIT])
+        line = LogLine(self._now(), facility, severity, mnemonic, clean)
+        self._lines.append(line)
+        self.counts[mnemonic] = self.counts.get(mnemonic, 0) + 1
+        if self._sink is Sink.SYSLOG:
+            syslog.syslog(severity, line.body)
+        else:
+            print(line, file=sys.stderr, flush=True)
+        for observer in self._observers:
+            observer(str(line))
+
+    @property
+    def lines(self) -> tuple[LogLine, ...]:
+        """The last lines, oldest first."""
+        return tuple(self._lines)
