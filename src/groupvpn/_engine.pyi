@@ -18,7 +18,12 @@ class Sa:
         sender_id_bits: int = 24,
         replay_window: int = 0,
         clear_df: bool = False,
-    ) -> None: ...
+        last_sequence: int = 0,
+    ) -> None:
+        """`last_sequence` is the last sequence number already used under this key (and Sender-ID): the first packet gets the next one.
+
+        One Sa may be given to several ports and queues at once; they then draw from one sequence, so that no IV repeats.
+        """
     @property
     def spi(self) -> int: ...
     def counters(self) -> dict[str, int]:
@@ -41,7 +46,10 @@ class Port:
 
     def __init__(self, wan: str, tap_in_fd: int, token: bytes, wire_mtu: int, mark: int = 0) -> None: ...
     def add_outbound(self, tap_fd: int) -> int:
-        """Read frames to protect from this TAP, to which nftables egress forwards them; returns the queue's number."""
+        """Read frames to protect from this TAP, to which nftables egress forwards them; returns the queue's number.
+
+        Allowed before and after `start`. The queue has no SA (its packets are dropped and counted) until `set_sas` gives it one.
+        """
     def start(self) -> None: ...
     def stop(self) -> None:
         """Stop and join the threads; file descriptors stay the caller's."""
