@@ -75,9 +75,7 @@ TIMERS = (
     Timer("TEK rekey offset", "90 s for a lifetime up to 900 s, else a tenth of it", "group VPN manuals"),
     Timer("KEK rekey offset", "as for a TEK, from the KEK's lifetime", "ours"),
     Timer("multicast rekey start", "lifetime - offset - retransmissions x period", "group VPN manuals"),
-    Timer(
-        "unicast rekey start", "lifetime - 5 s x ceil(members / 50) - offset - retransmissions x period", "group VPN manuals; ceil is ours"
-    ),
+    Timer("unicast rekey start", "lifetime - 5 s x ceil(members / 50) - offset - retransmissions x period", "manuals; ceil is ours"),
     Timer("earliest rekey start", "a quarter of the lifetime", "ours"),
     Timer("T", "T2 - offset: last transmission of a rekey", "group VPN manuals"),
     Timer("T0", "T2 - 60 s, less up to 20 s of chance: a member without a successor registers again", "group VPN manuals; chance is ours"),
@@ -151,6 +149,6 @@ def reregister_before_expiry(lifetime: float, chance: float) -> float:
 
 
 def retry_delay(round_number: int, chance: float) -> float:
-    """Pause after the server list was tried in vain `round_number` times (from 1): 5 s doubling to 60 s, less up to a quarter by `chance`."""
+    """Pause after round `round_number` (from 1) of the server list was in vain: 5 s doubling to 60 s, less up to a quarter by `chance`."""
     longest = min(RETRY_FIRST * 2 ** min(round_number - 1, 16), RETRY_LONGEST)
     return longest * (1 - RETRY_JITTER * chance)

@@ -1,0 +1,139 @@
+"""The syslog messages of a group: mnemonic, facility, severity, text.
+
+`%FACILITY-SEVERITY-MNEMONIC: text` is what operators' tools parse, so mnemonics and, where the manuals show them, texts are the routers'
+own; where a manual gives only a meaning, the text is ours in the same manner. A core makes a `Report` with `report()`, which refuses a
+mnemonic that is not here or fields that the text does not name; the node turns it into a line with `render()`.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from string import Formatter
+
+from groupvpn.effects import Report
+
+
+class Severity(IntEnum):
+    """Syslog severities (RFC 5424 6.2.1)."""
+
+    EMERGENCY = 0
+    ALERT = 1
+    CRITICAL = 2
+    ERROR = 3
+    WARNING = 4
+    NOTICE = 5
+    INFORMATIONAL = 6
+    DEBUG = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One row of the table. `template` names its fields in braces."""
+
+    mnemonic: str
+    severity: Severity
+    template: str
+    facility: str = "GDOI"
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The names that the template needs."""
+        return frozenset(name for _, name, _, _ in Formatter().parse(self.template) if name)
+
+
+_ALERT, _ERROR, _WARNING, _NOTICE, _INFO = (
+    Severity.ALERT,
+    Severity.ERROR,
+    Severity.WARNING,
+    Severity.NOTICE,
+    Severity.INFORMATIONAL,
+)
+
+_TABLE = (
+    # A member and its registration.
+    Message("GM_REGSTER", _NOTICE, "Start registration for group {group} using address {address}", "CRYPTO"),
+    Message("GM_REGS_COMPL", _NOTICE, "Registration complete for group {group} using address {address}"),
+    Message("GM_RE_REGISTER", _NOTICE, "IPsec SA of group {group} expired or was cleared. Registering again", "CRYPTO"),
+    Message("GM_REGISTER_FAIL", _ERROR, "Registration of group {group} with key server {server} failed: {reason}"),
+    Message("GM_INCOMPLETE_CFG", _WARNING, "Group {group} cannot register: {missing} not configured"),
+    Message("GM_CM_ATTACH", _NOTICE, "Crypto map attached for group {group} with address {address}", "CRYPTO"),
+    Message("GM_CM_DETACH", _NOTICE, "Crypto map detached for group {group} with address {address}", "CRYPTO"),
+    Message("GM_UNREGISTER", _NOTICE, "GM {address} left the group {group}"),
+    Message("GM_CLEAR_REGISTER", _NOTICE, "Registration of GM {address} in group {group} cleared by command"),
+    Message("GM_RECV_DELETE", _NOTICE, "GM {address} received delete from KS {server} in group {group}. Re-register"),
+    Message("GM_HASH_FAIL", _ERROR, "Registration message of KS {peer} for group {group} has a bad hash or none"),
+    Message("GM_REJECTING_SA_PAYLOAD", _ERROR, "SA payload of KS {peer} for group {group} rejected: {reason}"),
+    Message("UNSUPPORTED_TEK_PROTO", _ERROR, "Unexpected TEK protocol from KS {peer} in group {group}: {reason}"),
+    # What a member was given.
+    Message("GM_ACL_MERGE", _INFO, "Local ACL of GM {address} goes before the ACL of KS {server} in group {group}"),
+    Message(
+        "GM_ACL_PERMIT", _ERROR, "GM supports only ACL deny. Traffic that matches a permit of the local ACL of group {group} is dropped"
+    ),
+    Message("GDOI_ACL_NUM", _ERROR, "The ACL {acl} of group {group} has {count} entries. GDOI honours the first {limit} only"),
+    Message("GM_SA_INGRESS", _NOTICE, "Receive-only ACL received from KS {server} in group {group}"),
+    Message("GM_CONV_SA_DUPLEX", _NOTICE, "IPsec SAs converted to bidirectional in group {group} on GM {address}"),
+    Message("GM_CONV_SA_DUPLEX_LOCAL", _NOTICE, "IPsec SAs converted to bidirectional in group {group} on GM {address} by local command"),
+    # A member and its rekeys.
+    Message("GM_RECV_REKEY", _NOTICE, "Received Rekey for group {group} from {source} to {destination} with seq # {sequence}"),
+    Message("GDOI_REKEY_FAILURE", _ERROR, "Rekey for group {group} from {peer} refused on GM {address}: {reason}"),
+    Message(
+        "GDOI_REKEY_SEQ_FAILURE",
+        _ERROR,
+        "Rekey for group {group} from {peer} refused: seq # {sequence} is not above the last seq # {last}",
+    ),
+    Message("GM_REKEY_TRANS_2_MULTI", _NOTICE, "Group {group} transitioned to multicast rekey"),
+    Message("GM_REKEY_TRANS_2_UNI", _NOTICE, "Group {group} transitioned to unicast rekey"),
+    # A key server and registrations.
+    Message("KS_GROUP_ADD", _NOTICE, "Group {group} added to the key server"),
+    Message("KS_GROUP_DELETE", _NOTICE, "Group {group} removed from the key server"),
+    Message("KS_FIRST_GM", _INFO, "First GM {address} joined the group {group}"),
+    Message("KS_LAST_GM", _INFO, "Last GM {address} left the group {group}"),
+    Message("KS_REGS_COMPL", _NOTICE, "Registration of GM {address} in group {group} complete"),
+    Message("KS_BAD_ID", _ERROR, "Registration of GM {peer} does not fit the configuration: {reason}"),
+    Message("KS_HASH_FAIL", _ERROR, "Registration message of GM {peer} has a bad hash or none"),
+    Message("KS_UNAUTHORIZED", _ERROR, "Unauthorized member {peer} tried to join group {group}: {reason}"),
+    Message("KS_GM_REJECTS_SA_PAYLOAD", _ERROR, "GM {peer} rejects the SA payload of group {group}: {reason}"),
+    Message("UNAUTHORIZED_IPADDR", _ALERT, "Group {group} received registration from unauthorized ip address: {peer}"),
+    Message("KS_NO_RSA_KEYS", _WARNING, "RSA key {label} of group {group} not found: rekey messages cannot be signed"),
+    Message("KS_CLEAR_REGISTER", _NOTICE, "Registrations of group {group} cleared by command"),
+    # A key server and rekeys.
+    Message(
+        "KS_SEND_MCAST_REKEY",
+        _NOTICE,
+        "Sending Multicast Rekey for group {group} from address {source} to {destination} with seq # {sequence}",
+    ),
+    Message("KS_SEND_UNICAST_REKEY", _NOTICE, "Sending Unicast Rekey for group {group} from address {source} with seq # {sequence}"),
+    Message("KS_NACK_GM_EJECT", _WARNING, "KS ejected GM {address} in group {group} for missing acknowledgements"),
+    Message("KS_UNSOL_ACK", _WARNING, "KS received unsolicited ACK from {peer} in group {group} with seq # {sequence}"),
+    Message("KS_REKEY_TRANS_2_MULTI", _NOTICE, "Group {group} transitioned to multicast rekey"),
+    Message("KS_REKEY_TRANS_2_UNI", _NOTICE, "Group {group} transitioned to unicast rekey"),
+    Message("KS_CONV_SAS_DUPLEX", _NOTICE, "IPsec SAs converted to bidirectional in group {group}"),
+    Message("KS_CONV_SAS_INGRESS", _NOTICE, "IPsec SAs converted to receive-only in group {group}"),
+)
+
+MESSAGES = {message.mnemonic: message for message in _TABLE}
+"""Every message that the cores of a group can send, by mnemonic."""
+
+
+class UnknownMessageError(KeyError):
+    """A report whose mnemonic or fields do not fit the table: a mistake in the program, found where the report is made."""
+
+
+def report(mnemonic: str, **fields: object) -> Report:
+    """A `Report` of the table. Raises `UnknownMessageError` unless `fields` are exactly what the text of `mnemonic` needs."""
+    message = MESSAGES.get(mnemonic)
+    if message is None:
+        raise UnknownMessageError(f"no message {mnemonic}")
+    if fields.keys() != message.fields:
+        raise UnknownMessageError(f"{mnemonic} needs {sorted(message.fields)}, not {sorted(fields)}")
+    return Report(mnemonic, fields)
+
+
+def render(entry: Report) -> str:
+    """The line of `entry` without timestamp: `%GDOI-5-GM_REGS_COMPL: Registration complete for group …`."""
+    message = MESSAGES[entry.mnemonic]
+    return f"%{message.facility}-{message.severity:d}-{message.mnemonic}: {message.template.format_map(entry.fields)}"
+
+
+def severity(entry: Report) -> Severity:
+    """How grave it is."""
+    return MESSAGES[entry.mnemonic].severity
