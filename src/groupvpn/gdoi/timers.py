@@ -150,5 +150,5 @@ def reregister_before_expiry(lifetime: float, chance: float) -> float:
 
 def retry_delay(round_number: int, chance: float) -> float:
     """Pause after round `round_number` (from 1) of the server list was in vain: 5 s doubling to 60 s, less up to a quarter by `chance`."""
-    longest = min(RETRY_FIRST * 2 ** min(round_number - 1, 16), RETRY_LONGEST)
+    longest: float = min(RETRY_FIRST * 2.0 ** min(round_number - 1, 16), RETRY_LONGEST)
     return longest * (1 - RETRY_JITTER * chance)

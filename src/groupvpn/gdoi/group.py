@@ -1,0 +1,254 @@
+"""The keys of one group on its key server: TEKs and KEK with their times, the rekey sequence number, the Sender-IDs.
+
+This is bookkeeping without messages: `rekeying` sends what stands here, `keyserver` decides when it changes. All times are monotonic
+seconds; a `Download` made from it carries the seconds that remain.
+"""
+
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
+
+from groupvpn.crypto.registry import KekCipher, SignatureHash
+from groupvpn.crypto.secret import Secret
+from groupvpn.effects import Entropy
+from groupvpn.gdoi import timers
+from groupvpn.gdoi.keys import Download, Kek, Tek
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, TekPolicy
+from groupvpn.gdoi.sender_ids import SenderIds
+from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action, Entry
+from groupvpn.ipsec.transform import Transform
+
+FIRST_SPI = 256
+"""SPIs below are reserved (RFC 4303 2.1)."""
+COOKIE_PAIR = 16
+"""Octets of a KEK's SPI (RFC 6407 5.3)."""
+RETIREMENT = 120.0
+"""Seconds between the death of a TEK and the wiping of its octets; longer than any registration takes."""
+NO_ADDRESS = IPv4Address(0)
+"""Destination that a unicast rekey tells, for the one message that all members get cannot name each of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficKey:
+    """A TEK in its time: made for the `sa ipsec` entry `slot`, alive from `created` to `expires`."""
+
+    slot: int
+    spi: int
+    transform: Transform
+    encryption_key: Secret
+    integrity_key: Secret
+    salt: Secret
+    replay: Replay
+    created: float
+    lifetime: int
+
+    @property
+    def expires(self) -> float:
+        """T2: when it dies."""
+        return self.created + self.lifetime
+
+
+@dataclass(frozen=True, slots=True)
+class RekeyKey:
+    """A KEK in its time, with the way its rekeys travel. `lifetime` is what was configured last, `expires` what came of it."""
+
+    spi: bytes
+    cipher: KekCipher
+    iv: bytes
+    key: Secret
+    signature_hash: SignatureHash
+    key_label: str
+    public_key: bytes
+    created: float
+    lifetime: int
+    expires: float
+    unicast: bool
+    acknowledge: bool
+    destination: IPv4Address
+    """The multicast group; of no meaning for unicast."""
+
+    def told(self, now: float, source: IPv4Address, destination: IPv4Address | None = None) -> Kek:
+        """What a member is told of it; `destination` is the member's address when rekeys are unicast."""
+        return Kek(
+            spi=self.spi,
+            cipher=self.cipher,
+            iv=self.iv,
+            key=self.key,
+            signature_hash=self.signature_hash,
+            public_key=self.public_key,
+            lifetime=max(0, int(self.expires - now)),
+            source=source,
+            destination=(destination or NO_ADDRESS) if self.unicast else self.destination,
+            acknowledge=self.acknowledge,
+        )
+
+
+@dataclass(slots=True)
+class GroupKeys:
+    """All keys of a group. `sequence` counts the rekey messages under the present KEK and starts at 0 with each new KEK.
+
+    `generation` grows whenever members have to be told something; a registration that began under an older one is followed by a rekey.
+    """
+
+    sender_ids: SenderIds
+    teks: list[TrafficKey] = field(default_factory=list)
+    kek: RekeyKey | None = None
+    sequence: int = 0
+    generation: int = 0
+    retired: list[TrafficKey] = field(default_factory=list)
+    """Dead TEKs that a registration under way may still be about to send; wiped `RETIREMENT` after their death."""
+
+    def newest(self, slot: int) -> TrafficKey | None:
+        """The TEK of `slot` that was made last."""
+        return next((key for key in reversed(self.teks) if key.slot == slot), None)
+
+    def make_tek(self, policy: TekPolicy, now: float, entropy: Entropy) -> TrafficKey:
+        """Add a TEK for `policy`, with keys, SPI and salt of its own (RFC 6407 3.5: unique keys for each SA)."""
+        transform = policy.profile.transform_sets[0].transform
+        cipher, integrity = transform.cipher, transform.integrity
+        previous = self.newest(policy.sequence)
+        key = TrafficKey(
+            slot=policy.sequence,
+            spi=self._free_spi(entropy),
+            transform=transform,
+            encryption_key=Secret(entropy(cipher.key_length)),
+            integrity_key=Secret(entropy(integrity.key_length)),
+            salt=Secret(entropy(cipher.salt_length)),
+            replay=_replay_of_successor(policy.replay, previous),
+            created=now,
+            lifetime=policy.profile.lifetime,
+        )
+        self.teks.append(key)
+        return key
+
+    def make_kek(self, policy: RekeyPolicy, public_key: bytes, destination: IPv4Address, now: float, entropy: Entropy) -> RekeyKey:
+        """Replace the KEK; its rekeys are counted from 1 again. `destination` is the multicast group (any address for unicast)."""
+        if policy.key_label is None:
+            raise ValueError("a group without rekey authentication has no KEK")
+        self.kek = RekeyKey(
+            spi=entropy(COOKIE_PAIR),
+            cipher=policy.cipher,
+            iv=entropy(policy.cipher.block_length),
+            key=Secret(entropy(policy.cipher.key_length)),
+            signature_hash=policy.signature_hash,
+            key_label=policy.key_label,
+            public_key=public_key,
+            created=now,
+            lifetime=policy.lifetime,
+            expires=now + policy.lifetime,
+            unicast=policy.unicast,
+            acknowledge=policy.unicast and policy.acknowledge,
+            destination=destination,
+        )
+        self.sequence = 0
+        return self.kek
+
+    def restart_kek_lifetime(self, lifetime: int, now: float) -> None:
+        """A new `rekey lifetime` counts from the moment it is entered, for the KEK that is in use."""
+        if self.kek is not None:
+            self.kek = replace(self.kek, lifetime=lifetime, expires=now + lifetime)
+
+    def next_sequence(self) -> int:
+        """Count one more rekey message under the present KEK."""
+        self.sequence += 1
+        return self.sequence
+
+    def expire(self, now: float) -> bool:
+        """Retire the TEKs that have died, and wipe those that died long ago; returns whether any died."""
+        dead = [key for key in self.teks if key.expires <= now]
+        if dead:
+            self.teks = [key for key in self.teks if key.expires > now]
+            self.retired += dead
+        if self.retired and self.retired[0].expires + RETIREMENT <= now:
+            for key in self.retired:
+                if key.expires + RETIREMENT <= now:
+                    wipe(key)
+            self.retired = [key for key in self.retired if key.expires + RETIREMENT > now]
+        return bool(dead)
+
+    def wipe_all(self) -> None:
+        """Forget every TEK at once; nothing may be about to send them. The KEK is the caller's, who may still need it to say so."""
+        for key in (*self.teks, *self.retired):
+            wipe(key)
+        self.teks, self.retired = [], []
+
+    def next_expiry(self) -> float | None:
+        """When `expire` has something to do next."""
+        dying = (key.expires for key in self.teks)
+        retiring = (key.expires + RETIREMENT for key in self.retired)
+        return min((*dying, *retiring), default=None)
+
+    def download(self, group: KeyServerGroup, now: float, kek: Kek | None, sequence: int | None) -> Download:
+        """Policy and keys as they stand: every live TEK of every `sa ipsec`, each with the access list of today.
+
+        An access list counts at once and for old keys too, so it comes from `group` and not from the time the key was made.
+        """
+        teks: list[Tek] = []
+        for policy in group.teks:
+            entries = honoured_entries(policy)
+            if any(entry.action is Action.PERMIT for entry in entries):
+                teks += [
+                    Tek(
+                        spi=key.spi,
+                        transform=key.transform,
+                        encryption_key=key.encryption_key,
+                        integrity_key=key.integrity_key,
+                        salt=key.salt,
+                        lifetime=int(key.expires - now),
+                        entries=entries,
+                        replay=key.replay,
+                        receive_only=group.receive_only,
+                    )
+                    for key in self.teks
+                    if key.slot == policy.sequence and key.expires - now >= 1
+                ]
+        return Download(teks=tuple(teks), kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits)
+
+    def next_tek_rekey(self, group: KeyServerGroup, members: int) -> float | None:
+        """When the first `sa ipsec` needs a new TEK, or None where there is none.
+
+        A group that cannot rekey makes its new TEKs on time all the same: members that come back before T1 find them.
+        """
+        starts = (
+            key.created + self._start(group, key.lifetime, members)
+            for policy in group.teks
+            if (key := self.newest(policy.sequence)) is not None
+        )
+        return min(starts, default=None)
+
+    def next_kek_rekey(self, group: KeyServerGroup, members: int) -> float | None:
+        """When the KEK has to be replaced, or None without a KEK. A changed lifetime moves it."""
+        if self.kek is None:
+            return None
+        return self.kek.expires - self.kek.lifetime + self._start(group, self.kek.lifetime, members)
+
+    def _start(self, group: KeyServerGroup, lifetime: int, members: int) -> float:
+        rekey = group.rekey
+        if rekey.unicast:
+            return timers.unicast_rekey_start(lifetime, members, rekey.retransmit_count, rekey.retransmit_period)
+        return timers.multicast_rekey_start(lifetime, rekey.retransmit_count, rekey.retransmit_period)
+
+    def _free_spi(self, entropy: Entropy) -> int:
+        taken = {key.spi for key in self.teks}
+        while True:
+            spi = int.from_bytes(entropy(4), "big")
+            if spi >= FIRST_SPI and spi not in taken:
+                return spi
+
+
+def honoured_entries(policy: TekPolicy) -> tuple[Entry, ...]:
+    """The entries of an access list that a group policy honours; the rest is ignored with GDOI_ACL_NUM."""
+    return policy.acl.entries[:MAXIMUM_ENTRIES]
+
+
+def wipe(key: TrafficKey | RekeyKey) -> None:
+    """Overwrite the octets of a key that nobody may use any more."""
+    secrets = (key.key,) if isinstance(key, RekeyKey) else (key.encryption_key, key.integrity_key, key.salt)
+    for secret in secrets:
+        secret.wipe()
+
+
+def _replay_of_successor(configured: Replay, previous: TrafficKey | None) -> Replay:
+    """A new time window counts only after `clear crypto gdoi`; until then each TEK inherits the window of the one before it."""
+    if configured.method == "time" and previous is not None and previous.replay.method == "time":
+        return previous.replay
+    return configured

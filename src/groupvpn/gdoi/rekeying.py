@@ -1,0 +1,143 @@
+"""A rekey on its way: who gets it when, how often it is repeated, and who has answered.
+
+One `Round` is one rekey with its retransmissions. Every transmission has a sequence number of its own, the same for all members that it
+goes to. Multicast: each transmission is one datagram, and nobody answers. Unicast: a transmission goes out in batches of 50 members, 5 s
+apart, and its repetitions go only to those who have not answered. A round knows no keys and builds no messages: it says when the next
+batch is due, and the key server makes the datagram, so that lifetimes in it are those of the moment.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from groupvpn.effects import Endpoint
+from groupvpn.gdoi.group import RekeyKey
+from groupvpn.gdoi.members import Member
+from groupvpn.gdoi.timers import BATCH_MEMBERS, BATCH_PERIOD, acknowledgement_wait
+
+
+class Content(Enum):
+    """What a round carries."""
+
+    TEK = "TEK"
+    """The TEKs, under the KEK that stays."""
+    KEK = "KEK"
+    """A new KEK and new TEKs, under the KEK that goes."""
+    DELETE = "delete"
+    """The order to forget everything and to register again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Datagrams to send now, all with the sequence number `sequence`. `members` is empty for multicast.
+
+    `opens` says that it is the first batch of a transmission, `is_retry` that the transmission is a repetition.
+    """
+
+    sequence: int
+    members: tuple[Member, ...]
+    opens: bool
+    is_retry: bool
+
+
+class Round:
+    """One rekey and its retransmissions. `under` is the KEK that protects it and says how it travels."""
+
+    def __init__(
+        self,
+        content: Content,
+        under: RekeyKey,
+        members: Iterable[Member],
+        *,
+        retransmit_count: int,
+        retransmit_period: float,
+        counter: Callable[[], int],
+        now: float,
+    ) -> None:
+        """`counter` gives the next sequence number under `under`; `members` are those on the list at this moment (unused for multicast)."""
+        self.content = content
+        self.under = under
+        self.started = now
+        self.transmissions = 0
+        self.first_sequence: int | None = None
+        self.last_sequence = 0
+        self.last_sent = now
+        self._left = 1 + retransmit_count
+        self._period = retransmit_period
+        self._counter = counter
+        self._pending: dict[Endpoint, Member] = {member.peer: member for member in members} if under.unicast else {}
+        self._queue: list[Member] = []
+        self._due: float | None = now
+        self._ends = now + acknowledgement_wait(retransmit_period)
+        self._is_empty = under.unicast and not self._pending
+
+    @property
+    def unanswered(self) -> tuple[Member, ...]:
+        """The members that have not acknowledged it; nobody for multicast or where no acknowledgement was asked for."""
+        return tuple(self._pending.values()) if self.under.unicast and self.under.acknowledge else ()
+
+    @property
+    def retransmissions(self) -> int:
+        """Transmissions after the first."""
+        return max(0, self.transmissions - 1)
+
+    @property
+    def next_is_retransmission(self) -> bool:
+        """Whether what is due next would open a repetition, which the key server may find pointless."""
+        return self._due is not None and not self._queue and self.transmissions > 0
+
+    def next_timer(self) -> float | None:
+        """When to call again: the next batch, or the end of waiting for answers; None when it is over."""
+        if self._is_empty:
+            return self.started
+        return self._due if self._due is not None else self._ends
+
+    def is_over(self, now: float) -> bool:
+        """Whether nothing more is to be sent and nothing more to be waited for."""
+        if self._is_empty or (self.under.acknowledge and self.under.unicast and not self._pending and self.transmissions):
+            return True
+        return self._due is None and (now >= self._ends or not self.under.unicast)
+
+    def next_batch(self, now: float) -> Batch | None:
+        """What to send now, or None. Call until None: it plans the next batch or transmission as it goes."""
+        if self._due is None or now < self._due or self.is_over(now):
+            return None
+        opens = not self._queue
+        if opens:
+            self._open()
+        members = tuple(self._queue[:BATCH_MEMBERS])
+        del self._queue[:BATCH_MEMBERS]
+        self.last_sent = now
+        self._ends = now + acknowledgement_wait(self._period)
+        if self._queue:
+            self._due = now + BATCH_PERIOD
+        else:
+            self._due = now + self._period if self._left else None
+        return Batch(self.last_sequence, members, opens, self.transmissions > 1)
+
+    def stop_retransmitting(self) -> None:
+        """Send nothing more; go on waiting for answers to what was sent."""
+        self._due = None
+        self._left = 0
+        self._queue.clear()
+
+    def acknowledge(self, peer: Endpoint, sequence: int) -> Member | None:
+        """The member at `peer` answers a transmission of this round: returns it the first time, None for anything else."""
+        if self.first_sequence is None or not self.first_sequence <= sequence <= self.last_sequence:
+            return None
+        return self._pending.pop(peer, None)
+
+    def drop(self, peer: Endpoint) -> None:
+        """Send no more to `peer`: it has left, or learned everything in a registration."""
+        member = self._pending.pop(peer, None)
+        if member is not None and member in self._queue:
+            self._queue.remove(member)
+
+    def _open(self) -> None:
+        """Begin a transmission: to everybody the first time, then to those who did not answer (all, if no answers were asked for)."""
+        self.transmissions += 1
+        self._left -= 1
+        self.last_sequence = self._counter()
+        if self.first_sequence is None:
+            self.first_sequence = self.last_sequence
+        self._queue = list(self._pending.values())
