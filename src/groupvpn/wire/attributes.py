@@ -8,12 +8,13 @@
 ```
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Self
 
 from groupvpn.wire.cursor import Cursor, put_u16
-from groupvpn.wire.error import EncodeError
+from groupvpn.wire.error import DecodeError, EncodeError
+from groupvpn.wire.iana import NotifyType
 
 MAXIMUM_ATTRIBUTES = 256
 """Attributes in one list. The longest that we know of is a SID key packet, one attribute for each Sender-ID."""
@@ -65,24 +66,35 @@ class Attribute:
         return put_u16(self.kind, "attribute type") + put_u16(len(self.value), f"length of attribute {self.kind}") + self.value
 
 
-def read_attributes(cursor: Cursor) -> tuple[Attribute, ...]:
-    """All attributes up to the end of the cursor's window; raises `DecodeError`."""
+def read_attributes(cursor: Cursor, repeatable: Collection[int] = ()) -> tuple[Attribute, ...]:
+    """All attributes up to the end of the cursor's window; raises `DecodeError`.
+
+    Two attributes of one class with different values are refused (RFC 2407 4.5.2), but for the classes that are `repeatable`.
+    """
     attributes: list[Attribute] = []
+    values: dict[int, int | bytes] = {}
     while cursor.remaining:
         if len(attributes) == MAXIMUM_ATTRIBUTES:
             raise cursor.error(f"more than {MAXIMUM_ATTRIBUTES} attributes")
-        head = cursor.get_u16("attribute type")
-        second = cursor.get_u16("attribute value or length")
-        if head & _BASIC:
-            attributes.append(Attribute(head & ~_BASIC, second))
-        else:
-            attributes.append(Attribute(head, cursor.get_octets(second, f"value of attribute {head}")))
+        start = cursor.position
+        attribute = _read_attribute(cursor)
+        if attribute.kind not in repeatable and values.setdefault(attribute.kind, attribute.value) != attribute.value:
+            raise DecodeError(start, f"a second value of attribute {attribute.kind}", NotifyType.ATTRIBUTES_NOT_SUPPORTED)
+        attributes.append(attribute)
     return tuple(attributes)
 
 
-def decode_attributes(octets: bytes) -> tuple[Attribute, ...]:
-    """A whole list; raises `DecodeError`."""
-    return read_attributes(Cursor(octets))
+def _read_attribute(cursor: Cursor) -> Attribute:
+    head = cursor.get_u16("attribute type")
+    second = cursor.get_u16("attribute value or length")
+    if head & _BASIC:
+        return Attribute(head & ~_BASIC, second)
+    return Attribute(head, cursor.get_octets(second, f"value of attribute {head}"))
+
+
+def decode_attributes(octets: bytes, repeatable: Collection[int] = ()) -> tuple[Attribute, ...]:
+    """A whole list; raises `DecodeError` as `read_attributes` does."""
+    return read_attributes(Cursor(octets), repeatable)
 
 
 def encode_attributes(attributes: Iterable[Attribute]) -> bytes:
@@ -105,7 +117,7 @@ def lifetimes(attributes: Iterable[Attribute], type_class: int, duration_class: 
     """Life durations by life type (seconds 1, kilobytes 2).
 
     A duration counts in the units of the life type before it (RFC 2407 4.5); one without a type before it is passed over. Phase 1 and
-    IPsec have their own class numbers for the pair, so both are parameters.
+    IPsec have their own class numbers for the pair, so both are parameters. Raises `DecodeError` if two durations of one type differ.
     """
     result: dict[int, int] = {}
     unit: int | None = None
@@ -114,7 +126,7 @@ def lifetimes(attributes: Iterable[Attribute], type_class: int, duration_class: 
             unit = attribute.as_number()
         elif attribute.kind == duration_class and unit is not None:
             duration = attribute.as_number()
-            if duration is not None:
-                result[unit] = duration
+            if duration is not None and result.setdefault(unit, duration) != duration:
+                raise DecodeError(0, f"life durations {result[unit]} and {duration} of one type", NotifyType.ATTRIBUTES_NOT_SUPPORTED)
             unit = None
     return result

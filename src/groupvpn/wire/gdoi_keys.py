@@ -10,12 +10,17 @@ from typing import ClassVar, Self
 from groupvpn.wire.attributes import Attribute, encode_attributes, find, find_number, read_attributes
 from groupvpn.wire.cursor import Cursor, put_u8, put_u16
 from groupvpn.wire.error import DecodeError
-from groupvpn.wire.iana import KekKeyAttribute, KeyDownloadType, PayloadType, SidAttribute, TekKeyAttribute
-from groupvpn.wire.payload import Payload
+from groupvpn.wire.iana import KekKeyAttribute, KeyDownloadType, LkhKeyAttribute, PayloadType, SidAttribute, TekKeyAttribute
+from groupvpn.wire.payload import KnownPayload
 
 MAXIMUM_KEY_PACKETS = 1024
 """Key packets in one KD payload: one for each TEK, old and new, and one for the KEK."""
 _KEY_PACKET_HEADER_LENGTH = 5
+_REPEATABLE: dict[int, tuple[int, ...]] = {
+    KeyDownloadType.LKH: (LkhKeyAttribute.UPDATE_ARRAY,),
+    KeyDownloadType.SID: (SidAttribute.SID_VALUE,),
+}
+"""Attribute classes that may come more than once; a TEK or KEK has one key of each class (RFC 6407 5.6.1, 5.6.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ class KeyPacket:
         spi = body.get_octets(body.get_u8("key packet SPI size"), "key packet SPI")
         if kind == KeyDownloadType.SID and spi:
             raise DecodeError(start + 4, f"a SID key packet with an SPI of {len(spi)} octets")
-        return cls(kind, spi, read_attributes(body))
+        return cls(kind, spi, read_attributes(body, _REPEATABLE.get(kind, ())))
 
     def encode(self) -> bytes:
         """The key packet's octets."""
@@ -95,7 +100,7 @@ class KeyPacket:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyDownload(Payload):
+class KeyDownload(KnownPayload):
     """KD.
 
     ```

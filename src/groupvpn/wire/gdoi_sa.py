@@ -8,8 +8,8 @@ from typing import ClassVar, Self, TypeVar
 from groupvpn.wire.attributes import Attribute, encode_attributes, read_attributes
 from groupvpn.wire.cursor import Cursor, put_u8, put_u16, put_u32
 from groupvpn.wire.error import DecodeError, EncodeError
-from groupvpn.wire.iana import Doi, NotifyType, PayloadType, TekProtocolId
-from groupvpn.wire.payload import Payload, encode_payloads, unexpected, walk
+from groupvpn.wire.iana import Doi, IpsecAttribute, NotifyType, PayloadType, TekProtocolId
+from groupvpn.wire.payload import KnownPayload, Payload, encode_payloads, unexpected, walk
 from groupvpn.wire.payloads import ID_DATA_LENGTHS, RawPayload
 
 MAXIMUM_SA_ATTRIBUTE_PAYLOADS = 1024
@@ -67,7 +67,7 @@ class TrafficIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class SaKek(Payload):
+class SaKek(KnownPayload):
     """SAK: policy of the rekey SA (RFC 6407 5.3).
 
     ```
@@ -115,7 +115,7 @@ class SaKek(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class SaTek(Payload):
+class SaTek(KnownPayload):
     """SAT: policy of one data-security SA, ESP or AH (RFC 6407 5.5.1).
 
     ```
@@ -157,7 +157,8 @@ class SaTek(Payload):
         destination = TrafficIdentity.read(cursor, id_length_octets, "SAT destination")
         transform_id = cursor.get_u8("SAT transform id")
         spi = cursor.get_octets(TEK_SPI_LENGTH, "SAT SPI")
-        return cls(source, destination, transform_id, spi, read_attributes(cursor), protocol, protocol_id, id_length_octets)
+        attributes = read_attributes(cursor, (IpsecAttribute.LIFE_TYPE, IpsecAttribute.LIFE_DURATION))
+        return cls(source, destination, transform_id, spi, attributes, protocol, protocol_id, id_length_octets)
 
     def encode(self) -> bytes:
         """The body, in the variant that the fields name."""
@@ -169,7 +170,7 @@ class SaTek(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class GroupAssociatedPolicy(Payload):
+class GroupAssociatedPolicy(KnownPayload):
     """GAP: group policy beside SAK and SAT, or a member's requests in message 3 of GROUPKEY-PULL (RFC 6407 5.4).
 
     The body is a list of attributes.
@@ -190,7 +191,7 @@ class GroupAssociatedPolicy(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class GroupSecurityAssociation(Payload):
+class GroupSecurityAssociation(KnownPayload):
     """SA of GDOI (RFC 6407 5.2).
 
     ```

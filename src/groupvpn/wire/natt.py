@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from groupvpn.wire.cursor import Cursor, put_u8, put_u16
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import IdType, PayloadType
-from groupvpn.wire.payload import Payload
+from groupvpn.wire.payload import KnownPayload
 
 NON_ESP_MARKER = bytes(4)
 """Stands before an ISAKMP message on port 4500, where ESP would have an SPI, which is never zero (RFC 3948 2.2)."""
@@ -18,7 +18,7 @@ _MINIMUM_ESP_LENGTH = 8
 
 
 @dataclass(frozen=True, slots=True)
-class NatDiscovery(Payload):
+class NatDiscovery(KnownPayload):
     """NAT-D: a hash of one end's address and port (RFC 3947 3.2). The body is that hash; `nat_discovery_input` says over what."""
 
     TYPE: ClassVar[int] = PayloadType.NAT_D
@@ -36,7 +36,7 @@ class NatDiscovery(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class NatOriginalAddress(Payload):
+class NatOriginalAddress(KnownPayload):
     """NAT-OA: an address as it was before any NAT (RFC 3947 5.2).
 
     ```

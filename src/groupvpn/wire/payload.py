@@ -9,6 +9,7 @@
 ```
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, Self
 
@@ -19,34 +20,45 @@ from groupvpn.wire.iana import NotifyType, PayloadType, payload_name
 GENERIC_HEADER_LENGTH = 4
 
 
-class Payload:
+class Payload(ABC):
     """A payload without its generic header. Subclasses are frozen dataclasses; equal octets make equal payloads."""
 
     __slots__ = ()
 
-    TYPE: ClassVar[int] = PayloadType.NONE
+    @property
+    @abstractmethod
+    def payload_type(self) -> int:
+        """The number that the Next Payload field before this payload has."""
+
+    @abstractmethod
+    def encode(self) -> bytes:
+        """The body's octets; raises `EncodeError` if a field cannot hold its value."""
+
+
+class KnownPayload(Payload):
+    """A payload whose class knows its type and its layout."""
+
+    __slots__ = ()
+
+    TYPE: ClassVar[int]
 
     @property
     def payload_type(self) -> int:
-        """The number that the Next Payload field before this payload has."""
+        """The class's own number."""
         return self.TYPE
 
     @classmethod
+    @abstractmethod
     def read(cls, cursor: Cursor) -> Self:
         """Read the body from a cursor whose window is the body; what is left over afterwards is the caller's to refuse."""
-        raise NotImplementedError
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
         """Decode one body; raises `DecodeError`, also for octets left over."""
         cursor = Cursor(body)
         payload = cls.read(cursor)
-        cursor.check_end(f"the {payload_name(payload.payload_type)} payload")
+        cursor.check_end(f"the {payload_name(cls.TYPE)} payload")
         return payload
-
-    def encode(self) -> bytes:
-        """The body's octets; raises `EncodeError` if a field cannot hold its value."""
-        raise NotImplementedError
 
 
 def walk(first_type: int, cursor: Cursor, limit: int) -> Iterator[tuple[int, int, Cursor]]:

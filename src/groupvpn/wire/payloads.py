@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from groupvpn.wire.cursor import Cursor, put_u8, put_u16, put_u32
 from groupvpn.wire.error import DecodeError, EncodeError
 from groupvpn.wire.iana import CertificateEncoding, IdType, NotifyType, PayloadType, ProtocolId, notify_name
-from groupvpn.wire.payload import Payload
+from groupvpn.wire.payload import KnownPayload, Payload
 
 MAXIMUM_SPIS = 2048
 """SPIs in one Delete payload."""
@@ -46,7 +46,7 @@ class RawPayload(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class _OctetsPayload(Payload):
+class _OctetsPayload(KnownPayload):
     """A payload whose body is one field."""
 
     data: bytes
@@ -111,7 +111,7 @@ class Nonce(_OctetsPayload):
 
 
 @dataclass(frozen=True, slots=True)
-class Identification(Payload):
+class Identification(KnownPayload):
     """ID: who a party is, or which group is meant (RFC 2408 3.8, RFC 2407 4.6.2, RFC 6407 5.1).
 
     ```
@@ -177,7 +177,7 @@ class Identification(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate(Payload):
+class Certificate(KnownPayload):
     """CERT (RFC 2408 3.9).
 
     ```
@@ -203,7 +203,7 @@ class Certificate(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class CertificateRequest(Payload):
+class CertificateRequest(KnownPayload):
     """CERTREQ (RFC 2408 3.10): the same two fields; the data is the DER name of an acceptable authority, empty for any."""
 
     TYPE: ClassVar[int] = PayloadType.CERTREQ
@@ -222,7 +222,7 @@ class CertificateRequest(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class Notification(Payload):
+class Notification(KnownPayload):
     """N (RFC 2408 3.14).
 
     ```
@@ -276,7 +276,7 @@ class Notification(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class Delete(Payload):
+class Delete(KnownPayload):
     """D (RFC 2408 3.15, RFC 6407 5.9).
 
     ```
@@ -319,7 +319,7 @@ class Delete(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class SequenceNumber(Payload):
+class SequenceNumber(KnownPayload):
     """SEQ (RFC 6407 5.7): a 4-octet counter of the rekey SA, so the whole payload has 8 octets."""
 
     TYPE: ClassVar[int] = PayloadType.SEQ

@@ -1,22 +1,25 @@
 """The SA payload of phase 1 and quick mode: proposals and their transforms (RFC 2408 3.4 to 3.6, RFC 2407 4.6.1)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from groupvpn.wire.attributes import Attribute, encode_attributes, read_attributes
 from groupvpn.wire.cursor import Cursor, put_u8, put_u32
-from groupvpn.wire.iana import Doi, NotifyType, PayloadType, ProtocolId, Situation
-from groupvpn.wire.payload import Payload, encode_payloads, unexpected, walk
+from groupvpn.wire.iana import Doi, IkeAttribute, IpsecAttribute, NotifyType, PayloadType, ProtocolId, Situation
+from groupvpn.wire.payload import KnownPayload, encode_payloads, unexpected, walk
 
 MAXIMUM_PROPOSALS = 64
 """Proposals in one SA payload."""
 MAXIMUM_TRANSFORMS = 255
 """Transforms in one proposal: all that its count field can tell."""
+_PHASE_1_LIFE = (IkeAttribute.LIFE_TYPE, IkeAttribute.LIFE_DURATION)
+_IPSEC_LIFE = (IpsecAttribute.LIFE_TYPE, IpsecAttribute.LIFE_DURATION)
 _IPSEC_SITUATION_LABELS = Situation.SECRECY | Situation.INTEGRITY
 
 
 @dataclass(frozen=True, slots=True)
-class Transform(Payload):
+class Transform(KnownPayload):
     """T (RFC 2408 3.6): one way to fulfil a proposal.
 
     ```
@@ -35,12 +38,12 @@ class Transform(Payload):
     attributes: tuple[Attribute, ...] = ()
 
     @classmethod
-    def read(cls, cursor: Cursor) -> Self:
-        """Read a body."""
+    def read(cls, cursor: Cursor, repeatable: Collection[int] = ()) -> Self:
+        """Read a body. `repeatable` are the attribute classes of life types and durations, which the protocol of the proposal decides."""
         number = cursor.get_u8("transform number")
         transform_id = cursor.get_u8("transform id")
         cursor.skip_zeros(2, "RESERVED2 of the transform")
-        return cls(number, transform_id, read_attributes(cursor))
+        return cls(number, transform_id, read_attributes(cursor, repeatable))
 
     def encode(self) -> bytes:
         """The body."""
@@ -49,7 +52,7 @@ class Transform(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal(Payload):
+class Proposal(KnownPayload):
     """P (RFC 2408 3.5): a protocol with its SPI and the transforms to choose from.
 
     ```
@@ -78,11 +81,12 @@ class Proposal(Payload):
         spi_size = cursor.get_u8("proposal SPI size")
         count = cursor.get_u8("number of transforms")
         spi = cursor.get_octets(spi_size, "proposal SPI")
+        repeatable = _PHASE_1_LIFE if protocol_id == ProtocolId.ISAKMP else _IPSEC_LIFE
         transforms = []
         for kind, offset, body in walk(PayloadType.TRANSFORM, cursor, MAXIMUM_TRANSFORMS):
             if kind != PayloadType.TRANSFORM:
                 raise unexpected(kind, offset, "a proposal")
-            transforms.append(Transform.read(body))
+            transforms.append(Transform.read(body, repeatable))
         if len(transforms) != count:
             raise cursor.error(f"{len(transforms)} transforms where {count} were announced", NotifyType.BAD_PROPOSAL_SYNTAX)
         cursor.check_end("the last transform")
@@ -96,7 +100,7 @@ class Proposal(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class SecurityAssociation(Payload):
+class SecurityAssociation(KnownPayload):
     """SA with proposals (RFC 2408 3.4). The SA of GDOI, which has other things inside, is `gdoi_sa.GroupSecurityAssociation`.
 
     ```
