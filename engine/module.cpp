@@ -1,4 +1,138 @@
-// Python bindings of the ESP engine.
+// Python bindings of the ESP engine. What they promise stands in src/groupvpn/_engine.pyi.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+#include <nanobind/stl/vector.h>
 
-NB_MODULE(_engine, m) { m.doc() = "The ESP engine"; }
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "error.hpp"
+#include "esp.hpp"
+#include "sa.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace groupvpn;
+
+namespace {
+
+// Python owns this handle and not the SA itself: a thread of the engine that lets go of an SA last must not need the interpreter's lock.
+struct SaHandle {
+  std::shared_ptr<Sa> sa;
+};
+
+std::span<const std::uint8_t> octets_of(const nb::bytes& bytes) { return {static_cast<const std::uint8_t*>(bytes.data()), bytes.size()}; }
+
+nb::bytes bytes_of(const Packet& packet) { return nb::bytes(packet.data, packet.length); }
+
+SaHandle make_sa(std::uint32_t spi, std::string_view cipher, const nb::bytes& encryption_key, std::string_view integrity,
+                 const nb::bytes& integrity_key, const nb::bytes& salt, std::int64_t sender_id, unsigned sender_id_bits,
+                 std::uint32_t replay_window, bool clear_df) {
+  SaParameters parameters;
+  parameters.spi = spi;
+  parameters.cipher = cipher_named(cipher);
+  parameters.encryption_key = octets_of(encryption_key);
+  parameters.integrity = integrity_named(integrity);
+  parameters.integrity_key = octets_of(integrity_key);
+  parameters.salt = octets_of(salt);
+  if (sender_id > std::int64_t{0xffffffff}) throw EngineError("Sender-ID " + std::to_string(sender_id) + " does not fit 32 bits");
+  if (sender_id >= 0) parameters.sender_id = static_cast<std::uint32_t>(sender_id);
+  parameters.sender_id_bits = sender_id_bits;
+  parameters.replay_window = replay_window;
+  parameters.clear_df = clear_df;
+  return {std::make_shared<Sa>(parameters)};
+}
+
+nb::dict counters_of(const SaHandle& handle) {
+  const Sa::Counters counters = handle.sa->counters();
+  nb::dict result;
+  result["encrypted_packets"] = counters.encrypted_packets;
+  result["encrypted_bytes"] = counters.encrypted_bytes;
+  result["decrypted_packets"] = counters.decrypted_packets;
+  result["decrypted_bytes"] = counters.decrypted_bytes;
+  result["last_sequence"] = handle.sa->last_sequence();
+  return result;
+}
+
+// The functions for tests and tools run the burst code of the data path on a burst of one. The interpreter's lock guards the engine.
+Esp& esp_of_tools() {
+  static Esp esp;
+  return esp;
+}
+
+class Workspace {
+ public:
+  explicit Workspace(const nb::bytes& octets) : buffer_(esp_headroom + octets.size() + esp_tailroom) {
+    packet_.data = buffer_.data() + esp_headroom;
+    packet_.length = static_cast<std::uint32_t>(octets.size());
+    packet_.headroom = esp_headroom;
+    packet_.tailroom = esp_tailroom;
+    if (octets.size() != 0) std::memcpy(packet_.data, octets.data(), octets.size());
+  }
+  Packet& packet() { return packet_; }
+
+ private:
+  std::vector<std::uint8_t> buffer_;
+  Packet packet_;
+};
+
+nb::bytes encapsulate(const SaHandle& handle, const nb::bytes& octets) {
+  Workspace workspace(octets);
+  workspace.packet().sa = handle.sa.get();
+  esp_of_tools().encapsulate({&workspace.packet(), 1});
+  if (workspace.packet().reason != Reason::delivered) throw EngineError("not encapsulated: " + std::string(name(workspace.packet().reason)));
+  return bytes_of(workspace.packet());
+}
+
+std::pair<std::optional<nb::bytes>, std::string_view> decapsulate(const std::vector<const SaHandle*>& handles, const nb::bytes& octets) {
+  std::vector<std::shared_ptr<Sa>> sas;
+  for (const SaHandle* handle : handles) sas.push_back(handle->sa);
+  const SaSet set(std::move(sas));
+  Workspace workspace(octets);
+  esp_of_tools().decapsulate(set, {&workspace.packet(), 1});
+  if (workspace.packet().reason != Reason::delivered) return {std::nullopt, name(workspace.packet().reason)};
+  return {bytes_of(workspace.packet()), "ok"};
+}
+
+nb::dict features() {
+  const Crypto& crypto = esp_of_tools().crypto();
+  nb::dict result;
+  result["ipsec_mb"] = imb_get_version_str();
+  result["architecture"] = crypto.architecture();
+  result["des"] = crypto.uses_openssl_for_des() ? "openssl" : "ipsec-mb";
+  result["clears_its_memory"] = crypto.clears_its_memory();
+  return result;
+}
+
+}  // namespace
+
+NB_MODULE(_engine, m) {
+  m.doc() = "The ESP engine (C++). Python adds and removes SAs and reads counters; it never touches a packet.";
+  nb::exception<EngineError>(m, "EngineError", PyExc_RuntimeError);
+
+  nb::class_<SaHandle>(m, "Sa")
+      .def(
+          "__init__",
+          [](SaHandle* self, std::uint32_t spi, std::string_view cipher, const nb::bytes& encryption_key, std::string_view integrity,
+             const nb::bytes& integrity_key, const nb::bytes& salt, std::int64_t sender_id, unsigned sender_id_bits,
+             std::uint32_t replay_window, bool clear_df) {
+            new (self) SaHandle(make_sa(spi, cipher, encryption_key, integrity, integrity_key, salt, sender_id, sender_id_bits, replay_window,
+                                        clear_df));
+          },
+          "spi"_a, "cipher"_a, "encryption_key"_a, "integrity"_a, "integrity_key"_a, "salt"_a = nb::bytes("", 0), "sender_id"_a = -1,
+          "sender_id_bits"_a = 24, "replay_window"_a = 0, "clear_df"_a = false)
+      .def_prop_ro("spi", [](const SaHandle& self) { return self.sa->spi(); })
+      .def_prop_ro("sequence_limit", [](const SaHandle& self) { return self.sa->sequence_limit(); })
+      .def("inner_mtu", [](const SaHandle& self, std::uint32_t wire_mtu) { return self.sa->inner_mtu(wire_mtu); }, "wire_mtu"_a)
+      .def("counters", &counters_of);
+
+  m.def("encapsulate", &encapsulate, "sa"_a, "packet"_a);
+  m.def("decapsulate", &decapsulate, "sas"_a, "packet"_a);
+  m.def("features", &features);
+}

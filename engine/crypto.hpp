@@ -1,0 +1,134 @@
+// The ciphers and MACs of ESP over intel-ipsec-mb: what each needs, prepared keys, and bursts that seal and open packets in place.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include <intel-ipsec-mb.h>
+
+namespace groupvpn {
+
+class DesCbc;
+
+enum class Cipher : std::uint8_t {
+  null,
+  des_cbc,
+  triple_des_cbc,
+  aes_128_cbc,
+  aes_192_cbc,
+  aes_256_cbc,
+  aes_128_gcm,
+  aes_192_gcm,
+  aes_256_gcm,
+};
+
+enum class Integrity : std::uint8_t { none, hmac_md5_96, hmac_sha1_96, hmac_sha2_256_128, hmac_sha2_384_192, hmac_sha2_512_256 };
+
+// Sizes in octets. `alignment` is what the plaintext is padded to: the block, or 4 (RFC 4303 2.4).
+struct CipherTraits {
+  std::string_view name;
+  std::uint8_t key, iv, alignment, salt, icv;
+  [[nodiscard]] bool is_counter_mode() const noexcept { return salt != 0; }
+};
+
+struct IntegrityTraits {
+  std::string_view name;
+  std::uint8_t key, icv;
+};
+
+const CipherTraits& traits(Cipher cipher) noexcept;
+const IntegrityTraits& traits(Integrity integrity) noexcept;
+
+// By the names that groupvpn.crypto.registry gives them; EngineError for others.
+Cipher cipher_named(std::string_view name);
+Integrity integrity_named(std::string_view name);
+
+// Everything that is computed from the keys of one SA once, ready for every packet. Wiped on destruction.
+struct alignas(64) Schedule {
+  Schedule() noexcept = default;
+  Schedule(const Schedule&) = delete;
+  Schedule& operator=(const Schedule&) = delete;
+  ~Schedule();
+
+  gcm_key_data gcm;
+  alignas(16) std::array<std::uint8_t, 16 * 15> aes_encrypt;
+  alignas(16) std::array<std::uint8_t, 16 * 15> aes_decrypt;
+  alignas(16) std::array<std::array<std::uint64_t, IMB_DES_KEY_SCHED_SIZE / 8>, 3> des;
+  std::array<const void*, 3> des_rounds;
+  std::array<std::uint8_t, 24> des_key;
+  alignas(16) std::array<std::uint8_t, 64> hmac_inner;  // hash state after the block key ^ ipad (RFC 2104)
+  alignas(16) std::array<std::uint8_t, 64> hmac_outer;
+  std::array<std::uint8_t, 4> salt;
+};
+
+// One packet for the cipher, in place. `esp` points at the SPI; `payload_offset` octets later (after the IV) come `payload_length` octets
+// to encrypt or decrypt, then the ICV. `iv` holds salt and explicit IV for GCM (RFC 4106 4), the IV itself for CBC.
+struct Operation {
+  const Schedule* schedule;
+  Cipher cipher;
+  Integrity integrity;
+  std::uint8_t* esp;
+  std::uint32_t payload_offset;
+  std::uint32_t payload_length;
+  bool is_done;       // the library did the job
+  bool is_authentic;  // open only: the ICV verified
+  alignas(16) std::array<std::uint8_t, 16> iv;
+  alignas(16) std::array<std::uint8_t, 64> icv;  // open only: the computed ICV
+
+  [[nodiscard]] std::uint8_t* payload() const noexcept { return esp + payload_offset; }
+  [[nodiscard]] std::uint8_t* tag() const noexcept { return esp + payload_offset + payload_length; }
+};
+
+// Compares without a branch on the content.
+bool is_equal_constant_time(const std::uint8_t* left, const std::uint8_t* right, std::size_t length) noexcept;
+
+enum class DesEngine : std::uint8_t { automatic, ipsec_mb, openssl };
+
+// A multi-buffer manager: one per thread, it is not shared.
+class Crypto {
+ public:
+  static constexpr std::size_t maximum_burst = IMB_MAX_BURST_SIZE;
+
+  explicit Crypto(DesEngine des_engine = DesEngine::automatic);
+  ~Crypto();
+  Crypto(const Crypto&) = delete;
+  Crypto& operator=(const Crypto&) = delete;
+
+  // Fills `schedule`; EngineError if a key, or the salt, has another size than the algorithm's.
+  void prepare(Schedule& schedule, Cipher cipher, std::span<const std::uint8_t> encryption_key, Integrity integrity,
+               std::span<const std::uint8_t> integrity_key, std::span<const std::uint8_t> salt);
+
+  // Encrypts at most `maximum_burst` packets and writes their ICVs.
+  void seal(std::span<Operation> burst) noexcept;
+  // Verifies and decrypts; where `is_authentic` comes out false the payload is worthless.
+  void open(std::span<Operation> burst) noexcept;
+
+  // AES-256-CTR keystream from counter block 0, for the generator of IVs.
+  void keystream(std::span<const std::uint8_t, 32> key, std::span<std::uint8_t> out) noexcept;
+  std::array<std::uint8_t, 32> sha256(std::span<const std::uint8_t> octets) noexcept;
+
+  [[nodiscard]] std::string_view architecture() const noexcept;
+  [[nodiscard]] bool clears_its_memory() const noexcept { return (manager_->features & IMB_FEATURE_SAFE_DATA) != 0; }
+  [[nodiscard]] bool uses_openssl_for_des() const noexcept { return des_ != nullptr; }
+
+ private:
+  void prepare_cipher(Schedule& schedule, Cipher cipher, const std::uint8_t* key);
+  void prepare_hmac(Schedule& schedule, Integrity integrity, std::span<const std::uint8_t> key);
+  void run_gcm(Operation& operation, bool encrypt) noexcept;
+  void submit(Operation& operation, bool encrypt) noexcept;
+  void set_cipher(IMB_JOB& job, const Operation& operation, bool encrypt) const noexcept;
+  void flush() noexcept;
+  [[nodiscard]] bool goes_to_openssl(Cipher cipher) const noexcept;
+
+  struct Free {
+    void operator()(IMB_MGR* manager) const noexcept { free_mb_mgr(manager); }
+  };
+  std::unique_ptr<IMB_MGR, Free> manager_;
+  std::unique_ptr<DesCbc> des_;
+};
+
+}  // namespace groupvpn

@@ -1,0 +1,249 @@
+#include "esp.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "checksum.hpp"
+
+namespace groupvpn {
+namespace {
+
+constexpr std::uint8_t ecn_mask = 0x03;
+constexpr std::uint8_t ecn_congested = 0x03;
+constexpr std::uint32_t esp_header_size = 8;
+
+enum class Way : bool { encrypted, decrypted };
+
+void count(Way way, Sa* sa, std::uint64_t packets, std::uint64_t octets) noexcept {
+  if (packets == 0) return;
+  way == Way::encrypted ? sa->count_encrypted(packets, octets) : sa->count_decrypted(packets, octets);
+}
+
+// Adds up runs of packets of one SA, so that a burst costs its shared counters one update and not one per packet.
+class RunCounter {
+ public:
+  explicit RunCounter(Way way) noexcept : way_(way) {}
+  ~RunCounter() { count(way_, sa_, packets_, octets_); }
+  RunCounter(const RunCounter&) = delete;
+  RunCounter& operator=(const RunCounter&) = delete;
+
+  void add(Sa* sa, std::uint64_t octets) noexcept {
+    if (sa != sa_) {
+      count(way_, sa_, packets_, octets_);
+      sa_ = sa;
+      packets_ = octets_ = 0;
+    }
+    ++packets_;
+    octets_ += octets;
+  }
+
+ private:
+  Way way_;
+  Sa* sa_ = nullptr;
+  std::uint64_t packets_ = 0;
+  std::uint64_t octets_ = 0;
+};
+
+Operation& begin_operation(Operation& operation, const Sa& sa, std::uint8_t* esp) noexcept {
+  operation.schedule = &sa.schedule();
+  operation.cipher = sa.cipher();
+  operation.integrity = sa.integrity();
+  operation.esp = esp;
+  operation.payload_offset = esp_header_size + sa.iv_length();
+  operation.is_done = false;
+  operation.is_authentic = false;
+  return operation;
+}
+
+// Salt and explicit IV make the nonce of GCM (RFC 4106 4); CBC and NULL take the IV as it stands in the packet.
+void load_iv(Operation& operation, const Sa& sa) noexcept {
+  std::uint8_t* iv = operation.iv.data();
+  if (traits(sa.cipher()).is_counter_mode()) {
+    std::memcpy(iv, sa.schedule().salt.data(), sa.schedule().salt.size());
+    iv += sa.schedule().salt.size();
+  }
+  std::memcpy(iv, operation.esp + esp_header_size, sa.iv_length());
+}
+
+// RFC 6040 4.2, normal mode: the codepoint that leaves the tunnel, or none if the packet must be dropped.
+struct Ecn {
+  bool is_dropped;
+  std::uint8_t codepoint;
+};
+
+constexpr Ecn combine_ecn(std::uint8_t inner, std::uint8_t outer) noexcept {
+  if (outer == ecn_congested) return {inner == 0, ecn_congested};
+  if (outer == 1 && inner == 2) return {false, 1};  // ECT(1) in the outer header over ECT(0)
+  return {false, inner};
+}
+
+}  // namespace
+
+Esp::Esp() : random_(crypto_) { random_.take(reinterpret_cast<std::uint8_t*>(&next_identification_), sizeof next_identification_); }
+
+void Esp::write_outer_header(const Ipv4& inner, std::uint8_t* outer, std::uint32_t length, bool clear_df) noexcept {
+  const std::uint16_t fragment = inner.has_dont_fragment() && !clear_df ? Ipv4::dont_fragment : 0;
+  outer[0] = 0x45;
+  outer[1] = inner.tos();  // ECN included: RFC 6040 4.1, normal mode
+  store16(outer + 2, static_cast<std::uint16_t>(length));
+  store16(outer + 4, next_identification_++);
+  store16(outer + 6, fragment);
+  outer[8] = inner.ttl();
+  outer[9] = protocol_esp;
+  std::memcpy(outer + 12, inner.data() + 12, 8);
+  write_header_checksum(outer);
+}
+
+// Stage 1 of encapsulation: everything around the inner packet but the ciphertext and the ICV.
+Reason Esp::build(Packet& packet, Operation& operation) noexcept {
+  if (packet.sa == nullptr) return Reason::no_sa;
+  Sa& sa = *packet.sa;
+  const std::optional<Ipv4> inner = Ipv4::parse(packet.data, packet.length);
+  if (!inner) return Reason::malformed;
+
+  const std::uint32_t inner_length = inner->total_length();  // what the link layer padded stays behind
+  const std::uint32_t alignment = sa.alignment();
+  const std::uint32_t payload_length = (inner_length + 2 + alignment - 1) / alignment * alignment;
+  const std::uint32_t head = static_cast<std::uint32_t>(ipv4_header_size) + esp_header_size + sa.iv_length();
+  const std::uint32_t length = head + payload_length + sa.icv_length();
+  if (length > ipv4_maximum_size) return Reason::too_big;
+  if (packet.headroom < head || packet.length + packet.tailroom < length - head) return Reason::oversize;
+
+  const Grant grant = sa.next_sequence();
+  if (grant.reason != Reason::delivered) return grant.reason;
+
+  std::uint8_t* trailer = packet.data + inner_length;
+  const std::uint32_t pad_length = payload_length - inner_length - 2;
+  for (std::uint32_t octet = 1; octet <= pad_length; ++octet) *trailer++ = static_cast<std::uint8_t>(octet);
+  *trailer++ = static_cast<std::uint8_t>(pad_length);
+  *trailer = protocol_ipip;
+
+  std::uint8_t* outer = packet.data - head;
+  std::uint8_t* esp = outer + ipv4_header_size;
+  store32(esp, sa.spi());
+  store32(esp + 4, grant.sequence);
+  if (traits(sa.cipher()).is_counter_mode()) {
+    store64(esp + esp_header_size, grant.iv);
+  } else {
+    random_.take(esp + esp_header_size, sa.iv_length());
+  }
+  write_outer_header(*inner, outer, length, sa.clears_df());
+
+  begin_operation(operation, sa, esp).payload_length = payload_length;
+  load_iv(operation, sa);
+  packet.data = outer;
+  packet.tailroom = packet.length + packet.tailroom - (length - head);
+  packet.length = length;
+  packet.headroom -= head;
+  return Reason::delivered;
+}
+
+void Esp::encapsulate(std::span<Packet> packets) noexcept {
+  for (; packets.size() > burst_size; packets = packets.subspan(burst_size)) encapsulate_burst(packets.first(burst_size));
+  encapsulate_burst(packets);
+}
+
+void Esp::encapsulate_burst(std::span<Packet> packets) noexcept {
+  RunCounter counter(Way::encrypted);
+  std::size_t count = 0;
+  for (Packet& packet : packets) {
+    if (packet.reason != Reason::delivered) continue;
+    packet.reason = build(packet, operations_[count]);
+    if (packet.reason != Reason::delivered) continue;
+    inner_lengths_[count] = load16(operations_[count].payload() + 2);
+    owners_[count++] = &packet;
+  }
+  crypto_.seal(std::span(operations_).first(count));
+  for (std::size_t index = 0; index < count; ++index) {
+    Packet& packet = *owners_[index];
+    if (operations_[index].is_done) {
+      counter.add(packet.sa, inner_lengths_[index]);
+    } else {
+      packet.reason = Reason::crypto_failure;
+    }
+  }
+}
+
+// Stage 1 of decapsulation: what can be said of a packet before any cryptography.
+Reason Esp::parse(const SaSet& sas, Packet& packet, Operation& operation, Outer& outer) noexcept {
+  const std::optional<Ipv4> ip = Ipv4::parse(packet.data, packet.length);
+  if (!ip) return Reason::malformed;
+  if (!is_checksum_right(ip->data(), ip->header_length())) return Reason::header_checksum;
+  if (ip->is_fragment()) return Reason::fragment;
+  if (ip->protocol() != protocol_esp) return Reason::not_esp;
+  const std::uint32_t length = ip->payload_length();
+  if (length < esp_header_size) return Reason::esp_length;
+
+  std::uint8_t* esp = ip->payload();
+  Sa* sa = sas.find(load32(esp));
+  if (sa == nullptr) return Reason::unknown_spi;
+  packet.sa = sa;
+  const std::uint32_t around = esp_header_size + sa->iv_length() + sa->icv_length();
+  if (length < around + sa->alignment() || (length - around) % sa->alignment() != 0) return Reason::esp_length;
+  outer = {ip->source(), ip->destination(), ip->tos(), load32(esp + 4)};
+  if (sa->is_replayed(outer.sequence)) return Reason::replayed;
+
+  begin_operation(operation, *sa, esp).payload_length = length - around;
+  load_iv(operation, *sa);
+  return Reason::delivered;
+}
+
+// Stage 3 of decapsulation: from verified plaintext to the inner packet.
+Reason Esp::strip(Packet& packet, const Operation& operation, const Outer& outer) noexcept {
+  if (!operation.is_done) return Reason::crypto_failure;
+  if (!operation.is_authentic) return Reason::authentication;
+  if (!packet.sa->mark_seen(outer.sequence)) return Reason::replayed;
+
+  std::uint8_t* payload = operation.payload();
+  const std::uint32_t pad_length = payload[operation.payload_length - 2];
+  const std::uint8_t next_header = payload[operation.payload_length - 1];
+  if (pad_length + 2 > operation.payload_length) return Reason::padding;
+  const std::uint32_t inner_available = operation.payload_length - 2 - pad_length;
+  for (std::uint32_t octet = 0; octet < pad_length; ++octet) {
+    if (payload[inner_available + octet] != octet + 1) return Reason::padding;
+  }
+  if (next_header == protocol_none) return Reason::dummy;
+  if (next_header != protocol_ipip) return Reason::next_header;
+
+  const std::optional<Ipv4> inner = Ipv4::parse(payload, inner_available);  // octets behind it are TFC padding (RFC 4303 2.7)
+  if (!inner) return Reason::inner_malformed;
+  if (inner->source() != outer.source || inner->destination() != outer.destination) return Reason::address_mismatch;
+
+  const Ecn ecn = combine_ecn(inner->tos() & ecn_mask, outer.tos & ecn_mask);
+  if (ecn.is_dropped) return Reason::congestion;
+  if (ecn.codepoint != (inner->tos() & ecn_mask)) {
+    const std::uint16_t before = load16(payload);
+    payload[1] = static_cast<std::uint8_t>((payload[1] & ~ecn_mask) | ecn.codepoint);
+    update_header_checksum(payload, before, load16(payload));
+  }
+
+  const auto moved = static_cast<std::uint32_t>(payload - packet.data);
+  packet.tailroom += packet.length - moved - inner->total_length();
+  packet.data = payload;
+  packet.length = inner->total_length();
+  packet.headroom += moved;
+  return Reason::delivered;
+}
+
+void Esp::decapsulate(const SaSet& sas, std::span<Packet> packets) noexcept {
+  for (; packets.size() > burst_size; packets = packets.subspan(burst_size)) decapsulate_burst(sas, packets.first(burst_size));
+  decapsulate_burst(sas, packets);
+}
+
+void Esp::decapsulate_burst(const SaSet& sas, std::span<Packet> packets) noexcept {
+  RunCounter counter(Way::decrypted);
+  std::size_t count = 0;
+  for (Packet& packet : packets) {
+    if (packet.reason != Reason::delivered) continue;
+    packet.reason = parse(sas, packet, operations_[count], outers_[count]);
+    if (packet.reason == Reason::delivered) owners_[count++] = &packet;
+  }
+  crypto_.open(std::span(operations_).first(count));
+  for (std::size_t index = 0; index < count; ++index) {
+    Packet& packet = *owners_[index];
+    packet.reason = strip(packet, operations_[index], outers_[index]);
+    if (packet.reason == Reason::delivered) counter.add(packet.sa, packet.length);
+  }
+}
+
+}  // namespace groupvpn

@@ -1,0 +1,60 @@
+// ESP in tunnel mode with address preservation (RFC 4303, RFC 5374 3.1): bursts of packets in, the same packets out, in place.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "crypto.hpp"
+#include "packet.hpp"
+#include "random.hpp"
+#include "sa.hpp"
+
+namespace groupvpn {
+
+// Room that `encapsulate` needs before and behind a packet: IPv4, SPI and sequence, the longest IV; padding, its length, next header, ICV.
+inline constexpr std::uint32_t esp_headroom = ipv4_header_size + 8 + 16;
+inline constexpr std::uint32_t esp_tailroom = 16 + 2 + 32;
+
+// One per thread. Header rules (docs/decisions/outer-header.md): the outer header repeats source, destination, TOS and TTL of the inner
+// one and has no options; DF is copied unless the SA clears it; the identification is the engine's own.
+class Esp {
+ public:
+  Esp();
+
+  // Each packet carries its SA in `sa` (none: Reason::no_sa) and a whole IPv4 packet; it comes out as a whole ESP packet.
+  void encapsulate(std::span<Packet> packets) noexcept;
+
+  // Each packet is an IPv4 packet as received; it comes out as the inner packet, with `sa` set, or with the reason why not.
+  void decapsulate(const SaSet& sas, std::span<Packet> packets) noexcept;
+
+  [[nodiscard]] const Crypto& crypto() const noexcept { return crypto_; }
+
+ private:
+  static constexpr std::size_t burst_size = Crypto::maximum_burst;
+
+  // What a later stage needs to know of the outer header, which decryption leaves alone but the packet has moved past.
+  struct Outer {
+    std::uint32_t source, destination;
+    std::uint8_t tos;
+    std::uint32_t sequence;
+  };
+
+  void encapsulate_burst(std::span<Packet> packets) noexcept;
+  Reason build(Packet& packet, Operation& operation) noexcept;
+  void write_outer_header(const Ipv4& inner, std::uint8_t* outer, std::uint32_t length, bool clear_df) noexcept;
+
+  void decapsulate_burst(const SaSet& sas, std::span<Packet> packets) noexcept;
+  static Reason parse(const SaSet& sas, Packet& packet, Operation& operation, Outer& outer) noexcept;
+  static Reason strip(Packet& packet, const Operation& operation, const Outer& outer) noexcept;
+
+  Crypto crypto_;
+  RandomOctets random_;
+  std::uint16_t next_identification_;
+  std::array<Operation, burst_size> operations_;
+  std::array<Packet*, burst_size> owners_;  // the packet of each operation
+  std::array<Outer, burst_size> outers_;                // decapsulation only
+  std::array<std::uint32_t, burst_size> inner_lengths_;  // encapsulation only
+};
+
+}  // namespace groupvpn

@@ -1,0 +1,37 @@
+// Unpredictable octets for the IVs of CBC (RFC 3602 3), cheap enough for every packet.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "crypto.hpp"
+
+namespace groupvpn {
+
+// A generator with fast key erasure: a block of AES-256-CTR keystream gives the next key and then the octets to hand out, each erased as
+// it leaves. Seeded from getrandom(), and again every `reseed_interval` blocks. One per thread.
+class RandomOctets {
+ public:
+  explicit RandomOctets(Crypto& crypto);
+  ~RandomOctets();
+  RandomOctets(const RandomOctets&) = delete;
+  RandomOctets& operator=(const RandomOctets&) = delete;
+
+  // `length` is at most 256.
+  void take(std::uint8_t* out, std::size_t length) noexcept;
+
+ private:
+  static constexpr std::uint32_t reseed_interval = 1024;
+  void refill() noexcept;
+  void mix_in_seed() noexcept;
+
+  Crypto& crypto_;
+  std::size_t used_;
+  std::uint32_t blocks_until_seed_ = 0;
+  std::array<std::uint8_t, 32> key_{};
+  alignas(64) std::array<std::uint8_t, 4096> block_{};
+};
+
+}  // namespace groupvpn

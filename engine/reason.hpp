@@ -1,0 +1,67 @@
+// What became of a packet: delivered, or the one reason why not. No packet disappears uncounted.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace groupvpn {
+
+enum class Reason : std::uint8_t {
+  delivered,           // left by the wire, or went back to the kernel decrypted
+  oversize,            // larger than the buffer: truncated by the read
+  not_ipv4,            // the link header names another protocol
+  malformed,           // IPv4 header: version, header length, total length, or a checksum request that points outside
+  header_checksum,     // checksum of the outer IPv4 header
+  fragment,            // a fragment whose datagram was never completed, overlapped or found no room
+  not_esp,             // protocol other than 50 on the inbound side
+  unknown_spi,         // no SA with this SPI
+  esp_length,          // too short for its SA, or no whole number of cipher blocks
+  replayed,            // left of the window, or seen before (RFC 4303 3.4.3)
+  authentication,      // the ICV does not verify
+  padding,             // pad length beyond the payload, or pad octets that are not 1, 2, 3, ... (RFC 4303 2.4)
+  dummy,               // next header 59: traffic flow confidentiality, made to be thrown away (RFC 4303 2.6)
+  next_header,         // something else than IPv4 inside
+  inner_malformed,     // decrypted IPv4 header that does not hold together
+  address_mismatch,    // inner addresses differ from the outer ones: not address preserving
+  congestion,          // outer CE on a packet that is not ECN-capable (RFC 6040 4.2)
+  no_sa,               // no SA to protect with
+  no_sender_id,        // counter-mode SA without a Sender-ID of ours (RFC 6054)
+  sequence_exhausted,  // sequence or IV counter used up
+  too_big,             // larger than the wire takes, and DF forbids fragments
+  crypto_failure,      // the cryptographic library refused the job
+  send_failed,         // the wire did not take it
+  inject_failed,       // the kernel did not take the decrypted frame
+};
+
+inline constexpr std::array<std::string_view, 24> reason_names = {
+    "delivered",  "oversize",           "not_ipv4",        "malformed",        "header_checksum", "fragment",     "not_esp",     "unknown_spi",
+    "esp_length", "replayed",           "authentication",  "padding",          "dummy",           "next_header",  "inner_malformed", "address_mismatch",
+    "congestion", "no_sa",              "no_sender_id",    "sequence_exhausted", "too_big",       "crypto_failure", "send_failed", "inject_failed",
+};
+static_assert(reason_names.size() == static_cast<std::size_t>(Reason::inject_failed) + 1);
+
+constexpr std::string_view name(Reason reason) noexcept { return reason_names[static_cast<std::size_t>(reason)]; }
+
+// Counters of one thread. One writer, any number of readers, so a relaxed load and store is enough and costs no locked instruction.
+class Counter {
+ public:
+  void add(std::uint64_t amount = 1) noexcept { value_.store(value_.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+class ReasonCounters {
+ public:
+  void add(Reason reason, std::uint64_t amount = 1) noexcept { counters_[static_cast<std::size_t>(reason)].add(amount); }
+  [[nodiscard]] std::uint64_t value(Reason reason) const noexcept { return counters_[static_cast<std::size_t>(reason)].value(); }
+
+ private:
+  std::array<Counter, reason_names.size()> counters_;
+};
+
+}  // namespace groupvpn

@@ -1,0 +1,63 @@
+// The sliding window that tells replayed sequence numbers (RFC 4303 3.4.3), as a ring of words that never shifts (RFC 6479).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace groupvpn {
+
+// A window of `size` packets below the highest sequence number seen; size 0 accepts everything.
+//
+// One window serves one sender. On a group SA with several senders their numbers overlap, so a window is only of use there when the
+// group has exactly two members (RFC 4303 2.2).
+class ReplayWindow {
+ public:
+  explicit ReplayWindow(std::uint32_t size = 0) : size_(size), words_(size == 0 ? 0 : ring_words(size)) {}
+
+  [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
+  [[nodiscard]] std::uint32_t highest() const noexcept { return highest_; }
+
+  // Whether a packet with this number may be new. Changes nothing: the number is not authenticated yet.
+  [[nodiscard]] bool is_acceptable(std::uint32_t sequence) const noexcept {
+    if (size_ == 0) return true;
+    if (sequence == 0) return false;  // a sender starts at 1 (RFC 4303 3.3.3)
+    if (sequence > highest_) return true;
+    if (highest_ - sequence >= size_) return false;
+    return (words_[word_of(sequence)] >> bit_of(sequence) & 1) == 0;
+  }
+
+  // Marks an authenticated number as seen; false if it is not acceptable (any more).
+  bool accept(std::uint32_t sequence) noexcept {
+    if (size_ == 0) return true;
+    if (!is_acceptable(sequence)) return false;
+    if (sequence > highest_) advance(sequence);
+    words_[word_of(sequence)] |= std::uint64_t{1} << bit_of(sequence);
+    return true;
+  }
+
+ private:
+  // One word more than the window holds, so that clearing the word ahead never clears part of the window; a power of two for masking.
+  static std::size_t ring_words(std::uint32_t size) {
+    std::size_t words = 2;
+    while (words < size / 64 + 2) words *= 2;
+    return words;
+  }
+
+  [[nodiscard]] std::size_t word_of(std::uint32_t sequence) const noexcept { return (sequence >> 6) & (words_.size() - 1); }
+  static unsigned bit_of(std::uint32_t sequence) noexcept { return sequence & 63; }
+
+  void advance(std::uint32_t sequence) noexcept {
+    const std::uint32_t from = highest_ >> 6;
+    const std::uint32_t to = sequence >> 6;
+    const std::size_t fresh = to - from < words_.size() ? to - from : words_.size();
+    for (std::size_t step = 1; step <= fresh; ++step) words_[(from + step) & (words_.size() - 1)] = 0;
+    highest_ = sequence;
+  }
+
+  std::uint32_t size_;
+  std::uint32_t highest_ = 0;
+  std::vector<std::uint64_t> words_;
+};
+
+}  // namespace groupvpn

@@ -1,0 +1,116 @@
+#include "sa.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "error.hpp"
+#include "ledger.hpp"
+#include "packet.hpp"
+
+namespace groupvpn {
+namespace {
+
+// RFC 4303 3.3.3: where the receiver checks the sequence number the sender stops before it repeats; where it does not, the number on the
+// wire goes round. A counter-mode IV must not repeat in any case (RFC 6054 5), nor may its counter run into the Sender-ID.
+std::uint64_t sequence_limit_of(const SaParameters& parameters) {
+  if (parameters.replay_window != 0) return std::numeric_limits<std::uint32_t>::max();
+  if (traits(parameters.cipher).is_counter_mode()) {
+    return parameters.sender_id_bits == 0 ? std::numeric_limits<std::uint64_t>::max() - 1
+                                          : (std::uint64_t{1} << (64 - parameters.sender_id_bits)) - 1;
+  }
+  return std::numeric_limits<std::uint64_t>::max() - 1;
+}
+
+void check(const SaParameters& parameters) {
+  if (parameters.spi < 256) throw EngineError("SPI " + std::to_string(parameters.spi) + " is reserved, the first is 256 (RFC 4303 2.1)");
+  if (parameters.sender_id_bits > Sa::maximum_sender_id_bits) {
+    throw EngineError("a Sender-ID of " + std::to_string(parameters.sender_id_bits) + " bits is longer than 32");
+  }
+  if (parameters.sender_id && std::uint64_t{*parameters.sender_id} >> parameters.sender_id_bits != 0) {
+    throw EngineError("Sender-ID " + std::to_string(*parameters.sender_id) + " does not fit " + std::to_string(parameters.sender_id_bits) + " bits");
+  }
+  if (parameters.replay_window > Sa::maximum_replay_window) {
+    throw EngineError("a replay window of " + std::to_string(parameters.replay_window) + " packets is larger than 4096");
+  }
+}
+
+}  // namespace
+
+Sa::Sa(const SaParameters& parameters)
+    : spi_((check(parameters), parameters.spi)),
+      cipher_(parameters.cipher),
+      integrity_(parameters.integrity),
+      iv_length_(traits(cipher_).iv),
+      icv_length_(static_cast<std::uint8_t>(traits(cipher_).icv + traits(integrity_).icv)),
+      alignment_(traits(cipher_).alignment),
+      clear_df_(parameters.clear_df),
+      may_send_(!traits(cipher_).is_counter_mode() || parameters.sender_id.has_value()),
+      sequence_limit_(sequence_limit_of(parameters)),
+      replay_(parameters.replay_window) {
+  Crypto crypto;
+  crypto.prepare(schedule_, cipher_, parameters.encryption_key, integrity_, parameters.integrity_key, parameters.salt);
+  if (parameters.sender_id && parameters.sender_id_bits != 0) {
+    sender_id_in_iv_ = std::uint64_t{*parameters.sender_id} << (64 - parameters.sender_id_bits);
+  }
+  sequence_ = SequenceLedger::instance().counter_of(parameters, crypto);
+}
+
+std::uint32_t Sa::inner_mtu(std::uint32_t mtu) const noexcept {
+  const std::uint32_t around = static_cast<std::uint32_t>(ipv4_header_size) + 8 + iv_length_ + icv_length_;
+  if (mtu < around + alignment_) return 0;
+  return (mtu - around) / alignment_ * alignment_ - 2;  // pad length and next header are inside
+}
+
+Grant Sa::next_sequence() noexcept {
+  if (!may_send_) return {Reason::no_sender_id, 0, 0};
+  const std::uint64_t number = sequence_->fetch_add(1, std::memory_order_relaxed) + 1;
+  if (number > sequence_limit_) {
+    sequence_->fetch_sub(1, std::memory_order_relaxed);
+    return {Reason::sequence_exhausted, 0, 0};
+  }
+  return {Reason::delivered, static_cast<std::uint32_t>(number), sender_id_in_iv_ | number};
+}
+
+bool Sa::is_replayed(std::uint32_t sequence) const noexcept {
+  if (replay_.size() == 0) return false;
+  const std::lock_guard lock(replay_mutex_);
+  return !replay_.is_acceptable(sequence);
+}
+
+bool Sa::mark_seen(std::uint32_t sequence) noexcept {
+  if (replay_.size() == 0) return true;
+  const std::lock_guard lock(replay_mutex_);
+  return replay_.accept(sequence);
+}
+
+void Sa::count_encrypted(std::uint64_t packets, std::uint64_t octets) noexcept {
+  encrypted_packets_.fetch_add(packets, std::memory_order_relaxed);
+  encrypted_bytes_.fetch_add(octets, std::memory_order_relaxed);
+}
+
+void Sa::count_decrypted(std::uint64_t packets, std::uint64_t octets) noexcept {
+  decrypted_packets_.fetch_add(packets, std::memory_order_relaxed);
+  decrypted_bytes_.fetch_add(octets, std::memory_order_relaxed);
+}
+
+Sa::Counters Sa::counters() const noexcept {
+  return {encrypted_packets_.load(std::memory_order_relaxed), encrypted_bytes_.load(std::memory_order_relaxed),
+          decrypted_packets_.load(std::memory_order_relaxed), decrypted_bytes_.load(std::memory_order_relaxed)};
+}
+
+SaSet::SaSet(std::vector<std::shared_ptr<Sa>> sas) : sas_(std::move(sas)) {
+  std::size_t size = 2;
+  while (size < 2 * sas_.size() + 1) size *= 2;
+  mask_ = size - 1;
+  table_.assign(size, nullptr);
+  for (const std::shared_ptr<Sa>& sa : sas_) {
+    std::size_t slot = hash(sa->spi());
+    for (; table_[slot & mask_] != nullptr; ++slot) {
+      if (table_[slot & mask_] == sa.get()) break;
+      if (table_[slot & mask_]->spi() == sa->spi()) throw EngineError("two SAs have SPI " + std::to_string(sa->spi()));
+    }
+    table_[slot & mask_] = sa.get();
+  }
+}
+
+}  // namespace groupvpn

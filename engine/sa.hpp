@@ -1,0 +1,122 @@
+// ESP security associations as the engine holds them, and the set that finds one by its SPI.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "crypto.hpp"
+#include "reason.hpp"
+#include "replay.hpp"
+
+namespace groupvpn {
+
+struct SaParameters {
+  std::uint32_t spi = 0;
+  Cipher cipher = Cipher::null;
+  std::span<const std::uint8_t> encryption_key;
+  Integrity integrity = Integrity::none;
+  std::span<const std::uint8_t> integrity_key;
+  std::span<const std::uint8_t> salt;
+  std::optional<std::uint32_t> sender_id;  // ours; none: this SA may not send if its cipher counts
+  unsigned sender_id_bits = 24;
+  std::uint32_t replay_window = 0;  // packets
+  bool clear_df = false;
+};
+
+// What the sender of a packet writes into it: the sequence number, and the explicit IV of counter modes.
+struct Grant {
+  Reason reason;
+  std::uint32_t sequence;
+  std::uint64_t iv;
+};
+
+// One ESP SA in tunnel mode with address preservation. All members share its keys; any thread may use it.
+class Sa {
+ public:
+  static constexpr unsigned maximum_sender_id_bits = 32;
+  static constexpr std::uint32_t maximum_replay_window = 4096;
+
+  // EngineError for sizes that do not fit the algorithms.
+  explicit Sa(const SaParameters& parameters);
+
+  [[nodiscard]] std::uint32_t spi() const noexcept { return spi_; }
+  [[nodiscard]] Cipher cipher() const noexcept { return cipher_; }
+  [[nodiscard]] Integrity integrity() const noexcept { return integrity_; }
+  [[nodiscard]] const Schedule& schedule() const noexcept { return schedule_; }
+  [[nodiscard]] bool clears_df() const noexcept { return clear_df_; }
+  [[nodiscard]] std::uint32_t iv_length() const noexcept { return iv_length_; }
+  [[nodiscard]] std::uint32_t icv_length() const noexcept { return icv_length_; }
+  [[nodiscard]] std::uint32_t alignment() const noexcept { return alignment_; }
+
+  // Octets of the longest IPv4 packet that still fits an IP packet of `mtu` octets after encapsulation.
+  [[nodiscard]] std::uint32_t inner_mtu(std::uint32_t mtu) const noexcept;
+
+  // Takes the next number. A number is never given twice for one key and Sender-ID in the life of the process (ledger.hpp).
+  Grant next_sequence() noexcept;
+  [[nodiscard]] std::uint64_t last_sequence() const noexcept { return std::min(sequence_->load(std::memory_order_relaxed), sequence_limit_); }
+  [[nodiscard]] std::uint64_t sequence_limit() const noexcept { return sequence_limit_; }
+
+  [[nodiscard]] bool is_replayed(std::uint32_t sequence) const noexcept;
+  // False if the number was seen meanwhile.
+  bool mark_seen(std::uint32_t sequence) noexcept;
+
+  void count_encrypted(std::uint64_t packets, std::uint64_t octets) noexcept;
+  void count_decrypted(std::uint64_t packets, std::uint64_t octets) noexcept;
+  struct Counters {
+    std::uint64_t encrypted_packets, encrypted_bytes, decrypted_packets, decrypted_bytes;
+  };
+  [[nodiscard]] Counters counters() const noexcept;
+
+ private:
+  Schedule schedule_;
+  std::uint32_t spi_;
+  Cipher cipher_;
+  Integrity integrity_;
+  std::uint8_t iv_length_;
+  std::uint8_t icv_length_;
+  std::uint8_t alignment_;
+  bool clear_df_;
+  bool may_send_;
+  std::uint64_t sequence_limit_;
+  std::uint64_t sender_id_in_iv_ = 0;
+  std::shared_ptr<std::atomic<std::uint64_t>> sequence_;
+
+  mutable std::mutex replay_mutex_;
+  ReplayWindow replay_;
+
+  std::atomic<std::uint64_t> encrypted_packets_{0};
+  std::atomic<std::uint64_t> encrypted_bytes_{0};
+  std::atomic<std::uint64_t> decrypted_packets_{0};
+  std::atomic<std::uint64_t> decrypted_bytes_{0};
+};
+
+// The SAs that decrypt, found by SPI in constant time. Immutable: a change makes a new one.
+class SaSet {
+ public:
+  SaSet() : SaSet(std::vector<std::shared_ptr<Sa>>{}) {}
+  // EngineError if two SAs have one SPI.
+  explicit SaSet(std::vector<std::shared_ptr<Sa>> sas);
+
+  [[nodiscard]] Sa* find(std::uint32_t spi) const noexcept {
+    for (std::size_t slot = hash(spi);; ++slot) {
+      Sa* sa = table_[slot & mask_];
+      if (sa == nullptr || sa->spi() == spi) return sa;
+    }
+  }
+
+ private:
+  [[nodiscard]] static std::size_t hash(std::uint32_t spi) noexcept { return (spi * 0x9e3779b97f4a7c15ULL) >> 40; }
+
+  std::vector<std::shared_ptr<Sa>> sas_;
+  std::size_t mask_;
+  std::vector<Sa*> table_;  // open addressing, at most half full, so that a search ends
+};
+
+}  // namespace groupvpn
