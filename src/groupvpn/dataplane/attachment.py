@@ -1,0 +1,160 @@
+"""One interface under our control: its TAPs, its port of the engine and its nftables table, and how they follow a policy."""
+
+from dataclasses import replace
+
+from groupvpn.dataplane import links, nftables, redirect
+from groupvpn.dataplane.engine import Engine, EngineSa
+from groupvpn.dataplane.keyring import Keyring
+from groupvpn.dataplane.ruleset import DROP_REASONS, Steering, render, render_spis, table_name
+from groupvpn.dataplane.slots import Slots, assign
+from groupvpn.dataplane.taps import Tap
+from groupvpn.ipsec.sa import GroupSa, InterfaceCounters, InterfacePolicy, SaCounters
+
+DELIVERED = ("outbound_delivered", "inbound_delivered")
+"""The engine's counters of packets that got through; all its other ones are drops."""
+
+
+class Table:
+    """The nftables table of an interface: what we loaded last, and whether it is still there as we left it."""
+
+    def __init__(self, device: str) -> None:
+        self.name = table_name(device)
+        self._loaded: Steering | None = None
+        self._seen = ""
+
+    def load(self, steering: Steering) -> None:
+        """Make the table so with the least change: nothing, the set of SPIs, the rules, or everything."""
+        loaded, self._loaded = self._loaded, None  # a failure leaves us not knowing, so the next time replaces everything
+        if loaded is None or replace(loaded, spis=steering.spis) != steering:
+            nftables.load(render(steering, afresh=loaded is None))
+            self._seen = nftables.listing(self.name)
+        elif loaded.spis != steering.spis:
+            nftables.load(render_spis(steering.device, steering.spis))
+        self._loaded = steering
+
+    def verify(self) -> bool:
+        """Whether the rules are as we loaded them; if someone changed or removed them, the next `load` replaces everything."""
+        if self._loaded is not None and nftables.listing(self.name) != self._seen:
+            self._loaded = None
+            return False
+        return True
+
+    def forget(self) -> None:
+        """Expect nothing of what is in the kernel: the next `load` replaces everything."""
+        self._loaded = None
+
+    def delete(self) -> None:
+        """Remove the table."""
+        nftables.delete(self.name)
+        self._loaded = None
+
+
+class Attachment:
+    """The running data path of one interface.
+
+    Making one creates the inbound TAP, its redirection and a started port, but touches no traffic yet; `apply` does. Every method
+    raises `links.LinkError`, `programs.ProgramError` or `engine.EngineRefusal` and may be called again after that.
+    """
+
+    def __init__(self, link: links.Link, table: Table, engine: Engine, node: str, token: bytes, mark: int) -> None:
+        self._link = link
+        self._table = table
+        self._node = node
+        self._token = token
+        self._mark = mark
+        self._slots = Slots()
+        self._inbound: dict[int, EngineSa] = {}
+        self._outbound: dict[int, EngineSa] = {}
+        self._outbound_taps: list[tuple[Tap, int]] = []
+        self._tap_in = Tap(f"gv{link.index}i", link.mac)
+        try:
+            redirect.install(self._tap_in.name, link.name)
+            self._port = engine.make_port(link.name, self._tap_in.descriptor, token, link.mtu, mark)
+            self._port.start()
+        except BaseException:
+            self._tap_in.close()
+            raise
+
+    def apply(self, policy: InterfacePolicy, keyring: Keyring) -> None:
+        """Follow `policy`. Old and new SAs serve side by side until the rules have changed, so that no packet falls between them."""
+        held = {sa.spi: engine_sa for sa in policy.sas if (engine_sa := keyring.get(sa)) is not None}
+        slots = assign(self._slots, policy.rules, frozenset(sa.spi for sa in policy.sas if sa.spi in held and _may_send(sa)))
+        self._provide_taps(len(slots.spis) and max(slots.spis) + 1)
+        outbound = {self._outbound_taps[slot][1]: held[spi] for slot, spi in slots.spis.items()}
+        taps = tuple(None if slot is None else self._outbound_taps[slot][0].name for slot in slots.rules)
+        steering = Steering(
+            device=policy.device,
+            node=self._node,
+            local=policy.local,
+            bypass=policy.bypass,
+            rules=tuple(replace(rule, outbound_spi=None) for rule in policy.rules),
+            taps=taps,
+            tap_in=self._tap_in.name,
+            token=self._token,
+            mark=self._mark,
+            spis=tuple(sorted(held)),
+        )
+        self._use(self._inbound | held, self._outbound | outbound)
+        self._table.load(steering)
+        self._use(held, outbound)
+        self._slots = slots
+
+    def _use(self, inbound: dict[int, EngineSa], outbound: dict[int, EngineSa]) -> None:
+        if inbound != self._inbound or outbound != self._outbound:
+            self._port.set_sas(list(inbound.values()), outbound)
+            self._inbound, self._outbound = inbound, outbound
+
+    def _provide_taps(self, count: int) -> None:
+        """Outbound TAPs are made when needed and kept until the end: the next policy may need as many again."""
+        while len(self._outbound_taps) < count:
+            tap = Tap(f"gv{self._link.index}o{len(self._outbound_taps)}", self._link.mac)
+            try:
+                redirect.without_queue(tap.name)
+                queue = self._port.add_outbound(tap.descriptor)
+            except BaseException:
+                tap.close()
+                raise
+            self._outbound_taps.append((tap, queue))
+
+    def follow(self, link: links.Link) -> bool:
+        """Take over a changed MTU or MAC address; False if the interface or a TAP is another than ours, so that we must start anew."""
+        taps = [self._tap_in, *(tap for tap, _ in self._outbound_taps)]
+        if link.index != self._link.index or link.name != self._link.name or not all(tap.is_present for tap in taps):
+            return False
+        if link.mac != self._link.mac:
+            for tap in taps:
+                links.set_mac(tap.name, link.mac)
+        if link.mtu != self._link.mtu:
+            self._port.set_wire_mtu(link.mtu)
+        self._link = link
+        return True
+
+    def counters(self, policy: InterfacePolicy, keyring: Keyring) -> InterfaceCounters:
+        """What happened so far. An SA that several interfaces share counts for all of them together."""
+        sas = []
+        for sa in policy.sas:
+            engine_sa = keyring.get(sa)
+            if engine_sa is not None:
+                counted = engine_sa.counters()
+                counted.pop("last_sequence", None)
+                sas.append(SaCounters(spi=sa.spi, **counted))
+        drops = {reason: packets for reason, packets in self._port.counters().items() if reason not in DELIVERED}
+        counted = nftables.counters(self._table.name)
+        for reason in DROP_REASONS:
+            drops[reason] = drops.get(reason, 0) + counted.get(reason, 0)
+        lost = links.transmit_drops()
+        drops["inbound_queue_full"] = lost.get(self._tap_in.name, 0)
+        drops["outbound_queue_full"] = sum(lost.get(tap.name, 0) for tap, _ in self._outbound_taps)
+        return InterfaceCounters(policy.device, tuple(sas), drops)
+
+    def close(self) -> None:
+        """Stop the engine and remove the TAPs. The table stays: where it forwarded to them, packets are dropped from now on."""
+        self._port.stop()
+        for tap, _ in self._outbound_taps:
+            tap.close()
+        self._tap_in.close()
+
+
+def _may_send(sa: GroupSa) -> bool:
+    """A counter-mode SA is for receiving only until the key server gave us a Sender-ID (RFC 6054)."""
+    return not sa.transform.cipher.is_counter_mode or sa.sender_id is not None

@@ -1,0 +1,169 @@
+"""The data plane of one node on Linux: it is told what should be, and makes it so.
+
+`LinuxDataPlane` acts in the network namespace of the thread that calls it. Its calls block for a few milliseconds at most.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from groupvpn.dataplane import links, recovery
+from groupvpn.dataplane.attachment import Attachment, Table
+from groupvpn.dataplane.engine import Engine, EngineRefusal, NativeEngine
+from groupvpn.dataplane.keyring import Keyring
+from groupvpn.dataplane.programs import ProgramError
+from groupvpn.dataplane.ruleset import Steering
+from groupvpn.dataplane.watch import Watch
+from groupvpn.ipsec.sa import DesiredState, InterfaceCounters, InterfacePolicy
+
+_DEVICE = re.compile(r"[A-Za-z0-9_.-]+")
+_NODE = re.compile(r"[A-Za-z0-9_.-]{1,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that keeps an interface from doing what it should. While it lasts, what must be protected is dropped there."""
+
+    device: str
+    problem: str
+
+
+class LinuxDataPlane:
+    """Makes `DesiredState` true and keeps it true.
+
+    `node` names the owner in the nftables tables, so that a restarted node recognises its own. `engine` and `entropy` are for tests.
+    Give `fileno()` to an event loop and call `on_event()` when it is readable: then an interface that comes back, a changed MTU or a
+    table that someone flushed is put right at once.
+    """
+
+    def __init__(self, node: str = "groupvpn", *, engine: Engine | None = None, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        if not _NODE.fullmatch(node):
+            raise ValueError(f"node name {node!r}: use 1 to 63 letters, digits, dots, dashes and underscores")
+        self._node = node
+        self._engine: Engine = engine if engine is not None else NativeEngine()
+        self._token = bytes([entropy(1)[0] & 0xFC | 0x02]) + entropy(5)  # unicast, locally administered (IEEE 802)
+        self._mark = int.from_bytes(entropy(4), "big") | 1
+        self._keyring = Keyring(self._engine)
+        self._state = DesiredState()
+        self._attachments: dict[str, Attachment] = {}
+        self._tables: dict[str, Table] = {}
+        self._watch: Watch | None = None
+        self._has_recovered = False
+        self.faults: tuple[Fault, ...] = ()
+
+    def apply(self, state: DesiredState) -> tuple[Fault, ...]:
+        """Make `state` true; what is so already is not touched. Returns what could not be done, which `refresh` tries again."""
+        if not self._has_recovered:
+            recovery.clean(self._node, keep=frozenset(policy.device for policy in state.interfaces))
+            self._has_recovered = True
+        self._state = state
+        return self._reconcile()
+
+    def refresh(self) -> tuple[Fault, ...]:
+        """Look at the system again and mend what changed under us: interfaces, TAPs, rules. Returns what could not be mended."""
+        for table in self._tables.values():
+            table.verify()
+        return self._reconcile()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when interfaces or nftables changed; its first call starts the watch."""
+        if self._watch is None:
+            self._watch = Watch()
+        return self._watch.fileno()
+
+    def on_event(self) -> tuple[Fault, ...]:
+        """Call when `fileno()` is readable: takes the notifications and refreshes."""
+        changed = self._watch is not None and self._watch.drain()
+        return self.refresh() if changed else self.faults
+
+    def counters(self) -> tuple[InterfaceCounters, ...]:
+        """What happened on each interface: per SA, and per reason for what was dropped. An interface at fault is left out."""
+        found = []
+        for policy in self._state.interfaces:
+            attachment = self._attachments.get(policy.device)
+            if attachment is not None:
+                try:
+                    found.append(attachment.counters(policy, self._keyring))
+                except ProgramError:  # the table is gone: `refresh` puts it back
+                    continue
+        return tuple(found)
+
+    def close(self, *, block: bool = False) -> None:
+        """Remove everything. With `block` the rules stay and drop what they would have protected, until `recovery.clean` or a new start."""
+        for device in list(self._tables):
+            self._release(device, block=block)
+        self._keyring.update([])
+        self._state = DesiredState()
+        self.faults = ()
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def __enter__(self) -> "LinuxDataPlane":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _reconcile(self) -> tuple[Fault, ...]:
+        faults = []
+        wanted = {policy.device: policy for policy in self._state.interfaces}
+        for device in [device for device in self._tables if device not in wanted]:
+            self._release(device, block=False)
+        self._keyring.update([(sa, policy.clear_df) for policy in wanted.values() for sa in policy.sas])
+        for device, policy in wanted.items():
+            faults += [Fault(device, self._keyring.refusals[sa.spi]) for sa in policy.sas if sa.spi in self._keyring.refusals]
+            try:
+                self._attach(device).apply(policy, self._keyring)
+            except (links.LinkError, ProgramError, EngineRefusal) as problem:
+                faults.append(Fault(device, str(problem)))
+                faults += self._block(policy)
+        self.faults = tuple(faults)
+        return self.faults
+
+    def _attach(self, device: str) -> Attachment:
+        """The attachment of `device`, made anew if the interface or one of its TAPs is not the one it was."""
+        if not _DEVICE.fullmatch(device):
+            raise links.LinkError(device, "nftables cannot name this device; use letters, digits, dots, dashes and underscores")
+        table = self._tables.setdefault(device, Table(device))
+        attachment = self._attachments.get(device)
+        try:
+            link = links.read(device)
+            if attachment is not None and attachment.follow(link):
+                return attachment
+        except links.LinkError:
+            self._detach(device)
+            raise
+        self._detach(device)
+        self._attachments[device] = Attachment(link, table, self._engine, self._node, self._token, self._mark)
+        return self._attachments[device]
+
+    def _block(self, policy: InterfacePolicy) -> list[Fault]:
+        """Without a working engine nothing that must be protected may pass: drop it, and try the engine again later."""
+        if links.index(policy.device) is None or not _DEVICE.fullmatch(policy.device):
+            return []
+        self._detach(policy.device)
+        nowhere: tuple[str | None, ...] = (None,) * len(policy.rules)
+        steering = Steering(
+            policy.device, self._node, policy.local, policy.bypass, policy.rules, nowhere, None, self._token, self._mark, ()
+        )
+        try:
+            self._tables[policy.device].load(steering)
+        except ProgramError as problem:
+            return [Fault(policy.device, f"cannot even block it: {problem}")]
+        return []
+
+    def _detach(self, device: str) -> None:
+        attachment = self._attachments.pop(device, None)
+        if attachment is not None:
+            attachment.close()
+            if device in self._tables:
+                self._tables[device].forget()
+
+    def _release(self, device: str, *, block: bool) -> None:
+        table = self._tables.pop(device)
+        if not block:
+            table.delete()
+        self._detach(device)

@@ -1,0 +1,30 @@
+"""Running `nft` and `tc`: in our own network namespace, with their input on stdin, and with errors that say what to do."""
+
+import subprocess
+
+TIMEOUT = 10.0
+"""Seconds after which a program that does not come back is an error; they take milliseconds."""
+_PACKAGES = {"nft": "nftables", "tc": "iproute2"}
+
+
+class ProgramError(RuntimeError):
+    """A program is missing, failed or hung: `program`, what it said, and the input line it complained about."""
+
+    def __init__(self, program: str, problem: str) -> None:
+        super().__init__(f"{program}: {problem}")
+        self.program = program
+        self.problem = problem
+
+
+def run(command: list[str], text: str = "") -> str:
+    """Run `command` with `text` on its standard input and return what it printed; raises `ProgramError`."""
+    program = command[0]
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    except FileNotFoundError as error:
+        raise ProgramError(program, f"not found; install the package {_PACKAGES.get(program, program)}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ProgramError(program, f"no answer within {TIMEOUT:g} s to: {' '.join(command)}") from error
+    if done.returncode:
+        raise ProgramError(program, done.stderr.strip() or f"exit status {done.returncode} from: {' '.join(command)}")
+    return done.stdout

@@ -1,0 +1,22 @@
+"""Re-injection: what the engine writes to a TAP arrives as if from the WAN interface.
+
+A `clsact` filter on the TAP's ingress redirects every frame to the ingress of the WAN (tc-mirred(8)), so routing, multicast
+reverse-path checks, joins and firewalls see the interface they expect. The filter goes away with the TAP. `u32` is the classifier,
+because it is the one that every kernel with tc has.
+"""
+
+from groupvpn.dataplane.programs import run
+
+
+def install(tap: str, wan: str) -> None:
+    """Redirect what is read from `tap` to the ingress of `wan`; raises `programs.ProgramError`."""
+    run(
+        ["tc", "-b", "-"],
+        f"qdisc add dev {tap} clsact\n"
+        f"filter add dev {tap} ingress protocol all prio 1 u32 match u32 0 0 action mirred ingress redirect dev {wan}\n",
+    )
+
+
+def without_queue(tap: str) -> None:
+    """Let frames pass straight into the TAP's own ring: a queueing discipline before it would only cost a lock."""
+    run(["tc", "qdisc", "replace", "dev", tap, "root", "noqueue"])

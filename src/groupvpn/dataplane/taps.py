@@ -1,0 +1,78 @@
+"""TAP devices: where nftables hands packets to the engine, and where the engine hands them back.
+
+A TAP carries whole Ethernet frames behind a `virtio_net_hdr`, so that a TCP or UDP super-packet of 64 KiB crosses in one read. It has
+the WAN interface's MAC address: frames that come back through it are addressed to that MAC, and the kernel marks what is addressed to
+another one as another host's. It has no IP address, no ARP and no IPv6, so that routing never sees it. It is gone when its file
+descriptor is closed, also after SIGKILL.
+"""
+
+import fcntl
+import os
+import struct
+
+from groupvpn.dataplane import links
+
+TUNSETIFF = 0x400454CA
+TUNSETOFFLOAD = 0x400454D0
+TUNSETVNETHDRSZ = 0x400454D8
+IFF_TAP = 0x0002
+IFF_NO_PI = 0x1000
+IFF_VNET_HDR = 0x4000
+TUN_F_CSUM = 0x01
+TUN_F_TSO4 = 0x02
+TUN_F_TSO6 = 0x04
+TUN_F_TSO_ECN = 0x08
+TUN_F_USO4 = 0x20
+TUN_F_USO6 = 0x40
+VNET_HEADER_LENGTH = 10
+"""Octets of `struct virtio_net_hdr` before each frame."""
+MTU = 65521
+"""The largest that the kernel lets a TAP have; packets are cut to size by the engine, never by the TAP."""
+QUEUE_LENGTH = 4096
+"""Frames that may wait for the engine before the kernel drops (and counts) them."""
+
+
+class Tap:
+    """One open TAP. `descriptor` is non-blocking and closed on exec; `index` tells this device from a later one of the same name."""
+
+    __slots__ = ("descriptor", "index", "name")
+
+    def __init__(self, name: str, mac: bytes) -> None:
+        """Create the device and bring it up; raises `links.LinkError` if the kernel will not have it (no privilege, name in use)."""
+        self.name = name
+        try:
+            self.descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise links.LinkError(name, f"/dev/net/tun: {error.strerror}; the tun module and CAP_NET_ADMIN are needed") from error
+        try:
+            self._configure(mac)
+            self.index = links.index(name) or 0
+        except OSError as error:
+            os.close(self.descriptor)
+            if isinstance(error, links.LinkError):
+                raise
+            raise links.LinkError(name, f"cannot become a TAP: {error.strerror}") from error
+
+    def _configure(self, mac: bytes) -> None:
+        fcntl.ioctl(self.descriptor, TUNSETIFF, struct.pack("=16sH22x", self.name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+        fcntl.ioctl(self.descriptor, TUNSETVNETHDRSZ, struct.pack("=i", VNET_HEADER_LENGTH))
+        segmentation = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
+        try:
+            fcntl.ioctl(self.descriptor, TUNSETOFFLOAD, segmentation | TUN_F_USO4 | TUN_F_USO6)
+        except OSError:  # before Linux 6.2 there is no UDP segmentation
+            fcntl.ioctl(self.descriptor, TUNSETOFFLOAD, segmentation)
+        links.set_mac(self.name, mac)
+        links.set_mtu(self.name, MTU)
+        links.set_queue_length(self.name, QUEUE_LENGTH)
+        links.bring_up_silent(self.name)
+
+    @property
+    def is_present(self) -> bool:
+        """Whether the device still exists: an operator may have deleted it."""
+        return links.index(self.name) == self.index
+
+    def close(self) -> None:
+        """Remove the device; closing twice does no harm."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1

@@ -1,0 +1,110 @@
+"""Network namespaces for the tests of the data plane: made with random names, entered for a while, always removed.
+
+inside ──── gateway ═══════ outside
+        lan        wan   core
+"""
+
+import contextlib
+import ctypes
+import os
+import secrets
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+class Namespace:
+    """A network namespace: `entered()` moves the calling thread (and the programs it starts) into it."""
+
+    def __init__(self, label: str) -> None:
+        self.name = f"D{label}{secrets.token_hex(3)}"
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        self.run("ip", "link", "set", "lo", "up")
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        there = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
+        try:
+            _setns(there)
+            yield
+        finally:
+            _setns(home)
+            os.close(home)
+            os.close(there)
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(["ip", "netns", "exec", self.name, *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+        return done.stdout
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(["ip", "netns", "exec", self.name, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def udp(self, address: str, port: int = 7000) -> socket.socket:
+        """A UDP socket of this namespace, whatever namespace its user is in."""
+        with self.entered():
+            endpoint = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        endpoint.bind((address, port))
+        endpoint.settimeout(0.3)
+        return endpoint
+
+    def snapshot(self) -> str:
+        """Everything that the data plane may leave behind: links, nftables, traffic control."""
+        return self.run("ip", "-br", "link") + self.run("nft", "list", "ruleset") + self.run("tc", "filter", "show")
+
+    def remove(self) -> None:
+        subprocess.run(["ip", "netns", "del", self.name], check=False)
+
+
+def connect(left: Namespace, left_device: str, left_address: str, right: Namespace, right_device: str, right_address: str) -> None:
+    """A veth pair with an address at each end."""
+    left.run("ip", "link", "add", left_device, "type", "veth", "peer", "name", right_device, "netns", right.name)
+    for namespace, device, address in ((left, left_device, left_address), (right, right_device, right_address)):
+        namespace.run("ip", "addr", "add", address, "dev", device)
+        namespace.run("ip", "link", "set", device, "up")
+
+
+def passes(sender: Namespace, source: str, receiver: Namespace, destination: str, count: int = 1) -> int:
+    """How many of `count` UDP datagrams arrive."""
+    with contextlib.closing(receiver.udp(destination)) as sink, contextlib.closing(sender.udp(source)) as origin:
+        for number in range(count):
+            origin.sendto(bytes([number]), (destination, 7000))
+        arrived = 0
+        with contextlib.suppress(TimeoutError):
+            while arrived < count:
+                sink.recv(2048)
+                arrived += 1
+    return arrived
+
+
+@pytest.fixture
+def namespaces() -> Iterator[list[Namespace]]:
+    """Namespaces made by a test (through `make`) are removed when it ends."""
+    made: list[Namespace] = []
+    yield made
+    for namespace in made:
+        namespace.remove()
+
+
+@pytest.fixture
+def wan(namespaces: list[Namespace]) -> tuple[Namespace, Namespace]:
+    """A gateway with the interface `wan` (10.9.0.1), and what is outside (`core`, 10.9.0.2)."""
+    if os.geteuid() or not Path("/dev/net/tun").exists():
+        pytest.skip("needs root and /dev/net/tun")
+    gateway, outside = Namespace("g"), Namespace("o")
+    namespaces += [gateway, outside]
+    connect(gateway, "wan", "10.9.0.1/24", outside, "core", "10.9.0.2/24")
+    return gateway, outside

@@ -1,0 +1,53 @@
+"""Short ways to write SAs and policies in tests."""
+
+from ipaddress import IPv4Address, IPv4Network
+
+from groupvpn.crypto.registry import EspCipher, EspIntegrity
+from groupvpn.crypto.secret import Secret
+from groupvpn.ipsec.acl import Action, AddressMatch, Entry
+from groupvpn.ipsec.sa import DesiredState, Direction, GroupSa, InterfacePolicy, TrafficRule
+from groupvpn.ipsec.transform import Transform
+
+CBC = Transform(EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
+GCM = Transform(EspCipher.AES_128_GCM, EspIntegrity.NONE)
+
+
+def sa(spi: int, transform: Transform = CBC, sender_id: int | None = None, fill: int = 1) -> GroupSa:
+    cipher = transform.cipher
+    return GroupSa(
+        spi=spi,
+        transform=transform,
+        encryption_key=Secret(bytes([fill]) * cipher.key_length),
+        integrity_key=Secret(bytes([fill + 1]) * transform.integrity.key_length),
+        salt=Secret(bytes([fill + 2]) * cipher.salt_length),
+        sender_id=sender_id,
+    )
+
+
+def match(text: str) -> AddressMatch:
+    """`any`, `10.0.0.0/8` or `10.0.0.0 0.0.255.0` (address and wildcard)."""
+    if text == "any":
+        return AddressMatch.any()
+    if " " in text:
+        address, wildcard = text.split()
+        return AddressMatch(IPv4Address(address), IPv4Address(wildcard))
+    return AddressMatch.subnet(IPv4Network(text))
+
+
+def entry(action: str, source: str = "any", destination: str = "any", protocol: int = 0, sport: int = 0, dport: int = 0) -> Entry:
+    return Entry(Action(action), protocol, match(source), match(destination), sport, dport)
+
+
+def permit(source: str = "any", destination: str = "any", spi: int | None = None, direction: Direction = Direction.BOTH) -> TrafficRule:
+    return TrafficRule(entry("permit", source, destination), spi, direction)
+
+
+def deny(source: str = "any", destination: str = "any", protocol: int = 0, sport: int = 0, dport: int = 0) -> TrafficRule:
+    return TrafficRule(entry("deny", source, destination, protocol, sport, dport))
+
+
+def state(
+    *rules: TrafficRule, sas: tuple[GroupSa, ...] = (), device: str = "wan", local: str = "10.9.0.1", bypass: tuple[str, ...] = ()
+) -> DesiredState:
+    policy = InterfacePolicy(device, IPv4Address(local), rules, sas, tuple(IPv4Address(server) for server in bypass))
+    return DesiredState((policy,))

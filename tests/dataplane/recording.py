@@ -1,0 +1,84 @@
+"""An engine that protects nothing and writes down what it was asked: it shows what the data plane tells the engine, and what reaches it."""
+
+import os
+from dataclasses import dataclass, field
+
+from groupvpn.dataplane.engine import EngineRefusal
+from groupvpn.dataplane.taps import VNET_HEADER_LENGTH
+from groupvpn.ipsec.sa import GroupSa
+
+
+@dataclass(eq=False)
+class RecordedSa:
+    spi: int
+    last_sequence: int
+
+    def counters(self) -> dict[str, int]:
+        return {
+            "encrypted_packets": 0,
+            "encrypted_bytes": 0,
+            "decrypted_packets": 0,
+            "decrypted_bytes": 0,
+            "last_sequence": self.last_sequence,
+        }
+
+
+@dataclass
+class RecordedPort:
+    device: str
+    tap_in: int
+    token: bytes
+    mtu: int
+    mark: int
+    queues: list[int] = field(default_factory=list)
+    calls: list[tuple[str, object]] = field(default_factory=list)
+    is_running: bool = False
+
+    def add_outbound(self, tap_fd: int) -> int:
+        self.queues.append(tap_fd)
+        return len(self.queues) - 1
+
+    def start(self) -> None:
+        self.is_running = True
+
+    def stop(self) -> None:
+        self.is_running = False
+
+    def set_sas(self, inbound: list[RecordedSa], outbound: dict[int, RecordedSa]) -> None:
+        self.calls.append(("set_sas", (sorted(sa.spi for sa in inbound), {queue: sa.spi for queue, sa in outbound.items()})))
+
+    def set_wire_mtu(self, mtu: int) -> None:
+        self.mtu = mtu
+        self.calls.append(("set_wire_mtu", mtu))
+
+    def counters(self) -> dict[str, int]:
+        return {"outbound_delivered": 1, "inbound_delivered": 1, "too_big": 2}
+
+    def frames(self, descriptor: int) -> list[bytes]:
+        """The Ethernet frames that wait at a TAP."""
+        found = []
+        while True:
+            try:
+                found.append(os.read(descriptor, 70000)[VNET_HEADER_LENGTH:])
+            except BlockingIOError:
+                return found
+
+
+@dataclass
+class RecordingEngine:
+    refused_spis: set[int] = field(default_factory=set)
+    refuses_ports: bool = False
+    sas: list[RecordedSa] = field(default_factory=list)
+    ports: list[RecordedPort] = field(default_factory=list)
+
+    def make_sa(self, sa: GroupSa, clear_df: bool, last_sequence: int) -> RecordedSa:
+        if sa.spi in self.refused_spis:
+            raise EngineRefusal(f"SA {sa.spi:#010x}: refused by the test")
+        self.sas.append(RecordedSa(sa.spi, last_sequence))
+        return self.sas[-1]
+
+    def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> RecordedPort:
+        if self.refuses_ports:
+            raise EngineRefusal(f"interface {device}: refused by the test")
+        self.ports.append(RecordedPort(device, tap_descriptor, token, mtu, mark))
+        return self.ports[-1]

@@ -1,0 +1,247 @@
+"""`LinuxDataPlane` against a real kernel, with an engine that writes down what it is told."""
+
+import pytest
+from conftest import Namespace, connect, passes
+from policies import GCM, deny, entry, permit, sa, state
+from recording import RecordingEngine
+
+from groupvpn.dataplane import links, nftables, recovery
+from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.ipsec.sa import DesiredState, Direction, TrafficRule
+
+pytestmark = pytest.mark.netns
+Wan = tuple[Namespace, Namespace]
+
+
+@pytest.fixture
+def engine() -> RecordingEngine:
+    return RecordingEngine()
+
+
+def test_close_leaves_nothing(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    before = gateway.snapshot()
+    with gateway.entered():
+        plane = LinuxDataPlane("gm1", engine=engine)
+        assert plane.apply(state(deny(protocol=89), permit(spi=5), sas=(sa(5),), bypass=("10.9.0.2",))) == ()
+        assert engine.ports[0].is_running
+        assert gateway.snapshot() != before
+        plane.close()
+    assert gateway.snapshot() == before
+    assert not engine.ports[0].is_running
+
+
+def test_the_empty_state_leaves_nothing(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    before = gateway.snapshot()
+    with gateway.entered():
+        plane = LinuxDataPlane(engine=engine)
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        plane.apply(DesiredState())
+        assert gateway.snapshot() == before
+
+
+def test_applying_twice_changes_nothing(wan: Wan, engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway, _ = wan
+    wanted = state(permit(spi=5), sas=(sa(5),))
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.apply(wanted)
+        calls = list(engine.ports[0].calls)
+        monkeypatch.setattr(nftables, "load", lambda text: pytest.fail(f"loaded {text}"))
+        plane.apply(wanted)
+        plane.refresh()
+        assert engine.ports[0].calls == calls
+        assert len(engine.sas) == 1
+        monkeypatch.undo()
+
+
+def test_a_new_sa_touches_no_rule_and_no_tap(wan: Wan, engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway, _ = wan
+    loaded: list[str] = []
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        before = gateway.run("nft", "-t", "list", "ruleset"), gateway.run("ip", "-br", "link")
+        load = nftables.load
+        monkeypatch.setattr(nftables, "load", lambda text: (loaded.append(text), load(text)))
+        plane.apply(state(permit(spi=5), sas=(sa(5), sa(6))))
+        plane.apply(state(permit(spi=6), sas=(sa(5), sa(6))))
+        plane.apply(state(permit(spi=6), sas=(sa(6),)))
+        assert (gateway.run("nft", "-t", "list", "ruleset"), gateway.run("ip", "-br", "link")) == before
+        assert "elements = { 6 }" in gateway.run("nft", "list", "set", "netdev", "groupvpn_wan", "spis")
+    assert [call for _, call in engine.ports[0].calls] == [
+        ([5], {0: 5}),
+        ([5, 6], {0: 5}),
+        ([5, 6], {0: 6}),
+        ([6], {0: 6}),
+    ]
+    assert [text.count("\n") for text in loaded[:2]] == [2, 2]  # two changes of the set of SPIs, nothing else
+
+
+def test_replaced_rules_keep_their_counters(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.apply(state(permit(destination="10.9.0.2/32")))
+        assert sends(wan) == 0
+        assert plane.counters()[0].drops["outbound_no_sa"] == 1
+        plane.apply(state(deny(protocol=6), permit(destination="10.9.0.2/32")))
+        assert plane.counters()[0].drops["outbound_no_sa"] == 1
+
+
+def test_drop_counters_merge_engine_and_kernel(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, outside = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.apply(state(permit(destination="10.9.0.2/32", spi=5), sas=(sa(5),)))
+        assert passes(outside, "10.9.0.2", gateway, "10.9.0.1", 3) == 0
+        (counted,) = plane.counters()
+    assert counted.drops == {
+        "too_big": 2,
+        "outbound_no_sa": 0,
+        "inbound_clear": 3,
+        "inbound_not_permitted": 0,
+        "inbound_queue_full": 0,
+        "outbound_queue_full": 0,
+    }
+    assert [one.spi for one in counted.sas] == [5]
+
+
+def test_taps_carry_the_address_of_the_wan_and_are_invisible_to_routing(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        wan_link = links.read("wan")
+        for name in (f"gv{wan_link.index}i", f"gv{wan_link.index}o0"):
+            assert links.read(name).mac == wan_link.mac
+            assert links.read(name).is_up
+            assert gateway.run("ip", "-br", "addr", "show", "dev", name).split()[2:] == []
+
+
+def test_a_rule_without_a_usable_sa_drops(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    engine.refused_spis = {7}
+    rules = (
+        permit("any", "10.1.0.0/16"),
+        permit("any", "10.2.0.0/16", spi=6),
+        permit("any", "10.3.0.0/16", spi=7),
+        permit("any", "10.4.0.0/16", spi=8),
+    )
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        faults = plane.apply(state(*rules, sas=(sa(7), sa(8, GCM, sender_id=None))))
+        assert [(fault.device, "refused by the test" in fault.problem) for fault in faults] == [("wan", True)]
+        listing = gateway.run("nft", "list", "chain", "netdev", "groupvpn_wan", "outbound")
+        assert listing.count('counter name "outbound_no_sa" drop') == 4
+        assert "fwd" not in listing
+
+
+def test_an_interface_that_comes_later_is_served_when_it_comes(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, outside = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.fileno()
+        (fault,) = plane.apply(state(permit(spi=5), sas=(sa(5),), device="wan2"))
+        assert fault.device == "wan2"
+        assert "No such device" in fault.problem
+        connect(gateway, "wan2", "10.8.0.1/24", outside, "core2", "10.8.0.2/24")
+        assert plane.on_event() == ()
+        assert "groupvpn_wan2" in nftables.tables()
+        gateway.run("ip", "link", "del", "wan2")
+        assert len(plane.on_event()) == 1
+        connect(gateway, "wan2", "10.8.0.1/24", outside, "core2", "10.8.0.2/24")
+        assert plane.on_event() == ()
+        assert [port.is_running for port in engine.ports] == [False, True]
+        assert 'fwd to "gv' in gateway.run("nft", "list", "table", "netdev", "groupvpn_wan2")
+
+
+def test_flushed_rules_and_removed_taps_come_back(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.fileno()
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        plane.on_event()
+        before = gateway.run("nft", "-s", "list", "ruleset")
+        gateway.run("nft", "flush", "ruleset")
+        assert plane.on_event() == ()
+        assert gateway.run("nft", "-s", "list", "ruleset") == before
+        gateway.run("nft", "flush", "chain", "netdev", "groupvpn_wan", "outbound")
+        assert plane.on_event() == ()
+        assert gateway.run("nft", "-s", "list", "ruleset") == before
+        tap = f"gv{links.index('wan')}o0"
+        gateway.run("ip", "link", "del", tap)
+        assert plane.on_event() == ()
+        assert links.read(tap).is_up
+        assert f'fwd to "{tap}"' in gateway.run("nft", "list", "ruleset")
+
+
+def test_mtu_and_mac_of_the_wan_are_followed(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.fileno()
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        gateway.run("ip", "link", "set", "wan", "mtu", "1400", "address", "02:00:00:00:00:99")
+        plane.on_event()
+        assert engine.ports[0].mtu == 1400
+        assert links.read(f"gv{links.index('wan')}i").mac.hex() == "020000000099"
+        assert len(engine.ports) == 1
+
+
+def test_an_engine_that_fails_means_drop_not_clear(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, outside = wan
+    engine.refuses_ports = True
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        (fault,) = plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        assert "refused by the test" in fault.problem
+        assert sends(wan) == 0
+        assert passes(outside, "10.9.0.2", gateway, "10.9.0.1") == 0
+        engine.refuses_ports = False
+        assert plane.refresh() == ()
+        assert 'fwd to "gv' in gateway.run("nft", "list", "ruleset")
+
+
+def test_a_stop_that_blocks_can_be_lifted(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    before = gateway.snapshot()
+    with gateway.entered():
+        plane = LinuxDataPlane("gm1", engine=engine)
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        assert recovery.clean() == ()  # its owner lives
+        plane.close(block=True)
+        assert recovery.leftovers() == ("wan",)
+        assert recovery.leftovers("gm2") == ()
+        assert sends(wan) == 0
+        assert recovery.clean() == ("wan",)
+        assert sends(wan) == 1
+    assert gateway.snapshot() == before
+
+
+def test_a_new_start_takes_over_what_the_last_left(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    with gateway.entered():
+        first = LinuxDataPlane("gm1", engine=engine)
+        first.apply(state(permit(spi=5), sas=(sa(5),)))
+        first.close(block=True)
+        with LinuxDataPlane("gm1", engine=RecordingEngine()) as second:
+            assert second.apply(state(deny())) == ()
+            assert sends(wan) == 1
+        first.apply(state(permit(spi=5), sas=(sa(5),)))
+        first.close(block=True)
+        with LinuxDataPlane("gm1", engine=RecordingEngine()) as third:
+            third.apply(DesiredState())  # the interface is no longer ours
+            assert nftables.tables() == ()
+
+
+def test_receive_only_sends_clear(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        rule = TrafficRule(entry("permit"), 5, Direction.INBOUND_ONLY)
+        plane.apply(state(rule, sas=(sa(5),)))
+        assert sends(wan) == 1
+        assert engine.ports[0].queues == []
+
+
+@pytest.mark.parametrize("name", ["", "a b", 'x"y', "x" * 64])
+def test_a_node_name_that_nft_could_not_quote_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="node name"):
+        LinuxDataPlane(name)
+
+
+def sends(wan: Wan) -> int:
+    """Whether one datagram from the gateway arrives outside."""
+    return passes(wan[0], "10.9.0.1", wan[1], "10.9.0.2")
