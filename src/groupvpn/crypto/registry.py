@@ -53,6 +53,11 @@ class EspCipher(Enum):
         return self.salt_length > 0
 
     @property
+    def has_variable_key(self) -> bool:
+        """Whether the Key Length attribute (in bits) must accompany it on the wire (RFC 2407 4.5): AES-CBC and AES-GCM."""
+        return self.transform_id in (12, 20)
+
+    @property
     def is_legacy(self) -> bool:
         """Whether RFC 8221 says MUST NOT or SHOULD NOT, so that configuring it earns a warning."""
         return self in (EspCipher.DES, EspCipher.TRIPLE_DES)

@@ -12,14 +12,13 @@ from groupvpn.crypto.keymat import PhaseOneKeys, encryption_key, message_iv
 from groupvpn.crypto.prf import prf
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, Entropy, Send
-from groupvpn.ike.identity import Identity
 from groupvpn.ike.natt import NatSituation, wrap
 from groupvpn.ike.policy import IsakmpPolicy
+from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import ExchangeType, Flag
-from groupvpn.wire.isakmp import Header
+from groupvpn.wire.isakmp import HEADER_LENGTH, Header
+from groupvpn.wire.payloads import Identification
 
-HEADER_LENGTH = 28
-"""Octets of an ISAKMP header (RFC 2408 3.1)."""
 MAXIMUM_CHAINS = 64
 """Exchanges under one SA whose IV we remember; the one that rested longest makes room."""
 
@@ -67,8 +66,8 @@ class IkeSa:
         is_initiator: bool,
         mode: ExchangeType,
         doi: int,
-        local_identity: Identity,
-        peer_identity: Identity,
+        local_identity: Identification,
+        peer_identity: Identification,
         policy: IsakmpPolicy,
         keys: PhaseOneKeys,
         last_block: bytes,
@@ -112,8 +111,10 @@ class IkeSa:
     def protect(self, exchange: int, message_id: int, first_payload: int, octets: bytes) -> bytes:
         """The encrypted ISAKMP message that carries the payload chain `octets`, whose first payload has type `first_payload`.
 
-        The IV is the next one of `message_id`, and moves on. Give the result to `send`.
+        The IV is the next one of `message_id`, and moves on. Give the result to `send`. `ProtectionError` after `wipe`.
         """
+        if not self._key:
+            raise ProtectionError("the SA was deleted")
         padded = cbc.pad(self.policy.cipher, octets)
         ciphertext = cbc.encrypt(self.policy.cipher, self._key, self._iv(message_id), padded)
         self._move(exchange, message_id, ciphertext)
@@ -125,7 +126,7 @@ class IkeSa:
         """`(first payload type, payload octets with their padding)` of an encrypted message of this SA, without the non-ESP marker.
 
         Does not verify anything and does not move the IV: check the HASH, then call `accept`. Raises `ProtectionError` when the cookies
-        are not ours, the message is not encrypted, or its length does not fit.
+        are not ours, a flag other than Encryption is set or that one is not, or the length does not fit.
         """
         header = self._header(datagram)
         plain = cbc.decrypt(self.policy.cipher, self._key, self._iv(header.message_id), datagram[HEADER_LENGTH:])
@@ -158,13 +159,18 @@ class IkeSa:
         return f"<IkeSa {self.local} - {self.peer} {self.initiator_cookie.hex()}:{self.responder_cookie.hex()}>"
 
     def _header(self, datagram: bytes) -> Header:
+        if not self._key:
+            raise ProtectionError("the SA was deleted")
         if len(datagram) <= HEADER_LENGTH or (len(datagram) - HEADER_LENGTH) % self.policy.cipher.block_length:
             raise ProtectionError(f"{len(datagram)} octets are no header and whole cipher blocks")
-        header = Header.decode(datagram)
-        if header.initiator_cookie + header.responder_cookie != self.cookies:
+        try:
+            header = Header.decode(datagram)
+        except DecodeError as error:
+            raise ProtectionError(str(error)) from error
+        if header.cookies != self.cookies:
             raise ProtectionError("the cookies belong to another SA")
-        if not header.flags & Flag.ENCRYPTION or header.length != len(datagram):
-            raise ProtectionError("the message is not encrypted, or its length field is wrong")
+        if header.flags != Flag.ENCRYPTION:
+            raise ProtectionError(f"flags {header.flags:#04x} where only Encryption is set")
         return header
 
     def _iv(self, message_id: int) -> bytes:

@@ -7,6 +7,8 @@ NAT_T_DRAFT_03 = bytes.fromhex("7d9419a65310ca6f2c179d9215529d56")
 DEAD_PEER_DETECTION = bytes.fromhex("afcad71368a1f1c96b8696fc77570100")
 """Dead peer detection, version 1.0 (RFC 3706 5.1)."""
 XAUTH = bytes.fromhex("09002689dfd6b712")
+GROUPVPN = bytes.fromhex("2af99712a1a9e7cc266152ee6017d4e7")
+"""Ours: the first 16 octets of SHA-256 over the ASCII text "groupvpn: open group VPN for Linux"."""
 
 _DEAD_PEER_DETECTION_ANY_VERSION = DEAD_PEER_DETECTION[:14]
 _NAMES = {
@@ -14,6 +16,7 @@ _NAMES = {
     NAT_T_DRAFT_02: "NAT-T (draft 02)",
     NAT_T_DRAFT_03: "NAT-T (draft 03)",
     XAUTH: "XAUTH",
+    GROUPVPN: "groupvpn",
 }
 
 

@@ -1,0 +1,163 @@
+"""What the two sides of a phase 1 have learnt so far, and the protection of its last messages.
+
+A `Context` never changes: a step makes a new one, and the exchange takes it over only if the whole step succeeded. So a message that fails
+leaves nothing behind, by construction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from groupvpn.crypto import cbc, dh
+from groupvpn.crypto.dh import KeyPair, PublicValueError
+from groupvpn.crypto.keymat import PhaseOneKeys, encryption_key, phase_one_iv, phase_one_keys, skeyid_preshared
+from groupvpn.crypto.registry import IkeAuthentication, IkeGroup
+from groupvpn.crypto.secret import Secret
+from groupvpn.effects import Endpoint, Entropy
+from groupvpn.ike.drop import Drop, RejectedError
+from groupvpn.ike.messages import authentication_failed
+from groupvpn.ike.natt import NatSituation
+from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy
+from groupvpn.wire.chain import Chain, decode_chain
+from groupvpn.wire.error import DecodeError
+from groupvpn.wire.iana import Doi, ExchangeType, Flag, NotifyType
+from groupvpn.wire.isakmp import COOKIE_LENGTH, HEADER_LENGTH, Header
+from groupvpn.wire.payload import Payload, encode_payloads
+from groupvpn.wire.payloads import Identification
+
+NO_COOKIE = bytes(COOKIE_LENGTH)
+NONCE_LENGTH = 32
+"""Octets of our nonces (RFC 2409 5: 8 to 256)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every exchange of an endpoint shares.
+
+    `spare_pairs` are key pairs that responders of aggressive mode show before the initiator has proved that it receives. One pair serves
+    all until an exchange with it completes, so a flood of first messages costs no arithmetic (RFC 2408 2.5.3 asks for that thrift).
+    """
+
+    configuration: IkeConfiguration
+    entropy: Entropy
+    spare_pairs: dict[IkeGroup, KeyPair] = field(default_factory=dict)
+
+    def spare_pair(self, group: IkeGroup) -> KeyPair:
+        """The pair of `group` that is shown to strangers now."""
+        if group not in self.spare_pairs:
+            self.spare_pairs[group] = dh.generate(group, self.entropy)
+        return self.spare_pairs[group]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One phase 1 as far as it has come. Octets have the names of RFC 2409 5: `sa_body` is SAi_b, nonces are Ni_b and Nr_b."""
+
+    mode: ExchangeType
+    is_initiator: bool
+    local: Endpoint
+    peer: Endpoint
+    initiator_cookie: bytes
+    responder_cookie: bytes = NO_COOKIE
+    doi: int = Doi.IPSEC
+    offered: tuple[IsakmpPolicy, ...] = ()
+    sa_body: bytes = b""
+    policy: IsakmpPolicy | None = None
+    is_shortened: bool = False
+    peer_nat_t: bool = False
+    peer_dead_peer_detection: bool = False
+    preshared_key: Secret | None = None
+    pair: KeyPair | None = None
+    initiator_public: bytes = b""
+    responder_public: bytes = b""
+    initiator_nonce: bytes = b""
+    responder_nonce: bytes = b""
+    local_identity: Identification | None = None
+    peer_identity: Identification | None = None
+    skeyid: Secret | None = None
+    keys: PhaseOneKeys | None = None
+    cipher_key: Secret | None = None
+    iv: bytes = b""
+    nat: NatSituation = field(default_factory=NatSituation)
+
+    @property
+    def cookies(self) -> tuple[bytes, bytes]:
+        """Initiator's and responder's."""
+        return self.initiator_cookie, self.responder_cookie
+
+    @property
+    def chosen(self) -> IsakmpPolicy:
+        """The policy that both agreed on; there is one from the first answer on."""
+        assert self.policy is not None
+        return self.policy
+
+
+def usable_policies(configuration: IkeConfiguration, key: Secret | None) -> tuple[IsakmpPolicy, ...]:
+    """The policies that have their companion: pre-shared key policies where there is a key for the peer.
+
+    Policies with RSA authentication need certificates or public keys, which this endpoint has no place for, so they never qualify.
+    """
+    if key is None:
+        return ()
+    return tuple(policy for policy in configuration.policies if policy.authentication is IkeAuthentication.PRE_SHARED_KEY)
+
+
+def with_skeyid(context: Context, key: Secret) -> Context:
+    """Derive SKEYID, as soon as both nonces are there (RFC 2409 5)."""
+    skeyid = skeyid_preshared(context.chosen.hash, key, context.initiator_nonce, context.responder_nonce)
+    return replace(context, skeyid=skeyid)
+
+
+def with_keys(context: Context) -> Context:
+    """Do the Diffie-Hellman work and derive all keys and the first IV; needs SKEYID and both public values."""
+    assert context.pair is not None
+    assert context.skeyid is not None
+    policy = context.chosen
+    peer_public = context.responder_public if context.is_initiator else context.initiator_public
+    try:
+        shared = context.pair.shared_secret(peer_public)
+    except PublicValueError as error:
+        raise RejectedError(Drop.PUBLIC_VALUE, NotifyType.INVALID_KEY_INFORMATION) from error
+    keys = phase_one_keys(policy.hash, context.skeyid, shared, *context.cookies)
+    shared.wipe()
+    return replace(
+        context,
+        keys=keys,
+        cipher_key=encryption_key(policy.hash, policy.cipher, keys.skeyid_e),
+        iv=phase_one_iv(policy.hash, policy.cipher, context.initiator_public, context.responder_public),
+    )
+
+
+def seal(context: Context, payloads: Sequence[Payload], *, encrypted: bool) -> tuple[Context, bytes]:
+    """The next message of phase 1, and the context with the IV moved on if it is encrypted."""
+    first, octets = encode_payloads(payloads)
+    if encrypted:
+        assert context.cipher_key is not None
+        cipher = context.chosen.cipher
+        octets = cbc.encrypt(cipher, context.cipher_key, context.iv, cbc.pad(cipher, octets))
+        context = replace(context, iv=octets[-cipher.block_length :])
+    flags = Flag.ENCRYPTION if encrypted else Flag.NONE
+    header = Header(*context.cookies, first, context.mode, int(flags), 0, HEADER_LENGTH + len(octets))
+    return context, header.encode() + octets
+
+
+def unseal(context: Context, header: Header, message: bytes) -> tuple[Context, Chain]:
+    """Decrypt a message of phase 1: the context with the IV moved on, and the payloads.
+
+    Octets that make no payloads mean that the two ends hold different keys, which is to say different pre-shared keys.
+    """
+    assert context.cipher_key is not None
+    cipher = context.chosen.cipher
+    ciphertext = message[HEADER_LENGTH:]
+    try:
+        plain = cbc.decrypt(cipher, context.cipher_key, context.iv, ciphertext)
+        chain = decode_chain(header.next_payload, plain)
+    except cbc.BlockLengthError as error:
+        raise RejectedError(Drop.MALFORMED) from error
+    except DecodeError as error:
+        raise authentication_failure(context) from error
+    return replace(context, iv=ciphertext[-cipher.block_length :]), chain
+
+
+def authentication_failure(context: Context) -> RejectedError:
+    """The peer did not prove that it holds our pre-shared key."""
+    return RejectedError(Drop.AUTHENTICATION, NotifyType.AUTHENTICATION_FAILED, authentication_failed(context.peer, context.mode))

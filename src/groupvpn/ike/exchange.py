@@ -1,0 +1,171 @@
+"""One phase 1 under way: takes messages through the table of `machine`, repeats what is lost, and ends in an `IkeSa` or not at all."""
+
+from dataclasses import replace
+
+from groupvpn.crypto.prf import digest
+from groupvpn.crypto.registry import IkeHash
+from groupvpn.effects import NAT_T_PORT, Endpoint, Send
+from groupvpn.ike import machine
+from groupvpn.ike.context import Context, Surroundings, seal, unseal, with_keys
+from groupvpn.ike.drop import Drop, RejectedError
+from groupvpn.ike.events import FailureReason
+from groupvpn.ike.machine import Protection, State, Step
+from groupvpn.ike.natt import wrap
+from groupvpn.ike.retransmission import Backoff, Retransmission
+from groupvpn.ike.sa import IkeSa
+from groupvpn.wire.chain import Chain, decode_chain
+from groupvpn.wire.iana import ExchangeType, Flag
+from groupvpn.wire.isakmp import HEADER_LENGTH, Header
+
+UNPROVEN = frozenset({State.CHOICE_SENT, State.AGGRESSIVE_ANSWERED})
+"""States of a responder whose peer has not shown yet that it receives what we send to its address."""
+
+
+class Duplicates:
+    """The last message that was taken and what it was answered with, so that the same message gets the same answer (RFC 2408 5.1)."""
+
+    __slots__ = ("_seen", "answer")
+
+    def __init__(self) -> None:
+        self._seen = b""
+        self.answer: Send | None = None
+
+    def remember(self, message: bytes, answer: Send | None) -> None:
+        """`message` was taken; `answer` went out."""
+        self._seen = digest(IkeHash.SHA2_256, message)
+        self.answer = answer
+
+    def is_duplicate(self, message: bytes) -> bool:
+        """Whether `message` is, octet for octet, the one taken last."""
+        return digest(IkeHash.SHA2_256, message) == self._seen
+
+
+class Exchange:
+    """A phase 1 of either role. `sa` appears when it is complete; `context` holds everything else."""
+
+    def __init__(self, surroundings: Surroundings, context: Context, backoff: Backoff, began: float) -> None:
+        self.surroundings = surroundings
+        self.context = context
+        self.state = State.NEW
+        self.began = began
+        self.sa: IkeSa | None = None
+        self.duplicates = Duplicates()
+        self.retransmission: Retransmission | None = None
+        self.failure = FailureReason.NO_ANSWER
+        self.has_complained = False
+        """Whether the peer was told of a failure already: once in an exchange is enough."""
+        self.began_with = (context.local, context.peer)
+        """The ends as `initiate` was given them, before any float."""
+        self._backoff = backoff
+
+    def start(self, now: float) -> Send:
+        """Begin as initiator: the first message."""
+        action, state = machine.STARTS[self.context.mode]
+        context, payloads = action(self.surroundings, self.context)
+        self.context, message = seal(context, payloads, encrypted=False)
+        self.state = state
+        return self._sent(message, now)
+
+    def receive(self, header: Header, message: bytes, source: Endpoint, destination: Endpoint, now: float) -> Send | None:
+        """Take one message and return the answer, if there is one. `RejectedError` or `DecodeError` means that nothing has changed."""
+        if self.duplicates.is_duplicate(message):
+            raise RejectedError(Drop.DUPLICATE)
+        step = machine.STEPS.get((self.state, ExchangeType(header.exchange))) if header.exchange == self.context.mode else None
+        if step is None or header.message_id or header.flags not in (Flag.NONE, Flag.ENCRYPTION):
+            raise RejectedError(Drop.UNEXPECTED)
+        is_encrypted = header.is_encrypted
+        if step.incoming is not Protection.EITHER and is_encrypted != (step.incoming is Protection.ENCRYPTED):
+            raise RejectedError(Drop.UNEXPECTED)
+        context = self._with_ends(source, destination, may_move=is_encrypted)
+        context = self._with_responder_cookie(context, header)
+        context, chain = self._open(context, header, message)
+        if not machine.has_shape(step, chain):
+            raise self._misshapen(is_encrypted)
+        context, payloads = step.action(self.surroundings, context, chain)
+        answer = None
+        if payloads:
+            context, sealed = seal(context, payloads, encrypted=step.outgoing is Protection.ENCRYPTED)
+            answer = Send(wrap(sealed, context.local.port), context.local, context.peer)
+        self._take(step, context, message, answer, now)
+        return answer
+
+    def repeat(self, message: bytes) -> Send | None:
+        """The answer to a message that came before, if this is one; it counts as no attempt."""
+        return self.duplicates.answer if self.duplicates.is_duplicate(message) else None
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether the peer may be an address that somebody made up."""
+        return self.state in UNPROVEN
+
+    def _open(self, context: Context, header: Header, message: bytes) -> tuple[Context, Chain]:
+        if not header.is_encrypted:
+            chain = decode_chain(header.next_payload, message, HEADER_LENGTH)
+            chain.check_no_padding()
+            return context, chain
+        if context.cipher_key is None:
+            derived = with_keys(self.context)
+            self.context = derived  # the same for every message of this peer, so bad ones cannot make us work twice
+            context = replace(derived, local=context.local, peer=context.peer)
+        return unseal(context, header, message)
+
+    def _misshapen(self, is_encrypted: bool) -> Exception:
+        """Other payloads than the step asks for: after decryption it is the wrong key again, or a message that was tampered with."""
+        return RejectedError(Drop.AUTHENTICATION if is_encrypted else Drop.UNEXPECTED)
+
+    def _with_ends(self, source: Endpoint, destination: Endpoint, *, may_move: bool) -> Context:
+        """The context with the ends that a message came between. Only an encrypted one may come to port 4500 instead (RFC 3947 4)."""
+        context = self.context
+        if (destination, source) == (context.local, context.peer):
+            return context
+        if may_move and context.peer_nat_t and destination.port == NAT_T_PORT and destination.address == context.local.address:
+            return replace(context, local=destination, peer=source)
+        raise RejectedError(Drop.WRONG_SOURCE)
+
+    def _with_responder_cookie(self, context: Context, header: Header) -> Context:
+        """The initiator learns the responder's cookie from the first answer; later nobody may change it."""
+        if self.state in (State.OFFER_SENT, State.AGGRESSIVE_OFFER_SENT):
+            if not any(header.responder_cookie):
+                raise RejectedError(Drop.UNEXPECTED)
+            return replace(context, responder_cookie=header.responder_cookie)
+        if header.responder_cookie != context.responder_cookie:
+            raise RejectedError(Drop.UNKNOWN_SA)
+        return context
+
+    def _take(self, step: Step, context: Context, message: bytes, answer: Send | None, now: float) -> None:
+        self.context = context
+        self.state = step.following
+        self.duplicates.remember(message, answer)
+        self.failure = FailureReason.AUTHENTICATION if self.state is State.PROOF_SENT else FailureReason.NO_ANSWER
+        self.retransmission = None
+        if self.state is State.ESTABLISHED:
+            self.sa = _established(context, now)
+        elif answer is not None:
+            # A first answer may go to a made-up address: repeat it only when asked again, not by the clock (RFC 2408 2.5.3).
+            self.retransmission = Retransmission(answer, self._backoff, now, silent=self.state is State.CHOICE_SENT)
+
+    def _sent(self, message: bytes, now: float) -> Send:
+        send = Send(wrap(message, self.context.local.port), self.context.local, self.context.peer)
+        self.retransmission = Retransmission(send, self._backoff, now)
+        return send
+
+
+def _established(context: Context, now: float) -> IkeSa:
+    assert context.keys is not None
+    assert context.local_identity is not None
+    assert context.peer_identity is not None
+    return IkeSa(
+        cookies=context.cookies,
+        local=context.local,
+        peer=context.peer,
+        is_initiator=context.is_initiator,
+        mode=context.mode,
+        doi=context.doi,
+        local_identity=context.local_identity,
+        peer_identity=context.peer_identity,
+        policy=context.chosen,
+        keys=context.keys,
+        last_block=context.iv,
+        established=now,
+        nat=context.nat,
+    )

@@ -1,0 +1,64 @@
+"""What phase 1 says to operators: one table of syslog lines, and the reports that fill them.
+
+Facility and mnemonic are the routers' where the manuals print one (IKMP_MODE_FAILURE, ISAKMP_ON_OFF); the texts of the others are ours.
+"""
+
+from dataclasses import dataclass
+
+from groupvpn.effects import Endpoint, Report
+from groupvpn.wire.iana import ExchangeType, exchange_name, notify_name
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A syslog line: `%FACILITY-SEVERITY-MNEMONIC: text`; severity as in syslog (3 error … 7 debug), `text` is for `str.format`."""
+
+    facility: str
+    severity: int
+    text: str
+
+
+MESSAGES = {
+    "IKMP_MODE_FAILURE": Message("CRYPTO", 6, "Processing of {mode} failed with peer at {peer}"),
+    "IKMP_AUTH_FAIL": Message("CRYPTO", 4, "The peer at {peer} did not prove its key in {mode}; the pre-shared keys probably differ"),
+    "IKMP_NO_PROPOSAL": Message("CRYPTO", 4, "None of the policies that {peer} offers in {mode} matches one of ours"),
+    "IKMP_NO_KEY": Message("CRYPTO", 4, "No pre-shared key is configured for the peer at {peer}"),
+    "IKMP_PEER_NOTIFY": Message("CRYPTO", 5, "The peer at {peer} says {notify}, unauthenticated"),
+    "IKMP_NO_ANSWER": Message("CRYPTO", 5, "The peer at {peer} did not answer in {mode}"),
+    "IKMP_HALF_OPEN": Message("CRYPTO", 4, "Too many unfinished exchanges, turning away {peer}"),
+    "IKMP_SA_UP": Message("CRYPTO", 6, "ISAKMP SA with {peer} is up, identity {identity}, {mode}"),
+    "IKMP_SA_DOWN": Message("CRYPTO", 6, "ISAKMP SA with {peer} is gone: {reason}"),
+    "IKMP_NAT": Message("CRYPTO", 6, "A NAT sits between here and {peer}; ISAKMP moves to port 4500"),
+}
+"""By mnemonic."""
+
+
+def render(report: Report) -> str:
+    """The syslog line of a report of this package, without time and host; `KeyError` for a mnemonic of another package."""
+    message = MESSAGES[report.mnemonic]
+    return f"%{message.facility}-{message.severity}-{report.mnemonic}: {message.text.format(**report.fields)}"
+
+
+def mode_name(mode: int) -> str:
+    """`main mode` or `aggressive mode`."""
+    return exchange_name(mode)
+
+
+def authentication_failed(peer: Endpoint, mode: ExchangeType) -> Report:
+    """The HASH was wrong, or decryption gave no payloads."""
+    return Report("IKMP_AUTH_FAIL", {"peer": peer.address, "mode": mode_name(mode)})
+
+
+def no_proposal(peer: Endpoint, mode: ExchangeType) -> Report:
+    """No offered transform fits a policy of ours."""
+    return Report("IKMP_NO_PROPOSAL", {"peer": peer.address, "mode": mode_name(mode)})
+
+
+def no_key(peer: Endpoint) -> Report:
+    """Nothing to authenticate this peer with."""
+    return Report("IKMP_NO_KEY", {"peer": peer.address})
+
+
+def peer_notify(peer: Endpoint, notify_type: int) -> Report:
+    """An error notify that anybody could have sent."""
+    return Report("IKMP_PEER_NOTIFY", {"peer": peer.address, "notify": notify_name(notify_type)})
