@@ -1,0 +1,113 @@
+"""A group's policy as message 2 of a registration tells it: everything but the keys (RFC 6407 3.2).
+
+The member judges the offer before it answers with HASH(3), and only after that answer does the key server send keys.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+
+from groupvpn.crypto.registry import KekCipher, SignatureHash
+from groupvpn.crypto.rsa import RsaPublicKey
+from groupvpn.gdoi.keys import Download, Kek, Tek
+from groupvpn.gdoi.policy import MemberGroup, Replay
+from groupvpn.gdoi.refusal import Reason, Refusal
+from groupvpn.ipsec.acl import Action, Entry
+from groupvpn.ipsec.transform import Transform
+
+
+@dataclass(frozen=True, slots=True)
+class TekOffer:
+    """A `Tek` without its keys. `lifetime` is in seconds that remain."""
+
+    spi: int
+    transform: Transform
+    lifetime: int
+    entries: tuple[Entry, ...]
+    replay: Replay
+    receive_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KekOffer:
+    """A `Kek` without its keys; `spi` is the 16-octet cookie pair, `signature_bits` the length of the signature key (0 if untold)."""
+
+    spi: bytes
+    cipher: KekCipher
+    signature_hash: SignatureHash
+    signature_bits: int
+    lifetime: int
+    source: IPv4Address
+    destination: IPv4Address
+    acknowledge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The SA payload with its SAK, GAP and SAT payloads. Delays are the GAP's ATD and DTD in seconds."""
+
+    teks: tuple[TekOffer, ...]
+    kek: KekOffer | None = None
+    activation_delay: int = 0
+    deactivation_delay: int = 0
+
+    @property
+    def needs_sender_id(self) -> bool:
+        """Whether a sender needs a Sender-ID of its own (RFC 6407 3.5)."""
+        return any(tek.transform.cipher.is_counter_mode for tek in self.teks)
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What a member takes: empty collections take everything that we have an implementation of."""
+
+    kek_ciphers: Collection[KekCipher] = ()
+    kek_hashes: Collection[SignatureHash] = ()
+    transforms: Collection[Transform] = ()
+
+    @classmethod
+    def of(cls, group: MemberGroup) -> "Acceptance":
+        """The `client rekey encryption`, `client rekey hash` and `client transform-sets` lists of a configured group."""
+        return cls(group.accepted_kek_ciphers, group.accepted_kek_hashes, group.accepted_transforms)
+
+    def judge(self, offer: Offer) -> Refusal | None:
+        """None if the member takes `offer`, else what is wrong with it."""
+        kek = offer.kek
+        if kek is not None and self.kek_ciphers and kek.cipher not in self.kek_ciphers:
+            return Refusal(Reason.POLICY_REJECTED, f"rekey encryption {kek.cipher.keyword} is not in the client list")
+        if kek is not None and self.kek_hashes and kek.signature_hash not in self.kek_hashes:
+            return Refusal(Reason.POLICY_REJECTED, f"rekey hash {kek.signature_hash.keyword} is not in the client list")
+        for tek in offer.teks:
+            if self.transforms and tek.transform not in self.transforms:
+                return Refusal(Reason.POLICY_REJECTED, f"transform {tek.transform.keywords} is not in the client list")
+        return None
+
+
+def offer_of(download: Download) -> Offer:
+    """The policy of `download`, with the keys left out."""
+    teks = tuple(TekOffer(tek.spi, tek.transform, tek.lifetime, tek.entries, tek.replay, tek.receive_only) for tek in download.teks)
+    return Offer(teks, _kek_offer(download.kek), download.activation_delay, download.deactivation_delay)
+
+
+def without_idle_teks(download: Download) -> Download:
+    """`download` without the TEKs whose list permits nothing, for which there is no SAT to write.
+
+    Their denies go in front of the next TEK's list, so that the lists one after the other still mean the same.
+    """
+    kept: list[Tek] = []
+    waiting: tuple[Entry, ...] = ()
+    for tek in download.teks:
+        entries = waiting + tek.entries
+        if any(entry.action is Action.PERMIT for entry in tek.entries):
+            kept.append(replace(tek, entries=entries) if waiting else tek)
+            waiting = ()
+        else:
+            waiting = entries
+    return replace(download, teks=tuple(kept)) if len(kept) != len(download.teks) else download
+
+
+def _kek_offer(kek: Kek | None) -> KekOffer | None:
+    if kek is None:
+        return None
+    bits = RsaPublicKey.from_der(kek.public_key).modulus_bits
+    return KekOffer(kek.spi, kek.cipher, kek.signature_hash, bits, kek.lifetime, kek.source, kek.destination, kek.acknowledge)

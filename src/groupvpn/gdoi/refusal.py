@@ -1,0 +1,68 @@
+"""Why a registration or a rekey comes to nothing: typed reasons, the operators' names for them, and their ISAKMP notifies.
+
+A *refusal* ends an exchange: one side will not go on and says so. A *drop* leaves the exchange as it was: the datagram could have come
+from anyone, so it changes nothing but a counter.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Reason(Enum):
+    """Why: `(notify message type, mnemonic at the key server, mnemonic at the member, words)`.
+
+    The notify types are those of RFC 2408 3.14.1; 8192 and up are its private use range for errors (`docs/protocol/registration.md`). A
+    type of 0 is never sent. Mnemonics are keys of `groupvpn.gdoi.messages`; an empty one means that this side has no message for it.
+    """
+
+    UNSUPPORTED_TEK_PROTOCOL = (10, "KS_GM_REJECTS_SA_PAYLOAD", "UNSUPPORTED_TEK_PROTO", "TEK protocol that the member does not know")
+    POLICY_REJECTED = (14, "KS_GM_REJECTS_SA_PAYLOAD", "GM_REJECTING_SA_PAYLOAD", "policy that the member does not accept")
+    MALFORMED = (16, "", "", "message that does not decode")
+    BAD_GROUP_ID = (18, "KS_BAD_ID", "", "group that the key server does not serve")
+    HASH_MISMATCH = (23, "KS_HASH_FAIL", "GM_HASH_FAIL", "HASH payload that is missing or wrong")
+    UNAUTHORIZED = (24, "KS_UNAUTHORIZED", "", "member that may not join the group")
+    BAD_SIGNATURE = (25, "", "GDOI_REKEY_FAILURE", "signature that does not verify")
+    UNREGISTERED_INTERFACE = (29, "UNREGISTERED_INTERFACE", "", "interface on which the key server takes no registrations")
+    TRY_LATER = (8192, "", "", "key server that cannot serve the group at this moment")
+    OLD_SEQUENCE = (0, "", "GDOI_REKEY_SEQ_FAILURE", "rekey whose sequence number is not above the last one")
+    UNEXPECTED = (0, "", "", "message that does not belong to this point of the exchange")
+    NO_ANSWER = (0, "", "", "peer that did not answer in time")
+
+    def __init__(self, notify_type: int, server_mnemonic: str, member_mnemonic: str, words: str) -> None:
+        self.notify_type = notify_type
+        self.server_mnemonic = server_mnemonic
+        self.member_mnemonic = member_mnemonic
+        self.words = words
+
+    @classmethod
+    def from_notify(cls, notify_type: int) -> "Reason | None":
+        """The reason that a notify of this type tells of, or None for a type that ends no exchange."""
+        return next((reason for reason in cls if reason.notify_type == notify_type and notify_type), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The end of an exchange. `detail` is for an operator to read and never holds key material."""
+
+    reason: Reason
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason.words}: {self.detail}" if self.detail else self.reason.words
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Effect: a datagram was thrown away and nothing changed. Counted by reason, never answered."""
+
+    reason: Reason
+    detail: str = ""
+
+
+class GdoiError(ValueError):
+    """A message, or a policy to be sent, that cannot be used. The only exception that the GDOI payload code raises."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason.words}: {detail}")
+        self.reason = reason
+        self.detail = detail
