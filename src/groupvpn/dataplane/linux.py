@@ -44,7 +44,7 @@ class LinuxDataPlane:
         self._node = node
         self._engine: Engine = engine if engine is not None else NativeEngine()
         self._token = bytes([entropy(1)[0] & 0xFC | 0x02]) + entropy(5)  # unicast, locally administered (IEEE 802)
-        self._mark = int.from_bytes(entropy(4), "big") | 1
+        self._mark = int.from_bytes(entropy(4), "big") & 0x7FFFFFFF | 1
         self._keyring = Keyring(self._engine)
         self._state = DesiredState()
         self._attachments: dict[str, Attachment] = {}

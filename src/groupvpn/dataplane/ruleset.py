@@ -1,6 +1,6 @@
 """The nftables table of one interface as text: a pure function of what the interface must do.
 
-Outbound, the egress hook walks the merged access list in order; inbound, the ingress hook walks the same list mirrored. A non-first
+Outbound, the egress hook walks the merged access list in order; inbound, the ingress hook walks the same list mirrored. A later
 fragment carries no ports, so a `permit` with ports takes it by its addresses alone and a `deny` with ports never does: what may have to
 be protected is protected. The whole table is described in `docs/dataplane.md`.
 """
@@ -20,7 +20,9 @@ DROP_REASONS = {
     "inbound_not_permitted": "was decrypted, but no permit entry covers it",
 }
 """Named counters of the table: packets that nftables itself dropped, by reason."""
-_NON_FIRST_FRAGMENT = "ip frag-off & 0x1fff != 0"
+_LATER_FRAGMENT = "ip frag-off & 0x1fff != 0"
+_HAS_PORTS = "ip frag-off & 0x1fff == 0"
+"""Said before every look at ports: in the netdev family the kernel would take the payload of a later fragment for ports (Linux 6.18)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def _outbound(steering: Steering) -> list[str]:
         f'meta mark {steering.mark:#010x} accept comment "ESP from the engine"',
         'ether type != ip accept comment "ARP, IPv6, tagged frames: not ours to judge"',
         f'{ours} udp sport @isakmp_ports accept comment "our own ISAKMP and GDOI"',
-        f"{ours} ip protocol udp {_NON_FIRST_FRAGMENT} accept",
+        f"{ours} ip protocol udp {_LATER_FRAGMENT} accept",
     ]
     for rule, tap in zip(steering.rules, steering.taps, strict=True):
         if rule.entry.action is Action.DENY or rule.direction is Direction.INBOUND_ONLY:
@@ -115,12 +117,12 @@ def _inbound(steering: Steering) -> list[str]:
         f'ether saddr {steering.token.hex(":")} goto decrypted comment "given back by the engine"',
         'ether type != ip accept comment "ARP, IPv6, tagged frames: not ours to judge"',
         'meta pkttype other accept comment "addressed to another host"',
+        f"ip protocol esp {_LATER_FRAGMENT} goto esp_fragments",
         f'esp spi @spis counter {_to_engine(steering)} comment "ESP of an SA that we hold"',
-        f"ip protocol esp {_NON_FIRST_FRAGMENT} goto esp_fragments",
         f'{servers} ip daddr {steering.local} udp dport @isakmp_ports accept comment "our own ISAKMP and GDOI"',
-        f"{servers} ip daddr {steering.local} ip protocol udp {_NON_FIRST_FRAGMENT} accept",
+        f"{servers} ip daddr {steering.local} ip protocol udp {_LATER_FRAGMENT} accept",
         f'{servers} ip daddr 224.0.0.0/4 udp dport {GDOI_PORT} accept comment "multicast rekey"',
-        f"{servers} ip daddr 224.0.0.0/4 ip protocol udp {_NON_FIRST_FRAGMENT} accept",
+        f"{servers} ip daddr 224.0.0.0/4 ip protocol udp {_LATER_FRAGMENT} accept",
     ]
     for rule in steering.rules:
         clear = rule.entry.action is Action.DENY or rule.direction is not Direction.BOTH
@@ -159,10 +161,12 @@ def _entry(entry: Entry, verdict: str) -> list[str]:
     if entry.protocol != ANY_PROTOCOL:
         where.append(f"ip protocol {entry.protocol}")
     ports = [f"th {side} {port}" for side, port in (("sport", entry.source_port), ("dport", entry.destination_port)) if port != ANY_PORT]
+    if ports:
+        ports.insert(0, _HAS_PORTS)
     text = f'comment "{describe(entry)}"'
     rules = [" ".join(part for part in (*where, *ports, verdict, text) if part)]
     if ports and entry.action is Action.PERMIT:
-        rules.append(" ".join(part for part in (*where, _NON_FIRST_FRAGMENT, verdict, text) if part))
+        rules.append(" ".join(part for part in (*where, _LATER_FRAGMENT, verdict, text) if part))
     return rules
 
 

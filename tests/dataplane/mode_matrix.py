@@ -1,0 +1,143 @@
+"""The rules of a group member as a model of a few lines: what must become of each packet, by direction, mode and access list."""
+
+import random
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from groupvpn.ipsec.acl import Action, Entry
+from groupvpn.ipsec.sa import Direction, InterfacePolicy, TrafficRule
+
+#                              encrypted inbound      clear inbound        outbound
+#                              in ACL     not in ACL  in ACL   not in ACL  in ACL     not in ACL
+MATRIX = {
+    Direction.BOTH:             ("accept", "drop",    "drop",   "accept",  "protect", "accept"),
+    Direction.INBOUND_ONLY:     ("accept", "drop",    "accept", "accept",  "accept",  "accept"),
+    Direction.INBOUND_OPTIONAL: ("accept", "drop",    "accept", "accept",  "protect", "accept"),
+}  # fmt: skip
+"""`accept`: goes on its way as it is; `protect`: goes to the engine under the rule's SA, or is dropped where it has none."""
+PORTS = (6, 17)
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """An IPv4 packet. `fragment` is None, `first` or `later`; `spi` is that of ESP."""
+
+    protocol: int
+    source: IPv4Address
+    destination: IPv4Address
+    sport: int = 0
+    dport: int = 0
+    spi: int = 0
+    fragment: str | None = None
+
+    def octets(self, identification: int) -> bytes:
+        """The packet with `identification` in its header, so that it can be recognised where it comes out."""
+        if self.protocol == 50:
+            body = struct.pack("!II", self.spi, 1) + bytes(24)
+        else:
+            body = struct.pack("!HH", self.sport, self.dport) + bytes(28)
+        flags = {None: 0x4000, "first": 0x2000, "later": 0x0010}[self.fragment]
+        fields = (0x45, 0, 20 + len(body), identification, flags, 64, self.protocol, 0, self.source.packed, self.destination.packed)
+        header = struct.pack("!BBHHHBBH4s4s", *fields)
+        total = sum(struct.unpack("!10H", header))
+        total = (total & 0xFFFF) + (total >> 16)
+        total = (total & 0xFFFF) + (total >> 16)
+        return header[:10] + struct.pack("!H", 0xFFFF - total) + header[12:] + body
+
+
+def lookup(rules: tuple[TrafficRule, ...], packet: Packet, *, mirrored: bool) -> int | None:
+    """The number of the first rule that takes the packet. A later fragment has no ports: a permit takes it without, a deny does not."""
+    for number, rule in enumerate(rules):
+        entry = rule.entry.mirrored() if mirrored else rule.entry
+        if packet.fragment == "later" and (entry.source_port or entry.destination_port):
+            if entry.action is Action.DENY:
+                continue
+            entry = Entry(entry.action, entry.protocol, entry.source, entry.destination)
+        if entry.matches(packet.protocol, packet.source, packet.destination, packet.sport, packet.dport):
+            return number
+    return None
+
+
+def _cell(policy: InterfacePolicy, number: int | None, column: int) -> str:
+    """`column` is that of "in ACL"; the next one is "not in ACL", where a deny belongs too."""
+    if number is None or policy.rules[number].entry.action is Action.DENY:
+        return MATRIX[Direction.BOTH][column + 1]
+    return MATRIX[policy.rules[number].direction][column]
+
+
+def outbound(policy: InterfacePolicy, packet: Packet) -> str:
+    """`accept`, `drop`, or `slot N` for a packet that leaves by the WAN; slots are numbered by SA in order of appearance."""
+    number = lookup(policy.rules, packet, mirrored=False)
+    cell = _cell(policy, number, 4)
+    if cell != "protect" or number is None:
+        return cell
+    held = [sa.spi for sa in policy.sas]
+    used = [
+        rule.outbound_spi for rule in policy.rules if rule.entry.action is Action.PERMIT and rule.direction is not Direction.INBOUND_ONLY
+    ]
+    in_use = list(dict.fromkeys(spi for spi in used if spi in held))
+    spi = policy.rules[number].outbound_spi
+    return f"slot {in_use.index(spi)}" if spi in in_use else "drop"
+
+
+def inbound(policy: InterfacePolicy, packet: Packet) -> str:
+    """`accept`, `drop` or `engine` for a packet from the WAN."""
+    if packet.protocol == 50:
+        if packet.fragment == "later":
+            for rule in policy.rules:
+                entry = rule.entry.mirrored()
+                if entry.source.matches(packet.source) and entry.destination.matches(packet.destination):
+                    if entry.action is Action.PERMIT:
+                        return "engine"
+                    if not (entry.protocol or entry.source_port or entry.destination_port):
+                        return "accept"
+            return "accept"
+        if packet.spi in (sa.spi for sa in policy.sas):
+            return "engine"
+    return _cell(policy, lookup(policy.rules, packet, mirrored=True), 2)
+
+
+def decrypted(policy: InterfacePolicy, packet: Packet) -> str:
+    """`accept` or `drop` for a packet that the engine gave back."""
+    return _cell(policy, lookup(policy.rules, packet, mirrored=True), 0)
+
+
+class Chance:
+    """Draws packets and access lists from a small world, so that they often meet."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def _address(self) -> IPv4Address:
+        draw = self._random
+        return IPv4Address(draw.choice([f"10.{draw.randint(0, 2)}.{draw.randint(0, 2)}.{draw.randint(1, 4)}", "239.1.1.1", "192.0.2.7"]))
+
+    def packet(self, spis: tuple[int, ...]) -> Packet:
+        draw = self._random
+        return Packet(
+            draw.choice([1, 6, 17, 17, 50, 50, 89]),
+            self._address(),
+            self._address(),
+            draw.choice([53, 80, 5000]),
+            draw.choice([53, 80, 5000]),
+            draw.choice([*spis, 0x7777]),
+            draw.choice([None, None, None, "first", "later"]),
+        )
+
+    def entry(self) -> Entry:
+        from policies import match
+
+        draw = self._random
+        pool = ("any", "10.0.0.0/8", "10.1.0.0/16", "10.0.1.0 0.255.0.255", "10.0.0.2 0.255.255.0", "10.1.1.1/32", "239.0.0.0/8")
+        protocol = draw.choice([0, 0, 6, 17, 17, 50])
+        ports = [draw.choice([0, 53, 80, 53]) if protocol in PORTS else 0 for _ in range(2)]
+        return Entry(draw.choice(list(Action)), protocol, match(draw.choice(pool)), match(draw.choice(pool)), *ports)
+
+    def rules(self, direction: Direction, spis: tuple[int | None, ...]) -> tuple[TrafficRule, ...]:
+        draw = self._random
+        drawn = []
+        for _ in range(draw.randint(1, 12)):
+            entry = self.entry()
+            drawn.append(TrafficRule(entry, draw.choice(spis) if entry.action is Action.PERMIT else None, direction))
+        return tuple(drawn)

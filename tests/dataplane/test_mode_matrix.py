@@ -1,0 +1,209 @@
+"""The kernel's verdict on crafted packets, with the rules that we load, against the model in `mode_matrix`."""
+
+import contextlib
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+import pytest
+from conftest import Namespace
+from mode_matrix import Chance, Packet, decrypted, inbound, outbound
+from policies import deny, entry, permit, sa, state
+from recording import RecordedPort, RecordingEngine
+
+from groupvpn.dataplane import links
+from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.dataplane.taps import VNET_HEADER_LENGTH, Tap
+from groupvpn.ipsec.sa import DesiredState, Direction, InterfacePolicy, TrafficRule
+
+pytestmark = pytest.mark.netns
+PACKETS = 200
+POLICIES = 12
+IPV4 = b"\x08\x00"
+PROBE = """
+table netdev probe {
+    chain after {
+        type filter hook ingress device "wan" priority 100; policy accept;
+        fwd to "probe"
+    }
+}
+"""
+
+
+class Bench:
+    """A gateway whose WAN is watched on all sides: a later ingress chain forwards what our rules accept to a TAP of the test."""
+
+    def __init__(self, gateway: Namespace, outside: Namespace) -> None:
+        gateway.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+        outside.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+        with outside.entered():
+            self.core = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self.core.bind(("core", 3))  # ETH_P_ALL
+            self.core.setblocking(False)
+            core_mac = links.read("core").mac
+        self.probe = Tap("probe", bytes.fromhex("020000000001"))
+        gateway.run("sh", "-c", f"nft -f - <<'END'\n{PROBE}\nEND\n")
+        self.wan = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self.wan.bind(("wan", 0x0800))
+        self.mac = links.read("wan").mac
+        self.to_wan, self.to_core = self.mac + core_mac + IPV4, core_mac + self.mac + IPV4
+        self.engine = RecordingEngine()
+        self.plane = LinuxDataPlane("bench", engine=self.engine)
+
+    def close(self) -> None:
+        self.plane.close()
+        self.probe.close()
+        self.core.close()
+        self.wan.close()
+
+    @property
+    def port(self) -> RecordedPort:
+        return self.engine.ports[-1]
+
+    def collect(self) -> dict[int, str]:
+        """Where each packet came out since the last time, by its identification."""
+        time.sleep(0.02)
+        found = {_identification(frame): "engine" for frame in self.port.frames(self.port.tap_in)}
+        found |= {_identification(frame): "accept" for frame in self.port.frames(self.probe.descriptor)}
+        for slot, descriptor in enumerate(self.port.queues):
+            found |= {_identification(frame): f"slot {slot}" for frame in self.port.frames(descriptor)}
+        while True:
+            try:
+                frame, origin = self.core.recvfrom(2048)
+            except BlockingIOError:
+                return found
+            if origin[2] != socket.PACKET_OUTGOING and frame[12:14] == IPV4:
+                found[_identification(frame)] = "accept"
+
+
+def _identification(frame: bytes) -> int:
+    return int(struct.unpack_from("!H", frame, 18)[0])
+
+
+@pytest.fixture
+def bench(wan: tuple[Namespace, Namespace]) -> Iterator[Bench]:
+    with wan[0].entered():
+        made = Bench(*wan)
+        yield made
+        made.close()
+
+
+def verdicts(bench: Bench, way: str, packets: list[Packet]) -> list[str]:
+    bench.collect()
+    for number, packet in enumerate(packets):
+        octets = packet.octets(number)
+        if way == "outbound":
+            with contextlib.suppress(OSError):  # a drop in the egress hook is reported as ENOBUFS
+                bench.wan.send(bench.to_core + octets)
+        elif way == "inbound":
+            bench.core.send(bench.to_wan + octets)
+        else:
+            os.write(bench.port.tap_in, bytes(VNET_HEADER_LENGTH) + bench.mac + bench.port.token + IPV4 + octets)
+    found = bench.collect()
+    return [found.get(number, "drop") for number in range(len(packets))]
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_every_packet_meets_the_fate_the_matrix_gives_it(bench: Bench, direction: Direction) -> None:
+    fates = set()
+    for seed in range(POLICIES):
+        chance = Chance(seed)
+        wanted = state(*chance.rules(direction, (None, 0x1001, 0x1002, 0x1003)), sas=(sa(0x1001), sa(0x1002)))
+        policy = wanted.interfaces[0]
+        bench.plane.apply(DesiredState())  # so that slots are numbered from 0 again
+        assert bench.plane.apply(wanted) == ()
+        packets = [chance.packet((0x1001, 0x1002)) for _ in range(PACKETS)]
+        for way, model in (("outbound", outbound), ("inbound", inbound), ("decrypted", decrypted)):
+            expected = [model(policy, packet) for packet in packets]
+            seen = verdicts(bench, way, packets)
+            assert [wrong for wrong in zip(packets, expected, seen, strict=True) if wrong[1] != wrong[2]] == [], (way, seed)
+            fates |= {(way, fate) for fate in expected}
+    assert fates >= {("outbound", "accept"), ("inbound", "engine"), ("inbound", "accept"), ("decrypted", "accept"), ("decrypted", "drop")}
+    if direction is Direction.BOTH:
+        assert fates >= {("outbound", "slot 0"), ("outbound", "slot 1"), ("outbound", "drop"), ("inbound", "drop")}
+
+
+SERVER, OURS, OTHER = IPv4Address("10.0.0.1"), IPv4Address("10.9.0.1"), IPv4Address("10.1.1.1")
+GROUP = IPv4Address("239.192.1.1")
+
+
+@pytest.mark.parametrize(
+    ("way", "packet", "fate"),
+    [
+        ("outbound", Packet(17, OURS, SERVER, 848, 848), "accept"),
+        ("outbound", Packet(17, OURS, SERVER, 500, 500), "accept"),
+        ("outbound", Packet(17, OURS, SERVER, 4500, 4500), "accept"),
+        ("outbound", Packet(17, OURS, SERVER, fragment="later"), "accept"),
+        ("outbound", Packet(17, OURS, SERVER, 53, 53), "drop"),
+        ("outbound", Packet(17, OURS, OTHER, 848, 848), "drop"),
+        ("outbound", Packet(17, OTHER, SERVER, 848, 848), "drop"),  # a key server's client behind us needs a deny of its own
+        ("outbound", Packet(6, OURS, SERVER, 848, 848), "drop"),
+        ("inbound", Packet(17, SERVER, OURS, 848, 848), "accept"),
+        ("inbound", Packet(17, SERVER, OURS, 500, 500), "accept"),
+        ("inbound", Packet(17, SERVER, OURS, fragment="later"), "accept"),
+        ("inbound", Packet(17, SERVER, GROUP, 848, 848), "accept"),
+        ("inbound", Packet(17, SERVER, GROUP, 5000, 5000), "drop"),
+        ("inbound", Packet(17, OTHER, GROUP, 848, 848), "drop"),
+        ("inbound", Packet(17, OTHER, OURS, 848, 848), "drop"),
+        ("inbound", Packet(17, SERVER, OTHER, 848, 848), "drop"),
+    ],
+)
+def test_only_our_own_isakmp_passes_a_closed_door(bench: Bench, way: str, packet: Packet, fate: str) -> None:
+    """Fail-close: a permit of everything without an SA; only the member's own talk with its key server goes on."""
+    bench.plane.apply(state(permit(), bypass=(str(SERVER),)))
+    assert verdicts(bench, way, [packet]) == [fate]
+
+
+def test_denies_open_a_closed_door_both_ways(bench: Bench) -> None:
+    bench.plane.apply(state(deny(protocol=6, sport=22), permit()))
+    ssh, answer = Packet(6, OURS, OTHER, 22, 5000), Packet(6, OTHER, OURS, 5000, 22)
+    assert verdicts(bench, "outbound", [ssh, answer]) == ["accept", "drop"]
+    assert verdicts(bench, "inbound", [ssh, answer]) == ["drop", "accept"]
+
+
+@pytest.mark.parametrize("kind", ["08060001", "86dd6000", "8100006408004500"])
+def test_what_is_not_ipv4_of_this_interface_passes(bench: Bench, kind: str) -> None:
+    """ARP, IPv6, and IPv4 of a VLAN, which is the business of another interface."""
+    bench.plane.apply(state(permit()))
+    marker = b"not for us" + bytes(50)
+    bench.wan.send(bench.to_core[:12] + bytes.fromhex(kind) + marker)
+    bench.core.send(bench.to_wan[:12] + bytes.fromhex(kind) + marker)
+    time.sleep(0.02)
+    assert any(marker in frame for frame in bench.port.frames(bench.probe.descriptor))
+    seen = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            frame, origin = bench.core.recvfrom(2048)
+            seen.append(marker in frame and origin[2] != socket.PACKET_OUTGOING)
+    assert any(seen)
+
+
+def test_frames_with_the_engines_mark_are_not_steered_again(bench: Bench) -> None:
+    """A packet socket with QDISC_BYPASS does pass the egress hook, so the mark is what keeps our ESP from coming back to us."""
+    bench.plane.apply(state(permit(spi=5), sas=(sa(5),)))
+    packet = Packet(50, OTHER, SERVER, spi=5)
+    bench.wan.setsockopt(263, 20, 1)  # SOL_PACKET, PACKET_QDISC_BYPASS
+    assert verdicts(bench, "outbound", [packet]) == ["slot 0"]
+    bench.wan.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, bench.port.mark)
+    assert verdicts(bench, "outbound", [packet]) == ["accept"]
+
+
+def test_a_forged_token_of_another_boot_is_clear_traffic(bench: Bench) -> None:
+    bench.plane.apply(state(permit(spi=5), sas=(sa(5),)))
+    forged = bytes([bench.port.token[0] ^ 0x04]) + bench.port.token[1:]
+    bench.core.send(bench.mac + forged + IPV4 + Packet(17, OTHER, OURS).octets(1))
+    assert bench.collect() == {}
+    assert bench.plane.counters()[0].drops["inbound_clear"] == 1
+
+
+def test_a_hundred_entries_load_quickly(bench: Bench) -> None:
+    rules = tuple(
+        TrafficRule(entry("permit" if n % 3 else "deny", f"10.{n}.0.0/16", f"10.{n + 1}.0.0/16", 17, 0, 5000), 5) for n in range(100)
+    )
+    policy = InterfacePolicy("wan", OURS, rules, (sa(5),))
+    began = time.perf_counter()
+    bench.plane.apply(DesiredState((policy,)))
+    assert time.perf_counter() - began < 0.5
