@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 from groupvpn.wire.attributes import Attribute, encode_attributes, find, find_number, read_attributes
 from groupvpn.wire.cursor import Cursor, put_u8, put_u16
-from groupvpn.wire.error import DecodeError
+from groupvpn.wire.error import DecodeError, EncodeError
 from groupvpn.wire.iana import KekKeyAttribute, KeyDownloadType, LkhKeyAttribute, PayloadType, SidAttribute, TekKeyAttribute
 from groupvpn.wire.payload import KnownPayload
 
@@ -58,8 +58,12 @@ class KeyPacket:
     def sid(cls, bits: int, sender_ids: Iterable[int]) -> Self:
         """Sender-IDs of a member, each `bits` wide (RFC 6407 5.6.4), written big-endian in as few octets as hold that many bits."""
         width = (bits + 7) // 8
-        values = tuple(Attribute(SidAttribute.SID_VALUE, value.to_bytes(width, "big")) for value in sender_ids)
-        return cls(KeyDownloadType.SID, b"", (Attribute(SidAttribute.NUMBER_OF_SID_BITS, bits), *values))
+        attributes = [Attribute(SidAttribute.NUMBER_OF_SID_BITS, bits)]
+        for value in sender_ids:
+            if not 0 <= value < 1 << bits:
+                raise EncodeError(f"Sender-ID {value} does not fit {bits} bits")
+            attributes.append(Attribute(SidAttribute.SID_VALUE, value.to_bytes(width, "big")))
+        return cls(KeyDownloadType.SID, b"", tuple(attributes))
 
     @classmethod
     def read(cls, cursor: Cursor) -> Self:

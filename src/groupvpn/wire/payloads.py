@@ -3,7 +3,7 @@
 Every figure shows the body: the four octets of the generic header before it are `payload.py`'s.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import ClassVar, Self
 
@@ -30,10 +30,10 @@ ID_DATA_LENGTHS: dict[int, int] = {
 
 @dataclass(frozen=True, slots=True)
 class RawPayload(Payload):
-    """A payload whose type we have no class for, kept as it came."""
+    """A payload whose type we have no class for, kept as it came. Its body may be anything, so `repr` leaves it out."""
 
     number: int
-    body: bytes
+    body: bytes = field(repr=False)
 
     @property
     def payload_type(self) -> int:
