@@ -79,7 +79,13 @@ constexpr Ecn combine_ecn(std::uint8_t inner, std::uint8_t outer) noexcept {
 
 }  // namespace
 
-Esp::Esp() : random_(crypto_) { random_.take(reinterpret_cast<std::uint8_t*>(&next_identification_), sizeof next_identification_); }
+Esp::Esp() : random_(crypto_), next_identification_(random_identification()) {}
+
+std::uint16_t Esp::random_identification() noexcept {
+  std::array<std::uint8_t, 2> octets;
+  random_.take(octets.data(), octets.size());
+  return load16(octets.data());
+}
 
 void Esp::write_outer_header(const Ipv4& inner, std::uint8_t* outer, std::uint32_t length, bool clear_df) noexcept {
   const std::uint16_t fragment = inner.has_dont_fragment() && !clear_df ? Ipv4::dont_fragment : 0;

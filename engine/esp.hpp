@@ -28,6 +28,9 @@ class Esp {
   // Each packet is an IPv4 packet as received; it comes out as the inner packet, with `sa` set, or with the reason why not.
   void decapsulate(const SaSet& sas, std::span<Packet> packets) noexcept;
 
+  // A starting point for the identifications of another stage.
+  std::uint16_t random_identification() noexcept;
+
   [[nodiscard]] const Crypto& crypto() const noexcept { return crypto_; }
 
  private:

@@ -33,6 +33,9 @@ std::shared_ptr<std::atomic<std::uint64_t>> SequenceLedger::counter_of(const SaP
   const std::lock_guard lock(mutex_);
   std::shared_ptr<std::atomic<std::uint64_t>>& counter = counters_[digest];
   if (!counter) counter = std::make_shared<std::atomic<std::uint64_t>>(0);
+  std::uint64_t last = counter->load(std::memory_order_relaxed);
+  while (last < parameters.last_sequence && !counter->compare_exchange_weak(last, parameters.last_sequence)) {
+  }
   return counter;
 }
 

@@ -21,6 +21,7 @@ class SequenceLedger {
  public:
   static SequenceLedger& instance();
 
+  // The counter of the last number given for these keys and this Sender-ID, at least `parameters.last_sequence`.
   std::shared_ptr<std::atomic<std::uint64_t>> counter_of(const SaParameters& parameters, Crypto& crypto);
 
  private:

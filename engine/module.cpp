@@ -1,8 +1,8 @@
 // Python bindings of the ESP engine. What they promise stands in src/groupvpn/_engine.pyi.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
-#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
@@ -14,6 +14,7 @@
 
 #include "error.hpp"
 #include "esp.hpp"
+#include "port.hpp"
 #include "sa.hpp"
 
 namespace nb = nanobind;
@@ -33,7 +34,7 @@ nb::bytes bytes_of(const Packet& packet) { return nb::bytes(packet.data, packet.
 
 SaHandle make_sa(std::uint32_t spi, std::string_view cipher, const nb::bytes& encryption_key, std::string_view integrity,
                  const nb::bytes& integrity_key, const nb::bytes& salt, std::int64_t sender_id, unsigned sender_id_bits,
-                 std::uint32_t replay_window, bool clear_df) {
+                 std::uint32_t replay_window, bool clear_df, std::uint64_t last_sequence) {
   SaParameters parameters;
   parameters.spi = spi;
   parameters.cipher = cipher_named(cipher);
@@ -46,6 +47,7 @@ SaHandle make_sa(std::uint32_t spi, std::string_view cipher, const nb::bytes& en
   parameters.sender_id_bits = sender_id_bits;
   parameters.replay_window = replay_window;
   parameters.clear_df = clear_df;
+  parameters.last_sequence = last_sequence;
   return {std::make_shared<Sa>(parameters)};
 }
 
@@ -110,6 +112,27 @@ nb::dict features() {
   return result;
 }
 
+std::unique_ptr<Port> make_port(const std::string& wan, int inbound_tap, const nb::bytes& token, std::uint32_t wire_mtu, std::uint32_t mark) {
+  MacAddress address;
+  if (token.size() != address.size()) throw EngineError("the token has " + std::to_string(token.size()) + " octets, a MAC address has 6");
+  std::memcpy(address.data(), token.data(), address.size());
+  return std::make_unique<Port>(wan, inbound_tap, address, wire_mtu, mark);
+}
+
+void set_sas(Port& port, const std::vector<const SaHandle*>& inbound, const std::map<std::size_t, const SaHandle*>& outbound) {
+  std::vector<std::shared_ptr<Sa>> decrypting;
+  for (const SaHandle* handle : inbound) decrypting.push_back(handle->sa);
+  std::map<std::size_t, std::shared_ptr<Sa>> encrypting;
+  for (const auto& [queue, handle] : outbound) encrypting[queue] = handle->sa;
+  port.set_sas(std::move(decrypting), encrypting);
+}
+
+nb::dict counters_of_port(const Port& port) {
+  nb::dict result;
+  for (const auto& [key, value] : port.counters()) result[nb::str(key.c_str())] = value;
+  return result;
+}
+
 }  // namespace
 
 NB_MODULE(_engine, m) {
@@ -121,16 +144,28 @@ NB_MODULE(_engine, m) {
           "__init__",
           [](SaHandle* self, std::uint32_t spi, std::string_view cipher, const nb::bytes& encryption_key, std::string_view integrity,
              const nb::bytes& integrity_key, const nb::bytes& salt, std::int64_t sender_id, unsigned sender_id_bits,
-             std::uint32_t replay_window, bool clear_df) {
+             std::uint32_t replay_window, bool clear_df, std::uint64_t last_sequence) {
             new (self) SaHandle(make_sa(spi, cipher, encryption_key, integrity, integrity_key, salt, sender_id, sender_id_bits, replay_window,
-                                        clear_df));
+                                        clear_df, last_sequence));
           },
           "spi"_a, "cipher"_a, "encryption_key"_a, "integrity"_a, "integrity_key"_a, "salt"_a = nb::bytes("", 0), "sender_id"_a = -1,
-          "sender_id_bits"_a = 24, "replay_window"_a = 0, "clear_df"_a = false)
+          "sender_id_bits"_a = 24, "replay_window"_a = 0, "clear_df"_a = false, "last_sequence"_a = 0)
       .def_prop_ro("spi", [](const SaHandle& self) { return self.sa->spi(); })
       .def_prop_ro("sequence_limit", [](const SaHandle& self) { return self.sa->sequence_limit(); })
       .def("inner_mtu", [](const SaHandle& self, std::uint32_t wire_mtu) { return self.sa->inner_mtu(wire_mtu); }, "wire_mtu"_a)
       .def("counters", &counters_of);
+
+  using Release = nb::call_guard<nb::gil_scoped_release>;
+  nb::class_<Port>(m, "Port")
+      .def(nb::new_(&make_port), "wan"_a, "tap_in_fd"_a, "token"_a, "wire_mtu"_a, "mark"_a = 0)
+      .def("add_outbound", &Port::add_outbound, "tap_fd"_a, Release())
+      .def("remove_outbound", &Port::remove_outbound, "queue"_a, Release())
+      .def("start", &Port::start, Release())
+      .def("stop", &Port::stop, Release())
+      .def("set_sas", &set_sas, "inbound"_a, "outbound"_a)
+      .def("set_wire_mtu", &Port::set_wire_mtu, "mtu"_a)
+      .def("counters", &counters_of_port)
+      .def("fault", &Port::fault);
 
   m.def("encapsulate", &encapsulate, "sa"_a, "packet"_a);
   m.def("decapsulate", &decapsulate, "sas"_a, "packet"_a);

@@ -28,6 +28,7 @@ struct SaParameters {
   unsigned sender_id_bits = 24;
   std::uint32_t replay_window = 0;  // packets
   bool clear_df = false;
+  std::uint64_t last_sequence = 0;  // used up before this SA was made, by an earlier life of the process
 };
 
 // What the sender of a packet writes into it: the sequence number, and the explicit IV of counter modes.

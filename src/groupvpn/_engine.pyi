@@ -26,14 +26,25 @@ class Sa:
         """
     @property
     def spi(self) -> int: ...
+    @property
+    def sequence_limit(self) -> int:
+        """The last sequence number that may be used: 2^32 - 1 with a replay window, else what the cipher's IV leaves room for."""
+    def inner_mtu(self, wire_mtu: int) -> int:
+        """Octets of the longest IPv4 packet that fits an IP packet of `wire_mtu` octets once encapsulated."""
     def counters(self) -> dict[str, int]:
-        """encrypted_packets, encrypted_bytes, decrypted_packets, decrypted_bytes, last_sequence."""
+        """encrypted_packets, encrypted_bytes, decrypted_packets, decrypted_bytes (octets of inner packets), last_sequence."""
 
 def encapsulate(sa: Sa, packet: bytes) -> bytes:
-    """ESP in address-preserving tunnel mode: a whole IPv4 packet in, a whole IPv4 packet with protocol 50 out. For tests and tools."""
+    """ESP in address-preserving tunnel mode: a whole IPv4 packet in, a whole IPv4 packet with protocol 50 out. For tests and tools.
+
+    Raises `EngineError` with the name of the drop reason if the SA does not take the packet.
+    """
 
 def decapsulate(sas: list[Sa], packet: bytes) -> tuple[bytes | None, str]:
     """The reverse: the inner packet and "ok", or None and the name of the drop reason."""
+
+def features() -> dict[str, str | bool]:
+    """`ipsec_mb` (version), `architecture` (its code path on this processor), `des` (`ipsec-mb` or `openssl`), `clears_its_memory`."""
 
 class Port:
     """The data path of one WAN interface: threads that move packets between its TAPs and its wire.
@@ -50,6 +61,8 @@ class Port:
 
         Allowed before and after `start`. The queue has no SA (its packets are dropped and counted) until `set_sas` gives it one.
         """
+    def remove_outbound(self, queue: int) -> None:
+        """Stop reading from this queue; when it returns, the descriptor may be closed. Numbers are not given anew."""
     def start(self) -> None: ...
     def stop(self) -> None:
         """Stop and join the threads; file descriptors stay the caller's."""
@@ -57,4 +70,11 @@ class Port:
         """Replace the SA set in one step: `outbound` maps queue numbers to SAs. Packets in flight finish under the set they began with."""
     def set_wire_mtu(self, mtu: int) -> None: ...
     def counters(self) -> dict[str, int]:
-        """Packets of this port by what became of them: delivered both ways, and one counter per drop reason."""
+        """What became of packets, for each way `outbound` and `inbound`:
+
+        `*_frames` read from TAPs; `*_packets` (outbound: what super-packets were cut into, fragments included; inbound: frames);
+        `*_delivered`; `*_dropped_<reason>` for every reason; `inbound_joined` fragments that were put together with another;
+        `inbound_pending` fragments that wait for others; `outbound_icmp_sent`. At rest packets = delivered + dropped + joined + pending.
+        """
+    def fault(self) -> str:
+        """What last went wrong with a TAP (it was removed), empty if nothing did."""

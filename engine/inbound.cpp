@@ -1,0 +1,117 @@
+#include "inbound.hpp"
+
+#include <poll.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <string>
+
+namespace groupvpn {
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+constexpr int fragment_check_milliseconds = 500;
+
+}  // namespace
+
+Inbound::Inbound(const PathContext& context) : context_(context), slots_(burst_size, slot_size) {}
+
+void Inbound::run() {
+  std::array<pollfd, 2> waiting = {{{stop_.descriptor(), POLLIN, 0}, {context_.inbound_tap.descriptor(), POLLIN, 0}}};
+  while (true) {
+    const int timeout = counters_.pending.load(std::memory_order_relaxed) != 0 ? fragment_check_milliseconds : -1;
+    const int ready = poll(waiting.data(), waiting.size(), timeout);
+    if (ready > 0 && waiting[0].revents != 0) break;
+    if (ready > 0 && waiting[1].revents != 0 && !read_burst()) {
+      context_.fault.set(std::string("inbound TAP: ") + std::strerror(errno));
+      waiting[1].fd = -1;  // poll passes it by
+    }
+    expire_fragments();
+  }
+  stop_.clear();
+}
+
+bool Inbound::read_burst() {
+  for (std::size_t frame = 0; frame < burst_size; ++frame) {
+    std::uint8_t* slot = slots_.slot(frame);
+    const ssize_t length = context_.inbound_tap.read({slot, slots_.size()});
+    if (length < 0) {
+      const int error = errno;
+      if (error == EINTR) continue;
+      process();
+      errno = error;
+      return error == EAGAIN;
+    }
+    take(slot, static_cast<std::size_t>(length));
+  }
+  process();
+  return true;
+}
+
+// Stage 1: from a frame to a packet in the burst.
+void Inbound::take(std::uint8_t* slot, std::size_t length) {
+  counters_.frames.add();
+  counters_.packets.add();
+  const std::size_t header_size = context_.inbound_tap.header_size();
+  if (length == slots_.size()) return refuse(Reason::oversize);
+  if (length < header_size) return refuse(Reason::malformed);
+  std::uint8_t* frame = slot + header_size;
+  const std::size_t frame_length = length - header_size;
+  const std::optional<LinkHeader> link = LinkHeader::parse_ipv4(frame, frame_length);
+  if (!link) return refuse(Reason::not_ipv4);
+  std::uint8_t* ip = frame + link->size;
+  const std::optional<Ipv4> packet = Ipv4::parse(ip, frame_length - link->size);
+  if (packet && packet->is_fragment()) return take_fragment(*packet, frame);
+  push(ip, frame_length - link->size, static_cast<std::size_t>(ip - slot), frame);
+}
+
+void Inbound::take_fragment(const Ipv4& fragment, const std::uint8_t* frame) {
+  if (fragment.protocol() != protocol_esp) return refuse(Reason::not_esp);
+  Reassembled result = reassembler_.add(fragment, now());
+  if (result.lost != 0) refuse(Reason::fragment, result.lost);
+  if (!result.datagram) return;
+  counters_.joined.add(result.joined - 1);
+  push(result.datagram->data(), result.datagram->size(), 0, frame);
+  datagrams_.push_back(std::move(result.datagram));
+}
+
+void Inbound::push(std::uint8_t* ip, std::size_t length, std::size_t headroom, const std::uint8_t* frame) {
+  Packet& packet = packets_[count_];
+  packet.data = ip;
+  packet.length = static_cast<std::uint32_t>(length);
+  packet.headroom = static_cast<std::uint32_t>(headroom);
+  packet.tailroom = 0;
+  packet.reason = Reason::delivered;
+  packet.sa = nullptr;
+  std::memcpy(destinations_[count_].data(), frame, destinations_[count_].size());
+  ++count_;
+}
+
+// Stages 2 and 3: decapsulate the burst, give it to the kernel. The frame keeps the destination that it came with: the addresses are
+// preserved, so what was right for the ESP packet, unicast or multicast, is right for the packet inside. The outer IPv4 header that is gone
+// left more room than the link header needs.
+void Inbound::process() {
+  const std::span<Packet> burst = std::span(packets_).first(count_);
+  const std::shared_ptr<const SaTable> table = context_.sas.get();
+  esp_.decapsulate(table->inbound, burst);
+  for (std::size_t index = 0; index < burst.size(); ++index) {
+    Packet& packet = burst[index];
+    if (packet.reason == Reason::delivered && !inject(context_.inbound_tap, packet, destinations_[index], context_.token)) {
+      packet.reason = Reason::inject_failed;
+    }
+    counters_.reasons.add(packet.reason);
+  }
+  count_ = 0;
+  datagrams_.clear();
+  counters_.pending.store(reassembler_.pending_fragments(), std::memory_order_relaxed);
+}
+
+void Inbound::expire_fragments() {
+  if (counters_.pending.load(std::memory_order_relaxed) == 0) return;
+  if (const std::uint32_t lost = reassembler_.expire(now()); lost != 0) refuse(Reason::fragment, lost);
+  counters_.pending.store(reassembler_.pending_fragments(), std::memory_order_relaxed);
+}
+
+}  // namespace groupvpn

@@ -1,0 +1,198 @@
+#include "outbound.hpp"
+
+#include <sys/epoll.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "error.hpp"
+#include "icmp.hpp"
+
+namespace groupvpn {
+namespace {
+
+constexpr std::uint64_t stop_tag = ~std::uint64_t{0};
+constexpr auto icmp_interval = std::chrono::milliseconds(1);
+
+// Largest link header, then what encapsulation puts before a packet; the packet; what it puts behind.
+constexpr std::size_t slot_head = LinkHeader::maximum_size + esp_headroom;
+
+Slots make_slots(std::size_t count, std::uint32_t mtu) { return {count, slot_head + mtu + esp_tailroom}; }
+
+}  // namespace
+
+Outbound::Outbound(const PathContext& context, Wire wire)
+    : context_(context),
+      wire_(std::move(wire)),
+      epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      cutter_(esp_.random_identification()),
+      mtu_(context.wire_mtu.load()),
+      frame_(read_size),
+      slots_(make_slots(burst_size, mtu_)) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = stop_tag;
+  epoll_ctl(epoll_.number(), EPOLL_CTL_ADD, stop_.descriptor(), &event);
+}
+
+std::size_t Outbound::add_queue(Tap tap) {
+  const std::lock_guard lock(queues_mutex_);
+  queues_.emplace_back(tap);
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = queues_.size() - 1;
+  if (epoll_ctl(epoll_.number(), EPOLL_CTL_ADD, tap.descriptor(), &event) != 0) {
+    const std::string text = std::strerror(errno);
+    queues_.pop_back();
+    throw EngineError("file descriptor " + std::to_string(tap.descriptor()) + " cannot be waited for: " + text);
+  }
+  return queues_.size() - 1;
+}
+
+void Outbound::remove_queue(std::size_t queue) {
+  const std::lock_guard lock(queues_mutex_);
+  if (queue >= queues_.size() || !queues_[queue]) throw EngineError("there is no outbound queue " + std::to_string(queue));
+  epoll_ctl(epoll_.number(), EPOLL_CTL_DEL, queues_[queue]->descriptor(), nullptr);
+  queues_[queue].reset();
+}
+
+void Outbound::run() {
+  std::array<epoll_event, 32> events;
+  for (bool is_stopping = false; !is_stopping;) {
+    const int ready = epoll_wait(epoll_.number(), events.data(), static_cast<int>(events.size()), -1);
+    const std::lock_guard lock(queues_mutex_);
+    const std::shared_ptr<const SaTable> table = context_.sas.get();
+    follow_mtu();
+    for (int index = 0; index < ready; ++index) {
+      const std::uint64_t tag = events[static_cast<std::size_t>(index)].data.u64;
+      if (tag == stop_tag) {
+        is_stopping = true;
+      } else {
+        turn(tag, *table);
+      }
+    }
+    flush();
+  }
+  stop_.clear();
+}
+
+void Outbound::follow_mtu() {
+  const std::uint32_t mtu = context_.wire_mtu.load(std::memory_order_relaxed);
+  if (mtu == mtu_) return;
+  mtu_ = mtu;
+  slots_ = make_slots(burst_size, mtu);
+}
+
+void Outbound::turn(std::size_t queue, const SaTable& table) {
+  if (queue >= queues_.size() || !queues_[queue]) return;
+  const Tap tap = *queues_[queue];
+  Sa* sa = queue < table.outbound.size() ? table.outbound[queue].get() : nullptr;
+  for (std::size_t frame = 0; frame < frames_per_turn; ++frame) {
+    const ssize_t length = tap.read(frame_);
+    if (length < 0) {
+      if (errno == EINTR) continue;
+      if (errno == EAGAIN) return;
+      context_.fault.set("outbound queue " + std::to_string(queue) + ": " + std::strerror(errno));
+      epoll_ctl(epoll_.number(), EPOLL_CTL_DEL, tap.descriptor(), nullptr);
+      queues_[queue].reset();
+      return;
+    }
+    counters_.frames.add();
+    handle(static_cast<std::size_t>(length), tap, sa);
+  }
+}
+
+void Outbound::refuse(Reason reason) noexcept {
+  counters_.packets.add();
+  counters_.reasons.add(reason);
+}
+
+void Outbound::handle(std::size_t length, const Tap& tap, Sa* sa) {
+  const Reason reason = cut(length, tap, sa);
+  if (reason != Reason::delivered) refuse(reason);
+}
+
+// Stage 1: from a frame to packets in the burst. Tells why the frame, or what was left of it, did not become packets.
+Reason Outbound::cut(std::size_t length, const Tap& tap, Sa* sa) {
+  if (length == frame_.size()) return Reason::oversize;
+  if (length < tap.header_size()) return Reason::malformed;
+  std::uint8_t* frame = frame_.data() + tap.header_size();
+  const std::size_t frame_length = length - tap.header_size();
+  const std::optional<LinkHeader> link = LinkHeader::parse_ipv4(frame, frame_length);
+  if (!link) return Reason::not_ipv4;
+  const std::optional<Ipv4> ip = Ipv4::parse(frame + link->size, frame_length - link->size);
+  if (!ip) return Reason::malformed;
+  if (sa == nullptr) return Reason::no_sa;
+
+  current_sa_ = sa;
+  current_link_.size = link->size;
+  std::memcpy(current_link_.octets.data(), frame, link->size);
+  const CutLimits limits{sa->inner_mtu(mtu_), sa->clears_df()};
+  const Reason reason = cutter_.cut(frame, link->size, *ip, Offload::read(frame_.data()), limits, *this);
+  if (reason == Reason::too_big) answer_too_big(*ip, limits.inner_mtu);
+  return reason;
+}
+
+std::uint8_t* Outbound::open(std::uint32_t length) noexcept {
+  if (slot_head + length + esp_tailroom > slots_.size()) return nullptr;
+  if (count_ == burst_size) flush();
+  return slots_.slot(count_) + slot_head;
+}
+
+void Outbound::commit(std::uint32_t length) noexcept {
+  counters_.packets.add();
+  Packet& packet = packets_[count_];
+  packet.data = slots_.slot(count_) + slot_head;
+  packet.length = length;
+  packet.headroom = esp_headroom;
+  packet.tailroom = static_cast<std::uint32_t>(slots_.size() - slot_head - length);
+  packet.reason = Reason::delivered;
+  packet.sa = current_sa_;
+  links_[count_] = current_link_;
+  ++count_;
+}
+
+// Stages 2 and 3: encapsulate the burst, send it.
+void Outbound::flush() noexcept {
+  if (count_ == 0) return;
+  const std::span<Packet> burst = std::span(packets_).first(count_);
+  count_ = 0;
+  esp_.encapsulate(burst);
+  send(burst);
+  for (const Packet& packet : burst) counters_.reasons.add(packet.reason);
+}
+
+void Outbound::send(std::span<Packet> packets) noexcept {
+  std::array<Packet*, burst_size> owners;
+  std::size_t count = 0;
+  for (std::size_t index = 0; index < packets.size(); ++index) {
+    Packet& packet = packets[index];
+    if (packet.reason != Reason::delivered) continue;
+    const Link& link = links_[index];
+    std::uint8_t* frame = packet.data - link.size;
+    std::memcpy(frame, link.octets.data(), link.size);
+    vectors_[count] = {frame, link.size + packet.length};
+    messages_[count].msg_hdr.msg_iov = &vectors_[count];
+    messages_[count].msg_hdr.msg_iovlen = 1;
+    owners[count++] = &packet;
+  }
+  for (std::size_t done = 0; done < count; ++done) {
+    done += wire_.send(std::span(messages_).subspan(done, count - done));
+    if (done < count) owners[done]->reason = Reason::send_failed;
+  }
+}
+
+void Outbound::answer_too_big(const Ipv4& original, std::uint32_t mtu) {
+  const auto now = std::chrono::steady_clock::now();
+  if (now < next_icmp_ || !may_answer_with_icmp(original)) return;
+  next_icmp_ = now + icmp_interval;
+  std::array<std::uint8_t, inject_headroom + icmp_maximum_size> buffer;
+  Packet packet;
+  packet.data = buffer.data() + inject_headroom;
+  packet.length = write_fragmentation_needed(original, mtu, std::span<std::uint8_t, icmp_maximum_size>(packet.data, icmp_maximum_size));
+  packet.headroom = inject_headroom;
+  if (inject(context_.inbound_tap, packet, wire_.address(), context_.token)) counters_.icmp_sent.add();
+}
+
+}  // namespace groupvpn

@@ -1,0 +1,94 @@
+// The outbound path: frames from TAPs, cut, encapsulated in bursts, out on the wire.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "cut.hpp"
+#include "esp.hpp"
+#include "inject.hpp"
+#include "path.hpp"
+#include "slots.hpp"
+#include "tap.hpp"
+#include "wire.hpp"
+
+namespace groupvpn {
+
+// What a path needs of its port, which outlives it.
+struct PathContext {
+  const Snapshot<SaTable>& sas;
+  const std::atomic<std::uint32_t>& wire_mtu;
+  const Tap& inbound_tap;
+  MacAddress token;
+  Fault& fault;
+};
+
+class Outbound final : private PacketSink {
+ public:
+  Outbound(const PathContext& context, Wire wire);
+
+  // Any thread, at any time.
+  std::size_t add_queue(Tap tap);
+  void remove_queue(std::size_t queue);
+
+  // Runs until stop() is called from another thread.
+  void run();
+  void stop() noexcept { stop_.raise(); }
+
+  [[nodiscard]] const PathCounters& counters() const noexcept { return counters_; }
+
+ private:
+  static constexpr std::size_t burst_size = 128;
+  static constexpr std::size_t frames_per_turn = 64;  // from one queue before the next has its turn
+  static constexpr std::size_t read_size = Tap::maximum_header_size + LinkHeader::maximum_size + ipv4_maximum_size + 1;
+
+  struct Link {
+    std::array<std::uint8_t, LinkHeader::maximum_size> octets;
+    std::size_t size;
+  };
+
+  void turn(std::size_t queue, const SaTable& table);
+  void handle(std::size_t length, const Tap& tap, Sa* sa);
+  Reason cut(std::size_t length, const Tap& tap, Sa* sa);
+  void refuse(Reason reason) noexcept;
+  void answer_too_big(const Ipv4& original, std::uint32_t mtu);
+  void flush() noexcept;
+  void send(std::span<Packet> packets) noexcept;
+  void follow_mtu();
+
+  std::uint8_t* open(std::uint32_t length) noexcept override;
+  void commit(std::uint32_t length) noexcept override;
+
+  PathContext context_;
+  Wire wire_;
+  Descriptor epoll_;
+  StopEvent stop_;
+  std::mutex queues_mutex_;  // held while frames are read, so that a queue that was removed is never touched again
+  std::vector<std::optional<Tap>> queues_;
+
+  Esp esp_;
+  Cutter cutter_;
+  std::uint32_t mtu_;
+  std::vector<std::uint8_t> frame_;
+  Slots slots_;
+  std::size_t count_ = 0;
+  std::array<Packet, burst_size> packets_;
+  std::array<Link, burst_size> links_;
+  std::array<mmsghdr, burst_size> messages_{};
+  std::array<iovec, burst_size> vectors_{};
+  Link current_link_{};
+  Sa* current_sa_ = nullptr;
+  std::chrono::steady_clock::time_point next_icmp_{};
+
+  PathCounters counters_;
+};
+
+}  // namespace groupvpn

@@ -1,0 +1,87 @@
+// What the outbound and the inbound path of a port have in common: the SAs in force, counters, and the wish to stop.
+#pragma once
+
+#include <sys/eventfd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "descriptor.hpp"
+#include "reason.hpp"
+#include "sa.hpp"
+
+namespace groupvpn {
+
+// All SAs of a port: those that decrypt, and for each outbound queue the one that encrypts (or none).
+struct SaTable {
+  SaSet inbound;
+  std::vector<std::shared_ptr<Sa>> outbound;
+};
+
+// A value that is replaced as a whole. A reader holds what it got for the length of one burst; when the last holder of an old value lets
+// go its SAs are destroyed and their keys wiped.
+template <typename Value>
+class Snapshot {
+ public:
+  [[nodiscard]] std::shared_ptr<const Value> get() const {
+    const std::lock_guard lock(mutex_);
+    return value_;
+  }
+  void set(std::shared_ptr<const Value> value) {
+    const std::lock_guard lock(mutex_);
+    value_.swap(value);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::shared_ptr<const Value> value_ = std::make_shared<const Value>();
+};
+
+// packets == delivered + sum of drops + joined + pending, at rest. Outbound counts the packets that a frame was cut into, or the frame if it was
+// refused whole; inbound counts frames, of which fragments end `joined` to another or `pending`.
+struct PathCounters {
+  Counter frames;
+  Counter packets;
+  Counter joined;
+  std::atomic<std::uint64_t> pending{0};
+  Counter icmp_sent;
+  ReasonCounters reasons;
+};
+
+// The last thing that went wrong with a device, for operators.
+class Fault {
+ public:
+  void set(std::string text) {
+    const std::lock_guard lock(mutex_);
+    text_ = std::move(text);
+  }
+  [[nodiscard]] std::string get() const {
+    const std::lock_guard lock(mutex_);
+    return text_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string text_;
+};
+
+// Wakes a thread that waits in epoll.
+class StopEvent {
+ public:
+  StopEvent() : descriptor_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  void raise() noexcept { eventfd_write(descriptor_.number(), 1); }
+  void clear() noexcept {
+    eventfd_t value;
+    eventfd_read(descriptor_.number(), &value);
+  }
+  [[nodiscard]] int descriptor() const noexcept { return descriptor_.number(); }
+
+ private:
+  Descriptor descriptor_;
+};
+
+}  // namespace groupvpn

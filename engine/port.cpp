@@ -1,0 +1,87 @@
+#include "port.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include "error.hpp"
+
+namespace groupvpn {
+namespace {
+
+std::uint32_t checked_mtu(std::uint32_t mtu) {
+  if (mtu < Port::minimum_mtu || mtu > ipv4_maximum_size) {
+    throw EngineError("an MTU of " + std::to_string(mtu) + " octets is outside 256 to 65535");
+  }
+  return mtu;
+}
+
+// A thread that leaves all signals to the threads of the program that embeds us.
+template <typename Body>
+std::thread make_thread(const char* name, Body body) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  std::thread thread(std::move(body));
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_setname_np(thread.native_handle(), name);
+  return thread;
+}
+
+void append(std::vector<std::pair<std::string, std::uint64_t>>& result, const std::string& way, const PathCounters& counters) {
+  result.emplace_back(way + "_frames", counters.frames.value());
+  result.emplace_back(way + "_packets", counters.packets.value());
+  result.emplace_back(way + "_delivered", counters.reasons.value(Reason::delivered));
+  result.emplace_back(way + "_joined", counters.joined.value());
+  result.emplace_back(way + "_pending", counters.pending.load(std::memory_order_relaxed));
+  result.emplace_back(way + "_icmp_sent", counters.icmp_sent.value());
+  for (std::size_t index = 1; index < reason_names.size(); ++index) {
+    result.emplace_back(way + "_dropped_" + std::string(reason_names[index]), counters.reasons.value(static_cast<Reason>(index)));
+  }
+}
+
+}  // namespace
+
+Port::Port(const std::string& wan, int inbound_tap, const MacAddress& token, std::uint32_t wire_mtu, std::uint32_t mark)
+    : inbound_tap_(inbound_tap, TapOffload::none),
+      wire_mtu_(checked_mtu(wire_mtu)),
+      outbound_(context(token), Wire(wan, mark)),
+      inbound_(context(token)) {}
+
+Port::~Port() { stop(); }
+
+std::size_t Port::add_outbound(int tap) { return outbound_.add_queue(Tap(tap, TapOffload::super_packets)); }
+
+void Port::remove_outbound(std::size_t queue) { outbound_.remove_queue(queue); }
+
+void Port::start() {
+  if (outbound_thread_.joinable()) throw EngineError("the port is started already");
+  outbound_thread_ = make_thread("groupvpn-out", [this] { outbound_.run(); });
+  inbound_thread_ = make_thread("groupvpn-in", [this] { inbound_.run(); });
+}
+
+void Port::stop() {
+  if (!outbound_thread_.joinable()) return;
+  outbound_.stop();
+  inbound_.stop();
+  outbound_thread_.join();
+  inbound_thread_.join();
+}
+
+void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, std::shared_ptr<Sa>>& outbound) {
+  auto table = std::make_shared<SaTable>();
+  table->inbound = SaSet(std::move(inbound));
+  if (!outbound.empty()) table->outbound.resize(outbound.rbegin()->first + 1);
+  for (const auto& [queue, sa] : outbound) table->outbound[queue] = sa;
+  sas_.set(std::move(table));
+}
+
+void Port::set_wire_mtu(std::uint32_t mtu) { wire_mtu_.store(checked_mtu(mtu), std::memory_order_relaxed); }
+
+std::vector<std::pair<std::string, std::uint64_t>> Port::counters() const {
+  std::vector<std::pair<std::string, std::uint64_t>> result;
+  append(result, "outbound", outbound_.counters());
+  append(result, "inbound", inbound_.counters());
+  return result;
+}
+
+}  // namespace groupvpn

@@ -1,0 +1,62 @@
+// Puts ESP packets together that the core has fragmented (RFC 791 3.2, RFC 4303 3.4.1), in bounded memory.
+#pragma once
+
+#include <array>
+#include <bitset>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <vector>
+
+#include "packet.hpp"
+
+namespace groupvpn {
+
+// What became of one fragment. `lost` counts fragments of a datagram that was given up on, this one included where it applies.
+struct Reassembled {
+  std::unique_ptr<std::vector<std::uint8_t>> datagram;  // a whole IPv4 packet, when this fragment completed it
+  std::uint32_t joined = 0;                             // with `datagram`: how many fragments it took
+  std::uint32_t lost = 0;
+};
+
+// A table of datagrams in the making. An overlap gives the whole datagram up: an honest sender never makes one, and every way to resolve it has been
+// used to deceive (RFC 5722 says so for IPv6). When the table is full the oldest entry goes. `now` is in seconds of a monotonic clock.
+class Reassembler {
+ public:
+  static constexpr std::size_t maximum_datagrams = 64;  // 64 KiB each: 4 MiB at most
+  // Short, because at a million fragments a second identifications repeat within tens of milliseconds; the core does not hold a fragment longer.
+  static constexpr double timeout = 2.0;
+
+  Reassembled add(const Ipv4& fragment, double now);
+  // Gives up datagrams that ran out of time; returns the fragments lost.
+  std::uint32_t expire(double now);
+  [[nodiscard]] std::uint32_t pending_fragments() const noexcept;
+
+ private:
+  struct Key {
+    std::uint32_t source, destination;
+    std::uint16_t identification;
+    std::uint8_t protocol;
+    bool operator==(const Key&) const = default;
+  };
+  struct Entry {
+    Key key;
+    double deadline;
+    std::uint32_t fragments = 0;
+    std::uint32_t received = 0;       // payload octets
+    std::uint32_t payload_length = 0;  // known once the last fragment came
+    bool is_congested = false;
+    std::vector<std::uint8_t> header;  // of the first fragment
+    std::vector<std::uint8_t> payload;
+    std::bitset<8192> blocks;  // of 8 octets
+  };
+  using Entries = std::list<Entry>;
+
+  Entries::iterator find_or_make(const Key& key, double now, std::uint32_t& lost);
+  static bool place(Entry& entry, const Ipv4& fragment);
+  static std::unique_ptr<std::vector<std::uint8_t>> finish(Entry& entry);
+
+  Entries entries_;  // oldest first
+};
+
+}  // namespace groupvpn

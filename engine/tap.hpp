@@ -1,0 +1,38 @@
+// A TAP device by a file descriptor that somebody else opened and keeps: frames with a virtio header before each.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include <sys/types.h>
+
+namespace groupvpn {
+
+enum class TapOffload : bool {
+  none,
+  super_packets,  // ask for TCP and UDP super-packets of up to 64 KiB and for checksums left to us
+};
+
+class Tap {
+ public:
+  // The longest virtio header we accept (struct virtio_net_hdr_mrg_rxbuf).
+  static constexpr std::size_t maximum_header_size = 12;
+
+  // EngineError if `descriptor` is no TAP with IFF_NO_PI and IFF_VNET_HDR.
+  Tap(int descriptor, TapOffload offload);
+
+  [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
+  [[nodiscard]] std::size_t header_size() const noexcept { return header_size_; }
+
+  // Virtio header and frame; -1 with errno EAGAIN when there is none.
+  ssize_t read(std::span<std::uint8_t> into) const noexcept;
+  // A frame with no wishes: `frame` is preceded by `header_size()` octets that may be overwritten.
+  bool write(std::uint8_t* frame, std::size_t length) const noexcept;
+
+ private:
+  int descriptor_;
+  std::size_t header_size_;
+};
+
+}  // namespace groupvpn
