@@ -56,10 +56,14 @@ def test_the_sample_member_registers_again_sixty_seconds_before_its_sa_dies() ->
     assert 805 - timers.reregister_before_expiry(805 + 105, chance=0) == 745
 
 
-def test_t0_comes_before_t1_whatever_chance_and_lifetime() -> None:
-    for lifetime in (4, 60, 119, 120, 300, 3600):
+def test_t0_comes_before_t1_for_every_lifetime_that_may_be_configured() -> None:
+    for lifetime in (timers.MINIMUM_TEK_LIFETIME, 300, 3600):
         for chance in (0.0, 0.5, 1.0):
-            assert lifetime > timers.reregister_before_expiry(lifetime, chance) > timers.switch_before_expiry(lifetime) > 0
+            assert timers.reregister_before_expiry(lifetime, chance) > timers.SWITCH_BEFORE_EXPIRY
+
+
+def test_a_member_that_was_given_a_dying_sa_waits_half_its_life() -> None:
+    assert timers.reregister_before_expiry(10, chance=1) == 5
 
 
 def test_t0_falls_between_the_last_transmission_of_a_rekey_and_sixty_seconds() -> None:

@@ -14,7 +14,7 @@ from groupvpn.gdoi import timers
 from groupvpn.gdoi.keys import Download, Kek, Tek
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, TekPolicy
 from groupvpn.gdoi.sender_ids import SenderIds
-from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action, Entry
+from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Entry
 from groupvpn.ipsec.transform import Transform
 
 FIRST_SPI = 256
@@ -86,14 +86,14 @@ class RekeyKey:
 class GroupKeys:
     """All keys of a group. `sequence` counts the rekey messages under the present KEK and starts at 0 with each new KEK.
 
-    `generation` grows whenever members have to be told something; a registration that began under an older one is followed by a rekey.
+    `epoch` grows when everything is replaced at once: what was offered in an older one must not be given any more.
     """
 
     sender_ids: SenderIds
     teks: list[TrafficKey] = field(default_factory=list)
     kek: RekeyKey | None = None
     sequence: int = 0
-    generation: int = 0
+    epoch: int = 0
     retired: list[TrafficKey] = field(default_factory=list)
     """Dead TEKs that a registration under way may still be about to send; wiped `RETIREMENT` after their death."""
 
@@ -182,26 +182,23 @@ class GroupKeys:
 
         An access list counts at once and for old keys too, so it comes from `group` and not from the time the key was made.
         """
-        teks: list[Tek] = []
-        for policy in group.teks:
-            entries = honoured_entries(policy)
-            if any(entry.action is Action.PERMIT for entry in entries):
-                teks += [
-                    Tek(
-                        spi=key.spi,
-                        transform=key.transform,
-                        encryption_key=key.encryption_key,
-                        integrity_key=key.integrity_key,
-                        salt=key.salt,
-                        lifetime=int(key.expires - now),
-                        entries=entries,
-                        replay=key.replay,
-                        receive_only=group.receive_only,
-                    )
-                    for key in self.teks
-                    if key.slot == policy.sequence and key.expires - now >= 1
-                ]
-        return Download(teks=tuple(teks), kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits)
+        teks = tuple(
+            Tek(
+                spi=key.spi,
+                transform=key.transform,
+                encryption_key=key.encryption_key,
+                integrity_key=key.integrity_key,
+                salt=key.salt,
+                lifetime=int(key.expires - now),
+                entries=honoured_entries(policy),
+                replay=key.replay,
+                receive_only=group.receive_only,
+            )
+            for policy in group.teks
+            for key in self.teks
+            if key.slot == policy.sequence and key.expires - now >= 1
+        )
+        return Download(teks=teks, kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits)
 
     def next_tek_rekey(self, group: KeyServerGroup, members: int) -> float | None:
         """When the first `sa ipsec` needs a new TEK, or None where there is none.
@@ -214,6 +211,14 @@ class GroupKeys:
             if (key := self.newest(policy.sequence)) is not None
         )
         return min(starts, default=None)
+
+    def slots_due(self, group: KeyServerGroup, members: int, until: float) -> set[int]:
+        """The `sa ipsec` entries whose rekey falls due before `until`."""
+        return {
+            policy.sequence
+            for policy in group.teks
+            if (key := self.newest(policy.sequence)) is not None and key.created + self._start(group, key.lifetime, members) <= until
+        }
 
     def next_kek_rekey(self, group: KeyServerGroup, members: int) -> float | None:
         """When the KEK has to be replaced, or None without a KEK. A changed lifetime moves it."""

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from groupvpn.effects import Endpoint
+from groupvpn.effects import NAT_T_PORT, Endpoint
 from groupvpn.gdoi.timers import MISSED_REKEYS_TO_EJECT
 
 MAXIMUM_MEMBERS = 20_000
@@ -39,6 +39,11 @@ class Member:
     sent_sequences: deque[int] = field(default_factory=_history)
     received_sequences: deque[int] = field(default_factory=_history)
     sender_ids: tuple[int, ...] = ()
+
+    @property
+    def is_behind_nat(self) -> bool:
+        """Whether a NAT was found on the way to it, so that it cannot know the address we see (RFC 3947 4)."""
+        return self.server.port == NAT_T_PORT
 
     def note_sent(self, sequence: int, *, is_retry: bool) -> None:
         """A rekey message went out to it."""

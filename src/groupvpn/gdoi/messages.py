@@ -90,7 +90,6 @@ _TABLE = (
     Message("KS_REGS_COMPL", _NOTICE, "Registration of GM {address} in group {group} complete"),
     Message("KS_BAD_ID", _ERROR, "Registration of GM {peer} does not fit the configuration: {reason}"),
     Message("KS_HASH_FAIL", _ERROR, "Registration message of GM {peer} has a bad hash or none"),
-    Message("KS_UNAUTHORIZED", _ERROR, "Unauthorized member {peer} tried to join group {group}: {reason}"),
     Message("KS_GM_REJECTS_SA_PAYLOAD", _ERROR, "GM {peer} rejects the SA payload of group {group}: {reason}"),
     Message("UNAUTHORIZED_IPADDR", _ALERT, "Group {group} received registration from unauthorized ip address: {peer}"),
     Message("KS_NO_RSA_KEYS", _WARNING, "RSA key {label} of group {group} not found: rekey messages cannot be signed"),

@@ -66,6 +66,7 @@ class Round:
         self._period = retransmit_period
         self._counter = counter
         self._pending: dict[Endpoint, Member] = {member.peer: member for member in members} if under.unicast else {}
+        self._recipients = set(self._pending)
         self._queue: list[Member] = []
         self._due: float | None = now
         self._ends = now + acknowledgement_wait(retransmit_period)
@@ -126,6 +127,21 @@ class Round:
         if self.first_sequence is None or not self.first_sequence <= sequence <= self.last_sequence:
             return None
         return self._pending.pop(peer, None)
+
+    def was_sent_to(self, peer: Endpoint) -> bool:
+        """Whether `peer` is one of those whom this round was for, answered or not."""
+        return peer in self._recipients
+
+    def add(self, member: Member, now: float) -> None:
+        """One more member to reach: it registered while the round was under way. The next transmission is for it, now if there was none."""
+        if not self.under.unicast:
+            return
+        self._pending[member.peer] = member
+        self._recipients.add(member.peer)
+        self._is_empty = False
+        if self._due is None:
+            self._left = max(self._left, 1)
+            self._due = now
 
     def drop(self, peer: Endpoint) -> None:
         """Send no more to `peer`: it has left, or learned everything in a registration."""

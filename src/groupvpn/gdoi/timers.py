@@ -81,7 +81,7 @@ TIMERS = (
     Timer("T0", "T2 - 60 s, less up to 20 s of chance: a member without a successor registers again", "group VPN manuals; chance is ours"),
     Timer("T1", "T2 - 30 s: senders use the new SA", "group VPN manuals"),
     Timer("T2", "the SA dies", "RFC 6407 5.5"),
-    Timer("short lifetimes", "T0 at no more than half, T1 at no more than a quarter of what remained at installation", "ours"),
+    Timer("short lifetimes", "T0 no earlier than half of what remained of the SA at installation", "ours"),
     Timer("activation and deactivation delay", "the GAP's ATD replaces T1, its DTD replaces T2 of the old SA", "RFC 6407 5.4.1"),
     Timer("retransmission suppressed", "when a rekey is due within 120 s", "group VPN manuals"),
     Timer("merge", "rekeys due within 60 s of each other are one", "group VPN manuals (pseudotime); ours for TEK and KEK"),
@@ -132,11 +132,6 @@ def is_retransmission_suppressed(now: float, next_rekey: float | None) -> bool:
 def acknowledgement_wait(retransmit_period: float) -> float:
     """How long after its last transmission a rekey waits for acknowledgements before it counts the missing ones."""
     return max(ACKNOWLEDGEMENT_WAIT, retransmit_period)
-
-
-def switch_before_expiry(lifetime: float) -> float:
-    """T2 - T1 of an SA that had `lifetime` seconds left when it was installed: 30 s, but never more than a quarter of it."""
-    return min(SWITCH_BEFORE_EXPIRY, lifetime / 4)
 
 
 def reregister_before_expiry(lifetime: float, chance: float) -> float:

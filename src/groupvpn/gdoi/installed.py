@@ -1,0 +1,177 @@
+"""What a member has installed: the group's SAs in their time, and the access lists that they serve.
+
+The SAs that a download lists are installed at once and decrypt from then on; sending changes from an SA to its successor 30 s before the
+old one dies. Two TEKs with the same access list follow each other; TEKs with different lists stand side by side. A registration states
+the whole policy, and a rekey all that is new: an SA that a registration does not list, or whose access list a rekey does not repeat, only
+decrypts until it dies.
+"""
+
+from dataclasses import dataclass, replace
+
+from groupvpn.gdoi.keys import Download, Tek
+from groupvpn.gdoi.timers import SWITCH_BEFORE_EXPIRY, reregister_before_expiry
+from groupvpn.ipsec.acl import Action, Entry
+from groupvpn.ipsec.sa import Direction, GroupSa, TrafficRule
+
+AccessEntries = tuple[Entry, ...]
+
+
+@dataclass(slots=True)
+class InstalledTek:
+    """A TEK on a member, in monotonic seconds. `activates` is when the GAP's ATD lets it send, None where T1 decides."""
+
+    tek: Tek
+    installed: float
+    expires: float
+    activates: float | None = None
+    is_listed: bool = True
+
+
+class InstalledPolicy:
+    """The SAs and lists of one group on one member. Nothing is installed at first."""
+
+    __slots__ = ("_lists", "_reregister_before", "receive_only", "sender_id_bits", "sender_ids", "teks")
+
+    def __init__(self) -> None:
+        self.teks: dict[int, InstalledTek] = {}
+        """By SPI, in the order of installation."""
+        self.sender_ids: tuple[int, ...] = ()
+        self.sender_id_bits = 24
+        self.receive_only = False
+        self._lists: tuple[AccessEntries, ...] = ()
+        self._reregister_before: dict[int, float] = {}
+
+    @property
+    def entries(self) -> AccessEntries:
+        """All entries in force, in order: the temporary access list that the key server sent."""
+        return tuple(entry for entries in self._lists for entry in entries)
+
+    def install(self, download: Download, now: float, chance: float, *, is_rekey: bool) -> tuple[int, ...]:
+        """Take in what a registration or a rekey brought; returns the SPIs that are new.
+
+        `chance` (0 to 1) moves T0 of the new SAs, so that members do not all come back in the same second. A rekey without TEKs (a new
+        KEK alone) changes nothing here.
+        """
+        if is_rekey and not download.teks:
+            return ()
+        if download.sender_ids:
+            self.sender_ids, self.sender_id_bits = download.sender_ids, download.sender_id_bits
+        listed = {tek.spi for tek in download.teks}
+        lists = tuple(dict.fromkeys(tek.entries for tek in download.teks))
+        for spi, held in self.teks.items():
+            held.is_listed = spi in listed or (is_rekey and held.is_listed and held.tek.entries in lists)
+        fresh = tuple(tek.spi for tek in download.teks if self._install_tek(tek, download.activation_delay, now, chance))
+        if fresh and download.deactivation_delay:
+            self._hasten(fresh, now + download.deactivation_delay)
+        self._lists = lists
+        self.receive_only = any(tek.receive_only for tek in download.teks)
+        return fresh
+
+    def expire(self, now: float) -> bool:
+        """Remove and wipe the SAs that have died; returns whether there were any."""
+        dead = [spi for spi, held in self.teks.items() if held.expires <= now]
+        for spi in dead:
+            self._remove(spi)
+        return bool(dead)
+
+    def clear(self) -> None:
+        """Remove and wipe everything."""
+        for spi in tuple(self.teks):
+            self._remove(spi)
+        self._lists, self.sender_ids, self.receive_only = (), (), False
+
+    def outbound(self, entries: AccessEntries, now: float) -> int | None:
+        """SPI of the SA that encrypts for one list, or None where there is none: the oldest that is not about to hand over.
+
+        An SA hands over to the next when that one's ATD has passed or, without an ATD, at its own T1.
+        """
+        candidates = [held for held in self.teks.values() if held.is_listed and held.tek.entries == entries and self._may_send(held.tek)]
+        chosen = None
+        for held in candidates:
+            if chosen is None or now >= _handover(chosen, held):
+                chosen = held
+        return chosen.tek.spi if chosen else None
+
+    def rules(self, direction: Direction, now: float) -> tuple[TrafficRule, ...]:
+        """The downloaded lists as rules, each `permit` with the SA that serves it now."""
+        rules: list[TrafficRule] = []
+        for entries in self._lists:
+            spi = self.outbound(entries, now)
+            rules += [TrafficRule(entry, spi if entry.action is Action.PERMIT else None, direction) for entry in entries]
+        return tuple(rules)
+
+    def sas(self) -> tuple[GroupSa, ...]:
+        """Every SA that decrypts."""
+        return tuple(self._sa(held.tek) for held in self.teks.values())
+
+    def next_change(self, now: float) -> float | None:
+        """When SAs or rules change next by time alone: an expiry or a handover."""
+        times = [held.expires for held in self.teks.values()]
+        listed = [held for held in self.teks.values() if held.is_listed]
+        times += [
+            moment
+            for index, old in enumerate(listed)
+            for new in listed[index + 1 :]
+            if old.tek.entries == new.tek.entries and (moment := _handover(old, new)) > now
+        ]
+        return min(times, default=None)
+
+    def reregister_at(self) -> float | None:
+        """T0: when a member must ask again because one of the lists would lose its last SA; None with no SA at all."""
+        moments: dict[AccessEntries, float] = {}
+        for spi, held in self.teks.items():
+            if held.is_listed:
+                moment = held.expires - self._reregister_before[spi]
+                moments[held.tek.entries] = max(moment, moments.get(held.tek.entries, moment))
+        return min(moments.values(), default=None)
+
+    @property
+    def lacks_sender_id(self) -> bool:
+        """Whether there is a counter-mode SA on which this member may not send, because it holds no Sender-ID (RFC 6407 4.4)."""
+        return any(held.is_listed and not held.tek.receive_only and not self._may_send(held.tek) for held in self.teks.values())
+
+    def _install_tek(self, tek: Tek, activation_delay: int, now: float, chance: float) -> bool:
+        held = self.teks.get(tek.spi)
+        if held is not None and held.tek.encryption_key == tek.encryption_key and held.tek.integrity_key == tek.integrity_key:
+            held.tek = replace(held.tek, entries=tek.entries, receive_only=tek.receive_only)
+            held.expires = min(held.expires, now + tek.lifetime + 1)
+            return False
+        if held is not None:
+            self._remove(tek.spi)
+        self.teks[tek.spi] = InstalledTek(tek, now, now + tek.lifetime, now + activation_delay if activation_delay else None)
+        self._reregister_before[tek.spi] = reregister_before_expiry(tek.lifetime, chance)
+        return True
+
+    def _hasten(self, fresh: tuple[int, ...], latest: float) -> None:
+        """DTD: SAs that `fresh` ones succeed die by `latest` (RFC 6407 5.4.1)."""
+        succeeded = {self.teks[spi].tek.entries for spi in fresh}
+        for spi, held in self.teks.items():
+            if spi not in fresh and held.tek.entries in succeeded:
+                held.expires = min(held.expires, latest)
+
+    def _may_send(self, tek: Tek) -> bool:
+        return not tek.transform.cipher.is_counter_mode or bool(self.sender_ids)
+
+    def _sa(self, tek: Tek) -> GroupSa:
+        return GroupSa(
+            spi=tek.spi,
+            transform=tek.transform,
+            encryption_key=tek.encryption_key,
+            integrity_key=tek.integrity_key,
+            salt=tek.salt,
+            sender_id=self.sender_ids[0] if self.sender_ids and tek.transform.cipher.is_counter_mode else None,
+            sender_id_bits=self.sender_id_bits,
+            replay_window=tek.replay.window if tek.replay.method == "counter" else 0,
+        )
+
+    def _remove(self, spi: int) -> None:
+        held = self.teks.pop(spi)
+        self._reregister_before.pop(spi, None)
+        for secret in (held.tek.encryption_key, held.tek.integrity_key, held.tek.salt):
+            secret.wipe()
+
+
+def _handover(old: InstalledTek, new: InstalledTek) -> float:
+    """When `new` takes over sending from `old`: after its ATD if it came with one, else at T1 of `old`."""
+    at_t1 = old.expires - SWITCH_BEFORE_EXPIRY
+    return at_t1 if new.activates is None else min(new.activates, at_t1)

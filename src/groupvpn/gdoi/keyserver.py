@@ -1,0 +1,279 @@
+"""The key server (GCKS): admits members to its groups, and hands what comes from the network to the group that it is about.
+
+Registrations arrive as `PhaseTwo` events of the IKE endpoint, acknowledgements of rekeys as datagrams of their own. What a group does with
+its keys is `served_group`'s business.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from groupvpn.effects import Effect, Endpoint, Entropy
+from groupvpn.gdoi.acknowledgement import parse_acknowledgement
+from groupvpn.gdoi.events import StateChanged
+from groupvpn.gdoi.group import NO_ADDRESS, RekeyKey
+from groupvpn.gdoi.keys import Download
+from groupvpn.gdoi.keyserver_status import status_of
+from groupvpn.gdoi.members import MAXIMUM_MEMBERS
+from groupvpn.gdoi.messages import report
+from groupvpn.gdoi.persistence import Plain, restore_group, snapshot_group
+from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup
+from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
+from groupvpn.gdoi.registration import Admitted, MemberRefused, NotifyPeer, ServerPull
+from groupvpn.gdoi.rekey import push_spi
+from groupvpn.gdoi.sender_ids import SenderIdsExhaustedError
+from groupvpn.gdoi.served_group import ServedGroup, SignerLookup
+from groupvpn.gdoi.status import KeyServerGroupStatus
+from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.ike.events import Deleted, NotifyReceived, PhaseTwo
+from groupvpn.ike.sa import IkeSa
+from groupvpn.wire.iana import ExchangeType
+
+MAXIMUM_PULLS = 4096
+"""ISAKMP SAs for which registrations are remembered; the one that rested longest makes room."""
+
+
+@dataclass(slots=True)
+class _Registrar:
+    """Registrations under one ISAKMP SA. `epochs` tells for each group what `GroupKeys.epoch` was when its policy was offered."""
+
+    pull: ServerPull
+    epochs: dict[GroupIdentity, int]
+    has_reported_hash: bool = False
+
+
+class KeyServer:
+    """All groups that one node serves. Single-threaded and without I/O: see `groupvpn.effects` for how it is driven.
+
+    `signers` finds the RSA key of a label, each time it is needed, so that keys may come and go. `counters` counts dropped datagrams.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[KeyServerGroup],
+        ike: IkeEndpoint,
+        signers: SignerLookup,
+        entropy: Entropy,
+        *,
+        maximum_members: int = MAXIMUM_MEMBERS,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self._ike = ike
+        self._signers = signers
+        self._entropy = entropy
+        self._maximum_members = maximum_members
+        self._groups = {group.name: self._serve(group) for group in groups}
+        self._registrars: OrderedDict[bytes, _Registrar] = OrderedDict()
+        self._now = 0.0
+        self._after: list[Effect] = []
+
+    @property
+    def groups(self) -> tuple[ServedGroup, ...]:
+        """The groups in the order of configuration."""
+        return tuple(self._groups.values())
+
+    def start(self, now: float) -> list[Effect]:
+        """Make the first keys of every group that `restore` brought none for."""
+        return self._marked([effect for group in self.groups for effect in group.start(now)])
+
+    def stop(self, now: float) -> list[Effect]:
+        """Forget everything, keys first; nobody is told, so that members live on with what they have."""
+        effects = [effect for group in self.groups for effect in group.stop()]
+        self._groups.clear()
+        self._registrars.clear()
+        return effects
+
+    def handle(self, event: Effect, now: float) -> list[Effect]:
+        """Act on an event of the IKE endpoint; events that do not concern a key server have no effect."""
+        self._now = now
+        if isinstance(event, PhaseTwo):
+            if event.header.exchange != ExchangeType.GROUPKEY_PULL:
+                return self._drop("not GROUPKEY-PULL")
+            registrar = self._registrar(event.sa)
+            return self._marked(self._translate(registrar, registrar.pull.receive(event.datagram, now), now))
+        if isinstance(event, NotifyReceived):
+            known = self._registrars.get(event.sa.cookies)
+            return self._marked(self._translate(known, known.pull.notified(event.notify_type, event.data), now)) if known else []
+        if isinstance(event, Deleted):
+            self._registrars.pop(event.sa.cookies, None)
+        return []
+
+    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
+        """Handle an acknowledgement of a rekey (RFC 8263), without the non-ESP marker. Anything else is counted and dropped."""
+        spi = push_spi(datagram)
+        for group in self.groups:
+            for kek in _keks(group):
+                if kek.spi == spi:
+                    return self._acknowledged(group, kek, datagram, source, now)
+        return self._drop("no such KEK")
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do all that is due at `now`."""
+        self._now = now
+        for registrar in self._registrars.values():
+            registrar.pull.tick(now)
+        return self._marked([effect for group in self.groups for effect in group.tick(now)])
+
+    def next_timer(self) -> float | None:
+        """When `tick` wants to be called next; None when nothing is waiting."""
+        times = [group.next_timer() for group in self.groups]
+        return min((time for time in times if time is not None), default=None)
+
+    def update(self, groups: Iterable[KeyServerGroup], now: float) -> list[Effect]:
+        """Serve `groups` from now on. Call it once, when configuration mode is left: each group sends one rekey for all its changes."""
+        wanted = {group.name: group for group in groups}
+        effects: list[Effect] = []
+        for name in [name for name in self._groups if name not in wanted]:
+            effects += self._groups.pop(name).stop()
+        for name, group in wanted.items():
+            if name in self._groups:
+                effects += self._groups[name].update(group, now)
+            else:
+                self._groups[name] = self._serve(group)
+                effects += self._groups[name].start(now)
+        self._groups = {name: self._groups[name] for name in wanted}
+        return self._marked(effects)
+
+    def clear(self, name: str | None, now: float) -> list[Effect]:
+        """`clear crypto gdoi [group NAME]`; None means every group, an unknown name none."""
+        chosen = [group for group in self.groups if name in (None, group.group.name)]
+        return self._marked([effect for group in chosen for effect in group.clear(now)])
+
+    def snapshot(self, now: float) -> Plain:
+        """Everything that a restart must not lose, as plain data for JSON. It holds all keys of all groups: keep it as secret as they are.
+
+        Times in it are relative to `now`.
+        """
+        return {"version": 1, "groups": {group.group.name: snapshot_group(group, now) for group in self.groups}}
+
+    def restore(self, state: Plain, now: float, elapsed: float) -> list[Effect]:
+        """Go on from a snapshot that was taken `elapsed` seconds ago; call it before `start`. Raises `ValueError` for what is no snapshot.
+
+        Keys that died meanwhile are left out, groups that are no longer configured are passed over.
+        """
+        effects: list[Effect] = []
+        groups = state.get("groups")
+        if state.get("version") != 1 or not isinstance(groups, dict):
+            raise ValueError("not a snapshot of a key server, or of another version")
+        for group in self.groups:
+            if group.group.name in groups:
+                restore_group(group, groups[group.group.name], now, elapsed)
+                effects += group.resume(now)
+        return self._marked(effects)
+
+    def status(self, now: float) -> tuple[KeyServerGroupStatus, ...]:
+        """What `show crypto gdoi ks …` prints."""
+        return tuple(status_of(group, now) for group in self.groups)
+
+    def policy_for(self, identity: GroupIdentity, sa: IkeSa) -> Download | Refusal:
+        """`Authority`: what the member behind `sa` is offered, or why it is not.
+
+        The address is the one that the packets came from, which the pre-shared key vouches for; a name in the IKE identity does not
+        excuse a member from the address list.
+        """
+        group = self._group_with(identity)
+        if group is None:
+            return Refusal(Reason.BAD_GROUP_ID, f"no group with identity {identity}")
+        if not group.is_authorized(sa.peer.address):
+            return Refusal(Reason.UNAUTHORIZED, f"{sa.peer.address} is not in the authorization list")
+        if not group.members.has_room_for(sa.peer):
+            return Refusal(Reason.TRY_LATER, f"group {group.group.name} has {group.members.maximum} members")
+        self._registrar(sa).epochs[identity] = group.keys.epoch
+        return group.download_for(sa.peer, sa.local, self._now)
+
+    def admit(self, identity: GroupIdentity, sa: IkeSa, sender_ids: int) -> tuple[int, ...] | Refusal:
+        """`Authority`: the member is live; lend it Sender-IDs, unless what it was offered has been replaced meanwhile."""
+        group = self._group_with(identity)
+        if group is None or self._registrar(sa).epochs.get(identity) != group.keys.epoch:
+            return Refusal(Reason.TRY_LATER, "the keys of the group were replaced during the registration")
+        if not sender_ids:
+            return ()
+        try:
+            return group.lend_sender_ids(sender_ids)
+        except SenderIdsExhaustedError as error:
+            self._after += group.start_over(self._now)
+            return Refusal(Reason.TRY_LATER, str(error))
+
+    def _serve(self, group: KeyServerGroup) -> ServedGroup:
+        return ServedGroup(group, self._signers, self._entropy, self._maximum_members)
+
+    def _group_with(self, identity: GroupIdentity) -> ServedGroup | None:
+        return next((group for group in self.groups if group.group.identity == identity), None)
+
+    def _registrar(self, sa: IkeSa) -> _Registrar:
+        registrar = self._registrars.get(sa.cookies)
+        if registrar is None:
+            registrar = self._registrars[sa.cookies] = _Registrar(ServerPull(sa, self._entropy, self), {})
+            if len(self._registrars) > MAXIMUM_PULLS:
+                self._registrars.popitem(last=False)
+        else:
+            self._registrars.move_to_end(sa.cookies)
+        return registrar
+
+    def _translate(self, registrar: _Registrar, effects: list[Effect], now: float) -> list[Effect]:
+        """Effects of a registration, in terms of the node: notifies sent, refusals reported, members taken in."""
+        sa = registrar.pull.sa
+        said: list[Effect] = []
+        for effect in effects:
+            if isinstance(effect, NotifyPeer):
+                said += self._ike.notify(sa, effect.notify_type, effect.data, now)
+            elif isinstance(effect, MemberRefused):
+                said += self._refused(effect, sa)
+            elif isinstance(effect, Admitted):
+                group = self._group_with(effect.identity)
+                if group is not None:
+                    said += group.register(sa.peer, sa.local, effect.download, now)
+            elif isinstance(effect, Dropped):
+                self.counters[effect.reason.words] += 1
+                if effect.reason is Reason.HASH_MISMATCH and not registrar.has_reported_hash:
+                    registrar.has_reported_hash = True
+                    said.append(report("KS_HASH_FAIL", peer=sa.peer.address))
+            else:
+                said.append(effect)
+        said += self._after
+        self._after = []
+        return said
+
+    def _refused(self, refused: MemberRefused, sa: IkeSa) -> list[Effect]:
+        """The syslog line of a refusal."""
+        group = self._group_with(refused.identity) if refused.identity is not None else None
+        name = group.group.name if group else str(refused.identity)
+        if group is not None:
+            group.refusals += 1
+        peer, refusal = sa.peer.address, refused.refusal
+        if refusal.reason is Reason.UNAUTHORIZED:
+            return [report("UNAUTHORIZED_IPADDR", group=name, peer=peer)]
+        if refusal.reason.server_mnemonic == "KS_GM_REJECTS_SA_PAYLOAD":
+            return [report("KS_GM_REJECTS_SA_PAYLOAD", group=name, peer=peer, reason=str(refusal))]
+        if refusal.reason is Reason.BAD_GROUP_ID:
+            return [report("KS_BAD_ID", peer=peer, reason=str(refusal))]
+        self.counters[refusal.reason.words] += 1
+        return []
+
+    def _acknowledged(self, group: ServedGroup, kek: RekeyKey, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
+        """Verify an acknowledgement; its ID has to be the address that it came from, unless a NAT changed that."""
+        try:
+            told = parse_acknowledgement(datagram, kek.told(now, NO_ADDRESS))
+        except GdoiError as error:
+            return self._drop(error.reason.words)
+        member = group.members.get(source)
+        if told.member != source.address and (member is None or not member.is_behind_nat):
+            return self._drop("acknowledgement in another's name")
+        return self._marked(group.acknowledge(source, told.sequence, now))
+
+    def _drop(self, why: str) -> list[Effect]:
+        self.counters[why] += 1
+        return []
+
+    def _marked(self, effects: list[Effect]) -> list[Effect]:
+        """`effects` behind a `StateChanged` for every group whose snapshot they outdate."""
+        changed: list[Effect] = [StateChanged(group.group.name) for group in self.groups if group.is_dirty]
+        for group in self.groups:
+            group.is_dirty = False
+        return changed + effects
+
+
+def _keks(group: ServedGroup) -> list[RekeyKey]:
+    """The KEKs under which acknowledgements may come: the present one, and those of rounds that replace or delete one."""
+    present = [group.keys.kek] if group.keys.kek is not None else []
+    return present + [each.under for each in group.rounds if group.keys.kek is None or each.under.spi != group.keys.kek.spi]

@@ -1,0 +1,111 @@
+"""What a key server shows of a group: its live state as the values of `status`."""
+
+from groupvpn.crypto.rsa import RsaPublicKey
+from groupvpn.gdoi.group import RekeyKey, TrafficKey
+from groupvpn.gdoi.served_group import ServedGroup
+from groupvpn.gdoi.status import KekStatus, KeyServerGroupStatus, RegisteredMemberStatus, SaPolicyStatus, TekStatus
+from groupvpn.ipsec.sa import Direction
+
+
+def status_of(served: ServedGroup, now: float) -> KeyServerGroupStatus:
+    """The group at the moment `now`."""
+    group, keys = served.group, served.keys
+    kek, last = keys.kek, served.last_round
+    return KeyServerGroupStatus(
+        name=group.name,
+        identity=group.identity,
+        local_address=group.address,
+        is_unicast=group.rekey.unicast,
+        direction=Direction.INBOUND_ONLY if group.receive_only else Direction.BOTH,
+        acknowledge=group.rekey.unicast and group.rekey.acknowledge,
+        rekey_lifetime=group.rekey.lifetime if kek else None,
+        rekey_remaining=_left(kek.expires, now) if kek else None,
+        retransmit_period=group.rekey.retransmit_period,
+        retransmit_attempts=group.rekey.retransmit_count,
+        retransmit_remaining=_maybe(served.next_transmission, now),
+        sequence=keys.sequence,
+        sas=tuple(
+            SaPolicyStatus(
+                sequence=policy.sequence,
+                profile_name=policy.profile.name,
+                lifetime=policy.profile.lifetime,
+                replay=policy.replay,
+                acl=policy.acl,
+                rekey_remaining=_left(newest.expires, now) if (newest := keys.newest(policy.sequence)) else None,
+            )
+            for policy in group.teks
+        ),
+        kek=_kek(served, kek, now) if kek else None,
+        teks=tuple(_tek(served, key, now) for key in reversed(keys.teks)),
+        members=tuple(_members(served, now)),
+        rekeys_sent=served.rekeys_sent,
+        last_rekey_retransmits=last.retransmissions if last else 0,
+        last_rekey_duration_msec=int((last.last_sent - last.started) * 1000) if last else 0,
+        registrations=served.registrations,
+        refusals=served.refusals,
+        sender_id_bits=keys.sender_ids.bits,
+        sender_ids_used=keys.sender_ids.used,
+    )
+
+
+def _kek(served: ServedGroup, kek: RekeyKey, now: float) -> KekStatus:
+    return KekStatus(
+        spi=kek.spi,
+        is_unicast=kek.unicast,
+        source=served.rekey_source,
+        destination=None if kek.unicast else kek.destination,
+        cipher=kek.cipher,
+        signature_hash=kek.signature_hash,
+        signature_key_length=len(kek.public_key),
+        signature_size=(RsaPublicKey.from_der(kek.public_key).modulus_bits + 7) // 8,
+        acknowledge=kek.acknowledge,
+        remaining_life=_left(kek.expires, now),
+        original_life=kek.lifetime,
+        time_to_rekey=_maybe(served.keys.next_kek_rekey(served.group, len(served.members)), now),
+        signature_key_name=kek.key_label,
+        sequence=served.keys.sequence,
+    )
+
+
+def _tek(served: ServedGroup, key: TrafficKey, now: float) -> TekStatus:
+    policy = next((policy for policy in served.group.teks if policy.sequence == key.slot), None)
+    is_newest = served.keys.newest(key.slot) is key
+    return TekStatus(
+        spi=key.spi,
+        transform=key.transform,
+        replay=key.replay,
+        remaining_life=_left(key.expires, now),
+        acl_name=policy.acl.name if policy else "",
+        original_life=key.lifetime,
+        elapsed=int(now - key.created),
+        time_to_rekey=_maybe(served.keys.next_tek_rekey(served.group, len(served.members)), now) if is_newest else None,
+    )
+
+
+def _members(served: ServedGroup, now: float) -> list[RegisteredMemberStatus]:
+    return [
+        RegisteredMemberStatus(
+            address=member.peer.address,
+            port=member.peer.port,
+            group_name=served.group.name,
+            group_identity=served.group.identity,
+            key_server=member.server.address,
+            registered_for=int(now - member.registered_at),
+            rekeys_sent=member.rekeys_sent,
+            rekey_retries=member.rekey_retries,
+            rekey_acks_received=member.acks_received,
+            rekey_acks_missed=member.acks_missed,
+            sent_sequences=tuple(member.sent_sequences),
+            received_sequences=tuple(member.received_sequences),
+            sender_ids=member.sender_ids,
+        )
+        for member in served.members
+    ]
+
+
+def _left(moment: float, now: float) -> int:
+    return max(0, int(moment - now))
+
+
+def _maybe(moment: float | None, now: float) -> int | None:
+    return None if moment is None else _left(moment, now)

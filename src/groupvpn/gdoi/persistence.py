@@ -1,0 +1,194 @@
+"""A group's state as plain data for JSON, and back: what a key server must know again after a restart.
+
+Nothing that members rely on may be lost: keys, the rekey sequence, who is a member, and above all how many Sender-IDs were given out.
+Times are seconds relative to the moment of the snapshot (negative: before it), because monotonic clocks begin anew with each boot.
+The data holds keys in the clear; the node keeps it in a file of mode 0600.
+"""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+
+from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher, SignatureHash
+from groupvpn.crypto.secret import Secret
+from groupvpn.effects import Endpoint
+from groupvpn.gdoi.group import RekeyKey, TrafficKey
+from groupvpn.gdoi.members import Member
+from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.sender_ids import SenderIds
+from groupvpn.gdoi.served_group import ServedGroup
+from groupvpn.ipsec.transform import Mode, Transform
+
+Plain = dict[str, object]
+"""Strings, numbers, booleans, None, and lists and dicts of these."""
+
+
+class SnapshotError(ValueError):
+    """Data that is no snapshot of a group."""
+
+
+def snapshot_group(group: ServedGroup, now: float) -> Plain:
+    """The state of `group`, relative to `now`."""
+    keys = group.keys
+    return {
+        "sender_id_bits": keys.sender_ids.bits,
+        "sender_ids_used": keys.sender_ids.used,
+        "sequence": keys.sequence,
+        "rekeys_sent": group.rekeys_sent,
+        "registrations": group.registrations,
+        "kek": _write_kek(keys.kek, now) if keys.kek else None,
+        "teks": [_write_tek(key, now) for key in keys.teks],
+        "members": [_write_member(member, now) for member in group.members],
+    }
+
+
+def restore_group(group: ServedGroup, state: object, now: float, elapsed: float) -> None:
+    """Put `state`, taken `elapsed` seconds ago, into a group that has not started; `SnapshotError`, and no change, if it is bad."""
+    try:
+        fields = _mapping(state)
+        origin = now - elapsed
+        sender_ids = SenderIds(int(_number(fields["sender_id_bits"])), int(_number(fields["sender_ids_used"])))
+        teks = [_read_tek(_mapping(item), origin) for item in _items(fields["teks"])]
+        kek = _read_kek(_mapping(fields["kek"]), origin) if fields["kek"] is not None else None
+        members = [_read_member(_mapping(item), origin) for item in _items(fields["members"])]
+        sequence, rekeys, registrations = (int(_number(fields[name])) for name in ("sequence", "rekeys_sent", "registrations"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise SnapshotError(f"the snapshot of group {group.group.name} cannot be used: {error!r}") from error
+    keys = group.keys
+    keys.sender_ids = sender_ids
+    keys.teks = [key for key in teks if key.expires > now]
+    keys.kek = kek if kek is not None and kek.expires > now else None
+    keys.sequence = sequence if keys.kek is not None else 0
+    group.rekeys_sent, group.registrations = rekeys, registrations
+    for member in members:
+        group.members.add(member)
+
+
+def _write_tek(key: TrafficKey, now: float) -> Plain:
+    return {
+        "slot": key.slot,
+        "spi": key.spi,
+        "cipher": key.transform.cipher.name,
+        "integrity": key.transform.integrity.name,
+        "mode": key.transform.mode.name,
+        "encryption_key": key.encryption_key.reveal().hex(),
+        "integrity_key": key.integrity_key.reveal().hex(),
+        "salt": key.salt.reveal().hex(),
+        "replay": [key.replay.method, key.replay.window],
+        "created": key.created - now,
+        "lifetime": key.lifetime,
+    }
+
+
+def _read_tek(state: Mapping[str, object], origin: float) -> TrafficKey:
+    transform = Transform(EspCipher[_text(state["cipher"])], EspIntegrity[_text(state["integrity"])], Mode[_text(state["mode"])])
+    method, window = _items(state["replay"])
+    return TrafficKey(
+        slot=int(_number(state["slot"])),
+        spi=int(_number(state["spi"])),
+        transform=transform,
+        encryption_key=_secret(state["encryption_key"]),
+        integrity_key=_secret(state["integrity_key"]),
+        salt=_secret(state["salt"]),
+        replay=Replay(_text(method), int(_number(window))),
+        created=_number(state["created"]) + origin,
+        lifetime=int(_number(state["lifetime"])),
+    )
+
+
+def _write_kek(kek: RekeyKey, now: float) -> Plain:
+    return {
+        "spi": kek.spi.hex(),
+        "cipher": kek.cipher.name,
+        "iv": kek.iv.hex(),
+        "key": kek.key.reveal().hex(),
+        "signature_hash": kek.signature_hash.name,
+        "key_label": kek.key_label,
+        "public_key": kek.public_key.hex(),
+        "created": kek.created - now,
+        "lifetime": kek.lifetime,
+        "expires": kek.expires - now,
+        "unicast": kek.unicast,
+        "acknowledge": kek.acknowledge,
+        "destination": str(kek.destination),
+    }
+
+
+def _read_kek(state: Mapping[str, object], origin: float) -> RekeyKey:
+    return RekeyKey(
+        spi=bytes.fromhex(_text(state["spi"])),
+        cipher=KekCipher[_text(state["cipher"])],
+        iv=bytes.fromhex(_text(state["iv"])),
+        key=_secret(state["key"]),
+        signature_hash=SignatureHash[_text(state["signature_hash"])],
+        key_label=_text(state["key_label"]),
+        public_key=bytes.fromhex(_text(state["public_key"])),
+        created=_number(state["created"]) + origin,
+        lifetime=int(_number(state["lifetime"])),
+        expires=_number(state["expires"]) + origin,
+        unicast=bool(state["unicast"]),
+        acknowledge=bool(state["acknowledge"]),
+        destination=IPv4Address(_text(state["destination"])),
+    )
+
+
+def _write_member(member: Member, now: float) -> Plain:
+    return {
+        "peer": [str(member.peer.address), member.peer.port],
+        "server": [str(member.server.address), member.server.port],
+        "registered_at": member.registered_at - now,
+        "rekeys_sent": member.rekeys_sent,
+        "rekey_retries": member.rekey_retries,
+        "acks_received": member.acks_received,
+        "acks_missed": member.acks_missed,
+        "missed_in_a_row": member.missed_in_a_row,
+        "sent_sequences": list(member.sent_sequences),
+        "received_sequences": list(member.received_sequences),
+        "sender_ids": list(member.sender_ids),
+    }
+
+
+def _read_member(state: Mapping[str, object], origin: float) -> Member:
+    member = Member(
+        peer=_endpoint(state["peer"]),
+        server=_endpoint(state["server"]),
+        registered_at=_number(state["registered_at"]) + origin,
+        sender_ids=tuple(int(_number(item)) for item in _items(state["sender_ids"])),
+    )
+    for name in ("rekeys_sent", "rekey_retries", "acks_received", "acks_missed", "missed_in_a_row"):
+        setattr(member, name, int(_number(state[name])))
+    member.sent_sequences.extend(int(_number(item)) for item in _items(state["sent_sequences"]))
+    member.received_sequences.extend(int(_number(item)) for item in _items(state["received_sequences"]))
+    return member
+
+
+def _endpoint(value: object) -> Endpoint:
+    address, port = _items(value)
+    return Endpoint(IPv4Address(_text(address)), int(_number(port)))
+
+
+def _secret(value: object) -> Secret:
+    return Secret(bytes.fromhex(_text(value)))
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError(f"a table was expected, not {type(value).__name__}")
+    return value
+
+
+def _items(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(f"a list was expected, not {type(value).__name__}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text was expected, not {type(value).__name__}")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"a number was expected, not {type(value).__name__}")
+    return value

@@ -1,0 +1,440 @@
+"""One group on its key server: its keys, its members, and the rekeys that keep the two together.
+
+What triggers a rekey: a TEK or the KEK nears its end (`timers`), a change of configuration whose row in `change.RULES` says so, and
+`clear crypto gdoi`. What it carries is always the whole policy of the moment, old TEKs that still live included, so that a member that
+missed a rekey catches up with the next one.
+
+Cooperative key servers are not here. They will share `GroupKeys` and the member table between servers and decide which of them runs the
+rekeys; this class is what the one that does runs.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from ipaddress import IPv4Address
+from itertools import count
+
+from groupvpn.crypto.rsa import RsaPrivateKey
+from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, Send
+from groupvpn.gdoi.change import Change, Kind, Renews, differences
+from groupvpn.gdoi.group import NO_ADDRESS, GroupKeys, RekeyKey, wipe
+from groupvpn.gdoi.keys import Download
+from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable
+from groupvpn.gdoi.messages import report
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy
+from groupvpn.gdoi.rekey import Deletion, build_push
+from groupvpn.gdoi.rekeying import Batch, Content, Round
+from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
+from groupvpn.gdoi.timers import MERGE_LOOKAHEAD, is_retransmission_suppressed
+from groupvpn.ike.natt import wrap
+from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
+
+SignerLookup = Callable[[str], RsaPrivateKey | None]
+"""Finds the private key of the pair with a label; None where there is none."""
+
+
+class ServedGroup:
+    """The live state of one `KeyServerGroup`. Times are monotonic seconds; every method that does something returns effects."""
+
+    def __init__(self, group: KeyServerGroup, signers: SignerLookup, entropy: Entropy, maximum_members: int = MAXIMUM_MEMBERS) -> None:
+        self.group = group
+        self.keys = GroupKeys(SenderIds(group.sender_id_bits))
+        self.members = MemberTable(maximum_members)
+        self.rounds: list[Round] = []
+        self.is_dirty = False
+        """Whether a snapshot would differ from the one before; whoever writes snapshots resets it."""
+        self.rekeys_sent = 0
+        self.last_round: Round | None = None
+        self.registrations = 0
+        self.refusals = 0
+        self._signers = signers
+        self._entropy = entropy
+        self._told_kek: bytes = b""
+        """SPI of the KEK whose lifetime members know; another value, or none, makes the next rekey tell them."""
+
+    def start(self, now: float) -> list[Effect]:
+        """Make the first keys, unless a snapshot has brought some."""
+        effects: list[Effect] = [report("KS_GROUP_ADD", group=self.group.name), *self._check_lists()]
+        for policy in self.group.teks:
+            if self.keys.newest(policy.sequence) is None:
+                self.keys.make_tek(policy, now, self._entropy)
+                self.is_dirty = True
+        if self.keys.kek is None:
+            effects += self._make_kek(now)
+        return effects
+
+    def stop(self) -> list[Effect]:
+        """Leave the group: wipe its keys and send nothing more. Members keep what they have until it expires."""
+        self.rounds.clear()
+        self.keys.wipe_all()
+        if self.keys.kek is not None:
+            wipe(self.keys.kek)
+            self.keys.kek = None
+        return [report("KS_GROUP_DELETE", group=self.group.name)]
+
+    def is_authorized(self, address: IPv4Address) -> bool:
+        """Whether `authorization address ipv4` lets `address` join; without a list everybody may."""
+        acl = self.group.authorization
+        if acl is None:
+            return True
+        entry = next((entry for entry in acl.entries if entry.source.matches(address)), None)
+        return entry is not None and entry.action is Action.PERMIT
+
+    def download_for(self, peer: Endpoint, server: Endpoint, now: float) -> Download:
+        """What a member that registers from `peer` at our end `server` is told."""
+        kek = self.keys.kek
+        told = kek.told(now, self._source(server.address), peer.address) if kek else None
+        return self.keys.download(self.group, now, told, self.keys.sequence if kek else None)
+
+    def lend_sender_ids(self, wanted: int) -> tuple[int, ...]:
+        """`wanted` Sender-IDs, or one if so many are not left. Raises `SenderIdsExhaustedError`; then `start_over` is due."""
+        self.is_dirty = True
+        try:
+            return self.keys.sender_ids.allocate(max(1, wanted))
+        except SenderIdsExhaustedError:
+            return self.keys.sender_ids.allocate(1)
+
+    def register(self, peer: Endpoint, server: Endpoint, given: Download, now: float) -> list[Effect]:
+        """A registration is complete: the member at `peer` was sent `given`."""
+        effects: list[Effect] = []
+        if not len(self.members):
+            effects.append(report("KS_FIRST_GM", group=self.group.name, address=peer.address))
+        member = self.members.register(peer, server, now, given.sender_ids)
+        self.registrations += 1
+        self.is_dirty = True
+        effects.append(report("KS_REGS_COMPL", group=self.group.name, address=peer.address))
+        if self._is_stale(given, peer, server, now):
+            return effects + self._catch_up(member, now)
+        for each in self.rounds:
+            each.drop(peer)
+        return effects
+
+    def acknowledge(self, peer: Endpoint, sequence: int, now: float) -> list[Effect]:
+        """A verified acknowledgement of rekey `sequence` came from `peer`."""
+        for each in self.rounds:
+            member = each.acknowledge(peer, sequence)
+            if member is not None:
+                member.note_acknowledged(sequence)
+                return self._finish_rounds(now)
+        if self.members.get(peer) is None and not any(each.was_sent_to(peer) for each in self.rounds):
+            return [report("KS_UNSOL_ACK", group=self.group.name, peer=peer.address, sequence=sequence)]
+        return []
+
+    def tick(self, now: float) -> list[Effect]:
+        """Rekeys, retransmissions and expiries that are due."""
+        if self.keys.expire(now):
+            self.is_dirty = True
+        effects: list[Effect] = []
+        kek_due = self.keys.next_kek_rekey(self.group, len(self.members))
+        tek_due = self.keys.next_tek_rekey(self.group, len(self.members))
+        if kek_due is not None and (kek_due <= now or (tek_due is not None and tek_due <= now and kek_due <= now + MERGE_LOOKAHEAD)):
+            effects += self._rekey(self._all_slots(), renew_kek=True, now=now)
+        elif tek_due is not None and tek_due <= now:
+            due = self.keys.slots_due(self.group, len(self.members), now + MERGE_LOOKAHEAD)
+            effects += self._rekey(due, renew_kek=False, now=now)
+        return effects + self._run_rounds(now)
+
+    def next_timer(self) -> float | None:
+        """When `tick` is due next."""
+        members = len(self.members)
+        times = [
+            self.keys.next_expiry(),
+            self.keys.next_tek_rekey(self.group, members),
+            self.keys.next_kek_rekey(self.group, members),
+            *(each.next_timer() for each in self.rounds),
+        ]
+        return min((time for time in times if time is not None), default=None)
+
+    def update(self, group: KeyServerGroup, now: float) -> list[Effect]:
+        """Go on with a changed configuration: one rekey for all changes together, or none (`change.RULES`)."""
+        changes = differences(self.group, group)
+        self.group = group
+        effects: list[Effect] = []
+        slots: set[int] = set()
+        for change in changes:
+            effects += self._apply(change, now)
+            if change.rule.renews is Renews.TEK:
+                slots |= {change.sequence} if change.sequence is not None else self._all_slots()
+        renew_kek = any(change.rule.renews is Renews.KEK for change in changes)
+        if any(change.rule.rekey for change in changes):
+            effects += self._rekey(self._all_slots() if renew_kek else slots, renew_kek=renew_kek, now=now)
+        elif self.keys.kek is None and group.rekey.key_label is not None and self._signers(group.rekey.key_label) is not None:
+            effects += self._make_kek(now)
+        if changes:
+            self.is_dirty = True
+        return effects
+
+    def clear(self, now: float) -> list[Effect]:
+        """`clear crypto gdoi`: forget all registrations, tell the members to register again, and begin with new keys."""
+        return [report("KS_CLEAR_REGISTER", group=self.group.name), *self.start_over(now)]
+
+    def start_over(self, now: float) -> list[Effect]:
+        """New keys and Sender-IDs from zero, after everybody was told to drop the old ones (RFC 6407 3.5 rules 5 and 6).
+
+        Registrations that are under way hold keys that are wiped here: the caller ends them.
+        """
+        old_kek, old_sequence = self.keys.kek, self.keys.sequence
+        leaving = self.members.clear()
+        effects: list[Effect] = []
+        if leaving:
+            effects.append(report("KS_LAST_GM", group=self.group.name, address=leaving[-1].peer.address))
+        self.rounds.clear()
+        self.keys.wipe_all()
+        self.keys.kek = None
+        self.keys.sender_ids.restart(self.group.sender_id_bits)
+        for policy in self.group.teks:
+            self.keys.make_tek(policy, now, self._entropy)
+        effects += self._make_kek(now)
+        self.keys.epoch += 1
+        self.is_dirty = True
+        if old_kek is not None:
+            self._begin(Content.DELETE, old_kek, leaving, count(old_sequence + 1).__next__, now)
+        return effects + self._run_rounds(now)
+
+    def resume(self, now: float) -> list[Effect]:
+        """After a restart from a snapshot: renew what no longer fits the configuration, and repeat a rekey that may have been cut short."""
+        slots = {
+            policy.sequence
+            for policy in self.group.teks
+            if (key := self.keys.newest(policy.sequence)) is None
+            or key.transform != policy.profile.transform_sets[0].transform
+            or key.replay.method != policy.replay.method
+        }
+        kek, rekey = self.keys.kek, self.group.rekey
+        renew_kek = kek is not None and (kek.cipher, kek.signature_hash, kek.key_label, kek.unicast) != (
+            rekey.cipher,
+            rekey.signature_hash,
+            rekey.key_label,
+            rekey.unicast,
+        )
+        if kek is not None and (rekey.key_label is None or not self._transport_is_complete()):
+            self._drop_kek()
+            renew_kek = False
+        recent = any(now - key.created <= INTERRUPTED for key in self.keys.teks)
+        if slots or renew_kek or recent:
+            return self._rekey(self._all_slots() if renew_kek else slots, renew_kek=renew_kek, now=now)
+        return []
+
+    @property
+    def next_transmission(self) -> float | None:
+        """When a retransmission is due, for `Group Retransmit`."""
+        times = [each.next_timer() for each in self.rounds if each.next_is_retransmission]
+        return min((time for time in times if time is not None), default=None)
+
+    @property
+    def rekey_source(self) -> IPv4Address:
+        """Where rekeys come from, as far as is known."""
+        return self._source()
+
+    def _apply(self, change: Change, now: float) -> list[Effect]:
+        """What a change does beside the rekey that it may trigger."""
+        name, rekey = self.group.name, self.group.rekey
+        kek = self.keys.kek
+        match change.kind:
+            case Kind.KEK_LIFETIME:
+                self.keys.restart_kek_lifetime(rekey.lifetime, now)
+                self._told_kek = b""
+            case Kind.REKEY_DISABLED:
+                self._drop_kek()
+            case Kind.REKEY_ADDRESS_ENTRIES if kek is not None:
+                _, destination = rekey_addresses(rekey)
+                if destination is not None:
+                    self.keys.kek = replace(kek, destination=destination)
+            case Kind.ACL | Kind.SA_ADDED:
+                return self._check_lists(change.sequence)
+            case Kind.TO_MULTICAST:
+                return [report("KS_REKEY_TRANS_2_MULTI", group=name)]
+            case Kind.TO_UNICAST:
+                return [report("KS_REKEY_TRANS_2_UNI", group=name)]
+            case Kind.RECEIVE_ONLY_ENABLED:
+                return [report("KS_CONV_SAS_INGRESS", group=name)]
+            case Kind.RECEIVE_ONLY_DISABLED:
+                return [report("KS_CONV_SAS_DUPLEX", group=name)]
+            case _:
+                pass
+        return []
+
+    def _rekey(self, slots: Collection[int], *, renew_kek: bool, now: float) -> list[Effect]:
+        """New TEKs for `slots`, a new KEK if asked for, and one round that brings them to the members under the KEK they hold."""
+        old_kek, old_sequence = self.keys.kek, self.keys.sequence
+        effects: list[Effect] = []
+        for policy in self.group.teks:
+            if policy.sequence in slots:
+                self.keys.make_tek(policy, now, self._entropy)
+        if renew_kek:
+            effects += self._make_kek(now)
+        self.is_dirty = True
+        if old_kek is not None and renew_kek and self.keys.kek is not None:
+            self._begin(Content.KEK, old_kek, self.members, count(old_sequence + 1).__next__, now)
+        elif old_kek is not None and self.keys.kek is old_kek:
+            self._begin(Content.TEK, old_kek, self.members, self.keys.next_sequence, now)
+        return effects + self._run_rounds(now)
+
+    def _begin(self, content: Content, under: RekeyKey, members: Iterable[Member], counter: Callable[[], int], now: float) -> None:
+        """Start a round. Older rounds under the same KEK are superseded: all they would say, this one says."""
+        self.rounds = [each for each in self.rounds if each.under.spi != under.spi]
+        rekey = self.group.rekey
+        each = Round(
+            content,
+            under,
+            members,
+            retransmit_count=rekey.retransmit_count,
+            retransmit_period=rekey.retransmit_period,
+            counter=counter,
+            now=now,
+        )
+        self.rounds.append(each)
+        if content is not Content.DELETE:
+            self.last_round = each
+
+    def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
+        """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""
+        current = self.download_for(peer, server, now)
+        has = {(tek.spi, tek.entries, tek.receive_only) for tek in given.teks}
+        same_kek = (given.kek.spi if given.kek else None) == (current.kek.spi if current.kek else None)
+        return not same_kek or any((tek.spi, tek.entries, tek.receive_only) not in has for tek in current.teks)
+
+    def _catch_up(self, member: Member, now: float) -> list[Effect]:
+        """A rekey went out while `member` registered, so what it was given is old: it joins a round under the KEK it holds, or gets one.
+
+        A member whose KEK has been replaced and whose round is over learns the new keys when it registers again before its TEK dies.
+        """
+        kek = self.keys.kek
+        live = next((each for each in self.rounds if each.content is not Content.DELETE), None)
+        if live is not None:
+            live.add(member, now)
+        elif kek is not None and kek.unicast:
+            self._begin(Content.TEK, kek, [member], self.keys.next_sequence, now)
+        return self._run_rounds(now)
+
+    def _run_rounds(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        members = len(self.members)
+        due = [self.keys.next_tek_rekey(self.group, members), self.keys.next_kek_rekey(self.group, members)]
+        next_rekey = min((time for time in due if time is not None), default=None)
+        for each in self.rounds:
+            if each.next_is_retransmission and each.content is not Content.DELETE and is_retransmission_suppressed(now, next_rekey):
+                each.stop_retransmitting()
+            while (batch := each.next_batch(now)) is not None:
+                effects += self._transmit(each, batch, now)
+        return effects + self._finish_rounds(now)
+
+    def _finish_rounds(self, now: float) -> list[Effect]:
+        """Take rounds that are over off the list, and eject the members that left too many unanswered."""
+        effects: list[Effect] = []
+        for each in [each for each in self.rounds if each.is_over(now)]:
+            self.rounds.remove(each)
+            if each.content is Content.DELETE:
+                wipe(each.under)
+                continue
+            for member in each.unanswered:
+                if member.note_missed():
+                    effects += self._eject(member)
+        return effects
+
+    def _eject(self, member: Member) -> list[Effect]:
+        self.members.remove(member.peer)
+        self.is_dirty = True
+        name, address = self.group.name, member.peer.address
+        effects: list[Effect] = [report("KS_NACK_GM_EJECT", group=name, address=address)]
+        if not len(self.members):
+            effects.append(report("KS_LAST_GM", group=name, address=address))
+        return effects
+
+    def _transmit(self, each: Round, batch: Batch, now: float) -> list[Effect]:
+        """The datagrams of one batch: one message, signed once, to every member of it (or to the multicast group)."""
+        signer = self._signers(each.under.key_label)
+        if signer is None:
+            each.stop_retransmitting()
+            return [report("KS_NO_RSA_KEYS", group=self.group.name, label=each.under.key_label)]
+        self.is_dirty = True
+        source = self._source()
+        message = self._message(each, batch.sequence, signer, source, now)
+        effects: list[Effect] = []
+        if batch.opens:
+            effects.append(self._sending(each, batch, source))
+            self.rekeys_sent += not batch.is_retry
+        if not each.under.unicast:
+            destination = Endpoint(each.under.destination, GDOI_PORT)
+            return [*effects, Send(message, Endpoint(source, GDOI_PORT), destination)]
+        for member in batch.members:
+            member.note_sent(batch.sequence, is_retry=batch.is_retry)
+            from_end = Endpoint(source, member.server.port)
+            effects.append(Send(wrap(message, from_end.port), from_end, member.peer))
+        return effects
+
+    def _message(self, each: Round, sequence: int, signer: RsaPrivateKey, source: IPv4Address, now: float) -> bytes:
+        under = each.under.told(now, source)
+        if each.content is Content.DELETE:
+            return build_push(None, under, signer, sequence, deletion=Deletion(all_teks=True, kek=True))
+        kek = self.keys.kek
+        tells = kek is not None and (kek.spi != each.under.spi or self._told_kek != kek.spi)
+        if kek is not None and kek.spi == each.under.spi:
+            self._told_kek = kek.spi
+        download = self.keys.download(self.group, now, kek.told(now, source) if kek and tells else None, sequence)
+        return build_push(download, under, signer, sequence)
+
+    def _sending(self, each: Round, batch: Batch, source: IPv4Address) -> Effect:
+        name = self.group.name
+        if each.under.unicast:
+            return report("KS_SEND_UNICAST_REKEY", group=name, source=source, sequence=batch.sequence)
+        destination = each.under.destination
+        return report("KS_SEND_MCAST_REKEY", group=name, source=source, destination=destination, sequence=batch.sequence)
+
+    def _make_kek(self, now: float) -> list[Effect]:
+        """A KEK by the configuration of today; without one (no key, no transport) the group has no rekeys."""
+        rekey = self.group.rekey
+        if rekey.key_label is None or not self._transport_is_complete():
+            self.keys.kek = None
+            return []
+        signer = self._signers(rekey.key_label)
+        if signer is None:
+            self.keys.kek = None
+            return [report("KS_NO_RSA_KEYS", group=self.group.name, label=rekey.key_label)]
+        _, destination = rekey_addresses(rekey)
+        kek = self.keys.make_kek(rekey, signer.public.der, destination or NO_ADDRESS, now, self._entropy)
+        self._told_kek = kek.spi
+        self.is_dirty = True
+        return []
+
+    def _drop_kek(self) -> None:
+        """No rekeys from now on: members register again before their TEKs die."""
+        if self.keys.kek is not None:
+            wipe(self.keys.kek)
+        self.keys.kek = None
+        self.rounds = [each for each in self.rounds if each.content is Content.DELETE]
+
+    def _transport_is_complete(self) -> bool:
+        """Unicast rekeys need `address ipv4`, multicast rekeys a destination."""
+        rekey = self.group.rekey
+        return self.group.address is not None if rekey.unicast else rekey_addresses(rekey)[1] is not None
+
+    def _source(self, fallback: IPv4Address = NO_ADDRESS) -> IPv4Address:
+        """Where rekeys come from: `address ipv4`; for multicast the rekey access list may name it instead."""
+        if self.group.rekey.unicast or self.group.address is not None:
+            return self.group.address or fallback
+        return rekey_addresses(self.group.rekey)[0] or next((member.server.address for member in self.members), fallback)
+
+    def _all_slots(self) -> set[int]:
+        return {policy.sequence for policy in self.group.teks}
+
+    def _check_lists(self, sequence: int | None = None) -> list[Effect]:
+        """GDOI_ACL_NUM for every list that is longer than a policy honours."""
+        return [
+            report("GDOI_ACL_NUM", group=self.group.name, acl=policy.acl.name, count=len(policy.acl.entries), limit=MAXIMUM_ENTRIES)
+            for policy in self.group.teks
+            if sequence in (None, policy.sequence) and len(policy.acl.entries) > MAXIMUM_ENTRIES
+        ]
+
+
+INTERRUPTED = 120.0
+"""A key made this short before a restart may not have reached everybody: its rekey is repeated."""
+
+
+def rekey_addresses(policy: RekeyPolicy) -> tuple[IPv4Address | None, IPv4Address | None]:
+    """Source and destination of multicast rekeys, from the first `permit` of `rekey address`; None for what it leaves open."""
+    entries = policy.multicast_acl.entries if policy.multicast_acl else ()
+    entry = next((entry for entry in entries if entry.action is Action.PERMIT), None)
+    if entry is None:
+        return None, None
+    source = entry.source.address if entry.source.is_host else None
+    return source, entry.destination.address if entry.destination.is_host else None

@@ -1,0 +1,151 @@
+"""What `show crypto gdoi …` knows of a group: values at one moment, named like the labels that print them.
+
+Remaining and elapsed times are seconds, worked out for the `now` that was asked about. No key material is in here.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from groupvpn.crypto.registry import KekCipher, SignatureHash
+from groupvpn.effects import Endpoint
+from groupvpn.gdoi.policy import GroupIdentity, Replay
+from groupvpn.ipsec.acl import AccessList, Entry
+from groupvpn.ipsec.sa import Direction
+from groupvpn.ipsec.transform import Transform
+
+
+@dataclass(frozen=True, slots=True)
+class KekStatus:
+    """`KEK POLICY`. `spi` is the cookie pair; `signature_key_length` (of the DER) and `signature_size` are octets."""
+
+    spi: bytes
+    is_unicast: bool
+    source: IPv4Address | None
+    destination: IPv4Address | None
+    cipher: KekCipher
+    signature_hash: SignatureHash
+    signature_key_length: int
+    signature_size: int
+    acknowledge: bool
+    remaining_life: int
+    original_life: int | None = None
+    time_to_rekey: int | None = None
+    signature_key_name: str | None = None
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TekStatus:
+    """`TEK POLICY` or `IPsec SA`. `time_to_rekey` is None for a TEK that has a successor."""
+
+    spi: int
+    transform: Transform
+    replay: Replay
+    remaining_life: int
+    acl_name: str = ""
+    original_life: int | None = None
+    elapsed: int | None = None
+    time_to_rekey: int | None = None
+    is_outbound: bool = False
+    """On a member: whether it is the one that encrypts now."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredMemberStatus:
+    """One block of `show crypto gdoi ks members`."""
+
+    address: IPv4Address
+    port: int
+    group_name: str
+    group_identity: GroupIdentity
+    key_server: IPv4Address
+    registered_for: int
+    rekeys_sent: int
+    rekey_retries: int
+    rekey_acks_received: int
+    rekey_acks_missed: int
+    sent_sequences: tuple[int, ...]
+    received_sequences: tuple[int, ...]
+    sender_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SaPolicyStatus:
+    """One `sa ipsec` entry of a key server's group."""
+
+    sequence: int
+    profile_name: str
+    lifetime: int
+    replay: Replay
+    acl: AccessList
+    rekey_remaining: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyServerGroupStatus:
+    """A group on its key server. `rekey_lifetime` is None for a group without rekeys."""
+
+    name: str
+    identity: GroupIdentity
+    local_address: IPv4Address | None
+    is_unicast: bool
+    direction: Direction
+    acknowledge: bool
+    rekey_lifetime: int | None
+    rekey_remaining: int | None
+    retransmit_period: int
+    retransmit_attempts: int
+    retransmit_remaining: int | None
+    sequence: int
+    sas: tuple[SaPolicyStatus, ...]
+    kek: KekStatus | None
+    teks: tuple[TekStatus, ...]
+    members: tuple[RegisteredMemberStatus, ...]
+    rekeys_sent: int
+    last_rekey_retransmits: int
+    last_rekey_duration_msec: int
+    registrations: int
+    refusals: int
+    sender_id_bits: int
+    sender_ids_used: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMemberStatus:
+    """A group on a member."""
+
+    name: str
+    identity: GroupIdentity
+    servers: tuple[IPv4Address, ...]
+    active_server: IPv4Address | None
+    """The key server it is registered with."""
+    local: Endpoint
+    remote: Endpoint | None
+    registration_status: str
+    """`Registered`, `Registering` or `Not registered`."""
+    direction: Direction
+    reregisters_in: int | None
+    registrations_succeeded: int
+    registrations_attempted: int
+    last_rekey_from: IPv4Address | None
+    last_rekey_sequence: int
+    rekeys_received: int
+    rekeys_received_after_registration: int
+    unicast_rekeys_received: int
+    multicast_rekeys_received: int
+    rekey_acks_sent: int
+    rekey_received_ago: int | None
+    acl_name: str
+    """Name of the temporary access list that holds what the key server sent."""
+    acl_downloaded: tuple[Entry, ...]
+    acl_local: AccessList | None
+    allowed_kek_ciphers: tuple[KekCipher, ...]
+    allowed_kek_hashes: tuple[SignatureHash, ...]
+    allowed_transforms: tuple[Transform, ...]
+    kek: KekStatus | None
+    previous_kek_spi: bytes | None
+    teks: tuple[TekStatus, ...]
+    sender_ids: tuple[int, ...]
+    sender_id_bits: int
+    drops: dict[str, int]
+    """Datagrams that were thrown away, by reason."""
