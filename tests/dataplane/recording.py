@@ -11,7 +11,6 @@ from groupvpn.ipsec.sa import GroupSa
 @dataclass(eq=False)
 class RecordedSa:
     spi: int
-    last_sequence: int
 
     def counters(self) -> dict[str, int]:
         return {
@@ -19,7 +18,7 @@ class RecordedSa:
             "encrypted_bytes": 0,
             "decrypted_packets": 0,
             "decrypted_bytes": 0,
-            "last_sequence": self.last_sequence,
+            "last_sequence": 0,
         }
 
 
@@ -33,6 +32,7 @@ class RecordedPort:
     queues: list[int] = field(default_factory=list)
     calls: list[tuple[str, object]] = field(default_factory=list)
     is_running: bool = False
+    trouble: str = ""
 
     def add_outbound(self, tap_fd: int) -> int:
         self.queues.append(tap_fd)
@@ -52,7 +52,10 @@ class RecordedPort:
         self.calls.append(("set_wire_mtu", mtu))
 
     def counters(self) -> dict[str, int]:
-        return {"outbound_delivered": 1, "inbound_delivered": 1, "too_big": 2}
+        return {"outbound_delivered": 1, "inbound_delivered": 1, "outbound_dropped_too_big": 2, "outbound_dropped_no_sa": 1}
+
+    def fault(self) -> str:
+        return self.trouble
 
     def frames(self, descriptor: int) -> list[bytes]:
         """The Ethernet frames that wait at a TAP."""
@@ -71,10 +74,10 @@ class RecordingEngine:
     sas: list[RecordedSa] = field(default_factory=list)
     ports: list[RecordedPort] = field(default_factory=list)
 
-    def make_sa(self, sa: GroupSa, clear_df: bool, last_sequence: int) -> RecordedSa:
+    def make_sa(self, sa: GroupSa, clear_df: bool) -> RecordedSa:
         if sa.spi in self.refused_spis:
             raise EngineRefusal(f"SA {sa.spi:#010x}: refused by the test")
-        self.sas.append(RecordedSa(sa.spi, last_sequence))
+        self.sas.append(RecordedSa(sa.spi))
         return self.sas[-1]
 
     def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> RecordedPort:

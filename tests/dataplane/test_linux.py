@@ -82,9 +82,9 @@ def test_replaced_rules_keep_their_counters(wan: Wan, engine: RecordingEngine) -
     with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
         plane.apply(state(permit(destination="10.9.0.2/32")))
         assert sends(wan) == 0
-        assert plane.counters()[0].drops["outbound_no_sa"] == 1
+        assert plane.counters()[0].drops["outbound_no_sa"] == 2
         plane.apply(state(deny(protocol=6), permit(destination="10.9.0.2/32")))
-        assert plane.counters()[0].drops["outbound_no_sa"] == 1
+        assert plane.counters()[0].drops["outbound_no_sa"] == 2
 
 
 def test_drop_counters_merge_engine_and_kernel(wan: Wan, engine: RecordingEngine) -> None:
@@ -94,8 +94,8 @@ def test_drop_counters_merge_engine_and_kernel(wan: Wan, engine: RecordingEngine
         assert passes(outside, "10.9.0.2", gateway, "10.9.0.1", 3) == 0
         (counted,) = plane.counters()
     assert counted.drops == {
-        "too_big": 2,
-        "outbound_no_sa": 0,
+        "outbound_too_big": 2,
+        "outbound_no_sa": 1,
         "inbound_clear": 3,
         "inbound_not_permitted": 0,
         "inbound_queue_full": 0,
@@ -180,6 +180,16 @@ def test_mtu_and_mac_of_the_wan_are_followed(wan: Wan, engine: RecordingEngine) 
         assert engine.ports[0].mtu == 1400
         assert links.read(f"gv{links.index('wan')}i").mac.hex() == "020000000099"
         assert len(engine.ports) == 1
+
+
+def test_a_port_with_a_failed_thread_is_made_anew(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        engine.ports[0].trouble = "inbound TAP: gone"
+        assert plane.refresh() == ()
+        assert [port.is_running for port in engine.ports] == [False, True]
+        assert engine.ports[1].calls[-1] == ("set_sas", ([5], {0: 5}))
 
 
 def test_an_engine_that_fails_means_drop_not_clear(wan: Wan, engine: RecordingEngine) -> None:

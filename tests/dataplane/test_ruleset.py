@@ -57,6 +57,8 @@ def test_a_whole_table() -> None:
         ' comment "permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255"\n'
         "\t}\n"
         "\tchain decrypted {\n"
+        "\t\tip frag-off & 0x1fff == 0 icmp type destination-unreachable icmp code frag-needed accept"
+        ' comment "from the engine: too big to protect"\n'
         '\t\tip protocol 89 counter name inbound_not_permitted drop comment "deny 89 any any"\n'
         '\t\tip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter accept comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"\n'
         "\t\tcounter name inbound_not_permitted drop\n"
@@ -139,7 +141,7 @@ def test_directions(direction: Direction, out: str, clear: str) -> None:
     text = render(steering(TrafficRule(entry("permit"), 5, direction), taps=("gv3o0",)), afresh=True)
     assert chain(text, "outbound")[-1] == f'{out} comment "permit ip any any"'
     assert chain(text, "inbound")[-1] == f'{clear} comment "permit ip any any"'
-    assert chain(text, "decrypted")[1] == "counter name inbound_not_permitted drop"
+    assert chain(text, "decrypted")[2] == "counter name inbound_not_permitted drop"
 
 
 def test_without_an_engine_nothing_is_forwarded() -> None:

@@ -10,8 +10,8 @@ from groupvpn.dataplane.slots import Slots, assign
 from groupvpn.dataplane.taps import Tap
 from groupvpn.ipsec.sa import GroupSa, InterfaceCounters, InterfacePolicy, SaCounters
 
-DELIVERED = ("outbound_delivered", "inbound_delivered")
-"""The engine's counters of packets that got through; all its other ones are drops."""
+DROPPED = "_dropped_"
+"""What the engine's names of drop counters have between direction and reason: `outbound_dropped_too_big`."""
 
 
 class Table:
@@ -117,9 +117,9 @@ class Attachment:
             self._outbound_taps.append((tap, queue))
 
     def follow(self, link: links.Link) -> bool:
-        """Take over a changed MTU or MAC address; False if the interface or a TAP is another than ours, so that we must start anew."""
+        """Take over a changed MTU or MAC address; False if we must start anew: another interface, a TAP that is gone, a failed thread."""
         taps = [self._tap_in, *(tap for tap, _ in self._outbound_taps)]
-        if link.index != self._link.index or link.name != self._link.name or not all(tap.is_present for tap in taps):
+        if link.index != self._link.index or self._port.fault() or not all(tap.is_present for tap in taps):
             return False
         if link.mac != self._link.mac:
             for tap in taps:
@@ -138,7 +138,7 @@ class Attachment:
                 counted = engine_sa.counters()
                 counted.pop("last_sequence", None)
                 sas.append(SaCounters(spi=sa.spi, **counted))
-        drops = {reason: packets for reason, packets in self._port.counters().items() if reason not in DELIVERED}
+        drops = {name.replace(DROPPED, "_"): packets for name, packets in self._port.counters().items() if DROPPED in name}
         counted = nftables.counters(self._table.name)
         for reason in DROP_REASONS:
             drops[reason] = drops.get(reason, 0) + counted.get(reason, 0)

@@ -35,14 +35,17 @@ class EnginePort(Protocol):
         """Octets of the largest IP packet that the WAN carries."""
 
     def counters(self) -> dict[str, int]:
-        """Packets by what became of them."""
+        """Packets by what became of them; the keys with `_dropped_` are the drops by direction and reason."""
+
+    def fault(self) -> str:
+        """Why a thread or queue has stopped working, or nothing."""
 
 
 class Engine(Protocol):
     """Makes SAs and ports. What it cannot make it refuses with `EngineRefusal`."""
 
-    def make_sa(self, sa: GroupSa, clear_df: bool, last_sequence: int) -> EngineSa:
-        """An SA whose next packet gets the sequence number after `last_sequence`."""
+    def make_sa(self, sa: GroupSa, clear_df: bool) -> EngineSa:
+        """An SA that serves every port it is given to."""
 
     def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
         """A port that is not started yet."""
@@ -55,7 +58,7 @@ class EngineRefusal(RuntimeError):  # noqa: N818 - it is the engine's answer, an
 class NativeEngine:
     """The C++ engine of this package, loaded when the first interface needs it."""
 
-    def make_sa(self, sa: GroupSa, clear_df: bool, last_sequence: int) -> EngineSa:
+    def make_sa(self, sa: GroupSa, clear_df: bool) -> EngineSa:
         """Hand one SA to the engine; raises `EngineRefusal` for an algorithm or size it does not have."""
         from groupvpn import _engine
 
@@ -71,7 +74,6 @@ class NativeEngine:
                 sender_id_bits=sa.sender_id_bits,
                 replay_window=sa.replay_window,
                 clear_df=clear_df,
-                last_sequence=last_sequence,
             )
         except (_engine.EngineError, ValueError) as error:
             raise EngineRefusal(f"SA {sa.spi:#010x} ({sa.transform.keywords}): {error}") from error
@@ -81,6 +83,6 @@ class NativeEngine:
         from groupvpn import _engine
 
         try:
-            return _engine.Port(device, tap_descriptor, token, mtu, mark)  # type: ignore[return-value]
+            return _engine.Port(device, tap_descriptor, token, mtu, mark)  # type: ignore[return-value]  # it takes its own Sa only
         except (_engine.EngineError, ValueError) as error:
             raise EngineRefusal(f"interface {device}: {error}") from error

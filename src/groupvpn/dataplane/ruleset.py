@@ -132,7 +132,7 @@ def _inbound(steering: Steering) -> list[str]:
 
 def _decrypted(steering: Steering) -> list[str]:
     drop = "counter name inbound_not_permitted drop"
-    rules = []
+    rules = [f'{_HAS_PORTS} icmp type destination-unreachable icmp code frag-needed accept comment "from the engine: too big to protect"']
     for rule in steering.rules:
         rules += _entry(rule.entry.mirrored(), "counter accept" if rule.entry.action is Action.PERMIT else drop)
     return [*rules, drop]

@@ -1,9 +1,9 @@
 """TAP devices: where nftables hands packets to the engine, and where the engine hands them back.
 
-A TAP carries whole Ethernet frames behind a `virtio_net_hdr`, so that a TCP or UDP super-packet of 64 KiB crosses in one read. It has
-the WAN interface's MAC address: frames that come back through it are addressed to that MAC, and the kernel marks what is addressed to
-another one as another host's. It has no IP address, no ARP and no IPv6, so that routing never sees it. It is gone when its file
-descriptor is closed, also after SIGKILL.
+A TAP carries whole Ethernet frames behind a `virtio_net_hdr`, so that a TCP or UDP super-packet of 64 KiB crosses in one read (the
+engine asks for that when it takes the TAP). It has the WAN interface's MAC address: frames that come back through it are addressed to
+that MAC, and the kernel marks what is addressed to another one as another host's. It has no IP address, no ARP and no IPv6, so that
+routing never sees it. It is gone when its file descriptor is closed, also after SIGKILL.
 """
 
 import fcntl
@@ -13,17 +13,10 @@ import struct
 from groupvpn.dataplane import links
 
 TUNSETIFF = 0x400454CA
-TUNSETOFFLOAD = 0x400454D0
 TUNSETVNETHDRSZ = 0x400454D8
 IFF_TAP = 0x0002
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
-TUN_F_CSUM = 0x01
-TUN_F_TSO4 = 0x02
-TUN_F_TSO6 = 0x04
-TUN_F_TSO_ECN = 0x08
-TUN_F_USO4 = 0x20
-TUN_F_USO6 = 0x40
 VNET_HEADER_LENGTH = 10
 """Octets of `struct virtio_net_hdr` before each frame."""
 MTU = 65521
@@ -56,11 +49,6 @@ class Tap:
     def _configure(self, mac: bytes) -> None:
         fcntl.ioctl(self.descriptor, TUNSETIFF, struct.pack("=16sH22x", self.name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
         fcntl.ioctl(self.descriptor, TUNSETVNETHDRSZ, struct.pack("=i", VNET_HEADER_LENGTH))
-        segmentation = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
-        try:
-            fcntl.ioctl(self.descriptor, TUNSETOFFLOAD, segmentation | TUN_F_USO4 | TUN_F_USO6)
-        except OSError:  # before Linux 6.2 there is no UDP segmentation
-            fcntl.ioctl(self.descriptor, TUNSETOFFLOAD, segmentation)
         links.set_mac(self.name, mac)
         links.set_mtu(self.name, MTU)
         links.set_queue_length(self.name, QUEUE_LENGTH)
