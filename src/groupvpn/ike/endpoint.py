@@ -1,70 +1,302 @@
-"""All of IKEv1 that one node speaks: every phase 1, every ISAKMP SA, and the messages that look after them."""
+"""All of IKEv1 that one node speaks: every phase 1, every ISAKMP SA, and the messages that look after them.
+
+Call `receive` for each UDP payload that comes to port 500, 848 or 4500 and is not a rekey message, `tick` when `next_timer` says so, and
+carry out the effects in order. Nothing that the network sends raises: it is dropped and counted by reason.
+"""
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Effect, Endpoint, Entropy
+from groupvpn.effects import Effect, Endpoint, Entropy, Send
+from groupvpn.ike import messages
+from groupvpn.ike.context import NO_COOKIE, Context, Surroundings, usable_policies
+from groupvpn.ike.custody import Custody
+from groupvpn.ike.deadlines import Deadlines
+from groupvpn.ike.drop import Drop, RejectedError
+from groupvpn.ike.events import Failed, FailureReason
+from groupvpn.ike.exchange import Exchange
+from groupvpn.ike.informational import unprotected_notify
+from groupvpn.ike.machine import State
+from groupvpn.ike.messages import Restraint
+from groupvpn.ike.natt import unwrap, wrap
+from groupvpn.ike.negotiations import HalfOpenLimits, Negotiations
 from groupvpn.ike.policy import IkeConfiguration
-from groupvpn.ike.sa import IkeSa
+from groupvpn.ike.retransmission import Backoff
+from groupvpn.ike.sa import IkeSa, ProtectionError
+from groupvpn.wire.error import DecodeError
+from groupvpn.wire.iana import ExchangeType, NotifyType
+from groupvpn.wire.isakmp import COOKIE_LENGTH, Header, decode_message
+from groupvpn.wire.natt import KEEPALIVE
+from groupvpn.wire.payloads import Notification
 
 KeyLog = Callable[[bytes, Secret], None]
 """Told the initiator cookie and the encryption key of each new SA: the two columns of tshark's IKEv1 decryption table."""
+
+MAXIMUM_MESSAGE = 16384
+"""Octets of the longest ISAKMP message that we look at."""
+STATES_OF_OFFER = frozenset({State.OFFER_SENT, State.AGGRESSIVE_OFFER_SENT})
+STATES_OF_PROOF = frozenset({State.PROOF_SENT, State.AGGRESSIVE_ANSWERED})
+PROOF_ERRORS = frozenset(
+    {
+        NotifyType.AUTHENTICATION_FAILED,
+        NotifyType.INVALID_HASH_INFORMATION,
+        NotifyType.INVALID_ID_INFORMATION,
+        NotifyType.PAYLOAD_MALFORMED,
+        NotifyType.INVALID_PAYLOAD_TYPE,
+    }
+)
+"""What implementations say when decryption gave them nonsense, which is how different pre-shared keys look from the other side."""
 
 
 class IkeEndpoint:
     """IKEv1 for one node, without I/O.
 
-    `counters` counts dropped datagrams by reason. `key_log` is for debugging only: nothing calls it unless an operator asks for it.
+    `counters` counts dropped datagrams by reason (the values of `Drop`). `key_log` is for debugging only: a node hands one in
+    when an operator asks for it by name.
     """
 
-    def __init__(self, configuration: IkeConfiguration, entropy: Entropy, *, key_log: KeyLog | None = None) -> None:
-        self.configuration = configuration
+    def __init__(
+        self,
+        configuration: IkeConfiguration,
+        entropy: Entropy,
+        *,
+        key_log: KeyLog | None = None,
+        backoff: Backoff | None = None,
+        limits: HalfOpenLimits | None = None,
+    ) -> None:
         self.counters: Counter[str] = Counter()
-        self._entropy = entropy
+        self._surroundings = Surroundings(configuration, entropy)
         self._key_log = key_log
+        self._backoff = backoff or Backoff()
+        self._deadlines = Deadlines()
+        self._negotiations = Negotiations(limits or HalfOpenLimits())
+        self._custody = Custody(configuration, entropy, self._deadlines)
+        self._restraint = Restraint()
+
+    @property
+    def configuration(self) -> IkeConfiguration:
+        """The configuration in force."""
+        return self._surroundings.configuration
 
     def update(self, configuration: IkeConfiguration) -> None:
-        """Use another configuration from now on; exchanges and SAs that exist live on."""
-        self.configuration = configuration
+        """Use another configuration from now on; exchanges and SAs that exist live on with what they agreed."""
+        self._surroundings = replace(self._surroundings, configuration=configuration)
+        self._custody.configuration = configuration
 
     def initiate(self, local: Endpoint, peer: Endpoint, now: float) -> list[Effect]:
         """Begin phase 1 with `peer`; ends in `Established` or `Failed`. Does nothing while one with the same ends is under way."""
-        raise NotImplementedError
+        if self._negotiations.begun_with(local, peer) is not None:
+            return []
+        configuration = self.configuration
+        key = configuration.preshared_key(peer.address)
+        offered = usable_policies(configuration, key)
+        mode = ExchangeType.AGGRESSIVE if configuration.aggressive else ExchangeType.MAIN
+        if not offered:
+            return [messages.no_key(peer), Failed(local, peer, FailureReason.NO_KEY)]
+        context = Context(
+            mode,
+            is_initiator=True,
+            local=local,
+            peer=peer,
+            initiator_cookie=self._new_cookie(),
+            doi=configuration.doi,
+            offered=offered,
+            preshared_key=key,
+        )
+        exchange = Exchange(self._surroundings, context, self._backoff, now)
+        first = exchange.start(now)
+        self._negotiations.begin(exchange)
+        self._schedule(exchange)
+        return [first]
 
     def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
         """Handle one UDP payload that came to `destination` (port 500, 848 or 4500). Never raises for what the network sends."""
-        raise NotImplementedError
+        self._custody.sweep()
+        if datagram == KEEPALIVE:
+            return []
+        try:
+            if len(datagram) > MAXIMUM_MESSAGE:
+                raise RejectedError(Drop.TOO_LONG)
+            message = unwrap(datagram, destination.port)
+            header = Header.decode(message)
+            if self._custody.holds(header.cookies):
+                return self._custody.receive(header, message, source, destination, now)
+            exchange = self._negotiations.find(header, source)
+            if header.exchange == ExchangeType.INFORMATIONAL:
+                return self._hear_notify(exchange, header, message, now)
+            if exchange is None:
+                return self._answer_first(header, message, source, destination, now)
+            return self._advance(exchange, header, message, source, destination, now)
+        except (DecodeError, ProtectionError):
+            self.counters[Drop.MALFORMED.value] += 1
+        except RejectedError as rejection:
+            self.counters[rejection.drop.value] += 1
+            if rejection.report is not None and self._restraint.allows(rejection.report.mnemonic, source.address, now):
+                return [rejection.report]
+        return []
 
     def tick(self, now: float) -> list[Effect]:
         """Do all that is due at `now`: retransmissions, expiry, keepalives."""
-        raise NotImplementedError
+        self._custody.sweep()
+        effects: list[Effect] = []
+        for key in self._deadlines.take_due(now):
+            effects += self._tick_exchange(key, now) if isinstance(key, Exchange) else self._custody.tick(key, now)
+        return effects
 
     def next_timer(self) -> float | None:
         """When `tick` wants to be called next, in monotonic seconds; None when nothing is waiting."""
-        raise NotImplementedError
+        return self._deadlines.next()
 
     def sa_for(self, peer: IPv4Address, local: IPv4Address | None = None) -> IkeSa | None:
         """The youngest established SA with `peer` (and from `local`), or None."""
-        raise NotImplementedError
+        return self._custody.youngest(peer, local)
 
     def sas(self) -> tuple[IkeSa, ...]:
         """All established SAs, the oldest first."""
-        raise NotImplementedError
+        return self._custody.sas()
+
+    def negotiating(self) -> tuple[Exchange, ...]:
+        """The exchanges under way, for those who show them to an operator."""
+        return tuple(self._negotiations)
 
     def notify(self, sa: IkeSa, notify_type: int, data: bytes, now: float) -> list[Effect]:
-        """Send an authenticated notify under `sa` (RFC 2409 5.7)."""
-        raise NotImplementedError
+        """Send an authenticated notify under `sa` (RFC 2409 5.7); nothing if the SA is gone."""
+        return self._custody.notify(sa, notify_type, data)
 
     def probe(self, sa: IkeSa, now: float) -> list[Effect]:
         """On-demand dead peer detection: ask whether the peer lives unless it was heard of lately (RFC 3706 5)."""
-        raise NotImplementedError
+        return self._custody.probe(sa, now)
+
+    def heard(self, sa: IkeSa, now: float) -> None:
+        """A message of another protocol under `sa` was verified: the peer lives."""
+        self._custody.heard(sa, now)
 
     def delete(self, sa: IkeSa, now: float) -> list[Effect]:
-        """Delete `sa` and tell the peer."""
-        raise NotImplementedError
+        """Delete `sa` and tell the peer; nothing if it is gone already."""
+        return self._custody.delete(sa)
 
     def abandon(self, local: Endpoint, peer: Endpoint, now: float) -> list[Effect]:
         """Give up a phase 1 that `initiate` began and that has not ended yet."""
-        raise NotImplementedError
+        exchange = self._negotiations.begun_with(local, peer)
+        if exchange is None:
+            return []
+        exchange.failure = FailureReason.STOPPED
+        return self._fail(exchange, now)
+
+    def _new_cookie(self) -> bytes:
+        """RFC 2408 2.5.3 leaves the making of cookies open as long as nobody can guess them: random octets, not zero."""
+        while True:
+            cookie = self._surroundings.entropy(COOKIE_LENGTH)
+            if any(cookie) and not self._negotiations.is_own_cookie(cookie):
+                return cookie
+
+    def _answer_first(self, header: Header, message: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
+        """A message of no exchange that we know: the first one of a peer, or nothing."""
+        if header.responder_cookie != NO_COOKIE:
+            raise RejectedError(Drop.UNKNOWN_SA)
+        if header.exchange not in (ExchangeType.MAIN, ExchangeType.AGGRESSIVE) or self._negotiations.is_own_cookie(header.initiator_cookie):
+            raise RejectedError(Drop.UNEXPECTED)
+        mode = ExchangeType(header.exchange)
+        context = Context(mode, is_initiator=False, local=destination, peer=source, initiator_cookie=header.initiator_cookie)
+        exchange = Exchange(self._surroundings, context, self._backoff, now)
+        crowded_out = self._negotiations.admit(source)
+        effects = self._advance(exchange, header, message, source, destination, now)
+        if crowded_out is not None and exchange.state is not State.NEW:
+            self.counters[Drop.HALF_OPEN.value] += 1
+            self._forget(crowded_out)
+        if exchange.state is not State.NEW:
+            self._negotiations.answer(exchange)
+        return effects
+
+    def _advance(
+        self, exchange: Exchange, header: Header, message: bytes, source: Endpoint, destination: Endpoint, now: float
+    ) -> list[Effect]:
+        """One more message of an exchange: the answer, and what comes of it."""
+        known_key = exchange.context.cipher_key
+        repeated = exchange.repeat(message)
+        if repeated is not None:
+            self.counters[Drop.DUPLICATE.value] += 1
+            return [repeated]
+        try:
+            answer = exchange.receive(header, message, source, destination, now)
+        except RejectedError as rejection:
+            return self._complain(exchange, header, rejection, source, destination, now)
+        if self._key_log is not None and known_key is None and exchange.context.cipher_key is not None:
+            self._key_log(exchange.context.initiator_cookie, exchange.context.cipher_key)
+        effects: list[Effect] = [] if answer is None else [answer]
+        if exchange.sa is None:
+            self._schedule(exchange)
+            return effects
+        self._forget(exchange)
+        return effects + self._custody.take(exchange, now)
+
+    def _complain(
+        self, exchange: Exchange, header: Header, rejection: RejectedError, source: Endpoint, destination: Endpoint, now: float
+    ) -> list[Effect]:
+        """A step refused a message: count and report it, and tell the sender, once in an exchange and seldom to an address."""
+        if rejection.notify is None or exchange.has_complained or not self._restraint.allows("notify", source.address, now):
+            raise rejection
+        exchange.has_complained = True
+        self.counters[rejection.drop.value] += 1
+        if rejection.drop is Drop.AUTHENTICATION:
+            exchange.failure = FailureReason.AUTHENTICATION
+        complaint = unprotected_notify(header, rejection.notify, self._surroundings.entropy)
+        effects: list[Effect] = [Send(wrap(complaint, destination.port), destination, source)]
+        if rejection.report is not None and self._restraint.allows(rejection.report.mnemonic, source.address, now):
+            effects.append(rejection.report)
+        return effects
+
+    def _hear_notify(self, exchange: Exchange | None, header: Header, message: bytes, now: float) -> list[Effect]:
+        """An error notify without protection.
+
+        Anybody on the path can send one, so it ends nothing; but when the wait for an answer is over, we do not wait again, and know a
+        better reason than silence.
+        """
+        if exchange is None or header.is_encrypted:
+            raise RejectedError(Drop.UNKNOWN_SA)
+        notification = decode_message(message)[1].only(Notification)
+        self.counters[Drop.UNAUTHENTICATED_NOTIFY.value] += 1
+        if notification.notify_type == NotifyType.NO_PROPOSAL_CHOSEN and exchange.state in STATES_OF_OFFER:
+            exchange.failure = FailureReason.NO_PROPOSAL_CHOSEN
+        elif notification.notify_type in PROOF_ERRORS and exchange.state in STATES_OF_PROOF:
+            exchange.failure = FailureReason.AUTHENTICATION
+        else:
+            return []
+        if exchange.retransmission is not None:
+            exchange.retransmission.end_hope()
+        peer = exchange.context.peer
+        if not self._restraint.allows("IKMP_PEER_NOTIFY", peer.address, now):
+            return []
+        return [messages.peer_notify(peer, notification.notify_type)]
+
+    def _tick_exchange(self, exchange: Exchange, now: float) -> list[Effect]:
+        assert exchange.retransmission is not None
+        again = exchange.retransmission.overdue(now)
+        if again is None:
+            return self._fail(exchange, now)
+        self._schedule(exchange)
+        return [again]
+
+    def _fail(self, exchange: Exchange, now: float) -> list[Effect]:
+        """An exchange ends without an SA. Whoever began it is told; a responder only mentions failed authentication."""
+        self._forget(exchange)
+        context = exchange.context
+        because: list[Effect] = []
+        if exchange.failure is FailureReason.AUTHENTICATION:
+            report = messages.authentication_failed(context.peer, context.mode)
+            because = [report] if self._restraint.allows(report.mnemonic, context.peer.address, now) else []
+        elif exchange.failure is FailureReason.NO_ANSWER:
+            because = [messages.no_answer(context.peer, context.mode)]
+        if not context.is_initiator:
+            return because if exchange.failure is FailureReason.AUTHENTICATION else []
+        return [*because, messages.mode_failure(context.peer, context.mode), Failed(*exchange.began_with, exchange.failure)]
+
+    def _schedule(self, exchange: Exchange) -> None:
+        self._deadlines.set(exchange, exchange.retransmission.due if exchange.retransmission is not None else None)
+
+    def _forget(self, exchange: Exchange) -> None:
+        self._negotiations.discard(exchange)
+        self._deadlines.set(exchange, None)

@@ -3,7 +3,9 @@
 Facility and mnemonic are the routers' where the manuals print one (IKMP_MODE_FAILURE, ISAKMP_ON_OFF); the texts of the others are ours.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from groupvpn.effects import Endpoint, Report
 from groupvpn.wire.iana import ExchangeType, exchange_name, notify_name
@@ -39,6 +41,28 @@ def render(report: Report) -> str:
     return f"%{message.facility}-{message.severity}-{report.mnemonic}: {message.text.format(**report.fields)}"
 
 
+class Restraint:
+    """Keeps hostile traffic from filling a log: the same thing about the same address is said once in `INTERVAL` seconds."""
+
+    INTERVAL = 10.0
+    CAPACITY = 512
+
+    def __init__(self) -> None:
+        self._said: OrderedDict[tuple[str, IPv4Address], float] = OrderedDict()
+
+    def allows(self, subject: str, address: IPv4Address, now: float) -> bool:
+        """Whether `subject` may be said about `address` at `now`; asking counts as saying it."""
+        key = (subject, address)
+        last = self._said.get(key)
+        if last is not None and now - last < self.INTERVAL:
+            return False
+        self._said[key] = now
+        self._said.move_to_end(key)
+        if len(self._said) > self.CAPACITY:
+            self._said.popitem(last=False)
+        return True
+
+
 def mode_name(mode: int) -> str:
     """`main mode` or `aggressive mode`."""
     return exchange_name(mode)
@@ -62,3 +86,33 @@ def no_key(peer: Endpoint) -> Report:
 def peer_notify(peer: Endpoint, notify_type: int) -> Report:
     """An error notify that anybody could have sent."""
     return Report("IKMP_PEER_NOTIFY", {"peer": peer.address, "notify": notify_name(notify_type)})
+
+
+def mode_failure(peer: Endpoint, mode: ExchangeType) -> Report:
+    """A phase 1 that we began came to nothing."""
+    return Report("IKMP_MODE_FAILURE", {"mode": mode_name(mode).capitalize(), "peer": peer.address})
+
+
+def no_answer(peer: Endpoint, mode: ExchangeType) -> Report:
+    """Why it came to nothing: silence."""
+    return Report("IKMP_NO_ANSWER", {"peer": peer.address, "mode": mode_name(mode)})
+
+
+def half_open(peer: Endpoint) -> Report:
+    """A limit was reached."""
+    return Report("IKMP_HALF_OPEN", {"peer": peer.address})
+
+
+def sa_up(peer: Endpoint, identity: str, mode: ExchangeType) -> Report:
+    """Phase 1 is complete."""
+    return Report("IKMP_SA_UP", {"peer": peer.address, "identity": identity, "mode": mode_name(mode)})
+
+
+def sa_down(peer: Endpoint, reason: str) -> Report:
+    """An SA is gone."""
+    return Report("IKMP_SA_DOWN", {"peer": peer.address, "reason": reason})
+
+
+def nat_found(peer: Endpoint) -> Report:
+    """A NAT was found in phase 1."""
+    return Report("IKMP_NAT", {"peer": peer.address})

@@ -11,7 +11,7 @@ from groupvpn.crypto import cbc
 from groupvpn.crypto.keymat import PhaseOneKeys, encryption_key, message_iv
 from groupvpn.crypto.prf import prf
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Endpoint, Entropy, Send
+from groupvpn.effects import NAT_T_PORT, Endpoint, Entropy, Send
 from groupvpn.ike.natt import NatSituation, wrap
 from groupvpn.ike.policy import IsakmpPolicy
 from groupvpn.wire.error import DecodeError
@@ -144,6 +144,14 @@ class IkeSa:
     def send(self, message: bytes) -> Send:
         """The datagram that carries `message` to the peer, with the non-ESP marker where the port asks for it."""
         return Send(wrap(message, self.local.port), self.local, self.peer)
+
+    def follow(self, source: Endpoint) -> None:
+        """The peer's NAT gave it another address or port: call this with the source of a message that was verified.
+
+        Without a NAT before the peer it changes nothing, and `IkeEndpoint` hands up no message from elsewhere (RFC 3947 4).
+        """
+        if self.nat.peer and self.local.port == NAT_T_PORT:
+            self.peer = source
 
     def reveal_encryption_key(self) -> Secret:
         """The key of the cipher, for the debug-only decryption table that an operator asks for by name."""

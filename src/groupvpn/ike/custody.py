@@ -1,0 +1,217 @@
+"""The ISAKMP SAs of an endpoint: messages that come under them, their timers, and their end."""
+
+from collections.abc import Hashable
+from ipaddress import IPv4Address
+
+from groupvpn.effects import NAT_T_PORT, Effect, Endpoint, Entropy
+from groupvpn.ike import informational, messages
+from groupvpn.ike.deadlines import Deadlines
+from groupvpn.ike.drop import Drop, RejectedError
+from groupvpn.ike.events import Deleted, DeleteReceived, DeletionReason, Established, NotifyReceived, PhaseTwo
+from groupvpn.ike.exchange import Exchange
+from groupvpn.ike.identity import describe
+from groupvpn.ike.policy import LIFETIME_RANGE, IkeConfiguration
+from groupvpn.ike.sa import IkeSa
+from groupvpn.ike.upkeep import Upkeep
+from groupvpn.wire.attributes import Attribute, encode_attributes, lifetimes, read_attributes
+from groupvpn.wire.cursor import Cursor
+from groupvpn.wire.error import DecodeError
+from groupvpn.wire.iana import ExchangeType, Flag, IpsecAttribute, LifeType, NotifyType, ProtocolId
+from groupvpn.wire.isakmp import Header
+from groupvpn.wire.payloads import Delete, Notification
+
+PHASE_TWO_EXCHANGES = frozenset({ExchangeType.TRANSACTION, *range(32, 240)})
+"""Exchange types that a DOI defines (RFC 2408 3.1), and mode config's: they are handed up."""
+
+
+class Custody:
+    """All established SAs, by cookie pair. Keys of a deleted SA are wiped at the next `sweep`, when its `Deleted` has been handled."""
+
+    def __init__(self, configuration: IkeConfiguration, entropy: Entropy, deadlines: Deadlines) -> None:
+        self.configuration = configuration
+        self._entropy = entropy
+        self._deadlines = deadlines
+        self._upkeeps: dict[bytes, Upkeep] = {}
+        self._gone: list[IkeSa] = []
+
+    def holds(self, cookies: bytes) -> bool:
+        """Whether there is an SA with this cookie pair."""
+        return cookies in self._upkeeps
+
+    def sas(self) -> tuple[IkeSa, ...]:
+        """All SAs, the oldest first."""
+        return tuple(upkeep.sa for upkeep in self._upkeeps.values())
+
+    def youngest(self, peer: IPv4Address, local: IPv4Address | None) -> IkeSa | None:
+        """The SA with `peer` that was established last."""
+        found = (sa for sa in reversed(self.sas()) if sa.peer.address == peer and local in (None, sa.local.address))
+        return next(found, None)
+
+    def sweep(self) -> None:
+        """Wipe the keys of SAs that ended before."""
+        for sa in self._gone:
+            sa.wipe()
+        self._gone.clear()
+
+    def take(self, exchange: Exchange, now: float) -> list[Effect]:
+        """A phase 1 is complete."""
+        sa, context = exchange.sa, exchange.context
+        assert sa is not None
+        keepalive = self.configuration.keepalive if context.peer_dead_peer_detection else None
+        is_only_one = self._others(sa) == []
+        upkeep = Upkeep(sa, exchange.duplicates, keepalive, self._entropy)
+        self._upkeeps[sa.cookies] = upkeep
+        self._schedule(upkeep)
+        effects: list[Effect] = [messages.sa_up(sa.peer, describe(sa.peer_identity), sa.mode), Established(sa)]
+        if sa.nat.found:
+            effects.insert(0, messages.nat_found(sa.peer))
+        if sa.is_initiator and is_only_one:
+            effects += self.notify(sa, NotifyType.INITIAL_CONTACT, b"")
+        if context.is_shortened and not sa.is_initiator:
+            effects += self.notify(sa, NotifyType.RESPONDER_LIFETIME, _lifetime_data(sa.policy.lifetime))
+        return effects
+
+    def receive(self, header: Header, message: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
+        """A message with the cookies of an SA."""
+        upkeep = self._upkeeps[header.cookies]
+        sa = upkeep.sa
+        if header.exchange in (ExchangeType.MAIN, ExchangeType.AGGRESSIVE):
+            return self._repeat(upkeep, message)
+        if (source, destination) != (sa.peer, sa.local) and not (sa.nat.peer and destination.port == NAT_T_PORT):
+            raise RejectedError(Drop.WRONG_SOURCE)
+        if header.flags != Flag.ENCRYPTION or not header.message_id:
+            raise RejectedError(Drop.UNEXPECTED)
+        if header.exchange in PHASE_TWO_EXCHANGES:
+            return [PhaseTwo(sa, header, message, source, destination)]
+        if header.exchange != ExchangeType.INFORMATIONAL:
+            raise RejectedError(Drop.UNEXPECTED)
+        if upkeep.is_replayed(header.message_id):
+            raise RejectedError(Drop.REPLAYED)
+        chain = informational.read(sa, header, message)
+        upkeep.remember(header.message_id)
+        sa.follow(source)
+        upkeep.liveness.heard(now)
+        effects: list[Effect] = []
+        for notification in chain.every(Notification):
+            effects += self._take_notify(upkeep, notification, now)
+        for delete in chain.every(Delete):
+            effects += self._take_delete(sa, delete)
+        if self.holds(sa.cookies):
+            self._schedule(upkeep)
+        return effects
+
+    def tick(self, key: Hashable, now: float) -> list[Effect]:
+        """A deadline of an SA has come."""
+        upkeep = self._upkeeps.get(key) if isinstance(key, bytes) else None
+        if upkeep is None:
+            return []
+        sa, liveness = upkeep.sa, upkeep.liveness
+        if now >= sa.expires:
+            return [sa.send(informational.protected(sa, informational.delete(sa), self._entropy)), *self._end(sa, DeletionReason.EXPIRED)]
+        effects: list[Effect] = []
+        if liveness.due is not None and now >= liveness.due:
+            sequence = liveness.overdue(now)
+            if sequence is None:
+                return self._end(sa, DeletionReason.DEAD_PEER)
+            effects += self._question(sa, sequence)
+        keepalive = upkeep.nat_keepalive(now)
+        if keepalive is not None:
+            effects.append(keepalive)
+        self._schedule(upkeep)
+        return effects
+
+    def notify(self, sa: IkeSa, notify_type: int, data: bytes) -> list[Effect]:
+        """Send an authenticated notify about `sa`."""
+        if not self.holds(sa.cookies):
+            return []
+        return [sa.send(informational.protected(sa, informational.notify(sa, notify_type, data), self._entropy))]
+
+    def probe(self, sa: IkeSa, now: float) -> list[Effect]:
+        """Ask for proof of life if it is long ago that there was any."""
+        upkeep = self._upkeeps.get(sa.cookies)
+        sequence = upkeep.liveness.probe(now) if upkeep is not None else None
+        if upkeep is None or sequence is None:
+            return []
+        self._schedule(upkeep)
+        return self._question(sa, sequence)
+
+    def heard(self, sa: IkeSa, now: float) -> None:
+        """The peer proved that it lives."""
+        upkeep = self._upkeeps.get(sa.cookies)
+        if upkeep is not None:
+            upkeep.liveness.heard(now)
+            self._schedule(upkeep)
+
+    def delete(self, sa: IkeSa) -> list[Effect]:
+        """End `sa`, and say so."""
+        if not self.holds(sa.cookies):
+            return []
+        return [sa.send(informational.protected(sa, informational.delete(sa), self._entropy)), *self._end(sa, DeletionReason.LOCAL)]
+
+    def _repeat(self, upkeep: Upkeep, message: bytes) -> list[Effect]:
+        """The last message of phase 1 again: our answer to it was lost, so it is sent again (RFC 2408 5.1)."""
+        answer = upkeep.duplicates.answer
+        if answer is None or not upkeep.duplicates.is_duplicate(message):
+            raise RejectedError(Drop.UNEXPECTED)
+        return [answer]
+
+    def _take_notify(self, upkeep: Upkeep, notification: Notification, now: float) -> list[Effect]:
+        sa = upkeep.sa
+        sequence = notification.dead_peer_sequence
+        if notification.notify_type == NotifyType.R_U_THERE and sequence is not None:
+            if notification.spi != sa.cookies or not upkeep.liveness.asked(sequence):
+                return []
+            return self.notify(sa, NotifyType.R_U_THERE_ACK, notification.data)
+        if notification.notify_type == NotifyType.R_U_THERE_ACK and sequence is not None:
+            upkeep.liveness.answered(sequence, now)
+            return []
+        if notification.notify_type == NotifyType.INITIAL_CONTACT:
+            return [effect for other in self._others(sa) for effect in self._end(other, DeletionReason.PEER_RESTARTED)]
+        if notification.notify_type == NotifyType.RESPONDER_LIFETIME and sa.is_initiator:
+            _shorten(sa, notification.data)
+            return []
+        return [NotifyReceived(sa, notification.notify_type, notification.protocol_id, notification.spi, notification.data)]
+
+    def _take_delete(self, sa: IkeSa, delete: Delete) -> list[Effect]:
+        """A peer may delete its own SAs with us, no others."""
+        if delete.protocol_id != ProtocolId.ISAKMP:
+            return [DeleteReceived(sa, delete.protocol_id, delete.spis)]
+        own = [other for other in (sa, *self._others(sa)) if other.cookies in delete.spis]
+        return [effect for other in own for effect in self._end(other, DeletionReason.PEER_DELETED)]
+
+    def _others(self, sa: IkeSa) -> list[IkeSa]:
+        """The other SAs with the same peer: same address, same identity."""
+        return [
+            other
+            for other in self.sas()
+            if other.cookies != sa.cookies and other.peer.address == sa.peer.address and other.peer_identity == sa.peer_identity
+        ]
+
+    def _question(self, sa: IkeSa, sequence: int) -> list[Effect]:
+        return self.notify(sa, NotifyType.R_U_THERE, sequence.to_bytes(4, "big"))
+
+    def _end(self, sa: IkeSa, reason: DeletionReason) -> list[Effect]:
+        del self._upkeeps[sa.cookies]
+        self._deadlines.set(sa.cookies, None)
+        self._gone.append(sa)
+        return [messages.sa_down(sa.peer, reason.value), Deleted(sa, reason)]
+
+    def _schedule(self, upkeep: Upkeep) -> None:
+        self._deadlines.set(upkeep.sa.cookies, upkeep.due)
+
+
+def _lifetime_data(seconds: int) -> bytes:
+    """Notification data of RESPONDER-LIFETIME (RFC 2407 4.6.3.1)."""
+    unit = Attribute(IpsecAttribute.LIFE_TYPE, LifeType.SECONDS)
+    return encode_attributes((unit, Attribute.number(IpsecAttribute.LIFE_DURATION, seconds)))
+
+
+def _shorten(sa: IkeSa, data: bytes) -> None:
+    """Obey a RESPONDER-LIFETIME, if it is well formed and shorter than what we have."""
+    try:
+        attributes = read_attributes(Cursor(data))
+    except DecodeError:
+        return
+    seconds = lifetimes(attributes, IpsecAttribute.LIFE_TYPE, IpsecAttribute.LIFE_DURATION).get(LifeType.SECONDS)
+    if seconds is not None and LIFETIME_RANGE.start <= seconds:
+        sa.expires = min(sa.expires, sa.established + seconds)
