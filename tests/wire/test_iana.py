@@ -3,7 +3,17 @@
 import pytest
 
 from groupvpn.wire.error import DecodeError
-from groupvpn.wire.iana import Doi, ExchangeType, NotifyType, PayloadType, exchange_name, notify_name, payload_name
+from groupvpn.wire.iana import (
+    Doi,
+    ExchangeType,
+    KekAckRequested,
+    KekAttribute,
+    NotifyType,
+    PayloadType,
+    exchange_name,
+    notify_name,
+    payload_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +62,9 @@ def test_a_decode_error_says_where_and_what() -> None:
     error = DecodeError(17, "ISAKMP version 2.0, not 1.0", NotifyType.INVALID_MAJOR_VERSION)
     assert str(error) == "octet 17: ISAKMP version 2.0, not 1.0"
     assert (error.offset, error.reason, error.notify) == (17, "ISAKMP version 2.0, not 1.0", NotifyType.INVALID_MAJOR_VERSION)
+
+
+def test_numbers_of_the_push_acknowledgement() -> None:
+    assert ExchangeType.GROUPKEY_PUSH_ACK == 35
+    assert KekAttribute.ACK_REQUESTED == 9
+    assert [kind.value for kind in KekAckRequested] == [1, 2, 3, 4]

@@ -1,6 +1,7 @@
 """The header and whole messages in the clear."""
 
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from groupvpn.wire.error import DecodeError, EncodeError
 from groupvpn.wire.iana import NotifyType
 from groupvpn.wire.isakmp import HEADER_LENGTH, ExchangeType, Flag, Header, PayloadType, decode_message, encode_message
-from groupvpn.wire.payloads import Hash, Nonce, VendorId
+from groupvpn.wire.payloads import Hash, Identification, Nonce, SequenceNumber, VendorId
 
 HEADER = Header(b"INITIATE", b"RESPONSE", PayloadType.HASH, ExchangeType.GROUPKEY_PULL, Flag.ENCRYPTION, 0x01020304, HEADER_LENGTH)
 OCTETS = b"INITIATERESPONSE" + bytes.fromhex("08 10 20 01 01020304 0000001c")
@@ -96,3 +97,19 @@ def test_an_encrypted_message_is_not_read_as_a_clear_one() -> None:
     with pytest.raises(DecodeError) as caught:
         decode_message(encode_message(HEADER, [Hash(b"x")]))
     assert caught.value.notify == NotifyType.INVALID_FLAGS
+
+
+def test_an_acknowledgement_of_a_push() -> None:
+    header = Header(b"INITIATE", b"RESPONSE", 0, ExchangeType.GROUPKEY_PUSH_ACK, Flag.NONE, 0, 0)
+    payloads = [Hash(b"h" * 32), SequenceNumber(7), Identification.ipv4(IPv4Address("192.0.2.9"))]
+    datagram = encode_message(header, payloads)
+    assert datagram.hex() == (
+        b"INITIATERESPONSE".hex()
+        + "08102300 00000000 00000054 12000024".replace(" ", "")
+        + b"h".hex() * 32
+        + "0500000800000007"
+        + "0000000c01000000c0000209"
+    )
+    decoded, chain = decode_message(datagram)
+    assert decoded.exchange == 35
+    assert chain.octets_after(chain.only(Hash)).hex() == "0500000800000007" + "0000000c01000000c0000209"
