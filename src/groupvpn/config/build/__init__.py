@@ -1,0 +1,66 @@
+"""The typed model from the tree of statements: every reference checked, every remark with its place."""
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+from groupvpn.config.build.access_lists import build_access_lists
+from groupvpn.config.build.context import Context
+from groupvpn.config.build.groups import build_groups
+from groupvpn.config.build.interfaces import build_crypto_maps, build_interfaces
+from groupvpn.config.build.phase1 import build_ike
+from groupvpn.config.build.transforms import build_transforms
+from groupvpn.config.diagnostics import Diagnostic
+from groupvpn.config.model import Configuration
+from groupvpn.config.section import Section
+
+
+def build(
+    root: Section,
+    lines: Mapping[int, str],
+    devices: Mapping[str, str] | None = None,
+    present: Collection[str] | None = None,
+) -> tuple[Configuration, list[Diagnostic]]:
+    """The model that `root` describes, and what there is to say of it; the model is of use only if no diagnostic is an error."""
+    context = Context(root, lines, devices or {}, present)
+    hostname = root.statement("hostname")
+    domain = root.statement("ip domain name")
+    name = hostname.value("name") if hostname else "Router"
+    suffix = domain.value("name") if domain else ""
+    context.hosts = {item.value("name").lower(): item.all("address") for item in root.statements("ip host")}
+    build_access_lists(context)
+    build_transforms(context)
+    served, extras, joined = build_groups(context)
+    interfaces = build_interfaces(context)
+    crypto_maps = build_crypto_maps(context, interfaces, joined)
+    df_bit = root.statement("crypto ipsec df-bit")
+    if df_bit is not None and df_bit.value("action") == "set":
+        context.warn(df_bit.place, "setting the bit is accepted, not yet in effect: it is copied")
+    configuration = Configuration(
+        root,
+        name,
+        suffix,
+        MappingProxyType(context.hosts),
+        build_ike(context, f"{name}.{suffix}" if suffix else name),
+        MappingProxyType(context.access_lists),
+        MappingProxyType(context.transform_sets),
+        MappingProxyType(context.profiles),
+        served,
+        MappingProxyType(extras),
+        MappingProxyType(joined),
+        MappingProxyType(crypto_maps),
+        interfaces,
+        df_bit is not None and df_bit.value("action") == "clear",
+    )
+    _check_addresses(configuration, context)
+    return configuration, context.diagnostics
+
+
+def _check_addresses(configuration: Configuration, context: Context) -> None:
+    """A key server that speaks from an address no interface has is most likely a mistake."""
+    own = {item.address.ip for item in configuration.interfaces if item.address}
+    own |= {address.ip for item in configuration.interfaces for address in item.secondary}
+    for section in context.root.sections("crypto gdoi group"):
+        local = section.section("server local")
+        statement = local.statement("address ipv4") if local else None
+        if statement is not None and own and statement.value("address") not in own:
+            context.warn(statement.where("address"), f"no interface of this configuration has the address {statement.value('address')}")

@@ -1,0 +1,116 @@
+"""Access lists from their statements.
+
+A group policy can hold addresses, protocol and single ports, because that is what a key server can tell its members (RFC 6407 5.4.1).
+Entries that ask for more are not guessed at: they are left out here and reported, as an error or a warning, where a group uses the list.
+"""
+
+from ipaddress import IPv4Address
+
+from groupvpn.config.build.context import Context, Remark
+from groupvpn.config.diagnostics import Severity
+from groupvpn.config.grammar.access_list import Named
+from groupvpn.config.section import Section, Statement
+from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, AccessList, Action, AddressMatch, Entry
+
+_TCP, _UDP, _ICMP = 6, 17, 1
+_IGNORED_OPTIONS = frozenset({"log", "log-input"})
+_OPTIONS = frozenset({"established", "fragments", "precedence", "tos", "dscp", "time-range", "ttl", "reflect"})
+
+
+class _UnresolvedError(ValueError):
+    """A host name that no `ip host` line gives an address."""
+
+
+def build_access_lists(context: Context) -> None:
+    """Fill `context.access_lists` from every list of the configuration."""
+    for command in ("ip access-list standard", "ip access-list extended"):
+        for section in context.root.sections(command):
+            name = str(section.header.value("list")) if section.header else ""
+            if name in context.access_lists:
+                context.error(section.place, f"`{name}` is the name of a standard and of an extended list")
+                continue
+            context.access_lists[name] = _build(section, name, context)
+
+
+def _build(section: Section, name: str, context: Context) -> AccessList:
+    entries: list[Entry] = []
+    remarks = context.remarks.setdefault(name, [])
+    for rule in section.children:
+        if not isinstance(rule, Statement) or rule.value("action") is None:
+            continue
+        remark = _unsupported(rule)
+        if remark is not None:
+            remarks.append(remark)
+            if remark.message.startswith("`log`"):
+                remark = None
+        if remark is None:
+            try:
+                entries.append(_entry(rule, context))
+            except _UnresolvedError as error:
+                context.incomplete.add(name)
+                remarks.append(Remark(rule.place, Severity.WARNING, str(error), "give it one with `ip host NAME ADDRESS`"))
+    return AccessList(name, tuple(entries))
+
+
+def _unsupported(rule: Statement) -> Remark | None:
+    """What a group policy cannot hold of this entry, if anything."""
+    protocol = _number(rule.value("protocol")) if rule.value("protocol") is not None else ANY_PROTOCOL
+    for side in ("source", "destination"):
+        operator = rule.value(f"{side}-operator")
+        if rule.value(f"{side}-port-end") is not None:
+            return _refused(rule, f"{side}-port", "a range of ports cannot be part of a group policy", "write one entry for each port")
+        if operator not in (None, "eq"):
+            return _refused(rule, f"{side}-operator", f"`{operator}` cannot be part of a group policy: only `eq` can", "use `eq`")
+        if rule.value(f"{side}-port") is not None and protocol not in (_TCP, _UDP):
+            return _refused(rule, f"{side}-port", "only TCP and UDP have ports", "leave the port out")
+    option = next((word for word in sorted(rule.keywords & _OPTIONS)), None)
+    if option:
+        return _refused(rule, "option", f"`{option}` cannot be part of a group policy", "match addresses, protocol and single ports only")
+    if rule.value("icmp-type") is not None:
+        if protocol != _ICMP:
+            return _refused(rule, "icmp-type", "only ICMP has message types", "leave the message type out")
+        if rule.value("action") is Action.PERMIT:
+            return _refused(rule, "icmp-type", "an ICMP message type cannot be part of a group policy", "permit all of ICMP")
+        message = "an ICMP message type is not yet in effect: the entry is left out, so this traffic is not exempt from encryption"
+        return Remark(rule.where("icmp-type"), Severity.WARNING, message, "`deny icmp ...` without a type exempts all of ICMP")
+    if rule.keywords & _IGNORED_OPTIONS:
+        return Remark(rule.place, Severity.WARNING, "`log` has no effect in a group policy", "")
+    return None
+
+
+def _refused(rule: Statement, name: str, message: str, hint: str) -> Remark:
+    return Remark(rule.where(name), Severity.ERROR, message, hint)
+
+
+def _entry(rule: Statement, context: Context) -> Entry:
+    protocol = rule.value("protocol")
+    return Entry(
+        rule.value("action"),
+        ANY_PROTOCOL if protocol is None else _number(protocol),
+        _address(rule, "source", context),
+        _address(rule, "destination", context),
+        _port(rule, "source-port"),
+        _port(rule, "destination-port"),
+    )
+
+
+def _address(rule: Statement, side: str, context: Context) -> AddressMatch:
+    value = rule.value(side)
+    if value is None:
+        return AddressMatch.any()
+    if not isinstance(value, IPv4Address):
+        addresses = context.hosts.get(str(value).lower())
+        if not addresses:
+            raise _UnresolvedError(f"`{value}` has no address")
+        value = addresses[0]
+    wildcard = rule.value(f"{side}-wildcard", IPv4Address(0))
+    return AddressMatch(IPv4Address(int(value) & ~int(wildcard) & 0xFFFFFFFF), wildcard)
+
+
+def _port(rule: Statement, name: str) -> int:
+    value = rule.value(name)
+    return ANY_PORT if value is None else _number(value)
+
+
+def _number(value: object) -> int:
+    return value.number if isinstance(value, Named) else int(str(value))

@@ -1,0 +1,74 @@
+"""What the builders share: the source tree, what was built so far, and the way to report."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from groupvpn.config.diagnostics import Diagnostic, Place, Severity
+from groupvpn.config.section import Section, Statement
+from groupvpn.ipsec.acl import AccessList
+from groupvpn.ipsec.transform import Profile, TransformSet
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something to say about an access list entry if a group uses the list."""
+
+    place: Place
+    severity: Severity
+    message: str
+    hint: str = ""
+
+
+@dataclass(slots=True)
+class Context:
+    """State of one build. `lines` are the file's lines with secrets masked; `devices` and `present` are the caller's."""
+
+    root: Section
+    lines: Mapping[int, str]
+    devices: Mapping[str, str] = field(default_factory=dict)
+    present: Collection[str] | None = None
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    hosts: dict[str, tuple[IPv4Address, ...]] = field(default_factory=dict)
+    access_lists: dict[str, AccessList] = field(default_factory=dict)
+    remarks: dict[str, list[Remark]] = field(default_factory=dict)
+    """What there is to say of a list's entries where a group policy uses the list."""
+    incomplete: set[str] = field(default_factory=set)
+    """Lists with an entry whose host name has no address."""
+    transform_sets: dict[str, TransformSet] = field(default_factory=dict)
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    _remarked: set[str] = field(default_factory=set)
+
+    def say(self, severity: Severity, place: Place, message: str, hint: str = "") -> None:
+        """Add a diagnostic."""
+        source = self.lines.get(place.line, "")
+        self.diagnostics.append(Diagnostic(severity, place.file, place.line, place.column, message, hint, source, place.length))
+
+    def error(self, place: Place, message: str, hint: str = "") -> None:
+        """Report what keeps the file from being applied."""
+        self.say(Severity.ERROR, place, message, hint)
+
+    def warn(self, place: Place, message: str, hint: str = "") -> None:
+        """Report what asks for attention."""
+        self.say(Severity.WARNING, place, message, hint)
+
+    def policy_list(self, statement: Statement | None, user: str) -> AccessList | None:
+        """The access list that `statement` names (argument `list`) for a group policy, None if there is none fit for use.
+
+        Reports a missing list, and once per list whatever its entries hold that a group policy cannot.
+        """
+        if statement is None:
+            return None
+        name = str(statement.value("list"))
+        found = self.access_lists.get(name)
+        if found is None:
+            self.warn(statement.where("list"), f"{user} names access list `{name}`, which does not exist: it is incomplete and left out")
+            return None
+        if name not in self._remarked:
+            self._remarked.add(name)
+            for remark in self.remarks.get(name, ()):
+                self.say(remark.severity, remark.place, remark.message, remark.hint)
+        if name in self.incomplete:
+            self.warn(statement.where("list"), f"{user} is left out: access list `{name}` names hosts without an address")
+            return None
+        return found

@@ -1,0 +1,223 @@
+"""Groups from their statements: what this node serves as a key server, and what it joins as a member."""
+
+from ipaddress import IPv4Address
+from typing import Any
+
+from groupvpn.config.build.context import Context
+from groupvpn.config.draft import default_of
+from groupvpn.config.grammar import candidates
+from groupvpn.config.grammar.modes import COOPERATIVE, LOCAL_SERVER, SA_IPSEC
+from groupvpn.config.language import Command
+from groupvpn.config.model import KeyServerExtras, Redundancy
+from groupvpn.config.section import Section, Statement
+from groupvpn.crypto.registry import SignatureHash
+from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
+from groupvpn.ipsec.acl import MAXIMUM_ENTRIES
+from groupvpn.ipsec.transform import Transform
+
+_COMMANDS: dict[tuple[str, str], Command] = {
+    (mode.name, item.command.name): item.command for mode in (LOCAL_SERVER, SA_IPSEC, COOPERATIVE) for item in candidates(mode)
+}
+_MAXIMUM_CLIENT_SETS = 6
+
+
+def build_groups(context: Context) -> tuple[tuple[KeyServerGroup, ...], dict[str, KeyServerExtras], dict[str, MemberGroup]]:
+    """Every complete group: those served here, what they say beyond that, and those joined. One node never does both."""
+    served: list[KeyServerGroup] = []
+    extras: dict[str, KeyServerExtras] = {}
+    joined: dict[str, MemberGroup] = {}
+    roles: dict[str, Section] = {}
+    for section in context.root.sections("crypto gdoi group"):
+        local = section.section("server local")
+        joins = next(section.statements("server address ipv4"), None)
+        name = str(section.header.value("name")) if section.header else ""
+        if local and joins:
+            context.error(joins.place, f"group `{name}` is both served here and joined", "remove `server local` or the `server address` lines")
+            continue
+        role = "server" if local else "member" if joins else ""
+        if role:
+            other = roles.get("member" if role == "server" else "server")
+            if other is not None:
+                message = f"this node is {'a group member' if local else 'a key server'} already (line {other.place.line}): it cannot be both"
+                context.error(section.place, message, "run the key server on a node of its own")
+            roles.setdefault(role, section)
+        identity = _identity(section, name, context)
+        if identity is None:
+            continue
+        if local:
+            served.append(_served(name, identity, local, context))
+            extras[name] = _extras(local)
+        else:
+            member = _member(name, identity, section, context)
+            if member is not None:
+                joined[name] = member
+    return tuple(served), extras, joined
+
+
+def _identity(section: Section, name: str, context: Context) -> GroupIdentity | None:
+    statement = section.statement("identity")
+    if statement is None:
+        context.warn(section.place, f"group `{name}` has no identity: it is incomplete and left out", "add `identity number N`")
+        return None
+    number = statement.value("number")
+    identity: GroupIdentity = number if number is not None else statement.value("address")
+    return identity
+
+
+def _served(name: str, identity: GroupIdentity, local: Section, context: Context) -> KeyServerGroup:
+    address = local.statement("address ipv4")
+    rekey = _rekey(name, local, address, context)
+    teks = [tek for tek in (_tek(name, section, context) for section in local.sections("sa ipsec")) if tek]
+    return KeyServerGroup(
+        name,
+        identity,
+        address.value("address") if address else None,
+        tuple(sorted(teks, key=lambda tek: tek.sequence)),
+        rekey,
+        context.policy_list(local.statement("authorization address ipv4"), f"group `{name}`"),
+        local.statement("sa receive-only") is not None,
+        _value(local, LOCAL_SERVER.name, "group size", "size"),
+    )
+
+
+def _rekey(name: str, local: Section, address: Statement | None, context: Context) -> RekeyPolicy:
+    """How the group is rekeyed; warns where a line that a rekey needs is missing."""
+    key = local.statement("rekey authentication")
+    unicast = local.statement("rekey transport unicast") is not None
+    destination = local.statement("rekey address ipv4")
+    if key is not None and "pubkey" in key.keywords:
+        context.warn(key.place, "a public key cannot sign: no rekeys are sent", "use `rekey authentication mypubkey rsa LABEL`")
+        key = None
+    if key is not None and unicast and address is None:
+        context.warn(key.place, f"group `{name}` has no address to send unicast rekeys from", "add `address ipv4 A.B.C.D`")
+    if key is not None and not unicast and destination is None:
+        context.warn(key.place, f"group `{name}` has nowhere to send multicast rekeys", "add `rekey address ipv4 LIST` or `rekey transport unicast`")
+    retransmit = local.statement("rekey retransmit")
+    period, count = 10, 2
+    if retransmit is not None:
+        period = retransmit.value("seconds", 10)
+        count = 0 if retransmit.negated else retransmit.value("number", 2)
+    acknowledge = local.statement("rekey acknowledgement")
+    if acknowledge is not None and acknowledge.value("kind") == "cisco":
+        context.warn(acknowledge.place, "this form of acknowledgement is not published: members acknowledge as in RFC 8263")
+    policy = RekeyPolicy(
+        key_label=key.value("label") if key else None,
+        cipher=_value(local, LOCAL_SERVER.name, "rekey algorithm", "cipher"),
+        signature_hash=_value(local, LOCAL_SERVER.name, "rekey sig-hash algorithm", "hash"),
+        lifetime=_value(local, LOCAL_SERVER.name, "rekey lifetime seconds", "seconds"),
+        retransmit_period=period,
+        retransmit_count=count,
+        unicast=unicast,
+        multicast_acl=context.policy_list(destination, f"group `{name}`"),
+        acknowledge=not (acknowledge is not None and acknowledge.negated),
+    )
+    if key is not None:
+        _warn_weak(key, policy, local, context)
+    return policy
+
+
+def _warn_weak(key: Statement, policy: RekeyPolicy, local: Section, context: Context) -> None:
+    """One warning for weak algorithms of the rekey SA, those that are only defaults included."""
+    weak: list[str] = []
+    better: list[str] = []
+    if policy.cipher.is_legacy:
+        weak.append(f"`rekey algorithm {policy.cipher.keyword}`{'' if local.statement('rekey algorithm') else ' (the default)'}")
+        better.append("`rekey algorithm aes 256`")
+    if policy.signature_hash is SignatureHash.SHA1:
+        weak.append(f"`rekey sig-hash algorithm sha`{'' if local.statement('rekey sig-hash algorithm') else ' (the default)'}")
+        better.append("`rekey sig-hash algorithm sha256`")
+    if weak:
+        context.warn(key.place, f"rekeys of this group are weak by today's measure: {', '.join(weak)}", f"if all members can: {', '.join(better)}")
+
+
+def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
+    """One traffic policy, None (and a warning) while its profile or access list is missing."""
+    sequence = section.header.value("sequence") if section.header else 0
+    user = f"`sa ipsec {sequence}` of group `{name}`"
+    wanted = section.statement("profile")
+    acl = section.statement("match address ipv4")
+    if wanted is None or acl is None:
+        context.warn(section.place, f"{user} needs a `profile` and a `match address`: it is incomplete and left out")
+        return None
+    profile = context.profiles.get(wanted.value("name"))
+    if profile is None or not profile.transform_sets:
+        state = "does not exist" if profile is None else "has no transform set"
+        context.warn(wanted.where("name"), f"{user} names profile `{wanted.value('name')}`, which {state}: it is left out")
+    entries = context.policy_list(acl, user)
+    if entries is not None and len(entries.entries) > MAXIMUM_ENTRIES:
+        context.warn(acl.where("list"), f"a group policy has {MAXIMUM_ENTRIES} entries at most: the later ones are not sent (GDOI_ACL_NUM)")
+    if profile is None or not profile.transform_sets or entries is None:
+        return None
+    return TekPolicy(sequence, profile, entries, _replay(section))
+
+
+def _replay(section: Section) -> Replay:
+    by_time = section.statement("replay time window-size")
+    if by_time is not None:
+        return Replay("time", by_time.value("seconds"))
+    counter = section.statement("replay counter window-size")
+    if counter is not None and counter.negated:
+        return Replay("disabled")
+    return Replay("counter", _value(section, SA_IPSEC.name, "replay counter window-size", "packets"))
+
+
+def _extras(local: Section) -> KeyServerExtras:
+    cooperative = local.section("redundancy")
+    redundancy = None
+    if cooperative is not None:
+        peers = tuple(item.value("address") for item in cooperative.statements("peer address ipv4"))
+        redundancy = Redundancy(_value(cooperative, COOPERATIVE.name, "local priority", "priority"), peers)
+    interfaces = tuple(item.value("interface") for item in local.statements("registration interface"))
+    identity = local.statement("authorization identity")
+    return KeyServerExtras(redundancy, interfaces, identity.value("name") if identity else None)
+
+
+def _member(name: str, identity: GroupIdentity, section: Section, context: Context) -> MemberGroup | None:
+    servers = [address for item in section.statements("server address ipv4") if (address := _server(item, context))]
+    if not servers:
+        if next(section.statements("server address ipv4"), None) is None:
+            hint = "add `server address ipv4 A.B.C.D` (a member) or `server local` (a key server)"
+            context.warn(section.place, f"group `{name}` has no key server: it is incomplete and left out", hint)
+        return None
+    ciphers = section.statement("client rekey encryption")
+    hashes = section.statement("client rekey hash")
+    return MemberGroup(
+        name,
+        identity,
+        tuple(servers),
+        passive=section.statement("passive") is not None,
+        accepted_kek_ciphers=ciphers.all("cipher") if ciphers else (),
+        accepted_kek_hashes=hashes.all("hash") if hashes else (),
+        accepted_transforms=_accepted(section.statement("client transform-sets"), context),
+    )
+
+
+def _server(statement: Statement, context: Context) -> IPv4Address | None:
+    value = statement.value("address")
+    if isinstance(value, IPv4Address):
+        return value
+    addresses = context.hosts.get(str(value).lower())
+    if not addresses:
+        context.error(statement.where("address"), f"key server `{value}` has no address", "give it one with `ip host NAME ADDRESS`")
+        return None
+    return addresses[0]
+
+
+def _accepted(statement: Statement | None, context: Context) -> tuple[Transform, ...]:
+    if statement is None:
+        return ()
+    names = statement.all("name")
+    if len(names) > _MAXIMUM_CLIENT_SETS:
+        context.error(statement.where("name"), f"{len(names)} transform sets are named, at most {_MAXIMUM_CLIENT_SETS} are allowed")
+    missing = [name for name in names if name not in context.transform_sets]
+    for name in missing:
+        context.error(statement.where("name"), f"transform set `{name}` does not exist or cannot be used")
+    return tuple(context.transform_sets[name].transform for name in names if name not in missing)
+
+
+def _value(section: Section, mode: str, command: str, argument: str) -> Any:
+    """The value of a setting, or the default that the grammar gives it."""
+    statement = section.statement(command)
+    if statement is None or statement.negated:
+        statement = default_of(_COMMANDS[mode, command])
+    return statement.value(argument)

@@ -1,0 +1,172 @@
+"""Interfaces and crypto maps from their statements: which Linux device each name means, and what is applied where."""
+
+from collections import defaultdict
+from ipaddress import IPv4Interface
+
+from groupvpn.config.build.context import Context
+from groupvpn.config.interfaces import InterfaceName, InterfaceNameError, default_device, is_linux_name
+from groupvpn.config.model import CryptoMap, CryptoMapEntry, Interface, MulticastJoin
+from groupvpn.config.section import Section, Statement
+from groupvpn.gdoi.policy import MemberGroup
+from groupvpn.ipsec.acl import AccessList, Action
+
+
+def build_interfaces(context: Context) -> tuple[Interface, ...]:
+    """Every interface section with its Linux device."""
+    devices = _given_devices(context)
+    interfaces = tuple(_interface(section, devices, context) for section in context.root.sections("interface") if section.header)
+    taken: dict[str, Interface] = {}
+    for item in interfaces:
+        if item.name.is_loopback:
+            continue
+        other = taken.setdefault(item.device, item)
+        if other is not item:
+            context.error(item.place, f"{item.name} and {other.name} both mean the Linux device `{item.device}`")
+    return interfaces
+
+
+def _given_devices(context: Context) -> dict[InterfaceName, str]:
+    found: dict[InterfaceName, str] = {}
+    for name, device in context.devices.items():
+        try:
+            found[InterfaceName.parse(name)] = device
+        except InterfaceNameError as error:
+            context.error(context.root.place, f"in the mapping of interfaces: {error}")
+        if not is_linux_name(device):
+            context.error(context.root.place, f"in the mapping of interfaces: `{device}` cannot be the name of a Linux device")
+    return found
+
+
+def _interface(section: Section, devices: dict[InterfaceName, str], context: Context) -> Interface:
+    header = section.header
+    name: InterfaceName = header.value("interface") if header else InterfaceName("Null", "0")
+    address = section.statement("ip address")
+    mapped = section.statement("crypto map")
+    device = devices.get(name) or section.device or default_device(name)
+    shutdown = section.statement("shutdown") is not None
+    if mapped and not shutdown and context.present is not None and device not in context.present:
+        hint = f"name it with `! linux-device NAME` in the section, or give it an alternative name: `ip link property add dev NAME altname {device}`"
+        context.error(section.place, f"{name} carries a crypto map and this machine has no device `{device}`", hint)
+    description = section.statement("description")
+    mtu = section.statement("ip mtu")
+    segment = section.statement("ip tcp adjust-mss")
+    return Interface(
+        name,
+        device,
+        _with_prefix(address, context) if address else None,
+        tuple(found for item in section.statements("ip address secondary") if (found := _with_prefix(item, context))),
+        section.statement("ip address dhcp") is not None,
+        description.value("text") if description else "",
+        shutdown,
+        mapped.value("name") if mapped else None,
+        mtu.value("octets") if mtu else None,
+        segment.value("octets") if segment else None,
+        tuple(MulticastJoin(item.value("group"), item.value("source")) for item in section.statements("ip igmp join-group")),
+        section.place,
+    )
+
+
+def _with_prefix(statement: Statement, context: Context) -> IPv4Interface | None:
+    address, mask = statement.value("address"), statement.value("mask")
+    if int(address) == 0 or address.is_multicast:
+        context.error(statement.where("address"), f"{address} cannot be the address of an interface")
+        return None
+    return IPv4Interface((address, str(mask)))
+
+
+def build_crypto_maps(context: Context, interfaces: tuple[Interface, ...], members: dict[str, MemberGroup]) -> dict[str, CryptoMap]:
+    """Every crypto map that belongs to groups; checks what the interfaces carry."""
+    entries: dict[str, list[CryptoMapEntry]] = defaultdict(list)
+    applied = {item.crypto_map for item in interfaces if item.crypto_map and not item.shutdown}
+    root = context.root
+    for section in root.sections("crypto map gdoi"):
+        if section.header:
+            entries[section.header.value("name")].append(_entry(section, section.header, applied, members, context))
+    sources = {item.value("name"): item for item in root.statements("crypto map local-address")}
+    closing = {section.header.value("name"): section for section in root.sections("crypto map fail-close") if section.header}
+    maps: dict[str, CryptoMap] = {}
+    for name in dict.fromkeys((*entries, *sources, *closing)):
+        maps[name] = CryptoMap(
+            name,
+            tuple(sorted(entries[name], key=lambda entry: entry.sequence)),
+            _source(sources.get(name), interfaces, context),
+            _fail_close(name, closing.get(name), context),
+            entries[name][0].place if entries[name] else (sources.get(name) or closing[name]).place,
+        )
+    _check_applied(context, interfaces, maps)
+    return maps
+
+
+def _entry(
+    section: Section, header: Statement, applied: set[str], members: dict[str, MemberGroup], context: Context
+) -> CryptoMapEntry:
+    name, sequence = header.value("name"), header.value("sequence")
+    wanted = section.statement("set group")
+    if wanted is None:
+        context.warn(section.place, f"crypto map `{name}` {sequence} names no group: it does nothing", "add `set group NAME`")
+    elif wanted.value("name") not in members:
+        group = wanted.value("name")
+        exists = any(other.header and other.header.value("name") == group for other in context.root.sections("crypto gdoi group"))
+        report = context.error if name in applied and not exists else context.warn
+        state = "is not one that this node can join" if exists else "does not exist"
+        report(wanted.where("name"), f"crypto map `{name}` {sequence} names group `{group}`, which {state}: its traffic is not protected")
+    acl = _exceptions(section.statement("match address"), f"crypto map `{name}` {sequence}", context)
+    return CryptoMapEntry(sequence, wanted.value("name") if wanted else None, acl, section.place)
+
+
+def _exceptions(statement: Statement | None, user: str, context: Context) -> AccessList | None:
+    """A member's local list, where only denies have a meaning (GM_ACL_PERMIT)."""
+    found = context.policy_list(statement, user)
+    if statement is not None and found is not None and any(entry.action is Action.PERMIT for entry in found.entries):
+        context.warn(statement.where("list"), f"access list `{found.name}` has permits: a member drops what they match", "only denies belong here")
+    return found
+
+
+def _source(statement: Statement | None, interfaces: tuple[Interface, ...], context: Context) -> InterfaceName | None:
+    if statement is None:
+        return None
+    name: InterfaceName = statement.value("interface")
+    found = next((item for item in interfaces if item.name == name), None)
+    if found is None or (found.address is None and not found.dhcp):
+        context.warn(statement.where("interface"), f"{name} has no address to stand for this node")
+    return name
+
+
+def _fail_close(name: str, section: Section | None, context: Context) -> AccessList | None:
+    """The exceptions of fail-close once it is activated; a list that is missing leaves none, so that everything is dropped."""
+    if section is None:
+        return None
+    exceptions = context.policy_list(section.statement("match address"), f"fail-close of crypto map `{name}`")
+    if section.statement("activate") is None:
+        context.warn(section.place, f"fail-close of crypto map `{name}` is prepared and not active", "add `activate`")
+        return None
+    return exceptions or AccessList("")
+
+
+def _check_applied(context: Context, interfaces: tuple[Interface, ...], maps: dict[str, CryptoMap]) -> None:
+    """Interfaces that carry a map that is not there, or that have no address to register with; groups that register twice."""
+    known = {section.header.value("name") for section in context.root.sections("crypto map classic") if section.header} | set(maps)
+    carriers: dict[str, list[Interface]] = defaultdict(list)
+    for item in interfaces:
+        if item.crypto_map is None:
+            continue
+        if item.crypto_map not in known:
+            message = f"{item.name} carries crypto map `{item.crypto_map}`, which does not exist"
+            context.error(item.place, message, "define it with `crypto map NAME SEQUENCE gdoi`")
+            continue
+        crypto_map = maps.get(item.crypto_map)
+        if crypto_map is None or item.shutdown:
+            continue
+        if not crypto_map.entries:
+            context.warn(item.place, f"crypto map `{crypto_map.name}` on {item.name} has no entries: its traffic is not protected")
+        if crypto_map.local_address is None:
+            if item.address is None and not item.dhcp:
+                context.warn(item.place, f"{item.name} has a crypto map and no address to register with")
+            for entry in crypto_map.entries:
+                if entry.group:
+                    carriers[entry.group].append(item)
+    for group, items in carriers.items():
+        if len(items) > 1:
+            names = " and ".join(str(item.name) for item in items)
+            hint = "register once with `crypto map NAME local-address Loopback0`"
+            context.warn(items[-1].place, f"group `{group}` is on {names}: each registers for itself", hint)

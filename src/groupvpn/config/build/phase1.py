@@ -1,0 +1,106 @@
+"""Phase 1 from its statements: policies by priority, keys, identity, and a word about weak algorithms."""
+
+from ipaddress import IPv4Address, IPv4Network
+
+from groupvpn.config.build.context import Context
+from groupvpn.config.draft import default_of
+from groupvpn.config.grammar import candidates
+from groupvpn.config.grammar.modes import ISAKMP_POLICY
+from groupvpn.config.language import Command
+from groupvpn.config.section import Section, Statement
+from groupvpn.crypto.registry import IkeAuthentication
+from groupvpn.ike.policy import IdentityKind, IkeConfiguration, IsakmpPolicy, Keepalive, PresharedKey
+
+_COMMANDS: dict[str, Command] = {item.command.name: item.command for item in candidates(ISAKMP_POLICY)}
+_MODERN = {"encryption": "aes 256", "hash": "sha256", "group": "19"}
+
+
+def build_ike(context: Context, hostname: str) -> IkeConfiguration:
+    """The phase 1 configuration."""
+    root = context.root
+    policies = tuple(sorted((_policy(section, context) for section in root.sections("crypto isakmp policy")), key=lambda item: item.priority))
+    keys = [key for key in (_key(item, context) for item in root.statements("crypto isakmp key")) if key]
+    aggressive = False
+    for peer in root.sections("crypto isakmp peer address"):
+        aggressive = aggressive or peer.statement("set aggressive-mode client-endpoint") is not None
+        password = peer.statement("set aggressive-mode password")
+        if password is not None and peer.header is not None and _is_plain(password, context):
+            keys.append(PresharedKey(password.value("key"), IPv4Network(peer.header.value("address"))))
+    identity = root.statement("crypto isakmp identity")
+    keepalive = root.statement("crypto isakmp keepalive")
+    return IkeConfiguration(
+        policies,
+        tuple(keys),
+        identity.value("kind") if identity else IdentityKind.ADDRESS,
+        hostname,
+        _keepalive(keepalive) if keepalive else None,
+        aggressive,
+    )
+
+
+def _policy(section: Section, context: Context) -> IsakmpPolicy:
+    """One policy, with the defaults that the grammar gives for what it does not say."""
+
+    def value(name: str, argument: str) -> object:
+        return (section.statement(name) or default_of(_COMMANDS[name])).value(argument)
+
+    values = {name: value(name, argument) for name, argument in (("encryption", "cipher"), ("hash", "hash"), ("group", "group"))}
+    policy = IsakmpPolicy(
+        section.header.value("priority") if section.header else 0,
+        cipher=values["encryption"],  # type: ignore[arg-type]
+        hash=values["hash"],  # type: ignore[arg-type]
+        authentication=value("authentication", "method"),  # type: ignore[arg-type]
+        group=values["group"],  # type: ignore[arg-type]
+        lifetime=value("lifetime", "seconds"),  # type: ignore[arg-type]
+    )
+    _warn_legacy(section, values, context)
+    if policy.authentication is IkeAuthentication.RSA_ENCRYPTION:
+        context.warn(section.place, "authentication by RSA encryption is accepted, not yet in effect: the policy is not offered")
+    elif policy.authentication is IkeAuthentication.RSA_SIGNATURES:
+        stated = "" if section.statement("authentication") else " (the default)"
+        context.warn(
+            section.place,
+            f"authentication by RSA signatures{stated} is accepted, not yet in effect: the policy is not offered",
+            "`authentication pre-share` with `crypto isakmp key` works",
+        )
+    return policy
+
+
+def _warn_legacy(section: Section, values: dict[str, object], context: Context) -> None:
+    """One warning for all the weak algorithms of a policy, those that are only defaults included."""
+    weak = [name for name, algorithm in values.items() if getattr(algorithm, "is_legacy", False)]
+    if not weak:
+        return
+    shown = []
+    for name in weak:
+        stated = section.statement(name)
+        shown.append(f"`{(stated or default_of(_COMMANDS[name])).text()}`{'' if stated else ' (the default)'}")
+    better = ", ".join(f"`{name} {_MODERN[name]}`" for name in weak)
+    context.warn(section.place, f"weak by today's measure: {', '.join(shown)} (RFC 8247)", f"if all peers can: {better}")
+
+
+def _key(statement: Statement, context: Context) -> PresharedKey | None:
+    if not _is_plain(statement, context):
+        return None
+    if statement.value("hostname") is not None:
+        return PresharedKey(statement.value("key"), hostname=statement.value("hostname"))
+    address: IPv4Address = statement.value("address")
+    mask = statement.value("mask", IPv4Address(0) if int(address) == 0 else IPv4Address(0xFFFFFFFF))
+    network = IPv4Network((address, str(mask)), strict=False)
+    if network.prefixlen == 0:
+        context.warn(statement.place, "this key is for any peer at all: whoever knows it can take any other's place", "use a key per peer")
+    return PresharedKey(statement.value("key"), network)
+
+
+def _is_plain(statement: Statement, context: Context) -> bool:
+    """Whether the key is in clear; encrypted ones need a master key, which is not kept here."""
+    if statement.value("encoding", 0) == 0:
+        return True
+    context.error(statement.where("encoding"), "an encrypted key cannot be read: there is no master key here", "give the key in clear, with `0`")
+    return False
+
+
+def _keepalive(statement: Statement) -> Keepalive:
+    return Keepalive(statement.value("seconds"), statement.value("retries", 2), "periodic" in statement.keywords)
+
+

@@ -1,0 +1,173 @@
+"""The configuration while it is being entered: sections that statements change, until `freeze` makes the canonical tree.
+
+What each command does here follows from its effect in the grammar (`Set`, `Add`, `Enter`, `Rule`, `Ignore`), so entering a line, entering
+it again and taking it back with `no` behave the same for every command.
+"""
+
+from dataclasses import dataclass, field
+
+from groupvpn.config.grammar import ORDER, candidates
+from groupvpn.config.language import Add, Command, Enter, Ignore, Mode, Rule, Set
+from groupvpn.config.lexer import Line, words
+from groupvpn.config.match import Match, match
+from groupvpn.config.section import Section, Statement
+
+_SEQUENCE_STEP = 10
+"""Distance between the numbers of access list entries that name none."""
+
+
+class EffectError(ValueError):
+    """A statement that cannot take effect where it stands; the text says why."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """A section that is being entered."""
+
+    mode: Mode
+    header: Statement | None = None
+    settings: dict[int, Statement] = field(default_factory=dict)
+    """`Set` statements by the identity of their command."""
+    items: dict[tuple[object, ...], Statement] = field(default_factory=dict)
+    """`Add` and `Ignore` statements by command and key."""
+    rules: dict[int, Statement] = field(default_factory=dict)
+    """Access list entries by sequence number."""
+    sections: "dict[tuple[object, ...], Draft]" = field(default_factory=dict)
+    device: str | None = None
+
+    def apply(self, statement: Statement) -> "Draft | None":
+        """Carry out `statement`; returns the section it opens, if it opens one. Raises `EffectError`."""
+        command = statement.command
+        match command.effect:
+            case Set() as effect:
+                self._set(statement, effect)
+            case Add() as effect:
+                self._add(statement, effect)
+            case Enter() as effect:
+                return self._enter(statement, effect.mode, (id(command), *(statement.value(name) for name in effect.key)))
+            case Rule(header):
+                self._rule(statement, header)
+            case Ignore(_, opens):
+                key = (id(command), statement.negated, *_plain(statement))
+                if opens is not None and not statement.negated:
+                    return self._enter(statement, opens, key)
+                self.items[key] = statement
+            case _:
+                pass
+        return None
+
+    def _set(self, statement: Statement, effect: Set) -> None:
+        command = statement.command
+        if not statement.negated:
+            for other in [key for key, item in self.settings.items() if item.command.name in effect.replaces]:
+                del self.settings[other]
+        is_default = not statement.negated and command.default == _text(statement)
+        if is_default or (statement.negated and not effect.keeps_no):
+            self.settings.pop(id(command), None)
+        elif statement.negated:
+            head = tuple(command.head.split())
+            self.settings[id(command)] = Statement(command, head, negated=True, place=statement.place)
+        else:
+            self.settings[id(command)] = statement
+
+    def _add(self, statement: Statement, effect: Add) -> None:
+        key = (id(statement.command), *(tuple(statement.value(name) for name in effect.key) if effect.key else _plain(statement)))
+        if statement.negated:
+            self.items.pop(key, None)
+            return
+        held = sum(1 for item in self.items.values() if item.command is statement.command)
+        if effect.limit is not None and key not in self.items and held >= effect.limit:
+            raise EffectError(f"at most {effect.limit} `{statement.command.name}` lines are allowed here")
+        self.items[key] = statement
+
+    def _enter(self, statement: Statement, mode: Mode, key: tuple[object, ...]) -> "Draft | None":
+        if statement.negated:
+            given = {name: statement.value(name) for name in statement.values}
+            names = statement.command.effect.key if isinstance(statement.command.effect, Enter) else ()
+            wanted = [(index, given[name]) for index, name in enumerate(names, start=1) if name in given]
+            for known in [known for known in self.sections if known[0] == key[0] and all(known[index] == value for index, value in wanted)]:
+                del self.sections[known]
+            return None
+        section = self.sections.get(key)
+        if section is None:
+            section = self.sections[key] = Draft(mode, statement)
+        elif section.header is not None and _text(section.header) != _text(statement):
+            section.header = statement
+        return section
+
+    def _rule(self, statement: Statement, header: str | None) -> None:
+        if header is None:
+            self._entry(statement)
+            return
+        opening = read_canonical(self.mode, header.format(list=statement.value("list")), statement)
+        key = (id(opening.command), statement.value("list"))
+        text_key = (id(opening.command), str(statement.value("list")))
+        if statement.negated:
+            self.sections.pop(text_key, None)
+            return
+        section = self.sections.get(text_key)
+        if section is None:
+            effect = opening.command.effect
+            if not isinstance(effect, Enter):
+                raise EffectError(f"{key} opens no list")
+            section = self.sections[text_key] = Draft(effect.mode, opening)
+        inner = " ".join(str(word) for word in statement.words[2:])
+        section._entry(read_canonical(section.mode, inner, statement))
+
+    def _entry(self, statement: Statement) -> None:
+        sequence = statement.value("sequence")
+        plain = statement.words[1:] if sequence is not None else statement.words
+        if statement.negated:
+            doomed = [number for number, item in self.rules.items() if number == sequence or (plain and item.words == plain)]
+            for number in doomed:
+                del self.rules[number]
+            return
+        if sequence is None:
+            if any(item.words == plain for item in self.rules.values()):
+                return
+            sequence = max(self.rules, default=0) + _SEQUENCE_STEP
+        self.rules[sequence] = Statement(
+            statement.command, plain, statement.values, statement.keywords, False, statement.place, statement.places
+        )
+
+    def freeze(self) -> Section:
+        """The canonical section: in the grammar's order, entries of lists in theirs."""
+        children: list[Statement | Section] = [*self.settings.values(), *self.items.values()]
+        children += [self.rules[number] for number in sorted(self.rules)]
+        children += [section.freeze() for section in self.sections.values()]
+        if not self.rules:
+            children.sort(key=_order)
+        return Section(self.mode, self.header, tuple(children), self.device)
+
+
+def read_canonical(mode: Mode, text: str, origin: Statement | None = None) -> Statement:
+    """The statement that the canonical line `text` is in `mode`; it keeps the place of `origin`, and of its values where names agree."""
+    tokens = words(text)
+    result = match(candidates(mode), tokens, Line(1, text, tokens))
+    if not isinstance(result, Match):
+        raise EffectError(f"`{text}` is not a command of {mode}")
+    statement = Statement(result.candidate.command, result.words, result.values, result.keywords)
+    if origin is None:
+        return statement
+    return Statement(
+        statement.command, statement.words, statement.values, statement.keywords, origin.negated, origin.place, origin.places
+    )
+
+
+def default_of(command: Command) -> Statement:
+    """The statement that holds where a command with a default was not given."""
+    return read_canonical(command.mode, command.default)
+
+
+def _text(statement: Statement) -> str:
+    return " ".join(word if isinstance(word, str) else "\0" for word in statement.words)
+
+
+def _plain(statement: Statement) -> tuple[object, ...]:
+    """The words as a key; secrets by their octets, which stay inside the draft."""
+    return tuple(word if isinstance(word, str) else word.reveal() for word in statement.words)
+
+
+def _order(child: Statement | Section) -> int:
+    command = child.command if isinstance(child, Statement) else child.header.command if child.header else None
+    return ORDER.get(id(command), 0)

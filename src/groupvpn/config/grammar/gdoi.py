@@ -1,0 +1,235 @@
+"""Groups: `crypto gdoi group` for key servers and members, and the modes inside it (RFC 6407)."""
+
+from groupvpn.config.arguments import Address, HostAddress, InterfaceArgument, Name, Number, OneOf, one_of
+from groupvpn.config.grammar.modes import COOPERATIVE, GDOI_GROUP, GLOBAL, LOCAL_SERVER, SA_IPSEC
+from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
+from groupvpn.crypto.registry import KekCipher, SignatureHash
+from groupvpn.gdoi.policy import MAXIMUM_KEY_SERVERS
+
+ACCESS_LIST = Name("Name or number of an access list")
+KEK_CIPHER = one_of(KekCipher, "Cipher of the KEK", {"aes": KekCipher.AES_128_CBC})
+KEK_HASH = one_of(SignatureHash, "Hash under the signature of rekey messages")
+SENDER_ID_SIZES = {"small 8": 8, "small 12": 12, "small 16": 16, "medium": 24, "large": 32}
+
+_GROUP = (
+    Command(
+        GLOBAL,
+        "crypto gdoi group <name>",
+        "A group that shares its security associations",
+        Enter(GDOI_GROUP, ("name",)),
+        {"name": Name("Name of the group, up to 80 characters", 80)},
+        negation=Negation.FULL,
+        aliases=(Alias("crypto gkm group <name>", "crypto gdoi group {name}"),),
+    ),
+    Command(
+        GDOI_GROUP,
+        "identity {number <number> | address ipv4 <address>}",
+        "The group's identity, the same on key server and members",
+        Set(),
+        {"number": Number(0, 2**32 - 1, "Identity as a number of 32 bits"), "address": Address("Identity as an address")},
+        aliases=(Alias("identity <number>", "identity number {number}"),),
+    ),
+    Command(
+        GDOI_GROUP,
+        "server address ipv4 <address>",
+        "A key server to register with",
+        Add(("address",), limit=MAXIMUM_KEY_SERVERS),
+        {"address": HostAddress("Address of the key server, or a name that `ip host` gives an address")},
+        negation=Negation.FULL,
+        details="Up to eight, tried in the order given; the first that answers serves this member.",
+    ),
+    Command(GDOI_GROUP, "passive", "Encrypt what goes out, accept clear and encrypted packets", Set()),
+    Command(
+        GDOI_GROUP,
+        "client rekey encryption <cipher> ...",
+        "Ciphers this member accepts for the KEK",
+        Set(),
+        {"cipher": KEK_CIPHER},
+    ),
+    Command(
+        GDOI_GROUP,
+        "client rekey hash <hash> ...",
+        "Hashes this member accepts for rekey signatures",
+        Set(),
+        {"hash": KEK_HASH},
+    ),
+    Command(
+        GDOI_GROUP,
+        "client transform-sets <name> ...",
+        "Transform sets this member accepts for the TEK, up to six",
+        Set(),
+        {"name": Name("Name of a transform set")},
+    ),
+    Command(GDOI_GROUP, "server local", "This node is the group's key server", Enter(LOCAL_SERVER)),
+)
+
+_LOCAL_SERVER = (
+    Command(
+        LOCAL_SERVER,
+        "rekey algorithm <cipher>",
+        "Cipher of the KEK",
+        Set(),
+        {"cipher": KEK_CIPHER},
+        default="rekey algorithm 3des-cbc",
+    ),
+    Command(
+        LOCAL_SERVER,
+        "rekey sig-hash algorithm <hash>",
+        "Hash under the signature of rekey messages",
+        Set(),
+        {"hash": KEK_HASH},
+        default="rekey sig-hash algorithm sha",
+    ),
+    Command(
+        LOCAL_SERVER,
+        "rekey address ipv4 <list>",
+        "Source and destination of multicast rekeys, as an access list",
+        Set(),
+        {"list": ACCESS_LIST},
+        details="The list's first entry names the key server and the multicast address: `permit udp host A eq 848 host G eq 848`.",
+    ),
+    Command(
+        LOCAL_SERVER,
+        "rekey lifetime seconds <seconds>",
+        "Lifetime of the KEK",
+        Set(),
+        {"seconds": Number(300, 86400, "Seconds")},
+        default="rekey lifetime seconds 86400",
+        details="At least three times the lifetime of the TEK is recommended.",
+    ),
+    Command(
+        LOCAL_SERVER,
+        "rekey retransmit <seconds> [number <number>]",
+        "How often a rekey is sent again, and after how long",
+        Set(keeps_no=True),
+        {"seconds": Number(10, 60, "Seconds between transmissions"), "number": Number(1, 10, "Retransmissions")},
+        default="rekey retransmit 10 number 2",
+        details="`no rekey retransmit` sends every rekey once.",
+    ),
+    Command(
+        LOCAL_SERVER,
+        "rekey authentication {mypubkey | pubkey} rsa <label>",
+        "The RSA key that signs rekey messages",
+        Set(),
+        {"label": Name("Label of the key pair")},
+        details="Without it there are no rekeys: members register anew before their keys expire.",
+    ),
+    Command(
+        LOCAL_SERVER,
+        "rekey acknowledgement <kind>",
+        "Acknowledgements of unicast rekeys (RFC 8263)",
+        Set(keeps_no=True),
+        {"kind": OneOf({"interoperable": "interoperable", "any": "any", "cisco": "cisco"}, "Form of acknowledgement")},
+        default="rekey acknowledgement interoperable",
+    ),
+    Command(LOCAL_SERVER, "rekey transport unicast", "Send rekeys to each member; without it they go to a multicast address", Set()),
+    Command(LOCAL_SERVER, "sa receive-only", "Members send in clear and accept clear and encrypted packets", Set()),
+    Command(
+        LOCAL_SERVER,
+        "authorization address ipv4 <list>",
+        "Addresses of the members that may register, as a standard access list",
+        Set(),
+        {"list": ACCESS_LIST},
+    ),
+    Command(
+        LOCAL_SERVER,
+        "authorization identity <name>",
+        "Certificate names of the members that may register",
+        Set(),
+        {"name": Name("Name of a `crypto identity`")},
+        not_yet="authorization by certificate",
+    ),
+    Command(
+        LOCAL_SERVER,
+        "registration interface <interface>",
+        "An interface on which to answer registrations; any without it",
+        Add(("interface",)),
+        {"interface": InterfaceArgument("Interface")},
+        negation=Negation.FULL,
+        not_yet="registration on chosen interfaces",
+    ),
+    Command(
+        LOCAL_SERVER,
+        "group size <size>",
+        "Width of the Sender-IDs of counter-mode transforms (RFC 6407 5.4.3)",
+        Set(),
+        {"size": OneOf(SENDER_ID_SIZES, "Small (8, 12 or 16 bits), medium (24) or large (32)")},
+        default="group size medium",
+    ),
+    Command(
+        LOCAL_SERVER,
+        "sa ipsec <sequence>",
+        "A traffic policy: what is encrypted, and how",
+        Enter(SA_IPSEC, ("sequence",)),
+        {"sequence": Number(1, 65535, "Number of the policy")},
+        negation=Negation.FULL,
+    ),
+    Command(
+        LOCAL_SERVER,
+        "address ipv4 <address>",
+        "The key server's own address, source of unicast rekeys",
+        Set(),
+        {"address": Address("Address")},
+        aliases=(Alias("address <address>", "address ipv4 {address}"),),
+    ),
+    Command(
+        LOCAL_SERVER,
+        "redundancy",
+        "Cooperation with other key servers of the group",
+        Enter(COOPERATIVE),
+        not_yet="cooperative key servers",
+    ),
+)
+
+_SA_IPSEC = (
+    Command(SA_IPSEC, "profile <name>", "IPsec profile: transform and lifetime", Set(), {"name": Name("Name of the profile")}),
+    Command(
+        SA_IPSEC,
+        "match address ipv4 <list>",
+        "What is encrypted, as an extended access list",
+        Set(),
+        {"list": ACCESS_LIST},
+        aliases=(Alias("match address <list>", "match address ipv4 {list}"),),
+        details="Denies stay in the clear, permits are encrypted, what matches neither stays in the clear. Up to 100 entries count.",
+    ),
+    Command(
+        SA_IPSEC,
+        "replay counter window-size <packets>",
+        "Anti-replay by packet counter",
+        Set(keeps_no=True, replaces=("replay time window-size",)),
+        {"packets": Number(1, 1024, "Window in packets")},
+        default="replay counter window-size 64",
+        details="Safe with exactly two members, or with counter-mode transforms, where each sender counts for itself.",
+    ),
+    Command(
+        SA_IPSEC,
+        "replay time window-size <seconds>",
+        "Anti-replay by pseudotime",
+        Set(replaces=("replay counter window-size",)),
+        {"seconds": Number(1, 100, "Window in seconds")},
+        not_yet="time-based anti-replay",
+    ),
+)
+
+_COOPERATIVE = (
+    Command(
+        COOPERATIVE,
+        "local priority <priority>",
+        "Priority of this key server; the highest becomes primary",
+        Set(),
+        {"priority": Number(0, 255, "Priority")},
+        default="local priority 1",
+        not_yet="cooperative key servers",
+    ),
+    Command(
+        COOPERATIVE,
+        "peer address ipv4 <address>",
+        "Another key server of the group",
+        Add(("address",), limit=MAXIMUM_KEY_SERVERS - 1),
+        {"address": Address("Address of the peer")},
+        negation=Negation.FULL,
+        not_yet="cooperative key servers",
+    ),
+)
+
+COMMANDS = _GROUP + _LOCAL_SERVER + _SA_IPSEC + _COOPERATIVE

@@ -1,0 +1,118 @@
+"""Phase 1: policies, pre-shared keys, identity, keepalives (RFC 2409; the ranges are the routers')."""
+
+from groupvpn.config.arguments import Address, HostName, Line, Mask, Name, Number, OneOf, SecretWord, one_of
+from groupvpn.config.grammar.modes import GLOBAL, ISAKMP_PEER, ISAKMP_POLICY
+from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
+from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
+from groupvpn.ike.policy import LIFETIME_RANGE, IdentityKind
+
+PRIORITY = Number(1, 10000, "Priority of the policy; 1 is tried first")
+CIPHER = one_of(IkeCipher, "Cipher that protects phase 1", {"aes 128": IkeCipher.AES_128})
+HASH = one_of(IkeHash, "Hash of phase 1, and the base of its key derivation")
+AUTHENTICATION = one_of(IkeAuthentication, "How the peers prove who they are", {"pre-shared": IkeAuthentication.PRE_SHARED_KEY})
+GROUP = OneOf({str(group.number): group for group in IkeGroup}, "Diffie-Hellman group")
+LIFETIME = Number(LIFETIME_RANGE.start, LIFETIME_RANGE.stop - 1, "Lifetime of the ISAKMP SA in seconds")
+KEY = SecretWord("The pre-shared key")
+ENCODING = OneOf({"0": 0, "6": 6}, "0: the key follows in clear; 6: it follows encrypted")
+
+COMMANDS = (
+    Command(
+        GLOBAL,
+        "crypto isakmp policy <priority>",
+        "A phase 1 policy: algorithms, authentication and lifetime",
+        Enter(ISAKMP_POLICY, ("priority",)),
+        {"priority": PRIORITY},
+        negation=Negation.FULL,
+        details="Policies are offered in order of priority. What a policy does not say has the routers' old defaults, which are weak.",
+    ),
+    Command(
+        ISAKMP_POLICY,
+        "encryption <cipher>",
+        "Cipher of phase 1",
+        Set(),
+        {"cipher": CIPHER},
+        default="encryption des",
+    ),
+    Command(ISAKMP_POLICY, "hash <hash>", "Hash of phase 1", Set(), {"hash": HASH}, default="hash sha"),
+    Command(
+        ISAKMP_POLICY,
+        "authentication <method>",
+        "Authentication of phase 1",
+        Set(),
+        {"method": AUTHENTICATION},
+        default="authentication rsa-sig",
+    ),
+    Command(ISAKMP_POLICY, "group <group>", "Diffie-Hellman group of phase 1", Set(), {"group": GROUP}, default="group 1"),
+    Command(
+        ISAKMP_POLICY,
+        "lifetime <seconds>",
+        "Lifetime of the ISAKMP SA",
+        Set(),
+        {"seconds": LIFETIME},
+        default="lifetime 86400",
+        details="A short lifetime (300 s) suits group members, which need phase 1 only to register; a day suits key servers.",
+    ),
+    Command(
+        GLOBAL,
+        "crypto isakmp key [<encoding>] <key> {address <address> [<mask>] | hostname <hostname>} [no-xauth]",
+        "A pre-shared key and the peers it is for",
+        Add(("address", "mask", "hostname")),
+        {
+            "encoding": ENCODING,
+            "key": KEY,
+            "address": Address("Address of the peer, 0.0.0.0 with mask 0.0.0.0 for any"),
+            "mask": Mask("Mask, for a key that several peers share"),
+            "hostname": HostName("Host name of the peer"),
+        },
+        negation=Negation.FULL,
+    ),
+    Command(
+        GLOBAL,
+        "crypto isakmp identity <kind>",
+        "What this node calls itself in phase 1",
+        Set(),
+        {"kind": OneOf({kind.value: kind for kind in IdentityKind}, "Kind of identity")},
+        default="crypto isakmp identity address",
+        details="`dn` waits for certificates; until then a node with it offers no policy that needs one.",
+    ),
+    Command(
+        GLOBAL,
+        "crypto isakmp keepalive <seconds> [<retries>] [periodic | on-demand]",
+        "Dead peer detection (RFC 3706)",
+        Set(),
+        {
+            "seconds": Number(10, 3600, "Seconds between messages"),
+            "retries": Number(2, 60, "Seconds between retries once a message was not answered"),
+        },
+        not_yet="dead peer detection",
+    ),
+    Command(
+        GLOBAL,
+        "crypto isakmp peer address <address>",
+        "What to do with one peer",
+        Enter(ISAKMP_PEER, ("address",)),
+        {"address": Address("Address of the peer")},
+        negation=Negation.FULL,
+        aliases=(Alias("crypto isakmp peer ip-address <address>", "crypto isakmp peer address {address}"),),
+    ),
+    Command(ISAKMP_PEER, "description <text>", "Free text", Set(), {"text": Line("Description of the peer")}),
+    Command(
+        ISAKMP_PEER,
+        "set aggressive-mode client-endpoint {ipv4-address <address> | fqdn <fqdn> | user-fqdn <user>}",
+        "Start aggressive mode with this peer",
+        Set(),
+        {
+            "address": Address("Identity to present"),
+            "fqdn": HostName("Identity to present"),
+            "user": Name("Identity to present", 128),
+        },
+        details="Aggressive mode shows identities in clear and lets anyone who sees it guess at the key; main mode does not.",
+    ),
+    Command(
+        ISAKMP_PEER,
+        "set aggressive-mode password [<encoding>] <key>",
+        "The pre-shared key for this peer",
+        Set(),
+        {"encoding": ENCODING, "key": KEY},
+    ),
+)

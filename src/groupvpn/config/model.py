@@ -1,0 +1,175 @@
+"""The immutable model of a configuration: everything the node needs, typed, with the places it came from.
+
+Two configurations are equal when they mean the same, wherever and however they were written: places and diagnostics do not count.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Interface
+from types import MappingProxyType
+
+from groupvpn.config.diagnostics import Diagnostic, Place
+from groupvpn.config.interfaces import InterfaceName
+from groupvpn.config.section import Section
+from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup
+from groupvpn.ike.policy import IkeConfiguration
+from groupvpn.ipsec.acl import AccessList
+from groupvpn.ipsec.transform import Profile, TransformSet
+
+_NOWHERE = Place("", 0)
+
+
+class Role(Enum):
+    """What a configuration makes of a node. A router is a key server or a member, never both."""
+
+    KEY_SERVER = "key server"
+    MEMBER = "group member"
+    NONE = "no group"
+
+
+@dataclass(frozen=True, slots=True)
+class MulticastJoin:
+    """`ip igmp join-group GROUP [source SOURCE]`."""
+
+    group: IPv4Address
+    source: IPv4Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """An interface section. `device` is the Linux device behind it (`docs/decisions/interface-names.md`); `lo` for a loopback."""
+
+    name: InterfaceName
+    device: str
+    address: IPv4Interface | None = None
+    secondary: tuple[IPv4Interface, ...] = ()
+    dhcp: bool = False
+    description: str = ""
+    shutdown: bool = False
+    crypto_map: str | None = None
+    mtu: int | None = None
+    """`ip mtu`, in octets."""
+    adjust_mss: int | None = None
+    """`ip tcp adjust-mss`, in octets."""
+    joins: tuple[MulticastJoin, ...] = ()
+    place: Place = field(compare=False, default=_NOWHERE)
+
+
+@dataclass(frozen=True, slots=True)
+class CryptoMapEntry:
+    """`crypto map NAME SEQUENCE gdoi`: the group, and the local access list whose denies go before what the key server says."""
+
+    sequence: int
+    group: str | None
+    local_acl: AccessList | None = None
+    place: Place = field(compare=False, default=_NOWHERE)
+
+
+@dataclass(frozen=True, slots=True)
+class CryptoMap:
+    """All entries of one crypto map (lowest sequence first) and what is said of the map as a whole.
+
+    `fail_close` is the list of exceptions (empty without `match address`) once fail-close is activated, else None. `local_address` names
+    the interface whose address stands for the member.
+    """
+
+    name: str
+    entries: tuple[CryptoMapEntry, ...] = ()
+    local_address: InterfaceName | None = None
+    fail_close: AccessList | None = None
+    place: Place = field(compare=False, default=_NOWHERE)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundMember:
+    """A crypto map entry on an interface: what a node runs one group member for.
+
+    `group` has the entry's local access list and the map's fail-close list in place. `source` is the interface whose address the member
+    registers with: the interface itself or the map's `local-address`. `interfaces` are all that carry the map with this source.
+    """
+
+    group: MemberGroup
+    crypto_map: str
+    sequence: int
+    source: Interface
+    interfaces: tuple[Interface, ...]
+
+    @property
+    def address(self) -> IPv4Address | None:
+        """The address the member registers with, None where the configuration gives none (`ip address dhcp`)."""
+        return self.source.address.ip if self.source.address else None
+
+
+@dataclass(frozen=True, slots=True)
+class Redundancy:
+    """`redundancy` of a key server: its priority (the highest becomes primary) and the other key servers of the group."""
+
+    priority: int = 1
+    peers: tuple[IPv4Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyServerExtras:
+    """What a key server group says beyond `KeyServerGroup`: parsed and kept, in effect when the slice that needs it is built."""
+
+    redundancy: Redundancy | None = None
+    registration_interfaces: tuple[InterfaceName, ...] = ()
+    authorization_identity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything one configuration says. `sections` is the canonical source, from which the running configuration is printed."""
+
+    sections: Section
+    hostname: str = "Router"
+    domain: str = ""
+    hosts: Mapping[str, tuple[IPv4Address, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    ike: IkeConfiguration = field(default_factory=IkeConfiguration)
+    access_lists: Mapping[str, AccessList] = field(default_factory=lambda: MappingProxyType({}))
+    transform_sets: Mapping[str, TransformSet] = field(default_factory=lambda: MappingProxyType({}))
+    profiles: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))
+    key_server_groups: tuple[KeyServerGroup, ...] = ()
+    key_server_extras: Mapping[str, KeyServerExtras] = field(default_factory=lambda: MappingProxyType({}))
+    member_groups: Mapping[str, MemberGroup] = field(default_factory=lambda: MappingProxyType({}))
+    crypto_maps: Mapping[str, CryptoMap] = field(default_factory=lambda: MappingProxyType({}))
+    interfaces: tuple[Interface, ...] = ()
+    clear_df: bool = False
+    """`crypto ipsec df-bit clear`."""
+    notices: tuple[Diagnostic, ...] = field(compare=False, default=())
+    """Warnings and notices of the text this came from."""
+
+    @property
+    def role(self) -> Role:
+        """Whether this node is a key server, a group member or neither."""
+        if self.key_server_groups:
+            return Role.KEY_SERVER
+        return Role.MEMBER if self.member_groups else Role.NONE
+
+    @property
+    def loopbacks(self) -> tuple[Interface, ...]:
+        """The loopback interfaces."""
+        return tuple(interface for interface in self.interfaces if interface.name.is_loopback)
+
+    def interface(self, name: InterfaceName | str) -> Interface | None:
+        """The interface called `name` (any spelling of it), if it is configured."""
+        wanted = InterfaceName.parse(name) if isinstance(name, str) else name
+        return next((interface for interface in self.interfaces if interface.name == wanted), None)
+
+    def members(self) -> Iterator[BoundMember]:
+        """The group members this configuration asks for: each entry of each crypto map that an interface in service carries.
+
+        With `local-address` all interfaces of a map share one member; without it every interface registers for itself.
+        """
+        for crypto_map in self.crypto_maps.values():
+            carriers = tuple(item for item in self.interfaces if item.crypto_map == crypto_map.name and not item.shutdown)
+            shared = self.interface(crypto_map.local_address) if crypto_map.local_address else None
+            bindings = [(shared, carriers)] if shared and carriers else [(carrier, (carrier,)) for carrier in carriers]
+            for entry in crypto_map.entries:
+                group = self.member_groups.get(entry.group or "")
+                if group is None:
+                    continue
+                bound = replace(group, local_acl=entry.local_acl, fail_close=crypto_map.fail_close)
+                for source, interfaces in bindings:
+                    yield BoundMember(bound, crypto_map.name, entry.sequence, source, interfaces)

@@ -1,0 +1,120 @@
+"""What is wrong with a line that no command fits, and the nearest that would."""
+
+from collections.abc import Sequence
+from difflib import SequenceMatcher, get_close_matches
+from functools import cache
+
+from groupvpn.config.grammar import COMMANDS, candidates, negations
+from groupvpn.config.language import Command, Ignore, Leave, Mode
+from groupvpn.config.lexer import Line, Token
+from groupvpn.config.match import Match, Mismatch, match
+
+_SECRET_WORDS = frozenset({"key", "secret", "password", "community", "key-string", "username", "authenticator", "cipher", "session-key"})
+"""Words after which a secret may stand."""
+_SHOWN = 8
+"""Alternatives that a message lists."""
+
+
+def describe(found: Mismatch, tokens: tuple[Token, ...], modes: Sequence[Mode], depth: int, negated: bool) -> tuple[str, str]:
+    """The reason a line was refused and a hint how to mend it. `modes` are the open modes, `depth` the one that got furthest."""
+    message = _reason(found, tokens, negated)
+    elsewhere = _elsewhere(tokens, modes, negated)
+    if elsewhere:
+        return message, elsewhere
+    return message, _nearest(tokens, found, modes, negated)
+
+
+def masked(line: Line) -> str:
+    """The line for a diagnostic: what may be a secret shows as asterisks."""
+    position = next((index for index, token in enumerate(line.tokens) if token.text.lower() in _SECRET_WORDS), None)
+    if position is None or not _may_hold_secret(line.tokens):
+        return line.text.rstrip()
+    text = list(line.text.rstrip())
+    for token in line.tokens[position + 1 :]:
+        if token.text.lower() in ("address", "hostname") and token is not line.tokens[position + 1]:
+            break
+        if token.text not in ("0", "5", "6", "7"):
+            start = token.column - 1
+            text[start : start + len(token.text)] = "*" * len(token.text)
+    return "".join(text)
+
+
+def _may_hold_secret(tokens: tuple[Token, ...]) -> bool:
+    """Whether the line sets a key; `crypto key generate` and the like only name one."""
+    heads = [token.text.lower() for token in tokens[:2]]
+    return not (heads[:1] == ["crypto"] and len(heads) > 1 and "key".startswith(heads[1]))
+
+
+def _reason(found: Mismatch, tokens: tuple[Token, ...], negated: bool) -> str:
+    line = Line(0, "", tokens)
+    hidden = found.position < len(tokens) and any(token.text.lower() in _SECRET_WORDS for token in line.tokens[: found.position])
+    word = "this word" if hidden else f"`{tokens[found.position].text}`" if found.position < len(tokens) else ""
+    if found.ambiguous:
+        short = tokens[min(found.position, len(tokens) - 1)].text if len(tokens) > found.position else tokens[-1].text
+        return f"`{short}` is ambiguous: it could be {_list(found.ambiguous)}"
+    if found.position >= len(tokens):
+        return f"the command is incomplete: {_list(_labels(found))} must follow"
+    if found.reasons and not hidden:
+        return found.reasons[0] if len(found.reasons) == 1 else "; or ".join(found.reasons[:3])
+    if found.complete is not None:
+        return f"{word} is one word too many: the command is complete before it"
+    if found.position == 0:
+        return f"{word} begins no command here" if not negated else f"`no {tokens[0].text}` is no command here"
+    return f"{word} does not fit here: {_list(_labels(found))} could follow"
+
+
+def _labels(found: Mismatch) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(leaf.label for leaf in found.expected))
+
+
+def _list(words: Sequence[str]) -> str:
+    shown = [f"`{word}`" for word in words[:_SHOWN]]
+    if len(words) > _SHOWN:
+        shown.append(f"{len(words) - _SHOWN} others")
+    return " or ".join((", ".join(shown[:-1]), shown[-1])) if len(shown) > 1 else "".join(shown) or "nothing"
+
+
+def _elsewhere(tokens: tuple[Token, ...], modes: Sequence[Mode], negated: bool) -> str:
+    """Where the line would be right, if another mode knows it."""
+    line = Line(0, " ".join(token.text for token in tokens), tokens)
+    for mode in _other_modes(tuple(modes)):
+        result = match(negations(mode) if negated else candidates(mode), tokens, line)
+        if isinstance(result, Match) and not isinstance(result.candidate.command.effect, Ignore | Leave):
+            opener = _opener(mode)
+            return f"this line belongs into {mode.name} mode, which `{opener}` opens" if opener else f"this line belongs into {mode.name} mode"
+    return ""
+
+
+@cache
+def _other_modes(modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
+    return tuple(dict.fromkeys(command.mode for command in COMMANDS if command.mode not in modes and not isinstance(command.effect, Ignore)))
+
+
+@cache
+def _opener(mode: Mode) -> str:
+    for command in COMMANDS:
+        if getattr(command.effect, "mode", None) is mode:
+            return command.syntax
+    return ""
+
+
+def _nearest(tokens: tuple[Token, ...], found: Mismatch, modes: Sequence[Mode], negated: bool) -> str:
+    """The command whose words are most like the line's."""
+    if found.position < len(tokens):
+        keywords = [leaf.word for leaf in found.expected if leaf.word]
+        close = get_close_matches(tokens[found.position].text.lower()[:40], keywords, n=1, cutoff=0.6)
+        if close:
+            before = [token.text for token in tokens[: found.position]]
+            secret = any(word.lower() in _SECRET_WORDS for word in before)
+            repaired = [*(["…"] if secret else before), close[0]]
+            return f"did you mean `{'no ' if negated else ''}{' '.join(repaired)}`?"
+    typed = " ".join(token.text.lower() for token in tokens[:6])[:120]
+    scored = [(SequenceMatcher(None, typed, text).ratio(), syntax) for mode in modes for text, syntax in _heads(mode)]
+    score, syntax = max(scored, default=(0.0, ""))
+    return f"the nearest command is `{'no ' if negated else ''}{syntax}`" if score > 0.35 else ""
+
+
+@cache
+def _heads(mode: Mode) -> tuple[tuple[str, str], ...]:
+    commands: list[Command] = [command for command in COMMANDS if command.mode is mode and not isinstance(command.effect, Leave)]
+    return tuple((command.head.lower() or command.syntax, command.syntax) for command in commands)
