@@ -7,6 +7,7 @@ from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.keys import Download, Kek, Tek
 from groupvpn.gdoi.offer import KekOffer, Offer, TekOffer
 from groupvpn.gdoi.refusal import GdoiError, Reason
+from groupvpn.wire.error import EncodeError
 from groupvpn.wire.gdoi_keys import KeyDownload, KeyPacket
 from groupvpn.wire.iana import KekKeyAttribute, KeyDownloadType, SidAttribute, TekKeyAttribute
 
@@ -15,13 +16,19 @@ SENDER_ID_BITS = range(1, 33)
 
 
 def write_keys(download: Download) -> KeyDownload:
-    """The KD payload: a key packet for each TEK in order, then the KEK's, then the Sender-IDs."""
+    """The KD payload: a key packet for each TEK in order, then the KEK's, then the Sender-IDs.
+
+    Raises `GdoiError` for Sender-IDs that do not fit their width.
+    """
     packets = [_write_tek(tek) for tek in download.teks]
     kek = download.kek
     if kek is not None:
         packets.append(KeyPacket.kek(kek.spi, kek.iv + kek.key.reveal(), kek.public_key))
     if download.sender_ids:
-        packets.append(KeyPacket.sid(download.sender_id_bits, download.sender_ids))
+        try:
+            packets.append(KeyPacket.sid(download.sender_id_bits, download.sender_ids))
+        except EncodeError as error:
+            raise GdoiError(Reason.TRY_LATER, str(error)) from error
     return KeyDownload(tuple(packets))
 
 
