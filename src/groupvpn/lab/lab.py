@@ -29,7 +29,7 @@ from groupvpn.lab import network
 from groupvpn.lab.capture import Capture
 from groupvpn.lab.ping import ping
 from groupvpn.lab.process import ProcessId, end
-from groupvpn.lab.topology import Topology, load
+from groupvpn.lab.topology import Topology, TopologyError, load
 from groupvpn.lab.traffic import Receiver, Sender
 from groupvpn.node import control
 from groupvpn.node.namespace import NAMESPACES
@@ -361,6 +361,18 @@ class Lab:
                 with suppress(FileNotFoundError):
                     entry.unlink()
 
+    def describe(self, name: str) -> str:
+        """One line about a node: what it is and how it fares."""
+        addresses = ", ".join(str(item.address) for item in self.topology.ends(name))
+        if not self.topology.nodes[name].configuration:
+            return f"{'router' if name in self.topology.routers() else 'host'}, {addresses}"
+        node = self.node(name)
+        process = node.process
+        if process is None:
+            return f"groupvpn does not run, {addresses}"
+        state = "registered" if node.registered else "running"
+        return f"groupvpn {state} (process {process.pid}, {process.resident_kib // 1024} MiB), {addresses}"
+
     def leftovers(self) -> list[str]:
         """What is still there of the lab: nothing, after `down`."""
         found = [f"namespace {name}" for name in network.namespaces(self.name)]
@@ -375,6 +387,18 @@ def running() -> list[str]:
     recorded = {entry.parent.name for entry in LAB_ROOT.glob(f"*/{_RECORD}")}
     present = {entry.name.split(".")[1] for entry in NAMESPACES.glob(f"{network.NAMESPACE_PREFIX}.*.*")}
     return sorted(recorded | present)
+
+
+def dismantle(name: str) -> list[str]:
+    """Take down the lab `name`, even if its record is damaged; returns what is still there. Raises `LabError` if there is none."""
+    try:
+        lab = Lab.named(name)
+    except (LabError, TopologyError):
+        if name not in running():
+            raise
+        lab = Lab(Topology(Path(name) / "topology.yaml", "", {}, ()), name)
+    lab.down()
+    return lab.leftovers()
 
 
 def _serves(node: LabNode) -> bool:

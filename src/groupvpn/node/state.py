@@ -3,7 +3,7 @@
     lock            held (flock) while the node runs; contains its process id
     control.sock    the control socket (`control.py`)
     key-server.json keys, members, Sender-IDs and sequence numbers of the groups that this node serves
-    rsa/LABEL.pem   RSA keys
+    rsa/LABEL.json  RSA key pairs (`keystore.py`)
 
 A reader sees the old file or the new one, never half of one: a file is written beside its name, flushed to the disk and renamed.
 """

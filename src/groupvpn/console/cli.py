@@ -1,0 +1,198 @@
+"""The `groupvpn` command.
+
+Exit statuses: 0 all is well; 1 what was asked could not be done, and the message says why; 2 the command line is wrong (or, for `check` and
+`run`, the configuration has errors); 3 no such node or lab runs.
+
+Heavy modules are imported inside the commands that need them, so that each starts as fast as it can.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from groupvpn import __version__
+from groupvpn.console.lab_cli import lab_commands
+
+FAILED, WRONG, NOT_RUNNING = 1, 2, 3
+
+app = typer.Typer(
+    name="groupvpn",
+    help="The open, tunnel-less group VPN for Linux: GDOI key server and group member, configured as routers are.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(lab_commands, name="lab")
+
+
+def fail(message: str, status: int = FAILED) -> NoReturn:
+    """Say why it cannot be done, and end."""
+    print(f"groupvpn: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"groupvpn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+@app.command()
+def check(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Configuration files.")],
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Check configurations: prints errors, warnings and notices; status 2 if one has errors."""
+    from groupvpn.config import Severity, parse, render
+
+    wrong = False
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            fail(f"{file}: {error.strerror}")
+        result = parse(text, str(file))
+        shown = [item for item in result.diagnostics if not quiet or item.severity is Severity.ERROR]
+        if shown:
+            print(render(shown))
+        wrong = wrong or result.configuration is None
+        if result.configuration is not None and not quiet:
+            print(f"{file}: good ({result.configuration.role.value})")
+    if wrong:
+        raise SystemExit(WRONG)
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The node's configuration.")],
+    name: Annotated[str | None, typer.Option(help="The node's name; the file's name without its ending, unless given.")] = None,
+    netns: Annotated[str | None, typer.Option(help="Run inside this network namespace (`ip netns`).")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Where keys and state are kept; /var/lib/groupvpn/NAME unless given.")] = None,
+    interface: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=DEVICE", help="Linux device of an interface, such as GigabitEthernet0/0=eth0.")
+    ] = None,
+    rsa_key: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL[:BITS]", help="Make this RSA key pair first, unless the node has it.")
+    ] = None,
+    log: Annotated[str, typer.Option(help="Where log lines go: stderr or syslog.")] = "stderr",
+    debug: Annotated[bool, typer.Option(help="Log the node's own events too, for its developers.")] = False,
+    debug_key_table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="DANGER: write the keys of every ISAKMP SA to FILE, in the form of tshark's ikev1_decryption_table."
+        ),
+    ] = None,
+) -> None:
+    """Run a node until it is stopped. SIGTERM or SIGINT stops it, SIGHUP makes it read its configuration again."""
+    from groupvpn.console.registry import exec_commands
+    from groupvpn.node import daemon
+    from groupvpn.node.syslog import Sink
+
+    if log not in {sink.value for sink in Sink}:
+        fail(f"--log {log}: choose stderr or syslog", WRONG)
+    devices: dict[str, str] = {}
+    for text in interface or ():
+        interface_name, equals, device = text.partition("=")
+        if not equals or not device:
+            fail(f"--interface {text}: write NAME=DEVICE, such as GigabitEthernet0/0=eth0", WRONG)
+        devices[interface_name] = device
+    wanted = daemon.Options(
+        file=file,
+        name=name or file.stem,
+        namespace=netns,
+        state_directory=state_dir,
+        devices=devices,
+        rsa_keys=tuple(_rsa_key(text) for text in rsa_key or ()),
+        sink=Sink(log),
+        debug=debug,
+        key_table=debug_key_table,
+    )
+    raise SystemExit(daemon.run(wanted, exec_commands().run))
+
+
+def _rsa_key(text: str) -> tuple[str, int]:
+    label, _, bits = text.partition(":")
+    if not label or (bits and not bits.isdigit()):
+        fail(f"--rsa-key {text}: write LABEL or LABEL:BITS, such as GROUPKEY:2048", WRONG)
+    return label, int(bits or 2048)
+
+
+@app.command("exec")
+def execute(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The node.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND…", help='The exec command, such as "show crypto gdoi".')],
+    state_dir: Annotated[Path | None, typer.Option(help="The node's state directory, if it cannot be found by its name.")] = None,
+    stdin: Annotated[
+        bool, typer.Option("--input/--no-input", help="Give what stands on standard input to the command (keys to import).")
+    ] = False,
+) -> None:
+    """Run an exec command in a running node and print its answer."""
+    from groupvpn.node import control
+    from groupvpn.node.state import StateError, find
+
+    line = " ".join(command)
+    text = sys.stdin.read() if stdin or (" import " in f" {line} " and not sys.stdin.isatty()) else ""
+    try:
+        output = control.request(find(name, state_dir), line, text)
+    except StateError as error:
+        fail(str(error), NOT_RUNNING)
+    except control.ControlError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(FAILED) from error
+    if output:
+        print(output)
+
+
+@app.command()
+def log(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The node.")],
+    state_dir: Annotated[Path | None, typer.Option(help="The node's state directory, if it cannot be found by its name.")] = None,
+) -> None:
+    """Follow the log of a running node."""
+    from groupvpn.node import control
+    from groupvpn.node.state import StateError, find
+
+    try:
+        for line in control.follow(find(name, state_dir)):
+            print(line, flush=True)
+    except StateError as error:
+        fail(str(error), NOT_RUNNING)
+    except control.ControlError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        pass
+
+
+@app.command()
+def clean(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The node that was killed and will not be started again.")],
+    netns: Annotated[str | None, typer.Option(help="The network namespace it ran in.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Its state directory; it is kept, only locks and sockets go.")] = None,
+) -> None:
+    """Remove what a killed node left in the system: nftables tables, devices, its name. Its keys and state stay."""
+    from groupvpn.node import daemon
+    from groupvpn.node.state import StateError
+
+    try:
+        removed = daemon.clean(name, netns, state_dir)
+    except StateError as error:
+        fail(str(error))
+    for item in removed:
+        print(f"removed {item}")
+    if not removed:
+        print("nothing to remove")
+
+
+def main() -> None:
+    """Entry point of the `groupvpn` command."""
+    app()

@@ -1,0 +1,124 @@
+"""Exec commands as data: the line as a manual prints it, help, and the function that answers.
+
+Lines are read with the matcher of the configuration language, so keywords may be abbreviated and an ambiguous or wrong word is answered
+with what could stand there. The output of any command can be cut down with `| include WORDS`, `| exclude WORDS` or `| begin WORDS`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from groupvpn.config.language import ArgumentType, Command, Ignore, Leaf, Mode, Negation
+from groupvpn.config.lexer import Line, words
+from groupvpn.config.match import Candidate, Mismatch, following, match
+from groupvpn.config.syntax import compile_command
+from groupvpn.node.control import CommandError
+from groupvpn.node.router import Router
+
+EXEC = Mode("exec", "Router#")
+_FILTERS = ("include", "exclude", "begin")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One command as it was typed: the arguments' values, the keywords that stood there, and further input lines, if any."""
+
+    values: Mapping[str, tuple[object, ...]]
+    keywords: frozenset[str]
+    text: str = ""
+
+    def get(self, argument: str) -> object | None:
+        """The value of an argument, None if it was left out."""
+        found = self.values.get(argument)
+        return found[0] if found else None
+
+    def name(self, argument: str) -> str | None:
+        """The value of an argument that is a word."""
+        value = self.get(argument)
+        return None if value is None else str(value)
+
+    def number(self, argument: str, default: int) -> int:
+        """The value of an argument that is a number."""
+        value = self.get(argument)
+        return value if isinstance(value, int) else default
+
+
+Answer = Callable[[Router, Request], str]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ExecCommand:
+    """One exec command. `answer` returns what to print, without a final newline, and raises `CommandError` to refuse."""
+
+    syntax: str
+    help: str
+    answer: Answer
+    arguments: Mapping[str, ArgumentType] = field(default_factory=dict)
+
+
+class Exec:
+    """The exec commands of a console."""
+
+    def __init__(self, commands: Iterable[ExecCommand]) -> None:
+        self.commands = tuple(commands)
+
+    @cached_property
+    def _candidates(self) -> dict[Candidate, ExecCommand]:
+        return {_candidate(command): command for command in self.commands}
+
+    def run(self, router: Router, line: str, text: str = "") -> str:
+        """Answer `line`; `text` is what the operator would paste after it. Raises `CommandError`."""
+        command_line, _, filtering = line.partition("|")
+        tokens = words(command_line)
+        source = Line(1, command_line, tokens)
+        if not tokens:
+            return ""
+        found = match(self._candidates, tokens, source)
+        if isinstance(found, Mismatch):
+            raise CommandError(_complaint(source, found))
+        output = self._candidates[found.candidate].answer(router, Request(found.values, found.keywords, text))
+        return _filtered(output, filtering) if filtering else output
+
+    def following(self, line: str) -> list[tuple[str, str]]:
+        """What may follow `line`, as words and their help: for completion and `?`."""
+        options, complete = following(self._candidates, words(line), Line(1, line, words(line)))
+        found = {leaf.label: _help(candidate, leaf) for candidate, leaf in options}
+        if complete:
+            found["<cr>"] = ""
+        return sorted(found.items())
+
+
+def _candidate(command: ExecCommand) -> Candidate:
+    effect = Ignore("an exec command is answered, not kept")
+    described = Command(EXEC, command.syntax, command.help, effect, command.arguments, negation=Negation.NONE)
+    return Candidate(compile_command(described), described)
+
+
+def _help(candidate: Candidate, leaf: Leaf) -> str:
+    return candidate.command.help if leaf.type is None else leaf.type.help
+
+
+def _complaint(line: Line, mismatch: Mismatch) -> str:
+    """What a router says, and what it might have been told instead."""
+    if mismatch.ambiguous:
+        typed = line.tokens[mismatch.position].text if mismatch.position < len(line.tokens) else line.text.strip()
+        return f"% Ambiguous command:  {typed!r} could be {', '.join(sorted(mismatch.ambiguous))}"
+    expected = ", ".join(sorted({leaf.label for leaf in mismatch.expected})) or "nothing more"
+    if mismatch.position >= len(line.tokens):
+        return f"% Incomplete command. Next could be: {expected}"
+    token = line.tokens[mismatch.position]
+    marker = " " * (token.column - 1) + "^"
+    reasons = "".join(f"\n% {reason}" for reason in mismatch.reasons)
+    return f"{line.text}\n{marker}\n% Invalid input detected at '^' marker. Here could be: {expected}{reasons}"
+
+
+def _filtered(output: str, filtering: str) -> str:
+    kind, _, wanted = filtering.strip().partition(" ")
+    full = [name for name in _FILTERS if kind and name.startswith(kind.lower())]
+    if len(full) != 1 or not wanted:
+        raise CommandError(f"% After `|` comes one of {', '.join(_FILTERS)}, then the words to look for")
+    lines = output.splitlines()
+    if full[0] == "begin":
+        start = next((number for number, line in enumerate(lines) if wanted in line), len(lines))
+        return "\n".join(lines[start:])
+    return "\n".join(line for line in lines if (wanted in line) == (full[0] == "include"))

@@ -1,0 +1,107 @@
+"""Addresses of the node's devices: loopback addresses are ours to add and remove, all others are only compared with the configuration."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Interface
+
+from groupvpn.config.model import Configuration, Interface
+
+LOOPBACK = "lo"
+
+
+class AddressError(Exception):
+    """iproute2 refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """An interface whose device is not as the configuration says; `mend` is the command that would make it so."""
+
+    interface: str
+    problem: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.interface}: {self.problem}; {self.mend}"
+
+
+def real_device(name: str) -> str | None:
+    """The device's own name where `name` is its name or an alternative one; None if there is none."""
+    try:
+        return socket.if_indextoname(socket.if_nametoindex(name))
+    except OSError:
+        return None
+
+
+def _ip(*arguments: str) -> str:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AddressError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def present() -> dict[str, list[IPv4Interface]]:
+    """The IPv4 addresses of every device of this namespace."""
+    found: dict[str, list[IPv4Interface]] = {}
+    for device in json.loads(_ip("-json", "-4", "address", "show") or "[]"):
+        for item in device.get("addr_info", ()):
+            if "local" in item:
+                found.setdefault(device["ifname"], []).append(IPv4Interface(f"{item['local']}/{item['prefixlen']}"))
+    return found
+
+
+def mismatches(interfaces: Iterable[Interface], there: dict[str, list[IPv4Interface]]) -> list[Mismatch]:
+    """Where devices are not as the configuration says."""
+    found = []
+    for interface in interfaces:
+        if interface.name.is_loopback or interface.shutdown:
+            continue
+        device = real_device(interface.device)
+        if device is None:
+            mend = f"give the right one with --interface {interface.name}=DEVICE, or name a device so: ip link property add dev DEVICE"
+            found.append(Mismatch(str(interface.name), f"there is no device {interface.device!r}", f"{mend} altname {interface.device}"))
+            continue
+        for wanted in filter(None, (interface.address, *interface.secondary)):
+            if wanted not in there.get(device, []):
+                has = ", ".join(str(item) for item in there.get(device, [])) or "no address"
+                mend = f"ip address add {wanted} dev {device}"
+                found.append(Mismatch(str(interface.name), f"{device} has {has}, the configuration says {wanted}", mend))
+    return found
+
+
+class Loopbacks:
+    """The loopback addresses of a configuration, on the device `lo` while the node runs. Those that were there before us stay."""
+
+    def __init__(self) -> None:
+        self._added: set[IPv4Interface] = set()
+
+    def follow(self, configuration: Configuration, there: dict[str, list[IPv4Interface]]) -> None:
+        """Add and remove addresses until `lo` has those that `configuration` says, beside the foreign ones. Raises `AddressError`."""
+        wanted = {
+            address
+            for interface in configuration.loopbacks
+            if not interface.shutdown
+            for address in filter(None, (interface.address, *interface.secondary))
+        }
+        for address in sorted(self._added - wanted):
+            self._remove(address)
+        for address in sorted(wanted - self._added - set(there.get(LOOPBACK, []))):
+            _ip("address", "add", str(address), "dev", LOOPBACK)
+            self._added.add(address)
+        if wanted:
+            _ip("link", "set", "dev", LOOPBACK, "up")
+
+    def clear(self) -> None:
+        """Remove what we added."""
+        for address in sorted(self._added):
+            self._remove(address)
+
+    def _remove(self, address: IPv4Interface) -> None:
+        self._added.discard(address)
+        try:
+            _ip("address", "delete", str(address), "dev", LOOPBACK)
+        except AddressError:
+            return  # somebody else has removed it already

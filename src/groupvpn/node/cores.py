@@ -1,0 +1,132 @@
+"""A configuration turned into protocol cores, and the cores' state turned into what the data plane should do.
+
+A key server is one core. A member is one core for each group on each source address (`Configuration.members`). All of them share the
+node's IKE endpoint, and each picks from its events those that are its own.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from groupvpn.config.model import BoundMember, Configuration
+from groupvpn.effects import Effect, Endpoint, Entropy
+from groupvpn.gdoi.keyserver import KeyServer
+from groupvpn.gdoi.member import GroupMember
+from groupvpn.gdoi.served_group import SignerLookup
+from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.ipsec.sa import DesiredState, InterfacePolicy
+
+MemberKey = tuple[str, IPv4Address]
+"""Name of the group and the address that the member registers with."""
+AddressOf = Callable[[str], IPv4Address | None]
+"""The address that a device has now, for interfaces whose configuration says `ip address dhcp`."""
+Restore = Callable[[KeyServer], list[Effect]]
+"""Gives a new key server what it must remember of the one before."""
+
+
+class Core(Protocol):
+    """What the node asks of a protocol core of GDOI."""
+
+    def start(self, now: float) -> list[Effect]:
+        """Begin."""
+
+    def handle(self, event: Effect, now: float) -> list[Effect]:
+        """Act on an event of the IKE endpoint, if it is one's own."""
+
+    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
+        """Handle a rekey or its acknowledgement, without the non-ESP marker."""
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due."""
+
+    def next_timer(self) -> float | None:
+        """When `tick` wants to be called."""
+
+    def stop(self, now: float) -> list[Effect]:
+        """Take leave."""
+
+
+@dataclass(slots=True)
+class RunningMember:
+    """A member core and what it is bound to."""
+
+    core: GroupMember
+    bound: BoundMember
+    address: IPv4Address
+
+
+class Cores:
+    """The cores of one node, kept in line with its configuration."""
+
+    def __init__(self, ike: IkeEndpoint, signer: SignerLookup, entropy: Entropy) -> None:
+        self._ike, self._signer, self._entropy = ike, signer, entropy
+        self.key_server: KeyServer | None = None
+        self.members: dict[MemberKey, RunningMember] = {}
+
+    def __iter__(self) -> Iterator[Core]:
+        if self.key_server is not None:
+            yield self.key_server
+        for member in self.members.values():
+            yield member.core
+
+    def follow(self, configuration: Configuration, address_of: AddressOf, restore: Restore, now: float) -> list[Effect]:
+        """Start, update and stop cores until they are those of `configuration`; returns what they have to say."""
+        self._ike.update(configuration.ike)
+        effects = self._follow_key_server(configuration, restore, now)
+        wanted: dict[MemberKey, tuple[BoundMember, IPv4Address]] = {}
+        for bound in configuration.members():
+            address = bound.address or address_of(bound.source.device)
+            if address is not None:
+                wanted[bound.group.name, address] = (bound, address)
+        for key in [key for key in self.members if key not in wanted]:
+            effects += self.members.pop(key).core.stop(now)
+        for key, (bound, address) in wanted.items():
+            running = self.members.get(key)
+            if running is None:
+                core = GroupMember(bound.group, address, self._ike, self._entropy)
+                self.members[key] = RunningMember(core, bound, address)
+                effects += core.start(now)
+            else:
+                running.bound = bound
+                effects += running.core.update(bound.group, now)
+        return effects
+
+    def _follow_key_server(self, configuration: Configuration, restore: Restore, now: float) -> list[Effect]:
+        server, groups = self.key_server, configuration.key_server_groups
+        if server is None and groups:
+            server = self.key_server = KeyServer(groups, self._ike, self._signer, self._entropy)
+            return [*restore(server), *server.start(now)]
+        if server is not None and not groups:
+            self.key_server = None
+            return server.stop(now)
+        return server.update(groups, now) if server is not None else []
+
+    def receivers(self, destination: Endpoint) -> list[Core]:
+        """The cores that a rekey or its acknowledgement may be for: members hear their own address and multicast groups."""
+        if self.key_server is not None:
+            return [self.key_server]
+        if destination.address.is_multicast:
+            return [member.core for member in self.members.values()]
+        return [member.core for member in self.members.values() if member.address == destination.address]
+
+    def desired_state(self, configuration: Configuration, device_of: Callable[[str], str | None]) -> DesiredState:
+        """What the data plane should do for all members now. `device_of` gives the own name of a device, None if it is absent."""
+        policies = []
+        for interface in configuration.interfaces:
+            members = [member for member in self.members.values() if interface in member.bound.interfaces]
+            device = device_of(interface.device)
+            if not members or device is None:
+                continue
+            members.sort(key=lambda member: member.bound.sequence)
+            policies.append(
+                InterfacePolicy(
+                    device=device,
+                    local=interface.address.ip if interface.address else members[0].address,
+                    rules=tuple(rule for member in members for rule in member.core.rules),
+                    sas=tuple({sa.spi: sa for member in members for sa in member.core.sas}.values()),
+                    bypass=tuple(dict.fromkeys(server for member in members for server in member.bound.group.servers)),
+                    clear_df=configuration.clear_df,
+                )
+            )
+        return DesiredState(tuple(policies))

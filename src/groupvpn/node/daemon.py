@@ -1,0 +1,164 @@
+"""`groupvpn run`: one node as a well-behaved daemon.
+
+Starts in this order, so that nothing is touched before it is sure that we may: limits, configuration, namespace, locks, sockets, data
+plane, control socket, READY. SIGTERM and SIGINT stop it within two seconds; SIGHUP reads the configuration again, and a configuration with
+errors changes nothing (systemd.service(5), Type=notify-reload).
+"""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from groupvpn.config import Configuration, Severity, parse, render
+from groupvpn.node import limits, namespace
+from groupvpn.node.control import ControlServer
+from groupvpn.node.notify import Notifier
+from groupvpn.node.router import Router
+from groupvpn.node.sockets import PortInUseError
+from groupvpn.node.state import RUN_ROOT, STATE_ROOT, StateDirectory, StateError
+from groupvpn.node.syslog import Log, Sink
+
+STOPPED, FAILED, WRONG_CONFIGURATION = 0, 1, 2
+STOP_TIMEOUT = 1.5
+"""Seconds that taking leave of peers may last."""
+
+Execute = Callable[[Router, str, str], Awaitable[str]]
+"""Answers an exec command in a router, given the command and its further input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says of a node."""
+
+    file: Path
+    name: str
+    namespace: str | None = None
+    state_directory: Path | None = None
+    devices: dict[str, str] = field(default_factory=dict)
+    """Interface name -> Linux device, for interfaces whose usual device does not fit."""
+    rsa_keys: tuple[tuple[str, int], ...] = ()
+    """Label and modulus bits of RSA keys to make unless they exist."""
+    sink: Sink = Sink.STDERR
+    debug: bool = False
+    key_table: Path | None = None
+
+
+class ConfigurationError(Exception):
+    """The configuration has errors; the text is what the parser has to say about them."""
+
+
+def run(options: Options, execute: Execute) -> int:
+    """Run the node until it is stopped; returns the exit status."""
+    limits.harden()
+    try:
+        configuration = load(options)
+        if options.namespace:
+            namespace.enter(options.namespace)
+        state = StateDirectory(options.name, options.state_directory)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return WRONG_CONFIGURATION
+    except (OSError, StateError, namespace.NamespaceError) as error:
+        print(f"groupvpn: {error}", file=sys.stderr)
+        return FAILED
+    try:
+        return asyncio.run(_Daemon(options, configuration, state, execute).main())
+    finally:
+        state.close()
+
+
+def load(options: Options) -> Configuration:
+    """Read the configuration file; remarks that are no errors go to standard error. Raises `ConfigurationError`."""
+    try:
+        text = options.file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigurationError(f"groupvpn: {options.file}: {error.strerror}") from error
+    result = parse(text, str(options.file), devices=options.devices)
+    if result.configuration is None:
+        raise ConfigurationError(render(result.errors))
+    return result.configuration
+
+
+class _Daemon:
+    """The life of one node in an event loop."""
+
+    def __init__(self, options: Options, configuration: Configuration, state: StateDirectory, execute: Execute) -> None:
+        self._options = options
+        self._notifier = Notifier()
+        self.log = Log(options.name, options.sink)
+        self.router = Router(options.name, options.file, configuration, state, self.log, debug=options.debug, key_table=options.key_table)
+        self._execute = execute
+        self.control = ControlServer(state.control_socket, self._answer, self.router.status)
+        self._stop = asyncio.Event()
+
+    async def _answer(self, command: str, text: str) -> str:
+        return await self._execute(self.router, command, text)
+
+    async def main(self) -> int:
+        """Start, serve, stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self.log.observe(self.control.publish)
+        self.router.on_change = self._tell_status
+        for remark in self.router.configuration.notices:
+            self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", f"{remark.line}: {remark.message}")
+        try:
+            for label, bits in self._options.rsa_keys:
+                self.router.keys.ensure(label, bits)
+            await self.control.start()
+            self.router.start()
+        except (PortInUseError, StateError, OSError) as error:
+            self.log.write("SYS", 2, "START_FAILED", str(error))
+            await self._shut_down()
+            return FAILED
+        self._notifier.ready(self.router.summary())
+        await self._stop.wait()
+        await self._shut_down()
+        return STOPPED
+
+    async def _shut_down(self) -> None:
+        self._notifier.stopping()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await self.router.stop()
+        await self.control.stop()
+
+    def _tell_status(self) -> None:
+        self._notifier.send(f"STATUS={self.router.summary()}")
+
+    def _reload(self) -> None:
+        """SIGHUP: take over the configuration as it stands in the file now."""
+        self._notifier.reloading(time.monotonic_ns() // 1000)
+        try:
+            configuration = load(self._options)
+        except ConfigurationError as error:
+            for line in str(error).splitlines():
+                self.log.write("SYS", 3, "CONFIG_REJECTED", line)
+        else:
+            self.router.reconfigure(configuration)
+        self._notifier.ready(self.router.summary())
+
+
+def clean(name: str, netns: str | None, state_directory: Path | None) -> list[str]:
+    """Remove what the killed node `name` left behind; returns what was removed. Raises `StateError` if the node is alive."""
+    from groupvpn.dataplane import recovery
+
+    removed: list[str] = []
+    if netns:
+        namespace.enter(netns)
+    state = StateDirectory(name, state_directory if state_directory or (STATE_ROOT / name).is_dir() else RUN_ROOT / f"{name}.state")
+    try:
+        removed += recovery.clean(name, keep=frozenset())
+        if state.control_socket.exists():
+            state.control_socket.unlink()
+            removed.append(str(state.control_socket))
+    finally:
+        state.close()
+    return removed

@@ -1,0 +1,363 @@
+"""The running node: the protocol cores between real sockets, a real clock and the data plane.
+
+A datagram or a timer goes into the core it belongs to, and the effects that come back are carried out here: datagrams sent, lines logged,
+multicast groups joined, the data plane told what should be, state written. One timer serves all cores. An unexpected exception in a core
+is a bug of ours: it is logged, the datagram or timer that met it is lost, and the node goes on.
+"""
+
+import asyncio
+import json
+import os
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from groupvpn.config.model import Configuration
+from groupvpn.crypto.rsa import RsaPrivateKey
+from groupvpn.effects import NAT_T_PORT, Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
+from groupvpn.gdoi import messages as gdoi_messages
+from groupvpn.gdoi.events import PolicyChanged, StateChanged
+from groupvpn.gdoi.keyserver import KeyServer
+from groupvpn.ike import messages as ike_messages
+from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.node import clock
+from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
+from groupvpn.node.cores import Cores
+from groupvpn.node.keystore import KeyStore
+from groupvpn.node.keytable import KeyTable
+from groupvpn.node.sockets import DatagramSockets
+from groupvpn.node.state import StateDirectory
+from groupvpn.node.syslog import DEBUGGING, Log
+from groupvpn.wire.iana import ExchangeType
+
+if TYPE_CHECKING:
+    from groupvpn.dataplane.linux import LinuxDataPlane
+
+LONGEST_SLEEP = 60.0
+"""Seconds after which cores are asked even if none wanted to be: asyncio's clock stops while the machine sleeps, ours does not."""
+NON_ESP_MARKER = bytes(4)
+"""What stands before an ISAKMP message on port 4500 (RFC 3948 2.2)."""
+EXCHANGE_OFFSET = 18
+"""Where an ISAKMP header has its exchange type (RFC 2408 3.1)."""
+REKEY_EXCHANGES = tuple(bytes([exchange]) for exchange in (ExchangeType.GROUPKEY_PUSH, ExchangeType.GROUPKEY_PUSH_ACK))
+SNAPSHOT = "key-server.json"
+SETTLE = 0.01
+"""Seconds that farewell datagrams get to leave before the sockets close."""
+
+
+class UnknownGroupError(Exception):
+    """No group of this name runs here."""
+
+
+class Router:
+    """One node. `start` and everything after it belongs in a running event loop; nothing here is safe for other threads."""
+
+    def __init__(
+        self,
+        name: str,
+        source: Path,
+        configuration: Configuration,
+        state: StateDirectory,
+        log: Log,
+        *,
+        debug: bool = False,
+        key_table: Path | None = None,
+    ) -> None:
+        self.name, self.source, self.configuration, self.state, self.log = name, source, configuration, state, log
+        self.keys = KeyStore(state)
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when the summary may have changed."""
+        self.dropped: Counter[str] = Counter()
+        """Datagrams and timers that met a bug, by the exception's name."""
+        self._key_table = KeyTable(key_table) if key_table else None
+        self.ike = IkeEndpoint(configuration.ike, os.urandom, key_log=self._key_table.add if self._key_table else None)
+        self.cores = Cores(self.ike, self._signer, os.urandom)
+        self.data_plane: LinuxDataPlane | None = None
+        self._debug = debug
+        self._sockets = DatagramSockets(self._received)
+        self._loopbacks = Loopbacks()
+        self._timer: asyncio.TimerHandle | None = None
+        self._started = clock.monotonic()
+        self._policy_changed = False
+        self._faults: frozenset[str] = frozenset()
+
+    # ------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Open the sockets, start the cores. Raises `PortInUseError`, `StateError`, `OSError`."""
+        if self._key_table:
+            self._warn("KEY_TABLE", "keys of ISAKMP SAs are written to a file for debugging: whoever reads it can read the group's keys")
+        there = self._follow_addresses()
+        self._sockets.open(self._local_addresses(there))
+        self._follow_configuration()
+
+    async def stop(self) -> None:
+        """Take leave of peers, remove everything from the system, keep the state."""
+        if self._timer:
+            self._timer.cancel()
+        now = clock.monotonic()
+        self._write_snapshot()
+        for core in self.cores:
+            self._guarded(core.stop, now)
+        for sa in self.ike.sas():
+            self._guarded(self.ike.delete, sa, now)
+        if self.data_plane:
+            asyncio.get_running_loop().remove_reader(self.data_plane.fileno())
+            self.data_plane.close()
+        await asyncio.sleep(SETTLE)
+        self._sockets.close()
+        self._loopbacks.clear()
+
+    def reconfigure(self, configuration: Configuration) -> None:
+        """Take over another configuration: what did not change goes on undisturbed."""
+        if configuration == self.configuration:
+            self.log.write("SYS", 6, "CONFIG_I", f"Configured from {self.source}: no change")
+            return
+        self.configuration = configuration
+        self._sockets.set_local(self._local_addresses(self._follow_addresses()))
+        self._follow_configuration()
+        self.log.write("SYS", 5, "CONFIG_I", f"Configured from {self.source}")
+
+    def _follow_addresses(self) -> dict[str, list[Any]]:
+        there = present()
+        try:
+            self._loopbacks.follow(self.configuration, there)
+        except AddressError as error:
+            self._warn("LOOPBACK", str(error))
+        for mismatch in mismatches(self.configuration.interfaces, there):
+            self._warn("INTERFACE", str(mismatch))
+        return there
+
+    def _local_addresses(self, there: dict[str, list[Any]]) -> set[IPv4Address]:
+        """Addresses at which we answer: those of the configuration, and all of a device whose configuration leaves them to DHCP."""
+        found: set[IPv4Address] = set()
+        for interface in self.configuration.interfaces:
+            if not interface.shutdown:
+                found.update(item.ip for item in filter(None, (interface.address, *interface.secondary)))
+                if interface.dhcp:
+                    found.update(item.ip for item in there.get(real_device(interface.device) or "", []))
+        found.update(group.address for group in self.configuration.key_server_groups if group.address)
+        return found
+
+    def _follow_configuration(self) -> None:
+        there = present()
+
+        def address_of(device: str) -> IPv4Address | None:
+            return next((item.ip for item in there.get(real_device(device) or "", [])), None)
+
+        self._perform(self.cores.follow(self.configuration, address_of, self._restore, clock.monotonic()))
+        if self.cores.members or self.data_plane:
+            self._policy_changed = True
+        self._settle()
+
+    # ------------------------------------------------------------------ events in
+
+    def _received(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
+        """Rekeys and their acknowledgements have an SA of their own and go to the GDOI cores; all else is IKE's to look at first."""
+        now = clock.monotonic()
+        message = datagram.removeprefix(NON_ESP_MARKER) if destination.port == NAT_T_PORT else datagram
+        if message[EXCHANGE_OFFSET : EXCHANGE_OFFSET + 1] in REKEY_EXCHANGES:
+            for core in self.cores.receivers(destination):
+                self._guarded(core.receive, message, source, destination, now)
+        else:
+            self._guarded(self.ike.receive, datagram, source, destination, now)
+        self._settle()
+
+    def _due(self) -> None:
+        now = clock.monotonic()
+        for core in (self.ike, *self.cores):
+            due = core.next_timer()
+            if due is not None and due <= now:
+                self._guarded(core.tick, now)
+        self._settle()
+
+    def _settle(self) -> None:
+        """After events were handled: bring the data plane in line once for all of them, and set the timer anew."""
+        if self._policy_changed:
+            self._policy_changed = False
+            self._apply_policy()
+            self.on_change()
+        if self._timer:
+            self._timer.cancel()
+        now = clock.monotonic()
+        moments = [moment for core in (self.ike, *self.cores) if (moment := core.next_timer()) is not None]
+        delay = min(max(min(moments, default=now + LONGEST_SLEEP) - now, 0.0), LONGEST_SLEEP)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._due)
+
+    def _guarded(self, call: Callable[..., list[Effect]], *arguments: Any) -> None:
+        """Call into a core and carry out what it says; a bug in it costs this call and no more."""
+        try:
+            self._perform(call(*arguments))
+        except Exception as error:
+            name, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
+            self.dropped[name] += 1
+            where = f"{Path(place.filename).name}:{place.lineno}"
+            self.log.write("SYS", 2, "BUG", f"{name} in {call.__qualname__} ({where}), which was abandoned; please report it")
+            if self._debug:
+                self.log.write("SYS", DEBUGGING, "BUG", "".join(traceback.format_exception(error)))
+
+    # ------------------------------------------------------------------ effects out
+
+    def _perform(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    self._sockets.send(effect.datagram, effect.source, effect.destination)
+                case Report():
+                    self._report(effect)
+                case JoinGroup():
+                    self._sockets.join(effect.group, effect.interface_address)
+                case LeaveGroup():
+                    self._sockets.leave(effect.group, effect.interface_address)
+                case PolicyChanged():
+                    self._policy_changed = True
+                case StateChanged():
+                    self._write_snapshot()
+                case _:
+                    self._hand_on(effect)
+
+    def _hand_on(self, event: Effect) -> None:
+        """An event of the IKE endpoint goes to every core; one that no core answers, such as a counted drop, ends here."""
+        if self._debug:
+            self.log.write("SYS", DEBUGGING, "EVENT", f"{type(event).__name__}")
+        now = clock.monotonic()
+        for core in self.cores:
+            self._guarded(core.handle, event, now)
+
+    def _report(self, entry: Report) -> None:
+        if group := gdoi_messages.MESSAGES.get(entry.mnemonic):
+            self.log.write(group.facility, group.severity, entry.mnemonic, group.template.format_map(entry.fields))
+        elif phase1 := ike_messages.MESSAGES.get(entry.mnemonic):
+            self.log.write(phase1.facility, phase1.severity, entry.mnemonic, phase1.text.format_map(entry.fields))
+        else:
+            self.log.write("SYS", DEBUGGING, entry.mnemonic, ", ".join(f"{key} {value}" for key, value in entry.fields.items()))
+
+    def _write_snapshot(self) -> None:
+        """What the key server must not forget goes to the disk before anything that was made from it leaves the node."""
+        if self.cores.key_server is not None:
+            record = {"taken": time.time(), "state": self.cores.key_server.snapshot(clock.monotonic())}
+            self.state.write(SNAPSHOT, json.dumps(record).encode())
+
+    def _restore(self, server: KeyServer) -> list[Effect]:
+        """Give a new key server the state of the one before. What cannot be used is put aside, not overwritten."""
+        octets = self.state.read(SNAPSHOT)
+        if octets is None:
+            return []
+        try:
+            record = json.loads(octets)
+            elapsed = max(0.0, time.time() - float(record["taken"]))
+            return server.restore(record["state"], clock.monotonic(), elapsed)
+        except (ValueError, KeyError, TypeError) as error:
+            self.state.write(f"{SNAPSHOT}.bad", octets)
+            self._warn("STATE", f"{SNAPSHOT} cannot be used ({error}); kept as {SNAPSHOT}.bad, and the groups begin with new keys")
+            return []
+
+    def _apply_policy(self) -> None:
+        if self.data_plane is None:
+            from groupvpn.dataplane.linux import LinuxDataPlane
+
+            self.data_plane = LinuxDataPlane(self.name)
+            asyncio.get_running_loop().add_reader(self.data_plane.fileno(), self._system_changed)
+        self._note_faults(self.data_plane.apply(self.cores.desired_state(self.configuration, real_device)))
+
+    def _system_changed(self) -> None:
+        if self.data_plane:
+            self._note_faults(self.data_plane.on_event())
+
+    def _note_faults(self, faults: Iterable[Any]) -> None:
+        """Log each fault of the data plane when it begins, and once when all are over."""
+        now = frozenset(f"{fault.device}: {fault.problem}" for fault in faults)
+        for text in sorted(now - self._faults):
+            self.log.write("CRYPTO", 3, "DATAPLANE", f"{text}. What must be protected is dropped there until it is mended")
+        if self._faults and not now:
+            self.log.write("CRYPTO", 5, "DATAPLANE", "all faults are mended")
+        self._faults = now
+
+    def _warn(self, mnemonic: str, text: str) -> None:
+        self.log.write("SYS", 4, mnemonic, text)
+
+    # ------------------------------------------------------------------ parts
+
+    def _signer(self, label: str) -> RsaPrivateKey | None:
+        pair = self.keys.get(label)
+        return pair.private if pair else None
+
+    # ------------------------------------------------------------------ what operators ask
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the node was made."""
+        return clock.monotonic() - self._started
+
+    def clear_gdoi(self, group: str | None = None) -> None:
+        """`clear crypto gdoi [group GROUP]`. Raises `UnknownGroupError`."""
+        now = clock.monotonic()
+        server = self.cores.key_server
+        served = [item.name for item in self.configuration.key_server_groups if group in (None, item.name)]
+        joined = [member.core for (name, _), member in self.cores.members.items() if group in (None, name)]
+        if group is not None and not served and not joined:
+            raise UnknownGroupError(f"no group {group!r} runs here")
+        if server is not None:
+            for name in served:
+                self._perform(server.clear(name, now))
+        for core in joined:
+            self._perform(core.clear(now))
+        self._settle()
+
+    def clear_sa(self) -> None:
+        """`clear crypto sa`: members delete their SAs and register again."""
+        for member in self.cores.members.values():
+            self._perform(member.core.clear(clock.monotonic()))
+        self._settle()
+
+    def clear_isakmp(self) -> None:
+        """`clear crypto isakmp`: delete every ISAKMP SA."""
+        now = clock.monotonic()
+        for sa in self.ike.sas():
+            self._perform(self.ike.delete(sa, now))
+        self._settle()
+
+    def keys_changed(self) -> None:
+        """RSA keys came or went: the key server looks for those it misses."""
+        server = self.cores.key_server
+        if server is not None:
+            self._perform(server.update(self.configuration.key_server_groups, clock.monotonic()))
+            self._settle()
+
+    def datagram_counters(self) -> dict[str, int]:
+        """What became of datagrams at the sockets and in the IKE endpoints."""
+        counters = Counter(self._sockets.counters)
+        for core in (self.ike, *self.cores):
+            counters.update({f"dropped: {reason}": count for reason, count in core.counters.items()})
+        counters.update({f"met a bug: {name}": count for name, count in self.dropped.items()})
+        return dict(counters)
+
+    def summary(self) -> str:
+        """The node's condition in one line, for the service manager."""
+        members = [member.core for member in self.cores.members.values()]
+        if not members:
+            return f"Serving {len(self.configuration.key_server_groups)} groups"
+        return f"Registered in {sum(core.is_registered for core in members)} of {len(members)} groups"
+
+    def status(self) -> dict[str, Any]:
+        """The node's condition as data (`docs/protocol/control-socket.md`)."""
+        now = clock.monotonic()
+        return {
+            "name": self.name,
+            "role": self.configuration.role.value,
+            "uptime": round(self.uptime, 3),
+            "members": [
+                {"group": name, "address": str(address), "registered": member.core.is_registered}
+                for (name, address), member in self.cores.members.items()
+            ],
+            "groups": [
+                {"group": item.name, "members": len(item.members), "sequence": item.sequence}
+                for item in (self.cores.key_server.status(now) if self.cores.key_server else ())
+            ],
+            "faults": sorted(self._faults),
+            "datagrams": self.datagram_counters(),
+        }

@@ -1,0 +1,141 @@
+"""The control socket: its mode, its answers, and what a hostile or slow client can do to it."""
+
+import asyncio
+import json
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groupvpn.node import control
+from groupvpn.node.control import MAXIMUM_REQUEST, CommandError, ControlError, ControlServer
+
+
+async def _execute(command: str, text: str) -> str:
+    if command == "nonsense":
+        raise CommandError("% Invalid input")
+    return f"{command}|{text}"
+
+
+class _Running:
+    """A control server in an event loop of its own thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self.server = ControlServer(path, _execute, lambda: {"role": "none", "members": []})
+        self.call(self.server.start())
+
+    def call(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(5)
+
+    def publish(self, line: str) -> None:
+        self._loop.call_soon_threadsafe(self.server.publish, line)
+
+    def close(self) -> None:
+        self.call(self.server.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[_Running]:
+    server = _Running(tmp_path / "control.sock")
+    yield server
+    server.close()
+
+
+def _raw(path: Path, octets: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(5)
+        client.connect(str(path))
+        client.sendall(octets)
+        return client.makefile("rb").readline()
+
+
+def test_only_the_owner_may_connect(running: _Running) -> None:
+    assert stat.S_IMODE(running.path.stat().st_mode) == 0o600
+
+
+def test_a_command_is_answered(running: _Running) -> None:
+    assert control.request(running.path, "show crypto gdoi", "pasted\nlines") == "show crypto gdoi|pasted\nlines"
+
+
+def test_a_refused_command_raises_its_complaint(running: _Running) -> None:
+    with pytest.raises(ControlError, match="% Invalid input"):
+        control.request(running.path, "nonsense")
+
+
+def test_status(running: _Running) -> None:
+    assert control.status(running.path) == {"role": "none", "members": []}
+
+
+@pytest.mark.parametrize("octets", [b"\n", b"[]\n", b"{\n", b'{"command": 5}\n', b"[" * 100_000 + b"\n", b"\xff\xfe\n", b"{}\n"])
+def test_nonsense_is_answered_and_the_server_lives(running: _Running, octets: bytes) -> None:
+    assert "error" in json.loads(_raw(running.path, octets))
+    assert control.request(running.path, "show version") == "show version|"
+
+
+def test_an_endless_request_is_cut_off(running: _Running) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(5)
+        client.connect(str(running.path))
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            client.sendall(b"x" * (8 * MAXIMUM_REQUEST))
+    assert control.request(running.path, "show version") == "show version|"
+
+
+def test_several_requests_on_one_connection(running: _Running) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(5)
+        client.connect(str(running.path))
+        stream = client.makefile("rwb")
+        for number in range(3):
+            stream.write(json.dumps({"command": f"show {number}"}).encode() + b"\n")
+            stream.flush()
+            assert json.loads(stream.readline()) == {"output": f"show {number}|"}
+
+
+def test_followers_get_log_lines(running: _Running, wait_for: Callable[[Callable[[], bool]], None]) -> None:
+    lines = control.follow(running.path)
+    found: list[str] = []
+    reader = threading.Thread(target=lambda: found.append(next(lines)), daemon=True)
+    reader.start()
+    wait_for(lambda: bool(running.server._followers))
+    running.publish("%GDOI-5-GM_REGS_COMPL: yes")
+    reader.join(5)
+    assert found == ["%GDOI-5-GM_REGS_COMPL: yes"]
+
+
+def test_a_follower_that_does_not_read_is_let_go(running: _Running, wait_for: Callable[[Callable[[], bool]], None]) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.connect(str(running.path))
+        client.sendall(b'{"follow": "log"}\n')
+        wait_for(lambda: bool(running.server._followers))
+        for _ in range(20 * control.FOLLOW_BACKLOG):
+            running.publish("x" * 500)
+        wait_for(lambda: not running.server._followers)
+    assert control.request(running.path, "show version") == "show version|"
+
+
+def test_a_left_over_socket_is_replaced_and_removed_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(path))
+    server = _Running(path)
+    assert control.request(path, "show version") == "show version|"
+    server.close()
+    assert not path.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_node_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ControlError, match="does not answer"):
+        control.request(tmp_path / "control.sock", "show version")

@@ -1,0 +1,103 @@
+"""State files: who may read them, that they are replaced in one step, and that a name or directory has one owner."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from groupvpn.node.state import InUseError, StateDirectory, StateError, find
+
+
+@pytest.fixture
+def run_root(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def test_files_are_for_the_owner_only(tmp_path: Path, run_root: Path) -> None:
+    state = StateDirectory("gm1", tmp_path / "state", run_root=run_root)
+    state.write("rsa/KEY.json", b"secret")
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "state/rsa").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "state/rsa/KEY.json").stat().st_mode) == 0o600
+    state.close()
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path: Path, run_root: Path) -> None:
+    state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+    state.write("key-server.json", b"old")
+    with (tmp_path / "state/key-server.json").open("rb") as reader:
+        state.write("key-server.json", b"new and longer")
+        assert reader.read() == b"old"
+    assert state.read("key-server.json") == b"new and longer"
+    assert [entry.name for entry in (tmp_path / "state").iterdir() if entry.name.startswith(".")] == []
+    state.close()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+    state.write("key-server.json", b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        state.write("key-server.json", b"new")
+    monkeypatch.undo()
+    assert state.read("key-server.json") == b"old"
+    assert sorted(entry.name for entry in (tmp_path / "state").iterdir()) == ["key-server.json", "lock"]
+    state.close()
+
+
+def test_two_nodes_of_one_name_or_directory_refuse(tmp_path: Path, run_root: Path) -> None:
+    first = StateDirectory("gm1", tmp_path / "one", run_root=run_root)
+    with pytest.raises(InUseError, match=rf"name 'gm1' is in use by process {os.getpid()}"):
+        StateDirectory("gm1", tmp_path / "two", run_root=run_root)
+    with pytest.raises(InUseError, match="state directory"):
+        StateDirectory("gm2", tmp_path / "one", run_root=run_root)
+    first.close()
+    StateDirectory("gm1", tmp_path / "one", run_root=run_root).close()
+    assert list(run_root.iterdir()) == []
+
+
+def test_a_killed_node_does_not_block_its_successor(tmp_path: Path, run_root: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        StateDirectory("gm1", tmp_path / "state", run_root=run_root)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert (run_root / "gm1.lock").exists()
+    StateDirectory("gm1", tmp_path / "state", run_root=run_root).close()
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "-a", "x" * 64, "a b"])
+def test_names_that_could_leave_the_directory_are_refused(tmp_path: Path, run_root: Path, name: str) -> None:
+    with pytest.raises(StateError, match="cannot name a node"):
+        StateDirectory(name, tmp_path / "state", run_root=run_root)
+
+
+@pytest.mark.parametrize("name", ["../key", "/etc/passwd", "a/../../b", "a/b/c", ".hidden", ""])
+def test_files_outside_the_directory_are_refused(tmp_path: Path, run_root: Path, name: str) -> None:
+    state = StateDirectory("gm1", tmp_path / "state", run_root=run_root)
+    with pytest.raises(StateError, match="cannot name a file"):
+        state.write(name, b"")
+    state.close()
+
+
+def test_remove_wipes_and_reports(tmp_path: Path, run_root: Path) -> None:
+    state = StateDirectory("gm1", tmp_path / "state", run_root=run_root)
+    state.write("rsa/K.json", b"private")
+    os.link(tmp_path / "state/rsa/K.json", tmp_path / "witness")
+    assert list(state.files("rsa")) == ["K.json"]
+    assert state.remove("rsa/K.json")
+    assert not state.remove("rsa/K.json")
+    assert (tmp_path / "witness").read_bytes() == bytes(7)
+    state.close()
+
+
+def test_find_names_the_nodes_that_run(tmp_path: Path, run_root: Path) -> None:
+    state = StateDirectory("gm1", tmp_path / "state", run_root=run_root)
+    with pytest.raises(StateError, match=r"no node 'gm2' runs here \(running: gm1\)"):
+        find("gm2", run_root=run_root)
+    state.close()
