@@ -6,6 +6,7 @@ the whole policy, and a rekey all that is new: an SA that a registration does no
 decrypts until it dies.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from groupvpn.gdoi.keys import Download, Tek
@@ -60,7 +61,10 @@ class InstalledPolicy:
         lists = tuple(dict.fromkeys(tek.entries for tek in download.teks))
         for spi, held in self.teks.items():
             held.is_listed = spi in listed or (is_rekey and held.is_listed and held.tek.entries in lists)
-        fresh = tuple(tek.spi for tek in download.teks if self._install_tek(tek, download.activation_delay, now, chance))
+        fresh = tuple(tek.spi for tek in download.teks if self._install_tek(tek, download.activation_delay, now))
+        for tek in download.teks:
+            if not is_rekey or tek.spi in fresh:
+                self._reregister_before[tek.spi] = reregister_before_expiry(tek.lifetime, chance)
         if fresh and download.deactivation_delay:
             self._hasten(fresh, now + download.deactivation_delay)
         self._lists = lists
@@ -74,10 +78,14 @@ class InstalledPolicy:
             self._remove(spi)
         return bool(dead)
 
-    def clear(self) -> None:
-        """Remove and wipe everything."""
-        for spi in tuple(self.teks):
+    def drop_sas(self, spis: Iterable[int] | None = None) -> None:
+        """Remove and wipe these SAs, or all. The access lists stay in force, so that what they protect does not leak: it is dropped."""
+        for spi in tuple(self.teks) if spis is None else [spi for spi in spis if spi in self.teks]:
             self._remove(spi)
+
+    def clear(self) -> None:
+        """Remove and wipe everything, lists too."""
+        self.drop_sas()
         self._lists, self.sender_ids, self.receive_only = (), (), False
 
     def outbound(self, entries: AccessEntries, now: float) -> int | None:
@@ -130,7 +138,7 @@ class InstalledPolicy:
         """Whether there is a counter-mode SA on which this member may not send, because it holds no Sender-ID (RFC 6407 4.4)."""
         return any(held.is_listed and not held.tek.receive_only and not self._may_send(held.tek) for held in self.teks.values())
 
-    def _install_tek(self, tek: Tek, activation_delay: int, now: float, chance: float) -> bool:
+    def _install_tek(self, tek: Tek, activation_delay: int, now: float) -> bool:
         held = self.teks.get(tek.spi)
         if held is not None and held.tek.encryption_key == tek.encryption_key and held.tek.integrity_key == tek.integrity_key:
             held.tek = replace(held.tek, entries=tek.entries, receive_only=tek.receive_only)
@@ -139,7 +147,6 @@ class InstalledPolicy:
         if held is not None:
             self._remove(tek.spi)
         self.teks[tek.spi] = InstalledTek(tek, now, now + tek.lifetime, now + activation_delay if activation_delay else None)
-        self._reregister_before[tek.spi] = reregister_before_expiry(tek.lifetime, chance)
         return True
 
     def _hasten(self, fresh: tuple[int, ...], latest: float) -> None:

@@ -75,11 +75,7 @@ _TABLE = (
     # A member and its rekeys.
     Message("GM_RECV_REKEY", _NOTICE, "Received Rekey for group {group} from {source} to {destination} with seq # {sequence}"),
     Message("GDOI_REKEY_FAILURE", _ERROR, "Rekey for group {group} from {peer} refused on GM {address}: {reason}"),
-    Message(
-        "GDOI_REKEY_SEQ_FAILURE",
-        _ERROR,
-        "Rekey for group {group} from {peer} refused: seq # {sequence} is not above the last seq # {last}",
-    ),
+    Message("GDOI_REKEY_SEQ_FAILURE", _ERROR, "Rekey for group {group} from {peer} refused on GM {address}: {reason}"),
     Message("GM_REKEY_TRANS_2_MULTI", _NOTICE, "Group {group} transitioned to multicast rekey"),
     Message("GM_REKEY_TRANS_2_UNI", _NOTICE, "Group {group} transitioned to unicast rekey"),
     # A key server and registrations.

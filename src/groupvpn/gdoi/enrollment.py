@@ -1,0 +1,212 @@
+"""A member's way to a key server: phase 1, then GROUPKEY-PULL, one server after the other until one has answered well.
+
+```
+              begin                  Established                 Registered
+    idle ───────────────▶ phase 1 ───────────────▶ pull ─────────────────────▶ idle, with `Enrolled`
+      ▲                    │   ▲                    │
+      │ cancel             │   │ next server        │ Refused, no answer, SA deleted
+      │                    ▼   │ or after a pause   ▼
+      └───────────────── failed ◀───────────────────┘
+```
+An ISAKMP SA that is still there is used again. It may have outlived the key server's memory of it; so if a registration under an old SA
+gets no answer, the same server is asked once more through a new phase 1.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from ipaddress import IPv4Address
+
+from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, Send
+from groupvpn.gdoi.keys import Download
+from groupvpn.gdoi.messages import report
+from groupvpn.gdoi.offer import Acceptance
+from groupvpn.gdoi.policy import MemberGroup
+from groupvpn.gdoi.refusal import Reason, Refusal
+from groupvpn.gdoi.registration import MemberPull, NotifyPeer, Refused, Registered
+from groupvpn.gdoi.server_list import ServerList
+from groupvpn.gdoi.timers import ATTEMPT_TIMEOUT
+from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.ike.events import Deleted, Established, Failed, NotifyReceived, PhaseTwo
+from groupvpn.ike.sa import IkeSa
+
+SHORTEST_REST = 20.0
+"""An ISAKMP SA that dies within this many seconds is not worth a registration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """Effect: `server` has registered us. `offered` is when its message 2 came, from which the lifetimes of `download` count."""
+
+    download: Download
+    server: IPv4Address
+    offered: float
+
+
+class _Phase(Enum):
+    IDLE = auto()
+    PAUSE = auto()
+    PHASE_ONE = auto()
+    PULL = auto()
+
+
+def chance(entropy: Entropy) -> float:
+    """A number between 0 and 1 that differs from member to member."""
+    return int.from_bytes(entropy(2), "big") / 0xFFFF
+
+
+class Enrollment:
+    """The registrations of one group on one member, from `local`. `attempted` and `succeeded` count them."""
+
+    def __init__(self, group: MemberGroup, local: Endpoint, ike: IkeEndpoint, entropy: Entropy) -> None:
+        self.attempted = 0
+        self.succeeded = 0
+        self._group = group
+        self._local = local
+        self._ike = ike
+        self._entropy = entropy
+        self._servers = ServerList(group.servers)
+        self._phase = _Phase.IDLE
+        self._deadline: float | None = None
+        self._pull: MemberPull | None = None
+        self._is_old_sa = False
+        self._offered = 0.0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a registration is under way, pauses included."""
+        return self._phase is not _Phase.IDLE
+
+    @property
+    def server(self) -> IPv4Address:
+        """The server whose turn it is."""
+        return self._servers.current
+
+    def update(self, group: MemberGroup) -> None:
+        """Use other servers, identity or lists from the next `begin` on."""
+        self._group = group
+        if group.servers != self._servers.servers:
+            self._servers = ServerList(group.servers)
+
+    def begin(self, now: float, *, after: float = 0.0) -> list[Effect]:
+        """Start with the first server, `after` seconds from now. Does nothing while a registration is under way."""
+        if self.is_running:
+            return []
+        self._servers.restart()
+        if after > 0:
+            self._phase, self._deadline = _Phase.PAUSE, now + after
+            return []
+        return self._attempt(now)
+
+    def cancel(self, now: float) -> list[Effect]:
+        """Give up what is under way."""
+        was, self._phase, self._pull, self._deadline = self._phase, _Phase.IDLE, None, None
+        if was is _Phase.PHASE_ONE:
+            return self._ike.abandon(self._local, self._peer(), now)
+        return []
+
+    def handle(self, event: Effect, now: float) -> list[Effect]:
+        """Act on an event of the IKE endpoint, if it is about the registration under way."""
+        if self._phase is _Phase.PHASE_ONE:
+            if isinstance(event, Established) and self._is_ours(event.sa):
+                self._is_old_sa = False
+                return self._start_pull(event.sa, now)
+            if isinstance(event, Failed) and (event.local, event.peer) == (self._local, self._peer()):
+                return self._failed(event.reason.value, now)
+        pull = self._pull
+        if pull is None or self._phase is not _Phase.PULL:
+            return []
+        if isinstance(event, PhaseTwo) and event.sa is pull.sa and event.header.message_id == pull.message_id:
+            effects = pull.receive(event.datagram, now)
+            if any(isinstance(effect, Send) for effect in effects):
+                self._offered = now
+            return self._translate(effects, now)
+        if isinstance(event, NotifyReceived) and event.sa is pull.sa:
+            return self._translate(pull.notified(event.notify_type, event.data), now)
+        if isinstance(event, Deleted) and event.sa is pull.sa:
+            return self._failed(event.reason.value, now)
+        return []
+
+    def tick(self, now: float) -> list[Effect]:
+        """Repeat, give up, or try again."""
+        if self._phase is _Phase.PULL and self._pull is not None:
+            due = self._pull.next_timer()
+            return self._translate(self._pull.tick(now), now) if due is not None and due <= now else []
+        if self._deadline is None or now < self._deadline:
+            return []
+        if self._phase is _Phase.PAUSE:
+            return self._attempt(now)
+        self._phase = _Phase.PAUSE
+        return [*self._ike.abandon(self._local, self._peer(), now), *self._failed("no answer in time", now)]
+
+    def next_timer(self) -> float | None:
+        """When `tick` wants to be called."""
+        if self._phase is _Phase.PULL and self._pull is not None:
+            return self._pull.next_timer()
+        return self._deadline
+
+    def _attempt(self, now: float) -> list[Effect]:
+        """Ask the server whose turn it is, under an ISAKMP SA that exists or through a new phase 1."""
+        self.attempted += 1
+        effects: list[Effect] = [report("GM_REGSTER", group=self._group.name, address=self._local.address)]
+        sa = self._ike.sa_for(self.server, self._local.address)
+        if sa is not None and sa.expires - now > SHORTEST_REST:
+            self._is_old_sa = True
+            return effects + self._start_pull(sa, now)
+        return effects + self._start_phase_one(now)
+
+    def _start_phase_one(self, now: float) -> list[Effect]:
+        self._phase, self._deadline = _Phase.PHASE_ONE, now + ATTEMPT_TIMEOUT
+        return self._ike.initiate(self._local, self._peer(), now)
+
+    def _start_pull(self, sa: IkeSa, now: float) -> list[Effect]:
+        self._phase, self._deadline = _Phase.PULL, None
+        self._pull = MemberPull(sa, self._group.identity, self._entropy, acceptance=Acceptance.of(self._group))
+        self._offered = now
+        return self._translate(self._pull.start(now), now)
+
+    def _translate(self, effects: list[Effect], now: float) -> list[Effect]:
+        """Effects of a pull in terms of the member: notifies sent, an end acted upon."""
+        pull = self._pull
+        assert pull is not None
+        said: list[Effect] = []
+        for effect in effects:
+            if isinstance(effect, Registered):
+                said.append(self._enrolled(effect.download))
+            elif isinstance(effect, Refused):
+                said += self._refused(effect.refusal, pull.sa, now)
+            elif isinstance(effect, NotifyPeer):
+                said += self._ike.notify(pull.sa, effect.notify_type, effect.data, now)
+            else:
+                said.append(effect)
+        return said
+
+    def _enrolled(self, download: Download) -> Enrolled:
+        self._phase, self._pull = _Phase.IDLE, None
+        self.succeeded += 1
+        return Enrolled(download, self.server, self._offered)
+
+    def _refused(self, refusal: Refusal, sa: IkeSa, now: float) -> list[Effect]:
+        """The pull has failed. A policy that we do not take ends the ISAKMP SA as well (RFC 6407 3.3)."""
+        self._pull = None
+        if refusal.reason is Reason.NO_ANSWER and self._is_old_sa:
+            self._is_old_sa = False
+            return [*self._ike.delete(sa, now), *self._start_phase_one(now)]
+        effects: list[Effect] = []
+        mnemonic = refusal.reason.member_mnemonic
+        if mnemonic in ("GM_REJECTING_SA_PAYLOAD", "UNSUPPORTED_TEK_PROTO"):
+            effects.append(report(mnemonic, group=self._group.name, peer=self.server, reason=str(refusal)))
+            effects += self._ike.delete(sa, now)
+        return effects + self._failed(str(refusal), now)
+
+    def _failed(self, why: str, now: float) -> list[Effect]:
+        """Turn to the next server, at once or after a pause."""
+        failure = report("GM_REGISTER_FAIL", group=self._group.name, server=self.server, reason=why)
+        pause = self._servers.failed(chance(self._entropy))
+        self._pull, self._phase, self._deadline = None, _Phase.PAUSE, now + pause
+        return [failure, *(self._attempt(now) if not pause else [])]
+
+    def _peer(self) -> Endpoint:
+        return Endpoint(self.server, GDOI_PORT)
+
+    def _is_ours(self, sa: IkeSa) -> bool:
+        return sa.is_initiator and sa.peer.address == self.server and sa.local.address == self._local.address

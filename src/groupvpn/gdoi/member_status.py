@@ -1,0 +1,84 @@
+"""What a member shows of its group: its live state as the values of `status`."""
+
+from typing import TYPE_CHECKING
+
+from groupvpn.crypto.rsa import RsaPublicKey
+from groupvpn.effects import GDOI_PORT, Endpoint
+from groupvpn.gdoi.rekey_sa import RekeySa, is_multicast
+from groupvpn.gdoi.status import GroupMemberStatus, KekStatus, TekStatus
+
+if TYPE_CHECKING:
+    from groupvpn.gdoi.member import GroupMember
+
+
+def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
+    """The group at the moment `now`."""
+    group, policy, rekey_sa, enrollment = member.group, member.policy, member.rekey_sa, member.enrollment
+    counters = rekey_sa.counters
+    outbound = {rule.outbound_spi for rule in member.rules}
+    return GroupMemberStatus(
+        name=group.name,
+        identity=group.identity,
+        servers=group.servers,
+        active_server=member.server,
+        local=member.local,
+        remote=None if member.server is None else Endpoint(member.server, GDOI_PORT),
+        registration_status="Registered" if member.is_registered else "Registering" if enrollment.is_running else "Not registered",
+        direction=member.direction,
+        reregisters_in=None if member.reregisters_at is None else max(0, int(member.reregisters_at - now)),
+        registrations_succeeded=enrollment.succeeded,
+        registrations_attempted=enrollment.attempted,
+        last_rekey_from=counters.last_from,
+        last_rekey_sequence=counters.last_sequence,
+        rekeys_received=counters.received,
+        rekeys_received_after_registration=counters.received_after_registration,
+        unicast_rekeys_received=counters.unicast,
+        multicast_rekeys_received=counters.multicast,
+        rekey_acks_sent=counters.acks_sent,
+        rekey_received_ago=None if counters.last_at is None else int(now - counters.last_at),
+        acl_name=f"gdoi_group_{group.name}_temp_acl",
+        acl_downloaded=policy.entries,
+        acl_local=group.local_acl,
+        allowed_kek_ciphers=group.accepted_kek_ciphers,
+        allowed_kek_hashes=group.accepted_kek_hashes,
+        allowed_transforms=group.accepted_transforms,
+        kek=_kek(rekey_sa, now),
+        previous_kek_spi=rekey_sa.previous_spi,
+        teks=tuple(
+            TekStatus(
+                spi=held.tek.spi,
+                transform=held.tek.transform,
+                replay=held.tek.replay,
+                remaining_life=max(0, int(held.expires - now)),
+                acl_name=f"gdoi_group_{group.name}_temp_acl",
+                original_life=held.tek.lifetime,
+                elapsed=int(now - held.installed),
+                is_outbound=held.tek.spi in outbound,
+            )
+            for held in reversed(policy.teks.values())
+        ),
+        sender_ids=policy.sender_ids,
+        sender_id_bits=policy.sender_id_bits,
+        drops=dict(member.counters),
+    )
+
+
+def _kek(rekey_sa: RekeySa, now: float) -> KekStatus | None:
+    kek = rekey_sa.kek
+    if kek is None:
+        return None
+    bits = RsaPublicKey.from_der(kek.public_key).modulus_bits
+    return KekStatus(
+        spi=kek.spi,
+        is_unicast=not is_multicast(kek),
+        source=kek.source,
+        destination=kek.destination if is_multicast(kek) else rekey_sa.address,
+        cipher=kek.cipher,
+        signature_hash=kek.signature_hash,
+        signature_key_length=len(kek.public_key),
+        signature_size=(bits + 7) // 8,
+        acknowledge=kek.acknowledge,
+        remaining_life=max(0, int(rekey_sa.expires - now)),
+        original_life=kek.lifetime,
+        sequence=rekey_sa.last_sequence,
+    )
