@@ -53,7 +53,6 @@ bool Inbound::read_burst() {
 // Stage 1: from a frame to a packet in the burst.
 void Inbound::take(std::uint8_t* slot, std::size_t length) {
   counters_.frames.add();
-  counters_.packets.add();
   const std::size_t header_size = context_.inbound_tap.header_size();
   if (length == slots_.size()) return refuse(Reason::oversize);
   if (length < header_size) return refuse(Reason::malformed);

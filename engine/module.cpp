@@ -112,11 +112,11 @@ nb::dict features() {
   return result;
 }
 
-std::unique_ptr<Port> make_port(const std::string& wan, int inbound_tap, const nb::bytes& token, std::uint32_t wire_mtu, std::uint32_t mark) {
+void make_port(Port* self, const std::string& wan, int inbound_tap, const nb::bytes& token, std::uint32_t wire_mtu, std::uint32_t mark) {
   MacAddress address;
   if (token.size() != address.size()) throw EngineError("the token has " + std::to_string(token.size()) + " octets, a MAC address has 6");
   std::memcpy(address.data(), token.data(), address.size());
-  return std::make_unique<Port>(wan, inbound_tap, address, wire_mtu, mark);
+  new (self) Port(wan, inbound_tap, address, wire_mtu, mark);
 }
 
 void set_sas(Port& port, const std::vector<const SaHandle*>& inbound, const std::map<std::size_t, const SaHandle*>& outbound) {
@@ -127,9 +127,9 @@ void set_sas(Port& port, const std::vector<const SaHandle*>& inbound, const std:
   port.set_sas(std::move(decrypting), encrypting);
 }
 
-nb::dict counters_of_port(const Port& port) {
+nb::dict dict_of(const NamedCounters& counters) {
   nb::dict result;
-  for (const auto& [key, value] : port.counters()) result[nb::str(key.c_str())] = value;
+  for (const auto& [key, value] : counters) result[nb::str(key.c_str())] = value;
   return result;
 }
 
@@ -157,14 +157,15 @@ NB_MODULE(_engine, m) {
 
   using Release = nb::call_guard<nb::gil_scoped_release>;
   nb::class_<Port>(m, "Port")
-      .def(nb::new_(&make_port), "wan"_a, "tap_in_fd"_a, "token"_a, "wire_mtu"_a, "mark"_a = 0)
+      .def("__init__", &make_port, "wan"_a, "tap_in_fd"_a, "token"_a, "wire_mtu"_a, "mark"_a = 0)
       .def("add_outbound", &Port::add_outbound, "tap_fd"_a, Release())
       .def("remove_outbound", &Port::remove_outbound, "queue"_a, Release())
       .def("start", &Port::start, Release())
       .def("stop", &Port::stop, Release())
       .def("set_sas", &set_sas, "inbound"_a, "outbound"_a)
       .def("set_wire_mtu", &Port::set_wire_mtu, "mtu"_a)
-      .def("counters", &counters_of_port)
+      .def("counters", [](const Port& self) { return dict_of(self.counters()); })
+      .def("traffic", [](const Port& self) { return dict_of(self.traffic()); })
       .def("fault", &Port::fault);
 
   m.def("encapsulate", &encapsulate, "sa"_a, "packet"_a);

@@ -41,11 +41,12 @@ class Snapshot {
   std::shared_ptr<const Value> value_ = std::make_shared<const Value>();
 };
 
-// packets == delivered + sum of drops + joined + pending, at rest. Outbound counts the packets that a frame was cut into, or the frame if it was
-// refused whole; inbound counts frames, of which fragments end `joined` to another or `pending`.
+// Every packet ends in `reasons`. At rest, outbound: packets == sum of reasons, where a frame counts as the packets that it was cut into, or as
+// one if it was refused. Inbound: frames == sum of reasons + joined + pending, where the fragments of one datagram end in one reason
+// when they were put together (the others are `joined`), or each by itself when they never were.
 struct PathCounters {
   Counter frames;
-  Counter packets;
+  Counter packets;  // outbound only
   Counter joined;
   std::atomic<std::uint64_t> pending{0};
   Counter icmp_sent;

@@ -27,15 +27,9 @@ std::thread make_thread(const char* name, Body body) {
   return thread;
 }
 
-void append(std::vector<std::pair<std::string, std::uint64_t>>& result, const std::string& way, const PathCounters& counters) {
-  result.emplace_back(way + "_frames", counters.frames.value());
-  result.emplace_back(way + "_packets", counters.packets.value());
-  result.emplace_back(way + "_delivered", counters.reasons.value(Reason::delivered));
-  result.emplace_back(way + "_joined", counters.joined.value());
-  result.emplace_back(way + "_pending", counters.pending.load(std::memory_order_relaxed));
-  result.emplace_back(way + "_icmp_sent", counters.icmp_sent.value());
-  for (std::size_t index = 1; index < reason_names.size(); ++index) {
-    result.emplace_back(way + "_dropped_" + std::string(reason_names[index]), counters.reasons.value(static_cast<Reason>(index)));
+void append_reasons(NamedCounters& result, const std::string& way, const PathCounters& counters) {
+  for (std::size_t index = 0; index < reason_names.size(); ++index) {
+    result.emplace_back(way + std::string(reason_names[index]), counters.reasons.value(static_cast<Reason>(index)));
   }
 }
 
@@ -77,11 +71,21 @@ void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std:
 
 void Port::set_wire_mtu(std::uint32_t mtu) { wire_mtu_.store(checked_mtu(mtu), std::memory_order_relaxed); }
 
-std::vector<std::pair<std::string, std::uint64_t>> Port::counters() const {
-  std::vector<std::pair<std::string, std::uint64_t>> result;
-  append(result, "outbound", outbound_.counters());
-  append(result, "inbound", inbound_.counters());
+NamedCounters Port::counters() const {
+  NamedCounters result;
+  append_reasons(result, "outbound_", outbound_.counters());
+  append_reasons(result, "inbound_", inbound_.counters());
   return result;
+}
+
+NamedCounters Port::traffic() const {
+  const PathCounters& out = outbound_.counters();
+  const PathCounters& in = inbound_.counters();
+  return {
+      {"outbound_frames", out.frames.value()},   {"outbound_packets", out.packets.value()},
+      {"outbound_icmp_sent", out.icmp_sent.value()}, {"inbound_frames", in.frames.value()},
+      {"inbound_joined", in.joined.value()},     {"inbound_pending", in.pending.load(std::memory_order_relaxed)},
+  };
 }
 
 }  // namespace groupvpn

@@ -15,6 +15,8 @@
 
 namespace groupvpn {
 
+using NamedCounters = std::vector<std::pair<std::string, std::uint64_t>>;
+
 class Port {
  public:
   static constexpr std::uint32_t minimum_mtu = 256;
@@ -31,7 +33,9 @@ class Port {
   void stop();
   void set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, std::shared_ptr<Sa>>& outbound);
   void set_wire_mtu(std::uint32_t mtu);
-  [[nodiscard]] std::vector<std::pair<std::string, std::uint64_t>> counters() const;
+  // Packets by what became of them, and how many came; see PathCounters for how the two add up.
+  [[nodiscard]] NamedCounters counters() const;
+  [[nodiscard]] NamedCounters traffic() const;
   [[nodiscard]] std::string fault() const { return fault_.get(); }
 
  private:

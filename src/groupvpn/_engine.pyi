@@ -70,11 +70,15 @@ class Port:
         """Replace the SA set in one step: `outbound` maps queue numbers to SAs. Packets in flight finish under the set they began with."""
     def set_wire_mtu(self, mtu: int) -> None: ...
     def counters(self) -> dict[str, int]:
-        """What became of packets, for each way `outbound` and `inbound`:
+        """Packets by what became of them: `outbound_delivered`, `inbound_delivered`, and `outbound_<reason>`, `inbound_<reason>` for drops.
 
-        `*_frames` read from TAPs; `*_packets` (outbound: what super-packets were cut into, fragments included; inbound: frames);
-        `*_delivered`; `*_dropped_<reason>` for every reason; `inbound_joined` fragments that were put together with another;
-        `inbound_pending` fragments that wait for others; `outbound_icmp_sent`. At rest packets = delivered + dropped + joined + pending.
+        Outbound counts what super-packets were cut into, fragments included; a frame that was refused whole counts once.
+        """
+    def traffic(self) -> dict[str, int]:
+        """What came: `outbound_frames`, `outbound_packets`, `outbound_icmp_sent`, `inbound_frames`, `inbound_joined`, `inbound_pending`.
+
+        At rest `outbound_packets` is the sum of the outbound `counters`, and `inbound_frames` the sum of the inbound ones plus
+        `inbound_joined` (fragments that were put together with another one) and `inbound_pending` (fragments that wait for others).
         """
     def fault(self) -> str:
         """What last went wrong with a TAP (it was removed), empty if nothing did."""
