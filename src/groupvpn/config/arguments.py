@@ -18,8 +18,8 @@ class Number(ArgumentType):
 
     rank = Rank.TYPED
 
-    def __init__(self, low: int, high: int, help: str = "", *more: tuple[int, int]) -> None:
-        super().__init__(help)
+    def __init__(self, low: int, high: int, purpose: str = "", *more: tuple[int, int]) -> None:
+        super().__init__(purpose)
         self.ranges = ((low, high), *more)
         self.label = "<" + ", ".join(f"{first}-{last}" for first, last in self.ranges) + ">"
 
@@ -67,7 +67,7 @@ class Wildcard(Address):
     """A wildcard mask: a set bit is not compared."""
 
 
-class HostAddress(Address):
+class HostAddress(ArgumentType):
     """An IPv4 address, or a name that `ip host` resolves."""
 
     label = "A.B.C.D or NAME"
@@ -85,8 +85,8 @@ class HostAddress(Address):
 class Name(ArgumentType):
     """A name the operator chooses."""
 
-    def __init__(self, help: str = "", length: int = 80, label: str = "NAME") -> None:
-        super().__init__(help)
+    def __init__(self, purpose: str = "", length: int = 80, label: str = "NAME") -> None:
+        super().__init__(purpose)
         self.length = length
         self.label = label
 
@@ -157,8 +157,8 @@ class OneOf(ArgumentType):
     `choices` maps spellings to values; of several spellings of one value the first is canonical. `other` takes what no keyword does.
     """
 
-    def __init__(self, choices: Mapping[str, object], help: str = "", other: ArgumentType | None = None) -> None:
-        super().__init__(help)
+    def __init__(self, choices: Mapping[str, object], purpose: str = "", other: ArgumentType | None = None) -> None:
+        super().__init__(purpose)
         self.choices = dict(choices)
         self.other = other
         self.label = " | ".join(self.choices)
@@ -192,9 +192,9 @@ class Algorithm(Protocol):
     keyword: str
 
 
-def one_of(members: Iterable[Algorithm], help: str = "", also: Mapping[str, object] | None = None) -> OneOf:
+def one_of(members: Iterable[Algorithm], purpose: str = "", also: Mapping[str, object] | None = None) -> OneOf:
     """A choice among algorithms of the registry, by their `keyword`; `also` adds other spellings."""
-    return OneOf({member.keyword: member for member in members} | dict(also or {}), help)
+    return OneOf({member.keyword: member for member in members} | dict(also or {}), purpose)
 
 
 class InterfaceArgument(ArgumentType):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from groupvpn.config.language import Mode
+from groupvpn.config.language import Mode, Set
 from groupvpn.config.model import Configuration
 from groupvpn.config.section import Section, Statement
 
@@ -34,7 +34,9 @@ class Change:
 
     def __str__(self) -> str:
         """A line as `diff` would print it, secrets removed."""
-        lines = [f"-{item.text(redact=True)}" for item in (self.before,) if item] + [f"+{item.text(redact=True)}" for item in (self.after,) if item]
+        lines = [f"-{item.text(redact=True)}" for item in (self.before,) if item] + [
+            f"+{item.text(redact=True)}" for item in (self.after,) if item
+        ]
         return " / ".join((*self.path, ", ".join(lines)))
 
 
@@ -44,13 +46,17 @@ def diff(old: Configuration, new: Configuration) -> tuple[Change, ...]:
 
 
 def _compare(old: Section | None, new: Section | None, path: tuple[str, ...]) -> Iterator[Change]:
-    mode = (new or old or _missing()).mode
+    around = new or old
+    if around is None:
+        return
+    mode = around.mode
     before = {_key(item): item for item in _statements(old)}
     after = {_key(item): item for item in _statements(new)}
     if [key for key in before if key in after] != [key for key in after if key in before] and before.keys() == after.keys():
-        before, after = {(*key, index): item for index, (key, item) in enumerate(before.items())}, {
-            (*key, index): item for index, (key, item) in enumerate(after.items())
-        }
+        before, after = (
+            {(*key, index): item for index, (key, item) in enumerate(before.items())},
+            {(*key, index): item for index, (key, item) in enumerate(after.items())},
+        )
     for key in dict.fromkeys((*before, *after)):
         one, other = before.get(key), after.get(key)
         if one != other:
@@ -82,7 +88,6 @@ def _sections(section: Section | None) -> dict[tuple[object, ...], Section]:
 
 def _key(statement: Statement) -> tuple[object, ...]:
     """What makes two statements versions of one another: the command for settings, the whole text for members of lists."""
-    from groupvpn.config.language import Set  # noqa: PLC0415
 
     if isinstance(statement.command.effect, Set):
         return (statement.command.mode.name, statement.command.name)

@@ -149,9 +149,7 @@ def read_canonical(mode: Mode, text: str, origin: Statement | None = None) -> St
     statement = Statement(result.candidate.command, result.words, result.values, result.keywords)
     if origin is None:
         return statement
-    return Statement(
-        statement.command, statement.words, statement.values, statement.keywords, origin.negated, origin.place, origin.places
-    )
+    return Statement(statement.command, statement.words, statement.values, statement.keywords, origin.negated, origin.place, origin.places)
 
 
 def default_of(command: Command) -> Statement:

@@ -31,7 +31,7 @@ class ArgumentError(ValueError):
 
 
 class ArgumentType:
-    """What an argument takes: the base class. `label` is shown by `?`, `help` says what the value is for."""
+    """What an argument takes: the base class. `label` is shown by `?`, `purpose` says what the value is for."""
 
     label = "WORD"
     rank = Rank.WORD
@@ -40,8 +40,8 @@ class ArgumentType:
     secret = False
     """Whether the value is kept as `Secret` and must not be shown in diagnostics."""
 
-    def __init__(self, help: str = "") -> None:
-        self.help = help
+    def __init__(self, purpose: str = "") -> None:
+        self.purpose = purpose
 
     def accept(self, text: str) -> object:
         """The value that `text` stands for; `ArgumentError` if there is none."""
@@ -98,7 +98,7 @@ class Alternatives:
 
 
 @dataclass(frozen=True, slots=True)
-class Optional_:
+class Maybe:
     """The item, or nothing."""
 
     item: "Node"
@@ -111,7 +111,7 @@ class Repeated:
     item: "Node"
 
 
-Node = Leaf | Sequence | Alternatives | Optional_ | Repeated
+Node = Leaf | Sequence | Alternatives | Maybe | Repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +168,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
-    """The statement is known, means nothing here for `reason`, and is kept as it was typed; it may open a mode of such lines."""
+    """The statement is known, means nothing here for `reason`, and is kept as it was typed; it may open a mode of such lines.
+
+    With `exact` its keywords must be written in full, so that no mistyped line passes for one of these. With `warns` the operator is told
+    `reason` at the line itself.
+    """
 
     reason: str
     mode: Mode | None = None
+    exact: bool = True
+    warns: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from groupvpn.config.language import ArgumentError, Command, Leaf, Rank
+from groupvpn.config.language import ArgumentError, Command, Ignore, Leaf, Rank
 from groupvpn.config.lexer import Line, Token
 from groupvpn.config.section import Word
 from groupvpn.config.syntax import Pattern
@@ -117,14 +117,12 @@ def following(candidates: Iterable[Candidate], tokens: tuple[Token, ...], line: 
     return [(candidate, leaf) for candidate, leaf, _ in options], any(thread.leaf.last for thread in threads)
 
 
-def _advance(
-    options: list[tuple[Candidate, Leaf, _Thread | None]], token: Token, line: Line, reasons: list[str]
-) -> list[_Thread]:
+def _advance(options: list[tuple[Candidate, Leaf, _Thread | None]], token: Token, line: Line, reasons: list[str]) -> list[_Thread]:
     """The threads alive after `token`, the best one for each state; `reasons` collects why arguments refused it."""
     best: dict[int, _Thread] = {}
     for candidate, leaf, before in options:
         step = _take(leaf, token, line, before, reasons)
-        if step is None:
+        if step is None or (step.rank is Rank.ABBREVIATION and _exact(candidate)):
             continue
         steps = before.steps if before else ()
         ranks = before.ranks if before else ()
@@ -133,7 +131,16 @@ def _advance(
         known = best.get(id(leaf))
         if known is None or thread.ranks < known.ranks:
             best[id(leaf)] = thread
-    return list(best.values())
+    threads = list(best.values())
+    if any(thread.ranks[-1] is Rank.KEYWORD for thread in threads):
+        # A keyword in full is never also the abbreviation of a longer one: `ip` is not `ipv6`.
+        threads = [thread for thread in threads if thread.ranks[-1] is not Rank.ABBREVIATION]
+    return threads
+
+
+def _exact(candidate: Candidate) -> bool:
+    effect = candidate.command.effect
+    return isinstance(effect, Ignore) and effect.exact
 
 
 def _take(leaf: Leaf, token: Token, line: Line, before: _Thread | None, reasons: list[str]) -> _Step | None:

@@ -16,8 +16,10 @@ class Notices:
 
     def record(self, statement: Statement) -> None:
         """Remember `statement` if it is one of these."""
-        if isinstance(statement.command.effect, Ignore):
-            self.ignored.append(statement)
+        effect = statement.command.effect
+        if isinstance(effect, Ignore):
+            if not effect.warns:
+                self.ignored.append(statement)
         elif statement.command.not_yet and not statement.negated:
             self.waiting.setdefault(statement.command.not_yet, []).append(statement)
 

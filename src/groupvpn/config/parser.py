@@ -125,6 +125,8 @@ class Reader:
             self._say(Severity.ERROR, line, None, str(error))
             return
         self.notices.record(statement)
+        if isinstance(command.effect, Ignore) and command.effect.warns:
+            self._say(Severity.WARNING, line, line.tokens[0], command.effect.reason)
         if section is not None:
             self._open.append(section)
             self._modes.append(section.mode)
@@ -174,9 +176,7 @@ class Reader:
         mark = body[:2] if body.startswith("^") else body[:1]
         self._banner = mark if mark and mark not in body[len(mark) :] else ""
 
-    def _tolerate(
-        self, found: Mismatch, tokens: tuple[Token, ...], line: Line, depth: int, wrapping: str, negated: bool
-    ) -> bool:
+    def _tolerate(self, found: Mismatch, tokens: tuple[Token, ...], line: Line, depth: int, wrapping: str, negated: bool) -> bool:
         """Accept, with a warning, what printed configurations have and routers do not: see `docs/configuration.md`."""
         if all(set(token.text) <= {".", "…"} for token in line.tokens):
             self._say(Severity.WARNING, line, line.tokens[0], "something was left out here")
@@ -223,5 +223,3 @@ def read(text: str, filename: str) -> tuple[Section, list[Diagnostic], Mapping[i
     reader.read(text)
     shown = {line.number: masked(line) for line in lines(text)} if len(text) <= MAXIMUM_TEXT else {}
     return reader.draft.freeze(), reader.diagnostics, shown
-
-

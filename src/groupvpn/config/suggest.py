@@ -81,13 +81,17 @@ def _elsewhere(tokens: tuple[Token, ...], modes: Sequence[Mode], negated: bool) 
         result = match(negations(mode) if negated else candidates(mode), tokens, line)
         if isinstance(result, Match) and not isinstance(result.candidate.command.effect, Ignore | Leave):
             opener = _opener(mode)
-            return f"this line belongs into {mode.name} mode, which `{opener}` opens" if opener else f"this line belongs into {mode.name} mode"
+            return (
+                f"this line belongs into {mode.name} mode, which `{opener}` opens" if opener else f"this line belongs into {mode.name} mode"
+            )
     return ""
 
 
 @cache
 def _other_modes(modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
-    return tuple(dict.fromkeys(command.mode for command in COMMANDS if command.mode not in modes and not isinstance(command.effect, Ignore)))
+    return tuple(
+        dict.fromkeys(command.mode for command in COMMANDS if command.mode not in modes and not isinstance(command.effect, Ignore))
+    )
 
 
 @cache

@@ -12,9 +12,9 @@ from groupvpn.config.language import (
     ArgumentType,
     Command,
     Leaf,
+    Maybe,
     Negation,
     Node,
-    Optional_,
     Repeated,
     Sequence,
 )
@@ -48,7 +48,7 @@ def compile_negation(command: Command) -> Pattern | None:
     items = root.items if isinstance(root, Sequence) else (root,)
     head = len(command.head.split())
     tail = Sequence(items[head:])
-    return _link(Sequence((*items[:head], Optional_(tail))) if items[head:] else root)
+    return _link(Sequence((*items[:head], Maybe(tail))) if items[head:] else root)
 
 
 def compile_syntax(syntax: str, arguments: Mapping[str, ArgumentType]) -> Pattern:
@@ -93,7 +93,7 @@ def _item(words: list[str], arguments: Mapping[str, ArgumentType]) -> tuple[Node
         inner, rest = _alternatives(rest, arguments)
         if not rest or rest[0] != ("}" if word == "{" else "]"):
             raise SyntaxDescriptionError(f"{word!r} is not closed")
-        return (inner if word == "{" else Optional_(inner)), rest[1:]
+        return (inner if word == "{" else Maybe(inner)), rest[1:]
     if word.startswith("<"):
         name = word.strip("<>")
         if name not in arguments:
@@ -130,8 +130,10 @@ def _link(root: Node) -> Pattern:
                 return first, last, empty
             case Alternatives(items):
                 parts = [walk(item) for item in items]
-                return sum((part[0] for part in parts), []), sum((part[1] for part in parts), []), any(part[2] for part in parts)
-            case Optional_(item):
+                starts = [leaf for part in parts for leaf in part[0]]
+                ends = [leaf for part in parts for leaf in part[1]]
+                return starts, ends, any(part[2] for part in parts)
+            case Maybe(item):
                 item_first, item_last, _ = walk(item)
                 return item_first, item_last, True
             case Repeated(item):

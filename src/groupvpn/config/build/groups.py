@@ -32,13 +32,17 @@ def build_groups(context: Context) -> tuple[tuple[KeyServerGroup, ...], dict[str
         joins = next(section.statements("server address ipv4"), None)
         name = str(section.header.value("name")) if section.header else ""
         if local and joins:
-            context.error(joins.place, f"group `{name}` is both served here and joined", "remove `server local` or the `server address` lines")
+            context.error(
+                joins.place, f"group `{name}` is both served here and joined", "remove `server local` or the `server address` lines"
+            )
             continue
         role = "server" if local else "member" if joins else ""
         if role:
             other = roles.get("member" if role == "server" else "server")
             if other is not None:
-                message = f"this node is {'a group member' if local else 'a key server'} already (line {other.place.line}): it cannot be both"
+                message = (
+                    f"this node is {'a group member' if local else 'a key server'} already (line {other.place.line}): it cannot be both"
+                )
                 context.error(section.place, message, "run the key server on a node of its own")
             roles.setdefault(role, section)
         identity = _identity(section, name, context)
@@ -46,7 +50,7 @@ def build_groups(context: Context) -> tuple[tuple[KeyServerGroup, ...], dict[str
             continue
         if local:
             served.append(_served(name, identity, local, context))
-            extras[name] = _extras(local)
+            extras[name] = _extras(local, served[-1].address, context)
         else:
             member = _member(name, identity, section, context)
             if member is not None:
@@ -91,7 +95,9 @@ def _rekey(name: str, local: Section, address: Statement | None, context: Contex
     if key is not None and unicast and address is None:
         context.warn(key.place, f"group `{name}` has no address to send unicast rekeys from", "add `address ipv4 A.B.C.D`")
     if key is not None and not unicast and destination is None:
-        context.warn(key.place, f"group `{name}` has nowhere to send multicast rekeys", "add `rekey address ipv4 LIST` or `rekey transport unicast`")
+        context.warn(
+            key.place, f"group `{name}` has nowhere to send multicast rekeys", "add `rekey address ipv4 LIST` or `rekey transport unicast`"
+        )
     retransmit = local.statement("rekey retransmit")
     period, count = 10, 2
     if retransmit is not None:
@@ -127,7 +133,9 @@ def _warn_weak(key: Statement, policy: RekeyPolicy, local: Section, context: Con
         weak.append(f"`rekey sig-hash algorithm sha`{'' if local.statement('rekey sig-hash algorithm') else ' (the default)'}")
         better.append("`rekey sig-hash algorithm sha256`")
     if weak:
-        context.warn(key.place, f"rekeys of this group are weak by today's measure: {', '.join(weak)}", f"if all members can: {', '.join(better)}")
+        context.warn(
+            key.place, f"rekeys of this group are weak by today's measure: {', '.join(weak)}", f"if all members can: {', '.join(better)}"
+        )
 
 
 def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
@@ -161,11 +169,14 @@ def _replay(section: Section) -> Replay:
     return Replay("counter", _value(section, SA_IPSEC.name, "replay counter window-size", "packets"))
 
 
-def _extras(local: Section) -> KeyServerExtras:
+def _extras(local: Section, own: IPv4Address | None, context: Context) -> KeyServerExtras:
     cooperative = local.section("redundancy")
     redundancy = None
     if cooperative is not None:
         peers = tuple(item.value("address") for item in cooperative.statements("peer address ipv4"))
+        for item in cooperative.statements("peer address ipv4"):
+            if item.value("address") == own:
+                context.warn(item.where("address"), "this key server is named as its own peer")
         redundancy = Redundancy(_value(cooperative, COOPERATIVE.name, "local priority", "priority"), peers)
     interfaces = tuple(item.value("interface") for item in local.statements("registration interface"))
     identity = local.statement("authorization identity")

@@ -4,6 +4,7 @@ from collections import defaultdict
 from ipaddress import IPv4Interface
 
 from groupvpn.config.build.context import Context
+from groupvpn.config.diagnostics import Severity
 from groupvpn.config.interfaces import InterfaceName, InterfaceNameError, default_device, is_linux_name
 from groupvpn.config.model import CryptoMap, CryptoMapEntry, Interface, MulticastJoin
 from groupvpn.config.section import Section, Statement
@@ -45,8 +46,10 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
     device = devices.get(name) or section.device or default_device(name)
     shutdown = section.statement("shutdown") is not None
     if mapped and not shutdown and context.present is not None and device not in context.present:
-        hint = f"name it with `! linux-device NAME` in the section, or give it an alternative name: `ip link property add dev NAME altname {device}`"
+        hint = f"name it with `! linux-device NAME`, or name it so: `ip link property add dev NAME altname {device}`"
         context.error(section.place, f"{name} carries a crypto map and this machine has no device `{device}`", hint)
+    if mapped and mapped.value("standby") is not None:
+        context.say(Severity.NOTICE, mapped.where("standby"), "redundancy of a crypto map: accepted, not yet in effect")
     description = section.statement("description")
     mtu = section.statement("ip mtu")
     segment = section.statement("ip tcp adjust-mss")
@@ -79,6 +82,7 @@ def build_crypto_maps(context: Context, interfaces: tuple[Interface, ...], membe
     entries: dict[str, list[CryptoMapEntry]] = defaultdict(list)
     applied = {item.crypto_map for item in interfaces if item.crypto_map and not item.shutdown}
     root = context.root
+    _check_types(context)
     for section in root.sections("crypto map gdoi"):
         if section.header:
             entries[section.header.value("name")].append(_entry(section, section.header, applied, members, context))
@@ -97,9 +101,19 @@ def build_crypto_maps(context: Context, interfaces: tuple[Interface, ...], membe
     return maps
 
 
-def _entry(
-    section: Section, header: Statement, applied: set[str], members: dict[str, MemberGroup], context: Context
-) -> CryptoMapEntry:
+def _check_types(context: Context) -> None:
+    """An entry is of one type for good; a second one under its number would hide it."""
+    groups = {
+        (item.header.value("name"), item.header.value("sequence")) for item in context.root.sections("crypto map gdoi") if item.header
+    }
+    for section in context.root.sections("crypto map classic"):
+        header = section.header
+        if header and (header.value("name"), header.value("sequence")) in groups:
+            message = f"crypto map `{header.value('name')}` {header.value('sequence')} is of type gdoi already"
+            context.error(section.place, message, "remove it with `no crypto map NAME SEQUENCE`, or take another number")
+
+
+def _entry(section: Section, header: Statement, applied: set[str], members: dict[str, MemberGroup], context: Context) -> CryptoMapEntry:
     name, sequence = header.value("name"), header.value("sequence")
     wanted = section.statement("set group")
     if wanted is None:
@@ -118,7 +132,9 @@ def _exceptions(statement: Statement | None, user: str, context: Context) -> Acc
     """A member's local list, where only denies have a meaning (GM_ACL_PERMIT)."""
     found = context.policy_list(statement, user)
     if statement is not None and found is not None and any(entry.action is Action.PERMIT for entry in found.entries):
-        context.warn(statement.where("list"), f"access list `{found.name}` has permits: a member drops what they match", "only denies belong here")
+        context.warn(
+            statement.where("list"), f"access list `{found.name}` has permits: a member drops what they match", "only denies belong here"
+        )
     return found
 
 

@@ -18,7 +18,9 @@ _MODERN = {"encryption": "aes 256", "hash": "sha256", "group": "19"}
 def build_ike(context: Context, hostname: str) -> IkeConfiguration:
     """The phase 1 configuration."""
     root = context.root
-    policies = tuple(sorted((_policy(section, context) for section in root.sections("crypto isakmp policy")), key=lambda item: item.priority))
+    policies = tuple(
+        sorted((_policy(section, context) for section in root.sections("crypto isakmp policy")), key=lambda item: item.priority)
+    )
     keys = [key for key in (_key(item, context) for item in root.statements("crypto isakmp key")) if key]
     aggressive = False
     for peer in root.sections("crypto isakmp peer address"):
@@ -96,11 +98,11 @@ def _is_plain(statement: Statement, context: Context) -> bool:
     """Whether the key is in clear; encrypted ones need a master key, which is not kept here."""
     if statement.value("encoding", 0) == 0:
         return True
-    context.error(statement.where("encoding"), "an encrypted key cannot be read: there is no master key here", "give the key in clear, with `0`")
+    context.error(
+        statement.where("encoding"), "an encrypted key cannot be read: there is no master key here", "give the key in clear, with `0`"
+    )
     return False
 
 
 def _keepalive(statement: Statement) -> Keepalive:
     return Keepalive(statement.value("seconds"), statement.value("retries", 2), "periodic" in statement.keywords)
-
-

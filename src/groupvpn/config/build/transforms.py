@@ -38,7 +38,9 @@ def _transform(section: Section, header: Statement, context: Context) -> Transfo
         context.error(place, f"`{cipher.keyword}` authenticates by itself and takes no integrity algorithm", f"remove `{chosen.keyword}`")
         return None
     if not cipher.icv_length and not integrity:
-        context.error(place, f"`{cipher.keyword}` without integrity protects nothing that counts", "add `esp-sha256-hmac`, or use `esp-gcm`")
+        context.error(
+            place, f"`{cipher.keyword}` without integrity protects nothing that counts", "add `esp-sha256-hmac`, or use `esp-gcm`"
+        )
         return None
     _warn_weak(header, cipher, chosen, context)
     mode = section.statement("mode")

@@ -95,7 +95,7 @@ def completions(mode: Mode, text: str) -> tuple[str, ...]:
     return tuple(item.insert for item in suggestions(mode, text) if item.insert)
 
 
-def help(mode: Mode, text: str) -> str:
+def help(mode: Mode, text: str) -> str:  # noqa: A001 - the name the console uses
     """The lines that `?` shows after `text`."""
     rows = suggestions(mode, text)
     width = max((len(row.label) for row in rows), default=0)
@@ -127,7 +127,7 @@ TOPICS: dict[str, str] = {
 
 def _help(command: Command, leaf: Leaf) -> str:
     if leaf.argument is not None and leaf.type is not None:
-        return command.arguments[leaf.argument].help if leaf.argument in command.arguments else leaf.type.help
+        return command.arguments[leaf.argument].purpose if leaf.argument in command.arguments else leaf.type.purpose
     return command.help
 
 

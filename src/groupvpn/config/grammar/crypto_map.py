@@ -2,7 +2,7 @@
 
 from groupvpn.config.arguments import InterfaceArgument, Line, Name, Number, SecretWord
 from groupvpn.config.grammar.modes import CLASSIC_MAP, CRYPTO_MAP, FAIL_CLOSE, GLOBAL
-from groupvpn.config.language import Add, Command, Enter, Negation, Set
+from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
 
 ACCESS_LIST = Name("Name or number of an access list")
 MAP_NAME = Name("Name of the crypto map")
@@ -43,6 +43,7 @@ COMMANDS = (
         Enter(CRYPTO_MAP, ("name", "sequence")),
         {"name": MAP_NAME, "sequence": SEQUENCE},
         negation_syntax="crypto map <name> [<sequence> [gdoi]]",
+        aliases=(Alias("crypto map <name> <sequence>", "crypto map {name} {sequence} gdoi", warning="read as an entry of type `gdoi`"),),
         details="`no crypto map NAME` removes every entry.",
         label="crypto map gdoi",
     ),

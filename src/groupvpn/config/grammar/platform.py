@@ -12,9 +12,9 @@ from groupvpn.config.grammar.modes import (
     DIAL_PEER_COR,
     GLOBAL,
     LINE,
+    MODES,
     ROUTER,
 )
-from groupvpn.config.grammar.modes import MODES
 from groupvpn.config.language import Add, Command, Ignore, Leave, Mode, Negation, Set
 
 _REST = Line("Rest of the line")

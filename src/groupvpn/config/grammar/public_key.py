@@ -31,7 +31,7 @@ COMMANDS = (
         GLOBAL,
         "crypto key {generate | zeroize | export | import} rsa [<options>]",
         "Make, delete, export or import RSA keys",
-        Ignore(_EXEC),
+        Ignore(_EXEC, exact=False, warns=True),
         {"options": Line("Options")},
         negation=Negation.NONE,
     ),
@@ -57,8 +57,15 @@ COMMANDS = (
         not_yet=_PKI,
     ),
     *(
-        Command(TRUSTPOINT, syntax, help, Add(), {"url": Name("URL", 256), "text": Line("Value"), "secret": SecretLine("Value")}, not_yet=_PKI)
-        for syntax, help in _LINES
+        Command(
+            TRUSTPOINT,
+            syntax,
+            summary,
+            Add(),
+            {"url": Name("URL", 256), "text": Line("Value"), "secret": SecretLine("Value")},
+            not_yet=_PKI,
+        )
+        for syntax, summary in _LINES
     ),
     Command(
         GLOBAL,
