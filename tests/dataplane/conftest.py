@@ -99,6 +99,68 @@ def namespaces() -> Iterator[list[Namespace]]:
         namespace.remove()
 
 
+class Site:
+    """A gateway with a host behind it; its WAN is a port of the core."""
+
+    def __init__(self, number: int, core: Namespace) -> None:
+        self.number = number
+        self.gateway, self.host = Namespace(f"g{number}"), Namespace(f"h{number}")
+        self.wan_address, self.host_address = f"10.9.0.{number}", f"192.168.{number}.2"
+        connect(self.gateway, "wan", f"{self.wan_address}/24", core, f"port{number}", f"10.255.{number}.1/24")
+        connect(self.gateway, "lan", f"192.168.{number}.1/24", self.host, "eth", f"{self.host_address}/24")
+        self.gateway.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.host.run("ip", "route", "add", "default", "via", f"192.168.{number}.1")
+
+    def knows(self, other: "Site") -> None:
+        """Route what is behind another site to its gateway."""
+        self.gateway.run("ip", "route", "add", f"192.168.{other.number}.0/24", "via", other.wan_address)
+
+
+class Core:
+    """A wire between two sites, which can be listened to."""
+
+    def __init__(self) -> None:
+        self.namespace = Namespace("c")
+        self.namespace.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+        self.sites = (Site(1, self.namespace), Site(2, self.namespace))
+        for site, other in (self.sites, self.sites[::-1]):
+            port, out = f"port{site.number}", f"port{other.number}"
+            self.namespace.run("ip", "link", "set", port, "promisc", "on")
+            self.namespace.run("tc", "qdisc", "add", "dev", port, "clsact")
+            redirect = ("action", "mirred", "egress", "redirect", "dev", out)
+            self.namespace.run("tc", "filter", "add", "dev", port, "ingress", "protocol", "all", "u32", "match", "u32", "0", "0", *redirect)
+            site.knows(other)
+        with self.namespace.entered():
+            self._listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+        self._listener.setblocking(False)
+
+    def heard(self) -> list[bytes]:
+        """The IPv4 packets that came into the core since the last time, from their IP header on."""
+        packets = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                frame, origin = self._listener.recvfrom(70000)
+                if origin[2] != socket.PACKET_OUTGOING and frame[12:14] == b"\x08\x00":
+                    packets.append(frame[14:])
+        return packets
+
+    def remove(self) -> None:
+        self._listener.close()
+        for namespace in (self.namespace, *(one for site in self.sites for one in (site.gateway, site.host))):
+            namespace.remove()
+
+
+@pytest.fixture
+def core() -> Iterator[Core]:
+    """Two sites and the wire between them: host - gateway ═ core ═ gateway - host."""
+    if os.geteuid() or not Path("/dev/net/tun").exists():
+        pytest.skip("needs root and /dev/net/tun")
+    made = Core()
+    yield made
+    made.remove()
+
+
 @pytest.fixture
 def wan(namespaces: list[Namespace]) -> tuple[Namespace, Namespace]:
     """A gateway with the interface `wan` (10.9.0.1), and what is outside (`core`, 10.9.0.2)."""

@@ -52,7 +52,7 @@ class RecordedPort:
         self.calls.append(("set_wire_mtu", mtu))
 
     def counters(self) -> dict[str, int]:
-        return {"outbound_delivered": 1, "inbound_delivered": 1, "outbound_dropped_too_big": 2, "outbound_dropped_no_sa": 1}
+        return {"outbound_delivered": 1, "inbound_delivered": 1, "outbound_too_big": 2, "outbound_no_sa": 1}
 
     def fault(self) -> str:
         return self.trouble

@@ -10,8 +10,8 @@ from groupvpn.dataplane.slots import Slots, assign
 from groupvpn.dataplane.taps import Tap
 from groupvpn.ipsec.sa import GroupSa, InterfaceCounters, InterfacePolicy, SaCounters
 
-DROPPED = "_dropped_"
-"""What the engine's names of drop counters have between direction and reason: `outbound_dropped_too_big`."""
+DELIVERED = ("outbound_delivered", "inbound_delivered")
+"""The engine's counters of packets that got through; all its other ones are drops."""
 
 
 class Table:
@@ -138,7 +138,7 @@ class Attachment:
                 counted = engine_sa.counters()
                 counted.pop("last_sequence", None)
                 sas.append(SaCounters(spi=sa.spi, **counted))
-        drops = {name.replace(DROPPED, "_"): packets for name, packets in self._port.counters().items() if DROPPED in name}
+        drops = {reason: packets for reason, packets in self._port.counters().items() if reason not in DELIVERED}
         counted = nftables.counters(self._table.name)
         for reason in DROP_REASONS:
             drops[reason] = drops.get(reason, 0) + counted.get(reason, 0)

@@ -35,7 +35,7 @@ class EnginePort(Protocol):
         """Octets of the largest IP packet that the WAN carries."""
 
     def counters(self) -> dict[str, int]:
-        """Packets by what became of them; the keys with `_dropped_` are the drops by direction and reason."""
+        """Packets by what became of them; all keys but the two `_delivered` ones are drops."""
 
     def fault(self) -> str:
         """Why a thread or queue has stopped working, or nothing."""

@@ -1,0 +1,314 @@
+"""Traffic between two sites through two data planes and the real engine, with what the core sees of it."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Core, Namespace, Site
+from policies import CBC, GCM, deny, permit, sa, state
+
+from groupvpn.dataplane import links
+from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.ipsec.sa import DesiredState, GroupSa
+from groupvpn.ipsec.transform import Transform
+
+pytest.importorskip("groupvpn._engine", reason="the engine is not built")
+pytestmark = pytest.mark.netns
+MARKER = b"what nobody in the core may read"
+GROUP = "239.1.2.3"
+IP_MTU_DISCOVER, IP_MTU = 10, 14  # linux/in.h
+TRANSFORMS = pytest.mark.parametrize("transform", [CBC, GCM], ids=lambda transform: transform.cipher.engine)
+
+
+def wanted(site: Site, *sas: GroupSa, spi: int) -> DesiredState:
+    """Protect all between the sites and to the multicast groups, under the SA with `spi`."""
+    rules = (deny("10.9.0.0/24", "10.9.0.0/24"), permit("192.168.0.0/16", "192.168.0.0/16", spi=spi), permit("any", "239.0.0.0/8", spi=spi))
+    return state(*rules, permit("239.0.0.0/8", "any", spi=spi), sas=sas, local=site.wan_address)
+
+
+def group_sa(site: Site, spi: int, transform: Transform = CBC) -> GroupSa:
+    return sa(spi, transform, sender_id=site.number, fill=spi & 0x7F)
+
+
+@pytest.fixture
+def planes(core: Core) -> Iterator[tuple[LinuxDataPlane, LinuxDataPlane]]:
+    made = (LinuxDataPlane("gm1"), LinuxDataPlane("gm2"))
+    yield made
+    for site, plane in zip(core.sites, made, strict=True):
+        with site.gateway.entered():
+            plane.close()
+
+
+def apply(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], spis: tuple[int, ...], spi: int, transform: Transform = CBC) -> None:
+    for site, plane in zip(core.sites, planes, strict=True):
+        with site.gateway.entered():
+            assert plane.apply(wanted(site, *(group_sa(site, one, transform) for one in spis), spi=spi)) == ()
+
+
+def drops(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> dict[str, int]:
+    """What either plane dropped, by reason, without the zeros."""
+    found: dict[str, int] = {}
+    for site, plane in zip(core.sites, planes, strict=True):
+        with site.gateway.entered():
+            for reason, packets in plane.counters()[0].drops.items():
+                found[reason] = found.get(reason, 0) + packets
+    return {reason: packets for reason, packets in found.items() if packets}
+
+
+def send_and_receive(sender: Namespace, source: str, receiver: Namespace, destination: str, payloads: list[bytes]) -> list[bytes]:
+    arrived = []
+    with contextlib.closing(receiver.udp(destination)) as sink, contextlib.closing(sender.udp(source)) as origin:
+        origin.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, 0)  # no DF: what is too long is cut
+        for payload in payloads:
+            origin.sendto(payload, (destination, 7000))
+            with contextlib.suppress(TimeoutError):
+                arrived.append(sink.recv(65536))
+    return arrived
+
+
+@TRANSFORMS
+def test_only_esp_with_the_original_addresses_crosses_the_core(
+    core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform
+) -> None:
+    apply(core, planes, (0x1234,), 0x1234, transform)
+    core.heard()
+    payloads = [MARKER + bytes([size & 0xFF]) * size for size in (0, 1, 2, 15, 500, 1372, 1400, 1440, 3000, 20000)]
+    for site, other in (core.sites, core.sites[::-1]):
+        assert send_and_receive(site.host, site.host_address, other.host, other.host_address, payloads) == payloads
+        packets = core.heard()
+        assert len(packets) >= len(payloads)
+        source, destination = (socket.inet_aton(one.host_address) for one in (site, other))
+        assert {(packet[9], packet[12:16], packet[16:20]) for packet in packets} == {(50, source, destination)}
+        assert not any(MARKER in packet for packet in packets)
+        assert all(len(packet) <= 1500 for packet in packets)
+    assert drops(core, planes) == {}
+    with core.sites[0].gateway.entered():
+        (counted,) = planes[0].counters()[0].sas
+    assert counted.encrypted_packets >= len(payloads)
+    assert counted.decrypted_packets >= len(payloads)
+
+
+@TRANSFORMS
+def test_multicast_keeps_its_group_address(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform) -> None:
+    apply(core, planes, (0x1234,), 0x1234, transform)
+    left, right = core.sites
+    with contextlib.closing(right.gateway.udp(GROUP)) as sink, contextlib.closing(left.gateway.udp(left.wan_address, 7001)) as origin:
+        member = socket.inet_aton(GROUP) + socket.inet_aton(right.wan_address)
+        sink.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+        origin.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(left.wan_address))
+        core.heard()
+        origin.sendto(MARKER, (GROUP, 7000))
+        assert sink.recvfrom(2048) == (MARKER, (left.wan_address, 7001))
+    packets = [packet for packet in core.heard() if packet[9] != 2]  # IGMP is the receiver's own report
+    assert [(packet[9], packet[12:20]) for packet in packets] == [(50, socket.inet_aton(left.wan_address) + socket.inet_aton(GROUP))]
+    assert MARKER not in packets[0]
+
+
+@TRANSFORMS
+def test_a_tcp_stream_arrives_whole(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform) -> None:
+    apply(core, planes, (0x1234,), 0x1234, transform)
+    left, right = core.sites
+    sent = (MARKER + b"0123456789abcdef") * 200_000
+    with right.host.entered():
+        server = socket.create_server((right.host_address, 8000))
+    received = bytearray()
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            while chunk := connection.recv(1 << 20):
+                received.extend(chunk)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with left.host.entered():
+        client = socket.socket()
+    with client:
+        client.settimeout(10)
+        client.connect((right.host_address, 8000))
+        client.sendall(sent)
+    thread.join(20)
+    server.close()
+    assert received == sent
+    packets = core.heard()
+    assert {packet[9] for packet in packets} == {50}
+    assert not any(MARKER in packet for packet in packets)
+
+
+class Flood:
+    """Numbered datagrams from site to site, as fast as a pause between them allows, until it is told to stop."""
+
+    def __init__(self, left: Site, right: Site, pause: float = 0.0003) -> None:
+        self.sent = 0
+        self.arrived: list[int] = []
+        self._pause = pause
+        self._stop = threading.Event()
+        self._sink = right.host.udp(right.host_address)
+        self._sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+        self._origin = left.host.udp(left.host_address)
+        self._destination = (right.host_address, 7000)
+        self._threads = [threading.Thread(target=work) for work in (self._receive, self._send)]
+        for thread in self._threads:
+            thread.start()
+
+    def _send(self) -> None:
+        while not self._stop.is_set():
+            self._origin.sendto(self.sent.to_bytes(4, "big"), self._destination)
+            self.sent += 1
+            time.sleep(self._pause)
+
+    def _receive(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self.arrived.append(int.from_bytes(self._sink.recv(2048), "big"))
+
+    def finish(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(10)
+        self._sink.close()
+        self._origin.close()
+
+
+@TRANSFORMS
+def test_no_packet_is_lost_when_sas_change(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform) -> None:
+    apply(core, planes, (1000,), 1000, transform)
+    flood = Flood(*core.sites)
+    for old in range(1000, 1010):
+        new = old + 1
+        apply(core, planes, (old, new), old, transform)
+        time.sleep(0.02)
+        apply(core, planes, (old, new), new, transform)
+        time.sleep(0.02)
+        apply(core, planes, (new,), new, transform)
+    flood.finish()
+    assert flood.sent > 500
+    assert flood.arrived == list(range(flood.sent))  # none lost, none twice, none out of order
+    assert drops(core, planes) == {}
+    assert {packet[9] for packet in core.heard()} == {50}
+
+
+def test_no_packet_is_lost_or_clear_when_rules_change(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    apply(core, planes, (1000,), 1000)
+    flood = Flood(*core.sites)
+    for number in range(10):
+        for site, plane in zip(core.sites, planes, strict=True):
+            more = (deny(f"10.{number}.0.0/16", "any"), permit(f"172.16.{number}.0/24", "any", spi=1000))
+            policy = wanted(site, group_sa(site, 1000), spi=1000).interfaces[0]
+            with site.gateway.entered():
+                assert plane.apply(state(*more, *policy.rules, sas=policy.sas, local=site.wan_address)) == ()
+    flood.finish()
+    assert flood.arrived == list(range(flood.sent))
+    assert {packet[9] for packet in core.heard()} == {50}
+
+
+def test_a_clear_packet_that_should_be_encrypted_is_dropped(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    left, right = core.sites
+    with right.gateway.entered():
+        planes[1].apply(wanted(right, group_sa(right, 0x700), spi=0x700))
+        assert send_and_receive(left.host, left.host_address, right.host, right.host_address, [MARKER]) == []
+        assert planes[1].counters()[0].drops["inbound_clear"] == 1
+
+
+def test_a_packet_too_big_to_protect_is_answered(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    apply(core, planes, (0x700,), 0x700)
+    left, right = core.sites
+    with contextlib.closing(left.host.udp(left.host_address)) as origin:
+        origin.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, 2)  # always DF
+        origin.connect((right.host_address, 7000))
+        origin.send(bytes(1472))
+        time.sleep(0.1)
+        with pytest.raises(OSError, match="Message too long"):
+            origin.send(bytes(1472))
+        assert 1400 <= origin.getsockopt(socket.IPPROTO_IP, IP_MTU) < 1500
+    assert drops(core, planes) == {"outbound_too_big": 1}
+
+
+def test_a_wan_that_went_down_and_up_serves_again(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    apply(core, planes, (0x700,), 0x700)
+    left, right = core.sites
+    ends = left.host, left.host_address, right.host, right.host_address
+    assert send_and_receive(*ends, [MARKER]) == [MARKER]
+    left.gateway.run("ip", "link", "set", "wan", "down")
+    left.gateway.run("ip", "link", "set", "wan", "up")
+    left.knows(right)  # the kernel forgot the route with the link
+    with left.gateway.entered():
+        planes[0].refresh()
+    assert send_and_receive(*ends, [MARKER] * 3)[-1:] == [MARKER]
+
+
+NODE = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from policies import *
+from groupvpn.dataplane.linux import LinuxDataPlane
+plane = LinuxDataPlane("gm1")
+rules = (permit("192.168.0.0/16", "192.168.0.0/16", spi=0x700), )
+assert plane.apply(state(*rules, sas=(sa(0x700, fill=0),), local="10.9.0.1")) == ()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def separate_node(gateway: Namespace) -> Iterator[subprocess.Popen[str]]:
+    """A data plane in a process of its own, to be killed."""
+    program = NODE.format(tests=str(Path(__file__).parent))
+    with gateway.entered():
+        node = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert node.stdout is not None
+    try:
+        assert node.stdout.readline() == "ready\n"
+        yield node
+    finally:
+        node.kill()
+        node.wait()
+        node.stdout.close()
+
+
+def test_a_killed_node_leaks_nothing_and_its_successor_takes_over(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    left, right = core.sites
+    ends = left.host, left.host_address, right.host, right.host_address
+    with right.gateway.entered():
+        planes[1].apply(wanted(right, group_sa(right, 0x700), spi=0x700))
+    for _ in range(2):
+        with separate_node(left.gateway):
+            assert send_and_receive(*ends, [MARKER]) == [MARKER]
+        core.heard()
+        assert send_and_receive(*ends, [MARKER] * 5) == []
+        assert core.heard() == []
+        with left.gateway.entered():
+            assert not any(name.startswith("gv") for name in links.names())
+    with left.gateway.entered():
+        planes[0].apply(wanted(left, group_sa(left, 0x700), spi=0x700))
+    assert send_and_receive(*ends, [MARKER]) == [MARKER]
+    assert {packet[9] for packet in core.heard()} == {50}
+
+
+def test_under_a_flood_no_clear_packet_slips_out_between_a_kill_and_the_next_start(core: Core) -> None:
+    left, right = core.sites
+    with separate_node(left.gateway):
+        flood = Flood(left, right, pause=0.0001)
+        time.sleep(0.1)
+    for _ in range(3):
+        with separate_node(left.gateway):
+            time.sleep(0.05)
+    flood.finish()
+    sender = socket.inet_aton(left.host_address)
+    seen = [packet for packet in core.heard() if packet[12:16] == sender]  # the other host answers ESP with ICMP errors
+    assert flood.sent > len(seen) > 100
+    assert {packet[9] for packet in seen} == {50}
+
+
+def test_strict_reverse_path_checks_accept_what_the_engine_gives_back(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    for site in core.sites:
+        site.gateway.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1")
+    apply(core, planes, (0x700,), 0x700)
+    left, right = core.sites
+    assert send_and_receive(left.host, left.host_address, right.host, right.host_address, [MARKER]) == [MARKER]
