@@ -2,8 +2,9 @@
 
 from groupvpn.console import rsa, system
 from groupvpn.console.exec import Exec
+from groupvpn.console.show import commands as show
 
 
 def exec_commands() -> Exec:
     """The console of a node."""
-    return Exec((*system.COMMANDS, *rsa.COMMANDS))
+    return Exec((*system.COMMANDS, *rsa.COMMANDS, *show.COMMANDS))

@@ -1,0 +1,243 @@
+"""The `show crypto …` commands: each takes what it needs from the node and hands it to a layout."""
+
+from ipaddress import IPv4Address
+
+from groupvpn.config.arguments import Name
+from groupvpn.console.exec import ExecCommand, Request
+from groupvpn.console.show import ipsec, isakmp, key_server, member
+from groupvpn.console.show.ipsec import ProtectedInterface
+from groupvpn.console.show.layout import entry
+from groupvpn.dataplane import links
+from groupvpn.gdoi.status import GroupMemberStatus, KeyServerGroupStatus
+from groupvpn.node import clock
+from groupvpn.node.addresses import real_device
+from groupvpn.node.control import CommandError
+from groupvpn.node.cores import RunningMember
+from groupvpn.node.router import Router
+
+_GROUP = {"group": Name("name of the GDOI group", 80, "GROUP")}
+_ADDRESS = {"address": Name("address of a group member", 15, "A.B.C.D")}
+_MAP = {"map": Name("name of the crypto map", 80, "MAP")}
+_INTERFACE = {"interface": Name("name of the interface", 40, "INTERFACE")}
+
+
+def _members(router: Router, request: Request) -> list[tuple[RunningMember, GroupMemberStatus]]:
+    now = clock.monotonic()
+    wanted = request.name("group")
+    return [
+        (running, running.core.status(now))
+        for (name, _), running in router.cores.members.items()
+        if wanted is None or name.lower() == wanted.lower()
+    ]
+
+
+def _served(router: Router, request: Request) -> list[KeyServerGroupStatus]:
+    server, wanted = router.cores.key_server, request.name("group")
+    groups = server.status(clock.monotonic()) if server else ()
+    return [group for group in groups if wanted is None or group.name.lower() == wanted.lower()]
+
+
+def _located(router: Router, request: Request) -> list[member.Located]:
+    found = [(status, str(running.bound.interfaces[0].name)) for running, status in _members(router, request)]
+    if not found:
+        raise CommandError(_absent(request, "group member"))
+    return found
+
+
+def _serving(router: Router, request: Request) -> list[KeyServerGroupStatus]:
+    found = _served(router, request)
+    if not found:
+        raise CommandError(_absent(request, "key server"))
+    return found
+
+
+def _absent(request: Request, role: str) -> str:
+    group = request.name("group")
+    return f"% This node is no {role}" + (f" of a group {group!r}" if group else "")
+
+
+def _gdoi(router: Router, request: Request) -> str:
+    served = _served(router, request)
+    if served:
+        return key_server.overview(served)
+    located = [(status, str(running.bound.interfaces[0].name)) for running, status in _members(router, request)]
+    if not located:
+        raise CommandError("% No GDOI group" + (f" {request.name('group')!r}" if request.name("group") else "") + " is configured")
+    return member.overview(located)
+
+
+def _ks_members(router: Router, request: Request) -> str:
+    if "summary" in request.keywords:
+        return key_server.members_summary(_serving(router, request))
+    return key_server.members(_serving(router, request), request.name("address"))
+
+
+def _gm_acl(router: Router, request: Request) -> str:
+    both = not {"download", "local"} & request.keywords
+    return member.access_lists(
+        _located(router, request), downloaded=both or "download" in request.keywords, local=both or "local" in request.keywords
+    )
+
+
+def _negotiations(router: Router) -> list[isakmp.Negotiation]:
+    found = []
+    for exchange in router.ike.negotiating():
+        context = exchange.context
+        ends = (context.local.address, context.peer.address)
+        initiator, responder = ends if context.is_initiator else ends[::-1]
+        found.append(isakmp.Negotiation(initiator, responder, exchange.state, b"".join(context.cookies)))
+    return found
+
+
+def _rekey_sas(router: Router) -> list[isakmp.RekeySa]:
+    found = []
+    for running, status in _members(router, Request({}, frozenset())):
+        kek = status.kek
+        if kek and kek.source:
+            destination = running.address if kek.is_unicast or kek.destination is None else kek.destination
+            found.append(isakmp.RekeySa(kek.source, destination, kek.spi))
+    for group in _served(router, Request({}, frozenset())):
+        kek = group.kek
+        if kek and kek.source:
+            last = group.members[-1].address if group.members and kek.is_unicast else kek.destination
+            if last is not None:
+                found.append(isakmp.RekeySa(kek.source, last, None))
+    return found
+
+
+def _isakmp_sa(router: Router, request: Request) -> str:
+    sas = router.ike.sas()
+    if "detail" in request.keywords:
+        return isakmp.details(sas, _rekey_sas(router), clock.monotonic())
+    return isakmp.associations(sas, _negotiations(router), _rekey_sas(router))
+
+
+def _protected(router: Router, request: Request) -> list[tuple[RunningMember, ProtectedInterface]]:
+    counters = {item.device: item for item in router.data_plane.counters()} if router.data_plane else {}
+    found = []
+    for running, status in _members(router, request):
+        for interface in running.bound.interfaces:
+            device = real_device(interface.device)
+            local = interface.address.ip if interface.address else running.address
+            found.append(
+                (
+                    running,
+                    ProtectedInterface(
+                        str(interface.name),
+                        running.bound.crypto_map,
+                        local,
+                        _mtu(device),
+                        running.core.rules,
+                        {tek.spi: tek for tek in status.teks},
+                        counters.get(device or ""),
+                    ),
+                )
+            )
+    return found
+
+
+def _mtu(device: str | None) -> int:
+    try:
+        return links.read(device).mtu if device else 0
+    except links.LinkError:
+        return 0
+
+
+def _ipsec_sa(router: Router, request: Request) -> str:
+    wanted = request.name("interface")
+    name = None
+    if wanted is not None:
+        found = router.configuration.interface(wanted)
+        if found is None:
+            raise CommandError(f"% No interface {wanted!r} is configured")
+        name = str(found.name)
+    return ipsec.associations([item for _, item in _protected(router, request) if name in (None, item.name)])
+
+
+def _gdoi_ipsec_sa(router: Router, request: Request) -> str:
+    return "\n\n".join(ipsec.group_associations(running.bound.group.name, item) for running, item in _protected(router, request))
+
+
+def _ruleset(router: Router, request: Request) -> str:
+    return ipsec.ruleset([item for _, item in _protected(router, request)])
+
+
+def _fail_close(router: Router, request: Request) -> str:
+    wanted, lines = request.name("map"), []
+    for crypto_map in router.configuration.crypto_maps.values():
+        if wanted not in (None, crypto_map.name):
+            continue
+        lines += [f'Crypto Map: "{crypto_map.name}"', f"  Activate: {'no' if crypto_map.fail_close is None else 'yes'}"]
+        if crypto_map.fail_close is not None:
+            lines.append("  Fail-Close Access-List: (Deny = Forward In Clear, Permit = Drop)")
+            lines += [f"    access-list {crypto_map.fail_close.name} {entry(item)}" for item in crypto_map.fail_close.entries]
+    if not lines:
+        raise CommandError("% No crypto map" + (f" {wanted!r}" if wanted else "") + " is configured")
+    return "\n".join(lines)
+
+
+def _crypto_map(router: Router, request: Request) -> str:
+    lines = []
+    for crypto_map in router.configuration.crypto_maps.values():
+        for item in crypto_map.entries:
+            group = router.configuration.member_groups.get(item.group or "")
+            identity: int | IPv4Address | str = group.identity if group else "not configured"
+            lines += [
+                f'Crypto Map "{crypto_map.name}" {item.sequence} gdoi',
+                f"        Group Name: {item.group or 'not configured'}, identity {identity}",
+                f"        Local access list: {item.local_acl.name if item.local_acl else 'none'}",
+            ]
+        carriers = [str(interface.name) for interface in router.configuration.interfaces if interface.crypto_map == crypto_map.name]
+        lines += [f"        Interfaces using crypto map {crypto_map.name}:", *(f"                {name}" for name in carriers), ""]
+    return "\n".join(lines).rstrip("\n") or "No crypto maps found."
+
+
+def _transform_sets(router: Router, request: Request) -> str:
+    lines = []
+    for item in router.configuration.transform_sets.values():
+        lines += [
+            f"Transform set {item.name}: {{ {item.transform.keywords} }}",
+            f"   will negotiate = {{ {item.transform.mode.name.capitalize()}, }},",
+            "",
+        ]
+    return "\n".join(lines).rstrip("\n")
+
+
+_OF_GROUP = "show crypto gdoi [group <group>]"
+
+COMMANDS = (
+    ExecCommand(_OF_GROUP, "Groups of this node", _gdoi, _GROUP),
+    ExecCommand(f"{_OF_GROUP} ks", "Key server: its groups", lambda r, q: key_server.summary(_serving(r, q)), _GROUP),
+    ExecCommand(
+        f"{_OF_GROUP} ks members [summary | <address>]",
+        "Key server: registered members, and what of rekeys they confirmed",
+        _ks_members,
+        _GROUP | _ADDRESS,
+    ),
+    ExecCommand(
+        f"{_OF_GROUP} ks policy", "Key server: KEK and TEKs in force, without keys", lambda r, q: key_server.policy(_serving(r, q)), _GROUP
+    ),
+    ExecCommand(
+        f"{_OF_GROUP} ks acl",
+        "Key server: access lists that members download",
+        lambda r, q: key_server.access_lists(_serving(r, q)),
+        _GROUP,
+    ),
+    ExecCommand(
+        f"{_OF_GROUP} ks rekey",
+        "Key server: rekeys so far and when the next one is due",
+        lambda r, q: key_server.rekeys(_serving(r, q)),
+        _GROUP,
+    ),
+    ExecCommand(f"{_OF_GROUP} gm", "Member: registration of its groups", lambda r, q: member.members(_located(r, q)), _GROUP),
+    ExecCommand(f"{_OF_GROUP} gm acl [download | local]", "Member: access lists, downloaded and local", _gm_acl, _GROUP),
+    ExecCommand(f"{_OF_GROUP} gm rekey", "Member: rekeys received", lambda r, q: member.rekeys(_located(r, q)), _GROUP),
+    ExecCommand(f"{_OF_GROUP} ipsec sa", "Member: what the group's policy protects", _gdoi_ipsec_sa, _GROUP),
+    ExecCommand("show crypto ipsec sa [interface <interface>]", "IPsec SAs with their counters", _ipsec_sa, _INTERFACE),
+    ExecCommand("show crypto ipsec transform-set", "Transform sets", _transform_sets),
+    ExecCommand("show crypto isakmp sa [detail]", "ISAKMP and rekey SAs", _isakmp_sa),
+    ExecCommand("show crypto isakmp policy", "Policies of phase 1, defaults included", lambda r, q: isakmp.policies(r.configuration.ike)),
+    ExecCommand("show crypto map", "Crypto maps and the interfaces that carry them", _crypto_map),
+    ExecCommand("show crypto map gdoi fail-close [<map>]", "What is let through before the first registration", _fail_close, _MAP),
+    ExecCommand("show crypto ruleset", "Rules in force on each interface, in order", _ruleset),
+)

@@ -1,0 +1,330 @@
+"""The layouts of `show crypto …`, from made-up status values: labels, columns and numbers as operators' parsers expect them."""
+
+import re
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+
+from groupvpn.console.registry import exec_commands
+from groupvpn.console.show import ipsec, isakmp, key_server, member
+from groupvpn.console.show.ipsec import ProtectedInterface
+from groupvpn.console.show.layout import clock, entry
+from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
+from groupvpn.effects import Endpoint
+from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.status import (
+    GroupMemberStatus,
+    KekStatus,
+    KeyServerGroupStatus,
+    RegisteredMemberStatus,
+    SaPolicyStatus,
+    TekStatus,
+)
+from groupvpn.ike.machine import State
+from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy
+from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
+from groupvpn.ipsec.sa import Direction, InterfaceCounters, SaCounters, TrafficRule
+from groupvpn.ipsec.transform import Transform
+
+KS, GM = IPv4Address("10.9.0.1"), IPv4Address("10.1.0.1")
+GDOI_DENY = Entry(Action.DENY, 17, AddressMatch.any(), AddressMatch.any(), 848, 848)
+SITES = Entry(Action.PERMIT, 0, AddressMatch(IPv4Address("10.0.0.0"), IPv4Address("0.255.255.255")), AddressMatch.any())
+ACL = AccessList("traffic", (GDOI_DENY, SITES))
+TRANSFORM = Transform(EspCipher.AES_256_CBC, EspIntegrity.HMAC_SHA2_256_128)
+TEK = TekStatus(0x5AE90201, TRANSFORM, Replay("counter", 64), 710, "traffic", 3600, 2890, 620, is_outbound=True)
+KEK = KekStatus(
+    bytes(range(0xA0, 0xB0)), True, KS, None, KekCipher.AES_256_CBC, SignatureHash.SHA2_256, 294, 256, True, 1109, 86400, 900, "rekeys", 7
+)
+MEMBER = GroupMemberStatus(
+    name="bank",
+    identity=1234,
+    servers=(KS, IPv4Address("10.9.0.2")),
+    active_server=KS,
+    local=Endpoint(GM, 848),
+    remote=Endpoint(KS, 848),
+    registration_status="Registered",
+    direction=Direction.BOTH,
+    reregisters_in=650,
+    registrations_succeeded=1,
+    registrations_attempted=2,
+    last_rekey_from=KS,
+    last_rekey_sequence=7,
+    rekeys_received=25,
+    rekeys_received_after_registration=3,
+    unicast_rekeys_received=25,
+    multicast_rekeys_received=0,
+    rekey_acks_sent=24,
+    rekey_received_ago=3725,
+    acl_name="gdoi_group_bank_temp_acl",
+    acl_downloaded=ACL.entries,
+    acl_local=None,
+    allowed_kek_ciphers=(),
+    allowed_kek_hashes=(),
+    allowed_transforms=(),
+    kek=KEK,
+    previous_kek_spi=None,
+    teks=(TEK,),
+    sender_ids=(),
+    sender_id_bits=24,
+    drops={},
+)
+REGISTERED = RegisteredMemberStatus(GM, 848, "bank", 1234, KS, 90, 4, 1, 3, 1, (4, 5), (4,), (17,))
+SERVED = KeyServerGroupStatus(
+    name="bank",
+    identity=1234,
+    local_address=KS,
+    is_unicast=True,
+    direction=Direction.BOTH,
+    acknowledge=True,
+    rekey_lifetime=86400,
+    rekey_remaining=1109,
+    retransmit_period=10,
+    retransmit_attempts=2,
+    retransmit_remaining=None,
+    sequence=7,
+    sas=(SaPolicyStatus(10, "bank-profile", 3600, Replay("counter", 64), ACL, 710),),
+    kek=KEK,
+    teks=(TEK,),
+    members=(REGISTERED,),
+    rekeys_sent=4,
+    last_rekey_retransmits=1,
+    last_rekey_duration_msec=10000,
+    registrations=1,
+    refusals=0,
+    sender_id_bits=24,
+    sender_ids_used=1,
+)
+
+
+def expect(output: str, *wanted: str) -> None:
+    """Every wanted line stands in the output, in this order, to the letter."""
+    position = 0
+    lines = output.splitlines()
+    for line in wanted:
+        assert line in lines[position:], f"{line!r} is not (or not in order) in\n{output}"
+        position = lines.index(line, position) + 1
+
+
+def test_entries_print_ports_as_numbers() -> None:
+    assert entry(GDOI_DENY) == "deny udp any port = 848 any port = 848"
+    assert entry(SITES) == "permit ip 10.0.0.0 0.255.255.255 any"
+    assert entry(replace(SITES, protocol=200)) == "permit 200 10.0.0.0 0.255.255.255 any"
+    assert clock(3725) == "01:02:05"
+
+
+def test_member_overview() -> None:
+    output = member.overview([(MEMBER, "GigabitEthernet0/0")])
+    expect(
+        output,
+        "GROUP INFORMATION",
+        "    Group Name               : bank",
+        "    Group Identity           : 1234",
+        "    Group Type               : GDOI (ISAKMP)",
+        "    Rekeys received          : 25",
+        "    IPSec SA Direction       : Both",
+        "     Group Server list       : 10.9.0.1",
+        "                               10.9.0.2",
+        "Group Member Information For Group bank:",
+        "    ACL Received From KS     : gdoi_group_bank_temp_acl",
+        "    Group member             : 10.1.0.1        vrf: None",
+        "       Local addr/port       : 10.1.0.1/848",
+        "       Remote addr/port      : 10.9.0.1/848",
+        "       Registration status   : Registered",
+        "       Registered with       : 10.9.0.1",
+        "       Re-registers in       : 650 sec",
+        "       Succeeded registration: 1",
+        "       Attempted registration: 2",
+        "       Last rekey seq num    : 7",
+        "       Rekey Rcvd(hh:mm:ss)  : 01:02:05",
+        "       Active TEK Number     : 1",
+        "       allowable rekey cipher: any",
+        "       After latest register : 3",
+        " ACL Downloaded From KS 10.9.0.1:",
+        "   access-list   deny udp any port = 848 any port = 848",
+        "KEK POLICY:",
+        "    Rekey Transport Type     : Unicast",
+        "    Lifetime (secs)          : 1109",
+        "    Encrypt Algorithm        : AES",
+        "    Key Size                 : 256",
+        "    Sig Hash Algorithm       : HMAC_AUTH_SHA256",
+        "TEK POLICY for the current KS-Policy ACEs Downloaded:",
+        "  GigabitEthernet0/0:",
+        "        spi: 0x5AE90201(1525219841)",
+        "        transform: esp-256-aes esp-sha256-hmac",
+        "        sa timing:remaining key lifetime (sec): (710)",
+        "        Anti-Replay(Counter Based) : 64",
+    )
+
+
+def test_member_that_has_not_registered_yet() -> None:
+    waiting = replace(
+        MEMBER, active_server=None, remote=None, registration_status="Registering", reregisters_in=None, rekey_received_ago=None,
+        kek=None, teks=(), acl_downloaded=(), last_rekey_from=None,
+    )  # fmt: skip
+    output = member.overview([(waiting, "GigabitEthernet0/0")])
+    expect(output, "       Registration status   : Registering", "       Registered with       : ---", "       Re-registers in       : ---")
+    assert "KEK POLICY" not in output
+    assert "TEK POLICY" not in output
+
+
+def test_member_rekey_and_acl() -> None:
+    expect(
+        member.rekeys([(MEMBER, "x")]),
+        "Group bank (Unicast)",
+        "    Number of Rekeys received (cumulative)       : 25",
+        "    Number of Rekeys received after registration : 3",
+        "    Number of Rekey Acks sent                    : 24",
+        "          dst             src             conn-id  my-cookie  his-cookie",
+        f"New     : 10.1.0.1        10.9.0.1        {member.connection_id(KEK.spi):>6}   A0A1A2A3   A8A9AAAB",
+    )
+    local = replace(MEMBER, acl_local=AccessList("mine", (GDOI_DENY,)))
+    assert "ACL Configured Locally" not in member.access_lists([(local, "x")], local=False)
+    expect(member.access_lists([(local, "x")]), " ACL Configured Locally:", "   access-list mine")
+
+
+def test_key_server_policy() -> None:
+    expect(
+        key_server.policy([SERVED]),
+        "Key Server Policy:",
+        "For group bank (handle: 0x80000002) server 10.9.0.1 (handle: 0x80000002):",
+        "  # of teks : 1  Seq num : 7",
+        "  KEK POLICY (transport type : Unicast)",
+        "    spi : 0xA0A1A2A3A4A5A6A7A8A9AAABACADAEAF",
+        "    management alg     : disabled      encrypt alg           : AES",
+        "    crypto iv length   : 16            key size              : 48",
+        "    orig life(sec)     : 86400         remaining life(sec)   : 1109",
+        "    sig hash algorithm : enabled       sig key length        : 294",
+        "    sig size           : 256",
+        "    sig key name       : rekeys",
+        "  TEK POLICY (encaps : ENCAPS_TUNNEL)",
+        "    spi                : 0x5AE90201",
+        "    access-list        : traffic",
+        "    transform          : esp-256-aes esp-sha256-hmac",
+        "    alg key size       : 32            sig key size          : 32",
+        "    orig life(sec)     : 3600          remaining life(sec)   : 710",
+        "    tek life(sec)      : 3600          elapsed time(sec)     : 2890",
+    )
+
+
+def test_key_server_members_and_summary() -> None:
+    expect(
+        key_server.members([SERVED]),
+        "Number of rekeys sent for group bank : 4",
+        "Number of retransmits during the last rekey for group bank : 1",
+        "Duration of the last rekey for group bank : 10000 msec",
+        "Group Member ID    : 10.1.0.1",
+        " Rekeys sent       : 4",
+        " Rekeys retries    : 1",
+        " Rekey Acks Rcvd   : 3",
+        " Rekey Acks missed : 1",
+        " Sent seq num : 4     5     0     0",
+        " Rcvd seq num : 4     0     0     0",
+    )
+    expect(key_server.members([SERVED], "10.1.0.2"), "Group Member not Found")
+    expect(key_server.members_summary([SERVED]), "Group Name: bank, ID: 1234, Group Members: 1", "  10.1.0.1          4              1")
+
+
+def test_key_server_overview_with_and_without_rekeys() -> None:
+    output = key_server.overview([SERVED])
+    expect(
+        output,
+        "    Group Name               : bank (Unicast)",
+        "    Group Members            : 1",
+        "    Group Rekey Lifetime     : 86400 secs",
+        "        Remaining Lifetime   : 1109 secs",
+        "    Rekey Retransmit Period  : 10 secs",
+        "      IPSec SA Number        : 10",
+        "      IPSec SA Rekey Lifetime: 3600 secs",
+        "      Profile Name           : bank-profile",
+        "         Remaining Lifetime  : 710 secs",
+        "      ACL Configured         : access-list traffic",
+        "     Group Server list       : Local",
+    )
+    silent = key_server.overview([replace(SERVED, kek=None, rekey_lifetime=None, rekey_remaining=None)])
+    assert "Group Rekey" not in silent
+    expect(key_server.access_lists([SERVED]), "   access-list traffic  deny udp any port = 848 any port = 848")
+    expect(key_server.rekeys([SERVED]), "    Number of Rekeys sent                : 4")
+    expect(key_server.summary([SERVED]), "Total group members registered to this box: 1", "        access-list traffic")
+
+
+def test_isakmp_sa_columns() -> None:
+    output = isakmp.associations(
+        [], [isakmp.Negotiation(GM, KS, State.KEYS_SENT, bytes(16))], [isakmp.RekeySa(KS, GM, KEK.spi), isakmp.RekeySa(KS, GM, None)]
+    )
+    number = member.connection_id(KEK.spi)
+    expect(
+        output,
+        "IPv4 Crypto ISAKMP SA",
+        "dst             src             state          conn-id status",
+        "10.9.0.1        10.1.0.1        MM_SA_SETUP       1001 ACTIVE",
+        f"10.1.0.1        10.9.0.1        GDOI_REKEY     {number:>7} ACTIVE",
+        "10.1.0.1        10.9.0.1        GDOI_REKEY           0 ACTIVE",
+    )
+
+
+def test_isakmp_policy_shows_defaults() -> None:
+    strong = IsakmpPolicy(10, IkeCipher.AES_256, IkeHash.SHA2_256, group=IkeGroup.MODP_2048)
+    output = isakmp.policies(IkeConfiguration(policies=(strong,)))
+    expect(
+        output,
+        "Protection suite of priority 10",
+        "        encryption algorithm:   AES - Advanced Encryption Standard (256 bit keys).",
+        "        Diffie-Hellman group:   #14 (2048 bit)",
+        "        lifetime:               86400 seconds, no volume limit",
+    )
+    expect(isakmp.policies(IkeConfiguration()), "Default protection suite", "        Diffie-Hellman group:   #1 (768 bit)")
+
+
+@pytest.fixture
+def protected() -> ProtectedInterface:
+    counters = InterfaceCounters("eth0", (SaCounters(TEK.spi, 100, 9000, 90, 8000),), {"inbound_clear": 3, "outbound_no_sa": 0})
+    rules = (TrafficRule(GDOI_DENY), TrafficRule(SITES, TEK.spi))
+    return ProtectedInterface("GigabitEthernet0/0", "bankmap", GM, 1500, rules, {TEK.spi: TEK}, counters)
+
+
+def test_ipsec_sa(protected: ProtectedInterface) -> None:
+    output = ipsec.associations([protected])
+    expect(
+        output,
+        "interface: GigabitEthernet0/0",
+        "    Crypto map tag: bankmap, local addr 10.1.0.1",
+        "   local  ident (addr/mask/prot/port): (10.0.0.0/255.0.0.0/0/0)",
+        "   remote ident (addr/mask/prot/port): (0.0.0.0/0.0.0.0/0/0)",
+        "   current_peer 0.0.0.0 port 848",
+        "    #pkts encaps: 100, #pkts encrypt: 100, #pkts digest: 100",
+        "    #pkts decaps: 90, #pkts decrypt: 90, #pkts verify: 90",
+        "    #send errors 0, #recv errors 3",
+        "     current outbound spi: 0x5AE90201(1525219841)",
+        "     inbound esp sas:",
+        "      spi: 0x5AE90201(1525219841)",
+        "        transform: esp-256-aes esp-sha256-hmac ,",
+        "     outbound esp sas:",
+        "     inbound clear: 3",
+    )
+    assert "no sa" not in output
+
+
+def test_ipsec_sa_of_a_receive_only_member_sends_nothing(protected: ProtectedInterface) -> None:
+    rules = (TrafficRule(SITES, TEK.spi, Direction.INBOUND_ONLY),)
+    output = ipsec.associations([replace(protected, rules=rules)])
+    assert re.search(r"outbound esp sas:\n\n", output)
+    expect(ipsec.ruleset([replace(protected, rules=rules)]), "  IP 10.0.0.0/8 ANY IPsec SA Passive")
+
+
+def test_ruleset_and_group_associations(protected: ProtectedInterface) -> None:
+    expect(ipsec.ruleset([protected]), "GigabitEthernet0/0:", "  11 ANY/848 ANY/848 DENY", "  IP 10.0.0.0/8 ANY IPsec Cryptomap")
+    expect(
+        ipsec.group_associations("bank", protected),
+        "SA created for group bank:",
+        "    protocol = udp",
+        "      local ident  = ANY, port = 848",
+        "      direction: Both, replay(method/window): Counter/64",
+    )
+
+
+def test_commands_complete_and_abbreviate() -> None:
+    console = exec_commands()
+    following = dict(console.following("show crypto gdoi ks"))
+    assert {"members", "policy", "acl", "rekey"} <= following.keys()
+    assert following["policy"]
