@@ -53,6 +53,7 @@ def test_two_durations_of_one_type_are_a_contradiction() -> None:
 
 def test_a_duration_without_a_type_counts_for_nothing() -> None:
     assert lifetimes([Attribute(2, 3600), Attribute(1, 2), Attribute(2, 5)], *LIFE) == {LifeType.KILOBYTES: 5}
+    assert lifetimes([Attribute(1, 2), Attribute(2, 5), Attribute(2, 9)], *LIFE) == {LifeType.KILOBYTES: 5}
 
 
 @pytest.mark.parametrize("octets", ["8002003c", "000200040000003c", "00020002003c", "000200080000000000000 03c".replace(" ", "")])

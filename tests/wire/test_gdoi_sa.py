@@ -146,6 +146,16 @@ def test_the_layout_of_a_sak_is_never_mistaken_for_another(kek: SaKek) -> None:
     assert SaKek.decode(kek.encode()) == kek
 
 
+@pytest.mark.parametrize("reserved", [bytes(4), bytes(6)], ids=["four", "six"])
+def test_a_sak_that_two_layouts_fit(reserved: bytes) -> None:
+    """Two octets more or less of reserved octets leave a list that parses as well.
+
+    Read with six instead of four, the RFC's own layout comes first; read with four instead of six, an attribute has the reserved type 0.
+    """
+    kek = replace(KEK, reserved=reserved, attributes=(Attribute(KekAttribute.KEY_LIFETIME, bytes.fromhex("000080010005")),))
+    assert SaKek.decode(kek.encode()) == kek
+
+
 def test_an_address_of_the_wrong_length_fits_no_layout() -> None:
     tek = replace(TEK, source=TrafficIdentity(IdType.IPV4_ADDR, 0, bytes([10, 1, 1, 1, 1])))
     with pytest.raises(DecodeError, match="SAT"):

@@ -65,6 +65,6 @@ def test_a_decode_error_says_where_and_what() -> None:
 
 
 def test_numbers_of_the_push_acknowledgement() -> None:
-    assert ExchangeType.GROUPKEY_PUSH_ACK == 35
-    assert KekAttribute.ACK_REQUESTED == 9
+    assert ExchangeType(35) is ExchangeType.GROUPKEY_PUSH_ACK
+    assert KekAttribute(9) is KekAttribute.ACK_REQUESTED
     assert [kind.value for kind in KekAckRequested] == [1, 2, 3, 4]
