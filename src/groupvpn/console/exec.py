@@ -4,11 +4,11 @@ Lines are read with the matcher of the configuration language, so keywords may b
 with what could stand there. The output of any command can be cut down with `| include WORDS`, `| exclude WORDS` or `| begin WORDS`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from groupvpn.config.language import ArgumentType, Command, Ignore, Leaf, Mode, Negation
+from groupvpn.config.language import ArgumentType, Command, Leaf, Mode, Negation, Set
 from groupvpn.config.lexer import Line, words
 from groupvpn.config.match import Candidate, Mismatch, following, match
 from groupvpn.config.syntax import compile_command
@@ -43,12 +43,16 @@ class Request:
         return value if isinstance(value, int) else default
 
 
-Answer = Callable[[Router, Request], str]
+Answer = Callable[[Router, Request], str | Awaitable[str]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ExecCommand:
-    """One exec command. `answer` returns what to print, without a final newline, and raises `CommandError` to refuse."""
+    """One exec command.
+
+    `answer` returns what to print, without a final newline, and raises `CommandError` to refuse. It may be a coroutine function where
+    the answer takes its time, so that the node goes on meanwhile.
+    """
 
     syntax: str
     help: str
@@ -66,7 +70,7 @@ class Exec:
     def _candidates(self) -> dict[Candidate, ExecCommand]:
         return {_candidate(command): command for command in self.commands}
 
-    def run(self, router: Router, line: str, text: str = "") -> str:
+    async def run(self, router: Router, line: str, text: str = "") -> str:
         """Answer `line`; `text` is what the operator would paste after it. Raises `CommandError`."""
         command_line, _, filtering = line.partition("|")
         tokens = words(command_line)
@@ -76,7 +80,8 @@ class Exec:
         found = match(self._candidates, tokens, source)
         if isinstance(found, Mismatch):
             raise CommandError(_complaint(source, found))
-        output = self._candidates[found.candidate].answer(router, Request(found.values, found.keywords, text))
+        answered = self._candidates[found.candidate].answer(router, Request(found.values, found.keywords, text))
+        output = answered if isinstance(answered, str) else await answered
         return _filtered(output, filtering) if filtering else output
 
     def following(self, line: str) -> list[tuple[str, str]]:
@@ -89,8 +94,7 @@ class Exec:
 
 
 def _candidate(command: ExecCommand) -> Candidate:
-    effect = Ignore("an exec command is answered, not kept")
-    described = Command(EXEC, command.syntax, command.help, effect, command.arguments, negation=Negation.NONE)
+    described = Command(EXEC, command.syntax, command.help, Set(), command.arguments, negation=Negation.NONE)
     return Candidate(compile_command(described), described)
 
 

@@ -1,5 +1,6 @@
 """`crypto key generate|zeroize|export|import rsa` and `show crypto key mypubkey rsa`."""
 
+import asyncio
 import os
 import re
 from datetime import UTC, datetime
@@ -45,13 +46,15 @@ def _store(router: Router, pair: KeyPair) -> None:
     router.keys_changed()
 
 
-def _generate(router: Router, request: Request) -> str:
+async def _generate(router: Router, request: Request) -> str:
+    """In a thread of its own: finding the primes of a long key takes seconds."""
     label = request.name("label") or default_label(router)
     bits = request.number("modulus", DEFAULT_MODULUS_BITS)
     if router.keys.get(label):
         raise CommandError(f"% A key pair labelled {label} exists; remove it with `crypto key zeroize rsa {label}` first")
     try:
-        pair = generate(label, datetime.now(UTC), modulus_bits=bits, exportable="exportable" in request.keywords)
+        exportable = "exportable" in request.keywords
+        pair = await asyncio.to_thread(generate, label, datetime.now(UTC), modulus_bits=bits, exportable=exportable)
     except KeyPairError as error:
         raise CommandError(f"% {error}") from error
     _store(router, pair)

@@ -1,12 +1,13 @@
 """Policies and SA payloads: what an initiator offers, what a responder takes, and what the answer may say.
 
 The rule of matching (RFC 2409 5 leaves it to us; the routers' is followed): the responder walks its own policies, the highest priority
-first, and compares each with all that were offered. Cipher, hash, authentication and group must be equal, and the responder's lifetime not
-longer than the offered one; the responder's, being the shorter, is used. A policy without its key is neither offered nor matched.
+first, and compares each with all that were offered. Cipher, hash, authentication and group must be equal; of the two lifetimes the shorter
+is used. One manual wants the responder's lifetime not to be longer, but group members with 300 s and key servers with 24 h are what the
+group VPN manuals advise, so it may be. A policy without its key is neither offered nor matched.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash, UnknownAlgorithmError
 from groupvpn.ike.policy import LIFETIME_RANGE, IsakmpPolicy
@@ -52,25 +53,35 @@ def choose(policies: tuple[IsakmpPolicy, ...], received: SecurityAssociation) ->
     offers = [(proposal, transform, read) for proposal, transform in _transforms(received) if (read := _read(transform)) is not None]
     for policy in policies:
         for proposal, transform, offered in offers:
-            if _same_algorithms(policy, offered) and policy.lifetime <= offered.lifetime:
+            if _same_algorithms(policy, offered):
                 chosen = Proposal(proposal.number, (transform,), proposal.protocol_id)
                 answer = SecurityAssociation((chosen,), received.doi, received.situation)
-                return Choice(policy, answer, policy.lifetime < offered.lifetime)
+                agreed = replace(policy, lifetime=min(policy.lifetime, offered.lifetime))
+                return Choice(agreed, answer, policy.lifetime < offered.lifetime)
     return None
 
 
-def accept(offered: tuple[IsakmpPolicy, ...], answer: SecurityAssociation) -> IsakmpPolicy | None:
+def accept(offered: tuple[IsakmpPolicy, ...], doi: int, answer: SecurityAssociation) -> IsakmpPolicy | None:
     """The initiator's reading of an answer: the one of its `offered` policies that it holds, or None if it holds anything else.
 
-    An answer must repeat one transform (RFC 2408 4.2); a shorter lifetime in it is obeyed unless it is absurd, a longer one is not.
+    An answer must repeat one transform as it was offered: same number, no attribute changed, added or left out (RFC 2408 4.2). The order of
+    attributes and their short or long form may differ.
     """
-    transforms = list(_transforms(answer))
-    if len(transforms) != 1 or (read := _read(transforms[0][1])) is None or read.lifetime < LIFETIME_RANGE.start:
+    sent = offer(offered, doi)
+    chosen = [transform for _, transform in _transforms(answer)]
+    same_frame = (answer.doi, answer.situation) == (sent.doi, sent.situation) and [item.number for item in answer.proposals] == [1]
+    if not same_frame or len(chosen) != 1:
         return None
-    for policy in offered:
-        if _same_algorithms(policy, read):
-            return replace(policy, lifetime=min(policy.lifetime, read.lifetime))
+    for policy, transform in zip(offered, sent.proposals[0].transforms, strict=True):
+        if _values(transform) == _values(chosen[0]):
+            return policy
     return None
+
+
+def _values(transform: Transform) -> tuple[int, int, list[tuple[int, int]]]:
+    """What must be equal in two transforms that mean the same."""
+    numbers = [(attribute.kind, -1 if (number := attribute.as_number()) is None else number) for attribute in transform.attributes]
+    return transform.number, transform.transform_id, sorted(numbers)
 
 
 def _attributes(policy: IsakmpPolicy) -> tuple[Attribute, ...]:

@@ -125,7 +125,7 @@ class Cores:
                     local=interface.address.ip if interface.address else members[0].address,
                     rules=tuple(rule for member in members for rule in member.core.rules),
                     sas=tuple({sa.spi: sa for member in members for sa in member.core.sas}.values()),
-                    bypass=tuple(dict.fromkeys(server for member in members for server in member.bound.group.servers)),
+                    bypass=tuple(dict.fromkeys(address for member in members for address in member.core.bypass)),
                     clear_df=configuration.clear_df,
                 )
             )

@@ -311,7 +311,7 @@ class Router:
     def clear_sa(self) -> None:
         """`clear crypto sa`: members delete their SAs and register again."""
         for member in self.cores.members.values():
-            self._perform(member.core.clear(clock.monotonic()))
+            self._perform(member.core.clear_sas(clock.monotonic()))
         self._settle()
 
     def clear_isakmp(self) -> None:
