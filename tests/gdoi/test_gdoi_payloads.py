@@ -132,6 +132,12 @@ def test_lifetimes_in_either_form_and_kilobytes_beside_them() -> None:
     assert read(sak((Attribute(2, 2), Attribute(4, 300), Attribute(5, 2), Attribute(6, 1)))).kek.lifetime == 300  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(("requested", "promised"), [(1, True), (2, False), (3, False), (99, False)])
+def test_an_acknowledgement_of_another_type_is_not_promised(requested: int, promised: bool) -> None:
+    attributes = (Attribute(2, 2), Attribute(5, 2), Attribute(6, 1), Attribute(9, requested))
+    assert read(sak(attributes)).kek.acknowledge is promised  # type: ignore[union-attr]
+
+
 def test_aes_without_a_key_length_is_128_bits() -> None:
     assert read(sak((Attribute(2, 3), Attribute(5, 3), Attribute(6, 1)))).kek.cipher is KekCipher.AES_128_CBC  # type: ignore[union-attr]
     (offered,) = read(sat(transform_id=12)).teks

@@ -28,6 +28,7 @@ from groupvpn.effects import Effect, Send
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import GroupIdentity, Replay
+from groupvpn.gdoi.pull import group_id, seal
 from groupvpn.gdoi.refusal import Dropped, Reason, Refusal
 from groupvpn.gdoi.registration import (
     BACK_OFF,
@@ -42,6 +43,8 @@ from groupvpn.gdoi.registration import (
     ServerPull,
 )
 from groupvpn.ike.sa import IkeSa
+from groupvpn.wire.payload import Payload
+from groupvpn.wire.payloads import Identification, KeyExchange, Nonce, Notification, VendorId
 
 
 def pair(groups: Groups | None = None, identity: GroupIdentity = GROUP, **more: object) -> tuple[MemberPull, ServerPull, Groups]:
@@ -380,6 +383,46 @@ def test_every_damage_to_every_message_is_a_counted_drop_without_a_trace(transfo
         if number < 4:
             (message,) = sent(effects)
     assert only(Registered, effects).download.teks == offered.teks
+
+
+def test_a_nonce_that_is_too_long_is_dropped() -> None:
+    member_sa, server_sa = ike_pair()
+    server = ServerPull(server_sa, counting_entropy(2), Groups())
+    for length, kind in ((128, Send), (129, Dropped)):
+        message = seal(member_sa, length, (), (Nonce(bytes(length)), group_id(GROUP)))
+        assert [type(effect) for effect in server.receive(message, 0)] == [kind]
+
+
+@pytest.mark.parametrize("extra", [VendorId(b"somebody"), Notification(2, 0, 24578)])
+def test_vendor_ids_and_notifies_are_passed_over(extra: Payload) -> None:
+    member_sa, server_sa = ike_pair()
+    server = ServerPull(server_sa, counting_entropy(2), Groups())
+    message = seal(member_sa, 1, (), (extra, Nonce(bytes(16)), group_id(GROUP)))
+    assert len(sent(server.receive(message, 0))) == 1
+
+
+@pytest.mark.parametrize(
+    "payloads",
+    [
+        (Nonce(bytes(16)),),
+        (group_id(GROUP),),
+        (Nonce(bytes(16)), Nonce(bytes(16)), group_id(GROUP)),
+        (Nonce(bytes(16)), group_id(GROUP), KeyExchange(bytes(128))),
+    ],
+)
+def test_a_request_of_another_shape_is_dropped(payloads: tuple[Payload, ...]) -> None:
+    member_sa, server_sa = ike_pair()
+    server = ServerPull(server_sa, counting_entropy(2), Groups())
+    assert only(Dropped, server.receive(seal(member_sa, 1, (), payloads), 0)).reason is Reason.UNEXPECTED
+    assert server.next_timer() is None
+
+
+def test_an_id_of_another_kind_is_a_bad_group_id() -> None:
+    member_sa, server_sa = ike_pair()
+    server = ServerPull(server_sa, counting_entropy(2), Groups())
+    effects = server.receive(seal(member_sa, 1, (), (Nonce(bytes(16)), Identification(2, b"a.name"))), 0)
+    assert only(MemberRefused, effects).identity is None
+    assert only(MemberRefused, effects).refusal.reason is Reason.BAD_GROUP_ID
 
 
 def test_random_octets_are_dropped() -> None:
