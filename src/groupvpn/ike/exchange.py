@@ -57,6 +57,7 @@ class Exchange:
         self.began_with = (context.local, context.peer)
         """The ends as `initiate` was given them, before any float."""
         self._backoff = backoff
+        self._derived: Context | None = None
 
     def start(self, now: float) -> Send:
         """Begin as initiator: the first message."""
@@ -104,9 +105,8 @@ class Exchange:
             chain.check_no_padding()
             return context, chain
         if context.cipher_key is None:
-            derived = with_keys(self.context)
-            self.context = derived  # the same for every message of this peer, so bad ones cannot make us work twice
-            context = replace(derived, local=context.local, peer=context.peer)
+            self._derived = self._derived or with_keys(self.context)  # once: bad messages must not make us work again
+            context = replace(self._derived, local=context.local, peer=context.peer)
         return unseal(context, header, message)
 
     def _misshapen(self, is_encrypted: bool) -> Exception:

@@ -131,7 +131,7 @@ def take_offer(surroundings: Surroundings, context: Context, chain: Chain, key: 
 
 def take_answer(context: Context, chain: Chain) -> Context:
     """The initiator's part in SA negotiation: the responder may only pick what we offered."""
-    policy = proposal.accept(context.offered, chain.only(SecurityAssociation))
+    policy = proposal.accept(context.offered, context.doi, chain.only(SecurityAssociation))
     if policy is None:
         raise RejectedError(Drop.NO_PROPOSAL, NotifyType.BAD_PROPOSAL_SYNTAX)
     return replace(context, policy=policy)

@@ -7,7 +7,7 @@ group VPN manuals advise, so it may be. A policy without its key is neither offe
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash, UnknownAlgorithmError
 from groupvpn.ike.policy import LIFETIME_RANGE, IsakmpPolicy
