@@ -39,12 +39,18 @@ class Node(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """How datagrams travel: probabilities from 0 to 1, delays in seconds. Different delays are what puts datagrams out of order."""
+    """How datagrams travel: probabilities from 0 to 1, times in seconds.
+
+    Each copy of a datagram takes `delay` and up to `jitter` more; of every hundred, `stragglers` x 100 take up to `straggle` on top, which
+    puts even transmissions that were sent a good while apart out of order.
+    """
 
     loss: float = 0.0
     duplicates: float = 0.0
     delay: float = 0.01
     jitter: float = 0.0
+    stragglers: float = 0.0
+    straggle: float = 0.0
 
 
 Observer = Callable[[IPv4Address, Effect, float], None]
@@ -149,8 +155,14 @@ class Simulation:
                 if self._chance.random() < self.network.loss:
                     self.lost += 1
                     continue
-                delay = self.network.delay + self.network.jitter * self._chance.random()
-                self.at(self.now + delay, partial(self._deliver, receiver, sent))
+                self.at(self.now + self._delay(), partial(self._deliver, receiver, sent))
+
+    def _delay(self) -> float:
+        network, chance = self.network, self._chance
+        delay = network.delay + network.jitter * chance.random()
+        if network.stragglers and chance.random() < network.stragglers:
+            delay += network.straggle * chance.random()
+        return delay
 
     def _deliver(self, receiver: IPv4Address, sent: Send) -> None:
         node = self._nodes.get(receiver)
