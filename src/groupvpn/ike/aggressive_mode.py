@@ -14,6 +14,7 @@ passwords against HASH_R at leisure: `docs/security.md` advises main mode.
 from dataclasses import replace
 
 from groupvpn.crypto import dh
+from groupvpn.effects import NAT_T_PORT
 from groupvpn.ike import main_mode, proposal
 from groupvpn.ike.authentication import check_peer_hash, own_hash
 from groupvpn.ike.context import NONCE_LENGTH, Context, Surroundings, with_keys, with_skeyid
@@ -88,5 +89,9 @@ def take_proof(surroundings: Surroundings, context: Context, chain: Chain) -> Re
     check_peer_hash(context, chain.only(Hash))
     if context.keys is None:
         context = with_keys(context)
+    context = main_mode.note_nat(context, chain)
+    if context.nat.found and context.local.port != NAT_T_PORT:
+        # Both sides see the same NAT, and the initiator has to float then (RFC 3947 4). No HASH covers NAT-D, so this message was damaged.
+        raise RejectedError(Drop.NAT)
     surroundings.spare_pairs.pop(context.chosen.group, None)
-    return main_mode.note_nat(context, chain), ()
+    return context, ()

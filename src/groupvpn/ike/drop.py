@@ -19,6 +19,7 @@ class Drop(Enum):
     NO_PROPOSAL = "no proposal chosen"
     PUBLIC_VALUE = "bad public value"
     IDENTITY = "bad identity"
+    NAT = "NAT-D and port disagree"
     AUTHENTICATION = "authentication failed"
     HALF_OPEN = "too many half-open exchanges"
     UNAUTHENTICATED_NOTIFY = "unauthenticated notify"
