@@ -32,6 +32,9 @@ class Draft:
     """`Add` and `Ignore` statements by command and key."""
     rules: dict[int, Statement] = field(default_factory=dict)
     """Access list entries by sequence number."""
+    entries: dict[tuple[object, ...], int] = field(default_factory=dict)
+    """Sequence number of each entry by its words, so that none is listed twice."""
+    last_sequence: int = 0
     sections: "dict[tuple[object, ...], Draft]" = field(default_factory=dict)
     device: str | None = None
 
@@ -75,9 +78,10 @@ class Draft:
         if statement.negated:
             self.items.pop(key, None)
             return
-        held = sum(1 for item in self.items.values() if item.command is statement.command)
-        if effect.limit is not None and key not in self.items and held >= effect.limit:
-            raise EffectError(f"at most {effect.limit} `{statement.command.name}` lines are allowed here")
+        if effect.limit is not None and key not in self.items:
+            held = sum(1 for item in self.items.values() if item.command is statement.command)
+            if held >= effect.limit:
+                raise EffectError(f"at most {effect.limit} `{statement.command.name}` lines are allowed here")
         self.items[key] = statement
 
     def _enter(self, statement: Statement, mode: Mode, key: tuple[object, ...]) -> "Draft | None":
@@ -116,19 +120,29 @@ class Draft:
 
     def _entry(self, statement: Statement) -> None:
         sequence = statement.value("sequence")
-        plain = statement.words[1:] if sequence is not None else statement.words
+        plain: tuple[object, ...] = statement.words[1:] if sequence is not None else statement.words
         if statement.negated:
-            doomed = [number for number, item in self.rules.items() if number == sequence or (plain and item.words == plain)]
-            for number in doomed:
-                del self.rules[number]
+            number = sequence if sequence is not None else self.entries.get(plain)
+            self._forget(number)
             return
         if sequence is None:
-            if any(item.words == plain for item in self.rules.values()):
+            if plain in self.entries:
                 return
-            sequence = max(self.rules, default=0) + _SEQUENCE_STEP
+            sequence = self.last_sequence + _SEQUENCE_STEP
+        self._forget(sequence)
+        self._forget(self.entries.get(plain))
+        words = statement.words[-len(plain) :]
         self.rules[sequence] = Statement(
-            statement.command, plain, statement.values, statement.keywords, False, statement.place, statement.places
+            statement.command, words, statement.values, statement.keywords, False, statement.place, statement.places
         )
+        self.entries[plain] = sequence
+        self.last_sequence = max(self.last_sequence, sequence)
+
+    def _forget(self, number: int | None) -> None:
+        """Remove the entry with this number, if there is one."""
+        gone = self.rules.pop(number, None) if number is not None else None
+        if gone is not None:
+            del self.entries[gone.words]
 
     def freeze(self) -> Section:
         """The canonical section: in the grammar's order, entries of lists in theirs."""

@@ -176,7 +176,7 @@ class Ignore:
 
     reason: str
     mode: Mode | None = None
-    exact: bool = True
+    exact: bool = False
     warns: bool = False
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-MAXIMUM_TEXT = 4 * 1024 * 1024
+MAXIMUM_TEXT = 1024 * 1024
 """Characters in a configuration."""
 MAXIMUM_LINE = 4096
 """Characters in a line."""

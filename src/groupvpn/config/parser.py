@@ -21,6 +21,8 @@ from groupvpn.config.suggest import describe, masked
 
 MAXIMUM_ERRORS = 100
 """Errors reported for one file; reading stops there."""
+MAXIMUM_WARNINGS = 500
+"""Warnings reported for one file while reading; later ones are not kept."""
 _WRAPPED_COMMENT = 60
 """A comment of at least this many characters may have been wrapped onto a line without `!`."""
 
@@ -207,6 +209,8 @@ class Reader:
             self._say(Severity.ERROR, line, Token(" ", end.column + len(end.text)), message, hint)
 
     def _say(self, severity: Severity, line: Line, token: Token | None, message: str, hint: str = "") -> None:
+        if severity is not Severity.ERROR and len(self.diagnostics) >= MAXIMUM_WARNINGS:
+            return
         place = self._place(line, token) if token else Place(self.filename, line.number, len(line.text) - len(line.text.lstrip()) + 1)
         length = place.length if token else max(1, len(line.text.strip()))
         source = masked(line)

@@ -99,7 +99,7 @@ def _candidate(command: ExecCommand) -> Candidate:
 
 
 def _help(candidate: Candidate, leaf: Leaf) -> str:
-    return candidate.command.help if leaf.type is None else leaf.type.help
+    return candidate.command.help if leaf.type is None else leaf.type.purpose
 
 
 def _complaint(line: Line, mismatch: Mismatch) -> str:

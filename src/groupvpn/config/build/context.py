@@ -38,6 +38,13 @@ class Context:
     transform_sets: dict[str, TransformSet] = field(default_factory=dict)
     profiles: dict[str, Profile] = field(default_factory=dict)
     _remarked: set[str] = field(default_factory=set)
+    _names: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def names(self, command: str) -> frozenset[str]:
+        """The names of all sections that the command called `command` opens."""
+        if command not in self._names:
+            self._names[command] = frozenset(item.header.value("name") for item in self.root.sections(command) if item.header)
+        return self._names[command]
 
     def say(self, severity: Severity, place: Place, message: str, hint: str = "") -> None:
         """Add a diagnostic."""

@@ -120,7 +120,7 @@ def _entry(section: Section, header: Statement, applied: set[str], members: dict
         context.warn(section.place, f"crypto map `{name}` {sequence} names no group: it does nothing", "add `set group NAME`")
     elif wanted.value("name") not in members:
         group = wanted.value("name")
-        exists = any(other.header and other.header.value("name") == group for other in context.root.sections("crypto gdoi group"))
+        exists = group in context.names("crypto gdoi group")
         report = context.error if name in applied and not exists else context.warn
         state = "is not one that this node can join" if exists else "does not exist"
         report(wanted.where("name"), f"crypto map `{name}` {sequence} names group `{group}`, which {state}: its traffic is not protected")

@@ -64,9 +64,7 @@ def _profile(section: Section, header: Statement, context: Context) -> Profile:
         found = context.transform_sets.get(wanted)
         if found is not None:
             sets.append(found)
-        elif chosen is not None and not any(
-            other.header and other.header.value("name") == wanted for other in context.root.sections("crypto ipsec transform-set")
-        ):
+        elif chosen is not None and wanted not in context.names("crypto ipsec transform-set"):
             context.warn(chosen.where("name"), f"profile `{name}` names transform set `{wanted}`, which does not exist")
     lifetime = section.statement("set security-association lifetime seconds")
     return Profile(name, tuple(sets), lifetime.value("seconds") if lifetime else Profile(name, ()).lifetime)

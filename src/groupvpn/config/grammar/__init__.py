@@ -13,6 +13,7 @@ from groupvpn.config.syntax import compile_command, compile_negation, compile_sy
 
 COMMANDS: tuple[Command, ...] = (
     *platform.NODE,
+    *platform.LINES,
     *isakmp.COMMANDS,
     *public_key.COMMANDS,
     *ipsec.COMMANDS,
@@ -20,7 +21,8 @@ COMMANDS: tuple[Command, ...] = (
     *crypto_map.COMMANDS,
     *interface.COMMANDS,
     *access_list.COMMANDS,
-    *(command for command in platform.COMMANDS if command not in platform.NODE),
+    *platform.BLOCKS,
+    *platform.LEAVING,
 )
 """Every command, in the order in which a running configuration prints them."""
 

@@ -246,7 +246,7 @@ _BLOCKS: tuple[tuple[Mode, str, str, tuple[str, ...]], ...] = (
 def _ignored(mode: Mode, syntax: str, reason: str, opens: Mode | None = None) -> Command:
     arguments = {"rest": _REST, "secret": _SECRET, "peer": Name("Peer")}
     used = {name: kind for name, kind in arguments.items() if f"<{name}>" in syntax}
-    return Command(mode, syntax, f"Accepted without effect: {reason}", Ignore(reason, opens), used)
+    return Command(mode, syntax, f"Accepted without effect: {reason}", Ignore(reason, opens, exact=True), used)
 
 
 def _blocks() -> tuple[Command, ...]:
@@ -286,10 +286,8 @@ LEAVING = tuple(
     for word in ("exit", "end", "quit")
 )
 
-COMMANDS = (
-    *NODE,
+LINES = (
     *(_ignored(GLOBAL, syntax, reason) for reason, rows in _SETTINGS.items() for syntax in rows),
     *(_ignored(GLOBAL, syntax, "users, passwords and servers: Linux keeps these") for syntax in _SECRETS),
-    *_blocks(),
-    *LEAVING,
 )
+BLOCKS = _blocks()

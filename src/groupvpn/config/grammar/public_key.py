@@ -31,7 +31,7 @@ COMMANDS = (
         GLOBAL,
         "crypto key {generate | zeroize | export | import} rsa [<options>]",
         "Make, delete, export or import RSA keys",
-        Ignore(_EXEC, exact=False, warns=True),
+        Ignore(_EXEC, warns=True),
         {"options": Line("Options")},
         negation=Negation.NONE,
     ),
