@@ -1,0 +1,189 @@
+"""Two gateways with an engine each, in network namespaces that are made for the test and always removed.
+
+host a ───── gateway a ═══════ core ═══════ gateway b ───── host b
+10.81.1.10   .1  wan 10.81.9.1   (bridge)   10.81.9.2 wan  .1   10.81.2.10
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import secrets
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator
+
+from groupvpn import _engine
+
+CLONE_NEWNET = 0x40000000
+TUNSETIFF = 0x400454CA
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+TOKEN = bytes.fromhex("0247444f4977")
+MARK = 0x47444F49
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Namespace:
+    """A network namespace; `entered()` moves the calling thread into it."""
+
+    def __init__(self, label: str) -> None:
+        self.name = f"E{label}{secrets.token_hex(3)}"
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        home, there = os.open("/proc/thread-self/ns/net", os.O_RDONLY), os.open(f"/run/netns/{self.name}", os.O_RDONLY)
+        try:
+            assert _libc.setns(there, CLONE_NEWNET) == 0
+            yield
+        finally:
+            assert _libc.setns(home, CLONE_NEWNET) == 0
+            os.close(home)
+            os.close(there)
+
+    def run(self, command: str, text: str | None = None) -> str:
+        done = subprocess.run(["ip", "netns", "exec", self.name, *command.split()], input=text, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def socket(self, *arguments: int) -> socket.socket:
+        with self.entered():
+            made = socket.socket(*arguments)
+        made.settimeout(10)
+        return made
+
+    def remove(self) -> None:
+        subprocess.run(["ip", "netns", "delete", self.name], check=True)
+
+
+def open_tap(name: str, flags: int = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) -> int:
+    """A new TAP in the namespace of the calling thread."""
+    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("=16sH22x", name.encode(), flags))
+    return descriptor
+
+
+class Gateway:
+    """A gateway whose traffic between 10.81.1.0/24, 10.81.2.0/24 and 239.81.0.0/16 goes through an engine."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self.namespace = namespace
+        with namespace.entered():
+            self.tap_in, self.tap_out = open_tap("esp-in"), open_tap("esp-out")
+        self._steer()
+        with namespace.entered():
+            self.port = _engine.Port("wan", self.tap_in, TOKEN, 1500, MARK)
+        self.queue = self.port.add_outbound(self.tap_out)
+
+    def _steer(self) -> None:
+        mac = self.namespace.run("cat /sys/class/net/wan/address").strip()
+        self.namespace.run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
+        for tap in ("esp-in", "esp-out"):
+            self.namespace.run(f"ip link set {tap} address {mac} mtu 65521 txqueuelen 4096 up")
+        self.namespace.run("tc qdisc add dev esp-in clsact")
+        self.namespace.run("tc filter add dev esp-in ingress protocol all prio 1 u32 match u32 0 0 action mirred ingress redirect dev wan")
+        self.namespace.run(
+            "nft -f -",
+            f"""table netdev steering {{
+                chain out {{ type filter hook egress device "wan" priority filter;
+                    meta mark {MARK:#x} accept
+                    ip saddr 10.81.0.0/21 ip daddr {{ 10.81.0.0/21, 239.81.0.0/16 }} fwd to "esp-out"
+                }}
+                chain in {{ type filter hook ingress device "wan" priority filter;
+                    ether saddr {TOKEN.hex(":")} accept
+                    ip protocol esp fwd to "esp-in"
+                    ip saddr 10.81.0.0/21 drop
+                }}
+            }}""",
+        )
+
+    def use(self, *inbound: _engine.Sa, outbound: _engine.Sa | None = None) -> None:
+        """Decrypt with `inbound`, and encrypt with the last of them unless told otherwise."""
+        self.port.set_sas(list(inbound), {self.queue: outbound or inbound[-1]})
+
+    def reasons(self) -> dict[str, int]:
+        """The counters that are not zero."""
+        return {name: count for name, count in self.port.counters().items() if count}
+
+    def is_balanced(self) -> bool:
+        """Whether every packet that came is accounted for, once."""
+        counted, came = self.port.counters(), self.port.traffic()
+        out = sum(count for name, count in counted.items() if name.startswith("outbound_"))
+        into = sum(count for name, count in counted.items() if name.startswith("inbound_"))
+        return out == came["outbound_packets"] and into + came["inbound_joined"] + came["inbound_pending"] == came["inbound_frames"]
+
+    def close(self) -> None:
+        self.port.stop()
+        for tap in (self.tap_out, self.tap_in):
+            with contextlib.suppress(OSError):
+                os.close(tap)
+
+
+class Sniffer:
+    """What passes through one port of the core, as IP packets."""
+
+    def __init__(self, core: Namespace, device: str) -> None:
+        self._socket = core.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+        self._socket.bind((device, 0x0003))
+        self._socket.setblocking(False)
+
+    def packets(self) -> list[bytes]:
+        """The IPv4 packets since the last call."""
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                octets, address = self._socket.recvfrom(65536)
+                if address[1] == 0x0800:
+                    found.append(octets)
+        return found
+
+
+class Net:
+    """The whole topology: `hosts`, `gateways` and the `core` between them."""
+
+    def __init__(self) -> None:
+        self.gateways: list[Gateway] = []
+        self.namespaces: list[Namespace] = []
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self) -> None:
+        for label in ("ha", "ga", "co", "gb", "hb"):
+            self.namespaces.append(Namespace(label))
+        self.hosts = (self.namespaces[0], self.namespaces[4])
+        self.core = self.namespaces[2]
+        self.core.run("ip link add name br0 type bridge mcast_snooping 0")
+        self.core.run("ip link set dev br0 up")
+        for number, (host, gateway) in enumerate(((self.hosts[0], self.namespaces[1]), (self.hosts[1], self.namespaces[3])), start=1):
+            self._join(number, host, gateway)
+        for gateway in (self.namespaces[1], self.namespaces[3]):
+            self.gateways.append(Gateway(gateway))
+
+    def _join(self, number: int, host: Namespace, gateway: Namespace) -> None:
+        other = 3 - number
+        gateway.run(f"ip link add lan type veth peer name eth0 netns {host.name}")
+        gateway.run(f"ip link add wan type veth peer name gw{number} netns {self.core.name}")
+        self.core.run(f"ip link set gw{number} master br0 up")
+        for device, address in (("lan", f"10.81.{number}.1/24"), ("wan", f"10.81.9.{number}/24")):
+            gateway.run(f"ip addr add {address} dev {device}")
+            gateway.run(f"ip link set {device} up")
+        gateway.run(f"ip route add 10.81.{other}.0/24 via 10.81.9.{other}")
+        gateway.run("sysctl -qw net.ipv4.ip_forward=1")
+        host.run(f"ip addr add 10.81.{number}.10/24 dev eth0")
+        host.run("ip link set eth0 up")
+        host.run(f"ip route add default via 10.81.{number}.1")
+
+    def start(self) -> None:
+        for gateway in self.gateways:
+            gateway.port.start()
+
+    def close(self) -> None:
+        for gateway in self.gateways:
+            gateway.close()
+        for namespace in self.namespaces:
+            namespace.remove()

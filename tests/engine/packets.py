@@ -1,0 +1,45 @@
+"""IPv4 packets for the engine's tests, and the sums that they carry."""
+
+import struct
+from ipaddress import IPv4Address
+
+SOURCE, DESTINATION = "10.1.1.9", "10.2.2.9"
+DONT_FRAGMENT, MORE_FRAGMENTS = 0x4000, 0x2000
+
+
+def checksum(octets: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    padded = octets + b"\0" * (len(octets) % 2)
+    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def ipv4(
+    payload: bytes,
+    *,
+    source: str = SOURCE,
+    destination: str = DESTINATION,
+    tos: int = 0,
+    ttl: int = 63,
+    flags: int = 0,
+    identification: int = 0x1234,
+    protocol: int = 253,
+    options: bytes = b"",
+    total_length: int | None = None,
+) -> bytes:
+    """A packet with a right header checksum; protocol 253 is there for experiments (RFC 3692)."""
+    words = 5 + len(options) // 4
+    length = words * 4 + len(payload) if total_length is None else total_length
+    addresses = IPv4Address(source).packed + IPv4Address(destination).packed
+    header = struct.pack("!BBHHHBBH", 0x40 | words, tos, length, identification, flags, ttl, protocol, 0) + addresses + options
+    return header[:10] + struct.pack("!H", checksum(header)) + header[12:] + payload
+
+
+def rewritten(packet: bytes, offset: int, octets: bytes) -> bytes:
+    """The packet with other octets in its header, and the checksum that fits them."""
+    changed = packet[:offset] + octets + packet[offset + len(octets) :]
+    size = (changed[0] & 15) * 4
+    header = changed[:10] + b"\0\0" + changed[12:size]
+    return changed[:10] + struct.pack("!H", checksum(header)) + changed[12:]

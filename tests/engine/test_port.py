@@ -1,0 +1,372 @@
+"""The whole data path: two gateways, their engines, nftables steering, hosts behind them and a core between them."""
+
+import hashlib
+import os
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from groupvpn import _engine
+from groupvpn.crypto.registry import EspCipher, EspIntegrity
+from tests.engine.gateways import TOKEN, Net, Sniffer, open_tap
+from tests.engine.packets import MORE_FRAGMENTS, ipv4
+from tests.engine.transforms import TRANSFORMS, Keys
+
+pytestmark = pytest.mark.netns
+
+HOST_A, HOST_B = "10.81.1.10", "10.81.2.10"
+GROUP = "239.81.0.9"
+CBC = (EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
+GCM = (EspCipher.AES_128_GCM, EspIntegrity.NONE)
+IP_MTU, IP_MTU_DISCOVER, PMTUDISC_DONT, PMTUDISC_DO, IP_RECVERR = 14, 10, 0, 2, 11
+UDP_SEGMENT, SO_RCVBUFFORCE = 103, 33
+
+
+def protect(net: Net, keys: Keys) -> list[_engine.Sa]:
+    """One group SA on both gateways, each with its own Sender-ID."""
+    sas = [keys.engine(sender_id=number) for number in (1, 2)]
+    for gateway, sa in zip(net.gateways, sas, strict=True):
+        gateway.use(sa)
+    return sas
+
+
+def udp_pair(net: Net) -> tuple[socket.socket, socket.socket]:
+    """A sender on host a, connected to a receiver on host b."""
+    receiver = net.hosts[1].socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 23)
+    receiver.bind((HOST_B, 7000))
+    sender = net.hosts[0].socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.connect((HOST_B, 7000))
+    return sender, receiver
+
+
+def balanced(net: Net) -> bool:
+    """Every packet accounted for, once the threads have come to rest."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if all(gateway.is_balanced() for gateway in net.gateways):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def drops(net: Net) -> dict[str, int]:
+    return {
+        name: count
+        for gateway in net.gateways
+        for name, count in gateway.reasons().items()
+        if name not in ("outbound_delivered", "inbound_delivered")
+    }
+
+
+@pytest.mark.parametrize(
+    ("cipher", "integrity"), [t for t in TRANSFORMS if t[1] in (EspIntegrity.NONE, EspIntegrity.HMAC_SHA1_96)], ids=lambda item: item.engine
+)
+def test_hosts_talk_and_the_core_sees_only_esp(net: Net, cipher: EspCipher, integrity: EspIntegrity) -> None:
+    protect(net, Keys.fresh(cipher, integrity))
+    core = Sniffer(net.core, "gw1")
+    net.start()
+    sender, receiver = udp_pair(net)
+    for number in range(20):
+        text = b"in plain words %d " % number * (1 + number * 4)
+        sender.send(text)
+        octets, address = receiver.recvfrom(9000)
+        assert octets == text
+        assert address[0] == HOST_A
+        receiver.sendto(octets[::-1], address)
+        assert sender.recv(9000) == text[::-1]
+    seen = [packet for packet in core.packets() if packet[12:14] == b"\x0a\x51"]
+    ways = {(socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20]), packet[9]) for packet in seen}
+    assert ways == {(HOST_A, HOST_B, 50), (HOST_B, HOST_A, 50)}
+    if cipher is not EspCipher.NULL:
+        assert not any(b"in plain words" in packet for packet in seen)
+    assert drops(net) == {}
+    assert balanced(net)
+
+
+@pytest.mark.parametrize("transform", [GCM, CBC], ids=("gcm", "cbc"))
+def test_a_tcp_stream_is_cut_to_what_fits(net: Net, transform: tuple[EspCipher, EspIntegrity]) -> None:
+    protect(net, Keys.fresh(*transform))
+    core = Sniffer(net.core, "gw1")
+    net.start()
+    listener = net.hosts[1].socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind((HOST_B, 7001))
+    listener.listen()
+    client = net.hosts[0].socket(socket.AF_INET, socket.SOCK_STREAM)
+    client.connect((HOST_B, 7001))
+    server, _ = listener.accept()
+    server.settimeout(10)
+    content = os.urandom(1 << 20) * 24
+    sending = threading.Thread(target=lambda: (client.sendall(content), client.shutdown(socket.SHUT_WR)))
+    sending.start()
+    digest = hashlib.sha256()
+    while chunk := server.recv(1 << 20):
+        digest.update(chunk)
+    sending.join()
+    assert digest.digest() == hashlib.sha256(content).digest()
+    assert max(len(packet) for packet in core.packets()) <= 1500
+    came = net.gateways[0].port.traffic()
+    assert came["outbound_packets"] > 3 * came["outbound_frames"]  # super-packets came, and were cut
+    assert set(drops(net)) <= {"outbound_too_big"}  # a lone segment of the first size; TCP learns from the ICMP message
+    assert balanced(net)
+
+
+def test_udp_super_packets_are_cut_at_their_own_size(net: Net) -> None:
+    protect(net, Keys.fresh(*GCM))
+    net.start()
+    sender, receiver = udp_pair(net)
+    sender.setsockopt(socket.SOL_UDP, UDP_SEGMENT, 1000)
+    content = os.urandom(20500)
+    sender.send(content)
+    parts = [receiver.recv(9000) for _ in range(21)]
+    assert b"".join(sorted(parts, key=content.index)) == content
+    assert [len(part) for part in sorted(parts, key=content.index)] == [1000] * 20 + [500]
+    assert balanced(net)
+
+
+@pytest.mark.parametrize("size", [1432, 1433, 1472, 4000, 16000])
+def test_what_does_not_fit_is_fragmented_before_encryption(net: Net, size: int) -> None:
+    sas = protect(net, Keys.fresh(*GCM))
+    core = Sniffer(net.core, "gw1")
+    net.start()
+    sender, receiver = udp_pair(net)
+    sender.setsockopt(socket.SOL_IP, IP_MTU_DISCOVER, PMTUDISC_DONT)
+    content = os.urandom(size)
+    sender.send(content)
+    assert receiver.recv(65535) == content
+    esp = [packet for packet in core.packets() if packet[9] == 50]
+    assert all(len(packet) <= 1500 for packet in esp)
+    assert all(struct.unpack_from("!H", packet, 6)[0] & 0x3FFF == 0 for packet in esp), "no ESP packet is a fragment"
+    if size + 28 > sas[0].inner_mtu(1500) and size < 1473:
+        assert len(esp) == 2
+        assert abs(len(esp[0]) - len(esp[1])) <= 24, "the parts are of equal size"
+    assert balanced(net)
+
+
+def test_df_tells_the_sender_what_fits(net: Net) -> None:
+    sas = protect(net, Keys.fresh(*GCM))
+    fits = sas[0].inner_mtu(1500)
+    net.start()
+    sender, receiver = udp_pair(net)
+    sender.setsockopt(socket.SOL_IP, IP_MTU_DISCOVER, PMTUDISC_DO)
+    sender.send(bytes(1472))
+    deadline = time.monotonic() + 5
+    while sender.getsockopt(socket.SOL_IP, IP_MTU) != fits:
+        assert time.monotonic() < deadline, "no ICMP message came back"
+        time.sleep(0.01)
+    with pytest.raises(OSError, match="Message too long"):
+        sender.send(bytes(1472))
+    sender.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # the ICMP message also left an error to be read
+    sender.send(bytes(fits - 28))
+    assert len(receiver.recv(9000)) == fits - 28
+    assert net.gateways[0].reasons()["outbound_too_big"] == 1
+    assert net.gateways[0].port.traffic()["outbound_icmp_sent"] == 1
+    assert balanced(net)
+
+
+def test_clear_df_fragments_anyway(net: Net) -> None:
+    keys = Keys.fresh(*CBC)
+    for gateway in net.gateways:
+        gateway.use(keys.engine(clear_df=True))
+    net.start()
+    sender, receiver = udp_pair(net)
+    sender.setsockopt(socket.SOL_IP, IP_MTU_DISCOVER, PMTUDISC_DO)
+    content = os.urandom(1472)
+    sender.send(content)
+    assert receiver.recv(9000) == content
+    assert drops(net) == {}
+
+
+def test_multicast_arrives_with_its_addresses(net: Net) -> None:
+    protect(net, Keys.fresh(*GCM))
+    core = Sniffer(net.core, "gw1")
+    net.start()
+    gateway_a, gateway_b = (gateway.namespace for gateway in net.gateways)
+    receiver = gateway_b.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver.bind((GROUP, 7002))
+    receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(GROUP) + socket.inet_aton("10.81.9.2"))
+    sender = gateway_a.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.bind(("10.81.1.1", 0))
+    sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.81.9.1"))
+    sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 9)
+    sender.sendto(b"to all of the group", (GROUP, 7002))
+    octets, address = receiver.recvfrom(9000)
+    assert octets == b"to all of the group"
+    assert address[0] == "10.81.1.1"
+    (esp,) = [packet for packet in core.packets() if packet[9] == 50]
+    assert esp[12:20] == socket.inet_aton("10.81.1.1") + socket.inet_aton(GROUP)
+    assert esp[8] == 9, "multicast scoping by TTL goes on working in the core"
+
+
+def test_sas_change_under_traffic_without_a_loss(net: Net) -> None:
+    """A rekey as a group does it: the new SA decrypts everywhere before anybody encrypts with it, the old one goes later."""
+    keys = [Keys.fresh(*(GCM if number % 2 else CBC)) for number in range(12)]
+    sas = [[key.engine(spi=1000 + number, sender_id=side + 1) for number, key in enumerate(keys)] for side in range(2)]
+    for side, gateway in enumerate(net.gateways):
+        gateway.use(sas[side][0])
+    net.start()
+    sender, receiver = udp_pair(net)
+    got: set[int] = set()
+    stop = threading.Event()
+
+    def collect() -> None:
+        receiver.settimeout(0.5)
+        while not stop.is_set():
+            try:
+                got.add(int.from_bytes(receiver.recv(100)[:4]))
+            except TimeoutError:
+                continue
+
+    collecting = threading.Thread(target=collect)
+    collecting.start()
+    sent = 0
+    for turn in range(1, len(keys)):
+        for old, new, outbound in ((turn - 1, turn, turn - 1), (turn - 1, turn, turn), (turn, turn, turn)):
+            for side, gateway in enumerate(net.gateways):
+                inbound = [sas[side][old]] if old == new else [sas[side][old], sas[side][new]]
+                gateway.use(*inbound, outbound=sas[side][outbound])
+            for _ in range(20):
+                sender.send(sent.to_bytes(4) + bytes(64))
+                sent += 1
+                time.sleep(0.0005)
+            time.sleep(0.02)  # what the overlap of a rekey is for: nothing under the old SA is on its way any more
+    time.sleep(0.2)
+    stop.set()
+    collecting.join()
+    assert len(got) == sent
+    assert drops(net) == {}
+    assert balanced(net)
+
+
+def test_without_an_sa_packets_are_counted_and_go_nowhere(net: Net) -> None:
+    core = Sniffer(net.core, "gw1")
+    net.start()
+    sender, _ = udp_pair(net)
+    for _ in range(5):
+        sender.send(b"unprotected")
+    deadline = time.monotonic() + 5
+    while net.gateways[0].reasons().get("outbound_no_sa", 0) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert net.gateways[0].reasons() == {"outbound_no_sa": 5}
+    assert not any(packet[12:14] == b"\x0a\x51" and packet[9] in (17, 50) for packet in core.packets())
+    keys = Keys.fresh(*GCM)
+    net.gateways[0].use(keys.engine(sender_id=1))
+    sender.send(b"nobody can read this")
+    while "inbound_unknown_spi" not in net.gateways[1].reasons() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert net.gateways[1].reasons() == {"inbound_unknown_spi": 1}
+    assert balanced(net)
+
+
+def fragments_of(packet: bytes, size: int) -> list[bytes]:
+    """An IPv4 packet as a router of the core would cut it."""
+    payload = packet[20:]
+    return [
+        ipv4(
+            payload[at : at + size],
+            source=socket.inet_ntoa(packet[12:16]),
+            destination=socket.inet_ntoa(packet[16:20]),
+            protocol=50,
+            identification=struct.unpack_from("!H", packet, 4)[0],
+            flags=at // 8 | (MORE_FRAGMENTS if at + size < len(payload) else 0),
+        )
+        for at in range(0, len(payload), size)
+    ]
+
+
+def test_esp_that_the_core_fragmented_is_put_together(net: Net) -> None:
+    keys = Keys.fresh(*GCM)
+    protect(net, keys)
+    net.start()
+    _, receiver = udp_pair(net)
+    far = keys.engine(sender_id=9)
+    mac = bytes.fromhex(net.gateways[1].namespace.run("cat /sys/class/net/wan/address").strip().replace(":", ""))
+    wire = net.core.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    wire.bind(("gw2", 0x0800))
+
+    def sealed(text: bytes) -> bytes:
+        datagram = struct.pack("!HHHH", 5, 7000, 8 + len(text), 0) + text
+        return _engine.encapsulate(far, ipv4(datagram, source=HOST_A, destination=HOST_B, protocol=17))
+
+    def deliver(*packets: bytes) -> None:
+        for packet in packets:
+            wire.send(mac + bytes(6) + b"\x08\x00" + packet)
+
+    whole = fragments_of(sealed(b"in order " * 100), 304)
+    deliver(*whole)
+    assert receiver.recv(9000) == b"in order " * 100
+    backwards = fragments_of(sealed(b"backwards " * 800), 1480)
+    deliver(*reversed(backwards))
+    assert receiver.recv(9000) == b"backwards " * 800
+    assert net.gateways[1].port.traffic()["inbound_joined"] == len(whole) + len(backwards) - 2
+    twice = fragments_of(sealed(b"overlap " * 100), 304)
+    deliver(twice[0], twice[0], *twice[1:])  # the second copy gives up the datagram; what follows waits for a first fragment in vain
+    assert net.gateways[1].reasons()["inbound_delivered"] == 2
+    deadline = time.monotonic() + 8
+    while net.gateways[1].port.traffic()["inbound_pending"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert net.gateways[1].reasons() == {"inbound_delivered": 2, "inbound_fragment": len(twice) + 1}
+    assert balanced(net)
+
+
+def test_threads_stop_start_and_survive_a_tap_that_goes(net: Net) -> None:
+    protect(net, Keys.fresh(*GCM))
+    net.start()
+    sender, receiver = udp_pair(net)
+    first = net.gateways[0].port
+    with pytest.raises(_engine.EngineError, match="started"):
+        first.start()
+    started = time.monotonic()
+    first.stop()
+    assert time.monotonic() - started < 0.5
+    first.start()
+    sender.send(b"after a restart")
+    assert receiver.recv(100) == b"after a restart"
+    assert first.fault() == ""
+    net.gateways[0].namespace.run("ip link delete esp-out")
+    deadline = time.monotonic() + 5
+    while not first.fault() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "outbound queue 0" in first.fault()
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1, "no thread spins on the dead descriptor"
+
+
+def test_a_queue_can_be_removed_and_another_added(net: Net) -> None:
+    sas = protect(net, Keys.fresh(*GCM))
+    net.start()
+    gateway = net.gateways[0]
+    gateway.port.remove_outbound(gateway.queue)
+    with pytest.raises(_engine.EngineError, match="no outbound queue 0"):
+        gateway.port.remove_outbound(gateway.queue)
+    sender, receiver = udp_pair(net)
+    gateway.queue = gateway.port.add_outbound(gateway.tap_out)
+    assert gateway.queue == 1
+    gateway.use(sas[0])
+    sender.send(b"by the new queue")
+    assert receiver.recv(100) == b"by the new queue"
+
+
+def test_what_no_port_can_be_made_of(net: Net) -> None:
+    gateway = net.gateways[0]
+    with gateway.namespace.entered():
+        with pytest.raises(_engine.EngineError, match="wanted"):
+            _engine.Port("wanted", gateway.tap_in, TOKEN, 1500)
+        with pytest.raises(_engine.EngineError, match="not Ethernet|lo"):
+            _engine.Port("lo", gateway.tap_in, TOKEN, 1500)
+        with pytest.raises(_engine.EngineError, match="token"):
+            _engine.Port("wan", gateway.tap_in, TOKEN[:5], 1500)
+        with pytest.raises(_engine.EngineError, match="MTU"):
+            _engine.Port("wan", gateway.tap_in, TOKEN, 100)
+        with pytest.raises(_engine.EngineError, match="no TAP"):
+            _engine.Port("wan", 0, TOKEN, 1500)
+        plain = open_tap("plain", 0x1002)
+        try:
+            with pytest.raises(_engine.EngineError, match="IFF_VNET_HDR"):
+                gateway.port.add_outbound(plain)
+        finally:
+            os.close(plain)

@@ -1,0 +1,86 @@
+"""Every transform against scapy's ESP, both ways, and against the ESP packets of RFC 3602."""
+
+import hmac
+import json
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import IP
+
+from groupvpn import _engine
+from groupvpn.crypto.registry import EspCipher, EspIntegrity
+from tests.engine.packets import ipv4
+from tests.engine.transforms import TRANSFORMS, Keys
+
+SIZES = [*range(18), 31, 32, 33, 47, 64, 100, 255, 256, 512, 1000, 1399, 1400, 1401, 2047, 4096, 8972, 9000]
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "esp.json").read_text())
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize(("cipher", "integrity"), TRANSFORMS, ids=lambda item: item.engine)
+def test_scapy_and_the_engine_read_each_other(cipher: EspCipher, integrity: EspIntegrity) -> None:
+    keys = Keys.fresh(cipher, integrity)
+    ours, theirs = keys.engine(), keys.scapy()
+    for size in SIZES:
+        packet = ipv4(bytes(index & 0xFF for index in range(size)))
+        assert bytes(theirs.decrypt(IP(_engine.encapsulate(ours, packet)))) == packet, size
+        assert _engine.decapsulate([ours], bytes(theirs.encrypt(IP(packet)))) == (packet, "ok"), size
+    counted = ours.counters()
+    assert counted["encrypted_packets"] == counted["decrypted_packets"] == counted["last_sequence"] == len(SIZES)
+    assert counted["encrypted_bytes"] == counted["decrypted_bytes"] == sum(SIZES) + 20 * len(SIZES)
+
+
+@pytest.mark.parametrize("case", VECTORS, ids=lambda case: case["name"])
+def test_packets_of_rfc_3602(case: dict[str, str]) -> None:
+    """The RFC's packets have no ICV; one is added, with a key of ours and Python's HMAC, and the lengths made to fit."""
+    integrity_key = bytes(range(20))
+    esp = bytes.fromhex(case["esp"])
+    icv = hmac.digest(integrity_key, esp, "sha1")[:12]
+    sa = _engine.Sa(0x8765, "aes-128-cbc", bytes.fromhex(case["key"]), "hmac-sha1-96", integrity_key)
+    outer = ipv4(esp + icv, protocol=50, source=case["source"], destination=case["destination"])
+    assert _engine.decapsulate([sa], outer) == (bytes.fromhex(case["inner"]), "ok")
+
+
+@pytest.mark.parametrize(("cipher", "integrity"), TRANSFORMS, ids=lambda item: item.engine)
+def test_a_wrong_key_does_not_verify(cipher: EspCipher, integrity: EspIntegrity) -> None:
+    packet = ipv4(b"to another member")
+    sealed = _engine.encapsulate(Keys.fresh(cipher, integrity).engine(), packet)
+    assert _engine.decapsulate([Keys.fresh(cipher, integrity).engine()], sealed) == (None, "authentication")
+
+
+def test_what_no_sa_can_be_made_of() -> None:
+    key, mac = bytes(16), bytes(20)
+    refused = [
+        dict(spi=300, cipher="rot13", encryption_key=key, integrity="hmac-sha1-96", integrity_key=mac),
+        dict(spi=300, cipher="aes-128-cbc", encryption_key=key, integrity="crc32", integrity_key=mac),
+        dict(spi=300, cipher="aes-128-cbc", encryption_key=key[:15], integrity="hmac-sha1-96", integrity_key=mac),
+        dict(spi=300, cipher="aes-128-cbc", encryption_key=key, integrity="hmac-sha1-96", integrity_key=mac[:16]),
+        dict(spi=300, cipher="aes-128-cbc", encryption_key=key, integrity="none", integrity_key=b""),
+        dict(spi=300, cipher="null", encryption_key=b"", integrity="none", integrity_key=b""),
+        dict(spi=300, cipher="aes-128-gcm", encryption_key=key, integrity="none", integrity_key=b""),
+        dict(spi=300, cipher="aes-128-gcm", encryption_key=key, integrity="hmac-sha1-96", integrity_key=mac, salt=b"salt"),
+        dict(spi=255, cipher="aes-128-gcm", encryption_key=key, integrity="none", integrity_key=b"", salt=b"salt"),
+        dict(
+            spi=300,
+            cipher="aes-128-gcm",
+            encryption_key=key,
+            integrity="none",
+            integrity_key=b"",
+            salt=b"salt",
+            sender_id=256,
+            sender_id_bits=8,
+        ),
+        dict(spi=300, cipher="aes-128-gcm", encryption_key=key, integrity="none", integrity_key=b"", salt=b"salt", sender_id_bits=33),
+        dict(spi=300, cipher="aes-128-cbc", encryption_key=key, integrity="hmac-sha1-96", integrity_key=mac, replay_window=5000),
+    ]
+    for arguments in refused:
+        with pytest.raises(_engine.EngineError) as refusal:
+            _engine.Sa(**arguments)  # type: ignore[arg-type]
+        assert key.hex() not in str(refusal.value)
+
+
+def test_features_name_what_does_the_work() -> None:
+    features = _engine.features()
+    assert str(features["ipsec_mb"]).split(".")[0].isdigit()
+    assert features["des"] in ("ipsec-mb", "openssl")
+    assert features["clears_its_memory"] is True
