@@ -192,6 +192,55 @@ def test_a_port_with_a_failed_thread_is_made_anew(wan: Wan, engine: RecordingEng
         assert engine.ports[1].calls[-1] == ("set_sas", ([5], {0: 5}))
 
 
+def test_a_fault_that_stays_does_not_feed_on_its_own_events(wan: Wan, engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway, _ = wan
+    engine.refuses_ports = True
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.fileno()
+        faults = plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        attempts: list[int] = []
+        make_port = engine.make_port
+        monkeypatch.setattr(engine, "make_port", lambda *arguments: (attempts.append(1), make_port(*arguments)))
+        for _ in range(5):
+            assert plane.on_event() == faults
+        assert attempts == []
+        gateway.run("ip", "link", "set", "wan", "mtu", "1300")  # the interface itself changed: worth another attempt
+        assert plane.on_event() == faults
+        for _ in range(5):
+            plane.on_event()
+        assert attempts == [1]
+
+
+def test_interfaces_share_an_sa_but_nothing_else(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, outside = wan
+    connect(gateway, "wan2", "10.8.0.1/24", outside, "core2", "10.8.0.2/24")
+    one = state(permit(spi=5), sas=(sa(5),))
+    other = state(permit(spi=5), sas=(sa(5),), device="wan2", local="10.8.0.1")
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        assert plane.apply(DesiredState(one.interfaces + other.interfaces)) == ()
+        assert [made.spi for made in engine.sas] == [5]
+        assert [port.device for port in engine.ports] == ["wan", "wan2"]
+        assert engine.ports[0].calls == engine.ports[1].calls
+        before = gateway.run("nft", "list", "table", "netdev", "groupvpn_wan2")
+        plane.apply(other)
+        assert [port.is_running for port in engine.ports] == [False, True]
+        assert nftables.tables() == ("groupvpn_wan2",)
+        assert gateway.run("nft", "list", "table", "netdev", "groupvpn_wan2") == before
+        assert len(engine.ports[1].calls) == 1
+
+
+def test_a_device_that_cannot_be_served_does_not_hold_up_another(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    good = state(permit(spi=5), sas=(sa(5),))
+    bad = [state(permit(), device=device).interfaces[0] for device in ("lo", 'w"an', "x" * 16, "", "gone")]
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        faults = plane.apply(DesiredState((*bad, *good.interfaces)))
+        assert [fault.device for fault in faults] == ["lo", 'w"an', "x" * 16, "", "gone"]
+        assert "not Ethernet" in faults[0].problem
+        assert nftables.tables() == ("groupvpn_wan",)
+        assert engine.ports[0].is_running
+
+
 def test_an_engine_that_fails_means_drop_not_clear(wan: Wan, engine: RecordingEngine) -> None:
     gateway, outside = wan
     engine.refuses_ports = True

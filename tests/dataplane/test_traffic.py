@@ -256,6 +256,26 @@ time.sleep(60)
 """
 
 
+def test_what_the_engine_refuses_is_a_fault_and_no_crash(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    apply(core, planes, (0x700,), 0x700)
+    left, right = core.sites
+    ends = left.host, left.host_address, right.host, right.host_address
+    with left.gateway.entered():
+        (fault,) = planes[0].apply(wanted(left, group_sa(left, 0x700), group_sa(left, 7), spi=7))
+        assert "SPI 7 is reserved" in fault.problem
+        assert send_and_receive(*ends, [MARKER]) == []
+        planes[0].apply(wanted(left, group_sa(left, 0x700), spi=0x700))
+        left.gateway.run("ip", "link", "set", "wan", "mtu", "200")
+        (fault,) = planes[0].refresh()
+        assert fault.device == "wan"
+        assert "200 octets" in fault.problem
+        assert send_and_receive(*ends, [MARKER]) == []
+        left.gateway.run("ip", "link", "set", "wan", "mtu", "1500")
+        assert planes[0].refresh() == ()
+    assert send_and_receive(*ends, [MARKER]) == [MARKER]
+    assert {packet[9] for packet in core.heard()} == {50}
+
+
 @contextlib.contextmanager
 def separate_node(gateway: Namespace) -> Iterator[subprocess.Popen[str]]:
     """A data plane in a process of its own, to be killed."""

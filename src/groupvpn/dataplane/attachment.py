@@ -7,7 +7,7 @@ from groupvpn.dataplane.engine import Engine, EngineSa
 from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.ruleset import DROP_REASONS, Steering, render, render_spis, table_name
 from groupvpn.dataplane.slots import Slots, assign
-from groupvpn.dataplane.taps import Tap
+from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
 from groupvpn.ipsec.sa import GroupSa, InterfaceCounters, InterfacePolicy, SaCounters
 
 DELIVERED = ("outbound_delivered", "inbound_delivered")
@@ -66,7 +66,7 @@ class Attachment:
         self._inbound: dict[int, EngineSa] = {}
         self._outbound: dict[int, EngineSa] = {}
         self._outbound_taps: list[tuple[Tap, int]] = []
-        self._tap_in = Tap(f"gv{link.index}i", link.mac)
+        self._tap_in = Tap(name_inbound(link), link.mac)
         try:
             redirect.install(self._tap_in.name, link.name)
             self._port = engine.make_port(link.name, self._tap_in.descriptor, token, link.mtu, mark)
@@ -107,7 +107,7 @@ class Attachment:
     def _provide_taps(self, count: int) -> None:
         """Outbound TAPs are made when needed and kept until the end: the next policy may need as many again."""
         while len(self._outbound_taps) < count:
-            tap = Tap(f"gv{self._link.index}o{len(self._outbound_taps)}", self._link.mac)
+            tap = Tap(name_outbound(self._link, len(self._outbound_taps)), self._link.mac)
             try:
                 redirect.without_queue(tap.name)
                 queue = self._port.add_outbound(tap.descriptor)
@@ -116,13 +116,17 @@ class Attachment:
                 raise
             self._outbound_taps.append((tap, queue))
 
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """All TAPs of the interface, the inbound one first."""
+        return (self._tap_in, *(tap for tap, _ in self._outbound_taps))
+
     def follow(self, link: links.Link) -> bool:
         """Take over a changed MTU or MAC address; False if we must start anew: another interface, a TAP that is gone, a failed thread."""
-        taps = [self._tap_in, *(tap for tap, _ in self._outbound_taps)]
-        if link.index != self._link.index or self._port.fault() or not all(tap.is_present for tap in taps):
+        if link.index != self._link.index or self._port.fault() or not all(tap.is_present for tap in self.taps):
             return False
         if link.mac != self._link.mac:
-            for tap in taps:
+            for tap in self.taps:
                 links.set_mac(tap.name, link.mac)
         if link.mtu != self._link.mtu:
             self._port.set_wire_mtu(link.mtu)

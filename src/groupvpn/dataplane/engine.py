@@ -4,9 +4,14 @@
 and nowhere else on this side.
 """
 
-from typing import Protocol
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol, cast
 
 from groupvpn.ipsec.sa import GroupSa
+
+if TYPE_CHECKING:
+    from groupvpn import _engine
 
 
 class EngineSa(Protocol):
@@ -55,6 +60,40 @@ class EngineRefusal(RuntimeError):  # noqa: N818 - it is the engine's answer, an
     """The engine cannot serve an SA or an interface; the text says which and why, and never holds key octets."""
 
 
+class NativePort:
+    """A port of the C++ engine, which raises `EngineRefusal` for what the engine will not do (an MTU below 256, a TAP that is gone)."""
+
+    def __init__(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> None:
+        from groupvpn import _engine
+
+        self._where = f"interface {device}"
+        with _refusing(self._where):
+            self._port = _engine.Port(device, tap_descriptor, token, mtu, mark)
+        self.stop = self._port.stop
+        self.counters = self._port.counters
+        self.fault = self._port.fault
+
+    def add_outbound(self, tap_fd: int) -> int:
+        """See `EnginePort`."""
+        with _refusing(self._where):
+            return self._port.add_outbound(tap_fd)
+
+    def start(self) -> None:
+        """See `EnginePort`."""
+        with _refusing(self._where):
+            self._port.start()
+
+    def set_sas(self, inbound: list[EngineSa], outbound: dict[int, EngineSa]) -> None:
+        """See `EnginePort`; the SAs must be those of `NativeEngine.make_sa`."""
+        with _refusing(self._where):
+            self._port.set_sas(cast("list[_engine.Sa]", inbound), cast("dict[int, _engine.Sa]", outbound))
+
+    def set_wire_mtu(self, mtu: int) -> None:
+        """See `EnginePort`."""
+        with _refusing(self._where):
+            self._port.set_wire_mtu(mtu)
+
+
 class NativeEngine:
     """The C++ engine of this package, loaded when the first interface needs it."""
 
@@ -62,7 +101,7 @@ class NativeEngine:
         """Hand one SA to the engine; raises `EngineRefusal` for an algorithm or size it does not have."""
         from groupvpn import _engine
 
-        try:
+        with _refusing(f"SA {sa.spi:#010x} ({sa.transform.keywords})"):
             return _engine.Sa(
                 spi=sa.spi,
                 cipher=sa.transform.cipher.engine,
@@ -75,14 +114,18 @@ class NativeEngine:
                 replay_window=sa.replay_window,
                 clear_df=clear_df,
             )
-        except (_engine.EngineError, ValueError) as error:
-            raise EngineRefusal(f"SA {sa.spi:#010x} ({sa.transform.keywords}): {error}") from error
 
     def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
         """Prepare the data path of `device`; raises `EngineRefusal` if the kernel denies the engine its sockets."""
-        from groupvpn import _engine
+        return NativePort(device, tap_descriptor, token, mtu, mark)
 
-        try:
-            return _engine.Port(device, tap_descriptor, token, mtu, mark)  # type: ignore[return-value]  # it takes its own Sa only
-        except (_engine.EngineError, ValueError) as error:
-            raise EngineRefusal(f"interface {device}: {error}") from error
+
+@contextlib.contextmanager
+def _refusing(where: str) -> Iterator[None]:
+    """Turn the engine's own errors, and values that do not fit its integers, into `EngineRefusal`."""
+    from groupvpn import _engine
+
+    try:
+        yield
+    except (_engine.EngineError, ValueError, TypeError) as error:
+        raise EngineRefusal(f"{where}: {error}") from error

@@ -5,6 +5,7 @@
 
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,11 +16,16 @@ from groupvpn.dataplane.engine import Engine, EngineRefusal, NativeEngine
 from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.programs import ProgramError
 from groupvpn.dataplane.ruleset import Steering
+from groupvpn.dataplane.taps import is_ours
 from groupvpn.dataplane.watch import Watch
 from groupvpn.ipsec.sa import DesiredState, InterfaceCounters, InterfacePolicy
 
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]+")
 _NODE = re.compile(r"[A-Za-z0-9_.-]{1,63}")
+LOOPBACK = "lo"
+"""The one interface from which nothing can leak: never blocked, since the node itself lives on it."""
+RETRY_AFTER = 1.0
+"""Seconds for which an interface that could not be served is left alone by `on_event`: each attempt causes events of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,8 @@ class LinuxDataPlane:
 
     `node` names the owner in the nftables tables, so that a restarted node recognises its own. `engine` and `entropy` are for tests.
     Give `fileno()` to an event loop and call `on_event()` when it is readable: then an interface that comes back, a changed MTU or a
-    table that someone flushed is put right at once.
+    table that someone flushed is put right at once. While there are `faults`, call `refresh()` now and then: not every cause of one
+    announces its end.
     """
 
     def __init__(self, node: str = "groupvpn", *, engine: Engine | None = None, entropy: Callable[[int], bytes] = os.urandom) -> None:
@@ -51,6 +58,7 @@ class LinuxDataPlane:
         self._tables: dict[str, Table] = {}
         self._watch: Watch | None = None
         self._has_recovered = False
+        self._resting: dict[str, tuple[float, list[Fault]]] = {}
         self.faults: tuple[Fault, ...] = ()
 
     def apply(self, state: DesiredState) -> tuple[Fault, ...]:
@@ -59,13 +67,13 @@ class LinuxDataPlane:
             recovery.clean(self._node, keep=frozenset(policy.device for policy in state.interfaces))
             self._has_recovered = True
         self._state = state
+        self._resting.clear()
         return self._reconcile()
 
     def refresh(self) -> tuple[Fault, ...]:
         """Look at the system again and mend what changed under us: interfaces, TAPs, rules. Returns what could not be mended."""
-        for table in self._tables.values():
-            table.verify()
-        return self._reconcile()
+        self._resting.clear()
+        return self._mend()
 
     def fileno(self) -> int:
         """A descriptor that is readable when interfaces or nftables changed; its first call starts the watch."""
@@ -74,9 +82,14 @@ class LinuxDataPlane:
         return self._watch.fileno()
 
     def on_event(self) -> tuple[Fault, ...]:
-        """Call when `fileno()` is readable: takes the notifications and refreshes."""
-        changed = self._watch is not None and self._watch.drain()
-        return self.refresh() if changed else self.faults
+        """Call when `fileno()` is readable: takes the notifications and mends what they may mean. Returns all faults."""
+        changed = self._watch.drain() if self._watch is not None else frozenset()
+        taps = {tap.name for attachment in self._attachments.values() for tap in attachment.taps}
+        if all(is_ours(name) and name not in taps for name in changed):
+            return self.faults  # TAPs of ours that came and went
+        for device in changed:
+            self._resting.pop(device, None)
+        return self._mend()
 
     def counters(self) -> tuple[InterfaceCounters, ...]:
         """What happened on each interface: per SA, and per reason for what was dropped. An interface at fault is left out."""
@@ -107,21 +120,32 @@ class LinuxDataPlane:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def _mend(self) -> tuple[Fault, ...]:
+        for table in self._tables.values():
+            table.verify()
+        return self._reconcile()
+
     def _reconcile(self) -> tuple[Fault, ...]:
-        faults = []
         wanted = {policy.device: policy for policy in self._state.interfaces}
         for device in [device for device in self._tables if device not in wanted]:
             self._release(device, block=False)
         self._keyring.update([(sa, policy.clear_df) for policy in wanted.values() for sa in policy.sas])
-        for device, policy in wanted.items():
-            faults += [Fault(device, self._keyring.refusals[sa.spi]) for sa in policy.sas if sa.spi in self._keyring.refusals]
-            try:
-                self._attach(device).apply(policy, self._keyring)
-            except (links.LinkError, ProgramError, EngineRefusal) as problem:
-                faults.append(Fault(device, str(problem)))
-                faults += self._block(policy)
-        self.faults = tuple(faults)
+        self.faults = tuple(fault for policy in wanted.values() for fault in self._serve(policy))
         return self.faults
+
+    def _serve(self, policy: InterfacePolicy) -> list[Fault]:
+        """Make one interface do what it should, or block it; an interface that failed a moment ago rests."""
+        until, faults = self._resting.get(policy.device, (0.0, []))
+        if time.monotonic() < until:
+            return faults
+        faults = [Fault(policy.device, self._keyring.refusals[sa.spi]) for sa in policy.sas if sa.spi in self._keyring.refusals]
+        try:
+            self._attach(policy.device).apply(policy, self._keyring)
+        except (links.LinkError, ProgramError, EngineRefusal) as problem:
+            faults += [Fault(policy.device, str(problem)), *self._block(policy)]
+            if links.index(policy.device) is not None:
+                self._resting[policy.device] = (time.monotonic() + RETRY_AFTER, faults)
+        return faults
 
     def _attach(self, device: str) -> Attachment:
         """The attachment of `device`, made anew if the interface or one of its TAPs is not the one it was."""
@@ -142,7 +166,7 @@ class LinuxDataPlane:
 
     def _block(self, policy: InterfacePolicy) -> list[Fault]:
         """Without a working engine nothing that must be protected may pass: drop it, and try the engine again later."""
-        if links.index(policy.device) is None or not _DEVICE.fullmatch(policy.device):
+        if links.index(policy.device) is None or not _DEVICE.fullmatch(policy.device) or policy.device == LOOPBACK:
             return []
         self._detach(policy.device)
         nowhere: tuple[str | None, ...] = (None,) * len(policy.rules)

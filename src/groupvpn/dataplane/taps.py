@@ -8,6 +8,7 @@ routing never sees it. It is gone when its file descriptor is closed, also after
 
 import fcntl
 import os
+import re
 import struct
 
 from groupvpn.dataplane import links
@@ -23,6 +24,22 @@ MTU = 65521
 """The largest that the kernel lets a TAP have; packets are cut to size by the engine, never by the TAP."""
 QUEUE_LENGTH = 4096
 """Frames that may wait for the engine before the kernel drops (and counts) them."""
+_NAME = re.compile(r"gv[0-9]+(i|o[0-9]+)")
+
+
+def name_inbound(wan: links.Link) -> str:
+    """The TAP by which ESP goes in and decrypted packets come back."""
+    return f"gv{wan.index}i"
+
+
+def name_outbound(wan: links.Link, slot: int) -> str:
+    """The TAP of an outbound slot."""
+    return f"gv{wan.index}o{slot}"
+
+
+def is_ours(name: str) -> bool:
+    """Whether an interface is called like a TAP of ours."""
+    return _NAME.fullmatch(name) is not None
 
 
 class Tap:

@@ -6,11 +6,17 @@ in the clear, so we want to know at once.
 
 import select
 import socket
+import struct
 
 NETLINK_NETFILTER = 12
 RTMGRP_LINK = 1
 NFNLGRP_NFTABLES = 7
+RTM_NEWLINK = 16
+RTM_DELLINK = 17
+IFLA_IFNAME = 3
 RECEIVE_SIZE = 65536
+RULES = ""
+"""Stands for a change that belongs to no interface by name: of nftables, or one of which the notification was lost."""
 
 
 class Watch:
@@ -30,22 +36,48 @@ class Watch:
         """A descriptor for an event loop: readable while notifications wait."""
         return self._poll.fileno()
 
-    def drain(self) -> bool:
-        """Take all waiting notifications; returns whether there was any."""
-        changed = False
+    def drain(self) -> frozenset[str]:
+        """Take all waiting notifications; returns the names of the interfaces that changed, and `RULES` for everything else."""
+        changed: set[str] = set()
         for events in self._sockets:
             while True:
                 try:
-                    events.recv(RECEIVE_SIZE)
+                    datagram = events.recv(RECEIVE_SIZE)
                 except BlockingIOError:
                     break
-                except OSError:  # ENOBUFS: some were lost, which is a change too
-                    pass
-                changed = True
-        return changed
+                except OSError:  # ENOBUFS: some were lost
+                    datagram = b""
+                changed |= link_names(datagram) if events is self._sockets[0] and datagram else {RULES}
+        return frozenset(changed)
 
     def close(self) -> None:
         """Stop watching."""
         self._poll.close()
         for events in self._sockets:
             events.close()
+
+
+def link_names(datagram: bytes) -> set[str]:
+    """The interfaces that a datagram of rtnetlink messages speaks of; `RULES` stands for a message that names none.
+
+    A message is `nlmsghdr` (16 octets: length, type, flags, sequence, port), `ifinfomsg` (16 octets) and attributes of a length, a type
+    and a value; messages and attributes begin at multiples of 4 (netlink(7), rtnetlink(7)).
+    """
+    names: set[str] = set()
+    while len(datagram) >= 16:
+        length, kind = struct.unpack_from("=IH", datagram)
+        message = datagram[:length] if length >= 16 else datagram
+        names.add(_name(message[32:]) if kind in (RTM_NEWLINK, RTM_DELLINK) else RULES)
+        datagram = datagram[(len(message) + 3) & ~3 :]
+    return names or {RULES}
+
+
+def _name(attributes: bytes) -> str:
+    while len(attributes) >= 4:
+        length, kind = struct.unpack_from("=HH", attributes)
+        if length < 4:
+            break
+        if kind == IFLA_IFNAME:
+            return attributes[4:length].rstrip(b"\0").decode(errors="replace")
+        attributes = attributes[(length + 3) & ~3 :]
+    return RULES

@@ -1,0 +1,36 @@
+"""What rtnetlink notifications say, and that garbage in their place does no harm."""
+
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groupvpn.dataplane.watch import RTM_DELLINK, RTM_NEWLINK, RULES, link_names
+
+
+def message(kind: int, *attributes: tuple[int, bytes]) -> bytes:
+    body = bytes(16)
+    for number, value in attributes:
+        body += struct.pack("=HH", 4 + len(value), number) + value + bytes(-len(value) % 4)
+    return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+
+
+def test_names_of_all_messages_of_a_datagram() -> None:
+    datagram = message(RTM_NEWLINK, (1, b"\2" * 6), (3, b"eth0\0")) + message(RTM_DELLINK, (3, b"gv12o0\0"))
+    assert link_names(datagram) == {"eth0", "gv12o0"}
+
+
+def test_other_messages_are_changes_without_a_name() -> None:
+    assert link_names(message(99)) == {RULES}
+    assert link_names(message(RTM_NEWLINK)) == {RULES}
+    assert link_names(b"") == {RULES}
+
+
+@given(st.binary(max_size=200))
+def test_any_octets_end_in_an_answer(datagram: bytes) -> None:
+    assert link_names(datagram)
+
+
+@given(st.binary(max_size=60), st.integers(0, 65535))
+def test_any_attributes_end_in_an_answer(attributes: bytes, kind: int) -> None:
+    assert link_names(struct.pack("=IHHII", 32 + len(attributes), kind, 0, 0, 0) + bytes(16) + attributes)
