@@ -1,16 +1,12 @@
-"""Commands about the node itself: `show running-config`, `show version`, `show logging`, and `clear crypto …`."""
+"""Commands about the node itself: `show running-config`, `show version` and `show logging`."""
 
 import platform
 
 from groupvpn import __version__
 from groupvpn.config import running_config
-from groupvpn.config.arguments import Name
 from groupvpn.console.exec import ExecCommand, Request
-from groupvpn.node.control import CommandError
-from groupvpn.node.router import Router, UnknownGroupError
+from groupvpn.node.router import Router
 from groupvpn.node.syslog import BUFFERED_LINES
-
-_GROUP = Name("name of the GDOI group", 80, "GROUP")
 
 
 def _running_config(router: Router, request: Request) -> str:
@@ -46,34 +42,8 @@ def _logging(router: Router, request: Request) -> str:
     return "\n".join([*head, *(str(line) for line in router.log.lines)])
 
 
-def _clear_gdoi(router: Router, request: Request) -> str:
-    try:
-        router.clear_gdoi(request.name("group"))
-    except UnknownGroupError as error:
-        raise CommandError(f"% {error}") from error
-    return ""
-
-
-def _clear_sa(router: Router, request: Request) -> str:
-    router.clear_sa()
-    return ""
-
-
-def _clear_isakmp(router: Router, request: Request) -> str:
-    router.clear_isakmp()
-    return ""
-
-
 COMMANDS = (
     ExecCommand("show running-config", "The configuration in use, its secrets left out", _running_config),
     ExecCommand("show version", "Versions, uptime and places of files", _version),
     ExecCommand("show logging", "The last lines of the log", _logging),
-    ExecCommand(
-        "clear crypto gdoi [group <group>]",
-        "Member: leave the group and register again. Key server: drop all registrations and make new keys",
-        _clear_gdoi,
-        {"group": _GROUP},
-    ),
-    ExecCommand("clear crypto sa", "Delete the IPsec SAs of all groups and register again", _clear_sa),
-    ExecCommand("clear crypto isakmp", "Delete all ISAKMP SAs", _clear_isakmp),
 )

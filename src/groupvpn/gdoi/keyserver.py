@@ -139,6 +139,11 @@ class KeyServer:
         chosen = [group for group in self.groups if name in (None, group.group.name)]
         return self._marked([effect for group in chosen for effect in group.clear(now)])
 
+    def rekey(self, name: str | None, activation_delay: int, now: float) -> list[Effect]:
+        """`crypto gdoi ks rekey`: see `ServedGroup.rekey_now`; None means every group, an unknown name none."""
+        chosen = [group for group in self.groups if name in (None, group.group.name)]
+        return self._marked([effect for group in chosen for effect in group.rekey_now(activation_delay, now)])
+
     def snapshot(self, now: float) -> Plain:
         """Everything that a restart must not lose, as plain data for JSON. It holds all keys of all groups: keep it as secret as they are.
 

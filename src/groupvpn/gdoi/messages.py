@@ -97,6 +97,7 @@ _TABLE = (
         "Sending Multicast Rekey for group {group} from address {source} to {destination} with seq # {sequence}",
     ),
     Message("KS_SEND_UNICAST_REKEY", _NOTICE, "Sending Unicast Rekey for group {group} from address {source} with seq # {sequence}"),
+    Message("KS_NO_REKEY", _WARNING, "Group {group} has no rekeys: its members get the new keys when they register again"),
     Message("KS_NACK_GM_EJECT", _WARNING, "KS ejected GM {address} in group {group} for missing acknowledgements"),
     Message("KS_UNSOL_ACK", _WARNING, "KS received unsolicited ACK from {peer} in group {group} with seq # {sequence}"),
     Message("KS_REKEY_TRANS_2_MULTI", _NOTICE, "Group {group} transitioned to multicast rekey"),

@@ -62,6 +62,8 @@ class Round:
         self.first_sequence: int | None = None
         self.last_sequence = 0
         self.last_sent = now
+        self.activates: float | None = None
+        """When members begin to send with what it brings, in monotonic seconds; None leaves that to the end of the old keys."""
         self._left = 1 + retransmit_count
         self._period = retransmit_period
         self._counter = counter

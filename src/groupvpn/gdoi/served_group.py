@@ -167,6 +167,14 @@ class ServedGroup:
         """`clear crypto gdoi`: forget all registrations, tell the members to register again, and begin with new keys."""
         return [report("KS_CLEAR_REGISTER", group=self.group.name), *self.start_over(now)]
 
+    def rekey_now(self, activation_delay: int, now: float) -> list[Effect]:
+        """`crypto gdoi ks rekey`: new TEKs at once, with which members begin to send `activation_delay` seconds from now (RFC 6407 5.5).
+
+        By then every member should decrypt with them, so the delay has to outlast the retransmissions of the rekey where packets get lost.
+        """
+        effects = self._rekey(self._all_slots(), renew_kek=False, now=now, activates=now + activation_delay)
+        return effects if self.keys.kek is not None else [report("KS_NO_REKEY", group=self.group.name), *effects]
+
     def start_over(self, now: float) -> list[Effect]:
         """New keys and Sender-IDs from zero, after everybody was told to drop the old ones (RFC 6407 3.5 rules 5 and 6).
 
@@ -253,8 +261,11 @@ class ServedGroup:
                 pass
         return []
 
-    def _rekey(self, slots: Collection[int], *, renew_kek: bool, now: float) -> list[Effect]:
-        """New TEKs for `slots`, a new KEK if asked for, and one round that brings them to the members under the KEK they hold."""
+    def _rekey(self, slots: Collection[int], *, renew_kek: bool, now: float, activates: float | None = None) -> list[Effect]:
+        """New TEKs for `slots`, a new KEK if asked for, and one round that brings them to the members under the KEK they hold.
+
+        Members send with the new TEKs from `activates` on, or when the old ones are about to die.
+        """
         old_kek, old_sequence = self.keys.kek, self.keys.sequence
         effects: list[Effect] = []
         for policy in self.group.teks:
@@ -267,6 +278,7 @@ class ServedGroup:
             self._begin(Content.KEK, old_kek, self.members, count(old_sequence + 1).__next__, now)
         elif old_kek is not None and self.keys.kek is old_kek:
             self._begin(Content.TEK, old_kek, self.members, self.keys.next_sequence, now)
+            self.rounds[-1].activates = activates
         return effects + self._run_rounds(now)
 
     def _begin(self, content: Content, under: RekeyKey, members: Iterable[Member], counter: Callable[[], int], now: float) -> None:
@@ -371,6 +383,8 @@ class ServedGroup:
         if kek is not None and kek.spi == each.under.spi:
             self._told_kek = kek.spi
         download = self.keys.download(self.group, now, kek.told(now, source) if kek and tells else None, sequence)
+        if each.activates is not None:
+            download = replace(download, activation_delay=max(1, round(each.activates - now)))
         return build_push(download, under, signer, sequence)
 
     def _sending(self, each: Round, batch: Batch, source: IPv4Address) -> Effect:

@@ -29,7 +29,9 @@ HOSTS = ("h1", "h2", "h3")
 MEMBERS = ("gm1", "gm2", "gm3")
 UNICAST_PACKETS, MULTICAST_PACKETS = 500, 500
 STREAM_INTERVAL = 0.001
-STREAM_BEFORE, STREAM_AFTER = 1.0, 2.0
+ACTIVATION_DELAY = 2
+"""Seconds after which members send with the new key: nothing gets lost here, so that is plenty."""
+STREAM_BEFORE, STREAM_AFTER = 1.0, 2.0 + ACTIVATION_DELAY
 """Seconds of traffic before the rekey is triggered, and after it is everywhere."""
 CONTROL_PORTS = {500, 848, 4500}
 
@@ -184,7 +186,7 @@ class Demo:
     def _trigger_rekey(self) -> None:
         server, members = self.lab.node("ks"), self.members
         counts = [member.log.count("GM_RECV_REKEY") for member in members]
-        server.show("crypto gdoi ks rekey")
+        server.show(f"crypto gdoi ks rekey activation-delay {ACTIVATION_DELAY}")
         for member, count in zip(members, counts, strict=True):
             member.wait(lambda member=member, count=count: member.log.count("GM_RECV_REKEY") > count, "rekeyed", 10.0)
 

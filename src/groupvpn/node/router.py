@@ -24,6 +24,7 @@ from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.ipsec.sa import Direction
 from groupvpn.node import clock
 from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
 from groupvpn.node.cores import Cores
@@ -296,17 +297,32 @@ class Router:
     def clear_gdoi(self, group: str | None = None) -> None:
         """`clear crypto gdoi [group GROUP]`. Raises `UnknownGroupError`."""
         now = clock.monotonic()
-        server = self.cores.key_server
-        served = [item.name for item in self.configuration.key_server_groups if group in (None, item.name)]
-        joined = [member.core for (name, _), member in self.cores.members.items() if group in (None, name)]
-        if group is not None and not served and not joined:
-            raise UnknownGroupError(f"no group {group!r} runs here")
-        if server is not None:
-            for name in served:
-                self._perform(server.clear(name, now))
-        for core in joined:
-            self._perform(core.clear(now))
+        if self._check_group(group):
+            self._perform(self.cores.key_server.clear(group, now) if self.cores.key_server else [])
+        for (name, _), member in self.cores.members.items():
+            if group in (None, name):
+                self._perform(member.core.clear(now))
         self._settle()
+
+    def rekey(self, group: str | None, activation_delay: int) -> None:
+        """`crypto gdoi ks rekey`: new TEKs, with which members send `activation_delay` seconds from now. Raises `UnknownGroupError`."""
+        if not self._check_group(group) or self.cores.key_server is None:
+            raise UnknownGroupError("this node is not the key server of such a group")
+        self._perform(self.cores.key_server.rekey(group, activation_delay, clock.monotonic()))
+        self._settle()
+
+    def set_direction(self, direction: Direction) -> None:
+        """`crypto gdoi gm ipsec direction`, for all groups that the node is a member of."""
+        for member in self.cores.members.values():
+            self._perform(member.core.set_direction(direction, clock.monotonic()))
+        self._settle()
+
+    def _check_group(self, group: str | None) -> bool:
+        """Whether we serve `group` (or any group, for None); raises `UnknownGroupError` if we do not even know it."""
+        served = any(group in (None, item.name) for item in self.configuration.key_server_groups)
+        if group is not None and not served and not any(name == group for name, _ in self.cores.members):
+            raise UnknownGroupError(f"no group {group!r} runs here")
+        return served
 
     def clear_sa(self) -> None:
         """`clear crypto sa`: members delete their SAs and register again."""
@@ -351,7 +367,12 @@ class Router:
             "role": self.configuration.role.value,
             "uptime": round(self.uptime, 3),
             "members": [
-                {"group": name, "address": str(address), "registered": member.core.is_registered}
+                {
+                    "group": name,
+                    "address": str(address),
+                    "registered": member.core.is_registered,
+                    "teks": [sa.spi for sa in member.core.sas],
+                }
                 for (name, address), member in self.cores.members.items()
             ],
             "groups": [

@@ -1,0 +1,74 @@
+"""Commands that act on groups: `clear crypto gdoi`, `clear crypto sa`, `crypto gdoi ks rekey`, `crypto gdoi gm ipsec direction`."""
+
+from groupvpn.config.arguments import Name, Number, OneOf
+from groupvpn.console.exec import ExecCommand, Request
+from groupvpn.ipsec.sa import Direction
+from groupvpn.node.control import CommandError
+from groupvpn.node.router import Router, UnknownGroupError
+
+DEFAULT_ACTIVATION_DELAY = 30
+"""Seconds: as long as members wait between getting a new TEK and using it in a rekey that comes in time."""
+_GROUP = Name("name of the GDOI group", 80, "GROUP")
+_DIRECTION = OneOf(
+    {"both": Direction.BOTH, "inbound optional": Direction.INBOUND_OPTIONAL, "inbound only": Direction.INBOUND_ONLY},
+    "how the traffic of the group is protected until the next rekey",
+)
+
+
+def _clear_gdoi(router: Router, request: Request) -> str:
+    try:
+        router.clear_gdoi(request.name("group"))
+    except UnknownGroupError as error:
+        raise CommandError(f"% {error}") from error
+    return ""
+
+
+def _clear_sa(router: Router, request: Request) -> str:
+    router.clear_sa()
+    return ""
+
+
+def _clear_isakmp(router: Router, request: Request) -> str:
+    router.clear_isakmp()
+    return ""
+
+
+def _rekey(router: Router, request: Request) -> str:
+    delay = request.number("delay", DEFAULT_ACTIVATION_DELAY)
+    try:
+        router.rekey(request.name("group"), delay)
+    except UnknownGroupError as error:
+        raise CommandError(f"% {error}") from error
+    return f"% Rekey triggered; members send with the new keys in {delay} seconds"
+
+
+def _direction(router: Router, request: Request) -> str:
+    direction = request.get("direction")
+    if not isinstance(direction, Direction) or not router.cores.members:
+        raise CommandError("% This node is not a member of any group")
+    router.set_direction(direction)
+    return ""
+
+
+COMMANDS = (
+    ExecCommand(
+        "clear crypto gdoi [group <group>]",
+        "Member: leave the group and register again. Key server: drop all registrations and make new keys",
+        _clear_gdoi,
+        {"group": _GROUP},
+    ),
+    ExecCommand("clear crypto sa", "Delete the IPsec SAs of all groups and register again", _clear_sa),
+    ExecCommand("clear crypto isakmp", "Delete all ISAKMP SAs", _clear_isakmp),
+    ExecCommand(
+        "crypto gdoi ks [group <group>] rekey [activation-delay <delay>]",
+        "Make new TEKs and send them to the members now",
+        _rekey,
+        {"group": _GROUP, "delay": Number(1, 3600, "seconds after which members send with the new keys")},
+    ),
+    ExecCommand(
+        "crypto gdoi gm ipsec direction <direction>",
+        "Override how the groups' traffic is protected, until the next rekey",
+        _direction,
+        {"direction": _DIRECTION},
+    ),
+)
