@@ -6,11 +6,11 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.engine.packets import MORE_FRAGMENTS, ipv4, rewritten
+from tests.engine.transforms import SPI, Keys
 
 from groupvpn import _engine
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
-from tests.engine.packets import MORE_FRAGMENTS, ipv4, rewritten
-from tests.engine.transforms import SPI, Keys
 
 CBC = Keys.fresh(EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
 GCM = Keys.fresh(EspCipher.AES_256_GCM, EspIntegrity.NONE)

@@ -3,11 +3,11 @@
 import struct
 
 import pytest
+from tests.engine.packets import DONT_FRAGMENT, MORE_FRAGMENTS, checksum, ipv4, rewritten
+from tests.engine.transforms import SPI, Keys
 
 from groupvpn import _engine
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
-from tests.engine.packets import DONT_FRAGMENT, MORE_FRAGMENTS, checksum, ipv4, rewritten
-from tests.engine.transforms import SPI, Keys
 
 KEYS = Keys.fresh(EspCipher.AES_128_GCM, EspIntegrity.NONE)
 

@@ -8,12 +8,12 @@ import threading
 import time
 
 import pytest
-
-from groupvpn import _engine
-from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from tests.engine.gateways import TOKEN, Net, Sniffer, open_tap
 from tests.engine.packets import MORE_FRAGMENTS, ipv4
 from tests.engine.transforms import TRANSFORMS, Keys
+
+from groupvpn import _engine
+from groupvpn.crypto.registry import EspCipher, EspIntegrity
 
 pytestmark = pytest.mark.netns
 
@@ -356,7 +356,7 @@ def test_what_no_port_can_be_made_of(net: Net) -> None:
     with gateway.namespace.entered():
         with pytest.raises(_engine.EngineError, match="wanted"):
             _engine.Port("wanted", gateway.tap_in, TOKEN, 1500)
-        with pytest.raises(_engine.EngineError, match="not Ethernet|lo"):
+        with pytest.raises(_engine.EngineError, match="not Ethernet"):
             _engine.Port("lo", gateway.tap_in, TOKEN, 1500)
         with pytest.raises(_engine.EngineError, match="token"):
             _engine.Port("wan", gateway.tap_in, TOKEN[:5], 1500)

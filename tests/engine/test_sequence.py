@@ -2,13 +2,14 @@
 
 import struct
 from collections import Counter
+from itertools import pairwise
 
 import pytest
+from tests.engine.packets import ipv4
+from tests.engine.transforms import Keys
 
 from groupvpn import _engine
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
-from tests.engine.packets import ipv4
-from tests.engine.transforms import Keys
 
 PACKET = ipv4(b"payload")
 
@@ -84,7 +85,7 @@ def test_ivs_of_cbc_look_random() -> None:
         assert 0.44 < share < 0.56, bit
     octets = Counter(b"".join(ivs))
     assert max(octets.values()) < 1.4 * min(octets.values())
-    differences = {int.from_bytes(b) ^ int.from_bytes(a) for a, b in zip(ivs, ivs[1:], strict=False)}
+    differences = {int.from_bytes(b) ^ int.from_bytes(a) for a, b in pairwise(ivs)}
     assert len(differences) == len(ivs) - 1
 
 

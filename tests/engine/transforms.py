@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from scapy.layers.inet import IP
 from scapy.layers.ipsec import ESP, SecurityAssociation
+from tests.engine.packets import DESTINATION, SOURCE
 
 from groupvpn import _engine
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
-from tests.engine.packets import DESTINATION, SOURCE
 
 SCAPY_CIPHER = {
     EspCipher.NULL: "NULL",
