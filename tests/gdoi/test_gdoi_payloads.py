@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher
+from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.key_payloads import read_keys, write_keys
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.offer import Offer, offer_of, without_idle_teks
@@ -318,3 +319,23 @@ def test_a_list_of_a_hundred_entries_is_one_message() -> None:
     entries = tuple(replace(LIST[2], destination_port=number + 1, protocol=6) for number in range(100))
     offer = offer_of(Download((tek(entries=entries),), kek()))
     assert over_the_wire(offer) == offer
+
+
+def test_more_entries_than_a_receiver_takes_are_not_written() -> None:
+    def lists(count: int) -> Offer:
+        entries = tuple(replace(LIST[2], destination_port=number + 1, protocol=6) for number in range(100))
+        teks = (tek(0x1000 + number, entries=entries[number:], replay=Replay("disabled")) for number in range(count))
+        return offer_of(Download(tuple(teks)))
+
+    assert over_the_wire(lists(10)) == lists(10)
+    with pytest.raises(GdoiError, match="more than 1024"):
+        write_offer(lists(12))
+
+
+def test_wiped_keys_are_not_written() -> None:
+    gone_tek, gone_kek = tek(), kek(key=Secret(bytes(16)))
+    gone_tek.integrity_key.wipe()
+    gone_kek.key.wipe()
+    for content in (Download((gone_tek,)), Download((tek(),), gone_kek)):
+        with pytest.raises(GdoiError, match="no longer there"):
+            write_keys(content)

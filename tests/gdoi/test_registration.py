@@ -28,12 +28,13 @@ from groupvpn.effects import Effect, Send
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import GroupIdentity, Replay
-from groupvpn.gdoi.pull import group_id, seal
+from groupvpn.gdoi.pull import group_id, seal, unseal
 from groupvpn.gdoi.refusal import Dropped, Reason, Refusal
 from groupvpn.gdoi.registration import (
     BACK_OFF,
     EXCHANGE_LIFETIME,
     MAXIMUM_EXCHANGES,
+    MAXIMUM_SENDER_IDS,
     Admitted,
     MemberPull,
     MemberRefused,
@@ -43,6 +44,9 @@ from groupvpn.gdoi.registration import (
     ServerPull,
 )
 from groupvpn.ike.sa import IkeSa
+from groupvpn.wire.attributes import Attribute
+from groupvpn.wire.gdoi_sa import GroupAssociatedPolicy, GroupSecurityAssociation
+from groupvpn.wire.isakmp import HEADER_LENGTH
 from groupvpn.wire.payload import Payload
 from groupvpn.wire.payloads import Identification, KeyExchange, Nonce, Notification, VendorId
 
@@ -127,6 +131,33 @@ def test_sender_ids_are_asked_for_and_lent_only_with_a_counter_mode() -> None:
     result = only(Registered, at_member).download
     assert (result.sender_ids, result.sender_id_bits) == ((7, 8, 9), 16)
     assert groups.admitted == [(GROUP, 3)]
+
+
+@pytest.mark.parametrize(("request_", "lent"), [((), 1), ((0,), 1), ((2,), 2), ((60000,), MAXIMUM_SENDER_IDS)])
+def test_a_member_gets_one_sender_id_at_least_and_not_without_bound(request_: tuple[int, ...], lent: int) -> None:
+    groups = Groups(download(tek(transform=GCM)))
+    member_sa, server_sa = ike_pair()
+    server = ServerPull(server_sa, counting_entropy(2), groups)
+    ni = bytes(16)
+    (second,) = sent(server.receive(seal(member_sa, 1, (), (Nonce(ni), group_id(GROUP))), 0))
+    nr = unseal(member_sa, second, (ni,), Nonce, GroupSecurityAssociation).only(Nonce).data
+    member_sa.accept(second)
+    gap = tuple(GroupAssociatedPolicy((Attribute(3, count),)) for count in request_)
+    server.receive(seal(member_sa, 1, (ni, nr), gap), 0)
+    assert groups.admitted == [(GROUP, lent)]
+
+
+def test_requests_that_the_key_server_does_not_know_end_the_registration() -> None:
+    groups = Groups()
+    member_sa, server_sa = ike_pair()
+    server = ServerPull(server_sa, counting_entropy(2), groups)
+    ni = bytes(16)
+    (second,) = sent(server.receive(seal(member_sa, 1, (), (Nonce(ni), group_id(GROUP))), 0))
+    nr = unseal(member_sa, second, (ni,), Nonce, GroupSecurityAssociation).only(Nonce).data
+    member_sa.accept(second)
+    effects = server.receive(seal(member_sa, 1, (ni, nr), (GroupAssociatedPolicy((Attribute(99, 1),)),)), 0)
+    assert only(MemberRefused, effects).refusal.reason is Reason.POLICY_REJECTED
+    assert groups.admitted == []
 
 
 def test_a_policy_without_counter_mode_lends_nothing() -> None:
@@ -358,10 +389,13 @@ def state_of(pull: MemberPull | ServerPull) -> object:
 
 
 def damaged(datagram: bytes) -> list[bytes]:
-    """Every truncation, an appendix, and every octet with its lowest, its highest and all its bits turned over."""
+    """Every truncation, an appendix, every bit of the header, and every octet with its lowest, its highest and all its bits turned over."""
     cut = [datagram[:length] for length in range(len(datagram))] + [datagram + b"\x00", datagram + bytes(16)]
+    header_masks, body_masks = [1 << bit for bit in range(8)] + [0xFF], (1, 0x80, 0xFF)
     flips = [
-        datagram[:index] + bytes([octet ^ mask]) + datagram[index + 1 :] for index, octet in enumerate(datagram) for mask in (1, 0x80, 0xFF)
+        datagram[:index] + bytes([octet ^ mask]) + datagram[index + 1 :]
+        for index, octet in enumerate(datagram)
+        for mask in (header_masks if index < HEADER_LENGTH else body_masks)
     ]
     return cut + flips
 

@@ -159,7 +159,9 @@ def test_payloads_of_another_shape_are_refused() -> None:
 def test_a_sak_that_repeats_the_present_kek_may_come_without_keys() -> None:
     present = replace(kek(), lifetime=500, destination=IPv4Address("239.9.9.9"))
     sa = write_offer(offer_of(Download((), present)))
-    result = parse_push(hand_made(SequenceNumber(5), sa, KeyDownload(())), kek()).download
+    under = kek()
+    result = parse_push(hand_made(SequenceNumber(5), sa, KeyDownload(())), under).download
+    under.key.wipe()
     assert result is not None
     assert result.kek == present
     other = write_offer(offer_of(Download((), NEW_KEK)))
@@ -182,3 +184,13 @@ def test_every_damage_is_refused_with_a_reason() -> None:
     for bad in cut + flips:
         with pytest.raises(GdoiError):
             parse_push(bad, kek(), last_sequence=4)
+
+
+def test_padding_of_a_block_and_more_is_refused() -> None:
+    """Nothing authenticates padding, so there is never more of it than the cipher needs."""
+    under = kek()
+    plain = cbc.decrypt(under.cipher, under.key, under.iv, push()[HEADER_LENGTH:])
+    longer = cbc.encrypt(under.cipher, under.key, under.iv, plain + bytes(16))
+    datagram = replace(Header.decode(push()), length=HEADER_LENGTH + len(longer)).encode() + longer
+    with pytest.raises(GdoiError, match="padding"):
+        parse_push(datagram, under)

@@ -18,11 +18,14 @@ SENDER_ID_BITS = range(1, 33)
 def write_keys(download: Download) -> KeyDownload:
     """The KD payload: a key packet for each TEK in order, then the KEK's, then the Sender-IDs.
 
-    Raises `GdoiError` for Sender-IDs that do not fit their width.
+    Raises `GdoiError` for keys that are not whole, as they are when the key server has wiped them meanwhile, and for Sender-IDs that do
+    not fit their width.
     """
     packets = [_write_tek(tek) for tek in download.teks]
     kek = download.kek
     if kek is not None:
+        if (len(kek.iv), len(kek.key)) != (kek.cipher.block_length, kek.cipher.key_length):
+            raise GdoiError(Reason.TRY_LATER, "the KEK is no longer there")
         packets.append(KeyPacket.kek(kek.spi, kek.iv + kek.key.reveal(), kek.public_key))
     if download.sender_ids:
         try:
@@ -44,7 +47,7 @@ def read_keys(
     """Join `offer` and its keys; raises `GdoiError` unless every SA of the offer has exactly its keys and there are no others.
 
     `current` is the KEK that protected a rekey: a SAK that repeats its SPI may come without keys, and a new KEK without a public key
-    keeps the old one. `kek_spi_may_differ` accepts the KEK's key packet under any SPI, as an old implementation sends it.
+    keeps the old one; the result has octets of its own, so that `current` may be wiped. `kek_spi_may_differ` accepts the KEK's key packet under any SPI, as an old implementation sends it.
     """
     teks: dict[bytes, KeyPacket] = {}
     kek: KeyPacket | None = None
@@ -68,6 +71,10 @@ def read_keys(
 
 def _write_tek(tek: Tek) -> KeyPacket:
     """The salt follows the key, as KEYMAT has it (RFC 6407 5.6.1, RFC 4106 8.1)."""
+    cipher, integrity = tek.transform.cipher, tek.transform.integrity
+    lengths = (len(tek.encryption_key), len(tek.salt), len(tek.integrity_key))
+    if lengths != (cipher.key_length, cipher.salt_length, integrity.key_length):
+        raise GdoiError(Reason.TRY_LATER, f"the keys of SPI {tek.spi:08x} are no longer there")
     return KeyPacket.tek(tek.spi.to_bytes(4, "big"), tek.encryption_key.reveal() + tek.salt.reveal(), tek.integrity_key.reveal())
 
 
@@ -99,7 +106,7 @@ def _read_kek(offer: KekOffer | None, packet: KeyPacket | None, current: Kek | N
     if packet is None:
         if current is None or current.spi != offer.spi or current.cipher is not offer.cipher:
             raise _refused("no keys for the KEK")
-        return _keyed_kek(offer, current.iv, current.key, current.public_key)
+        return _keyed_kek(offer, current.iv, Secret(current.key.reveal()), current.public_key)
     if packet.spi != offer.spi and not spi_may_differ:
         raise _refused("the KEK's key packet has another SPI than the SAK")
     _only(packet, (KekKeyAttribute.ALGORITHM_KEY, KekKeyAttribute.SIG_ALGORITHM_KEY))

@@ -19,7 +19,14 @@ from groupvpn.ipsec.transform import Mode, Transform
 from groupvpn.wire.attributes import Attribute, find, find_number, lifetimes
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.gdoi_extensions import SaDeny, SaTekExtension, TekExtensionAttribute, read_private_sat
-from groupvpn.wire.gdoi_sa import GroupAssociatedPolicy, GroupSecurityAssociation, SaKek, SaTek, TrafficIdentity
+from groupvpn.wire.gdoi_sa import (
+    MAXIMUM_SA_ATTRIBUTE_PAYLOADS,
+    GroupAssociatedPolicy,
+    GroupSecurityAssociation,
+    SaKek,
+    SaTek,
+    TrafficIdentity,
+)
 from groupvpn.wire.iana import (
     AddressPreservation,
     GapAttribute,
@@ -67,7 +74,8 @@ _REPLAY_WINDOWS = {
 def write_offer(offer: Offer) -> GroupSecurityAssociation:
     """The SA payload: SAK, GAP, then the SATs of each TEK in order (RFC 6407 5.2.1).
 
-    Raises `GdoiError` for an offer with neither KEK nor TEK, which no SA payload can tell. Every list needs a `permit`.
+    Raises `GdoiError` for an offer with neither KEK nor TEK, which no SA payload can tell, and for more entries than a receiver takes.
+    Every list needs a `permit`.
     """
     if offer.kek is None and not offer.teks:
         raise GdoiError(Reason.TRY_LATER, "the group has neither a TEK nor a KEK")
@@ -84,6 +92,8 @@ def write_offer(offer: Offer) -> GroupSecurityAssociation:
     for tek in offer.teks:
         payloads.extend(_write_tek(tek, bearers.get(tek.entries)))
         bearers.setdefault(tek.entries, tek.spi)
+    if len(payloads) > MAXIMUM_SA_ATTRIBUTE_PAYLOADS:
+        raise GdoiError(Reason.TRY_LATER, f"the policy takes {len(payloads)} payloads, more than {MAXIMUM_SA_ATTRIBUTE_PAYLOADS}")
     return GroupSecurityAssociation(tuple(payloads))
 
 
