@@ -54,6 +54,7 @@ class FleetPlan:
     integrity: EspIntegrity = EspIntegrity.NONE
     ike_group: IkeGroup = IkeGroup.ECP_256
     rsa_bits: int = 2048
+    retransmit_count: int = 3
     network: Network = ROUGH_NETWORK
     start_within: float = 120.0
     """Members start at random moments of this time."""
@@ -161,10 +162,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--members", type=int, default=200)
     parser.add_argument("--days", type=float, default=7.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--retransmits", type=int, default=FleetPlan().retransmit_count, help="repetitions of each rekey")
     parser.add_argument("--loss", type=float, default=ROUGH_NETWORK.loss, help="probability from 0 to 1")
     chosen = parser.parse_args(arguments)
     network = Network(chosen.loss, *(getattr(ROUGH_NETWORK, name) for name in ("duplicates", "delay", "jitter", "stragglers", "straggle")))
-    result = run_fleet(FleetPlan(chosen.members, chosen.days, chosen.seed, network=network))
+    result = run_fleet(FleetPlan(chosen.members, chosen.days, chosen.seed, network=network, retransmit_count=chosen.retransmits))
     table = Table("what", "how much", title=f"{chosen.members} members, {chosen.days:g} days, seed {chosen.seed}")
     for what, how_much in _rows(result):
         table.add_row(what, how_much)
@@ -196,7 +198,7 @@ def _ike(plan: FleetPlan) -> IkeConfiguration:
 def _served(plan: FleetPlan) -> KeyServerGroup:
     anything = Entry(Action.PERMIT, 0, AddressMatch.subnet(IPv4Network("10.0.0.0/8")), AddressMatch.subnet(IPv4Network("10.0.0.0/8")))
     profile = Profile("fleet", (TransformSet("fleet", Transform(plan.cipher, plan.integrity)),), plan.tek_lifetime)
-    rekey = RekeyPolicy(LABEL, KekCipher.AES_256_CBC, SignatureHash.SHA2_256, plan.kek_lifetime, 10, 3, unicast=True)
+    rekey = RekeyPolicy(LABEL, KekCipher.AES_256_CBC, SignatureHash.SHA2_256, plan.kek_lifetime, 10, plan.retransmit_count, unicast=True)
     tek = TekPolicy(1, profile, AccessList("fleet", (anything,)), Replay("disabled"))
     return KeyServerGroup(GROUP, 1, SERVER, (tek,), rekey)
 
