@@ -74,6 +74,11 @@ class Leaf:
     """Overrides `type.accept` for this word."""
     follow: "tuple[Leaf, ...]" = ()
     last: bool = False
+    folded: str = ""
+    """`word` in small letters, for comparison."""
+
+    def __post_init__(self) -> None:
+        self.folded = self.word.lower() if self.word is not None else ""
 
     @property
     def label(self) -> str:

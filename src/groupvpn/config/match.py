@@ -120,8 +120,11 @@ def following(candidates: Iterable[Candidate], tokens: tuple[Token, ...], line: 
 def _advance(options: list[tuple[Candidate, Leaf, _Thread | None]], token: Token, line: Line, reasons: list[str]) -> list[_Thread]:
     """The threads alive after `token`, the best one for each state; `reasons` collects why arguments refused it."""
     best: dict[int, _Thread] = {}
+    folded = token.text.lower()
     for candidate, leaf, before in options:
-        step = _take(leaf, token, line, before, reasons)
+        if leaf.word is not None and not leaf.folded.startswith(folded):
+            continue
+        step = _take(leaf, token, line, reasons)
         if step is None or (step.rank is Rank.ABBREVIATION and _exact(candidate)):
             continue
         steps = before.steps if before else ()
@@ -143,14 +146,11 @@ def _exact(candidate: Candidate) -> bool:
     return isinstance(effect, Ignore) and effect.exact
 
 
-def _take(leaf: Leaf, token: Token, line: Line, before: _Thread | None, reasons: list[str]) -> _Step | None:
+def _take(leaf: Leaf, token: Token, line: Line, reasons: list[str]) -> _Step | None:
+    """The step that `leaf` makes of `token`; a keyword is known to begin with it already."""
     if leaf.word is not None:
-        word, text = leaf.word.lower(), token.text.lower()
-        if word == text:
-            return _Step(leaf, leaf.value, token, Rank.KEYWORD)
-        if word.startswith(text):
-            return _Step(leaf, leaf.value, token, Rank.ABBREVIATION)
-        return None
+        rank = Rank.KEYWORD if len(leaf.word) == len(token.text) else Rank.ABBREVIATION
+        return _Step(leaf, leaf.value, token, rank)
     kind = leaf.type
     if kind is None:
         return None

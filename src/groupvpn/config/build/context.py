@@ -9,6 +9,9 @@ from groupvpn.config.section import Section, Statement
 from groupvpn.ipsec.acl import AccessList
 from groupvpn.ipsec.transform import Profile, TransformSet
 
+MAXIMUM_REMARKS = 500
+"""Diagnostics of one build beyond which only errors are kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Remark:
@@ -47,7 +50,9 @@ class Context:
         return self._names[command]
 
     def say(self, severity: Severity, place: Place, message: str, hint: str = "") -> None:
-        """Add a diagnostic."""
+        """Add a diagnostic; of warnings only so many that a reader has a chance."""
+        if severity is not Severity.ERROR and len(self.diagnostics) >= MAXIMUM_REMARKS:
+            return
         source = self.lines.get(place.line, "")
         self.diagnostics.append(Diagnostic(severity, place.file, place.line, place.column, message, hint, source, place.length))
 
