@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -110,6 +111,44 @@ def test_multicast_keeps_its_group_address(core: Core, planes: tuple[LinuxDataPl
     assert MARKER not in packets[0]
 
 
+class MulticastRouter:
+    """Forwards what comes from one interface to the other, as a multicast routing daemon would tell the kernel (linux/mroute.h)."""
+
+    def __init__(self, gateway: Namespace, source: str, came_by: str, leaves_by: str) -> None:
+        with gateway.entered():
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP)
+            indices = [socket.if_nametoindex(device) for device in (came_by, leaves_by)]
+        self._socket.setsockopt(socket.IPPROTO_IP, 200, 1)  # MRT_INIT
+        for vif, index in enumerate(indices):  # MRT_ADD_VIF with VIFF_USE_IFINDEX and a TTL threshold of 1
+            self._socket.setsockopt(socket.IPPROTO_IP, 202, struct.pack("=HBBIiI", vif, 8, 1, 0, index, 0))
+        addresses = socket.inet_aton(source) + socket.inet_aton(GROUP)
+        thresholds = bytes([0, 1]) + bytes(30)
+        self._socket.setsockopt(socket.IPPROTO_IP, 204, struct.pack("=8sH32s2xIIIi", addresses, 0, thresholds, 0, 0, 0, 0))  # MRT_ADD_MFC
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def test_multicast_from_host_to_host_is_routed_at_both_ends(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    apply(core, planes, (0x1234,), 0x1234, GCM)
+    left, right = core.sites
+    with (
+        contextlib.closing(right.host.udp(GROUP)) as sink,
+        contextlib.closing(left.host.udp(left.host_address, 7001)) as origin,
+        contextlib.closing(MulticastRouter(left.gateway, left.host_address, "lan", "wan")),
+        contextlib.closing(MulticastRouter(right.gateway, left.host_address, "wan", "lan")),
+    ):
+        member = socket.inet_aton(GROUP) + socket.inet_aton(right.host_address)
+        sink.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+        origin.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(left.host_address))
+        origin.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 8)
+        core.heard()
+        origin.sendto(MARKER, (GROUP, 7000))
+        assert sink.recvfrom(2048) == (MARKER, (left.host_address, 7001))
+    (esp,) = [packet for packet in core.heard() if packet[9] != 2]
+    assert (esp[9], esp[12:20]) == (50, socket.inet_aton(left.host_address) + socket.inet_aton(GROUP))
+
+
 @TRANSFORMS
 def test_a_tcp_stream_arrives_whole(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform) -> None:
     apply(core, planes, (0x1234,), 0x1234, transform)
@@ -214,6 +253,62 @@ def test_a_clear_packet_that_should_be_encrypted_is_dropped(core: Core, planes: 
         planes[1].apply(wanted(right, group_sa(right, 0x700), spi=0x700))
         assert send_and_receive(left.host, left.host_address, right.host, right.host_address, [MARKER]) == []
         assert planes[1].counters()[0].drops["inbound_clear"] == 1
+
+
+def test_what_is_decrypted_but_not_permitted_is_dropped(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    apply(core, planes, (0x700,), 0x700)
+    left, right = core.sites
+    with right.gateway.entered():
+        policy = wanted(right, group_sa(right, 0x700), spi=0x700).interfaces[0]
+        planes[1].apply(state(deny(protocol=17, sport=7000), *policy.rules, sas=policy.sas, local=right.wan_address))
+    assert send_and_receive(left.host, left.host_address, right.host, right.host_address, [MARKER]) == []
+    assert drops(core, planes) == {"inbound_not_permitted": 1}
+
+
+def test_esp_under_another_key_is_dropped_and_counted(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    apply(core, planes, (0x700,), 0x700)
+    left, right = core.sites
+    with left.gateway.entered():
+        planes[0].apply(wanted(left, sa(0x700, fill=99), spi=0x700))
+    assert send_and_receive(left.host, left.host_address, right.host, right.host_address, [MARKER]) == []
+    assert drops(core, planes) == {"inbound_authentication": 1}
+
+
+def test_esp_that_the_core_cut_is_put_together(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    left, right = core.sites
+    payload = MARKER * 30
+    with left.gateway.entered():
+        planes[0].apply(wanted(left, group_sa(left, 0x700), spi=0x700))
+    assert send_and_receive(left.host, left.host_address, right.host, right.host_address, [payload]) == []
+    (esp,) = [packet for packet in core.heard() if packet[9] == 50]
+    with right.gateway.entered():
+        planes[1].apply(wanted(right, group_sa(right, 0x700), spi=0x700))
+        mac = links.read("wan").mac
+    with core.namespace.entered():
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        wire.bind(("port2", 0x0800))
+    with contextlib.closing(wire), contextlib.closing(right.host.udp(right.host_address)) as sink:
+        for fragment in reversed(fragments(esp, 400)):
+            wire.send(mac + bytes.fromhex("020000000009") + b"\x08\x00" + fragment)
+        assert sink.recv(2048) == payload
+    assert drops(core, planes) == {"inbound_clear": 1}  # what the right host said of ESP before its gateway had a data plane
+
+
+def fragments(packet: bytes, size: int) -> list[bytes]:
+    """The IPv4 packet in fragments with `size` octets of payload each, a multiple of 8."""
+    header, body = packet[:20], packet[20:]
+    made = []
+    for offset in range(0, len(body), size):
+        piece = body[offset : offset + size]
+        field = offset // 8 | (0x2000 if offset + size < len(body) else 0)
+        words = bytearray(
+            header[:2] + struct.pack("!H", 20 + len(piece)) + header[4:6] + struct.pack("!HBBH", field, 60, 50, 0) + header[12:]
+        )
+        total = sum(struct.unpack("!10H", words))
+        total = (total & 0xFFFF) + (total >> 16)
+        struct.pack_into("!H", words, 10, 0xFFFF - ((total & 0xFFFF) + (total >> 16)))
+        made.append(bytes(words) + piece)
+    return made
 
 
 def test_a_packet_too_big_to_protect_is_answered(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
