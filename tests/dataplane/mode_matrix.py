@@ -2,6 +2,7 @@
 
 import random
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -48,8 +49,7 @@ class Packet:
 
 def lookup(rules: tuple[TrafficRule, ...], packet: Packet, *, mirrored: bool) -> int | None:
     """The number of the first rule that takes the packet. A later fragment has no ports: a permit takes it without, a deny does not."""
-    for number, rule in enumerate(rules):
-        entry = rule.entry.mirrored() if mirrored else rule.entry
+    for number, entry in _forms(rules, packet, mirrored):
         if packet.fragment == "later" and (entry.source_port or entry.destination_port):
             if entry.action is Action.DENY:
                 continue
@@ -57,6 +57,15 @@ def lookup(rules: tuple[TrafficRule, ...], packet: Packet, *, mirrored: bool) ->
         if entry.matches(packet.protocol, packet.source, packet.destination, packet.sport, packet.dport):
             return number
     return None
+
+
+def _forms(rules: tuple[TrafficRule, ...], packet: Packet, mirrored: bool) -> Iterator[tuple[int, Entry]]:
+    """Each entry as it applies to the packet: what arrives meets it mirrored, and multicast, which arrives as it was sent, as it is."""
+    for number, rule in enumerate(rules):
+        if mirrored:
+            yield number, rule.entry.mirrored()
+        if not mirrored or packet.destination.is_multicast:
+            yield number, rule.entry
 
 
 def _cell(policy: InterfacePolicy, number: int | None, column: int) -> str:
@@ -85,8 +94,7 @@ def inbound(policy: InterfacePolicy, packet: Packet) -> str:
     """`accept`, `drop` or `engine` for a packet from the WAN."""
     if packet.protocol == 50:
         if packet.fragment == "later":
-            for rule in policy.rules:
-                entry = rule.entry.mirrored()
+            for _, entry in _forms(policy.rules, packet, mirrored=True):
                 if entry.source.matches(packet.source) and entry.destination.matches(packet.destination):
                     if entry.action is Action.PERMIT:
                         return "engine"

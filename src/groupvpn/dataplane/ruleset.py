@@ -1,8 +1,9 @@
 """The nftables table of one interface as text: a pure function of what the interface must do.
 
-Outbound, the egress hook walks the merged access list in order; inbound, the ingress hook walks the same list mirrored. A later
-fragment carries no ports, so a `permit` with ports takes it by its addresses alone and a `deny` with ports never does: what may have to
-be protected is protected. The whole table is described in `docs/dataplane.md`.
+Outbound, the egress hook walks the merged access list in order; inbound, the ingress hook walks the same list as it applies to what
+arrives (`Entry.inbound`): mirrored, and for multicast as it is. A later fragment carries no ports, so a `permit` with ports takes it by its
+addresses alone and a `deny` with ports never does: what may have to be protected is protected. The whole table is described in
+`docs/dataplane.md`.
 """
 
 from dataclasses import dataclass
@@ -126,7 +127,8 @@ def _inbound(steering: Steering) -> list[str]:
     ]
     for rule in steering.rules:
         clear = rule.entry.action is Action.DENY or rule.direction is not Direction.BOTH
-        rules += _entry(rule.entry.mirrored(), "counter accept" if clear else "counter name inbound_clear drop")
+        for entry in rule.entry.inbound():
+            rules += _entry(entry, "counter accept" if clear else "counter name inbound_clear drop")
     return rules
 
 
@@ -134,15 +136,15 @@ def _decrypted(steering: Steering) -> list[str]:
     drop = "counter name inbound_not_permitted drop"
     rules = [f'{_HAS_PORTS} icmp type destination-unreachable icmp code frag-needed accept comment "from the engine: too big to protect"']
     for rule in steering.rules:
-        rules += _entry(rule.entry.mirrored(), "counter accept" if rule.entry.action is Action.PERMIT else drop)
+        for entry in rule.entry.inbound():
+            rules += _entry(entry, "counter accept" if entry.action is Action.PERMIT else drop)
     return [*rules, drop]
 
 
 def _esp_fragments(steering: Steering) -> list[str]:
     """ESP fragments without an SPI: ours where a permit covers the addresses, which the outer header repeats."""
     rules = []
-    for rule in steering.rules:
-        entry = rule.entry.mirrored()
+    for entry in (entry for rule in steering.rules for entry in rule.entry.inbound()):
         addresses = Entry(entry.action, ANY_PROTOCOL, entry.source, entry.destination)
         if entry.action is Action.PERMIT:
             rules += _entry(addresses, f"counter {_to_engine(steering)}")

@@ -1,6 +1,6 @@
 """Access lists: ordered rules that say which packets are protected (RFC 4301 4.4.1), in the form that routers use."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 
@@ -8,6 +8,8 @@ ANY_PROTOCOL = 0
 """Protocol number that stands for every IP protocol (the keyword `ip`)."""
 ANY_PORT = 0
 """Port number that stands for every port (RFC 6407 5.4.1)."""
+_CLASS, _MULTICAST = 0xF0000000, 0xE0000000
+"""The bits that tell multicast addresses, and their value (RFC 5771 3)."""
 MAXIMUM_ENTRIES = 100
 """A group policy honours this many entries, denies included; later ones are ignored with `GDOI_ACL_NUM`."""
 
@@ -50,6 +52,16 @@ class AddressMatch:
     def is_host(self) -> bool:
         """Whether exactly one address matches."""
         return int(self.wildcard) == 0
+
+    @property
+    def multicast(self) -> "AddressMatch | None":
+        """The multicast addresses of the set (224.0.0.0/4), None if there are none."""
+        address, wildcard = int(self.address), int(self.wildcard)
+        if (address ^ _MULTICAST) & ~wildcard & _CLASS:
+            return None
+        if not wildcard & _CLASS:
+            return self
+        return AddressMatch(IPv4Address(address & ~_CLASS & 0xFFFFFFFF | _MULTICAST), IPv4Address(wildcard & ~_CLASS & 0xFFFFFFFF))
 
     @property
     def network(self) -> IPv4Network | None:
@@ -96,6 +108,17 @@ class Entry:
     def mirrored(self) -> "Entry":
         """The entry as the other direction sees it: source and destination exchanged."""
         return Entry(self.action, self.protocol, self.destination, self.source, self.destination_port, self.source_port)
+
+    def inbound(self) -> "tuple[Entry, ...]":
+        """The entry as it applies to packets that arrive.
+
+        Traffic comes back the other way round, so the entry is mirrored. Multicast is not answered from its group address but arrives as
+        it was sent, so where the destination has multicast addresses the entry itself applies to those too.
+        """
+        mirrored, multicast = self.mirrored(), self.destination.multicast
+        if multicast is None or mirrored == self:
+            return (mirrored,)
+        return mirrored, replace(self, destination=multicast)
 
 
 @dataclass(frozen=True, slots=True)

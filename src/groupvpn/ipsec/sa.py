@@ -49,7 +49,7 @@ class TrafficRule:
     """One entry of an interface's merged access list and the SA that serves it.
 
     A packet that matches a `permit` entry leaves under the SA with SPI `outbound_spi`, or is dropped while that is None; a `deny` entry
-    leaves it in the clear. Inbound, the mirrored entry applies. `direction` says what the entry asks of clear packets.
+    leaves it in the clear. Inbound, `Entry.inbound` applies. `direction` says what the entry asks of clear packets.
     """
 
     entry: Entry
