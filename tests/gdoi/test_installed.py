@@ -1,0 +1,182 @@
+"""Old and new SA on a member: who decrypts, who encrypts, from when to when."""
+
+from dataclasses import replace
+
+from gdoi_world import CBC, GCM, SITES, entry
+
+from groupvpn.crypto.secret import Secret
+from groupvpn.gdoi.installed import InstalledPolicy
+from groupvpn.gdoi.keys import Download, Tek
+from groupvpn.gdoi.policy import Replay
+from groupvpn.ipsec.acl import Action
+from groupvpn.ipsec.sa import Direction
+
+OTHER_LIST = (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),)
+
+
+def tek(spi: int, lifetime: int = 3600, **changes: object) -> Tek:
+    key = bytes([spi % 256]) * 32
+    made = Tek(spi, CBC, Secret(key), Secret(key), Secret(b""), lifetime, SITES.entries)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def outbound(policy: InstalledPolicy, now: float) -> set[int | None]:
+    return {rule.outbound_spi for rule in policy.rules(Direction.BOTH, now) if rule.entry.action is Action.PERMIT}
+
+
+def rekey(policy: InstalledPolicy, now: float, *teks: Tek, **changes: object) -> tuple[int, ...]:
+    return policy.install(replace(Download(teks), **changes), now, 0.0, is_rekey=True)  # type: ignore[arg-type]
+
+
+def register(policy: InstalledPolicy, now: float, *teks: Tek, **changes: object) -> tuple[int, ...]:
+    return policy.install(replace(Download(teks), **changes), now, 0.0, is_rekey=False)  # type: ignore[arg-type]
+
+
+def test_the_new_sa_decrypts_at_once_and_encrypts_thirty_seconds_before_the_old_dies() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    assert rekey(policy, 3200, tek(1000, 400), tek(2000)) == (2000,)
+    assert [sa.spi for sa in policy.sas()] == [1000, 2000]
+    assert policy.next_change(3200) == 3570
+    assert outbound(policy, 3569.9) == {1000}
+    assert outbound(policy, 3570) == {2000}
+    assert policy.next_change(3570) == 3600
+    assert policy.expire(3599.9) is False
+    assert policy.expire(3600) is True
+    assert [sa.spi for sa in policy.sas()] == [2000]
+
+
+def test_a_rekey_that_names_only_the_new_sa_leaves_the_old_in_service() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    rekey(policy, 3200, tek(2000))
+    assert outbound(policy, 3200) == {1000}
+    assert outbound(policy, 3570) == {2000}
+
+
+def test_a_registration_that_does_not_name_the_old_sa_takes_it_out_of_service() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    register(policy, 100, tek(2000))
+    assert outbound(policy, 100) == {2000}
+    assert [sa.spi for sa in policy.sas()] == [1000, 2000]
+
+
+def test_t0_is_sixty_seconds_before_the_last_sa_dies() -> None:
+    policy = InstalledPolicy()
+    assert policy.reregister_at() is None
+    register(policy, 0, tek(1000))
+    assert policy.reregister_at() == 3540
+    rekey(policy, 3200, tek(1000, 400), tek(2000))
+    assert policy.reregister_at() == 3200 + 3600 - 60
+
+
+def test_chance_moves_t0_earlier_by_at_most_twenty_seconds() -> None:
+    policy = InstalledPolicy()
+    policy.install(Download((tek(1000),)), 0, 1.0, is_rekey=False)
+    assert policy.reregister_at() == 3520
+
+
+def test_t0_of_the_list_that_runs_out_first_counts() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000, 3600), tek(2000, 900, entries=OTHER_LIST))
+    assert policy.reregister_at() == 840
+
+
+def test_a_registration_that_brings_only_the_dying_sa_again_waits_half_of_what_is_left() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    register(policy, 3560, tek(1000, 40))
+    assert policy.reregister_at() == 3580
+
+
+def test_a_new_list_counts_at_once_and_for_old_keys() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    rekey(policy, 100, tek(1000, 3500, entries=OTHER_LIST))
+    assert [rule.entry for rule in policy.rules(Direction.BOTH, 100)] == list(OTHER_LIST)
+    assert outbound(policy, 100) == {1000}
+
+
+def test_new_list_and_new_transform_together_use_the_old_key_until_t1() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000, 1000))
+    new = tek(2000, transform=GCM, entries=OTHER_LIST)
+    rekey(policy, 0, tek(1000, 1000, entries=OTHER_LIST), new, sender_ids=(7,))
+    assert outbound(policy, 969) == {1000}
+    assert outbound(policy, 970) == {2000}
+
+
+def test_lists_stand_side_by_side_each_with_its_own_sa() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000), tek(2000, entries=OTHER_LIST))
+    assert policy.entries == SITES.entries + OTHER_LIST
+    assert [rule.outbound_spi for rule in policy.rules(Direction.BOTH, 0)] == [None, 1000, 2000]
+
+
+def test_a_list_without_an_sa_left_stays_and_drops() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    policy.expire(3600)
+    assert outbound(policy, 3600) == {None}
+    assert policy.entries == SITES.entries
+    policy.clear()
+    assert policy.entries == ()
+
+
+def test_keys_of_removed_sas_are_wiped() -> None:
+    policy = InstalledPolicy()
+    mortal = tek(1000)
+    register(policy, 0, mortal)
+    policy.expire(3600)
+    assert len(mortal.encryption_key) == len(mortal.integrity_key) == 0
+
+
+def test_atd_and_dtd_of_the_gap_replace_t1_and_t2() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    rekey(policy, 100, tek(1000, 3500), tek(2000), activation_delay=60, deactivation_delay=90)
+    assert outbound(policy, 159) == {1000}
+    assert outbound(policy, 160) == {2000}
+    assert policy.expire(189) is False
+    assert policy.expire(190) is True
+    assert [sa.spi for sa in policy.sas()] == [2000]
+
+
+def test_a_counter_mode_sa_needs_a_sender_id_to_send_but_not_to_receive() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000, transform=GCM))
+    assert policy.lacks_sender_id
+    assert outbound(policy, 0) == {None}
+    assert policy.sas()[0].sender_id is None
+    register(policy, 1, tek(1000, transform=GCM), sender_ids=(5,), sender_id_bits=16)
+    assert not policy.lacks_sender_id
+    assert outbound(policy, 1) == {1000}
+    assert (policy.sas()[0].sender_id, policy.sas()[0].sender_id_bits) == (5, 16)
+
+
+def test_a_sender_id_serves_the_teks_of_later_rekeys() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000, transform=GCM), sender_ids=(5,))
+    rekey(policy, 10, tek(1000, transform=GCM), tek(2000, transform=GCM))
+    assert [sa.sender_id for sa in policy.sas()] == [5, 5]
+
+
+def test_only_counter_based_replay_has_a_window_in_packets() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000, replay=Replay("counter", 64)), tek(2000, replay=Replay("time", 100), entries=OTHER_LIST))
+    assert [sa.replay_window for sa in policy.sas()] == [64, 0]
+
+
+def test_an_spi_that_comes_with_other_keys_replaces_the_sa() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    assert register(policy, 10, tek(1000, encryption_key=Secret(bytes(32)))) == (1000,)
+    assert policy.sas()[0].encryption_key == Secret(bytes(32))
+
+
+def test_a_rekey_without_teks_changes_nothing() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    assert rekey(policy, 10) == ()
+    assert outbound(policy, 10) == {1000}

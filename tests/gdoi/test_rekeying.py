@@ -1,0 +1,178 @@
+"""One rekey on its way: batches, repetitions with numbers of their own, answers."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+from itertools import count
+
+import pytest
+from gdoi_world import MULTICAST, SERVER, UNICAST
+
+from groupvpn.crypto.secret import Secret
+from groupvpn.effects import Endpoint
+from groupvpn.gdoi.group import RekeyKey
+from groupvpn.gdoi.members import Member, MemberTable, TableFullError
+from groupvpn.gdoi.rekeying import Content, Round
+
+KEK = RekeyKey(
+    bytes(16),
+    UNICAST.cipher,
+    bytes(16),
+    Secret(bytes(16)),
+    UNICAST.signature_hash,
+    "KEY",
+    b"",
+    0.0,
+    86400,
+    86400.0,
+    True,
+    True,
+    MULTICAST,
+)
+HERE = Endpoint(SERVER, 848)
+
+
+def member(number: int) -> Member:
+    return Member(Endpoint(IPv4Address("10.1.0.0") + number, 848), HERE, 0.0)
+
+
+def rekey(members: list[Member], *, retries: int = 2, period: float = 10, under: RekeyKey = KEK, first: int = 1) -> Round:
+    counter = count(first).__next__
+    return Round(Content.TEK, under, members, retransmit_count=retries, retransmit_period=period, counter=counter, now=0.0)
+
+
+def sent(each: Round, until: float) -> list[tuple[float, int, int]]:
+    """(time, sequence number, members) of every batch up to `until`."""
+    batches = []
+    while (now := each.next_timer()) is not None and now <= until and not each.is_over(now):
+        while (batch := each.next_batch(now)) is not None:
+            batches.append((now, batch.sequence, len(batch.members)))
+        if each.next_timer() == now:
+            break
+    return batches
+
+
+def test_fifty_members_each_five_seconds() -> None:
+    each = rekey([member(number) for number in range(120)], retries=0)
+    assert sent(each, 60) == [(0, 1, 50), (5, 1, 50), (10, 1, 20)]
+
+
+def test_five_retransmissions_have_six_numbers() -> None:
+    each = rekey([member(1)], retries=5)
+    assert [sequence for _, sequence, _ in sent(each, 100)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_retransmissions_come_one_period_after_the_last_batch() -> None:
+    each = rekey([member(number) for number in range(60)])
+    assert sent(each, 100) == [(0, 1, 50), (5, 1, 10), (15, 2, 50), (20, 2, 10), (30, 3, 50), (35, 3, 10)]
+
+
+def test_who_has_answered_gets_no_repetition() -> None:
+    members = [member(1), member(2)]
+    each = rekey(members)
+    assert sent(each, 0) == [(0, 1, 2)]
+    assert each.acknowledge(members[0].peer, 1) is members[0]
+    batch = each.next_batch(10)
+    assert batch is not None
+    assert (batch.members, batch.is_retry) == ((members[1],), True)
+
+
+def test_only_numbers_that_were_sent_can_be_answered_and_only_once() -> None:
+    members = [member(1), member(2)]
+    each = rekey(members, first=5)
+    assert each.acknowledge(members[0].peer, 5) is None
+    sent(each, 0)
+    assert each.acknowledge(members[0].peer, 4) is None
+    assert each.acknowledge(members[0].peer, 6) is None
+    assert each.acknowledge(member(9).peer, 5) is None
+    assert each.acknowledge(members[0].peer, 5) is members[0]
+    assert each.acknowledge(members[0].peer, 5) is None
+
+
+def test_it_is_over_when_all_have_answered() -> None:
+    each = rekey([member(1)])
+    sent(each, 0)
+    assert not each.is_over(0.1)
+    each.acknowledge(member(1).peer, 1)
+    assert each.is_over(0.1)
+
+
+@pytest.mark.parametrize(("period", "wait"), [(10, 10), (60, 60)])
+def test_answers_are_missing_only_after_a_decent_wait(period: float, wait: float) -> None:
+    each = rekey([member(1)], retries=1, period=period)
+    sent(each, period)
+    assert each.retransmissions == 1
+    assert not each.is_over(period + wait - 0.1)
+    assert each.is_over(period + wait)
+    assert [one.peer for one in each.unanswered] == [member(1).peer]
+
+
+def test_after_a_stop_nothing_is_sent_but_answers_count() -> None:
+    each = rekey([member(1)])
+    sent(each, 0)
+    each.stop_retransmitting()
+    assert each.next_batch(10) is None
+    assert each.acknowledge(member(1).peer, 1) is not None
+
+
+def test_multicast_is_one_datagram_for_each_number_and_nobody_answers() -> None:
+    each = rekey([member(1), member(2)], under=replace(KEK, unicast=False, acknowledge=False))
+    assert sent(each, 100) == [(0, 1, 0), (10, 2, 0), (20, 3, 0)]
+    assert each.is_over(20)
+    assert each.unanswered == ()
+
+
+def test_without_acknowledgement_everybody_gets_every_repetition_and_nobody_misses() -> None:
+    each = rekey([member(1), member(2)], under=replace(KEK, acknowledge=False))
+    assert sent(each, 100) == [(0, 1, 2), (10, 2, 2), (20, 3, 2)]
+    assert each.unanswered == ()
+
+
+def test_a_rekey_for_nobody_is_over_before_it_begins() -> None:
+    each = rekey([])
+    assert each.is_over(0)
+    assert each.next_batch(0) is None
+
+
+def test_a_member_that_leaves_is_not_waited_for() -> None:
+    each = rekey([member(1), member(2)])
+    each.drop(member(1).peer)
+    assert sent(each, 0) == [(0, 1, 1)]
+
+
+def test_a_member_that_comes_late_is_reached_even_when_all_was_sent() -> None:
+    each = rekey([member(1)], retries=0)
+    sent(each, 0)
+    late = member(2)
+    each.add(late, 3.0)
+    batch = each.next_batch(3.0)
+    assert batch is not None
+    assert batch.sequence == 2
+    assert late in batch.members
+
+
+def test_three_whole_rekeys_without_answer_are_one_too_many() -> None:
+    one = member(1)
+    assert [one.note_missed(), one.note_missed()] == [False, False]
+    one.note_acknowledged(7)
+    assert [one.note_missed(), one.note_missed(), one.note_missed()] == [False, False, True]
+    assert (one.acks_received, one.acks_missed) == (1, 5)
+
+
+def test_the_member_table_is_bounded_but_knows_its_own() -> None:
+    table = MemberTable(maximum=2)
+    for number in (1, 2):
+        table.register(member(number).peer, HERE, 0.0)
+    with pytest.raises(TableFullError, match="2 members"):
+        table.register(member(3).peer, HERE, 1.0)
+    assert table.register(member(1).peer, HERE, 5.0).registered_at == 5.0
+    assert len(table) == 2
+
+
+def test_registering_again_keeps_the_counters_and_forgives() -> None:
+    table = MemberTable()
+    first = table.register(member(1).peer, HERE, 0.0)
+    first.note_sent(1, is_retry=False)
+    first.note_missed()
+    again = table.register(member(1).peer, HERE, 9.0, (3,))
+    assert again is first
+    assert (again.rekeys_sent, again.acks_missed, again.missed_in_a_row, again.sender_ids) == (1, 1, 0, (3,))
