@@ -1,164 +1,30 @@
-"""Network namespaces for the tests of the data plane: made with random names, entered for a while, always removed.
+"""The networks that the tests of the data plane run in. They need root and are always removed."""
 
-inside ──── gateway ═══════ outside
-        lan        wan   core
-"""
-
-import contextlib
-import ctypes
 import os
-import secrets
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _setns(descriptor: int) -> None:
-    if _libc.setns(descriptor, CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "setns")
-
-
-class Namespace:
-    """A network namespace: `entered()` moves the calling thread (and the programs it starts) into it."""
-
-    def __init__(self, label: str) -> None:
-        self.name = f"D{label}{secrets.token_hex(3)}"
-        subprocess.run(["ip", "netns", "add", self.name], check=True)
-        self.run("ip", "link", "set", "lo", "up")
-
-    @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        there = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
-        try:
-            _setns(there)
-            yield
-        finally:
-            _setns(home)
-            os.close(home)
-            os.close(there)
-
-    def run(self, *command: str) -> str:
-        done = subprocess.run(["ip", "netns", "exec", self.name, *command], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
-        return done.stdout
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(["ip", "netns", "exec", self.name, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    def udp(self, address: str, port: int = 7000) -> socket.socket:
-        """A UDP socket of this namespace, whatever namespace its user is in."""
-        with self.entered():
-            endpoint = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        endpoint.bind((address, port))
-        endpoint.settimeout(0.3)
-        return endpoint
-
-    def snapshot(self) -> str:
-        """Everything that the data plane may leave behind: links, nftables, traffic control."""
-        return self.run("ip", "-br", "link") + self.run("nft", "list", "ruleset") + self.run("tc", "filter", "show")
-
-    def remove(self) -> None:
-        subprocess.run(["ip", "netns", "del", self.name], check=False)
-
-
-def connect(left: Namespace, left_device: str, left_address: str, right: Namespace, right_device: str, right_address: str) -> None:
-    """A veth pair with an address at each end."""
-    left.run("ip", "link", "add", left_device, "type", "veth", "peer", "name", right_device, "netns", right.name)
-    for namespace, device, address in ((left, left_device, left_address), (right, right_device, right_address)):
-        namespace.run("ip", "addr", "add", address, "dev", device)
-        namespace.run("ip", "link", "set", device, "up")
-
-
-def passes(sender: Namespace, source: str, receiver: Namespace, destination: str, count: int = 1) -> int:
-    """How many of `count` UDP datagrams arrive."""
-    with contextlib.closing(receiver.udp(destination)) as sink, contextlib.closing(sender.udp(source)) as origin:
-        for number in range(count):
-            origin.sendto(bytes([number]), (destination, 7000))
-        arrived = 0
-        with contextlib.suppress(TimeoutError):
-            while arrived < count:
-                sink.recv(2048)
-                arrived += 1
-    return arrived
+from namespaces import Core, Namespace, connect
 
 
 @pytest.fixture
 def namespaces() -> Iterator[list[Namespace]]:
-    """Namespaces made by a test (through `make`) are removed when it ends."""
+    """Namespaces that are added to this list are removed when the test ends."""
     made: list[Namespace] = []
     yield made
     for namespace in made:
         namespace.remove()
 
 
-class Site:
-    """A gateway with a host behind it; its WAN is a port of the core."""
-
-    def __init__(self, number: int, core: Namespace) -> None:
-        self.number = number
-        self.gateway, self.host = Namespace(f"g{number}"), Namespace(f"h{number}")
-        self.wan_address, self.host_address = f"10.9.0.{number}", f"192.168.{number}.2"
-        connect(self.gateway, "wan", f"{self.wan_address}/24", core, f"port{number}", f"10.255.{number}.1/24")
-        connect(self.gateway, "lan", f"192.168.{number}.1/24", self.host, "eth", f"{self.host_address}/24")
-        self.gateway.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
-        self.host.run("ip", "route", "add", "default", "via", f"192.168.{number}.1")
-
-    def knows(self, other: "Site") -> None:
-        """Route what is behind another site to its gateway."""
-        self.gateway.run("ip", "route", "add", f"192.168.{other.number}.0/24", "via", other.wan_address)
-
-
-class Core:
-    """A wire between two sites, which can be listened to."""
-
-    def __init__(self) -> None:
-        self.namespace = Namespace("c")
-        self.namespace.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
-        self.sites = (Site(1, self.namespace), Site(2, self.namespace))
-        for site, other in (self.sites, self.sites[::-1]):
-            port, out = f"port{site.number}", f"port{other.number}"
-            self.namespace.run("ip", "link", "set", port, "promisc", "on")
-            self.namespace.run("tc", "qdisc", "add", "dev", port, "clsact")
-            redirect = ("action", "mirred", "egress", "redirect", "dev", out)
-            self.namespace.run("tc", "filter", "add", "dev", port, "ingress", "protocol", "all", "u32", "match", "u32", "0", "0", *redirect)
-            site.knows(other)
-        with self.namespace.entered():
-            self._listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
-        self._listener.setblocking(False)
-
-    def heard(self) -> list[bytes]:
-        """The IPv4 packets that came into the core since the last time, from their IP header on."""
-        packets = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                frame, origin = self._listener.recvfrom(70000)
-                if origin[2] != socket.PACKET_OUTGOING and frame[12:14] == b"\x08\x00":
-                    packets.append(frame[14:])
-        return packets
-
-    def remove(self) -> None:
-        self._listener.close()
-        for namespace in (self.namespace, *(one for site in self.sites for one in (site.gateway, site.host))):
-            namespace.remove()
-
-
 @pytest.fixture
-def core() -> Iterator[Core]:
+def core(namespaces: list[Namespace]) -> Iterator[Core]:
     """Two sites and the wire between them: host - gateway ═ core ═ gateway - host."""
     if os.geteuid() or not Path("/dev/net/tun").exists():
         pytest.skip("needs root and /dev/net/tun")
-    made = Core()
+    made = Core(namespaces)
     yield made
-    made.remove()
+    made.close()
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """`LinuxDataPlane` against a real kernel, with an engine that writes down what it is told."""
 
+import re
+
 import pytest
-from conftest import Namespace, connect, passes
+from mode_matrix import Chance
+from namespaces import Namespace, connect, passes
 from policies import GCM, deny, entry, permit, sa, state
 from recording import RecordingEngine
 
@@ -293,6 +296,23 @@ def test_receive_only_sends_clear(wan: Wan, engine: RecordingEngine) -> None:
         plane.apply(state(rule, sas=(sa(5),)))
         assert sends(wan) == 1
         assert engine.ports[0].queues == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_where_it_comes_from_does_not_matter(wan: Wan, seed: int) -> None:
+    """After any sequence of states the kernel holds what it would hold had the last one been the first; only slots may differ."""
+    gateway, _ = wan
+    chance = Chance(seed)
+    states = [state(*chance.rules(direction, (None, 0x101, 0x102)), sas=(sa(0x101), sa(0x102))) for direction in (*Direction, *Direction)]
+
+    def rules(*sequence: DesiredState) -> str:
+        with LinuxDataPlane(engine=RecordingEngine(), entropy=lambda count: bytes(count)) as plane:
+            for wanted in sequence:
+                assert plane.apply(wanted) == ()
+            return re.sub(r'"gv(\d+)o\d+"', r'"gv\1o"', gateway.run("nft", "-s", "list", "ruleset"))
+
+    with gateway.entered():
+        assert rules(*states) == rules(states[-1])
 
 
 @pytest.mark.parametrize("name", ["", "a b", 'x"y', "x" * 64])

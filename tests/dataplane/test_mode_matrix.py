@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import pytest
-from conftest import Namespace
 from mode_matrix import Chance, Packet, decrypted, inbound, outbound
+from namespaces import Namespace
 from policies import deny, entry, permit, sa, state
 from recording import RecordedPort, RecordingEngine
 

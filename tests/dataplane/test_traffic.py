@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Core, Namespace, Site
+from namespaces import Core, Namespace, Site
 from policies import CBC, GCM, deny, permit, sa, state
 
 from groupvpn.dataplane import links

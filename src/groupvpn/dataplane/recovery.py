@@ -10,7 +10,10 @@ from groupvpn.dataplane.ruleset import TABLE_PREFIX
 
 
 def leftovers(node: str | None = None) -> tuple[str, ...]:
-    """Interfaces whose table has no living owner: none of the TAPs it forwards to exists. `node` limits it to that node's tables."""
+    """Interfaces whose table has no living TAP to forward to. `node` limits it to that node's tables.
+
+    The table of a living node that could not start its engine looks the same, so the caller must know that the node is dead.
+    """
     present = frozenset(links.names())
     return tuple(
         table.removeprefix(TABLE_PREFIX)
@@ -22,7 +25,7 @@ def leftovers(node: str | None = None) -> tuple[str, ...]:
 def clean(node: str | None = None, keep: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """Remove the tables of dead nodes, but for the interfaces to `keep`; returns the interfaces that are in the clear again.
 
-    A table that a living node owns is never touched.
+    A table that a living node forwards by is never touched.
     """
     lifted = tuple(device for device in leftovers(node) if device not in keep)
     for device in lifted:
