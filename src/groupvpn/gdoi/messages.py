@@ -88,7 +88,9 @@ _TABLE = (
     Message("KS_HASH_FAIL", _ERROR, "Registration message of GM {peer} has a bad hash or none"),
     Message("KS_GM_REJECTS_SA_PAYLOAD", _ERROR, "GM {peer} rejects the SA payload of group {group}: {reason}"),
     Message("UNAUTHORIZED_IPADDR", _ALERT, "Group {group} received registration from unauthorized ip address: {peer}"),
-    Message("KS_NO_RSA_KEYS", _WARNING, "RSA key {label} of group {group} not found: rekey messages cannot be signed"),
+    Message(
+        "KS_NO_RSA_KEYS", _WARNING, "RSA key {label} of group {group} not found: no rekeys until `crypto key generate rsa label {label}`"
+    ),
     Message("KS_CLEAR_REGISTER", _NOTICE, "Registrations of group {group} cleared by command"),
     # A key server and rekeys.
     Message(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from groupvpn.config import Configuration, Severity, parse, render
 from groupvpn.node import limits, namespace
-from groupvpn.node.control import ControlServer
+from groupvpn.node.control import CommandError, ControlServer
 from groupvpn.node.notify import Notifier
 from groupvpn.node.router import Router
 from groupvpn.node.sockets import PortInUseError
@@ -97,7 +97,13 @@ class _Daemon:
         self._stop = asyncio.Event()
 
     async def _answer(self, command: str, text: str) -> str:
-        return await self._execute(self.router, command, text)
+        try:
+            return await self._execute(self.router, command, text)
+        except CommandError:
+            raise
+        except Exception as error:
+            self.router.note_bug(f"the command {command.split()[:3]}", error)
+            raise CommandError("% The command met a bug; the log says where") from error
 
     async def main(self) -> int:
         """Start, serve, stop."""

@@ -45,6 +45,8 @@ NON_ESP_MARKER = bytes(4)
 EXCHANGE_OFFSET = 18
 """Where an ISAKMP header has its exchange type (RFC 2408 3.1)."""
 REKEY_EXCHANGES = tuple(bytes([exchange]) for exchange in (ExchangeType.GROUPKEY_PUSH, ExchangeType.GROUPKEY_PUSH_ACK))
+REPAIR_PERIOD = 5.0
+"""Seconds between two attempts to mend a fault of the data plane that no event has mended."""
 SNAPSHOT = "key-server.json"
 SETTLE = 0.01
 """Seconds that farewell datagrams get to leave before the sockets close."""
@@ -85,6 +87,7 @@ class Router:
         self._started = clock.monotonic()
         self._policy_changed = False
         self._faults: frozenset[str] = frozenset()
+        self._next_repair: float | None = None
 
     # ------------------------------------------------------------------ life
 
@@ -174,18 +177,21 @@ class Router:
             due = core.next_timer()
             if due is not None and due <= now:
                 self._guarded(core.tick, now)
+        if self._next_repair is not None and self._next_repair <= now:
+            self._guarded(self._repair)
         self._settle()
 
     def _settle(self) -> None:
         """After events were handled: bring the data plane in line once for all of them, and set the timer anew."""
         if self._policy_changed:
             self._policy_changed = False
-            self._apply_policy()
+            self._guarded(self._apply_policy)
             self.on_change()
         if self._timer:
             self._timer.cancel()
         now = clock.monotonic()
         moments = [moment for core in (self.ike, *self.cores) if (moment := core.next_timer()) is not None]
+        moments += [self._next_repair] if self._next_repair is not None else []
         delay = min(max(min(moments, default=now + LONGEST_SLEEP) - now, 0.0), LONGEST_SLEEP)
         self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
@@ -194,12 +200,16 @@ class Router:
         try:
             self._perform(call(*arguments))
         except Exception as error:
-            name, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
-            self.dropped[name] += 1
-            where = f"{Path(place.filename).name}:{place.lineno}"
-            self.log.write("SYS", 2, "BUG", f"{name} in {call.__qualname__} ({where}), which was abandoned; please report it")
-            if self._debug:
-                self.log.write("SYS", DEBUGGING, "BUG", "".join(traceback.format_exception(error)))
+            self.note_bug(call.__qualname__, error)
+
+    def note_bug(self, what: str, error: Exception) -> None:
+        """Log an exception that nobody expected: where it was, and its traceback for those who debug."""
+        name, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
+        self.dropped[name] += 1
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        self.log.write("SYS", 2, "BUG", f"{name} in {what} ({where}), which was abandoned; please report it")
+        if self._debug:
+            self.log.write("SYS", DEBUGGING, "BUG", "".join(traceback.format_exception(error)))
 
     # ------------------------------------------------------------------ effects out
 
@@ -257,17 +267,29 @@ class Router:
             self._warn("STATE", f"{SNAPSHOT} cannot be used ({error}); kept as {SNAPSHOT}.bad, and the groups begin with new keys")
             return []
 
-    def _apply_policy(self) -> None:
+    def _apply_policy(self) -> list[Effect]:
         if self.data_plane is None:
             from groupvpn.dataplane.linux import LinuxDataPlane
 
             self.data_plane = LinuxDataPlane(self.name)
             asyncio.get_running_loop().add_reader(self.data_plane.fileno(), self._system_changed)
         self._note_faults(self.data_plane.apply(self.cores.desired_state(self.configuration, real_device)))
+        return []
+
+    def _repair(self) -> list[Effect]:
+        """Try again what the data plane could not do."""
+        if self.data_plane:
+            self._note_faults(self.data_plane.refresh())
+        return []
 
     def _system_changed(self) -> None:
+        self._guarded(self._follow_system)
+        self._settle()
+
+    def _follow_system(self) -> list[Effect]:
         if self.data_plane:
             self._note_faults(self.data_plane.on_event())
+        return []
 
     def _note_faults(self, faults: Iterable[Any]) -> None:
         """Log each fault of the data plane when it begins, and once when all are over."""
@@ -277,6 +299,7 @@ class Router:
         if self._faults and not now:
             self.log.write("CRYPTO", 5, "DATAPLANE", "all faults are mended")
         self._faults = now
+        self._next_repair = clock.monotonic() + REPAIR_PERIOD if now else None
 
     def _warn(self, mnemonic: str, text: str) -> None:
         self.log.write("SYS", 4, mnemonic, text)

@@ -37,17 +37,29 @@ class Lock:
     """A file that one process at a time can hold; the kernel lets go of it when the process ends, however it ends."""
 
     def __init__(self, path: Path, what: str) -> None:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        while not self._acquire(what):
+            continue
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def _acquire(self, what: str) -> bool:
+        """Open and lock the file; False if its last holder removed it, or the empty directory around it, meanwhile."""
+        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        try:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return False
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.read(self._descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(self._descriptor)
             raise InUseError(f"{what} is in use by process {holder}; stop that one first or choose another --name") from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        if os.fstat(self._descriptor).st_nlink:
+            return True
+        os.close(self._descriptor)
+        return False
 
     def release(self) -> None:
         """Let go of the lock and remove its file."""
@@ -150,6 +162,8 @@ class StateDirectory:
         with suppress(FileNotFoundError):
             self._link.unlink()
         self._release()
+        with suppress(OSError):
+            self._link.parent.rmdir()
 
 
 def find(name: str, state_directory: Path | None = None, *, run_root: Path = RUN_ROOT) -> Path:
