@@ -1,0 +1,127 @@
+"""Dead peer detection: who asks when, what counts as life, and when a peer is dead."""
+
+import pytest
+from wire_pair import Pair, configuration, seeded
+
+from groupvpn.effects import Send
+from groupvpn.ike.dpd import ATTEMPTS, WRAP, Liveness
+from groupvpn.ike.events import Deleted, DeletionReason
+from groupvpn.ike.policy import Keepalive
+from groupvpn.wire.iana import NotifyType
+
+PERIODIC = Keepalive(10, 2, periodic=True)
+ON_DEMAND = Keepalive(10, 2)
+
+
+def test_periodic_questions_are_answered() -> None:
+    pair = Pair(configuration(keepalive=PERIODIC), configuration()).run()
+    said = len(pair.log)
+    pair.advance(35)
+    assert len(pair.log) - said == 6, "three questions, three answers"
+    assert pair.alice.sas()
+    assert not pair.alice.counters + pair.bob.counters
+
+
+def test_two_who_ask_each_other_spare_half_of_it() -> None:
+    pair = Pair(configuration(keepalive=PERIODIC)).run()
+    said = len(pair.log)
+    pair.advance(35)
+    assert len(pair.log) - said <= 12
+    assert pair.alice.sas()
+    assert pair.bob.sas()
+
+
+def test_a_dead_peer_is_noticed() -> None:
+    pair = Pair(configuration(keepalive=PERIODIC), configuration()).run()
+    pair.middlebox = lambda send: None
+    said = len(pair.log)
+    pair.advance(10 + 2 * ATTEMPTS)
+    assert not pair.events("alice", Deleted)
+    pair.advance(2.1)
+    assert [event.reason for event in pair.events("alice", Deleted) if isinstance(event, Deleted)] == [DeletionReason.DEAD_PEER]
+    assert "IKMP_SA_DOWN" in pair.mnemonics("alice")
+    assert len(pair.log) - said == 1 + ATTEMPTS
+    assert pair.alice.next_timer() is None
+
+
+@pytest.mark.parametrize("lost", [1, ATTEMPTS])
+def test_lost_questions_are_repeated(lost: int) -> None:
+    pair = Pair(configuration(keepalive=PERIODIC), configuration()).run()
+    losses: list[Send] = []
+
+    def lose(send: Send) -> Send | None:
+        if len(losses) < lost:
+            losses.append(send)
+            return None
+        return send
+
+    pair.middlebox = lose
+    pair.advance(40)
+    assert len(losses) == lost
+    assert pair.alice.sas()
+
+
+def test_on_demand_asks_only_when_somebody_cares() -> None:
+    pair = Pair(configuration(keepalive=ON_DEMAND), configuration()).run()
+    one, _ = pair.both()
+    said = len(pair.log)
+    pair.advance(100)
+    assert len(pair.log) == said
+    pair.carry_out("alice", pair.alice.probe(one, pair.now))
+    pair.settle()
+    assert len(pair.log) == said + 2
+    assert pair.alice.probe(one, pair.now + 5) == [], "heard of lately"
+
+
+def test_on_demand_too_a_dead_peer_is_noticed() -> None:
+    pair = Pair(configuration(keepalive=ON_DEMAND), configuration()).run()
+    one, _ = pair.both()
+    pair.middlebox = lambda send: None
+    pair.advance(20)
+    pair.carry_out("alice", pair.alice.probe(one, pair.now))
+    pair.settle()
+    pair.advance(30)
+    assert [event.reason for event in pair.events("alice", Deleted) if isinstance(event, Deleted)] == [DeletionReason.DEAD_PEER]
+    assert pair.alice.probe(one, pair.now) == []
+
+
+def test_other_authenticated_messages_are_proof_of_life() -> None:
+    pair = Pair(configuration(keepalive=PERIODIC), configuration()).run()
+    one, _ = pair.both()
+    said = len(pair.log)
+    for _ in range(6):
+        pair.advance(8)
+        pair.alice.heard(one, pair.now)
+    assert len(pair.log) == said
+
+
+def test_without_keepalive_nobody_asks_but_everybody_answers() -> None:
+    pair = Pair().run()
+    one, other = pair.both()
+    pair.carry_out("alice", pair.alice.notify(one, NotifyType.R_U_THERE, (7).to_bytes(4, "big"), pair.now))
+    said = len(pair.log)
+    pair.settle()
+    assert len(pair.log) == said + 1
+    pair.advance(1000)
+    assert len(pair.log) == said + 1
+    pair.carry_out("alice", pair.alice.notify(one, NotifyType.R_U_THERE, (6).to_bytes(4, "big"), pair.now))
+    pair.settle()
+    assert len(pair.log) == said + 2, "an older question is not answered"
+    assert other in pair.bob.sas()
+
+
+def test_sequence_numbers() -> None:
+    liveness = Liveness(PERIODIC, seeded("x"), 0.0)
+    assert liveness.due == 10.0
+    first = liveness.overdue(10.0)
+    assert first is not None
+    assert 0 <= first <= WRAP // 2
+    assert liveness.overdue(12.0) == first, "a repetition keeps the number"
+    assert not liveness.answered((first - 1) % WRAP, 13.0)
+    assert liveness.answered(first, 13.0)
+    assert not liveness.answered(first, 13.0)
+    assert liveness.due == 23.0
+    assert liveness.overdue(23.0) == first + 1
+    assert liveness.asked(WRAP - 1)
+    assert liveness.asked(0), "numbers wrap"
+    assert not liveness.asked(WRAP - 5)

@@ -1,0 +1,365 @@
+"""Failures and limits: wrong keys, no common policy, silence, floods, forged notifies."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+from wire_pair import ALICE, BOB, Pair, configuration, policy, seeded
+
+from groupvpn.crypto import dh
+from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup
+from groupvpn.crypto.secret import Secret
+from groupvpn.effects import Endpoint, Send
+from groupvpn.ike.drop import Drop
+from groupvpn.ike.endpoint import MAXIMUM_MESSAGE, IkeEndpoint
+from groupvpn.ike.events import Established, Failed, FailureReason
+from groupvpn.ike.identity import describe
+from groupvpn.ike.machine import State
+from groupvpn.ike.messages import MESSAGES, Restraint, render
+from groupvpn.ike.negotiations import HalfOpenLimits
+from groupvpn.ike.policy import IdentityKind, PresharedKey
+from groupvpn.wire.iana import Doi, ExchangeType, NotifyType, ProtocolId
+from groupvpn.wire.isakmp import Header, encode_message
+from groupvpn.wire.payloads import Notification
+
+MODES = [False, True]
+
+
+def failures(pair: Pair) -> list[FailureReason]:
+    """Why Alice's attempts came to nothing."""
+    return [event.reason for event in pair.events("alice", Failed) if isinstance(event, Failed)]
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+def test_a_wrong_key_is_reported_on_both_sides(aggressive: bool) -> None:
+    pair = Pair(configuration(aggressive=aggressive), configuration(key="battery staple")).run()
+    pair.advance(60)
+    assert failures(pair) == [FailureReason.AUTHENTICATION]
+    for name in ("alice", "bob"):
+        assert "IKMP_AUTH_FAIL" in pair.mnemonics(name)
+        assert not pair.events(name, Established)
+    assert "IKMP_MODE_FAILURE" in pair.mnemonics("alice")
+    assert (pair.alice.counters + pair.bob.counters)[Drop.AUTHENTICATION.value] >= 1
+    assert not pair.alice.negotiating() + pair.bob.negotiating()
+    assert pair.alice.next_timer() is pair.bob.next_timer() is None
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+def test_no_common_policy_is_reported_on_both_sides(aggressive: bool) -> None:
+    pair = Pair(configuration(aggressive=aggressive), configuration(policy(cipher=IkeCipher.AES_256))).run()
+    pair.advance(3)
+    assert failures(pair) == [FailureReason.NO_PROPOSAL_CHOSEN]
+    assert "IKMP_NO_PROPOSAL" in pair.mnemonics("bob")
+    assert pair.bob.counters[Drop.NO_PROPOSAL.value] >= 1
+    assert not pair.bob.negotiating()
+
+
+def test_without_a_key_nothing_is_offered() -> None:
+    pair = Pair(configuration(keys=()))
+    pair.start()
+    assert failures(pair) == [FailureReason.NO_KEY]
+    assert pair.mnemonics("alice") == ["IKMP_NO_KEY"]
+    assert not pair.log
+
+
+def test_rsa_policies_alone_offer_nothing() -> None:
+    pair = Pair(configuration(policy(authentication=IkeAuthentication.RSA_SIGNATURES)))
+    pair.start()
+    assert failures(pair) == [FailureReason.NO_KEY]
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+def test_a_stranger_gets_no_answer(aggressive: bool) -> None:
+    pair = Pair(configuration(aggressive=aggressive), configuration(keys=()))
+    pair.run()
+    assert len(pair.log) == 1
+    assert pair.bob.counters == {Drop.NO_KEY.value: 1}
+    assert not pair.bob.negotiating()
+
+
+def test_silence_ends_in_failure_after_the_backoff() -> None:
+    pair = Pair(middlebox=lambda send: None)
+    pair.start()
+    began = pair.now
+    pair.settle()
+    pair.advance(30.9)
+    assert not failures(pair)
+    pair.advance(0.2)
+    assert failures(pair) == [FailureReason.NO_ANSWER]
+    assert len(pair.log) == 6
+    assert {send.datagram for send in pair.log} == {pair.log[0].datagram}
+    assert pair.now - began == pytest.approx(31.1)
+
+
+def test_after_a_failure_one_may_try_again() -> None:
+    pair = Pair(middlebox=lambda send: None)
+    pair.start()
+    pair.settle()
+    pair.advance(40)
+    pair.middlebox = lambda send: send
+    pair.run()
+    pair.both()
+
+
+def test_giving_up() -> None:
+    pair = Pair()
+    pair.start()
+    pair.carry_out("alice", pair.alice.abandon(ALICE, BOB, pair.now))
+    assert failures(pair) == [FailureReason.STOPPED]
+    assert pair.alice.abandon(ALICE, BOB, pair.now) == []
+    assert pair.alice.next_timer() is None
+
+
+def test_the_endpoint_gets_an_sa_from_port_500_too() -> None:
+    pair = Pair()
+    ends = [replace(end, port=500) for end in (ALICE, BOB)]
+    pair.carry_out("alice", pair.alice.initiate(*ends, pair.now))
+    pair.settle()
+    one, _ = pair.both()
+    assert (one.local, one.peer) == tuple(ends)
+
+
+@pytest.mark.parametrize("doi", [Doi.IPSEC, Doi.GDOI])
+def test_the_responder_learns_the_doi(doi: Doi) -> None:
+    one, other = Pair(configuration(doi=doi), configuration()).run().both()
+    assert one.doi == other.doi == doi
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+def test_identities(aggressive: bool) -> None:
+    named = configuration(identity=IdentityKind.HOSTNAME, hostname="gm1.example.net", aggressive=aggressive)
+    one, other = Pair(named, configuration()).run().both()
+    assert describe(other.peer_identity) == "gm1.example.net"
+    assert describe(one.peer_identity) == str(BOB.address)
+
+
+def test_a_key_by_host_name_serves_aggressive_mode_only() -> None:
+    by_name = (PresharedKey(Secret(b"correct horse"), hostname="GM1.example.net"),)
+    for aggressive in MODES:
+        named = configuration(identity=IdentityKind.HOSTNAME, hostname="gm1.example.net", aggressive=aggressive)
+        pair = Pair(named, configuration(keys=by_name)).run()
+        assert (pair.sa("bob") is not None) == aggressive
+
+
+def test_the_longest_prefix_decides_about_the_key() -> None:
+    keys = (
+        PresharedKey(Secret(b"wrong"), network=IPv4Network("0.0.0.0/0")),
+        PresharedKey(Secret(b"correct horse"), network=IPv4Network("192.0.2.0/24")),
+        PresharedKey(Secret(b"wrong too"), network=IPv4Network("192.0.2.128/25")),
+    )
+    Pair(configuration(keys=keys), configuration()).run().both()
+
+
+def first_message(number: int, aggressive: bool = False, group: IkeGroup = IkeGroup.ECP_256) -> bytes:
+    """The first message of some initiator."""
+    pair = Pair(configuration(policy(group=group), aggressive=aggressive), seed=f"initiator {number}")
+    pair.start()
+    return pair.log[0].datagram
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+def test_first_messages_cost_no_arithmetic(aggressive: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    datagrams = [first_message(number, aggressive) for number in range(20)]
+    made: list[IkeGroup] = []
+    shared: list[int] = []
+    real = dh.generate
+    monkeypatch.setattr(dh, "generate", lambda group, entropy: made.append(group) or real(group, entropy))
+    monkeypatch.setattr(dh.KeyPair, "shared_secret", lambda self, public: shared.append(1))
+    bob = IkeEndpoint(configuration(), seeded("bob"))
+    for number, datagram in enumerate(datagrams):
+        assert len(bob.receive(datagram, Endpoint(ALICE.address, 20000 + number), BOB, 0.0)) == 1
+    assert len(bob.negotiating()) == 20
+    assert len(made) == (1 if aggressive else 0)
+    assert not shared
+
+
+def test_one_address_has_a_limited_number_of_unfinished_exchanges() -> None:
+    bob = IkeEndpoint(configuration(), seeded("bob"), limits=HalfOpenLimits(per_peer=3, overall=100))
+    for number in range(10):
+        bob.receive(first_message(number), ALICE, BOB, 0.0)
+    assert len(bob.negotiating()) == 3
+    assert bob.counters[Drop.HALF_OPEN.value] == 7
+    assert bob.receive(first_message(10), Endpoint(IPv4Address("198.51.100.9"), 848), BOB, 0.0)
+    assert len(bob.negotiating()) == 4
+
+
+def test_a_flood_crowds_out_those_who_have_not_answered() -> None:
+    bob = IkeEndpoint(configuration(), seeded("bob"), limits=HalfOpenLimits(per_peer=100, overall=10))
+    honest = Pair()
+    honest.bob = bob
+    honest.start()
+    for _ in range(3):
+        honest.deliver(honest.in_flight.pop(0))
+    for number in range(50):
+        source = Endpoint(IPv4Address("198.51.100.1") + number, 848)
+        assert bob.receive(first_message(number), source, BOB, honest.now)
+    assert len(bob.negotiating()) == 10
+    honest.settle()
+    honest.both()
+
+
+def test_when_all_have_answered_the_door_is_shut() -> None:
+    bob = IkeEndpoint(configuration(), seeded("bob"), limits=HalfOpenLimits(per_peer=100, overall=1))
+    honest = Pair()
+    honest.bob = bob
+    honest.start()
+    for _ in range(3):
+        honest.deliver(honest.in_flight.pop(0))
+    assert [effect.mnemonic for effect in bob.receive(first_message(1), Endpoint(IPv4Address("198.51.100.1"), 848), BOB, 0.0)] == [
+        "IKMP_HALF_OPEN"
+    ]  # type: ignore[attr-defined]
+    honest.settle()
+    honest.both()
+
+
+def test_unfinished_exchanges_of_a_responder_end_quietly() -> None:
+    pair = Pair()
+    pair.start()
+    pair.deliver(pair.in_flight.pop(0))
+    pair.in_flight.clear()
+    pair.middlebox = lambda send: None
+    said = len(pair.log)
+    pair.advance(60)
+    assert not pair.bob.negotiating()
+    assert [send for send in pair.log[said:] if send.source == BOB] == [], "a first answer is not repeated to an unproven address"
+    assert pair.heard["bob"] == []
+
+
+def test_our_own_first_message_thrown_back_is_dropped() -> None:
+    pair = Pair()
+    pair.start()
+    mirrored = Send(pair.log[0].datagram, BOB, ALICE)
+    pair.deliver(mirrored)
+    assert pair.alice.counters[Drop.UNEXPECTED.value] == 1
+    assert len(pair.alice.negotiating()) == 1
+
+
+def test_a_message_from_another_address_is_dropped() -> None:
+    pair = Pair()
+    pair.start()
+    for _ in range(2):
+        pair.deliver(pair.in_flight.pop(0))
+    third = pair.in_flight.pop(0)
+    pair.deliver(replace(third, source=replace(ALICE, port=849)))
+    assert pair.bob.counters[Drop.WRONG_SOURCE.value] == 1
+    pair.deliver(replace(third, source=Endpoint(IPv4Address("192.0.2.77"), 848)))
+    assert pair.bob.counters[Drop.UNKNOWN_SA.value] == 1
+    pair.deliver(third)
+    pair.settle()
+    pair.both()
+
+
+@pytest.mark.parametrize(
+    "datagram", [b"", b"\x00", b"\xff\xff", bytes(28), bytes(4096), b"\xff" * 4096, bytes(MAXIMUM_MESSAGE + 1)], ids=len
+)
+@pytest.mark.parametrize("port", [500, 848, 4500])
+def test_nonsense_is_counted(datagram: bytes, port: int) -> None:
+    bob = IkeEndpoint(configuration(), seeded("bob"))
+    assert bob.receive(datagram, ALICE, replace(BOB, port=port), 0.0) == []
+    assert sum(bob.counters.values()) == 1
+
+
+def forged(pair: Pair, notify: NotifyType, source: Endpoint = BOB) -> Send:
+    """An unprotected notify about Alice's exchange, as anybody on the path can make it."""
+    context = pair.alice.negotiating()[0].context
+    header = Header(context.initiator_cookie, context.responder_cookie, 0, ExchangeType.INFORMATIONAL, 0, 1, 0)
+    spi = context.initiator_cookie + context.responder_cookie
+    return Send(encode_message(header, (Notification(Doi.IPSEC, ProtocolId.ISAKMP, notify, spi),)), source, ALICE)
+
+
+@pytest.mark.parametrize("notify", [NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.AUTHENTICATION_FAILED, NotifyType.INVALID_COOKIE])
+@pytest.mark.parametrize("delivered", [0, 1, 2, 3, 4, 5])
+def test_a_forged_notify_ends_nothing(notify: NotifyType, delivered: int) -> None:
+    pair = Pair()
+    pair.start()
+    for _ in range(delivered):
+        pair.deliver(pair.in_flight.pop(0))
+    pair.deliver(forged(pair, notify))
+    assert pair.alice.counters[Drop.UNAUTHENTICATED_NOTIFY.value] == 1
+    pair.settle()
+    pair.both()
+
+
+def test_a_notify_about_nothing_we_know_is_dropped() -> None:
+    pair = Pair()
+    pair.start()
+    pair.deliver(forged(pair, NotifyType.NO_PROPOSAL_CHOSEN, source=Endpoint(IPv4Address("192.0.2.77"), 848)))
+    assert pair.alice.counters == {Drop.UNKNOWN_SA.value: 1}
+
+
+def test_one_exchange_complains_once() -> None:
+    pair = Pair(configuration(), configuration(key="battery staple")).run()
+    pair.advance(60)
+    plain = [send for send in pair.log if send.datagram[18] == ExchangeType.INFORMATIONAL]
+    assert len(plain) == 1
+
+
+def test_the_key_log_is_silent_unless_asked_for() -> None:
+    told: list[tuple[bytes, bytes]] = []
+    pair = Pair()
+    pair.alice = IkeEndpoint(configuration(), seeded("alice"), key_log=lambda cookie, key: told.append((cookie, key.reveal())))
+    one, other = pair.run().both()
+    assert told == [(one.initiator_cookie, one.reveal_encryption_key().reveal())]
+    assert told[0][1] == other.reveal_encryption_key().reveal()
+
+
+def test_another_configuration_serves_new_exchanges_only() -> None:
+    pair = Pair().run()
+    one, _ = pair.both()
+    pair.bob.update(configuration(key="changed"))
+    pair.alice.update(configuration(key="changed"))
+    assert pair.alice.sas() == (one,)
+    pair.run()
+    assert len(pair.alice.sas()) == 2
+    pair.both()
+
+
+def test_states_are_reached_one_by_one() -> None:
+    pair = Pair()
+    pair.start()
+    seen = []
+    while pair.in_flight:
+        seen.append([exchange.state for exchange in (*pair.alice.negotiating(), *pair.bob.negotiating())])
+        pair.deliver(pair.in_flight.pop(0))
+    assert seen[:6] == [
+        [State.OFFER_SENT],
+        [State.OFFER_SENT, State.CHOICE_SENT],
+        [State.KEYS_SENT, State.CHOICE_SENT],
+        [State.KEYS_SENT, State.KEYS_ANSWERED],
+        [State.PROOF_SENT, State.KEYS_ANSWERED],
+        [State.PROOF_SENT],
+    ]
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+def test_every_report_has_its_line(aggressive: bool) -> None:
+    pair = Pair(configuration(aggressive=aggressive), configuration(key="battery staple")).run()
+    pair.advance(60)
+    pair.bob.update(configuration(aggressive=aggressive))
+    pair.run()
+    lines = [render(effect) for name in ("alice", "bob") for effect in pair.heard[name] if type(effect).__name__ == "Report"]  # type: ignore[arg-type]
+    assert lines
+    for line in lines:
+        assert line.startswith("%CRYPTO-")
+        assert "{" not in line
+    mode = "Aggressive mode" if aggressive else "Main mode"
+    assert f"%CRYPTO-6-IKMP_MODE_FAILURE: Processing of {mode} failed with peer at 192.0.2.2" in lines
+
+
+def test_the_table_of_messages_is_sound() -> None:
+    for mnemonic, message in MESSAGES.items():
+        assert mnemonic == mnemonic.upper()
+        assert 3 <= message.severity <= 7
+        assert message.facility == "CRYPTO"
+
+
+def test_hostile_traffic_does_not_fill_the_log() -> None:
+    restraint = Restraint()
+    address = IPv4Address("192.0.2.1")
+    assert restraint.allows("subject", address, 0.0)
+    assert not restraint.allows("subject", address, 9.9)
+    assert restraint.allows("another", address, 9.9)
+    assert restraint.allows("subject", address, 10.0)
+    for number in range(2 * Restraint.CAPACITY):
+        restraint.allows("subject", address + number, 20.0)
+    assert len(restraint._said) == Restraint.CAPACITY

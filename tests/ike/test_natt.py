@@ -1,0 +1,154 @@
+"""NAT traversal: what is noticed, who moves to port 4500, keepalives, and NATs that change their mind."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+from wire_pair import ALICE, BOB, Pair, configuration
+
+from groupvpn.crypto.registry import IkeHash
+from groupvpn.effects import Endpoint, Send
+from groupvpn.ike import natt
+from groupvpn.ike.drop import Drop
+from groupvpn.ike.events import NotifyReceived, PhaseTwo
+from groupvpn.ike.natt import NatSituation
+from groupvpn.ike.upkeep import KEEPALIVE
+from groupvpn.wire.natt import NON_ESP_MARKER
+
+MODES = [False, True]
+OUTSIDE = IPv4Address("203.0.113.7")
+
+
+class Nat:
+    """A NAT before Alice: gives each of her ports another one outside, and knows the way back."""
+
+    def __init__(self, base: int = 40000) -> None:
+        self.base = base
+        self.outside: dict[int, int] = {}
+
+    def __call__(self, send: Send) -> Send | None:
+        if send.source.address == ALICE.address:
+            port = self.outside.setdefault(send.source.port, self.base + send.source.port)
+            return replace(send, source=Endpoint(OUTSIDE, port))
+        inside = {outer: inner for inner, outer in self.outside.items()}
+        port = inside.get(send.destination.port)
+        return None if port is None else replace(send, destination=Endpoint(ALICE.address, port))
+
+
+def natted(aggressive: bool = False) -> Pair:
+    """Alice behind a NAT, established with Bob."""
+    return Pair(configuration(aggressive=aggressive), middlebox=Nat()).run()
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+def test_without_a_nat_nobody_moves(aggressive: bool) -> None:
+    one, other = Pair(configuration(aggressive=aggressive)).run().both()
+    assert one.nat == other.nat == NatSituation()
+    assert (one.local, one.peer, other.local, other.peer) == (ALICE, BOB, BOB, ALICE)
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+def test_a_nat_before_the_initiator_is_found_by_both(aggressive: bool) -> None:
+    pair = natted(aggressive)
+    one, other = pair.both()
+    assert one.nat == NatSituation(local=True, peer=False)
+    assert other.nat == NatSituation(local=False, peer=True)
+    assert (one.local, one.peer) == (natt.floated(ALICE), natt.floated(BOB))
+    assert (other.local, other.peer) == (natt.floated(BOB), Endpoint(OUTSIDE, 44500))
+    for name in ("alice", "bob"):
+        assert "IKMP_NAT" in pair.mnemonics(name)
+    assert not pair.alice.counters + pair.bob.counters
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+def test_the_marker_is_on_port_4500_only(aggressive: bool) -> None:
+    pair = natted(aggressive)
+    assert {send.source.port for send in pair.log} == {848, 4500}
+    for send in pair.log:
+        assert send.datagram.startswith(NON_ESP_MARKER) == (send.source.port == 4500)
+
+
+def test_messages_flow_both_ways_through_the_nat() -> None:
+    pair = natted()
+    one, other = pair.both()
+    pair.carry_out("alice", pair.alice.notify(one, 40501, b"there", pair.now))
+    pair.carry_out("bob", pair.bob.notify(other, 40502, b"and back", pair.now))
+    pair.carry_out("bob", [other.send(other.protect(32, 5, 8, b"octets"))])
+    pair.settle()
+    assert len(pair.events("bob", NotifyReceived)) == len(pair.events("alice", NotifyReceived)) == len(pair.events("alice", PhaseTwo)) == 1
+
+
+def test_keepalives_come_from_behind_the_nat_only() -> None:
+    pair = natted()
+    said = len(pair.log)
+    pair.advance(61)
+    sent = pair.log[said:]
+    assert [(send.datagram, send.source, send.destination) for send in sent] == [(KEEPALIVE, natt.floated(ALICE), natt.floated(BOB))] * 3
+    assert not pair.bob.counters
+
+
+def test_a_new_mapping_is_followed_after_authentication() -> None:
+    pair = natted()
+    one, other = pair.both()
+    pair.middlebox = Nat(base=50000)
+    (send,) = pair.alice.notify(one, 40501, b"", pair.now)
+    assert isinstance(send, Send)
+    pair.deliver(replace(send, datagram=send.datagram[:-1] + b"\x00"))
+    assert other.peer == Endpoint(OUTSIDE, 44500), "a forged message moves nobody"
+    pair.deliver(send)
+    assert other.peer == Endpoint(OUTSIDE, 54500)
+    assert len(pair.events("bob", NotifyReceived)) == 1
+
+
+def test_without_a_nat_a_new_address_is_not_followed() -> None:
+    pair = Pair().run()
+    one, other = pair.both()
+    (send,) = pair.alice.notify(one, 40501, b"", pair.now)
+    assert isinstance(send, Send)
+    pair.deliver(replace(send, source=Endpoint(OUTSIDE, 848)))
+    assert pair.bob.counters == {Drop.WRONG_SOURCE.value: 1}
+    assert other.peer == ALICE
+
+
+def test_switched_off() -> None:
+    pair = Pair(configuration(nat_traversal=False), configuration(), middlebox=Nat()).run()
+    one, other = pair.both()
+    assert not one.nat.found
+    assert not other.nat.found
+    assert {send.source.port for send in pair.log} == {848}
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_lost_message_behind_a_nat_is_repeated_from_the_same_port(aggressive: bool, seed: int) -> None:
+    nat = Nat()
+    pair = Pair(configuration(aggressive=aggressive), seed=str(seed))
+    index = 4 if not aggressive else 2
+    lost: list[bytes] = []
+
+    def lossy(send: Send) -> Send | None:
+        if len(pair.log) > index and send.datagram == pair.log[index].datagram and not lost:
+            lost.append(send.datagram)
+            return None
+        return nat(send)
+
+    pair.middlebox = lossy
+    pair.run()
+    pair.advance(5)
+    pair.both()
+    assert lost
+
+
+def test_situations() -> None:
+    cookies = (bytes(8), bytes(7) + b"\x01")
+    seen = natt.discovery_payloads(IkeHash.SHA1, cookies, ALICE, BOB)
+    assert natt.situation(seen, IkeHash.SHA1, cookies, BOB, ALICE) == NatSituation()
+    assert natt.situation(seen, IkeHash.SHA1, cookies, replace(BOB, port=1), ALICE) == NatSituation(local=True)
+    assert natt.situation(seen, IkeHash.SHA1, cookies, BOB, replace(ALICE, port=1)) == NatSituation(peer=True)
+    assert natt.situation(seen, IkeHash.MD5, cookies, BOB, ALICE) == NatSituation(local=True, peer=True)
+    assert natt.situation((), IkeHash.SHA1, cookies, BOB, ALICE) == NatSituation()
+    assert natt.situation(seen[:1], IkeHash.SHA1, cookies, BOB, ALICE) == NatSituation(peer=True)
+    assert (
+        natt.situation((*seen[:1], *natt.discovery_payloads(IkeHash.SHA1, cookies, BOB, BOB), seen[1]), IkeHash.SHA1, cookies, BOB, ALICE)
+        == NatSituation()
+    )
