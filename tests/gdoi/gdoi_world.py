@@ -55,8 +55,12 @@ def served(*teks: TekPolicy, rekey: RekeyPolicy = UNICAST, **changes: object) ->
 
 
 @cache
-def rsa_key(label: str = LABEL) -> RsaPrivateKey:
+def _make_key(label: str) -> RsaPrivateKey:
     return RsaPrivateKey.generate(1024)
+
+
+def rsa_key(label: str = LABEL) -> RsaPrivateKey:
+    return _make_key(label)
 
 
 def signer(label: str) -> RsaPrivateKey | None:

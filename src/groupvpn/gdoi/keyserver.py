@@ -182,7 +182,7 @@ class KeyServer:
         if not group.is_authorized(sa.peer.address):
             return Refusal(Reason.UNAUTHORIZED, f"{sa.peer.address} is not in the authorization list")
         if not group.members.has_room_for(sa.peer):
-            return Refusal(Reason.TRY_LATER, f"group {group.group.name} has {group.members.maximum} members")
+            return self._full(group)
         self._registrar(sa).epochs[identity] = group.keys.epoch
         return group.download_for(sa.peer, sa.local, self._now)
 
@@ -191,6 +191,8 @@ class KeyServer:
         group = self._group_with(identity)
         if group is None or self._registrar(sa).epochs.get(identity) != group.keys.epoch:
             return Refusal(Reason.TRY_LATER, "the keys of the group were replaced during the registration")
+        if not group.members.has_room_for(sa.peer):
+            return self._full(group)
         if not sender_ids:
             return ()
         try:
@@ -201,6 +203,9 @@ class KeyServer:
 
     def _serve(self, group: KeyServerGroup) -> ServedGroup:
         return ServedGroup(group, self._signers, self._entropy, self._maximum_members)
+
+    def _full(self, group: ServedGroup) -> Refusal:
+        return Refusal(Reason.TRY_LATER, f"group {group.group.name} has {group.members.maximum} members")
 
     def _group_with(self, identity: GroupIdentity) -> ServedGroup | None:
         return next((group for group in self.groups if group.group.identity == identity), None)

@@ -99,7 +99,7 @@ class GroupMember:
         effects = [*self.enrollment.cancel(now), *self._forget()]
         effects.append(report("GM_UNREGISTER", group=name, address=address))
         effects.append(report("GM_CM_DETACH", group=name, address=address))
-        changed, self.rules, self.sas = bool(self.rules or self.sas), (), ()
+        changed, self.rules, self.sas, self._next_change = bool(self.rules or self.sas), (), (), None
         return [*effects, PolicyChanged(name)] if changed else effects
 
     def handle(self, event: Effect, now: float) -> list[Effect]:

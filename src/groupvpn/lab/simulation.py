@@ -54,7 +54,7 @@ class Network:
 
 
 Observer = Callable[[IPv4Address, Effect, float], None]
-"""Told each effect that the network does not carry out: which node, what, when."""
+"""Told each effect but `Send`: which node, what, when."""
 
 
 class StormError(RuntimeError):
@@ -110,17 +110,17 @@ class Simulation:
             members.discard(address)
 
     def carry_out(self, address: IPv4Address, effects: Iterable[Effect]) -> None:
-        """Do what the node at `address` said: send, join, leave; the rest is told to the observers."""
+        """Do what the node at `address` said: send, join, leave. All but what is sent is told to the observers."""
         for effect in effects:
             if isinstance(effect, Send):
                 self._send(effect)
-            elif isinstance(effect, JoinGroup):
+                continue
+            if isinstance(effect, JoinGroup):
                 self._joined.setdefault(effect.group, set()).add(address)
             elif isinstance(effect, LeaveGroup):
                 self._joined.get(effect.group, set()).discard(address)
-            else:
-                for observer in self.observers:
-                    observer(address, effect, self.now)
+            for observer in self.observers:
+                observer(address, effect, self.now)
         self._arm(address)
 
     def at(self, when: float, action: Callable[[], None]) -> None:

@@ -1,0 +1,555 @@
+"""A key server with members on a network in memory: who may join, what rekeys carry, and when."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+from gdoi_world import (
+    CBC,
+    GCM,
+    MULTI,
+    MULTICAST,
+    SERVER,
+    SITES,
+    TRIPLE_DES,
+    UNICAST,
+    World,
+    address_of,
+    end,
+    entry,
+    served,
+    tek_policy,
+)
+
+from groupvpn.crypto.registry import KekCipher
+from groupvpn.effects import Endpoint
+from groupvpn.gdoi.acknowledgement import build_acknowledgement
+from groupvpn.gdoi.events import StateChanged
+from groupvpn.gdoi.member import GroupMember
+from groupvpn.gdoi.policy import KeyServerGroup, Replay
+from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
+from groupvpn.ipsec.sa import Direction
+
+OTHER = AccessList("other", (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),))
+
+
+def spis(member: GroupMember) -> list[int]:
+    return [sa.spi for sa in member.sas]
+
+
+def outbound(member: GroupMember) -> int | None:
+    return next(rule.outbound_spi for rule in member.rules if rule.entry.action is Action.PERMIT)
+
+
+def change(world: World, group: KeyServerGroup) -> None:
+    world.forget_reports()
+    world.do(world.server, world.server.update((group,), world.now))
+    world.run(1)
+
+
+def pushes(world: World) -> list[Endpoint]:
+    """Destinations of the rekey messages that were sent."""
+    return [send.destination for send in world.sent if send.datagram[18] == 33]
+
+
+# Registration and authorization
+
+
+def test_members_register_and_share_one_sa() -> None:
+    world = World(members=3)
+    world.run(2)
+    assert all(member.is_registered for member in world.members)
+    assert len({tuple(spis(member)) for member in world.members}) == 1
+    status = world.server.status(world.now)[0]
+    assert [member.address for member in status.members] == [address_of(number) for number in (1, 2, 3)]
+    assert world.mnemonics(SERVER).count("KS_FIRST_GM") == 1
+    assert world.mnemonics(SERVER).count("KS_REGS_COMPL") == 3
+
+
+def test_a_group_that_is_not_served_is_refused() -> None:
+    world = World(members=0)
+    stranger = world.add_member(1, identity=9999)
+    world.run(10)
+    assert not stranger.is_registered
+    assert "KS_BAD_ID" in world.mnemonics(SERVER)
+    assert "GM_REGISTER_FAIL" in world.mnemonics(address_of(1))
+
+
+def test_an_identity_may_be_an_address() -> None:
+    world = World(served(identity=IPv4Address("10.9.9.9")), members=0)
+    member = world.add_member(1, identity=IPv4Address("10.9.9.9"))
+    world.run(2)
+    assert member.is_registered
+
+
+def test_an_address_outside_the_authorization_list_is_refused() -> None:
+    allowed = AccessList("50", (Entry(Action.PERMIT, 0, AddressMatch.host(address_of(1)), AddressMatch.any()),))
+    world = World(served(authorization=allowed), members=2)
+    world.run(10)
+    assert [member.is_registered for member in world.members] == [True, False]
+    assert "%GDOI-1-UNAUTHORIZED_IPADDR: Group GET received registration from unauthorized ip address: 10.0.2.1" in world.lines(SERVER)
+    assert world.server.status(world.now)[0].refusals >= 1
+
+
+def test_a_deny_before_the_permit_counts_first() -> None:
+    deny = Entry(Action.DENY, 0, AddressMatch.host(address_of(2)), AddressMatch.any())
+    allowed = AccessList("50", (deny, Entry(Action.PERMIT, 0, AddressMatch.any(), AddressMatch.any())))
+    world = World(served(authorization=allowed), members=2)
+    world.run(10)
+    assert [member.is_registered for member in world.members] == [True, False]
+
+
+def test_a_full_table_takes_no_more_members() -> None:
+    world = World(members=0)
+    world.server.groups[0].members.maximum = 1
+    first, second = world.add_member(1), world.add_member(2)
+    world.run(10)
+    assert sorted([first.is_registered, second.is_registered]) == [False, True]
+
+
+def test_registering_again_does_not_make_a_second_member() -> None:
+    world = World(members=1)
+    world.run(2)
+    world.do(world.members[0], world.members[0].clear(world.now))
+    world.run(2)
+    status = world.server.status(world.now)[0]
+    assert (len(status.members), status.registrations) == (1, 2)
+
+
+# Scheduled rekeys
+
+
+def test_a_tek_rekey_starts_by_the_formula_and_everybody_answers() -> None:
+    world = World(members=2)
+    world.run(2)
+    old = spis(world.members[0])
+    start = 3600 - 5 - 360 - 2 * 10
+    world.run(start - world.now - 1)
+    assert spis(world.members[0]) == old
+    world.run(2)
+    for member in world.members:
+        assert len(spis(member)) == 2
+        assert outbound(member) == old[0]
+    members = world.server.status(world.now)[0].members
+    assert [(member.rekeys_sent, member.rekey_acks_received, member.rekey_retries) for member in members] == [(1, 1, 0)] * 2
+    assert "%GDOI-5-KS_SEND_UNICAST_REKEY: Sending Unicast Rekey for group GET from address 10.0.0.1 with seq # 1" in world.lines(SERVER)
+    world.run(3600 - 30 - world.now + 1)
+    assert {outbound(member) for member in world.members} == {spis(world.members[0])[1]}
+    world.run(40)
+    assert all(len(spis(member)) == 1 for member in world.members)
+    assert world.mnemonics().count("GM_RE_REGISTER") == 0
+
+
+def test_who_does_not_answer_gets_repetitions_with_numbers_of_their_own() -> None:
+    world = World(members=2)
+    world.run(2)
+    world.cut(address_of(2))
+    world.run(3300)
+    status = world.server.status(world.now)[0]
+    assert status.sequence == 3
+    assert (status.last_rekey_retransmits, status.last_rekey_duration_msec) == (2, 20000)
+    assert [member.rekey_retries for member in status.members] == [0, 2]
+    assert status.members[1].sent_sequences == (1, 2, 3)
+    assert (status.members[1].rekey_acks_missed, status.members[0].rekey_acks_missed) == (1, 0)
+
+
+def test_three_unanswered_rekeys_eject_and_the_member_comes_back() -> None:
+    world = World(served(tek_policy(lifetime=600)), members=2)
+    world.run(2)
+    world.cut(address_of(2))
+    world.run(3 * 600)
+    assert "%GDOI-4-KS_NACK_GM_EJECT: KS ejected GM 10.0.2.1 in group GET for missing acknowledgements" in world.lines(SERVER)
+    assert [member.address for member in world.server.status(world.now)[0].members] == [address_of(1)]
+    world.forget_reports()
+    world.run(700)
+    assert end(2) not in pushes(world)
+    world.heal()
+    world.run(120)
+    assert len(world.server.status(world.now)[0].members) == 2
+    assert outbound(world.members[0]) == outbound(world.members[1])
+
+
+def test_the_last_member_to_go_is_said_so() -> None:
+    world = World(served(tek_policy(lifetime=600)), members=1)
+    world.run(2)
+    world.simulation.detach(address_of(1))
+    world.run(3 * 600)
+    assert world.mnemonics(SERVER)[-2:] == ["KS_NACK_GM_EJECT", "KS_LAST_GM"]
+
+
+def test_retransmissions_stop_when_the_next_rekey_is_near() -> None:
+    world = World(served(tek_policy(lifetime=180), rekey=replace(UNICAST, retransmit_count=3)), members=1)
+    world.run(2)
+    world.cut(address_of(1))
+    world.forget_reports()
+    world.run(80)
+    sent = [line for line in world.lines(SERVER) if "KS_SEND_UNICAST_REKEY" in line]
+    assert len(sent) == 1  # the next is due 45 s later, which is within 120 s
+
+
+def test_a_kek_rekey_goes_under_the_old_kek_and_numbers_restart_with_the_next_rekey() -> None:
+    world = World(served(tek_policy(lifetime=900), rekey=replace(UNICAST, lifetime=1800)), members=2)
+    world.run(2)
+    first_kek = world.members[0].status(world.now).kek
+    world.run(1650)
+    second_kek = world.members[0].status(world.now).kek
+    assert first_kek is not None
+    assert second_kek is not None
+    assert second_kek.spi != first_kek.spi
+    assert world.members[0].status(world.now).previous_kek_spi == first_kek.spi
+    assert second_kek.sequence == 0
+    sequences = [line.rsplit(" ", 1)[1] for line in world.lines(SERVER) if "KS_SEND_UNICAST_REKEY" in line]
+    assert sequences == ["1", "2"]  # a TEK rekey, then the KEK rekey that goes on counting
+    world.forget_reports()
+    world.run(800)
+    assert "with seq # 1" in world.lines(SERVER)[0]
+    assert [member.status(world.now).kek.sequence for member in world.members] == [1, 1]  # type: ignore[union-attr]
+
+
+def test_a_member_that_has_the_new_kek_drops_repetitions_of_the_kek_rekey_in_silence() -> None:
+    world = World(served(rekey=replace(UNICAST, lifetime=900, acknowledge=False)), members=1)
+    world.run(2)
+    world.run(900)
+    member = world.members[0]
+    assert world.speakers[address_of(1)].counters["no such KEK"] == 2
+    assert member.counters == {}
+    assert "GDOI_REKEY_SEQ_FAILURE" not in world.mnemonics()
+
+
+def test_a_member_that_missed_the_first_takes_the_second_transmission() -> None:
+    world = World(served(rekey=replace(UNICAST, lifetime=900)), members=2)
+    world.run(2)
+    old = {member.rekey_sa.kek.spi for member in world.members if member.rekey_sa.kek}
+    world.cut(address_of(2))
+    world.run(900 - 90 - 20 - 5 - world.now + 5)
+    world.heal()
+    world.run(10)
+    assert {member.rekey_sa.kek.spi for member in world.members if member.rekey_sa.kek}.isdisjoint(old)
+
+
+def test_without_rekey_authentication_members_come_back_for_each_tek() -> None:
+    world = World(served(tek_policy(lifetime=600), rekey=replace(UNICAST, key_label=None)), members=2)
+    world.run(2)
+    assert world.server.status(world.now)[0].kek is None
+    world.run(598)
+    assert pushes(world) == []
+    assert world.mnemonics().count("GM_RE_REGISTER") == 2
+    assert outbound(world.members[0]) == outbound(world.members[1]) is not None
+
+
+def test_a_missing_rsa_key_is_said_and_the_group_works_without_rekeys() -> None:
+    world = World(served(rekey=replace(UNICAST, key_label="LOST")), members=1)
+    world.run(2)
+    assert any(line.startswith("%GDOI-4-KS_NO_RSA_KEYS: RSA key LOST of group GET not found") for line in world.lines(SERVER))
+    assert world.members[0].is_registered
+
+
+def test_multicast_rekeys_go_to_the_group_once_and_nobody_answers() -> None:
+    world = World(served(rekey=MULTI), members=3)
+    world.run(2)
+    world.forget_reports()
+    world.run(3600 - 360 - 20 - world.now + 1)
+    assert pushes(world) == [Endpoint(MULTICAST, 848)]
+    assert [send.source for send in world.sent if send.destination.address == MULTICAST] == [Endpoint(SERVER, 848)]
+    assert all(len(spis(member)) == 2 for member in world.members)
+    assert [member.status(world.now).multicast_rekeys_received for member in world.members] == [1, 1, 1]
+    assert "KS_SEND_MCAST_REKEY" in world.mnemonics(SERVER)
+    world.run(30)
+    assert len(pushes(world)) == 3
+
+
+def test_several_teks_have_rekeys_of_their_own() -> None:
+    world = World(served(tek_policy(1, 900), tek_policy(2, 3600, acl=OTHER)), members=1)
+    world.run(2)
+    before = spis(world.members[0])
+    world.run(900)
+    after = spis(world.members[0])
+    assert len(before) == len(after) == 2
+    assert after[0] == before[1]
+
+
+# Acknowledgements
+
+
+def test_an_acknowledgement_of_a_stranger_is_reported() -> None:
+    world = World(members=1)
+    world.run(2)
+    kek = world.members[0].rekey_sa.kek
+    assert kek is not None
+    message = build_acknowledgement(kek, 7, address_of(9))
+    effects = world.speakers[SERVER].receive(message, end(9), Endpoint(SERVER, 848), world.now)
+    world.simulation.carry_out(SERVER, effects)
+    assert "%GDOI-4-KS_UNSOL_ACK: KS received unsolicited ACK from 10.0.9.1 in group GET with seq # 7" in world.lines(SERVER)
+
+
+def test_an_acknowledgement_in_anothers_name_or_damaged_is_only_counted() -> None:
+    world = World(members=2)
+    world.run(2)
+    kek = world.members[0].rekey_sa.kek
+    assert kek is not None
+    for message in (build_acknowledgement(kek, 1, address_of(1)), build_acknowledgement(kek, 1, address_of(2))[:-1] + b"\x00"):
+        assert world.speakers[SERVER].receive(message, end(2), Endpoint(SERVER, 848), world.now) == []
+    assert sum(world.server.counters.values()) == 2
+
+
+# Changes of configuration
+
+
+def test_a_new_transform_ships_old_and_new_and_waits_for_the_old_to_expire() -> None:
+    world = World(served(tek_policy(lifetime=7200, transform=TRIPLE_DES)), members=2)
+    world.run(6000)
+    change(world, served(tek_policy(lifetime=7200, transform=CBC)))
+    member = world.members[1]
+    assert [sa.transform for sa in member.sas] == [TRIPLE_DES, CBC]
+    assert outbound(member) == spis(member)[0]
+    world.run(7200 - 30 - world.now + 1)
+    assert outbound(member) == spis(member)[1]
+
+
+def test_a_new_access_list_counts_at_once_with_the_old_key() -> None:
+    world = World(members=2)
+    world.run(100)
+    old = spis(world.members[0])
+    change(world, served(tek_policy(acl=OTHER)))
+    for member in world.members:
+        assert [rule.entry for rule in member.rules] == list(OTHER.entries)
+        assert (spis(member), outbound(member)) == (old, old[0])
+
+
+def test_list_and_transform_together_encrypt_the_new_list_with_the_old_key_first() -> None:
+    world = World(served(tek_policy(lifetime=7200, transform=TRIPLE_DES)), members=2)
+    world.run(6000)
+    change(world, served(tek_policy(lifetime=7200, acl=OTHER)))
+    member = world.members[0]
+    assert [rule.entry for rule in member.rules] == list(OTHER.entries)
+    assert outbound(member) == spis(member)[0]
+    world.run(7200 - 30 - world.now + 1)
+    assert member.sas[-1].transform == CBC
+    assert outbound(member) == spis(member)[-1]
+
+
+def test_many_changes_are_one_rekey() -> None:
+    world = World(members=1)
+    world.run(10)
+    change(world, served(tek_policy(transform=GCM, acl=OTHER), rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)))
+    assert len(pushes(world)) == 1
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        served(tek_policy(lifetime=1800)),
+        served(rekey=replace(UNICAST, lifetime=7200)),
+        served(rekey=replace(UNICAST, retransmit_count=5)),
+        served(authorization=SITES),
+        served(rekey=replace(UNICAST, key_label=None)),
+    ],
+)
+def test_changes_that_wait_send_nothing(group: KeyServerGroup) -> None:
+    world = World(members=1)
+    world.run(10)
+    change(world, group)
+    assert pushes(world) == []
+
+
+def test_a_new_tek_lifetime_comes_with_the_next_rekey() -> None:
+    world = World(members=1)
+    world.run(10)
+    change(world, served(tek_policy(lifetime=7200)))
+    world.run(3300)
+    status = world.server.status(world.now)[0]
+    assert [tek.original_life for tek in status.teks] == [7200, 3600]
+
+
+def test_a_new_kek_lifetime_counts_from_its_entry_and_is_told_with_the_next_rekey() -> None:
+    world = World(members=1)
+    world.run(1000)
+    change(world, served(rekey=replace(UNICAST, lifetime=7200)))
+    assert world.server.status(world.now)[0].rekey_remaining == 7199
+    member_kek = world.members[0].status(world.now).kek
+    assert member_kek is not None
+    assert member_kek.remaining_life > 80000
+    world.run(2300)
+    member_kek = world.members[0].status(world.now).kek
+    assert member_kek is not None
+    assert member_kek.remaining_life == pytest.approx(7200 - 2301, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(served(), served(rekey=MULTI)), (served(rekey=MULTI), served())], ids=["to multicast", "to unicast"]
+)
+def test_a_change_of_transport_travels_the_old_way(before: KeyServerGroup, after: KeyServerGroup) -> None:
+    world = World(before, members=2)
+    world.run(10)
+    change(world, after)
+    was_unicast = before.rekey.unicast
+    assert pushes(world) == ([end(1), end(2)] if was_unicast else [Endpoint(MULTICAST, 848)])
+    name = "TRANS_2_MULTI" if was_unicast else "TRANS_2_UNI"
+    assert f"KS_REKEY_{name}" in world.mnemonics(SERVER)
+    assert world.mnemonics().count(f"GM_REKEY_{name}") == 2
+    world.run(100)
+    world.forget_reports()
+    world.run(3200)
+    assert set(pushes(world)) == ({Endpoint(MULTICAST, 848)} if was_unicast else {end(1), end(2)})
+    assert all(outbound(member) is not None and len(spis(member)) == 3 for member in world.members)
+    assert "GM_RE_REGISTER" not in world.mnemonics()
+
+
+def test_a_new_signature_key_is_announced_under_the_old_one() -> None:
+    world = World(members=1)
+    world.run(10)
+    change(world, served(rekey=replace(UNICAST, key_label="REKEYRSA2")))
+    member = world.members[0]
+    assert member.rekey_sa.kek is not None
+    assert member.rekey_sa.kek.public_key == world.server.groups[0].keys.kek.public_key  # type: ignore[union-attr]
+    change(world, served(tek_policy(transform=GCM), rekey=replace(UNICAST, key_label="REKEYRSA2")))
+    assert "GM_RECV_REKEY" in world.mnemonics()
+
+
+def test_receive_only_goes_and_comes_with_five_passive_minutes() -> None:
+    world = World(served(receive_only=True), members=1)
+    world.run(10)
+    member = world.members[0]
+    assert {rule.direction for rule in member.rules} == {Direction.INBOUND_ONLY}
+    assert "GM_SA_INGRESS" in world.mnemonics()
+    change(world, served())
+    assert "KS_CONV_SAS_DUPLEX" in world.mnemonics(SERVER)
+    assert "GM_CONV_SA_DUPLEX" in world.mnemonics()
+    assert member.direction is Direction.INBOUND_OPTIONAL
+    world.run(300)
+    assert {rule.direction for rule in member.rules} == {Direction.BOTH}
+    change(world, served(receive_only=True))
+    assert member.direction is Direction.INBOUND_ONLY
+    assert "KS_CONV_SAS_INGRESS" in world.mnemonics(SERVER)
+
+
+def test_a_new_time_window_waits_for_clear() -> None:
+    world = World(served(tek_policy(lifetime=900, replay=Replay("time", 100))), members=1)
+    world.run(10)
+    change(world, served(tek_policy(lifetime=900, replay=Replay("time", 5))))
+    world.run(900)
+    assert {tek.replay.window for tek in world.members[0].status(world.now).teks} == {100}
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(30)
+    assert {tek.replay.window for tek in world.members[0].status(world.now).teks} == {5}
+
+
+def test_the_hundred_and_first_entry_is_ignored_and_said() -> None:
+    many = AccessList("long", tuple(entry(Action.PERMIT, f"10.{number}.0.0/16", "10.0.0.0/8") for number in range(101)))
+    world = World(served(tek_policy(acl=many)), members=1)
+    world.run(2)
+    assert len(world.members[0].rules) == 100
+    assert "GDOI_ACL_NUM" in world.mnemonics(SERVER)
+
+
+def test_a_group_that_is_taken_away_ends_and_one_that_is_added_begins() -> None:
+    world = World(members=1)
+    world.run(2)
+    world.forget_reports()
+    other = replace(served(), name="OTHER", identity=77)
+    world.do(world.server, world.server.update((other,), world.now))
+    assert world.mnemonics(SERVER) == ["KS_GROUP_DELETE", "KS_GROUP_ADD"]
+    assert [status.name for status in world.server.status(world.now)] == ["OTHER"]
+
+
+# clear crypto gdoi, and Sender-IDs
+
+
+def test_clear_makes_everybody_come_back_to_new_keys() -> None:
+    world = World(members=3)
+    world.run(10)
+    old = spis(world.members[0])
+    world.forget_reports()
+    world.do(world.server, world.server.clear("GET", world.now))
+    assert "KS_CLEAR_REGISTER" in world.mnemonics(SERVER)
+    world.run(1)
+    assert world.mnemonics().count("GM_RECV_DELETE") == 3
+    world.run(20)
+    assert all(member.is_registered and set(spis(member)).isdisjoint(old) for member in world.members)
+    assert len({tuple(spis(member)) for member in world.members}) == 1
+    assert len(world.server.status(world.now)[0].members) == 3
+
+
+def test_clear_of_another_group_does_nothing() -> None:
+    world = World(members=1)
+    world.run(10)
+    assert world.server.clear("OTHER", world.now) == []
+
+
+def test_a_delete_is_repeated_for_members_that_did_not_hear_it() -> None:
+    world = World(members=1)
+    world.run(10)
+    old = spis(world.members[0])
+    world.cut(address_of(1))
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(5)
+    world.heal()
+    world.run(30)
+    assert "GM_RECV_DELETE" in world.mnemonics()
+    assert set(spis(world.members[0])).isdisjoint(old)
+
+
+def test_each_registration_gets_a_sender_id_that_nobody_had() -> None:
+    world = World(served(tek_policy(transform=GCM)), members=3)
+    world.run(2)
+    world.do(world.members[0], world.members[0].clear(world.now))
+    world.run(2)
+    ids = [sa.sender_id for member in world.members for sa in member.sas]
+    assert sorted(ids) == [1, 2, 3]  # type: ignore[type-var]
+    assert world.server.status(world.now)[0].sender_ids_used == 4
+
+
+def test_when_sender_ids_run_out_the_group_begins_anew() -> None:
+    world = World(served(tek_policy(transform=GCM), sender_id_bits=8), members=2)
+    world.run(2)
+    old = spis(world.members[0])
+    world.server.groups[0].keys.sender_ids.allocate(254)
+    world.do(world.members[0], world.members[0].clear(world.now))
+    world.run(60)
+    assert all(member.is_registered and set(spis(member)).isdisjoint(old) for member in world.members)
+    assert sorted(sa.sender_id for member in world.members for sa in member.sas) == [0, 1]  # type: ignore[type-var]
+
+
+# Durability
+
+
+def test_what_must_survive_is_announced_before_the_datagram_that_relies_on_it() -> None:
+    world = World(members=1)
+    world.run(2)
+    speaker = world.speakers[SERVER]
+    effects = speaker.settle(world.server.update((served(tek_policy(transform=GCM)),), world.now), world.now)
+    assert effects[0] == StateChanged("GET")
+    assert len(effects) > 1
+
+
+def test_a_registration_that_a_rekey_overtakes_is_followed_by_that_rekey() -> None:
+    world = World(members=1)
+    world.run(2)
+    world.simulation.network = replace(world.simulation.network, delay=1.0)
+    late = world.add_member(2)
+    while world.server.groups[0].registrations == 1 and not any(send.datagram[18] == 32 for send in world.sent[-1:]):
+        world.run(0.5)
+    world.do(world.server, world.server.update((served(tek_policy(transform=GCM)),), world.now))
+    world.run(30)
+    assert spis(late) == spis(world.members[0])
+
+
+# crypto gdoi ks rekey
+
+
+def test_a_rekey_by_command_is_used_after_its_activation_delay() -> None:
+    world = World(members=2)
+    world.run(100)
+    old = spis(world.members[0])
+    world.do(world.server, world.server.rekey("GET", 20, world.now))
+    world.run(19)
+    assert all(outbound(member) == old[0] and len(spis(member)) == 2 for member in world.members)
+    world.run(2)
+    assert {outbound(member) for member in world.members} == {spis(world.members[0])[1]}
+
+
+def test_a_rekey_by_command_without_rekeys_says_who_gets_the_keys_when() -> None:
+    world = World(served(rekey=replace(UNICAST, key_label=None)), members=1)
+    world.run(2)
+    world.do(world.server, world.server.rekey(None, 20, world.now))
+    assert "KS_NO_REKEY" in world.mnemonics(SERVER)

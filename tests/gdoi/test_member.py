@@ -1,0 +1,438 @@
+"""A member on a network in memory: how it registers, what it takes, and what it does when the key server is gone."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+from gdoi_world import (
+    CBC,
+    GCM,
+    MULTI,
+    MULTICAST,
+    SERVER,
+    SITES,
+    TRIPLE_DES,
+    UNICAST,
+    World,
+    address_of,
+    end,
+    entry,
+    rsa_key,
+    served,
+    tek_policy,
+)
+
+from groupvpn.crypto.registry import KekCipher
+from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup
+from groupvpn.gdoi.events import PolicyChanged
+from groupvpn.gdoi.keys import Download, Kek
+from groupvpn.gdoi.member import EVERYTHING, GroupMember
+from groupvpn.gdoi.policy import MemberGroup
+from groupvpn.gdoi.rekey import build_push
+from groupvpn.ipsec.acl import AccessList, Action
+from groupvpn.ipsec.sa import Direction, TrafficRule
+from groupvpn.lab.simulation import Network
+
+SECOND_SERVER = IPv4Address("10.0.0.2")
+DENIES = AccessList("local", (entry(Action.DENY, "10.0.1.0/24", "10.0.2.0/24"),))
+
+
+def permits(member: GroupMember) -> list[TrafficRule]:
+    return [rule for rule in member.rules if rule.entry.action is Action.PERMIT]
+
+
+def kek_of(member: GroupMember) -> Kek:
+    assert member.rekey_sa.kek is not None
+    return member.rekey_sa.kek
+
+
+def deliver(world: World, number: int, message: bytes) -> None:
+    speaker = world.speakers[address_of(number)]
+    effects = speaker.receive(message, Endpoint(SERVER, 848), end(number), world.now)
+    world.simulation.carry_out(address_of(number), effects)
+
+
+# Registration
+
+
+def test_nothing_is_protected_before_the_first_registration() -> None:
+    world = World(members=0)
+    world.cut(SERVER)
+    member = world.add_member(1)
+    world.run(10)
+    assert (member.rules, member.sas, member.is_registered) == ((), (), False)
+    assert member.status(world.now).registration_status == "Registering"
+
+
+def test_fail_close_drops_all_but_its_denies_until_the_first_registration_and_never_again() -> None:
+    closing = AccessList("closing", (entry(Action.DENY, "10.0.1.1/32", "0.0.0.0/0"),))
+    world = World(members=0)
+    world.cut(SERVER)
+    member = world.add_member(1, fail_close=closing)
+    world.run(10)
+    assert member.rules == (TrafficRule(closing.entries[0]), TrafficRule(EVERYTHING))
+    world.heal()
+    world.run(60)
+    assert [rule.entry for rule in member.rules] == list(SITES.entries)
+    world.cut(SERVER)
+    world.run(2 * 3600)
+    assert [rule.entry for rule in member.rules] == list(SITES.entries)
+    assert {rule.outbound_spi for rule in permits(member)} == {None}
+    world.do(member, member.clear(world.now))
+    assert member.rules[-1] == TrafficRule(EVERYTHING)
+
+
+def test_without_a_server_there_is_no_registration() -> None:
+    world = World(members=0)
+    member = world.add_member(1, servers=())
+    assert "%GDOI-4-GM_INCOMPLETE_CFG: Group GET cannot register: server address not configured" in world.lines()
+    assert member.next_timer() is None
+
+
+def test_the_second_server_is_asked_when_the_first_is_dead() -> None:
+    world = World(members=0)
+    world.add_server(SECOND_SERVER, served(address=SECOND_SERVER))
+    world.cut(SERVER)
+    member = world.add_member(1, servers=(SERVER, SECOND_SERVER))
+    world.run(25)
+    assert member.server == SECOND_SERVER
+    assert "%GDOI-3-GM_REGISTER_FAIL: Registration of group GET with key server 10.0.0.1 failed: no answer in time" in world.lines()
+
+
+def test_the_list_is_tried_again_and_again_with_pauses_that_grow() -> None:
+    world = World(members=0)
+    world.cut(SERVER)
+    member = world.add_member(1)
+    world.run(600)
+    attempts = member.enrollment.attempted
+    assert 7 <= attempts <= 13  # 20 s each, with pauses of 5, 10, 20, 40, 60, 60 … s
+    world.heal()
+    world.run(90)
+    assert member.is_registered
+
+
+def test_a_wrong_pre_shared_key_never_registers() -> None:
+    world = World(members=0)
+    member = world.add_member(1, key="another key")
+    world.run(60)
+    assert not member.is_registered
+    assert "GM_REGISTER_FAIL" in world.mnemonics(address_of(1))
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"accepted_kek_ciphers": (KekCipher.AES_256_CBC,)}, {"accepted_transforms": (TRIPLE_DES, GCM)}],
+    ids=["rekey encryption", "transform sets"],
+)
+def test_a_policy_outside_the_client_lists_is_rejected_by_both_in_words(limits: dict[str, object]) -> None:
+    world = World(members=0)
+    member = world.add_member(1, **limits)
+    world.run(10)
+    assert not member.is_registered
+    assert "GM_REJECTING_SA_PAYLOAD" in world.mnemonics(address_of(1))
+    assert "KS_GM_REJECTS_SA_PAYLOAD" in world.mnemonics(SERVER)
+
+
+def test_registrations_survive_a_network_that_loses_a_fifth() -> None:
+    world = World(members=10, network=Network(loss=0.2, duplicates=0.1, delay=0.05, jitter=0.4), seed=3)
+    world.run(180)
+    assert all(member.is_registered for member in world.members)
+
+
+# T0, T1, T2
+
+
+def test_a_member_that_missed_the_rekey_comes_back_before_t1() -> None:
+    world = World(members=2)
+    world.run(2)
+    world.cut(address_of(2))
+    world.run(3300)
+    world.heal()
+    member = world.members[1]
+    assert len(member.sas) == 1
+    assert member.status(world.now).reregisters_in is not None
+    world.run(3600 - 80 - world.now - 1)
+    assert "GM_RE_REGISTER" not in world.mnemonics()
+    world.run(25)
+    assert "GM_RE_REGISTER" in world.mnemonics(address_of(2))
+    assert [sa.spi for sa in member.sas] == [sa.spi for sa in world.members[0].sas]
+    world.run(3600)
+    assert permits(member) == permits(world.members[0])
+
+
+def test_when_no_server_answers_the_old_policy_stays_and_drops_after_t2() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    world.cut(SERVER)
+    world.run(3590)
+    assert permits(member)[0].outbound_spi is not None
+    world.run(20)
+    assert permits(member)[0].outbound_spi is None
+    assert member.sas == ()
+    assert [rule.entry for rule in member.rules] == list(SITES.entries)
+    world.heal()
+    world.run(120)
+    assert permits(member)[0].outbound_spi is not None
+
+
+def test_members_do_not_all_come_back_in_the_same_second() -> None:
+    world = World(served(rekey=replace(UNICAST, key_label=None)), members=12)
+    world.run(2)
+    moments = sorted(member.reregisters_at or 0 for member in world.members)
+    assert moments[-1] - moments[0] > 10
+    assert all(3520 - 1 <= moment <= 3541 for moment in moments)
+
+
+def test_an_isakmp_sa_that_the_server_has_forgotten_costs_one_more_phase_1() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    world.add_server(SERVER, served(), life="second")
+    world.do(member, member.clear(world.now))
+    world.run(30)
+    assert member.is_registered
+    assert "GM_REGISTER_FAIL" not in world.mnemonics()
+
+
+# Rekeys
+
+
+def test_an_old_sequence_number_is_refused_and_said() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    kek = kek_of(member)
+    tek = member.policy.teks[member.sas[0].spi].tek
+    deliver(world, 1, build_push(Download((tek,)), kek, rsa_key(), 5))
+    world.forget_reports()
+    world.run(2)
+    before = (member.rules, member.sas)
+    for number in (5, 4, 1):
+        deliver(world, 1, build_push(Download((tek,)), kek, rsa_key(), number))
+        world.run(2)
+    assert world.mnemonics() == ["GDOI_REKEY_SEQ_FAILURE"] * 3
+    assert (member.rules, member.sas) == before
+    deliver(world, 1, build_push(Download((tek,)), kek, rsa_key(), 1_000_000))
+    assert member.rekey_sa.last_sequence == 1_000_000
+
+
+def test_a_rekey_with_another_signature_changes_nothing() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    tek = member.policy.teks[member.sas[0].spi].tek
+    forged = build_push(Download((replace(tek, spi=4711),)), kek_of(member), rsa_key("REKEYRSA2"), 9)
+    deliver(world, 1, forged)
+    assert "GDOI_REKEY_FAILURE" in world.mnemonics()
+    assert member.rekey_sa.last_sequence == 0
+    assert 4711 not in {sa.spi for sa in member.sas}
+
+
+def test_refused_rekeys_do_not_flood_the_log() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    tek = member.policy.teks[member.sas[0].spi].tek
+    forged = build_push(Download((tek,)), kek_of(member), rsa_key("REKEYRSA2"), 9)
+    for _ in range(50):
+        deliver(world, 1, forged)
+    assert world.mnemonics().count("GDOI_REKEY_FAILURE") == 1
+    assert sum(member.counters.values()) == 50
+
+
+def test_a_rekey_under_an_unknown_kek_is_dropped_in_silence() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    tek = member.policy.teks[member.sas[0].spi].tek
+    world.forget_reports()
+    deliver(world, 1, build_push(Download((tek,)), replace(kek_of(member), spi=bytes(16)), rsa_key(), 9))
+    assert world.mnemonics() == []
+    assert world.sent == []
+
+
+def test_a_rekey_outside_the_client_lists_is_not_taken_and_not_acknowledged() -> None:
+    world = World(members=0)
+    member = world.add_member(1, accepted_transforms=(CBC,))
+    world.run(2)
+    old = member.sas
+    world.forget_reports()
+    world.do(world.server, world.server.update((served(tek_policy(transform=GCM)),), world.now))
+    world.run(1)
+    assert "GM_REJECTING_SA_PAYLOAD" in world.mnemonics()
+    assert member.sas == old
+    assert [send for send in world.sent if send.datagram[18] == 35] == []
+
+
+def test_the_acknowledgement_goes_back_as_a_reply() -> None:
+    world = World(members=1)
+    world.run(2)
+    world.forget_reports()
+    world.run(3600 - 360 - 25 - world.now + 1)
+    answers = [send for send in world.sent if send.datagram[18] == 35]
+    assert [(answer.source, answer.destination) for answer in answers] == [(end(1), Endpoint(SERVER, 848))]
+    assert world.members[0].status(world.now).rekey_acks_sent == 1
+
+
+def test_a_multicast_group_is_joined_at_registration_and_left_with_the_crypto_map() -> None:
+    world = World(served(rekey=MULTI), members=1)
+    world.run(2)
+    assert (address_of(1), JoinGroup(MULTICAST, address_of(1))) in world.others
+    world.do(world.members[0], world.members[0].stop(world.now))
+    assert (address_of(1), LeaveGroup(MULTICAST, address_of(1))) in world.others
+
+
+def test_a_counter_mode_rekey_without_a_sender_id_sends_the_member_to_the_key_server() -> None:
+    world = World(served(tek_policy(lifetime=3600)), members=2)
+    world.run(2)
+    assert world.members[0].policy.sender_ids == ()
+    world.do(world.server, world.server.update((served(tek_policy(transform=GCM)),), world.now))
+    world.run(5)
+    for member in world.members:
+        assert "GM_RE_REGISTER" in world.mnemonics(member.local.address)
+        assert member.sas[-1].sender_id is not None
+        assert permits(member)[0].outbound_spi == member.sas[0].spi
+
+
+# Local policy
+
+
+def test_local_denies_go_first_and_a_local_permit_drops() -> None:
+    local = AccessList("local", (*DENIES.entries, entry(Action.PERMIT, "10.0.1.0/24", "10.0.3.0/24")))
+    world = World(members=0)
+    member = world.add_member(1, local_acl=local)
+    world.run(2)
+    assert [rule.entry for rule in member.rules] == [*local.entries, *SITES.entries]
+    assert member.rules[1].outbound_spi is None
+    assert permits(member)[-1].outbound_spi is not None
+    assert {"GM_ACL_MERGE", "GM_ACL_PERMIT"} <= set(world.mnemonics(address_of(1)))
+
+
+def test_a_changed_local_list_counts_at_once() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    world.do(member, member.update(replace(member.group, local_acl=DENIES), world.now))
+    assert member.rules[0] == TrafficRule(DENIES.entries[0])
+    assert (address_of(1), PolicyChanged("GET")) in world.others
+
+
+def test_another_identity_is_another_registration() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    world.do(member, member.update(replace(member.group, identity=99), world.now))
+    assert not member.is_registered
+    assert member.rules == ()
+    world.run(5)
+    assert "KS_BAD_ID" in world.mnemonics(SERVER)
+
+
+def test_passive_beats_receive_only_and_the_console_beats_both_until_the_next_rekey() -> None:
+    world = World(served(receive_only=True), members=0)
+    plain, passive = world.add_member(1), world.add_member(2, passive=True)
+    world.run(2)
+    assert (plain.direction, passive.direction) == (Direction.INBOUND_ONLY, Direction.INBOUND_OPTIONAL)
+    world.do(plain, plain.set_direction(Direction.INBOUND_OPTIONAL, world.now))
+    world.do(passive, passive.set_direction(Direction.BOTH, world.now))
+    assert {rule.direction for rule in permits(plain)} == {Direction.INBOUND_OPTIONAL}
+    assert {rule.direction for rule in permits(passive)} == {Direction.BOTH}
+    assert "GM_CONV_SA_DUPLEX_LOCAL" in world.mnemonics(address_of(2))
+    world.run(3600 - 360 - 20)
+    assert plain.status(world.now).rekeys_received == 1
+    assert (plain.direction, passive.direction) == (Direction.INBOUND_ONLY, Direction.INBOUND_OPTIONAL)
+
+
+# Commands
+
+
+def test_clear_forgets_everything_and_registers_again() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    old = member.sas[0]
+    world.forget_reports()
+    world.do(member, member.clear(world.now))
+    assert (member.rules, member.sas) == ((), ())
+    assert len(old.encryption_key) == 0
+    assert world.mnemonics()[0] == "GM_CLEAR_REGISTER"
+    world.run(2)
+    assert member.is_registered
+    assert member.status(world.now).registrations_succeeded == 2
+
+
+def test_clear_sa_drops_instead_of_leaking_until_it_is_registered_again() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    world.cut(SERVER)
+    world.do(member, member.clear_sas(world.now))
+    assert member.sas == ()
+    assert permits(member)[0].outbound_spi is None
+    world.heal()
+    world.run(60)
+    assert permits(member)[0].outbound_spi is not None
+
+
+def test_a_delete_drops_instead_of_leaking_until_it_is_registered_again() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(0.02)
+    assert "GM_RECV_DELETE" in world.mnemonics()
+    assert not member.is_registered
+    assert [rule.entry for rule in member.rules] == list(SITES.entries)
+    assert permits(member)[0].outbound_spi is None
+    world.run(6)
+    assert member.is_registered
+
+
+def test_stop_leaves_nothing() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    world.forget_reports()
+    world.do(member, member.stop(world.now))
+    assert world.mnemonics() == ["GM_UNREGISTER", "GM_CM_DETACH"]
+    assert (member.rules, member.sas, member.is_registered) == ((), (), False)
+    assert member.next_timer() is None
+
+
+def test_status_tells_what_the_console_prints() -> None:
+    world = World(members=1)
+    world.run(3300)
+    status = world.members[0].status(world.now)
+    assert (status.registration_status, status.active_server, status.servers) == ("Registered", SERVER, (SERVER,))
+    assert (status.rekeys_received, status.unicast_rekeys_received, status.rekey_acks_sent) == (1, 1, 1)
+    assert (status.last_rekey_from, status.last_rekey_sequence) == (SERVER, 1)
+    assert [tek.is_outbound for tek in status.teks] == [False, True]
+    assert status.kek is not None
+    assert (status.kek.is_unicast, status.kek.signature_size) == (True, 128)
+    assert status.acl_downloaded == SITES.entries
+    assert status.rekey_received_ago is not None
+
+
+def test_own_traffic_with_key_servers_is_never_the_groups() -> None:
+    world = World(served(address=IPv4Address("10.0.0.9")), members=1)
+    world.run(2)
+    assert world.members[0].bypass == (SERVER, IPv4Address("10.0.0.9"))
+
+
+def test_one_node_may_be_in_two_groups() -> None:
+    world = World(members=0)
+    first = served()
+    second = replace(first, name="TWO", identity=2)
+    world.do(world.server, world.server.update((first, second), world.now))
+    one = world.add_member(1)
+    speaker = world.speakers[address_of(1)]
+    two = GroupMember(MemberGroup("TWO", 2, (SERVER,)), address_of(1), speaker.ike, world.simulation.entropy("two"))
+    speaker.members.append(two)
+    world.do(two, two.start(world.now))
+    world.run(5)
+    assert one.is_registered
+    assert two.is_registered
+    assert one.sas[0].spi != two.sas[0].spi
+    world.run(3300)
+    assert [member.status(world.now).rekeys_received for member in (one, two)] == [1, 1]

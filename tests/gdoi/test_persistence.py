@@ -1,0 +1,180 @@
+"""A key server that is killed and started again: nothing that members rely on is lost."""
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from gdoi_world import CBC, GCM, SERVER, UNICAST, World, address_of, served, tek_policy
+
+from groupvpn.crypto.registry import KekCipher
+from groupvpn.gdoi.keyserver import KeyServer
+from groupvpn.gdoi.persistence import SnapshotError
+from groupvpn.gdoi.policy import KeyServerGroup
+
+
+def restart(world: World, group: KeyServerGroup, *, down: float = 0.0) -> KeyServer:
+    """Kill the key server, wait, and start another one from its snapshot, which went through JSON as in a file."""
+    state = json.loads(json.dumps(world.server.snapshot(world.now)))
+    world.simulation.detach(SERVER)
+    world.run(down)
+    server = world.add_server(SERVER, group, start=False, life="second")
+    speaker = world.speakers[SERVER]
+    world.simulation.carry_out(SERVER, server.restore(state, world.now, down))
+    world.simulation.carry_out(SERVER, speaker.start(world.now))
+    return server
+
+
+def spis(world: World) -> set[tuple[int, ...]]:
+    return {tuple(sa.spi for sa in member.sas) for member in world.members}
+
+
+def test_members_notice_nothing() -> None:
+    world = World(served(tek_policy(transform=GCM)), members=3)
+    world.run(1000)
+    before = world.server.status(world.now)[0]
+    world.forget_reports()
+    restart(world, served(tek_policy(transform=GCM)), down=60)
+    after = world.server.status(world.now)[0]
+    assert after.teks[0].spi == before.teks[0].spi
+    assert after.teks[0].remaining_life == before.teks[0].remaining_life - 60
+    assert after.kek is not None
+    assert before.kek is not None
+    assert (after.kek.spi, after.kek.remaining_life) == (before.kek.spi, before.kek.remaining_life - 60)
+    assert (after.sequence, after.sender_ids_used) == (before.sequence, before.sender_ids_used) == (0, 3)
+    assert [member.address for member in after.members] == [member.address for member in before.members]
+    world.run(2600)
+    assert all(len(each) == 2 for each in spis(world)) or len(spis(world)) == 1
+    assert world.mnemonics().count("GM_RE_REGISTER") == 0
+    assert world.mnemonics().count("GM_RECV_REKEY") == 3
+    assert "GDOI_REKEY_SEQ_FAILURE" not in world.mnemonics()
+
+
+def test_a_new_member_gets_the_same_keys_and_a_fresh_sender_id() -> None:
+    world = World(served(tek_policy(transform=GCM)), members=2)
+    world.run(1000)
+    restart(world, served(tek_policy(transform=GCM)))
+    late = world.add_member(3)
+    world.run(5)
+    assert [sa.spi for sa in late.sas] == [sa.spi for sa in world.members[0].sas]
+    assert [sa.sender_id for sa in late.sas] == [2]
+
+
+def test_the_rekey_sequence_goes_on() -> None:
+    world = World(members=1)
+    world.run(3300)
+    assert world.server.status(world.now)[0].sequence == 1
+    restart(world, served())
+    world.run(5)
+    world.forget_reports()
+    world.run(3300)
+    assert world.mnemonics().count("GM_RECV_REKEY") == 1
+    assert "GDOI_REKEY_SEQ_FAILURE" not in world.mnemonics()
+
+
+def test_a_rekey_that_the_crash_cut_short_is_sent_again() -> None:
+    world = World(members=2)
+    world.run(2)
+    world.cut(address_of(2))
+    world.run(3600 - 360 - 25 - world.now + 1)
+    assert [len(member.sas) for member in world.members] == [2, 1]
+    world.heal()
+    restart(world, served(), down=3)
+    world.run(5)
+    assert [len(member.sas) for member in world.members] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [served(tek_policy(transform=CBC)), served(tek_policy(transform=GCM), rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC))],
+    ids=["transform", "rekey algorithm"],
+)
+def test_what_was_configured_meanwhile_is_rekeyed(after: KeyServerGroup) -> None:
+    world = World(served(tek_policy(transform=GCM)), members=2)
+    world.run(1000)
+    restart(world, after)
+    world.run(5)
+    assert world.members[0].sas[-1].transform == after.teks[0].profile.transform_sets[0].transform
+    kek = world.members[0].rekey_sa.kek
+    assert kek is not None
+    assert kek.cipher == after.rekey.cipher
+
+
+def test_rekey_authentication_that_was_taken_away_meanwhile_ends_the_rekeys() -> None:
+    world = World(members=1)
+    world.run(1000)
+    server = restart(world, served(rekey=replace(UNICAST, key_label=None)))
+    assert server.status(world.now)[0].kek is None
+
+
+def test_keys_that_died_meanwhile_do_not_come_back() -> None:
+    world = World(served(rekey=replace(UNICAST, lifetime=7200)), members=1)
+    world.run(100)
+    old = world.server.status(world.now)[0]
+    server = restart(world, served(rekey=replace(UNICAST, lifetime=7200)), down=8000)
+    status = server.status(world.now)[0]
+    assert status.teks[0].spi != old.teks[0].spi
+    assert status.kek is not None
+    assert old.kek is not None
+    assert status.kek.spi != old.kek.spi
+    world.run(120)
+    assert world.members[0].is_registered
+    assert [sa.spi for sa in world.members[0].sas][-1] == server.status(world.now)[0].teks[0].spi
+
+
+def test_a_group_that_is_not_configured_any_more_is_passed_over() -> None:
+    world = World(members=1)
+    world.run(10)
+    server = restart(world, replace(served(), name="OTHER"))
+    assert [status.name for status in server.status(world.now)] == ["OTHER"]
+
+
+def test_a_snapshot_is_plain_and_shows_no_secret_objects() -> None:
+    world = World(members=1)
+    world.run(10)
+    assert json.loads(json.dumps(world.server.snapshot(world.now))) == world.server.snapshot(world.now)
+
+
+def _without_teks(group: dict[str, Any]) -> None:
+    del group["teks"]
+
+
+def _text_sequence(group: dict[str, Any]) -> None:
+    group["sequence"] = "one"
+
+
+def _odd_key(group: dict[str, Any]) -> None:
+    group["teks"][0]["encryption_key"] = "xyz"
+
+
+def _unknown_cipher(group: dict[str, Any]) -> None:
+    group["kek"]["cipher"] = "ROT13"
+
+
+def _too_many_ids(group: dict[str, Any]) -> None:
+    group["sender_ids_used"] = 2**40
+
+
+def _bad_member(group: dict[str, Any]) -> None:
+    group["members"][0]["peer"] = ["10.0.0.300", 848]
+
+
+@pytest.mark.parametrize("damage", [_without_teks, _text_sequence, _odd_key, _unknown_cipher, _too_many_ids, _bad_member])
+def test_a_damaged_snapshot_is_refused_whole(damage: Callable[[dict[str, Any]], None]) -> None:
+    world = World(members=1)
+    world.run(10)
+    state = deepcopy(world.server.snapshot(world.now))
+    damage(state["groups"]["GET"])  # type: ignore[index]
+    fresh = world.add_server(SERVER, served(), start=False, life="second")
+    with pytest.raises(SnapshotError, match="group GET"):
+        fresh.restore(state, world.now, 0)
+    assert fresh.groups[0].keys.teks == []
+
+
+@pytest.mark.parametrize("state", [{}, {"version": 2, "groups": {}}, {"version": 1, "groups": []}])
+def test_what_is_no_snapshot_is_refused(state: dict[str, object]) -> None:
+    world = World(members=0)
+    with pytest.raises(ValueError, match="snapshot"):
+        world.server.restore(state, 0, 0)

@@ -1,0 +1,25 @@
+"""The order in which a member asks its key servers."""
+
+from ipaddress import IPv4Address
+
+from groupvpn.gdoi.server_list import ServerList
+
+A, B, C = (IPv4Address(f"10.0.0.{number}") for number in (1, 2, 3))
+
+
+def test_the_next_is_asked_at_once_and_the_first_again_after_a_pause() -> None:
+    servers = ServerList((A, B, C))
+    asked = []
+    for _ in range(7):
+        asked.append((servers.current, servers.failed(0.0)))
+    assert asked == [(A, 0), (B, 0), (C, 5), (A, 0), (B, 0), (C, 10), (A, 0)]
+
+
+def test_a_new_registration_begins_at_the_top() -> None:
+    servers = ServerList((A, B))
+    servers.failed(0.0)
+    servers.failed(0.0)
+    servers.failed(0.0)
+    servers.restart()
+    assert servers.current == A
+    assert [servers.failed(0.0), servers.failed(0.0)] == [0, 5]
