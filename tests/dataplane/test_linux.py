@@ -195,6 +195,41 @@ def test_a_port_with_a_failed_thread_is_made_anew(wan: Wan, engine: RecordingEng
         assert engine.ports[1].calls[-1] == ("set_sas", ([5], {0: 5}))
 
 
+def test_a_wan_that_was_renamed_is_served_under_its_new_name(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.fileno()
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        for number, (old, new) in enumerate((("wan", "other"), ("other", "wan")), 1):
+            gateway.run("ip", "link", "set", old, "name", new)
+            assert plane.on_event() == ()
+            assert [port.device for port in engine.ports if port.is_running] == [new]
+            assert sends(wan) == 0
+            assert len(engine.ports[number].frames(engine.ports[number].queues[0])) == 1
+        assert nftables.tables() == ("groupvpn_wan",)
+
+
+def test_a_renamed_wan_that_cannot_be_served_is_blocked(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.fileno()
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        engine.refuses_ports = True
+        gateway.run("ip", "link", "set", "wan", "name", "other")
+        assert len(plane.on_event()) == 1
+        assert sends(wan) == 0
+    assert sends(wan) == 1
+
+
+def test_packets_that_find_the_queue_full_are_counted(wan: Wan, engine: RecordingEngine) -> None:
+    gateway, outside = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        gateway.run("ip", "link", "set", f"gv{links.index('wan')}o0", "txqueuelen", "10")
+        assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 30) == 0
+        assert plane.counters()[0].drops["outbound_queue_full"] == 20
+
+
 def test_a_fault_that_stays_does_not_feed_on_its_own_events(wan: Wan, engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway, _ = wan
     engine.refuses_ports = True

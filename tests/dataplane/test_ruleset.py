@@ -14,6 +14,7 @@ SERVER = IPv4Address("10.0.0.1")
 
 def steering(*rules: TrafficRule, taps: tuple[str | None, ...] | None = None, tap_in: str | None = "gv3i") -> Steering:
     return Steering(
+        table="groupvpn_wan",
         device="wan",
         node="gm1",
         local=IPv4Address("10.9.0.1"),
@@ -98,10 +99,10 @@ def test_a_later_table_keeps_its_counters() -> None:
 
 def test_the_set_of_spis_alone() -> None:
     assert (
-        render_spis("wan", (7, 5))
+        render_spis("groupvpn_wan", (7, 5))
         == "flush set netdev groupvpn_wan spis\nadd element netdev groupvpn_wan spis { 0x00000005, 0x00000007 }\n"
     )
-    assert render_spis("wan", ()) == "flush set netdev groupvpn_wan spis\n"
+    assert render_spis("groupvpn_wan", ()) == "flush set netdev groupvpn_wan spis\n"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class Table:
             nftables.load(render(steering, afresh=loaded is None))
             self._seen = nftables.listing(self.name)
         elif loaded.spis != steering.spis:
-            nftables.load(render_spis(steering.device, steering.spis))
+            nftables.load(render_spis(self.name, steering.spis))
         self._loaded = steering
 
     def verify(self) -> bool:
@@ -83,7 +83,8 @@ class Attachment:
         outbound = {self._outbound_taps[slot][1]: held[spi] for slot, spi in slots.spis.items()}
         taps = tuple(None if slot is None else self._outbound_taps[slot][0].name for slot in slots.rules)
         steering = Steering(
-            device=policy.device,
+            table=self._table.name,
+            device=self._link.name,
             node=self._node,
             local=policy.local,
             bypass=policy.bypass,
@@ -122,8 +123,12 @@ class Attachment:
         return (self._tap_in, *(tap for tap, _ in self._outbound_taps))
 
     def follow(self, link: links.Link) -> bool:
-        """Take over a changed MTU or MAC address; False if we must start anew: another interface, a TAP that is gone, a failed thread."""
-        if link.index != self._link.index or self._port.fault() or not all(tap.is_present for tap in self.taps):
+        """Take over a changed MTU or MAC address; False if we must start anew: another interface or name, a lost TAP, a failed thread."""
+        if (
+            (link.index, link.name) != (self._link.index, self._link.name)
+            or self._port.fault()
+            or not all(tap.is_present for tap in self.taps)
+        ):
             return False
         if link.mac != self._link.mac:
             for tap in self.taps:

@@ -63,6 +63,14 @@ def index(device: str) -> int | None:
         return None
 
 
+def name(index: int) -> str | None:
+    """What the interface with this number is called now, or None if there is none."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return None
+
+
 def names() -> tuple[str, ...]:
     """The names of all interfaces of this network namespace."""
     return tuple(name for _, name in socket.if_nameindex())

@@ -56,6 +56,7 @@ class LinuxDataPlane:
         self._state = DesiredState()
         self._attachments: dict[str, Attachment] = {}
         self._tables: dict[str, Table] = {}
+        self._indices: dict[str, int] = {}
         self._watch: Watch | None = None
         self._has_recovered = False
         self._resting: dict[str, tuple[float, list[Fault]]] = {}
@@ -143,7 +144,7 @@ class LinuxDataPlane:
             self._attach(policy.device).apply(policy, self._keyring)
         except (links.LinkError, ProgramError, EngineRefusal) as problem:
             faults += [Fault(policy.device, str(problem)), *self._block(policy)]
-            if links.index(policy.device) is not None:
+            if self._called_now(policy.device) is not None:
                 self._resting[policy.device] = (time.monotonic() + RETRY_AFTER, faults)
         return faults
 
@@ -154,7 +155,8 @@ class LinuxDataPlane:
         table = self._tables.setdefault(device, Table(device))
         attachment = self._attachments.get(device)
         try:
-            link = links.read(device)
+            link = links.read(self._called_now(device) or device)
+            self._indices[device] = link.index
             if attachment is not None and attachment.follow(link):
                 return attachment
         except links.LinkError:
@@ -164,14 +166,32 @@ class LinuxDataPlane:
         self._attachments[device] = Attachment(link, table, self._engine, self._node, self._token, self._mark)
         return self._attachments[device]
 
+    def _called_now(self, device: str) -> str | None:
+        """The name of the interface `device`: its own, or that of the one that had it when we saw it last; None if there is neither.
+
+        Linux takes a chain off an interface that is renamed (seen on 6.18). A new name must not open it, so we follow.
+        """
+        return device if links.index(device) is not None else links.name(self._indices.get(device, 0))
+
     def _block(self, policy: InterfacePolicy) -> list[Fault]:
         """Without a working engine nothing that must be protected may pass: drop it, and try the engine again later."""
-        if links.index(policy.device) is None or not _DEVICE.fullmatch(policy.device) or policy.device == LOOPBACK:
+        name = self._called_now(policy.device)
+        if name is None or not _DEVICE.fullmatch(name) or name == LOOPBACK:
             return []
         self._detach(policy.device)
         nowhere: tuple[str | None, ...] = (None,) * len(policy.rules)
         steering = Steering(
-            policy.device, self._node, policy.local, policy.bypass, policy.rules, nowhere, None, self._token, self._mark, ()
+            self._tables[policy.device].name,
+            name,
+            self._node,
+            policy.local,
+            policy.bypass,
+            policy.rules,
+            nowhere,
+            None,
+            self._token,
+            self._mark,
+            (),
         )
         try:
             self._tables[policy.device].load(steering)
@@ -188,6 +208,7 @@ class LinuxDataPlane:
 
     def _release(self, device: str, *, block: bool) -> None:
         table = self._tables.pop(device)
+        self._indices.pop(device, None)
         if not block:
             table.delete()
         self._detach(device)

@@ -28,13 +28,14 @@ _HAS_PORTS = "ip frag-off & 0x1fff == 0"
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """All that the table of one interface depends on.
+    """All that the table of one interface depends on. `device` is what the interface is called now, `table` what it is configured as.
 
     `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of frames that the engine gives back and
     `mark` the mark of those it sends; both are drawn at random when the node starts. `tap_in` is None where the engine could not be
     started: then whatever must be protected is dropped. No key is ever part of this.
     """
 
+    table: str
     device: str
     node: str
     local: IPv4Address
@@ -57,7 +58,7 @@ def render(steering: Steering, *, afresh: bool) -> str:
 
     With `afresh` a table that a predecessor left is replaced whole; without it the table is ours, and its counters go on counting.
     """
-    table = f"netdev {table_name(steering.device)}"
+    table = f"netdev {steering.table}"
     lines = [f"add table {table}", f"delete table {table}"] if afresh else [f"flush table {table}"]
     lines += [f"table {table} {{", f'\tcomment "groupvpn node {steering.node}"']
     lines += [f'\tcounter {name} {{ comment "{text}"; }}' for name, text in DROP_REASONS.items()]
@@ -72,12 +73,11 @@ def render(steering: Steering, *, afresh: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_spis(device: str, spis: tuple[int, ...]) -> str:
+def render_spis(table: str, spis: tuple[int, ...]) -> str:
     """Input for `nft -f -` that changes only which SPIs are ours; every rule and counter stays as it is."""
-    table = f"netdev {table_name(device)}"
-    lines = [f"flush set {table} spis"]
+    lines = [f"flush set netdev {table} spis"]
     if spis:
-        lines.append(f"add element {table} spis {{ {', '.join(f'{spi:#010x}' for spi in sorted(spis))} }}")
+        lines.append(f"add element netdev {table} spis {{ {', '.join(f'{spi:#010x}' for spi in sorted(spis))} }}")
     return "\n".join(lines) + "\n"
 
 
