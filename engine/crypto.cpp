@@ -1,5 +1,6 @@
 #include "crypto.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -114,7 +115,7 @@ void Crypto::prepare(Schedule& schedule, Cipher cipher, std::span<const std::uin
     throw EngineError(std::string(cipher_traits.name) + " authenticates by itself and takes no integrity algorithm (RFC 4106 7)");
   }
   std::memset(static_cast<void*>(&schedule), 0, sizeof schedule);
-  std::memcpy(schedule.salt.data(), salt.data(), salt.size());
+  std::copy(salt.begin(), salt.end(), schedule.salt.begin());
   prepare_cipher(schedule, cipher, encryption_key.data());
   if (integrity != Integrity::none) prepare_hmac(schedule, integrity, integrity_key);
 }

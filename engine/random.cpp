@@ -8,7 +8,7 @@
 
 namespace groupvpn {
 
-RandomOctets::RandomOctets(Crypto& crypto) : crypto_(crypto), used_(block_.size()) {}
+RandomOctets::RandomOctets(Crypto& crypto) : crypto_(crypto) {}
 
 RandomOctets::~RandomOctets() {
   explicit_bzero(key_.data(), key_.size());

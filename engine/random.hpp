@@ -24,14 +24,15 @@ class RandomOctets {
 
  private:
   static constexpr std::uint32_t reseed_interval = 1024;
+  static constexpr std::size_t block_size = 4096;
   void refill() noexcept;
   void mix_in_seed() noexcept;
 
   Crypto& crypto_;
-  std::size_t used_;
+  std::size_t used_ = block_size;  // nothing there yet
   std::uint32_t blocks_until_seed_ = 0;
   std::array<std::uint8_t, 32> key_{};
-  alignas(64) std::array<std::uint8_t, 4096> block_{};
+  alignas(64) std::array<std::uint8_t, block_size> block_{};
 };
 
 }  // namespace groupvpn

@@ -84,7 +84,8 @@ def test_ivs_of_cbc_look_random() -> None:
         share = sum(iv[bit // 8] >> bit % 8 & 1 for iv in ivs) / len(ivs)
         assert 0.44 < share < 0.56, bit
     octets = Counter(b"".join(ivs))
-    assert max(octets.values()) < 1.4 * min(octets.values())
+    expected = 16 * len(ivs) / 256
+    assert 100 < sum((count - expected) ** 2 / expected for count in octets.values()) < 430  # chi-squared of 255 degrees, 7 sigma
     differences = {int.from_bytes(b) ^ int.from_bytes(a) for a, b in pairwise(ivs)}
     assert len(differences) == len(ivs) - 1
 

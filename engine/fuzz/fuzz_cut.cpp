@@ -1,0 +1,46 @@
+// What the kernel hands to the outbound path: a virtio header and a frame, both any octets. Every packet that comes out must be IPv4 of
+// the size that was asked for, and fit.
+#include <memory>
+
+#include "../tests/build.hpp"
+#include "cut.hpp"
+
+using namespace groupvpn;
+
+namespace {
+
+class Checker : public PacketSink {
+ public:
+  explicit Checker(std::uint32_t limit) : limit_(limit) {}
+  std::uint8_t* open(std::uint32_t length) noexcept override {
+    if (length > limit_) return nullptr;
+    octets_.reset(new std::uint8_t[length]);
+    return octets_.get();
+  }
+  void commit(std::uint32_t length) noexcept override {
+    const auto ip = Ipv4::parse(octets_.get(), length);
+    if (!ip || ip->total_length() != length) __builtin_trap();
+  }
+
+ private:
+  std::uint32_t limit_;
+  std::unique_ptr<std::uint8_t[]> octets_;
+};
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size < 12 || size > 70000) return 0;
+  const CutLimits limits{256U + data[10] * 8U, (data[11] & 1) != 0};
+  const std::size_t length = size - 12;
+  const std::unique_ptr<std::uint8_t[]> frame(new std::uint8_t[length]);
+  std::copy(data + 12, data + size, frame.get());
+  const auto link = LinkHeader::parse_ipv4(frame.get(), length);
+  if (!link) return 0;
+  const auto ip = Ipv4::parse(frame.get() + link->size, length - link->size);
+  if (!ip) return 0;
+  Cutter cutter(1);
+  Checker checker(limits.inner_mtu);
+  cutter.cut(frame.get(), link->size, *ip, Offload::read(data), limits, checker);
+  return 0;
+}

@@ -1,0 +1,62 @@
+// What the wire sends: any octets to decapsulation. Octet 0 chooses whether they are taken as they are, or put into an IPv4 packet or an
+// ESP packet with an ICV that verifies, so that the stages behind each check are reached.
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+#include "../tests/build.hpp"
+
+using namespace groupvpn;
+using namespace groupvpn::test;
+
+namespace {
+
+constexpr std::uint32_t null_spi = 0x1000, cbc_spi = 0x1001, gcm_spi = 0x1002;
+
+struct World {
+  Keys null{Cipher::null, Integrity::hmac_sha2_256_128};
+  std::vector<std::shared_ptr<Sa>> sas = {
+      null.sa(null_spi),
+      Keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96).sa(cbc_spi),
+      Keys(Cipher::aes_256_gcm, Integrity::none).sa(gcm_spi),
+  };
+  SaSet set{sas};
+  Esp esp;
+};
+
+Octets authentic(const Octets& payload) {
+  static const Keys keys{Cipher::null, Integrity::hmac_sha2_256_128};
+  Octets esp(8);
+  store32(&esp[0], null_spi);
+  esp.insert(esp.end(), payload.begin(), payload.end());
+  std::uint8_t icv[32];
+  unsigned length = sizeof icv;
+  HMAC(EVP_sha256(), keys.authentication.data(), static_cast<int>(keys.authentication.size()), esp.data(), esp.size(), icv, &length);
+  esp.insert(esp.end(), icv, icv + 16);
+  return ipv4(esp, {.protocol = protocol_esp});
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static World world;
+  if (size == 0 || size > 4096) return 0;
+  Octets octets(data + 1, data + size);
+  const int form = data[0] % 4;
+  if (form == 1) octets = ipv4(octets, {.protocol = protocol_esp});
+  if (form == 2) octets = authentic(octets);
+  if (form == 3) {
+    Octets esp(4);
+    store32(&esp[0], null_spi + data[0] / 4 % 3);
+    esp.insert(esp.end(), octets.begin(), octets.end());
+    octets = ipv4(esp, {.protocol = protocol_esp});
+  }
+  const std::unique_ptr<std::uint8_t[]> exact(new std::uint8_t[octets.size()]);
+  std::copy(octets.begin(), octets.end(), exact.get());
+  Packet packet;
+  packet.data = exact.get();
+  packet.length = static_cast<std::uint32_t>(octets.size());
+  world.esp.decapsulate(world.set, {&packet, 1});
+  const bool is_inside = packet.data >= exact.get() && packet.data + packet.length <= exact.get() + octets.size();
+  if (packet.reason == Reason::delivered && (form != 2 || !is_inside || !Ipv4::parse(packet.data, packet.length))) __builtin_trap();
+  return 0;
+}

@@ -1,0 +1,235 @@
+#include "cut.hpp"
+
+#include <map>
+
+#include "build.hpp"
+#include "harness.hpp"
+#include "reassembly.hpp"
+
+using namespace groupvpn;
+using namespace groupvpn::test;
+
+namespace {
+
+constexpr std::size_t link_size = 14;
+constexpr std::uint8_t needs_checksum = 1, gso_tcp4 = 1, gso_udp = 5;
+
+class Collector : public PacketSink {
+ public:
+  explicit Collector(std::uint32_t capacity) : capacity_(capacity) {}
+  std::uint8_t* open(std::uint32_t length) noexcept override {
+    if (length > capacity_) return nullptr;
+    current_.assign(length, 0);  // exactly as large as asked, so that a sanitizer sees an overrun
+    return current_.data();
+  }
+  void commit(std::uint32_t length) noexcept override {
+    CHECK_EQUAL(length, current_.size());
+    packets.push_back(current_);
+  }
+  std::vector<Octets> packets;
+
+ private:
+  std::uint32_t capacity_;
+  Octets current_;
+};
+
+struct Outcome {
+  Reason reason;
+  std::vector<Octets> packets;
+};
+
+Outcome cut(const Octets& packet, const Offload& offload, std::uint32_t inner_mtu, bool clear_df = false) {
+  Octets frame(link_size);
+  frame.insert(frame.end(), packet.begin(), packet.end());
+  Cutter cutter(100);
+  Collector collector(inner_mtu);
+  const Ipv4 ip = *Ipv4::parse(frame.data() + link_size, packet.size());
+  const Reason reason = cutter.cut(frame.data(), link_size, ip, offload, {inner_mtu, clear_df}, collector);
+  return {reason, collector.packets};
+}
+
+Octets tcp(const Octets& data, std::uint8_t flags, const Octets& options = {}) {
+  Octets segment(20 + options.size());
+  store16(&segment[0], 1025);
+  store16(&segment[2], 80);
+  store32(&segment[4], 0xfffff000);  // wraps within the super-packet
+  store32(&segment[8], 77);
+  segment[12] = static_cast<std::uint8_t>((5 + options.size() / 4) << 4);
+  segment[13] = flags;
+  store16(&segment[14], 501);
+  std::copy(options.begin(), options.end(), segment.begin() + 20);
+  segment.insert(segment.end(), data.begin(), data.end());
+  return segment;
+}
+
+Octets udp(const Octets& data) {
+  Octets datagram(8);
+  store16(&datagram[0], 53);
+  store16(&datagram[2], 5353);
+  store16(&datagram[4], static_cast<std::uint16_t>(8 + data.size()));
+  datagram.insert(datagram.end(), data.begin(), data.end());
+  return datagram;
+}
+
+bool is_transport_checksum_right(Octets& packet) {
+  const Ipv4 ip = *Ipv4::parse(packet.data(), packet.size());
+  return finish_sum(add_sum(ip.payload(), ip.payload_length(), pseudo_header_sum(ip.data(), ip.protocol(), ip.payload_length()))) == 0;
+}
+
+}  // namespace
+
+TEST_CASE(a_tcp_super_packet_becomes_segments_that_say_the_same) {
+  Random random(9);
+  for (const std::uint32_t inner_mtu : {576U, 1300U, 1438U, 1500U, 9000U}) {
+    for (const std::size_t size : {1U, 1400U, 1448U, 1449U, 30000U, 65400U}) {
+      const Octets options(12, 1);
+      const Octets data = random.octets(size);
+      const Octets super = ipv4(tcp(data, 0x99, options), {.tos = 0xb8, .protocol = protocol_tcp, .identification = 65530, .fragment = Ipv4::dont_fragment});
+      Outcome outcome = cut(super, {.flags = needs_checksum, .gso_type = gso_tcp4, .segment_size = 1448}, inner_mtu);
+      CHECK(outcome.reason == Reason::delivered);
+      Octets joined;
+      for (std::size_t index = 0; index < outcome.packets.size(); ++index) {
+        Octets& packet = outcome.packets[index];
+        CHECK(packet.size() <= inner_mtu && packet.size() <= 1500);
+        const Ipv4 ip = *Ipv4::parse(packet.data(), packet.size());
+        CHECK(is_checksum_right(packet.data(), 20));
+        CHECK(is_transport_checksum_right(packet));
+        CHECK_EQUAL(ip.total_length(), packet.size());
+        CHECK_EQUAL(ip.tos(), 0xb8);
+        CHECK(ip.has_dont_fragment());
+        CHECK_EQUAL(ip.identification(), static_cast<std::uint16_t>(65530 + index));
+        CHECK_EQUAL(load32(ip.payload() + 4), static_cast<std::uint32_t>(0xfffff000 + joined.size()));
+        const bool is_first = index == 0, is_last = index + 1 == outcome.packets.size();
+        CHECK_EQUAL(ip.payload()[13], (is_first ? 0x80 : 0) | (is_last ? 0x09 : 0) | 0x10);
+        joined.insert(joined.end(), ip.payload() + 32, ip.payload() + ip.payload_length());
+      }
+      CHECK(joined == data);
+    }
+  }
+}
+
+TEST_CASE(a_udp_super_packet_becomes_datagrams_of_its_own_size) {
+  Random random(10);
+  for (const std::size_t size : {1U, 999U, 1000U, 1001U, 5500U, 60000U}) {
+    const Octets data = random.octets(size);
+    Outcome outcome = cut(ipv4(udp(data), {.protocol = protocol_udp}), {.flags = needs_checksum, .gso_type = gso_udp, .segment_size = 1000}, 1438);
+    CHECK(outcome.reason == Reason::delivered);
+    CHECK_EQUAL(outcome.packets.size(), (size + 999) / 1000);
+    Octets joined;
+    for (Octets& packet : outcome.packets) {
+      const Ipv4 ip = *Ipv4::parse(packet.data(), packet.size());
+      CHECK(is_checksum_right(packet.data(), 20));
+      CHECK(is_transport_checksum_right(packet));
+      CHECK_EQUAL(load16(ip.payload() + 4), ip.payload_length());
+      joined.insert(joined.end(), ip.payload() + 8, ip.payload() + ip.payload_length());
+    }
+    CHECK(joined == data);
+  }
+}
+
+TEST_CASE(fragments_go_back_together) {
+  Random random(11);
+  for (const bool has_df : {false, true}) {
+    for (const std::uint32_t inner_mtu : {256U, 577U, 1438U}) {
+      for (std::uint32_t size = inner_mtu - 19; size < 9000; size += 1 + random.below(300)) {
+        const Octets payload = random.octets(size);
+        const Octets packet = ipv4(payload, {.identification = 7, .fragment = has_df ? Ipv4::dont_fragment : std::uint16_t{0}});
+        Outcome outcome = cut(packet, {}, inner_mtu, true);
+        CHECK(outcome.reason == Reason::delivered);
+        CHECK(outcome.packets.size() >= 2);
+        Reassembler reassembler;
+        std::size_t smallest = 65535, largest = 0;
+        for (Octets& part : outcome.packets) {
+          CHECK(part.size() <= inner_mtu);
+          CHECK(!Ipv4::parse(part.data(), part.size())->has_dont_fragment());
+          if (&part != &outcome.packets.back()) smallest = std::min(smallest, part.size());
+          largest = std::max(largest, part.size());
+          const Reassembled result = reassembler.add(*Ipv4::parse(part.data(), part.size()), 0);
+          CHECK_EQUAL(result.lost, 0U);
+          if (&part == &outcome.packets.back()) CHECK(*result.datagram == ipv4(payload, {.identification = has_df ? std::uint16_t{100} : std::uint16_t{7}}));
+        }
+        CHECK_EQUAL(smallest, largest);
+      }
+    }
+  }
+}
+
+TEST_CASE(a_fragment_is_fragmented_in_its_place) {
+  const Octets payload(1480, 3);
+  Outcome outcome = cut(ipv4(payload, {.fragment = Ipv4::more_fragments | 185}), {}, 1438);
+  CHECK_EQUAL(outcome.packets.size(), 2U);
+  CHECK_EQUAL(load16(&outcome.packets[0][6]), Ipv4::more_fragments | 185);
+  CHECK_EQUAL(load16(&outcome.packets[1][6]), Ipv4::more_fragments | (185 + 744 / 8));
+}
+
+TEST_CASE(only_copied_options_are_in_later_fragments) {
+  const Octets options = {0x94, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 0};  // router alert is copied, record route is not
+  Outcome outcome = cut(ipv4(Octets(2000), {.options = options}), {}, 1438);
+  CHECK_EQUAL(outcome.packets.size(), 2U);
+  CHECK(std::equal(options.begin(), options.end(), outcome.packets[0].begin() + 20));
+  const Octets later = {0x94, 4, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0};
+  CHECK(std::equal(later.begin(), later.end(), outcome.packets[1].begin() + 20));
+  CHECK(is_checksum_right(outcome.packets[1].data(), 32));
+}
+
+TEST_CASE(df_refuses_unless_it_is_cleared) {
+  const Octets packet = ipv4(Octets(1480), {.fragment = Ipv4::dont_fragment});
+  CHECK(cut(packet, {}, 1438).reason == Reason::too_big);
+  CHECK(cut(packet, {}, 1438).packets.empty());
+  CHECK(cut(packet, {}, 1438, true).reason == Reason::delivered);
+  CHECK(cut(packet, {}, 1500).packets.at(0) == packet);
+  const Octets super = ipv4(udp(Octets(6000)), {.protocol = protocol_udp, .fragment = Ipv4::dont_fragment});
+  CHECK(cut(super, {.gso_type = gso_udp, .segment_size = 1472}, 1438).reason == Reason::too_big);
+  CHECK_EQUAL(cut(super, {.gso_type = gso_udp, .segment_size = 1472}, 1438, true).packets.size(), 9U);  // 4 × 2, and the rest
+}
+
+TEST_CASE(a_partial_checksum_is_completed) {
+  Random random(12);
+  for (const std::size_t size : {0U, 1U, 2U, 63U, 1000U}) {
+    Octets packet = ipv4(udp(random.octets(size)), {.protocol = protocol_udp});
+    const std::uint64_t pseudo = pseudo_header_sum(packet.data(), protocol_udp, static_cast<std::uint32_t>(8 + size));
+    store16(&packet[26], static_cast<std::uint16_t>(~finish_sum(pseudo)));
+    Outcome outcome = cut(packet, {.flags = needs_checksum, .checksum_start = link_size + 20, .checksum_offset = 6}, 1438);
+    CHECK(outcome.reason == Reason::delivered);
+    CHECK(is_transport_checksum_right(outcome.packets.at(0)));
+  }
+}
+
+TEST_CASE(requests_that_point_outside_are_refused) {
+  const Octets packet = ipv4(tcp(Octets(100), 0x10), {.protocol = protocol_tcp});
+  const auto length = static_cast<std::uint16_t>(link_size + packet.size());
+  for (const Offload& offload : std::vector<Offload>{
+           {.flags = needs_checksum, .checksum_start = 0, .checksum_offset = 0},
+           {.flags = needs_checksum, .checksum_start = 33, .checksum_offset = 16},
+           {.flags = needs_checksum, .checksum_start = length, .checksum_offset = 0},
+           {.flags = needs_checksum, .checksum_start = 34, .checksum_offset = static_cast<std::uint16_t>(length - 34 - 1)},
+           {.flags = needs_checksum, .checksum_start = 65535, .checksum_offset = 65535},
+           {.gso_type = gso_tcp4, .segment_size = 0},
+           {.gso_type = gso_udp, .segment_size = 100},
+           {.gso_type = 3, .segment_size = 100},
+           {.gso_type = 4, .segment_size = 100},
+           {.gso_type = 77, .segment_size = 100},
+       }) {
+    const Outcome outcome = cut(packet, offload, 1438);
+    CHECK(outcome.reason == Reason::malformed);
+    CHECK(outcome.packets.empty());
+  }
+}
+
+TEST_CASE(any_frame_with_any_request_gets_an_outcome) {
+  Random random(13);
+  for (int turn = 0; turn < 40000; ++turn) {
+    Octets packet = random.octets(20 + random.below(3000));
+    packet[0] = static_cast<std::uint8_t>(0x40 | (5 + random.below(4)));
+    store16(&packet[2], static_cast<std::uint16_t>(packet.size()));
+    packet[6] &= 0x60;
+    packet[7] = 0;
+    packet[9] = random.below(2) ? protocol_tcp : protocol_udp;
+    if (!Ipv4::parse(packet.data(), packet.size())) continue;
+    const Offload offload{static_cast<std::uint8_t>(random.below(2)), static_cast<std::uint8_t>(random.below(7)), static_cast<std::uint16_t>(random.below(1600)),
+                          static_cast<std::uint16_t>(random.below(80)), static_cast<std::uint16_t>(random.below(40))};
+    const Outcome outcome = cut(packet, offload, 256 + random.below(1400), random.below(2) != 0);
+    CHECK(outcome.reason == Reason::delivered || outcome.reason == Reason::malformed || outcome.reason == Reason::too_big || outcome.reason == Reason::oversize);
+    CHECK(outcome.reason != Reason::delivered || !outcome.packets.empty());
+  }
+}

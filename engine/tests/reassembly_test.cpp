@@ -1,0 +1,115 @@
+#include "reassembly.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "build.hpp"
+#include "harness.hpp"
+
+using namespace groupvpn;
+using namespace groupvpn::test;
+
+namespace {
+
+std::vector<Octets> split(const Octets& payload, std::size_t size, std::uint16_t identification = 9, std::uint8_t tos = 0) {
+  std::vector<Octets> fragments;
+  for (std::size_t at = 0; at < payload.size(); at += size) {
+    const std::size_t end = std::min(at + size, payload.size());
+    const auto field = static_cast<std::uint16_t>(at / 8 | (end < payload.size() ? Ipv4::more_fragments : 0U));
+    fragments.push_back(ipv4(Octets(payload.begin() + static_cast<long>(at), payload.begin() + static_cast<long>(end)),
+                             {.tos = tos, .protocol = protocol_esp, .identification = identification, .fragment = field}));
+  }
+  return fragments;
+}
+
+Reassembled add(Reassembler& reassembler, Octets& fragment, double now = 0) {
+  return reassembler.add(*Ipv4::parse(fragment.data(), fragment.size()), now);
+}
+
+}  // namespace
+
+TEST_CASE(fragments_in_any_order_make_the_datagram) {
+  Random random(8);
+  Reassembler reassembler;
+  for (int turn = 0; turn < 500; ++turn) {
+    const Octets payload = random.octets(9 + random.below(6000));
+    std::vector<Octets> fragments = split(payload, 8 * (1 + random.below(180)));
+    if (fragments.size() < 2) continue;
+    std::shuffle(fragments.begin(), fragments.end(), random.engine());
+    for (std::size_t index = 0; index < fragments.size(); ++index) {
+      const Reassembled result = add(reassembler, fragments[index]);
+      CHECK_EQUAL(result.lost, 0U);
+      CHECK_EQUAL(result.datagram != nullptr, index + 1 == fragments.size());
+      if (!result.datagram) continue;
+      CHECK_EQUAL(result.joined, fragments.size());
+      CHECK(*result.datagram == ipv4(payload, {.protocol = protocol_esp, .identification = 9}));
+    }
+    CHECK_EQUAL(reassembler.pending_fragments(), 0U);
+  }
+}
+
+TEST_CASE(datagrams_do_not_mix) {
+  Reassembler reassembler;
+  const Octets one(100, 1), other(100, 2);
+  std::vector<Octets> first = split(one, 56, 1), second = split(other, 56, 2);
+  CHECK(!add(reassembler, first[0]).datagram);
+  CHECK(!add(reassembler, second[1]).datagram);
+  CHECK(*add(reassembler, first[1]).datagram == ipv4(one, {.protocol = protocol_esp, .identification = 1}));
+  CHECK(*add(reassembler, second[0]).datagram == ipv4(other, {.protocol = protocol_esp, .identification = 2}));
+}
+
+TEST_CASE(an_overlap_gives_the_datagram_up) {
+  Reassembler reassembler;
+  std::vector<Octets> fragments = split(Octets(300), 104);
+  add(reassembler, fragments[0]);
+  add(reassembler, fragments[1]);
+  CHECK_EQUAL(add(reassembler, fragments[0]).lost, 3U);
+  CHECK_EQUAL(reassembler.pending_fragments(), 0U);
+}
+
+TEST_CASE(fragments_that_contradict_each_other) {
+  Reassembler reassembler;
+  std::vector<Octets> fragments = split(Octets(300), 104);
+  const auto last_at = [](std::size_t at, std::size_t size) {
+    return ipv4(Octets(size), {.protocol = protocol_esp, .identification = 9, .fragment = static_cast<std::uint16_t>(at / 8)});
+  };
+  add(reassembler, fragments[2]);
+  Octets second_end = last_at(400, 8);
+  CHECK_EQUAL(add(reassembler, second_end).lost, 2U);
+  add(reassembler, fragments[1]);
+  Octets early_end = last_at(8, 8);
+  CHECK_EQUAL(add(reassembler, early_end).lost, 2U);
+  Octets beyond = last_at(65528, 8);
+  CHECK_EQUAL(add(reassembler, beyond).lost, 1U);  // "ping of death"
+  Octets uneven = ipv4(Octets(13), {.protocol = protocol_esp, .fragment = Ipv4::more_fragments});
+  CHECK_EQUAL(add(reassembler, uneven).lost, 1U);
+  Octets empty = ipv4({}, {.protocol = protocol_esp, .fragment = Ipv4::more_fragments});
+  CHECK_EQUAL(add(reassembler, empty).lost, 1U);
+  Octets damaged = fragments[0];
+  damaged[8] ^= 1;
+  CHECK_EQUAL(add(reassembler, damaged).lost, 1U);
+  CHECK_EQUAL(reassembler.pending_fragments(), 0U);
+}
+
+TEST_CASE(the_table_is_bounded_in_number_and_time) {
+  Reassembler reassembler;
+  std::uint32_t lost = 0;
+  for (std::uint16_t identification = 0; identification < 1000; ++identification) {
+    std::vector<Octets> fragments = split(Octets(300), 104, identification);
+    lost += add(reassembler, fragments[0], identification * 0.001).lost;
+  }
+  CHECK_EQUAL(reassembler.pending_fragments(), Reassembler::maximum_datagrams);
+  CHECK_EQUAL(lost, 1000 - Reassembler::maximum_datagrams);
+  CHECK_EQUAL(reassembler.expire(2.9), 0U);
+  CHECK_EQUAL(reassembler.expire(2.9365), 1U);
+  CHECK_EQUAL(reassembler.expire(4.0), Reassembler::maximum_datagrams - 1);
+  CHECK_EQUAL(reassembler.expire(9.0), 0U);
+}
+
+TEST_CASE(one_congested_fragment_marks_the_datagram) {
+  Reassembler reassembler;
+  const Octets payload(100);
+  std::vector<Octets> plain = split(payload, 56, 9, 2), marked = split(payload, 56, 9, 3);
+  add(reassembler, plain[0]);
+  CHECK_EQUAL((*add(reassembler, marked[1]).datagram)[1], 3);
+}
