@@ -183,6 +183,10 @@ class GroupMember:
         self.policy.drop_sas()
         return [*self._reregister(now), *self._refresh(now)]
 
+    def renew_sender_ids(self, now: float) -> list[Effect]:
+        """The engine has used up the nonces of our Sender-ID on some SA: register again for another (RFC 6407 5.6.4.3)."""
+        return [*self._reregister(now), *self._refresh(now)]
+
     def set_direction(self, direction: Direction | None, now: float) -> list[Effect]:
         """`crypto gdoi gm ipsec direction …`: overrides everything until the next rekey or registration; None takes it back."""
         self._override = direction

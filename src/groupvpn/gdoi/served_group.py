@@ -370,7 +370,7 @@ class ServedGroup:
             return [*effects, Send(message, Endpoint(source, GDOI_PORT), destination)]
         for member in batch.members:
             member.note_sent(batch.sequence, is_retry=batch.is_retry)
-            from_end = Endpoint(source, member.server.port)
+            from_end = Endpoint(source if source != NO_ADDRESS else member.server.address, member.server.port)
             effects.append(Send(wrap(message, from_end.port), from_end, member.peer))
         return effects
 
@@ -399,7 +399,7 @@ class ServedGroup:
         rekey = self.group.rekey
         if rekey.key_label is None or not self._transport_is_complete():
             self.keys.kek = None
-            return []
+            return [report("KS_NO_REKEY", group=self.group.name)] if rekey.key_label is not None else []
         signer = self._signers(rekey.key_label)
         if signer is None:
             self.keys.kek = None
