@@ -100,6 +100,19 @@ def test_a_new_mapping_is_followed_after_authentication() -> None:
     assert len(pair.events("bob", NotifyReceived)) == 1
 
 
+def test_a_new_mapping_is_followed_by_other_protocols_too() -> None:
+    pair = natted()
+    one, other = pair.both()
+    pair.middlebox = Nat(base=50000)
+    pair.carry_out("alice", [one.send(one.protect(32, 5, 8, b"octets"))])
+    pair.settle()
+    assert other.peer == Endpoint(OUTSIDE, 44500), "not verified yet"
+    (event,) = pair.events("bob", PhaseTwo)
+    assert isinstance(event, PhaseTwo)
+    other.accept(event.datagram)
+    assert other.peer == Endpoint(OUTSIDE, 54500)
+
+
 def test_without_a_nat_a_new_address_is_not_followed() -> None:
     pair = Pair().run()
     one, other = pair.both()

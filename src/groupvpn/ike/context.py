@@ -155,6 +155,7 @@ def unseal(context: Context, header: Header, message: bytes) -> tuple[Context, C
         raise RejectedError(Drop.MALFORMED) from error
     except DecodeError as error:
         raise authentication_failure(context) from error
+    chain.check_padding(cipher.block_length)
     return replace(context, iv=ciphertext[-cipher.block_length :]), chain
 
 

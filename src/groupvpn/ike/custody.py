@@ -82,6 +82,7 @@ class Custody:
         if header.flags != Flag.ENCRYPTION or not header.message_id:
             raise RejectedError(Drop.UNEXPECTED)
         if header.exchange in PHASE_TWO_EXCHANGES:
+            sa.arrived(message, source)
             return [PhaseTwo(sa, header, message, source, destination)]
         if header.exchange != ExchangeType.INFORMATIONAL:
             raise RejectedError(Drop.UNEXPECTED)

@@ -56,8 +56,8 @@ class Deleted:
 class PhaseTwo:
     """A message under `sa` of an exchange that is not phase 1's business (GROUPKEY-PULL, exchange 32), still encrypted.
 
-    `datagram` is the ISAKMP message without the non-ESP marker: give it to `sa.unprotect`. `header` is its header. Nothing in it is
-    authenticated yet.
+    `datagram` is the ISAKMP message without the non-ESP marker: give it to `sa.unprotect`, check its HASH, then give it to `sa.accept`,
+    which also moves `sa.peer` if a NAT gave the peer another port. `header` is its header. Nothing in it is authenticated yet.
     """
 
     sa: IkeSa

@@ -32,6 +32,7 @@ def read(sa: IkeSa, header: Header, message: bytes) -> Chain:
     if first != PayloadType.HASH:
         raise RejectedError(Drop.MALFORMED)
     chain = decode_chain(first, plain)
+    chain.check_padding(sa.policy.cipher.block_length)
     hash_1 = chain.only(Hash)
     if not matches(sa.prf(header.message_id.to_bytes(4, "big"), chain.octets_after(hash_1)), hash_1.data):
         raise RejectedError(Drop.AUTHENTICATION)

@@ -36,6 +36,7 @@ class IkeSa:
     """
 
     __slots__ = (
+        "_arrival",
         "_chains",
         "_key",
         "_last_block",
@@ -91,6 +92,7 @@ class IkeSa:
         self._key = encryption_key(policy.hash, policy.cipher, keys.skeyid_e)
         self._last_block = last_block
         self._chains: OrderedDict[int, bytes] = OrderedDict()
+        self._arrival: tuple[bytes, Endpoint] | None = None
 
     @property
     def cookies(self) -> bytes:
@@ -133,9 +135,11 @@ class IkeSa:
         return header.next_payload, plain
 
     def accept(self, datagram: bytes) -> None:
-        """Take an incoming message whose HASH was verified into the IV chain of its message id."""
+        """Take an incoming message whose HASH was verified into the IV chain of its message id, and follow the peer if its NAT moved it."""
         header = self._header(datagram)
         self._move(header.exchange, header.message_id, datagram)
+        if self._arrival is not None and self._arrival[0] == datagram:
+            self.follow(self._arrival[1])
 
     def forget(self, message_id: int) -> None:
         """Drop the IV chain of an exchange that is over for good."""
@@ -145,11 +149,12 @@ class IkeSa:
         """The datagram that carries `message` to the peer, with the non-ESP marker where the port asks for it."""
         return Send(wrap(message, self.local.port), self.local, self.peer)
 
-    def follow(self, source: Endpoint) -> None:
-        """The peer's NAT gave it another address or port: call this with the source of a message that was verified.
+    def arrived(self, datagram: bytes, source: Endpoint) -> None:
+        """Remember where an unverified message came from; `accept` of the same message believes it. `IkeEndpoint` calls this."""
+        self._arrival = (datagram, source)
 
-        Without a NAT before the peer it changes nothing, and `IkeEndpoint` hands up no message from elsewhere (RFC 3947 4).
-        """
+    def follow(self, source: Endpoint) -> None:
+        """A verified message came from `source`: if the peer is behind a NAT, that is where it is now (RFC 3947 4)."""
         if self.nat.peer and self.local.port == NAT_T_PORT:
             self.peer = source
 

@@ -1,0 +1,80 @@
+"""tshark decrypts our phase 1 with the key that the debug hook gives, and names the payloads as we meant them."""
+
+import shutil
+import struct
+import subprocess
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
+from groupvpn.crypto.secret import Secret
+from groupvpn.effects import Endpoint, Send
+from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, PresharedKey
+
+pytestmark = pytest.mark.interop
+
+MEMBER, SERVER = (Endpoint(IPv4Address(f"192.0.2.{number}"), 848) for number in (1, 2))
+LINKTYPE_RAW_IPV4 = 228
+
+
+def conversation(configuration: IkeConfiguration) -> tuple[list[Send], list[tuple[bytes, bytes]]]:
+    """All datagrams of a phase 1, a notify and a delete, and what the key hook told."""
+    told: list[tuple[bytes, bytes]] = []
+    draws = iter(range(1, 1 << 30))
+
+    def entropy(length: int) -> bytes:
+        return (next(draws) * 0x9E3779B97F4A7C15).to_bytes(32, "big")[-min(length, 32) :].rjust(length, b"\x5a")
+
+    member = IkeEndpoint(configuration, entropy, key_log=lambda cookie, key: told.append((cookie, key.reveal())))
+    server = IkeEndpoint(configuration, entropy)
+    sent: list[Send] = []
+    flying = member.initiate(MEMBER, SERVER, 0.0)
+    for round_number in range(20):
+        for effect in flying:
+            if isinstance(effect, Send):
+                sent.append(effect)
+        arriving = [effect for effect in flying if isinstance(effect, Send)]
+        flying = []
+        for send in arriving:
+            endpoint = server if send.destination == SERVER else member
+            flying += endpoint.receive(send.datagram, send.source, send.destination, float(round_number))
+    (sa,) = member.sas()
+    sent += [effect for effect in member.delete(sa, 30.0) if isinstance(effect, Send)]
+    return sent, told
+
+
+def pcap(sends: list[Send]) -> bytes:
+    """A capture file of raw IPv4 packets."""
+    octets = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, LINKTYPE_RAW_IPV4)
+    for number, send in enumerate(sends):
+        udp = struct.pack("!HHHH", send.source.port, send.destination.port, 8 + len(send.datagram), 0) + send.datagram
+        ends = send.source.address.packed + send.destination.address.packed
+        packet = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), number, 0, 64, 17, 0) + ends + udp
+        octets += struct.pack("<IIII", number, 0, len(packet), len(packet)) + packet
+    return octets
+
+
+@pytest.mark.parametrize("aggressive", [False, True], ids=["main", "aggressive"])
+@pytest.mark.parametrize(("cipher", "algorithm"), [(IkeCipher.AES_256, IkeHash.SHA2_256), (IkeCipher.TRIPLE_DES, IkeHash.SHA1)])
+def test_tshark_reads_phase_1(tmp_path: Path, aggressive: bool, cipher: IkeCipher, algorithm: IkeHash) -> None:
+    assert shutil.which("tshark"), "tshark is missing: apt-get install tshark"
+    policy = IsakmpPolicy(1, cipher, algorithm, IkeAuthentication.PRE_SHARED_KEY, IkeGroup.MODP_2048)
+    keys = (PresharedKey(Secret(b"correct horse"), network=IPv4Network("0.0.0.0/0")),)
+    sends, told = conversation(IkeConfiguration(policies=(policy,), keys=keys, aggressive=aggressive))
+    (tmp_path / "phase1.pcap").write_bytes(pcap(sends))
+    ((cookie, key),) = told
+    command = ["tshark", "-r", str(tmp_path / "phase1.pcap"), "-d", "udp.port==848,isakmp", "-V"]
+    command += ["-o", f'uat:ikev1_decryption_table:{cookie.hex()},{key.hex()}']
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert shown.count("Internet Security Association and Key Management Protocol") == len(sends)
+    assert "Malformed" not in shown
+    assert "Payload: Security Association (1)" in shown
+    assert "Payload: Key Exchange (4)" in shown
+    assert f"Identification Data:{MEMBER.address}" in shown.replace("Identification Data: ", "Identification Data:")
+    assert "Notify Message Type: INITIAL-CONTACT (24578)" in shown
+    assert "Payload: Delete (12)" in shown
+    assert "RFC 3947 Negotiation of NAT-Traversal in the IKE" in shown
+    assert "RFC 3706 DPD" in shown
