@@ -1,6 +1,7 @@
 """`LinuxDataPlane` against a real kernel, with an engine that writes down what it is told."""
 
 import re
+import shutil
 
 import pytest
 from mode_matrix import Chance
@@ -8,8 +9,9 @@ from namespaces import Namespace, connect, passes
 from policies import GCM, deny, entry, permit, sa, state
 from recording import RecordingEngine
 
-from groupvpn.dataplane import links, nftables, recovery
+from groupvpn.dataplane import links, nftables, programs, recovery, redirect
 from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.dataplane.programs import ProgramError
 from groupvpn.ipsec.sa import DesiredState, Direction, TrafficRule
 
 pytestmark = pytest.mark.netns
@@ -277,6 +279,40 @@ def test_a_device_that_cannot_be_served_does_not_hold_up_another(wan: Wan, engin
         assert "not Ethernet" in faults[0].problem
         assert nftables.tables() == ("groupvpn_wan",)
         assert engine.ports[0].is_running
+
+
+def test_without_nft_there_are_faults_that_say_what_to_install(wan: Wan, engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway, _ = wan
+    with gateway.entered():
+        plane = LinuxDataPlane(engine=engine)
+        tc_alone = {"tc": shutil.which("tc"), "nft": "/nowhere/nft"}
+        monkeypatch.setattr(programs, "run", lambda command, text="", run=programs.run: run([tc_alone[command[0]], *command[1:]], text))
+        for module in (nftables, redirect):
+            monkeypatch.setattr(module, "run", programs.run)
+        faults = plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        assert [fault.device for fault in faults] == ["wan", "wan"]
+        assert "not found; install" in faults[0].problem
+        assert "cannot even block it" in faults[1].problem
+        assert not engine.ports[0].is_running
+        assert [fault.device for fault in plane.close()] == ["wan"]
+
+
+def test_rules_that_do_not_load_leave_the_old_table_and_close_it(
+    wan: Wan, engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+
+        def refuse(text: str) -> None:
+            raise ProgramError("nft", "refused by the test")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(nftables, "load", refuse)
+            assert len(plane.apply(state(deny(protocol=6), permit(spi=5), sas=(sa(5),)))) == 2
+            assert sends(wan) == 0
+        assert plane.refresh() == ()
+        assert "deny 6 any any" in gateway.run("nft", "list", "ruleset")
 
 
 def test_an_engine_that_fails_means_drop_not_clear(wan: Wan, engine: RecordingEngine) -> None:

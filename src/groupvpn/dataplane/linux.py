@@ -3,6 +3,7 @@
 `LinuxDataPlane` acts in the network namespace of the thread that calls it. Its calls block for a few milliseconds at most.
 """
 
+import contextlib
 import os
 import re
 import time
@@ -65,7 +66,8 @@ class LinuxDataPlane:
     def apply(self, state: DesiredState) -> tuple[Fault, ...]:
         """Make `state` true; what is so already is not touched. Returns what could not be done, which `refresh` tries again."""
         if not self._has_recovered:
-            recovery.clean(self._node, keep=frozenset(policy.device for policy in state.interfaces))
+            with contextlib.suppress(ProgramError):  # what keeps us from cleaning will keep us from loading too, and be a fault there
+                recovery.clean(self._node, keep=frozenset(policy.device for policy in state.interfaces))
             self._has_recovered = True
         self._state = state
         self._resting.clear()
@@ -104,16 +106,19 @@ class LinuxDataPlane:
                     continue
         return tuple(found)
 
-    def close(self, *, block: bool = False) -> None:
-        """Remove everything. With `block` the rules stay and drop what they would have protected, until `recovery.clean` or a new start."""
-        for device in list(self._tables):
-            self._release(device, block=block)
+    def close(self, *, block: bool = False) -> tuple[Fault, ...]:
+        """Remove everything; returns what could not be removed.
+
+        With `block` the rules stay and drop what they would have protected, until `recovery.clean` or a new start.
+        """
+        faults = tuple(fault for device in list(self._tables) for fault in self._release(device, block=block))
         self._keyring.update([])
         self._state = DesiredState()
         self.faults = ()
         if self._watch is not None:
             self._watch.close()
             self._watch = None
+        return faults
 
     def __enter__(self) -> "LinuxDataPlane":
         return self
@@ -128,10 +133,10 @@ class LinuxDataPlane:
 
     def _reconcile(self) -> tuple[Fault, ...]:
         wanted = {policy.device: policy for policy in self._state.interfaces}
-        for device in [device for device in self._tables if device not in wanted]:
-            self._release(device, block=False)
+        faults = [fault for device in list(self._tables) if device not in wanted for fault in self._release(device, block=False)]
         self._keyring.update([(sa, policy.clear_df) for policy in wanted.values() for sa in policy.sas])
-        self.faults = tuple(fault for policy in wanted.values() for fault in self._serve(policy))
+        faults += [fault for policy in wanted.values() for fault in self._serve(policy)]
+        self.faults = tuple(faults)
         return self.faults
 
     def _serve(self, policy: InterfacePolicy) -> list[Fault]:
@@ -179,19 +184,18 @@ class LinuxDataPlane:
         if name is None or not _DEVICE.fullmatch(name) or name == LOOPBACK:
             return []
         self._detach(policy.device)
-        nowhere: tuple[str | None, ...] = (None,) * len(policy.rules)
         steering = Steering(
-            self._tables[policy.device].name,
-            name,
-            self._node,
-            policy.local,
-            policy.bypass,
-            policy.rules,
-            nowhere,
-            None,
-            self._token,
-            self._mark,
-            (),
+            table=self._tables[policy.device].name,
+            device=name,
+            node=self._node,
+            local=policy.local,
+            bypass=policy.bypass,
+            rules=policy.rules,
+            taps=(None,) * len(policy.rules),
+            tap_in=None,
+            token=self._token,
+            mark=self._mark,
+            spis=(),
         )
         try:
             self._tables[policy.device].load(steering)
@@ -206,9 +210,14 @@ class LinuxDataPlane:
             if device in self._tables:
                 self._tables[device].forget()
 
-    def _release(self, device: str, *, block: bool) -> None:
+    def _release(self, device: str, *, block: bool) -> list[Fault]:
         table = self._tables.pop(device)
         self._indices.pop(device, None)
+        faults = []
         if not block:
-            table.delete()
+            try:
+                table.delete()
+            except ProgramError as problem:
+                faults.append(Fault(device, f"its table {table.name} is still there: {problem}"))
         self._detach(device)
+        return faults
