@@ -5,6 +5,8 @@ Every row of the table at the end is a fact that was observed on the wire or in 
 
 import argparse
 import signal
+import socket
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -46,7 +48,9 @@ class Findings:
     def note(self, fact: str, observed: str, held: bool) -> None:
         """Record a fact and print it at once."""
         self.rows.append((fact, observed, held))
-        self.console.print(f"  [{'green' if held else 'bold red'}]{'ok  ' if held else 'FAIL'}[/] {fact}: {observed}", highlight=False)
+        self.console.print(
+            f"  [{'green' if held else 'bold red'}]{'ok  ' if held else 'FAIL'}[/] {fact}: {observed}", highlight=False, soft_wrap=True
+        )
 
     @property
     def all_held(self) -> bool:
@@ -70,6 +74,7 @@ class Demo:
     def __init__(self, lab: Lab, console: Console) -> None:
         self.lab, self.console = lab, console
         self.findings = Findings(console)
+        self._before = _system()
 
     @property
     def members(self) -> list[LabNode]:
@@ -85,12 +90,10 @@ class Demo:
         seconds = time.monotonic() - began
         lines = [line for member in self.members for line in member.log.splitlines() if "GM_REGS_COMPL" in line]
         for line in lines:
-            self.console.print(f"    {line}", highlight=False, markup=False)
-        self.findings.note(
-            "members registered", f"{len(lines)} of {len(MEMBERS)}, {seconds:.2f} s from nothing", len(lines) == len(MEMBERS)
-        )
+            self.console.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
+        self.findings.note("registration", f"{len(lines)} of {len(MEMBERS)}, {seconds:.2f} s from nothing", len(lines) == len(MEMBERS))
         group = self.lab.node("ks").status()["groups"][0]
-        self.findings.note("key server's member table", f"{group['members']} members", group["members"] == len(MEMBERS))
+        self.findings.note("members at the key server", f"{group['members']} of {len(MEMBERS)}", group["members"] == len(MEMBERS))
 
     def unicast(self) -> None:
         """Every host sends to every other."""
@@ -110,7 +113,7 @@ class Demo:
             answered = self.lab.host("h1").ping(self.lab.host("h2").address, 5)
         sent = UNICAST_PACKETS // len(pairs) * len(pairs)
         self.findings.note(
-            "unicast between all hosts", f"{sent - lost} of {sent} packets, {answered} of 5 pings", not lost and answered == 5
+            "unicast, each host to each", f"{sent - lost} of {sent} packets, {answered} of 5 pings", not lost and answered == 5
         )
         addresses = {self.lab.host(name).address for name in HOSTS}
         self._examine(capture, "unicast", lambda source, destination: source in addresses and destination in addresses, sent)
@@ -130,7 +133,7 @@ class Demo:
                 receiver.close()
         received = " and ".join(f"{tally.received}" for tally in tallies)
         held = all(not tally.lost and not tally.duplicates for tally in tallies)
-        self.findings.note("multicast to two receivers", f"{received} of {MULTICAST_PACKETS} packets each", held)
+        self.findings.note("multicast, one host to two", f"{received} of {MULTICAST_PACKETS} packets each", held)
         self._examine(capture, "multicast", lambda one, other: (one, other) == (source.address, MULTICAST_GROUP), MULTICAST_PACKETS)
 
     def _examine(self, capture: Capture, kind: str, preserved: Callable[[IPv4Address, IPv4Address], bool], expected: int) -> None:
@@ -142,11 +145,11 @@ class Demo:
         others.pop(2, None)  # IGMP is between neighbours
         outside = [frame for frame in esp if not preserved(frame.source, frame.destination)]
         plain = capture.containing(b"PLAIN-TEXT")
-        observed = f"{len(esp)} ESP, {len(outside)} with other addresses, {sum(others.values())} of other protocols"
+        observed = f"{len(esp)} ESP, {len(outside)} with other addresses, {sum(others.values())} not ESP"
         held = len(esp) >= expected and not outside and not others
-        self.findings.note(f"core sees ESP with the original addresses only ({kind})", observed, held)
-        observed = f"payload found in {len(plain)} of {len(capture)} frames, {capture.lost} frames missed by the capture"
-        self.findings.note(f"no plain text in the core ({kind})", observed, not plain and not capture.lost)
+        self.findings.note(f"core sees ({kind})", observed, held)
+        observed = f"in {len(plain)} of {len(capture)} frames ({capture.lost} missed)"
+        self.findings.note(f"plain text in the core ({kind})", observed, not plain and not capture.lost)
 
     def rekey(self) -> None:
         """The key server rekeys the group while a stream runs in each direction and to a multicast group."""
@@ -171,13 +174,13 @@ class Demo:
                 receiver.close()
         new = self._teks() - before
         spis = Counter(frame.packet[(frame.packet[0] & 0xF) * 4 :][:4] for frame in capture if frame.protocol == ESP)
-        self.findings.note("rekey reached every member", f"new TEK {', '.join(f'0x{spi:08X}' for spi in new) or 'none'}", bool(new))
+        self.findings.note("rekey, received by all", f"new TEK {', '.join(f'0x{spi:08X}' for spi in new) or 'none'}", bool(new))
         sent, received = sum(tally.sent for tally in tallies), sum(tally.received for tally in tallies)
-        self.findings.note(
-            "packets lost during the rekey", f"{sent - received} of {sent} ({len(spis)} SPIs on the wire)", sent == received > 0
-        )
+        observed = f"{sent - received} of {sent} packets, {len(spis)} SPIs on the wire"
+        self.findings.note("lost during the rekey", observed, sent == received > 0 and len(spis) == 2)
         plain = capture.containing(b"PLAIN-TEXT")
-        self.findings.note("no plain text in the core (rekey)", f"found in {len(plain)} of {len(capture)} frames", not plain)
+        observed = f"in {len(plain)} of {len(capture)} frames ({capture.lost} missed)"
+        self.findings.note("plain text in the core (rekey)", observed, not plain and not capture.lost)
 
     def _teks(self) -> set[int]:
         """SPIs of the TEKs that every member has installed."""
@@ -194,7 +197,15 @@ class Demo:
         """Take the lab down and look for anything it left."""
         self.lab.down()
         left = self.lab.leftovers()
-        self.findings.note("left behind: namespaces, processes, files", ", ".join(left) or "nothing", not left)
+        left += sorted(_system() - self._before)
+        self.findings.note("left behind", ", ".join(left) or "no namespace, process, table or file", not left)
+
+
+def _system() -> set[str]:
+    """What a node that ran outside its namespace would leave in ours: nftables tables and TAPs."""
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
+    taps = {f"device {name}" for _, name in socket.if_nameindex() if name.startswith("gv")}
+    return taps | {f"nft {line}" for line in tables.splitlines() if "groupvpn" in line}
 
 
 def _keep(lab: Lab, console: Console) -> None:
