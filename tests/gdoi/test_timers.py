@@ -1,5 +1,7 @@
 """The timers of a group, with every worked example that the group VPN manuals print."""
 
+from pathlib import Path
+
 import pytest
 
 from groupvpn.gdoi import timers
@@ -90,3 +92,9 @@ def test_the_pause_between_rounds_doubles_up_to_a_minute() -> None:
 def test_every_row_of_the_table_says_what_and_whose() -> None:
     assert len({timer.name for timer in timers.TIMERS}) == len(timers.TIMERS)
     assert all(timer.rule and timer.origin for timer in timers.TIMERS)
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "protocol" / "group-life.md").read_text(encoding="utf-8")
+    rows = "".join(f"| {timer.name} | {timer.rule} | {timer.origin} |\n" for timer in timers.TIMERS)
+    assert f"| timer | rule | origin |\n|---|---|---|\n{rows}<!-- end -->" in page

@@ -103,7 +103,7 @@ RULES = {
     Kind.IDENTITY: Rule(False, Renews.NOTHING, Effect.NEXT_REGISTRATION),
     Kind.SENDER_ID_WIDTH: Rule(False, Renews.NOTHING, Effect.AFTER_CLEAR),
 }
-"""The table. Where the manuals contradict themselves (time window, rekey algorithm, rekey address) `docs/decisions/` says what we chose.
+"""The table. Where the manuals contradict themselves `docs/decisions/rekey-triggers.md` says what we chose.
 
 Two rows deserve a word. A changed access list renews no key: the keys that members have serve the new list at once. A changed way of
 sending rekeys (transport, address, signature key) renews the KEK: the old KEK, in the old way, carries the news to every member, and

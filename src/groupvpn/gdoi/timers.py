@@ -9,7 +9,7 @@ Times are seconds. `T2` is the moment at which an SA dies; `T1`, `T0` and `T` li
                              the key server's last transmission of the rekey (T2 - offset)
 
 Where no manual and no RFC decides (a rekey that would start before the key was made, the rounding of batches, the KEK's offset) the rule
-is ours; it stands in the docstring of the function, and in `docs/protocol/timers.md` for a second implementation.
+is ours; it stands in the docstring of the function, and in `docs/protocol/group-life.md` for a second implementation.
 """
 
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ TIMERS = (
     Timer("registration round", "5 s, doubling to 60 s, less up to a quarter of chance", "ours"),
     Timer("registration after delete", "within 5 s, at a random moment", "ours"),
 )
-"""What an operator or a second implementation must know; `docs/protocol/timers.md` is made from it."""
+"""What an operator or a second implementation must know; `docs/protocol/group-life.md` is made from it."""
 
 
 def rekey_offset(lifetime: float) -> float:
