@@ -48,6 +48,17 @@ def test_exact_octets() -> None:
         chain.check_no_padding()
 
 
+@pytest.mark.parametrize("padding", [b"", b"\x00", b"random octets.", bytes(16), bytes(15) + b"\x0f"])
+def test_padding_up_to_a_block(padding: bytes) -> None:
+    decode_chain(FIRST, OCTETS + padding).check_padding(16)
+
+
+@pytest.mark.parametrize("padding", [bytes(17), b"\x01" + bytes(15), b"sixteen octets !", bytes(32)])
+def test_padding_that_somebody_added_on_the_way(padding: bytes) -> None:
+    with pytest.raises(DecodeError, match=f"{len(padding)} octets of padding"):
+        decode_chain(FIRST, OCTETS + padding).check_padding(16)
+
+
 def test_equal_payloads_keep_their_own_places() -> None:
     chain = decode_chain(*encode_payloads([VendorId(b"x"), VendorId(b"x")]))
     first, second = chain.payloads

@@ -75,6 +75,7 @@ def _authentic(sa: IkeSa, datagram: bytes, nonces: Sequence[bytes]) -> Chain:
         if header.flags != Flag.ENCRYPTION or header.exchange != ExchangeType.GROUPKEY_PULL or not header.message_id:
             raise GdoiError(Reason.UNEXPECTED, "a header that is not GROUPKEY-PULL's")
         chain = decode_chain(*sa.unprotect(datagram))
+        chain.check_padding(sa.policy.cipher.block_length)
     except (DecodeError, ProtectionError) as error:
         raise GdoiError(Reason.MALFORMED, str(error)) from error
     digest = chain.payloads[0] if chain.payloads else None

@@ -121,6 +121,16 @@ class Chain:
         if self.padding:
             raise DecodeError(self.end, f"{len(self.padding)} octets behind the last payload")
 
+    def check_padding(self, block_length: int) -> None:
+        """Refuse padding that no honest sender makes: no HASH covers it, so blocks that were added on the way would pass unseen.
+
+        RFC 2409 appendix B pads with zeros to the next whole block. Octets of less than a block are not looked at. A whole block, which
+        some senders add where none is needed, must be zeros; its last octet may count them.
+        """
+        surplus = len(self.padding) - block_length
+        if surplus > 0 or (surplus == 0 and any(self.padding[:-1])):
+            raise DecodeError(self.end, f"{len(self.padding)} octets of padding")
+
     def __str__(self) -> str:
         return " ".join(_describe(payload) for payload in self.payloads)
 
