@@ -115,7 +115,7 @@ class Enrollment:
         pull = self._pull
         if pull is None or self._phase is not _Phase.PULL:
             return []
-        if isinstance(event, PhaseTwo) and event.sa is pull.sa and event.header.message_id == pull.message_id:
+        if isinstance(event, PhaseTwo) and self.expects(event):
             effects = pull.receive(event.datagram, now)
             if any(isinstance(effect, Send) for effect in effects):
                 self._offered = now
@@ -125,6 +125,11 @@ class Enrollment:
         if isinstance(event, Deleted) and event.sa is pull.sa:
             return self._failed(event.reason.value, now)
         return []
+
+    def expects(self, event: PhaseTwo) -> bool:
+        """Whether a message under an ISAKMP SA is of the registration under way."""
+        pull = self._pull
+        return pull is not None and event.sa is pull.sa and event.header.message_id == pull.message_id
 
     def tick(self, now: float) -> list[Effect]:
         """Repeat, give up, or try again."""

@@ -4,6 +4,7 @@ A key server is one core. A member is one core for each group on each source add
 node's IKE endpoint, and each picks from its events those that are its own.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -15,6 +16,7 @@ from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.served_group import SignerLookup
 from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.ike.events import PhaseTwo
 from groupvpn.ipsec.sa import DesiredState, InterfacePolicy
 
 MemberKey = tuple[str, IPv4Address]
@@ -26,7 +28,9 @@ Restore = Callable[[KeyServer], list[Effect]]
 
 
 class Core(Protocol):
-    """What the node asks of a protocol core of GDOI."""
+    """What the node asks of a protocol core of GDOI. `counters` counts dropped datagrams by reason."""
+
+    counters: Counter[str]
 
     def start(self, now: float) -> list[Effect]:
         """Begin."""
@@ -109,6 +113,10 @@ class Cores:
         if destination.address.is_multicast:
             return [member.core for member in self.members.values()]
         return [member.core for member in self.members.values() if member.address == destination.address]
+
+    def expects(self, event: PhaseTwo) -> bool:
+        """Whether a core waits for this message. A key server takes all, and counts those that it cannot use."""
+        return self.key_server is not None or any(member.core.enrollment.expects(event) for member in self.members.values())
 
     def desired_state(self, configuration: Configuration, device_of: Callable[[str], str | None]) -> DesiredState:
         """What the data plane should do for all members now. `device_of` gives the own name of a device, None if it is absent."""

@@ -24,6 +24,7 @@ from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.ike.events import PhaseTwo
 from groupvpn.ipsec.sa import Direction
 from groupvpn.node import clock
 from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
@@ -76,6 +77,8 @@ class Router:
         """Called when the summary may have changed."""
         self.dropped: Counter[str] = Counter()
         """Datagrams and timers that met a bug, by the exception's name."""
+        self.unclaimed: Counter[str] = Counter()
+        """Datagrams that no core waits for, by what they were."""
         self._key_table = KeyTable(key_table) if key_table else None
         self.ike = IkeEndpoint(configuration.ike, os.urandom, key_log=self._key_table.add if self._key_table else None)
         self.cores = Cores(self.ike, self._signer, os.urandom)
@@ -165,7 +168,9 @@ class Router:
         now = clock.monotonic()
         message = datagram.removeprefix(NON_ESP_MARKER) if destination.port == NAT_T_PORT else datagram
         if message[EXCHANGE_OFFSET : EXCHANGE_OFFSET + 1] in REKEY_EXCHANGES:
-            for core in self.cores.receivers(destination):
+            receivers = self.cores.receivers(destination)
+            self.unclaimed["rekey to an address without a group"] += not receivers
+            for core in receivers:
                 self._guarded(core.receive, message, source, destination, now)
         else:
             self._guarded(self.ike.receive, datagram, source, destination, now)
@@ -236,6 +241,8 @@ class Router:
         if self._debug:
             self.log.write("SYS", DEBUGGING, "EVENT", f"{type(event).__name__}")
         now = clock.monotonic()
+        if isinstance(event, PhaseTwo):
+            self.unclaimed["message of no registration under way"] += not self.cores.expects(event)
         for core in self.cores:
             self._guarded(core.handle, event, now)
 
@@ -370,8 +377,8 @@ class Router:
     def datagram_counters(self) -> dict[str, int]:
         """What became of datagrams at the sockets and in the IKE endpoints."""
         counters = Counter(self._sockets.counters)
-        for core in (self.ike, *self.cores):
-            counters.update({f"dropped: {reason}": count for reason, count in core.counters.items()})
+        for dropped in (self.unclaimed, self.ike.counters, *(core.counters for core in self.cores)):
+            counters.update({f"dropped: {reason}": count for reason, count in dropped.items() if count})
         counters.update({f"met a bug: {name}": count for name, count in self.dropped.items()})
         return dict(counters)
 
