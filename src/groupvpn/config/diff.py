@@ -50,13 +50,12 @@ def _compare(old: Section | None, new: Section | None, path: tuple[str, ...]) ->
     if around is None:
         return
     mode = around.mode
-    before = {_key(item): item for item in _statements(old)}
-    after = {_key(item): item for item in _statements(new)}
-    if [key for key in before if key in after] != [key for key in after if key in before] and before.keys() == after.keys():
-        before, after = (
-            {(*key, index): item for index, (key, item) in enumerate(before.items())},
-            {(*key, index): item for index, (key, item) in enumerate(after.items())},
-        )
+    before: dict[tuple[object, ...], Statement] = {_key(item): item for item in _statements(old)}
+    after: dict[tuple[object, ...], Statement] = {_key(item): item for item in _statements(new)}
+    if before.keys() == after.keys() and list(before) != list(after):
+        # The same statements in another order: place by place, since the order of access list entries is their meaning.
+        before = {(index,): item for index, item in enumerate(before.values())}
+        after = {(index,): item for index, item in enumerate(after.values())}
     for key in dict.fromkeys((*before, *after)):
         one, other = before.get(key), after.get(key)
         if one != other:

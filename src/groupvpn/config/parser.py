@@ -42,6 +42,7 @@ class Reader:
     """The comment on the line before, if its sentence did not end."""
     _banner: str = ""
     """The character that ends a banner, while in one."""
+    _banner_line: Line | None = None
     errors: int = 0
 
     def read(self, text: str) -> None:
@@ -54,6 +55,8 @@ class Reader:
             if self.errors >= MAXIMUM_ERRORS:
                 self._say(Severity.ERROR, line, None, f"stopped after {MAXIMUM_ERRORS} errors")
                 break
+        if self._banner and self._banner_line:
+            self._say(Severity.ERROR, self._banner_line, None, f"the banner is not closed: `{self._banner}` does not come again")
         self.diagnostics += self.notices.summary(self.filename)
 
     @property
@@ -122,7 +125,7 @@ class Reader:
             if resets and isinstance(target, Draft):
                 target.settings.pop(id(command), None)
                 return
-            section = target.apply(statement) if target else None
+            section = target.apply(statement) if target and command.head != "banner" else None
         except EffectError as error:
             self._say(Severity.ERROR, line, None, str(error))
             return
@@ -132,7 +135,7 @@ class Reader:
         if section is not None:
             self._open.append(section)
             self._modes.append(section.mode)
-        if command.head == "banner":
+        if command.head == "banner" and not statement.negated:
             self._begin_banner(statement, line)
 
     def _canonical(self, statement: Statement, found: Match, line: Line) -> Statement:
@@ -172,11 +175,12 @@ class Reader:
             section.device = parts[1]
 
     def _begin_banner(self, statement: Statement, line: Line) -> None:
-        """Skip the lines of a banner: its text runs to the next occurrence of the character that begins it."""
+        """Skip the lines of a banner: its text runs to the next occurrence of the character that begins it. It is not kept."""
         text = " ".join(str(word) for word in statement.words[1:]).split(maxsplit=1)
         body = text[1] if len(text) == 2 and text[0].isalpha() else " ".join(text)
         mark = body[:2] if body.startswith("^") else body[:1]
         self._banner = mark if mark and mark not in body[len(mark) :] else ""
+        self._banner_line = line
 
     def _tolerate(self, found: Mismatch, tokens: tuple[Token, ...], line: Line, depth: int, wrapping: str, negated: bool) -> bool:
         """Accept, with a warning, what printed configurations have and routers do not: see `docs/configuration.md`."""

@@ -12,7 +12,7 @@ from groupvpn.config.model import KeyServerExtras, Redundancy
 from groupvpn.config.section import Section, Statement
 from groupvpn.crypto.registry import SignatureHash
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
-from groupvpn.ipsec.acl import MAXIMUM_ENTRIES
+from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, AccessList
 from groupvpn.ipsec.transform import Transform
 
 _COMMANDS: dict[tuple[str, str], Command] = {
@@ -78,10 +78,22 @@ def _served(name: str, identity: GroupIdentity, local: Section, context: Context
         address.value("address") if address else None,
         tuple(sorted(teks, key=lambda tek: tek.sequence)),
         rekey,
-        context.policy_list(local.statement("authorization address ipv4"), f"group `{name}`"),
+        _authorization(local.statement("authorization address ipv4"), context),
         local.statement("sa receive-only") is not None,
         _value(local, LOCAL_SERVER.name, "group size", "size"),
     )
+
+
+def _authorization(statement: Statement | None, context: Context) -> AccessList | None:
+    """Who may register. A list that is missing is an error: without it everyone could."""
+    if statement is None:
+        return None
+    name = str(statement.value("list"))
+    if name not in context.access_lists:
+        hint = "define it, or remove the line to let every address register"
+        context.error(statement.where("list"), f"access list `{name}` does not exist: it could refuse nobody", hint)
+        return AccessList(name)
+    return context.policy_list(statement, "`authorization address`") or AccessList(name)
 
 
 def _rekey(name: str, local: Section, address: Statement | None, context: Context) -> RekeyPolicy:

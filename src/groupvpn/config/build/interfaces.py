@@ -116,12 +116,13 @@ def _check_types(context: Context) -> None:
 def _entry(section: Section, header: Statement, applied: set[str], members: dict[str, MemberGroup], context: Context) -> CryptoMapEntry:
     name, sequence = header.value("name"), header.value("sequence")
     wanted = section.statement("set group")
+    # On an interface in service the entry would let its traffic pass in clear: that is the unsafe side.
+    report = context.error if name in applied else context.warn
     if wanted is None:
-        context.warn(section.place, f"crypto map `{name}` {sequence} names no group: it does nothing", "add `set group NAME`")
+        report(section.place, f"crypto map `{name}` {sequence} names no group: its traffic is not protected", "add `set group NAME`")
     elif wanted.value("name") not in members:
         group = wanted.value("name")
         exists = group in context.names("crypto gdoi group")
-        report = context.error if name in applied and not exists else context.warn
         state = "is not one that this node can join" if exists else "does not exist"
         report(wanted.where("name"), f"crypto map `{name}` {sequence} names group `{group}`, which {state}: its traffic is not protected")
     acl = _exceptions(section.statement("match address"), f"crypto map `{name}` {sequence}", context)

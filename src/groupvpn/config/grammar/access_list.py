@@ -155,7 +155,20 @@ _ARGUMENTS: dict[str, ArgumentType] = {
 }
 _STANDARD_NUMBER = Number(*STANDARD_RANGES[0], "Number of a standard list", *STANDARD_RANGES[1:])
 _EXTENDED_NUMBER = Number(*EXTENDED_RANGES[0], "Number of an extended list", *EXTENDED_RANGES[1:])
-_LIST_NAME = Name("Name or number of the list")
+
+
+class _ListName(Name):
+    """The name of a list; a name that is a number must be one of the list's kind."""
+
+    def __init__(self, number: Number) -> None:
+        super().__init__("Name or number of the list")
+        self._number = number
+
+    def accept(self, text: str) -> str:
+        """The name."""
+        return str(self._number.accept(text)) if text.isdecimal() else super().accept(text)
+
+
 _STANDARD_HEADER = "ip access-list standard {list}"
 _EXTENDED_HEADER = "ip access-list extended {list}"
 
@@ -205,7 +218,7 @@ COMMANDS = (
         "ip access-list standard <list>",
         "A standard access list",
         Enter(STANDARD_LIST, ("list",)),
-        {"list": _LIST_NAME},
+        {"list": _ListName(_STANDARD_NUMBER)},
         negation=Negation.FULL,
     ),
     Command(
@@ -213,7 +226,7 @@ COMMANDS = (
         "ip access-list extended <list>",
         "An extended access list",
         Enter(EXTENDED_LIST, ("list",)),
-        {"list": _LIST_NAME},
+        {"list": _ListName(_EXTENDED_NUMBER)},
         negation=Negation.FULL,
     ),
     Command(

@@ -1,0 +1,461 @@
+"""From statements to the typed model: values, defaults, references, and what is said of them."""
+
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from groupvpn.config import Configuration, Role, Severity, parse, render
+from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
+from groupvpn.gdoi.policy import Replay
+from groupvpn.ike.policy import IdentityKind
+from groupvpn.ipsec.acl import Action, AddressMatch
+from groupvpn.ipsec.transform import Mode
+
+_KEY_SERVER = """
+crypto ipsec transform-set t esp-gcm 256
+crypto ipsec profile p
+ set transform-set t
+access-list 101 permit ip any any
+crypto gdoi group G
+ identity number 1
+ server local
+  address ipv4 10.0.0.1
+  sa ipsec 1
+   profile p
+   match address ipv4 101
+"""
+_MEMBER = """
+crypto gdoi group G
+ identity number 1
+ server address ipv4 10.0.0.1
+crypto map m 10 gdoi
+ set group G
+interface GigabitEthernet0/0
+ ip address 10.0.1.1 255.255.255.0
+ crypto map m
+"""
+
+
+def good(text: str, **options: object) -> Configuration:
+    result = parse(text, "test.conf", **options)  # type: ignore[arg-type]
+    assert result.configuration is not None, render(result.errors)
+    return result.configuration
+
+
+def said(text: str, severity: Severity = Severity.WARNING, **options: object) -> str:
+    result = parse(text, "test.conf", **options)  # type: ignore[arg-type]
+    return "\n".join(f"{item.line}: {item.message}" for item in result.diagnostics if item.severity is severity)
+
+
+def wrong(text: str, **options: object) -> str:
+    return said(text, Severity.ERROR, **options)
+
+
+class TestPhase1:
+    def test_policies_come_by_priority_with_the_routers_defaults(self) -> None:
+        first, second = good("crypto isakmp policy 20\ncrypto isakmp policy 10\n encr aes 256\n group 19\n hash sha384\n").ike.policies
+        assert (first.priority, first.cipher, first.group, first.hash) == (10, IkeCipher.AES_256, IkeGroup.ECP_256, IkeHash.SHA2_384)
+        assert (second.priority, second.cipher, second.group, second.lifetime) == (20, IkeCipher.DES, IkeGroup.MODP_768, 86400)
+
+    @pytest.mark.parametrize("group", [1, 2, 5, 14, 15, 16, 19, 20, 21, 24])
+    def test_every_group_of_the_registry_can_be_said(self, group: int) -> None:
+        assert good(f"crypto isakmp policy 1\n group {group}\n").ike.policies[0].group.number == group
+
+    def test_weak_algorithms_are_named_once_with_something_better(self) -> None:
+        text = "crypto isakmp policy 1\n encr 3des\n authentication pre-share\n"
+        (warning,) = [item for item in parse(text).diagnostics if "weak" in item.message]
+        assert "`encryption 3des`, `hash sha` (the default), `group 1` (the default)" in warning.message
+        assert "aes 256" in warning.hint
+
+    def test_modern_policies_are_not_warned_about(self) -> None:
+        assert said("crypto isakmp policy 1\n encr aes\n hash sha256\n group 14\n authentication pre-share\n") == ""
+
+    def test_keys_are_for_addresses_networks_and_names(self) -> None:
+        text = (
+            "crypto isakmp key one address 10.0.0.1\ncrypto isakmp key two address 10.0.0.0 255.255.255.0\n"
+            "crypto isakmp key 0 three hostname gm.example.com no-xauth\ncrypto isakmp key any address 0.0.0.0\n"
+        )
+        ike = good(text).ike
+        assert [key.network for key in ike.keys] == [
+            IPv4Network("10.0.0.1/32"),
+            IPv4Network("10.0.0.0/24"),
+            None,
+            IPv4Network("0.0.0.0/0"),
+        ]
+        assert [key.key.reveal() for key in ike.keys] == [b"one", b"two", b"three", b"any"]
+        assert "any peer at all" in said(text)
+
+    def test_a_key_that_is_digits_or_a_keyword_is_still_a_key(self) -> None:
+        keys = good("crypto isakmp key 6 address 10.0.0.1\ncrypto isakmp key address address 10.0.0.2\n").ike.keys
+        assert [key.key.reveal() for key in keys] == [b"6", b"address"]
+
+    def test_the_last_key_for_a_peer_counts(self) -> None:
+        (key,) = good("crypto isakmp key one address 10.0.0.1\ncrypto isakmp key two address 10.0.0.1\n").ike.keys
+        assert key.key.reveal() == b"two"
+
+    def test_encrypted_keys_are_refused(self) -> None:
+        assert "master key" in wrong("crypto isakmp key 6 ABCDEF address 10.0.0.1\n")
+
+    def test_identity_keepalive_and_name(self) -> None:
+        text = "hostname gm\nip domain name example.com\ncrypto isakmp identity hostname\ncrypto isakmp keepalive 30 5\n"
+        ike = good(text).ike
+        assert (ike.identity, ike.hostname) == (IdentityKind.HOSTNAME, "gm.example.com")
+        assert ike.keepalive is not None
+        assert (ike.keepalive.seconds, ike.keepalive.retries, ike.keepalive.periodic) == (30, 5, False)
+
+    def test_aggressive_mode_by_peer(self) -> None:
+        text = (
+            "crypto isakmp peer ip-address 10.0.0.1\n set aggressive-mode client-endpoint fqdn gm.example.com\n"
+            " set aggressive-mode password secret\n"
+        )
+        ike = good(text).ike
+        assert ike.aggressive
+        assert ike.preshared_key(IPv4Address("10.0.0.1")) is not None
+
+
+class TestTransforms:
+    @pytest.mark.parametrize(
+        ("words", "cipher", "integrity"),
+        [
+            ("esp-aes esp-sha256-hmac", EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA2_256_128),
+            ("esp-sha-hmac esp-aes 192", EspCipher.AES_192_CBC, EspIntegrity.HMAC_SHA1_96),
+            ("esp-aes 256 esp-sha512-hmac", EspCipher.AES_256_CBC, EspIntegrity.HMAC_SHA2_512_256),
+            ("esp-3des esp-md5-hmac", EspCipher.TRIPLE_DES, EspIntegrity.HMAC_MD5_96),
+            ("esp-null esp-sha384-hmac", EspCipher.NULL, EspIntegrity.HMAC_SHA2_384_192),
+            ("esp-sha256-hmac", EspCipher.NULL, EspIntegrity.HMAC_SHA2_256_128),
+            ("esp-gcm", EspCipher.AES_128_GCM, EspIntegrity.NONE),
+            ("esp-gcm 256", EspCipher.AES_256_GCM, EspIntegrity.NONE),
+        ],
+    )
+    def test_transforms(self, words: str, cipher: EspCipher, integrity: EspIntegrity) -> None:
+        transform = good(f"crypto ipsec transform-set t {words}\n mode transport\n").transform_sets["t"].transform
+        assert (transform.cipher, transform.integrity, transform.mode) == (cipher, integrity, Mode.TRANSPORT)
+
+    @pytest.mark.parametrize(
+        "words", ["esp-aes", "esp-aes esp-3des esp-sha-hmac", "esp-gcm esp-sha-hmac", "esp-null", "esp-sha-hmac esp-md5-hmac esp-aes"]
+    )
+    def test_what_makes_no_transform_is_refused(self, words: str) -> None:
+        assert wrong(f"crypto ipsec transform-set t {words}\n").startswith("1: ")
+
+    def test_what_is_not_supported_is_left_out(self) -> None:
+        assert good("crypto ipsec transform-set t ah-sha-hmac esp-aes\n").transform_sets == {}
+
+    def test_profiles_keep_the_order_of_their_sets(self) -> None:
+        sets = "crypto ipsec transform-set a esp-gcm\ncrypto ipsec transform-set b esp-gcm 256\n"
+        text = sets + "crypto ipsec profile p\n set transform-set b a x\n"
+        profile = good(text).profiles["p"]
+        assert [item.name for item in profile.transform_sets] == ["b", "a"]
+        assert profile.lifetime == 3600
+        assert "transform set `x`, which does not exist" in said(text)
+
+
+class TestAccessLists:
+    def entry(self, text: str) -> object:
+        (entry,) = good(f"ip host ks 10.9.9.9\nip access-list extended L\n {text}\n").access_lists["L"].entries
+        return entry
+
+    @pytest.mark.parametrize(
+        ("text", "fields"),
+        [
+            ("permit ip any any", (0, "any", "any", 0, 0)),
+            ("permit tcp host 10.0.0.1 eq bgp any", (6, "host 10.0.0.1", "any", 179, 0)),
+            ("deny udp any eq 848 any eq 848", (17, "any", "any", 848, 848)),
+            ("deny 89 10.1.2.3 0.0.0.255 host 10.0.0.1", (89, "10.1.2.0 0.0.0.255", "host 10.0.0.1", 0, 0)),
+            ("deny eigrp any any", (88, "any", "any", 0, 0)),
+            ("deny pim any host 224.0.0.13", (103, "any", "host 224.0.0.13", 0, 0)),
+            ("permit ip host ks any log", (0, "host 10.9.9.9", "any", 0, 0)),
+            ("permit ip 10.0.0.5 0.0.255.0 any", (0, "10.0.0.5 0.0.255.0", "any", 0, 0)),
+        ],
+    )
+    def test_entries(self, text: str, fields: tuple[object, ...]) -> None:
+        entry = self.entry(text)
+        shown = (entry.protocol, str(entry.source), str(entry.destination), entry.source_port, entry.destination_port)  # type: ignore[attr-defined]
+        assert shown == fields
+
+    @pytest.mark.parametrize(
+        ("name", "port"),
+        [
+            ("ssh", 22),
+            ("tacacs", 49),
+            ("bgp", 179),
+            ("ntp", 123),
+            ("snmp", 161),
+            ("snmptrap", 162),
+            ("snmp-trap", 162),
+            ("syslog", 514),
+            ("isakmp", 500),
+            ("bootps", 67),
+            ("bootpc", 68),
+            ("domain", 53),
+            ("telnet", 23),
+            ("www", 80),
+            ("non500-isakmp", 4500),
+        ],
+    )
+    def test_services_by_name(self, name: str, port: int) -> None:
+        assert self.entry(f"deny udp any any eq {name}").destination_port == port  # type: ignore[attr-defined]
+
+    def test_standard_lists_compare_sources(self) -> None:
+        text = "access-list 1 permit 10.0.0.0 0.0.0.255\naccess-list 1 deny any\n"
+        text += "ip access-list standard S\n permit host 10.0.0.1\n permit 10.0.0.2\n"
+        lists = good(text).access_lists
+        assert [(entry.action, str(entry.source)) for entry in lists["1"].entries] == [
+            (Action.PERMIT, "10.0.0.0 0.0.0.255"),
+            (Action.DENY, "any"),
+        ]
+        assert [str(entry.source) for entry in lists["S"].entries] == ["host 10.0.0.1", "host 10.0.0.2"]
+        assert all(entry.destination == AddressMatch.any() for entry in lists["S"].entries)
+
+    @pytest.mark.parametrize("number", [1, 99, 1300, 1999])
+    def test_numbers_of_standard_lists(self, number: int) -> None:
+        assert str(number) in good(f"access-list {number} permit any\n").access_lists
+
+    @pytest.mark.parametrize("number", [100, 199, 2000, 2699])
+    def test_numbers_of_extended_lists(self, number: int) -> None:
+        assert str(number) in good(f"access-list {number} permit ip any any\n").access_lists
+
+    @pytest.mark.parametrize("number", [0, 200, 1299, 2700])
+    def test_other_numbers_are_refused(self, number: int) -> None:
+        assert wrong(f"access-list {number} permit ip any any\n")
+
+    @pytest.mark.parametrize("header", ["ip access-list extended 7", "ip access-list standard 101", "ip access-list extended 1300"])
+    def test_a_number_belongs_to_one_kind_of_list(self, header: str) -> None:
+        assert wrong(header + "\n")
+
+    def test_remarks_are_kept_and_mean_nothing(self) -> None:
+        assert good("access-list 101 remark what follows is all\n").access_lists["101"].entries == ()
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("permit tcp any range 1 5 any", "range of ports"),
+            ("permit udp any any range ntp snmp", "range of ports"),
+            ("permit tcp any gt 1023 any", "`gt`"),
+            ("permit tcp any any established", "`established`"),
+            ("permit ip any any dscp ef", "`dscp`"),
+            ("permit icmp any any unreachable", "ICMP message type"),
+            ("permit ip any eq 5 any", "only TCP and UDP have ports"),
+        ],
+    )
+    def test_what_a_group_policy_cannot_hold_is_an_error_where_a_group_uses_it(self, text: str, reason: str) -> None:
+        lists = f"access-list 101 {text}\n"
+        assert wrong(lists) == ""
+        assert reason in wrong(lists + _KEY_SERVER)
+
+    def test_an_icmp_type_in_a_deny_is_left_out_with_a_warning(self) -> None:
+        text = "access-list 101 deny icmp any any unreachable\n" + _KEY_SERVER
+        assert "left out" in said(text)
+        assert len(good(text).key_server_groups[0].teks[0].acl.entries) == 1
+
+    def test_a_host_without_an_address_makes_the_policy_incomplete(self) -> None:
+        text = "access-list 101 deny ip host nowhere any\n" + _KEY_SERVER
+        assert "`nowhere` has no address" in said(text)
+        assert good(text).key_server_groups[0].teks == ()
+
+    def test_more_than_a_hundred_entries_are_said(self) -> None:
+        entries = "".join(f"access-list 101 deny ip host 10.0.0.{number} any\n" for number in range(100))
+        assert "GDOI_ACL_NUM" in said(entries + _KEY_SERVER)
+
+
+class TestKeyServer:
+    def test_defaults(self) -> None:
+        (group,) = good(_KEY_SERVER).key_server_groups
+        assert group.rekey.cipher is KekCipher.TRIPLE_DES_CBC
+        assert group.rekey.signature_hash is SignatureHash.SHA1
+        assert (group.rekey.lifetime, group.rekey.retransmit_period, group.rekey.retransmit_count) == (86400, 10, 2)
+        assert (group.rekey.unicast, group.rekey.key_label, group.rekey.acknowledge) == (False, None, True)
+        assert group.teks[0].replay == Replay("counter", 64)
+        assert group.sender_id_bits == 24
+
+    def test_everything_a_key_server_can_say(self) -> None:
+        text = (
+            "access-list 5 permit 10.0.0.0 0.0.0.255\naccess-list 121 permit udp host 10.0.0.1 eq 848 host 239.0.1.2 eq 848\n"
+            + _KEY_SERVER
+            + "   replay counter window-size 512\n  rekey algorithm aes 256\n  rekey sig-hash algorithm sha256\n"
+            "  rekey lifetime seconds 300\n"
+            "  rekey retransmit 20 number 5\n  rekey authentication mypubkey rsa K\n  rekey address ipv4 121\n"
+            "  no rekey acknowledgement\n  authorization address ipv4 5\n  sa receive-only\n  group size small 16\n"
+        )
+        (group,) = good(text).key_server_groups
+        assert (group.rekey.cipher, group.rekey.signature_hash) == (KekCipher.AES_256_CBC, SignatureHash.SHA2_256)
+        assert (group.rekey.lifetime, group.rekey.retransmit_period, group.rekey.retransmit_count) == (300, 20, 5)
+        assert group.rekey.key_label == "K"
+        assert group.rekey.multicast_acl is not None
+        assert str(group.rekey.multicast_acl.entries[0].destination.address) == "239.0.1.2"
+        assert not group.rekey.acknowledge
+        assert group.authorization is not None
+        assert group.receive_only
+        assert group.sender_id_bits == 16
+        assert group.teks[0].replay == Replay("counter", 512)
+
+    def test_replay_of_one_kind_pushes_out_the_other(self) -> None:
+        counter, time = "   replay counter window-size 512\n", "   replay time window-size 5\n"
+        assert good(_KEY_SERVER + counter + time).key_server_groups[0].teks[0].replay == Replay("time", 5)
+        assert good(_KEY_SERVER + time + counter).key_server_groups[0].teks[0].replay == Replay("counter", 512)
+        assert good(_KEY_SERVER + time + "   replay counter window-size 64\n").key_server_groups[0].teks[0].replay == Replay("counter", 64)
+        assert good(_KEY_SERVER + "   no replay counter window-size\n").key_server_groups[0].teks[0].replay == Replay("disabled")
+
+    def test_traffic_policies_come_by_number(self) -> None:
+        text = _KEY_SERVER.replace("sa ipsec 1\n", "sa ipsec 9\n   profile p\n   match address ipv4 101\n  sa ipsec 1\n")
+        assert [tek.sequence for tek in good(text).key_server_groups[0].teks] == [1, 9]
+
+    def test_a_missing_profile_or_list_leaves_the_policy_out(self) -> None:
+        assert "profile `p`, which does not exist" in said(_KEY_SERVER.replace("crypto ipsec profile p", "crypto ipsec profile q"))
+        text = _KEY_SERVER.replace("access-list 101", "access-list 102")
+        assert "access list `101`, which does not exist" in said(text)
+        assert good(text).key_server_groups[0].teks == ()
+
+    def test_a_missing_authorization_list_would_let_everyone_in(self) -> None:
+        assert "could refuse nobody" in wrong(_KEY_SERVER + "  authorization address ipv4 7\n")
+
+    def test_what_rekeys_need_is_said(self) -> None:
+        assert "nowhere to send" in said(_KEY_SERVER + "  rekey authentication mypubkey rsa K\n")
+        unicast = "  rekey authentication mypubkey rsa K\n  rekey transport unicast\n"
+        assert "nowhere" not in said(_KEY_SERVER + unicast)
+        assert "no address to send" in said(_KEY_SERVER.replace("  address ipv4 10.0.0.1\n", "") + unicast)
+
+    def test_a_key_server_is_not_a_member_too(self) -> None:
+        both = _KEY_SERVER + "crypto gdoi group H\n identity number 2\n server address ipv4 10.0.0.9\n"
+        assert "cannot be both" in wrong(both)
+        assert "both served here and joined" in wrong(_KEY_SERVER + "server address ipv4 10.0.0.9\n")
+
+    def test_cooperation_is_kept_for_later(self) -> None:
+        text = _KEY_SERVER + " redundancy\n local priority 10\n peer address ipv4 10.0.0.2\n peer address ipv4 10.0.0.1\n"
+        extras = good(text).key_server_extras["G"]
+        assert extras.redundancy is not None
+        assert extras.redundancy.priority == 10
+        assert "its own peer" in said(text)
+        assert "not yet in effect" in said(text, Severity.NOTICE)
+
+    def test_identity_may_be_an_address(self) -> None:
+        (group,) = good(_KEY_SERVER.replace("number 1", "address ipv4 10.7.7.7")).key_server_groups
+        assert group.identity == IPv4Address("10.7.7.7")
+
+
+class TestMember:
+    def test_the_map_on_the_interface_makes_a_member(self) -> None:
+        configuration = good(_MEMBER)
+        (member,) = configuration.members()
+        assert configuration.role is Role.MEMBER
+        assert (member.crypto_map, member.sequence, str(member.source.name)) == ("m", 10, "GigabitEthernet0/0")
+        assert member.source.device == "gi0-0"
+
+    def test_an_interface_out_of_service_makes_none(self) -> None:
+        assert list(good(_MEMBER + " shutdown\n").members()) == []
+
+    def test_local_exceptions_and_fail_close_are_bound_to_the_member(self) -> None:
+        text = _MEMBER + (
+            "access-list 150 deny ospf any any\ncrypto map m 10 gdoi\n match address 150\n"
+            "crypto map m gdoi fail-close\n match address 150\n activate\n"
+        )
+        (member,) = good(text).members()
+        assert member.group.local_acl is not None
+        assert member.group.local_acl.name == "150"
+        assert member.group.fail_close == member.group.local_acl
+
+    def test_fail_close_needs_activation(self) -> None:
+        text = _MEMBER + "crypto map m gdoi fail-close\n"
+        assert next(good(text).members()).group.fail_close is None
+        assert "not active" in said(text)
+        active = next(good(text + " activate\n").members()).group.fail_close
+        assert active is not None
+        assert active.entries == ()
+
+    def test_fail_close_without_its_list_makes_no_exceptions(self) -> None:
+        text = _MEMBER + "crypto map m gdoi fail-close\n match address 199\n activate\n"
+        closed = next(good(text).members()).group.fail_close
+        assert closed is not None
+        assert closed.entries == ()
+
+    def test_a_permit_in_a_local_list_is_warned_about(self) -> None:
+        text = _MEMBER + "access-list 150 permit ip any any\ncrypto map m 10 gdoi\n match address 150\n"
+        assert "drops what they match" in said(text)
+
+    def test_a_loopback_stands_for_several_interfaces(self) -> None:
+        second = "interface GigabitEthernet0/1\n ip address 10.0.2.1 255.255.255.0\n crypto map m\n"
+        alone = good(_MEMBER + second)
+        assert len(list(alone.members())) == 2
+        assert "each registers for itself" in said(_MEMBER + second)
+        shared = _MEMBER + second + "interface Loopback0\n ip address 10.9.9.9 255.255.255.255\ncrypto map m local-address lo0\n"
+        (member,) = good(shared).members()
+        assert str(member.address) == "10.9.9.9"
+        assert len(member.interfaces) == 2
+
+    def test_a_group_that_is_not_there_is_an_error_on_an_interface_in_service(self) -> None:
+        text = _MEMBER.replace("crypto gdoi group G", "crypto gdoi group H")
+        assert "group `G`, which does not exist" in wrong(text)
+        assert wrong(text + " shutdown\n") == ""
+
+    def test_an_incomplete_group_is_an_error_on_an_interface_in_service(self) -> None:
+        assert "is not one that this node can join" in wrong(_MEMBER.replace(" identity number 1\n", ""))
+
+    def test_an_entry_without_a_group_is_an_error_on_an_interface_in_service(self) -> None:
+        assert "names no group" in wrong(_MEMBER.replace(" set group G\n", ""))
+
+    def test_a_map_that_is_not_there_is_an_error(self) -> None:
+        assert "crypto map `x`, which does not exist" in wrong("interface gi0/0\n crypto map x\n")
+
+    def test_a_key_server_by_name(self) -> None:
+        text = _MEMBER.replace("ipv4 10.0.0.1", "ipv4 ks1")
+        assert "`ks1` has no address" in wrong(text)
+        assert good("ip host ks1 10.0.0.7\n" + text).member_groups["G"].servers == (IPv4Address("10.0.0.7"),)
+
+    def test_what_a_member_accepts(self) -> None:
+        text = "crypto ipsec transform-set a esp-gcm\n" + _MEMBER.replace(
+            " server address",
+            " client rekey encryption 3des-cbc aes 192\n client rekey hash sha256\n client transform-sets a\n server address",
+        )
+        group = good(text).member_groups["G"]
+        assert group.accepted_kek_ciphers == (KekCipher.TRIPLE_DES_CBC, KekCipher.AES_192_CBC)
+        assert group.accepted_kek_hashes == (SignatureHash.SHA2_256,)
+        assert [transform.cipher for transform in group.accepted_transforms] == [EspCipher.AES_128_GCM]
+        assert "does not exist" in wrong(text.replace("client transform-sets a", "client transform-sets b"))
+        assert "at most 6" in wrong(text.replace("client transform-sets a", "client transform-sets a a a a a a a"))
+
+    def test_a_group_entry_does_not_take_the_number_of_a_classic_one(self) -> None:
+        assert "of type gdoi already" in wrong(_MEMBER + "crypto map m 10 ipsec-isakmp\n")
+
+
+class TestInterfaces:
+    def test_values(self) -> None:
+        text = (
+            "interface Gi 0/0\n description to  the core\n ip address 10.0.0.1 255.255.255.0\n ip address 10.1.0.1 255.255.0.0 secondary\n"
+            " ip mtu 1400\n ip tcp adjust-mss 1360\n ip igmp join-group 239.0.0.1 source 10.0.0.9\n"
+        )
+        (interface,) = good(text).interfaces
+        assert (str(interface.address), [str(item) for item in interface.secondary]) == ("10.0.0.1/24", ["10.1.0.1/16"])
+        assert (interface.description, interface.mtu, interface.adjust_mss) == ("to  the core", 1400, 1360)
+        assert [(str(join.group), str(join.source)) for join in interface.joins] == [("239.0.0.1", "10.0.0.9")]
+
+    def test_an_address_comes_from_a_line_or_by_dhcp(self) -> None:
+        (interface,) = good("interface gi0/0\n ip address 10.0.0.1 255.0.0.0\n ip address dhcp\n").interfaces
+        assert (interface.address, interface.dhcp) == (None, True)
+        (interface,) = good("interface gi0/0\n ip address dhcp\n ip address 10.0.0.1 255.0.0.0\n").interfaces
+        assert (str(interface.address), interface.dhcp) == ("10.0.0.1/8", False)
+
+    @pytest.mark.parametrize("address", ["239.0.0.1 255.0.0.0", "0.0.0.0 255.0.0.0", "10.0.0.1 255.0.255.0"])
+    def test_what_is_no_interface_address(self, address: str) -> None:
+        assert wrong(f"interface gi0/0\n ip address {address}\n")
+
+    def test_the_device_is_what_the_caller_says_then_the_text_then_the_short_name(self) -> None:
+        text = "interface gi0/0\n! linux-device eth5\ninterface gi0/1\ninterface Loopback0\n"
+        assert [item.device for item in good(text).interfaces] == ["eth5", "gi0-1", "lo"]
+        mapped = good(text, devices={"GigabitEthernet 0/0".replace(" ", ""): "wan0", "Gi0/1": "wan1"})
+        assert [item.device for item in mapped.interfaces] == ["wan0", "wan1", "lo"]
+
+    def test_a_missing_device_is_an_error_only_under_a_crypto_map(self) -> None:
+        assert "no device `gi0-0`" in wrong(_MEMBER, present={"eth0", "lo"})
+        assert wrong(_MEMBER, present={"gi0-0"}) == ""
+        assert wrong(_MEMBER + " shutdown\n", present={"eth0"}) == ""
+        assert wrong("interface gi0/0\n ip address 10.0.0.1 255.0.0.0\n", present=set()) == ""
+
+    def test_two_interfaces_do_not_share_a_device(self) -> None:
+        assert "both mean" in wrong("interface gi0/0\n! linux-device eth0\ninterface gi0/1\n! linux-device eth0\n")
+
+    def test_a_wrong_mapping_is_reported(self) -> None:
+        assert "mapping" in wrong("hostname x\n", devices={"nonsense": "eth0"})
+        assert "mapping" in wrong("hostname x\n", devices={"gi0/0": "no/device"})
+
+    def test_the_df_bit(self) -> None:
+        assert good("crypto ipsec df-bit clear\n").clear_df
+        assert not good("crypto ipsec df-bit clear\nno crypto ipsec df-bit\n").clear_df

@@ -1,0 +1,232 @@
+"""Modes, comments, `no`, print errors, and the errors of a whole file."""
+
+import pytest
+
+from groupvpn.config import Configuration, Diagnostic, Severity, parse, render, running_config
+from groupvpn.config.parser import MAXIMUM_ERRORS, MAXIMUM_WARNINGS
+
+_GROUP = "crypto gdoi group G\n identity number 1\n"
+
+
+def good(text: str) -> Configuration:
+    result = parse(text, "test.conf")
+    assert result.configuration is not None, render(result.errors)
+    return result.configuration
+
+
+def errors(text: str) -> tuple[Diagnostic, ...]:
+    result = parse(text, "test.conf")
+    assert result.configuration is None
+    return result.errors
+
+
+def only_error(text: str) -> Diagnostic:
+    (error,) = errors(text)
+    return error
+
+
+def warnings(text: str) -> list[str]:
+    return [item.message for item in parse(text).diagnostics if item.severity is Severity.WARNING]
+
+
+def test_modes_are_left_by_what_they_do_not_know() -> None:
+    text = _GROUP + " server local\nsa ipsec 1\nreplay counter window-size 512\naddress ipv4 10.0.0.1\nidentity number 7\nhostname ks\n"
+    configuration = good(text)
+    assert configuration.hostname == "ks"
+    assert configuration.key_server_groups[0].identity == 7
+    assert str(configuration.key_server_groups[0].address) == "10.0.0.1"
+
+
+def test_indentation_means_nothing() -> None:
+    assert good(" hostname ks\n    crypto isakmp policy 1\nauthentication pre-share").ike.policies[0].authentication.keyword == "pre-share"
+
+
+def test_comments_do_not_leave_a_mode() -> None:
+    assert good("crypto isakmp policy 1\n!\n! a comment\n lifetime 300\n").ike.policies[0].lifetime == 300
+
+
+@pytest.mark.parametrize("word", ["exit", "quit", "ex"])
+def test_exit_leaves_one_mode(word: str) -> None:
+    text = _GROUP + f" server local\n  sa ipsec 1\n   {word}\n  rekey lifetime seconds 300\n"
+    assert good(text).key_server_groups[0].rekey.lifetime == 300
+
+
+def test_end_leaves_all_modes_and_reading_goes_on() -> None:
+    text = _GROUP + " server local\n  sa ipsec 1\nend\nhostname late\n"
+    assert good(text).hostname == "late"
+    assert only_error(_GROUP + " server local\nend\nsa receive-only\n").line == 5
+
+
+def test_a_section_may_be_opened_again() -> None:
+    text = _GROUP + "hostname x\ncrypto gdoi group G\n server address ipv4 10.0.0.1\n"
+    assert good(text).member_groups["G"].identity == 1
+
+
+def test_no_brings_back_the_default() -> None:
+    policy = good("crypto isakmp policy 1\n lifetime 300\n no lifetime\n hash sha256\n no hash sha256\n").ike.policies[0]
+    assert (policy.lifetime, policy.hash.keyword) == (86400, "sha")
+
+
+def test_default_brings_back_the_default_where_no_means_something_else() -> None:
+    text = _GROUP + " server local\n  no rekey retransmit\n"
+    assert good(text).key_server_groups[0].rekey.retransmit_count == 0
+    assert good(text + "  default rekey retransmit\n").key_server_groups[0].rekey.retransmit_count == 2
+
+
+def test_no_removes_a_member_of_a_list() -> None:
+    text = _GROUP + " server address ipv4 10.0.0.1\n server address ipv4 10.0.0.2\n no server address ipv4 10.0.0.1\n"
+    assert [str(server) for server in good(text).member_groups["G"].servers] == ["10.0.0.2"]
+
+
+def test_no_removes_a_section() -> None:
+    assert good(_GROUP + " server address ipv4 10.0.0.1\nno crypto gdoi group G\n").member_groups == {}
+    text = "crypto gdoi group G\n identity number 1\n server address ipv4 10.0.0.1\ncrypto map m 1 gdoi\n set group G\nno crypto map m\n"
+    assert good(text).crypto_maps == {}
+
+
+def test_no_of_a_numbered_entry_removes_the_whole_list() -> None:
+    text = "access-list 101 permit ip any any\naccess-list 101 deny udp any any\nno access-list 101 permit ip any any\n"
+    assert good(text).access_lists == {}
+
+
+def test_no_of_a_named_entry_removes_the_entry() -> None:
+    text = "ip access-list extended L\n permit ip any any\n deny udp any any\n no permit ip any any\n"
+    assert [entry.protocol for entry in good(text).access_lists["L"].entries] == [17]
+    assert [entry.protocol for entry in good(text + " no 20\n").access_lists["L"].entries] == []
+
+
+def test_entries_with_numbers_are_put_in_their_place() -> None:
+    text = "ip access-list extended L\n permit ip any any\n 5 deny udp any any\n deny tcp any any\n 10 permit icmp any any\n"
+    assert [entry.protocol for entry in good(text).access_lists["L"].entries] == [17, 1, 6]
+
+
+def test_eight_key_servers_are_enough() -> None:
+    servers = "".join(f" server address ipv4 10.0.0.{number}\n" for number in range(1, 9))
+    assert len(good(_GROUP + servers).member_groups["G"].servers) == 8
+    assert "at most 8" in only_error(_GROUP + servers + " server address ipv4 10.0.0.9\n").message
+
+
+def test_every_error_of_a_file_is_reported_with_its_place() -> None:
+    found = errors("hostname ks\n  foo bar\ncrypto isakmp policy 99999\ncrypto isakmp policy 1\n encryption rot13\n lifetime\n")
+    assert [(item.line, item.column) for item in found] == [(2, 3), (3, 22), (5, 13), (6, 10)]
+    assert "outside 1 to 10000" in found[1].message
+    assert "incomplete" in found[3].message
+
+
+def test_an_error_shows_the_line_and_points_at_the_word() -> None:
+    text = render([only_error("crypto isakmp policy 1\n lifetime 59\n")])
+    assert text.splitlines()[:3] == [
+        "test.conf:2:11: error: 59 is outside 60 to 86400",
+        "     lifetime 59",
+        "              ^^",
+    ]
+
+
+def test_the_nearest_command_is_named() -> None:
+    assert "crypto ipsec" in only_error("crypto ipsek profile p\n").hint
+    assert "crypto isakmp" in only_error("crypto isakpm policy 1\n").hint
+    assert "rekey" in only_error(_GROUP + " server local\n  rekye transport unicast\n").hint
+
+
+def test_a_line_in_the_wrong_mode_is_sent_to_the_right_one() -> None:
+    assert "gdoi-local-server" in only_error("rekey transport unicast\n").hint
+
+
+def test_an_ambiguous_abbreviation_lists_what_it_could_be() -> None:
+    message = only_error(_GROUP + " server local\n  rekey a\n").message
+    assert "ambiguous" in message
+    assert "`address`" in message
+    assert "`algorithm`" in message
+
+
+def test_a_mistyped_line_does_not_pass_for_a_known_one() -> None:
+    assert only_error("pro foo\n").line == 1
+
+
+def test_nothing_comes_of_a_file_with_an_error() -> None:
+    assert parse("hostname ks\nnonsense\n").configuration is None
+
+
+def test_reading_stops_after_many_errors() -> None:
+    assert len(errors("nonsense here\n" * 5000)) == MAXIMUM_ERRORS + 1
+
+
+def test_warnings_are_bounded() -> None:
+    assert len(parse("hostname <name>\n" * 5000).diagnostics) == MAXIMUM_WARNINGS
+
+
+def test_a_file_without_bounds_is_refused() -> None:
+    assert "characters" in only_error("!" * (1 << 21)).message
+
+
+def test_a_placeholder_is_left_out_with_its_section() -> None:
+    text = "interface <outside>\n ip address 10.0.0.1 255.0.0.0\nhostname ks\n"
+    assert "filled in" in warnings(text)[0]
+    assert good(text).interfaces == ()
+    assert good(text).hostname == "ks"
+
+
+def test_a_wrapped_comment_is_read_as_one() -> None:
+    comment = "! " + "a long comment that does not end its sentence on this line and\n"
+    assert warnings(comment + "goes on here.\n") == ["read as the rest of the comment above it"]
+    assert only_error(comment + "permitt ip any any\n").line == 2
+    assert only_error("! short\ngoes on here.\n").line == 2
+
+
+def test_two_commands_on_a_line_are_read_if_they_begin_alike() -> None:
+    text = "crypto ipsec profile p\n set security-association lifetime seconds 900 set transform-set t\n"
+    assert "two commands on one line, read one after the other" in warnings(text)
+    assert good(text).profiles["p"].lifetime == 900
+    assert "too many" in only_error("hostname a ip cef\n").message
+
+
+def test_an_ellipsis_is_a_warning() -> None:
+    assert warnings("...\n") == ["something was left out here"]
+
+
+def test_a_banner_may_have_any_text() -> None:
+    assert good("banner motd ^C\nnonsense here\ncrypto isakmp policy 1\n^C\nhostname ks\n").ike.policies == ()
+
+
+def test_a_banner_that_does_not_end_is_an_error() -> None:
+    assert "not closed" in only_error("hostname ks\nbanner motd ^C\ncrypto isakmp policy 1\n").message
+
+
+def test_a_command_of_exec_mode_is_explained() -> None:
+    assert "exec" in warnings("crypto key gen rsa gen label mykeys\n")[0]
+
+
+def test_functions_that_wait_are_named_once() -> None:
+    notices = [item.message for item in good(_GROUP + " server local\n redundancy\n local priority 5\n").notices]
+    assert notices == ["cooperative key servers: accepted, not yet in effect (lines 4, 5)"]
+
+
+def test_lines_without_effect_are_kept() -> None:
+    text = running_config(good("ip cef\nline con 0\n exec-timeout 0 0\n no login\nrouter bgp 1\n neighbor 10.0.0.1 remote-as 2\n"))
+    for line in ("ip cef", "line con 0", " exec-timeout 0 0", " no login", "router bgp 1", " neighbor 10.0.0.1 remote-as 2"):
+        assert line in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "crypto isakmp key hunter2 adress 10.0.0.1\n",
+        "crypto isakmp key hunter2\n",
+        "crypto isakmp key hunter2 hunter2 hunter2\n",
+        "crypto isakmp peer address 10.0.0.1\n set aggressive-mode password hunter2 x\n",
+        "crypto isakmp key 6 hunter2 address 10.0.0.1\n",
+        "crypto isakmp policy 1\n username admin password hunter2\n nonsense\n",
+        "enable secret hunter2\nnonsense\n",
+        "username a secret 0 hunter2\nhostname <x>\n",
+    ],
+)
+def test_no_secret_is_shown_in_a_diagnostic(text: str) -> None:
+    result = parse(text)
+    assert "hunter2" not in render(result.diagnostics)
+    assert "hunter2" not in repr(result)
+
+
+def test_the_mapping_directive_belongs_into_an_interface() -> None:
+    assert good("interface gi0/0\n! linux-device eth7\n").interfaces[0].device == "eth7"
+    assert "belongs" in only_error("! linux-device eth7\n").message
+    assert "one Linux device" in only_error("interface gi0/0\n! linux-device\n").message
