@@ -8,6 +8,7 @@ from wire_pair import ALICE, BOB, Pair, configuration, policy
 
 from groupvpn.effects import Send
 from groupvpn.ike import informational
+from groupvpn.ike.custody import MAXIMUM_PER_PEER
 from groupvpn.ike.drop import Drop
 from groupvpn.ike.events import Deleted, DeleteReceived, DeletionReason, NotifyReceived, PhaseTwo
 from groupvpn.ike.sa import ProtectionError
@@ -205,3 +206,13 @@ def test_an_unprotected_message_under_an_sa_is_dropped() -> None:
     pair.settle()
     assert pair.bob.counters == {Drop.UNEXPECTED.value: 1}
     assert len(pair.bob.sas()) == 1
+
+
+def test_a_peer_has_a_limited_number_of_sas() -> None:
+    pair = Pair()
+    for _ in range(MAXIMUM_PER_PEER + 3):
+        pair.run()
+    assert len(pair.alice.sas()) == len(pair.bob.sas()) == MAXIMUM_PER_PEER
+    assert DeletionReason.CROWDED_OUT in reasons(pair, "alice") + reasons(pair, "bob")
+    pair.both()
+    assert pair.alice.sa_for(BOB.address) is pair.sa("alice")

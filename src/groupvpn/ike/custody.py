@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from ipaddress import IPv4Address
 
-from groupvpn.effects import NAT_T_PORT, Effect, Endpoint, Entropy
+from groupvpn.effects import NAT_T_PORT, Effect, Endpoint, Entropy, Send
 from groupvpn.ike import informational, messages
 from groupvpn.ike.deadlines import Deadlines
 from groupvpn.ike.drop import Drop, RejectedError
@@ -22,6 +22,10 @@ from groupvpn.wire.payloads import Delete, Notification
 
 PHASE_TWO_EXCHANGES = frozenset({ExchangeType.TRANSACTION, *range(32, 240)})
 """Exchange types that a DOI defines (RFC 2408 3.1), and mode config's: they are handed up."""
+MAXIMUM_PER_PEER = 8
+"""SAs with one address and identity; the oldest makes room for a ninth."""
+MAXIMUM_PER_ADDRESS = 1024
+"""SAs with one address under any identities, which is to say peers behind one NAT."""
 
 
 class Custody:
@@ -32,6 +36,7 @@ class Custody:
         self._entropy = entropy
         self._deadlines = deadlines
         self._upkeeps: dict[bytes, Upkeep] = {}
+        self._by_address: dict[IPv4Address, list[IkeSa]] = {}
         self._gone: list[IkeSa] = []
 
     def holds(self, cookies: bytes) -> bool:
@@ -43,9 +48,8 @@ class Custody:
         return tuple(upkeep.sa for upkeep in self._upkeeps.values())
 
     def youngest(self, peer: IPv4Address, local: IPv4Address | None) -> IkeSa | None:
-        """The SA with `peer` that was established last."""
-        found = (sa for sa in reversed(self.sas()) if sa.peer.address == peer and local in (None, sa.local.address))
-        return next(found, None)
+        """The SA that was established last with the peer that had the address `peer` then."""
+        return next((sa for sa in reversed(self._by_address.get(peer, [])) if local in (None, sa.local.address)), None)
 
     def sweep(self) -> None:
         """Wipe the keys of SAs that ended before."""
@@ -61,10 +65,13 @@ class Custody:
         is_only_one = self._others(sa) == []
         upkeep = Upkeep(sa, exchange.duplicates, keepalive, self._entropy)
         self._upkeeps[sa.cookies] = upkeep
+        self._by_address.setdefault(sa.first_peer.address, []).append(sa)
         self._schedule(upkeep)
         effects: list[Effect] = [messages.sa_up(sa.peer, describe(sa.peer_identity), sa.mode), Established(sa)]
         if sa.nat.found:
             effects.insert(0, messages.nat_found(sa.peer))
+        for crowded in self._crowded_out(sa):
+            effects += [self._farewell(crowded), *self._end(crowded, DeletionReason.CROWDED_OUT)]
         if sa.is_initiator and is_only_one:
             effects += self.notify(sa, NotifyType.INITIAL_CONTACT, b"")
         if context.is_shortened and not sa.is_initiator:
@@ -108,7 +115,7 @@ class Custody:
             return []
         sa, liveness = upkeep.sa, upkeep.liveness
         if now >= sa.expires:
-            return [sa.send(informational.protected(sa, informational.delete(sa), self._entropy)), *self._end(sa, DeletionReason.EXPIRED)]
+            return [self._farewell(sa), *self._end(sa, DeletionReason.EXPIRED)]
         effects: list[Effect] = []
         if liveness.due is not None and now >= liveness.due:
             sequence = liveness.overdue(now)
@@ -147,7 +154,7 @@ class Custody:
         """End `sa`, and say so."""
         if not self.holds(sa.cookies):
             return []
-        return [sa.send(informational.protected(sa, informational.delete(sa), self._entropy)), *self._end(sa, DeletionReason.LOCAL)]
+        return [self._farewell(sa), *self._end(sa, DeletionReason.LOCAL)]
 
     def _repeat(self, upkeep: Upkeep, message: bytes) -> list[Effect]:
         """The last message of phase 1 again: our answer to it was lost, so it is sent again (RFC 2408 5.1)."""
@@ -182,17 +189,30 @@ class Custody:
 
     def _others(self, sa: IkeSa) -> list[IkeSa]:
         """The other SAs with the same peer: same address, same identity."""
-        return [
-            other
-            for other in self.sas()
-            if other.cookies != sa.cookies and other.peer.address == sa.peer.address and other.peer_identity == sa.peer_identity
-        ]
+        known = self._by_address.get(sa.first_peer.address, [])
+        return [other for other in known if other is not sa and other.peer_identity == sa.peer_identity]
+
+    def _crowded_out(self, sa: IkeSa) -> list[IkeSa]:
+        """The SAs that must go because a peer has made too many, the oldest of it."""
+        same_peer = [*self._others(sa), sa]
+        same_address = self._by_address[sa.first_peer.address]
+        if len(same_peer) > MAXIMUM_PER_PEER:
+            return same_peer[:1]
+        return same_address[:1] if len(same_address) > MAXIMUM_PER_ADDRESS else []
+
+    def _farewell(self, sa: IkeSa) -> Send:
+        """The delete of `sa`."""
+        return sa.send(informational.protected(sa, informational.delete(sa), self._entropy))
 
     def _question(self, sa: IkeSa, sequence: int) -> list[Effect]:
         return self.notify(sa, NotifyType.R_U_THERE, sequence.to_bytes(4, "big"))
 
     def _end(self, sa: IkeSa, reason: DeletionReason) -> list[Effect]:
         del self._upkeeps[sa.cookies]
+        known = self._by_address[sa.first_peer.address]
+        known.remove(sa)
+        if not known:
+            del self._by_address[sa.first_peer.address]
         self._deadlines.set(sa.cookies, None)
         self._gone.append(sa)
         return [messages.sa_down(sa.peer, reason.value), Deleted(sa, reason)]

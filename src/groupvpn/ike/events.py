@@ -26,6 +26,7 @@ class DeletionReason(Enum):
     PEER_RESTARTED = "the peer announced an initial contact"
     DEAD_PEER = "the peer no longer answers"
     LOCAL = "deleted here"
+    CROWDED_OUT = "the peer has made too many SAs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,9 @@ class ProtectionError(ValueError):
 class IkeSa:
     """An established ISAKMP SA.
 
-    `local` and `peer` are the UDP ends in use now (they move when a NAT is found). `peer_identity` is what the peer calls itself: only
-    the pre-shared key, chosen by `peer.address` in main mode, vouches for it. `policy` is what both agreed on, its lifetime in seconds
-    included; `established` and `expires` are monotonic seconds. `doi` is the DOI of the phase 1 SA payload.
+    `local` and `peer` are the UDP ends in use now, which a NAT may move; `first_peer` is where `peer` was at first. `peer_identity` is what
+    the peer calls itself: only the pre-shared key, chosen by address in main mode, vouches for it. `policy` is what both agreed on, its
+    lifetime in seconds included; `established` and `expires` are monotonic seconds. `doi` is the DOI of the phase 1 SA payload.
     """
 
     __slots__ = (
@@ -43,6 +43,7 @@ class IkeSa:
         "doi",
         "established",
         "expires",
+        "first_peer",
         "initiator_cookie",
         "is_initiator",
         "local",
@@ -78,7 +79,7 @@ class IkeSa:
         """`cookies` are initiator's and responder's; `last_block` is the last cipher block of phase 1 (RFC 2409 appendix B)."""
         self.initiator_cookie, self.responder_cookie = cookies
         self.local = local
-        self.peer = peer
+        self.peer = self.first_peer = peer
         self.is_initiator = is_initiator
         self.mode = mode
         self.doi = doi
