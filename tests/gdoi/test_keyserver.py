@@ -268,6 +268,15 @@ def test_several_teks_have_rekeys_of_their_own() -> None:
     assert after[0] == before[1]
 
 
+def test_each_sa_shows_when_its_own_rekey_is_due() -> None:
+    world = World(served(tek_policy(1, 900), tek_policy(2, 3600, acl=OTHER)), members=1)
+    world.run(2)
+    status = world.server.status(world.now)[0]
+    due = [int(start - world.now) for start in (900 - 5 - 90 - 2 * 10, 3600 - 5 - 360 - 2 * 10)]
+    assert [sa.time_to_rekey for sa in status.sas] == due
+    assert [tek.time_to_rekey for tek in status.teks] == due[::-1]
+
+
 # Acknowledgements
 
 

@@ -205,19 +205,20 @@ class GroupKeys:
 
         A group that cannot rekey makes its new TEKs on time all the same: members that come back before T1 find them.
         """
-        starts = (
-            key.created + self._start(group, key.lifetime, members)
-            for policy in group.teks
-            if (key := self.newest(policy.sequence)) is not None
-        )
-        return min(starts, default=None)
+        starts = (self.tek_rekey(group, policy.sequence, members) for policy in group.teks)
+        return min((start for start in starts if start is not None), default=None)
+
+    def tek_rekey(self, group: KeyServerGroup, sequence: int, members: int) -> float | None:
+        """When `sa ipsec` number `sequence` needs a new TEK, or None before it has its first."""
+        key = self.newest(sequence)
+        return None if key is None else key.created + self._start(group, key.lifetime, members)
 
     def slots_due(self, group: KeyServerGroup, members: int, until: float) -> set[int]:
         """The `sa ipsec` entries whose rekey falls due before `until`."""
         return {
             policy.sequence
             for policy in group.teks
-            if (key := self.newest(policy.sequence)) is not None and key.created + self._start(group, key.lifetime, members) <= until
+            if (start := self.tek_rekey(group, policy.sequence, members)) is not None and start <= until
         }
 
     def next_kek_rekey(self, group: KeyServerGroup, members: int) -> float | None:

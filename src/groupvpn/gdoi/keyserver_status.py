@@ -32,6 +32,7 @@ def status_of(served: ServedGroup, now: float) -> KeyServerGroupStatus:
                 replay=policy.replay,
                 acl=policy.acl,
                 rekey_remaining=_left(newest.expires, now) if (newest := keys.newest(policy.sequence)) else None,
+                time_to_rekey=_maybe(keys.tek_rekey(group, policy.sequence, len(served.members)), now),
             )
             for policy in group.teks
         ),
@@ -78,7 +79,7 @@ def _tek(served: ServedGroup, key: TrafficKey, now: float) -> TekStatus:
         acl_name=policy.acl.name if policy else "",
         original_life=key.lifetime,
         elapsed=int(now - key.created),
-        time_to_rekey=_maybe(served.keys.next_tek_rekey(served.group, len(served.members)), now) if is_newest else None,
+        time_to_rekey=_maybe(served.keys.tek_rekey(served.group, key.slot, len(served.members)), now) if is_newest else None,
     )
 
 

@@ -79,6 +79,8 @@ class SaPolicyStatus:
     replay: Replay
     acl: AccessList
     rekey_remaining: int | None
+    """Seconds that its newest TEK has left."""
+    time_to_rekey: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

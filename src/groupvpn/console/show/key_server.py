@@ -108,7 +108,7 @@ def rekeys(groups: Sequence[KeyServerGroupStatus]) -> str:
         for sa in group.sas:
             lines += [
                 labelled(f"IPSec SA {sa.sequence} lifetime (sec)", sa.lifetime, width=37),
-                labelled("    Time to next rekey (sec)", _seconds(sa.rekey_remaining), width=37),
+                labelled("    Time to next rekey (sec)", _seconds(sa.time_to_rekey), width=37),
             ]
         lines.append("")
     return text(lines)
