@@ -1,0 +1,95 @@
+import socket
+from ipaddress import IPv4Address
+
+import pytest
+
+from groupvpn.lab.capture import ESP, ICMP, UDP
+from groupvpn.lab.lab import Lab
+from groupvpn.node.namespace import entered
+from observations import Header, assert_only_esp, esp, listening, marker, passes, until
+
+HOSTS = ("h1", "h2", "h3")
+GROUP = IPv4Address("239.1.1.1")
+IP_MTU_DISCOVER, DO, DONT = 10, 2, 0
+
+
+def test_unicast_between_all_hosts_is_esp_with_the_hosts_addresses(lab: Lab) -> None:
+    addresses = {lab.host(name).address for name in HOSTS}
+    with lab.capture("core", incoming_only=True) as capture:
+        for source in HOSTS:
+            for destination in HOSTS:
+                assert source == destination or passes(lab, source, destination)
+        assert lab.host("h1").ping(lab.host("h3").address, 5) == 5
+    assert_only_esp(capture, least=6 * 20 + 10)
+    assert {frame.source for frame in esp(capture)} == addresses
+    assert {frame.destination for frame in esp(capture)} == addresses
+
+
+def test_multicast_is_esp_to_the_same_group(lab: Lab) -> None:
+    mark = marker("multicast")
+    with (
+        listening(lab.host("h2"), GROUP) as second,
+        listening(lab.host("h3"), GROUP) as third,
+        lab.capture("core", incoming_only=True) as capture,
+    ):
+        sender = lab.host("h1").sender(GROUP, mark)
+        sender.send(50, 0.001)
+        for receiver in (second, third):
+            assert receiver.wait(mark, 50)
+            assert receiver.tally(mark, 50).duplicates == 0
+        sender.stop()
+    assert_only_esp(capture, least=50)
+    assert {(frame.source, frame.destination) for frame in esp(capture)} == {(lab.host("h1").address, GROUP)}
+
+
+@pytest.mark.parametrize(("tos", "df", "ttl"), [(0xB8, True, 33), (0x00, False, 64), (0x28, True, 2)])
+def test_the_outer_header_is_the_forwarded_inner_one(lab: Lab, tos: int, df: bool, ttl: int) -> None:
+    mark = marker("header")
+    with listening(lab.host("h2")) as receiver, lab.capture("core:togm1", incoming_only=True) as capture:
+        with entered(lab.host("h1").namespace):
+            plain = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with plain:
+            for option, value in ((socket.IP_TOS, tos), (socket.IP_TTL, ttl), (IP_MTU_DISCOVER, DO if df else DONT)):
+                plain.setsockopt(socket.IPPROTO_IP, option, value)
+            plain.sendto(mark + b"#" + bytes(4), (str(lab.host("h2").address), 5000))
+        until(lambda: esp(capture), "the packet is in the core", 2.0)
+        assert receiver.wait(mark, 1, 0.5) is (ttl > 3), "three routers take one each; the last must have one left"
+    assert [Header.of(frame) for frame in esp(capture)] == [Header(tos, df, ttl - 1, lab.host("h1").address, lab.host("h2").address)], (
+        "one packet, its TTL one less as gm1 forwarded it"
+    )
+
+
+def test_packets_of_full_size_pass(lab: Lab) -> None:
+    with lab.capture("core", incoming_only=True) as capture:
+        assert lab.host("h1").ping(lab.host("h2").address, 3, size=1472) == 3
+        assert lab.host("h1").ping(lab.host("h2").address, 3, size=4000) == 3
+        assert lab.host("h1").ping(lab.host("h2").address, 3, size=1300, df=True) == 3
+    assert_only_esp(capture, least=18)
+    assert max(len(frame.packet) for frame in esp(capture)) <= 1500
+
+
+def test_denied_traffic_stays_in_the_clear(lab: Lab) -> None:
+    with lab.capture("core", incoming_only=True) as capture:
+        assert passes(lab, "h1", "h2", port=7777)
+    assert not esp(capture)
+    assert {frame.ports[1] for frame in capture if frame.protocol == UDP and frame.ports} == {7777}
+
+
+def test_traffic_outside_the_list_is_not_touched(lab: Lab) -> None:
+    core = IPv4Address("10.0.0.1")
+    with lab.capture("core", incoming_only=True) as capture:
+        assert lab.host("h1").ping(core, 3) == 3
+    assert {frame.protocol for frame in capture if frame.is_ipv4} == {ICMP}
+
+
+def test_the_counters_agree_with_the_wire(lab: Lab) -> None:
+    before = _encrypted(lab)
+    with lab.capture("core:togm1", incoming_only=True) as capture:
+        assert passes(lab, "h1", "h2", 100)
+    assert sum(frame.protocol == ESP for frame in capture) == 100
+    assert _encrypted(lab) - before == 100
+
+
+def _encrypted(lab: Lab) -> int:
+    text = lab.node("gm1").show("show crypto ipsec sa | include encaps")
+    return max(int(line.split("encaps:")[1].split(",")[0]) for line in text.splitlines())
