@@ -28,6 +28,7 @@ from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.keys import Download, Kek
 from groupvpn.gdoi.member import EVERYTHING, GroupMember
 from groupvpn.gdoi.policy import MemberGroup
+from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.rekey import build_push
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.ipsec.sa import Direction, TrafficRule
@@ -436,3 +437,26 @@ def test_one_node_may_be_in_two_groups() -> None:
     assert one.sas[0].spi != two.sas[0].spi
     world.run(3300)
     assert [member.status(world.now).rekeys_received for member in (one, two)] == [1, 1]
+
+
+def test_a_tek_protocol_that_we_do_not_have_is_rejected_by_both_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(sa: object) -> None:
+        raise GdoiError(Reason.UNSUPPORTED_TEK_PROTOCOL, "protocol 2")
+
+    monkeypatch.setattr("groupvpn.gdoi.registration.read_offer", refuse)
+    world = World(members=1)
+    world.run(5)
+    assert "UNSUPPORTED_TEK_PROTO" in world.mnemonics(address_of(1))
+    assert "KS_GM_REJECTS_SA_PAYLOAD" in world.mnemonics(SERVER)
+
+
+def test_a_member_that_used_up_its_nonces_gets_another_sender_id() -> None:
+    world = World(served(tek_policy(transform=GCM)), members=2)
+    world.run(2)
+    member = world.members[0]
+    (before,) = member.sas
+    world.do(member, member.renew_sender_ids(world.now))
+    world.run(2)
+    (after,) = member.sas
+    assert before.spi == after.spi
+    assert after.sender_id not in (before.sender_id, world.members[1].sas[0].sender_id)

@@ -126,6 +126,7 @@ def test_a_member_is_not_watched_before_its_first_registration() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_two_hundred_members_live_through_a_week_in_a_minute_of_cpu() -> None:
     result = run_fleet(FleetPlan(members=200, days=7, network=ROUGH_NETWORK))
     assert result.registrations >= 200
