@@ -57,6 +57,11 @@ def test_the_shorter_lifetime_is_used(own: int, offered: int, agreed: int) -> No
     assert choice.is_shortened == (own < offered)
 
 
+def test_an_absurd_lifetime_matches_nothing() -> None:
+    for lifetime in (0, 1, 59):
+        assert proposal.choose((AES,), proposal.offer((policy(lifetime=lifetime),), Doi.IPSEC)) is None
+
+
 def test_an_offer_without_a_lifetime_takes_the_responders() -> None:
     (only,) = proposal.offer((AES,), Doi.IPSEC).proposals
     (transform,) = only.transforms

@@ -1,7 +1,10 @@
 """When each of many things wants attention: a heap in which old entries die where they lie."""
 
 from collections.abc import Hashable, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+
+SLACK = 64
+"""Dead entries that may outnumber the living; more are swept out, for they hold on to things that are long gone."""
 
 
 class Deadlines:
@@ -25,6 +28,9 @@ class Deadlines:
         self._order += 1
         self._when[key] = (when, self._order)
         heappush(self._heap, (when, self._order, key))
+        if len(self._heap) > 2 * len(self._when) + SLACK:
+            self._heap = [(when, order, key) for key, (when, order) in self._when.items()]
+            heapify(self._heap)
 
     def next(self) -> float | None:
         """The earliest deadline."""

@@ -3,7 +3,8 @@
 The rule of matching (RFC 2409 5 leaves it to us; the routers' is followed): the responder walks its own policies, the highest priority
 first, and compares each with all that were offered. Cipher, hash, authentication and group must be equal; of the two lifetimes the shorter
 is used. One manual wants the responder's lifetime not to be longer, but group members with 300 s and key servers with 24 h are what the
-group VPN manuals advise, so it may be. A policy without its key is neither offered nor matched.
+group VPN manuals advise, so it may be; an offer below the shortest configurable lifetime matches nothing. A policy without its key is
+neither offered nor matched.
 """
 
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def choose(policies: tuple[IsakmpPolicy, ...], received: SecurityAssociation) ->
     offers = [(proposal, transform, read) for proposal, transform in _transforms(received) if (read := _read(transform)) is not None]
     for policy in policies:
         for proposal, transform, offered in offers:
-            if _same_algorithms(policy, offered):
+            if _same_algorithms(policy, offered) and offered.lifetime >= LIFETIME_RANGE.start:
                 chosen = Proposal(proposal.number, (transform,), proposal.protocol_id)
                 answer = SecurityAssociation((chosen,), received.doi, received.situation)
                 agreed = replace(policy, lifetime=min(policy.lifetime, offered.lifetime))
