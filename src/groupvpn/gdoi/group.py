@@ -200,6 +200,19 @@ class GroupKeys:
         )
         return Download(teks=teks, kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits)
 
+    def outdated(self, group: KeyServerGroup) -> tuple[set[int], bool]:
+        """What no longer fits the configuration: `sa ipsec` entries without a TEK of their transform and replay method, and the KEK."""
+        slots = {
+            policy.sequence
+            for policy in group.teks
+            if (key := self.newest(policy.sequence)) is None
+            or key.transform != policy.profile.transform_sets[0].transform
+            or key.replay.method != policy.replay.method
+        }
+        kek, rekey = self.kek, group.rekey
+        wanted = (rekey.cipher, rekey.signature_hash, rekey.key_label, rekey.unicast)
+        return slots, kek is not None and (kek.cipher, kek.signature_hash, kek.key_label, kek.unicast) != wanted
+
     def next_tek_rekey(self, group: KeyServerGroup, members: int) -> float | None:
         """When the first `sa ipsec` needs a new TEK, or None where there is none.
 

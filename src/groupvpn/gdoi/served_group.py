@@ -20,14 +20,17 @@ from groupvpn.gdoi.group import NO_ADDRESS, GroupKeys, RekeyKey, wipe
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable
 from groupvpn.gdoi.messages import report
-from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy
+from groupvpn.gdoi.policy import KeyServerGroup
 from groupvpn.gdoi.rekey import Deletion, build_push
+from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
 from groupvpn.gdoi.rekeying import Batch, Content, Round
 from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
 from groupvpn.gdoi.timers import MERGE_LOOKAHEAD, is_retransmission_suppressed
 from groupvpn.ike.natt import wrap
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
 
+INTERRUPTED = 120.0
+"""A key made this short before a restart may not have reached everybody: its rekey is repeated."""
 SignerLookup = Callable[[str], RsaPrivateKey | None]
 """Finds the private key of the pair with a label; None where there is none."""
 
@@ -82,7 +85,7 @@ class ServedGroup:
     def download_for(self, peer: Endpoint, server: Endpoint, now: float) -> Download:
         """What a member that registers from `peer` at our end `server` is told."""
         kek = self.keys.kek
-        told = kek.told(now, self._source(server.address), peer.address) if kek else None
+        told = kek.told(now, source_of(self.group, self.members, server.address), peer.address) if kek else None
         return self.keys.download(self.group, now, told, self.keys.sequence if kek else None)
 
     def lend_sender_ids(self, wanted: int) -> tuple[int, ...]:
@@ -200,21 +203,8 @@ class ServedGroup:
 
     def resume(self, now: float) -> list[Effect]:
         """After a restart from a snapshot: renew what no longer fits the configuration, and repeat a rekey that may have been cut short."""
-        slots = {
-            policy.sequence
-            for policy in self.group.teks
-            if (key := self.keys.newest(policy.sequence)) is None
-            or key.transform != policy.profile.transform_sets[0].transform
-            or key.replay.method != policy.replay.method
-        }
-        kek, rekey = self.keys.kek, self.group.rekey
-        renew_kek = kek is not None and (kek.cipher, kek.signature_hash, kek.key_label, kek.unicast) != (
-            rekey.cipher,
-            rekey.signature_hash,
-            rekey.key_label,
-            rekey.unicast,
-        )
-        if kek is not None and (rekey.key_label is None or not self._transport_is_complete()):
+        slots, renew_kek = self.keys.outdated(self.group)
+        if self.keys.kek is not None and (self.group.rekey.key_label is None or not is_complete(self.group)):
             self._drop_kek()
             renew_kek = False
         recent = any(now - key.created <= INTERRUPTED for key in self.keys.teks)
@@ -231,7 +221,7 @@ class ServedGroup:
     @property
     def rekey_source(self) -> IPv4Address:
         """Where rekeys come from, as far as is known."""
-        return self._source()
+        return source_of(self.group, self.members)
 
     def _apply(self, change: Change, now: float) -> list[Effect]:
         """What a change does beside the rekey that it may trigger."""
@@ -359,7 +349,7 @@ class ServedGroup:
             each.stop_retransmitting()
             return [report("KS_NO_RSA_KEYS", group=self.group.name, label=each.under.key_label)]
         self.is_dirty = True
-        source = self._source()
+        source = source_of(self.group, self.members)
         message = self._message(each, batch.sequence, signer, source, now)
         effects: list[Effect] = []
         if batch.opens:
@@ -397,7 +387,7 @@ class ServedGroup:
     def _make_kek(self, now: float) -> list[Effect]:
         """A KEK by the configuration of today; without one (no key, no transport) the group has no rekeys."""
         rekey = self.group.rekey
-        if rekey.key_label is None or not self._transport_is_complete():
+        if rekey.key_label is None or not is_complete(self.group):
             self.keys.kek = None
             return [report("KS_NO_REKEY", group=self.group.name)] if rekey.key_label is not None else []
         signer = self._signers(rekey.key_label)
@@ -417,17 +407,6 @@ class ServedGroup:
         self.keys.kek = None
         self.rounds = [each for each in self.rounds if each.content is Content.DELETE]
 
-    def _transport_is_complete(self) -> bool:
-        """Unicast rekeys need `address ipv4`, multicast rekeys a destination."""
-        rekey = self.group.rekey
-        return self.group.address is not None if rekey.unicast else rekey_addresses(rekey)[1] is not None
-
-    def _source(self, fallback: IPv4Address = NO_ADDRESS) -> IPv4Address:
-        """Where rekeys come from: `address ipv4`; for multicast the rekey access list may name it instead."""
-        if self.group.rekey.unicast or self.group.address is not None:
-            return self.group.address or fallback
-        return rekey_addresses(self.group.rekey)[0] or next((member.server.address for member in self.members), fallback)
-
     def _all_slots(self) -> set[int]:
         return {policy.sequence for policy in self.group.teks}
 
@@ -438,17 +417,3 @@ class ServedGroup:
             for policy in self.group.teks
             if sequence in (None, policy.sequence) and len(policy.acl.entries) > MAXIMUM_ENTRIES
         ]
-
-
-INTERRUPTED = 120.0
-"""A key made this short before a restart may not have reached everybody: its rekey is repeated."""
-
-
-def rekey_addresses(policy: RekeyPolicy) -> tuple[IPv4Address | None, IPv4Address | None]:
-    """Source and destination of multicast rekeys, from the first `permit` of `rekey address`; None for what it leaves open."""
-    entries = policy.multicast_acl.entries if policy.multicast_acl else ()
-    entry = next((entry for entry in entries if entry.action is Action.PERMIT), None)
-    if entry is None:
-        return None, None
-    source = entry.source.address if entry.source.is_host else None
-    return source, entry.destination.address if entry.destination.is_host else None

@@ -1,0 +1,31 @@
+"""How the rekeys of a group travel: whether they can, from where, and to which multicast group."""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+
+from groupvpn.gdoi.group import NO_ADDRESS
+from groupvpn.gdoi.members import Member
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy
+from groupvpn.ipsec.acl import Action
+
+
+def rekey_addresses(policy: RekeyPolicy) -> tuple[IPv4Address | None, IPv4Address | None]:
+    """Source and destination of multicast rekeys, from the first `permit` of `rekey address`; None for what it leaves open."""
+    entries = policy.multicast_acl.entries if policy.multicast_acl else ()
+    entry = next((entry for entry in entries if entry.action is Action.PERMIT), None)
+    if entry is None:
+        return None, None
+    source = entry.source.address if entry.source.is_host else None
+    return source, entry.destination.address if entry.destination.is_host else None
+
+
+def is_complete(group: KeyServerGroup) -> bool:
+    """Whether rekeys can be sent at all: unicast needs `address ipv4`, multicast a destination."""
+    return group.address is not None if group.rekey.unicast else rekey_addresses(group.rekey)[1] is not None
+
+
+def source_of(group: KeyServerGroup, members: Iterable[Member], fallback: IPv4Address = NO_ADDRESS) -> IPv4Address:
+    """Where rekeys come from: `address ipv4`; for multicast the rekey access list may name it, else our end of a registration does."""
+    if group.rekey.unicast or group.address is not None:
+        return group.address or fallback
+    return rekey_addresses(group.rekey)[0] or next((member.server.address for member in members), fallback)
