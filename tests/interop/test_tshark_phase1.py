@@ -67,7 +67,7 @@ def test_tshark_reads_phase_1(tmp_path: Path, aggressive: bool, cipher: IkeCiphe
     (tmp_path / "phase1.pcap").write_bytes(pcap(sends))
     ((cookie, key),) = told
     command = ["tshark", "-r", str(tmp_path / "phase1.pcap"), "-d", "udp.port==848,isakmp", "-V"]
-    command += ["-o", f'uat:ikev1_decryption_table:{cookie.hex()},{key.hex()}']
+    command += ["-o", f"uat:ikev1_decryption_table:{cookie.hex()},{key.hex()}"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     assert shown.count("Internet Security Association and Key Management Protocol") == len(sends)
     assert "Malformed" not in shown
