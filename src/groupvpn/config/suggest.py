@@ -120,5 +120,5 @@ def _nearest(tokens: tuple[Token, ...], found: Mismatch, modes: Sequence[Mode], 
 
 @cache
 def _heads(mode: Mode) -> tuple[tuple[str, str], ...]:
-    commands: list[Command] = [command for command in COMMANDS if command.mode is mode and not isinstance(command.effect, Leave)]
+    commands: list[Command] = [command for command in COMMANDS if command.mode is mode and not isinstance(command.effect, Ignore | Leave)]
     return tuple((command.head.lower() or command.syntax, command.syntax) for command in commands)

@@ -63,12 +63,6 @@ def negations(mode: Mode) -> tuple[Candidate, ...]:
     return tuple(found)
 
 
-@cache
-def modes_of(name: str) -> tuple[Mode, ...]:
-    """The modes that have a command of this name."""
-    return tuple(dict.fromkeys(command.mode for command in COMMANDS if command.name == name))
-
-
 def suggestions(mode: Mode, text: str) -> tuple[Suggestion, ...]:
     """What may follow `text` on a line of `mode`: all of it for text that ends in a blank, else what completes its last word."""
     tokens = words(text)
@@ -137,4 +131,4 @@ def _line(text: str, tokens: tuple[Token, ...]) -> Line:
     return Line(1, text, tokens)
 
 
-__all__ = ["COMMANDS", "MODES", "ORDER", "Suggestion", "candidates", "completions", "help", "modes_of", "negations", "suggestions"]
+__all__ = ["COMMANDS", "MODES", "ORDER", "Suggestion", "candidates", "completions", "help", "negations", "suggestions"]

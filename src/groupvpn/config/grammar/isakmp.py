@@ -106,7 +106,8 @@ COMMANDS = (
             "fqdn": HostName("Identity to present"),
             "user": Name("Identity to present", 128),
         },
-        details="Aggressive mode shows identities in clear and lets anyone who sees it guess at the key; main mode does not.",
+        details="This node then starts aggressive mode with every peer, not only this one. Aggressive mode shows identities in clear and "
+        "lets anyone who sees it guess at the key; main mode does not.",
     ),
     Command(
         ISAKMP_PEER,
