@@ -77,13 +77,6 @@ interface GigabitEthernet0/0
 """
 
 
-@pytest.fixture(scope="session")
-def small_topology(tmp_path_factory: pytest.TempPathFactory) -> Topology:
-    """The topology in a folder of its own, where tests may change the configurations."""
-    folder = tmp_path_factory.mktemp("topology")
-    return write_topology(folder)
-
-
 def write_topology(folder: Path) -> Topology:
     """Write the topology and its configurations into `folder`."""
     (folder / "topology.yaml").write_text(TOPOLOGY, encoding="utf-8")
@@ -94,13 +87,23 @@ def write_topology(folder: Path) -> Topology:
     return load(folder)
 
 
-@pytest.fixture
-def small_lab(tmp_path: Path) -> Iterator[Lab]:
-    """The lab, up and registered, for one test."""
+def _registered_lab(folder: Path) -> Iterator[Lab]:
     if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("nft"):
         pytest.skip("needs root, iproute2 and nftables")
-    with Lab(write_topology(tmp_path), f"t{secrets.token_hex(4)}") as lab:
+    with Lab(write_topology(folder), f"t{secrets.token_hex(4)}") as lab:
         lab.up()
         for name in ("gm1", "gm2"):
             lab.node(name).wait_registered()
         yield lab
+
+
+@pytest.fixture
+def small_lab(tmp_path: Path) -> Iterator[Lab]:
+    """The lab, up and registered, for one test that may break it."""
+    yield from _registered_lab(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The lab, up and registered, for tests that leave it as it was."""
+    yield from _registered_lab(tmp_path_factory.mktemp("shared"))

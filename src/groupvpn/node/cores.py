@@ -119,17 +119,19 @@ class Cores:
         return self.key_server is not None or any(member.core.enrollment.expects(event) for member in self.members.values())
 
     def desired_state(self, configuration: Configuration, device_of: Callable[[str], str | None]) -> DesiredState:
-        """What the data plane should do for all members now. `device_of` gives the own name of a device, None if it is absent."""
+        """What the data plane should do for all members now.
+
+        `device_of` gives the own name of a device, None if it is absent: then the data plane reports a fault until it comes.
+        """
         policies = []
         for interface in configuration.interfaces:
             members = [member for member in self.members.values() if interface in member.bound.interfaces]
-            device = device_of(interface.device)
-            if not members or device is None:
+            if not members:
                 continue
             members.sort(key=lambda member: member.bound.sequence)
             policies.append(
                 InterfacePolicy(
-                    device=device,
+                    device=device_of(interface.device) or interface.device,
                     local=interface.address.ip if interface.address else members[0].address,
                     rules=tuple(rule for member in members for rule in member.core.rules),
                     sas=tuple({sa.spi: sa for member in members for sa in member.core.sas}.values()),

@@ -25,7 +25,7 @@ from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import PhaseTwo
-from groupvpn.ipsec.sa import Direction
+from groupvpn.ipsec.sa import DesiredState, Direction
 from groupvpn.node import clock
 from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
 from groupvpn.node.cores import Cores
@@ -91,6 +91,7 @@ class Router:
         self._policy_changed = False
         self._faults: frozenset[str] = frozenset()
         self._next_repair: float | None = None
+        self._applied = DesiredState()
 
     # ------------------------------------------------------------------ life
 
@@ -280,7 +281,8 @@ class Router:
 
             self.data_plane = LinuxDataPlane(self.name)
             asyncio.get_running_loop().add_reader(self.data_plane.fileno(), self._system_changed)
-        self._note_faults(self.data_plane.apply(self.cores.desired_state(self.configuration, real_device)))
+        self._applied = self._desired_state()
+        self._note_faults(self.data_plane.apply(self._applied))
         return []
 
     def _repair(self) -> list[Effect]:
@@ -294,9 +296,15 @@ class Router:
         self._settle()
 
     def _follow_system(self) -> list[Effect]:
+        """Interfaces or tables changed; an alternative name may stand for another device now."""
         if self.data_plane:
             self._note_faults(self.data_plane.on_event())
+            if self._desired_state() != self._applied:
+                self._apply_policy()
         return []
+
+    def _desired_state(self) -> DesiredState:
+        return self.cores.desired_state(self.configuration, real_device)
 
     def _note_faults(self, faults: Iterable[Any]) -> None:
         """Log each fault of the data plane when it begins, and once when all are over."""

@@ -1,0 +1,93 @@
+"""The `groupvpn` command as a shell sees it: exit statuses, and messages that say what to do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from groupvpn import __version__
+
+GOOD = "hostname r1\ninterface Loopback0\n ip address 10.0.0.1 255.255.255.255\n"
+
+
+def _groupvpn(*arguments: str, text: str = "") -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-m", "groupvpn", *arguments], input=text, capture_output=True, text=True, check=False)
+
+
+def test_version() -> None:
+    done = _groupvpn("--version")
+    assert (done.returncode, done.stdout) == (0, f"groupvpn {__version__}\n")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["lab", "--help"], ["run", "--help"], ["exec", "-h"]])
+def test_help(words: list[str]) -> None:
+    done = _groupvpn(*words)
+    assert done.returncode == 0
+    assert "Usage:" in done.stdout
+
+
+def test_check_of_good_files(tmp_path: Path) -> None:
+    (tmp_path / "one.cfg").write_text(GOOD, encoding="utf-8")
+    done = _groupvpn("check", str(tmp_path / "one.cfg"))
+    assert done.returncode == 0
+    assert done.stdout == f"{tmp_path}/one.cfg: good (no group)\n"
+
+
+def test_check_of_a_wrong_file_among_good_ones(tmp_path: Path) -> None:
+    (tmp_path / "one.cfg").write_text(GOOD, encoding="utf-8")
+    (tmp_path / "two.cfg").write_text(GOOD + "crypto isakmp polcy 10\n", encoding="utf-8")
+    done = _groupvpn("check", str(tmp_path / "two.cfg"), str(tmp_path / "one.cfg"))
+    assert done.returncode == 2
+    assert f"{tmp_path}/two.cfg:4:15: error" in done.stdout
+    assert "one.cfg: good" in done.stdout
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    done = _groupvpn("check", str(tmp_path / "none.cfg"))
+    assert done.returncode == 1
+    assert "No such file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--interface", "Gi0/0"], "write NAME=DEVICE"),
+        (["--rsa-key", "K:long"], "write LABEL or LABEL:BITS"),
+        (["--log", "paper"], "choose stderr or syslog"),
+        (["--name", "a/b"], ""),
+    ],
+)
+def test_run_with_a_wrong_option_starts_nothing(tmp_path: Path, words: list[str], complaint: str) -> None:
+    (tmp_path / "one.cfg").write_text(GOOD, encoding="utf-8")
+    done = _groupvpn("run", str(tmp_path / "one.cfg"), "--state-dir", str(tmp_path / "state"), *words)
+    assert done.returncode in (1, 2)
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_run_in_a_namespace_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "one.cfg").write_text(GOOD, encoding="utf-8")
+    done = _groupvpn("run", str(tmp_path / "one.cfg"), "--netns", "no-such-namespace", "--state-dir", str(tmp_path / "state"))
+    assert done.returncode == 1
+    assert "network namespace 'no-such-namespace'" in done.stderr
+    assert not (tmp_path / "state").exists()
+
+
+def test_exec_without_a_node(tmp_path: Path) -> None:
+    done = _groupvpn("exec", "nobody", "show version", "--state-dir", str(tmp_path))
+    assert done.returncode == 3
+    assert "groupvpn run FILE --name nobody" in done.stderr
+
+
+def test_a_lab_that_is_not_up() -> None:
+    for command in ("down", "status"):
+        done = _groupvpn("lab", command, "no-such-lab")
+        assert done.returncode == 3
+        assert "groupvpn lab up" in done.stderr
+
+
+def test_a_topology_that_is_not_there() -> None:
+    done = _groupvpn("lab", "up", "no-such-topology")
+    assert done.returncode == 1
+    assert "give a folder with a topology.yaml" in done.stderr

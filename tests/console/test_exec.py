@@ -1,0 +1,104 @@
+"""Exec commands: abbreviation, complaints, filters, completion; with a registry of three commands."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from groupvpn.config.arguments import Name, Number
+from groupvpn.console.exec import Exec, ExecCommand, Request
+from groupvpn.console.registry import exec_commands
+from groupvpn.node.control import CommandError
+from groupvpn.node.router import Router
+
+ROUTER = cast(Router, None)
+
+
+def _lines(router: Router, request: Request) -> str:
+    return "one\ntwo\nthree and two"
+
+
+async def _slow(router: Router, request: Request) -> str:
+    await asyncio.sleep(0)
+    return f"{request.name('label')} {request.number('bits', 7)} {'export' in request.keywords} {request.text}"
+
+
+COMMANDS = Exec(
+    (
+        ExecCommand("show lines", "Some lines", _lines),
+        ExecCommand("show logging", "Other lines", _lines),
+        ExecCommand(
+            "make key [label <label>] [bits <bits>] [export]",
+            "A key",
+            _slow,
+            {"label": Name("its label"), "bits": Number(1, 9, "its size")},
+        ),
+    )
+)
+
+
+def _run(line: str, text: str = "") -> str:
+    return asyncio.run(COMMANDS.run(ROUTER, line, text))
+
+
+@pytest.mark.parametrize("line", ["show lines", "SHOW LINES", "sh li", "  show   lines  "])
+def test_keywords_may_be_abbreviated_in_any_case(line: str) -> None:
+    assert _run(line) == "one\ntwo\nthree and two"
+
+
+def test_arguments_and_input_reach_the_command() -> None:
+    assert _run("make key label MINE bits 9 export", "pasted") == "MINE 9 True pasted"
+    assert _run("m k") == "None 7 False "
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("sh l", "Ambiguous command:  'l' could be lines, logging"),
+        ("show", "Incomplete command. Next could be: lines, logging"),
+        ("show nothing", "     ^\n% Invalid input detected at '^' marker. Here could be: lines, logging"),
+        ("make key bits 10", "10 is outside 1 to 9"),
+        ("show lines more", "Here could be: nothing more"),
+        ("show lines | grep x", "comes one of include, exclude, begin"),
+        ("show lines | include", "comes one of include"),
+    ],
+)
+def test_what_is_wrong_is_answered_with_what_is_right(line: str, complaint: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        _run(line)
+    assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "output"),
+    [
+        ("show lines | include two", "two\nthree and two"),
+        ("show lines | ex two", "one"),
+        ("show lines | begin two", "two\nthree and two"),
+        ("show lines | include three and", "three and two"),
+        ("show lines | begin four", ""),
+        ("", ""),
+    ],
+)
+def test_output_can_be_cut_down(line: str, output: str) -> None:
+    assert _run(line) == output
+
+
+def test_help_lists_what_may_follow() -> None:
+    assert COMMANDS.following("show") == [("lines", "Some lines"), ("logging", "Other lines")]
+    assert [word for word, _ in COMMANDS.following("make key")] == ["<cr>", "bits", "export", "label"]
+    assert COMMANDS.following("make key bits") == [("<1-9>", "its size")]
+
+
+def test_every_command_of_the_program_has_help_and_begins_with_a_known_verb() -> None:
+    commands = exec_commands().commands
+    assert {command.syntax.split()[0] for command in commands} <= {"show", "clear", "crypto", "debug"}
+    assert all(command.help and not command.help.endswith(".") for command in commands)
+    syntaxes = [command.syntax for command in commands]
+    assert len(set(syntaxes)) == len(syntaxes)
+
+
+def test_a_request_knows_nothing_it_was_not_given(tmp_path: Path) -> None:
+    request = Request(cast(Any, {}), frozenset())
+    assert (request.get("label"), request.name("label"), request.number("bits", 3)) == (None, None, 3)
