@@ -229,7 +229,9 @@ Attack = Callable[["Wire", Node, Send], None]
 
 
 class Wire:
-    """A key server and a member, and the datagrams between them. `heard` is every datagram that was delivered, with who received it."""
+    """A key server and a member, and the datagrams between them. `heard` is every datagram that was delivered, with who received it,
+    `lost` is what was sent to nobody.
+    """
 
     def __init__(
         self, *, aggressive: bool = False, seed: str = "wire", key_server: str = KEY_SERVER, group_member: str = GROUP_MEMBER
@@ -239,6 +241,7 @@ class Wire:
         self._seed = seed
         self.heard: list[tuple[Node, Send]] = []
         self.in_flight: list[Send] = []
+        self.lost: list[Send] = []
         self.ks = Node(self, SERVER, key_server)
         self.gm = Node(self, MEMBER, group_member, aggressive=aggressive)
         self.nodes = {SERVER: self.ks, MEMBER: self.gm}
@@ -255,7 +258,7 @@ class Wire:
 
     def settle(self, attack: Attack | None = None) -> "Wire":
         """Deliver all that waits, and what that brings about. `attack` is called before each delivery."""
-        for _ in range(500):
+        for _ in range(20_000):
             self.collect()
             if not self.in_flight:
                 return self
@@ -272,6 +275,7 @@ class Wire:
         """Bring one datagram to its node."""
         node = self.nodes.get(send.destination.address)
         if node is None:
+            self.lost.append(send)
             return
         if attack is not None:
             attack(self, node, send)

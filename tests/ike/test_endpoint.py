@@ -361,5 +361,7 @@ def test_hostile_traffic_does_not_fill_the_log() -> None:
     assert restraint.allows("another", address, 9.9)
     assert restraint.allows("subject", address, 10.0)
     for number in range(2 * Restraint.CAPACITY):
-        restraint.allows("subject", address + number, 20.0)
+        assert restraint.allows("subject", address + number, 20.0 + number)
     assert len(restraint._said) == Restraint.CAPACITY
+    allowed = [restraint.allows("subject", address + number, 5000.0) for number in range(2 * Restraint.BURST)]
+    assert sum(allowed) == Restraint.BURST

@@ -278,7 +278,7 @@ class IkeEndpoint:
         if again is None:
             return self._fail(exchange, now)
         self._schedule(exchange)
-        return [again]
+        return [] if exchange.is_unproven and self._negotiations.is_under_load else [again]
 
     def _fail(self, exchange: Exchange, now: float) -> list[Effect]:
         """An exchange ends without an SA. Whoever began it is told; a responder only mentions failed authentication."""

@@ -1,7 +1,8 @@
 """The phase 1 exchanges of an endpoint that are not complete yet: found by cookie, bounded in number, timed.
 
 Against a flood of first messages (RFC 2408 2.5.3): nobody without a key configured here gets as far as an entry; one address has at most
-`PER_PEER` entries; when all `OVERALL` are taken, the oldest whose peer has not yet shown that it receives makes room.
+`per_peer` entries; when all `overall` are taken, the oldest whose peer has not yet shown that it receives makes room.
+Answers to such peers are repeated by the clock only while few exchanges are open, for the addresses of a flood are other people's.
 """
 
 from collections import Counter
@@ -18,10 +19,11 @@ from groupvpn.wire.isakmp import Header
 
 @dataclass(frozen=True, slots=True)
 class HalfOpenLimits:
-    """How many exchanges we keep as responder, for one address and overall."""
+    """How many exchanges we keep as responder, for one address and overall; with more than `calm` of them we are under load."""
 
     per_peer: int = 64
     overall: int = 1024
+    calm: int = 64
 
 
 class Negotiations:
@@ -62,6 +64,11 @@ class Negotiations:
         if oldest is None:
             raise RejectedError(Drop.HALF_OPEN, None, half_open(peer))
         return oldest
+
+    @property
+    def is_under_load(self) -> bool:
+        """Whether so many exchanges are open that a flood has to be reckoned with."""
+        return len(self._answering) > self._limits.calm
 
     def answer(self, exchange: Exchange) -> None:
         """Keep an exchange in which we are the responder."""
