@@ -277,6 +277,22 @@ def test_each_sa_shows_when_its_own_rekey_is_due() -> None:
     assert [tek.time_to_rekey for tek in status.teks] == due[::-1]
 
 
+def test_a_kek_is_wiped_when_its_last_rekey_is_over_and_not_before() -> None:
+    world = World(served(rekey=replace(UNICAST, lifetime=900)), members=2)
+    world.run(2)
+    old = world.server.groups[0].keys.kek
+    assert old is not None
+    world.cut(address_of(2))
+    world.run(900 - 90 - 20 - 5 - world.now + 15)
+    assert world.server.groups[0].keys.kek is not old
+    assert len(old.key) == old.cipher.key_length
+    world.run(30)
+    assert len(old.key) == 0
+    world.heal()
+    world.run(3600)
+    assert outbound(world.members[0]) == outbound(world.members[1])
+
+
 # Acknowledgements
 
 

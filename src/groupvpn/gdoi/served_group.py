@@ -325,12 +325,12 @@ class ServedGroup:
         effects: list[Effect] = []
         for each in [each for each in self.rounds if each.is_over(now)]:
             self.rounds.remove(each)
-            if each.content is Content.DELETE:
-                wipe(each.under)
-                continue
-            for member in each.unanswered:
+            for member in each.unanswered if each.content is not Content.DELETE else ():
                 if member.note_missed():
                     effects += self._eject(member)
+            in_use = {other.under.spi for other in self.rounds} | ({self.keys.kek.spi} if self.keys.kek else set())
+            if each.under.spi not in in_use:
+                wipe(each.under)
         return effects
 
     def _eject(self, member: Member) -> list[Effect]:
