@@ -5,9 +5,10 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.events import PolicyChanged
-from groupvpn.lab.fleet import FIRST_MEMBER, ROUGH_NETWORK, Fleet, FleetPlan, main, run_fleet
+from groupvpn.lab.fleet import FIRST_MEMBER, ROUGH_NETWORK, Fleet, FleetPlan, main, run_fleet, served_group
 from groupvpn.lab.invariants import InvariantError
 from groupvpn.lab.simulation import Network
 
@@ -36,6 +37,28 @@ def test_members_that_miss_rekeys_come_back_in_time() -> None:
     result = run_fleet(replace(SMALL, members=40, retransmit_count=0, seed=4))
     assert result.messages["GM_RE_REGISTER"] > 10
     assert result.registrations == 40 + result.messages["GM_RE_REGISTER"]
+
+
+def test_a_changed_transform_and_a_key_server_that_is_killed_hurt_nobody() -> None:
+    """Over eight hours: AES-GCM to AES-CBC and back, and five crashes, one of them in the middle of a rekey."""
+    fleet = Fleet(SMALL)
+    plan = fleet.plan
+    cbc = replace(plan, cipher=EspCipher.AES_256_CBC, integrity=EspIntegrity.HMAC_SHA2_256_128)
+    fleet.run(HOUR)
+    fleet.carry_out(fleet.server.update((served_group(cbc),), fleet.simulation.now))
+    fleet.plan = cbc
+    for _ in range(3):
+        fleet.run(HOUR)
+        fleet.restart_server(30)
+    fleet.carry_out(fleet.server.update((served_group(plan),), fleet.simulation.now))
+    fleet.plan = plan
+    fleet.run(3)
+    fleet.restart_server(5)
+    fleet.run(3 * HOUR)
+    fleet.restart_server(120)
+    fleet.run(HOUR)
+    assert fleet.invariants.registered == 20
+    assert {sa.transform.cipher for member in fleet.members.values() for sa in member.sas} == {EspCipher.AES_256_GCM}
 
 
 def test_a_fleet_without_loss_registers_once_and_repeats_nothing() -> None:

@@ -7,6 +7,7 @@ checked all the way; a run that ends has kept them.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeAuthentication, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
+from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Effect, Report
 from groupvpn.gdoi.events import PolicyChanged
@@ -91,20 +93,18 @@ class Fleet:
     simulation: Simulation = field(init=False)
     invariants: Invariants = field(init=False, default_factory=Invariants)
     messages: Counter[str] = field(init=False, default_factory=Counter)
+    key: RsaPrivateKey = field(init=False)
     server: KeyServer = field(init=False)
+    speaker: Speaker = field(init=False)
     members: dict[IPv4Address, GroupMember] = field(init=False, default_factory=dict)
     keks: set[bytes] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         plan = self.plan
         self.simulation = Simulation(plan.seed, plan.network, [self._observe])
-        key = seeded_key(f"{plan.seed}/rsa", plan.rsa_bits)
-        entropy = self.simulation.entropy("server")
-        ike = IkeEndpoint(_ike(plan), entropy)
-        self.server = KeyServer((_served(plan),), ike, {LABEL: key}.get, entropy)
-        speaker = Speaker(ike, self.server)
-        self.simulation.attach(SERVER, speaker)
-        self.simulation.carry_out(SERVER, speaker.start(0.0))
+        self.key = seeded_key(f"{plan.seed}/rsa", plan.rsa_bits)
+        self.server, self.speaker = self._new_server("server")
+        self.carry_out(self.speaker.start(0.0))
         start = self.simulation.entropy("start")
         for number in range(1, plan.members + 1):
             moment = plan.start_within * int.from_bytes(start(4), "big") / 2**32
@@ -114,6 +114,27 @@ class Fleet:
         """Live on. Raises `InvariantError` at the first moment at which something is wrong."""
         self.simulation.run_for(seconds)
         self.invariants.passed(self.simulation.now)
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        """Do what the key server says when it is called directly."""
+        self.simulation.carry_out(SERVER, self.speaker.settle(effects, self.simulation.now))
+
+    def restart_server(self, down: float) -> None:
+        """Kill the key server, and start another one from its snapshot `down` seconds later."""
+        state = json.loads(json.dumps(self.server.snapshot(self.simulation.now)))
+        self.simulation.detach(SERVER)
+        self.run(down)
+        self.server, self.speaker = self._new_server(f"server from {self.simulation.now}")
+        self.carry_out(self.server.restore(state, self.simulation.now, down))
+        self.carry_out(self.speaker.start(self.simulation.now))
+
+    def _new_server(self, life: str) -> tuple[KeyServer, Speaker]:
+        entropy = self.simulation.entropy(life)
+        ike = IkeEndpoint(_ike(self.plan), entropy)
+        server = KeyServer((served_group(self.plan),), ike, {LABEL: self.key}.get, entropy)
+        speaker = Speaker(ike, server)
+        self.simulation.attach(SERVER, speaker)
+        return server, speaker
 
     def _start(self, address: IPv4Address) -> None:
         entropy = self.simulation.entropy(str(address))
@@ -195,7 +216,8 @@ def _ike(plan: FleetPlan) -> IkeConfiguration:
     return IkeConfiguration((policy,), (PresharedKey(Secret(b"fleet"), IPv4Network("0.0.0.0/0")),))
 
 
-def _served(plan: FleetPlan) -> KeyServerGroup:
+def served_group(plan: FleetPlan) -> KeyServerGroup:
+    """The group of a plan, as the key server is configured for it."""
     anything = Entry(Action.PERMIT, 0, AddressMatch.subnet(IPv4Network("10.0.0.0/8")), AddressMatch.subnet(IPv4Network("10.0.0.0/8")))
     profile = Profile("fleet", (TransformSet("fleet", Transform(plan.cipher, plan.integrity)),), plan.tek_lifetime)
     rekey = RekeyPolicy(LABEL, KekCipher.AES_256_CBC, SignatureHash.SHA2_256, plan.kek_lifetime, 10, plan.retransmit_count, unicast=True)
