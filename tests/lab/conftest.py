@@ -47,6 +47,7 @@ crypto gdoi group GETVPN
   sa ipsec 1
    profile PROFILE
    match address ipv4 TRAFFIC
+   no replay counter window-size
   address ipv4 10.0.0.2
 interface GigabitEthernet0/0
  ! linux-device eth0
