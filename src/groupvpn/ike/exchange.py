@@ -142,7 +142,7 @@ class Exchange:
             self.sa = _established(context, now)
         elif answer is not None:
             # A first answer may go to a made-up address: repeat it only when asked again, not by the clock (RFC 2408 2.5.3).
-            self.retransmission = Retransmission(answer, self._backoff, now, silent=self.is_unproven)
+            self.retransmission = Retransmission(answer, self._backoff, now, silent=self.state is State.CHOICE_SENT)
 
     def _sent(self, message: bytes, now: float) -> Send:
         send = Send(wrap(message, self.context.local.port), self.context.local, self.context.peer)
