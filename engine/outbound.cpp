@@ -192,7 +192,9 @@ void Outbound::answer_too_big(const Ipv4& original, std::uint32_t mtu) {
   packet.data = buffer.data() + inject_headroom;
   packet.length = write_fragmentation_needed(original, mtu, std::span<std::uint8_t, icmp_maximum_size>(packet.data, icmp_maximum_size));
   packet.headroom = inject_headroom;
-  if (inject(context_.inbound_tap, packet, wire_.address(), context_.token)) counters_.icmp_sent.add();
+  MacAddress ours;  // the kernel wrote it into the frame as its source
+  std::memcpy(ours.data(), current_link_.octets.data() + ours.size(), ours.size());
+  if (inject(context_.inbound_tap, packet, ours, context_.token)) counters_.icmp_sent.add();
 }
 
 }  // namespace groupvpn

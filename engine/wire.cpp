@@ -29,7 +29,6 @@ Wire::Wire(const std::string& device, std::uint32_t mark) {
   std::memcpy(request.ifr_name, device.data(), device.size());
   if (ioctl(socket_.number(), SIOCGIFHWADDR, &request) != 0) fail(device, "no such interface");
   if (request.ifr_hwaddr.sa_family != ARPHRD_ETHER) throw EngineError("interface \"" + device + "\" is not Ethernet");
-  std::memcpy(address_.data(), request.ifr_hwaddr.sa_data, address_.size());
   if (ioctl(socket_.number(), SIOCGIFINDEX, &request) != 0) fail(device, "no index");
 
   sockaddr_ll address{};

@@ -20,9 +20,6 @@ class Wire {
   // `mark` is the SO_MARK of every frame: nftables egress lets it pass. EngineError if there is no such Ethernet device, or no right to send.
   Wire(const std::string& device, std::uint32_t mark);
 
-  // The device's own address when the wire was opened.
-  [[nodiscard]] const MacAddress& address() const noexcept { return address_; }
-
   // Sends a burst and returns how many frames from its start were taken; fewer than all means that the next one was refused.
   // Waits while the socket's buffer is full, at most `patience` milliseconds.
   std::size_t send(std::span<mmsghdr> frames) noexcept;
@@ -30,7 +27,6 @@ class Wire {
  private:
   static constexpr int patience = 100;
   Descriptor socket_;
-  MacAddress address_{};
 };
 
 }  // namespace groupvpn
