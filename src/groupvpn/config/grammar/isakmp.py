@@ -84,7 +84,7 @@ COMMANDS = (
             "seconds": Number(10, 3600, "Seconds between messages"),
             "retries": Number(2, 60, "Seconds between retries once a message was not answered"),
         },
-        not_yet="dead peer detection",
+        details="With `periodic` a silent peer is asked each time the seconds have passed; `on-demand` leaves it to answering.",
     ),
     Command(
         GLOBAL,
