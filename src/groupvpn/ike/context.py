@@ -113,6 +113,8 @@ def with_keys(context: Context) -> Context:
     assert context.skeyid is not None
     policy = context.chosen
     peer_public = context.responder_public if context.is_initiator else context.initiator_public
+    if peer_public == context.pair.public:  # our own message, thrown back at us: no peer draws the same number
+        raise RejectedError(Drop.PUBLIC_VALUE)
     try:
         shared = context.pair.shared_secret(peer_public)
     except PublicValueError as error:

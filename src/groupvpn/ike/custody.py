@@ -18,6 +18,7 @@ from groupvpn.wire.cursor import Cursor
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import ExchangeType, Flag, IpsecAttribute, LifeType, NotifyType, ProtocolId
 from groupvpn.wire.isakmp import Header
+from groupvpn.wire.payload import Payload
 from groupvpn.wire.payloads import Delete, Notification
 
 PHASE_TWO_EXCHANGES = frozenset({ExchangeType.TRANSACTION, *range(32, 240)})
@@ -132,7 +133,7 @@ class Custody:
         """Send an authenticated notify about `sa`."""
         if not self.holds(sa.cookies):
             return []
-        return [sa.send(informational.protected(sa, informational.notify(sa, notify_type, data), self._entropy))]
+        return [self._say(sa, informational.notify(sa, notify_type, data))]
 
     def probe(self, sa: IkeSa, now: float) -> list[Effect]:
         """Ask for proof of life if it is long ago that there was any."""
@@ -174,7 +175,8 @@ class Custody:
             upkeep.liveness.answered(sequence, now)
             return []
         if notification.notify_type == NotifyType.INITIAL_CONTACT:
-            return [effect for other in self._others(sa) for effect in self._end(other, DeletionReason.PEER_RESTARTED)]
+            older = [other for other in self._others(sa) if other.established <= sa.established]
+            return [effect for other in older for effect in self._end(other, DeletionReason.PEER_RESTARTED)]
         if notification.notify_type == NotifyType.RESPONDER_LIFETIME and sa.is_initiator:
             _shorten(sa, notification.data)
             return []
@@ -202,7 +204,13 @@ class Custody:
 
     def _farewell(self, sa: IkeSa) -> Send:
         """The delete of `sa`."""
-        return sa.send(informational.protected(sa, informational.delete(sa), self._entropy))
+        return self._say(sa, informational.delete(sa))
+
+    def _say(self, sa: IkeSa, payload: Payload) -> Send:
+        """One message under `sa`. It counts as obeyed: HASH(1) knows no direction, so it could be thrown back and taken for the peer's."""
+        message = informational.protected(sa, payload, self._entropy)
+        self._upkeeps[sa.cookies].remember(Header.decode(message).message_id)
+        return sa.send(message)
 
     def _question(self, sa: IkeSa, sequence: int) -> list[Effect]:
         return self.notify(sa, NotifyType.R_U_THERE, sequence.to_bytes(4, "big"))
