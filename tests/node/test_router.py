@@ -1,0 +1,130 @@
+"""The router between its parts: effects carried out, bugs contained, snapshots written first. Its cores are played by the test."""
+
+import asyncio
+import io
+import json
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groupvpn.config import parse
+from groupvpn.effects import Effect, Endpoint, Report, Send
+from groupvpn.gdoi.events import StateChanged
+from groupvpn.node.router import SNAPSHOT, Router
+from groupvpn.node.state import StateDirectory
+from groupvpn.node.syslog import Log
+
+HERE, THERE = (Endpoint(IPv4Address(f"10.0.0.{number}"), 848) for number in (1, 2))
+KEY_SERVER = """
+crypto ipsec transform-set T esp-aes esp-sha256-hmac
+crypto ipsec profile P
+ set transform-set T
+crypto gdoi group G
+ identity number 1
+ server local
+  sa ipsec 1
+   profile P
+   match address ipv4 101
+access-list 101 permit ip any any
+"""
+
+
+@pytest.fixture
+def router(tmp_path: Path) -> Iterator[Router]:
+    state = StateDirectory("r", tmp_path / "state", run_root=tmp_path / "run")
+    configuration = parse(KEY_SERVER).configuration
+    assert configuration is not None
+    with redirect_stderr(io.StringIO()):
+        yield Router("r", tmp_path / "r.cfg", configuration, state, Log("r"), debug=True)
+    state.close()
+
+
+class Sockets:
+    """Remembers what was sent, and what the snapshot said at that moment."""
+
+    def __init__(self, router: Router) -> None:
+        self._state = router.state
+        self.sent: list[tuple[bytes, bytes | None]] = []
+
+    def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
+        self.sent.append((datagram, self._state.read(SNAPSHOT)))
+
+
+def _play(router: Router, effects: list[Effect]) -> Sockets:
+    sockets = Sockets(router)
+    stand_in: Any = router
+    stand_in._sockets = sockets
+    router._perform(effects)
+    return sockets
+
+
+def _start_cores(router: Router) -> None:
+    async def scene() -> None:
+        router._follow_configuration()
+        assert router._timer is not None
+        router._timer.cancel()
+
+    asyncio.run(scene())
+
+
+def test_a_bug_in_a_core_is_logged_with_its_place_and_goes_no_further(router: Router) -> None:
+    def broken(datagram: bytes) -> list[Effect]:
+        raise KeyError(datagram)
+
+    router._guarded(broken, b"secret octets")
+    line = next(line for line in router.log.lines if line.mnemonic == "BUG")
+    assert line.severity == 2
+    assert "KeyError in" in line.text
+    assert "test_router.py:" in line.text
+    assert "secret octets" not in line.text
+    assert router.dropped == {"KeyError": 1}
+    assert router.datagram_counters()["met a bug: KeyError"] == 1
+
+
+def test_what_must_not_be_forgotten_is_on_the_disk_before_it_is_sent(router: Router) -> None:
+    _start_cores(router)
+    sockets = _play(router, [StateChanged("G"), Send(b"keys", HERE, THERE)])
+    datagram, snapshot = sockets.sent[0]
+    assert datagram == b"keys"
+    assert snapshot is not None
+    assert list(json.loads(snapshot)["state"]["groups"]) == ["G"]
+
+
+def test_a_key_server_remembers_over_a_restart(router: Router, tmp_path: Path) -> None:
+    _start_cores(router)
+    router._write_snapshot()
+    assert router.cores.key_server is not None
+    keys = [key.spi for key in router.cores.key_server.groups[0].keys.teks]
+    successor = Router("r", tmp_path / "r.cfg", router.configuration, router.state, router.log)
+    _start_cores(successor)
+    assert successor.cores.key_server is not None
+    assert [key.spi for key in successor.cores.key_server.groups[0].keys.teks] == keys
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"taken": "x", "state": {}}', b'{"taken": 1, "state": {"version": 9}}'])
+def test_a_damaged_snapshot_is_put_aside_and_said(router: Router, damage: bytes) -> None:
+    router.state.write(SNAPSHOT, damage)
+    _start_cores(router)
+    assert router.state.read(f"{SNAPSHOT}.bad") == damage
+    assert any(line.mnemonic == "STATE" and "begin with new keys" in line.text for line in router.log.lines)
+    assert router.cores.key_server is not None
+    assert router.cores.key_server.groups[0].keys.teks
+
+
+def test_reports_become_lines_of_their_facility(router: Router) -> None:
+    _play(router, [Report("KS_GROUP_ADD", {"group": "G"}), Report("SOMETHING_NEW", {"value": 1})])
+    bodies = [line.body for line in router.log.lines]
+    assert bodies == ["%GDOI-5-KS_GROUP_ADD: Group G added to the key server", "%SYS-7-SOMETHING_NEW: value 1"]
+
+
+def test_the_summary_and_status_of_a_key_server(router: Router) -> None:
+    _start_cores(router)
+    assert router.summary() == "Serving 1 groups"
+    status = router.status()
+    assert status["role"] == "key server"
+    assert status["groups"] == [{"group": "G", "members": 0, "sequence": 0}]
+    assert json.loads(json.dumps(status)) == status

@@ -1,0 +1,103 @@
+"""Log lines, notifications to the service manager, limits of the process, clocks."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from groupvpn.node import clock
+from groupvpn.node.keytable import KeyTable
+from groupvpn.node.notify import Notifier
+from groupvpn.node.syslog import BUFFERED_LINES, Log, Sink
+
+
+def _log(now: datetime = datetime(2026, 11, 21, 1, 2, 3, 456789)) -> Log:
+    return Log("gm1", now=lambda: now)
+
+
+def test_a_line_is_as_routers_print_it(capsys: pytest.CaptureFixture[str]) -> None:
+    _log().write("GDOI", 5, "GM_REGS_COMPL", "Registration complete for group G using address 10.0.0.1")
+    expected = "*Nov 21 01:02:03.456: %GDOI-5-GM_REGS_COMPL: Registration complete for group G using address 10.0.0.1\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_the_day_is_padded_with_a_blank() -> None:
+    assert clock.log_stamp(datetime(2026, 3, 4, 5, 6, 7, 8000)) == "Mar  4 05:06:07.008"
+
+
+def test_a_peer_cannot_write_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    _log().write("CRYPTO", 4, "IKMP_AUTH_FAIL", "peer \n*Nov 21 %GDOI-1-FORGED\x1b[2J\x00")
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "\\n*Nov 21 %GDOI-1-FORGED\\x1b[2J\\x00" in line
+
+
+def test_memory_of_the_log_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
+    log = _log()
+    for number in range(BUFFERED_LINES + 10):
+        log.write("SYS", 6, "N", str(number) + "x" * 5000)
+    assert len(log.lines) == BUFFERED_LINES
+    assert log.lines[0].text.startswith("10x")
+    assert max(len(line.text) for line in log.lines) == 1000
+    assert log.counts == {"N": BUFFERED_LINES + 10}
+    capsys.readouterr()
+
+
+def test_observers_get_each_line(capsys: pytest.CaptureFixture[str]) -> None:
+    log, seen = _log(), []
+    log.observe(seen.append)
+    log.write("SYS", 6, "N", "text")
+    assert seen == ["*Nov 21 01:02:03.456: %SYS-6-N: text"]
+
+
+def test_the_systems_log_is_a_sink() -> None:
+    Log("gm1", Sink.SYSLOG).write("SYS", 7, "TEST", "a line of the tests of groupvpn")
+
+
+def test_notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(2)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        notifier = Notifier()
+        assert "NOTIFY_SOCKET" not in os.environ, "children must not speak for us"
+        notifier.ready("Registered in 1 of 1 groups")
+        assert manager.recv(4096).decode().splitlines() == ["READY=1", "STATUS=Registered in 1 of 1 groups", f"MAINPID={os.getpid()}"]
+        notifier.reloading(123)
+        assert manager.recv(4096) == b"RELOADING=1\nMONOTONIC_USEC=123"
+        notifier.stopping()
+        assert manager.recv(4096).startswith(b"STOPPING=1")
+    notifier.ready("nobody listens any more")
+
+
+def test_no_manager_no_notification(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    Notifier().ready("unheard")
+
+
+def test_limits_of_the_process() -> None:
+    code = "from groupvpn.node.limits import harden; harden(); import os, resource, sys\n"
+    code += "print(resource.getrlimit(resource.RLIMIT_CORE), oct(os.umask(0)), open('/proc/self/status').read().count('Uid'))\n"
+    code += "import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "(0, 0) 0o77 1\n0\n"
+
+
+def test_the_key_table_is_for_its_owner_and_in_tsharks_form(tmp_path: Path) -> None:
+    from groupvpn.crypto.secret import Secret
+
+    table = KeyTable(tmp_path / "keys")
+    table.add(bytes(range(8)), Secret(b"\xaa" * 16))
+    table.add(bytes(8), Secret(b"\xbb" * 32))
+    lines = (tmp_path / "keys").read_text(encoding="ascii").splitlines()
+    assert lines[0] == '"0001020304050607","' + "aa" * 16 + '"'
+    assert all(re.fullmatch(r'"[0-9a-f]{16}","[0-9a-f]+"', line) for line in lines)
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "link").symlink_to(tmp_path / "keys")
+    with pytest.raises(OSError, match="link"):
+        KeyTable(tmp_path / "link").add(bytes(8), Secret(b"\xcc" * 16))

@@ -1,0 +1,151 @@
+"""The node's sockets in a namespace of their own: which datagrams are ours, where answers come from, multicast, a port that is taken."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+import pytest
+
+from groupvpn.effects import Endpoint
+from groupvpn.node.namespace import entered
+from groupvpn.node.sockets import READS_PER_WAKE, DatagramSockets, PortInUseError
+
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and iproute2"),
+]
+ONE, TWO, THREE, PEER = (IPv4Address(f"10.7.0.{number}") for number in (1, 2, 3, 9))
+GROUP = IPv4Address("239.7.7.7")
+
+
+@pytest.fixture(autouse=True)
+def namespace() -> Iterator[str]:
+    """A namespace with four addresses on a veth whose other end is in it too."""
+    name = f"n{secrets.token_hex(4)}"
+    lines = ["link set lo up multicast on", *(f"address add {address}/24 dev lo" for address in (ONE, TWO, THREE, PEER))]
+    lines.append("route add 224.0.0.0/4 dev lo")
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        subprocess.run(["ip", "-n", name, "-batch", "-"], input="\n".join(lines), text=True, check=True)
+        with entered(name):
+            yield name
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+class Node:
+    """Sockets that echo what they get, and remember it."""
+
+    def __init__(self, *local: IPv4Address) -> None:
+        self.received: list[tuple[bytes, Endpoint, Endpoint]] = []
+        self.sockets = DatagramSockets(self.deliver)
+        self.sockets.open(local)
+
+    def deliver(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
+        self.received.append((datagram, source, destination))
+        if not destination.address.is_multicast:
+            self.sockets.send(b"echo " + datagram, destination, source)
+
+
+def _peer() -> socket.socket:
+    peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    peer.bind((str(PEER), 4000))
+    peer.setblocking(False)
+    return peer
+
+
+async def _answer(peer: socket.socket) -> tuple[bytes, tuple[str, int]]:
+    loop = asyncio.get_running_loop()
+    answer: tuple[bytes, tuple[str, int]] = await asyncio.wait_for(loop.sock_recvfrom(peer, 2000), 2)
+    return answer
+
+
+def test_an_answer_leaves_from_the_address_and_port_that_was_asked() -> None:
+    async def scene() -> None:
+        node = Node(ONE, TWO)
+        with _peer() as peer:
+            for address, port in ((ONE, 848), (TWO, 848), (TWO, 500), (ONE, 4500)):
+                peer.sendto(b"hello", (str(address), port))
+                assert await _answer(peer) == (b"echo hello", (str(address), port))
+        assert node.received[0] == (b"hello", Endpoint(PEER, 4000), Endpoint(ONE, 848))
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
+def test_addresses_that_are_not_configured_do_not_answer() -> None:
+    async def scene() -> None:
+        node = Node(ONE)
+        with _peer() as peer:
+            peer.sendto(b"hello", (str(THREE), 848))
+            peer.sendto(b"hello", (str(ONE), 848))
+            assert (await _answer(peer))[1] == (str(ONE), 848)
+            assert node.sockets.counters["not for us"] == 1
+            node.sockets.set_local([THREE])
+            peer.sendto(b"again", (str(THREE), 848))
+            assert (await _answer(peer))[1] == (str(THREE), 848)
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
+def test_multicast_comes_while_joined() -> None:
+    async def scene() -> None:
+        node = Node(ONE)
+        with _peer() as peer:
+            peer.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, PEER.packed)
+            for joined in (False, True, False):
+                if joined:
+                    node.sockets.join(GROUP, ONE)
+                    node.sockets.join(GROUP, ONE)
+                    node.sockets.leave(GROUP, ONE)
+                peer.sendto(b"rekey", (str(GROUP), 848))
+                peer.sendto(b"marker", (str(ONE), 848))
+                await _answer(peer)
+                node.sockets.leave(GROUP, ONE)
+        rekeys = [item for item in node.received if item[0] == b"rekey"]
+        assert rekeys == [(b"rekey", Endpoint(PEER, 4000), Endpoint(GROUP, 848))]
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
+def test_a_flood_does_not_keep_the_loop_from_other_work() -> None:
+    async def scene() -> None:
+        node = Node(ONE)
+        with _peer() as peer:
+            for _ in range(2 * READS_PER_WAKE):
+                peer.sendto(b"flood", (str(ONE), 848))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert 0 < len(node.received) <= READS_PER_WAKE
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
+def test_an_unreachable_peer_is_counted() -> None:
+    async def scene() -> None:
+        node = Node(ONE)
+        node.sockets.send(b"x", Endpoint(ONE, 848), Endpoint(IPv4Address("192.0.2.1"), 848))
+        node.sockets.send(b"x", Endpoint(ONE, 1234), Endpoint(PEER, 848))
+        assert node.sockets.counters["send errors"] == 2
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
+def test_a_port_that_is_taken_is_named_and_nothing_stays_open() -> None:
+    async def scene() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("", 848))
+            with pytest.raises(PortInUseError, match="UDP port 848"):
+                Node(ONE)
+        Node(ONE).sockets.close()
+
+    asyncio.run(scene())
