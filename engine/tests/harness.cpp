@@ -39,7 +39,7 @@ int main(int count, char** arguments) {
     const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started).count();
     ++run;
     if (failures != before) ++failed;
-    if (failures != before || took > 1000) {
+    if (failures != before || took > 10000) {
       std::fprintf(stderr, "%s %s (%lld ms)\n", failures == before ? "slow  " : "FAILED", test.name.c_str(), static_cast<long long>(took));
     }
   }
