@@ -101,11 +101,15 @@ class Capture:
         self.stop()
 
     def _read(self) -> None:
+        """Read until `stop`, then what is queued at that moment: waiting for a quiet wire could last forever."""
         while True:
+            stopping = self._stopping.is_set()
+            if stopping:
+                self._socket.setblocking(False)
             try:
                 octets, (device, _, kind, *_rest) = self._socket.recvfrom(65536)
-            except TimeoutError:
-                if self._stopping.is_set():
+            except (TimeoutError, BlockingIOError):
+                if stopping:
                     return
                 continue
             frame = Frame(time.time(), device, kind == PACKET_OUTGOING, octets)
