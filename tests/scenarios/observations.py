@@ -171,9 +171,10 @@ def sequence(server: LabNode) -> int:
 
 
 def await_rekeyed(members: Iterable[LabNode], counts: dict[str, int], timeout: float = 10.0) -> None:
-    """Wait until each member has logged more rekeys than `counts` says."""
+    """Wait until each member has logged more rekeys than `counts` says, and lives by them: a node answers once it has acted."""
     for member in members:
         member.wait(lambda member=member: rekeys(member) > counts[member.name], "rekeyed", timeout)
+        member.status()
 
 
 def rekeys(member: LabNode) -> int:

@@ -3,8 +3,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from groupvpn.lab.lab import Lab
 from observations import installed, shown
+
+from groupvpn.lab.lab import Lab
 
 MEMBERS = ("gm1", "gm2", "gm3")
 MEMORY_KIB = 80 * 1024

@@ -1,8 +1,9 @@
 from ipaddress import IPv4Address
 
+from observations import assert_lossless, assert_unreadable, rekeyed, reload, rewrite, sequence, spis, streams, teks, until
+
 from groupvpn.lab.capture import UDP
 from groupvpn.lab.lab import Lab, LabNode
-from observations import assert_lossless, assert_unreadable, rekeyed, reload, rewrite, sequence, spis, streams, teks, until
 
 FLOWS = (("h1", "h2"), ("h2", "h3"), ("h3", "h1"), ("h1", "h3", IPv4Address("239.1.1.1")))
 REKEY_GROUP = IPv4Address("239.192.1.190")

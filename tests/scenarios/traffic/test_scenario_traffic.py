@@ -2,11 +2,11 @@ import socket
 from ipaddress import IPv4Address
 
 import pytest
+from observations import Header, assert_only_esp, esp, listening, marker, passes, until
 
 from groupvpn.lab.capture import ESP, ICMP, UDP
 from groupvpn.lab.lab import Lab
 from groupvpn.node.namespace import entered
-from observations import Header, assert_only_esp, esp, listening, marker, passes, until
 
 HOSTS = ("h1", "h2", "h3")
 GROUP = IPv4Address("239.1.1.1")

@@ -1,0 +1,59 @@
+import re
+
+import pytest
+from observations import PLAIN, esp, passes, spis
+
+from groupvpn.lab.lab import Lab
+
+TRANSFORMS = {
+    7001: "esp-3des esp-sha-hmac",
+    7002: "esp-aes esp-sha-hmac",
+    7003: "esp-aes esp-sha256-hmac",
+    7004: "esp-192-aes esp-sha256-hmac",
+    7005: "esp-256-aes esp-sha-hmac",
+    7006: "esp-256-aes esp-sha256-hmac",
+    7007: "esp-gcm",
+    7008: "esp-gcm 256",
+    7009: "esp-null esp-sha-hmac",
+    7010: "esp-null esp-sha256-hmac",
+}
+COUNTER_MODE = (7007, 7008)
+IN_THE_CLEAR = (7009, 7010)
+SENDER_ID_BITS = 24
+PACKETS = 10
+
+
+@pytest.mark.parametrize("port", TRANSFORMS, ids=TRANSFORMS.values())
+def test_packets_pass_under_each_transform(lab: Lab, port: int) -> None:
+    with lab.capture("core", incoming_only=True) as capture:
+        assert passes(lab, "h1", "h2", PACKETS, port=port)
+        assert passes(lab, "h2", "h1", PACKETS, port=port)
+    assert not capture.lost
+    assert len(esp(capture)) == 2 * PACKETS
+    assert len(spis(capture)) == 1
+    assert bool(capture.containing(PLAIN)) is (port in IN_THE_CLEAR)
+    _, blocks = _flows(lab, port)
+    assert f"transform: {TRANSFORMS[port]} ," in blocks
+
+
+def _flows(lab: Lab, port: int) -> tuple[str, str]:
+    """The part of `show crypto ipsec sa` about traffic to a port."""
+    text = lab.node("gm1").show("show crypto ipsec sa")
+    flow = next(part for part in text.split("   protected vrf: (none)") if f"/17/{port})" in part.split("current_peer")[0])
+    return text, flow
+
+
+@pytest.mark.parametrize("port", COUNTER_MODE)
+def test_no_two_senders_use_the_same_iv(lab: Lab, port: int) -> None:
+    with lab.capture("core", incoming_only=True) as capture:
+        assert passes(lab, "h1", "h2", PACKETS, port=port)
+        assert passes(lab, "h2", "h1", PACKETS, port=port)
+    ivs = {frame.source: [] for frame in esp(capture)}
+    for frame in esp(capture):
+        ivs[frame.source].append(int.from_bytes(frame.packet[28:36], "big"))
+    every = [iv for found in ivs.values() for iv in found]
+    assert len(set(every)) == len(every) == 2 * PACKETS
+    senders = [{iv >> (64 - SENDER_ID_BITS) for iv in found} for found in ivs.values()]
+    assert [len(found) for found in senders] == [1, 1], "each member has one Sender-ID"
+    lent = re.findall(r"Sender IDs +: (.*)", lab.node("ks").show("show crypto gdoi ks members"))
+    assert set.union(*senders) == {int(one) for line in lent for one in line.split(", ")}
