@@ -14,7 +14,8 @@ import pytest
 from groupvpn.config import parse
 from groupvpn.effects import Effect, Endpoint, Report, Send
 from groupvpn.gdoi.events import StateChanged
-from groupvpn.node.router import SNAPSHOT, Router
+from groupvpn.node.outbox import SNAPSHOT
+from groupvpn.node.router import Router
 from groupvpn.node.state import StateDirectory
 from groupvpn.node.syslog import Log
 
@@ -88,15 +89,34 @@ def test_a_bug_in_a_core_is_logged_with_its_place_and_goes_no_further(router: Ro
 def test_what_must_not_be_forgotten_is_on_the_disk_before_it_is_sent(router: Router) -> None:
     _start_cores(router)
     sockets = _play(router, [StateChanged("G"), Send(b"keys", HERE, THERE)])
+    assert not sockets.sent
+    router._outbox.flush(router.cores.key_server)
     datagram, snapshot = sockets.sent[0]
     assert datagram == b"keys"
     assert snapshot is not None
     assert list(json.loads(snapshot)["state"]["groups"]) == ["G"]
 
 
+def test_what_cannot_be_written_is_not_sent(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    _start_cores(router)
+
+    def full(name: str, octets: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(router.state, "write", full)
+    sockets = _play(router, [Send(b"before", HERE, THERE), StateChanged("G"), Send(b"keys", HERE, THERE)])
+    router._outbox.flush(router.cores.key_server)
+    assert [datagram for datagram, _ in sockets.sent] == [b"before"]
+    assert "No space left on device; nothing that depends on it is sent" in router.log.lines[-1].text
+    monkeypatch.undo()
+    router._perform([Send(b"asked again", HERE, THERE)])
+    router._outbox.flush(router.cores.key_server)
+    assert [datagram for datagram, _ in sockets.sent] == [b"before", b"asked again"]
+
+
 def test_a_key_server_remembers_over_a_restart(router: Router, tmp_path: Path) -> None:
     _start_cores(router)
-    router._write_snapshot()
+    router._outbox.write(router.cores.key_server)
     assert router.cores.key_server is not None
     keys = [key.spi for key in router.cores.key_server.groups[0].keys.teks]
     successor = Router("r", tmp_path / "r.cfg", router.configuration, router.state, router.log)

@@ -6,38 +6,34 @@ is a bug of ours: it is logged, the datagram or timer that met it is lost, and t
 """
 
 import asyncio
-import json
 import os
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from groupvpn.config.model import Configuration
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.effects import NAT_T_PORT, Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
 from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
-from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import PhaseTwo
-from groupvpn.ipsec.sa import DesiredState, Direction
+from groupvpn.ipsec.sa import Direction
 from groupvpn.node import clock
 from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
 from groupvpn.node.cores import Cores
 from groupvpn.node.keystore import KeyStore
 from groupvpn.node.keytable import KeyTable
+from groupvpn.node.outbox import Outbox
 from groupvpn.node.sockets import DatagramSockets
 from groupvpn.node.state import StateDirectory
+from groupvpn.node.steering import Steering
 from groupvpn.node.syslog import DEBUGGING, Log
 from groupvpn.wire.iana import ExchangeType
-
-if TYPE_CHECKING:
-    from groupvpn.dataplane.linux import LinuxDataPlane
 
 LONGEST_SLEEP = 60.0
 """Seconds after which cores are asked even if none wanted to be: asyncio's clock stops while the machine sleeps, ours does not."""
@@ -46,9 +42,6 @@ NON_ESP_MARKER = bytes(4)
 EXCHANGE_OFFSET = 18
 """Where an ISAKMP header has its exchange type (RFC 2408 3.1)."""
 REKEY_EXCHANGES = tuple(bytes([exchange]) for exchange in (ExchangeType.GROUPKEY_PUSH, ExchangeType.GROUPKEY_PUSH_ACK))
-REPAIR_PERIOD = 5.0
-"""Seconds between two attempts to mend a fault of the data plane that no event has mended."""
-SNAPSHOT = "key-server.json"
 SETTLE = 0.01
 """Seconds that farewell datagrams get to leave before the sockets close."""
 
@@ -82,16 +75,16 @@ class Router:
         self._key_table = KeyTable(key_table) if key_table else None
         self.ike = IkeEndpoint(configuration.ike, os.urandom, key_log=self._key_table.add if self._key_table else None)
         self.cores = Cores(self.ike, self._signer, os.urandom)
-        self.data_plane: LinuxDataPlane | None = None
         self._debug = debug
         self._sockets = DatagramSockets(self._received)
+        self._outbox = Outbox(state, log, self._transmit)
         self._loopbacks = Loopbacks()
         self._timer: asyncio.TimerHandle | None = None
         self._started = clock.monotonic()
         self._policy_changed = False
-        self._faults: frozenset[str] = frozenset()
-        self._next_repair: float | None = None
-        self._applied = DesiredState()
+        self._settling = False
+        self._stopping = False
+        self.steering = Steering(name, log, lambda: self.cores.desired_state(self.configuration, real_device), self._system_changed)
 
     # ------------------------------------------------------------------ life
 
@@ -107,15 +100,15 @@ class Router:
         """Take leave of peers, remove everything from the system, keep the state."""
         if self._timer:
             self._timer.cancel()
+        self._stopping = True
         now = clock.monotonic()
-        self._write_snapshot()
+        self._outbox.state_changed()
+        self._outbox.flush(self.cores.key_server)
         for core in self.cores:
             self._guarded(core.stop, now)
         for sa in self.ike.sas():
             self._guarded(self.ike.delete, sa, now)
-        if self.data_plane:
-            asyncio.get_running_loop().remove_reader(self.data_plane.fileno())
-            self.data_plane.close()
+        self.steering.close()
         await asyncio.sleep(SETTLE)
         self._sockets.close()
         self._loopbacks.clear()
@@ -157,8 +150,8 @@ class Router:
         def address_of(device: str) -> IPv4Address | None:
             return next((item.ip for item in there.get(real_device(device) or "", [])), None)
 
-        self._perform(self.cores.follow(self.configuration, address_of, self._restore, clock.monotonic()))
-        if self.cores.members or self.data_plane:
+        self._perform(self.cores.follow(self.configuration, address_of, self._outbox.restore, clock.monotonic()))
+        if self.cores.members or self.steering.data_plane:
             self._policy_changed = True
         self._settle()
 
@@ -175,7 +168,9 @@ class Router:
                 self._guarded(core.receive, message, source, destination, now)
         else:
             self._guarded(self.ike.receive, datagram, source, destination, now)
-        self._settle()
+        if not self._settling:
+            self._settling = True
+            asyncio.get_running_loop().call_soon(self._settle)
 
     def _due(self) -> None:
         now = clock.monotonic()
@@ -183,12 +178,16 @@ class Router:
             due = core.next_timer()
             if due is not None and due <= now:
                 self._guarded(core.tick, now)
-        if self._next_repair is not None and self._next_repair <= now:
+        if self.steering.next_repair is not None and self.steering.next_repair <= now:
             self._guarded(self._repair)
         self._settle()
 
     def _settle(self) -> None:
-        """After events were handled: bring the data plane in line once for all of them, and set the timer anew."""
+        """After events were handled: state written, data plane brought in line, once for all of them; then the timer is set anew."""
+        self._settling = False
+        if self._stopping:
+            return
+        self._outbox.flush(self.cores.key_server)
         if self._policy_changed:
             self._policy_changed = False
             self._guarded(self._apply_policy)
@@ -197,7 +196,7 @@ class Router:
             self._timer.cancel()
         now = clock.monotonic()
         moments = [moment for core in (self.ike, *self.cores) if (moment := core.next_timer()) is not None]
-        moments += [self._next_repair] if self._next_repair is not None else []
+        moments += [self.steering.next_repair] if self.steering.next_repair is not None else []
         delay = min(max(min(moments, default=now + LONGEST_SLEEP) - now, 0.0), LONGEST_SLEEP)
         self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
@@ -223,7 +222,7 @@ class Router:
         for effect in effects:
             match effect:
                 case Send():
-                    self._sockets.send(effect.datagram, effect.source, effect.destination)
+                    self._outbox.send(effect)
                 case Report():
                     self._report(effect)
                 case JoinGroup():
@@ -233,9 +232,12 @@ class Router:
                 case PolicyChanged():
                     self._policy_changed = True
                 case StateChanged():
-                    self._write_snapshot()
+                    self._outbox.state_changed()
                 case _:
                     self._hand_on(effect)
+
+    def _transmit(self, effect: Send) -> None:
+        self._sockets.send(effect.datagram, effect.source, effect.destination)
 
     def _hand_on(self, event: Effect) -> None:
         """An event of the IKE endpoint goes to every core; one that no core answers, such as a counted drop, ends here."""
@@ -255,66 +257,21 @@ class Router:
         else:
             self.log.write("SYS", DEBUGGING, entry.mnemonic, ", ".join(f"{key} {value}" for key, value in entry.fields.items()))
 
-    def _write_snapshot(self) -> None:
-        """What the key server must not forget goes to the disk before anything that was made from it leaves the node."""
-        if self.cores.key_server is not None:
-            record = {"taken": time.time(), "state": self.cores.key_server.snapshot(clock.monotonic())}
-            self.state.write(SNAPSHOT, json.dumps(record).encode())
-
-    def _restore(self, server: KeyServer) -> list[Effect]:
-        """Give a new key server the state of the one before. What cannot be used is put aside, not overwritten."""
-        octets = self.state.read(SNAPSHOT)
-        if octets is None:
-            return []
-        try:
-            record = json.loads(octets)
-            elapsed = max(0.0, time.time() - float(record["taken"]))
-            return server.restore(record["state"], clock.monotonic(), elapsed)
-        except (ValueError, KeyError, TypeError) as error:
-            self.state.write(f"{SNAPSHOT}.bad", octets)
-            self._warn("STATE", f"{SNAPSHOT} cannot be used ({error}); kept as {SNAPSHOT}.bad, and the groups begin with new keys")
-            return []
-
     def _apply_policy(self) -> list[Effect]:
-        if self.data_plane is None:
-            from groupvpn.dataplane.linux import LinuxDataPlane
-
-            self.data_plane = LinuxDataPlane(self.name)
-            asyncio.get_running_loop().add_reader(self.data_plane.fileno(), self._system_changed)
-        self._applied = self._desired_state()
-        self._note_faults(self.data_plane.apply(self._applied))
+        self.steering.apply()
         return []
 
     def _repair(self) -> list[Effect]:
-        """Try again what the data plane could not do."""
-        if self.data_plane:
-            self._note_faults(self.data_plane.refresh())
+        self.steering.repair()
+        return []
+
+    def _follow_system(self) -> list[Effect]:
+        self.steering.follow_system()
         return []
 
     def _system_changed(self) -> None:
         self._guarded(self._follow_system)
         self._settle()
-
-    def _follow_system(self) -> list[Effect]:
-        """Interfaces or tables changed; an alternative name may stand for another device now."""
-        if self.data_plane:
-            self._note_faults(self.data_plane.on_event())
-            if self._desired_state() != self._applied:
-                self._apply_policy()
-        return []
-
-    def _desired_state(self) -> DesiredState:
-        return self.cores.desired_state(self.configuration, real_device)
-
-    def _note_faults(self, faults: Iterable[Any]) -> None:
-        """Log each fault of the data plane when it begins, and once when all are over."""
-        now = frozenset(f"{fault.device}: {fault.problem}" for fault in faults)
-        for text in sorted(now - self._faults):
-            self.log.write("CRYPTO", 3, "DATAPLANE", f"{text}. What must be protected is dropped there until it is mended")
-        if self._faults and not now:
-            self.log.write("CRYPTO", 5, "DATAPLANE", "all faults are mended")
-        self._faults = now
-        self._next_repair = clock.monotonic() + REPAIR_PERIOD if now else None
 
     def _warn(self, mnemonic: str, text: str) -> None:
         self.log.write("SYS", 4, mnemonic, text)
@@ -417,6 +374,6 @@ class Router:
                 {"group": item.name, "members": len(item.members), "sequence": item.sequence}
                 for item in (self.cores.key_server.status(now) if self.cores.key_server else ())
             ],
-            "faults": sorted(self._faults),
+            "faults": sorted(self.steering.faults),
             "datagrams": self.datagram_counters(),
         }

@@ -113,7 +113,7 @@ def _isakmp_sa(router: Router, request: Request) -> str:
 
 
 def _protected(router: Router, request: Request) -> list[tuple[RunningMember, ProtectedInterface]]:
-    counters = {item.device: item for item in router.data_plane.counters()} if router.data_plane else {}
+    counters = {item.device: item for item in router.steering.data_plane.counters()} if router.steering.data_plane else {}
     found = []
     for running, status in _members(router, request):
         for interface in running.bound.interfaces:

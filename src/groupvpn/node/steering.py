@@ -1,0 +1,69 @@
+"""The node's hand on the data plane: applies what the cores want, follows the system, tries again what failed, and says so.
+
+The data plane, and with it the engine, is loaded when the first policy is applied: a key server never needs it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from groupvpn.ipsec.sa import DesiredState
+from groupvpn.node import clock
+from groupvpn.node.syslog import Log
+
+if TYPE_CHECKING:
+    from groupvpn.dataplane.linux import Fault, LinuxDataPlane
+
+REPAIR_PERIOD = 5.0
+"""Seconds between two attempts to mend a fault that no event has mended."""
+
+
+class Steering:
+    """Keeps the data plane of the node `name` in line with what `wanted` returns."""
+
+    def __init__(self, name: str, log: Log, wanted: Callable[[], DesiredState], on_event: Callable[[], None]) -> None:
+        """`on_event` is called from the event loop when interfaces or tables have changed; it should call `follow_system`."""
+        self.data_plane: LinuxDataPlane | None = None
+        self.faults: frozenset[str] = frozenset()
+        self.next_repair: float | None = None
+        """When `repair` wants to be called, in monotonic seconds; None while there is no fault."""
+        self._name, self._log, self._wanted, self._on_event = name, log, wanted, on_event
+        self._applied = DesiredState()
+
+    def apply(self) -> None:
+        """Make it so."""
+        if self.data_plane is None:
+            from groupvpn.dataplane.linux import LinuxDataPlane
+
+            self.data_plane = LinuxDataPlane(self._name)
+            asyncio.get_running_loop().add_reader(self.data_plane.fileno(), self._on_event)
+        self._applied = self._wanted()
+        self._note(self.data_plane.apply(self._applied))
+
+    def repair(self) -> None:
+        """Try again what could not be done."""
+        if self.data_plane:
+            self._note(self.data_plane.refresh())
+
+    def follow_system(self) -> None:
+        """Mend what changed under us; an alternative name may stand for another device now."""
+        if self.data_plane:
+            self._note(self.data_plane.on_event())
+            if self._wanted() != self._applied:
+                self.apply()
+
+    def close(self) -> None:
+        """Remove everything from the system."""
+        if self.data_plane:
+            asyncio.get_running_loop().remove_reader(self.data_plane.fileno())
+            self.data_plane.close()
+
+    def _note(self, faults: "Iterable[Fault]") -> None:
+        """Log each fault when it begins, and once when all are over."""
+        now = frozenset(f"{fault.device}: {fault.problem}" for fault in faults)
+        for text in sorted(now - self.faults):
+            self._log.write("CRYPTO", 3, "DATAPLANE", f"{text}. What must be protected is dropped there until it is mended")
+        if self.faults and not now:
+            self._log.write("CRYPTO", 5, "DATAPLANE", "all faults are mended")
+        self.faults = now
+        self.next_repair = clock.monotonic() + REPAIR_PERIOD if now else None
