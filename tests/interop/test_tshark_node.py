@@ -1,0 +1,84 @@
+"""Real nodes in namespaces, captured on the wire; tshark reads the registration with the table that `--debug-key-table` writes."""
+
+import os
+import secrets
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from groupvpn.lab.capture import UDP
+from groupvpn.lab.lab import Lab
+from groupvpn.lab.topology import load
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.netns,
+    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("tshark"), reason="needs root and tshark"),
+]
+DEMO = Path(__file__).parents[2] / "topologies" / "demo"
+TOPOLOGY = """
+nodes:
+  core: {{}}
+  ks: {{configuration: ks.cfg, rsa keys: {{GROUPKEY: 2048}}}}
+  gm1: {{configuration: gm1.cfg, options: [--debug-key-table, {table}]}}
+  h1: {{}}
+links:
+  - core:toks 10.0.0.1/30 -- ks:eth0 10.0.0.2/30
+  - core:togm1 10.0.1.1/30 -- gm1:eth0 10.0.1.2/30
+  - h1:eth0 10.1.1.2/24 -- gm1:eth1 10.1.1.1/24
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    for name in ("ks.cfg", "gm1.cfg"):
+        shutil.copy(DEMO / name, tmp_path)
+    (tmp_path / "topology.yaml").write_text(TOPOLOGY.format(table=tmp_path / "table"), encoding="utf-8")
+    with Lab(load(tmp_path), f"x{secrets.token_hex(4)}") as made:
+        made.up(start=False)
+        yield made
+
+
+def test_tshark_reads_the_registration_of_a_real_node(lab: Lab, tmp_path: Path) -> None:
+    capture_file, table = tmp_path / "wire.pcap", tmp_path / "table"
+    lab.start(["ks"])
+    with lab.capture("core:togm1", file=capture_file) as capture:
+        lab.start(["gm1"])
+        lab.node("gm1").wait_registered()
+    assert {frame.ports for frame in capture if frame.protocol == UDP} == {(848, 848)}
+    assert stat.S_IMODE(table.stat().st_mode) == 0o600
+    assert "KEY_TABLE" in lab.node("gm1").log
+    command = ["tshark", "-r", str(capture_file), "-d", "udp.port==848,isakmp", "-O", "isakmp", "-V"]
+    for line in table.read_text(encoding="ascii").splitlines():
+        command += ["-o", f"uat:ikev1_decryption_table:{line.replace(chr(34), '')}"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert shown.count("Exchange type: Identity Protection (Main Mode) (2)") == 6
+    assert shown.count("Exchange type: Quick Mode (32)") == 4
+    assert "ID_KEY_ID: 000004d2" in shown
+    assert "Payload: SA TEK Payload (16)" in shown
+    assert "Payload: Sequence Number (18)" in shown
+    assert "Payload: Key Download (17)" in shown
+    assert shown.count("TEK_ALGORITHM_KEY") >= 2
+    assert "Encrypted Data" in shown
+    assert "Payload: Hash (8)" in shown
+
+
+def test_without_the_option_no_table_is_written_and_nothing_is_read(lab: Lab, tmp_path: Path) -> None:
+    text = (tmp_path / "topology.yaml").read_text(encoding="utf-8").replace(f", options: [--debug-key-table, {tmp_path / 'table'}]", "")
+    (tmp_path / "topology.yaml").write_text(text, encoding="utf-8")
+    lab.topology = load(tmp_path)
+    capture_file = tmp_path / "wire.pcap"
+    lab.start(["ks"])
+    with lab.capture("core:togm1", file=capture_file):
+        lab.start(["gm1"])
+        lab.node("gm1").wait_registered()
+    assert not (tmp_path / "table").exists()
+    assert "KEY_TABLE" not in lab.node("gm1").log
+    command = ["tshark", "-r", str(capture_file), "-d", "udp.port==848,isakmp", "-O", "isakmp", "-V"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert shown.count("Exchange type: Quick Mode (32)") == 4
+    assert "Key Download" not in shown
