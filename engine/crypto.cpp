@@ -112,7 +112,7 @@ void Crypto::prepare(Schedule& schedule, Cipher cipher, std::span<const std::uin
     throw EngineError(std::string(cipher_traits.name) + " needs an integrity algorithm (RFC 8221 4)");
   }
   if (cipher_traits.icv != 0 && integrity != Integrity::none) {
-    throw EngineError(std::string(cipher_traits.name) + " authenticates by itself and takes no integrity algorithm (RFC 4106 7)");
+    throw EngineError(std::string(cipher_traits.name) + " authenticates by itself and takes no integrity algorithm (RFC 4303 3.2.3)");
   }
   std::memset(static_cast<void*>(&schedule), 0, sizeof schedule);
   std::copy(salt.begin(), salt.end(), schedule.salt.begin());

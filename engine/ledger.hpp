@@ -15,7 +15,7 @@ namespace groupvpn {
 struct SaParameters;
 
 // A caller that makes an SA anew with the same keys (a reload, a second interface) must not start again at 1: with a counter-mode cipher
-// that repeats nonces and gives the key stream away (RFC 4106 8, RFC 6054 5), with a replay window the receivers drop what follows.
+// that repeats nonces and gives the key stream away (RFC 4106 2, RFC 6054 5), with a replay window the receivers drop what follows.
 // The ledger holds SHA-256 digests, no keys, and forgets none: 100 octets for each SA that the process has ever had.
 class SequenceLedger {
  public:

@@ -8,8 +8,9 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 TABLES = sorted((ROOT / "docs" / "rfc").glob("rfc*.md"))
 ROW = re.compile(r"^\| *[0-9A-Z]")
-SOURCE = re.compile(r"`((?:\w+/)*\w+\.py)`(?: (\w+))?")
+SOURCE = re.compile(r"`((?:\w+/)*\w+\.(?:py|hpp|cpp))`(?: (\w+))?")
 TEST = re.compile(r"`((?:\w+/)+test_\w+\.py)::(test_\w+)`")
+ENGINE_TEST = re.compile(r"`engine/tests/(\w+_test\.cpp)::(\w+)`")
 
 
 def rows(table: Path) -> list[str]:
@@ -29,7 +30,7 @@ def test_every_row_names_code_that_is_there(table: Path) -> None:
         places = SOURCE.findall(row)
         assert places, f"{table.name}: no place of code in: {row}"
         for path, name in places:
-            source = ROOT / "src" / "groupvpn" / path
+            source = ROOT / path if path.startswith("engine/") else ROOT / "src" / "groupvpn" / path
             assert source.is_file(), f"{table.name}: no file {path}"
             if name:
                 assert re.search(rf"\b{name}\b", source.read_text()), f"{table.name}: no {name} in {path}"
@@ -38,9 +39,11 @@ def test_every_row_names_code_that_is_there(table: Path) -> None:
 @pytest.mark.parametrize("table", TABLES, ids=[table.stem for table in TABLES])
 def test_every_row_names_a_test_that_is_there(table: Path) -> None:
     for row in rows(table):
-        tests = TEST.findall(row)
-        assert tests or "none:" in row, f"{table.name}: neither a test nor a reason in: {row}"
+        tests, in_engine = TEST.findall(row), ENGINE_TEST.findall(row)
+        assert tests or in_engine or "none:" in row, f"{table.name}: neither a test nor a reason in: {row}"
         for path, name in tests:
             file = ROOT / "tests" / path
             assert file.is_file(), f"{table.name}: no file {path}"
             assert f"def {name}(" in file.read_text(), f"{table.name}: no {name} in {path}"
+        for path, name in in_engine:
+            assert f"TEST_CASE({name})" in (ROOT / "engine" / "tests" / path).read_text(), f"{table.name}: no {name} in {path}"
