@@ -289,7 +289,7 @@ def test_a_counter_mode_rekey_without_a_sender_id_sends_the_member_to_the_key_se
     world.run(2)
     assert world.members[0].policy.sender_ids == ()
     world.do(world.server, world.server.update((served(tek_policy(transform=GCM)),), world.now))
-    world.run(5)
+    world.run(7)
     for member in world.members:
         assert "GM_RE_REGISTER" in world.mnemonics(member.local.address)
         assert member.sas[-1].sender_id is not None

@@ -135,8 +135,11 @@ class InstalledPolicy:
 
     @property
     def lacks_sender_id(self) -> bool:
-        """Whether there is a counter-mode SA on which this member may not send, because it holds no Sender-ID (RFC 6407 4.4)."""
-        return any(held.is_listed and not held.tek.receive_only and not self._may_send(held.tek) for held in self.teks.values())
+        """Whether there is a counter-mode SA on which this member may not send, because it holds no Sender-ID (RFC 6407 4.4).
+
+        That of a receive-only group counts too: the rekey that ends receive-only cannot bring one.
+        """
+        return any(held.is_listed and not self._may_send(held.tek) for held in self.teks.values())
 
     def _install_tek(self, tek: Tek, activation_delay: int, now: float) -> bool:
         held = self.teks.get(tek.spi)

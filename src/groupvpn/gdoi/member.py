@@ -199,18 +199,19 @@ class GroupMember:
         """What `show crypto gdoi gm …` prints."""
         return status_of(self, now)
 
-    def _enroll(self, now: float) -> list[Effect]:
+    def _enroll(self, now: float, *, after: float = 0.0) -> list[Effect]:
         """Register, unless the configuration leaves no way to."""
         if not self.group.servers:
             return [report("GM_INCOMPLETE_CFG", group=self.group.name, missing="server address")]
-        return self._obey(self.enrollment.begin(now), now)
+        return self._obey(self.enrollment.begin(now, after=after), now)
 
-    def _reregister(self, now: float) -> list[Effect]:
-        """An SA dies, or is gone, and no rekey has brought another."""
+    def _reregister(self, now: float, *, within: float = 0.0) -> list[Effect]:
+        """An SA dies, is gone or is of no use, and no rekey can mend that: register again, at a random moment `within` these seconds."""
         self._reregister_at = None
         if self.enrollment.is_running:
             return []
-        return [report("GM_RE_REGISTER", group=self.group.name), *self._enroll(now)]
+        after = within * chance(self._entropy) if within else 0.0
+        return [report("GM_RE_REGISTER", group=self.group.name), *self._enroll(now, after=after)]
 
     def _obey(self, effects: list[Effect], now: float) -> list[Effect]:
         """Take what the registration gave out of its effects, and live by it."""
@@ -251,8 +252,10 @@ class GroupMember:
                 effects += self.rekey_sa.adopt(download.kek, 0, now)
             effects += self._install(download, now, source.address, is_rekey=True, now=now)
         self._reregister_at = self.policy.reregister_at()
-        if self.policy.lacks_sender_id or (self._reregister_at is None and not self.policy.teks):
+        if self._reregister_at is None and not self.policy.teks:
             effects += self._reregister(now)
+        elif self.policy.lacks_sender_id:
+            effects += self._reregister(now, within=DELETE_SPREAD)
         elif self.enrollment.is_running and self._reregister_at is not None and self._reregister_at > now:
             effects += self.enrollment.cancel(now)
         return effects

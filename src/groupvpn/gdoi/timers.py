@@ -57,7 +57,8 @@ RETRY_LONGEST = 60.0
 RETRY_JITTER = 0.25
 """Part of a waiting time that chance may take away."""
 DELETE_SPREAD = 5.0
-"""After a delete from the key server, members register again within this time, each at a moment of its own."""
+"""After a rekey that sends all members to the key server (a delete, or a counter-mode TEK for members without Sender-IDs) each registers
+again within this time, at a moment of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ TIMERS = (
     Timer("passive after receive-only", "300 s", "group VPN manuals"),
     Timer("registration attempt", "20 s without progress per server and exchange", "ours"),
     Timer("registration round", "5 s, doubling to 60 s, less up to a quarter of chance", "ours"),
-    Timer("registration after delete", "within 5 s, at a random moment", "ours"),
+    Timer("registration after a rekey that demands it", "within 5 s, at a random moment", "ours"),
 )
 """What an operator or a second implementation must know; `docs/protocol/group-life.md` is made from it."""
 
