@@ -20,6 +20,7 @@ from groupvpn.effects import Endpoint, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.lab.seeded_rsa import seeded_key
+from groupvpn.node import clock
 from groupvpn.node import router as router_module
 from groupvpn.node.router import Router
 from groupvpn.node.syslog import Log
@@ -119,10 +120,19 @@ class _Loop:
 
     call: Callable[[], None] | None = None
     delay: float = 0.0
+    soon: list[Callable[[], None]] = field(default_factory=list)
 
     def call_later(self, delay: float, call: Callable[[], None]) -> Any:
         self.call, self.delay = call, delay
         return SimpleNamespace(cancel=lambda: None)
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.soon.append(call)
+
+    def turn(self) -> None:
+        """What was asked for `call_soon` is called, as in the next turn of an event loop."""
+        while self.soon:
+            self.soon.pop(0)()
 
 
 class _DataPlane:
@@ -160,7 +170,7 @@ class Node:
         with self.world():
             self.router = Router(str(address), Path("test"), configuration, _State(), Log(str(address)))  # type: ignore[arg-type]
         self.sockets: _Sockets = self.router._sockets  # type: ignore[assignment]
-        self.router.data_plane = _DataPlane()  # type: ignore[assignment]
+        self.router.steering.data_plane = _DataPlane()  # type: ignore[assignment]
         self.router._signer = lambda label: signing_key() if label == "KEYS" else None  # type: ignore[method-assign]
         self.router.cores._signer = self.router._signer
 
@@ -172,6 +182,7 @@ class Node:
         """Deliver one datagram; returns what was sent because of it."""
         with self.world():
             self.sockets.deliver(send.datagram, send.source, send.destination)
+            self.loop.turn()
         sent, self.sockets.outbox = self.sockets.outbox, []
         return sent
 
@@ -191,10 +202,9 @@ class Node:
             "present": dict,
             "mismatches": lambda *_: [],
             "os": SimpleNamespace(urandom=entropy),
-            "clock": SimpleNamespace(monotonic=lambda: self.wire.now),
             "asyncio": SimpleNamespace(get_running_loop=lambda: self.loop),
         }
-        with patch.multiple(router_module, **edges):
+        with patch.multiple(router_module, **edges), patch.object(clock, "monotonic", lambda: self.wire.now):
             yield
 
     @property

@@ -73,5 +73,5 @@ def _stand_in() -> Any:
 def picture(router: Router) -> bytes:
     """All state of the node's protocol cores."""
     stream = io.BytesIO()
-    _Picture(stream, protocol=5).dump((router.ike, router.cores.key_server, router.cores.members, sorted(Counter(router._faults))))
+    _Picture(stream, protocol=5).dump((router.ike, router.cores.key_server, router.cores.members, sorted(Counter(router.steering.faults))))
     return stream.getvalue()
