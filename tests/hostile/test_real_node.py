@@ -103,10 +103,10 @@ def test_a_node_under_fire(lab: Lab, target: str) -> None:
     assert node.process == process
     assert not [reason for reason in after if "bug" in reason], after
     came = after["received"] - before["received"]
-    silent = came - (dropped(after) - dropped(before))  # answered first messages, keepalives, and the honest traffic of the other node
+    silent = came - (dropped(after) - dropped(before))  # the honest traffic of the other node
     assert came >= 0.95 * DATAGRAMS
-    assert 0 <= silent <= 0.2 * came, (before, after)
-    assert process.resident_kib < resident + 16 * 1024
+    assert 0 <= silent <= 100, (before, after)
+    assert process.resident_kib < resident + 8 * 1024
     assert node.log.count("\n") < 400
     assert lab.node("gm1").registered
     lab.node("gm1").show("clear crypto gdoi")
