@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from groupvpn import __version__
 from groupvpn.config import Configuration, Severity, parse, render
 from groupvpn.node import limits, namespace
 from groupvpn.node.control import CommandError, ControlServer
@@ -113,6 +114,7 @@ class _Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self.log.observe(self.control.publish)
         self.router.on_change = self._tell_status
+        self.log.write("SYS", 5, "RESTART", f"groupvpn {__version__} starts, {self.router.configuration.role.value}")
         for remark in self.router.configuration.notices:
             self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", f"{remark.line}: {remark.message}")
         try:

@@ -11,7 +11,7 @@ from groupvpn.crypto.secret import Secret
 
 
 class KeyTable:
-    """Appends lines of tshark's `ikev1_decryption_table`: initiator cookie and encryption key, in hexadecimal and quotes."""
+    """Appends lines of tshark's `ikev1_decryption_table`: initiator cookie and encryption key, in hexadecimal."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -20,4 +20,4 @@ class KeyTable:
         """Add one SA."""
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "a", encoding="ascii") as stream:
-            stream.write(f'"{initiator_cookie.hex()}","{key.reveal().hex()}"\n')
+            stream.write(f"{initiator_cookie.hex()},{key.reveal().hex()}\n")
