@@ -2,7 +2,7 @@
 
 Starts in this order, so that nothing is touched before it is sure that we may: limits, configuration, namespace, locks, sockets, data
 plane, control socket, READY. SIGTERM and SIGINT stop it within two seconds; SIGHUP reads the configuration again, and a configuration with
-errors changes nothing (systemd.service(5), Type=notify-reload).
+errors changes nothing (systemd.service(5), Type=notify).
 """
 
 import asyncio
