@@ -1,8 +1,15 @@
-from observations import assert_lossless, rekeyed, sequence, streams, teks
+import re
 
-from groupvpn.lab.lab import Lab
+from observations import assert_lossless, rekeyed, sequence, streams, teks, until
+
+from groupvpn.lab.lab import Lab, LabNode
 
 FLOWS = (("h1", "h2"), ("h2", "h3"), ("h3", "h1"))
+
+
+def served(server: LabNode) -> set[int]:
+    """SPIs of the TEKs that the key server knows."""
+    return {int(spi, 16) for spi in re.findall(r"spi *: 0x([0-9A-F]{1,8})\b", server.show("show crypto gdoi ks policy"), re.IGNORECASE)}
 
 
 def test_members_live_on_and_the_key_server_resumes(lab: Lab) -> None:
@@ -25,3 +32,17 @@ def test_members_live_on_and_the_key_server_resumes(lab: Lab) -> None:
         assert set(teks(member)) - before, "and the rekey brought another"
         assert member.log.count("GM_REGSTER") == 1
     assert "REKEY_FAILURE" not in "".join(member.log for member in members)
+
+
+def test_no_key_is_lost_that_a_member_may_have(lab: Lab) -> None:
+    """The state is on the disk before a rekey leaves: killed right after it, the key server knows every key that it has given out."""
+    server, members = lab.node("ks"), [lab.node(name) for name in ("gm1", "gm2", "gm3")]
+    with streams(lab, *FLOWS) as found:
+        for _ in range(3):
+            server.show("crypto gdoi ks rekey activation-delay 1")
+            server.kill()
+            given = set().union(*(teks(member) for member in members))
+            server.start()
+            assert given <= served(server)
+            until(lambda: all(set(teks(member)) == served(server) for member in members), "everybody has the same keys again")
+    assert_lossless(found)

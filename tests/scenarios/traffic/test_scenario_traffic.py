@@ -1,16 +1,22 @@
+import hashlib
+import os
 import socket
+import threading
+import time
+from collections.abc import Callable
 from ipaddress import IPv4Address
 
 import pytest
 from observations import Header, assert_only_esp, esp, listening, marker, passes, until
 
 from groupvpn.lab.capture import ESP, ICMP, UDP
-from groupvpn.lab.lab import Lab
+from groupvpn.lab.lab import Lab, LabHost
 from groupvpn.node.namespace import entered
 
 HOSTS = ("h1", "h2", "h3")
 GROUP = IPv4Address("239.1.1.1")
-IP_MTU_DISCOVER, DO, DONT = 10, 2, 0
+IP_MTU_DISCOVER, IP_MTU, DO, DONT = 10, 14, 2, 0
+MEGABYTES = 16
 
 
 def test_unicast_between_all_hosts_is_esp_with_the_hosts_addresses(lab: Lab) -> None:
@@ -66,6 +72,59 @@ def test_packets_of_full_size_pass(lab: Lab) -> None:
         assert lab.host("h1").ping(lab.host("h2").address, 3, size=1300, df=True) == 3
     assert_only_esp(capture, least=18)
     assert max(len(frame.packet) for frame in esp(capture)) <= 1500
+
+
+def listener(host: LabHost, port: int) -> socket.socket:
+    with entered(host.namespace):
+        found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind((str(host.address), port))
+    found.listen(1)
+    found.settimeout(10)
+    return found
+
+
+@pytest.mark.parametrize(("source", "destination"), [("h1", "h2"), ("h3", "h1")])
+def test_tcp_carries_megabytes(lab: Lab, measured: Callable[[str], None], source: str, destination: str) -> None:
+    content = os.urandom(1 << 20) * MEGABYTES
+    arrived = hashlib.sha256()
+    with listener(lab.host(destination), 8080) as server, lab.capture("core:togm1", incoming_only=True) as capture:
+        with entered(lab.host(source).namespace):
+            client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        client.settimeout(10)
+        client.connect((str(lab.host(destination).address), 8080))
+        connection, _ = server.accept()
+        connection.settimeout(10)
+        began = time.monotonic()
+
+        def write() -> None:
+            with client:
+                client.sendall(content)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        with connection:
+            while chunk := connection.recv(1 << 16):
+                arrived.update(chunk)
+        writer.join()
+    seconds = time.monotonic() - began
+    measured(f"TCP {source} to {destination}: {8 * MEGABYTES / seconds:.0f} Mbit/s with a capture of every frame")
+    assert arrived.digest() == hashlib.sha256(content).digest()
+    assert {frame.protocol for frame in capture if frame.is_ipv4} <= {ESP, ICMP}
+    assert max(len(frame.packet) for frame in esp(capture)) <= 1500
+    assert not capture.containing(content[:32])
+
+
+def test_a_packet_that_may_not_be_cut_is_answered(lab: Lab) -> None:
+    with entered(lab.host("h2").namespace):
+        plain = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with plain, lab.capture("core", incoming_only=True) as capture:
+        plain.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, DO)
+        plain.connect((str(lab.host("h3").address), 5000))
+        plain.send(bytes(1472))
+        until(lambda: plain.getsockopt(socket.IPPROTO_IP, IP_MTU) < 1500, "the host has learned what fits", 3.0)
+        assert 1380 < plain.getsockopt(socket.IPPROTO_IP, IP_MTU) < 1472
+    assert not esp(capture)
 
 
 def test_denied_traffic_stays_in_the_clear(lab: Lab) -> None:
