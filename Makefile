@@ -4,8 +4,9 @@
 SHELL := /bin/bash
 KEEP ?=
 T ?=
+FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test setup check format docs clean
+.PHONY: help demo test setup check format docs fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +30,10 @@ format: ## format the Python sources
 
 docs: ## write the generated pages of docs/ anew
 	@.venv/bin/python -m groupvpn.config.reference > docs/configuration.md
+
+fuzz: ## each fuzz target, Python and engine, for FUZZ_SECONDS (60); findings stay in build/
+	@scripts/setup fuzz
+	@scripts/fuzz $(FUZZ_SECONDS)
 
 clean: ## remove what was built, keep the sources
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

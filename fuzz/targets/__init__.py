@@ -1,0 +1,1 @@
+"""What is fuzzed: each module has a function `one_input`."""

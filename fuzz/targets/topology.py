@@ -1,0 +1,20 @@
+"""Any YAML: a topology that can be drawn and routed, or a `TopologyError`."""
+
+import tempfile
+from pathlib import Path
+
+from groupvpn.lab.topology import TopologyError, load
+
+_FILE = Path(tempfile.mkdtemp(prefix="groupvpn-fuzz-")) / "topology.yaml"
+
+
+def one_input(data: bytes) -> None:
+    """The file's octets."""
+    _FILE.write_bytes(data)
+    try:
+        topology = load(_FILE)
+    except TopologyError as error:
+        assert str(error)
+        return
+    topology.routes()
+    topology.routers()
