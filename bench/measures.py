@@ -1,0 +1,144 @@
+"""What is measured on a place: one TCP stream and its cost, the highest UDP rate, the idle round trip."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench import load
+from bench.cpu import CpuTime
+from bench.load import Trial
+from bench.place import BenchError, Place
+
+UDP_LOSS = 0.01
+"""A UDP rate counts if at most this share is lost."""
+_TCP_PORT = "5201"
+_CLOSE_ENOUGH = 1.06
+"""The search for a rate ends when the lowest that failed is this much above the highest that passed."""
+_SEGMENTS = 44
+_PING_INTERVAL = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Something that is measured: its unit, how it is called in a table, and whether more of it is better."""
+
+    name: str
+    unit: str
+    title: str
+    more_is_better: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long each measurement takes: seconds per TCP stream and UDP trial, number of echo requests, most trials per search."""
+
+    tcp: float = 4.0
+    udp: float = 1.0
+    pings: int = 400
+    trials: int = 9
+
+
+TCP = Metric("tcp", "Gbit/s", "TCP, 1 stream")
+DAEMON_CPU = Metric("tcp_daemon_cpu", "CPU s/GB", "daemons' CPU", more_is_better=False)
+TOTAL_CPU = Metric("tcp_total_cpu", "CPU s/GB", "machine's CPU", more_is_better=False)
+RTT = Metric("rtt", "µs", "RTT median", more_is_better=False)
+RTT_P99 = Metric("rtt_p99", "µs", "RTT p99", more_is_better=False)
+UDP_SIZES = (64, 512, 1400)
+UDP = {size: Metric(f"udp{size}", "kpps", f"UDP {size} B") for size in UDP_SIZES}
+UDP_SEGMENT = Metric("udp1400seg", "kpps", "UDP 1400 B, UDP_SEGMENT")
+
+METRICS = {metric.name: metric for metric in (TCP, DAEMON_CPU, TOTAL_CPU, *UDP.values(), UDP_SEGMENT, RTT, RTT_P99)}
+
+Values = dict[Metric, float]
+
+
+def tcp(place: Place, effort: Effort) -> tuple[Values, dict[str, object]]:
+    """One iperf3 stream from sender to receiver, and what it cost per 10^9 octets that were received."""
+    server = subprocess.Popen(
+        ["ip", "netns", "exec", place.receiver, "iperf3", "-s", "-1", "-p", _TCP_PORT], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_for_listener(place)
+        before = CpuTime.read(place.daemons)
+        words = ("-c", str(place.destination), "-B", str(place.source), "-p", _TCP_PORT, "-t", f"{effort.tcp:g}", "-J")
+        answer = json.loads(place.run(place.sender, "iperf3", *words, check=False, timeout=effort.tcp + 30))
+        used = CpuTime.read(place.daemons) - before
+    finally:
+        server.kill()
+        server.wait()
+    if "error" in answer or "sum_received" not in answer["end"]:
+        raise BenchError(f"iperf3: {answer.get('error', 'no result')}")
+    received = answer["end"]["sum_received"]
+    gigabytes = max(received["bytes"] / 1e9, 1e-9)
+    values = {TCP: received["bits_per_second"] / 1e9, TOTAL_CPU: used.machine / gigabytes}
+    if place.daemons:
+        values[DAEMON_CPU] = used.daemons / gigabytes
+    cores = used.daemons / effort.tcp
+    return values, {"retransmits": answer["end"]["sum_sent"].get("retransmits"), "daemon_cores": cores, "stolen_seconds": used.stolen}
+
+
+def _wait_for_listener(place: Place) -> None:
+    deadline = time.monotonic() + 3
+    while not place.run(place.receiver, "ss", "-Hltn", f"sport = :{_TCP_PORT}"):
+        if time.monotonic() > deadline:
+            raise BenchError("iperf3 does not listen")
+        time.sleep(0.02)
+
+
+def highest_rate(trial: Callable[[float], Trial], limit: int) -> tuple[float, list[Trial]]:
+    """The most packets per second that arrived in a trial that lost at most `UDP_LOSS`; 0 if every trial lost more.
+
+    The first trial sends all that goes. Then rates are tried between the highest that passed and the lowest that did not.
+    """
+    trials = [trial(0)]
+    first = trials[0]
+    if first.loss <= UDP_LOSS:
+        return first.delivered, trials
+    passed, failed, best = 0.0, first.offered, 0.0
+    rate = first.delivered * 1.1
+    while len(trials) < limit and (not passed or failed / passed > _CLOSE_ENOUGH):
+        rate = min(rate, failed / _CLOSE_ENOUGH**0.5)
+        latest = trial(rate)
+        trials.append(latest)
+        if latest.loss <= UDP_LOSS:
+            best = max(best, latest.delivered)
+            if latest.offered < 0.9 * rate:  # the sender itself cannot do more
+                break
+            passed = rate
+        else:
+            failed = rate
+        rate = (passed * failed) ** 0.5 if passed else min(failed * 0.7, latest.delivered * 1.1)
+    return best, trials
+
+
+def _udp(size: int, metric: Metric, segments: int = 1) -> "Measure":
+    def measure(place: Place, effort: Effort) -> tuple[Values, dict[str, object]]:
+        def trial(rate: float) -> Trial:
+            return load.udp(place, size=size, seconds=effort.udp, rate=rate, segments=segments)
+
+        best, trials = highest_rate(trial, effort.trials)
+        tried = [[round(one.offered), round(one.delivered), round(one.loss, 4), one.out_of_order, one.socket_drops] for one in trials]
+        return {metric: best / 1e3}, {"offered, delivered, loss, out of order, dropped by the receiver": tried}
+
+    return measure
+
+
+def rtt(place: Place, effort: Effort) -> tuple[Values, dict[str, object]]:
+    """Echo requests 5 ms apart, with nothing else on the path."""
+    seen = load.ping(place, count=effort.pings, interval=_PING_INTERVAL)
+    if not seen.answered:
+        raise BenchError("no echo request was answered")
+    return {RTT: seen.median, RTT_P99: seen.p99}, {"lost": seen.sent - seen.answered, "minimum": seen.minimum, "maximum": seen.maximum}
+
+
+Measure = Callable[[Place, Effort], tuple[Values, dict[str, object]]]
+
+MEASURES: dict[str, Measure] = {
+    "tcp": tcp,
+    **{metric.name: _udp(size, metric) for size, metric in UDP.items()},
+    "udp1400seg": _udp(1400, UDP_SEGMENT, _SEGMENTS),
+    "rtt": rtt,
+}
+"""By the name that `--measures` takes."""
