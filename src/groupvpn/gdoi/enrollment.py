@@ -22,9 +22,9 @@ from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.refusal import Reason, Refusal
-from groupvpn.gdoi.registration import MemberPull, NotifyPeer, Refused, Registered
+from groupvpn.gdoi.registration import BACK_OFF, MemberPull, NotifyPeer, Refused, Registered
 from groupvpn.gdoi.server_list import ServerList
-from groupvpn.gdoi.timers import ATTEMPT_TIMEOUT
+from groupvpn.gdoi.timers import ATTEMPT_TIMEOUT, OLD_SA_BACK_OFF
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Deleted, Established, Failed, NotifyReceived, PhaseTwo
 from groupvpn.ike.sa import IkeSa
@@ -165,7 +165,8 @@ class Enrollment:
 
     def _start_pull(self, sa: IkeSa, now: float) -> list[Effect]:
         self._phase, self._deadline = _Phase.PULL, None
-        self._pull = MemberPull(sa, self._group.identity, self._entropy, acceptance=Acceptance.of(self._group))
+        back_off = OLD_SA_BACK_OFF if self._is_old_sa else BACK_OFF
+        self._pull = MemberPull(sa, self._group.identity, self._entropy, acceptance=Acceptance.of(self._group), back_off=back_off)
         self._offered = now
         return self._translate(self._pull.start(now), now)
 

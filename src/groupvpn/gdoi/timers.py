@@ -51,6 +51,9 @@ EARLIEST_REKEY = 0.25
 
 ATTEMPT_TIMEOUT = 20.0
 """A member gives one key server this long per exchange (phase 1, then registration) before it asks the next."""
+OLD_SA_BACK_OFF = (1.0, 2.0)
+"""Pauses after the sendings of a message of GROUPKEY-PULL under an ISAKMP SA that an earlier registration has left. A key server that was
+restarted has forgotten it, and whoever has lost its keys meanwhile should not wait longer to find that out."""
 RETRY_FIRST = 5.0
 RETRY_LONGEST = 60.0
 """After a whole round of the server list without success a member waits, twice as long each time, up to this."""
@@ -90,6 +93,7 @@ TIMERS = (
     Timer("ejection", "after three rekeys in a row without acknowledgement", "group VPN manuals"),
     Timer("passive after receive-only", "300 s", "group VPN manuals"),
     Timer("registration attempt", "20 s without progress per server and exchange", "ours"),
+    Timer("registration under an old ISAKMP SA", "3 s without an answer, then once more through a new phase 1", "ours"),
     Timer("registration round", "5 s, doubling to 60 s, less up to a quarter of chance", "ours"),
     Timer("registration after a rekey that demands it", "within 5 s, at a random moment", "ours"),
 )
