@@ -47,7 +47,8 @@ def read_keys(
     """Join `offer` and its keys; raises `GdoiError` unless every SA of the offer has exactly its keys and there are no others.
 
     `current` is the KEK that protected a rekey: a SAK that repeats its SPI may come without keys, and a new KEK without a public key
-    keeps the old one; the result has octets of its own, so that `current` may be wiped. `kek_spi_may_differ` accepts the KEK's key packet under any SPI, as an old implementation sends it.
+    keeps the old one; the result has octets of its own, so that `current` may be wiped. `kek_spi_may_differ` accepts the KEK's key packet
+    under any SPI, as an old implementation sends it.
     """
     teks: dict[bytes, KeyPacket] = {}
     kek: KeyPacket | None = None
