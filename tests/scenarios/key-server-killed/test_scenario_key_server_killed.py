@@ -1,6 +1,6 @@
 import re
 
-from observations import assert_lossless, rekeyed, sequence, streams, teks, until
+from observations import assert_lossless, assert_unreadable, passes, rekeyed, sequence, streams, teks, until
 
 from groupvpn.lab.lab import Lab, LabNode
 
@@ -46,3 +46,15 @@ def test_no_key_is_lost_that_a_member_may_have(lab: Lab) -> None:
             assert given <= served(server)
             until(lambda: all(set(teks(member)) == served(server) for member in members), "everybody has the same keys again")
     assert_lossless(found)
+
+
+def test_a_forgotten_isakmp_sa_is_noticed_within_seconds(lab: Lab) -> None:
+    server, member = lab.node("ks"), lab.node("gm1")
+    server.kill()
+    server.start()
+    before = member.log.count("GM_REGS_COMPL")
+    with lab.capture("core", incoming_only=True) as capture, streams(lab, ("h1", "h2")):
+        member.show("clear crypto sa")
+        member.wait(lambda: member.log.count("GM_REGS_COMPL") > before, "registered again", 8.0)
+    assert_unreadable(capture)
+    assert passes(lab, "h1", "h2")
