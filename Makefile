@@ -6,7 +6,10 @@ KEEP ?=
 T ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test setup check format docs fuzz clean
+QUICK ?=
+BENCH ?=
+
+.PHONY: help demo test bench setup check format docs fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,6 +21,10 @@ demo: ## one key server, three members, encrypted traffic, a rekey without loss 
 test: ## lint, types, layers, engine, unit, protocol, interop and end-to-end tests (T='-k word' passes options to pytest)
 	@scripts/setup test
 	@scripts/test $(T)
+
+bench: ## speed beside wireguard-go, OpenVPN and strongSwan (QUICK=1: under two minutes; BENCH='--help' passes options)
+	@scripts/setup bench
+	@.venv/bin/python -m bench.run $(if $(QUICK),--quick) $(BENCH)
 
 setup: ## only the set-up that the other commands do by themselves
 	@scripts/setup test

@@ -37,8 +37,14 @@ def desired(plan: dict[str, Any]) -> DesiredState:
 
 
 def _sa(spi: int, transform: Transform, sender_id: int, encryption: str, integrity: str, salt: str) -> GroupSa:
-    keys = (Secret(bytes.fromhex(key)) for key in (encryption, integrity, salt))
-    return GroupSa(spi, transform, *keys, sender_id=sender_id if transform.cipher.is_counter_mode else None)
+    return GroupSa(
+        spi,
+        transform,
+        Secret(bytes.fromhex(encryption)),
+        Secret(bytes.fromhex(integrity)),
+        Secret(bytes.fromhex(salt)),
+        sender_id=sender_id if transform.cipher.is_counter_mode else None,
+    )
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import Any
 
 from groupvpn.lab import lab as labs
 from groupvpn.lab import topology
@@ -53,6 +54,8 @@ class Place:
     daemons: list[int] = field(default_factory=list)
     """Processes of the system under test, whose CPU time is its cost."""
     children: list[subprocess.Popen[str]] = field(default_factory=list)
+    counters: Callable[[], Any] = list
+    """What the system under test says happened to the packets; most say nothing."""
 
     @property
     def ends(self) -> tuple[tuple[Gateway, Gateway], tuple[Gateway, Gateway]]:

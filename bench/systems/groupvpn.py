@@ -35,13 +35,14 @@ def pair(suite: Transform, options: Options) -> Iterator[Place]:
         count = int(options.get("sas", "1"))
         sizes = (suite.cipher.key_length, suite.integrity.key_length, suite.cipher.salt_length)
         keys = [[os.urandom(size).hex() for size in sizes] for _ in range(count)]
-        running = []
+        running: list[Popen[str]] = []
         try:
             for number, (gateway, peer) in enumerate(place.ends, start=1):
                 # What ESP adds must fit: TCP of these hosts learns it from the route, as the peers' does from their tunnel devices.
                 way = ("via", str(peer.address), "src", str(gateway.inside), "mtu", str(TUNNEL_MTU))
                 place.run(gateway.namespace, "ip", "route", "replace", str(peer.protected), *way)
                 running.append(_start_gateway(place, gateway, peer, _plan(suite, options, keys, number)))
+            place.counters = lambda: [_counters(child) for child in running]
             yield place
         finally:
             for child in running:
@@ -73,6 +74,18 @@ def _start_gateway(place: Place, gateway: Gateway, peer: Gateway, plan: dict[str
         _stop_gateway(child)
         raise BenchError(f"the engine's gateway did not start: {answer.strip() or 'no answer'}")
     return child
+
+
+def _counters(child: Popen[str]) -> object:
+    """The counters of a gateway; reasons for which nothing was dropped are left out."""
+    if child.stdin is None or child.stdout is None:
+        raise BenchError("no pipe to the gateway")
+    child.stdin.write("counters\n")
+    child.stdin.flush()
+    found = json.loads(child.stdout.readline())
+    for interface in found:
+        interface["drops"] = {reason: packets for reason, packets in interface["drops"].items() if packets}
+    return found
 
 
 def _stop_gateway(child: Popen[str]) -> None:

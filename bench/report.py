@@ -1,0 +1,72 @@
+"""The tables of a run: values, ratios, and targets with what was observed of them."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.measures import METRICS
+from bench.results import Results, Spread
+from bench.systems import PATH_PREFIX
+
+REFERENCE = "wireguard"
+
+
+def show(console: Console, results: Results, targets: list[dict[str, Any]]) -> None:
+    """Print everything."""
+    for prefix, title in (
+        ("", "Two gateways on one link (bare engine)"),
+        (PATH_PREFIX, "Whole path: host – gateway – core – gateway – host"),
+    ):
+        systems = [name for name in results.systems if name.startswith(PATH_PREFIX) == bool(prefix)]
+        if systems:
+            console.print(_values(results, systems, title))
+            if prefix + REFERENCE in systems and len(systems) > 1:
+                console.print(_ratios(results, systems, prefix + REFERENCE))
+    shown = [target for target in targets if target["met"] is not None]
+    if shown:
+        console.print(_targets(shown))
+        if missing := len(targets) - len(shown):
+            console.print(f"{missing} more targets need systems or measures that were not part of this run", style="dim")
+    for failure in results.failures:
+        console.print(f"not measured: {failure['system']} {failure['measure']}, round {failure['round']}: {failure['reason']}", style="red")
+
+
+def _columns(results: Results, systems: list[str], table: Table) -> list[str]:
+    metrics = [name for name in results.metrics if any(results.spread(system, name) for system in systems)]
+    for name in metrics:
+        table.add_column(f"{METRICS[name].title}\n{METRICS[name].unit}", justify="right")
+    return metrics
+
+
+def _values(results: Results, systems: list[str], title: str) -> Table:
+    table = Table(title=f"{title}: median and \\[lowest–highest] of the rounds", title_justify="left")
+    table.add_column("system", no_wrap=True)
+    metrics = _columns(results, systems, table)
+    for system in systems:
+        table.add_row(system, *(_cell(results.spread(system, name)) for name in metrics))
+    return table
+
+
+def _ratios(results: Results, systems: list[str], reference: str) -> Table:
+    table = Table(title=f"Ratios to {reference} in the same round", title_justify="left")
+    table.add_column("system", no_wrap=True)
+    metrics = _columns(results, systems, table)
+    for system in systems:
+        if system != reference:
+            table.add_row(system, *(_cell(results.ratio(system, reference, name)) for name in metrics))
+    return table
+
+
+def _cell(spread: Spread | None) -> str:
+    return str(spread or "–").replace("[", r"\[")
+
+
+def _targets(targets: list[dict[str, Any]]) -> Table:
+    table = Table(title="Targets", title_justify="left")
+    for heading in ("target", "wanted", "observed", ""):
+        table.add_column(heading)
+    for target in targets:
+        verdict = "[green]met[/]" if target["met"] else "[red]not met[/]"
+        table.add_row(target["title"], target["target"], target["text"].replace("[", r"\["), verdict)
+    return table
