@@ -1,4 +1,4 @@
-"""A peer that holds the ISAKMP SA says anything it likes, under a HASH that verifies: key server and member refuse it and live on."""
+"""A peer that holds the keys says anything it likes, under a HASH or signature that verifies: key server and member live on."""
 
 from functools import partial
 
@@ -6,6 +6,7 @@ from groupvpn.effects import Endpoint, Send
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.iana import ExchangeType
 from groupvpn.wire.payload import GENERIC_HEADER_LENGTH
+from targets.rekey import signed
 from targets.rig import MEMBER, NOW, SERVER, Rig
 
 SECOND_MESSAGE, FOURTH_MESSAGE = 8, 10
@@ -23,8 +24,8 @@ def one_input(data: bytes) -> None:
     """Octet 0: which message is replaced. Octet 1: the type of the first payload behind HASH. The rest are the payloads."""
     if len(data) < 2:
         return
-    kind, first, octets = data[0] % 4, data[1], data[2:]
-    rig = Rig((SECOND_MESSAGE, FOURTH_MESSAGE, 40, 40)[kind])
+    kind, first, octets = data[0] % 5, data[1], data[2:]
+    rig = Rig((SECOND_MESSAGE, FOURTH_MESSAGE, 40, 40, 40)[kind])
     to, say = (MEMBER, partial(_answer, rig)) if kind < 2 else (_receiver(kind), partial(_speak, rig, kind))
     message = say(first, octets)
     effects = rig.receive(to, message)
@@ -57,7 +58,10 @@ def _rewind(sa: IkeSa, rig: Rig, message_id: int) -> None:
 
 
 def _speak(rig: Rig, kind: int, first: int, octets: bytes) -> bytes:
-    """A new request to the key server, or an informational message to the member."""
+    """A new request to the key server, an informational message to either, or a rekey for the member."""
+    if kind == 4:
+        assert rig.member.rekey_sa.kek is not None
+        return signed(first, octets, rig.member.rekey_sa.kek)
     (sa,) = rig.speakers[MEMBER if kind == 2 else SERVER].ike.sas()
     if kind == 2 and first == 10:
         return sealed(sa, ExchangeType.GROUPKEY_PULL, 0x01020304, b"", first, octets)

@@ -1,5 +1,6 @@
 """What a holder of the KEK and of the signing key pushes: a `Push`, or a `GdoiError`. Any other octets: a `GdoiError`."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from groupvpn.crypto import cbc
@@ -11,6 +12,7 @@ from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.rekey import LABEL, Push, parse_push
 from groupvpn.wire.iana import ExchangeType, Flag
 from groupvpn.wire.isakmp import HEADER_LENGTH, Header
+from groupvpn.wire.payload import GENERIC_HEADER_LENGTH
 from targets.rig import SIGNER
 
 KEK = Kek(
@@ -45,12 +47,12 @@ def one_input(data: bytes) -> None:
         assert str(error)
 
 
-def signed(kind: int, octets: bytes) -> bytes:
-    """SEQ, `octets`, SIG under the KEK. The last payload in `octets` has to say that a SIG (9) follows."""
+def signed(kind: int, octets: bytes, kek: Kek = KEK) -> bytes:
+    """SEQ, `octets`, SIG under `kek`. The last payload in `octets` has to say that a SIG (9) follows."""
     covered = bytes((kind, 0, 0, 8, 0, 0, 0, 7)) + octets
-    length = HEADER_LENGTH + len(covered) + 4 + SIGNER.signature_length
-    header = Header(KEK.spi[:8], KEK.spi[8:], SEQUENCE, ExchangeType.GROUPKEY_PUSH, int(Flag.ENCRYPTION), 0, length)
-    signature = SIGNER.sign(KEK.signature_hash, LABEL + header.encode() + covered)
-    plain = cbc.pad(KEK.cipher, covered + bytes((0, 0)) + (4 + len(signature)).to_bytes(2, "big") + signature)
-    whole = Header(KEK.spi[:8], KEK.spi[8:], SEQUENCE, ExchangeType.GROUPKEY_PUSH, int(Flag.ENCRYPTION), 0, HEADER_LENGTH + len(plain))
-    return whole.encode() + cbc.encrypt(KEK.cipher, KEK.key, KEK.iv, plain)
+    length = HEADER_LENGTH + len(covered) + GENERIC_HEADER_LENGTH + SIGNER.signature_length
+    header = Header(kek.spi[:8], kek.spi[8:], SEQUENCE, ExchangeType.GROUPKEY_PUSH, int(Flag.ENCRYPTION), 0, length)
+    signature = SIGNER.sign(kek.signature_hash, LABEL + header.encode() + covered)
+    last = bytes((0, 0)) + (GENERIC_HEADER_LENGTH + len(signature)).to_bytes(2, "big") + signature
+    plain = cbc.pad(kek.cipher, covered + last)
+    return replace(header, length=HEADER_LENGTH + len(plain)).encode() + cbc.encrypt(kek.cipher, kek.key, kek.iv, plain)
