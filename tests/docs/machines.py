@@ -28,7 +28,7 @@ class Machines:
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
         self._holder = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sleep", "600"])
         try:
-            while os.readlink(f"/proc/{self._holder.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt"):
+            while Path(f"/proc/{self._holder.pid}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink():
                 time.sleep(0.01)
             self._wire()
         except BaseException:
@@ -76,7 +76,8 @@ class Machines:
             # Only questions are asked again: what was done is done.
             if time.monotonic() > deadline or not re.match(r"groupvpn exec \S+ \"?show |ping ", step.command):
                 raise AssertionError(
-                    f"{step.block}: `{step.command}` ended with {done.returncode}; missing: {lacking}\nprinted:\n{done.stdout}\n{self.logs()}"
+                    f"{step.block}: `{step.command}` ended with {done.returncode}; missing: {lacking}\n"
+                    f"printed:\n{done.stdout}\n{self.logs()}"
                 )
             time.sleep(0.2)
 
