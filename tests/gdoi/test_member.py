@@ -17,6 +17,7 @@ from gdoi_world import (
     address_of,
     end,
     entry,
+    ike_configuration,
     rsa_key,
     served,
     tek_policy,
@@ -119,6 +120,43 @@ def test_a_wrong_pre_shared_key_never_registers() -> None:
     world.run(60)
     assert not member.is_registered
     assert "GM_REGISTER_FAIL" in world.mnemonics(address_of(1))
+
+
+@pytest.mark.parametrize("after", [2, 9], ids=["in a pause", "in phase 1"])
+def test_a_mended_pre_shared_key_is_tried_at_once(after: float) -> None:
+    world = World(members=0)
+    member = world.add_member(1, key="another key")
+    world.run(after)
+    world.speakers[address_of(1)].ike.update(ike_configuration())
+    world.forget_reports()
+    world.do(member, member.retry(world.now))
+    world.run(1)
+    assert member.is_registered
+    assert "GM_REGISTER_FAIL" not in world.mnemonics()
+    world.do(member, member.retry(world.now))
+    assert not member.enrollment.is_running, "who is registered has nothing to retry"
+
+
+def test_a_registration_that_is_begun_anew_is_not_ended_by_the_end_of_the_old_one() -> None:
+    world = World(members=1)
+    member = world.members[0]
+    world.do(member, member.clear(world.now))
+    world.run(1)
+    assert member.is_registered
+    assert "GM_REGISTER_FAIL" not in world.mnemonics()
+
+
+def test_a_phase_1_that_one_group_gives_up_is_begun_again_for_the_other() -> None:
+    world = World(members=0)
+    first = world.add_member(1, start=False)
+    speaker = world.speakers[address_of(1)]
+    second = GroupMember(first.group, address_of(1), speaker.ike, world.simulation.entropy("second"))
+    speaker.members.append(second)
+    world.simulation.carry_out(address_of(1), speaker.start(world.now))
+    world.do(first, first.stop(world.now))
+    world.run(2)
+    assert second.is_registered
+    assert "GM_REGISTER_FAIL" not in world.mnemonics()
 
 
 @pytest.mark.parametrize(

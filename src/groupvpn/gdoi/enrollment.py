@@ -26,7 +26,7 @@ from groupvpn.gdoi.registration import BACK_OFF, MemberPull, NotifyPeer, Refused
 from groupvpn.gdoi.server_list import ServerList
 from groupvpn.gdoi.timers import ATTEMPT_TIMEOUT, OLD_SA_BACK_OFF
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ike.events import Deleted, Established, Failed, NotifyReceived, PhaseTwo
+from groupvpn.ike.events import Deleted, Established, Failed, FailureReason, NotifyReceived, PhaseTwo
 from groupvpn.ike.sa import IkeSa
 
 SHORTEST_REST = 20.0
@@ -111,7 +111,7 @@ class Enrollment:
                 self._is_old_sa = False
                 return self._start_pull(event.sa, now)
             if isinstance(event, Failed) and (event.local, event.peer) == (self._local, self._peer()):
-                return self._failed(event.reason.value, now)
+                return self._phase_one_failed(event, now)
         pull = self._pull
         if pull is None or self._phase is not _Phase.PULL:
             return []
@@ -162,6 +162,12 @@ class Enrollment:
     def _start_phase_one(self, now: float) -> list[Effect]:
         self._phase, self._deadline = _Phase.PHASE_ONE, now + ATTEMPT_TIMEOUT
         return self._ike.initiate(self._local, self._peer(), now)
+
+    def _phase_one_failed(self, event: Failed, now: float) -> list[Effect]:
+        """A phase 1 that was given up on request was another group's with these ends, or ours from before: we still want one."""
+        if event.reason is FailureReason.STOPPED:
+            return self._ike.initiate(self._local, self._peer(), now)
+        return self._failed(event.reason.value, now)
 
     def _start_pull(self, sa: IkeSa, now: float) -> list[Effect]:
         self._phase, self._deadline = _Phase.PULL, None

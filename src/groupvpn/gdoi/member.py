@@ -172,6 +172,12 @@ class GroupMember:
             effects += self._merged(group.servers[0] if group.servers else None)
         return effects + self._refresh(now)
 
+    def retry(self, now: float) -> list[Effect]:
+        """Begin the registration under way anew, at once: what kept it from success may have been mended."""
+        if not self.enrollment.is_running:
+            return []
+        return [*self.enrollment.cancel(now), *self._enroll(now)]
+
     def clear(self, now: float) -> list[Effect]:
         """`clear crypto gdoi`: forget policy and keys and register anew; until then the group is as if we had never been in it."""
         effects: list[Effect] = [report("GM_CLEAR_REGISTER", group=self.group.name, address=self.local.address)]

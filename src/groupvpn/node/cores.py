@@ -76,6 +76,7 @@ class Cores:
 
     def follow(self, configuration: Configuration, address_of: AddressOf, restore: Restore, now: float) -> list[Effect]:
         """Start, update and stop cores until they are those of `configuration`; returns what they have to say."""
+        is_mended = configuration.ike != self._ike.configuration
         self._ike.update(configuration.ike)
         effects = self._follow_key_server(configuration, restore, now)
         wanted: dict[MemberKey, tuple[BoundMember, IPv4Address]] = {}
@@ -94,6 +95,7 @@ class Cores:
             else:
                 running.bound = bound
                 effects += running.core.update(bound.group, now)
+                effects += running.core.retry(now) if is_mended else []
         return effects
 
     def _follow_key_server(self, configuration: Configuration, restore: Restore, now: float) -> list[Effect]:

@@ -18,5 +18,5 @@ def test_the_wrong_key_is_refused_and_the_right_one_taken(network: Lab) -> None:
 
     rewrite(wrong, ("mistyped-secret", "secret-of-gm1"))
     reload(wrong)
-    wrong.wait_registered(30)
+    wrong.wait_registered(5)
     assert "Group Member ID    : 10.0.1.2" in server.show("show crypto gdoi ks members")
