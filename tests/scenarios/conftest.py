@@ -22,7 +22,7 @@ FIGURES: list[str] = []
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if HERE in item.path.parents:
+        if HERE in item.path.parents and "privileged" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.netns)
 
 
