@@ -37,7 +37,7 @@ class Effort:
     tcp: float = 4.0
     udp: float = 1.0
     pings: int = 400
-    trials: int = 9
+    trials: int = 10
 
 
 TCP = Metric("tcp", "Gbit/s", "TCP, 1 stream")
@@ -90,27 +90,33 @@ def _wait_for_listener(place: Place) -> None:
 def highest_rate(trial: Callable[[float], Trial], limit: int) -> tuple[float, list[Trial]]:
     """The most packets per second that arrived in a trial that lost at most `UDP_LOSS`; 0 if every trial lost more.
 
-    The first trial sends all that goes. Then rates are tried between the highest that passed and the lowest that did not.
+    The first trial sends all that goes. Then rates are tried between the highest that passed and the lowest that failed. Since one loss
+    may be chance, the search ends only when a rate has failed twice, when the sender cannot reach what is asked, or after `limit` trials.
     """
     trials = [trial(0)]
-    first = trials[0]
-    if first.loss <= UDP_LOSS:
-        return first.delivered, trials
-    passed, failed, best = 0.0, first.offered, 0.0
-    rate = first.delivered * 1.1
-    while len(trials) < limit and (not passed or failed / passed > _CLOSE_ENOUGH):
-        rate = min(rate, failed / _CLOSE_ENOUGH**0.5)
+    latest = trials[0]
+    if latest.loss <= UDP_LOSS:
+        return latest.delivered, trials
+    failed = [latest.offered]  # descending
+    passed, short = 0.0, 0
+    while len(trials) < limit and failed and short < 2:
+        if not passed:
+            rate = min(failed[-1] * 0.7, latest.delivered * 1.1)
+        elif failed[-1] / passed > _CLOSE_ENOUGH:
+            rate = (passed * failed[-1]) ** 0.5
+        else:
+            rate = failed[-1]
         latest = trial(rate)
         trials.append(latest)
         if latest.loss <= UDP_LOSS:
-            best = max(best, latest.delivered)
-            if latest.offered < 0.9 * rate:  # the sender itself cannot do more
-                break
-            passed = rate
+            passed = max(passed, latest.delivered)
+            short += latest.offered < 0.9 * rate
+            failed = [other for other in failed if other > rate]
+        elif rate >= failed[-1]:
+            break
         else:
-            failed = rate
-        rate = (passed * failed) ** 0.5 if passed else min(failed * 0.7, latest.delivered * 1.1)
-    return best, trials
+            failed.append(rate)
+    return passed, trials
 
 
 def _udp(size: int, metric: Metric, segments: int = 1) -> "Measure":

@@ -47,7 +47,7 @@ SCALING = (
 SCALING_MEASURES = ("tcp", "udp64")
 QUICK = ("plain-notso", "wireguard", "groupvpn-gcm", "groupvpn-cbc-sha1", "path-plain", "path-wireguard", "path-groupvpn-gcm")
 QUICK_MEASURES = ("tcp", "udp64", "rtt")
-QUICK_EFFORT = Effort(tcp=2.0, udp=0.4, pings=150, trials=6)
+QUICK_EFFORT = Effort(tcp=2.0, udp=0.4, pings=150, trials=8)
 
 _FILE_WIDTH = 170
 

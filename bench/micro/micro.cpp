@@ -1,0 +1,279 @@
+// Microbenchmarks of the engine's stages.
+//
+//   micro                 lists their names
+//   micro NAME TURNS      does the work of NAME so many times, and prints the operations that one turn does and nanoseconds per operation
+//
+// Instructions are counted from outside: the difference of two runs with different TURNS leaves out what set-up costs.
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checksum.hpp"
+#include "cut.hpp"
+#include "esp.hpp"
+#include "replay.hpp"
+#include "sa.hpp"
+
+using namespace groupvpn;
+
+namespace {
+
+using Octets = std::vector<std::uint8_t>;
+using Turn = std::function<void()>;
+
+// What is done once per turn, and how many operations (packets, lookups) that is.
+struct Work {
+  Turn turn;
+  std::size_t operations;
+};
+
+using Registry = std::map<std::string, std::function<Work()>>;
+
+constexpr std::size_t burst_size = 64;
+constexpr std::uint32_t first_spi = 0x1000;
+constexpr std::size_t slot_size = 2048;
+constexpr std::size_t link_size = 14;
+constexpr std::uint32_t inner_mtu = 1400, segment = inner_mtu - 40;  // IPv4 and TCP headers
+volatile std::uintptr_t sink;  // keeps results alive
+
+struct Suite {
+  const char* name;
+  Cipher cipher;
+  Integrity integrity;
+};
+
+constexpr Suite suites[] = {
+    {"gcm", Cipher::aes_128_gcm, Integrity::none},
+    {"cbc-sha1", Cipher::aes_128_cbc, Integrity::hmac_sha1_96},
+    {"cbc256-sha256", Cipher::aes_256_cbc, Integrity::hmac_sha2_256_128},
+};
+
+std::shared_ptr<Sa> make_sa(const Suite& suite, std::uint32_t spi, std::uint32_t replay_window = 0) {
+  const Octets encryption(traits(suite.cipher).key, 1), integrity(traits(suite.integrity).key, 2), salt(traits(suite.cipher).salt, 3);
+  SaParameters parameters;
+  parameters.spi = spi;
+  parameters.cipher = suite.cipher;
+  parameters.encryption_key = encryption;
+  parameters.integrity = suite.integrity;
+  parameters.integrity_key = integrity;
+  parameters.salt = salt;
+  parameters.replay_window = replay_window;
+  if (traits(suite.cipher).is_counter_mode()) parameters.sender_id = spi;
+  return std::make_shared<Sa>(parameters);
+}
+
+void write_ipv4(std::uint8_t* octets, std::size_t size, std::uint8_t protocol) {
+  std::memset(octets, 0, size);
+  octets[0] = 0x45;
+  store16(octets + 2, static_cast<std::uint16_t>(size));
+  octets[8] = 64;
+  octets[9] = protocol;
+  store32(octets + 12, 0x0a010001);
+  store32(octets + 16, 0x0a020001);
+  write_header_checksum(octets);
+}
+
+// A burst of packets in slots of their own, put back to what they were before each turn.
+class Burst {
+ public:
+  explicit Burst(std::size_t size, Sa* sa) : storage_(burst_size * slot_size), packets_(burst_size), sa_(sa) {
+    original_.resize(size);
+    write_ipv4(original_.data(), size, protocol_udp);
+    originals_.assign(burst_size, original_);
+  }
+
+  std::span<Packet> fresh() {
+    for (std::size_t index = 0; index < burst_size; ++index) {
+      std::uint8_t* data = &storage_[index * slot_size + esp_headroom];
+      std::memcpy(data, originals_[index].data(), originals_[index].size());
+      const auto size = static_cast<std::uint32_t>(originals_[index].size());
+      packets_[index] = Packet{data, size, esp_headroom, static_cast<std::uint32_t>(slot_size) - esp_headroom - size, Reason::delivered, sa_};
+    }
+    return packets_;
+  }
+
+  // What the packets are now is what they will be put back to.
+  void keep() {
+    for (std::size_t index = 0; index < burst_size; ++index) {
+      originals_[index].assign(packets_[index].data, packets_[index].data + packets_[index].length);
+    }
+  }
+
+ private:
+  Octets storage_;
+  std::vector<Packet> packets_;
+  Sa* sa_;
+  Octets original_;
+  std::vector<Octets> originals_;
+};
+
+void demand_delivered(std::span<const Packet> packets) {
+  for (const Packet& packet : packets) {
+    if (packet.reason != Reason::delivered) std::abort();
+  }
+}
+
+struct EspBench {
+  EspBench(const Suite& suite, std::size_t size) : sa(make_sa(suite, first_spi)), set({sa}), burst(size, sa.get()) {}
+  Esp esp;
+  std::shared_ptr<Sa> sa;
+  SaSet set;
+  Burst burst;
+};
+
+Work encapsulate(const Suite& suite, std::size_t size) {
+  const auto bench = std::make_shared<EspBench>(suite, size);
+  return {[bench] {
+            const auto packets = bench->burst.fresh();
+            bench->esp.encapsulate(packets);
+            demand_delivered(packets);
+          },
+          burst_size};
+}
+
+Work decapsulate(const Suite& suite, std::size_t size) {
+  const auto bench = std::make_shared<EspBench>(suite, size);
+  bench->esp.encapsulate(bench->burst.fresh());
+  bench->burst.keep();
+  return {[bench] {
+            const auto packets = bench->burst.fresh();
+            bench->esp.decapsulate(bench->set, packets);
+            demand_delivered(packets);
+          },
+          burst_size};
+}
+
+// The cipher and MAC alone, without headers, padding and sequence numbers.
+Work seal(const Suite& suite, std::size_t size) {
+  struct State {
+    Crypto crypto;
+    std::shared_ptr<Sa> sa;
+    Octets storage = Octets(burst_size * slot_size);
+    std::vector<Operation> operations;
+  };
+  const auto state = std::make_shared<State>();
+  state->sa = make_sa(suite, first_spi);
+  for (std::size_t index = 0; index < burst_size; ++index) {
+    Operation operation{};
+    operation.schedule = &state->sa->schedule();
+    operation.cipher = suite.cipher;
+    operation.integrity = suite.integrity;
+    operation.esp = &state->storage[index * slot_size];
+    operation.payload_offset = 8 + state->sa->iv_length();
+    operation.payload_length = static_cast<std::uint32_t>(size / 16 * 16);
+    state->operations.push_back(operation);
+  }
+  return {[state] { state->crypto.seal(state->operations); }, burst_size};
+}
+
+Work find(std::uint32_t count) {
+  std::vector<std::shared_ptr<Sa>> sas;
+  for (std::uint32_t index = 0; index < count; ++index) sas.push_back(make_sa(suites[1], first_spi + index * 7919));
+  const auto set = std::make_shared<SaSet>(sas);
+  return {[set, count] {
+            for (std::uint32_t index = 0; index < 1000; ++index) {
+              sink = reinterpret_cast<std::uintptr_t>(set->find(first_spi + index % count * 7919));
+            }
+          },
+          1000};
+}
+
+Work replay(std::uint32_t size) {
+  struct State {
+    explicit State(std::uint32_t window) : replay(window) {}
+    ReplayWindow replay;
+    std::uint32_t next = 1;
+  };
+  const auto state = std::make_shared<State>(size);
+  return {[state] {
+            for (int index = 0; index < 1000; ++index) {
+              sink = state->replay.is_acceptable(state->next);
+              if (!state->replay.accept(state->next++)) std::abort();
+            }
+          },
+          1000};
+}
+
+// One 64 KiB TCP super-packet, cut into what fits; an operation is one segment.
+Work cut_tcp() {
+  class Room final : public PacketSink {
+   public:
+    std::uint8_t* open(std::uint32_t) noexcept override { return room_.data(); }
+    void commit(std::uint32_t) noexcept override { ++packets; }
+    std::size_t packets = 0;
+
+   private:
+    std::array<std::uint8_t, slot_size> room_{};
+  };
+  struct State {
+    Cutter cutter{1};
+    Room room;
+    Octets original = Octets(link_size + 40 + 47 * segment), frame;
+    Offload offload;
+  };
+  const auto state = std::make_shared<State>();
+  std::uint8_t* ip = &state->original[link_size];
+  write_ipv4(ip, state->original.size() - link_size, protocol_tcp);
+  ip[20 + 12] = 5 << 4;
+  state->offload.flags = 1;
+  state->offload.gso_type = 1;
+  state->offload.segment_size = segment;
+  state->offload.checksum_start = link_size + 20;
+  state->offload.checksum_offset = 16;
+  const Turn turn = [state] {
+    state->frame = state->original;
+    const auto packet = Ipv4::parse(&state->frame[link_size], state->frame.size() - link_size);
+    const CutLimits limits{inner_mtu, false};
+    if (state->cutter.cut(state->frame.data(), link_size, *packet, state->offload, limits, state->room) != Reason::delivered) std::abort();
+  };
+  turn();
+  return {turn, state->room.packets};
+}
+
+Registry registry() {
+  Registry works;
+  for (const Suite& suite : suites) {
+    for (const std::size_t size : {64U, 512U, 1400U}) {
+      const std::string tail = std::string("/") + suite.name + "/" + std::to_string(size);
+      works["crypto" + tail] = [&suite, size] { return seal(suite, size); };
+      works["encapsulate" + tail] = [&suite, size] { return encapsulate(suite, size); };
+      works["decapsulate" + tail] = [&suite, size] { return decapsulate(suite, size); };
+    }
+  }
+  for (const std::uint32_t count : {1U, 20U, 200U}) works["sa-lookup/" + std::to_string(count)] = [count] { return find(count); };
+  for (const std::uint32_t size : {64U, 1024U}) works["replay-window/" + std::to_string(size)] = [size] { return replay(size); };
+  works["cut/tcp-64k"] = cut_tcp;
+  return works;
+}
+
+}  // namespace
+
+int main(int count, char** words) try {
+  const Registry works = registry();
+  if (count != 3) {
+    for (const auto& [name, make] : works) std::puts(name.c_str());
+    return 0;
+  }
+  const auto found = works.find(words[1]);
+  if (found == works.end()) {
+    std::fprintf(stderr, "micro: no microbenchmark %s\n", words[1]);
+    return 2;
+  }
+  const Work work = found->second();
+  const long turns = std::strtol(words[2], nullptr, 10);
+  const auto begin = std::chrono::steady_clock::now();
+  for (long turn = 0; turn < turns; ++turn) work.turn();
+  const std::chrono::duration<double, std::nano> time = std::chrono::steady_clock::now() - begin;
+  std::printf("%zu %.2f\n", work.operations, turns ? time.count() / static_cast<double>(turns) / static_cast<double>(work.operations) : 0.0);
+  return 0;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "micro: %s\n", error.what());
+  return 1;
+}
