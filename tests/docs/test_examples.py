@@ -134,10 +134,13 @@ def test_files_in_the_text_exist(page: Path) -> None:
         if found := re.fullmatch(r"((?:wire|crypto|ike|gdoi|ipsec|pki|config|dataplane|node|console|lab)/[\w/]+\.py)", code):
             assert (ROOT / "src" / "groupvpn" / found.group(1)).exists(), f"{page.name}: {code}"
         if re.fullmatch(r"groupvpn(?:\.[a-z_]\w*)+", code):
-            module = ROOT / "src" / code.replace(".", "/")
-            assert any(place.exists() for place in (module, module.with_suffix(".py"), module.parent, module.parent.with_suffix(".py"))), (
-                code
-            )
+            assert is_of_the_package(code), f"{page.name}: {code}"
+
+
+def is_of_the_package(name: str) -> bool:
+    """Whether a dotted name is a module of ours, or may be something in one."""
+    module = ROOT / "src" / name.replace(".", "/")
+    return any(place.exists() for place in (module, module.with_suffix(".py"), module.parent.with_suffix(".py"), module.parent / "__init__.py"))
 
 
 def test_every_page_is_named_by_another() -> None:

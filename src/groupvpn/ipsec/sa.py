@@ -14,7 +14,7 @@ from groupvpn.ipsec.transform import Transform
 
 
 class Direction(Enum):
-    """Which way the packets of a policy are protected (the mode matrix of `docs/architecture.md`)."""
+    """Which way the packets of a policy are protected (the table of modes in `docs/dataplane.md`)."""
 
     BOTH = "Both"
     """Encrypt what goes out; drop clear packets that should have come encrypted."""
