@@ -1,15 +1,13 @@
 """The networks that the tests of the data plane run in. They need root and are always removed."""
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from namespaces import Core, Namespace, connect
 
 
 @pytest.fixture
-def namespaces() -> Iterator[list[Namespace]]:
+def namespaces(privileged: None) -> Iterator[list[Namespace]]:
     """Namespaces that are added to this list are removed when the test ends."""
     made: list[Namespace] = []
     yield made
@@ -20,8 +18,6 @@ def namespaces() -> Iterator[list[Namespace]]:
 @pytest.fixture
 def core(namespaces: list[Namespace]) -> Iterator[Core]:
     """Two sites and the wire between them: host - gateway ═ core ═ gateway - host."""
-    if os.geteuid() or not Path("/dev/net/tun").exists():
-        pytest.skip("needs root and /dev/net/tun")
     made = Core(namespaces)
     yield made
     made.close()
@@ -30,8 +26,6 @@ def core(namespaces: list[Namespace]) -> Iterator[Core]:
 @pytest.fixture
 def wan(namespaces: list[Namespace]) -> tuple[Namespace, Namespace]:
     """A gateway with the interface `wan` (10.9.0.1), and what is outside (`core`, 10.9.0.2)."""
-    if os.geteuid() or not Path("/dev/net/tun").exists():
-        pytest.skip("needs root and /dev/net/tun")
     gateway, outside = Namespace("g"), Namespace("o")
     namespaces += [gateway, outside]
     connect(gateway, "wan", "10.9.0.1/24", outside, "core", "10.9.0.2/24")

@@ -19,7 +19,6 @@ from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.ipsec.sa import DesiredState, GroupSa
 from groupvpn.ipsec.transform import Transform
 
-pytest.importorskip("groupvpn._engine", reason="the engine is not built")
 pytestmark = pytest.mark.netns
 MARKER = b"what nobody in the core may read"
 GROUP = "239.1.2.3"

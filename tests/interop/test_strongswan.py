@@ -14,7 +14,7 @@ from groupvpn.ike.events import Deleted, DeletionReason, Established, Failed, Fa
 from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, Keepalive, PresharedKey
 from groupvpn.wire.iana import ExchangeType
 
-pytestmark = [pytest.mark.interop, pytest.mark.netns]
+pytestmark = [pytest.mark.interop("swanctl"), pytest.mark.netns]
 
 Suite = tuple[str, IkeCipher, IkeHash, IkeGroup]
 SUITES: dict[str, Suite] = {

@@ -6,7 +6,6 @@ with the key table; and in the clear with the other width of those lengths, so t
 """
 
 import re
-import shutil
 import struct
 import subprocess
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,7 @@ from groupvpn.wire.iana import ExchangeType, Flag, PayloadType
 from groupvpn.wire.isakmp import HEADER_LENGTH, Header, encode_message
 from groupvpn.wire.payload import Payload
 
-pytestmark = [pytest.mark.interop, pytest.mark.skipif(not shutil.which("tshark"), reason="needs tshark (apt-get install tshark)")]
+pytestmark = pytest.mark.interop("tshark")
 SERVER, MEMBER = IPv4Address("10.0.0.1"), IPv4Address("10.0.1.1")
 RAW_IPV4 = 228
 

@@ -1,6 +1,5 @@
 """Real nodes in namespaces, captured on the wire; tshark reads the registration with the table that `--debug-key-table` writes."""
 
-import os
 import secrets
 import shutil
 import stat
@@ -15,9 +14,8 @@ from groupvpn.lab.lab import Lab
 from groupvpn.lab.topology import load
 
 pytestmark = [
-    pytest.mark.interop,
+    pytest.mark.interop("tshark"),
     pytest.mark.netns,
-    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("tshark"), reason="needs root and tshark"),
 ]
 DEMO = Path(__file__).parents[2] / "topologies" / "demo"
 TOPOLOGY = """

@@ -14,7 +14,7 @@ from groupvpn.effects import Endpoint, Send
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, PresharedKey
 
-pytestmark = pytest.mark.interop
+pytestmark = pytest.mark.interop("tshark")
 
 MEMBER, SERVER = (Endpoint(IPv4Address(f"192.0.2.{number}"), 848) for number in (1, 2))
 LINKTYPE_RAW_IPV4 = 228

@@ -1,8 +1,6 @@
 """A small lab for tests of real nodes: one key server and two members around a router."""
 
-import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,8 +87,6 @@ def write_topology(folder: Path) -> Topology:
 
 
 def _registered_lab(folder: Path) -> Iterator[Lab]:
-    if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("nft"):
-        pytest.skip("needs root, iproute2 and nftables")
     with Lab(write_topology(folder), f"t{secrets.token_hex(4)}") as lab:
         lab.up()
         for name in ("gm1", "gm2"):
@@ -99,12 +95,12 @@ def _registered_lab(folder: Path) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def small_lab(tmp_path: Path) -> Iterator[Lab]:
+def small_lab(tmp_path: Path, privileged: None) -> Iterator[Lab]:
     """The lab, up and registered, for one test that may break it."""
     yield from _registered_lab(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def shared_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def shared_lab(tmp_path_factory: pytest.TempPathFactory, privileged: None) -> Iterator[Lab]:
     """The lab, up and registered, for tests that leave it as it was."""
     yield from _registered_lab(tmp_path_factory.mktemp("shared"))

@@ -1,9 +1,7 @@
 """The node's sockets in a namespace of their own: which datagrams are ours, where answers come from, multicast, a port that is taken."""
 
 import asyncio
-import os
 import secrets
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -15,10 +13,7 @@ from groupvpn.effects import Endpoint
 from groupvpn.node.namespace import entered
 from groupvpn.node.sockets import READS_PER_WAKE, DatagramSockets, PortInUseError
 
-pytestmark = [
-    pytest.mark.netns,
-    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and iproute2"),
-]
+pytestmark = pytest.mark.netns
 ONE, TWO, THREE, PEER = (IPv4Address(f"10.7.0.{number}") for number in (1, 2, 3, 9))
 GROUP = IPv4Address("239.7.7.7")
 
