@@ -186,8 +186,8 @@ Reason Esp::parse(const SaSet& sas, Packet& packet, Operation& operation, Outer&
   packet.sa = sa;
   const std::uint32_t around = esp_header_size + sa->iv_length() + sa->icv_length();
   if (length < around + sa->alignment() || (length - around) % sa->alignment() != 0) return Reason::esp_length;
-  outer = {ip->source(), ip->destination(), ip->tos(), load32(esp + 4)};
-  if (sa->is_replayed(outer.sequence)) return Reason::replayed;
+  outer = {ip->source(), ip->destination(), ip->tos(), load32(esp + 4), sa->sender_of(esp + esp_header_size)};
+  if (sa->is_replayed(outer.sender, outer.sequence)) return Reason::replayed;
 
   begin_operation(operation, *sa, esp).payload_length = length - around;
   load_iv(operation, *sa);
@@ -198,7 +198,7 @@ Reason Esp::parse(const SaSet& sas, Packet& packet, Operation& operation, Outer&
 Reason Esp::strip(Packet& packet, const Operation& operation, const Outer& outer) noexcept {
   if (!operation.is_done) return Reason::crypto_failure;
   if (!operation.is_authentic) return Reason::authentication;
-  if (!packet.sa->mark_seen(outer.sequence)) return Reason::replayed;
+  if (const Reason seen = packet.sa->mark_seen(outer.sender, outer.sequence); seen != Reason::delivered) return seen;
 
   std::uint8_t* payload = operation.payload();
   const std::uint32_t pad_length = payload[operation.payload_length - 2];

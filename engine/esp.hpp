@@ -41,6 +41,7 @@ class Esp {
     std::uint32_t source, destination;
     std::uint8_t tos;
     std::uint32_t sequence;
+    std::uint32_t sender;
   };
 
   void encapsulate_burst(std::span<Packet> packets) noexcept;

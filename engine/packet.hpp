@@ -28,6 +28,12 @@ inline std::uint32_t load32(const std::uint8_t* octets) noexcept {
   return __builtin_bswap32(value);
 }
 
+inline std::uint64_t load64(const std::uint8_t* octets) noexcept {
+  std::uint64_t value;
+  std::memcpy(&value, octets, sizeof value);
+  return __builtin_bswap64(value);
+}
+
 inline void store16(std::uint8_t* octets, std::uint16_t value) noexcept {
   value = __builtin_bswap16(value);
   std::memcpy(octets, &value, sizeof value);

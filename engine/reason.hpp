@@ -20,6 +20,7 @@ enum class Reason : std::uint8_t {
   unknown_spi,         // no SA with this SPI
   esp_length,          // too short for its SA, or no whole number of cipher blocks
   replayed,            // left of the window, or seen before (RFC 4303 3.4.3)
+  too_many_senders,    // a new Sender-ID where no replay window is free for it
   authentication,      // the ICV does not verify
   padding,             // pad length beyond the payload, or pad octets that are not 1, 2, 3, ... (RFC 4303 2.4)
   dummy,               // next header 59: traffic flow confidentiality, made to be thrown away (RFC 4303 2.6)
@@ -36,9 +37,9 @@ enum class Reason : std::uint8_t {
   inject_failed,       // the kernel did not take the decrypted frame
 };
 
-inline constexpr std::array<std::string_view, 24> reason_names = {
+inline constexpr std::array<std::string_view, 25> reason_names = {
     "delivered",  "oversize",           "not_ipv4",        "malformed",        "header_checksum", "fragment",     "not_esp",     "unknown_spi",
-    "esp_length", "replayed",           "authentication",  "padding",          "dummy",           "next_header",  "inner_malformed", "address_mismatch",
+    "esp_length", "replayed",           "too_many_senders", "authentication",  "padding",          "dummy",           "next_header",  "inner_malformed", "address_mismatch",
     "congestion", "no_sa",              "no_sender_id",    "sequence_exhausted", "too_big",       "crypto_failure", "send_failed", "inject_failed",
 };
 static_assert(reason_names.size() == static_cast<std::size_t>(Reason::inject_failed) + 1);

@@ -9,8 +9,7 @@ namespace groupvpn {
 
 // A window of `size` packets below the highest sequence number seen; size 0 accepts everything.
 //
-// One window serves one sender. On a group SA with several senders their numbers overlap, so a window is only of use there when the
-// group has exactly two members (RFC 4303 2.2).
+// One window serves one sender (RFC 4303 2.2); senders.hpp keeps one for each.
 class ReplayWindow {
  public:
   explicit ReplayWindow(std::uint32_t size = 0) : size_(size), words_(size == 0 ? 0 : ring_words(size)) {}

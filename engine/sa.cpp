@@ -46,7 +46,8 @@ Sa::Sa(const SaParameters& parameters)
       clear_df_(parameters.clear_df),
       may_send_(!traits(cipher_).is_counter_mode() || parameters.sender_id.has_value()),
       sequence_limit_(sequence_limit_of(parameters)),
-      replay_(parameters.replay_window) {
+      sender_id_bits_(traits(cipher_).is_counter_mode() ? parameters.sender_id_bits : 0),
+      windows_(parameters.replay_window) {
   Crypto crypto;
   crypto.prepare(schedule_, cipher_, parameters.encryption_key, integrity_, parameters.integrity_key, parameters.salt);
   if (parameters.sender_id && parameters.sender_id_bits != 0) {
@@ -71,16 +72,16 @@ Grant Sa::next_sequence() noexcept {
   return {Reason::delivered, static_cast<std::uint32_t>(number), sender_id_in_iv_ | number};
 }
 
-bool Sa::is_replayed(std::uint32_t sequence) const noexcept {
-  if (replay_.size() == 0) return false;
+bool Sa::is_replayed(std::uint32_t sender, std::uint32_t sequence) noexcept {
+  if (windows_.is_disabled()) return false;
   const std::lock_guard lock(replay_mutex_);
-  return !replay_.is_acceptable(sequence);
+  return !windows_.is_acceptable(sender, sequence);
 }
 
-bool Sa::mark_seen(std::uint32_t sequence) noexcept {
-  if (replay_.size() == 0) return true;
+Reason Sa::mark_seen(std::uint32_t sender, std::uint32_t sequence) noexcept {
+  if (windows_.is_disabled()) return Reason::delivered;
   const std::lock_guard lock(replay_mutex_);
-  return replay_.accept(sequence);
+  return windows_.accept(sender, sequence);
 }
 
 void Sa::count_encrypted(std::uint64_t packets, std::uint64_t octets) noexcept {

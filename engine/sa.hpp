@@ -12,8 +12,9 @@
 #include <vector>
 
 #include "crypto.hpp"
+#include "packet.hpp"
 #include "reason.hpp"
-#include "replay.hpp"
+#include "senders.hpp"
 
 namespace groupvpn {
 
@@ -26,7 +27,7 @@ struct SaParameters {
   std::span<const std::uint8_t> salt;
   std::optional<std::uint32_t> sender_id;  // ours; none: this SA may not send if its cipher counts
   unsigned sender_id_bits = 24;
-  std::uint32_t replay_window = 0;  // packets
+  std::uint32_t replay_window = 0;  // packets; for each Sender-ID of a counter-mode cipher, else for all senders together
   bool clear_df = false;
   std::uint64_t last_sequence = 0;  // used up before this SA was made, by an earlier life of the process
 };
@@ -64,9 +65,13 @@ class Sa {
   [[nodiscard]] std::uint64_t last_sequence() const noexcept { return std::min(sequence_->load(std::memory_order_relaxed), sequence_limit_); }
   [[nodiscard]] std::uint64_t sequence_limit() const noexcept { return sequence_limit_; }
 
-  [[nodiscard]] bool is_replayed(std::uint32_t sequence) const noexcept;
-  // False if the number was seen meanwhile.
-  bool mark_seen(std::uint32_t sequence) noexcept;
+  // The Sender-ID in an explicit IV; 0 where the cipher has none there (RFC 6054 3).
+  [[nodiscard]] std::uint32_t sender_of(const std::uint8_t* iv) const noexcept {
+    return sender_id_bits_ == 0 ? 0 : static_cast<std::uint32_t>(load64(iv) >> (64 - sender_id_bits_));
+  }
+  [[nodiscard]] bool is_replayed(std::uint32_t sender, std::uint32_t sequence) noexcept;
+  // After the packet was authenticated: delivered, replayed (also if it was seen meanwhile) or too_many_senders.
+  Reason mark_seen(std::uint32_t sender, std::uint32_t sequence) noexcept;
 
   void count_encrypted(std::uint64_t packets, std::uint64_t octets) noexcept;
   void count_decrypted(std::uint64_t packets, std::uint64_t octets) noexcept;
@@ -86,11 +91,12 @@ class Sa {
   bool clear_df_;
   bool may_send_;
   std::uint64_t sequence_limit_;
+  unsigned sender_id_bits_;  // 0: packets do not tell senders apart
   std::uint64_t sender_id_in_iv_ = 0;
   std::shared_ptr<std::atomic<std::uint64_t>> sequence_;
 
-  mutable std::mutex replay_mutex_;
-  ReplayWindow replay_;
+  std::mutex replay_mutex_;
+  SenderWindows windows_;
 
   std::atomic<std::uint64_t> encrypted_packets_{0};
   std::atomic<std::uint64_t> encrypted_bytes_{0};

@@ -21,6 +21,7 @@ class Sa:
         last_sequence: int = 0,
     ) -> None:
         """`last_sequence` is the last sequence number already used under this key (and Sender-ID): the first packet gets the next one.
+        `replay_window` is in packets, 0 for none: a window for each Sender-ID where the cipher counts, else one for all senders.
 
         One Sa may be given to several ports and queues at once; they then draw from one sequence, so that no IV repeats.
         """

@@ -94,3 +94,43 @@ def test_two_sas_share_no_ivs_of_cbc() -> None:
     keys = Keys.fresh(EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
     ivs = {_engine.encapsulate(sa, PACKET)[28:44] for sa in (keys.engine(), keys.engine()) for _ in range(100)}
     assert len(ivs) == 200
+
+
+def test_each_sender_of_a_counter_mode_sa_has_a_replay_window_of_its_own() -> None:
+    keys = Keys.fresh(EspCipher.AES_256_GCM, EspIntegrity.NONE)
+    senders = [keys.engine(sender_id=number, replay_window=64) for number in (1, 2, 0xFFFFFF)]
+    receiver = keys.engine(sender_id=9, replay_window=64)
+    sealed = [[_engine.encapsulate(sender, PACKET) for _ in range(200)] for sender in senders]
+    for packets in zip(*sealed, strict=True):  # all three use the same sequence numbers
+        assert [_engine.decapsulate([receiver], packet)[1] for packet in packets] == ["ok"] * 3
+        assert [_engine.decapsulate([receiver], packet)[1] for packet in packets] == ["replayed"] * 3
+    assert {_engine.decapsulate([receiver], packet)[1] for packets in sealed for packet in packets} == {"replayed"}
+
+
+def test_a_member_that_starts_again_with_a_new_sender_id_is_heard_at_once() -> None:
+    keys = Keys.fresh(EspCipher.AES_128_GCM, EspIntegrity.NONE)
+    receiver = keys.engine(sender_id=9, replay_window=64)
+    before, after = keys.engine(sender_id=3, replay_window=64, last_sequence=5000), keys.engine(sender_id=4, replay_window=64)
+    old = _engine.encapsulate(before, PACKET)
+    assert _engine.decapsulate([receiver], old)[1] == "ok"
+    new = _engine.encapsulate(after, PACKET)
+    assert numbers(new)[0] == 1
+    assert [_engine.decapsulate([receiver], packet)[1] for packet in (new, old, new)] == ["ok", "replayed", "replayed"]
+
+
+def test_a_forged_sender_id_makes_no_window() -> None:
+    keys = Keys.fresh(EspCipher.AES_128_GCM, EspIntegrity.NONE)
+    sender, receiver = keys.engine(sender_id=3, replay_window=64), keys.engine(sender_id=9, replay_window=64)
+    sealed = _engine.encapsulate(sender, PACKET)
+    assert _engine.decapsulate([receiver], sealed)[1] == "ok"
+    other = sealed[:28] + b"\0\0\5" + sealed[31:]
+    assert _engine.decapsulate([receiver], other)[1] == "authentication"
+    assert _engine.decapsulate([receiver], sealed)[1] == "replayed"
+
+
+def test_cbc_has_one_window_for_all_senders() -> None:
+    """Its IV says nothing of the sender: a packet of one that is far behind another one counts as too old, though nobody saw it before."""
+    keys = Keys.fresh(EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
+    receiver = keys.engine(replay_window=64)
+    packets = [_engine.encapsulate(keys.engine(replay_window=64, last_sequence=last), PACKET) for last in (1000, 2000)]
+    assert [_engine.decapsulate([receiver], packet)[1] for packet in reversed(packets)] == ["ok", "replayed"]

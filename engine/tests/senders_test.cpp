@@ -1,0 +1,59 @@
+#include "senders.hpp"
+
+#include <map>
+
+#include "build.hpp"
+#include "harness.hpp"
+
+using namespace groupvpn;
+using namespace groupvpn::test;
+
+TEST_CASE(each_sender_has_a_window_of_its_own) {
+  Random random(31);
+  SenderWindows windows(64);
+  std::map<std::uint32_t, ReplayWindow> model;
+  std::map<std::uint32_t, std::uint32_t> highest;
+  for (int turn = 0; turn < 50000; ++turn) {
+    const std::uint32_t sender = random.below(20) * 0x00ffffff / 19;
+    std::uint32_t& base = highest[sender];
+    base += random.below(3);
+    const std::uint32_t sequence = base - std::min(base, random.below(80));
+    ReplayWindow& expected = model.try_emplace(sender, 64).first->second;
+    const bool is_new = expected.is_acceptable(sequence);
+    CHECK_EQUAL(windows.is_acceptable(sender, sequence), is_new);
+    CHECK_EQUAL(windows.accept(sender, sequence) == Reason::delivered, expected.accept(sequence));
+  }
+  CHECK_EQUAL(windows.senders(), 20U);
+}
+
+TEST_CASE(looking_makes_no_window) {
+  SenderWindows windows(64);
+  for (std::uint32_t sender = 0; sender < 1000; ++sender) CHECK(windows.is_acceptable(sender, 1));
+  CHECK(!windows.is_acceptable(5, 0));
+  CHECK(windows.accept(5, 0) == Reason::replayed);
+  CHECK_EQUAL(windows.senders(), 0U);
+}
+
+TEST_CASE(a_full_table_forgets_nobody) {
+  SenderWindows windows(64);
+  constexpr std::uint32_t limit = SenderWindows::maximum_senders;
+  for (std::uint32_t sender = 0; sender < limit; ++sender) CHECK(windows.accept(sender, 7) == Reason::delivered);
+  CHECK(windows.accept(limit, 7) == Reason::too_many_senders);
+  for (std::uint32_t sender = 0; sender < limit; ++sender) {
+    CHECK(windows.accept(sender, 7) == Reason::replayed);
+    CHECK(windows.accept(sender, 8) == Reason::delivered);
+  }
+  CHECK_EQUAL(windows.senders(), limit);
+}
+
+TEST_CASE(one_window_for_all_where_packets_do_not_tell_senders_apart) {
+  const std::array<std::uint8_t, 16> iv = {0xab, 0xcd, 0xef, 1, 2, 3, 4, 5};
+  CHECK_EQUAL(Keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96).sa()->sender_of(iv.data()), 0U);
+  const Keys gcm(Cipher::aes_128_gcm, Integrity::none, 0x61);
+  for (const auto& [bits, sender] : std::map<unsigned, std::uint32_t>{{0, 0}, {1, 1}, {8, 0xab}, {12, 0xabc}, {24, 0xabcdef}, {32, 0xabcdef01}}) {
+    SaParameters parameters = gcm.parameters();
+    parameters.sender_id_bits = bits;
+    parameters.sender_id = 0;
+    CHECK_EQUAL(Sa(parameters).sender_of(iv.data()), sender);
+  }
+}
