@@ -293,6 +293,14 @@ def test_a_kek_is_wiped_when_its_last_rekey_is_over_and_not_before() -> None:
     assert outbound(world.members[0]) == outbound(world.members[1])
 
 
+def test_the_state_changes_when_a_group_is_served_no_more() -> None:
+    world = World(members=0)
+    other = replace(served(), name="TWO", identity=2)
+    world.server.update((served(), other), world.now)
+    assert StateChanged("TWO") in world.server.update((served(),), world.now)
+    assert [group.group.name for group in world.server.groups] == ["GET"]
+
+
 # Acknowledgements
 
 

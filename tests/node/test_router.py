@@ -125,6 +125,17 @@ def test_a_key_server_remembers_over_a_restart(router: Router, tmp_path: Path) -
     assert [key.spi for key in successor.cores.key_server.groups[0].keys.teks] == keys
 
 
+def test_a_group_that_is_served_no_more_leaves_no_keys_on_the_disk(router: Router) -> None:
+    _start_cores(router)
+    router._outbox.write(router.cores.key_server)
+    assert router.state.read(SNAPSHOT)
+    nothing = parse("hostname r").configuration
+    assert nothing is not None
+    router.configuration = nothing
+    _start_cores(router)
+    assert router.state.read(SNAPSHOT) is None
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"taken": "x", "state": {}}', b'{"taken": 1, "state": {"version": 9}}'])
 def test_a_damaged_snapshot_is_put_aside_and_said(router: Router, damage: bytes) -> None:
     router.state.write(SNAPSHOT, damage)

@@ -122,8 +122,9 @@ class KeyServer:
     def update(self, groups: Iterable[KeyServerGroup], now: float) -> list[Effect]:
         """Serve `groups` from now on. Call it once, when configuration mode is left: each group sends one rekey for all its changes."""
         wanted = {group.name: group for group in groups}
-        effects: list[Effect] = []
-        for name in [name for name in self._groups if name not in wanted]:
+        removed = [name for name in self._groups if name not in wanted]
+        effects: list[Effect] = [StateChanged(name) for name in removed]
+        for name in removed:
             effects += self._groups.pop(name).stop()
         for name, group in wanted.items():
             if name in self._groups:

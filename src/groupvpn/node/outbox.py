@@ -61,6 +61,10 @@ class Outbox:
             record = {"taken": time.time(), "state": server.snapshot(clock.monotonic())}
             self._state.write(SNAPSHOT, json.dumps(record).encode())
 
+    def forget(self) -> None:
+        """No group is served any more: keys of groups that are gone have no business on the disk."""
+        self._state.remove(SNAPSHOT)
+
     def restore(self, server: KeyServer) -> list[Effect]:
         """Give a new key server the state of the one before. What cannot be used is put aside, not overwritten."""
         octets = self._state.read(SNAPSHOT)

@@ -150,7 +150,10 @@ class Router:
         def address_of(device: str) -> IPv4Address | None:
             return next((item.ip for item in there.get(real_device(device) or "", [])), None)
 
+        was_server = self.cores.key_server is not None
         self._perform(self.cores.follow(self.configuration, address_of, self._outbox.restore, clock.monotonic()))
+        if was_server and self.cores.key_server is None:
+            self._outbox.forget()
         if self.cores.members or self.steering.data_plane:
             self._policy_changed = True
         self._settle()
