@@ -17,6 +17,7 @@ from groupvpn.lab.lab import Lab
 
 TOPOLOGIES = Path(__file__).parent / "topologies"
 LAB_PREFIX = "bn"
+_FOLDER_PREFIX = "groupvpn-bench-"
 TUNNEL_MTU = 1400
 """The MTU that every system gets in a `pair`, as the peers' own benchmarks do."""
 
@@ -117,7 +118,7 @@ def built(shape: str, *, edit: dict[str, Callable[[str], str]] | None = None, st
 
     `edit` maps a file of the topology's folder to a function from its text to the text to use. With `start`, the groupvpn nodes run.
     """
-    folder = Path(tempfile.mkdtemp(prefix="groupvpn-bench-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-"))
     try:
         copy = folder / shape
         shutil.copytree(TOPOLOGIES / shape, copy)
@@ -157,11 +158,20 @@ def _path(lab: Lab, folder: Path) -> Place:
 
 
 def remove_leftovers() -> list[str]:
-    """Take down what a killed run left; returns the names of those labs. A run that is still alive is left alone."""
+    """Take down what a killed run left; returns its names. A run that is still alive is left alone."""
     removed = []
     for name in labs.running():
-        owner = name.removeprefix(LAB_PREFIX).partition("-")[0]
-        if name.startswith(LAB_PREFIX) and owner.isdigit() and not Path(f"/proc/{owner}").exists():
+        if name.startswith(LAB_PREFIX) and _is_orphan(name.removeprefix(LAB_PREFIX)):
             labs.dismantle(name)
             removed.append(name)
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
+        if _is_orphan(folder.name.removeprefix(_FOLDER_PREFIX)):
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(str(folder))
     return removed
+
+
+def _is_orphan(rest: str) -> bool:
+    """Whether the process whose id begins a name is no more."""
+    owner = rest.partition("-")[0]
+    return owner.isdigit() and not Path(f"/proc/{owner}").exists()
