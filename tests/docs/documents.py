@@ -7,6 +7,7 @@ The words behind the three backticks say what a block is:
     diff FILE         a change of it
     console           commands, each behind a prompt `#` or `HOST#`, and what they print
     console play      the same, played by `test_playing.py` in the order of the page
+    yaml, python      a topology and a program of docs/lab.md, loaded and run
 """
 
 import re
@@ -23,6 +24,7 @@ PAGES = (
 GUIDE = ROOT / "docs" / "operator-guide.md"
 _FENCE = re.compile(r"^```(\S*) *(.*)$")
 _PROMPT = re.compile(r"^(?:(east|west)?# |\$ )(.*)$")
+_BARE = re.compile(r"^(groupvpn .*?)(?:\s{2,}.*)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,11 @@ def blocks(page: Path) -> list[Block]:
 
 
 def steps(block: Block) -> list[Step]:
-    """The commands of a console block. `...` stands for lines that are left out."""
+    """The commands of a console block. `...` stands for lines that are left out. In a block without a language, lines of groupvpn."""
     found: list[tuple[str | None, str, list[str]]] = []
+    if not block.language:
+        bare = filter(None, map(_BARE.match, block.lines))
+        return [Step(block, None, re.sub(r"\s+# .*$", "", line.group(1)), ()) for line in bare]
     for line in block.lines:
         prompt = _PROMPT.match(line)
         if prompt:

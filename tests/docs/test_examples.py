@@ -20,11 +20,12 @@ from groupvpn.console.registry import exec_commands
 from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.ike import messages as ike_messages
 from groupvpn.lab import demo
+from groupvpn.lab.topology import load
 
 README = ROOT / "README.md"
 FILES = {block.words[0]: block.text for block in blocks(README) if block.language == "ios"}
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-CONSOLE = [block for block in BLOCKS if block.language == "console"]
+CONSOLE = [block for block in BLOCKS if block.language in ("console", "") and steps(block)]
 CONFIGURATIONS = [block for block in BLOCKS if block.language == "ios"]
 EXEC = exec_commands()
 COMMAND = typer.main.get_command(app)
@@ -69,6 +70,16 @@ def test_a_configuration_passes_the_check(block: Block) -> None:
     text = FILES[name[1:]] + block.text if name.startswith("+") else block.text
     found = parse(text, str(block)).diagnostics
     assert [str(item) for item in found if item.severity is not Severity.NOTICE] == []
+
+
+def test_topologies_load(tmp_path: Path) -> None:
+    found = [block for block in BLOCKS if block.language == "yaml"]
+    assert found
+    for block in found:
+        (tmp_path / "topology.yaml").write_text(block.text, encoding="utf-8")
+        for name in re.findall(r"\w+\.cfg", block.text):
+            (tmp_path / name).write_text("hostname x\ninterface Loopback0\n ip address 10.9.9.9 255.255.255.255\n", encoding="utf-8")
+        assert load(tmp_path).nodes, str(block)
 
 
 def test_changes_that_are_not_played_fit_and_pass_the_check() -> None:
@@ -140,7 +151,9 @@ def test_files_in_the_text_exist(page: Path) -> None:
 def is_of_the_package(name: str) -> bool:
     """Whether a dotted name is a module of ours, or may be something in one."""
     module = ROOT / "src" / name.replace(".", "/")
-    return any(place.exists() for place in (module, module.with_suffix(".py"), module.parent.with_suffix(".py"), module.parent / "__init__.py"))
+    return any(
+        place.exists() for place in (module, module.with_suffix(".py"), module.parent.with_suffix(".py"), module.parent / "__init__.py")
+    )
 
 
 def test_every_page_is_named_by_another() -> None:

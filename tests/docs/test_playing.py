@@ -5,10 +5,11 @@ shows, apart from numbers and times. Changes of configuration files are made whe
 """
 
 import os
+import secrets
 from pathlib import Path
 
 import pytest
-from documents import GUIDE, ROOT, Block, applied, blocks, steps
+from documents import GUIDE, PAGES, ROOT, Block, applied, blocks, steps
 from machines import Machines
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
@@ -40,3 +41,12 @@ def test_the_readme_and_then_the_guide(tmp_path: Path) -> None:
             assert "groupvpn" not in machines.run("nft list ruleset; ip -o link", host).stdout
     finally:
         machines.close()
+
+
+def test_programs_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    programs = [block for page in PAGES for block in blocks(page) if block.language == "python"]
+    assert programs
+    for block in programs:
+        text = block.text.replace('"mine"', f'"doc{secrets.token_hex(3)}"')
+        exec(compile(text, str(block), "exec"), {})
