@@ -34,10 +34,10 @@ class Metric:
 class Effort:
     """How long each measurement takes: seconds per TCP stream and UDP trial, number of echo requests, most trials per search."""
 
-    tcp: float = 4.0
-    udp: float = 1.0
-    pings: int = 400
-    trials: int = 10
+    tcp: float = 3.0
+    udp: float = 0.6
+    pings: int = 300
+    trials: int = 8
 
 
 TCP = Metric("tcp", "Gbit/s", "TCP, 1 stream")

@@ -81,7 +81,7 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--systems", help="names, separated by commas; --list shows them")
     parser.add_argument("--measures", help="names, separated by commas; --list shows them")
     parser.add_argument("--rounds", type=int, help="how often each system is measured, interleaved (3; 1 if quick)")
-    parser.add_argument("--seconds", type=float, help="length of a TCP stream (4); a UDP trial takes a quarter of it")
+    parser.add_argument("--seconds", type=float, help="length of a TCP stream (3); a UDP trial takes a fifth of it")
     parser.add_argument("--quick", action="store_true", help="fewer systems, shorter measurements, one round")
     parser.add_argument("--profile", action="store_true", help="also run perf while measuring, and print where the CPU time went")
     parser.add_argument("--counters", action="store_true", help="also print the engine's counters (bare engine) after each system")
@@ -105,7 +105,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 def _effort(arguments: argparse.Namespace) -> Effort:
     effort = QUICK_EFFORT if arguments.quick else Effort()
     if arguments.seconds:
-        return Effort(arguments.seconds, max(arguments.seconds / 4, 0.2), effort.pings, effort.trials)
+        return Effort(arguments.seconds, max(arguments.seconds / 5, 0.25), effort.pings, effort.trials)
     return effort
 
 
@@ -137,6 +137,8 @@ def _run(console: Console, plan: Plan, effort: Effort, arguments: argparse.Names
     picture = arguments.output.with_suffix(".png")
     if plot.draw(found, picture):
         console.print(f"plot in {picture}", highlight=False)
+    else:
+        console.print("no plot: nothing was measured, or matplotlib is not installed (`make bench` does that)", style="dim")
     return 130 if interrupted else int(bool(found.failures))
 
 
