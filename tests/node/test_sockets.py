@@ -1,6 +1,7 @@
 """The node's sockets in a namespace of their own: which datagrams are ours, where answers come from, multicast, a port that is taken."""
 
 import asyncio
+import errno
 import secrets
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from groupvpn.effects import Endpoint
 from groupvpn.node.namespace import entered
-from groupvpn.node.sockets import READS_PER_WAKE, DatagramSockets, PortInUseError
+from groupvpn.node.sockets import READS_PER_WAKE, DatagramSockets, PortUnavailableError
 
 pytestmark = pytest.mark.netns
 ONE, TWO, THREE, PEER = (IPv4Address(f"10.7.0.{number}") for number in (1, 2, 3, 9))
@@ -139,8 +140,13 @@ def test_a_port_that_is_taken_is_named_and_nothing_stays_open() -> None:
     async def scene() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
             other.bind(("", 848))
-            with pytest.raises(PortInUseError, match="UDP port 848"):
+            with pytest.raises(PortUnavailableError, match="UDP port 848"):
                 Node(ONE)
         Node(ONE).sockets.close()
 
     asyncio.run(scene())
+
+
+def test_what_to_do_about_a_port_depends_on_why_it_cannot_be_had() -> None:
+    assert "CAP_NET_BIND_SERVICE" in str(PortUnavailableError(500, PermissionError(errno.EACCES, "Permission denied")))
+    assert "ss -ulpn sport = 500" in str(PortUnavailableError(500, OSError(errno.EADDRINUSE, "Address already in use")))

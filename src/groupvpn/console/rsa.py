@@ -138,13 +138,7 @@ def _described(pair: KeyPair) -> str:
 
 COMMANDS = (
     ExecCommand(
-        "crypto key generate rsa [general-keys] [label <label>] [modulus <modulus>] [exportable]",
-        "Make an RSA key pair",
-        _generate,
-        {"label": _LABEL, "modulus": _MODULUS},
-    ),
-    ExecCommand(
-        "crypto key generate rsa [general-keys] modulus <modulus> label <label> [exportable]",
+        "crypto key generate rsa [{general-keys | label <label> | modulus <modulus> | exportable} ...]",
         "Make an RSA key pair",
         _generate,
         {"label": _LABEL, "modulus": _MODULUS},

@@ -20,7 +20,7 @@ from groupvpn.node import limits, namespace
 from groupvpn.node.control import CommandError, ControlServer
 from groupvpn.node.notify import Notifier
 from groupvpn.node.router import Router
-from groupvpn.node.sockets import PortInUseError
+from groupvpn.node.sockets import PortUnavailableError
 from groupvpn.node.state import RUN_ROOT, STATE_ROOT, StateDirectory, StateError
 from groupvpn.node.syslog import Log, Sink
 
@@ -122,7 +122,7 @@ class _Daemon:
                 self.router.keys.ensure(label, bits)
             await self.control.start()
             self.router.start()
-        except (PortInUseError, StateError, OSError) as error:
+        except (PortUnavailableError, StateError, OSError) as error:
             self.log.write("SYS", 2, "START_FAILED", str(error))
             await self._shut_down()
             return FAILED

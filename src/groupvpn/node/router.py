@@ -89,7 +89,7 @@ class Router:
     # ------------------------------------------------------------------ life
 
     def start(self) -> None:
-        """Open the sockets, start the cores. Raises `PortInUseError`, `StateError`, `OSError`."""
+        """Open the sockets, start the cores. Raises `PortUnavailableError`, `StateError`, `OSError`."""
         if self._key_table:
             self._warn("KEY_TABLE", "keys of ISAKMP SAs are written to a file for debugging: whoever reads it can read the group's keys")
         there = self._follow_addresses()

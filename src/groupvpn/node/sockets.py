@@ -28,11 +28,13 @@ Deliver = Callable[[bytes, Endpoint, Endpoint], None]
 """Called with a datagram, where it came from and the address and port that it was sent to."""
 
 
-class PortInUseError(Exception):
-    """Another process has one of the ports."""
+class PortUnavailableError(Exception):
+    """One of the ports cannot be bound."""
 
-    def __init__(self, port: int, reason: str) -> None:
-        super().__init__(f"UDP port {port}: {reason}; another IKE daemon? `ss -ulpn sport = {port}` shows who has it")
+    def __init__(self, port: int, cause: OSError) -> None:
+        denied = cause.errno in (errno.EACCES, errno.EPERM)
+        mend = "run as root or with CAP_NET_BIND_SERVICE" if denied else f"another IKE daemon? `ss -ulpn sport = {port}` shows who has it"
+        super().__init__(f"UDP port {port}: {cause.strerror or cause}; {mend}")
         self.port = port
 
 
@@ -47,13 +49,13 @@ class DatagramSockets:
         self.counters: dict[str, int] = {"received": 0, "sent": 0, "not for us": 0, "send errors": 0}
 
     def open(self, local: Iterable[IPv4Address]) -> None:
-        """Bind the ports; datagrams to the addresses `local` and to joined groups are delivered. Raises `PortInUseError`."""
+        """Bind the ports; datagrams to the addresses `local` and to joined groups are delivered. Raises `PortUnavailableError`."""
         self.set_local(local)
         loop = asyncio.get_running_loop()
         try:
             for port in PORTS:
                 self._sockets[port] = _bound(port)
-        except PortInUseError:
+        except PortUnavailableError:
             self.close()
             raise
         for port, opened in self._sockets.items():
@@ -145,5 +147,5 @@ def _bound(port: int) -> socket.socket:
         opened.bind(("", port))
     except OSError as error:
         opened.close()
-        raise PortInUseError(port, error.strerror or str(error)) from error
+        raise PortUnavailableError(port, error) from error
     return opened
