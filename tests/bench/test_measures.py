@@ -1,0 +1,56 @@
+"""The search for the highest UDP rate, on links whose limit is known, and ratios of rounds. Nothing is sent."""
+
+from collections.abc import Callable
+
+import pytest
+from bench.load import Trial
+from bench.measures import UDP_LOSS, highest_rate
+from bench.results import Results, Sample
+
+SECONDS = 1.0
+
+
+def link(limit: float, *, sender: float = 1e6, misfortunes: tuple[int, ...] = ()) -> Callable[[float], Trial]:
+    """A link that carries `limit` packets per second and a sender that can do `sender`; some trials lose packets by chance."""
+    turns = iter(range(1000))
+
+    def trial(rate: float) -> Trial:
+        sent = min(rate or sender, sender)
+        arrived = min(sent, limit) * (0.9 if next(turns) in misfortunes else 1)
+        return Trial(rate, round(sent * SECONDS), round(arrived * SECONDS), SECONDS, 0, 0)
+
+    return trial
+
+
+@pytest.mark.parametrize("limit", [700, 40_000, 130_000, 950_000])
+def test_the_limit_is_found_within_the_step_of_the_search(limit: int) -> None:
+    found, trials = highest_rate(link(limit), 12)
+    assert 0.93 * limit <= found <= (1 + UDP_LOSS) * limit
+    assert len(trials) <= 12
+
+
+def test_what_a_sender_gets_rid_of_without_loss_is_the_answer_at_once() -> None:
+    found, trials = highest_rate(link(500_000, sender=200_000), 12)
+    assert found == 200_000
+    assert len(trials) == 1
+
+
+@pytest.mark.parametrize("unlucky", range(1, 6))
+def test_one_loss_by_chance_does_not_lower_the_answer(unlucky: int) -> None:
+    found, _ = highest_rate(link(100_000, misfortunes=(unlucky,)), 20)
+    assert found >= 0.93 * 100_000
+
+
+def test_a_link_that_always_loses_gives_nothing() -> None:
+    found, trials = highest_rate(link(100_000, misfortunes=tuple(range(100))), 8)
+    assert found == 0
+    assert len(trials) == 8
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    values = {("ours", 0): 4.0, ("theirs", 0): 2.0, ("ours", 1): 1.0, ("theirs", 1): 1.0, ("ours", 2): 9.0}
+    results = Results([Sample(system, "tcp", turn, value) for (system, turn), value in values.items()])
+    ratio = results.ratio("ours", "theirs", "tcp")
+    assert ratio is not None
+    assert (ratio.minimum, ratio.median, ratio.maximum, ratio.count) == (1.0, 1.5, 2.0, 2)
+    assert results.ratio("ours", "nobody", "tcp") is None
