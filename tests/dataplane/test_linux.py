@@ -335,7 +335,7 @@ def test_a_stop_that_blocks_can_be_lifted(wan: Wan, engine: RecordingEngine) -> 
         plane = LinuxDataPlane("gm1", engine=engine)
         plane.apply(state(permit(spi=5), sas=(sa(5),)))
         assert recovery.clean() == ()  # its owner lives
-        plane.close(block=True)
+        plane.close(block={"wan"})
         assert recovery.leftovers() == ("wan",)
         assert recovery.leftovers("gm2") == ()
         assert sends(wan) == 0
@@ -349,12 +349,12 @@ def test_a_new_start_takes_over_what_the_last_left(wan: Wan, engine: RecordingEn
     with gateway.entered():
         first = LinuxDataPlane("gm1", engine=engine)
         first.apply(state(permit(spi=5), sas=(sa(5),)))
-        first.close(block=True)
+        first.close(block={"wan"})
         with LinuxDataPlane("gm1", engine=RecordingEngine()) as second:
             assert second.apply(state(deny())) == ()
             assert sends(wan) == 1
         first.apply(state(permit(spi=5), sas=(sa(5),)))
-        first.close(block=True)
+        first.close(block={"wan"})
         with LinuxDataPlane("gm1", engine=RecordingEngine()) as third:
             third.apply(DesiredState())  # the interface is no longer ours
             assert nftables.tables() == ()

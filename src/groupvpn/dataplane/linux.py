@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -60,6 +60,7 @@ class LinuxDataPlane:
         self._indices: dict[str, int] = {}
         self._watch: Watch | None = None
         self._has_recovered = False
+        self._restored: set[str] = set()
         self._resting: dict[str, tuple[float, list[Fault]]] = {}
         self.faults: tuple[Fault, ...] = ()
 
@@ -106,12 +107,17 @@ class LinuxDataPlane:
                     continue
         return tuple(found)
 
-    def close(self, *, block: bool = False) -> tuple[Fault, ...]:
+    def take_restored(self) -> frozenset[str]:
+        """Interfaces whose table somebody else changed or removed, so that it had to be put back, since this was last asked."""
+        restored, self._restored = frozenset(self._restored), set()
+        return restored
+
+    def close(self, *, block: Collection[str] = ()) -> tuple[Fault, ...]:
         """Remove everything; returns what could not be removed.
 
-        With `block` the rules stay and drop what they would have protected, until `recovery.clean` or a new start.
+        The rules of the interfaces in `block` stay and drop what they would have protected, until `recovery.clean` or a new start.
         """
-        faults = tuple(fault for device in list(self._tables) for fault in self._release(device, block=block))
+        faults = tuple(fault for device in list(self._tables) for fault in self._release(device, block=device in block))
         self._keyring.update([])
         self._state = DesiredState()
         self.faults = ()
@@ -127,8 +133,7 @@ class LinuxDataPlane:
         self.close()
 
     def _mend(self) -> tuple[Fault, ...]:
-        for table in self._tables.values():
-            table.verify()
+        self._restored |= {device for device, table in self._tables.items() if not table.verify()}
         return self._reconcile()
 
     def _reconcile(self) -> tuple[Fault, ...]:

@@ -120,6 +120,11 @@ class Cores:
         """Whether a core waits for this message. A key server takes all, and counts those that it cannot use."""
         return self.key_server is not None or any(member.core.enrollment.expects(event) for member in self.members.values())
 
+    def fail_closed(self, device_of: Callable[[str], str | None]) -> frozenset[str]:
+        """Devices that have to stay closed when the node stops: those of a member whose crypto map says `fail-close`."""
+        closed = [member for member in self.members.values() if member.bound.group.fail_close is not None]
+        return frozenset(device for member in closed for item in member.bound.interfaces if (device := device_of(item.device)))
+
     def desired_state(self, configuration: Configuration, device_of: Callable[[str], str | None]) -> DesiredState:
         """What the data plane should do for all members now.
 

@@ -108,7 +108,7 @@ class Router:
             self._guarded(core.stop, now)
         for sa in self.ike.sas():
             self._guarded(self.ike.delete, sa, now)
-        self.steering.close()
+        self.steering.close(block=self.cores.fail_closed(real_device))
         await asyncio.sleep(SETTLE)
         self._sockets.close()
         self._loopbacks.clear()

@@ -4,7 +4,7 @@ The data plane, and with it the engine, is loaded when the first policy is appli
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from groupvpn.ipsec.sa import DesiredState
@@ -44,19 +44,30 @@ class Steering:
         """Try again what could not be done."""
         if self.data_plane:
             self._note(self.data_plane.refresh())
+            self._note_restored(self.data_plane)
 
     def follow_system(self) -> None:
         """Mend what changed under us; an alternative name may stand for another device now."""
         if self.data_plane:
             self._note(self.data_plane.on_event())
+            self._note_restored(self.data_plane)
             if self._wanted() != self._applied:
                 self.apply()
 
-    def close(self) -> None:
-        """Remove everything from the system."""
+    def close(self, block: Collection[str] = ()) -> None:
+        """Remove everything from the system, but for the rules of the devices in `block`: they go on dropping."""
         if self.data_plane:
             asyncio.get_running_loop().remove_reader(self.data_plane.fileno())
-            self.data_plane.close()
+            self.data_plane.close(block=block)
+            for device in sorted(block):
+                self._log.write(
+                    "CRYPTO", 4, "FAIL_CLOSE", f"{device} goes on dropping what must be protected; `groupvpn clean {self._name}` opens it"
+                )
+
+    def _note_restored(self, data_plane: "LinuxDataPlane") -> None:
+        for device in sorted(data_plane.take_restored()):
+            text = f"{device}: somebody changed or removed our nftables rules; they are put back; packets may have passed in the clear"
+            self._log.write("CRYPTO", 4, "DATAPLANE", text)
 
     def _note(self, faults: "Iterable[Fault]") -> None:
         """Log each fault when it begins, and once when all are over."""

@@ -15,6 +15,7 @@ def test_closed_open_and_closed_again(network: Lab) -> None:
     for name in ("gm1", "gm2"):
         network.node(name).wait_registered(30)
     protected_after_it(network)
+    closed_while_stopped(network)
     network.node("ks").kill()
     network.node("gm1").show("clear crypto gdoi")
     assert not network.node("gm1").registered
@@ -34,6 +35,18 @@ def closed_or_open_before_registration(network: Lab) -> None:
         assert passes(network, "h2", "h1", port=EXCEPTION)
     assert not esp(capture)
     assert "Activate: yes" in network.node("gm1").show("show crypto map gdoi fail-close")
+
+
+def closed_while_stopped(network: Lab) -> None:
+    member = network.node("gm1")
+    member.stop()
+    assert "FAIL_CLOSE" in member.log
+    with network.capture("core", incoming_only=True) as capture:
+        assert blocked(network, "h1", "h2")
+    assert not capture.containing(PLAIN)
+    member.start()
+    member.wait_registered(30)
+    assert passes(network, "h1", "h2")
 
 
 def protected_after_it(network: Lab) -> None:
