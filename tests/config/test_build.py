@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from groupvpn.config import Configuration, Role, Severity, parse, render
+from groupvpn.config import Configuration, Role, Severity, parse, render, running_config
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
 from groupvpn.gdoi.policy import Replay
 from groupvpn.ike.policy import IdentityKind
@@ -294,6 +294,30 @@ class TestKeyServer:
         assert good(_KEY_SERVER + time + counter).key_server_groups[0].teks[0].replay == Replay("counter", 512)
         assert good(_KEY_SERVER + time + "   replay counter window-size 64\n").key_server_groups[0].teks[0].replay == Replay("counter", 64)
         assert good(_KEY_SERVER + "   no replay counter window-size\n").key_server_groups[0].teks[0].replay == Replay("disabled")
+
+    @pytest.mark.parametrize("keywords", ["esp-aes 256 esp-sha256-hmac", "esp-3des esp-sha-hmac", "esp-null esp-sha-hmac"])
+    def test_a_replay_window_needs_packets_that_name_their_sender(self, keywords: str) -> None:
+        """With these transforms one window would serve all senders, and drop what the second of them sends."""
+        text = _KEY_SERVER.replace("esp-gcm 256", keywords)
+        (tek,) = good(text).key_server_groups[0].teks
+        assert tek.replay == Replay("disabled")
+        assert "window" not in said(text)
+        asked_for = text + "   replay counter window-size 64\n"
+        (tek,) = good(asked_for).key_server_groups[0].teks
+        assert tek.replay == Replay("counter", 64)
+        (warning,) = (item for item in parse(asked_for, "f").diagnostics if "groups of two members only" in item.message)
+        assert warning.line == len(asked_for.splitlines())
+        assert "remove the line" in warning.hint
+        assert "two members" not in said(text + "   no replay counter window-size\n")
+        assert "two members" not in said(_KEY_SERVER + "   replay counter window-size 64\n")
+
+    @pytest.mark.parametrize("keywords", ["esp-gcm 256", "esp-aes 256 esp-sha256-hmac"])
+    @pytest.mark.parametrize("line", ["", "   replay counter window-size 64\n", "   no replay counter window-size\n"])
+    def test_replay_survives_the_running_configuration(self, keywords: str, line: str) -> None:
+        before = good(_KEY_SERVER.replace("esp-gcm 256", keywords) + line)
+        printed = running_config(before)
+        assert ("replay counter" in printed) == bool(line)
+        assert good(printed).key_server_groups == before.key_server_groups
 
     def test_traffic_policies_come_by_number(self) -> None:
         text = _KEY_SERVER.replace("sa ipsec 1\n", "sa ipsec 9\n   profile p\n   match address ipv4 101\n  sa ipsec 1\n")

@@ -532,6 +532,21 @@ def test_each_registration_gets_a_sender_id_that_nobody_had() -> None:
     assert world.server.status(world.now)[0].sender_ids_used == 4
 
 
+def test_a_member_that_died_without_a_word_comes_back_under_another_sender_id() -> None:
+    """Receivers keep a replay window for each Sender-ID, and a new process counts its packets from 1 again."""
+    world = World(served(tek_policy(transform=GCM, replay=Replay("counter", 64))), members=2)
+    world.run(2)
+    before, other = (member.sas[0] for member in world.members)
+    world.simulation.detach(address_of(1))
+    world.run(20)
+    member = world.add_member(1)
+    world.run(5)
+    (after,) = member.sas
+    assert after.spi == before.spi, "the SA lives on, and so do the receivers' windows"
+    assert after.replay_window == other.replay_window == 64
+    assert after.sender_id not in (before.sender_id, other.sender_id, None)
+
+
 def test_when_sender_ids_run_out_the_group_begins_anew() -> None:
     world = World(served(tek_policy(transform=GCM), sender_id_bits=8), members=2)
     world.run(2)

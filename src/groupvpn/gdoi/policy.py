@@ -1,6 +1,6 @@
 """What an operator configures for a group, on a key server and on a member: plain data that `config/` makes and `gdoi/` obeys."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
@@ -9,6 +9,8 @@ from groupvpn.ipsec.transform import Profile, Transform
 
 MAXIMUM_KEY_SERVERS = 8
 """Key servers a member may list, and a cooperative set may have."""
+REPLAY_WINDOW = 64
+"""Packets of the replay window where nothing is configured and senders can be told apart."""
 GroupIdentity = int | IPv4Address
 """`identity number N` (32 bits) or `identity address ipv4 A.B.C.D`."""
 
@@ -21,6 +23,14 @@ class Replay:
     """`counter`, `time` or `disabled`."""
     window: int = 0
 
+    @classmethod
+    def default_for(cls, transform: Transform) -> "Replay":
+        """What holds where nothing is configured: a window for each sender, or none at all where packets do not name their sender.
+
+        Members of a group count their packets independently, so one window for all of them drops honest traffic (RFC 4303 2.2).
+        """
+        return cls("counter", REPLAY_WINDOW) if transform.cipher.is_counter_mode else cls("disabled")
+
 
 @dataclass(frozen=True, slots=True)
 class TekPolicy:
@@ -29,7 +39,7 @@ class TekPolicy:
     sequence: int
     profile: Profile
     acl: AccessList
-    replay: Replay = field(default_factory=lambda: Replay("counter", 64))
+    replay: Replay
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ def test_a_dead_member_drops_does_not_leak_and_leaves_nothing(network: Lab) -> N
     for name in ("gm1", "gm2"):
         network.node(name).wait_registered()
     assert passes(network, "h1", "h2")
+    assert passes(network, "h2", "h1"), "the other member now knows sequence numbers of this one"
     assert installed(network.host("gm2")) != clean
 
     with network.capture("core", incoming_only=True) as capture, streams(network, ("h1", "h2"), ("h2", "h1")) as found:
@@ -30,6 +31,7 @@ def test_a_dead_member_drops_does_not_leak_and_leaves_nothing(network: Lab) -> N
         assert passes(network, "h1", "h2")
         assert passes(network, "h2", "h1")
     assert_unreadable(capture)
+    assert "replay detection support: Y" in network.node("gm1").show("show crypto ipsec sa")
 
     assert member.stop() < 2
     assert installed(network.host("gm2")) == clean

@@ -6,7 +6,7 @@ from typing import Any
 from groupvpn.config.build.context import Context
 from groupvpn.config.draft import default_of
 from groupvpn.config.grammar import candidates
-from groupvpn.config.grammar.modes import COOPERATIVE, LOCAL_SERVER, SA_IPSEC
+from groupvpn.config.grammar.modes import COOPERATIVE, LOCAL_SERVER
 from groupvpn.config.language import Command
 from groupvpn.config.model import KeyServerExtras, Redundancy
 from groupvpn.config.section import Section, Statement
@@ -16,7 +16,7 @@ from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, AccessList
 from groupvpn.ipsec.transform import Transform
 
 _COMMANDS: dict[tuple[str, str], Command] = {
-    (mode.name, item.command.name): item.command for mode in (LOCAL_SERVER, SA_IPSEC, COOPERATIVE) for item in candidates(mode)
+    (mode.name, item.command.name): item.command for mode in (LOCAL_SERVER, COOPERATIVE) for item in candidates(mode)
 }
 _MAXIMUM_CLIENT_SETS = 6
 
@@ -168,17 +168,27 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
         context.warn(acl.where("list"), f"a group policy has {MAXIMUM_ENTRIES} entries at most: the later ones are not sent (GDOI_ACL_NUM)")
     if profile is None or not profile.transform_sets or entries is None:
         return None
-    return TekPolicy(sequence, profile, entries, _replay(section))
+    return TekPolicy(sequence, profile, entries, _replay(section, profile.transform_sets[0].transform, context))
 
 
-def _replay(section: Section) -> Replay:
+def _replay(section: Section, transform: Transform, context: Context) -> Replay:
+    """Anti-replay as configured, else what suits `transform`; warns of a window that drops honest packets."""
     by_time = section.statement("replay time window-size")
     if by_time is not None:
         return Replay("time", by_time.value("seconds"))
     counter = section.statement("replay counter window-size")
-    if counter is not None and counter.negated:
+    if counter is None:
+        return Replay.default_for(transform)
+    if counter.negated:
         return Replay("disabled")
-    return Replay("counter", _value(section, SA_IPSEC.name, "replay counter window-size", "packets"))
+    if not transform.cipher.is_counter_mode:
+        context.warn(
+            counter.place,
+            f"with `{transform.keywords}` packets do not tell who sent them: this window is right for groups of two members only, "
+            "and drops honest packets of larger ones and of members that were restarted",
+            "use a GCM transform, or remove the line (no anti-replay)",
+        )
+    return Replay("counter", counter.value("packets"))
 
 
 def _extras(local: Section, own: IPv4Address | None, context: Context) -> KeyServerExtras:

@@ -4,7 +4,7 @@ from groupvpn.config.arguments import Address, HostAddress, InterfaceArgument, N
 from groupvpn.config.grammar.modes import COOPERATIVE, GDOI_GROUP, GLOBAL, LOCAL_SERVER, SA_IPSEC
 from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
 from groupvpn.crypto.registry import KekCipher, SignatureHash
-from groupvpn.gdoi.policy import MAXIMUM_KEY_SERVERS
+from groupvpn.gdoi.policy import MAXIMUM_KEY_SERVERS, REPLAY_WINDOW
 
 ACCESS_LIST = Name("Name or number of an access list")
 KEK_CIPHER = one_of(KekCipher, "Cipher of the KEK", {"aes": KekCipher.AES_128_CBC})
@@ -198,8 +198,11 @@ _SA_IPSEC = (
         "Anti-replay by packet counter",
         Set(keeps_no=True, replaces=("replay time window-size",)),
         {"packets": Number(1, 1024, "Window in packets")},
-        default="replay counter window-size 64",
-        details="Safe with exactly two members, or with counter-mode transforms, where each sender counts for itself.",
+        details=(
+            f"Without this line the window is {REPLAY_WINDOW} packets if the transform is of counter mode (GCM), where receivers keep a "
+            "window for each sender, and there is no anti-replay with any other transform: packets do not tell who sent them, so a window "
+            "drops honest traffic of more than two members, or of a member that was restarted. `no` switches it off in any case."
+        ),
     ),
     Command(
         SA_IPSEC,
