@@ -13,11 +13,6 @@ constexpr std::uint32_t udp_header_size = 8;
 constexpr std::uint8_t tcp_fin_push = 0x01 | 0x08;
 constexpr std::uint8_t tcp_cwr = 0x80;
 
-// The virtio header's values (linux/virtio_net.h, which no C++ compiler reads).
-constexpr std::uint8_t needs_checksum = 1;
-constexpr std::uint8_t gso_none = 0, gso_tcp4 = 1, gso_udp_segmentation = 5;
-constexpr std::uint8_t gso_ecn = 0x80;
-
 // Completes the one checksum that the kernel left to us: the field holds the sum of the pseudo header already.
 Reason complete_checksum(std::uint8_t* frame, std::size_t link_size, const Ipv4& ip, const Offload& offload) noexcept {
   const std::size_t end = link_size + ip.total_length();
@@ -55,26 +50,15 @@ void blank_uncopied_options(std::uint8_t* options, std::size_t length) noexcept 
 
 }  // namespace
 
-Offload Offload::read(const std::uint8_t* header) noexcept {
-  Offload offload;
-  offload.flags = header[0];
-  offload.gso_type = header[1] & static_cast<std::uint8_t>(~gso_ecn);
-  // header[2] and [3]: length of the headers, a hint that we do not trust
-  std::memcpy(&offload.segment_size, header + 4, 2);
-  std::memcpy(&offload.checksum_start, header + 6, 2);
-  std::memcpy(&offload.checksum_offset, header + 8, 2);
-  return offload;
-}
-
 Reason Cutter::cut(std::uint8_t* frame, std::size_t link_size, const Ipv4& ip, const Offload& offload, const CutLimits& limits,
                    PacketSink& sink) noexcept {
   switch (offload.gso_type) {
-    case gso_none: break;
-    case gso_tcp4: return cut_tcp(ip, offload, limits, sink);
-    case gso_udp_segmentation: return cut_udp(ip, offload, limits, sink);
+    case Offload::gso_none: break;
+    case Offload::gso_tcp4: return cut_tcp(ip, offload, limits, sink);
+    case Offload::gso_udp_segmentation: return cut_udp(ip, offload, limits, sink);
     default: return Reason::malformed;
   }
-  if ((offload.flags & needs_checksum) != 0) {
+  if ((offload.flags & Offload::needs_checksum) != 0) {
     if (const Reason reason = complete_checksum(frame, link_size, ip, offload); reason != Reason::delivered) return reason;
   }
   return pass(ip, limits, sink);

@@ -5,20 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "offload.hpp"
 #include "packet.hpp"
 
 namespace groupvpn {
-
-// The request that stands before each frame of a TAP with IFF_VNET_HDR (struct virtio_net_hdr of linux/virtio_net.h, little-endian).
-struct Offload {
-  std::uint8_t flags = 0;
-  std::uint8_t gso_type = 0;
-  std::uint16_t segment_size = 0;     // payload octets of a segment
-  std::uint16_t checksum_start = 0;   // octets from the start of the frame
-  std::uint16_t checksum_offset = 0;  // octets from there
-
-  static Offload read(const std::uint8_t* header) noexcept;
-};
 
 // Where finished packets go. `open` gives room for `length` octets of IPv4, or null if there cannot be; `commit` hands over what was
 // written there. A packet that was opened and not committed is forgotten.

@@ -16,7 +16,8 @@ constexpr int fragment_check_milliseconds = 500;
 
 }  // namespace
 
-Inbound::Inbound(const PathContext& context) : context_(context), slots_(burst_size, slot_size) {}
+Inbound::Inbound(const PathContext& context)
+    : context_(context), coalescer_(context.inbound_tap.takes_udp_super_packets()), slots_(burst_size, slot_size) {}
 
 void Inbound::run() {
   std::array<pollfd, 2> waiting = {{{stop_.descriptor(), POLLIN, 0}, {context_.inbound_tap.descriptor(), POLLIN, 0}}};
@@ -88,23 +89,34 @@ void Inbound::push(std::uint8_t* ip, std::size_t length, std::size_t headroom, c
   ++count_;
 }
 
-// Stages 2 and 3: decapsulate the burst, give it to the kernel. The frame keeps the destination that it came with: the addresses are
-// preserved, so what was right for the ESP packet, unicast or multicast, is right for the packet inside. The outer IPv4 header that is gone
-// left more room than the link header needs.
+// Stages 2 to 4: decapsulate the burst, coalesce it, give it to the kernel.
 void Inbound::process() {
   const std::span<Packet> burst = std::span(packets_).first(count_);
   const std::shared_ptr<const SaTable> table = context_.sas.get();
   esp_.decapsulate(table->inbound, burst);
-  for (std::size_t index = 0; index < burst.size(); ++index) {
-    Packet& packet = burst[index];
-    if (packet.reason == Reason::delivered && !inject(context_.inbound_tap, packet, destinations_[index], context_.token)) {
-      packet.reason = Reason::inject_failed;
-    }
-    counters_.reasons.add(packet.reason);
+  for (const Packet& packet : burst) {
+    if (packet.reason != Reason::delivered) counters_.reasons.add(packet.reason);
+  }
+  for (const SuperPacket& super : coalescer_.couple(burst)) {
+    counters_.reasons.add(give(super) ? Reason::delivered : Reason::inject_failed, super.count);
+    counters_.coalesced.add(super.count - 1U);
   }
   count_ = 0;
   datagrams_.clear();
   counters_.pending.store(reassembler_.pending_fragments(), std::memory_order_relaxed);
+}
+
+// The frame keeps the destination that it came with: the addresses are preserved, so what was right for the ESP packet, unicast or multicast,
+// is right for the packet inside. The outer IPv4 header that is gone left more room than the link header needs.
+bool Inbound::give(const SuperPacket& super) {
+  const Packet& first = packets_[super.first];
+  parts_[0] = frame_of(first, destinations_[super.first], context_.token);
+  std::size_t count = 1;
+  for (std::uint16_t index = super.first; index != super.last; ++count) {
+    index = coalescer_.next(index);
+    parts_[count] = {packets_[index].data + super.headers, packets_[index].length - super.headers};
+  }
+  return context_.inbound_tap.write(offload_of(super, first, ethernet_header_size), std::span(parts_).first(count));
 }
 
 void Inbound::expire_fragments() {

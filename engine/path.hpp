@@ -48,6 +48,7 @@ struct PathCounters {
   Counter frames;
   Counter packets;  // outbound only
   Counter joined;
+  Counter coalesced;  // inbound only: packets that went to the kernel behind another one in its frame
   std::atomic<std::uint64_t> pending{0};
   Counter icmp_sent;
   ReasonCounters reasons;

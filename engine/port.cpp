@@ -84,7 +84,7 @@ NamedCounters Port::traffic() const {
   return {
       {"outbound_frames", out.frames.value()},   {"outbound_packets", out.packets.value()},
       {"outbound_icmp_sent", out.icmp_sent.value()}, {"inbound_frames", in.frames.value()},
-      {"inbound_joined", in.joined.value()},     {"inbound_pending", in.pending.load(std::memory_order_relaxed)},
+      {"inbound_joined", in.joined.value()},     {"inbound_coalesced", in.coalesced.value()}, {"inbound_pending", in.pending.load(std::memory_order_relaxed)},
   };
 }
 

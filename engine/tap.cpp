@@ -23,20 +23,20 @@ constexpr unsigned offload_tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TS
   throw EngineError("file descriptor " + std::to_string(descriptor) + ": " + what);
 }
 
-void set_offload(int descriptor, TapOffload offload) {
+// Says what may be read from the TAP. Returns whether the kernel knows UDP super-packets, which it does not before 6.2.
+bool set_offload(int descriptor, TapOffload offload) {
+  const bool knows_udp = ioctl(descriptor, TUNSETOFFLOAD, static_cast<unsigned long>(offload_tcp | offload_udp)) == 0;
   if (offload == TapOffload::none) {
     ioctl(descriptor, TUNSETOFFLOAD, 0UL);
-    return;
+  } else if (!knows_udp && ioctl(descriptor, TUNSETOFFLOAD, static_cast<unsigned long>(offload_tcp)) != 0) {
+    fail(descriptor, std::string("TUNSETOFFLOAD: ") + std::strerror(errno));
   }
-  // Kernels before 6.2 know no UDP super-packets.
-  if (ioctl(descriptor, TUNSETOFFLOAD, static_cast<unsigned long>(offload_tcp | offload_udp)) == 0) return;
-  if (ioctl(descriptor, TUNSETOFFLOAD, static_cast<unsigned long>(offload_tcp)) == 0) return;
-  fail(descriptor, std::string("TUNSETOFFLOAD: ") + std::strerror(errno));
+  return knows_udp;
 }
 
 }  // namespace
 
-Tap::Tap(int descriptor, TapOffload offload) : descriptor_(descriptor), header_size_(0) {
+Tap::Tap(int descriptor, TapOffload offload) : descriptor_(descriptor), header_size_(0), takes_udp_(false) {
   ifreq request{};
   if (ioctl(descriptor, TUNGETIFF, &request) != 0) fail(descriptor, std::string("no TAP device: ") + std::strerror(errno));
   const int wanted = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
@@ -47,15 +47,19 @@ Tap::Tap(int descriptor, TapOffload offload) : descriptor_(descriptor), header_s
   if (header_size_ < 10 || header_size_ > maximum_header_size) fail(descriptor, "virtio header of " + std::to_string(header_size) + " octets");
   const int flags = fcntl(descriptor, F_GETFL);
   if (flags < 0 || fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) != 0) fail(descriptor, std::string("O_NONBLOCK: ") + std::strerror(errno));
-  set_offload(descriptor, offload);
+  takes_udp_ = set_offload(descriptor, offload);
 }
 
 ssize_t Tap::read(std::span<std::uint8_t> into) const noexcept { return ::read(descriptor_, into.data(), into.size()); }
 
-bool Tap::write(std::uint8_t* frame, std::size_t length) const noexcept {
-  std::memset(frame - header_size_, 0, header_size_);
-  const ssize_t wanted = static_cast<ssize_t>(header_size_ + length);
-  return ::write(descriptor_, frame - header_size_, static_cast<std::size_t>(wanted)) == wanted;
+bool Tap::write(const Offload& offload, std::span<iovec> parts) const noexcept {
+  std::uint8_t* header = static_cast<std::uint8_t*>(parts.front().iov_base) - header_size_;
+  std::memset(header, 0, header_size_);
+  offload.write(header);
+  parts.front() = {header, parts.front().iov_len + header_size_};
+  std::size_t wanted = 0;
+  for (const iovec& part : parts) wanted += part.iov_len;
+  return ::writev(descriptor_, parts.data(), static_cast<int>(parts.size())) == static_cast<ssize_t>(wanted);
 }
 
 }  // namespace groupvpn

@@ -6,6 +6,9 @@
 #include <span>
 
 #include <sys/types.h>
+#include <sys/uio.h>
+
+#include "offload.hpp"
 
 namespace groupvpn {
 
@@ -27,12 +30,15 @@ class Tap {
 
   // Virtio header and frame; -1 with errno EAGAIN when there is none.
   ssize_t read(std::span<std::uint8_t> into) const noexcept;
-  // A frame with no wishes: `frame` is preceded by `header_size()` octets that may be overwritten.
-  bool write(std::uint8_t* frame, std::size_t length) const noexcept;
+  // Whether super-packets of UDP may be written, which the kernel takes since 6.2.
+  [[nodiscard]] bool takes_udp_super_packets() const noexcept { return takes_udp_; }
+  // A frame in parts. The first part is preceded by `header_size()` octets that may be overwritten; `parts` is changed.
+  bool write(const Offload& offload, std::span<iovec> parts) const noexcept;
 
  private:
   int descriptor_;
   std::size_t header_size_;
+  bool takes_udp_;
 };
 
 }  // namespace groupvpn

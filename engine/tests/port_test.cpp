@@ -69,7 +69,7 @@ class Ear {
     while (true) {
       pollfd readable{socket_.number(), POLLIN, 0};
       if (poll(&readable, 1, milliseconds) <= 0) return {};
-      Octets frame(2048);
+      Octets frame(70000);
       sockaddr_ll from{};
       socklen_t size = sizeof from;
       const ssize_t length = recvfrom(socket_.number(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&from), &size);
@@ -217,4 +217,35 @@ TEST_CASE(a_burst_of_thousands_loses_nothing_uncounted) {
   for (int wait = 0; wait < 3000 && sum(rig.port.counters(), "inbound_") < count; ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   CHECK_EQUAL(sum(rig.port.counters(), "outbound_delivered"), count);
   CHECK_EQUAL(sum(rig.port.counters(), "inbound_delivered"), count);
+}
+
+TEST_CASE(datagrams_that_wait_go_to_the_kernel_in_one_frame) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const auto sa = Keys(Cipher::aes_128_gcm, Integrity::none, 0x35).sa();
+  rig.port.set_sas({sa}, {{rig.queue, sa}});
+  rig.port.start();
+  constexpr std::uint32_t count = 20, size = 1000;
+  Octets expected(8);
+  std::vector<Octets> sealed;
+  for (std::uint32_t number = 0; number < count; ++number) {
+    Octets datagram(8 + size, static_cast<std::uint8_t>(number));
+    store32(&datagram[0], 5000U << 16 | 6000U);
+    store16(&datagram[4], 8 + size);
+    store16(&datagram[6], 0);
+    Octets packet = ipv4(datagram, {.protocol = protocol_udp, .fragment = Ipv4::dont_fragment});
+    store16(&packet[26], finish_sum(add_sum(&packet[20], 8 + size, pseudo_header_sum(packet.data(), protocol_udp, 8 + size))));
+    expected.insert(expected.end(), packet.begin() + 28, packet.end());
+    rig.to_protect.send(frame_around(packet));
+    sealed.push_back(rig.core.receive());
+  }
+  rig.port.stop();
+  for (const Octets& esp : sealed) rig.kernel.send(esp);  // they wait in the TAP's queue
+  rig.port.start();
+  const Octets frame = rig.kernel.receive();
+  rig.port.stop();
+  CHECK_EQUAL(frame.size(), 14U + 20U + 8U + count * size);
+  CHECK(frame.size() > 42 && std::equal(frame.begin() + 42, frame.end(), expected.begin() + 8, expected.end()));
+  CHECK_EQUAL(sum(rig.port.counters(), "inbound_delivered"), count);
+  CHECK_EQUAL(sum(rig.port.traffic(), "inbound_coalesced"), count - 1);
 }

@@ -76,7 +76,8 @@ class Port:
         Outbound counts what super-packets were cut into, fragments included; a frame that was refused whole counts once.
         """
     def traffic(self) -> dict[str, int]:
-        """What came: `outbound_frames`, `outbound_packets`, `outbound_icmp_sent`, `inbound_frames`, `inbound_joined`, `inbound_pending`.
+        """What came: `outbound_frames`, `outbound_packets`, `outbound_icmp_sent`, `inbound_frames`, `inbound_joined`, `inbound_coalesced`,
+        `inbound_pending`.
 
         At rest `outbound_packets` is the sum of the outbound `counters`, and `inbound_frames` the sum of the inbound ones plus
         `inbound_joined` (fragments that were put together with another one) and `inbound_pending` (fragments that wait for others).

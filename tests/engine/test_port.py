@@ -117,6 +117,7 @@ def test_a_tcp_stream_is_cut_to_what_fits(net: Net, transform: tuple[EspCipher, 
     assert balanced(net)
     came = net.gateways[0].port.traffic()
     assert came["outbound_packets"] > 3 * came["outbound_frames"]  # super-packets came, and were cut
+    assert net.gateways[1].port.traffic()["inbound_coalesced"] > 1000, "and the other gateway put them together again"
     assert set(drops(net)) <= {"outbound_too_big"}  # a lone segment of the first size; TCP learns from the ICMP message
 
 
