@@ -338,6 +338,28 @@ class TestKeyServer:
         assert "nowhere" not in said(_KEY_SERVER + unicast)
         assert "no address to send" in said(_KEY_SERVER.replace("  address ipv4 10.0.0.1\n", "") + unicast)
 
+    def test_registration_interfaces_are_their_addresses(self) -> None:
+        interfaces = (
+            "interface GigabitEthernet0/0\n ip address 10.0.0.1 255.255.255.0\n ip address 10.0.7.1 255.255.255.0 secondary\n"
+            "interface GigabitEthernet0/1\n ip address 10.0.1.1 255.255.255.0\n"
+            "interface GigabitEthernet0/2\n ip address 10.0.2.1 255.255.255.0\n shutdown\n"
+            "interface GigabitEthernet0/3\n ip address dhcp\n"
+        )
+
+        def chosen(*names: str) -> list[str] | None:
+            text = _KEY_SERVER + "".join(f"  registration interface {name}\n" for name in names) + interfaces
+            (group,) = good(text).key_server_groups
+            assert ("nobody can register there" in said(text)) == bool({"gi0/2", "gi0/3", "gi0/9"} & set(names))
+            assert "not yet in effect" not in said(text, Severity.NOTICE)
+            return None if group.registration_addresses is None else [str(address) for address in group.registration_addresses]
+
+        assert chosen() is None
+        assert chosen("gi0/0") == ["10.0.0.1", "10.0.7.1"]
+        assert chosen("gi0/1", "gi0/0") == ["10.0.1.1", "10.0.0.1", "10.0.7.1"]
+        assert chosen("gi0/1", "gi0/9") == ["10.0.1.1"]
+        for without_address in ("gi0/2", "gi0/3", "gi0/9"):
+            assert chosen(without_address) == [], "not everywhere"
+
     def test_a_key_server_is_not_a_member_too(self) -> None:
         both = _KEY_SERVER + "crypto gdoi group H\n identity number 2\n server address ipv4 10.0.0.9\n"
         assert "cannot be both" in wrong(both)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from gdoi_world import CBC, GCM, MULTI, REKEY_LIST, SITES, TRIPLE_DES, UNICAST, entry, served, tek_policy
+from gdoi_world import CBC, GCM, MULTI, REKEY_LIST, SERVER, SITES, TRIPLE_DES, UNICAST, entry, served, tek_policy
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.gdoi.change import RULES, Change, Kind, Renews, differences
@@ -53,6 +53,7 @@ ROWS = [
     (Kind.ACKNOWLEDGEMENT, served(), served(rekey=replace(UNICAST, acknowledge=False)), True),
     (Kind.SOURCE_ADDRESS, served(), served(address=None), False),
     (Kind.AUTHORIZATION, served(), served(authorization=SITES), False),
+    (Kind.REGISTRATION_INTERFACE, served(), served(registration_addresses=(SERVER,)), False),
     (Kind.SENDER_ID_WIDTH, served(), served(sender_id_bits=16), False),
 ]
 

@@ -91,6 +91,23 @@ def test_an_address_outside_the_authorization_list_is_refused() -> None:
     assert world.server.status(world.now)[0].refusals >= 1
 
 
+def test_registrations_at_an_address_that_is_not_chosen_are_refused_until_it_is() -> None:
+    world = World(served(registration_addresses=(IPv4Address("10.0.0.99"),)), members=1)
+    world.run(10)
+    (member,) = world.members
+    assert not member.is_registered
+    line = "%GDOI-1-UNREGISTERED_INTERFACE: Group GET received registration from 10.0.1.1 on unregistered interface address 10.0.0.1"
+    assert line in world.lines(SERVER)
+    assert world.server.status(world.now)[0].refusals >= 1
+    world.do(world.server, world.server.update((served(registration_addresses=(SERVER,)),), world.now))
+    world.run(60)
+    assert member.is_registered
+    world.do(world.server, world.server.update((served(registration_addresses=()),), world.now))
+    world.run(3400)
+    assert member.is_registered, "rekeys go on"
+    assert world.mnemonics(address_of(1)).count("GM_RECV_REKEY") == 1
+
+
 def test_a_deny_before_the_permit_counts_first() -> None:
     deny = Entry(Action.DENY, 0, AddressMatch.host(address_of(2)), AddressMatch.any())
     allowed = AccessList("50", (deny, Entry(Action.PERMIT, 0, AddressMatch.any(), AddressMatch.any())))

@@ -114,7 +114,6 @@ class KeyServerExtras:
     """What a key server group says beyond `KeyServerGroup`: parsed and kept, in effect when the slice that needs it is built."""
 
     redundancy: Redundancy | None = None
-    registration_interfaces: tuple[InterfaceName, ...] = ()
     authorization_identity: str | None = None
 
 

@@ -70,6 +70,7 @@ class Kind(Enum):
     SOURCE_ADDRESS = "`address ipv4` of the key server"
     AUTHORIZATION = "authorization list"
     IDENTITY = "identity of the group"
+    REGISTRATION_INTERFACE = "`registration interface`, or the addresses of one"
     SENDER_ID_WIDTH = "width of Sender-IDs"
 
 
@@ -101,6 +102,7 @@ RULES = {
     Kind.SOURCE_ADDRESS: Rule(False, Renews.NOTHING, Effect.NEXT_REKEY),
     Kind.AUTHORIZATION: Rule(False, Renews.NOTHING, Effect.NEXT_REGISTRATION),
     Kind.IDENTITY: Rule(False, Renews.NOTHING, Effect.NEXT_REGISTRATION),
+    Kind.REGISTRATION_INTERFACE: Rule(False, Renews.NOTHING, Effect.NEXT_REGISTRATION),
     Kind.SENDER_ID_WIDTH: Rule(False, Renews.NOTHING, Effect.AFTER_CLEAR),
 }
 """The table. Where the manuals contradict themselves `docs/decisions/rekey-triggers.md` says what we chose.
@@ -174,6 +176,8 @@ def _group_kinds(old: KeyServerGroup, new: KeyServerGroup) -> list[Kind]:
         kinds.append(Kind.SOURCE_ADDRESS)
     if old.authorization != new.authorization:
         kinds.append(Kind.AUTHORIZATION)
+    if old.registration_addresses != new.registration_addresses:
+        kinds.append(Kind.REGISTRATION_INTERFACE)
     if old.sender_id_bits != new.sender_id_bits:
         kinds.append(Kind.SENDER_ID_WIDTH)
     return kinds

@@ -180,6 +180,8 @@ class KeyServer:
         group = self._group_with(identity)
         if group is None:
             return Refusal(Reason.BAD_GROUP_ID, f"no group with identity {identity}")
+        if not group.answers_at(sa.local.address):
+            return Refusal(Reason.UNREGISTERED_INTERFACE, f"{sa.local.address} is not of a registration interface")
         if not group.is_authorized(sa.peer.address):
             return Refusal(Reason.UNAUTHORIZED, f"{sa.peer.address} is not in the authorization list")
         if not group.members.has_room_for(sa.peer):
@@ -252,6 +254,8 @@ class KeyServer:
         if group is not None:
             group.refusals += 1
         peer, refusal = sa.peer.address, refused.refusal
+        if refusal.reason is Reason.UNREGISTERED_INTERFACE:
+            return [report("UNREGISTERED_INTERFACE", group=name, peer=peer, address=sa.local.address)]
         if refusal.reason is Reason.UNAUTHORIZED:
             return [report("UNAUTHORIZED_IPADDR", group=name, peer=peer)]
         if refusal.reason.server_mnemonic == "KS_GM_REJECTS_SA_PAYLOAD":

@@ -89,6 +89,9 @@ _TABLE = (
     Message("KS_GM_REJECTS_SA_PAYLOAD", _ERROR, "GM {peer} rejects the SA payload of group {group}: {reason}"),
     Message("UNAUTHORIZED_IPADDR", _ALERT, "Group {group} received registration from unauthorized ip address: {peer}"),
     Message(
+        "UNREGISTERED_INTERFACE", _ALERT, "Group {group} received registration from {peer} on unregistered interface address {address}"
+    ),
+    Message(
         "KS_NO_RSA_KEYS", _WARNING, "RSA key {label} of group {group} not found: no rekeys until `crypto key generate rsa label {label}`"
     ),
     Message("KS_CLEAR_REGISTER", _NOTICE, "Registrations of group {group} cleared by command"),

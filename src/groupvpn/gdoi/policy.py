@@ -75,6 +75,8 @@ class KeyServerGroup:
     receive_only: bool = False
     sender_id_bits: int = 24
     """Width of the Sender-IDs that the group uses with counter-mode transforms (RFC 6407 5.4.3: 8, 12, 16 … here 8 to 32)."""
+    registration_addresses: tuple[IPv4Address, ...] | None = None
+    """`registration interface`: the addresses of ours at which members may register; None for all, an empty tuple for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,10 @@ class ServedGroup:
         entry = next((entry for entry in acl.entries if entry.source.matches(address)), None)
         return entry is not None and entry.action is Action.PERMIT
 
+    def answers_at(self, address: IPv4Address) -> bool:
+        """Whether `registration interface` lets members register at our own `address`; without such a line they may anywhere."""
+        return self.group.registration_addresses is None or address in self.group.registration_addresses
+
     def download_for(self, peer: Endpoint, server: Endpoint, now: float) -> Download:
         """What a member that registers from `peer` at our end `server` is told."""
         kek = self.keys.kek

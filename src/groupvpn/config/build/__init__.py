@@ -29,8 +29,8 @@ def build(
     context.hosts = {item.value("name").lower(): item.all("address") for item in root.statements("ip host")}
     build_access_lists(context)
     build_transforms(context)
-    served, extras, joined = build_groups(context)
     interfaces = build_interfaces(context)
+    served, extras, joined = build_groups(context, interfaces)
     crypto_maps = build_crypto_maps(context, interfaces, joined)
     df_bit = root.statement("crypto ipsec df-bit")
     if df_bit is not None and df_bit.value("action") == "set":

@@ -8,7 +8,7 @@ from groupvpn.config.draft import default_of
 from groupvpn.config.grammar import candidates
 from groupvpn.config.grammar.modes import COOPERATIVE, LOCAL_SERVER
 from groupvpn.config.language import Command
-from groupvpn.config.model import KeyServerExtras, Redundancy
+from groupvpn.config.model import Interface, KeyServerExtras, Redundancy
 from groupvpn.config.section import Section, Statement
 from groupvpn.crypto.registry import SignatureHash
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
@@ -21,7 +21,9 @@ _COMMANDS: dict[tuple[str, str], Command] = {
 _MAXIMUM_CLIENT_SETS = 6
 
 
-def build_groups(context: Context) -> tuple[tuple[KeyServerGroup, ...], dict[str, KeyServerExtras], dict[str, MemberGroup]]:
+def build_groups(
+    context: Context, interfaces: tuple[Interface, ...]
+) -> tuple[tuple[KeyServerGroup, ...], dict[str, KeyServerExtras], dict[str, MemberGroup]]:
     """Every complete group: those served here, what they say beyond that, and those joined. One node never does both."""
     served: list[KeyServerGroup] = []
     extras: dict[str, KeyServerExtras] = {}
@@ -49,7 +51,7 @@ def build_groups(context: Context) -> tuple[tuple[KeyServerGroup, ...], dict[str
         if identity is None:
             continue
         if local:
-            served.append(_served(name, identity, local, context))
+            served.append(_served(name, identity, local, interfaces, context))
             extras[name] = _extras(local, served[-1].address, context)
         else:
             member = _member(name, identity, section, context)
@@ -68,7 +70,7 @@ def _identity(section: Section, name: str, context: Context) -> GroupIdentity | 
     return identity
 
 
-def _served(name: str, identity: GroupIdentity, local: Section, context: Context) -> KeyServerGroup:
+def _served(name: str, identity: GroupIdentity, local: Section, interfaces: tuple[Interface, ...], context: Context) -> KeyServerGroup:
     address = local.statement("address ipv4")
     rekey = _rekey(name, local, address, context)
     teks = [tek for tek in (_tek(name, section, context) for section in local.sections("sa ipsec")) if tek]
@@ -81,7 +83,25 @@ def _served(name: str, identity: GroupIdentity, local: Section, context: Context
         _authorization(local.statement("authorization address ipv4"), context),
         local.statement("sa receive-only") is not None,
         _value(local, LOCAL_SERVER.name, "group size", "size"),
+        _registration_addresses(local, interfaces, context),
     )
+
+
+def _registration_addresses(local: Section, interfaces: tuple[Interface, ...], context: Context) -> tuple[IPv4Address, ...] | None:
+    """Where members may register. An interface that has no address adds none, so a list that comes to nothing lets nobody in."""
+    statements = list(local.statements("registration interface"))
+    if not statements:
+        return None
+    found: list[IPv4Address] = []
+    for statement in statements:
+        name = statement.value("interface")
+        chosen = next((item for item in interfaces if item.name == name and not item.shutdown), None)
+        addresses = [item.ip for item in filter(None, (chosen.address, *chosen.secondary))] if chosen else []
+        if not addresses:
+            hint = "give it `ip address A.B.C.D MASK`, and no `shutdown`"
+            context.warn(statement.where("interface"), f"{name} has no address in this configuration: nobody can register there", hint)
+        found += addresses
+    return tuple(found)
 
 
 def _authorization(statement: Statement | None, context: Context) -> AccessList | None:
@@ -200,9 +220,8 @@ def _extras(local: Section, own: IPv4Address | None, context: Context) -> KeySer
             if item.value("address") == own:
                 context.warn(item.where("address"), "this key server is named as its own peer")
         redundancy = Redundancy(_value(cooperative, COOPERATIVE.name, "local priority", "priority"), peers)
-    interfaces = tuple(item.value("interface") for item in local.statements("registration interface"))
     identity = local.statement("authorization identity")
-    return KeyServerExtras(redundancy, interfaces, identity.value("name") if identity else None)
+    return KeyServerExtras(redundancy, identity.value("name") if identity else None)
 
 
 def _member(name: str, identity: GroupIdentity, section: Section, context: Context) -> MemberGroup | None:

@@ -142,11 +142,14 @@ _LOCAL_SERVER = (
     Command(
         LOCAL_SERVER,
         "registration interface <interface>",
-        "An interface on which to answer registrations; any without it",
+        "An interface at whose addresses members may register; at any without it",
         Add(("interface",)),
         {"interface": InterfaceArgument("Interface")},
         negation=Negation.FULL,
-        not_yet="registration on chosen interfaces",
+        details=(
+            "A registration has to be sent to an address of the interface, which needs `ip address A.B.C.D MASK` and has to be in service. "
+            "Others are refused with UNREGISTERED_INTERFACE. Rekeys and members that are registered already are not touched."
+        ),
     ),
     Command(
         LOCAL_SERVER,
