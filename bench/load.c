@@ -3,7 +3,7 @@
 //   load send SOURCE DESTINATION PORT SIZE SECONDS RATE SEGMENTS RUN
 //       SIZE: octets of an IPv4 packet; RATE: packets per second, 0 for all that goes; SEGMENTS: packets per UDP_SEGMENT send, 1 for none.
 //   load receive ADDRESS PORT RUN
-//       Says "ready", counts the packets of RUN until its standard input ends, then prints what came.
+//       Says "ready" and counts the packets of RUN; after its standard input ended and nothing came for a while, prints what came.
 //   load ping SOURCE DESTINATION COUNT INTERVAL
 //       INTERVAL: microseconds from one echo request to the next, so that the path is idle in between.
 //
@@ -31,6 +31,8 @@
 
 enum { batch_limit = 64, segment_limit = 64, datagram_limit = 65507, headers = 28, receive_size = 2048 };
 static const double behind_limit = 0.02;  // seconds; what a sender that was not scheduled does not make up for
+static const double longest_drain = 5;   // seconds
+static const int quiet_time = 150;       // milliseconds
 static const double batch_time = 250e-6;  // seconds of traffic in one sendmmsg, so that low rates are smooth
 
 // The first octets of every payload.
@@ -147,26 +149,33 @@ static int receive_load(char **word) {
   struct pollfd ends[2] = {{fd, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
   unsigned long packets = 0, late = 0;
   uint32_t expected = 0;
-  double first = 0, last = 0;
+  double first = 0, last = 0, end = 0;
   puts("ready");
   fflush(stdout);
-  for (int over = 0;;) {
+  for (;;) {
     const int count = recvmmsg(fd, messages, batch_limit, MSG_DONTWAIT, NULL);
     if (count <= 0) {
-      if (over) break;
-      poll(ends, 2, -1);
-      over = ends[1].revents != 0;
+      // Queues on the way may be deep: what they still hold is neither lost nor the next run's.
+      if (end == 0) {
+        poll(ends, 2, -1);
+        if (ends[1].revents != 0) end = now();
+      } else if (poll(ends, 1, quiet_time) == 0 || now() - end > longest_drain) {
+        break;
+      }
       continue;
     }
+    int is_ours = 0;
     for (int index = 0; index < count; index++) {
       struct stamp stamp;
       if (messages[index].msg_len < sizeof stamp) continue;
       memcpy(&stamp, buffers[index], sizeof stamp);
       if (stamp.run != run) continue;
       packets++;
+      is_ours = 1;
       if (stamp.number < expected) late++;
       else expected = stamp.number + 1;
     }
+    if (!is_ours) continue;
     last = now();
     if (first == 0) first = last;
   }

@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import subprocess
-import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,8 +14,6 @@ from bench.place import BenchError, Place
 SOURCE = Path(__file__).with_name("load.c")
 BUILT = Path(__file__).parents[1] / "build" / "bench"
 PORT = 6001
-DRAIN = 0.25
-"""Seconds after the sender's end for which packets may still arrive."""
 
 _runs = itertools.count(os.getpid() << 8)
 
@@ -74,7 +71,6 @@ def udp(place: Place, *, size: int, seconds: float, rate: float, segments: int =
             raise BenchError("the UDP receiver did not start")
         words = (str(place.source), str(place.destination), str(PORT), str(size), f"{seconds:g}", f"{rate:.0f}", str(segments), run)
         sent = json.loads(place.run(place.sender, program(), "send", *words, timeout=seconds + 30))
-        time.sleep(DRAIN)
         received = json.loads(receiver.communicate(timeout=30)[0])
     finally:
         receiver.kill()

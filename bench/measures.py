@@ -37,7 +37,7 @@ class Effort:
     tcp: float = 3.0
     udp: float = 0.6
     pings: int = 300
-    trials: int = 8
+    trials: int = 10
 
 
 TCP = Metric("tcp", "Gbit/s", "TCP, 1 stream")
@@ -99,9 +99,9 @@ def highest_rate(trial: Callable[[float], Trial], limit: int) -> tuple[float, li
         return latest.delivered, trials
     failed = [latest.offered]  # descending
     passed, short = 0.0, 0
-    while len(trials) < limit and failed and short < 2:
+    while len(trials) < limit and failed and short < 3:
         if not passed:
-            rate = min(failed[-1] * 0.7, latest.delivered * 1.1)
+            rate = min(failed[-1] * 0.7, max(latest.delivered * 1.1, failed[-1] * 0.2))
         elif failed[-1] / passed > _CLOSE_ENOUGH:
             rate = (passed * failed[-1]) ** 0.5
         else:

@@ -47,6 +47,18 @@ def test_a_link_that_always_loses_gives_nothing() -> None:
     assert len(trials) == 8
 
 
+def test_a_trial_of_which_nothing_arrives_is_followed_by_a_slower_one() -> None:
+    asked: list[float] = []
+
+    def trial(rate: float) -> Trial:
+        asked.append(rate)
+        return Trial(rate, round(rate or 1e6), 0 if len(asked) < 4 else round(rate), SECONDS, 0, 0)
+
+    found, _ = highest_rate(trial, 12)
+    assert 0 < asked[3] < asked[2] < asked[1]
+    assert found > 0
+
+
 def test_ratios_are_taken_within_a_round() -> None:
     values = {("ours", 0): 4.0, ("theirs", 0): 2.0, ("ours", 1): 1.0, ("theirs", 1): 1.0, ("ours", 2): 9.0}
     results = Results([Sample(system, "tcp", turn, value) for (system, turn), value in values.items()])
