@@ -68,6 +68,7 @@ class Attachment:
         self._outbound_taps: list[tuple[Tap, int]] = []
         self._tap_in = Tap(name_inbound(link), link.mac)
         try:
+            redirect.without_queue(self._tap_in.name)
             redirect.install(self._tap_in.name, link.name)
             self._port = engine.make_port(link.name, self._tap_in.descriptor, token, link.mtu, mark)
             self._port.start()
