@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-PROGRAMS = {"ip": "iproute2", "tc": "iproute2", "nft": "nftables", "tshark": "tshark", "swanctl": "strongswan-swanctl"}
+PROGRAMS = {
+    "ip": "iproute2",
+    "linux.uml": "user-mode-linux",
+    "modprobe": "kmod",
+    "nft": "nftables",
+    "swanctl": "strongswan-swanctl",
+    "tc": "iproute2",
+    "tshark": "tshark",
+}
 """Programs and the Debian packages that hold them."""
 NETWORK_PROGRAMS = ("ip", "tc", "nft")
 
