@@ -6,7 +6,8 @@ import pytest
 from gdoi_world import GCM, SERVER, World, address_of, end, served, tek_policy
 
 from groupvpn.effects import GDOI_PORT, NAT_T_PORT, Effect, Endpoint, Send
-from groupvpn.gdoi.speaker import Speaker
+from groupvpn.gdoi.member import GroupMember
+from groupvpn.gdoi.speaker import Call, Speaker
 from groupvpn.ike.natt import wrap
 
 EXCHANGE = 18
@@ -107,3 +108,39 @@ def test_rekeys_find_members_behind_a_nat_on_port_4500() -> None:
     world.speakers[SERVER].receive(answer.datagram, floated, here, world.now)
     assert world.server.status(world.now)[0].members[0].rekey_acks_received == 1
     assert wrap(b"x", GDOI_PORT) == b"x"
+
+
+def test_a_guard_confines_a_bug_to_the_core_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two members on one node: what one cannot handle still reaches the other."""
+    world = World(members=1)
+    met: list[str] = []
+
+    def guard(call: Call, name: str) -> list[Effect]:
+        try:
+            return call()
+        except ZeroDivisionError:
+            met.append(name)
+            return []
+
+    (first,) = world.members
+    ike = world.speakers[address_of(1)].ike
+    second = GroupMember(first.group, address_of(1), ike, world.simulation.entropy("second"))
+    world.speakers[address_of(1)] = speaker = Speaker(ike, members=[first, second], guard=guard)
+    world.simulation.attach(address_of(1), speaker)
+    monkeypatch.setattr(first.enrollment, "handle", lambda event, now: 1 // 0)
+    world.do(second, second.start(world.now))
+    world.run(5)
+    assert "GroupMember.handle" in met
+    assert second.is_registered
+    assert not first.is_registered
+
+
+def test_every_datagram_that_nobody_uses_is_counted_once() -> None:
+    world = World(members=2)
+    world.run(2)
+    speaker = world.speakers[address_of(1)]
+    before = speaker.dropped()
+    push = bytes(16) + bytes((0, 0x10, PUSH, 0)) + bytes(12)
+    for datagram in (b"", b"\xff", push, push[:18] + bytes((ACK,)) + push[19:], push[:18] + bytes((PULL,)) + push[19:]):
+        assert speaker.receive(datagram, end(9), end(1), world.now) == []
+    assert (speaker.dropped() - before).total() == 5

@@ -309,8 +309,8 @@ class Wire:
 
     @staticmethod
     def _due(node: Node) -> float:
-        cores = (node.router.ike, *node.router.cores)
-        return min((moment for core in cores if (moment := core.next_timer()) is not None), default=float("inf"))
+        due = node.router.speaker.next_timer()
+        return float("inf") if due is None else due
 
     @property
     def is_registered(self) -> bool:

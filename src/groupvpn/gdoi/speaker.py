@@ -1,11 +1,12 @@
 """Everything of one node that speaks on UDP 500, 848 and 4500: the IKE endpoint, and the key server or the members that stand on it.
 
-It gives each datagram to the one it is for, and turns events of the IKE endpoint into calls. Like every core it does no I/O; a node (or the
-fleet simulation) drives this one object.
+It gives each datagram to the one it is for, and turns events of the IKE endpoint into calls. Like every core it does no I/O; a node
+(`node.router`) or a simulation (`lab.fleet`) drives this one object.
 """
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from groupvpn.effects import Effect, Endpoint
 from groupvpn.gdoi.keyserver import KeyServer
@@ -22,29 +23,71 @@ _EVENTS = (Established, Failed, Deleted, PhaseTwo, NotifyReceived, DeleteReceive
 _EXCHANGE = 18
 """Offset of the exchange type in an ISAKMP header (RFC 2408 3.1)."""
 
+Call = Callable[[], list[Effect]]
+"""A call into one core, for one datagram, event or timer."""
+Guard = Callable[[Call, str], list[Effect]]
+"""Makes a call into a core; the words say which. A node's guard survives a bug in it and returns no effects."""
+
+
+class _Core(Protocol):
+    counters: Counter[str]
+
+    def start(self, now: float) -> list[Effect]: ...
+
+    def stop(self, now: float) -> list[Effect]: ...
+
+    def handle(self, event: Effect, now: float) -> list[Effect]: ...
+
+    def tick(self, now: float) -> list[Effect]: ...
+
+    def next_timer(self) -> float | None: ...
+
 
 class Speaker:
     """One node's IKE and GDOI. `key_server` and `members` are plain attributes: change them between calls as the configuration changes.
 
     Every call returns what is left to do outside: `Send`, `Report`, `JoinGroup`, `LeaveGroup`, `PolicyChanged`, `StateChanged`. Whatever a
-    core returns when it is called directly (`clear`, `update` …) has to pass through `settle`.
+    core returns when it is called directly (`clear`, `update` …) has to pass through `settle`. `counters` counts datagrams that no core
+    waits for; `dropped` adds those that a core has thrown away.
     """
 
-    def __init__(self, ike: IkeEndpoint, key_server: KeyServer | None = None, members: Iterable[GroupMember] = ()) -> None:
+    def __init__(
+        self,
+        ike: IkeEndpoint,
+        key_server: KeyServer | None = None,
+        members: Iterable[GroupMember] = (),
+        *,
+        guard: Guard = lambda call, name: call(),
+    ) -> None:
         self.ike = ike
         self.key_server = key_server
         self.members: list[GroupMember] = list(members)
         self.counters: Counter[str] = Counter()
+        self._guard = guard
+
+    @property
+    def _cores(self) -> list[_Core]:
+        return [*([self.key_server] if self.key_server is not None else []), *self.members]
 
     def start(self, now: float) -> list[Effect]:
         """Start every core."""
-        server = self.key_server.start(now) if self.key_server else []
-        return self.settle([*server, *(effect for member in self.members for effect in member.start(now))], now)
+        return self.settle([effect for core in self._cores for effect in self._call(core.start, now)], now)
 
     def stop(self, now: float) -> list[Effect]:
-        """Stop every core."""
-        server = self.key_server.stop(now) if self.key_server else []
-        return self.settle([*(effect for member in self.members for effect in member.stop(now)), *server], now)
+        """Stop every core, and tell the peers of all ISAKMP SAs."""
+        effects = [effect for core in self._cores for effect in self._call(core.stop, now)]
+        return self.settle([*effects, *self.delete_sas(now)], now)
+
+    def delete_sas(self, now: float) -> list[Effect]:
+        """Delete every ISAKMP SA."""
+        return self.settle([effect for sa in self.ike.sas() for effect in self._call(self.ike.delete, sa, now)], now)
+
+    def dropped(self) -> Counter[str]:
+        """Datagrams that nobody used, by reason."""
+        total = self.counters + self.ike.counters
+        for core in self._cores:
+            total += core.counters
+        return total
 
     def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
         """Handle one UDP payload that was sent from `source` to `destination`, perhaps a multicast group. Never raises for its content."""
@@ -52,27 +95,21 @@ class Speaker:
         if exchange == ExchangeType.GROUPKEY_PUSH:
             return self.settle(self._push(unwrap(datagram, destination.port), source, destination, now), now)
         if exchange == ExchangeType.GROUPKEY_PUSH_ACK and self.key_server is not None:
-            effects = self.key_server.receive(unwrap(datagram, destination.port), source, destination, now)
-            return self.settle(effects, now)
-        return self.settle(self.ike.receive(datagram, source, destination, now), now)
+            message = unwrap(datagram, destination.port)
+            return self.settle(self._call(self.key_server.receive, message, source, destination, now), now)
+        return self.settle(self._call(self.ike.receive, datagram, source, destination, now), now)
 
     def tick(self, now: float) -> list[Effect]:
         """Do all that is due at `now`, and nothing for a core whose time has not come."""
-        effects: list[Effect] = []
-        if _is_due(self.ike.next_timer(), now):
-            effects += self.ike.tick(now)
-        if self.key_server is not None and _is_due(self.key_server.next_timer(), now):
-            effects += self.key_server.tick(now)
-        for member in self.members:
-            if _is_due(member.next_timer(), now):
-                effects += member.tick(now)
+        effects = self._call(self.ike.tick, now) if _is_due(self.ike.next_timer(), now) else []
+        for core in self._cores:
+            if _is_due(core.next_timer(), now):
+                effects += self._call(core.tick, now)
         return self.settle(effects, now)
 
     def next_timer(self) -> float | None:
         """When `tick` wants to be called next; None when nothing is waiting."""
-        times = [self.ike.next_timer(), *(member.next_timer() for member in self.members)]
-        if self.key_server is not None:
-            times.append(self.key_server.next_timer())
+        times = [self.ike.next_timer(), *(core.next_timer() for core in self._cores)]
         return min((time for time in times if time is not None), default=None)
 
     def settle(self, effects: list[Effect], now: float) -> list[Effect]:
@@ -90,10 +127,16 @@ class Speaker:
         return left
 
     def _dispatch(self, event: Effect, now: float) -> list[Effect]:
-        handlers: list[Callable[[Effect, float], list[Effect]]] = [member.handle for member in self.members]
-        if self.key_server is not None and not (isinstance(event, PhaseTwo) and event.sa.is_initiator):
-            handlers.append(self.key_server.handle)
-        return [effect for handler in handlers for effect in handler(event, now)]
+        """An event goes to every core, for each knows its own. A key server takes all messages, and counts those that it cannot use."""
+        cores = self._cores
+        if isinstance(event, PhaseTwo) and (self.key_server is None or event.sa.is_initiator):
+            cores = [member for member in self.members if member.enrollment.expects(event)]
+            if not cores:
+                self.counters["message of no registration under way"] += 1
+        return [effect for core in cores for effect in self._call(core.handle, event, now)]
+
+    def _call(self, method: Callable[..., list[Effect]], *arguments: object) -> list[Effect]:
+        return self._guard(lambda: method(*arguments), method.__qualname__)
 
     def _push(self, message: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
         """A rekey goes to every member that holds its KEK: one node may be in a group on several addresses."""
@@ -103,7 +146,7 @@ class Speaker:
             holders = [member for member in holders if member.local.address == destination.address]
         if not holders:
             self.counters["no such KEK"] += 1
-        return [effect for member in holders for effect in member.receive(message, source, destination, now)]
+        return [effect for member in holders for effect in self._call(member.receive, message, source, destination, now)]
 
     def _exchange(self, datagram: bytes, port: int) -> int | None:
         """The exchange type in the header; None for what is no ISAKMP message, which is left to the IKE endpoint to count."""

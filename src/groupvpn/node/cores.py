@@ -1,22 +1,19 @@
 """A configuration turned into protocol cores, and the cores' state turned into what the data plane should do.
 
 A key server is one core. A member is one core for each group on each source address (`Configuration.members`). All of them share the
-node's IKE endpoint, and each picks from its events those that are its own.
+node's IKE endpoint; which of them a datagram, an event or a timer is for is the `Speaker`'s business.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Protocol
 
 from groupvpn.config.model import BoundMember, Configuration
-from groupvpn.effects import Effect, Endpoint, Entropy
+from groupvpn.effects import Effect, Entropy
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.served_group import SignerLookup
-from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ike.events import PhaseTwo
+from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ipsec.sa import DesiredState, InterfacePolicy
 
 MemberKey = tuple[str, IPv4Address]
@@ -25,30 +22,6 @@ AddressOf = Callable[[str], IPv4Address | None]
 """The address that a device has now, for interfaces whose configuration says `ip address dhcp`."""
 Restore = Callable[[KeyServer], list[Effect]]
 """Gives a new key server what it must remember of the one before."""
-
-
-class Core(Protocol):
-    """What the node asks of a protocol core of GDOI. `counters` counts dropped datagrams by reason."""
-
-    counters: Counter[str]
-
-    def start(self, now: float) -> list[Effect]:
-        """Begin."""
-
-    def handle(self, event: Effect, now: float) -> list[Effect]:
-        """Act on an event of the IKE endpoint, if it is one's own."""
-
-    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
-        """Handle a rekey or its acknowledgement, without the non-ESP marker."""
-
-    def tick(self, now: float) -> list[Effect]:
-        """Do what is due."""
-
-    def next_timer(self) -> float | None:
-        """When `tick` wants to be called."""
-
-    def stop(self, now: float) -> list[Effect]:
-        """Take leave."""
 
 
 @dataclass(slots=True)
@@ -61,23 +34,22 @@ class RunningMember:
 
 
 class Cores:
-    """The cores of one node, kept in line with its configuration."""
+    """The cores behind a node's `speaker`, kept in line with its configuration."""
 
-    def __init__(self, ike: IkeEndpoint, signer: SignerLookup, entropy: Entropy) -> None:
-        self._ike, self._signer, self._entropy = ike, signer, entropy
-        self.key_server: KeyServer | None = None
+    def __init__(self, speaker: Speaker, signer: SignerLookup, entropy: Entropy) -> None:
+        self._speaker, self._signer, self._entropy = speaker, signer, entropy
         self.members: dict[MemberKey, RunningMember] = {}
 
-    def __iter__(self) -> Iterator[Core]:
-        if self.key_server is not None:
-            yield self.key_server
-        for member in self.members.values():
-            yield member.core
+    @property
+    def key_server(self) -> KeyServer | None:
+        """The key server, if groups are served here."""
+        return self._speaker.key_server
 
     def follow(self, configuration: Configuration, address_of: AddressOf, restore: Restore, now: float) -> list[Effect]:
-        """Start, update and stop cores until they are those of `configuration`; returns what they have to say."""
-        is_mended = configuration.ike != self._ike.configuration
-        self._ike.update(configuration.ike)
+        """Start, update and stop cores until they are those of `configuration`; returns what they have to say, not settled yet."""
+        ike = self._speaker.ike
+        is_mended = configuration.ike != ike.configuration
+        ike.update(configuration.ike)
         effects = self._follow_key_server(configuration, restore, now)
         wanted: dict[MemberKey, tuple[BoundMember, IPv4Address]] = {}
         for bound in configuration.members():
@@ -89,36 +61,25 @@ class Cores:
         for key, (bound, address) in wanted.items():
             running = self.members.get(key)
             if running is None:
-                core = GroupMember(bound.group, address, self._ike, self._entropy)
+                core = GroupMember(bound.group, address, ike, self._entropy)
                 self.members[key] = RunningMember(core, bound, address)
                 effects += core.start(now)
             else:
                 running.bound = bound
                 effects += running.core.update(bound.group, now)
                 effects += running.core.retry(now) if is_mended else []
+        self._speaker.members = [member.core for member in self.members.values()]
         return effects
 
     def _follow_key_server(self, configuration: Configuration, restore: Restore, now: float) -> list[Effect]:
         server, groups = self.key_server, configuration.key_server_groups
         if server is None and groups:
-            server = self.key_server = KeyServer(groups, self._ike, self._signer, self._entropy)
+            server = self._speaker.key_server = KeyServer(groups, self._speaker.ike, self._signer, self._entropy)
             return [*restore(server), *server.start(now)]
         if server is not None and not groups:
-            self.key_server = None
+            self._speaker.key_server = None
             return server.stop(now)
         return server.update(groups, now) if server is not None else []
-
-    def receivers(self, destination: Endpoint) -> list[Core]:
-        """The cores that a rekey or its acknowledgement may be for: members hear their own address and multicast groups."""
-        if self.key_server is not None:
-            return [self.key_server]
-        if destination.address.is_multicast:
-            return [member.core for member in self.members.values()]
-        return [member.core for member in self.members.values() if member.address == destination.address]
-
-    def expects(self, event: PhaseTwo) -> bool:
-        """Whether a core waits for this message. A key server takes all, and counts those that it cannot use."""
-        return self.key_server is not None or any(member.core.enrollment.expects(event) for member in self.members.values())
 
     def fail_closed(self, device_of: Callable[[str], str | None]) -> frozenset[str]:
         """Devices that have to stay closed when the node stops: those of a member whose crypto map says `fail-close`."""

@@ -1,8 +1,8 @@
 """The running node: the protocol cores between real sockets, a real clock and the data plane.
 
-A datagram or a timer goes into the core it belongs to, and the effects that come back are carried out here: datagrams sent, lines logged,
-multicast groups joined, the data plane told what should be, state written. One timer serves all cores. An unexpected exception in a core
-is a bug of ours: it is logged, the datagram or timer that met it is lost, and the node goes on.
+Datagrams and timers go to the speaker, which knows what core each belongs to, and the effects that come back are carried out here:
+datagrams sent, lines logged, multicast groups joined, the data plane told what should be, state written. One timer serves all. An
+unexpected exception in a core is a bug of ours: it is logged, the datagram or timer that met it is lost, and the node goes on.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from typing import Any
 
 from groupvpn.config.model import Configuration
 from groupvpn.crypto.rsa import RsaPrivateKey
-from groupvpn.effects import NAT_T_PORT, Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
+from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
 from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
+from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ike.events import PhaseTwo
 from groupvpn.ipsec.sa import Direction
 from groupvpn.node import clock
 from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
@@ -33,15 +33,9 @@ from groupvpn.node.sockets import DatagramSockets
 from groupvpn.node.state import StateDirectory
 from groupvpn.node.steering import Steering
 from groupvpn.node.syslog import DEBUGGING, Log
-from groupvpn.wire.iana import ExchangeType
 
 LONGEST_SLEEP = 60.0
 """Seconds after which cores are asked even if none wanted to be: asyncio's clock stops while the machine sleeps, ours does not."""
-NON_ESP_MARKER = bytes(4)
-"""What stands before an ISAKMP message on port 4500 (RFC 3948 2.2)."""
-EXCHANGE_OFFSET = 18
-"""Where an ISAKMP header has its exchange type (RFC 2408 3.1)."""
-REKEY_EXCHANGES = tuple(bytes([exchange]) for exchange in (ExchangeType.GROUPKEY_PUSH, ExchangeType.GROUPKEY_PUSH_ACK))
 SETTLE = 0.01
 """Seconds that farewell datagrams get to leave before the sockets close."""
 
@@ -70,11 +64,10 @@ class Router:
         """Called when the summary may have changed."""
         self.dropped: Counter[str] = Counter()
         """Datagrams and timers that met a bug, by the exception's name."""
-        self.unclaimed: Counter[str] = Counter()
-        """Datagrams that no core waits for, by what they were."""
         self._key_table = KeyTable(key_table) if key_table else None
         self.ike = IkeEndpoint(configuration.ike, os.urandom, key_log=self._key_table.add if self._key_table else None)
-        self.cores = Cores(self.ike, self._signer, os.urandom)
+        self.speaker = Speaker(self.ike, guard=self._guard)
+        self.cores = Cores(self.speaker, self._signer, os.urandom)
         self._debug = debug
         self._sockets = DatagramSockets(self._received)
         self._outbox = Outbox(state, log, self._transmit)
@@ -104,10 +97,7 @@ class Router:
         now = clock.monotonic()
         self._outbox.state_changed()
         self._outbox.flush(self.cores.key_server)
-        for core in self.cores:
-            self._guarded(core.stop, now)
-        for sa in self.ike.sas():
-            self._guarded(self.ike.delete, sa, now)
+        self._guarded(self.speaker.stop, now)
         self.steering.close(block=self.cores.fail_closed(real_device))
         await asyncio.sleep(SETTLE)
         self._sockets.close()
@@ -161,26 +151,14 @@ class Router:
     # ------------------------------------------------------------------ events in
 
     def _received(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
-        """Rekeys and their acknowledgements have an SA of their own and go to the GDOI cores; all else is IKE's to look at first."""
-        now = clock.monotonic()
-        message = datagram.removeprefix(NON_ESP_MARKER) if destination.port == NAT_T_PORT else datagram
-        if message[EXCHANGE_OFFSET : EXCHANGE_OFFSET + 1] in REKEY_EXCHANGES:
-            receivers = self.cores.receivers(destination)
-            self.unclaimed["rekey to an address without a group"] += not receivers
-            for core in receivers:
-                self._guarded(core.receive, message, source, destination, now)
-        else:
-            self._guarded(self.ike.receive, datagram, source, destination, now)
+        self._guarded(self.speaker.receive, datagram, source, destination, clock.monotonic())
         if not self._settling:
             self._settling = True
             asyncio.get_running_loop().call_soon(self._settle)
 
     def _due(self) -> None:
         now = clock.monotonic()
-        for core in (self.ike, *self.cores):
-            due = core.next_timer()
-            if due is not None and due <= now:
-                self._guarded(core.tick, now)
+        self._guarded(self.speaker.tick, now)
         if self.steering.next_repair is not None and self.steering.next_repair <= now:
             self._guarded(self._repair)
         self._settle()
@@ -198,13 +176,22 @@ class Router:
         if self._timer:
             self._timer.cancel()
         now = clock.monotonic()
-        moments = [moment for core in (self.ike, *self.cores) if (moment := core.next_timer()) is not None]
-        moments += [self.steering.next_repair] if self.steering.next_repair is not None else []
+        moments = [moment for moment in (self.speaker.next_timer(), self.steering.next_repair) if moment is not None]
         delay = min(max(min(moments, default=now + LONGEST_SLEEP) - now, 0.0), LONGEST_SLEEP)
         self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
+    def _guard(self, call: Callable[[], list[Effect]], name: str) -> list[Effect]:
+        """Call into a core; a bug in it costs this call and no more."""
+        if self._debug:
+            self.log.write("SYS", DEBUGGING, "CALL", name)
+        try:
+            return call()
+        except Exception as error:
+            self.note_bug(name, error)
+            return []
+
     def _guarded(self, call: Callable[..., list[Effect]], *arguments: Any) -> None:
-        """Call into a core and carry out what it says; a bug in it costs this call and no more."""
+        """Call into a part of ours and carry out what it says; a bug on the way costs this call and no more."""
         try:
             self._perform(call(*arguments))
         except Exception as error:
@@ -222,7 +209,7 @@ class Router:
     # ------------------------------------------------------------------ effects out
 
     def _perform(self, effects: Iterable[Effect]) -> None:
-        for effect in effects:
+        for effect in self.speaker.settle(list(effects), clock.monotonic()):
             match effect:
                 case Send():
                     self._outbox.send(effect)
@@ -237,20 +224,10 @@ class Router:
                 case StateChanged():
                     self._outbox.state_changed()
                 case _:
-                    self._hand_on(effect)
+                    raise TypeError(f"nobody knows how to carry out {type(effect).__name__}")
 
     def _transmit(self, effect: Send) -> None:
         self._sockets.send(effect.datagram, effect.source, effect.destination)
-
-    def _hand_on(self, event: Effect) -> None:
-        """An event of the IKE endpoint goes to every core; one that no core answers, such as a counted drop, ends here."""
-        if self._debug:
-            self.log.write("SYS", DEBUGGING, "EVENT", f"{type(event).__name__}")
-        now = clock.monotonic()
-        if isinstance(event, PhaseTwo):
-            self.unclaimed["message of no registration under way"] += not self.cores.expects(event)
-        for core in self.cores:
-            self._guarded(core.handle, event, now)
 
     def _report(self, entry: Report) -> None:
         if group := gdoi_messages.MESSAGES.get(entry.mnemonic):
@@ -330,9 +307,7 @@ class Router:
 
     def clear_isakmp(self) -> None:
         """`clear crypto isakmp`: delete every ISAKMP SA."""
-        now = clock.monotonic()
-        for sa in self.ike.sas():
-            self._perform(self.ike.delete(sa, now))
+        self._perform(self.speaker.delete_sas(clock.monotonic()))
         self._settle()
 
     def keys_changed(self) -> None:
@@ -345,8 +320,7 @@ class Router:
     def datagram_counters(self) -> dict[str, int]:
         """What became of datagrams at the sockets and in the IKE endpoints."""
         counters = Counter(self._sockets.counters)
-        for dropped in (self.unclaimed, self.ike.counters, *(core.counters for core in self.cores)):
-            counters.update({f"dropped: {reason}": count for reason, count in dropped.items() if count})
+        counters.update({f"dropped: {reason}": count for reason, count in self.speaker.dropped().items()})
         counters.update({f"met a bug: {name}": count for name, count in self.dropped.items()})
         return dict(counters)
 
