@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from groupvpn.config.arguments import Name, Number
-from groupvpn.console.exec import Exec, ExecCommand, Request
+from groupvpn.console.exec import SEVERAL, Exec, ExecCommand, Request
 from groupvpn.console.registry import exec_commands
 from groupvpn.node.control import CommandError
 from groupvpn.node.router import Router
@@ -89,6 +89,17 @@ def test_help_lists_what_may_follow() -> None:
     assert COMMANDS.following("show") == [("lines", "Some lines"), ("logging", "Other lines")]
     assert [word for word, _ in COMMANDS.following("make key")] == ["<cr>", "bits", "export", "label"]
     assert COMMANDS.following("make key bits") == [("<1-9>", "its size")]
+
+
+def test_a_word_has_the_help_of_the_command_that_ends_with_it() -> None:
+    """And not that of whichever command below it comes last."""
+    console = exec_commands()
+    assert dict(console.following("show crypto"))["key"] == "Public keys of this node", "only one command goes on from here"
+    assert dict(console.following(""))["show"] == dict(console.following("show"))["crypto"] == SEVERAL
+    below = dict(console.following("show crypto gdoi"))
+    assert below["group"] == SEVERAL
+    assert below["gm"].endswith("registration of its groups")
+    assert below["ks"].endswith("its groups")
 
 
 def test_every_command_of_the_program_has_help_and_begins_with_a_known_verb() -> None:

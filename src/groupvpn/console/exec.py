@@ -16,6 +16,8 @@ from groupvpn.node.control import CommandError
 from groupvpn.node.router import Router
 
 EXEC = Mode("exec", "Router#")
+SEVERAL = "Several commands begin so"
+"""Help of a word with which no command ends, and from which more than one goes on."""
 _FILTERS = ("include", "exclude", "begin")
 
 
@@ -87,7 +89,8 @@ class Exec:
     def following(self, line: str) -> list[tuple[str, str]]:
         """What may follow `line`, as words and their help: for completion and `?`."""
         options, complete = following(self._candidates, words(line), Line(1, line, words(line)))
-        found = {leaf.label: _help(candidate, leaf) for candidate, leaf in options}
+        labels = dict.fromkeys(leaf.label for _, leaf in options)
+        found = {label: _help([option for option in options if option[1].label == label]) for label in labels}
         if complete:
             found["<cr>"] = ""
         return sorted(found.items())
@@ -98,8 +101,14 @@ def _candidate(command: ExecCommand) -> Candidate:
     return Candidate(compile_command(described), described)
 
 
-def _help(candidate: Candidate, leaf: Leaf) -> str:
-    return candidate.command.help if leaf.type is None else leaf.type.purpose
+def _help(options: list[tuple[Candidate, Leaf]]) -> str:
+    """What one word means: an argument's purpose, the command that may end with the word, or the only one that goes on from it."""
+    argument = next((leaf.type for _, leaf in options if leaf.type is not None), None)
+    if argument is not None:
+        return argument.purpose
+    ending = [candidate.command.help for candidate, leaf in options if leaf.last]
+    helps = ending or list(dict.fromkeys(candidate.command.help for candidate, _ in options))
+    return helps[0] if len(helps) == 1 else SEVERAL
 
 
 def _complaint(line: Line, mismatch: Mismatch) -> str:
