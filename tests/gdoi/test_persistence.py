@@ -86,6 +86,30 @@ def test_a_rekey_that_the_crash_cut_short_is_sent_again() -> None:
     assert [len(member.sas) for member in world.members] == [2, 2]
 
 
+def test_a_kek_rekey_that_the_crash_cut_short_costs_a_registration_and_no_sa() -> None:
+    """The old KEK is not kept: who missed the new one hears no rekey, registers at T0 and has had a valid TEK all the time."""
+    group = served(rekey=replace(UNICAST, lifetime=3600))
+    world = World(group, members=2)
+    world.run(3000)
+    deaf = world.members[1]
+    world.cut(address_of(2))
+    while world.mnemonics(SERVER).count("KS_SEND_UNICAST_REKEY") == 0:
+        world.run(1)
+    restart(world, group, down=1)
+    world.heal()
+    assert deaf.rekey_sa.kek is not None
+    kek = world.server.groups[0].keys.kek
+    assert kek is not None
+    assert deaf.rekey_sa.kek.spi != kek.spi
+    for _ in range(600):
+        world.run(1)
+        assert all(any(rule.outbound_spi for rule in member.rules) for member in world.members)
+    assert world.mnemonics(address_of(1)).count("GM_RE_REGISTER") == 0
+    assert world.mnemonics(address_of(2)).count("GM_RE_REGISTER") == 1
+    assert len(spis(world)) == 1
+    assert deaf.rekey_sa.kek.spi == kek.spi
+
+
 @pytest.mark.parametrize(
     "after",
     [served(tek_policy(transform=CBC)), served(tek_policy(transform=GCM), rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC))],
