@@ -1,13 +1,20 @@
-"""The tables of a run: values, ratios, and targets with what was observed of them."""
+"""The tables of a run: values, ratios, and targets with what was observed of them.
 
+python -m bench.report [RESULTS.json]     the values and targets of a run in Markdown, as bench/README.md has them
+"""
+
+import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from bench.load import BUILT
 from bench.measures import METRICS
-from bench.results import Results, Spread
+from bench.results import Results, Spread, read
 from bench.systems import PATH_PREFIX
+from bench.targets import TARGETS
 
 REFERENCE = "wireguard"
 
@@ -70,3 +77,21 @@ def _targets(targets: list[dict[str, Any]]) -> Table:
         verdict = "[green]met[/]" if target["met"] else "[red]not met[/]"
         table.add_row(target["title"], target["target"], target["text"].replace("[", r"\["), verdict)
     return table
+
+
+def markdown(results: Results) -> str:
+    """The values of every system, and the targets."""
+    titles = [f"{METRICS[name].title}, {METRICS[name].unit}" for name in results.metrics]
+    lines = [f"| system | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
+    for system in results.systems:
+        cells = (str(results.spread(system, name) or "–") for name in results.metrics)
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    lines += ["", "| target | wanted | observed | |", "|---|---|---|---|"]
+    for target in (target.judge(results) for target in TARGETS):
+        if target["met"] is not None:
+            lines.append(f"| {target['title']} | {target['target']} | {target['text']} | {'met' if target['met'] else '**not met**'} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown(read(Path(sys.argv[1]) if sys.argv[1:] else BUILT / "results.json")))

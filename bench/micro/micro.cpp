@@ -4,6 +4,7 @@
 //   micro NAME TURNS      does the work of NAME so many times, and prints the operations that one turn does and nanoseconds per operation
 //
 // Instructions are counted from outside: the difference of two runs with different TURNS leaves out what set-up costs.
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -12,10 +13,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "checksum.hpp"
+#include "coalesce.hpp"
 #include "cut.hpp"
 #include "esp.hpp"
 #include "replay.hpp"
@@ -40,7 +43,7 @@ constexpr std::size_t burst_size = 64;
 constexpr std::uint32_t first_spi = 0x1000;
 constexpr std::size_t slot_size = 2048;
 constexpr std::size_t link_size = 14;
-constexpr std::uint32_t inner_mtu = 1400, segment = inner_mtu - 40;  // IPv4 and TCP headers
+constexpr std::uint32_t inner_mtu = 1400;
 volatile std::uintptr_t sink;  // keeps results alive
 
 struct Suite {
@@ -201,40 +204,98 @@ Work replay(std::uint32_t size) {
           1000};
 }
 
-// One 64 KiB TCP super-packet, cut into what fits; an operation is one segment.
-Work cut_tcp() {
-  class Room final : public PacketSink {
-   public:
-    std::uint8_t* open(std::uint32_t) noexcept override { return room_.data(); }
-    void commit(std::uint32_t) noexcept override { ++packets; }
-    std::size_t packets = 0;
+// A frame as the kernel hands it over: one super-packet of `segments` times `payload` octets, its checksum still to be completed.
+struct SuperFrame {
+  SuperFrame(std::uint8_t protocol, std::uint32_t payload, std::uint32_t segments) {
+    const bool is_tcp = protocol == protocol_tcp;
+    const std::uint32_t header = is_tcp ? 20 : 8;
+    octets.resize(link_size + ipv4_header_size + header + std::size_t{segments} * payload);
+    const std::size_t size = octets.size() - link_size;
+    write_ipv4(&octets[link_size], size, protocol);
+    std::uint8_t* transport = &octets[link_size + ipv4_header_size];
+    store16(transport, 1025);
+    store16(transport + 2, 80);
+    if (is_tcp) {
+      transport[12] = 5 << 4;
+      transport[13] = 0x10;  // ACK
+    } else {
+      store16(transport + 4, static_cast<std::uint16_t>(size - ipv4_header_size));
+    }
+    offload.flags = Offload::needs_checksum;
+    offload.gso_type = is_tcp ? Offload::gso_tcp4 : Offload::gso_udp_segmentation;
+    offload.segment_size = static_cast<std::uint16_t>(payload);
+    offload.checksum_start = static_cast<std::uint16_t>(link_size + ipv4_header_size);
+    offload.checksum_offset = is_tcp ? 16 : 6;
+  }
 
-   private:
-    std::array<std::uint8_t, slot_size> room_{};
-  };
+  void cut(Cutter& cutter, PacketSink& sink) {
+    const auto ip = Ipv4::parse(&octets[link_size], octets.size() - link_size);
+    const Reason reason = cutter.cut(octets.data(), link_size, *ip, offload, {inner_mtu, false}, sink);
+    if (reason != Reason::delivered) std::abort();
+  }
+
+  Octets octets;
+  Offload offload;
+};
+
+// Takes what a cutter writes; keeps it if asked.
+class Room final : public PacketSink {
+ public:
+  explicit Room(bool keeps) : keeps_(keeps) {}
+  std::uint8_t* open(std::uint32_t) noexcept override { return room_.data(); }
+  void commit(std::uint32_t length) noexcept override {
+    ++count;
+    if (keeps_) packets.emplace_back(room_.data(), room_.data() + length);
+  }
+  std::size_t count = 0;
+  std::vector<Octets> packets;
+
+ private:
+  bool keeps_;
+  std::array<std::uint8_t, slot_size> room_{};
+};
+
+// An operation is one packet that comes out.
+Work cut(std::uint8_t protocol, std::uint32_t payload, std::uint32_t segments) {
   struct State {
+    SuperFrame original, frame;
     Cutter cutter{1};
-    Room room;
-    Octets original = Octets(link_size + 40 + 47 * segment), frame;
-    Offload offload;
+    Room room{false};
+  };
+  const SuperFrame frame(protocol, payload, segments);
+  const auto state = std::make_shared<State>(State{frame, frame});
+  return {[state] {
+            state->frame.octets = state->original.octets;
+            state->frame.cut(state->cutter, state->room);
+          },
+          segments};
+}
+
+// The packets that such a frame was cut into become one again; an operation is one of them.
+Work coalesce(std::uint8_t protocol, std::uint32_t payload, std::uint32_t segments) {
+  struct State {
+    Coalescer coalescer{true};
+    std::vector<Octets> originals;
+    Octets storage;
+    std::vector<Packet> packets;
   };
   const auto state = std::make_shared<State>();
-  std::uint8_t* ip = &state->original[link_size];
-  write_ipv4(ip, state->original.size() - link_size, protocol_tcp);
-  ip[20 + 12] = 5 << 4;
-  state->offload.flags = 1;
-  state->offload.gso_type = 1;
-  state->offload.segment_size = segment;
-  state->offload.checksum_start = link_size + 20;
-  state->offload.checksum_offset = 16;
-  const Turn turn = [state] {
-    state->frame = state->original;
-    const auto packet = Ipv4::parse(&state->frame[link_size], state->frame.size() - link_size);
-    const CutLimits limits{inner_mtu, false};
-    if (state->cutter.cut(state->frame.data(), link_size, *packet, state->offload, limits, state->room) != Reason::delivered) std::abort();
-  };
-  turn();
-  return {turn, state->room.packets};
+  Room room(true);
+  Cutter cutter(1);
+  SuperFrame(protocol, payload, segments).cut(cutter, room);
+  state->originals = room.packets;
+  state->storage.resize(slot_size * segments);
+  state->packets.resize(segments);
+  return {[state, segments] {
+            for (std::size_t index = 0; index < segments; ++index) {
+              const Octets& original = state->originals[index];
+              std::uint8_t* data = &state->storage[index * slot_size];
+              std::memcpy(data, original.data(), original.size());
+              state->packets[index] = Packet{data, static_cast<std::uint32_t>(original.size()), 0, 0, Reason::delivered, nullptr};
+            }
+            if (state->coalescer.couple(state->packets).size() != 1) std::abort();
+          },
+          segments};
 }
 
 Registry registry() {
@@ -249,7 +310,12 @@ Registry registry() {
   }
   for (const std::uint32_t count : {1U, 20U, 200U}) works["sa-lookup/" + std::to_string(count)] = [count] { return find(count); };
   for (const std::uint32_t size : {64U, 1024U}) works["replay-window/" + std::to_string(size)] = [size] { return replay(size); };
-  works["cut/tcp-64k"] = cut_tcp;
+  works["cut/tcp/1400"] = [] { return cut(protocol_tcp, 1360, 48); };
+  works["cut/udp/1400"] = [] { return cut(protocol_udp, 1372, 44); };
+  works["cut/udp/64"] = [] { return cut(protocol_udp, 36, 44); };
+  works["coalesce/tcp/1400"] = [] { return coalesce(protocol_tcp, 1360, 48); };
+  works["coalesce/udp/1400"] = [] { return coalesce(protocol_udp, 1372, 44); };
+  works["coalesce/udp/64"] = [] { return coalesce(protocol_udp, 36, 44); };
   return works;
 }
 
