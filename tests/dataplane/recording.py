@@ -33,6 +33,7 @@ class RecordedPort:
     calls: list[tuple[str, object]] = field(default_factory=list)
     is_running: bool = False
     trouble: str = ""
+    exhausted: dict[str, int] = field(default_factory=dict)
 
     def add_outbound(self, tap_fd: int) -> int:
         self.queues.append(tap_fd)
@@ -52,7 +53,7 @@ class RecordedPort:
         self.calls.append(("set_wire_mtu", mtu))
 
     def counters(self) -> dict[str, int]:
-        return {"outbound_delivered": 1, "inbound_delivered": 1, "outbound_too_big": 2, "outbound_no_sa": 1}
+        return {"outbound_delivered": 1, "inbound_delivered": 1, "outbound_too_big": 2, "outbound_no_sa": 1, **self.exhausted}
 
     def fault(self) -> str:
         return self.trouble

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -159,3 +160,43 @@ def test_the_summary_and_status_of_a_key_server(router: Router) -> None:
     assert status["role"] == "key server"
     assert status["groups"] == [{"group": "G", "members": 0, "sequence": 0}]
     assert json.loads(json.dumps(status)) == status
+
+
+MEMBER = """
+crypto gdoi group G
+ identity number 1
+ server address ipv4 10.0.0.2
+crypto map M 10 gdoi
+ set group G
+interface GigabitEthernet0/0
+ ! linux-device lo
+ ip address 10.0.0.1 255.255.255.0
+ crypto map M
+"""
+
+
+def test_members_whose_nonces_are_used_up_register_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine counts the packets that it could not send; each look tells only what came since the last."""
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    configuration = parse(MEMBER).configuration
+    assert configuration is not None
+    with redirect_stderr(io.StringIO()):
+        router = Router("m", tmp_path / "m.cfg", configuration, state, Log("m"))
+        monkeypatch.setattr(router.steering, "apply", lambda: None)
+        _start_cores(router)
+        unsent = {"lo": 0, "other": 7}
+        plane: Any = SimpleNamespace(unsent=lambda: dict(unsent))
+        router.steering.data_plane = plane
+        (member,) = router.cores.members.values()
+        renewed: list[float] = []
+        monkeypatch.setattr(member.core, "renew_sender_ids", lambda now: renewed.append(now) or [])
+        monkeypatch.setattr(member.core, "sas", (SimpleNamespace(sender_id=5),))
+        for packets, moment in ((0, 1.0), (3, 2.0), (3, 3.0), (4, 4.0)):
+            unsent["lo"] = packets
+            router._perform(router._renew_sender_ids(moment))
+        assert renewed == [2.0, 4.0]
+        monkeypatch.setattr(member.core, "sas", (SimpleNamespace(sender_id=None),))
+        unsent["lo"] = 9
+        router._perform(router._renew_sender_ids(5.0))
+        assert renewed == [2.0, 4.0], "without Sender-IDs another registration mends nothing"
+    state.close()

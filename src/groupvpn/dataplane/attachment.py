@@ -157,6 +157,11 @@ class Attachment:
         drops["outbound_queue_full"] = sum(lost.get(tap.name, 0) for tap, _ in self._outbound_taps)
         return InterfaceCounters(policy.device, tuple(sas), drops)
 
+    @property
+    def unsent(self) -> int:
+        """Packets that were dropped because their SA had no sequence number or nonce left."""
+        return self._port.counters().get("outbound_sequence_exhausted", 0)
+
     def close(self) -> None:
         """Stop the engine and remove the TAPs. The table stays: where it forwarded to them, packets are dropped from now on."""
         self._port.stop()

@@ -107,6 +107,10 @@ class LinuxDataPlane:
                     continue
         return tuple(found)
 
+    def unsent(self) -> dict[str, int]:
+        """By interface, the packets that were dropped because their SA had no sequence number or nonce left; cheap to ask."""
+        return {device: attachment.unsent for device, attachment in self._attachments.items()}
+
     def take_restored(self) -> frozenset[str]:
         """Interfaces whose table somebody else changed or removed, so that it had to be put back, since this was last asked."""
         restored, self._restored = frozenset(self._restored), set()

@@ -4,7 +4,7 @@ A key server is one core. A member is one core for each group on each source add
 node's IKE endpoint; which of them a datagram, an event or a timer is for is the `Speaker`'s business.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -80,6 +80,15 @@ class Cores:
             self._speaker.key_server = None
             return server.stop(now)
         return server.update(groups, now) if server is not None else []
+
+    def renew_sender_ids(self, devices: Collection[str], device_of: Callable[[str], str | None], now: float) -> list[Effect]:
+        """Have the members on `devices`, where nonces are used up, register for other Sender-IDs (RFC 6407 5.6.4.3)."""
+        effects: list[Effect] = []
+        for member in self.members.values():
+            is_concerned = any((device_of(item.device) or item.device) in devices for item in member.bound.interfaces)
+            if is_concerned and any(sa.sender_id is not None for sa in member.core.sas):
+                effects += member.core.renew_sender_ids(now)
+        return effects
 
     def fail_closed(self, device_of: Callable[[str], str | None]) -> frozenset[str]:
         """Devices that have to stay closed when the node stops: those of a member whose crypto map says `fail-close`."""

@@ -36,6 +36,8 @@ from groupvpn.node.syslog import DEBUGGING, Log
 
 LONGEST_SLEEP = 60.0
 """Seconds after which cores are asked even if none wanted to be: asyncio's clock stops while the machine sleeps, ours does not."""
+NONCE_PERIOD = 30.0
+"""Seconds between two looks whether the engine has used up the nonces of a Sender-ID."""
 SETTLE = 0.01
 """Seconds that farewell datagrams get to leave before the sockets close."""
 
@@ -74,6 +76,7 @@ class Router:
         self._loopbacks = Loopbacks()
         self._timer: asyncio.TimerHandle | None = None
         self._started = clock.monotonic()
+        self._next_look = self._started
         self._policy_changed = False
         self._settling = False
         self._stopping = False
@@ -161,6 +164,9 @@ class Router:
         self._guarded(self.speaker.tick, now)
         if self.steering.next_repair is not None and self.steering.next_repair <= now:
             self._guarded(self._repair)
+        if self._next_look <= now:
+            self._next_look = now + NONCE_PERIOD
+            self._guarded(self._renew_sender_ids, now)
         self._settle()
 
     def _settle(self) -> None:
@@ -176,7 +182,8 @@ class Router:
         if self._timer:
             self._timer.cancel()
         now = clock.monotonic()
-        moments = [moment for moment in (self.speaker.next_timer(), self.steering.next_repair) if moment is not None]
+        look = self._next_look if self.steering.data_plane else None
+        moments = [moment for moment in (self.speaker.next_timer(), self.steering.next_repair, look) if moment is not None]
         delay = min(max(min(moments, default=now + LONGEST_SLEEP) - now, 0.0), LONGEST_SLEEP)
         self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
@@ -240,6 +247,12 @@ class Router:
     def _apply_policy(self) -> list[Effect]:
         self.steering.apply()
         return []
+
+    def _renew_sender_ids(self, now: float) -> list[Effect]:
+        exhausted = self.steering.take_exhausted()
+        for device in sorted(exhausted):
+            self._warn("NONCES", f"{device}: an SA has no sequence numbers left and sends nothing more")
+        return self.cores.renew_sender_ids(exhausted, real_device, now) if exhausted else []
 
     def _repair(self) -> list[Effect]:
         self.steering.repair()

@@ -29,6 +29,7 @@ class Steering:
         """When `repair` wants to be called, in monotonic seconds; None while there is no fault."""
         self._name, self._log, self._wanted, self._on_event = name, log, wanted, on_event
         self._applied = DesiredState()
+        self._unsent: dict[str, int] = {}
 
     def apply(self) -> None:
         """Make it so."""
@@ -53,6 +54,11 @@ class Steering:
             self._note_restored(self.data_plane)
             if self._wanted() != self._applied:
                 self.apply()
+
+    def take_exhausted(self) -> frozenset[str]:
+        """Devices on which an SA has run out of nonces since this was last asked, so that something could not be sent."""
+        before, self._unsent = self._unsent, self.data_plane.unsent() if self.data_plane else {}
+        return frozenset(device for device, packets in self._unsent.items() if packets > before.get(device, 0))
 
     def close(self, block: Collection[str] = ()) -> None:
         """Remove everything from the system, but for the rules of the devices in `block`: they go on dropping."""
