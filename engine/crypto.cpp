@@ -10,7 +10,7 @@
 namespace groupvpn {
 namespace {
 
-constexpr std::array<CipherTraits, 9> cipher_table = {{
+constexpr std::array<CipherTraits, 21> cipher_table = {{
     {"null", 0, 0, 4, 0, 0},              // RFC 2410
     {"des-cbc", 8, 8, 8, 0, 0},           // RFC 2405
     {"3des-cbc", 24, 8, 8, 0, 0},         // RFC 2451
@@ -20,6 +20,18 @@ constexpr std::array<CipherTraits, 9> cipher_table = {{
     {"aes-128-gcm", 16, 8, 4, 4, 16},     // RFC 4106
     {"aes-192-gcm", 24, 8, 4, 4, 16},     //
     {"aes-256-gcm", 32, 8, 4, 4, 16},     //
+    {"aes-128-gcm-8", 16, 8, 4, 4, 8},    // with a shorter ICV (RFC 4106 6)
+    {"aes-192-gcm-8", 24, 8, 4, 4, 8},    //
+    {"aes-256-gcm-8", 32, 8, 4, 4, 8},    //
+    {"aes-128-gcm-12", 16, 8, 4, 4, 12},  //
+    {"aes-192-gcm-12", 24, 8, 4, 4, 12},  //
+    {"aes-256-gcm-12", 32, 8, 4, 4, 12},  //
+    {"aes-128-gmac", 16, 8, 4, 4, 16},    // RFC 4543: authenticated, not encrypted
+    {"aes-192-gmac", 24, 8, 4, 4, 16},    //
+    {"aes-256-gmac", 32, 8, 4, 4, 16},    //
+    {"aes-128-ctr", 16, 8, 4, 4, 0},      // RFC 3686
+    {"aes-192-ctr", 24, 8, 4, 4, 0},      //
+    {"aes-256-ctr", 32, 8, 4, 4, 0},      //
 }};
 
 constexpr std::array<IntegrityTraits, 6> integrity_table = {{
@@ -45,6 +57,8 @@ void check_size(const char* what, std::string_view algorithm, std::size_t given,
                     std::to_string(wanted));
 }
 
+bool is_gmac(Cipher cipher) noexcept { return cipher >= Cipher::aes_128_gmac && cipher <= Cipher::aes_256_gmac; }
+bool is_ctr(Cipher cipher) noexcept { return cipher >= Cipher::aes_128_ctr; }
 bool is_des(Cipher cipher) noexcept { return cipher == Cipher::des_cbc || cipher == Cipher::triple_des_cbc; }
 
 IMB_HASH_ALG hash_algorithm(Integrity integrity) noexcept {
@@ -124,11 +138,23 @@ void Crypto::prepare_cipher(Schedule& schedule, Cipher cipher, const std::uint8_
   IMB_MGR* manager = manager_.get();
   switch (cipher) {
     case Cipher::null: break;
+    case Cipher::aes_128_ctr:
     case Cipher::aes_128_cbc: IMB_AES_KEYEXP_128(manager, key, schedule.aes_encrypt.data(), schedule.aes_decrypt.data()); break;
+    case Cipher::aes_192_ctr:
     case Cipher::aes_192_cbc: IMB_AES_KEYEXP_192(manager, key, schedule.aes_encrypt.data(), schedule.aes_decrypt.data()); break;
+    case Cipher::aes_256_ctr:
     case Cipher::aes_256_cbc: IMB_AES_KEYEXP_256(manager, key, schedule.aes_encrypt.data(), schedule.aes_decrypt.data()); break;
+    case Cipher::aes_128_gcm_8:
+    case Cipher::aes_128_gcm_12:
+    case Cipher::aes_128_gmac:
     case Cipher::aes_128_gcm: IMB_AES128_GCM_PRE(manager, key, &schedule.gcm); break;
+    case Cipher::aes_192_gcm_8:
+    case Cipher::aes_192_gcm_12:
+    case Cipher::aes_192_gmac:
     case Cipher::aes_192_gcm: IMB_AES192_GCM_PRE(manager, key, &schedule.gcm); break;
+    case Cipher::aes_256_gcm_8:
+    case Cipher::aes_256_gcm_12:
+    case Cipher::aes_256_gmac:
     case Cipher::aes_256_gcm: IMB_AES256_GCM_PRE(manager, key, &schedule.gcm); break;
     case Cipher::des_cbc:
     case Cipher::triple_des_cbc:
@@ -164,13 +190,17 @@ void Crypto::prepare_hmac(Schedule& schedule, Integrity integrity, std::span<con
 }
 
 void Crypto::run_gcm(Operation& operation, bool encrypt) noexcept {
-  constexpr std::uint64_t aad_length = 8;  // SPI and sequence number (RFC 4106 5)
-  const aes_gcm_enc_dec_t function = operation.cipher == Cipher::aes_128_gcm   ? (encrypt ? manager_->gcm128_enc : manager_->gcm128_dec)
-                                     : operation.cipher == Cipher::aes_192_gcm ? (encrypt ? manager_->gcm192_enc : manager_->gcm192_dec)
-                                                                               : (encrypt ? manager_->gcm256_enc : manager_->gcm256_dec);
+  const std::size_t key_length = traits(operation.cipher).key;
+  const aes_gcm_enc_dec_t function = key_length == 16   ? (encrypt ? manager_->gcm128_enc : manager_->gcm128_dec)
+                                     : key_length == 24 ? (encrypt ? manager_->gcm192_enc : manager_->gcm192_dec)
+                                                        : (encrypt ? manager_->gcm256_enc : manager_->gcm256_dec);
   const std::uint64_t tag_length = traits(operation.cipher).icv;
+  // Authenticated and not encrypted: SPI and sequence number (RFC 4106 5); with GMAC the IV and the payload as well (RFC 4543 3.3).
+  const bool is_clear = is_gmac(operation.cipher);
+  const std::uint64_t aad_length = is_clear ? operation.payload_offset + operation.payload_length : 8;
+  const std::uint64_t text_length = is_clear ? 0 : operation.payload_length;
   gcm_context_data context;
-  function(&operation.schedule->gcm, &context, operation.payload(), operation.payload(), operation.payload_length, operation.iv.data(),
+  function(&operation.schedule->gcm, &context, operation.payload(), operation.payload(), text_length, operation.iv.data(),
            operation.esp, aad_length, encrypt ? operation.tag() : operation.icv.data(), tag_length);
   operation.is_done = true;
 }
@@ -182,7 +212,10 @@ void Crypto::set_cipher(IMB_JOB& job, const Operation& operation, bool encrypt) 
   job.key_len_in_bytes = traits(operation.cipher).key;
   job.iv_len_in_bytes = traits(operation.cipher).iv;
   job.cipher_mode = IMB_CIPHER_CBC;
-  if (operation.cipher == Cipher::null || goes_to_openssl(operation.cipher)) {
+  if (is_ctr(operation.cipher)) {
+    job.cipher_mode = IMB_CIPHER_CNTR;
+    job.iv_len_in_bytes += traits(operation.cipher).salt;  // the library adds the block counter, which begins at 1 (RFC 3686 4)
+  } else if (operation.cipher == Cipher::null || goes_to_openssl(operation.cipher)) {
     job.cipher_mode = IMB_CIPHER_NULL;
   } else if (is_des(operation.cipher)) {
     const bool is_single = operation.cipher == Cipher::des_cbc;
@@ -220,7 +253,7 @@ void Crypto::flush() noexcept {
 
 void Crypto::seal(std::span<Operation> burst) noexcept {
   for (Operation& operation : burst) {
-    if (traits(operation.cipher).is_counter_mode()) {
+    if (traits(operation.cipher).is_combined()) {
       run_gcm(operation, true);
       continue;
     }
@@ -236,7 +269,7 @@ void Crypto::seal(std::span<Operation> burst) noexcept {
 
 void Crypto::open(std::span<Operation> burst) noexcept {
   for (Operation& operation : burst) {
-    if (traits(operation.cipher).is_counter_mode()) {
+    if (traits(operation.cipher).is_combined()) {
       run_gcm(operation, false);
     } else {
       submit(operation, false);

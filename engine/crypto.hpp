@@ -24,6 +24,18 @@ enum class Cipher : std::uint8_t {
   aes_128_gcm,
   aes_192_gcm,
   aes_256_gcm,
+  aes_128_gcm_8,
+  aes_192_gcm_8,
+  aes_256_gcm_8,
+  aes_128_gcm_12,
+  aes_192_gcm_12,
+  aes_256_gcm_12,
+  aes_128_gmac,
+  aes_192_gmac,
+  aes_256_gmac,
+  aes_128_ctr,
+  aes_192_ctr,
+  aes_256_ctr,
 };
 
 enum class Integrity : std::uint8_t { none, hmac_md5_96, hmac_sha1_96, hmac_sha2_256_128, hmac_sha2_384_192, hmac_sha2_512_256 };
@@ -32,7 +44,10 @@ enum class Integrity : std::uint8_t { none, hmac_md5_96, hmac_sha1_96, hmac_sha2
 struct CipherTraits {
   std::string_view name;
   std::uint8_t key, iv, alignment, salt, icv;
+  // The IV is a counter that must not repeat, beside a salt that is part of the key.
   [[nodiscard]] bool is_counter_mode() const noexcept { return salt != 0; }
+  // It authenticates by itself: GCM and GMAC.
+  [[nodiscard]] bool is_combined() const noexcept { return icv != 0; }
 };
 
 struct IntegrityTraits {
@@ -66,7 +81,7 @@ struct alignas(64) Schedule {
 };
 
 // One packet for the cipher, in place. `esp` points at the SPI; `payload_offset` octets later (after the IV) come `payload_length` octets
-// to encrypt or decrypt, then the ICV. `iv` holds salt and explicit IV for GCM (RFC 4106 4), the IV itself for CBC.
+// to encrypt or decrypt, then the ICV. `iv` holds salt and explicit IV for counter modes (RFC 4106 4, RFC 3686 4), the IV itself for CBC.
 struct Operation {
   const Schedule* schedule;
   Cipher cipher;

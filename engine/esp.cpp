@@ -55,7 +55,7 @@ Operation& begin_operation(Operation& operation, const Sa& sa, std::uint8_t* esp
   return operation;
 }
 
-// Salt and explicit IV make the nonce of GCM (RFC 4106 4); CBC and NULL take the IV as it stands in the packet.
+// Salt and explicit IV make the nonce of counter modes (RFC 4106 4, RFC 3686 4); CBC and NULL take the IV as it stands in the packet.
 void load_iv(Operation& operation, const Sa& sa) noexcept {
   std::uint8_t* iv = operation.iv.data();
   if (traits(sa.cipher()).is_counter_mode()) {

@@ -21,6 +21,8 @@ class Sa:
         last_sequence: int = 0,
     ) -> None:
         """`last_sequence` is the last sequence number already used under this key (and Sender-ID): the first packet gets the next one.
+        `cipher` and `integrity` are the names that `crypto.registry` gives them. The engine also knows `aes-N-gcm-8` and `aes-N-gcm-12`
+        (shorter ICVs), `aes-N-gmac` and, with an integrity algorithm, `aes-N-ctr`, which no keyword of a configuration names yet.
         `replay_window` is in packets, 0 for none: a window for each Sender-ID where the cipher counts, else one for all senders.
 
         One Sa may be given to several ports and queues at once; they then draw from one sequence, so that no IV repeats.

@@ -2,12 +2,14 @@
 
 import hmac
 import json
+import os
 from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP
-from tests.engine.packets import ipv4
-from tests.engine.transforms import TRANSFORMS, Keys
+from scapy.layers.ipsec import ESP, SecurityAssociation
+from tests.engine.packets import DESTINATION, SOURCE, ipv4
+from tests.engine.transforms import SPI, TRANSFORMS, Keys
 
 from groupvpn import _engine
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
@@ -28,6 +30,53 @@ def test_scapy_and_the_engine_read_each_other(cipher: EspCipher, integrity: EspI
     counted = ours.counters()
     assert counted["encrypted_packets"] == counted["decrypted_packets"] == counted["last_sequence"] == len(SIZES)
     assert counted["encrypted_bytes"] == counted["decrypted_bytes"] == sum(SIZES) + 20 * len(SIZES)
+
+
+# What the engine can do beyond what a configuration can ask for today: its name, that of scapy, octets of key and ICV.
+MORE = [
+    *((f"aes-{bits}-gmac", "AES-NULL-GMAC", bits // 8, 16) for bits in (128, 192, 256)),
+    *((f"aes-{bits}-ctr", "AES-CTR", bits // 8, 0) for bits in (128, 192, 256)),
+]
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize(("name", "theirs", "key_length", "icv_length"), MORE, ids=[name for name, *_ in MORE])
+def test_scapy_reads_the_transforms_that_no_keyword_names_yet(name: str, theirs: str, key_length: int, icv_length: int) -> None:
+    key, salt, integrity_key = os.urandom(key_length), os.urandom(4), b"" if icv_length else os.urandom(20)
+    ours = _engine.Sa(SPI, name, key, "none" if icv_length else "hmac-sha1-96", integrity_key, salt, sender_id=7)
+    other = SecurityAssociation(
+        ESP,
+        spi=SPI,
+        crypt_algo=theirs,
+        crypt_key=key + salt,
+        auth_algo="NULL" if icv_length else "HMAC-SHA1-96",
+        auth_key=integrity_key,
+        tunnel_header=IP(src=SOURCE, dst=DESTINATION),
+    )
+    for size in SIZES:
+        packet = ipv4(bytes(index & 0xFF for index in range(size)))
+        sealed = _engine.encapsulate(ours, packet)
+        assert bytes(other.decrypt(IP(sealed))) == packet, size
+        assert (packet in sealed) == (theirs == "AES-NULL-GMAC")
+        assert _engine.decapsulate([ours], bytes(other.encrypt(IP(packet)))) == (packet, "ok"), size
+        for at in (24, 30, len(sealed) - 1, 36 + size // 2):
+            damaged = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+            assert _engine.decapsulate([ours], damaged) == (None, "authentication")
+
+
+@pytest.mark.parametrize("icv_length", [8, 12])
+@pytest.mark.parametrize("key_length", [16, 24, 32])
+def test_a_shorter_icv_of_gcm_is_the_beginning_of_the_whole_one(key_length: int, icv_length: int) -> None:
+    """RFC 4106 6. The whole one is checked against scapy, which does not know the others."""
+    key, salt = os.urandom(key_length), os.urandom(4)
+    name = f"aes-{8 * key_length}-gcm"
+    whole, short = (_engine.Sa(SPI, each, key, "none", b"", salt, sender_id=7) for each in (name, f"{name}-{icv_length}"))
+    for size in SIZES:
+        packet = ipv4(bytes(size))
+        sealed, cut = _engine.encapsulate(whole, packet), _engine.encapsulate(short, packet)
+        assert cut[20:] == sealed[20 : icv_length - 16]
+        assert _engine.decapsulate([short], cut) == (packet, "ok")
+        assert _engine.decapsulate([short], cut[:-1] + bytes([cut[-1] ^ 1])) == (None, "authentication")
 
 
 @pytest.mark.parametrize("case", VECTORS, ids=lambda case: case["name"])
