@@ -158,3 +158,10 @@ def test_wrong_names_are_answered_with_the_right_ones(lab: Lab) -> None:
         lab.node("core")
     with pytest.raises(LabError, match="ended with 1"):
         lab.host("h1").run("ip", "link", "show", "absent")
+
+
+def test_whoever_waits_for_the_output_of_lab_up_does_not_wait_for_the_end_of_the_lab(topology: Path, name: str) -> None:
+    command = [sys.executable, "-m", "groupvpn", "lab", "up", str(topology), "--name", name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"lab {name} is up" in done.stdout

@@ -90,13 +90,16 @@ def execute(
     node: Annotated[str, typer.Argument(metavar="NODE", help="A node or host of the lab.")],
     command: Annotated[list[str], typer.Argument(metavar="COMMAND…", help="A program and its arguments, or an exec command (show …).")],
 ) -> None:
-    """Run a program in a node's namespace; words that begin an exec command (show, clear, crypto, debug) go to its groupvpn instead."""
+    """Run a program in a node's namespace.
+
+    Words that begin an exec command (show, clear, crypto, debug), or words together in quotes, go to its groupvpn instead.
+    """
     from groupvpn.lab.lab import LabError
     from groupvpn.node.control import ControlError
 
     found = _lab(lab)
     try:
-        if command[0] in ("show", "clear", "crypto", "debug"):
+        if command[0] in ("show", "clear", "crypto", "debug") or (len(command) == 1 and " " in command[0]):
             print(found.node(node).show(" ".join(command)))
             return
         namespace = found.host(node).namespace

@@ -252,19 +252,23 @@ class Lab:
             return
         routers = {network.namespace(self.name, name): [end.device for end in self.topology.ends(name)] for name in self.topology.routers()}
         plan = json.dumps({"routers": routers, "groups": [str(group) for group in self.topology.multicast]})
-        keeper = subprocess.Popen(
-            [sys.executable, "-m", "groupvpn.lab.multicast"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        complaints = self.directory / "multicast.log"
+        with complaints.open("ab") as log:  # not our own stderr: a pipe that reads us would wait for the end of the lab
+            keeper = subprocess.Popen(
+                [sys.executable, "-m", "groupvpn.lab.multicast"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
         self._remember("multicast", keeper)
         if keeper.stdin is None or keeper.stdout is None:
             raise LabError("no pipe to the multicast router")
         keeper.stdin.write(plan.encode())
         keeper.stdin.close()
         if not keeper.stdout.readline():
-            raise LabError("the multicast router did not start; the kernel needs CONFIG_IP_MROUTE")
+            why = complaints.read_text(encoding="utf-8", errors="replace").strip()
+            raise LabError(f"the multicast router did not start; the kernel needs CONFIG_IP_MROUTE\n{why}")
         keeper.stdout.close()
 
     def _remember(self, name: str, child: "subprocess.Popen[bytes]") -> None:

@@ -27,7 +27,10 @@ def namespaces(lab: str) -> list[str]:
 
 def _batch(arguments: Sequence[str], lines: Iterable[str]) -> None:
     text = "\n".join(lines) + "\n"
-    done = subprocess.run(["ip", *arguments, "-batch", "-"], input=text, text=True, capture_output=True, check=False)
+    try:
+        done = subprocess.run(["ip", *arguments, "-batch", "-"], input=text, text=True, capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise NetworkError("the program ip was not found; install the package iproute2") from error
     if done.returncode:
         raise NetworkError(f"ip {' '.join(arguments)}: {done.stderr.strip()} (needs root, and iproute2 5.0 or newer)")
 
