@@ -54,6 +54,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     [
         (["--interface", "Gi0/0"], "write NAME=DEVICE"),
         (["--rsa-key", "K:long"], "write LABEL or LABEL:BITS"),
+        (["--rsa-key", "K:77"], "a modulus has 1024 to 4096 bits"),
+        (["--rsa-key", "K:1025"], "in whole octets"),
+        (["--state-dir", "/proc/none"], "/proc/none: No such file or directory"),
         (["--log", "paper"], "choose stderr or syslog"),
         (["--name", "a/b"], ""),
     ],

@@ -1,5 +1,6 @@
 """State files: who may read them, that they are replaced in one step, and that a name or directory has one owner."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -101,3 +102,21 @@ def test_find_names_the_nodes_that_run(tmp_path: Path, run_root: Path) -> None:
     with pytest.raises(StateError, match=r"no node 'gm2' runs here \(running: gm1\)"):
         find("gm2", run_root=run_root)
     state.close()
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path, run_root: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StateError, match=r"file/state: Not a directory"):
+        StateDirectory("gm1", tmp_path / "file" / "state", run_root=run_root)
+    with pytest.raises(StateError, match=r"file/run: Not a directory"):
+        StateDirectory("gm1", tmp_path / "state", run_root=tmp_path / "file" / "run")
+    assert not run_root.exists() or not list(run_root.iterdir()), "the lock was given back"
+
+
+def test_who_may_not_ask_a_node_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(self: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "is_socket", forbidden)
+    with pytest.raises(StateError, match="Permission denied; only root may"):
+        find("gm1", run_root=tmp_path)

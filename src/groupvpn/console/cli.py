@@ -121,10 +121,16 @@ def run(
 
 
 def _rsa_key(text: str) -> tuple[str, int]:
+    from groupvpn.crypto.rsa import MODULUS_BITS
+    from groupvpn.pki.rsa_keys import DEFAULT_MODULUS_BITS
+
     label, _, bits = text.partition(":")
-    if not label or (bits and not bits.isdigit()):
-        fail(f"--rsa-key {text}: write LABEL or LABEL:BITS, such as GROUPKEY:2048", WRONG)
-    return label, int(bits or 2048)
+    if not label or (bits and not bits.isdecimal()):
+        fail(f"--rsa-key {text}: write LABEL or LABEL:BITS, such as GROUPKEY:{DEFAULT_MODULUS_BITS}", WRONG)
+    modulus = int(bits or DEFAULT_MODULUS_BITS)
+    if modulus not in MODULUS_BITS or modulus % 8:
+        fail(f"--rsa-key {text}: a modulus has {MODULUS_BITS.start} to {MODULUS_BITS.stop - 1} bits in whole octets", WRONG)
+    return label, modulus
 
 
 @app.command("exec")

@@ -37,7 +37,10 @@ def real_device(name: str) -> str | None:
 
 
 def _ip(*arguments: str) -> str:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise AddressError("the program ip was not found; install the package iproute2") from error
     if done.returncode:
         raise AddressError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout

@@ -33,6 +33,11 @@ class InUseError(StateError):
     """Another process runs under this name or in this directory."""
 
 
+def _unusable(path: Path, error: OSError) -> StateError:
+    mend = "; only root may, or the user that the node's service runs as" if isinstance(error, PermissionError) else ""
+    return StateError(f"{path}: {error.strerror}{mend}")
+
+
 class Lock:
     """A file that one process at a time can hold; the kernel lets go of it when the process ends, however it ends."""
 
@@ -45,11 +50,16 @@ class Lock:
 
     def _acquire(self, what: str) -> bool:
         """Open and lock the file; False if its last holder removed it, or the empty directory around it, meanwhile."""
-        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        try:
+            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(self._path.parent, error) from error
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise _unusable(self._path, error) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -83,6 +93,9 @@ class StateDirectory:
             self.path.chmod(0o700)
             self._locks.append(Lock(self.path / "lock", f"the state directory {self.path}"))
             self._publish()
+        except OSError as error:
+            self._release()
+            raise _unusable(self.path, error) from error
         except BaseException:
             self._release()
             raise
@@ -170,7 +183,11 @@ def find(name: str, state_directory: Path | None = None, *, run_root: Path = RUN
     """The control socket of the running node `name`, or of the node in `state_directory`. Raises `StateError` if there is none."""
     place = state_directory or run_root / name
     candidate = place / CONTROL_SOCKET
-    if not candidate.is_socket():
+    try:
+        there = candidate.is_socket()
+    except PermissionError as error:
+        raise _unusable(candidate, error) from error
+    if not there:
         running = ", ".join(sorted(entry.name for entry in run_root.glob("*") if entry.is_symlink())) or "none"
         raise StateError(f"no node {name!r} runs here (running: {running}); start it with `groupvpn run FILE --name {name}`")
     return candidate.resolve()
