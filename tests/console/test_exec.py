@@ -91,6 +91,23 @@ def test_help_lists_what_may_follow() -> None:
     assert COMMANDS.following("make key bits") == [("<1-9>", "its size")]
 
 
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("show ?", "  lines    Some lines\n  logging  Other lines"),
+        ("make key bits ?", "  <1-9>  its size"),
+        ("make key ?", "  <cr>\n  bits    A key\n  export  A key\n  label   A key"),
+    ],
+)
+def test_a_question_mark_asks_what_may_follow(line: str, answer: str) -> None:
+    assert _run(line) == answer
+
+
+def test_a_question_after_a_wrong_word_is_answered_with_what_is_right() -> None:
+    with pytest.raises(CommandError, match="Here could be: lines, logging"):
+        _run("show nothing ?")
+
+
 def test_a_word_has_the_help_of_the_command_that_ends_with_it() -> None:
     """And not that of whichever command below it comes last."""
     console = exec_commands()

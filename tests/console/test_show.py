@@ -192,7 +192,7 @@ def test_key_server_policy() -> None:
         "  KEK POLICY (transport type : Unicast)",
         "    spi : 0xA0A1A2A3A4A5A6A7A8A9AAABACADAEAF",
         "    management alg     : disabled      encrypt alg           : AES",
-        "    crypto iv length   : 16            key size              : 48",
+        "    crypto iv length   : 16            key size              : 32",
         "    orig life(sec)     : 86400         remaining life(sec)   : 1109",
         "    sig hash algorithm : enabled       sig key length        : 294",
         "    sig size           : 256",

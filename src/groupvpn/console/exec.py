@@ -1,7 +1,8 @@
 """Exec commands as data: the line as a manual prints it, help, and the function that answers.
 
 Lines are read with the matcher of the configuration language, so keywords may be abbreviated and an ambiguous or wrong word is answered
-with what could stand there. The output of any command can be cut down with `| include WORDS`, `| exclude WORDS` or `| begin WORDS`.
+with what could stand there; a `?` as the last word asks for that. The output of any command can be cut down with `| include WORDS`,
+`| exclude WORDS` or `| begin WORDS`.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -79,6 +80,10 @@ class Exec:
         source = Line(1, command_line, tokens)
         if not tokens:
             return ""
+        if tokens[-1].text == "?" and len(tokens[-1].text) == len(command_line.rstrip()) - tokens[-1].column + 1:
+            helped = self.following(command_line.rstrip()[:-1])
+            if helped:
+                return _listed(helped)
         found = match(self._candidates, tokens, source)
         if isinstance(found, Mismatch):
             raise CommandError(_complaint(source, found))
@@ -94,6 +99,11 @@ class Exec:
         if complete:
             found["<cr>"] = ""
         return sorted(found.items())
+
+
+def _listed(words_and_help: list[tuple[str, str]]) -> str:
+    width = max(len(word) for word, _ in words_and_help)
+    return "\n".join(f"  {word:{width}}  {meaning}".rstrip() for word, meaning in words_and_help)
 
 
 def _candidate(command: ExecCommand) -> Candidate:
