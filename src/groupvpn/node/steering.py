@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from groupvpn.ipsec.sa import DesiredState
 from groupvpn.node import clock
+from groupvpn.node.addresses import real_device
 from groupvpn.node.syslog import Log
 
 if TYPE_CHECKING:
@@ -77,10 +78,17 @@ class Steering:
 
     def _note(self, faults: "Iterable[Fault]") -> None:
         """Log each fault when it begins, and once when all are over."""
-        now = frozenset(f"{fault.device}: {fault.problem}" for fault in faults)
+        now = frozenset(_described(fault) for fault in faults)
         for text in sorted(now - self.faults):
-            self._log.write("CRYPTO", 3, "DATAPLANE", f"{text}. What must be protected is dropped there until it is mended")
+            self._log.write("CRYPTO", 3, "DATAPLANE", text)
         if self.faults and not now:
             self._log.write("CRYPTO", 5, "DATAPLANE", "all faults are mended")
         self.faults = now
         self.next_repair = clock.monotonic() + REPAIR_PERIOD if now else None
+
+
+def _described(fault: "Fault") -> str:
+    """A fault and what it means for packets: rules can only drop on a device that there is."""
+    if real_device(fault.device) is None:
+        return f"there is no device {fault.device}: nothing is protected, and what leaves by another device passes in the clear"
+    return f"{fault.device}: {fault.problem}. What must be protected is dropped there until it is mended"
