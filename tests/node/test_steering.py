@@ -18,7 +18,8 @@ class _Faulty:
 
 
 def _lines(*faults: Fault) -> list[str]:
-    log, written = Log("gm1"), []
+    log = Log("gm1")
+    written: list[str] = []
     log.observe(written.append)
     steering = Steering("gm1", log, DesiredState, lambda: None)
     steering.data_plane = _Faulty(*faults)  # type: ignore[assignment]
