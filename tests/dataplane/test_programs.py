@@ -12,8 +12,17 @@ def test_input_and_output() -> None:
 
 def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(programs, "SYSTEM_FOLDERS", ())
     with pytest.raises(ProgramError, match=r"^nft: not found; install the package nftables$"):
         run(["nft", "list"])
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "", None])
+def test_programs_are_found_without_a_path_too(monkeypatch: pytest.MonkeyPatch, path: str | None) -> None:
+    """As after `su`, whose PATH lacks the folders of the system's own programs."""
+    monkeypatch.delenv("PATH") if path is None else monkeypatch.setenv("PATH", path)
+    assert run(["nft", "--version"]).startswith("nftables")
+    assert run(["tc", "-V"]).startswith("tc ")
 
 
 def test_a_failure_says_what_the_program_said() -> None:

@@ -37,3 +37,9 @@ def test_nobody_is_told_that_packets_are_dropped_on_a_device_that_is_not_there()
     (line,) = _lines(Fault("gi0-0", "interface gi0-0: No such device"))
     assert "there is no device gi0-0: nothing is protected" in line
     assert "dropped" not in line
+
+
+def test_what_cannot_even_be_blocked_is_said_to_be_open() -> None:
+    lines = _lines(Fault("lo", "nft: not found"), Fault("lo", "cannot even block it: nft: not found", is_open=True))
+    assert len(lines) == 2
+    assert all("packets may pass in the clear" in line and "dropped" not in line for line in lines)

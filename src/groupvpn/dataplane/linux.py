@@ -31,10 +31,14 @@ RETRY_AFTER = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that keeps an interface from doing what it should. While it lasts, what must be protected is dropped there."""
+    """Something that keeps an interface from doing what it should.
+
+    While it lasts, what must be protected is dropped there, unless `is_open`: then not even that could be done.
+    """
 
     device: str
     problem: str
+    is_open: bool = False
 
 
 class LinuxDataPlane:
@@ -209,7 +213,7 @@ class LinuxDataPlane:
         try:
             self._tables[policy.device].load(steering)
         except ProgramError as problem:
-            return [Fault(policy.device, f"cannot even block it: {problem}")]
+            return [Fault(policy.device, f"cannot even block it: {problem}", is_open=True)]
         return []
 
     def _detach(self, device: str) -> None:

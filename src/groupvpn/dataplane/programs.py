@@ -1,9 +1,12 @@
 """Running `nft` and `tc`: in our own network namespace, with their input on stdin, and with errors that say what to do."""
 
+import os
 import subprocess
 
 TIMEOUT = 10.0
 """Seconds after which a program that does not come back is an error; they take milliseconds."""
+SYSTEM_FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Searched after PATH, which lacks the first after a plain `su`."""
 _PACKAGES = {"nft": "nftables", "tc": "iproute2"}
 
 
@@ -20,7 +23,7 @@ def run(command: list[str], text: str = "") -> str:
     """Run `command` with `text` on its standard input and return what it printed; raises `ProgramError`."""
     program = command[0]
     try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=_environment())
     except FileNotFoundError as error:
         raise ProgramError(program, f"not found; install the package {_PACKAGES.get(program, program)}") from error
     except subprocess.TimeoutExpired as error:
@@ -28,3 +31,7 @@ def run(command: list[str], text: str = "") -> str:
     if done.returncode:
         raise ProgramError(program, done.stderr.strip() or f"exit status {done.returncode} from: {' '.join(command)}")
     return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PATH": ":".join(filter(None, (os.environ.get("PATH"), *SYSTEM_FOLDERS)))}

@@ -78,7 +78,9 @@ class Steering:
 
     def _note(self, faults: "Iterable[Fault]") -> None:
         """Log each fault when it begins, and once when all are over."""
-        now = frozenset(_described(fault) for fault in faults)
+        faults = tuple(faults)
+        unblocked = {fault.device for fault in faults if fault.is_open}
+        now = frozenset(_described(fault, fault.device in unblocked) for fault in faults)
         for text in sorted(now - self.faults):
             self._log.write("CRYPTO", 3, "DATAPLANE", text)
         if self.faults and not now:
@@ -87,8 +89,10 @@ class Steering:
         self.next_repair = clock.monotonic() + REPAIR_PERIOD if now else None
 
 
-def _described(fault: "Fault") -> str:
+def _described(fault: "Fault", is_open: bool) -> str:
     """A fault and what it means for packets: rules can only drop on a device that there is."""
     if real_device(fault.device) is None:
         return f"there is no device {fault.device}: nothing is protected, and what leaves by another device passes in the clear"
+    if is_open:
+        return f"{fault.device}: {fault.problem}. Nothing is protected there, and packets may pass in the clear, until it is mended"
     return f"{fault.device}: {fault.problem}. What must be protected is dropped there until it is mended"
