@@ -1,13 +1,16 @@
 """The layouts of `show crypto …`, from made-up status values: labels, columns and numbers as operators' parsers expect them."""
 
+import asyncio
 import re
 from dataclasses import replace
 from ipaddress import IPv4Address
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from groupvpn.console.registry import exec_commands
-from groupvpn.console.show import ipsec, isakmp, key_server, member
+from groupvpn.console.show import commands, ipsec, isakmp, key_server, member
 from groupvpn.console.show.ipsec import ProtectedInterface
 from groupvpn.console.show.layout import clock, entry
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
@@ -281,6 +284,16 @@ def protected() -> ProtectedInterface:
     counters = InterfaceCounters("eth0", (SaCounters(TEK.spi, 100, 9000, 90, 8000),), {"inbound_clear": 3, "outbound_no_sa": 0})
     rules = (TrafficRule(GDOI_DENY), TrafficRule(SITES, TEK.spi))
     return ProtectedInterface("GigabitEthernet0/0", "bankmap", GM, 1500, rules, {TEK.spi: TEK}, counters)
+
+
+def test_sas_of_an_interface_that_cannot_be_protected_say_so(protected: ProtectedInterface, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys without rules protect nothing, however active they look."""
+    router: Any = SimpleNamespace(steering=SimpleNamespace(faults={"there is no device gi0-0"}))
+    monkeypatch.setattr(commands, "_protected", lambda router, request: [(None, protected)])
+    output = asyncio.run(exec_commands().run(router, "show crypto ipsec sa"))
+    assert output.splitlines()[:2] == ["% there is no device gi0-0", "interface: GigabitEthernet0/0"]
+    monkeypatch.setattr(commands, "_protected", lambda router, request: [])
+    assert asyncio.run(exec_commands().run(router, "show crypto ipsec sa")) == "No SAs found"
 
 
 def test_ipsec_sa(protected: ProtectedInterface) -> None:

@@ -200,3 +200,17 @@ def test_members_whose_nonces_are_used_up_register_again(tmp_path: Path, monkeyp
         router._perform(router._renew_sender_ids(5.0))
         assert renewed == [2.0, 4.0], "without Sender-IDs another registration mends nothing"
     state.close()
+
+
+def test_the_summary_of_a_member_tells_of_interfaces_without_protection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    configuration = parse(MEMBER).configuration
+    assert configuration is not None
+    with redirect_stderr(io.StringIO()):
+        router = Router("m", tmp_path / "m.cfg", configuration, state, Log("m"))
+        monkeypatch.setattr(router.steering, "apply", lambda: None)
+        _start_cores(router)
+    assert router.summary() == "Registered in 0 of 1 groups"
+    router.steering.faults = frozenset({"there is no device gi0-0"})
+    assert router.summary() == "Registered in 0 of 1 groups; not all is protected, see the log"
+    state.close()

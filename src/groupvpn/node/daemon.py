@@ -102,6 +102,8 @@ class _Daemon:
             return await self._execute(self.router, command, text)
         except CommandError:
             raise
+        except StateError as error:
+            raise CommandError(f"% {error}") from error
         except Exception as error:
             self.router.note_bug(f"the command {command.split()[:3]}", error)
             raise CommandError("% The command met a bug; the log says where") from error

@@ -342,7 +342,8 @@ class Router:
         members = [member.core for member in self.cores.members.values()]
         if not members:
             return f"Serving {len(self.configuration.key_server_groups)} groups"
-        return f"Registered in {sum(core.is_registered for core in members)} of {len(members)} groups"
+        broken = "; not all is protected, see the log" if self.steering.faults else ""
+        return f"Registered in {sum(core.is_registered for core in members)} of {len(members)} groups{broken}"
 
     def status(self) -> dict[str, Any]:
         """The node's condition as data (`docs/protocol/control-socket.md`)."""

@@ -151,7 +151,10 @@ def _ipsec_sa(router: Router, request: Request) -> str:
         if found is None:
             raise CommandError(f"% No interface {wanted!r} is configured")
         name = str(found.name)
-    return ipsec.associations([item for _, item in _protected(router, request) if name in (None, item.name)])
+    shown = [item for _, item in _protected(router, request) if name in (None, item.name)]
+    if not shown:
+        return "No SAs found"
+    return "\n".join([*(f"% {fault}" for fault in sorted(router.steering.faults)), ipsec.associations(shown)])
 
 
 def _gdoi_ipsec_sa(router: Router, request: Request) -> str:
