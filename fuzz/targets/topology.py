@@ -5,7 +5,8 @@ from pathlib import Path
 
 from groupvpn.lab.topology import TopologyError, load
 
-_FILE = Path(tempfile.mkdtemp(prefix="groupvpn-fuzz-")) / "topology.yaml"
+_FOLDER = tempfile.TemporaryDirectory(prefix="groupvpn-fuzz-")  # removed when the process ends
+_FILE = Path(_FOLDER.name) / "topology.yaml"
 
 
 def one_input(data: bytes) -> None:
