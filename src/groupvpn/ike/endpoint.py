@@ -10,7 +10,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Effect, Endpoint, Entropy, Send
+from groupvpn.effects import NAT_T_PORT, Effect, Endpoint, Entropy, Send
 from groupvpn.ike import messages
 from groupvpn.ike.context import NO_COOKIE, Context, Surroundings, usable_policies
 from groupvpn.ike.custody import Custody
@@ -115,7 +115,7 @@ class IkeEndpoint:
     def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
         """Handle one UDP payload that came to `destination` (port 500, 848 or 4500). Never raises for what the network sends."""
         self._custody.sweep()
-        if datagram == KEEPALIVE:
+        if destination.port == NAT_T_PORT and datagram == KEEPALIVE:  # RFC 3948 2.3; anywhere else it is one octet of nonsense
             return []
         try:
             if len(datagram) > MAXIMUM_MESSAGE:
