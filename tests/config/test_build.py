@@ -323,6 +323,12 @@ class TestKeyServer:
         text = _KEY_SERVER.replace("sa ipsec 1\n", "sa ipsec 9\n   profile p\n   match address ipv4 101\n  sa ipsec 1\n")
         assert [tek.sequence for tek in good(text).key_server_groups[0].teks] == [1, 9]
 
+    @pytest.mark.parametrize("transform", ["esp-gmac", "esp-seal esp-sha-hmac", "ah-sha-hmac"])
+    def test_a_group_whose_transform_we_do_not_have_is_refused(self, transform: str) -> None:
+        text = _KEY_SERVER.replace("esp-gcm 256", transform)
+        assert "members would send its traffic in the clear" in wrong(text)
+        assert parse(_KEY_SERVER.replace("esp-gcm 256", transform).replace("   profile p\n", ""), "test.conf").errors == ()
+
     def test_a_missing_profile_or_list_leaves_the_policy_out(self) -> None:
         assert "profile `p`, which does not exist" in said(_KEY_SERVER.replace("crypto ipsec profile p", "crypto ipsec profile q"))
         text = _KEY_SERVER.replace("access-list 101", "access-list 102")

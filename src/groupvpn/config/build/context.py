@@ -40,6 +40,8 @@ class Context:
     """Lists with an entry whose host name has no address."""
     transform_sets: dict[str, TransformSet] = field(default_factory=dict)
     profiles: dict[str, Profile] = field(default_factory=dict)
+    unusable_profiles: set[str] = field(default_factory=set)
+    """Profiles whose transform sets are all there, and all of algorithms that we do not have."""
     _remarked: set[str] = field(default_factory=set)
     _names: dict[str, frozenset[str]] = field(default_factory=dict)
 

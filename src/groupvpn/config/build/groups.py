@@ -180,7 +180,10 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
         context.warn(section.place, f"{user} needs a `profile` and a `match address`: it is incomplete and left out")
         return None
     profile = context.profiles.get(wanted.value("name"))
-    if profile is None or not profile.transform_sets:
+    if profile is not None and profile.name in context.unusable_profiles:
+        message = f"{user} has profile `{profile.name}`, of whose transforms we support none: members would send its traffic in the clear"
+        context.error(wanted.where("name"), message, "use a transform set of `esp-gcm`, or of `esp-aes` and `esp-sha256-hmac`")
+    elif profile is None or not profile.transform_sets:
         state = "does not exist" if profile is None else "has no transform set"
         context.warn(wanted.where("name"), f"{user} names profile `{wanted.value('name')}`, which {state}: it is left out")
     entries = context.policy_list(acl, user)

@@ -66,5 +66,7 @@ def _profile(section: Section, header: Statement, context: Context) -> Profile:
             sets.append(found)
         elif chosen is not None and wanted not in context.names("crypto ipsec transform-set"):
             context.warn(chosen.where("name"), f"profile `{name}` names transform set `{wanted}`, which does not exist")
+    if chosen is not None and not sets and context.names("crypto ipsec transform-set").issuperset(chosen.all("name")):
+        context.unusable_profiles.add(name)
     lifetime = section.statement("set security-association lifetime seconds")
     return Profile(name, tuple(sets), lifetime.value("seconds") if lifetime else Profile(name, ()).lifetime)
