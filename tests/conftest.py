@@ -12,6 +12,7 @@ PROGRAMS = {
     "modprobe": "kmod",
     "nft": "nftables",
     "swanctl": "strongswan-swanctl",
+    "systemd-analyze": "systemd",
     "tc": "iproute2",
     "tshark": "tshark",
 }

@@ -5,7 +5,6 @@ What is played on two machines is in `test_playing.py`; `test_rfc_tables.py` loo
 
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,7 +216,7 @@ def test_the_unit_file_fits_the_command_line() -> None:
     assert "Type=notify\n" in unit
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+@pytest.mark.interop("systemd-analyze")
 def test_systemd_understands_the_unit_file(tmp_path: Path) -> None:
     unit = (ROOT / "packaging" / "groupvpn@.service").read_text(encoding="utf-8")
     (tmp_path / "groupvpn@east.service").write_text(unit.replace("/usr/local/bin/groupvpn", "/bin/true"), encoding="utf-8")

@@ -96,8 +96,9 @@ def test_after_a_failure_one_may_try_again() -> None:
     pair.start()
     pair.settle()
     pair.advance(40)
+    assert pair.sa("alice") is None
     pair.middlebox = lambda send: send
-    pair.run()
+    pair.run().both()
     pair.both()
 
 

@@ -55,8 +55,11 @@ def test_observers_get_each_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert seen == ["*Nov 21 01:02:03.456: %SYS-6-N: text"]
 
 
-def test_the_systems_log_is_a_sink() -> None:
-    Log("gm1", Sink.SYSLOG).write("SYS", 7, "TEST", "a line of the tests of groupvpn")
+def test_the_systems_log_is_a_sink(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[int, str]] = []
+    monkeypatch.setattr("syslog.syslog", lambda severity, text: said.append((severity, text)))
+    Log("gm1", Sink.SYSLOG).write("SYS", 6, "TEST", "a line")
+    assert said == [(6, "%SYS-6-TEST: a line")]
 
 
 def test_notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +80,9 @@ def test_notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_manager_no_notification(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    Notifier().ready("unheard")
+    notifier = Notifier()
+    notifier.ready("unheard")
+    assert notifier._socket is None
 
 
 def test_limits_of_the_process() -> None:
