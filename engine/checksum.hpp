@@ -4,24 +4,34 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 
 #include "packet.hpp"
 
 namespace groupvpn {
 
-// One's complement sum of `length` octets added to `sum`, not yet folded. Words are summed in host order, which one's complement
-// arithmetic allows (RFC 1071 2 (B)); `finish_sum` puts the result into network order.
-inline std::uint64_t add_sum(const std::uint8_t* octets, std::size_t length, std::uint64_t sum = 0) noexcept {
-  std::uint64_t lanes[4] = {sum, 0, 0, 0};
-  while (length >= 16) {
-    std::uint32_t words[4];
-    std::memcpy(words, octets, sizeof words);
-    for (int lane = 0; lane < 4; ++lane) lanes[lane] += words[lane];
-    octets += 16;
-    length -= 16;
+// Adds octets to a one's complement sum that is not yet folded: see `add_sum`. The second also copies them; the two places do not overlap.
+using Sum = std::uint64_t(const std::uint8_t* octets, std::size_t length, std::uint64_t sum) noexcept;
+using CopyAndSum = std::uint64_t(std::uint8_t* to, const std::uint8_t* from, std::size_t length, std::uint64_t sum) noexcept;
+
+struct SumCode {
+  const char* name;
+  Sum* sum;
+  CopyAndSum* copy;
+};
+
+// What this processor can run, the fastest last; all give sums that fold to the same checksum.
+std::span<const SumCode> sum_codes() noexcept;
+extern const SumCode best_sum_code;  // chosen when the program starts
+
+// For headers and what is left of longer runs: at most some dozens of octets.
+inline std::uint64_t add_short_sum(const std::uint8_t* octets, std::size_t length, std::uint64_t sum) noexcept {
+  for (; length >= 4; octets += 4, length -= 4) {
+    std::uint32_t word;
+    std::memcpy(&word, octets, sizeof word);
+    sum += word;
   }
-  sum = lanes[0] + lanes[1] + lanes[2] + lanes[3];
-  while (length >= 2) {
+  if (length >= 2) {
     std::uint16_t word;
     std::memcpy(&word, octets, sizeof word);
     sum += word;
@@ -29,6 +39,18 @@ inline std::uint64_t add_sum(const std::uint8_t* octets, std::size_t length, std
     length -= 2;
   }
   return length != 0 ? sum + *octets : sum;
+}
+
+// One's complement sum of `length` octets added to `sum`, not yet folded. Words are summed in host order, which one's complement
+// arithmetic allows (RFC 1071 2 (B)); `finish_sum` puts the result into network order. Only the last run of octets may be odd.
+inline std::uint64_t add_sum(const std::uint8_t* octets, std::size_t length, std::uint64_t sum = 0) noexcept {
+  constexpr std::size_t worth_a_call = 64;
+  return length < worth_a_call ? add_short_sum(octets, length, sum) : best_sum_code.sum(octets, length, sum);
+}
+
+// The same, of octets that are copied on the way: they are read once.
+inline std::uint64_t copy_and_sum(std::uint8_t* to, const std::uint8_t* from, std::size_t length, std::uint64_t sum = 0) noexcept {
+  return best_sum_code.copy(to, from, length, sum);
 }
 
 // Sum of the pseudo header of TCP and UDP (RFC 793 3.1), `length` being that of the transport segment.

@@ -10,27 +10,92 @@ namespace {
 
 constexpr std::uint32_t tcp_header_size = 20;
 constexpr std::uint32_t udp_header_size = 8;
-constexpr std::uint8_t tcp_fin_push = 0x01 | 0x08;
-constexpr std::uint8_t tcp_cwr = 0x80;
+constexpr std::uint32_t maximum_header_size = 60;  // of IPv4, and of TCP
+constexpr std::uint32_t tcp_fin_push = 0x01 | 0x08, tcp_cwr = 0x80;
+
+std::uint16_t udp_checksum_of(std::uint64_t sum) noexcept {
+  const std::uint16_t checksum = finish_sum(sum);
+  return checksum == 0 ? std::uint16_t{0xffff} : checksum;  // 0 would say "no checksum" (RFC 768)
+}
 
 // Completes the one checksum that the kernel left to us: the field holds the sum of the pseudo header already.
 Reason complete_checksum(std::uint8_t* frame, std::size_t link_size, const Ipv4& ip, const Offload& offload) noexcept {
   const std::size_t end = link_size + ip.total_length();
   const std::size_t field = std::size_t{offload.checksum_start} + offload.checksum_offset;
   if (offload.checksum_start < link_size + ip.header_length() || field + 2 > end) return Reason::malformed;
-  std::uint16_t sum = checksum(frame + offload.checksum_start, end - offload.checksum_start);
-  if (sum == 0 && ip.protocol() == protocol_udp) sum = 0xffff;  // 0 would say "no checksum" (RFC 768)
-  store16(frame + field, sum);
+  const std::uint64_t sum = add_sum(frame + offload.checksum_start, end - offload.checksum_start);
+  store16(frame + field, ip.protocol() == protocol_udp ? udp_checksum_of(sum) : finish_sum(sum));
   return Reason::delivered;
 }
 
-// The IPv4 header of a segment: that of the super-packet with its own length and identification.
-void write_segment_header(const Ipv4& ip, std::uint8_t* segment, std::uint32_t header_length, std::uint32_t length, std::uint16_t index) noexcept {
-  std::memcpy(segment, ip.data(), header_length);
-  store16(segment + 2, static_cast<std::uint16_t>(length));
-  store16(segment + 4, static_cast<std::uint16_t>(ip.identification() + index));
-  write_header_checksum(segment);
-}
+// A 16-bit field as `add_sum` would see it.
+constexpr std::uint64_t word_of(std::uint32_t value) noexcept { return __builtin_bswap16(static_cast<std::uint16_t>(value)); }
+
+// What stands before the data of each segment of a super-packet. What all segments have in common is summed once.
+class SegmentHeaders {
+ public:
+  // `transport_length` octets of TCP or UDP header are behind the IPv4 header.
+  SegmentHeaders(const Ipv4& ip, std::uint32_t transport_length) noexcept
+      : ip_length_(ip.header_length()), length_(ip_length_ + transport_length), identification_(ip.identification()) {
+    std::memcpy(octets_.data(), ip.data(), length_);
+    std::uint8_t* header = octets_.data();
+    std::uint8_t* transport = header + ip_length_;
+    store16(header + 2, 0);
+    store16(header + 4, 0);
+    store16(header + 10, 0);
+    ip_sum_ = add_sum(header, ip_length_);
+    if (header[9] == protocol_tcp) {
+      sequence_ = load32(transport + 4);
+      flags_ = load16(transport + 12);
+      store32(transport + 4, 0);
+      store16(transport + 12, 0);
+      store16(transport + 16, 0);
+    } else {
+      store32(transport + 4, 0);
+    }
+    transport_sum_ = add_sum(transport, transport_length, pseudo_header_sum(header, header[9], 0));
+  }
+
+  [[nodiscard]] std::uint32_t length() const noexcept { return length_; }
+
+  // Writes headers and `size` octets of data, which stand `at` octets behind the start of the data of the super-packet; segment `index`.
+  void write_tcp(std::uint8_t* segment, const std::uint8_t* data, std::uint32_t at, std::uint32_t size, std::uint16_t index, bool is_last) const noexcept {
+    std::uint8_t* tcp = write_ip(segment, size, index);
+    std::uint32_t flags = flags_;
+    if (!is_last) flags &= ~tcp_fin_push;
+    if (index != 0) flags &= ~tcp_cwr;  // announced once (RFC 3168 6.1.2)
+    const std::uint32_t sequence = sequence_ + at;
+    store32(tcp + 4, sequence);
+    store16(tcp + 12, static_cast<std::uint16_t>(flags));
+    const std::uint64_t sum = transport_sum_ + word_of(length_ - ip_length_ + size) + word_of(sequence >> 16) + word_of(sequence) + word_of(flags);
+    store16(tcp + 16, finish_sum(copy_and_sum(segment + length_, data + at, size, sum)));
+  }
+
+  void write_udp(std::uint8_t* segment, const std::uint8_t* data, std::uint32_t at, std::uint32_t size, std::uint16_t index) const noexcept {
+    std::uint8_t* udp = write_ip(segment, size, index);
+    const std::uint32_t length = udp_header_size + size;
+    store16(udp + 4, static_cast<std::uint16_t>(length));
+    const std::uint64_t sum = transport_sum_ + 2 * word_of(length);  // in the pseudo header and in the header
+    store16(udp + 6, udp_checksum_of(copy_and_sum(segment + length_, data + at, size, sum)));
+  }
+
+ private:
+  std::uint8_t* write_ip(std::uint8_t* segment, std::uint32_t size, std::uint16_t index) const noexcept {
+    std::memcpy(segment, octets_.data(), length_);
+    const std::uint32_t length = length_ + size;
+    const std::uint32_t identification = identification_ + index;
+    store16(segment + 2, static_cast<std::uint16_t>(length));
+    store16(segment + 4, static_cast<std::uint16_t>(identification));
+    store16(segment + 10, finish_sum(ip_sum_ + word_of(length) + word_of(identification)));
+    return segment + ip_length_;
+  }
+
+  std::uint32_t ip_length_, length_;
+  std::uint32_t identification_;
+  std::uint32_t sequence_ = 0, flags_ = 0;  // the 16 bits of data offset, reserved bits and flags
+  std::uint64_t ip_sum_, transport_sum_;
+  std::array<std::uint8_t, 2 * maximum_header_size> octets_;
+};
 
 // Options that a fragment other than the first does not repeat become padding (RFC 791 3.1, the copied flag).
 void blank_uncopied_options(std::uint8_t* options, std::size_t length) noexcept {
@@ -70,27 +135,17 @@ Reason Cutter::cut_tcp(const Ipv4& ip, const Offload& offload, const CutLimits& 
   const std::uint32_t tcp_length = (tcp[12] >> 4) * 4U;
   if (tcp_length < tcp_header_size || tcp_length > ip.payload_length() || offload.segment_size == 0) return Reason::malformed;
 
-  const std::uint32_t headers = ip.header_length() + tcp_length;
-  if (headers >= limits.inner_mtu) return Reason::too_big;
-  const std::uint32_t segment_size = std::min<std::uint32_t>(offload.segment_size, limits.inner_mtu - headers);
+  const SegmentHeaders headers(ip, tcp_length);
+  if (headers.length() >= limits.inner_mtu) return Reason::too_big;
+  const std::uint32_t segment_size = std::min<std::uint32_t>(offload.segment_size, limits.inner_mtu - headers.length());
   const std::uint32_t data_length = ip.payload_length() - tcp_length;
-  const std::uint32_t sequence = load32(tcp + 4);
   std::uint16_t index = 0;
   for (std::uint32_t at = 0; at < data_length || index == 0; at += segment_size, ++index) {
     const std::uint32_t size = std::min(segment_size, data_length - at);
-    const bool is_last = at + size == data_length;
-    std::uint8_t* segment = sink.open(headers + size);
+    std::uint8_t* segment = sink.open(headers.length() + size);
     if (segment == nullptr) return Reason::oversize;
-    write_segment_header(ip, segment, ip.header_length(), headers + size, index);
-    std::uint8_t* out = segment + ip.header_length();
-    std::memcpy(out, tcp, tcp_length);
-    std::memcpy(out + tcp_length, tcp + tcp_length + at, size);
-    store32(out + 4, sequence + at);
-    if (!is_last) out[13] &= static_cast<std::uint8_t>(~tcp_fin_push);
-    if (index != 0) out[13] &= static_cast<std::uint8_t>(~tcp_cwr);  // announced once (RFC 3168 6.1.2)
-    store16(out + 16, 0);
-    store16(out + 16, finish_sum(add_sum(out, tcp_length + size, pseudo_header_sum(segment, protocol_tcp, tcp_length + size))));
-    sink.commit(headers + size);
+    headers.write_tcp(segment, tcp + tcp_length, at, size, index, at + size == data_length);
+    sink.commit(headers.length() + size);
   }
   return Reason::delivered;
 }
@@ -99,32 +154,24 @@ Reason Cutter::cut_udp(const Ipv4& ip, const Offload& offload, const CutLimits& 
   if (ip.protocol() != protocol_udp || ip.is_fragment() || ip.payload_length() < udp_header_size || offload.segment_size == 0) {
     return Reason::malformed;
   }
-  const std::uint8_t* udp = ip.payload();
-  const std::uint32_t headers = ip.header_length() + udp_header_size;
+  const SegmentHeaders headers(ip, udp_header_size);
+  const std::uint8_t* data = ip.payload() + udp_header_size;
   const std::uint32_t data_length = ip.payload_length() - udp_header_size;
-  const bool fits = headers + std::min<std::uint32_t>(offload.segment_size, data_length) <= limits.inner_mtu;
+  const bool fits = headers.length() + std::min<std::uint32_t>(offload.segment_size, data_length) <= limits.inner_mtu;
   if (!fits && ip.has_dont_fragment() && !limits.clear_df) return Reason::too_big;
   // A datagram that must be fragmented is put together here first; the sink holds only what fits.
   std::array<std::uint8_t, ipv4_maximum_size> whole;
   std::uint16_t index = 0;
   for (std::uint32_t at = 0; at < data_length || index == 0; at += offload.segment_size, ++index) {
     const std::uint32_t size = std::min<std::uint32_t>(offload.segment_size, data_length - at);
-    std::uint8_t* segment = fits ? sink.open(headers + size) : whole.data();
+    std::uint8_t* segment = fits ? sink.open(headers.length() + size) : whole.data();
     if (segment == nullptr) return Reason::oversize;
-    write_segment_header(ip, segment, ip.header_length(), headers + size, index);
-    std::uint8_t* out = segment + ip.header_length();
-    std::memcpy(out, udp, udp_header_size);
-    std::memcpy(out + udp_header_size, udp + udp_header_size + at, size);
-    store16(out + 4, static_cast<std::uint16_t>(udp_header_size + size));
-    store16(out + 6, 0);
-    const std::uint16_t sum =
-        finish_sum(add_sum(out, udp_header_size + size, pseudo_header_sum(segment, protocol_udp, udp_header_size + size)));
-    store16(out + 6, sum == 0 ? std::uint16_t{0xffff} : sum);
+    headers.write_udp(segment, data, at, size, index);
     if (fits) {
-      sink.commit(headers + size);
+      sink.commit(headers.length() + size);
       continue;
     }
-    const std::optional<Ipv4> datagram = Ipv4::parse(segment, headers + size);
+    const std::optional<Ipv4> datagram = Ipv4::parse(segment, headers.length() + size);
     if (!datagram) return Reason::malformed;
     if (const Reason reason = pass(*datagram, limits, sink); reason != Reason::delivered) return reason;
   }

@@ -258,17 +258,12 @@ class Room final : public PacketSink {
 // An operation is one packet that comes out.
 Work cut(std::uint8_t protocol, std::uint32_t payload, std::uint32_t segments) {
   struct State {
-    SuperFrame original, frame;
+    SuperFrame frame;
     Cutter cutter{1};
     Room room{false};
   };
-  const SuperFrame frame(protocol, payload, segments);
-  const auto state = std::make_shared<State>(State{frame, frame});
-  return {[state] {
-            state->frame.octets = state->original.octets;
-            state->frame.cut(state->cutter, state->room);
-          },
-          segments};
+  const auto state = std::make_shared<State>(State{SuperFrame(protocol, payload, segments)});
+  return {[state] { state->frame.cut(state->cutter, state->room); }, segments};
 }
 
 // The packets that such a frame was cut into become one again; an operation is one of them.

@@ -24,14 +24,43 @@ TEST_CASE(checksum_of_the_example_in_rfc_1071) {
 
 TEST_CASE(checksum_of_any_length_and_alignment) {
   Random random(1);
-  for (std::size_t length = 0; length < 300; ++length) {
-    const Octets octets = random.octets(length + 3);
-    for (std::size_t start = 0; start < 3; ++start) {
-      CHECK_EQUAL(checksum(octets.data() + start, length), plain_checksum(Octets(octets.begin() + static_cast<long>(start), octets.begin() + static_cast<long>(start + length))));
+  for (const SumCode& code : sum_codes()) {
+    for (std::size_t length = 0; length < 600; ++length) {
+      const Octets octets = random.octets(length + 33);
+      for (std::size_t start = 0; start < 33; ++start) {
+        const auto first = octets.begin() + static_cast<long>(start);
+        const Octets part(first, first + static_cast<long>(length));  // exactly as long, so that a sanitizer sees an overrun
+        const std::uint16_t expected = plain_checksum(part);
+        CHECK_EQUAL(finish_sum(code.sum(octets.data() + start, length, 0)), expected);
+        CHECK_EQUAL(finish_sum(code.sum(part.data(), length, 0)), expected);
+      }
     }
   }
-  const Octets worst(65535, 0xff);
-  CHECK_EQUAL(checksum(worst.data(), worst.size()), plain_checksum(worst));
+}
+
+TEST_CASE(checksum_of_what_is_copied) {
+  Random random(3);
+  for (const SumCode& code : sum_codes()) {
+    for (std::size_t length = 0; length < 600; ++length) {
+      const Octets octets = random.octets(length);
+      for (const std::size_t start : {0U, 1U, 2U, 15U, 31U, 32U}) {
+        Octets room(start + length + 1, 0xa5);
+        const std::uint64_t before = random.below(0x10000);
+        const std::uint64_t sum = code.copy(room.data() + start, octets.data(), length, before);
+        CHECK_EQUAL(finish_sum(sum), finish_sum(sum_codes().front().sum(octets.data(), length, before)));
+        CHECK(std::equal(octets.begin(), octets.end(), room.begin() + static_cast<long>(start)));
+        CHECK_EQUAL(room.back(), 0xa5);
+      }
+    }
+  }
+}
+
+// Sums that reach the highest value that a lane may hold, and the lowest.
+TEST_CASE(checksum_of_the_longest_runs) {
+  for (const std::uint8_t fill : {0x00, 0x7f, 0x80, 0xff}) {
+    const Octets octets(3 << 20 | 7, fill);
+    for (const SumCode& code : sum_codes()) CHECK_EQUAL(finish_sum(code.sum(octets.data(), octets.size(), 0)), plain_checksum(octets));
+  }
 }
 
 TEST_CASE(checksum_updates_as_it_is_computed_anew) {
