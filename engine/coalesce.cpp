@@ -7,7 +7,7 @@
 namespace groupvpn {
 namespace {
 
-constexpr std::uint32_t tcp_header_size = 20, udp_header_size = 8;
+constexpr std::uint32_t tcp_header_size = 20;
 constexpr std::uint8_t tcp_push = 0x08, tcp_ack = 0x10;
 constexpr std::uint16_t tcp_checksum_offset = 16, udp_checksum_offset = 6;
 

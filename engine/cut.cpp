@@ -9,7 +9,6 @@ namespace groupvpn {
 namespace {
 
 constexpr std::uint32_t tcp_header_size = 20;
-constexpr std::uint32_t udp_header_size = 8;
 constexpr std::uint32_t maximum_header_size = 60;  // of IPv4, and of TCP
 constexpr std::uint32_t tcp_fin_push = 0x01 | 0x08, tcp_cwr = 0x80;
 

@@ -4,12 +4,11 @@
 #include <cstring>
 
 #include "checksum.hpp"
+#include "outer.hpp"
 
 namespace groupvpn {
 namespace {
 
-constexpr std::uint8_t ecn_mask = 0x03;
-constexpr std::uint8_t ecn_congested = 0x03;
 constexpr std::uint32_t esp_header_size = 8;
 
 enum class Way : bool { encrypted, decrypted };
@@ -65,18 +64,6 @@ void load_iv(Operation& operation, const Sa& sa) noexcept {
   std::memcpy(iv, operation.esp + esp_header_size, sa.iv_length());
 }
 
-// RFC 6040 4.2, normal mode: the codepoint that leaves the tunnel, or none if the packet must be dropped.
-struct Ecn {
-  bool is_dropped;
-  std::uint8_t codepoint;
-};
-
-constexpr Ecn combine_ecn(std::uint8_t inner, std::uint8_t outer) noexcept {
-  if (outer == ecn_congested) return {inner == 0, ecn_congested};
-  if (outer == 1 && inner == 2) return {false, 1};  // ECT(1) in the outer header over ECT(0)
-  return {false, inner};
-}
-
 }  // namespace
 
 Esp::Esp() : random_(crypto_), next_identification_(random_identification()) {}
@@ -87,8 +74,9 @@ std::uint16_t Esp::random_identification() noexcept {
   return load16(octets.data());
 }
 
-void Esp::write_outer_header(const Ipv4& inner, std::uint8_t* outer, std::uint32_t length, bool clear_df) noexcept {
-  const std::uint16_t fragment = inner.has_dont_fragment() && !clear_df ? Ipv4::dont_fragment : 0;
+void Esp::write_outer_header(const Ipv4& inner, std::uint8_t* outer, std::uint32_t length, DontFragment df) noexcept {
+  const bool has_df = df == DontFragment::set || (df == DontFragment::copy && inner.has_dont_fragment());
+  const std::uint16_t fragment = has_df ? Ipv4::dont_fragment : 0;
   outer[0] = 0x45;
   outer[1] = inner.tos();  // ECN included: RFC 6040 4.1, normal mode
   store16(outer + 2, static_cast<std::uint16_t>(length));
@@ -133,7 +121,7 @@ Reason Esp::build(Packet& packet, Operation& operation) noexcept {
   } else {
     random_.take(esp + esp_header_size, sa.iv_length());
   }
-  write_outer_header(*inner, outer, length, sa.clears_df());
+  write_outer_header(*inner, outer, length, sa.df());
 
   begin_operation(operation, sa, esp).payload_length = payload_length;
   load_iv(operation, sa);
@@ -171,23 +159,22 @@ void Esp::encapsulate_burst(std::span<Packet> packets) noexcept {
 }
 
 // Stage 1 of decapsulation: what can be said of a packet before any cryptography.
-Reason Esp::parse(const SaSet& sas, Packet& packet, Operation& operation, Outer& outer) noexcept {
-  const std::optional<Ipv4> ip = Ipv4::parse(packet.data, packet.length);
-  if (!ip) return Reason::malformed;
-  if (!is_checksum_right(ip->data(), ip->header_length())) return Reason::header_checksum;
-  if (ip->is_fragment()) return Reason::fragment;
-  if (ip->protocol() != protocol_esp) return Reason::not_esp;
-  const std::uint32_t length = ip->payload_length();
+Reason Esp::parse(const SaSet& sas, Packet& packet, Operation& operation, Origin& origin) noexcept {
+  if (packet.outer.family == Family::none) {
+    if (const Reason reason = parse_outer(packet); reason != Reason::delivered) return reason;
+  }
+  if (packet.outer.protocol != protocol_esp) return Reason::not_esp;
+  const std::uint32_t length = packet.length;
   if (length < esp_header_size) return Reason::esp_length;
 
-  std::uint8_t* esp = ip->payload();
+  std::uint8_t* esp = packet.data;
   Sa* sa = sas.find(load32(esp));
   if (sa == nullptr) return Reason::unknown_spi;
   packet.sa = sa;
   const std::uint32_t around = esp_header_size + sa->iv_length() + sa->icv_length();
   if (length < around + sa->alignment() || (length - around) % sa->alignment() != 0) return Reason::esp_length;
-  outer = {ip->source(), ip->destination(), ip->tos(), load32(esp + 4), sa->sender_of(esp + esp_header_size)};
-  if (sa->is_replayed(outer.sender, outer.sequence)) return Reason::replayed;
+  origin = {load32(esp + 4), sa->sender_of(esp + esp_header_size)};
+  if (sa->is_replayed(origin.sender, origin.sequence)) return Reason::replayed;
 
   begin_operation(operation, *sa, esp).payload_length = length - around;
   load_iv(operation, *sa);
@@ -195,10 +182,10 @@ Reason Esp::parse(const SaSet& sas, Packet& packet, Operation& operation, Outer&
 }
 
 // Stage 3 of decapsulation: from verified plaintext to the inner packet.
-Reason Esp::strip(Packet& packet, const Operation& operation, const Outer& outer) noexcept {
+Reason Esp::strip(Packet& packet, const Operation& operation, const Origin& origin) noexcept {
   if (!operation.is_done) return Reason::crypto_failure;
   if (!operation.is_authentic) return Reason::authentication;
-  if (const Reason seen = packet.sa->mark_seen(outer.sender, outer.sequence); seen != Reason::delivered) return seen;
+  if (const Reason seen = packet.sa->mark_seen(origin.sender, origin.sequence); seen != Reason::delivered) return seen;
 
   std::uint8_t* payload = operation.payload();
   const std::uint32_t pad_length = payload[operation.payload_length - 2];
@@ -213,13 +200,17 @@ Reason Esp::strip(Packet& packet, const Operation& operation, const Outer& outer
 
   const std::optional<Ipv4> inner = Ipv4::parse(payload, inner_available);  // octets behind it are TFC padding (RFC 4303 2.7)
   if (!inner) return Reason::inner_malformed;
-  if (inner->source() != outer.source || inner->destination() != outer.destination) return Reason::address_mismatch;
+  const Outer& outer = packet.outer;
+  if (outer.family != Family::ipv4 || std::memcmp(payload + 12, outer.source.data(), 4) != 0 ||
+      std::memcmp(payload + 16, outer.destination.data(), 4) != 0) {
+    return Reason::address_mismatch;
+  }
 
-  const Ecn ecn = combine_ecn(inner->tos() & ecn_mask, outer.tos & ecn_mask);
+  const Ecn ecn = combine_ecn(inner->tos() & Ecn::mask, outer.tos & Ecn::mask);
   if (ecn.is_dropped) return Reason::congestion;
-  if (ecn.codepoint != (inner->tos() & ecn_mask)) {
+  if (ecn.codepoint != (inner->tos() & Ecn::mask)) {
     const std::uint16_t before = load16(payload);
-    payload[1] = static_cast<std::uint8_t>((payload[1] & ~ecn_mask) | ecn.codepoint);
+    payload[1] = static_cast<std::uint8_t>((payload[1] & ~Ecn::mask) | ecn.codepoint);
     update_header_checksum(payload, before, load16(payload));
   }
 
@@ -241,13 +232,13 @@ void Esp::decapsulate_burst(const SaSet& sas, std::span<Packet> packets) noexcep
   std::size_t count = 0;
   for (Packet& packet : packets) {
     if (packet.reason != Reason::delivered) continue;
-    packet.reason = parse(sas, packet, operations_[count], outers_[count]);
+    packet.reason = parse(sas, packet, operations_[count], origins_[count]);
     if (packet.reason == Reason::delivered) owners_[count++] = &packet;
   }
   crypto_.open(std::span(operations_).first(count));
   for (std::size_t index = 0; index < count; ++index) {
     Packet& packet = *owners_[index];
-    packet.reason = strip(packet, operations_[index], outers_[index]);
+    packet.reason = strip(packet, operations_[index], origins_[index]);
     if (packet.reason == Reason::delivered) counter.add(packet.sa, packet.length);
   }
 }

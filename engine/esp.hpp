@@ -25,7 +25,7 @@ class Esp {
   // Each packet carries its SA in `sa` (none: Reason::no_sa) and a whole IPv4 packet; it comes out as a whole ESP packet.
   void encapsulate(std::span<Packet> packets) noexcept;
 
-  // Each packet is an IPv4 packet as received; it comes out as the inner packet, with `sa` set, or with the reason why not.
+  // Each packet is an IP packet as received, or what is behind its outer header if `outer` says what that was; it comes out as the inner packet, with `sa` set, or with the reason why not.
   void decapsulate(const SaSet& sas, std::span<Packet> packets) noexcept;
 
   // A starting point for the identifications of another stage.
@@ -36,28 +36,26 @@ class Esp {
  private:
   static constexpr std::size_t burst_size = Crypto::maximum_burst;
 
-  // What a later stage needs to know of the outer header, which decryption leaves alone but the packet has moved past.
-  struct Outer {
-    std::uint32_t source, destination;
-    std::uint8_t tos;
+  // Who sent a packet, and its number.
+  struct Origin {
     std::uint32_t sequence;
     std::uint32_t sender;
   };
 
   void encapsulate_burst(std::span<Packet> packets) noexcept;
   Reason build(Packet& packet, Operation& operation) noexcept;
-  void write_outer_header(const Ipv4& inner, std::uint8_t* outer, std::uint32_t length, bool clear_df) noexcept;
+  void write_outer_header(const Ipv4& inner, std::uint8_t* outer, std::uint32_t length, DontFragment df) noexcept;
 
   void decapsulate_burst(const SaSet& sas, std::span<Packet> packets) noexcept;
-  static Reason parse(const SaSet& sas, Packet& packet, Operation& operation, Outer& outer) noexcept;
-  static Reason strip(Packet& packet, const Operation& operation, const Outer& outer) noexcept;
+  static Reason parse(const SaSet& sas, Packet& packet, Operation& operation, Origin& origin) noexcept;
+  static Reason strip(Packet& packet, const Operation& operation, const Origin& origin) noexcept;
 
   Crypto crypto_;
   RandomOctets random_;
   std::uint16_t next_identification_;
   std::array<Operation, burst_size> operations_;
   std::array<Packet*, burst_size> owners_;  // the packet of each operation
-  std::array<Outer, burst_size> outers_;                // decapsulation only
+  std::array<Origin, burst_size> origins_;               // decapsulation only
   std::array<std::uint32_t, burst_size> inner_lengths_;  // encapsulation only
 };
 

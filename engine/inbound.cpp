@@ -59,8 +59,8 @@ void Inbound::take(std::uint8_t* slot, std::size_t length) {
   if (length < header_size) return refuse(Reason::malformed);
   std::uint8_t* frame = slot + header_size;
   const std::size_t frame_length = length - header_size;
-  const std::optional<LinkHeader> link = LinkHeader::parse_ipv4(frame, frame_length);
-  if (!link) return refuse(Reason::not_ipv4);
+  const std::optional<LinkHeader> link = LinkHeader::parse(frame, frame_length);
+  if (!link) return refuse(Reason::not_ip);
   std::uint8_t* ip = frame + link->size;
   const std::optional<Ipv4> packet = Ipv4::parse(ip, frame_length - link->size);
   if (packet && packet->is_fragment()) return take_fragment(*packet, frame);
@@ -85,6 +85,7 @@ void Inbound::push(std::uint8_t* ip, std::size_t length, std::size_t headroom, c
   packet.tailroom = 0;
   packet.reason = Reason::delivered;
   packet.sa = nullptr;
+  packet.outer.family = Family::none;
   std::memcpy(destinations_[count_].data(), frame, destinations_[count_].size());
   ++count_;
 }

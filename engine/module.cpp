@@ -7,9 +7,11 @@
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "error.hpp"
@@ -32,11 +34,39 @@ std::span<const std::uint8_t> octets_of(const nb::bytes& bytes) { return {static
 
 nb::bytes bytes_of(const Packet& packet) { return nb::bytes(packet.data, packet.length); }
 
-SaHandle make_sa(std::uint32_t spi, std::string_view cipher, const nb::bytes& encryption_key, std::string_view integrity,
-                 const nb::bytes& integrity_key, const nb::bytes& salt, std::int64_t sender_id, unsigned sender_id_bits,
-                 std::uint32_t replay_window, bool clear_df, std::uint64_t last_sequence) {
+using EndpointOctets = std::optional<std::pair<nb::bytes, nb::bytes>>;
+using Ports = std::optional<std::pair<std::uint16_t, std::uint16_t>>;
+
+template <typename Value>
+Value named(std::string_view name, const char* what, std::initializer_list<std::pair<std::string_view, Value>> values) {
+  for (const auto& [known, value] : values) {
+    if (known == name) return value;
+  }
+  throw EngineError("unknown " + std::string(what) + " \"" + std::string(name) + "\"");
+}
+
+Endpoints endpoints_of(const std::pair<nb::bytes, nb::bytes>& octets) {
+  const auto& [source, destination] = octets;
+  if (source.size() != destination.size() || (source.size() != 4 && source.size() != 16)) {
+    throw EngineError("end points of " + std::to_string(source.size()) + " and " + std::to_string(destination.size()) +
+                      " octets, both must have 4 (IPv4) or 16 (IPv6)");
+  }
+  Endpoints endpoints{source.size() == 4 ? Family::ipv4 : Family::ipv6, {}, {}};
+  std::memcpy(endpoints.source.data(), source.data(), source.size());
+  std::memcpy(endpoints.destination.data(), destination.data(), destination.size());
+  return endpoints;
+}
+
+void make_sa(SaHandle* self, std::uint32_t spi, std::string_view cipher, const nb::bytes& encryption_key, std::string_view integrity,
+             const nb::bytes& integrity_key, const nb::bytes& salt, std::string_view protocol, std::string_view mode, const EndpointOctets& endpoints,
+             const Ports& udp, bool extended_sequence, std::string_view df, int tos, std::int64_t sender_id, unsigned sender_id_bits,
+             std::uint32_t replay_window, std::uint64_t last_sequence) {
   SaParameters parameters;
   parameters.spi = spi;
+  parameters.protocol = named<Protocol>(protocol, "protocol", {{"esp", Protocol::esp}, {"ah", Protocol::ah}});
+  parameters.mode = named<Mode>(mode, "mode", {{"tunnel", Mode::tunnel}, {"transport", Mode::transport}});
+  if (endpoints) parameters.endpoints = endpoints_of(*endpoints);
+  if (udp) parameters.udp = UdpPorts{udp->first, udp->second};
   parameters.cipher = cipher_named(cipher);
   parameters.encryption_key = octets_of(encryption_key);
   parameters.integrity = integrity_named(integrity);
@@ -46,9 +76,12 @@ SaHandle make_sa(std::uint32_t spi, std::string_view cipher, const nb::bytes& en
   if (sender_id >= 0) parameters.sender_id = static_cast<std::uint32_t>(sender_id);
   parameters.sender_id_bits = sender_id_bits;
   parameters.replay_window = replay_window;
-  parameters.clear_df = clear_df;
+  parameters.extended_sequence = extended_sequence;
+  parameters.df = named<DontFragment>(df, "rule for DF", {{"copy", DontFragment::copy}, {"set", DontFragment::set}, {"clear", DontFragment::clear}});
+  if (tos > 255) throw EngineError("TOS " + std::to_string(tos) + " does not fit an octet");
+  if (tos >= 0) parameters.tos = static_cast<std::uint8_t>(tos);
   parameters.last_sequence = last_sequence;
-  return {std::make_shared<Sa>(parameters)};
+  new (self) SaHandle{std::make_shared<Sa>(parameters)};
 }
 
 nb::dict counters_of(const SaHandle& handle) {
@@ -140,16 +173,10 @@ NB_MODULE(_engine, m) {
   nb::exception<EngineError>(m, "EngineError", PyExc_RuntimeError);
 
   nb::class_<SaHandle>(m, "Sa")
-      .def(
-          "__init__",
-          [](SaHandle* self, std::uint32_t spi, std::string_view cipher, const nb::bytes& encryption_key, std::string_view integrity,
-             const nb::bytes& integrity_key, const nb::bytes& salt, std::int64_t sender_id, unsigned sender_id_bits,
-             std::uint32_t replay_window, bool clear_df, std::uint64_t last_sequence) {
-            new (self) SaHandle(make_sa(spi, cipher, encryption_key, integrity, integrity_key, salt, sender_id, sender_id_bits, replay_window,
-                                        clear_df, last_sequence));
-          },
-          "spi"_a, "cipher"_a, "encryption_key"_a, "integrity"_a, "integrity_key"_a, "salt"_a = nb::bytes("", 0), "sender_id"_a = -1,
-          "sender_id_bits"_a = 24, "replay_window"_a = 0, "clear_df"_a = false, "last_sequence"_a = 0)
+      .def("__init__", &make_sa, "spi"_a, "cipher"_a, "encryption_key"_a, "integrity"_a, "integrity_key"_a, "salt"_a = nb::bytes("", 0),
+           nb::kw_only(), "protocol"_a = "esp", "mode"_a = "tunnel", "endpoints"_a = nb::none(), "udp"_a = nb::none(),
+           "extended_sequence"_a = false, "df"_a = "copy", "tos"_a = -1, "sender_id"_a = -1, "sender_id_bits"_a = 24, "replay_window"_a = 0,
+           "last_sequence"_a = 0)
       .def_prop_ro("spi", [](const SaHandle& self) { return self.sa->spi(); })
       .def_prop_ro("sequence_limit", [](const SaHandle& self) { return self.sa->sequence_limit(); })
       .def("inner_mtu", [](const SaHandle& self, std::uint32_t wire_mtu) { return self.sa->inner_mtu(wire_mtu); }, "wire_mtu"_a)

@@ -119,8 +119,8 @@ Reason Outbound::cut(std::size_t length, const Tap& tap, Sa* sa) {
   if (length < tap.header_size()) return Reason::malformed;
   std::uint8_t* frame = frame_.data() + tap.header_size();
   const std::size_t frame_length = length - tap.header_size();
-  const std::optional<LinkHeader> link = LinkHeader::parse_ipv4(frame, frame_length);
-  if (!link) return Reason::not_ipv4;
+  const std::optional<LinkHeader> link = LinkHeader::parse(frame, frame_length);
+  if (!link) return Reason::not_ip;
   const std::optional<Ipv4> ip = Ipv4::parse(frame + link->size, frame_length - link->size);
   if (!ip) return Reason::malformed;
   if (sa == nullptr) return Reason::no_sa;
@@ -128,7 +128,7 @@ Reason Outbound::cut(std::size_t length, const Tap& tap, Sa* sa) {
   current_sa_ = sa;
   current_link_.size = link->size;
   std::memcpy(current_link_.octets.data(), frame, link->size);
-  const CutLimits limits{sa->inner_mtu(mtu_), sa->clears_df()};
+  const CutLimits limits{sa->inner_mtu(mtu_), sa->df() == DontFragment::clear};
   const Reason reason = cutter_.cut(frame, link->size, *ip, Offload::read(frame_.data()), limits, *this);
   if (reason == Reason::too_big) answer_too_big(*ip, limits.inner_mtu);
   return reason;

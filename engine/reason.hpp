@@ -12,11 +12,13 @@ namespace groupvpn {
 enum class Reason : std::uint8_t {
   delivered,           // left by the wire, or went back to the kernel decrypted
   oversize,            // larger than the buffer: truncated by the read
-  not_ipv4,            // the link header names another protocol
+  not_ip,              // the link header names neither IPv4 nor IPv6
   malformed,           // IPv4 header: version, header length, total length, or a checksum request that points outside
   header_checksum,     // checksum of the outer IPv4 header
   fragment,            // a fragment whose datagram was never completed, overlapped or found no room
-  not_esp,             // protocol other than 50 on the inbound side
+  not_esp,             // inbound: neither ESP nor AH, nor UDP
+  keepalive,           // UDP with the one octet 0xFF, which keeps the mapping of a NAT alive (RFC 3948 2.3)
+  non_esp_marker,      // UDP that begins with four octets 0: IKE, which is not for the engine (RFC 3948 2.2)
   unknown_spi,         // no SA with this SPI
   esp_length,          // too short for its SA, or no whole number of cipher blocks
   replayed,            // left of the window, or seen before (RFC 4303 3.4.3)
@@ -37,8 +39,8 @@ enum class Reason : std::uint8_t {
   inject_failed,       // the kernel did not take the decrypted frame
 };
 
-inline constexpr std::array<std::string_view, 25> reason_names = {
-    "delivered",  "oversize",           "not_ipv4",        "malformed",        "header_checksum", "fragment",     "not_esp",     "unknown_spi",
+inline constexpr std::array<std::string_view, 27> reason_names = {
+    "delivered",  "oversize",           "not_ip",          "malformed",        "header_checksum", "fragment",     "not_esp",     "keepalive", "non_esp_marker", "unknown_spi",
     "esp_length", "replayed",           "too_many_senders", "authentication",  "padding",          "dummy",           "next_header",  "inner_malformed", "address_mismatch",
     "congestion", "no_sa",              "no_sender_id",    "sequence_exhausted", "too_big",       "crypto_failure", "send_failed", "inject_failed",
 };

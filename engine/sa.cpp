@@ -32,6 +32,15 @@ void check(const SaParameters& parameters) {
   if (parameters.replay_window > Sa::maximum_replay_window) {
     throw EngineError("a replay window of " + std::to_string(parameters.replay_window) + " packets is larger than 4096");
   }
+  const auto refuse = [](bool is_asked, const char* what) {
+    if (is_asked) throw EngineError(std::string("the engine does not have ") + what);
+  };
+  refuse(parameters.protocol == Protocol::ah, "AH");
+  refuse(parameters.mode == Mode::transport, "transport mode");
+  refuse(parameters.endpoints.has_value(), "tunnels with fixed end points");
+  refuse(parameters.udp.has_value(), "UDP encapsulation");
+  refuse(parameters.extended_sequence, "extended sequence numbers");
+  refuse(parameters.tos.has_value(), "a TOS other than that of the packet inside");
 }
 
 }  // namespace
@@ -43,7 +52,7 @@ Sa::Sa(const SaParameters& parameters)
       iv_length_(traits(cipher_).iv),
       icv_length_(static_cast<std::uint8_t>(traits(cipher_).icv + traits(integrity_).icv)),
       alignment_(traits(cipher_).alignment),
-      clear_df_(parameters.clear_df),
+      df_(parameters.df),
       may_send_(!traits(cipher_).is_counter_mode() || parameters.sender_id.has_value()),
       sequence_limit_(sequence_limit_of(parameters)),
       sender_id_bits_(traits(cipher_).is_counter_mode() ? parameters.sender_id_bits : 0),

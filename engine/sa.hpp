@@ -18,8 +18,26 @@
 
 namespace groupvpn {
 
+enum class Protocol : std::uint8_t { esp = protocol_esp, ah = protocol_ah };
+enum class Mode : std::uint8_t { tunnel, transport };
+enum class DontFragment : std::uint8_t { copy, set, clear };
+
+// Addresses that the outer header of a tunnel has whatever is inside. Of one family.
+struct Endpoints {
+  Family family = Family::none;
+  Address source{}, destination{};
+};
+
+struct UdpPorts {
+  std::uint16_t source = 0, destination = 0;
+};
+
 struct SaParameters {
   std::uint32_t spi = 0;
+  Protocol protocol = Protocol::esp;
+  Mode mode = Mode::tunnel;
+  std::optional<Endpoints> endpoints;  // none: the outer header repeats the addresses inside (RFC 5374 3.1)
+  std::optional<UdpPorts> udp;         // ESP goes out in UDP (RFC 3948)
   Cipher cipher = Cipher::null;
   std::span<const std::uint8_t> encryption_key;
   Integrity integrity = Integrity::none;
@@ -28,7 +46,9 @@ struct SaParameters {
   std::optional<std::uint32_t> sender_id;  // ours; none: this SA may not send if its cipher counts
   unsigned sender_id_bits = 24;
   std::uint32_t replay_window = 0;  // packets; for each Sender-ID of a counter-mode cipher, else for all senders together
-  bool clear_df = false;
+  bool extended_sequence = false;   // ESN (RFC 4303 2.2.1), for an SA with one sender
+  DontFragment df = DontFragment::copy;
+  std::optional<std::uint8_t> tos;  // of the outer header; none: that of the packet inside
   std::uint64_t last_sequence = 0;  // used up before this SA was made, by an earlier life of the process
 };
 
@@ -52,7 +72,7 @@ class Sa {
   [[nodiscard]] Cipher cipher() const noexcept { return cipher_; }
   [[nodiscard]] Integrity integrity() const noexcept { return integrity_; }
   [[nodiscard]] const Schedule& schedule() const noexcept { return schedule_; }
-  [[nodiscard]] bool clears_df() const noexcept { return clear_df_; }
+  [[nodiscard]] DontFragment df() const noexcept { return df_; }
   [[nodiscard]] std::uint32_t iv_length() const noexcept { return iv_length_; }
   [[nodiscard]] std::uint32_t icv_length() const noexcept { return icv_length_; }
   [[nodiscard]] std::uint32_t alignment() const noexcept { return alignment_; }
@@ -88,7 +108,7 @@ class Sa {
   std::uint8_t iv_length_;
   std::uint8_t icv_length_;
   std::uint8_t alignment_;
-  bool clear_df_;
+  DontFragment df_;
   bool may_send_;
   std::uint64_t sequence_limit_;
   unsigned sender_id_bits_;  // 0: packets do not tell senders apart

@@ -35,7 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::size_t length = size - 12;
   const std::unique_ptr<std::uint8_t[]> frame(new std::uint8_t[length]);
   std::copy(data + 12, data + size, frame.get());
-  const auto link = LinkHeader::parse_ipv4(frame.get(), length);
+  const auto link = LinkHeader::parse(frame.get(), length);
   if (!link) return 0;
   const auto ip = Ipv4::parse(frame.get() + link->size, length - link->size);
   if (!ip) return 0;

@@ -20,10 +20,10 @@ TEST_CASE(an_ipv4_header_is_believed_only_if_it_fits) {
   }
 }
 
-TEST_CASE(a_link_header_ends_where_ipv4_begins) {
+TEST_CASE(a_link_header_ends_where_ip_begins) {
   Octets frame(64);
   const auto size = [&](std::size_t length) {
-    const auto link = LinkHeader::parse_ipv4(frame.data(), length);
+    const auto link = LinkHeader::parse(frame.data(), length);
     return link ? link->size : 0;
   };
   store16(&frame[12], 0x0800);
@@ -42,5 +42,8 @@ TEST_CASE(a_link_header_ends_where_ipv4_begins) {
   store16(&frame[24], 0x0800);
   CHECK_EQUAL(size(64), 0U);
   store16(&frame[12], 0x86dd);
+  CHECK_EQUAL(size(64), 14U);
+  CHECK(LinkHeader::parse(frame.data(), 64)->family == Family::ipv6);
+  store16(&frame[12], 0x0806);
   CHECK_EQUAL(size(64), 0U);
 }

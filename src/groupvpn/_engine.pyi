@@ -1,5 +1,7 @@
 """The ESP engine (C++). Python adds and removes SAs and reads counters; it never touches a packet."""
 
+from typing import Literal
+
 class EngineError(RuntimeError):
     """The engine cannot do what it was asked: unknown algorithm, wrong key size, a file descriptor that is not what it should be."""
 
@@ -14,13 +16,24 @@ class Sa:
         integrity: str,
         integrity_key: bytes,
         salt: bytes = b"",
+        *,
+        protocol: Literal["esp", "ah"] = "esp",
+        mode: Literal["tunnel", "transport"] = "tunnel",
+        endpoints: tuple[bytes, bytes] | None = None,
+        udp: tuple[int, int] | None = None,
+        extended_sequence: bool = False,
+        df: Literal["copy", "set", "clear"] = "copy",
+        tos: int = -1,
         sender_id: int = -1,
         sender_id_bits: int = 24,
         replay_window: int = 0,
-        clear_df: bool = False,
         last_sequence: int = 0,
     ) -> None:
-        """`last_sequence` is the last sequence number already used under this key (and Sender-ID): the first packet gets the next one.
+        """`endpoints` are source and destination of the outer header, 4 or 16 octets each; without them a tunnel keeps the addresses of the
+        packet inside. `udp` are source and destination port of UDP encapsulation (RFC 3948). `tos` is the outer TOS or traffic class,
+        -1 to copy that of the packet inside. `extended_sequence` is ESN (RFC 4303 2.2.1).
+
+        `last_sequence` is the last sequence number already used under this key (and Sender-ID): the first packet gets the next one.
         `cipher` and `integrity` are the names that `crypto.registry` gives them. The engine also knows `aes-N-gcm-8` and `aes-N-gcm-12`
         (shorter ICVs), `aes-N-gmac` and, with an integrity algorithm, `aes-N-ctr`, which no keyword of a configuration names yet.
         `replay_window` is in packets, 0 for none: a window for each Sender-ID where the cipher counts, else one for all senders.

@@ -67,8 +67,26 @@ def test_any_authentic_payload_gets_a_reason(payload: bytes) -> None:
     assert reason_of(PLAIN, forged(payload)) in ("esp_length", "padding", "dummy", "next_header", "inner_malformed", "address_mismatch")
 
 
+def udp(content: bytes, *, length: int | None = None) -> bytes:
+    return ipv4(struct.pack("!4H", 4500, 4500, 8 + len(content) if length is None else length, 0) + content, protocol=17)
+
+
+def test_what_comes_in_udp() -> None:
+    """RFC 3948 2: ESP, a keepalive or IKE."""
+    sa = CBC.engine()
+    sealed = _engine.encapsulate(sa, ipv4(b"payload"))
+    assert _engine.decapsulate([sa], udp(sealed[20:])) == (ipv4(b"payload"), "ok")
+    assert reason_of(CBC, udp(b"\xff")) == "keepalive"
+    assert reason_of(CBC, udp(b"\xfe")) == "esp_length"
+    assert reason_of(CBC, udp(bytes(4) + b"isakmp")) == "non_esp_marker"
+    assert [reason_of(CBC, udp(b"\xff\xff", length=length)) for length in (0, 7, 9, 10, 11)] == [
+        "malformed", "malformed", "keepalive", "esp_length", "malformed"
+    ]  # fmt: skip
+    assert reason_of(CBC, ipv4(bytes(7), protocol=17)) == "malformed"
+
+
 def test_what_is_no_esp() -> None:
-    assert reason_of(CBC, ipv4(bytes(100), protocol=17)) == "not_esp"
+    assert reason_of(CBC, ipv4(bytes(100), protocol=6)) == "not_esp"
     assert reason_of(CBC, ipv4(bytes(104), protocol=50, flags=MORE_FRAGMENTS)) == "fragment"
     assert reason_of(CBC, b"\x60" + bytes(99)) == "malformed"
 

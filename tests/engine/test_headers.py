@@ -26,10 +26,20 @@ def test_the_outer_header_repeats_the_inner_one() -> None:
         assert struct.unpack_from("!I", outer, 20)[0] == SPI
 
 
-@pytest.mark.parametrize(("inner", "clear_df", "outer"), [(0, False, 0), (DONT_FRAGMENT, False, DONT_FRAGMENT), (DONT_FRAGMENT, True, 0)])
-def test_df_is_copied_unless_the_sa_clears_it(inner: int, clear_df: bool, outer: int) -> None:
+@pytest.mark.parametrize(
+    ("inner", "df", "outer"),
+    [
+        (0, "copy", 0),
+        (DONT_FRAGMENT, "copy", DONT_FRAGMENT),
+        (0, "set", DONT_FRAGMENT),
+        (DONT_FRAGMENT, "set", DONT_FRAGMENT),
+        (0, "clear", 0),
+        (DONT_FRAGMENT, "clear", 0),
+    ],
+)
+def test_df_is_what_the_sa_says(inner: int, df: str, outer: int) -> None:
     packet = ipv4(b"payload", flags=inner)
-    sa = KEYS.engine(clear_df=clear_df)
+    sa = KEYS.engine(df=df)
     sealed = _engine.encapsulate(sa, packet)
     assert struct.unpack_from("!H", sealed, 6)[0] == outer
     assert _engine.decapsulate([sa], sealed) == (packet, "ok")

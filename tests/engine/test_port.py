@@ -177,7 +177,7 @@ def test_df_tells_the_sender_what_fits(net: Net) -> None:
 def test_clear_df_fragments_anyway(net: Net) -> None:
     keys = Keys.fresh(*CBC)
     for gateway in net.gateways:
-        gateway.use(keys.engine(clear_df=True))
+        gateway.use(keys.engine(df="clear"))
     net.start()
     sender, receiver = udp_pair(net)
     sender.setsockopt(socket.SOL_IP, IP_MTU_DISCOVER, PMTUDISC_DO)

@@ -50,7 +50,7 @@ class Keys:
     def name(self) -> str:
         return f"{self.cipher.engine} {self.integrity.engine}"
 
-    def engine(self, *, spi: int = SPI, sender_id: int = 7, **options: int) -> _engine.Sa:
+    def engine(self, *, spi: int = SPI, sender_id: int = 7, **options: object) -> _engine.Sa:
         if not self.cipher.is_counter_mode:
             sender_id = -1
         return _engine.Sa(
@@ -60,7 +60,7 @@ class Keys:
             self.integrity.engine,
             self.authentication,
             self.salt,
-            sender_id,
+            sender_id=sender_id,
             **options,  # type: ignore[arg-type]
         )
 

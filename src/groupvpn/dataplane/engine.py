@@ -112,7 +112,7 @@ class NativeEngine:
                 sender_id=-1 if sa.sender_id is None else sa.sender_id,
                 sender_id_bits=sa.sender_id_bits,
                 replay_window=sa.replay_window,
-                clear_df=clear_df,
+                df="clear" if clear_df else "copy",
             )
 
     def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
