@@ -17,7 +17,7 @@ constexpr int fragment_check_milliseconds = 500;
 }  // namespace
 
 Inbound::Inbound(const PathContext& context)
-    : context_(context), coalescer_(context.inbound_tap.takes_udp_super_packets()), slots_(burst_size, slot_size) {}
+    : context_(context), coalescer_(context.inbound_tap.takes_udp_super_packets()), arena_(longest_frame, arena_size) {}
 
 void Inbound::run() {
   std::array<pollfd, 2> waiting = {{{stop_.descriptor(), POLLIN, 0}, {context_.inbound_tap.descriptor(), POLLIN, 0}}};
@@ -35,9 +35,9 @@ void Inbound::run() {
 }
 
 bool Inbound::read_burst() {
-  for (std::size_t frame = 0; frame < burst_size; ++frame) {
-    std::uint8_t* slot = slots_.slot(frame);
-    const ssize_t length = context_.inbound_tap.read({slot, slots_.size()});
+  while (count_ < burst_size && arena_.has_room()) {
+    const std::span<std::uint8_t> room = arena_.room();
+    const ssize_t length = context_.inbound_tap.read(room);
     if (length < 0) {
       const int error = errno;
       if (error == EINTR) continue;
@@ -45,26 +45,27 @@ bool Inbound::read_burst() {
       errno = error;
       return error == EAGAIN;
     }
-    take(slot, static_cast<std::size_t>(length));
+    arena_.keep(static_cast<std::size_t>(length));
+    take(room.data(), static_cast<std::size_t>(length));
   }
   process();
   return true;
 }
 
 // Stage 1: from a frame to a packet in the burst.
-void Inbound::take(std::uint8_t* slot, std::size_t length) {
+void Inbound::take(std::uint8_t* octets, std::size_t length) {
   counters_.frames.add();
   const std::size_t header_size = context_.inbound_tap.header_size();
-  if (length == slots_.size()) return refuse(Reason::oversize);
+  if (length == longest_frame) return refuse(Reason::oversize);
   if (length < header_size) return refuse(Reason::malformed);
-  std::uint8_t* frame = slot + header_size;
+  std::uint8_t* frame = octets + header_size;
   const std::size_t frame_length = length - header_size;
   const std::optional<LinkHeader> link = LinkHeader::parse(frame, frame_length);
   if (!link) return refuse(Reason::not_ip);
   std::uint8_t* ip = frame + link->size;
   const std::optional<Ipv4> packet = Ipv4::parse(ip, frame_length - link->size);
   if (packet && packet->is_fragment()) return take_fragment(*packet, frame);
-  push(ip, frame_length - link->size, static_cast<std::size_t>(ip - slot), frame);
+  push(ip, frame_length - link->size, static_cast<std::size_t>(ip - octets), frame);
 }
 
 void Inbound::take_fragment(const Ipv4& fragment, const std::uint8_t* frame) {
@@ -103,16 +104,20 @@ void Inbound::process() {
     counters_.coalesced.add(super.count - 1U);
   }
   count_ = 0;
+  arena_.clear();
   datagrams_.clear();
   counters_.pending.store(reassembler_.pending_fragments(), std::memory_order_relaxed);
 }
 
 // The frame keeps the destination that it came with: the addresses are preserved, so what was right for the ESP packet, unicast or multicast,
-// is right for the packet inside. The outer IPv4 header that is gone left more room than the link header needs.
+// is right for the packet inside. The link header stands apart: before the packet may be another one that is still to be given.
 bool Inbound::give(const SuperPacket& super) {
   const Packet& first = packets_[super.first];
-  parts_[0] = frame_of(first, destinations_[super.first], context_.token);
-  std::size_t count = 1;
+  std::uint8_t* link = header_.data() + Tap::maximum_header_size;
+  write_link_header(link, destinations_[super.first], context_.token);
+  parts_[0] = {link, ethernet_header_size};
+  parts_[1] = {first.data, first.length};
+  std::size_t count = 2;
   for (std::uint16_t index = super.first; index != super.last; ++count) {
     index = coalescer_.next(index);
     parts_[count] = {packets_[index].data + super.headers, packets_[index].length - super.headers};

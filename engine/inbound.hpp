@@ -6,13 +6,13 @@
 #include <memory>
 #include <vector>
 
+#include "arena.hpp"
 #include "coalesce.hpp"
 #include "esp.hpp"
 #include "inject.hpp"
 #include "outbound.hpp"
 #include "path.hpp"
 #include "reassembly.hpp"
-#include "slots.hpp"
 
 namespace groupvpn {
 
@@ -29,12 +29,14 @@ class Inbound {
  private:
   static constexpr std::size_t burst_size = 128;
   static_assert(burst_size <= Coalescer::maximum_burst);
-  // The kernel hands frames of any size that the device received, whatever MTU we were told.
-  static constexpr std::size_t slot_size = Tap::maximum_header_size + LinkHeader::maximum_size + 9216;
+  // The kernel hands frames of any size that the device received, whatever MTU we were told, and super-packets of UDP. One octet more tells
+  // what was truncated.
+  static constexpr std::size_t longest_frame = Tap::maximum_header_size + LinkHeader::maximum_size + ipv4_maximum_size + 1;
+  static constexpr std::size_t arena_size = burst_size * 1664 + longest_frame;  // a burst of full Ethernet frames
 
   // False when the TAP is gone.
   bool read_burst();
-  void take(std::uint8_t* slot, std::size_t length);
+  void take(std::uint8_t* octets, std::size_t length);
   void take_fragment(const Ipv4& fragment, const std::uint8_t* frame);
   void push(std::uint8_t* ip, std::size_t length, std::size_t headroom, const std::uint8_t* frame);
   void process();
@@ -47,12 +49,13 @@ class Inbound {
   Esp esp_;
   Coalescer coalescer_;
   Reassembler reassembler_;
-  Slots slots_;
+  Arena arena_;
   std::size_t count_ = 0;
   std::array<Packet, burst_size> packets_;
   std::array<MacAddress, burst_size> destinations_;
   std::vector<std::unique_ptr<std::vector<std::uint8_t>>> datagrams_;  // put together in this burst
-  std::array<iovec, burst_size> parts_;
+  std::array<std::uint8_t, inject_headroom> header_;  // of the frame that is being given to the kernel
+  std::array<iovec, burst_size + 1> parts_;
   PathCounters counters_;
 };
 

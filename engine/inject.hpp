@@ -12,20 +12,20 @@ namespace groupvpn {
 inline constexpr std::uint32_t ethernet_header_size = 14;
 inline constexpr std::uint32_t inject_headroom = ethernet_header_size + Tap::maximum_header_size;
 
-// Writes the link header before a packet, with `token` as the source address of its frame, which is how steering knows it from a frame
-// of the wire. `packet.headroom` is at least `inject_headroom`. Returns the frame.
-inline iovec frame_of(const Packet& packet, const MacAddress& destination, const MacAddress& token) noexcept {
-  std::uint8_t* frame = packet.data - ethernet_header_size;
+// Writes a link header of `ethernet_header_size` octets, with `token` as the source address of the frame, which is how steering knows it from
+// a frame of the wire.
+inline void write_link_header(std::uint8_t* frame, const MacAddress& destination, const MacAddress& token) noexcept {
   std::memcpy(frame, destination.data(), destination.size());
   std::memcpy(frame + 6, token.data(), token.size());
   store16(frame + 12, 0x0800);
-  return {frame, ethernet_header_size + packet.length};
 }
 
-// Gives one packet to the kernel by the inbound TAP.
+// Gives one packet to the kernel by the inbound TAP. `packet.headroom` is at least `inject_headroom`.
 inline bool inject(const Tap& tap, const Packet& packet, const MacAddress& destination, const MacAddress& token) noexcept {
-  iovec frame = frame_of(packet, destination, token);
-  return tap.write({}, {&frame, 1});
+  std::uint8_t* frame = packet.data - ethernet_header_size;
+  write_link_header(frame, destination, token);
+  iovec part{frame, ethernet_header_size + packet.length};
+  return tap.write({}, {&part, 1});
 }
 
 }  // namespace groupvpn
