@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from groupvpn import __version__
+from groupvpn.console.completion import exec_words, node_names
 from groupvpn.console.lab_cli import lab_commands
 
 FAILED, WRONG, NOT_RUNNING = 1, 2, 3
@@ -135,8 +136,11 @@ def _rsa_key(text: str) -> tuple[str, int]:
 
 @app.command("exec")
 def execute(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The node.")],
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND…", help='The exec command, such as "show crypto gdoi".')],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The node.", autocompletion=node_names)],
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="COMMAND…", help='The exec command, such as "show crypto gdoi".', autocompletion=exec_words),
+    ],
     state_dir: Annotated[Path | None, typer.Option(help="The node's state directory, if it cannot be found by its name.")] = None,
     stdin: Annotated[
         bool, typer.Option("--input/--no-input", help="Give what stands on standard input to the command (keys to import).")
@@ -161,7 +165,7 @@ def execute(
 
 @app.command()
 def log(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The node.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The node.", autocompletion=node_names)],
     state_dir: Annotated[Path | None, typer.Option(help="The node's state directory, if it cannot be found by its name.")] = None,
 ) -> None:
     """Follow the log of a running node."""

@@ -188,6 +188,11 @@ def find(name: str, state_directory: Path | None = None, *, run_root: Path = RUN
     except PermissionError as error:
         raise _unusable(candidate, error) from error
     if not there:
-        running = ", ".join(sorted(entry.name for entry in run_root.glob("*") if entry.is_symlink())) or "none"
-        raise StateError(f"no node {name!r} runs here (running: {running}); start it with `groupvpn run FILE --name {name}`")
+        others = ", ".join(running(run_root=run_root)) or "none"
+        raise StateError(f"no node {name!r} runs here (running: {others}); start it with `groupvpn run FILE --name {name}`")
     return candidate.resolve()
+
+
+def running(*, run_root: Path = RUN_ROOT) -> list[str]:
+    """Names of the nodes that run on this machine, sorted."""
+    return sorted(entry.name for entry in run_root.glob("*") if entry.is_symlink())
