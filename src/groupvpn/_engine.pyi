@@ -34,8 +34,7 @@ class Sa:
         -1 to copy that of the packet inside. `extended_sequence` is ESN (RFC 4303 2.2.1).
 
         `last_sequence` is the last sequence number already used under this key (and Sender-ID): the first packet gets the next one.
-        `cipher` and `integrity` are the names that `crypto.registry` gives them. The engine also knows `aes-N-gcm-8` and `aes-N-gcm-12`
-        (shorter ICVs), `aes-N-gmac` and, with an integrity algorithm, `aes-N-ctr`, which no keyword of a configuration names yet.
+        `cipher` and `integrity` are the names that `crypto.registry` gives them.
         `replay_window` is in packets, 0 for none: a window for each Sender-ID where the cipher counts, else one for all senders.
 
         One Sa may be given to several ports and queues at once; they then draw from one sequence, so that no IV repeats.

@@ -32,7 +32,7 @@ def test_scapy_and_the_engine_read_each_other(cipher: EspCipher, integrity: EspI
     assert counted["encrypted_bytes"] == counted["decrypted_bytes"] == sum(SIZES) + 20 * len(SIZES)
 
 
-# What the engine can do beyond what a configuration can ask for today: its name, that of scapy, octets of key and ICV.
+# What scapy reads beyond that: the engine's name, that of scapy, octets of key and ICV.
 MORE = [
     *((f"aes-{bits}-gmac", "AES-NULL-GMAC", bits // 8, 16) for bits in (128, 192, 256)),
     *((f"aes-{bits}-ctr", "AES-CTR", bits // 8, 0) for bits in (128, 192, 256)),
@@ -41,7 +41,7 @@ MORE = [
 
 @pytest.mark.interop
 @pytest.mark.parametrize(("name", "theirs", "key_length", "icv_length"), MORE, ids=[name for name, *_ in MORE])
-def test_scapy_reads_the_transforms_that_no_keyword_names_yet(name: str, theirs: str, key_length: int, icv_length: int) -> None:
+def test_scapy_reads_gmac_and_ctr(name: str, theirs: str, key_length: int, icv_length: int) -> None:
     key, salt, integrity_key = os.urandom(key_length), os.urandom(4), b"" if icv_length else os.urandom(20)
     ours = _engine.Sa(SPI, name, key, "none" if icv_length else "hmac-sha1-96", integrity_key, salt, sender_id=7)
     other = SecurityAssociation(

@@ -1,4 +1,4 @@
-"""Every transform that the registry names, as the engine and as scapy call it."""
+"""The transforms of the registry that scapy has too, as the engine and as scapy call them."""
 
 import os
 from dataclasses import dataclass
@@ -77,5 +77,5 @@ class Keys:
 
 
 TRANSFORMS = [
-    (cipher, integrity) for cipher in EspCipher for integrity in EspIntegrity if cipher.is_counter_mode == (integrity is EspIntegrity.NONE)
+    (cipher, integrity) for cipher in SCAPY_CIPHER for integrity in EspIntegrity if cipher.is_combined == (integrity is EspIntegrity.NONE)
 ]

@@ -19,7 +19,7 @@ from groupvpn.gdoi.policy import Replay
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.selectors import from_identity, to_identity
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
-from groupvpn.ipsec.transform import Mode, Transform
+from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 from groupvpn.wire.attributes import Attribute
 from groupvpn.wire.gdoi_extensions import SaDeny, SaTekExtension
 from groupvpn.wire.gdoi_keys import KeyDownload, KeyPacket
@@ -32,16 +32,9 @@ MATCHES = st.builds(AddressMatch, ADDRESSES, ADDRESSES)
 PORTS = st.integers(0, 65535)
 ENTRIES = st.builds(Entry, st.sampled_from(Action), st.integers(0, 255), MATCHES, MATCHES, PORTS, PORTS)
 LISTS = st.lists(ENTRIES, max_size=8).map(lambda entries: (*entries, permit(subnet("10.1.0.0"), subnet("10.2.0.0"))))
-CBC_CIPHERS = [cipher for cipher in EspCipher if not cipher.is_counter_mode]
-TRANSFORMS = st.one_of(
-    st.builds(
-        Transform,
-        st.sampled_from(CBC_CIPHERS),
-        st.sampled_from([item for item in EspIntegrity if item is not EspIntegrity.NONE]),
-        st.sampled_from(Mode),
-    ),
-    st.builds(Transform, st.sampled_from([item for item in EspCipher if item.is_counter_mode]), st.just(EspIntegrity.NONE)),
-)
+TRANSFORMS = st.builds(
+    Transform, st.sampled_from(EspCipher), st.sampled_from(EspIntegrity), st.sampled_from(Mode), st.sampled_from(SecurityProtocol)
+).filter(lambda transform: transform.is_whole)
 REPLAYS = st.one_of(st.just(Replay("disabled")), st.builds(Replay, st.sampled_from(["counter", "time"]), st.integers(1, 65535)))
 
 
@@ -146,6 +139,23 @@ def test_aes_without_a_key_length_is_128_bits() -> None:
 
 
 @pytest.mark.parametrize(
+    ("transform_id", "cipher"),
+    [(13, EspCipher.AES_256_CTR), (18, EspCipher.AES_256_GCM_8), (19, EspCipher.AES_256_GCM_12), (23, EspCipher.AES_256_GMAC)],
+)
+def test_the_numbers_of_the_counter_modes(transform_id: int, cipher: EspCipher) -> None:
+    """IANA's for RFC 3686, RFC 4106 and RFC 4543."""
+    integrity = EspIntegrity.NONE if cipher.is_combined else EspIntegrity.HMAC_SHA1_96
+    told = (Attribute(6, 256),) if cipher.is_combined else (Attribute(5, 2), Attribute(6, 256))
+    assert read(sat(transform_id=transform_id, attributes=told)).teks[0].transform == Transform(cipher, integrity)
+
+
+def test_ah_is_told_by_its_protocol_and_two_numbers() -> None:
+    """RFC 6407 5.5.1 with RFC 2407 4.4.3: AH_SHA is 3, and its Authentication Algorithm says HMAC-SHA."""
+    (offered,) = read(sat(transform_id=3, protocol_id=2, attributes=(Attribute(4, 2), Attribute(5, 2)))).teks
+    assert offered.transform == Transform(EspCipher.NULL, EspIntegrity.HMAC_SHA1_96, Mode.TRANSPORT, SecurityProtocol.AH)
+
+
+@pytest.mark.parametrize(
     ("identity", "expected"),
     [
         (TrafficIdentity(1, 0, b""), AddressMatch.any()),
@@ -191,6 +201,12 @@ BEARER = SaTekExtension(b"\x00\x00\x10\x00", ())
         (sat(transform_id=20, attributes=(Attribute(5, 2), Attribute(6, 128))),),
         (sat(transform_id=12, attributes=(Attribute(5, 2), Attribute(6, 129))),),
         (sat(transform_id=99),),
+        (sat(transform_id=13, attributes=(Attribute(6, 128),)),),
+        (sat(transform_id=23, attributes=(Attribute(5, 2), Attribute(6, 128))),),
+        (sat(transform_id=3, protocol_id=2, attributes=()),),
+        (sat(transform_id=3, protocol_id=2, attributes=(Attribute(5, 1),)),),
+        (sat(transform_id=3, protocol_id=2, attributes=(Attribute(5, 2), Attribute(6, 128))),),
+        (sat(transform_id=2), sat(transform_id=2, protocol_id=2)),
         (sat(spi=b"\x00\x00\x00\xff"),),
         (sat(source=TrafficIdentity(5, 0, bytes(16))),),
         (sat(), sat(attributes=(Attribute(5, 1),))),
@@ -221,7 +237,7 @@ def test_policies_that_we_cannot_obey_are_refused(payloads: tuple[Payload, ...])
     assert caught.value.reason is Reason.POLICY_REJECTED
 
 
-@pytest.mark.parametrize("payload", [sat(protocol_id=2), RawPayload(16, b"\x63abc"), RawPayload(16, b"\x80\x00"), RawPayload(16, b"\x81")])
+@pytest.mark.parametrize("payload", [RawPayload(16, b"\x63abc"), RawPayload(16, b"\x80\x00"), RawPayload(16, b"\x81")])
 def test_tek_protocols_that_we_do_not_know_are_refused_as_such(payload: Payload) -> None:
     with pytest.raises(GdoiError) as caught:
         read(sat(), payload)

@@ -14,7 +14,8 @@ class UnknownAlgorithmError(ValueError):
 class EspCipher(Enum):
     """Ciphers of ESP: `(engine name, IANA transform id, key octets, IV octets, salt octets, ICV octets, set keyword, show keyword)`.
 
-    Transform ids: RFC 2407 4.4.4 and IANA "IPSEC ESP Transform Identifiers" (AES-CBC 12, AES-GCM with 16-octet ICV 20).
+    Transform ids: RFC 2407 4.4.4 and IANA "IPSEC ESP Transform Identifiers": AES-CBC 12 (RFC 3602), AES-CTR 13 (RFC 3686), AES-GCM with an
+    ICV of 8, 12 and 16 octets 18, 19 and 20 (RFC 4106), GMAC without encryption 23 (RFC 4543). Of one id the shortest key comes first.
     """
 
     NULL = ("null", 11, 0, 0, 0, 0, "esp-null", "esp-null")
@@ -26,6 +27,18 @@ class EspCipher(Enum):
     AES_128_GCM = ("aes-128-gcm", 20, 16, 8, 4, 16, "esp-gcm", "esp-gcm")
     AES_192_GCM = ("aes-192-gcm", 20, 24, 8, 4, 16, "esp-gcm 192", "esp-gcm 192")
     AES_256_GCM = ("aes-256-gcm", 20, 32, 8, 4, 16, "esp-gcm 256", "esp-gcm 256")
+    AES_128_GCM_8 = ("aes-128-gcm-8", 18, 16, 8, 4, 8, "esp-gcm 128 icv 8", "esp-gcm 128 icv 8")
+    AES_192_GCM_8 = ("aes-192-gcm-8", 18, 24, 8, 4, 8, "esp-gcm 192 icv 8", "esp-gcm 192 icv 8")
+    AES_256_GCM_8 = ("aes-256-gcm-8", 18, 32, 8, 4, 8, "esp-gcm 256 icv 8", "esp-gcm 256 icv 8")
+    AES_128_GCM_12 = ("aes-128-gcm-12", 19, 16, 8, 4, 12, "esp-gcm 128 icv 12", "esp-gcm 128 icv 12")
+    AES_192_GCM_12 = ("aes-192-gcm-12", 19, 24, 8, 4, 12, "esp-gcm 192 icv 12", "esp-gcm 192 icv 12")
+    AES_256_GCM_12 = ("aes-256-gcm-12", 19, 32, 8, 4, 12, "esp-gcm 256 icv 12", "esp-gcm 256 icv 12")
+    AES_128_GMAC = ("aes-128-gmac", 23, 16, 8, 4, 16, "esp-gmac", "esp-gmac")
+    AES_192_GMAC = ("aes-192-gmac", 23, 24, 8, 4, 16, "esp-gmac 192", "esp-gmac 192")
+    AES_256_GMAC = ("aes-256-gmac", 23, 32, 8, 4, 16, "esp-gmac 256", "esp-gmac 256")
+    AES_128_CTR = ("aes-128-ctr", 13, 16, 8, 4, 0, "esp-ctr", "esp-ctr")
+    AES_192_CTR = ("aes-192-ctr", 13, 24, 8, 4, 0, "esp-ctr 192", "esp-ctr 192")
+    AES_256_CTR = ("aes-256-ctr", 13, 32, 8, 4, 0, "esp-ctr 256", "esp-ctr 256")
 
     def __init__(
         self,
@@ -53,9 +66,19 @@ class EspCipher(Enum):
         return self.salt_length > 0
 
     @property
+    def is_combined(self) -> bool:
+        """Whether it authenticates by itself, so that no integrity algorithm goes with it: GCM and GMAC."""
+        return self.icv_length > 0
+
+    @property
+    def hides(self) -> bool:
+        """Whether it encrypts at all: NULL and GMAC do not (RFC 2410, RFC 4543)."""
+        return self is not EspCipher.NULL and self.transform_id != 23
+
+    @property
     def has_variable_key(self) -> bool:
-        """Whether the Key Length attribute (in bits) must accompany it on the wire (RFC 2407 4.5): AES-CBC and AES-GCM."""
-        return self.transform_id in (12, 20)
+        """Whether the Key Length attribute (in bits) must accompany it on the wire (RFC 2407 4.5): all that build on AES."""
+        return self.transform_id in (12, 13, 18, 19, 20, 23)
 
     @property
     def is_legacy(self) -> bool:
@@ -72,21 +95,30 @@ class EspCipher(Enum):
 
 
 class EspIntegrity(Enum):
-    """Integrity of ESP: `(engine name, IANA authentication algorithm, key octets, ICV octets, keyword)` (RFC 2407 4.5, RFC 4868)."""
+    """Integrity of ESP and AH: `(engine name, IANA authentication algorithm, AH transform id, key octets, ICV octets, keyword)`.
 
-    NONE = ("none", 0, 0, 0, "")
-    HMAC_MD5_96 = ("hmac-md5-96", 1, 16, 12, "esp-md5-hmac")
-    HMAC_SHA1_96 = ("hmac-sha1-96", 2, 20, 12, "esp-sha-hmac")
-    HMAC_SHA2_256_128 = ("hmac-sha2-256-128", 5, 32, 16, "esp-sha256-hmac")
-    HMAC_SHA2_384_192 = ("hmac-sha2-384-192", 6, 48, 24, "esp-sha384-hmac")
-    HMAC_SHA2_512_256 = ("hmac-sha2-512-256", 7, 64, 32, "esp-sha512-hmac")
+    Numbers: RFC 2407 4.5 and 4.4.3, RFC 4868, IANA "IPSEC AH Transform Identifiers". AH calls each by two of them.
+    """
 
-    def __init__(self, engine: str, attribute: int, key_length: int, icv_length: int, keyword: str) -> None:
+    NONE = ("none", 0, 0, 0, 0, "")
+    HMAC_MD5_96 = ("hmac-md5-96", 1, 2, 16, 12, "esp-md5-hmac")
+    HMAC_SHA1_96 = ("hmac-sha1-96", 2, 3, 20, 12, "esp-sha-hmac")
+    HMAC_SHA2_256_128 = ("hmac-sha2-256-128", 5, 5, 32, 16, "esp-sha256-hmac")
+    HMAC_SHA2_384_192 = ("hmac-sha2-384-192", 6, 6, 48, 24, "esp-sha384-hmac")
+    HMAC_SHA2_512_256 = ("hmac-sha2-512-256", 7, 7, 64, 32, "esp-sha512-hmac")
+
+    def __init__(self, engine: str, attribute: int, ah_transform_id: int, key_length: int, icv_length: int, keyword: str) -> None:
         self.engine = engine
         self.attribute = attribute
+        self.ah_transform_id = ah_transform_id
         self.key_length = key_length
         self.icv_length = icv_length
         self.keyword = keyword
+
+    @property
+    def ah_keyword(self) -> str:
+        """The keyword of AH with it; nothing for `NONE`."""
+        return self.keyword.replace("esp", "ah", 1)
 
     @property
     def is_legacy(self) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, cast
 
 from groupvpn.ipsec.sa import GroupSa
+from groupvpn.ipsec.transform import Mode, SecurityProtocol
 
 if TYPE_CHECKING:
     from groupvpn import _engine
@@ -109,6 +110,8 @@ class NativeEngine:
                 integrity=sa.transform.integrity.engine,
                 integrity_key=sa.integrity_key.reveal(),
                 salt=sa.salt.reveal(),
+                protocol="ah" if sa.transform.protocol is SecurityProtocol.AH else "esp",
+                mode="transport" if sa.transform.mode is Mode.TRANSPORT else "tunnel",
                 sender_id=-1 if sa.sender_id is None else sa.sender_id,
                 sender_id_bits=sa.sender_id_bits,
                 replay_window=sa.replay_window,

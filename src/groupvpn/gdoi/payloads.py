@@ -15,7 +15,7 @@ from groupvpn.gdoi.policy import Replay
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.selectors import to_entry, to_identity
 from groupvpn.ipsec.acl import Action, Entry
-from groupvpn.ipsec.transform import Mode, Transform
+from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 from groupvpn.wire.attributes import Attribute, find, find_number, lifetimes
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.gdoi_extensions import SaDeny, SaTekExtension, TekExtensionAttribute, read_private_sat
@@ -65,6 +65,7 @@ _IPSEC_ATTRIBUTES = frozenset(
 """What a SAT may say. GROUP_DESCRIPTION means nothing under GDOI and is ignored (RFC 6407 5.5.1)."""
 _KEK_ATTRIBUTES = frozenset(KekAttribute) - {KekAttribute.KE_OAKLEY_GROUP}
 """What a SAK may say. The management algorithm is ignored: LKH would show itself in the KD payload, which refuses it."""
+_PROTOCOLS = {SecurityProtocol.ESP: TekProtocolId.ESP, SecurityProtocol.AH: TekProtocolId.AH}
 _REPLAY_WINDOWS = {
     TekExtensionAttribute.REPLAY_COUNTER_WINDOW: "counter",
     TekExtensionAttribute.REPLAY_TIME_WINDOW: "time",
@@ -182,7 +183,7 @@ def _read_delays(gap: GroupAssociatedPolicy) -> dict[int, int]:
 def _write_tek(tek: TekOffer, bearer: int | None) -> Iterator[Payload]:
     """The SATs of one TEK; `bearer` is the SPI of an earlier TEK that has the same list."""
     spi = tek.spi.to_bytes(4, "big")
-    attributes = _tek_attributes(tek)
+    attributes, protocol = _tek_attributes(tek), _PROTOCOLS[tek.transform.protocol]
     shares = bearer is not None and len(tek.entries) > 1
     entries = tek.entries
     if shares:
@@ -191,7 +192,7 @@ def _write_tek(tek: TekOffer, bearer: int | None) -> Iterator[Payload]:
         source = to_identity(entry.source, entry.source_port)
         destination = to_identity(entry.destination, entry.destination_port)
         if entry.action is Action.PERMIT:
-            yield SaTek(source, destination, tek.transform.cipher.transform_id, spi, attributes, entry.protocol)
+            yield SaTek(source, destination, tek.transform.transform_id, spi, attributes, entry.protocol, protocol)
         else:
             yield SaDeny(source, destination, spi, entry.protocol)
     extension = [Attribute(kind, tek.replay.window) for kind, method in _REPLAY_WINDOWS.items() if tek.replay.method == method]
@@ -202,7 +203,7 @@ def _write_tek(tek: TekOffer, bearer: int | None) -> Iterator[Payload]:
 
 
 def _tek_attributes(tek: TekOffer) -> tuple[Attribute, ...]:
-    """The attributes of every ESP SAT of a TEK. What is the default by RFC 6407 5.5.1.1 is left out, for peers that know RFC 3547 only."""
+    """The attributes of every SAT of a TEK. What is the default by RFC 6407 5.5.1.1 is left out, for peers that know RFC 3547 only."""
     cipher = tek.transform.cipher
     attributes = [Attribute(IpsecAttribute.ENCAPSULATION_MODE, tek.transform.mode.value)]
     if tek.transform.integrity is not EspIntegrity.NONE:
@@ -216,12 +217,21 @@ def _tek_attributes(tek: TekOffer) -> tuple[Attribute, ...]:
     return tuple(attributes)
 
 
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    """How the SATs of one SPI want packets protected; all of them have to say the same."""
+
+    protocol: SecurityProtocol
+    transform_id: int
+    attributes: tuple[Attribute, ...]
+
+
 @dataclass(slots=True)
 class _Draft:
     """What the SATs of one SPI have said so far."""
 
     entries: list[Entry] = field(default_factory=list)
-    policy: tuple[int, tuple[Attribute, ...]] | None = None
+    policy: _Policy | None = None
     extension: SaTekExtension | None = None
 
 
@@ -235,10 +245,9 @@ def _read_sat(payload: Payload, drafts: dict[bytes, _Draft]) -> None:
             raise GdoiError(Reason.UNSUPPORTED_TEK_PROTOCOL, f"protocol {payload.body[0] if payload.body else 'missing'}")
         payload = private
     if isinstance(payload, SaTek):
-        if payload.protocol_id != TekProtocolId.ESP:
-            raise GdoiError(Reason.UNSUPPORTED_TEK_PROTOCOL, f"protocol {payload.protocol_id}")
         draft = drafts.setdefault(payload.spi, _Draft())
-        policy = (payload.transform_id, payload.attributes)
+        protocol = next(ours for ours, number in _PROTOCOLS.items() if number == payload.protocol_id)
+        policy = _Policy(protocol, payload.transform_id, payload.attributes)
         if draft.policy not in (None, policy):
             raise GdoiError(Reason.POLICY_REJECTED, f"two policies for SPI {payload.spi.hex()}")
         draft.policy = policy
@@ -261,13 +270,12 @@ def _finish(drafts: dict[bytes, _Draft]) -> tuple[TekOffer, ...]:
             raise GdoiError(Reason.POLICY_REJECTED, f"nothing but extensions for SPI {spi.hex()}")
         if int.from_bytes(spi, "big") < FIRST_SPI:
             raise GdoiError(Reason.POLICY_REJECTED, f"SPI {spi.hex()} is reserved")
-        teks[spi] = _finish_tek(spi, draft, *draft.policy, teks)
+        teks[spi] = _finish_tek(spi, draft, draft.policy, teks)
     return tuple(teks.values())
 
 
-def _finish_tek(
-    spi: bytes, draft: _Draft, transform_id: int, attributes: tuple[Attribute, ...], earlier: dict[bytes, TekOffer]
-) -> TekOffer:
+def _finish_tek(spi: bytes, draft: _Draft, policy: _Policy, earlier: dict[bytes, TekOffer]) -> TekOffer:
+    attributes = policy.attributes
     _refuse_unknown(attributes, _IPSEC_ATTRIBUTES, "SAT")
     preservation = find_number(attributes, IpsecAttribute.ADDRESS_PRESERVATION)
     if preservation not in (None, AddressPreservation.SOURCE_AND_DESTINATION):
@@ -278,7 +286,7 @@ def _finish_tek(
     durations = lifetimes(attributes, IpsecAttribute.LIFE_TYPE, IpsecAttribute.LIFE_DURATION)
     return TekOffer(
         int.from_bytes(spi, "big"),
-        _transform(transform_id, attributes),
+        _transform(policy),
         _lifetime(durations.get(LifeType.SECONDS, DEFAULT_TEK_LIFETIME), "TEK"),
         _entries(draft, earlier),
         _replay(draft),
@@ -286,19 +294,21 @@ def _finish_tek(
     )
 
 
-def _transform(transform_id: int, attributes: tuple[Attribute, ...]) -> Transform:
+def _transform(policy: _Policy) -> Transform:
+    attributes, is_ah = policy.attributes, policy.protocol is SecurityProtocol.AH
     bits = find_number(attributes, IpsecAttribute.KEY_LENGTH) or 0
     mode = find_number(attributes, IpsecAttribute.ENCAPSULATION_MODE) or Mode.TUNNEL.value
     try:
-        cipher = EspCipher.from_wire(transform_id, bits // 8)
+        cipher = EspCipher.NULL if is_ah else EspCipher.from_wire(policy.transform_id, bits // 8)
         integrity = EspIntegrity.from_wire(find_number(attributes, IpsecAttribute.AUTHENTICATION_ALGORITHM) or 0)
-        transform = Transform(cipher, integrity, Mode(mode))
+        transform = Transform(cipher, integrity, Mode(mode), policy.protocol)
     except UnknownAlgorithmError as error:
         raise GdoiError(Reason.POLICY_REJECTED, str(error)) from error
     except ValueError as error:
         raise GdoiError(Reason.POLICY_REJECTED, f"encapsulation mode {mode}") from error
-    if bits % 8 or (integrity is EspIntegrity.NONE) is not cipher.is_counter_mode:
-        raise GdoiError(Reason.POLICY_REJECTED, f"{cipher.engine} with a {bits}-bit key and integrity {integrity.engine}")
+    if bits % 8 or (is_ah and bits) or not transform.is_whole or transform.transform_id != policy.transform_id:
+        what = f"AH transform {policy.transform_id}" if is_ah else cipher.engine
+        raise GdoiError(Reason.POLICY_REJECTED, f"{what} with a {bits}-bit key and integrity {integrity.engine}")
     return transform
 
 

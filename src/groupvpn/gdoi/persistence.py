@@ -16,7 +16,7 @@ from groupvpn.gdoi.members import Member
 from groupvpn.gdoi.policy import Replay
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.gdoi.served_group import ServedGroup
-from groupvpn.ipsec.transform import Mode, Transform
+from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 
 Plain = dict[str, object]
 """Strings, numbers, booleans, None, and lists and dicts of these."""
@@ -70,6 +70,7 @@ def _write_tek(key: TrafficKey, now: float) -> Plain:
         "cipher": key.transform.cipher.name,
         "integrity": key.transform.integrity.name,
         "mode": key.transform.mode.name,
+        "protocol": key.transform.protocol.name,
         "encryption_key": key.encryption_key.reveal().hex(),
         "integrity_key": key.integrity_key.reveal().hex(),
         "salt": key.salt.reveal().hex(),
@@ -80,7 +81,9 @@ def _write_tek(key: TrafficKey, now: float) -> Plain:
 
 
 def _read_tek(state: Mapping[str, object], origin: float) -> TrafficKey:
-    transform = Transform(EspCipher[_text(state["cipher"])], EspIntegrity[_text(state["integrity"])], Mode[_text(state["mode"])])
+    cipher, integrity, mode = (_text(state[name]) for name in ("cipher", "integrity", "mode"))
+    protocol = _text(state.get("protocol", SecurityProtocol.ESP.name))  # a snapshot of a release before AH does not say
+    transform = Transform(EspCipher[cipher], EspIntegrity[integrity], Mode[mode], SecurityProtocol[protocol])
     method, window = _items(state["replay"])
     return TrafficKey(
         slot=int(_number(state["slot"])),

@@ -1,4 +1,4 @@
-"""Transform sets: which ESP algorithms protect a packet, and in which mode (RFC 4303; RFC 2407 4.4.4).
+"""Transform sets: which algorithms protect a packet, under which protocol and in which mode (RFC 4302, RFC 4303; RFC 2407 4.4).
 
 An algorithm is only referred to here; its numbers and sizes stand in `groupvpn.crypto.registry`.
 """
@@ -16,17 +16,39 @@ class Mode(Enum):
     TRANSPORT = 2
 
 
+class SecurityProtocol(Enum):
+    """The security protocol of an SA: values are the IP protocol numbers (RFC 4302 2, RFC 4303 2)."""
+
+    ESP = 50
+    AH = 51
+
+
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """The ESP algorithms of one SA. `integrity` is `EspIntegrity.NONE` exactly when the cipher authenticates by itself (GCM)."""
+    """The algorithms of one SA. Under AH the cipher is `EspCipher.NULL`, for AH has none."""
 
     cipher: EspCipher
     integrity: EspIntegrity
     mode: Mode = Mode.TUNNEL
+    protocol: SecurityProtocol = SecurityProtocol.ESP
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether exactly one algorithm authenticates, and AH comes without a cipher: what an SA can be made of."""
+        if self.protocol is SecurityProtocol.AH:
+            return self.cipher is EspCipher.NULL and self.integrity is not EspIntegrity.NONE
+        return (self.integrity is EspIntegrity.NONE) is self.cipher.is_combined
+
+    @property
+    def transform_id(self) -> int:
+        """The IANA transform identifier (RFC 2407 4.4.3 for AH, 4.4.4 for ESP)."""
+        return self.integrity.ah_transform_id if self.protocol is SecurityProtocol.AH else self.cipher.transform_id
 
     @property
     def keywords(self) -> str:
         """The keywords that configure it, such as `esp-256-aes esp-sha256-hmac` (the layout of `show`)."""
+        if self.protocol is SecurityProtocol.AH:
+            return self.integrity.ah_keyword
         return " ".join(word for word in (self.cipher.show_keyword, self.integrity.keyword) if word)
 
 

@@ -1,9 +1,12 @@
 """Transform sets and profiles from their statements, checked for combinations that protect nothing or contradict themselves."""
 
+from collections.abc import Sequence
+
 from groupvpn.config.build.context import Context
+from groupvpn.config.grammar.ipsec import REFUSED, AuthenticationHeader
 from groupvpn.config.section import Section, Statement
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
-from groupvpn.ipsec.transform import Mode, Profile, Transform, TransformSet
+from groupvpn.ipsec.transform import Mode, Profile, SecurityProtocol, Transform, TransformSet
 
 
 def build_transforms(context: Context) -> None:
@@ -23,36 +26,63 @@ def _transform(section: Section, header: Statement, context: Context) -> Transfo
     """The transform, None (and a diagnostic) if the words make none that we can build."""
     given = header.all("transform")
     place = header.where("transform")
+    refused = [item for item in given if isinstance(item, str)]
+    if refused:
+        left_out = f"transform set `{header.value('name')}` is left out"
+        context.warn(place, f"`{refused[0]}` is known and not supported: {left_out}", REFUSED[refused[0]])
+        return None
     ciphers = [item for item in given if isinstance(item, EspCipher)]
     integrity = [item for item in given if isinstance(item, EspIntegrity)]
-    unknown = [item for item in given if isinstance(item, str)]
-    if unknown:
-        context.warn(place, f"`{unknown[0]}` is known and not supported: transform set `{header.value('name')}` is left out")
-        return None
-    if len(ciphers) > 1 or len(integrity) > 1:
+    headers = [item.integrity for item in given if isinstance(item, AuthenticationHeader)]
+    if max(len(ciphers), len(integrity), len(headers)) > 1:
         context.error(place, "a transform set has one cipher and one integrity algorithm", "make a second transform set")
         return None
-    cipher = ciphers[0] if ciphers else EspCipher.NULL
-    chosen = integrity[0] if integrity else EspIntegrity.NONE
-    if cipher.icv_length and integrity:
-        context.error(place, f"`{cipher.keyword}` authenticates by itself and takes no integrity algorithm", f"remove `{chosen.keyword}`")
-        return None
-    if not cipher.icv_length and not integrity:
-        context.error(
-            place, f"`{cipher.keyword}` without integrity protects nothing that counts", "add `esp-sha256-hmac`, or use `esp-gcm`"
-        )
-        return None
-    _warn_weak(header, cipher, chosen, context)
     mode = section.statement("mode")
-    return Transform(cipher, chosen, mode.value("mode") if mode else Mode.TUNNEL)
+    chosen_mode = mode.value("mode") if mode else Mode.TUNNEL
+    if headers:
+        return _authentication_header(header, headers[0], chosen_mode, len(given) > 1, context)
+    problem = _problem(ciphers, integrity)
+    if problem:
+        context.error(place, *problem)
+        return None
+    transform = Transform(ciphers[0], integrity[0] if integrity else EspIntegrity.NONE, chosen_mode)
+    _warn_weak(header, transform, context)
+    return transform
 
 
-def _warn_weak(header: Statement, cipher: EspCipher, integrity: EspIntegrity, context: Context) -> None:
-    weak = [item.keyword for item in (cipher, integrity) if item.is_legacy]
+def _authentication_header(header: Statement, integrity: EspIntegrity, mode: Mode, has_more: bool, context: Context) -> Transform | None:
+    """AH alone. With ESP it would be two SAs around one packet (RFC 4301 4.1), which the engine does not build."""
+    place = header.where("transform")
+    if has_more:
+        message = f"AH and ESP around one packet are not supported: transform set `{header.value('name')}` is left out"
+        context.warn(place, message, f"ESP authenticates too: write `{integrity.keyword}` for `{integrity.ah_keyword}`")
+        return None
+    transform = Transform(EspCipher.NULL, integrity, mode, SecurityProtocol.AH)
+    _warn_weak(header, transform, context)
+    return transform
+
+
+def _problem(ciphers: Sequence[EspCipher], integrity: Sequence[EspIntegrity]) -> tuple[str, str] | None:
+    """What is wrong with these words of ESP, each list one long at most, and the mend."""
+    if not ciphers:
+        return f"`{integrity[0].keyword}` needs a cipher beside it", "add `esp-aes 256`, or `esp-null` to authenticate without encryption"
+    cipher = ciphers[0]
+    if cipher.is_combined and integrity:
+        return f"`{cipher.keyword}` authenticates by itself and takes no integrity algorithm", f"remove `{integrity[0].keyword}`"
+    if not cipher.is_combined and not integrity:
+        return f"`{cipher.keyword}` without integrity protects nothing that counts", "add `esp-sha256-hmac`, or use `esp-gcm`"
+    return None
+
+
+def _warn_weak(header: Statement, transform: Transform, context: Context) -> None:
+    is_ah, integrity = transform.protocol is SecurityProtocol.AH, transform.integrity
+    weak = [transform.cipher.keyword] if transform.cipher.is_legacy else []
+    weak += [integrity.ah_keyword if is_ah else integrity.keyword] if integrity.is_legacy else []
     if weak:
-        hint = "if all members can: `esp-gcm 256`, or `esp-aes 256 esp-sha256-hmac`"
-        context.warn(header.where("transform"), f"weak by today's measure: `{'`, `'.join(weak)}` (RFC 8221)", hint)
-    if cipher is EspCipher.NULL:
+        better = "`ah-sha256-hmac`" if is_ah else "`esp-gcm 256`, or `esp-aes 256 esp-sha256-hmac`"
+        message = f"weak by today's measure: `{'`, `'.join(weak)}` (RFC 8221)"
+        context.warn(header.where("transform"), message, f"if all members can: {better}")
+    if not transform.cipher.hides:
         context.warn(header.where("transform"), "this transform set authenticates and does not encrypt")
 
 

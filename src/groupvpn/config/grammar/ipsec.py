@@ -1,16 +1,36 @@
 """Transform sets, IPsec profiles and the few global IPsec settings."""
 
+from dataclasses import dataclass
+
 from groupvpn.config.arguments import Line, Name, Number, OneOf
 from groupvpn.config.grammar.modes import GLOBAL, IPSEC_PROFILE, TRANSFORM_SET
 from groupvpn.config.language import Alias, Command, Enter, Negation, Set
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.ipsec.transform import Mode as EncapsulationMode
 
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationHeader:
+    """The transform `ah-…-hmac` on a line, beside the `EspIntegrity` that means `esp-…-hmac`."""
+
+    integrity: EspIntegrity
+
+
 _CIPHERS: dict[str, object] = {cipher.keyword: cipher for cipher in EspCipher}
-_CIPHERS |= {"esp-aes 128": EspCipher.AES_128_CBC, "esp-gcm 128": EspCipher.AES_128_GCM}
+_CIPHERS |= {f"{cipher.keyword} 128": cipher for cipher in EspCipher if cipher.has_variable_key and " " not in cipher.keyword}
+_CIPHERS |= {"esp-192-aes": EspCipher.AES_192_CBC, "esp-256-aes": EspCipher.AES_256_CBC}
 _INTEGRITY: dict[str, object] = {item.keyword: item for item in EspIntegrity if item.keyword}
-_UNSUPPORTED = ("ah-md5-hmac", "ah-sha-hmac", "ah-sha256-hmac", "ah-sha384-hmac", "ah-sha512-hmac", "comp-lzs", "esp-seal", "esp-gmac")
-TRANSFORM = OneOf(_CIPHERS | _INTEGRITY | {word: word for word in _UNSUPPORTED}, "An ESP cipher or integrity algorithm")
+_INTEGRITY |= {"esp-sha": EspIntegrity.HMAC_SHA1_96}  # how the manuals' samples shorten it, from a time when there was no other SHA
+_AUTHENTICATION_HEADERS: dict[str, object] = {item.ah_keyword: AuthenticationHeader(item) for item in EspIntegrity if item.keyword}
+REFUSED = {
+    "esp-seal": "SEAL has no standard for ESP, and only one vendor's routers ever had it: use `esp-ctr 256` with `esp-sha256-hmac`",
+    "esp-rfc1829": "ESP of RFC 1829 has neither integrity nor replay detection: use `esp-aes` with `esp-sha256-hmac`",
+    "ah-rfc1828": "AH of RFC 1828 has no replay detection, and its keyed MD5 is broken: use `ah-sha256-hmac`",
+    "comp-lzs": "LZS compression is not there: leave the word out, and packets are encrypted as they are",
+}
+"""Transforms that the manuals know and we do not have: why, and what to write instead."""
+_WORDS = _CIPHERS | _INTEGRITY | _AUTHENTICATION_HEADERS | {word: word for word in REFUSED}
+TRANSFORM = OneOf(_WORDS, "An ESP cipher, or an integrity algorithm of ESP or AH")
 SET_NAME = Name("Name of a transform set")
 LIFETIME = Number(120, 2592000, "Lifetime of an SA in seconds")
 
@@ -18,7 +38,7 @@ COMMANDS = (
     Command(
         GLOBAL,
         "crypto ipsec transform-set <name> <transform> ...",
-        "The ESP algorithms of an SA, under a name",
+        "The algorithms of an SA, under a name",
         Enter(TRANSFORM_SET, ("name",)),
         {"name": SET_NAME, "transform": TRANSFORM},
         negation_syntax="crypto ipsec transform-set <name> [<transform> ...]",
@@ -29,7 +49,9 @@ COMMANDS = (
                 warning="read as `crypto ipsec transform-set`",
             ),
         ),
-        details="One cipher and, unless it authenticates by itself (GCM), one integrity algorithm.",
+        details="Either one ESP cipher and, unless it authenticates by itself (`esp-gcm`, `esp-gmac`), one integrity algorithm of ESP; or "
+        "one of AH alone (`ah-…-hmac`). AH and ESP together are refused. `icv` shortens the integrity check value of GCM, which has 16 "
+        "octets else (RFC 4106 6).",
     ),
     Command(
         TRANSFORM_SET,
@@ -38,7 +60,8 @@ COMMANDS = (
         Set(),
         {"mode": OneOf({"tunnel": EncapsulationMode.TUNNEL, "transport": EncapsulationMode.TRANSPORT}, "Encapsulation")},
         default="mode tunnel",
-        details="A group SA in tunnel mode keeps the original addresses in the outer header (address preservation).",
+        details="A group SA in tunnel mode keeps the original addresses in the outer header (address preservation). Transport mode adds no "
+        "second IP header, which saves 20 octets; fragments cannot be protected then and are dropped (RFC 4303 3.3.4).",
     ),
     Command(
         GLOBAL,

@@ -1,0 +1,72 @@
+"""Every transform on its whole way: policy of the key server, messages, policy of a member, SA in the engine, packet."""
+
+import struct
+
+import pytest
+from gdoi_world import World, served, tek_policy
+
+from groupvpn import _engine
+from groupvpn.crypto.registry import EspCipher, EspIntegrity
+from groupvpn.dataplane.engine import NativeEngine
+from groupvpn.gdoi.member import GroupMember
+from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
+
+ESP = [Transform(cipher, integrity) for cipher in EspCipher for integrity in EspIntegrity]
+AH = [Transform(EspCipher.NULL, integrity, protocol=SecurityProtocol.AH) for integrity in EspIntegrity]
+WHOLE = [transform for transform in ESP + AH if transform.is_whole]
+
+
+def in_mode(mode: Mode) -> list[Transform]:
+    return [Transform(item.cipher, item.integrity, mode, item.protocol) for item in WHOLE]
+
+
+def told(transforms: list[Transform]) -> World:
+    """A world of two members that have registered for a TEK of each transform."""
+    world = World(served(*(tek_policy(number, transform=item) for number, item in enumerate(transforms, start=1))))
+    world.run(5)
+    assert all(member.is_registered for member in world.members)
+    return world
+
+
+def udp_packet(length: int = 100) -> bytes:
+    total = 28 + length
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, total, 7, 0, 64, 17, 0, bytes((10, 0, 1, 9)), bytes((10, 0, 2, 9)))
+    checksum = sum(struct.unpack("!10H", header))
+    checksum = (checksum & 0xFFFF) + (checksum >> 16)
+    header = header[:10] + struct.pack("!H", ~(checksum + (checksum >> 16)) & 0xFFFF) + header[12:]
+    return header + struct.pack("!HHHH", 5000, 5001, 8 + length, 0) + bytes(range(length))
+
+
+def engine_sas(member: GroupMember) -> list[_engine.Sa]:
+    return [NativeEngine().make_sa(sa, False) for sa in member.sas]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_members_learn_every_transform(mode: Mode) -> None:
+    world = told(in_mode(mode))
+    first, second = world.members
+    assert [sa.transform for sa in first.sas] == [sa.transform for sa in second.sas] == in_mode(mode)
+    for sa, same in zip(first.sas, second.sas, strict=True):
+        cipher, integrity = sa.transform.cipher, sa.transform.integrity
+        assert (len(sa.encryption_key), len(sa.salt), len(sa.integrity_key)) == (
+            cipher.key_length,
+            cipher.salt_length,
+            integrity.key_length,
+        )
+        assert (sa.encryption_key, sa.salt, sa.integrity_key) == (same.encryption_key, same.salt, same.integrity_key)
+        assert (sa.sender_id is not None) is cipher.is_counter_mode
+        assert sa.sender_id is None or sa.sender_id != same.sender_id
+
+
+@pytest.mark.parametrize("mode", [Mode.TUNNEL])
+def test_what_one_member_protects_the_other_opens(mode: Mode) -> None:
+    world = told([transform for transform in in_mode(mode) if transform.protocol is SecurityProtocol.ESP])
+    sending, receiving = engine_sas(world.members[0]), engine_sas(world.members[1])
+    packet = udp_packet()
+    for sa, transform in zip(sending, (item.transform for item in world.members[0].sas), strict=True):
+        protected = _engine.encapsulate(sa, packet)
+        assert protected[9] == transform.protocol.value
+        assert (packet[28:] in protected) is not transform.cipher.hides
+        assert _engine.decapsulate(receiving, protected) == (packet, "ok")
+        spoiled = protected[:-1] + bytes([protected[-1] ^ 1])
+        assert _engine.decapsulate(receiving, spoiled)[0] is None
