@@ -7,6 +7,9 @@
 #include <cstring>
 #include <string>
 
+#include "outer.hpp"
+#include "split.hpp"
+
 namespace groupvpn {
 namespace {
 
@@ -35,6 +38,7 @@ void Inbound::run() {
 }
 
 bool Inbound::read_burst() {
+  arena_.clear();
   while (count_ < burst_size && arena_.has_room()) {
     const std::span<std::uint8_t> room = arena_.room();
     const ssize_t length = context_.inbound_tap.read(room);
@@ -63,9 +67,23 @@ void Inbound::take(std::uint8_t* octets, std::size_t length) {
   const std::optional<LinkHeader> link = LinkHeader::parse(frame, frame_length);
   if (!link) return refuse(Reason::not_ip);
   std::uint8_t* ip = frame + link->size;
-  const std::optional<Ipv4> packet = Ipv4::parse(ip, frame_length - link->size);
-  if (packet && packet->is_fragment()) return take_fragment(*packet, frame);
-  push(ip, frame_length - link->size, static_cast<std::size_t>(ip - octets), frame);
+  const auto headroom = static_cast<std::uint32_t>(ip - octets);
+  const Packet packet{.data = ip, .length = static_cast<std::uint32_t>(frame_length - link->size), .headroom = headroom};
+  const Offload offload = Offload::read(octets);
+  if (offload.gso_type == Offload::gso_udp_segmentation) return take_super_packet(packet, offload.segment_size, frame);
+  if (offload.gso_type != Offload::gso_none) return refuse(Reason::malformed);
+  const std::optional<Ipv4> datagram = Ipv4::parse(ip, packet.length);
+  if (datagram && datagram->is_fragment()) return take_fragment(*datagram, frame);
+  push(packet, frame);
+}
+
+// A UDP super-packet (docs/protocol/esp-in-udp.md). A checksum that the kernel left to us does not matter: nobody will look at it.
+void Inbound::take_super_packet(Packet packet, std::uint32_t segment_size, const std::uint8_t* frame) {
+  if (const Reason reason = parse_outer(packet); reason != Reason::delivered) return refuse(reason);
+  Splitter splitter(packet, segment_size);
+  if (splitter.reason() != Reason::delivered) return refuse(splitter.reason());
+  counters_.split.add(splitter.count() - 1U);
+  while (const std::optional<Packet> segment = splitter.next()) push(*segment, frame);
 }
 
 void Inbound::take_fragment(const Ipv4& fragment, const std::uint8_t* frame) {
@@ -74,19 +92,13 @@ void Inbound::take_fragment(const Ipv4& fragment, const std::uint8_t* frame) {
   if (result.lost != 0) refuse(Reason::fragment, result.lost);
   if (!result.datagram) return;
   counters_.joined.add(result.joined - 1);
-  push(result.datagram->data(), result.datagram->size(), 0, frame);
+  push({.data = result.datagram->data(), .length = static_cast<std::uint32_t>(result.datagram->size())}, frame);
   datagrams_.push_back(std::move(result.datagram));
 }
 
-void Inbound::push(std::uint8_t* ip, std::size_t length, std::size_t headroom, const std::uint8_t* frame) {
-  Packet& packet = packets_[count_];
-  packet.data = ip;
-  packet.length = static_cast<std::uint32_t>(length);
-  packet.headroom = static_cast<std::uint32_t>(headroom);
-  packet.tailroom = 0;
-  packet.reason = Reason::delivered;
-  packet.sa = nullptr;
-  packet.outer.family = Family::none;
+void Inbound::push(const Packet& packet, const std::uint8_t* frame) {
+  if (count_ == burst_size) process();
+  packets_[count_] = packet;
   std::memcpy(destinations_[count_].data(), frame, destinations_[count_].size());
   ++count_;
 }
@@ -104,7 +116,6 @@ void Inbound::process() {
     counters_.coalesced.add(super.count - 1U);
   }
   count_ = 0;
-  arena_.clear();
   datagrams_.clear();
   counters_.pending.store(reassembler_.pending_fragments(), std::memory_order_relaxed);
 }

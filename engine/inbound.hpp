@@ -38,7 +38,8 @@ class Inbound {
   bool read_burst();
   void take(std::uint8_t* octets, std::size_t length);
   void take_fragment(const Ipv4& fragment, const std::uint8_t* frame);
-  void push(std::uint8_t* ip, std::size_t length, std::size_t headroom, const std::uint8_t* frame);
+  void take_super_packet(Packet packet, std::uint32_t segment_size, const std::uint8_t* frame);
+  void push(const Packet& packet, const std::uint8_t* frame);
   void process();
   bool give(const SuperPacket& super);
   void refuse(Reason reason, std::uint64_t packets = 1) noexcept { counters_.reasons.add(reason, packets); }

@@ -22,9 +22,10 @@ Slots make_slots(std::size_t count, std::uint32_t mtu) { return {count, slot_hea
 
 }  // namespace
 
-Outbound::Outbound(const PathContext& context, Wire wire)
+Outbound::Outbound(const PathContext& context, Wire wire, SuperWire super_wire)
     : context_(context),
       wire_(std::move(wire)),
+      super_wire_(std::move(super_wire)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       cutter_(esp_.random_identification()),
       mtu_(context.wire_mtu.load()),
@@ -165,13 +166,18 @@ void Outbound::flush() noexcept {
 
 void Outbound::send(std::span<Packet> packets) noexcept {
   std::array<Packet*, burst_size> owners;
-  std::size_t count = 0;
+  std::array<Outgoing, burst_size> in_udp;
+  std::size_t count = 0, udp_count = 0;
   for (std::size_t index = 0; index < packets.size(); ++index) {
     Packet& packet = packets[index];
     if (packet.reason != Reason::delivered) continue;
     const Link& link = links_[index];
     std::uint8_t* frame = packet.data - link.size;
     std::memcpy(frame, link.octets.data(), link.size);
+    if (is_udp_encapsulated(packet)) {
+      in_udp[udp_count++] = {&packet, static_cast<std::uint32_t>(link.size)};
+      continue;
+    }
     vectors_[count] = {frame, link.size + packet.length};
     messages_[count].msg_hdr.msg_iov = &vectors_[count];
     messages_[count].msg_hdr.msg_iovlen = 1;
@@ -181,6 +187,7 @@ void Outbound::send(std::span<Packet> packets) noexcept {
     done += wire_.send(std::span(messages_).subspan(done, count - done));
     if (done < count) owners[done]->reason = Reason::send_failed;
   }
+  if (udp_count != 0) counters_.gathered.add(super_wire_.send(std::span(in_udp).first(udp_count)));
 }
 
 void Outbound::answer_too_big(const Ipv4& original, std::uint32_t mtu) {

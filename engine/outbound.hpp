@@ -17,6 +17,7 @@
 #include "inject.hpp"
 #include "path.hpp"
 #include "slots.hpp"
+#include "super_wire.hpp"
 #include "tap.hpp"
 #include "wire.hpp"
 
@@ -33,7 +34,7 @@ struct PathContext {
 
 class Outbound final : private PacketSink {
  public:
-  Outbound(const PathContext& context, Wire wire);
+  Outbound(const PathContext& context, Wire wire, SuperWire super_wire);
 
   // Any thread, at any time.
   std::size_t add_queue(Tap tap);
@@ -47,6 +48,7 @@ class Outbound final : private PacketSink {
 
  private:
   static constexpr std::size_t burst_size = 128;
+  static_assert(burst_size <= Gatherer::maximum_burst);
   static constexpr std::size_t frames_per_turn = 64;  // from one queue before the next has its turn
   static constexpr std::size_t read_size = Tap::maximum_header_size + LinkHeader::maximum_size + ipv4_maximum_size + 1;
 
@@ -69,6 +71,7 @@ class Outbound final : private PacketSink {
 
   PathContext context_;
   Wire wire_;
+  SuperWire super_wire_;
   Descriptor epoll_;
   StopEvent stop_;
   std::mutex queues_mutex_;  // held while frames are read, so that a queue that was removed is never touched again

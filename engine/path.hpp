@@ -42,11 +42,13 @@ class Snapshot {
 };
 
 // Every packet ends in `reasons`. At rest, outbound: packets == sum of reasons, where a frame counts as the packets that it was cut into, or as
-// one if it was refused. Inbound: frames == sum of reasons + joined + pending, where the fragments of one datagram end in one reason
+// one if it was refused. Inbound: frames + split == sum of reasons + joined + pending, where the fragments of one datagram end in one reason
 // when they were put together (the others are `joined`), or each by itself when they never were.
 struct PathCounters {
   Counter frames;
   Counter packets;  // outbound only
+  Counter gathered;   // outbound only: packets that left behind another one in its frame (ESP in UDP)
+  Counter split;      // inbound only: packets that came behind another one in its frame (ESP in UDP)
   Counter joined;
   Counter coalesced;  // inbound only: packets that went to the kernel behind another one in its frame
   std::atomic<std::uint64_t> pending{0};

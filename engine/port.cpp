@@ -36,9 +36,9 @@ void append_reasons(NamedCounters& result, const std::string& way, const PathCou
 }  // namespace
 
 Port::Port(const std::string& wan, int inbound_tap, const MacAddress& token, std::uint32_t wire_mtu, std::uint32_t mark)
-    : inbound_tap_(inbound_tap, TapOffload::none),
+    : inbound_tap_(inbound_tap, TapOffload::udp),
       wire_mtu_(checked_mtu(wire_mtu)),
-      outbound_(context(token), Wire(wan, mark)),
+      outbound_(context(token), Wire(wan, mark), SuperWire(Wire(wan, mark, FrameHeader::virtio), inbound_tap_.takes_udp_super_packets())),
       inbound_(context(token)) {}
 
 Port::~Port() { stop(); }
@@ -82,9 +82,15 @@ NamedCounters Port::traffic() const {
   const PathCounters& out = outbound_.counters();
   const PathCounters& in = inbound_.counters();
   return {
-      {"outbound_frames", out.frames.value()},   {"outbound_packets", out.packets.value()},
-      {"outbound_icmp_sent", out.icmp_sent.value()}, {"inbound_frames", in.frames.value()},
-      {"inbound_joined", in.joined.value()},     {"inbound_coalesced", in.coalesced.value()}, {"inbound_pending", in.pending.load(std::memory_order_relaxed)},
+      {"outbound_frames", out.frames.value()},
+      {"outbound_packets", out.packets.value()},
+      {"outbound_gathered", out.gathered.value()},
+      {"outbound_icmp_sent", out.icmp_sent.value()},
+      {"inbound_frames", in.frames.value()},
+      {"inbound_split", in.split.value()},
+      {"inbound_joined", in.joined.value()},
+      {"inbound_coalesced", in.coalesced.value()},
+      {"inbound_pending", in.pending.load(std::memory_order_relaxed)},
   };
 }
 

@@ -25,10 +25,13 @@ constexpr unsigned offload_tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TS
 
 // Says what may be read from the TAP. Returns whether the kernel knows UDP super-packets, which it does not before 6.2.
 bool set_offload(int descriptor, TapOffload offload) {
-  const bool knows_udp = ioctl(descriptor, TUNSETOFFLOAD, static_cast<unsigned long>(offload_tcp | offload_udp)) == 0;
-  if (offload == TapOffload::none) {
-    ioctl(descriptor, TUNSETOFFLOAD, 0UL);
-  } else if (!knows_udp && ioctl(descriptor, TUNSETOFFLOAD, static_cast<unsigned long>(offload_tcp)) != 0) {
+  const auto set = [descriptor](unsigned flags) { return ioctl(descriptor, TUNSETOFFLOAD, static_cast<unsigned long>(flags)) == 0; };
+  const bool knows_udp = set(offload_tcp | offload_udp);
+  if (offload == TapOffload::none || (offload == TapOffload::udp && !knows_udp)) {
+    set(0);
+  } else if (offload == TapOffload::udp && !set(TUN_F_CSUM | offload_udp)) {
+    fail(descriptor, std::string("TUNSETOFFLOAD: ") + std::strerror(errno));
+  } else if (offload == TapOffload::super_packets && !knows_udp && !set(offload_tcp)) {
     fail(descriptor, std::string("TUNSETOFFLOAD: ") + std::strerror(errno));
   }
   return knows_udp;

@@ -12,9 +12,10 @@
 
 namespace groupvpn {
 
-enum class TapOffload : bool {
+enum class TapOffload : std::uint8_t {
   none,
-  super_packets,  // ask for TCP and UDP super-packets of up to 64 KiB and for checksums left to us
+  udp,            // ask for UDP super-packets of up to 64 KiB and for checksums left to us
+  super_packets,  // the same of TCP and UDP
 };
 
 class Tap {

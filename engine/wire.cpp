@@ -21,7 +21,7 @@ namespace {
 
 }  // namespace
 
-Wire::Wire(const std::string& device, std::uint32_t mark) {
+Wire::Wire(const std::string& device, std::uint32_t mark, FrameHeader header) {
   socket_ = Descriptor(socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));  // protocol 0: it receives nothing
   if (socket_.number() < 0) fail(device, "no packet socket");
   ifreq request{};
@@ -37,6 +37,8 @@ Wire::Wire(const std::string& device, std::uint32_t mark) {
   if (bind(socket_.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) fail(device, "cannot bind");
   const int yes = 1;
   if (setsockopt(socket_.number(), SOL_PACKET, PACKET_QDISC_BYPASS, &yes, sizeof yes) != 0) fail(device, "PACKET_QDISC_BYPASS");
+  const bool has_header = header == FrameHeader::virtio;
+  if (has_header && setsockopt(socket_.number(), SOL_PACKET, PACKET_VNET_HDR, &yes, sizeof yes) != 0) fail(device, "PACKET_VNET_HDR");
   if (mark != 0 && setsockopt(socket_.number(), SOL_SOCKET, SO_MARK, &mark, sizeof mark) != 0) fail(device, "SO_MARK");
   const int buffer = 4 << 20;
   setsockopt(socket_.number(), SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer);  // a smaller one only makes us wait earlier

@@ -1,0 +1,120 @@
+#include "gather.hpp"
+
+#include <cstring>
+
+#include "checksum.hpp"
+
+namespace groupvpn {
+namespace {
+
+constexpr std::uint16_t udp_checksum_offset = 6;
+
+// Octets of IP and UDP header of a packet that others may follow, else 0. Our own outer headers have no options and no extension headers.
+std::uint16_t headers_of(const Packet& packet) noexcept {
+  const std::uint8_t* ip = packet.data;
+  const bool is_ipv6 = family_of(*ip) == Family::ipv6;
+  const std::size_t size = is_ipv6 ? ipv6_header_size : ipv4_header_size;
+  if (packet.length <= size + udp_header_size) return 0;
+  if (is_ipv6) {
+    if (ip[6] != protocol_udp || load16(ip + 4) != packet.length - size) return 0;
+  } else {
+    const bool is_plain = ip[0] == 0x45 && (load16(ip + 6) & (Ipv4::more_fragments | Ipv4::offset_mask)) == 0;
+    if (!is_plain || ip[9] != protocol_udp || load16(ip + 2) != packet.length) return 0;
+  }
+  return load16(ip + size + 4) == packet.length - size ? static_cast<std::uint16_t>(size + udp_header_size) : 0;
+}
+
+bool have_same_ipv4(const std::uint8_t* first, const std::uint8_t* other, std::uint16_t index) noexcept {
+  const bool has_dont_fragment = (load16(first + 6) & Ipv4::dont_fragment) != 0;
+  const bool counts_up = load16(other + 4) == static_cast<std::uint16_t>(load16(first + 4) + index);
+  return (has_dont_fragment || counts_up) && std::memcmp(first, other, 2) == 0 && std::memcmp(first + 6, other + 6, 4) == 0 &&
+         std::memcmp(first + 12, other + 12, 8) == 0;
+}
+
+bool have_same_ipv6(const std::uint8_t* first, const std::uint8_t* other) noexcept {
+  return std::memcmp(first, other, 4) == 0 && std::memcmp(first + 6, other + 6, ipv6_header_size - 6) == 0;
+}
+
+// Whether `next` continues what begins with `first`; both have headers of `gathered.headers` octets.
+bool continues(const Gathered& gathered, const Outgoing& first, const Outgoing& next) noexcept {
+  const std::uint8_t* a = first.packet->data;
+  const std::uint8_t* b = next.packet->data;
+  const std::uint32_t size = next.packet->length - gathered.headers;
+  if (next.packet->sa != first.packet->sa || size > gathered.segment_size || gathered.length + size > ipv4_maximum_size) return false;
+  if (next.link_size != first.link_size || std::memcmp(a - first.link_size, b - next.link_size, first.link_size) != 0) return false;
+  const bool is_ipv6 = gathered.headers == ipv6_header_size + udp_header_size;
+  if (!(is_ipv6 ? have_same_ipv6(a, b) : have_same_ipv4(a, b, gathered.count))) return false;
+  const std::size_t udp = gathered.headers - udp_header_size;
+  return std::memcmp(a + udp, b + udp, 4) == 0;  // ports
+}
+
+// The checksum field gets what the kernel wants to find there: the sum of the pseudo header.
+void write_headers(const Gathered& gathered, std::uint8_t* ip) noexcept {
+  const std::uint32_t ip_size = gathered.headers - static_cast<std::uint32_t>(udp_header_size);
+  const std::uint32_t length = gathered.length - ip_size;
+  std::uint64_t pseudo;
+  if (ip_size == ipv6_header_size) {
+    store16(ip + 4, static_cast<std::uint16_t>(length));
+    pseudo = add_sum(ip + 8, 32) + __builtin_bswap16(protocol_udp) + __builtin_bswap16(static_cast<std::uint16_t>(length));
+  } else {
+    store16(ip + 2, static_cast<std::uint16_t>(gathered.length));
+    write_header_checksum(ip);
+    pseudo = pseudo_header_sum(ip, protocol_udp, length);
+  }
+  std::uint8_t* udp = ip + ip_size;
+  store16(udp + 4, static_cast<std::uint16_t>(length));
+  store16(udp + udp_checksum_offset, static_cast<std::uint16_t>(~finish_sum(pseudo)));
+}
+
+}  // namespace
+
+bool is_udp_encapsulated(const Packet& packet) noexcept {
+  return packet.length > ipv4_header_size && packet.data[family_of(*packet.data) == Family::ipv6 ? 6 : 9] == protocol_udp;
+}
+
+std::span<const Gathered> Gatherer::gather(std::span<const Outgoing> burst) noexcept {
+  std::size_t count = 0;
+  bool is_open = false;  // another packet may join the last frame
+  for (std::size_t index = 0; index < burst.size(); ++index) {
+    const Packet& packet = *burst[index].packet;
+    const std::uint16_t headers = headers_of(packet);
+    if (is_open && headers == frames_[count - 1].headers) {
+      Gathered& frame = frames_[count - 1];
+      if (continues(frame, burst[frame.first], burst[index])) {
+        const std::uint32_t size = packet.length - headers;
+        frame.length += size;
+        ++frame.count;
+        is_open = size == frame.segment_size && frame.count < maximum_segments;
+        continue;
+      }
+    }
+    const auto segment_size = static_cast<std::uint16_t>(packet.length - headers);
+    frames_[count++] = {static_cast<std::uint16_t>(index), 1, segment_size, headers, packet.length};
+    is_open = headers != 0;
+  }
+  for (const Gathered& frame : std::span(frames_).first(count)) {
+    if (frame.count > 1) write_headers(frame, burst[frame.first].packet->data);
+  }
+  return std::span(frames_).first(count);
+}
+
+std::span<const Gathered> Gatherer::leave(std::span<const Outgoing> burst) noexcept {
+  for (std::size_t index = 0; index < burst.size(); ++index) {
+    frames_[index] = {static_cast<std::uint16_t>(index), 1, 0, 0, burst[index].packet->length};
+  }
+  return std::span(frames_).first(burst.size());
+}
+
+Offload offload_of(const Gathered& gathered, std::uint32_t link_size) noexcept {
+  Offload offload;
+  if (gathered.count == 1) return offload;
+  offload.flags = Offload::needs_checksum;
+  offload.gso_type = Offload::gso_udp_segmentation;
+  offload.header_length = static_cast<std::uint16_t>(link_size + gathered.headers);
+  offload.segment_size = gathered.segment_size;
+  offload.checksum_start = static_cast<std::uint16_t>(link_size + gathered.headers - udp_header_size);
+  offload.checksum_offset = udp_checksum_offset;
+  return offload;
+}
+
+}  // namespace groupvpn
