@@ -134,7 +134,12 @@ void Crypto::prepare(Schedule& schedule, Cipher cipher, std::span<const std::uin
   if (integrity != Integrity::none) prepare_hmac(schedule, integrity, integrity_key);
 }
 
-void Crypto::prepare_cipher(Schedule& schedule, Cipher cipher, const std::uint8_t* key) {
+void Crypto::prepare_blocks(Schedule& schedule, Cipher cipher, const std::uint8_t* key) noexcept {
+  std::memset(static_cast<void*>(&schedule), 0, sizeof schedule);
+  prepare_cipher(schedule, cipher, key);
+}
+
+void Crypto::prepare_cipher(Schedule& schedule, Cipher cipher, const std::uint8_t* key) noexcept {
   IMB_MGR* manager = manager_.get();
   switch (cipher) {
     case Cipher::null: break;

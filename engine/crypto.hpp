@@ -117,6 +117,9 @@ class Crypto {
   void prepare(Schedule& schedule, Cipher cipher, std::span<const std::uint8_t> encryption_key, Integrity integrity,
                std::span<const std::uint8_t> integrity_key, std::span<const std::uint8_t> salt);
 
+  // For a cipher without integrity, which nothing but single blocks may be given to; the key has the cipher's length.
+  void prepare_blocks(Schedule& schedule, Cipher cipher, const std::uint8_t* key) noexcept;
+
   // Encrypts at most `maximum_burst` packets and writes their ICVs.
   void seal(std::span<Operation> burst) noexcept;
   // Verifies and decrypts; where `is_authentic` comes out false the payload is worthless.
@@ -131,7 +134,7 @@ class Crypto {
   [[nodiscard]] bool uses_openssl_for_des() const noexcept { return des_ != nullptr; }
 
  private:
-  void prepare_cipher(Schedule& schedule, Cipher cipher, const std::uint8_t* key);
+  void prepare_cipher(Schedule& schedule, Cipher cipher, const std::uint8_t* key) noexcept;
   void prepare_hmac(Schedule& schedule, Integrity integrity, std::span<const std::uint8_t> key);
   void run_gcm(Operation& operation, bool encrypt) noexcept;
   void submit(Operation& operation, bool encrypt) noexcept;

@@ -89,7 +89,7 @@ void Esp::write_outer_header(const Ipv4& inner, std::uint8_t* outer, std::uint32
 }
 
 // Stage 1 of encapsulation: everything around the inner packet but the ciphertext and the ICV.
-Reason Esp::build(Packet& packet, Operation& operation) noexcept {
+Reason Esp::build(Packet& packet, Operation& operation, std::int64_t now) noexcept {
   if (packet.sa == nullptr) return Reason::no_sa;
   Sa& sa = *packet.sa;
   const std::optional<Ipv4> inner = Ipv4::parse(packet.data, packet.length);
@@ -103,7 +103,7 @@ Reason Esp::build(Packet& packet, Operation& operation) noexcept {
   if (length > ipv4_maximum_size) return Reason::too_big;
   if (packet.headroom < head || packet.length + packet.tailroom < length - head) return Reason::oversize;
 
-  const Grant grant = sa.next_sequence();
+  const Grant grant = sa.next_sequence(now);
   if (grant.reason != Reason::delivered) return grant.reason;
 
   std::uint8_t* trailer = packet.data + inner_length;
@@ -118,6 +118,8 @@ Reason Esp::build(Packet& packet, Operation& operation) noexcept {
   store32(esp + 4, grant.sequence);
   if (traits(sa.cipher()).is_counter_mode()) {
     store64(esp + esp_header_size, grant.iv);
+  } else if (sa.counter_schedule() != nullptr) {
+    store64(esp + esp_header_size, grant.iv);  // until `hide_counters`
   } else {
     random_.take(esp + esp_header_size, sa.iv_length());
   }
@@ -132,34 +134,51 @@ Reason Esp::build(Packet& packet, Operation& operation) noexcept {
   return Reason::delivered;
 }
 
-void Esp::encapsulate(std::span<Packet> packets) noexcept {
-  for (; packets.size() > burst_size; packets = packets.subspan(burst_size)) encapsulate_burst(packets.first(burst_size));
-  encapsulate_burst(packets);
+void Esp::encapsulate(std::span<Packet> packets, std::int64_t now) noexcept {
+  for (; packets.size() > burst_size; packets = packets.subspan(burst_size)) encapsulate_burst(packets.first(burst_size), now);
+  encapsulate_burst(packets, now);
 }
 
-void Esp::encapsulate_burst(std::span<Packet> packets) noexcept {
+// Between stages 1 and 2 of encapsulation, for CBC with a time window: the IV is the sender's counter, enciphered.
+void Esp::hide_counters(std::size_t count) noexcept {
+  counters_.clear();
+  for (std::size_t index = 0; index < count; ++index) {
+    const Sa& sa = *owners_[index]->sa;
+    if (sa.counter_schedule() == nullptr) continue;
+    counters_.add(*sa.counter_schedule(), sa.cipher(), index);
+    counters_.put(load64(operations_[index].esp + esp_header_size));
+  }
+  if (counters_.size() == 0) return;
+  counters_.seal(crypto_);
+  for (std::size_t block = 0; block < counters_.size(); ++block) {
+    Operation& operation = operations_[counters_.owner(block)];
+    if (!counters_.is_done(block)) owners_[counters_.owner(block)]->reason = Reason::crypto_failure;
+    std::memcpy(operation.esp + esp_header_size, counters_.octets(block), operation.payload_offset - esp_header_size);
+    std::memcpy(operation.iv.data(), counters_.octets(block), operation.payload_offset - esp_header_size);
+  }
+}
+
+void Esp::encapsulate_burst(std::span<Packet> packets, std::int64_t now) noexcept {
   RunCounter counter(Way::encrypted);
   std::size_t count = 0;
   for (Packet& packet : packets) {
     if (packet.reason != Reason::delivered) continue;
-    packet.reason = build(packet, operations_[count]);
+    packet.reason = build(packet, operations_[count], now);
     if (packet.reason != Reason::delivered) continue;
     inner_lengths_[count] = load16(operations_[count].payload() + 2);
     owners_[count++] = &packet;
   }
+  hide_counters(count);
   crypto_.seal(std::span(operations_).first(count));
   for (std::size_t index = 0; index < count; ++index) {
     Packet& packet = *owners_[index];
-    if (operations_[index].is_done) {
-      counter.add(packet.sa, inner_lengths_[index]);
-    } else {
-      packet.reason = Reason::crypto_failure;
-    }
+    if (!operations_[index].is_done) packet.reason = Reason::crypto_failure;
+    if (packet.reason == Reason::delivered) counter.add(packet.sa, inner_lengths_[index]);
   }
 }
 
 // Stage 1 of decapsulation: what can be said of a packet before any cryptography.
-Reason Esp::parse(const SaSet& sas, Packet& packet, Operation& operation, Origin& origin) noexcept {
+Reason Esp::parse(const SaSet& sas, Packet& packet, Operation& operation, Origin& origin, std::int64_t now) noexcept {
   if (packet.outer.family == Family::none) {
     if (const Reason reason = parse_outer(packet); reason != Reason::delivered) return reason;
   }
@@ -173,19 +192,63 @@ Reason Esp::parse(const SaSet& sas, Packet& packet, Operation& operation, Origin
   packet.sa = sa;
   const std::uint32_t around = esp_header_size + sa->iv_length() + sa->icv_length();
   if (length < around + sa->alignment() || (length - around) % sa->alignment() != 0) return Reason::esp_length;
-  origin = {load32(esp + 4), sa->sender_of(esp + esp_header_size)};
-  if (sa->is_replayed(origin.sender, origin.sequence)) return Reason::replayed;
+  origin = {load32(esp + 4), sa->sender_of(esp + esp_header_size), 0};
+  if (TimedReplay* timed = sa->timed()) {
+    if (const Reason judged = timed->judge(origin.sequence, now); judged != Reason::delivered) return judged;
+    if (traits(sa->cipher()).is_counter_mode()) {
+      origin.number = sa->number_of(esp + esp_header_size);
+      if (const Reason seen = timed->look(origin.sender, origin.number, origin.sequence, now); seen != Reason::delivered) return seen;
+    }
+  } else if (sa->is_replayed(origin.sender, origin.sequence)) {
+    return Reason::replayed;
+  }
 
   begin_operation(operation, *sa, esp).payload_length = length - around;
   load_iv(operation, *sa);
   return Reason::delivered;
 }
 
+// Between stages 1 and 2 of decapsulation, for CBC with a time window: the counter is in the IV. Returns how many packets go on.
+std::size_t Esp::reveal_counters(std::size_t count, std::int64_t now) noexcept {
+  counters_.clear();
+  for (std::size_t index = 0; index < count; ++index) {
+    const Sa& sa = *owners_[index]->sa;
+    if (sa.counter_schedule() == nullptr) continue;
+    counters_.add(*sa.counter_schedule(), sa.cipher(), index);
+    counters_.take(operations_[index].esp + esp_header_size, sa.iv_length());
+  }
+  if (counters_.size() == 0) return count;
+  counters_.open(crypto_);
+  for (std::size_t block = 0; block < counters_.size(); ++block) {
+    const std::size_t index = counters_.owner(block);
+    Sa& sa = *owners_[index]->sa;
+    Origin& origin = origins_[index];
+    origin.sender = sa.sender_of(counters_.octets(block));
+    origin.number = sa.number_of(counters_.octets(block));
+    owners_[index]->reason =
+        counters_.is_counter(block) ? sa.timed()->look(origin.sender, origin.number, origin.sequence, now) : Reason::no_sender_id;
+  }
+  std::size_t kept = 0;
+  for (std::size_t index = 0; index < count; ++index) {
+    if (owners_[index]->reason != Reason::delivered) continue;
+    if (kept != index) {
+      operations_[kept] = operations_[index];
+      origins_[kept] = origins_[index];
+      owners_[kept] = owners_[index];
+    }
+    ++kept;
+  }
+  return kept;
+}
+
 // Stage 3 of decapsulation: from verified plaintext to the inner packet.
-Reason Esp::strip(Packet& packet, const Operation& operation, const Origin& origin) noexcept {
+Reason Esp::strip(Packet& packet, const Operation& operation, const Origin& origin, std::int64_t now) noexcept {
   if (!operation.is_done) return Reason::crypto_failure;
   if (!operation.is_authentic) return Reason::authentication;
-  if (const Reason seen = packet.sa->mark_seen(origin.sender, origin.sequence); seen != Reason::delivered) return seen;
+  TimedReplay* timed = packet.sa->timed();
+  const Reason seen = timed != nullptr ? timed->accept(origin.sender, origin.number, origin.sequence, now)
+                                       : packet.sa->mark_seen(origin.sender, origin.sequence);
+  if (seen != Reason::delivered) return seen;
 
   std::uint8_t* payload = operation.payload();
   const std::uint32_t pad_length = payload[operation.payload_length - 2];
@@ -222,23 +285,24 @@ Reason Esp::strip(Packet& packet, const Operation& operation, const Origin& orig
   return Reason::delivered;
 }
 
-void Esp::decapsulate(const SaSet& sas, std::span<Packet> packets) noexcept {
-  for (; packets.size() > burst_size; packets = packets.subspan(burst_size)) decapsulate_burst(sas, packets.first(burst_size));
-  decapsulate_burst(sas, packets);
+void Esp::decapsulate(const SaSet& sas, std::span<Packet> packets, std::int64_t now) noexcept {
+  for (; packets.size() > burst_size; packets = packets.subspan(burst_size)) decapsulate_burst(sas, packets.first(burst_size), now);
+  decapsulate_burst(sas, packets, now);
 }
 
-void Esp::decapsulate_burst(const SaSet& sas, std::span<Packet> packets) noexcept {
+void Esp::decapsulate_burst(const SaSet& sas, std::span<Packet> packets, std::int64_t now) noexcept {
   RunCounter counter(Way::decrypted);
   std::size_t count = 0;
   for (Packet& packet : packets) {
     if (packet.reason != Reason::delivered) continue;
-    packet.reason = parse(sas, packet, operations_[count], origins_[count]);
+    packet.reason = parse(sas, packet, operations_[count], origins_[count], now);
     if (packet.reason == Reason::delivered) owners_[count++] = &packet;
   }
+  count = reveal_counters(count, now);
   crypto_.open(std::span(operations_).first(count));
   for (std::size_t index = 0; index < count; ++index) {
     Packet& packet = *owners_[index];
-    packet.reason = strip(packet, operations_[index], origins_[index]);
+    packet.reason = strip(packet, operations_[index], origins_[index], now);
     if (packet.reason == Reason::delivered) counter.add(packet.sa, packet.length);
   }
 }

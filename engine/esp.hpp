@@ -9,6 +9,7 @@
 #include "packet.hpp"
 #include "random.hpp"
 #include "sa.hpp"
+#include "timed.hpp"
 
 namespace groupvpn {
 
@@ -23,10 +24,11 @@ class Esp {
   Esp();
 
   // Each packet carries its SA in `sa` (none: Reason::no_sa) and a whole IPv4 packet; it comes out as a whole ESP packet.
-  void encapsulate(std::span<Packet> packets) noexcept;
+  // `now` is the time that packets of an SA with a time window are stamped with.
+  void encapsulate(std::span<Packet> packets, std::int64_t now = boot_milliseconds()) noexcept;
 
   // Each packet is an IP packet as received, or what is behind its outer header if `outer` says what that was; it comes out as the inner packet, with `sa` set, or with the reason why not.
-  void decapsulate(const SaSet& sas, std::span<Packet> packets) noexcept;
+  void decapsulate(const SaSet& sas, std::span<Packet> packets, std::int64_t now = boot_milliseconds()) noexcept;
 
   // A starting point for the identifications of another stage.
   std::uint16_t random_identification() noexcept;
@@ -36,25 +38,29 @@ class Esp {
  private:
   static constexpr std::size_t burst_size = Crypto::maximum_burst;
 
-  // Who sent a packet, and its number.
+  // Who sent a packet, the sequence number it carries, and the number that it has among those of its sender, where that is another one.
   struct Origin {
     std::uint32_t sequence;
     std::uint32_t sender;
+    std::uint64_t number;
   };
 
-  void encapsulate_burst(std::span<Packet> packets) noexcept;
-  Reason build(Packet& packet, Operation& operation) noexcept;
+  void encapsulate_burst(std::span<Packet> packets, std::int64_t now) noexcept;
+  Reason build(Packet& packet, Operation& operation, std::int64_t now) noexcept;
+  void hide_counters(std::size_t count) noexcept;
   void write_outer_header(const Ipv4& inner, std::uint8_t* outer, std::uint32_t length, DontFragment df) noexcept;
 
-  void decapsulate_burst(const SaSet& sas, std::span<Packet> packets) noexcept;
-  static Reason parse(const SaSet& sas, Packet& packet, Operation& operation, Origin& origin) noexcept;
-  static Reason strip(Packet& packet, const Operation& operation, const Origin& origin) noexcept;
+  void decapsulate_burst(const SaSet& sas, std::span<Packet> packets, std::int64_t now) noexcept;
+  static Reason parse(const SaSet& sas, Packet& packet, Operation& operation, Origin& origin, std::int64_t now) noexcept;
+  std::size_t reveal_counters(std::size_t count, std::int64_t now) noexcept;
+  static Reason strip(Packet& packet, const Operation& operation, const Origin& origin, std::int64_t now) noexcept;
 
   Crypto crypto_;
   RandomOctets random_;
   std::uint16_t next_identification_;
   std::array<Operation, burst_size> operations_;
   std::array<Packet*, burst_size> owners_;  // the packet of each operation
+  CounterBlocks counters_;
   std::array<Origin, burst_size> origins_;               // decapsulation only
   std::array<std::uint32_t, burst_size> inner_lengths_;  // encapsulation only
 };

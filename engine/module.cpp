@@ -60,7 +60,8 @@ Endpoints endpoints_of(const std::pair<nb::bytes, nb::bytes>& octets) {
 void make_sa(SaHandle* self, std::uint32_t spi, std::string_view cipher, const nb::bytes& encryption_key, std::string_view integrity,
              const nb::bytes& integrity_key, const nb::bytes& salt, std::string_view protocol, std::string_view mode, const EndpointOctets& endpoints,
              const Ports& udp, bool extended_sequence, std::string_view df, int tos, std::int64_t sender_id, unsigned sender_id_bits,
-             std::uint32_t replay_window, std::uint64_t last_sequence) {
+             std::uint32_t replay_window, std::uint64_t last_sequence, std::uint32_t time_window, std::uint32_t tick,
+             std::int64_t pseudotime_origin, std::optional<std::int64_t> now) {
   SaParameters parameters;
   parameters.spi = spi;
   parameters.protocol = named<Protocol>(protocol, "protocol", {{"esp", Protocol::esp}, {"ah", Protocol::ah}});
@@ -81,7 +82,12 @@ void make_sa(SaHandle* self, std::uint32_t spi, std::string_view cipher, const n
   if (tos > 255) throw EngineError("TOS " + std::to_string(tos) + " does not fit an octet");
   if (tos >= 0) parameters.tos = static_cast<std::uint8_t>(tos);
   parameters.last_sequence = last_sequence;
+  if (time_window != 0) parameters.time = TimeWindow{time_window, tick, pseudotime_origin, now.value_or(boot_milliseconds())};
   new (self) SaHandle{std::make_shared<Sa>(parameters)};
+}
+
+void set_pseudotime(const SaHandle& handle, std::int64_t origin) {
+  if (TimedReplay* timed = handle.sa->timed()) timed->set_origin(origin);
 }
 
 nb::dict counters_of(const SaHandle& handle) {
@@ -117,20 +123,21 @@ class Workspace {
   Packet packet_;
 };
 
-nb::bytes encapsulate(const SaHandle& handle, const nb::bytes& octets) {
+nb::bytes encapsulate(const SaHandle& handle, const nb::bytes& octets, std::optional<std::int64_t> now) {
   Workspace workspace(octets);
   workspace.packet().sa = handle.sa.get();
-  esp_of_tools().encapsulate({&workspace.packet(), 1});
+  esp_of_tools().encapsulate({&workspace.packet(), 1}, now.value_or(boot_milliseconds()));
   if (workspace.packet().reason != Reason::delivered) throw EngineError("not encapsulated: " + std::string(name(workspace.packet().reason)));
   return bytes_of(workspace.packet());
 }
 
-std::pair<std::optional<nb::bytes>, std::string_view> decapsulate(const std::vector<const SaHandle*>& handles, const nb::bytes& octets) {
+std::pair<std::optional<nb::bytes>, std::string_view> decapsulate(const std::vector<const SaHandle*>& handles, const nb::bytes& octets,
+                                                               std::optional<std::int64_t> now) {
   std::vector<std::shared_ptr<Sa>> sas;
   for (const SaHandle* handle : handles) sas.push_back(handle->sa);
   const SaSet set(std::move(sas));
   Workspace workspace(octets);
-  esp_of_tools().decapsulate(set, {&workspace.packet(), 1});
+  esp_of_tools().decapsulate(set, {&workspace.packet(), 1}, now.value_or(boot_milliseconds()));
   if (workspace.packet().reason != Reason::delivered) return {std::nullopt, name(workspace.packet().reason)};
   return {bytes_of(workspace.packet()), "ok"};
 }
@@ -176,7 +183,8 @@ NB_MODULE(_engine, m) {
       .def("__init__", &make_sa, "spi"_a, "cipher"_a, "encryption_key"_a, "integrity"_a, "integrity_key"_a, "salt"_a = nb::bytes("", 0),
            nb::kw_only(), "protocol"_a = "esp", "mode"_a = "tunnel", "endpoints"_a = nb::none(), "udp"_a = nb::none(),
            "extended_sequence"_a = false, "df"_a = "copy", "tos"_a = -1, "sender_id"_a = -1, "sender_id_bits"_a = 24, "replay_window"_a = 0,
-           "last_sequence"_a = 0)
+           "last_sequence"_a = 0, "time_window"_a = 0, "tick"_a = 10, "pseudotime_origin"_a = 0, "now"_a = nb::none())
+      .def("set_pseudotime", &set_pseudotime, "origin"_a)
       .def_prop_ro("spi", [](const SaHandle& self) { return self.sa->spi(); })
       .def_prop_ro("sequence_limit", [](const SaHandle& self) { return self.sa->sequence_limit(); })
       .def("inner_mtu", [](const SaHandle& self, std::uint32_t wire_mtu) { return self.sa->inner_mtu(wire_mtu); }, "wire_mtu"_a)
@@ -195,7 +203,7 @@ NB_MODULE(_engine, m) {
       .def("traffic", [](const Port& self) { return dict_of(self.traffic()); })
       .def("fault", &Port::fault);
 
-  m.def("encapsulate", &encapsulate, "sa"_a, "packet"_a);
-  m.def("decapsulate", &decapsulate, "sas"_a, "packet"_a);
+  m.def("encapsulate", &encapsulate, "sa"_a, "packet"_a, "now"_a = nb::none());
+  m.def("decapsulate", &decapsulate, "sas"_a, "packet"_a, "now"_a = nb::none());
   m.def("features", &features);
 }

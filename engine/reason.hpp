@@ -22,6 +22,8 @@ enum class Reason : std::uint8_t {
   unknown_spi,         // no SA with this SPI
   esp_length,          // too short for its SA, or no whole number of cipher blocks
   replayed,            // left of the window, or seen before (RFC 4303 3.4.3)
+  too_old,             // its pseudotime is further back than the time window reaches, or than this SA has known of
+  too_new,             // its pseudotime is further ahead than the time window reaches
   too_many_senders,    // a new Sender-ID where no replay window is free for it
   authentication,      // the ICV does not verify
   padding,             // pad length beyond the payload, or pad octets that are not 1, 2, 3, ... (RFC 4303 2.4)
@@ -31,7 +33,7 @@ enum class Reason : std::uint8_t {
   address_mismatch,    // inner addresses differ from the outer ones: not address preserving
   congestion,          // outer CE on a packet that is not ECN-capable (RFC 6040 4.2)
   no_sa,               // no SA to protect with
-  no_sender_id,        // counter-mode SA without a Sender-ID of ours (RFC 6054)
+  no_sender_id,        // outbound: the SA needs a Sender-ID and we have none (RFC 6054); inbound: the IV holds no counter of a sender
   sequence_exhausted,  // sequence or IV counter used up
   too_big,             // larger than the wire takes, and DF forbids fragments
   crypto_failure,      // the cryptographic library refused the job
@@ -39,9 +41,9 @@ enum class Reason : std::uint8_t {
   inject_failed,       // the kernel did not take the decrypted frame
 };
 
-inline constexpr std::array<std::string_view, 27> reason_names = {
+inline constexpr std::array<std::string_view, 29> reason_names = {
     "delivered",  "oversize",           "not_ip",          "malformed",        "header_checksum", "fragment",     "not_esp",     "keepalive", "non_esp_marker", "unknown_spi",
-    "esp_length", "replayed",           "too_many_senders", "authentication",  "padding",          "dummy",           "next_header",  "inner_malformed", "address_mismatch",
+    "esp_length", "replayed",           "too_old",          "too_new",         "too_many_senders", "authentication",  "padding",          "dummy",           "next_header",  "inner_malformed", "address_mismatch",
     "congestion", "no_sa",              "no_sender_id",    "sequence_exhausted", "too_big",       "crypto_failure", "send_failed", "inject_failed",
 };
 static_assert(reason_names.size() == static_cast<std::size_t>(Reason::inject_failed) + 1);

@@ -15,10 +15,10 @@ class ReplayWindow {
   explicit ReplayWindow(std::uint32_t size = 0) : size_(size), words_(size == 0 ? 0 : ring_words(size)) {}
 
   [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
-  [[nodiscard]] std::uint32_t highest() const noexcept { return highest_; }
+  [[nodiscard]] std::uint64_t highest() const noexcept { return highest_; }
 
   // Whether a packet with this number may be new. Changes nothing: the number is not authenticated yet.
-  [[nodiscard]] bool is_acceptable(std::uint32_t sequence) const noexcept {
+  [[nodiscard]] bool is_acceptable(std::uint64_t sequence) const noexcept {
     if (size_ == 0) return true;
     if (sequence == 0) return false;  // a sender starts at 1 (RFC 4303 3.3.3)
     if (sequence > highest_) return true;
@@ -27,7 +27,7 @@ class ReplayWindow {
   }
 
   // Marks an authenticated number as seen; false if it is not acceptable (any more).
-  bool accept(std::uint32_t sequence) noexcept {
+  bool accept(std::uint64_t sequence) noexcept {
     if (size_ == 0) return true;
     if (!is_acceptable(sequence)) return false;
     if (sequence > highest_) advance(sequence);
@@ -43,19 +43,19 @@ class ReplayWindow {
     return words;
   }
 
-  [[nodiscard]] std::size_t word_of(std::uint32_t sequence) const noexcept { return (sequence >> 6) & (words_.size() - 1); }
-  static unsigned bit_of(std::uint32_t sequence) noexcept { return sequence & 63; }
+  [[nodiscard]] std::size_t word_of(std::uint64_t sequence) const noexcept { return (sequence >> 6) & (words_.size() - 1); }
+  static unsigned bit_of(std::uint64_t sequence) noexcept { return sequence & 63; }
 
-  void advance(std::uint32_t sequence) noexcept {
-    const std::uint32_t from = highest_ >> 6;
-    const std::uint32_t to = sequence >> 6;
+  void advance(std::uint64_t sequence) noexcept {
+    const std::uint64_t from = highest_ >> 6;
+    const std::uint64_t to = sequence >> 6;
     const std::size_t fresh = to - from < words_.size() ? to - from : words_.size();
     for (std::size_t step = 1; step <= fresh; ++step) words_[(from + step) & (words_.size() - 1)] = 0;
     highest_ = sequence;
   }
 
   std::uint32_t size_;
-  std::uint32_t highest_ = 0;
+  std::uint64_t highest_ = 0;
   std::vector<std::uint64_t> words_;
 };
 

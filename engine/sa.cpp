@@ -10,11 +10,19 @@
 namespace groupvpn {
 namespace {
 
+// With a time window the sequence number is a stamp, and the number of the packet has to be found in the IV: in clear with a counter-mode
+// cipher, enciphered with another one. NULL has no IV.
+bool hides_counter(const SaParameters& parameters) {
+  return parameters.time && !traits(parameters.cipher).is_counter_mode() && traits(parameters.cipher).iv != 0;
+}
+
+bool has_counter_in_iv(const SaParameters& parameters) { return traits(parameters.cipher).is_counter_mode() || hides_counter(parameters); }
+
 // RFC 4303 3.3.3: where the receiver checks the sequence number the sender stops before it repeats; where it does not, the number on the
 // wire goes round. A counter-mode IV must not repeat in any case (RFC 6054 5), nor may its counter run into the Sender-ID.
 std::uint64_t sequence_limit_of(const SaParameters& parameters) {
-  if (parameters.replay_window != 0) return std::numeric_limits<std::uint32_t>::max();
-  if (traits(parameters.cipher).is_counter_mode()) {
+  if (parameters.replay_window != 0 && !parameters.time) return std::numeric_limits<std::uint32_t>::max();
+  if (has_counter_in_iv(parameters)) {
     return parameters.sender_id_bits == 0 ? std::numeric_limits<std::uint64_t>::max() - 1
                                           : (std::uint64_t{1} << (64 - parameters.sender_id_bits)) - 1;
   }
@@ -39,6 +47,7 @@ void check(const SaParameters& parameters) {
   refuse(parameters.mode == Mode::transport, "transport mode");
   refuse(parameters.endpoints.has_value(), "tunnels with fixed end points");
   refuse(parameters.udp.has_value(), "UDP encapsulation");
+  if (parameters.time && parameters.extended_sequence) throw EngineError("a time window takes the place that extended sequence numbers need");
   refuse(parameters.extended_sequence, "extended sequence numbers");
   refuse(parameters.tos.has_value(), "a TOS other than that of the packet inside");
 }
@@ -53,14 +62,19 @@ Sa::Sa(const SaParameters& parameters)
       icv_length_(static_cast<std::uint8_t>(traits(cipher_).icv + traits(integrity_).icv)),
       alignment_(traits(cipher_).alignment),
       df_(parameters.df),
-      may_send_(!traits(cipher_).is_counter_mode() || parameters.sender_id.has_value()),
+      may_send_(!has_counter_in_iv(parameters) || parameters.sender_id.has_value()),
       sequence_limit_(sequence_limit_of(parameters)),
-      sender_id_bits_(traits(cipher_).is_counter_mode() ? parameters.sender_id_bits : 0),
-      windows_(parameters.replay_window) {
+      sender_id_bits_(has_counter_in_iv(parameters) ? parameters.sender_id_bits : 0),
+      windows_(parameters.time ? 0 : parameters.replay_window) {
   Crypto crypto;
   crypto.prepare(schedule_, cipher_, parameters.encryption_key, integrity_, parameters.integrity_key, parameters.salt);
   if (parameters.sender_id && parameters.sender_id_bits != 0) {
     sender_id_in_iv_ = std::uint64_t{*parameters.sender_id} << (64 - parameters.sender_id_bits);
+  }
+  if (parameters.time) timed_.emplace(*parameters.time, has_counter_in_iv(parameters) ? parameters.replay_window : 0);
+  if (hides_counter(parameters)) {
+    counter_schedule_ = std::make_unique<Schedule>();
+    CounterBlocks::prepare(*counter_schedule_, cipher_, parameters.encryption_key, crypto);
   }
   sequence_ = SequenceLedger::instance().counter_of(parameters, crypto);
 }
@@ -71,14 +85,14 @@ std::uint32_t Sa::inner_mtu(std::uint32_t mtu) const noexcept {
   return (mtu - around) / alignment_ * alignment_ - 2;  // pad length and next header are inside
 }
 
-Grant Sa::next_sequence() noexcept {
+Grant Sa::next_sequence(std::int64_t now) noexcept {
   if (!may_send_) return {Reason::no_sender_id, 0, 0};
   const std::uint64_t number = sequence_->fetch_add(1, std::memory_order_relaxed) + 1;
   if (number > sequence_limit_) {
     sequence_->fetch_sub(1, std::memory_order_relaxed);
     return {Reason::sequence_exhausted, 0, 0};
   }
-  return {Reason::delivered, static_cast<std::uint32_t>(number), sender_id_in_iv_ | number};
+  return {Reason::delivered, timed_ ? timed_->stamp(now) : static_cast<std::uint32_t>(number), sender_id_in_iv_ | number};
 }
 
 bool Sa::is_replayed(std::uint32_t sender, std::uint32_t sequence) noexcept {

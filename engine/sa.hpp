@@ -15,6 +15,7 @@
 #include "packet.hpp"
 #include "reason.hpp"
 #include "senders.hpp"
+#include "timed.hpp"
 
 namespace groupvpn {
 
@@ -46,6 +47,7 @@ struct SaParameters {
   std::optional<std::uint32_t> sender_id;  // ours; none: this SA may not send if its cipher counts
   unsigned sender_id_bits = 24;
   std::uint32_t replay_window = 0;  // packets; for each Sender-ID of a counter-mode cipher, else for all senders together
+  std::optional<TimeWindow> time;   // replays are told by time, and by the counter of each sender where the packet has room for one
   bool extended_sequence = false;   // ESN (RFC 4303 2.2.1), for an SA with one sender
   DontFragment df = DontFragment::copy;
   std::optional<std::uint8_t> tos;  // of the outer header; none: that of the packet inside
@@ -81,17 +83,25 @@ class Sa {
   [[nodiscard]] std::uint32_t inner_mtu(std::uint32_t mtu) const noexcept;
 
   // Takes the next number. A number is never given twice for one key and Sender-ID in the life of the process (ledger.hpp).
-  Grant next_sequence() noexcept;
+  Grant next_sequence(std::int64_t now = boot_milliseconds()) noexcept;
   [[nodiscard]] std::uint64_t last_sequence() const noexcept { return std::min(sequence_->load(std::memory_order_relaxed), sequence_limit_); }
   [[nodiscard]] std::uint64_t sequence_limit() const noexcept { return sequence_limit_; }
 
-  // The Sender-ID in an explicit IV; 0 where the cipher has none there (RFC 6054 3).
+  // The Sender-ID in an explicit IV, or in the counter that an IV hides; 0 where the cipher has none there (RFC 6054 3).
   [[nodiscard]] std::uint32_t sender_of(const std::uint8_t* iv) const noexcept {
     return sender_id_bits_ == 0 ? 0 : static_cast<std::uint32_t>(load64(iv) >> (64 - sender_id_bits_));
+  }
+  // What is behind the Sender-ID there: the packet's number among those of its sender.
+  [[nodiscard]] std::uint64_t number_of(const std::uint8_t* iv) const noexcept {
+    return load64(iv) & (~std::uint64_t{0} >> sender_id_bits_);
   }
   [[nodiscard]] bool is_replayed(std::uint32_t sender, std::uint32_t sequence) noexcept;
   // After the packet was authenticated: delivered, replayed (also if it was seen meanwhile) or too_many_senders.
   Reason mark_seen(std::uint32_t sender, std::uint32_t sequence) noexcept;
+
+  // Time-based anti-replay, if the SA has it, and the key for counters where they hide in the IV.
+  [[nodiscard]] TimedReplay* timed() noexcept { return timed_ ? &*timed_ : nullptr; }
+  [[nodiscard]] const Schedule* counter_schedule() const noexcept { return counter_schedule_.get(); }
 
   void count_encrypted(std::uint64_t packets, std::uint64_t octets) noexcept;
   void count_decrypted(std::uint64_t packets, std::uint64_t octets) noexcept;
@@ -117,6 +127,8 @@ class Sa {
 
   std::mutex replay_mutex_;
   SenderWindows windows_;
+  std::optional<TimedReplay> timed_;
+  std::unique_ptr<Schedule> counter_schedule_;
 
   std::atomic<std::uint64_t> encrypted_packets_{0};
   std::atomic<std::uint64_t> encrypted_bytes_{0};

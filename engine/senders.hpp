@@ -24,13 +24,13 @@ class SenderWindows {
   [[nodiscard]] std::size_t senders() const noexcept { return windows_.size(); }
 
   // Whether a packet may be new. Changes nothing but the memory of who was looked for: neither number is authenticated yet.
-  [[nodiscard]] bool is_acceptable(std::uint32_t sender, std::uint32_t sequence) noexcept {
+  [[nodiscard]] bool is_acceptable(std::uint32_t sender, std::uint64_t sequence) noexcept {
     const ReplayWindow* window = find(sender);
     return window == nullptr ? sequence != 0 : window->is_acceptable(sequence);
   }
 
   // Marks an authenticated packet as seen: delivered, replayed or too_many_senders.
-  Reason accept(std::uint32_t sender, std::uint32_t sequence) {
+  Reason accept(std::uint32_t sender, std::uint64_t sequence) {
     ReplayWindow* window = find(sender);
     if (window == nullptr) {
       if (sequence == 0) return Reason::replayed;

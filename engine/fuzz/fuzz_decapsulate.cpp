@@ -10,7 +10,8 @@ using namespace groupvpn::test;
 
 namespace {
 
-constexpr std::uint32_t null_spi = 0x1000, cbc_spi = 0x1001, gcm_spi = 0x1002;
+constexpr std::uint32_t null_spi = 0x1000, cbc_spi = 0x1001, gcm_spi = 0x1002, timed_spi = 0x1003, timed_cbc_spi = 0x1004, timed_gcm_spi = 0x1005;
+constexpr std::uint32_t spis = 6;
 
 struct World {
   Keys null{Cipher::null, Integrity::hmac_sha2_256_128};
@@ -18,15 +19,27 @@ struct World {
       null.sa(null_spi),
       Keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96).sa(cbc_spi),
       Keys(Cipher::aes_256_gcm, Integrity::none).sa(gcm_spi),
+      timed(null, timed_spi),
+      timed(Keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96), timed_cbc_spi),
+      timed(Keys(Cipher::aes_256_gcm, Integrity::none), timed_gcm_spi),
   };
   SaSet set{sas};
   Esp esp;
+
+  // With a time window; its clock stands still, so that an input means the same each time.
+  static std::shared_ptr<Sa> timed(const Keys& keys, std::uint32_t spi) {
+    SaParameters parameters = keys.parameters(spi);
+    parameters.sender_id = 1;
+    parameters.replay_window = 64;
+    parameters.time = TimeWindow{100, 10, 0, 0};
+    return std::make_shared<Sa>(parameters);
+  }
 };
 
-Octets authentic(const Octets& payload) {
+Octets authentic(const Octets& payload, std::uint32_t spi) {
   static const Keys keys{Cipher::null, Integrity::hmac_sha2_256_128};
   Octets esp(8);
-  store32(&esp[0], null_spi);
+  store32(&esp[0], spi);
   esp.insert(esp.end(), payload.begin(), payload.end());
   std::uint8_t icv[32];
   unsigned length = sizeof icv;
@@ -43,10 +56,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Octets octets(data + 1, data + size);
   const int form = data[0] % 4;
   if (form == 1) octets = ipv4(octets, {.protocol = protocol_esp});
-  if (form == 2) octets = authentic(octets);
+  if (form == 2) octets = authentic(octets, data[0] / 4 % 2 ? timed_spi : null_spi);
   if (form == 3) {
     Octets esp(4);
-    store32(&esp[0], null_spi + data[0] / 4 % 3);
+    store32(&esp[0], null_spi + data[0] / 4 % spis);
     esp.insert(esp.end(), octets.begin(), octets.end());
     octets = ipv4(esp, {.protocol = protocol_esp});
   }
@@ -55,7 +68,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Packet packet;
   packet.data = exact.get();
   packet.length = static_cast<std::uint32_t>(octets.size());
-  world.esp.decapsulate(world.set, {&packet, 1});
+  world.esp.decapsulate(world.set, {&packet, 1}, 50'000);
   const bool is_inside = packet.data >= exact.get() && packet.data + packet.length <= exact.get() + octets.size();
   if (packet.reason == Reason::delivered && (!is_inside || !Ipv4::parse(packet.data, packet.length))) __builtin_trap();
   return 0;

@@ -28,6 +28,10 @@ class Sa:
         sender_id_bits: int = 24,
         replay_window: int = 0,
         last_sequence: int = 0,
+        time_window: int = 0,
+        tick: int = 10,
+        pseudotime_origin: int = 0,
+        now: int | None = None,
     ) -> None:
         """`endpoints` are source and destination of the outer header, 4 or 16 octets each; without them a tunnel keeps the addresses of the
         packet inside. `udp` are source and destination port of UDP encapsulation (RFC 3948). `tos` is the outer TOS or traffic class,
@@ -36,6 +40,11 @@ class Sa:
         `last_sequence` is the last sequence number already used under this key (and Sender-ID): the first packet gets the next one.
         `cipher` and `integrity` are the names that `crypto.registry` gives them.
         `replay_window` is in packets, 0 for none: a window for each Sender-ID where the cipher counts, else one for all senders.
+
+        `time_window` is in seconds, 0 for none: then packets carry pseudotime in units of `tick` milliseconds instead of a sequence
+        number (`docs/protocol/esp-time-based-replay.md`), and `replay_window` counts by the number in the IV. Pseudotime was 0 when
+        CLOCK_BOOTTIME showed `pseudotime_origin` milliseconds. `now` (milliseconds of that clock, None: read it) is when the SA begins
+        to remember: a sender that it does not know is not believed an older stamp.
 
         One Sa may be given to several ports and queues at once; they then draw from one sequence, so that no IV repeats.
         """
@@ -46,17 +55,22 @@ class Sa:
         """The last sequence number that may be used: 2^32 - 1 with a replay window, else what the cipher's IV leaves room for."""
     def inner_mtu(self, wire_mtu: int) -> int:
         """Octets of the longest IPv4 packet that fits an IP packet of `wire_mtu` octets once encapsulated."""
+    def set_pseudotime(self, origin: int) -> None:
+        """The key server has told the time anew: `origin` as `pseudotime_origin`. Does nothing without a time window."""
     def counters(self) -> dict[str, int]:
         """encrypted_packets, encrypted_bytes, decrypted_packets, decrypted_bytes (octets of inner packets), last_sequence."""
 
-def encapsulate(sa: Sa, packet: bytes) -> bytes:
+def encapsulate(sa: Sa, packet: bytes, now: int | None = None) -> bytes:
     """ESP in address-preserving tunnel mode: a whole IPv4 packet in, a whole IPv4 packet with protocol 50 out. For tests and tools.
 
     Raises `EngineError` with the name of the drop reason if the SA does not take the packet.
     """
 
-def decapsulate(sas: list[Sa], packet: bytes) -> tuple[bytes | None, str]:
-    """The reverse: the inner packet and "ok", or None and the name of the drop reason."""
+def decapsulate(sas: list[Sa], packet: bytes, now: int | None = None) -> tuple[bytes | None, str]:
+    """The reverse: the inner packet and "ok", or None and the name of the drop reason.
+
+    `now` is milliseconds of CLOCK_BOOTTIME, for SAs with a time window; None reads the clock.
+    """
 
 def features() -> dict[str, str | bool]:
     """`ipsec_mb` (version), `architecture` (its code path on this processor), `des` (`ipsec-mb` or `openssl`), `clears_its_memory`."""

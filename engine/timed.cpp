@@ -1,0 +1,141 @@
+#include "timed.hpp"
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "error.hpp"
+#include "packet.hpp"
+
+namespace groupvpn {
+namespace {
+
+constexpr std::int64_t milliseconds = 1000;
+constexpr std::string_view iv_label = "groupvpn ESP counter in IV";
+
+std::int64_t checked(std::uint32_t value, std::uint32_t maximum, const char* what) {
+  if (value == 0 || value > maximum) {
+    throw EngineError(std::string(what) + " of " + std::to_string(value) + " is outside 1 to " + std::to_string(maximum));
+  }
+  return value;
+}
+
+}  // namespace
+
+std::int64_t boot_milliseconds() noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return now.tv_sec * milliseconds + now.tv_nsec / 1'000'000;
+}
+
+TimedReplay::TimedReplay(const TimeWindow& time, std::uint32_t window)
+    : tick_(checked(time.tick, maximum_tick, "a tick in milliseconds")),
+      reach_(checked(time.seconds, maximum_seconds, "a time window in seconds") * milliseconds / tick_),
+      window_(window),
+      origin_(time.origin),
+      floor_(ticks(time.since) - 1) {}
+
+std::int64_t TimedReplay::ticks(std::int64_t now) const noexcept {
+  const std::int64_t since = now - origin_.load(std::memory_order_relaxed);
+  return since >= 0 ? since / tick_ : (since - tick_ + 1) / tick_;
+}
+
+Reason TimedReplay::judge(std::uint32_t stamp, std::int64_t now) const noexcept {
+  const std::int64_t own = ticks(now);
+  const std::int64_t age = own - moment(stamp, own);
+  if (age > reach_) return Reason::too_old;
+  return age < -reach_ ? Reason::too_new : Reason::delivered;
+}
+
+Reason TimedReplay::look(std::uint32_t sender, std::uint64_t number, std::uint32_t stamp, std::int64_t now) noexcept {
+  if (window_ == 0) return Reason::delivered;
+  const std::lock_guard lock(mutex_);
+  if (const Sender* known = find(sender)) return known->window.is_acceptable(number) ? Reason::delivered : Reason::replayed;
+  if (number == 0) return Reason::replayed;
+  return moment(stamp, ticks(now)) > floor_ ? Reason::delivered : Reason::too_old;
+}
+
+Reason TimedReplay::accept(std::uint32_t sender, std::uint64_t number, std::uint32_t stamp, std::int64_t now) {
+  if (window_ == 0) return Reason::delivered;
+  const std::lock_guard lock(mutex_);
+  const std::int64_t own = ticks(now);
+  const std::int64_t sent = moment(stamp, own);
+  Sender* known = find(sender);
+  if (known == nullptr) {
+    if (number == 0) return Reason::replayed;
+    if (sent <= floor_) return Reason::too_old;
+    if (senders_.size() == maximum_senders && !make_room(own - reach_)) return Reason::too_many_senders;
+    known = &senders_.try_emplace(sender, window_).first->second;
+    known->newest = sent;
+  }
+  known->newest = std::max(known->newest, sent);
+  return known->window.accept(number) ? Reason::delivered : Reason::replayed;
+}
+
+std::size_t TimedReplay::senders() noexcept {
+  const std::lock_guard lock(mutex_);
+  return senders_.size();
+}
+
+// Packets of one sender come in runs, so the last one is tried first. Elements of the map stay where they are.
+TimedReplay::Sender* TimedReplay::find(std::uint32_t sender) noexcept {
+  if (latest_ != nullptr && latest_sender_ == sender) return latest_;
+  const auto found = senders_.find(sender);
+  if (found == senders_.end()) return nullptr;
+  latest_sender_ = sender;
+  return latest_ = &found->second;
+}
+
+// Gives up the windows whose every packet is too old by now. The floor keeps what they knew, should our clock be set back.
+bool TimedReplay::make_room(std::int64_t oldest) {
+  latest_ = nullptr;
+  const std::size_t given_up = std::erase_if(senders_, [&](const auto& item) {
+    if (item.second.newest >= oldest) return false;
+    floor_ = std::max(floor_, item.second.newest);
+    return true;
+  });
+  return given_up != 0;
+}
+
+void CounterBlocks::prepare(Schedule& schedule, Cipher cipher, std::span<const std::uint8_t> encryption_key, Crypto& crypto) {
+  std::array<std::uint8_t, 32> key{};
+  unsigned length = key.size();
+  HMAC(EVP_sha256(), encryption_key.data(), static_cast<int>(encryption_key.size()), reinterpret_cast<const std::uint8_t*>(iv_label.data()),
+       iv_label.size(), key.data(), &length);
+  crypto.prepare_blocks(schedule, cipher, key.data());
+  explicit_bzero(key.data(), key.size());
+}
+
+// One block in CBC mode with an IV of zeros is the block cipher itself.
+void CounterBlocks::add(const Schedule& schedule, Cipher cipher, std::size_t owner) noexcept {
+  Operation& operation = operations_[count_];
+  operation.schedule = &schedule;
+  operation.cipher = cipher;
+  operation.integrity = Integrity::none;
+  operation.esp = blocks_[count_].data();
+  operation.payload_offset = 0;
+  operation.payload_length = traits(cipher).iv;
+  operation.iv.fill(0);
+  operation.is_done = false;
+  operation.is_authentic = false;
+  owners_[count_++] = owner;
+}
+
+void CounterBlocks::put(std::uint64_t counter) noexcept {
+  blocks_[count_ - 1].fill(0);
+  store64(blocks_[count_ - 1].data(), counter);
+}
+
+void CounterBlocks::take(const std::uint8_t* iv, std::size_t length) noexcept { std::memcpy(blocks_[count_ - 1].data(), iv, length); }
+
+bool CounterBlocks::is_counter(std::size_t index) const noexcept {
+  const std::uint8_t* rest = blocks_[index].data() + 8;
+  return operations_[index].is_done && std::all_of(rest, blocks_[index].data() + operations_[index].payload_length, [](std::uint8_t octet) { return octet == 0; });
+}
+
+}  // namespace groupvpn
