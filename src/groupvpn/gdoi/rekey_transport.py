@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 from groupvpn.gdoi.group import NO_ADDRESS
 from groupvpn.gdoi.members import Member
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy
-from groupvpn.ipsec.acl import Action
+from groupvpn.ipsec.acl import Action, AddressMatch
 
 
 def rekey_addresses(policy: RekeyPolicy) -> tuple[IPv4Address | None, IPv4Address | None]:
@@ -15,8 +15,11 @@ def rekey_addresses(policy: RekeyPolicy) -> tuple[IPv4Address | None, IPv4Addres
     entry = next((entry for entry in entries if entry.action is Action.PERMIT), None)
     if entry is None:
         return None, None
-    source = entry.source.address if entry.source.is_host else None
-    return source, entry.destination.address if entry.destination.is_host else None
+    return _host(entry.source), _host(entry.destination)
+
+
+def _host(match: AddressMatch) -> IPv4Address | None:
+    return match.address if match.is_host and isinstance(match.address, IPv4Address) else None
 
 
 def is_complete(group: KeyServerGroup) -> bool:

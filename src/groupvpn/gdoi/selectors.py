@@ -11,14 +11,15 @@ _ALL_ONES = 0xFFFFFFFF
 
 
 def to_identity(match: AddressMatch, port: int) -> TrafficIdentity:
-    """One end of an entry: ID_IPV4_ADDR for a host, else ID_IPV4_ADDR_SUBNET with the mask that is the wildcard's complement.
+    """One end of an IPv4 entry: ID_IPV4_ADDR for a host, else ID_IPV4_ADDR_SUBNET with the mask that is the wildcard's complement.
 
-    RFC 2407 4.6.2.5 lets the mask have holes, so every wildcard can be told.
+    RFC 2407 4.6.2.5 lets the mask have holes, so every wildcard can be told. Raises `ValueError` for IPv6: no group has it.
     """
+    if match.version != 4:
+        raise ValueError(f"{match} is IPv6, which the policy of a group cannot carry yet")
     if match.is_host:
         return TrafficIdentity(IdType.IPV4_ADDR, port, match.address.packed)
-    mask = ~int(match.wildcard) & _ALL_ONES
-    return TrafficIdentity(IdType.IPV4_ADDR_SUBNET, port, match.address.packed + mask.to_bytes(4, "big"))
+    return TrafficIdentity(IdType.IPV4_ADDR_SUBNET, port, match.address.packed + match.mask.packed)
 
 
 def from_identity(identity: TrafficIdentity) -> AddressMatch:

@@ -2,14 +2,18 @@
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
 
 ANY_PROTOCOL = 0
 """Protocol number that stands for every IP protocol (the keyword `ip`)."""
 ANY_PORT = 0
 """Port number that stands for every port (RFC 6407 5.4.1)."""
-_CLASS, _MULTICAST = 0xF0000000, 0xE0000000
-"""The bits that tell multicast addresses, and their value (RFC 5771 3)."""
+_EVERYTHING: dict[int, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+_MULTICAST: dict[int, IPNetwork] = {4: IPv4Network("224.0.0.0/4"), 6: IPv6Network("ff00::/8")}
+"""The multicast addresses of each IP version (RFC 5771 3, RFC 4291 2.7)."""
 MAXIMUM_ENTRIES = 100
 """A group policy honours this many entries, denies included; later ones are ignored with `GDOI_ACL_NUM`."""
 
@@ -23,30 +27,35 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AddressMatch:
-    """An address and a wildcard mask, as in `10.0.0.0 0.0.0.255`: a set bit of the wildcard is not compared."""
+    """An address and a wildcard mask of its family, as in `10.0.0.0 0.0.0.255`: a set bit of the wildcard is not compared."""
 
-    address: IPv4Address
-    wildcard: IPv4Address
-
-    @classmethod
-    def any(cls) -> "AddressMatch":
-        """Every address (`any`)."""
-        return cls(IPv4Address(0), IPv4Address(0xFFFFFFFF))
+    address: IPAddress
+    wildcard: IPAddress
 
     @classmethod
-    def host(cls, address: IPv4Address) -> "AddressMatch":
+    def any(cls, version: int = 4) -> "AddressMatch":
+        """Every address of an IP version (`any`)."""
+        return cls.subnet(_EVERYTHING[version])
+
+    @classmethod
+    def host(cls, address: IPAddress) -> "AddressMatch":
         """One address (`host A.B.C.D`)."""
-        return cls(address, IPv4Address(0))
+        return cls(address, type(address)(0))
 
     @classmethod
-    def subnet(cls, network: IPv4Network) -> "AddressMatch":
+    def subnet(cls, network: IPNetwork) -> "AddressMatch":
         """Every address of `network`."""
-        return cls(network.network_address, IPv4Address(int(network.hostmask)))
+        return cls(network.network_address, network.hostmask)
+
+    @property
+    def version(self) -> int:
+        """The IP version, 4 or 6."""
+        return self.address.version
 
     @property
     def is_any(self) -> bool:
         """Whether every address matches."""
-        return int(self.wildcard) == 0xFFFFFFFF
+        return int(self.wildcard) == self._ones
 
     @property
     def is_host(self) -> bool:
@@ -54,37 +63,53 @@ class AddressMatch:
         return int(self.wildcard) == 0
 
     @property
-    def multicast(self) -> "AddressMatch | None":
-        """The multicast addresses of the set (224.0.0.0/4), None if there are none."""
-        address, wildcard = int(self.address), int(self.wildcard)
-        if (address ^ _MULTICAST) & ~wildcard & _CLASS:
-            return None
-        if not wildcard & _CLASS:
-            return self
-        return AddressMatch(IPv4Address(address & ~_CLASS & 0xFFFFFFFF | _MULTICAST), IPv4Address(wildcard & ~_CLASS & 0xFFFFFFFF))
+    def mask(self) -> IPAddress:
+        """The bits that are compared: the complement of the wildcard."""
+        return type(self.address)(~int(self.wildcard) & self._ones)
 
     @property
-    def network(self) -> IPv4Network | None:
+    def multicast(self) -> "AddressMatch | None":
+        """The multicast addresses of the set (224.0.0.0/4, ff00::/8), None if there are none."""
+        address, wildcard, network = int(self.address), int(self.wildcard), _MULTICAST[self.version]
+        value, mask = int(network.network_address), int(network.netmask)
+        if (address ^ value) & ~wildcard & mask:
+            return None
+        if not wildcard & mask:
+            return self
+        kind = type(self.address)
+        return AddressMatch(kind(address & ~mask & self._ones | value), kind(wildcard & ~mask & self._ones))
+
+    @property
+    def network(self) -> IPNetwork | None:
         """The same set as a prefix, or None if the wildcard has holes."""
         wildcard = int(self.wildcard)
         if wildcard & (wildcard + 1):
             return None
-        return IPv4Network((int(self.address) & ~wildcard & 0xFFFFFFFF, 32 - wildcard.bit_length()))
+        return ip_network((int(self.address) & int(self.mask), self.address.max_prefixlen - wildcard.bit_length()))
 
-    def matches(self, address: IPv4Address) -> bool:
+    def matches(self, address: IPAddress) -> bool:
         """Whether `address` belongs to the set."""
-        return not (int(address) ^ int(self.address)) & ~int(self.wildcard) & 0xFFFFFFFF
+        return address.version == self.version and not (int(address) ^ int(self.address)) & int(self.mask)
+
+    @property
+    def _ones(self) -> int:
+        return (1 << self.address.max_prefixlen) - 1
 
     def __str__(self) -> str:
-        """The router's own spelling: `any`, `host A.B.C.D` or `A.B.C.D W.W.W.W`."""
+        """The router's own spelling: `any`, `host A.B.C.D`, `A.B.C.D W.W.W.W`, and for IPv6 `PREFIX/LENGTH`."""
         if self.is_any:
             return "any"
-        return f"host {self.address}" if self.is_host else f"{self.address} {self.wildcard}"
+        if self.is_host:
+            return f"host {self.address}"
+        return str(self.network) if self.version == 6 and self.network is not None else f"{self.address} {self.wildcard}"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One access control entry (ACE). Ports are host integers and `ANY_PORT` where the entry names none."""
+    """One access control entry (ACE). Ports are host integers and `ANY_PORT` where the entry names none.
+
+    It speaks of packets of one IP version, that of its addresses; `ValueError` if they differ.
+    """
 
     action: Action
     protocol: int
@@ -93,9 +118,16 @@ class Entry:
     source_port: int = ANY_PORT
     destination_port: int = ANY_PORT
 
-    def matches(
-        self, protocol: int, source: IPv4Address, destination: IPv4Address, source_port: int = 0, destination_port: int = 0
-    ) -> bool:
+    def __post_init__(self) -> None:
+        if self.source.version != self.destination.version:
+            raise ValueError(f"one entry cannot speak of IPv4 and IPv6: {self.source} and {self.destination}")
+
+    @property
+    def version(self) -> int:
+        """The IP version of the packets it speaks of."""
+        return self.source.version
+
+    def matches(self, protocol: int, source: IPAddress, destination: IPAddress, source_port: int = 0, destination_port: int = 0) -> bool:
         """Whether a packet with these fields is one this entry speaks of."""
         return (
             self.protocol in (ANY_PROTOCOL, protocol)
@@ -129,7 +161,7 @@ class AccessList:
     entries: tuple[Entry, ...] = field(default=())
 
     def lookup(
-        self, protocol: int, source: IPv4Address, destination: IPv4Address, source_port: int = 0, destination_port: int = 0
+        self, protocol: int, source: IPAddress, destination: IPAddress, source_port: int = 0, destination_port: int = 0
     ) -> Entry | None:
         """The first entry that matches, or None."""
         for entry in self.entries:

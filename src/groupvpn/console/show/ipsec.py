@@ -106,8 +106,7 @@ def _association(interface: ProtectedInterface, tek: TekStatus) -> Iterator[str]
 
 
 def _identity(match: AddressMatch, protocol: int, port: int) -> str:
-    mask = IPv4Address(~int(match.wildcard) & 0xFFFFFFFF)
-    return f"{match.address}/{mask}/{protocol}/{port}"
+    return f"{match.address}/{match.mask}/{protocol}/{port}"
 
 
 def group_associations(group: str, interface: ProtectedInterface) -> str:
