@@ -114,8 +114,10 @@ def decrypted(policy: InterfacePolicy, packet: Packet) -> str:
 class Chance:
     """Draws packets and access lists from a small world, so that they often meet."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, narrow: bool = False) -> None:
+        """With `narrow`, entries mostly speak of few addresses, so that long lists of them are read to their end."""
         self._random = random.Random(seed)
+        self._is_narrow = narrow
 
     def _address(self) -> IPv4Address:
         draw = self._random
@@ -137,15 +139,17 @@ class Chance:
         from policies import match
 
         draw = self._random
-        pool = ("any", "10.0.0.0/8", "10.1.0.0/16", "10.0.1.0 0.255.0.255", "10.0.0.2 0.255.255.0", "10.1.1.1/32", "239.0.0.0/8")
+        pool = ["any", "10.0.0.0/8", "10.1.0.0/16", "10.0.1.0 0.255.0.255", "10.0.0.2 0.255.255.0", "10.1.1.1/32", "239.0.0.0/8"]
+        if self._is_narrow:
+            pool += [f"{self._address()}/{length}" for length in (32, 31, 24) for _ in range(4)]
         protocol = draw.choice([0, 0, 6, 17, 17, 50])
         ports = [draw.choice([0, 53, 80, 53]) if protocol in PORTS else 0 for _ in range(2)]
         return Entry(draw.choice(list(Action)), protocol, match(draw.choice(pool)), match(draw.choice(pool)), *ports)
 
-    def rules(self, direction: Direction, spis: tuple[int | None, ...]) -> tuple[TrafficRule, ...]:
+    def rules(self, direction: Direction, spis: tuple[int | None, ...], most: int = 12) -> tuple[TrafficRule, ...]:
         draw = self._random
         drawn = []
-        for _ in range(draw.randint(1, 12)):
+        for _ in range(draw.randint(1, most)):
             entry = self.entry()
             drawn.append(TrafficRule(entry, draw.choice(spis) if entry.action is Action.PERMIT else None, direction))
         return tuple(drawn)

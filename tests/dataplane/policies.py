@@ -31,7 +31,7 @@ def match(text: str) -> AddressMatch:
     if " " in text:
         address, wildcard = text.split()
         return AddressMatch(IPv4Address(address), IPv4Address(wildcard))
-    return AddressMatch.subnet(IPv4Network(text))
+    return AddressMatch.subnet(IPv4Network(text, strict=False))
 
 
 def entry(action: str, source: str = "any", destination: str = "any", protocol: int = 0, sport: int = 0, dport: int = 0) -> Entry:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from groupvpn.dataplane import links, nftables, redirect
 from groupvpn.dataplane.engine import Engine, EngineSa
 from groupvpn.dataplane.keyring import Keyring
-from groupvpn.dataplane.ruleset import DROP_REASONS, Steering, render, render_spis, table_name
+from groupvpn.dataplane.ruleset import DROP_REASONS, Ruleset, Steering, compose, table_name
 from groupvpn.dataplane.slots import Slots, assign
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
 from groupvpn.ipsec.sa import GroupSa, InterfaceCounters, InterfacePolicy, SaCounters
@@ -19,18 +19,24 @@ class Table:
 
     def __init__(self, device: str) -> None:
         self.name = table_name(device)
-        self._loaded: Steering | None = None
+        self._loaded: tuple[Steering, Ruleset] | None = None
         self._seen = ""
 
     def load(self, steering: Steering) -> None:
         """Make the table so with the least change: nothing, the set of SPIs, the rules, or everything."""
         loaded, self._loaded = self._loaded, None  # a failure leaves us not knowing, so the next time replaces everything
-        if loaded is None or replace(loaded, spis=steering.spis) != steering:
-            nftables.load(render(steering, afresh=loaded is None))
+        before, ruleset = loaded if loaded is not None else (None, None)
+        if ruleset is None or before is None or replace(before, spis=steering.spis) != steering:
+            following = compose(steering)
+            for transaction in following.transactions(ruleset):
+                nftables.load(transaction)
             self._seen = nftables.listing(self.name)
-        elif loaded.spis != steering.spis:
-            nftables.load(render_spis(self.name, steering.spis))
-        self._loaded = steering
+            ruleset = following
+        elif before.spis != steering.spis:
+            following = ruleset.with_spis(steering.spis)
+            nftables.load(ruleset.change_spis(following))
+            ruleset = following
+        self._loaded = steering, ruleset
 
     def verify(self) -> bool:
         """Whether the rules are as we loaded them; if someone changed or removed them, the next `load` replaces everything."""

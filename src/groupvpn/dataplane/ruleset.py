@@ -1,16 +1,18 @@
-"""The nftables table of one interface as text: a pure function of what the interface must do.
+"""The nftables table of one interface: a pure function of what the interface must do.
 
-Outbound, the egress hook walks the merged access list in order; inbound, the ingress hook walks the same list as it applies to what
-arrives (`Entry.inbound`): mirrored, and for multicast as it is. A later fragment carries no ports, so a `permit` with ports takes it by its
-addresses alone and a `deny` with ports never does: what may have to be protected is protected. The whole table is described in
-`docs/dataplane.md`.
+Outbound, the egress hook judges by the merged access list; inbound, the ingress hook judges by the same list as it applies to what
+arrives (`Entry.inbound`): mirrored, and for multicast as it is. `chains` says how a list becomes rules. IPv6 packets meet the IPv6 entries
+of the list, and pass if it has none. The whole table is described in `docs/dataplane.md`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
+from groupvpn.dataplane.chains import Chains, Judged, Rules
+from groupvpn.dataplane.conditions import HAS_PORTS, LATER_FRAGMENT
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
-from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, Action, AddressMatch, Entry
+from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, Entry
 from groupvpn.ipsec.sa import Direction, TrafficRule
 
 TABLE_PREFIX = "groupvpn_"
@@ -21,9 +23,18 @@ DROP_REASONS = {
     "inbound_not_permitted": "was decrypted, but no permit entry covers it",
 }
 """Named counters of the table: packets that nftables itself dropped, by reason."""
-_LATER_FRAGMENT = "ip frag-off & 0x1fff != 0"
-_HAS_PORTS = "ip frag-off & 0x1fff == 0"
-"""Said before every look at ports: in the netdev family the kernel would take the payload of a later fragment for ports (Linux 6.18)."""
+_HOOKS = {"outbound": "egress", "inbound": "ingress"}
+"""The base chains. They are never deleted, so that no packet finds the hook empty while rules change."""
+_SETS = {"key_servers": "type ipv4_addr;", "isakmp_ports": "type inet_service;", "spis": "typeof esp spi;"}
+"""The named sets and their types."""
+_NOT_PERMITTED = "goto not_permitted"
+_NOT_IPV4 = 'ether type != ip accept comment "ARP, tagged frames and the like: not ours to judge"'
+_NEIGHBOURS = (
+    'icmpv6 type 133-137 ip6 hoplimit 255 accept comment "neighbour discovery"',
+    'icmpv6 type 130-132 ip6 hoplimit 1 accept comment "multicast listeners"',
+    'icmpv6 type 143 ip6 hoplimit 1 accept comment "multicast listeners"',
+)
+"""Never protected: without them there is no IPv6 on the link (RFC 4861 7.1, RFC 3810 5). They never leave it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,137 +64,192 @@ def table_name(device: str) -> str:
     return TABLE_PREFIX + device
 
 
-def render(steering: Steering, *, afresh: bool) -> str:
-    """Input for `nft -f -` that makes the table so, in one transaction.
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """A table that is ready to be loaded. `hooks` are the first lines of the base chains, `sets` the elements of named sets."""
 
-    With `afresh` a table that a predecessor left is replaced whole; without it the table is ours, and its counters go on counting.
-    """
-    table = f"netdev {steering.table}"
-    lines = [f"add table {table}", f"delete table {table}"] if afresh else [f"flush table {table}"]
-    lines += [f"table {table} {{", f'\tcomment "groupvpn node {steering.node}"']
-    lines += [f'\tcounter {name} {{ comment "{text}"; }}' for name, text in DROP_REASONS.items()]
-    lines += _sets(steering)
-    lines += _chain("outbound", _outbound(steering), f'type filter hook egress device "{steering.device}" priority filter; policy accept;')
-    lines += _chain("decrypted", _decrypted(steering))
-    lines += _chain("esp_fragments", _esp_fragments(steering))
-    lines += _chain("inbound", _inbound(steering), f'type filter hook ingress device "{steering.device}" priority filter; policy accept;')
-    lines.append("}")
-    if not afresh:
-        lines[1:1] = [f"flush set {table} {name}" for name in ("key_servers", "spis")]
-    return "\n".join(lines) + "\n"
+    table: str
+    declarations: tuple[str, ...]
+    hooks: dict[str, str]
+    sets: dict[str, tuple[str, ...]]
+    chains: Chains
+
+    def transactions(self, before: "Ruleset | None" = None) -> tuple[str, ...]:
+        """Inputs for `nft -f -` that make the table so, each of them one transaction; after the first one the new rules are in force.
+
+        A transaction changes all rules at once, but the elements of a new verdict map can be missed for some microseconds after it (seen
+        on Linux 6.18), and those of a map that goes are missed at once. So the first transaction makes the trees and has packets walk the
+        lists; the second one leads them to the trees, and removes those that nobody walks through any more.
+
+        `before` is what is loaded now, if it is ours: then counters go on counting. Without it, a table that a predecessor left is
+        replaced whole.
+        """
+        return tuple(filter(None, (self._walked(before), self._compiled(before))))
+
+    def with_spis(self, spis: tuple[int, ...]) -> "Ruleset":
+        """The same table for other SPIs."""
+        return replace(self, sets=self.sets | {"spis": _hexadecimal(spis)})
+
+    def change_spis(self, after: "Ruleset") -> str:
+        """Input for `nft -f -` that makes of this table one that differs in SPIs alone; every rule and counter stays as it is."""
+        return _text(_change_sets(self.table, self.sets, after.sets))
+
+    def _walked(self, before: "Ruleset | None") -> str:
+        table = f"netdev {self.table}"
+        lines = [f"add table {table}", f"delete table {table}"]
+        trees = self.chains.trees
+        if before is not None:
+            lines = [f"flush chain {table} {name}" for name in before.chains.walked]
+            lines += _change_sets(self.table, before.sets, self.sets)
+            trees = {name: rules for name, rules in trees.items() if name not in before.chains.trees}
+        lines += [f"table {table} {{", *(f"\t{line}" for line in self.declarations)]
+        for name, elements in self.sets.items():
+            listed = f" elements = {{ {', '.join(elements)} }}" if elements else ""
+            lines.append(f"\tset {name} {{ {_SETS[name]}{listed} }}")
+        for name, rules in (self.chains.walked | trees).items():
+            hook = [self.hooks[name]] if name in self.hooks else []
+            lines += [f"\tchain {name} {{", *(f"\t\t{line}" for line in (*hook, *rules)), "\t}"]
+        return _text([*lines, "}"])
+
+    def _compiled(self, before: "Ruleset | None") -> str:
+        table, chains = f"netdev {self.table}", self.chains
+        changed = [name for name, rules in chains.compiled.items() if rules != chains.walked[name]]
+        lines = [f"flush chain {table} {name}" for name in changed]
+        lines += [f"add rule {table} {name} {rule}" for name in changed for rule in chains.compiled[name]]
+        if before is not None:
+            gone = [name for name in before.chains.walked | before.chains.trees if name not in chains.walked | chains.trees]
+            lines += [f"{order} chain {table} {name}" for order in ("flush", "delete") for name in gone]
+        return _text(lines)
 
 
-def render_spis(table: str, spis: tuple[int, ...]) -> str:
-    """Input for `nft -f -` that changes only which SPIs are ours; every rule and counter stays as it is."""
-    lines = [f"flush set netdev {table} spis"]
-    if spis:
-        lines.append(f"add element netdev {table} spis {{ {', '.join(f'{spi:#010x}' for spi in sorted(spis))} }}")
-    return "\n".join(lines) + "\n"
+def compose(steering: Steering) -> Ruleset:
+    """The table that does what `steering` asks for."""
+    declarations = [f'comment "groupvpn node {steering.node}"']
+    declarations += [f'counter {name} {{ comment "{text}"; }}' for name, text in DROP_REASONS.items()]
+    hooks = {name: f'type filter hook {hook} device "{steering.device}" priority filter; policy accept;' for name, hook in _HOOKS.items()}
+    sets = {
+        "key_servers": tuple(str(address) for address in sorted(set(steering.bypass))),
+        "isakmp_ports": (str(ISAKMP_PORT), str(GDOI_PORT), str(NAT_T_PORT)),
+        "spis": _hexadecimal(steering.spis),
+    }
+    chains = Chains()
+    for add in (_outbound, _inbound, _esp_fragments, _decrypted):
+        add(steering, chains)
+    return Ruleset(steering.table, tuple(declarations), hooks, sets, chains)
 
 
-def _sets(steering: Steering) -> list[str]:
-    servers = ", ".join(str(address) for address in sorted(set(steering.bypass)))
-    spis = ", ".join(f"{spi:#010x}" for spi in sorted(steering.spis))
-    return [
-        f"\tset key_servers {{ type ipv4_addr;{f' elements = {{ {servers} }}' if servers else ''} }}",
-        f"\tset isakmp_ports {{ type inet_service; elements = {{ {ISAKMP_PORT}, {GDOI_PORT}, {NAT_T_PORT} }} }}",
-        f"\tset spis {{ typeof esp spi;{f' elements = {{ {spis} }}' if spis else ''} }}",
-    ]
+def _change_sets(table: str, before: dict[str, tuple[str, ...]], after: dict[str, tuple[str, ...]]) -> list[str]:
+    """Commands that bring named sets from one state to the next; an element that stays is not touched."""
+    lines = []
+    for name, elements in after.items():
+        for order, some in (
+            ("add", [element for element in elements if element not in before[name]]),
+            ("delete", [element for element in before[name] if element not in elements]),
+        ):
+            if some:
+                lines.append(f"{order} element netdev {table} {name} {{ {', '.join(some)} }}")
+    return lines
 
 
-def _chain(name: str, rules: list[str], hook: str = "") -> list[str]:
-    return [f"\tchain {name} {{", *([f"\t\t{hook}"] if hook else []), *(f"\t\t{rule}" for rule in rules), "\t}"]
+def _text(lines: list[str]) -> str:
+    return "\n".join([*lines, ""]) if lines else ""
 
 
-def _outbound(steering: Steering) -> list[str]:
-    ours = f"ip saddr {steering.local} ip daddr @key_servers"
-    rules = [
-        f'meta mark {steering.mark:#010x} accept comment "ESP from the engine"',
-        'ether type != ip accept comment "ARP, IPv6, tagged frames: not ours to judge"',
-        f'{ours} udp sport @isakmp_ports accept comment "our own ISAKMP and GDOI"',
-        f"{ours} ip protocol udp {_LATER_FRAGMENT} accept",
-    ]
+def _hexadecimal(spis: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(f"{spi:#010x}" for spi in sorted(spis))
+
+
+def _of(version: int, judged: list[Judged]) -> list[Judged]:
+    return [item for item in judged if item.entry.version == version]
+
+
+def _outbound(steering: Steering, chains: Chains) -> None:
+    judged = []
     for rule, tap in zip(steering.rules, steering.taps, strict=True):
         if rule.entry.action is Action.DENY or rule.direction is Direction.INBOUND_ONLY:
             verdict = "counter accept"
         else:
             verdict = f'counter fwd to "{tap}"' if tap else "counter name outbound_no_sa drop"
-        rules += _entry(rule.entry, verdict)
-    return rules
-
-
-def _inbound(steering: Steering) -> list[str]:
-    servers = "ip saddr @key_servers"
-    rules = [
-        f'ether saddr {steering.token.hex(":")} goto decrypted comment "given back by the engine"',
-        'ether type != ip accept comment "ARP, IPv6, tagged frames: not ours to judge"',
-        'meta pkttype other accept comment "addressed to another host"',
-        f"ip protocol esp {_LATER_FRAGMENT} goto esp_fragments",
-        f'esp spi @spis counter {_to_engine(steering)} comment "ESP of an SA that we hold"',
-        f'{servers} ip daddr {steering.local} udp dport @isakmp_ports accept comment "our own ISAKMP and GDOI"',
-        f"{servers} ip daddr {steering.local} ip protocol udp {_LATER_FRAGMENT} accept",
-        f'{servers} ip daddr 224.0.0.0/4 udp dport {GDOI_PORT} accept comment "multicast rekey"',
-        f"{servers} ip daddr 224.0.0.0/4 ip protocol udp {_LATER_FRAGMENT} accept",
+        judged.append(Judged(rule.entry, verdict))
+    first = [
+        f'meta mark {steering.mark:#010x} accept comment "ESP from the engine"',
+        *_to_ipv6(chains, "outbound", judged, [*_NEIGHBOURS]),
+        _NOT_IPV4,
+        f'ip saddr {steering.local} ip daddr @key_servers ip protocol udp jump outbound_isakmp comment "our own ISAKMP and GDOI"',
     ]
-    for rule in steering.rules:
-        clear = rule.entry.action is Action.DENY or rule.direction is not Direction.BOTH
-        for entry in rule.entry.inbound():
-            rules += _entry(entry, "counter accept" if clear else "counter name inbound_clear drop")
-    return rules
+    chains.add("outbound", first, _of(4, judged))
+    chains.add("outbound_isakmp", [f"{LATER_FRAGMENT[4]} accept", "udp sport @isakmp_ports accept"], otherwise="return")
 
 
-def _decrypted(steering: Steering) -> list[str]:
-    drop = "counter name inbound_not_permitted drop"
-    rules = [f'{_HAS_PORTS} icmp type destination-unreachable icmp code frag-needed accept comment "from the engine: too big to protect"']
-    for rule in steering.rules:
-        for entry in rule.entry.inbound():
-            rules += _entry(entry, "counter accept" if entry.action is Action.PERMIT else drop)
-    return [*rules, drop]
+def _inbound(steering: Steering, chains: Chains) -> None:
+    judged = []
+    for rule, entry in _arriving(steering):
+        clear = entry.action is Action.DENY or rule.direction is not Direction.BOTH
+        judged.append(Judged(entry, "counter accept" if clear else "counter name inbound_clear drop"))
+    esp = f'esp spi @spis counter {_to_engine(steering)} comment "ESP of an SA that we hold"'
+    others = 'meta pkttype other accept comment "addressed to another host"'
+    ipv6 = [others, *_NEIGHBOURS, f"meta l4proto esp {LATER_FRAGMENT[6]} goto esp_fragments_ipv6", esp]
+    first = [
+        f'ether saddr {steering.token.hex(":")} goto decrypted comment "given back by the engine"',
+        *_to_ipv6(chains, "inbound", judged, ipv6),
+        _NOT_IPV4,
+        others,
+        "ip protocol esp jump inbound_esp",
+        'ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"',
+    ]
+    isakmp = [
+        f"ip daddr {steering.local} {LATER_FRAGMENT[4]} accept",
+        f"ip daddr {steering.local} udp dport @isakmp_ports accept",
+        f"ip daddr 224.0.0.0/4 {LATER_FRAGMENT[4]} accept",
+        f'ip daddr 224.0.0.0/4 udp dport {GDOI_PORT} accept comment "multicast rekey"',
+    ]
+    chains.add("inbound", first, _of(4, judged))
+    chains.add("inbound_esp", [f"{LATER_FRAGMENT[4]} goto esp_fragments", esp], otherwise="return")
+    chains.add("inbound_isakmp", isakmp, otherwise="return")
 
 
-def _esp_fragments(steering: Steering) -> list[str]:
+def _esp_fragments(steering: Steering, chains: Chains) -> None:
     """ESP fragments without an SPI: ours where a permit covers the addresses, which the outer header repeats."""
-    rules = []
-    for entry in (entry for rule in steering.rules for entry in rule.entry.inbound()):
+    judged = []
+    for _, entry in _arriving(steering):
         addresses = Entry(entry.action, ANY_PROTOCOL, entry.source, entry.destination)
         if entry.action is Action.PERMIT:
-            rules += _entry(addresses, f"counter {_to_engine(steering)}")
+            judged.append(Judged(addresses, f"counter {_to_engine(steering)}"))
         elif entry == addresses:
-            rules += _entry(addresses, "counter accept")
-    return [*rules, "accept"]
+            judged.append(Judged(addresses, "counter accept"))
+    chains.add("esp_fragments", [], _of(4, judged))
+    if any(rule.entry.version == 6 for rule in steering.rules):
+        chains.add("esp_fragments_ipv6", [], _of(6, judged))
+
+
+def _decrypted(steering: Steering, chains: Chains) -> None:
+    judged = [
+        Judged(entry, "counter accept" if entry.action is Action.PERMIT else "counter name inbound_not_permitted drop")
+        for _, entry in _arriving(steering)
+    ]
+    told = 'comment "from the engine: too big to protect"'
+    first = [
+        *_to_ipv6(chains, "decrypted", judged, [f"icmpv6 type packet-too-big accept {told}"], _NOT_PERMITTED),
+        f"ether type != ip {_NOT_PERMITTED}",
+        f"{HAS_PORTS} icmp type destination-unreachable icmp code frag-needed accept {told}",
+    ]
+    chains.add("decrypted", first, _of(4, judged), _NOT_PERMITTED)
+    chains.add("not_permitted", [], otherwise="counter name inbound_not_permitted drop")
+
+
+def _arriving(steering: Steering) -> Iterator[tuple[TrafficRule, Entry]]:
+    """Each rule with its entry, or its two entries, as they apply to what arrives."""
+    return ((rule, entry) for rule in steering.rules for entry in rule.entry.inbound())
+
+
+def _to_ipv6(chains: Chains, name: str, judged: list[Judged], first: Rules, otherwise: str = "accept") -> Rules:
+    """The rule that sends IPv6 to a chain of its own, which begins with the rules `first`; none where the list has no IPv6 entries."""
+    entries = _of(6, judged)
+    if not entries:
+        return []
+    chains.add(f"{name}_ipv6", first, entries, otherwise)
+    return [f"ether type ip6 goto {name}_ipv6"]
 
 
 def _to_engine(steering: Steering) -> str:
     return f'fwd to "{steering.tap_in}"' if steering.tap_in else "drop"
-
-
-def _entry(entry: Entry, verdict: str) -> list[str]:
-    """The rules of one entry: one, and a second for fragments without ports where a permit names ports."""
-    where = [_address("saddr", entry.source), _address("daddr", entry.destination)]
-    if entry.protocol != ANY_PROTOCOL:
-        where.append(f"ip protocol {entry.protocol}")
-    ports = [f"th {side} {port}" for side, port in (("sport", entry.source_port), ("dport", entry.destination_port)) if port != ANY_PORT]
-    if ports:
-        ports.insert(0, _HAS_PORTS)
-    text = f'comment "{describe(entry)}"'
-    rules = [" ".join(part for part in (*where, *ports, verdict, text) if part)]
-    if ports and entry.action is Action.PERMIT:
-        rules.append(" ".join(part for part in (*where, _LATER_FRAGMENT, verdict, text) if part))
-    return rules
-
-
-def _address(side: str, match: AddressMatch) -> str:
-    if match.is_any:
-        return ""
-    network = match.network
-    if network is not None:
-        return f"ip {side} {network.network_address if network.prefixlen == 32 else network}"
-    mask = IPv4Address(~int(match.wildcard) & 0xFFFFFFFF)
-    return f"ip {side} & {mask} == {IPv4Address(int(match.address) & int(mask))}"
-
-
-def describe(entry: Entry) -> str:
-    """The entry as a router shows it, with numbers for protocols: `permit 17 any host 10.1.1.1 eq 53`."""
-    source = f"{entry.source} eq {entry.source_port}" if entry.source_port != ANY_PORT else f"{entry.source}"
-    destination = f"{entry.destination} eq {entry.destination_port}" if entry.destination_port != ANY_PORT else f"{entry.destination}"
-    return f"{entry.action.value} {entry.protocol or 'ip'} {source} {destination}"

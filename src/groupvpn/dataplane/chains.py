@@ -1,0 +1,108 @@
+"""An ordered access list with a verdict for each entry, as nftables chains.
+
+A short list is rules in order. A long one is a decision tree (`classify`): each branch is a chain with one verdict map, and each entry a
+chain of its own, which asks the whole entry once more, counts, and gives the verdict. So however the list was compiled, one rule stands
+for each entry, with the entry as its comment and its packets counted.
+
+The chains of a tree are called after what the list says, so chains of one name are equal, and those of two lists can stand side by side.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from groupvpn.dataplane.classify import Branch, Tree, Walk, compile_list
+from groupvpn.dataplane.conditions import LATER_FRAGMENT, conditions, describe, value_range, words
+from groupvpn.ipsec.acl import Entry
+
+Rules = list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An entry and the nft statements that its packets meet, a verdict the last of them."""
+
+    entry: Entry
+    verdict: str
+
+
+@dataclass(slots=True)
+class Chains:
+    """The chains of a table, by name. `walked` and `compiled` are the same chains in two forms, which do the same to every packet: with
+    access lists as rules in order, and with access lists as trees. `trees` is what the second form leads to."""
+
+    walked: dict[str, Rules] = field(default_factory=dict)
+    compiled: dict[str, Rules] = field(default_factory=dict)
+    trees: dict[str, Rules] = field(default_factory=dict)
+
+    def add(self, name: str, first: Rules, judged: Sequence[Judged] = (), otherwise: str = "accept") -> None:
+        """A chain that begins with the rules `first`, then judges by a list, and by the verdict `otherwise` if no entry matches.
+
+        All entries are of one IP version; `otherwise` is a verdict that a verdict map may hold.
+        """
+        rules = [rule for item in judged for rule in _rules(item)]
+        self.walked[name] = [*first, *rules, otherwise]
+        tree = compile_list([item.entry for item in judged])
+        root = tree.nodes[tree.root]
+        if isinstance(root, Branch):
+            writer = _Writer(self.trees, _tree_name(name, judged, otherwise), judged, otherwise, tree)
+            self.compiled[name] = [*first, writer.to(tree.root)]
+        else:
+            self.compiled[name] = self.walked[name]
+
+
+def _tree_name(name: str, judged: Sequence[Judged], otherwise: str) -> str:
+    text = "\n".join([*(f"{describe(item.entry)} {item.verdict}" for item in judged), otherwise])
+    return f"{name}_{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+
+
+def _rules(item: Judged) -> Rules:
+    """The rules of one entry: one, or some for its different conditions."""
+    return [f'{condition} {item.verdict} comment "{describe(item.entry)}"'.lstrip() for condition in conditions(item.entry)]
+
+
+@dataclass(slots=True)
+class _Writer:
+    """A compiled list that is being written down; the chain of a node or entry is made when something leads there."""
+
+    chains: dict[str, Rules]
+    name: str
+    judged: Sequence[Judged]
+    otherwise: str
+    tree: Tree
+
+    def _branch(self, branch: Branch) -> Rules:
+        """The rules of a branch: later fragments first, then the verdict map, then what the map does not hold."""
+        version = self.judged[0].entry.version
+        rules = []
+        if branch.fragments is not None:
+            rules.append(f"{LATER_FRAGMENT[version]} {self.to(branch.fragments)}")
+        ranges = (f"{value_range(branch.field, version, first, last)} : {self.to(node)}" for first, last, node in branch.ranges)
+        rules.append(f"{words(branch.field, version)} vmap {{ {', '.join(ranges)} }}")
+        return [*rules, self.to(branch.otherwise)]
+
+    def _walk(self, walk: Walk) -> Rules:
+        rules = [
+            f"{condition} {self._to_entry(number)}".lstrip() for number in walk.entries for condition in conditions(self._entry(number))
+        ]
+        return [*rules, self.otherwise]
+
+    def to(self, number: int) -> str:
+        """The verdict that goes on at a node."""
+        node = self.tree.nodes[number]
+        if isinstance(node, Walk) and len(node.entries) <= 1:
+            return self._to_entry(node.entries[0]) if node.entries else self.otherwise
+        name = f"{self.name}_{number}"
+        if name not in self.chains:
+            self.chains[name] = self._branch(node) if isinstance(node, Branch) else self._walk(node)
+        return f"goto {name}"
+
+    def _to_entry(self, number: int) -> str:
+        """The verdict that asks one entry, and nothing after it."""
+        name = f"{self.name}_entry_{number + 1}"
+        if name not in self.chains:
+            self.chains[name] = [*_rules(self.judged[number]), self.otherwise]
+        return f"goto {name}"
+
+    def _entry(self, number: int) -> Entry:
+        return self.judged[number].entry
