@@ -55,8 +55,9 @@ class Namespace:
         return endpoint
 
     def snapshot(self) -> str:
-        """Everything that the data plane may leave behind: links, nftables, traffic control."""
-        return self.run("ip", "-br", "link") + self.run("nft", "list", "ruleset") + self.run("tc", "filter", "show")
+        """Everything that the data plane may leave behind: links (but for their carrier, which comes late), nftables, traffic control."""
+        links = "".join(f"{name} {mac}\n" for name, _, mac, *_ in map(str.split, self.run("ip", "-br", "link").splitlines()))
+        return links + self.run("nft", "list", "ruleset") + self.run("tc", "filter", "show")
 
     def remove(self) -> None:
         subprocess.run(["ip", "netns", "del", self.name], check=False)
