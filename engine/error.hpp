@@ -11,4 +11,10 @@ class EngineError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// What was asked for is somebody else's at the moment: asking again later may help.
+class EngineBusy : public EngineError {
+ public:
+  using EngineError::EngineError;
+};
+
 }  // namespace groupvpn

@@ -3,9 +3,9 @@
 
 #include <cstring>
 
+#include "device.hpp"
 #include "packet.hpp"
 #include "tap.hpp"
-#include "wire.hpp"
 
 namespace groupvpn {
 

@@ -152,12 +152,17 @@ nb::dict features() {
   return result;
 }
 
-void make_port(Port* self, const std::string& wan, int inbound_tap, const nb::bytes& token, std::uint32_t wire_mtu, std::uint32_t mark) {
-  MacAddress address;
-  if (token.size() != address.size()) throw EngineError("the token has " + std::to_string(token.size()) + " octets, a MAC address has 6");
-  std::memcpy(address.data(), token.data(), address.size());
-  new (self) Port(wan, inbound_tap, address, wire_mtu, mark);
+void make_port(Port* self, const std::string& wan, int inbound_tap, const nb::bytes& token, std::uint32_t wire_mtu, std::uint32_t mark,
+               std::string_view transmit, std::string_view receive) {
+  PortParameters parameters{wan, inbound_tap, {}, wire_mtu, mark, transmit_method_named(transmit), receive_method_named(receive)};
+  if (token.size() != parameters.token.size()) {
+    throw EngineError("the token has " + std::to_string(token.size()) + " octets, a MAC address has 6");
+  }
+  std::memcpy(parameters.token.data(), token.data(), token.size());
+  new (self) Port(parameters);
 }
+
+std::pair<std::string, std::string> pair_of(const BackEnd& back_end) { return {back_end.name, back_end.reason}; }
 
 void set_sas(Port& port, const std::vector<const SaHandle*>& inbound, const std::map<std::size_t, const SaHandle*>& outbound) {
   std::vector<std::shared_ptr<Sa>> decrypting;
@@ -192,7 +197,8 @@ NB_MODULE(_engine, m) {
 
   using Release = nb::call_guard<nb::gil_scoped_release>;
   nb::class_<Port>(m, "Port")
-      .def("__init__", &make_port, "wan"_a, "tap_in_fd"_a, "token"_a, "wire_mtu"_a, "mark"_a = 0)
+      .def("__init__", &make_port, "wan"_a, "tap_in_fd"_a, "token"_a, "wire_mtu"_a, "mark"_a = 0,
+           "transmit"_a = "auto", "receive"_a = "auto")
       .def("add_outbound", &Port::add_outbound, "tap_fd"_a, Release())
       .def("remove_outbound", &Port::remove_outbound, "queue"_a, Release())
       .def("start", &Port::start, Release())
@@ -201,6 +207,7 @@ NB_MODULE(_engine, m) {
       .def("set_wire_mtu", &Port::set_wire_mtu, "mtu"_a)
       .def("counters", [](const Port& self) { return dict_of(self.counters()); })
       .def("traffic", [](const Port& self) { return dict_of(self.traffic()); })
+      .def("transmit", [](const Port& self) { return pair_of(self.transmit()); })
       .def("fault", &Port::fault);
 
   m.def("encapsulate", &encapsulate, "sa"_a, "packet"_a, "now"_a = nb::none());

@@ -18,19 +18,18 @@ constexpr auto icmp_interval = std::chrono::milliseconds(1);
 // Largest link header, then what encapsulation puts before a packet; the packet; what it puts behind.
 constexpr std::size_t slot_head = LinkHeader::maximum_size + esp_headroom;
 
-Slots make_slots(std::size_t count, std::uint32_t mtu) { return {count, slot_head + mtu + esp_tailroom}; }
+constexpr std::size_t slot_size_for(std::uint32_t mtu) { return slot_head + mtu + esp_tailroom; }
 
 }  // namespace
 
-Outbound::Outbound(const PathContext& context, Wire wire, SuperWire super_wire)
+Outbound::Outbound(const PathContext& context, WireParameters wire, SuperWire super_wire)
     : context_(context),
-      wire_(std::move(wire)),
+      wire_(std::move(wire), slot_size_for(context.wire_mtu.load())),
       super_wire_(std::move(super_wire)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       cutter_(esp_.random_identification()),
       mtu_(context.wire_mtu.load()),
-      frame_(read_size),
-      slots_(make_slots(burst_size, mtu_)) {
+      frame_(read_size) {
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = stop_tag;
@@ -65,6 +64,7 @@ void Outbound::run() {
     const std::lock_guard lock(queues_mutex_);
     const std::shared_ptr<const SaTable> table = context_.sas.get();
     follow_mtu();
+    wire_.look_after();
     for (int index = 0; index < ready; ++index) {
       const std::uint64_t tag = events[static_cast<std::size_t>(index)].data.u64;
       if (tag == stop_tag) {
@@ -82,7 +82,7 @@ void Outbound::follow_mtu() {
   const std::uint32_t mtu = context_.wire_mtu.load(std::memory_order_relaxed);
   if (mtu == mtu_) return;
   mtu_ = mtu;
-  slots_ = make_slots(burst_size, mtu);
+  wire_.resize(slot_size_for(mtu));
 }
 
 void Outbound::turn(std::size_t queue, const SaTable& table) {
@@ -136,18 +136,18 @@ Reason Outbound::cut(std::size_t length, const Tap& tap, Sa* sa) {
 }
 
 std::uint8_t* Outbound::open(std::uint32_t length) noexcept {
-  if (slot_head + length + esp_tailroom > slots_.size()) return nullptr;
+  if (slot_head + length + esp_tailroom > wire_.slot_size()) return nullptr;
   if (count_ == burst_size) flush();
-  return slots_.slot(count_) + slot_head;
+  return wire_.slot(count_) + slot_head;
 }
 
 void Outbound::commit(std::uint32_t length) noexcept {
   counters_.packets.add();
   Packet& packet = packets_[count_];
-  packet.data = slots_.slot(count_) + slot_head;
+  packet.data = wire_.slot(count_) + slot_head;
   packet.length = length;
   packet.headroom = esp_headroom;
-  packet.tailroom = static_cast<std::uint32_t>(slots_.size() - slot_head - length);
+  packet.tailroom = static_cast<std::uint32_t>(wire_.slot_size() - slot_head - length);
   packet.reason = Reason::delivered;
   packet.sa = current_sa_;
   links_[count_] = current_link_;
@@ -165,7 +165,6 @@ void Outbound::flush() noexcept {
 }
 
 void Outbound::send(std::span<Packet> packets) noexcept {
-  std::array<Packet*, burst_size> owners;
   std::array<Outgoing, burst_size> in_udp;
   std::size_t count = 0, udp_count = 0;
   for (std::size_t index = 0; index < packets.size(); ++index) {
@@ -178,14 +177,12 @@ void Outbound::send(std::span<Packet> packets) noexcept {
       in_udp[udp_count++] = {&packet, static_cast<std::uint32_t>(link.size)};
       continue;
     }
-    vectors_[count] = {frame, link.size + packet.length};
-    messages_[count].msg_hdr.msg_iov = &vectors_[count];
-    messages_[count].msg_hdr.msg_iovlen = 1;
-    owners[count++] = &packet;
+    const auto link_size = static_cast<std::uint16_t>(link.size);
+    outgoing_[count++] = {frame, link_size + packet.length, static_cast<std::uint16_t>(index), link_size, false};
   }
-  for (std::size_t done = 0; done < count; ++done) {
-    done += wire_.send(std::span(messages_).subspan(done, count - done));
-    if (done < count) owners[done]->reason = Reason::send_failed;
+  wire_.send(std::span(outgoing_).first(count));
+  for (const OutgoingFrame& frame : std::span(outgoing_).first(count)) {
+    if (!frame.is_sent) packets[frame.slot].reason = Reason::send_failed;
   }
   if (udp_count != 0) counters_.gathered.add(super_wire_.send(std::span(in_udp).first(udp_count)));
 }

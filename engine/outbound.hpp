@@ -1,8 +1,6 @@
 // The outbound path: frames from TAPs, cut, encapsulated in bursts, out on the wire.
 #pragma once
 
-#include <sys/socket.h>
-
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -16,7 +14,6 @@
 #include "esp.hpp"
 #include "inject.hpp"
 #include "path.hpp"
-#include "slots.hpp"
 #include "super_wire.hpp"
 #include "tap.hpp"
 #include "wire.hpp"
@@ -34,7 +31,7 @@ struct PathContext {
 
 class Outbound final : private PacketSink {
  public:
-  Outbound(const PathContext& context, Wire wire, SuperWire super_wire);
+  Outbound(const PathContext& context, WireParameters wire, SuperWire super_wire);
 
   // Any thread, at any time.
   std::size_t add_queue(Tap tap);
@@ -45,9 +42,10 @@ class Outbound final : private PacketSink {
   void stop() noexcept { stop_.raise(); }
 
   [[nodiscard]] const PathCounters& counters() const noexcept { return counters_; }
+  [[nodiscard]] BackEnd back_end() const { return wire_.back_end(); }
 
  private:
-  static constexpr std::size_t burst_size = 128;
+  static constexpr std::size_t burst_size = Transmitter::burst_size;
   static_assert(burst_size <= Gatherer::maximum_burst);
   static constexpr std::size_t frames_per_turn = 64;  // from one queue before the next has its turn
   static constexpr std::size_t read_size = Tap::maximum_header_size + LinkHeader::maximum_size + ipv4_maximum_size + 1;
@@ -81,12 +79,10 @@ class Outbound final : private PacketSink {
   Cutter cutter_;
   std::uint32_t mtu_;
   std::vector<std::uint8_t> frame_;
-  Slots slots_;
   std::size_t count_ = 0;
   std::array<Packet, burst_size> packets_;
   std::array<Link, burst_size> links_;
-  std::array<mmsghdr, burst_size> messages_{};
-  std::array<iovec, burst_size> vectors_{};
+  std::array<OutgoingFrame, burst_size> outgoing_;
   Link current_link_{};
   Sa* current_sa_ = nullptr;
   std::chrono::steady_clock::time_point next_icmp_{};

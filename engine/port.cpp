@@ -35,11 +35,13 @@ void append_reasons(NamedCounters& result, const std::string& way, const PathCou
 
 }  // namespace
 
-Port::Port(const std::string& wan, int inbound_tap, const MacAddress& token, std::uint32_t wire_mtu, std::uint32_t mark)
-    : inbound_tap_(inbound_tap, TapOffload::udp),
-      wire_mtu_(checked_mtu(wire_mtu)),
-      outbound_(context(token), Wire(wan, mark), SuperWire(Wire(wan, mark, FrameHeader::virtio), inbound_tap_.takes_udp_super_packets())),
-      inbound_(context(token)) {}
+Port::Port(const PortParameters& parameters)
+    : inbound_tap_(parameters.inbound_tap, TapOffload::udp),
+      wire_mtu_(checked_mtu(parameters.wire_mtu)),
+      device_(Device::named(parameters.wan)),
+      outbound_(context(parameters.token), {device_, parameters.mark, 0, parameters.transmit},
+                SuperWire(device_, parameters.mark, inbound_tap_.takes_udp_super_packets())),
+      inbound_(context(parameters.token)) {}
 
 Port::~Port() { stop(); }
 

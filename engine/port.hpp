@@ -17,12 +17,23 @@ namespace groupvpn {
 
 using NamedCounters = std::vector<std::pair<std::string, std::uint64_t>>;
 
+// See groupvpn._engine.Port.
+struct PortParameters {
+  std::string wan;
+  int inbound_tap;
+  MacAddress token;
+  std::uint32_t wire_mtu;
+  std::uint32_t mark = 0;
+  TransmitMethod transmit = TransmitMethod::automatic;
+  ReceiveMethod receive = ReceiveMethod::automatic;
+};
+
 class Port {
  public:
   static constexpr std::uint32_t minimum_mtu = 256;
 
-  // See groupvpn._engine.Port for the parameters. EngineError for a device or descriptor that does not serve.
-  Port(const std::string& wan, int inbound_tap, const MacAddress& token, std::uint32_t wire_mtu, std::uint32_t mark);
+  // EngineError for a device or descriptor that does not serve.
+  explicit Port(const PortParameters& parameters);
   ~Port();
   Port(const Port&) = delete;
   Port& operator=(const Port&) = delete;
@@ -37,12 +48,15 @@ class Port {
   [[nodiscard]] NamedCounters counters() const;
   [[nodiscard]] NamedCounters traffic() const;
   [[nodiscard]] std::string fault() const { return fault_.get(); }
+  // The back ends in use.
+  [[nodiscard]] BackEnd transmit() const { return outbound_.back_end(); }
 
  private:
   PathContext context(const MacAddress& token) { return {sas_, wire_mtu_, inbound_tap_, token, fault_}; }
 
   Tap inbound_tap_;
   std::atomic<std::uint32_t> wire_mtu_;
+  Device device_;
   Snapshot<SaTable> sas_;
   Fault fault_;
   Outbound outbound_;

@@ -24,7 +24,7 @@ std::size_t SuperWire::send(std::span<const Outgoing> burst) noexcept {
   build(burst, frames);
   std::size_t gathered = 0;
   for (std::size_t done = 0; done < frames.size();) {
-    const std::size_t sent = wire_.send(std::span(messages_).subspan(done, frames.size() - done));
+    const std::size_t sent = send_messages(socket_.number(), std::span(messages_).subspan(done, frames.size() - done));
     for (const Gathered& frame : frames.subspan(done, sent)) gathered += frame.count - 1U;
     done += sent;
     if (done == frames.size()) break;

@@ -7,15 +7,19 @@
 #include <cstdint>
 #include <span>
 
+#include "descriptor.hpp"
+#include "device.hpp"
 #include "gather.hpp"
-#include "wire.hpp"
+#include "packet_transmitter.hpp"
 
 namespace groupvpn {
 
 class SuperWire {
  public:
-  // `wire` takes a virtio header before each frame. `gathers`: whether the kernel knows UDP super-packets (Linux 6.2).
-  SuperWire(Wire wire, bool gathers) : wire_(std::move(wire)), gathers_(gathers) {}
+  // `mark` is the SO_MARK of every frame. `gathers`: whether the kernel knows UDP super-packets (Linux 6.2). EngineError without the right
+  // to send.
+  SuperWire(const Device& device, std::uint32_t mark, bool gathers)
+      : socket_(open_packet_socket(device, mark, FrameHeader::virtio)), gathers_(gathers) {}
 
   // Sends at most `Gatherer::maximum_burst` finished packets of ESP in UDP, each with its link header before it. What the kernel did not take
   // gets Reason::send_failed. Returns how many of the others left behind another one in its frame.
@@ -26,7 +30,7 @@ class SuperWire {
 
   void build(std::span<const Outgoing> burst, std::span<const Gathered> frames) noexcept;
 
-  Wire wire_;
+  Descriptor socket_;
   bool gathers_;
   Gatherer gatherer_;
   std::array<std::array<std::uint8_t, virtio_header_size>, Gatherer::maximum_burst> headers_{};

@@ -1,66 +1,113 @@
 #include "wire.hpp"
 
-#include <linux/if_arp.h>
-#include <linux/if_ether.h>
-#include <linux/if_packet.h>
-#include <linux/if.h>
-#include <poll.h>
-#include <sys/ioctl.h>
-
-#include <cerrno>
-#include <cstring>
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <utility>
 
 #include "error.hpp"
+#include "packet_transmitter.hpp"
+#include "raw_transmitter.hpp"
+#include "slots.hpp"
+#include "xdp_transmitter.hpp"
 
 namespace groupvpn {
 namespace {
 
-[[noreturn]] void fail(const std::string& device, const char* what) {
-  throw EngineError("interface \"" + device + "\": " + what + ": " + std::strerror(errno));
+constexpr std::array methods = {TransmitMethod::xdp, TransmitMethod::packet, TransmitMethod::raw};
+
+const char* name_of(TransmitMethod method) noexcept {
+  switch (method) {
+    case TransmitMethod::xdp: return "xdp";
+    case TransmitMethod::packet: return "packet";
+    case TransmitMethod::raw: return "raw";
+    case TransmitMethod::automatic: break;
+  }
+  return "none";
 }
+
+TransmitMethod next_after(TransmitMethod method) noexcept { return static_cast<TransmitMethod>(static_cast<std::uint8_t>(method) + 1); }
+
+// Sends nothing: what there is while the only method that is allowed does not work.
+class NoTransmitter final : public Transmitter {
+ public:
+  explicit NoTransmitter(std::size_t slot_size) : slots_(burst_size, slot_size) {}
+  [[nodiscard]] std::uint8_t* slot(std::size_t index) noexcept override { return slots_.slot(index); }
+  [[nodiscard]] std::size_t slot_size() const noexcept override { return slots_.size(); }
+  bool send(std::span<OutgoingFrame> /*frames*/) noexcept override { return true; }
+
+ private:
+  Slots slots_;
+};
 
 }  // namespace
 
-Wire::Wire(const std::string& device, std::uint32_t mark, FrameHeader header) {
-  socket_ = Descriptor(socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));  // protocol 0: it receives nothing
-  if (socket_.number() < 0) fail(device, "no packet socket");
-  ifreq request{};
-  if (device.empty() || device.size() >= sizeof request.ifr_name) throw EngineError("\"" + device + "\" is no interface name");
-  std::memcpy(request.ifr_name, device.data(), device.size());
-  if (ioctl(socket_.number(), SIOCGIFHWADDR, &request) != 0) fail(device, "no such interface");
-  if (request.ifr_hwaddr.sa_family != ARPHRD_ETHER) throw EngineError("interface \"" + device + "\" is not Ethernet");
-  if (ioctl(socket_.number(), SIOCGIFINDEX, &request) != 0) fail(device, "no index");
-
-  sockaddr_ll address{};
-  address.sll_family = AF_PACKET;
-  address.sll_ifindex = request.ifr_ifindex;
-  if (bind(socket_.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) fail(device, "cannot bind");
-  const int yes = 1;
-  if (setsockopt(socket_.number(), SOL_PACKET, PACKET_QDISC_BYPASS, &yes, sizeof yes) != 0) fail(device, "PACKET_QDISC_BYPASS");
-  const bool has_header = header == FrameHeader::virtio;
-  if (has_header && setsockopt(socket_.number(), SOL_PACKET, PACKET_VNET_HDR, &yes, sizeof yes) != 0) fail(device, "PACKET_VNET_HDR");
-  if (mark != 0 && setsockopt(socket_.number(), SOL_SOCKET, SO_MARK, &mark, sizeof mark) != 0) fail(device, "SO_MARK");
-  const int buffer = 4 << 20;
-  setsockopt(socket_.number(), SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer);  // a smaller one only makes us wait earlier
+Wire::Wire(WireParameters parameters, std::size_t slot_size)
+    : parameters_(std::move(parameters)), slot_size_(slot_size), namespace_(network_namespace()) {
+  if (!choose(TransmitMethod::xdp, true, "")) {
+    throw EngineError("interface \"" + parameters_.device.name + "\": no way to send: " + report_.get().reason);
+  }
 }
 
-std::size_t Wire::send(std::span<mmsghdr> frames) noexcept {
-  std::size_t sent = 0;
-  int waited = 0;
-  while (sent < frames.size()) {
-    const int count = sendmmsg(socket_.number(), frames.data() + sent, static_cast<unsigned>(frames.size() - sent), 0);
-    if (count > 0) {
-      sent += static_cast<std::size_t>(count);
-      waited = 0;
-      continue;
-    }
-    if (errno == EINTR) continue;
-    if (errno != EAGAIN || waited >= patience) return sent;
-    pollfd writable{socket_.number(), POLLOUT, 0};
-    poll(&writable, 1, 10);
-    waited += 10;
+std::unique_ptr<Transmitter> Wire::make(TransmitMethod method, bool is_patient) {
+  if (network_namespace() != namespace_) throw EngineError("the thread is in another network namespace");
+  switch (method) {
+    case TransmitMethod::xdp: return std::make_unique<XdpTransmitter>(parameters_.device, parameters_.queue, slot_size_, is_patient);
+    case TransmitMethod::packet: return std::make_unique<PacketTransmitter>(parameters_.device, parameters_.mark, slot_size_);
+    case TransmitMethod::raw: return std::make_unique<RawTransmitter>(parameters_.device, parameters_.mark, slot_size_);
+    case TransmitMethod::automatic: break;
   }
-  return sent;
+  throw EngineError("no method");
+}
+
+bool Wire::choose(TransmitMethod first, bool is_patient, std::string problems) {
+  bool is_busy = false;
+  method_ = TransmitMethod::automatic;
+  for (const TransmitMethod method : methods) {
+    if (method < first || (parameters_.method != TransmitMethod::automatic && parameters_.method != method)) continue;
+    try {
+      transmitter_ = make(method, is_patient);
+      method_ = method;
+      break;
+    } catch (const EngineError& error) {
+      is_busy |= dynamic_cast<const EngineBusy*>(&error) != nullptr;
+      problems += (problems.empty() ? "" : "; ") + std::string(name_of(method)) + ": " + error.what();
+    }
+  }
+  had_xdp_ |= method_ == TransmitMethod::xdp;
+  may_improve_ = method_ == TransmitMethod::automatic || (method_ != TransmitMethod::xdp && (is_busy || had_xdp_));
+  report_.set({name_of(method_), std::move(problems)});
+  return method_ != TransmitMethod::automatic;
+}
+
+void Wire::send(std::span<OutgoingFrame> frames) noexcept {
+  if (transmitter_->send(frames)) return;
+  interval_ = shortest_interval;
+  const bool may_change = parameters_.method == TransmitMethod::automatic;
+  replace(may_change ? next_after(method_) : parameters_.method, std::string(name_of(method_)) + ": it stopped working");
+}
+
+// What broke is closed first: then nothing that lies in its ring leaves later, and its queue becomes free.
+void Wire::replace(TransmitMethod first, const std::string& problem) noexcept {
+  try {
+    transmitter_ = std::make_unique<NoTransmitter>(slot_size_);
+    choose(first, false, problem);
+  } catch (const std::exception&) {  // no memory, perhaps later
+    may_improve_ = true;
+  }
+  next_try_ = Clock::now() + interval_;
+}
+
+void Wire::resize(std::size_t slot_size) noexcept {
+  slot_size_ = slot_size;
+  interval_ = shortest_interval;
+  replace(TransmitMethod::xdp, "");
+}
+
+void Wire::look_after() noexcept {
+  if (!may_improve_ || Clock::now() < next_try_) return;
+  interval_ = std::min(interval_ * 2, longest_interval);
+  replace(TransmitMethod::xdp, "");
 }
 
 }  // namespace groupvpn

@@ -1,35 +1,59 @@
-// The way out: a packet socket on the WAN interface that takes whole frames in bursts.
+// The way out of a port: the best transmitter that works, another one when it fails, and the best again when it works again.
 #pragma once
 
-#include <sys/socket.h>
-
-#include <array>
-#include <cstddef>
-#include <cstdint>
+#include <chrono>
+#include <memory>
 #include <span>
-#include <string>
 
-#include "descriptor.hpp"
+#include "back_end.hpp"
+#include "device.hpp"
+#include "transmitter.hpp"
 
 namespace groupvpn {
 
-using MacAddress = std::array<std::uint8_t, 6>;
-
-// What stands before a frame that is given to a wire.
-enum class FrameHeader : bool { none, virtio };
+struct WireParameters {
+  Device device;
+  std::uint32_t mark = 0;   // SO_MARK of frames that pass the nftables egress hook
+  std::uint32_t queue = 0;  // of the interface, where the method knows queues
+  TransmitMethod method = TransmitMethod::automatic;
+};
 
 class Wire {
  public:
-  // `mark` is the SO_MARK of every frame: nftables egress lets it pass. EngineError if there is no such Ethernet device, or no right to send.
-  Wire(const std::string& device, std::uint32_t mark, FrameHeader header = FrameHeader::none);
+  // Tries each method by really making its socket. EngineError, with what each said, if none of those allowed works.
+  Wire(WireParameters parameters, std::size_t slot_size);
 
-  // Sends a burst and returns how many frames from its start were taken; fewer than all means that the next one was refused.
-  // Waits while the socket's buffer is full, at most `patience` milliseconds.
-  std::size_t send(std::span<mmsghdr> frames) noexcept;
+  // See Transmitter. A frame that cannot be sent stays unmarked.
+  [[nodiscard]] std::uint8_t* slot(std::size_t index) noexcept { return transmitter_->slot(index); }
+  [[nodiscard]] std::size_t slot_size() const noexcept { return transmitter_->slot_size(); }
+  void send(std::span<OutgoingFrame> frames) noexcept;
+
+  // Between two bursts: buffers of another size; and a try for a better transmitter if the one in use is only a substitute.
+  void resize(std::size_t slot_size) noexcept;
+  void look_after() noexcept;
+
+  // Any thread may ask.
+  [[nodiscard]] BackEnd back_end() const { return report_.get(); }
 
  private:
-  static constexpr int patience = 100;
-  Descriptor socket_;
+  using Clock = std::chrono::steady_clock;
+  static constexpr Clock::duration shortest_interval = std::chrono::milliseconds(100), longest_interval = std::chrono::seconds(10);
+
+  std::unique_ptr<Transmitter> make(TransmitMethod method, bool is_patient);
+  // Makes the best transmitter of those from `first` on; says whether there is one. `problems` is what is known already.
+  bool choose(TransmitMethod first, bool is_patient, std::string problems);
+  void replace(TransmitMethod first, const std::string& problem) noexcept;
+
+  WireParameters parameters_;
+  std::size_t slot_size_;
+  std::uint64_t namespace_;  // the one in which the sockets must be made
+  std::unique_ptr<Transmitter> transmitter_;
+  TransmitMethod method_ = TransmitMethod::automatic;  // of the transmitter in use
+  bool had_xdp_ = false;
+  bool may_improve_ = false;
+  Clock::duration interval_ = shortest_interval;
+  Clock::time_point next_try_{};
+  BackEndReport report_;
 };
 
 }  // namespace groupvpn

@@ -6,21 +6,9 @@
 // Python's calls and the two threads share nothing unguarded.
 #include "port.hpp"
 
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <linux/if_ether.h>
-#include <linux/if_packet.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
-#include <poll.h>
-#include <sched.h>
-#include <sys/ioctl.h>
-
-#include <cstdlib>
 #include <set>
 
-#include "build.hpp"
-#include "harness.hpp"
+#include "own_network.hpp"
 
 using namespace groupvpn;
 using namespace groupvpn::test;
@@ -28,66 +16,6 @@ using namespace groupvpn::test;
 namespace {
 
 constexpr MacAddress token = {0x02, 0x47, 0x44, 0x4f, 0x49, 0x77};
-
-bool has_own_network() {
-  static const bool is_ready = [] {
-    if (geteuid() != 0 || unshare(CLONE_NEWNET) != 0) return false;
-    return std::system("ip link add name wan type veth peer name core && ip link set wan up && ip link set core up") == 0;
-  }();
-  if (!is_ready) std::fprintf(stderr, "skipped: needs root and network namespaces\n");
-  return is_ready;
-}
-
-Descriptor open_tap(const char* name) {
-  Descriptor tap(open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
-  ifreq request{};
-  std::strncpy(request.ifr_name, name, IFNAMSIZ - 1);
-  request.ifr_flags = IFF_TAP | IFF_NO_PI | 0x4000;  // IFF_VNET_HDR
-  if (ioctl(tap.number(), TUNSETIFF, &request) != 0) fail(__FILE__, __LINE__, "TUNSETIFF");
-  const std::string command = std::string("sysctl -qw net.ipv6.conf.") + name + ".disable_ipv6=1; ip link set " + name + " txqueuelen 10000 up";
-  if (std::system(command.c_str()) != 0) fail(__FILE__, __LINE__, "cannot bring up a TAP");
-  return tap;
-}
-
-// A packet socket on one device.
-class Ear {
- public:
-  explicit Ear(const char* device) : socket_(socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(ETH_P_IP))) {
-    const int buffer = 32 << 20;
-    setsockopt(socket_.number(), SOL_SOCKET, 33, &buffer, sizeof buffer);  // SO_RCVBUFFORCE
-    sockaddr_ll address{};
-    address.sll_family = AF_PACKET;
-    address.sll_protocol = htons(ETH_P_IP);
-    address.sll_ifindex = static_cast<int>(if_nametoindex(device));
-    if (bind(socket_.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) fail(__FILE__, __LINE__, "bind");
-  }
-  void send(const Octets& frame) const {
-    if (::send(socket_.number(), frame.data(), frame.size(), 0) != static_cast<ssize_t>(frame.size())) fail(__FILE__, __LINE__, "send");
-  }
-  // The next frame that came in (not one that we sent), empty after `milliseconds` without.
-  [[nodiscard]] Octets receive(int milliseconds = 3000) const {
-    while (true) {
-      pollfd readable{socket_.number(), POLLIN, 0};
-      if (poll(&readable, 1, milliseconds) <= 0) return {};
-      Octets frame(70000);
-      sockaddr_ll from{};
-      socklen_t size = sizeof from;
-      const ssize_t length = recvfrom(socket_.number(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&from), &size);
-      if (length <= 0 || from.sll_pkttype == PACKET_OUTGOING) continue;
-      frame.resize(static_cast<std::size_t>(length));
-      return frame;
-    }
-  }
-
- private:
-  Descriptor socket_;
-};
-
-Octets frame_around(const Octets& packet) {
-  Octets frame = {0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x00};
-  frame.insert(frame.end(), packet.begin(), packet.end());
-  return frame;
-}
 
 std::uint64_t sum(const NamedCounters& counters, const std::string& prefix) {
   std::uint64_t total = 0;
@@ -98,7 +26,7 @@ std::uint64_t sum(const NamedCounters& counters, const std::string& prefix) {
 struct Rig {
   Descriptor out = open_tap("out"), in = open_tap("in");
   Ear to_protect{"out"}, core{"core"}, kernel{"in"};
-  Port port{"wan", in.number(), token, 1500, 0};
+  Port port{{"wan", in.number(), token, 1500}};
   std::size_t queue = port.add_outbound(out.number());
 
   // Sends one packet round: into the port, over the core, and back out decrypted.

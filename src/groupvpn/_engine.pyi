@@ -84,7 +84,13 @@ class Port:
     first rule accepts this mark; without it our ESP would be steered back to us.
     """
 
-    def __init__(self, wan: str, tap_in_fd: int, token: bytes, wire_mtu: int, mark: int = 0) -> None: ...
+    def __init__(
+        self, wan: str, tap_in_fd: int, token: bytes, wire_mtu: int, mark: int = 0, transmit: str = "auto", receive: str = "auto"
+    ) -> None:
+        """`transmit` and `receive` choose a back end: `auto` (the best that works), `xdp`, `packet`, `raw`; `auto`, `ring`, `tap`.
+
+        Raises `EngineError` if it does not work; with `auto` if none does.
+        """
     def add_outbound(self, tap_fd: int) -> int:
         """Read frames to protect from this TAP, to which nftables egress forwards them; returns the queue's number.
 
@@ -112,5 +118,7 @@ class Port:
         another one) and `inbound_pending` (fragments that wait for others). `outbound_gathered` are packets of ESP in UDP that left behind
         another one in its frame.
         """
+    def transmit(self) -> tuple[str, str]:
+        """The back end by which packets leave now, and why not a better one (empty if there is nothing to say)."""
     def fault(self) -> str:
         """What last went wrong with a TAP (it was removed), empty if nothing did."""

@@ -1,0 +1,37 @@
+#include "device.hpp"
+
+#include <linux/if_arp.h>
+#include <linux/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "descriptor.hpp"
+#include "error.hpp"
+
+namespace groupvpn {
+
+Device Device::named(const std::string& name) {
+  const std::string where = "interface \"" + name + "\"";
+  ifreq request{};
+  if (name.empty() || name.size() >= sizeof request.ifr_name) throw EngineError("\"" + name + "\" is no interface name");
+  std::memcpy(request.ifr_name, name.data(), name.size());
+  const Descriptor control(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (control.number() < 0) throw EngineError(where + ": " + describe_error("socket", errno));
+  if (ioctl(control.number(), SIOCGIFHWADDR, &request) != 0) throw EngineError(where + ": " + describe_error("no such interface", errno));
+  if (request.ifr_hwaddr.sa_family != ARPHRD_ETHER) throw EngineError(where + " is not Ethernet");
+  if (ioctl(control.number(), SIOCGIFINDEX, &request) != 0) throw EngineError(where + ": " + describe_error("no index", errno));
+  return {name, request.ifr_ifindex};
+}
+
+std::string describe_error(const char* what, int error) { return std::string(what) + ": " + std::strerror(error); }
+
+std::uint64_t network_namespace() noexcept {
+  struct stat found;
+  return stat("/proc/thread-self/ns/net", &found) == 0 ? found.st_ino : 0;
+}
+
+}  // namespace groupvpn

@@ -1,0 +1,26 @@
+// The Ethernet interface that a port serves, as the kernel knows it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+namespace groupvpn {
+
+using MacAddress = std::array<std::uint8_t, 6>;
+
+struct Device {
+  std::string name;
+  int index;
+
+  // EngineError if there is no such interface, or if it is not Ethernet.
+  static Device named(const std::string& name);
+};
+
+// The error number as text behind what was tried: "bind: Device or resource busy".
+std::string describe_error(const char* what, int error);
+
+// Tells the network namespace of the calling thread from others; 0 if /proc does not say.
+std::uint64_t network_namespace() noexcept;
+
+}  // namespace groupvpn

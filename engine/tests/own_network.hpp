@@ -1,0 +1,89 @@
+// A network namespace of the test's own, with two ends of a cable in it, `wan` and `core`; it is gone when the tests end.
+#pragma once
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+
+#include "build.hpp"
+#include "descriptor.hpp"
+#include "harness.hpp"
+
+namespace groupvpn::test {
+
+inline bool has_own_network() {
+  static const bool is_ready = [] {
+    if (geteuid() != 0 || unshare(CLONE_NEWNET) != 0) return false;
+    return std::system("ip link add name wan type veth peer name core && ip link set wan up && ip link set core up") == 0;
+  }();
+  if (!is_ready) std::fprintf(stderr, "skipped: needs root and network namespaces\n");
+  return is_ready;
+}
+
+inline Descriptor open_tap(const char* name) {
+  Descriptor tap(open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  ifreq request{};
+  std::strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | 0x4000;  // IFF_VNET_HDR
+  if (ioctl(tap.number(), TUNSETIFF, &request) != 0) fail(__FILE__, __LINE__, "TUNSETIFF");
+  const std::string command = std::string("sysctl -qw net.ipv6.conf.") + name + ".disable_ipv6=1; ip link set " + name + " txqueuelen 10000 up";
+  if (std::system(command.c_str()) != 0) fail(__FILE__, __LINE__, "cannot bring up a TAP");
+  return tap;
+}
+
+inline void run(const std::string& command) {
+  if (std::system(command.c_str()) != 0) fail(__FILE__, __LINE__, command);
+}
+
+// A packet socket on one device.
+class Ear {
+ public:
+  explicit Ear(const char* device) : socket_(socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(ETH_P_IP))) {
+    const int buffer = 32 << 20;
+    setsockopt(socket_.number(), SOL_SOCKET, 33, &buffer, sizeof buffer);  // SO_RCVBUFFORCE
+    sockaddr_ll address{};
+    address.sll_family = AF_PACKET;
+    address.sll_protocol = htons(ETH_P_IP);
+    address.sll_ifindex = static_cast<int>(if_nametoindex(device));
+    if (bind(socket_.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) fail(__FILE__, __LINE__, "bind");
+  }
+  void send(const Octets& frame) const {
+    if (::send(socket_.number(), frame.data(), frame.size(), 0) != static_cast<ssize_t>(frame.size())) fail(__FILE__, __LINE__, "send");
+  }
+  // The next frame that came in (not one that we sent), empty after `milliseconds` without.
+  [[nodiscard]] Octets receive(int milliseconds = 3000) const {
+    while (true) {
+      pollfd readable{socket_.number(), POLLIN, 0};
+      if (poll(&readable, 1, milliseconds) <= 0) return {};
+      Octets frame(70000);
+      sockaddr_ll from{};
+      socklen_t size = sizeof from;
+      const ssize_t length = recvfrom(socket_.number(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&from), &size);
+      if (length <= 0 || from.sll_pkttype == PACKET_OUTGOING) continue;
+      frame.resize(static_cast<std::size_t>(length));
+      return frame;
+    }
+  }
+
+ private:
+  Descriptor socket_;
+};
+
+inline Octets frame_around(const Octets& packet) {
+  const Octets link = {0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x00};
+  Octets frame(link.size() + packet.size());
+  std::copy(packet.begin(), packet.end(), std::copy(link.begin(), link.end(), frame.begin()));
+  return frame;
+}
+
+}  // namespace groupvpn::test

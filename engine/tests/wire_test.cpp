@@ -1,0 +1,160 @@
+// The ways out of a port, on a real interface in a network namespace of the test's own.
+#include "wire.hpp"
+
+#include <thread>
+
+#include "error.hpp"
+#include "own_network.hpp"
+#include "xdp_transmitter.hpp"
+
+using namespace groupvpn;
+using namespace groupvpn::test;
+
+namespace {
+
+constexpr std::size_t slot_size = 1700;
+constexpr std::size_t head = 66;  // where the frame begins in its slot, as far as it matters here
+
+Wire wire_by(TransmitMethod method, std::size_t size = slot_size) { return Wire({Device::named("wan"), 0, 0, method}, size); }
+
+Octets numbered(std::uint32_t number, std::uint32_t size) {
+  Octets payload(size, static_cast<std::uint8_t>(number));
+  store32(payload.data(), number);
+  return frame_around(ipv4(payload, {.protocol = protocol_esp}));
+}
+
+// What is behind the link header.
+Octets packet_of(const Octets& frame) {
+  Octets packet;
+  for (std::size_t at = 14; at < frame.size(); ++at) packet.push_back(frame[at]);
+  return packet;
+}
+
+// Sends frames with these numbers and tells how many the wire took.
+std::size_t send(Wire& wire, std::uint32_t first, std::uint32_t count, std::uint32_t size = 40) {
+  std::vector<OutgoingFrame> frames;
+  for (std::uint32_t index = 0; index < count; ++index) {
+    const Octets frame = numbered(first + index, size);
+    std::uint8_t* at = wire.slot(index) + head;
+    std::copy(frame.begin(), frame.end(), at);
+    frames.push_back({at, static_cast<std::uint32_t>(frame.size()), static_cast<std::uint16_t>(index), 14, false});
+  }
+  wire.send(frames);
+  return static_cast<std::size_t>(std::count_if(frames.begin(), frames.end(), [](const OutgoingFrame& frame) { return frame.is_sent; }));
+}
+
+// The numbers of the ESP frames that arrive, until there is one that nobody sends: an empty frame.
+std::vector<std::uint32_t> received(const Ear& core, std::size_t count) {
+  std::vector<std::uint32_t> numbers;
+  while (numbers.size() < count) {
+    const Octets frame = core.receive();
+    if (frame.empty()) break;
+    if (frame[23] == protocol_esp) numbers.push_back(load32(&frame[34]));
+  }
+  return numbers;
+}
+
+bool are_in_order(const std::vector<std::uint32_t>& numbers, std::uint32_t first, std::size_t count) {
+  if (numbers.size() != count) return false;
+  for (std::size_t index = 0; index < count; ++index) {
+    if (numbers[index] != first + index) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE(each_method_sends_whole_bursts_in_order) {
+  if (!has_own_network()) return;
+  for (const TransmitMethod method : {TransmitMethod::xdp, TransmitMethod::packet}) {
+    const Ear core("core");
+    Wire wire = wire_by(method);
+    CHECK(wire.back_end().reason.empty());
+    for (std::uint32_t burst = 0; burst < 20; ++burst) {  // more than there are buffers
+      CHECK_EQUAL(send(wire, burst * 128, 128, 1400), 128U);
+      CHECK(are_in_order(received(core, 128), burst * 128, 128));
+    }
+    CHECK_EQUAL(send(wire, 7000, 1), 1U);
+    CHECK(core.receive() == numbered(7000, 40));
+  }
+}
+
+TEST_CASE(a_raw_socket_sends_the_packet_of_the_frame) {
+  if (!has_own_network()) return;
+  run("ip address replace 10.9.0.1/16 dev wan && ip route replace default via 10.9.0.2 onlink dev wan && "
+      "ip neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:01 dev wan");
+  const Ear core("core");
+  Wire wire = wire_by(TransmitMethod::raw);
+  CHECK(wire.back_end().name == "raw");
+  CHECK_EQUAL(send(wire, 0, 100), 100U);
+  bool is_same = true;
+  for (std::uint32_t number = 0; number < 100 && is_same; ++number) {
+    is_same = packet_of(core.receive()) == packet_of(numbered(number, 40));
+  }
+  CHECK(is_same);
+}
+
+TEST_CASE(a_queue_that_is_taken_makes_the_wire_wait_for_it) {
+  if (!has_own_network()) return;
+  auto other = std::make_unique<XdpTransmitter>(Device::named("wan"), 0, slot_size, true);
+  Wire wire = wire_by(TransmitMethod::automatic);
+  CHECK(wire.back_end().name == "packet");
+  CHECK(wire.back_end().reason.find("another AF_XDP socket") != std::string::npos);
+  bool is_refused = false;
+  try {
+    wire_by(TransmitMethod::xdp);
+  } catch (const EngineError& error) {
+    is_refused = std::string(error.what()).find("another AF_XDP socket") != std::string::npos;
+  }
+  CHECK(is_refused);
+  other.reset();
+  for (int wait = 0; wait < 300 && wire.back_end().name != "xdp"; ++wait) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    wire.look_after();
+  }
+  CHECK(wire.back_end().name == "xdp");
+  const Ear core("core");
+  CHECK_EQUAL(send(wire, 1, 3), 3U);
+  CHECK(are_in_order(received(core, 3), 1, 3));
+}
+
+TEST_CASE(an_interface_that_goes_down_and_up_gets_no_frame_from_before) {
+  if (!has_own_network()) return;
+  for (const TransmitMethod method : {TransmitMethod::automatic, TransmitMethod::xdp, TransmitMethod::packet}) {
+    Wire wire = wire_by(method);
+    const std::string before = wire.back_end().name;
+    run("ip link set wan down");
+    CHECK_EQUAL(send(wire, 100, 64), 0U);
+    CHECK_EQUAL(send(wire, 200, 64), 0U);
+    run("ip link set wan up");
+    const Ear core("core");
+    for (int wait = 0; wait < 300 && wire.back_end().name != before; ++wait) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      wire.look_after();
+    }
+    CHECK(wire.back_end().name == before);
+    CHECK_EQUAL(send(wire, 300, 64), 64U);
+    CHECK(are_in_order(received(core, 64), 300, 64));
+  }
+}
+
+TEST_CASE(frames_too_large_for_shared_buffers_leave_by_a_packet_socket) {
+  if (!has_own_network()) return;
+  run("ip link set wan mtu 9000 && ip link set core mtu 9000");
+  Wire wire = wire_by(TransmitMethod::automatic);
+  CHECK(wire.back_end().name == "xdp");
+  wire.resize(9200);
+  CHECK(wire.back_end().name == "packet");
+  CHECK(wire.back_end().reason.find("9200 octets") != std::string::npos);
+  const Ear core("core");
+  CHECK_EQUAL(send(wire, 5, 10, 8900), 10U);
+  CHECK(are_in_order(received(core, 10), 5, 10));
+  wire.resize(slot_size);
+  for (int wait = 0; wait < 300 && wire.back_end().name != "xdp"; ++wait) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    wire.look_after();
+  }
+  CHECK_EQUAL(send(wire, 30, 10), 10U);
+  CHECK(are_in_order(received(core, 10), 30, 10));
+  run("ip link set wan mtu 1500 && ip link set core mtu 1500");
+}
