@@ -24,7 +24,7 @@ from gdoi_world import (
 )
 
 from groupvpn.crypto.registry import KekCipher
-from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup
+from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup, Send
 from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.keys import Download, Kek
 from groupvpn.gdoi.member import EVERYTHING, GroupMember
@@ -35,6 +35,7 @@ from groupvpn.gdoi.timers import OLD_SA_BACK_OFF
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.ipsec.sa import Direction, TrafficRule
 from groupvpn.lab.simulation import Network
+from groupvpn.wire.natt import KEEPALIVE
 
 SECOND_SERVER = IPv4Address("10.0.0.2")
 DENIES = AccessList("local", (entry(Action.DENY, "10.0.1.0/24", "10.0.2.0/24"),))
@@ -499,3 +500,51 @@ def test_a_member_that_used_up_its_nonces_gets_another_sender_id() -> None:
     (after,) = member.sas
     assert before.spi == after.spi
     assert after.sender_id not in (before.sender_id, world.members[1].sas[0].sender_id)
+
+
+# Behind a NAT
+
+
+class MemberNat:
+    """A NAT before the first member that forgets a mapping of which nothing leaves for `memory` seconds."""
+
+    OUTSIDE = IPv4Address("203.0.113.7")
+
+    def __init__(self, world: World, memory: float) -> None:
+        self.world, self.memory = world, memory
+        self.inside = address_of(1)
+        self.lost = 0
+        self._last_use: dict[int, float] = {}
+        self._pass_on = world.simulation.intercept
+        world.simulation.intercept = self
+
+    def __call__(self, send: Send) -> Send | None:
+        if send.source.address == self.inside:
+            self._last_use[send.source.port] = self.world.now
+            return self._pass_on(replace(send, source=Endpoint(self.OUTSIDE, 40000 + send.source.port)))
+        if send.destination.address != self.OUTSIDE:
+            return self._pass_on(send)
+        port = send.destination.port - 40000
+        if self.world.now - self._last_use.get(port, float("-inf")) > self.memory:
+            self.lost += 1
+            return None
+        return self._pass_on(replace(send, destination=Endpoint(self.inside, port)))
+
+
+@pytest.mark.parametrize("interval", [20, None])
+def test_rekeys_find_their_way_through_a_nat_long_after_phase_1(interval: int | None) -> None:
+    """The ISAKMP SA lives for 300 seconds, the TEK for an hour, and what the NAT knows for 30 seconds."""
+    world = World(served(), members=0)
+    nat = MemberNat(world, memory=30)
+    hidden, plain = world.add_member(1), world.add_member(2)
+    for speaker in world.speakers.values():
+        speaker.ike.update(replace(speaker.ike.configuration, nat_keepalive=interval))
+    world.run(3560)
+    assert len(plain.sas) == len(hidden.sas) == 2
+    assert plain.enrollment.succeeded == 1
+    assert hidden.enrollment.succeeded == (2 if interval is None else 1), "without the rekey a member has to come back"
+    assert (nat.lost == 0) is (interval is not None)
+    world.do(hidden, hidden.stop(world.now))
+    world.forget_reports()
+    world.run(100)
+    assert not [send for send in world.sent if send.datagram == KEEPALIVE], "nobody keeps the way of a member that has left"

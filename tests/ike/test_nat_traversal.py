@@ -12,8 +12,7 @@ from groupvpn.ike import natt
 from groupvpn.ike.drop import Drop
 from groupvpn.ike.events import NotifyReceived, PhaseTwo
 from groupvpn.ike.natt import NatSituation
-from groupvpn.ike.upkeep import KEEPALIVE
-from groupvpn.wire.natt import NON_ESP_MARKER
+from groupvpn.wire.natt import KEEPALIVE, NON_ESP_MARKER
 
 MODES = [False, True]
 OUTSIDE = IPv4Address("203.0.113.7")
@@ -35,9 +34,17 @@ class Nat:
         return None if port is None else replace(send, destination=Endpoint(ALICE.address, port))
 
 
-def natted(aggressive: bool = False) -> Pair:
+def natted(aggressive: bool = False, **more: object) -> Pair:
     """Alice behind a NAT, established with Bob."""
-    return Pair(configuration(aggressive=aggressive), middlebox=Nat()).run()
+    return Pair(configuration(aggressive=aggressive, **more), middlebox=Nat()).run()
+
+
+def keepalives(pair: Pair, seconds: float) -> int:
+    """How many go out in this time; nothing else may."""
+    before = len(pair.log)
+    pair.advance(seconds)
+    assert {send.datagram for send in pair.log[before:]} <= {KEEPALIVE}
+    return len(pair.log) - before
 
 
 @pytest.mark.parametrize("aggressive", MODES)
@@ -85,6 +92,64 @@ def test_keepalives_come_from_behind_the_nat_only() -> None:
     sent = pair.log[said:]
     assert [(send.datagram, send.source, send.destination) for send in sent] == [(KEEPALIVE, natt.floated(ALICE), natt.floated(BOB))] * 3
     assert not pair.bob.counters
+    assert (pair.alice.nat_keepalives.sent, pair.bob.nat_keepalives.received) == (3, 3)
+    assert (pair.alice.nat_keepalives.received, pair.bob.nat_keepalives.sent) == (0, 0)
+
+
+def test_what_is_sent_anyhow_takes_the_place_of_a_keepalive() -> None:
+    pair = natted()
+    one, _ = pair.both()
+    assert keepalives(pair, 19) == 0
+    pair.carry_out("alice", pair.alice.notify(one, 40501, b"", pair.now))
+    pair.settle()
+    assert keepalives(pair, 19) == 0, "19 seconds after the notify"
+    assert keepalives(pair, 1) == 1
+    pair.carry_out("alice", [Send(b"to another port", natt.floated(ALICE), replace(BOB, port=5000))])
+    pair.in_flight.clear()
+    assert keepalives(pair, 20) == 1, "another flow has a mapping of its own"
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(5, 12), (20, 3), (3600, 0), (None, 0)])
+def test_the_interval_is_configured(seconds: int | None, expected: int) -> None:
+    assert keepalives(natted(nat_keepalive=seconds), 60) == expected
+
+
+def test_a_new_interval_counts_at_once() -> None:
+    pair = natted(nat_keepalive=None)
+    assert keepalives(pair, 100) == 0
+    pair.alice.update(configuration(nat_keepalive=30))
+    assert keepalives(pair, 1) == 1, "the last datagram is 100 seconds old"
+    pair.alice.update(configuration(nat_keepalive=5))
+    assert keepalives(pair, 20) == 4
+    pair.alice.update(configuration(nat_keepalive=None))
+    assert keepalives(pair, 100) == 0
+
+
+def test_a_flow_that_is_held_outlives_its_sa() -> None:
+    pair = natted()
+    one, _ = pair.both()
+    pair.alice.hold_open("a group", one, pair.now)
+    pair.carry_out("alice", pair.alice.delete(one, pair.now))
+    pair.settle()
+    assert pair.alice.sas() == ()
+    assert keepalives(pair, 60) == 3
+    pair.alice.let_go("a group")
+    assert keepalives(pair, 60) == 0
+    assert pair.alice.next_timer() is None
+
+
+def test_nothing_is_held_open_without_a_nat() -> None:
+    pair = Pair().run()
+    one, _ = pair.both()
+    pair.alice.hold_open("a group", one, pair.now)
+    assert keepalives(pair, 100) == 0
+
+
+def test_a_keepalive_outside_of_port_4500_is_nonsense() -> None:
+    pair = natted()
+    pair.bob.receive(KEEPALIVE, ALICE, BOB, pair.now)
+    assert pair.bob.counters == {Drop.MALFORMED.value: 1}
+    assert pair.bob.nat_keepalives.received == 0
 
 
 def test_a_new_mapping_is_followed_after_authentication() -> None:

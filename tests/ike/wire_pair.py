@@ -82,6 +82,7 @@ class Pair:
         """Put datagrams on the network, keep the rest."""
         for effect in effects:
             if isinstance(effect, Send):
+                (self.alice if name == "alice" else self.bob).sending(effect, self.now)
                 self.log.append(effect)
                 self.in_flight.append(effect)
             else:

@@ -35,11 +35,12 @@ SHORTEST_REST = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """Effect: `server` has registered us. `offered` is when its message 2 came, from which the lifetimes of `download` count."""
+    """Effect: `server` has registered us under `sa`. `offered` is when its message 2 came, from which the lifetimes of `download` count."""
 
     download: Download
     server: IPv4Address
     offered: float
+    sa: IkeSa
 
 
 class _Phase(Enum):
@@ -183,7 +184,7 @@ class Enrollment:
         said: list[Effect] = []
         for effect in effects:
             if isinstance(effect, Registered):
-                said.append(self._enrolled(effect.download))
+                said.append(self._enrolled(effect.download, pull.sa))
             elif isinstance(effect, Refused):
                 said += self._refused(effect.refusal, pull.sa, now)
             elif isinstance(effect, NotifyPeer):
@@ -192,10 +193,10 @@ class Enrollment:
                 said.append(effect)
         return said
 
-    def _enrolled(self, download: Download) -> Enrolled:
+    def _enrolled(self, download: Download, sa: IkeSa) -> Enrolled:
         self._phase, self._pull = _Phase.IDLE, None
         self.succeeded += 1
-        return Enrolled(download, self.server, self._offered)
+        return Enrolled(download, self.server, self._offered, sa)
 
     def _refused(self, refusal: Refusal, sa: IkeSa, now: float) -> list[Effect]:
         """The pull has failed. A policy that we do not take ends the ISAKMP SA as well (RFC 6407 3.3)."""

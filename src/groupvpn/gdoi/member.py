@@ -51,6 +51,7 @@ class GroupMember:
         self.rekey_sa = RekeySa(group.name, address)
         self.enrollment = Enrollment(group, self.local, ike, entropy)
         self.counters: Counter[str] = Counter()
+        self._ike = ike
         self._entropy = entropy
         self._compatibility = compatibility
         self._has_policy = False
@@ -236,6 +237,7 @@ class GroupMember:
     def _registered(self, enrolled: Enrolled, now: float) -> list[Effect]:
         download = enrolled.download
         self.server = enrolled.server
+        self._ike.hold_open(self, enrolled.sa, now)  # unicast rekeys come the way that we came
         self._has_policy = True
         self.rekey_sa.counters.received_after_registration = 0
         effects: list[Effect] = [report("GM_REGS_COMPL", group=self.group.name, address=self.local.address)]
@@ -290,6 +292,7 @@ class GroupMember:
         effects: list[Effect] = [report("GM_RECV_DELETE", group=name, address=address, server=server), *self.rekey_sa.drop()]
         self.policy.drop_sas()
         self.server = None
+        self._ike.let_go(self)
         self._reregister_at = None
         effects += self.enrollment.cancel(now)
         return [*effects, *self.enrollment.begin(now, after=DELETE_SPREAD * chance(self._entropy))]
@@ -298,6 +301,7 @@ class GroupMember:
         """Leave the group for whatever reason: the temporary lists go with it."""
         self.policy.clear()
         self.server = None
+        self._ike.let_go(self)
         self._has_policy = False
         self._reregister_at = self._passive_until = self._override = None
         return self.rekey_sa.drop()

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from groupvpn.effects import Effect, Endpoint
+from groupvpn.effects import Effect, Endpoint, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.refusal import Dropped
@@ -123,6 +123,8 @@ class Speaker:
             elif isinstance(effect, Dropped):
                 self.counters[effect.reason.words] += 1
             else:
+                if isinstance(effect, Send):
+                    self.ike.sending(effect, now)
                 left.append(effect)
         return left
 

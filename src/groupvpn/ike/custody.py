@@ -10,6 +10,7 @@ from groupvpn.ike.drop import Drop, RejectedError
 from groupvpn.ike.events import Deleted, DeleteReceived, DeletionReason, Established, NotifyReceived, PhaseTwo
 from groupvpn.ike.exchange import Exchange
 from groupvpn.ike.identity import describe
+from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
 from groupvpn.ike.policy import LIFETIME_RANGE, IkeConfiguration
 from groupvpn.ike.sa import IkeSa
 from groupvpn.ike.upkeep import Upkeep
@@ -32,10 +33,11 @@ MAXIMUM_PER_ADDRESS = 1024
 class Custody:
     """All established SAs, by cookie pair. Keys of a deleted SA are wiped at the next `sweep`, when its `Deleted` has been handled."""
 
-    def __init__(self, configuration: IkeConfiguration, entropy: Entropy, deadlines: Deadlines) -> None:
+    def __init__(self, configuration: IkeConfiguration, entropy: Entropy, deadlines: Deadlines, keepalives: NatKeepalives) -> None:
         self.configuration = configuration
         self._entropy = entropy
         self._deadlines = deadlines
+        self._keepalives = keepalives
         self._upkeeps: dict[bytes, Upkeep] = {}
         self._by_address: dict[IPv4Address, list[IkeSa]] = {}
         self._gone: list[IkeSa] = []
@@ -68,6 +70,7 @@ class Custody:
         self._upkeeps[sa.cookies] = upkeep
         self._by_address.setdefault(sa.first_peer.address, []).append(sa)
         self._schedule(upkeep)
+        self._keep_open(sa, now)
         effects: list[Effect] = [messages.sa_up(sa.peer, describe(sa.peer_identity), sa.mode), Established(sa)]
         if sa.nat.found:
             effects.insert(0, messages.nat_found(sa.peer))
@@ -99,6 +102,7 @@ class Custody:
         chain = informational.read(sa, header, message)
         upkeep.remember(header.message_id)
         sa.follow(source)
+        self._keep_open(sa, now)
         upkeep.liveness.heard(now)
         effects: list[Effect] = []
         for notification in chain.every(Notification):
@@ -123,9 +127,6 @@ class Custody:
             if sequence is None:
                 return self._end(sa, DeletionReason.DEAD_PEER)
             effects += self._question(sa, sequence)
-        keepalive = upkeep.nat_keepalive(now)
-        if keepalive is not None:
-            effects.append(keepalive)
         self._schedule(upkeep)
         return effects
 
@@ -222,8 +223,14 @@ class Custody:
         if not known:
             del self._by_address[sa.first_peer.address]
         self._deadlines.set(sa.cookies, None)
+        self._keepalives.release(sa.cookies)
         self._gone.append(sa)
         return [messages.sa_down(sa.peer, reason.value), Deleted(sa, reason)]
+
+    def _keep_open(self, sa: IkeSa, now: float) -> None:
+        """Only the side behind the NAT keeps its mapping alive (RFC 3948 4)."""
+        if sa.nat.local:
+            self._keepalives.hold(sa.cookies, NatFlow(sa.local, sa.peer), now)
 
     def _schedule(self, upkeep: Upkeep) -> None:
         self._deadlines.set(upkeep.sa.cookies, upkeep.due)

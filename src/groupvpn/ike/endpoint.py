@@ -5,7 +5,7 @@ carry out the effects in order. Nothing that the network sends raises: it is dro
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -21,6 +21,7 @@ from groupvpn.ike.exchange import Exchange
 from groupvpn.ike.informational import unprotected_notify
 from groupvpn.ike.machine import State
 from groupvpn.ike.messages import Restraint
+from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
 from groupvpn.ike.natt import unwrap, wrap
 from groupvpn.ike.negotiations import HalfOpenLimits, Negotiations
 from groupvpn.ike.policy import IkeConfiguration
@@ -73,7 +74,8 @@ class IkeEndpoint:
         self._backoff = backoff or Backoff()
         self._deadlines = Deadlines()
         self._negotiations = Negotiations(limits or HalfOpenLimits())
-        self._custody = Custody(configuration, entropy, self._deadlines)
+        self.nat_keepalives = NatKeepalives(configuration.nat_keepalive, self._deadlines)
+        self._custody = Custody(configuration, entropy, self._deadlines, self.nat_keepalives)
         self._restraint = Restraint()
 
     @property
@@ -85,6 +87,7 @@ class IkeEndpoint:
         """Use another configuration from now on; exchanges and SAs that exist live on with what they agreed."""
         self._surroundings = replace(self._surroundings, configuration=configuration)
         self._custody.configuration = configuration
+        self.nat_keepalives.interval = configuration.nat_keepalive
 
     def initiate(self, local: Endpoint, peer: Endpoint, now: float) -> list[Effect]:
         """Begin phase 1 with `peer`; ends in `Established` or `Failed`. Does nothing while one with the same ends is under way."""
@@ -116,6 +119,7 @@ class IkeEndpoint:
         """Handle one UDP payload that came to `destination` (port 500, 848 or 4500). Never raises for what the network sends."""
         self._custody.sweep()
         if destination.port == NAT_T_PORT and datagram == KEEPALIVE:  # RFC 3948 2.3; anywhere else it is one octet of nonsense
+            self.nat_keepalives.received += 1
             return []
         try:
             if len(datagram) > MAXIMUM_MESSAGE:
@@ -143,8 +147,28 @@ class IkeEndpoint:
         self._custody.sweep()
         effects: list[Effect] = []
         for key in self._deadlines.take_due(now):
-            effects += self._tick_exchange(key, now) if isinstance(key, Exchange) else self._custody.tick(key, now)
+            effects += self._tick(key, now)
         return effects
+
+    def _tick(self, key: Hashable, now: float) -> list[Effect]:
+        if isinstance(key, Exchange):
+            return self._tick_exchange(key, now)
+        if isinstance(key, NatFlow):
+            return list(self.nat_keepalives.tick(key, now))
+        return self._custody.tick(key, now)
+
+    def sending(self, send: Send, now: float) -> None:
+        """A datagram leaves, of this core or of another: what passes a NAT anyhow makes a keepalive superfluous."""
+        self.nat_keepalives.used(send, now)
+
+    def hold_open(self, holder: Hashable, sa: IkeSa, now: float) -> None:
+        """Have the peer's datagrams find the way to us that they had under `sa`, also when it is gone; nothing if we are behind no NAT."""
+        if sa.nat.local:
+            self.nat_keepalives.hold(holder, NatFlow(sa.local, sa.peer), now)
+
+    def let_go(self, holder: Hashable) -> None:
+        """The end of `hold_open`."""
+        self.nat_keepalives.release(holder)
 
     def next_timer(self) -> float | None:
         """When `tick` wants to be called next, in monotonic seconds; None when nothing is waiting."""

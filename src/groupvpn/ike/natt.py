@@ -11,9 +11,6 @@ from groupvpn.crypto.registry import IkeHash
 from groupvpn.effects import NAT_T_PORT, Endpoint
 from groupvpn.wire.natt import NatDiscovery, add_marker, nat_discovery_input, strip_marker
 
-KEEPALIVE_INTERVAL = 20.0
-"""Seconds between keepalives when nothing else is sent (RFC 3948 4)."""
-
 
 @dataclass(frozen=True, slots=True)
 class NatSituation:

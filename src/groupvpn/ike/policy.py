@@ -7,6 +7,8 @@ from ipaddress import IPv4Address, IPv4Network
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
 from groupvpn.crypto.secret import Secret
 
+KEEPALIVE_INTERVAL = 20
+"""Seconds of silence before a NAT keepalive, where nothing is configured (RFC 3948 4)."""
 LIFETIME_RANGE = range(60, 86401)
 """Seconds an ISAKMP SA may be configured to live."""
 
@@ -64,6 +66,8 @@ class IkeConfiguration:
     doi: int = 1
     """DOI of the phase 1 SA payload that an initiator writes: 1 (IPsec, RFC 2407) or 2 (GDOI); a responder repeats what it was sent."""
     nat_traversal: bool = True
+    nat_keepalive: int | None = KEEPALIVE_INTERVAL
+    """`crypto isakmp nat keepalive`: seconds of silence before the side behind a NAT sends a keepalive; None for never."""
 
     def preshared_key(self, peer: IPv4Address, hostname: str | None = None) -> Secret | None:
         """The key for `peer`, the longest matching prefix first, then by `hostname`; None where none is configured."""

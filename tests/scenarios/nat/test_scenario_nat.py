@@ -31,6 +31,13 @@ def test_registration_and_rekeys_cross_a_nat(network: Lab) -> None:
     assert ports[-1] == 4500
     assert "Group Member ID    : 10.0.1.2" in server.show("show crypto gdoi ks members")
 
+    with network.capture("core:tohome", incoming_only=True) as capture:
+        until(lambda: "1 received" in server.show("show crypto isakmp sa detail"), "the key server has got a keepalive", timeout=20)
+    (keepalive,) = [frame for frame in capture if frame.packet[28:] == b"\xff"]
+    assert (keepalive.protocol, keepalive.ports[1]) == (UDP, 4500)
+    assert "NAT keepalives: after 5 sec of silence, 1 sent, 0 received" in hidden.show("show crypto isakmp sa detail")
+    assert "NAT keepalives: after 20 sec of silence, 0 sent, 0 received" in plain.show("show crypto isakmp sa detail")
+
     before = set(teks(hidden))
     with rekeyed([hidden, plain]):
         server.show("crypto gdoi ks rekey activation-delay 1")

@@ -9,7 +9,7 @@ from groupvpn.config.grammar.modes import ISAKMP_POLICY
 from groupvpn.config.language import Command
 from groupvpn.config.section import Section, Statement
 from groupvpn.crypto.registry import IkeAuthentication
-from groupvpn.ike.policy import IdentityKind, IkeConfiguration, IsakmpPolicy, Keepalive, PresharedKey
+from groupvpn.ike.policy import KEEPALIVE_INTERVAL, IdentityKind, IkeConfiguration, IsakmpPolicy, Keepalive, PresharedKey
 
 _COMMANDS: dict[str, Command] = {item.command.name: item.command for item in candidates(ISAKMP_POLICY)}
 _MODERN = {"encryption": "aes 256", "hash": "sha256", "group": "19"}
@@ -37,7 +37,14 @@ def build_ike(context: Context, hostname: str) -> IkeConfiguration:
         hostname,
         _keepalive(keepalive) if keepalive else None,
         aggressive,
+        nat_keepalive=_nat_keepalive(root.statement("crypto isakmp nat keepalive")),
     )
+
+
+def _nat_keepalive(statement: Statement | None) -> int | None:
+    if statement is None:
+        return KEEPALIVE_INTERVAL
+    return None if statement.negated else int(statement.value("seconds"))
 
 
 def _policy(section: Section, context: Context) -> IsakmpPolicy:

@@ -4,7 +4,7 @@ from groupvpn.config.arguments import Address, HostName, Line, Mask, Name, Numbe
 from groupvpn.config.grammar.modes import GLOBAL, ISAKMP_PEER, ISAKMP_POLICY
 from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
-from groupvpn.ike.policy import LIFETIME_RANGE, IdentityKind
+from groupvpn.ike.policy import KEEPALIVE_INTERVAL, LIFETIME_RANGE, IdentityKind
 
 PRIORITY = Number(1, 10000, "Priority of the policy; 1 is tried first")
 CIPHER = one_of(IkeCipher, "Cipher that protects phase 1", {"aes 128": IkeCipher.AES_128})
@@ -85,6 +85,15 @@ COMMANDS = (
             "retries": Number(2, 60, "Seconds between retries once a message was not answered"),
         },
         details="With `periodic` a silent peer is asked each time the seconds have passed; `on-demand` leaves it to answering.",
+    ),
+    Command(
+        GLOBAL,
+        "crypto isakmp nat keepalive <seconds>",
+        "Silence after which a node behind a NAT sends a keepalive (RFC 3948)",
+        Set(keeps_no=True),
+        {"seconds": Number(5, 3600, "Seconds")},
+        default=f"crypto isakmp nat keepalive {KEEPALIVE_INTERVAL}",
+        details="A member behind a NAT keeps its way open as long as it is registered: rekeys come through it. `no` sends none.",
     ),
     Command(
         GLOBAL,

@@ -1,6 +1,6 @@
 """RSA keys, certificates and the names in them. Keys are made by exec commands; trustpoints wait for the PKI slice."""
 
-from groupvpn.config.arguments import Hex, Line, Name, Number, OneOf, SecretLine
+from groupvpn.config.arguments import Hex, Line, Name, OneOf, SecretLine
 from groupvpn.config.grammar.modes import CERTIFICATE, CERTIFICATE_CHAIN, CRYPTO_IDENTITY, GLOBAL, TRUSTPOINT
 from groupvpn.config.language import Add, Alias, Command, Enter, Ignore, Negation, Set
 
@@ -124,13 +124,5 @@ COMMANDS = (
         "Logging",
         Ignore("the node logs sessions by itself"),
         {"options": Line("Options")},
-    ),
-    Command(
-        GLOBAL,
-        "crypto isakmp nat keepalive <seconds>",
-        "NAT keepalives",
-        Set(),
-        {"seconds": Number(5, 3600, "Seconds")},
-        not_yet="NAT keepalives",
     ),
 )

@@ -108,7 +108,7 @@ def _rekey_sas(router: Router) -> list[isakmp.RekeySa]:
 def _isakmp_sa(router: Router, request: Request) -> str:
     sas = router.ike.sas()
     if "detail" in request.keywords:
-        return isakmp.details(sas, _rekey_sas(router), clock.monotonic())
+        return isakmp.details(sas, _rekey_sas(router), router.ike.nat_keepalives, clock.monotonic())
     return isakmp.associations(sas, _negotiations(router), _rekey_sas(router))
 
 

@@ -8,6 +8,7 @@ from groupvpn.console.show.layout import clock, text
 from groupvpn.console.show.member import connection_id
 from groupvpn.crypto.registry import IkeCipher, IkeHash
 from groupvpn.ike.machine import State
+from groupvpn.ike.nat_keepalive import NatKeepalives
 from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy
 from groupvpn.ike.sa import IkeSa
 
@@ -74,7 +75,7 @@ def _ends(sa: IkeSa) -> tuple[IPv4Address, IPv4Address]:
     return ends if sa.is_initiator else (ends[1], ends[0])
 
 
-def details(sas: Sequence[IkeSa], rekeys: Sequence[RekeySa], now: float) -> str:
+def details(sas: Sequence[IkeSa], rekeys: Sequence[RekeySa], keepalives: NatKeepalives, now: float) -> str:
     """`show crypto isakmp sa detail`."""
     lines = [
         "Codes: C - IKE configuration mode, D - Dead Peer Detection",
@@ -96,6 +97,8 @@ def details(sas: Sequence[IkeSa], rekeys: Sequence[RekeySa], now: float) -> str:
     for item in rekeys:
         number = 0 if item.spi is None else connection_id(item.spi)
         lines.append(f"{number:<5} {item.destination!s:<15} {item.source!s:<15}        ACTIVE             rsig 0           ")
+    period = "off" if keepalives.interval is None else f"after {keepalives.interval} sec of silence"
+    lines += ["", f"NAT keepalives: {period}, {keepalives.sent} sent, {keepalives.received} received"]
     return text(lines)
 
 
