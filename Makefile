@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 QUICK ?=
 BENCH ?=
 
-.PHONY: help demo test bench setup check format docs fuzz clean
+.PHONY: help demo test test-sanitize bench setup check format docs fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,12 @@ demo: ## one key server, three members, encrypted traffic, a rekey without loss 
 test: ## lint, types, layers, engine, unit, protocol, interop and end-to-end tests (T='-k word' passes options to pytest)
 	@scripts/setup test
 	@scripts/test $(T)
+
+test-sanitize: ## the engine under the sanitizers: its C++ tests (addresses, undefined behaviour, threads), and tests/engine from Python
+	@scripts/setup test
+	@scripts/test-engine address,undefined
+	@scripts/test-engine thread
+	@scripts/test-engine module
 
 bench: ## speed beside wireguard-go, OpenVPN and strongSwan (QUICK=1: under two minutes; BENCH='--help' passes options)
 	@scripts/setup bench
