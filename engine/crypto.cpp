@@ -6,6 +6,7 @@
 
 #include "des.hpp"
 #include "error.hpp"
+#include "packet.hpp"
 
 namespace groupvpn {
 namespace {
@@ -194,7 +195,8 @@ void Crypto::prepare_hmac(Schedule& schedule, Integrity integrity, std::span<con
   explicit_bzero(block.data(), block.size());
 }
 
-void Crypto::run_gcm(Operation& operation, bool encrypt) noexcept {
+// `aad` are `header_length` octets that end where the IV begins.
+void Crypto::run_gcm(Operation& operation, bool encrypt, const std::uint8_t* aad, std::uint64_t header_length) noexcept {
   const std::size_t key_length = traits(operation.cipher).key;
   const aes_gcm_enc_dec_t function = key_length == 16   ? (encrypt ? manager_->gcm128_enc : manager_->gcm128_dec)
                                      : key_length == 24 ? (encrypt ? manager_->gcm192_enc : manager_->gcm192_dec)
@@ -202,12 +204,29 @@ void Crypto::run_gcm(Operation& operation, bool encrypt) noexcept {
   const std::uint64_t tag_length = traits(operation.cipher).icv;
   // Authenticated and not encrypted: SPI and sequence number (RFC 4106 5); with GMAC the IV and the payload as well (RFC 4543 3.3).
   const bool is_clear = is_gmac(operation.cipher);
-  const std::uint64_t aad_length = is_clear ? operation.payload_offset + operation.payload_length : 8;
+  const std::uint64_t aad_length = is_clear ? header_length + traits(operation.cipher).iv + operation.payload_length : header_length;
   const std::uint64_t text_length = is_clear ? 0 : operation.payload_length;
   gcm_context_data context;
-  function(&operation.schedule->gcm, &context, operation.payload(), operation.payload(), text_length, operation.iv.data(),
-           operation.esp, aad_length, encrypt ? operation.tag() : operation.icv.data(), tag_length);
+  function(&operation.schedule->gcm, &context, operation.payload(), operation.payload(), text_length, operation.iv.data(), aad, aad_length,
+           encrypt ? operation.tag : operation.icv.data(), tag_length);
   operation.is_done = true;
+}
+
+void Crypto::run_gcm(Operation& operation, bool encrypt) noexcept {
+  if (operation.extended) return run_extended_gcm(operation, encrypt);
+  run_gcm(operation, encrypt, operation.esp, 8);
+}
+
+// The authenticated header is SPI, upper and lower half of the sequence number (RFC 4106 5, RFC 4543 3.3). It must be in one piece with what
+// follows, so for as long as this takes the SPI moves into the four octets before it, and the upper half into its place.
+void Crypto::run_extended_gcm(Operation& operation, bool encrypt) noexcept {
+  std::uint8_t* aad = operation.esp - 4;
+  std::array<std::uint8_t, 8> before;
+  std::memcpy(before.data(), aad, before.size());
+  std::memcpy(aad, operation.esp, 4);
+  store32(operation.esp, *operation.extended);
+  run_gcm(operation, encrypt, aad, 12);
+  std::memcpy(aad, before.data(), before.size());
 }
 
 void Crypto::set_cipher(IMB_JOB& job, const Operation& operation, bool encrypt) const noexcept {
@@ -242,10 +261,10 @@ void Crypto::submit(Operation& operation, bool encrypt) noexcept {
   job->msg_len_to_cipher_in_bytes = operation.payload_length;
   job->hash_alg = hash_algorithm(operation.integrity);
   job->hash_start_src_offset_in_bytes = 0;
-  job->msg_len_to_hash_in_bytes = operation.payload_offset + operation.payload_length;
+  job->msg_len_to_hash_in_bytes = operation.covered;
   job->u.HMAC._hashed_auth_key_xor_ipad = operation.schedule->hmac_inner.data();
   job->u.HMAC._hashed_auth_key_xor_opad = operation.schedule->hmac_outer.data();
-  job->auth_tag_output = encrypt ? operation.tag() : operation.icv.data();
+  job->auth_tag_output = encrypt ? operation.tag : operation.icv.data();
   job->auth_tag_output_len_in_bytes = traits(operation.integrity).icv;
   job->user_data = &operation;
   operation.is_done = false;
@@ -283,7 +302,7 @@ void Crypto::open(std::span<Operation> burst) noexcept {
   flush();
   for (Operation& operation : burst) {
     const std::size_t length = traits(operation.cipher).icv + traits(operation.integrity).icv;  // one of them is 0
-    operation.is_authentic = operation.is_done && is_equal_constant_time(operation.icv.data(), operation.tag(), length);
+    operation.is_authentic = operation.is_done && is_equal_constant_time(operation.icv.data(), operation.expected_tag(), length);
     if (operation.is_authentic && goes_to_openssl(operation.cipher)) {
       operation.is_done =
           des_->run(operation.schedule->des_key.data(), operation.iv.data(), operation.payload(), operation.payload_length, false);

@@ -4,7 +4,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -81,7 +83,12 @@ struct alignas(64) Schedule {
 };
 
 // One packet for the cipher, in place. `esp` points at the SPI; `payload_offset` octets later (after the IV) come `payload_length` octets
-// to encrypt or decrypt, then the ICV. `iv` holds salt and explicit IV for counter modes (RFC 4106 4, RFC 3686 4), the IV itself for CBC.
+// to encrypt or decrypt. `iv` holds salt and explicit IV for counter modes (RFC 4106 4, RFC 3686 4), the IV itself for CBC. `tag` is where
+// the ICV goes, or where the one to compare with is.
+//
+// GCM and GMAC know by themselves what the ICV covers; `extended` tells them the upper half of the sequence number, which is not in the
+// packet, and needs four octets before `esp`. The other algorithms cover `covered` octets from `esp` on. AH is such an operation with the
+// cipher null, whose `esp` is the outer header.
 struct Operation {
   const Schedule* schedule;
   Cipher cipher;
@@ -89,13 +96,33 @@ struct Operation {
   std::uint8_t* esp;
   std::uint32_t payload_offset;
   std::uint32_t payload_length;
+  std::uint32_t covered;
+  std::uint8_t* tag;
+  std::optional<std::uint32_t> extended;
   bool is_done;       // the library did the job
   bool is_authentic;  // open only: the ICV verified
   alignas(16) std::array<std::uint8_t, 16> iv;
   alignas(16) std::array<std::uint8_t, 64> icv;  // open only: the computed ICV
+  std::array<std::uint8_t, 32> received;         // open only: the ICV of the packet, where its place is wanted for something else
+  bool is_received_kept;
 
   [[nodiscard]] std::uint8_t* payload() const noexcept { return esp + payload_offset; }
-  [[nodiscard]] std::uint8_t* tag() const noexcept { return esp + payload_offset + payload_length; }
+  // Header, IV, payload and ICV of ESP one behind the other, all covered but the ICV.
+  void place(std::uint8_t* at, std::uint32_t offset, std::uint32_t length) noexcept {
+    esp = at;
+    payload_offset = offset;
+    payload_length = length;
+    covered = offset + length;
+    tag = at + covered;
+    is_received_kept = false;
+    extended.reset();
+  }
+  // Before the place of a received ICV is written to.
+  void keep_received(std::size_t length) noexcept {
+    std::memcpy(received.data(), tag, length);
+    is_received_kept = true;
+  }
+  [[nodiscard]] const std::uint8_t* expected_tag() const noexcept { return is_received_kept ? received.data() : tag; }
 };
 
 // Compares without a branch on the content.
@@ -137,6 +164,8 @@ class Crypto {
   void prepare_cipher(Schedule& schedule, Cipher cipher, const std::uint8_t* key) noexcept;
   void prepare_hmac(Schedule& schedule, Integrity integrity, std::span<const std::uint8_t> key);
   void run_gcm(Operation& operation, bool encrypt) noexcept;
+  void run_extended_gcm(Operation& operation, bool encrypt) noexcept;
+  void run_gcm(Operation& operation, bool encrypt, const std::uint8_t* aad, std::uint64_t header_length) noexcept;
   void submit(Operation& operation, bool encrypt) noexcept;
   void set_cipher(IMB_JOB& job, const Operation& operation, bool encrypt) const noexcept;
   void flush() noexcept;

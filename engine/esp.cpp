@@ -1,10 +1,6 @@
 #include "esp.hpp"
 
-#include <algorithm>
 #include <cstring>
-
-#include "checksum.hpp"
-#include "outer.hpp"
 
 namespace groupvpn {
 namespace {
@@ -43,25 +39,44 @@ class RunCounter {
   std::uint64_t octets_ = 0;
 };
 
-Operation& begin_operation(Operation& operation, const Sa& sa, std::uint8_t* esp) noexcept {
+void begin_operation(Operation& operation, const Sa& sa, std::uint8_t* esp, std::uint32_t payload_length) noexcept {
   operation.schedule = &sa.schedule();
   operation.cipher = sa.cipher();
   operation.integrity = sa.integrity();
-  operation.esp = esp;
-  operation.payload_offset = esp_header_size + sa.iv_length();
+  operation.place(esp, esp_header_size + sa.iv_length(), payload_length);
   operation.is_done = false;
   operation.is_authentic = false;
-  return operation;
-}
-
-// Salt and explicit IV make the nonce of counter modes (RFC 4106 4, RFC 3686 4); CBC and NULL take the IV as it stands in the packet.
-void load_iv(Operation& operation, const Sa& sa) noexcept {
+  // Salt and explicit IV make the nonce of counter modes (RFC 4106 4, RFC 3686 4); CBC and NULL take the IV as it stands in the packet.
   std::uint8_t* iv = operation.iv.data();
   if (traits(sa.cipher()).is_counter_mode()) {
     std::memcpy(iv, sa.schedule().salt.data(), sa.schedule().salt.size());
     iv += sa.schedule().salt.size();
   }
-  std::memcpy(iv, operation.esp + esp_header_size, sa.iv_length());
+  std::memcpy(iv, esp + esp_header_size, sa.iv_length());
+}
+
+// The upper half of the sequence number is covered by the ICV and not sent: in the authenticated header of GCM, else behind the packet, where
+// the ICV is to go (RFC 4303 2.2.1).
+void cover_extension(Operation& operation, std::uint64_t sequence) noexcept {
+  const auto upper = static_cast<std::uint32_t>(sequence >> 32);
+  if (traits(operation.cipher).is_combined()) {
+    operation.extended = upper;
+    return;
+  }
+  store32(operation.esp + operation.covered, upper);
+  operation.covered += 4;
+}
+
+// From verified plaintext to what was protected.
+Reason strip_esp(const Operation& operation, Verified& verified) noexcept {
+  std::uint8_t* payload = operation.payload();
+  const std::uint32_t pad_length = payload[operation.payload_length - 2];
+  if (pad_length + 2 > operation.payload_length) return Reason::padding;
+  verified = {payload, operation.payload_length - 2 - pad_length, payload[operation.payload_length - 1]};
+  for (std::uint32_t octet = 0; octet < pad_length; ++octet) {
+    if (payload[verified.length + octet] != octet + 1) return Reason::padding;
+  }
+  return verified.next_header == protocol_none ? Reason::dummy : Reason::delivered;
 }
 
 }  // namespace
@@ -74,48 +89,39 @@ std::uint16_t Esp::random_identification() noexcept {
   return load16(octets.data());
 }
 
-void Esp::write_outer_header(const Ipv4& inner, std::uint8_t* outer, std::uint32_t length, DontFragment df) noexcept {
-  const bool has_df = df == DontFragment::set || (df == DontFragment::copy && inner.has_dont_fragment());
-  const std::uint16_t fragment = has_df ? Ipv4::dont_fragment : 0;
-  outer[0] = 0x45;
-  outer[1] = inner.tos();  // ECN included: RFC 6040 4.1, normal mode
-  store16(outer + 2, static_cast<std::uint16_t>(length));
-  store16(outer + 4, next_identification_++);
-  store16(outer + 6, fragment);
-  outer[8] = inner.ttl();
-  outer[9] = protocol_esp;
-  std::memcpy(outer + 12, inner.data() + 12, 8);
-  write_header_checksum(outer);
+// Stage 1 of encapsulation: everything but the ciphertext and the ICV.
+Reason Esp::build(Packet& packet, std::size_t index, std::int64_t now) noexcept {
+  if (packet.sa == nullptr) return Reason::no_sa;
+  Plan& plan = plans_[index];
+  if (const Reason reason = plan_outer(packet, *packet.sa, plan); reason != Reason::delivered) return reason;
+  if (packet.sa->protocol() == Protocol::ah) return build_ah(packet, plan, next_identification_++, now, operations_[index], set_aside_[index]);
+  return build_esp(packet, plan, operations_[index], now);
 }
 
-// Stage 1 of encapsulation: everything around the inner packet but the ciphertext and the ICV.
-Reason Esp::build(Packet& packet, Operation& operation, std::int64_t now) noexcept {
-  if (packet.sa == nullptr) return Reason::no_sa;
+Reason Esp::build_esp(Packet& packet, const Plan& plan, Operation& operation, std::int64_t now) noexcept {
   Sa& sa = *packet.sa;
-  const std::optional<Ipv4> inner = Ipv4::parse(packet.data, packet.length);
-  if (!inner) return Reason::malformed;
-
-  const std::uint32_t inner_length = inner->total_length();  // what the link layer padded stays behind
   const std::uint32_t alignment = sa.alignment();
-  const std::uint32_t payload_length = (inner_length + 2 + alignment - 1) / alignment * alignment;
-  const std::uint32_t head = static_cast<std::uint32_t>(ipv4_header_size) + esp_header_size + sa.iv_length();
-  const std::uint32_t length = head + payload_length + sa.icv_length();
-  if (length > ipv4_maximum_size) return Reason::too_big;
-  if (packet.headroom < head || packet.length + packet.tailroom < length - head) return Reason::oversize;
+  const std::uint32_t payload_length = (plan.body_length + 2 + alignment - 1) / alignment * alignment;
+  const std::uint32_t front = plan.header_length + esp_header_size + sa.iv_length();
+  const std::uint32_t back = payload_length + sa.icv_length();
+  if (front + back > plan.maximum_length()) return Reason::too_big;
+  if (!plan.has_room(packet, front, back)) return Reason::oversize;
 
   const Grant grant = sa.next_sequence(now);
   if (grant.reason != Reason::delivered) return grant.reason;
 
-  std::uint8_t* trailer = packet.data + inner_length;
-  const std::uint32_t pad_length = payload_length - inner_length - 2;
+  std::uint8_t* body = packet.data + plan.body_offset;
+  std::uint8_t* trailer = body + plan.body_length;  // what the link layer padded stays behind
+  const std::uint32_t pad_length = payload_length - plan.body_length - 2;
   for (std::uint32_t octet = 1; octet <= pad_length; ++octet) *trailer++ = static_cast<std::uint8_t>(octet);
   *trailer++ = static_cast<std::uint8_t>(pad_length);
-  *trailer = protocol_ipip;
+  *trailer = plan.next_header;
 
-  std::uint8_t* outer = packet.data - head;
-  std::uint8_t* esp = outer + ipv4_header_size;
+  std::uint8_t* outer = body - front;
+  write_outer(packet, sa, plan, outer, front + back, next_identification_++);
+  std::uint8_t* esp = outer + plan.header_length;
   store32(esp, sa.spi());
-  store32(esp + 4, grant.sequence);
+  store32(esp + 4, static_cast<std::uint32_t>(grant.sequence));
   if (traits(sa.cipher()).is_counter_mode()) {
     store64(esp + esp_header_size, grant.iv);
   } else if (sa.counter_schedule() != nullptr) {
@@ -123,15 +129,23 @@ Reason Esp::build(Packet& packet, Operation& operation, std::int64_t now) noexce
   } else {
     random_.take(esp + esp_header_size, sa.iv_length());
   }
-  write_outer_header(*inner, outer, length, sa.df());
+  begin_operation(operation, sa, esp, payload_length);
+  if (sa.has_extended_sequence()) cover_extension(operation, grant.sequence);
 
-  begin_operation(operation, sa, esp).payload_length = payload_length;
-  load_iv(operation, sa);
+  packet.tailroom = packet.length + packet.tailroom - plan.body_offset - back;
+  packet.headroom = packet.headroom + plan.body_offset - front;
   packet.data = outer;
-  packet.tailroom = packet.length + packet.tailroom - (length - head);
-  packet.length = length;
-  packet.headroom -= head;
+  packet.length = front + back;
   return Reason::delivered;
+}
+
+// Stage 3 of encapsulation, for an SA that needs it.
+void Esp::finish(const Packet& packet, std::size_t index) noexcept {
+  if (packet.sa->protocol() == Protocol::ah) {
+    restore_header(packet.data, set_aside_[index]);
+  } else {
+    finish_udp(packet, plans_[index]);
+  }
 }
 
 void Esp::encapsulate(std::span<Packet> packets, std::int64_t now) noexcept {
@@ -163,48 +177,47 @@ void Esp::encapsulate_burst(std::span<Packet> packets, std::int64_t now) noexcep
   std::size_t count = 0;
   for (Packet& packet : packets) {
     if (packet.reason != Reason::delivered) continue;
-    packet.reason = build(packet, operations_[count], now);
-    if (packet.reason != Reason::delivered) continue;
-    inner_lengths_[count] = load16(operations_[count].payload() + 2);
-    owners_[count++] = &packet;
+    packet.reason = build(packet, count, now);
+    if (packet.reason == Reason::delivered) owners_[count++] = &packet;
   }
   hide_counters(count);
   crypto_.seal(std::span(operations_).first(count));
   for (std::size_t index = 0; index < count; ++index) {
     Packet& packet = *owners_[index];
     if (!operations_[index].is_done) packet.reason = Reason::crypto_failure;
-    if (packet.reason == Reason::delivered) counter.add(packet.sa, inner_lengths_[index]);
+    if (packet.reason != Reason::delivered) continue;
+    if (packet.sa->needs_finish()) finish(packet, index);
+    counter.add(packet.sa, plans_[index].total_length);
   }
 }
 
 // Stage 1 of decapsulation: what can be said of a packet before any cryptography.
-Reason Esp::parse(const SaSet& sas, Packet& packet, Operation& operation, Origin& origin, std::int64_t now) noexcept {
+Reason Esp::parse(const SaSet& sas, Packet& packet, std::size_t index, std::int64_t now) noexcept {
   if (packet.outer.family == Family::none) {
     if (const Reason reason = parse_outer(packet); reason != Reason::delivered) return reason;
   }
-  if (packet.outer.protocol != protocol_esp) return Reason::not_esp;
-  const std::uint32_t length = packet.length;
-  if (length < esp_header_size) return Reason::esp_length;
-
-  std::uint8_t* esp = packet.data;
-  Sa* sa = sas.find(load32(esp));
-  if (sa == nullptr) return Reason::unknown_spi;
+  constexpr std::uint32_t ah_fixed_size = 12;
+  const bool is_ah = packet.outer.protocol == protocol_ah;
+  if (packet.length < (is_ah ? ah_fixed_size : esp_header_size)) return Reason::esp_length;
+  Sa* sa = sas.find(load32(packet.data + (is_ah ? 4 : 0)));
+  if (sa == nullptr || static_cast<std::uint8_t>(sa->protocol()) != packet.outer.protocol) return Reason::unknown_spi;
   packet.sa = sa;
-  const std::uint32_t around = esp_header_size + sa->iv_length() + sa->icv_length();
-  if (length < around + sa->alignment() || (length - around) % sa->alignment() != 0) return Reason::esp_length;
-  origin = {load32(esp + 4), sa->sender_of(esp + esp_header_size), 0};
-  if (TimedReplay* timed = sa->timed()) {
-    if (const Reason judged = timed->judge(origin.sequence, now); judged != Reason::delivered) return judged;
-    if (traits(sa->cipher()).is_counter_mode()) {
-      origin.number = sa->number_of(esp + esp_header_size);
-      if (const Reason seen = timed->look(origin.sender, origin.number, origin.sequence, now); seen != Reason::delivered) return seen;
-    }
-  } else if (sa->is_replayed(origin.sender, origin.sequence)) {
-    return Reason::replayed;
-  }
+  if (is_ah) return parse_ah(packet, now, origins_[index], operations_[index], set_aside_[index]);
+  return parse_esp(packet, origins_[index], operations_[index], now);
+}
 
-  begin_operation(operation, *sa, esp).payload_length = length - around;
-  load_iv(operation, *sa);
+Reason Esp::parse_esp(Packet& packet, Origin& origin, Operation& operation, std::int64_t now) noexcept {
+  Sa& sa = *packet.sa;
+  std::uint8_t* esp = packet.data;
+  const std::uint32_t around = esp_header_size + sa.iv_length() + sa.icv_length();
+  if (packet.length < around + sa.alignment() || (packet.length - around) % sa.alignment() != 0) return Reason::esp_length;
+  if (const Reason seen = sa.look(origin, load32(esp + 4), esp + esp_header_size, now); seen != Reason::delivered) return seen;
+
+  begin_operation(operation, sa, esp, packet.length - around);
+  if (!sa.has_extended_sequence()) return Reason::delivered;
+  if (packet.headroom < 4) return Reason::oversize;  // which GCM needs (Operation)
+  operation.keep_received(sa.icv_length());
+  cover_extension(operation, origin.sequence);
   return Reason::delivered;
 }
 
@@ -221,12 +234,8 @@ std::size_t Esp::reveal_counters(std::size_t count, std::int64_t now) noexcept {
   counters_.open(crypto_);
   for (std::size_t block = 0; block < counters_.size(); ++block) {
     const std::size_t index = counters_.owner(block);
-    Sa& sa = *owners_[index]->sa;
-    Origin& origin = origins_[index];
-    origin.sender = sa.sender_of(counters_.octets(block));
-    origin.number = sa.number_of(counters_.octets(block));
-    owners_[index]->reason =
-        counters_.is_counter(block) ? sa.timed()->look(origin.sender, origin.number, origin.sequence, now) : Reason::no_sender_id;
+    owners_[index]->reason = counters_.is_counter(block) ? owners_[index]->sa->look_closer(origins_[index], counters_.octets(block), now)
+                                                         : Reason::no_sender_id;
   }
   std::size_t kept = 0;
   for (std::size_t index = 0; index < count; ++index) {
@@ -234,6 +243,7 @@ std::size_t Esp::reveal_counters(std::size_t count, std::int64_t now) noexcept {
     if (kept != index) {
       operations_[kept] = operations_[index];
       origins_[kept] = origins_[index];
+      set_aside_[kept] = set_aside_[index];
       owners_[kept] = owners_[index];
     }
     ++kept;
@@ -241,48 +251,21 @@ std::size_t Esp::reveal_counters(std::size_t count, std::int64_t now) noexcept {
   return kept;
 }
 
-// Stage 3 of decapsulation: from verified plaintext to the inner packet.
-Reason Esp::strip(Packet& packet, const Operation& operation, const Origin& origin, std::int64_t now) noexcept {
+// Stage 3 of decapsulation: what was protected, and the packet that it makes.
+Reason Esp::strip(Packet& packet, std::size_t index, std::int64_t now) noexcept {
+  const Operation& operation = operations_[index];
   if (!operation.is_done) return Reason::crypto_failure;
   if (!operation.is_authentic) return Reason::authentication;
-  TimedReplay* timed = packet.sa->timed();
-  const Reason seen = timed != nullptr ? timed->accept(origin.sender, origin.number, origin.sequence, now)
-                                       : packet.sa->mark_seen(origin.sender, origin.sequence);
-  if (seen != Reason::delivered) return seen;
+  if (const Reason seen = packet.sa->accept(origins_[index], now); seen != Reason::delivered) return seen;
 
-  std::uint8_t* payload = operation.payload();
-  const std::uint32_t pad_length = payload[operation.payload_length - 2];
-  const std::uint8_t next_header = payload[operation.payload_length - 1];
-  if (pad_length + 2 > operation.payload_length) return Reason::padding;
-  const std::uint32_t inner_available = operation.payload_length - 2 - pad_length;
-  for (std::uint32_t octet = 0; octet < pad_length; ++octet) {
-    if (payload[inner_available + octet] != octet + 1) return Reason::padding;
+  Verified verified;
+  if (packet.sa->protocol() == Protocol::ah) {
+    restore_header(operation.esp, set_aside_[index]);
+    verified = strip_ah(packet);
+  } else if (const Reason reason = strip_esp(operation, verified); reason != Reason::delivered) {
+    return reason;
   }
-  if (next_header == protocol_none) return Reason::dummy;
-  if (next_header != protocol_ipip) return Reason::next_header;
-
-  const std::optional<Ipv4> inner = Ipv4::parse(payload, inner_available);  // octets behind it are TFC padding (RFC 4303 2.7)
-  if (!inner) return Reason::inner_malformed;
-  const Outer& outer = packet.outer;
-  if (outer.family != Family::ipv4 || std::memcmp(payload + 12, outer.source.data(), 4) != 0 ||
-      std::memcmp(payload + 16, outer.destination.data(), 4) != 0) {
-    return Reason::address_mismatch;
-  }
-
-  const Ecn ecn = combine_ecn(inner->tos() & Ecn::mask, outer.tos & Ecn::mask);
-  if (ecn.is_dropped) return Reason::congestion;
-  if (ecn.codepoint != (inner->tos() & Ecn::mask)) {
-    const std::uint16_t before = load16(payload);
-    payload[1] = static_cast<std::uint8_t>((payload[1] & ~Ecn::mask) | ecn.codepoint);
-    update_header_checksum(payload, before, load16(payload));
-  }
-
-  const auto moved = static_cast<std::uint32_t>(payload - packet.data);
-  packet.tailroom += packet.length - moved - inner->total_length();
-  packet.data = payload;
-  packet.length = inner->total_length();
-  packet.headroom += moved;
-  return Reason::delivered;
+  return unwrap(packet, verified);
 }
 
 void Esp::decapsulate(const SaSet& sas, std::span<Packet> packets, std::int64_t now) noexcept {
@@ -295,14 +278,14 @@ void Esp::decapsulate_burst(const SaSet& sas, std::span<Packet> packets, std::in
   std::size_t count = 0;
   for (Packet& packet : packets) {
     if (packet.reason != Reason::delivered) continue;
-    packet.reason = parse(sas, packet, operations_[count], origins_[count], now);
+    packet.reason = parse(sas, packet, count, now);
     if (packet.reason == Reason::delivered) owners_[count++] = &packet;
   }
   count = reveal_counters(count, now);
   crypto_.open(std::span(operations_).first(count));
   for (std::size_t index = 0; index < count; ++index) {
     Packet& packet = *owners_[index];
-    packet.reason = strip(packet, operations_[index], origins_[index], now);
+    packet.reason = strip(packet, index, now);
     if (packet.reason == Reason::delivered) counter.add(packet.sa, packet.length);
   }
 }

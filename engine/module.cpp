@@ -90,6 +90,11 @@ void set_pseudotime(const SaHandle& handle, std::int64_t origin) {
   if (TimedReplay* timed = handle.sa->timed()) timed->set_origin(origin);
 }
 
+std::uint32_t inner_mtu(const SaHandle& handle, std::uint32_t wire_mtu, int family, std::uint32_t header) {
+  if (family != 4 && family != 6) throw EngineError("there is no IP version " + std::to_string(family));
+  return handle.sa->inner_mtu(wire_mtu, static_cast<Family>(family), header);
+}
+
 nb::dict counters_of(const SaHandle& handle) {
   const Sa::Counters counters = handle.sa->counters();
   nb::dict result;
@@ -192,7 +197,7 @@ NB_MODULE(_engine, m) {
       .def("set_pseudotime", &set_pseudotime, "origin"_a)
       .def_prop_ro("spi", [](const SaHandle& self) { return self.sa->spi(); })
       .def_prop_ro("sequence_limit", [](const SaHandle& self) { return self.sa->sequence_limit(); })
-      .def("inner_mtu", [](const SaHandle& self, std::uint32_t wire_mtu) { return self.sa->inner_mtu(wire_mtu); }, "wire_mtu"_a)
+      .def("inner_mtu", &inner_mtu, "wire_mtu"_a, "family"_a = 4, "header"_a = 0)
       .def("counters", &counters_of);
 
   using Release = nb::call_guard<nb::gil_scoped_release>;

@@ -7,6 +7,146 @@
 namespace groupvpn {
 namespace {
 
+constexpr std::uint32_t size_of_header(Family family) noexcept {
+  return static_cast<std::uint32_t>(family == Family::ipv6 ? ipv6_header_size : ipv4_header_size);
+}
+
+Reason plan_ipv4(const Packet& packet, bool is_tunnel, Plan& plan) noexcept {
+  const std::optional<Ipv4> ip = Ipv4::parse(packet.data, packet.length);
+  if (!ip) return Reason::malformed;
+  plan.total_length = ip->total_length();
+  if (is_tunnel) {
+    plan.next_header = protocol_ipip;
+    return Reason::delivered;
+  }
+  if (ip->is_fragment()) return Reason::fragment;
+  plan.next_header = ip->protocol();
+  plan.named_at = 9;
+  plan.body_offset = ip->header_length();
+  return Reason::delivered;
+}
+
+// In transport mode what routers look at stays outside; destination options do not, unless a routing header follows them (RFC 4303 3.1.1).
+Reason plan_ipv6(const Packet& packet, bool is_tunnel, Plan& plan) noexcept {
+  const std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
+  if (!ip) return Reason::malformed;
+  plan.total_length = ip->total_length();
+  if (is_tunnel) {
+    plan.next_header = protocol_ipv6;
+    return Reason::delivered;
+  }
+  const std::optional<Ipv6Chain> chain = Ipv6Chain::walk(*ip);
+  if (!chain) return Reason::malformed;
+  if (chain->is_fragment(*ip)) return Reason::fragment;
+  plan.next_header = packet.data[chain->unfragmentable_named_at];
+  plan.named_at = static_cast<std::uint16_t>(chain->unfragmentable_named_at);
+  plan.body_offset = chain->unfragmentable;
+  return Reason::delivered;
+}
+
+// What an outer header takes over from the one inside.
+struct Inherited {
+  std::uint8_t tos, hop_limit;
+  bool has_df;  // IPv6 has none, but its routers do not fragment either
+  std::uint32_t flow_label;
+};
+
+Inherited inherit(const std::uint8_t* ip) noexcept {
+  if (family_of(*ip) == Family::ipv4) return {ip[1], ip[8], (load16(ip + 6) & Ipv4::dont_fragment) != 0, 0};
+  const std::uint32_t word = load32(ip);
+  return {static_cast<std::uint8_t>(word >> 20), ip[7], true, word & 0xfffff};
+}
+
+void write_ipv4(const Inherited& inner, DontFragment df, std::uint8_t protocol, std::uint8_t* outer, std::uint32_t length,
+                std::uint16_t identification) noexcept {
+  const bool has_df = df == DontFragment::set || (df == DontFragment::copy && inner.has_df);
+  outer[0] = 0x45;
+  outer[1] = inner.tos;
+  store16(outer + 2, static_cast<std::uint16_t>(length));
+  store16(outer + 4, identification);
+  store16(outer + 6, has_df ? Ipv4::dont_fragment : 0);
+  outer[8] = inner.hop_limit;
+  outer[9] = protocol;
+  write_header_checksum(outer);  // the addresses stand there already
+}
+
+void write_ipv6(const Inherited& inner, std::uint8_t protocol, std::uint8_t* outer, std::uint32_t length) noexcept {
+  store32(outer, 6U << 28 | std::uint32_t{inner.tos} << 20 | inner.flow_label);
+  store16(outer + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
+  outer[6] = protocol;
+  outer[7] = inner.hop_limit;
+}
+
+void write_tunnel_header(const std::uint8_t* ip, const Sa& sa, const Plan& plan, std::uint8_t protocol, std::uint8_t* outer, std::uint32_t length,
+                         std::uint16_t identification) noexcept {
+  Inherited inner = inherit(ip);
+  if (const std::optional<std::uint8_t> tos = sa.tos()) inner.tos = static_cast<std::uint8_t>((*tos & ~Ecn::mask) | (inner.tos & Ecn::mask));
+  if (sa.preserves_addresses()) {
+    plan.family == Family::ipv4 ? std::memcpy(outer + 12, ip + 12, 8) : std::memcpy(outer + 8, ip + 8, 32);
+  } else {
+    const Endpoints& endpoints = sa.endpoints();
+    const std::size_t size = address_size(plan.family), at = plan.family == Family::ipv4 ? 12 : 8;
+    std::memcpy(outer + at, endpoints.source.data(), size);
+    std::memcpy(outer + at + size, endpoints.destination.data(), size);
+    inner.hop_limit = tunnel_hop_limit;
+  }
+  if (plan.family == Family::ipv4) {
+    write_ipv4(inner, sa.df(), protocol, outer, length, identification);
+  } else {
+    write_ipv6(inner, protocol, outer, length);
+  }
+}
+
+// Sets the length and the next protocol of a header whose packet changed behind it.
+void rewrite_header(std::uint8_t* ip, std::uint32_t named_at, std::uint8_t protocol, std::uint32_t length) noexcept {
+  ip[named_at] = protocol;
+  if (family_of(*ip) == Family::ipv6) {
+    store16(ip + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
+  } else {
+    store16(ip + 2, static_cast<std::uint16_t>(length));
+    write_header_checksum(ip);
+  }
+}
+
+// Of the pseudo header of a packet's transport protocol (RFC 793 3.1, RFC 8200 8.1).
+std::uint64_t pseudo_sum(const std::uint8_t* ip, std::uint8_t protocol, std::uint32_t length) noexcept {
+  const bool is_ipv6 = family_of(*ip) == Family::ipv6;
+  return add_sum(is_ipv6 ? ip + 8 : ip + 12, is_ipv6 ? 32 : 8) + __builtin_bswap16(protocol) + __builtin_bswap16(static_cast<std::uint16_t>(length));
+}
+
+void write_checksum(const std::uint8_t* ip, std::uint8_t* transport, std::uint32_t length, std::uint8_t protocol, std::uint32_t field) noexcept {
+  store16(transport + field, 0);
+  const std::uint16_t sum = finish_sum(add_sum(transport, length, pseudo_sum(ip, protocol, length)));
+  store16(transport + field, sum == 0 && protocol == protocol_udp ? std::uint16_t{0xffff} : sum);  // 0 would say "no checksum" (RFC 768)
+}
+
+// A NAT that changed addresses could not correct the checksums that cover them, since they were encrypted. What the ICV vouches for gets new
+// ones: the second way of RFC 3948 3.1.2, which does not need to know the addresses from before.
+void repair_checksum(std::uint8_t* ip, std::uint32_t total_length) noexcept {
+  std::uint32_t offset;
+  std::uint8_t protocol;
+  const bool is_ipv6 = family_of(*ip) == Family::ipv6;
+  if (is_ipv6) {
+    const std::optional<Ipv6> header = Ipv6::parse(ip, total_length);
+    const std::optional<Ipv6Chain> chain = header ? Ipv6Chain::walk(*header) : std::nullopt;
+    if (!chain || chain->fragment != 0) return;
+    offset = chain->upper;
+    protocol = chain->protocol;
+  } else {
+    offset = (*ip & 0x0fU) * 4U;
+    protocol = ip[9];
+  }
+  std::uint8_t* transport = ip + offset;
+  const std::uint32_t length = total_length - offset;
+  if (protocol == protocol_tcp && length >= 20) {
+    write_checksum(ip, transport, length, protocol, 16);
+  } else if (protocol == protocol_udp && length >= udp_header_size && (is_ipv6 || load16(transport + 6) != 0)) {
+    write_checksum(ip, transport, length, protocol, 6);
+  } else if (protocol == protocol_icmpv6 && is_ipv6 && length >= 4) {
+    write_checksum(ip, transport, length, protocol, 2);
+  }
+}
+
 // What the IP header says of its payload: `length` octets of `protocol`, `offset` octets behind the start of the packet.
 struct Payload {
   std::uint8_t protocol;
@@ -20,6 +160,7 @@ Reason read_ipv4(const Packet& packet, Outer& outer, Payload& payload) noexcept 
   if (ip->is_fragment()) return Reason::fragment;
   outer.family = Family::ipv4;
   outer.tos = ip->tos();
+  outer.named_at = 9;
   std::memcpy(outer.source.data(), ip->data() + 12, 4);
   std::memcpy(outer.destination.data(), ip->data() + 16, 4);
   payload = {ip->protocol(), ip->header_length(), ip->payload_length()};
@@ -31,10 +172,10 @@ Reason read_ipv6(const Packet& packet, Outer& outer, Payload& payload) noexcept 
   if (!ip) return Reason::malformed;
   const std::optional<Ipv6Chain> chain = Ipv6Chain::walk(*ip);
   if (!chain) return Reason::malformed;
-  // A fragment header of a packet that is whole is passed over (RFC 6946).
-  if (chain->fragment != 0 && (load16(ip->data() + chain->fragment + 2) & 0xfff9) != 0) return Reason::fragment;
+  if (chain->is_fragment(*ip)) return Reason::fragment;
   outer.family = Family::ipv6;
   outer.tos = ip->traffic_class();
+  outer.named_at = static_cast<std::uint16_t>(chain->named_at);
   std::memcpy(outer.source.data(), ip->source(), 16);
   std::memcpy(outer.destination.data(), ip->destination(), 16);
   payload = {chain->protocol, chain->upper, ip->total_length() - chain->upper};
@@ -55,7 +196,111 @@ Reason read_udp(const std::uint8_t* udp, Outer& outer, Payload& payload) noexcep
   return Reason::delivered;
 }
 
+bool has_outer_addresses(const std::uint8_t* ip, Family family, const Outer& outer) noexcept {
+  const std::size_t size = address_size(family), at = family == Family::ipv4 ? 12 : 8;
+  return family == outer.family && std::memcmp(ip + at, outer.source.data(), size) == 0 &&
+         std::memcmp(ip + at + size, outer.destination.data(), size) == 0;
+}
+
+void set_ecn(std::uint8_t* ip, Family family, std::uint8_t codepoint) noexcept {
+  if (family == Family::ipv6) {
+    ip[1] = static_cast<std::uint8_t>((ip[1] & ~(Ecn::mask << 4)) | codepoint << 4);
+    return;
+  }
+  const std::uint16_t before = load16(ip);
+  ip[1] = static_cast<std::uint8_t>((ip[1] & ~Ecn::mask) | codepoint);
+  update_header_checksum(ip, before, load16(ip));
+}
+
+// Makes the packet begin at `data`, with `length` octets; all of it is inside what the packet was, with its headroom.
+void become(Packet& packet, std::uint8_t* data, std::uint32_t length) noexcept {
+  const std::ptrdiff_t moved = data - packet.data;
+  packet.tailroom = static_cast<std::uint32_t>(packet.tailroom + packet.length - moved - length);
+  packet.headroom = static_cast<std::uint32_t>(packet.headroom + moved);
+  packet.data = data;
+  packet.length = length;
+}
+
+Reason unwrap_tunnel(Packet& packet, const Verified& verified) noexcept {
+  std::uint8_t* ip = verified.data;
+  Family family = Family::ipv4;
+  std::uint32_t length;
+  std::uint8_t tos;
+  // Octets behind the packet are padding for the confidentiality of traffic flows (RFC 4303 2.7).
+  if (verified.next_header == protocol_ipip) {
+    const std::optional<Ipv4> inner = Ipv4::parse(ip, verified.length);
+    if (!inner) return Reason::inner_malformed;
+    length = inner->total_length();
+    tos = inner->tos();
+  } else if (verified.next_header == protocol_ipv6) {
+    const std::optional<Ipv6> inner = Ipv6::parse(ip, verified.length);
+    if (!inner) return Reason::inner_malformed;
+    family = Family::ipv6;
+    length = inner->total_length();
+    tos = inner->traffic_class();
+  } else {
+    return Reason::next_header;
+  }
+  if (packet.sa->preserves_addresses() && !has_outer_addresses(ip, family, packet.outer)) return Reason::address_mismatch;
+  const Ecn ecn = combine_ecn(tos & Ecn::mask, packet.outer.tos & Ecn::mask);
+  if (ecn.is_dropped) return Reason::congestion;
+  if (ecn.codepoint != (tos & Ecn::mask)) set_ecn(ip, family, ecn.codepoint);
+  become(packet, ip, length);
+  return Reason::delivered;
+}
+
+// The header moves to what was protected, over UDP, ESP or AH, which are no more.
+Reason unwrap_transport(Packet& packet, const Verified& verified) noexcept {
+  const Outer& outer = packet.outer;
+  const bool was_in_udp = outer.source_port != 0 || outer.destination_port != 0;
+  const std::uint32_t header_length = outer.header_length - (was_in_udp ? udp_header_size : 0);
+  if (outer.header_length == 0) return Reason::oversize;
+  std::uint8_t* ip = verified.data - header_length;
+  const std::uint32_t length = header_length + verified.length;
+  std::memmove(ip, packet.data - outer.header_length, header_length);
+  rewrite_header(ip, outer.named_at, verified.next_header, length);
+  if (was_in_udp) repair_checksum(ip, length);
+  become(packet, ip, length);
+  return Reason::delivered;
+}
+
 }  // namespace
+
+Reason plan_outer(const Packet& packet, const Sa& sa, Plan& plan) noexcept {
+  const bool is_tunnel = sa.mode() == Mode::tunnel;
+  const bool is_ipv6 = packet.length != 0 && family_of(*packet.data) == Family::ipv6;
+  plan.body_offset = 0;
+  const Reason reason = is_ipv6 ? plan_ipv6(packet, is_tunnel, plan) : plan_ipv4(packet, is_tunnel, plan);
+  if (reason != Reason::delivered) return reason;
+  plan.family = is_ipv6 ? Family::ipv6 : Family::ipv4;
+  if (is_tunnel && sa.endpoints().family != Family::none) plan.family = sa.endpoints().family;
+  plan.header_length = (is_tunnel ? size_of_header(plan.family) : plan.body_offset) + (sa.udp() ? udp_header_size : 0);
+  plan.body_length = plan.total_length - plan.body_offset;
+  return Reason::delivered;
+}
+
+void write_outer(const Packet& packet, const Sa& sa, const Plan& plan, std::uint8_t* outer, std::uint32_t length, std::uint16_t identification) noexcept {
+  const std::uint8_t protocol = sa.udp() ? protocol_udp : static_cast<std::uint8_t>(sa.protocol());
+  if (sa.mode() == Mode::tunnel) {
+    write_tunnel_header(packet.data, sa, plan, protocol, outer, length, identification);
+  } else {
+    std::memmove(outer, packet.data, plan.body_offset);
+    rewrite_header(outer, plan.named_at, protocol, length);
+  }
+  if (!sa.udp()) return;
+  const std::uint32_t before = plan.header_length - udp_header_size;
+  std::uint8_t* udp = outer + before;
+  store16(udp, sa.udp()->source);
+  store16(udp + 2, sa.udp()->destination);
+  store16(udp + 4, static_cast<std::uint16_t>(length - before));
+  store16(udp + 6, 0);
+}
+
+void finish_udp(const Packet& packet, const Plan& plan) noexcept {
+  if (plan.family != Family::ipv6) return;
+  const std::uint32_t before = plan.header_length - udp_header_size;
+  write_checksum(packet.data, packet.data + before, packet.length - before, protocol_udp, 6);
+}
 
 Reason parse_outer(Packet& packet) noexcept {
   Outer& outer = packet.outer;
@@ -69,11 +314,12 @@ Reason parse_outer(Packet& packet) noexcept {
   if (payload.protocol != protocol_esp && payload.protocol != protocol_ah) return Reason::not_esp;
   outer.protocol = payload.protocol;
   outer.header_length = static_cast<std::uint16_t>(payload.offset);
-  packet.tailroom += packet.length - payload.offset - payload.length;  // what the link layer padded
-  packet.data += payload.offset;
-  packet.length = payload.length;
-  packet.headroom += payload.offset;
+  become(packet, packet.data + payload.offset, payload.length);  // what the link layer padded stays behind
   return Reason::delivered;
+}
+
+Reason unwrap(Packet& packet, const Verified& verified) noexcept {
+  return packet.sa->mode() == Mode::tunnel ? unwrap_tunnel(packet, verified) : unwrap_transport(packet, verified);
 }
 
 }  // namespace groupvpn

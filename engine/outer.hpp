@@ -1,15 +1,58 @@
-// The header around ESP and AH: reading it, and what passes between it and the packet inside.
+// The header around ESP and AH: reading and writing it, and what passes between it and the packet inside (docs/decisions/outer-header.md).
 #pragma once
 
 #include <cstdint>
 
 #include "packet.hpp"
+#include "sa.hpp"
 
 namespace groupvpn {
 
+inline constexpr std::uint8_t tunnel_hop_limit = 64;  // of outer headers whose addresses are not those inside
+
+// How a packet goes into ESP or AH, found out before anything is written: what comes in front, and what is protected.
+struct Plan {
+  Family family;                // of the header in front
+  std::uint8_t next_header;     // protocol of what is protected
+  std::uint16_t named_at;       // transport mode: the octet of the header that names what follows it
+  std::uint32_t header_length;  // of IP, with options and extension headers, and UDP
+  std::uint32_t body_offset;    // what is protected, from the start of the packet; 0 in tunnel mode
+  std::uint32_t body_length;
+  std::uint32_t total_length;   // of the packet as it was, without what the link layer padded
+
+  [[nodiscard]] std::uint32_t maximum_length() const noexcept {
+    return static_cast<std::uint32_t>(family == Family::ipv6 ? ipv6_maximum_size : ipv4_maximum_size);
+  }
+  // Whether there is room for `front` octets before what is protected and `back` octets from its start on.
+  [[nodiscard]] bool has_room(const Packet& packet, std::uint32_t front, std::uint32_t back) const noexcept {
+    return packet.headroom + body_offset >= front && packet.length + packet.tailroom - body_offset >= back;
+  }
+};
+
+// Reason::malformed for what is no whole IP packet; transport mode refuses fragments (RFC 4303 3.3.4).
+Reason plan_outer(const Packet& packet, const Sa& sa, Plan& plan) noexcept;
+
+// Writes the header to `outer`, for a packet of `length` octets in all. In transport mode it is moved there from the packet, so this comes before
+// ESP or AH is written.
+void write_outer(const Packet& packet, const Sa& sa, const Plan& plan, std::uint8_t* outer, std::uint32_t length, std::uint16_t identification) noexcept;
+
+// Completes the UDP header of a finished packet where IPv6 wants a checksum (RFC 8200 8.1). In IPv4 it stays 0 (RFC 3948 2.1).
+void finish_udp(const Packet& packet, const Plan& plan) noexcept;
+
 // Reads the outer header of a packet as received into `packet.outer`, and moves the packet to what is behind it: the SPI of ESP, or AH. A UDP
-// header before ESP (RFC 3948 2.1) is passed over; its checksum is not looked at (RFC 3948 2.1), the ICV says more.
+// header before ESP is passed over; its checksum is not looked at (RFC 3948 2.1), the ICV says more.
 Reason parse_outer(Packet& packet) noexcept;
+
+// What ESP or AH protected, after it was verified.
+struct Verified {
+  std::uint8_t* data;
+  std::uint32_t length;
+  std::uint8_t next_header;
+};
+
+// From what was protected to the packet that it makes: the one inside, with the congestion mark of the one outside; in transport mode the one
+// outside, without what was put into it.
+Reason unwrap(Packet& packet, const Verified& verified) noexcept;
 
 // RFC 6040 4.2, normal mode: the codepoint that leaves the tunnel, or that the packet must be dropped.
 struct Ecn {

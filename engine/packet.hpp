@@ -152,6 +152,9 @@ struct Ipv6Chain {
   std::uint32_t unfragmentable = ipv6_header_size;  // end of the headers for every router: hop-by-hop, routing, and options before it
   std::uint32_t unfragmentable_named_at = 6;        // the octet that names what comes there
 
+  // Whether this is part of a packet, and not a whole one in spite of its fragment header (RFC 6946).
+  [[nodiscard]] bool is_fragment(const Ipv6& ip) const noexcept { return fragment != 0 && (load16(ip.data() + fragment + 2) & 0xfff9) != 0; }
+
   // None if an extension header reaches beyond the packet.
   static std::optional<Ipv6Chain> walk(const Ipv6& ip) noexcept {
     Ipv6Chain chain{ip.next_header(), ipv6_header_size, 6};
@@ -206,6 +209,7 @@ struct Outer {
   Family family = Family::none;  // none: nobody has looked yet, the packet begins with its outer header
   std::uint8_t protocol = 0;     // ESP or AH
   std::uint8_t tos = 0;          // traffic class, ECN included
+  std::uint16_t named_at = 0;    // the octet of the header that names what follows it, before UDP
   std::uint16_t header_length = 0;  // octets right before the packet that are this header, with options, extension headers and UDP; 0: it
                                     // stands elsewhere, which AH and transport mode cannot take
   std::uint16_t source_port = 0, destination_port = 0;  // of UDP encapsulation (RFC 3948), 0 without

@@ -7,7 +7,8 @@
 
 namespace groupvpn {
 
-// A window of `size` packets below the highest sequence number seen; size 0 accepts everything.
+// A window of `size` packets below the highest sequence number seen; size 0 accepts everything. Numbers have 64 bits, of which packets carry
+// the lower 32; without extended sequence numbers the others are 0.
 //
 // One window serves one sender (RFC 4303 2.2); senders.hpp keeps one for each.
 class ReplayWindow {
@@ -24,6 +25,13 @@ class ReplayWindow {
     if (sequence > highest_) return true;
     if (highest_ - sequence >= size_) return false;
     return (words_[word_of(sequence)] >> bit_of(sequence) & 1) == 0;
+  }
+
+  // The whole number of a packet that carries `low`: the first that is not left of the window (RFC 4303 appendix A2.2).
+  [[nodiscard]] std::uint64_t extend(std::uint32_t low) const noexcept {
+    const std::uint64_t bottom = highest_ < size_ ? 0 : highest_ - size_ + 1;
+    const std::uint64_t number = (bottom & ~std::uint64_t{0xffffffff}) | low;
+    return number < bottom ? number + (std::uint64_t{1} << 32) : number;
   }
 
   // Marks an authenticated number as seen; false if it is not acceptable (any more).
@@ -49,8 +57,8 @@ class ReplayWindow {
   void advance(std::uint64_t sequence) noexcept {
     const std::uint64_t from = highest_ >> 6;
     const std::uint64_t to = sequence >> 6;
-    const std::size_t fresh = to - from < words_.size() ? to - from : words_.size();
-    for (std::size_t step = 1; step <= fresh; ++step) words_[(from + step) & (words_.size() - 1)] = 0;
+    const std::uint64_t fresh = to - from < words_.size() ? to - from : words_.size();
+    for (std::uint64_t step = 1; step <= fresh; ++step) words_[(from + step) & (words_.size() - 1)] = 0;
     highest_ = sequence;
   }
 

@@ -21,7 +21,7 @@ bool has_counter_in_iv(const SaParameters& parameters) { return traits(parameter
 // RFC 4303 3.3.3: where the receiver checks the sequence number the sender stops before it repeats; where it does not, the number on the
 // wire goes round. A counter-mode IV must not repeat in any case (RFC 6054 5), nor may its counter run into the Sender-ID.
 std::uint64_t sequence_limit_of(const SaParameters& parameters) {
-  if (parameters.replay_window != 0 && !parameters.time) return std::numeric_limits<std::uint32_t>::max();
+  if (parameters.replay_window != 0 && !parameters.time && !parameters.extended_sequence) return std::numeric_limits<std::uint32_t>::max();
   if (has_counter_in_iv(parameters)) {
     return parameters.sender_id_bits == 0 ? std::numeric_limits<std::uint64_t>::max() - 1
                                           : (std::uint64_t{1} << (64 - parameters.sender_id_bits)) - 1;
@@ -40,22 +40,38 @@ void check(const SaParameters& parameters) {
   if (parameters.replay_window > Sa::maximum_replay_window) {
     throw EngineError("a replay window of " + std::to_string(parameters.replay_window) + " packets is larger than 4096");
   }
-  const auto refuse = [](bool is_asked, const char* what) {
-    if (is_asked) throw EngineError(std::string("the engine does not have ") + what);
-  };
-  refuse(parameters.protocol == Protocol::ah, "AH");
-  refuse(parameters.mode == Mode::transport, "transport mode");
-  refuse(parameters.endpoints.has_value(), "tunnels with fixed end points");
-  refuse(parameters.udp.has_value(), "UDP encapsulation");
-  if (parameters.time && parameters.extended_sequence) throw EngineError("a time window takes the place that extended sequence numbers need");
-  refuse(parameters.extended_sequence, "extended sequence numbers");
-  refuse(parameters.tos.has_value(), "a TOS other than that of the packet inside");
+}
+
+// What does not go together, whatever the algorithms.
+void check_form(const SaParameters& parameters) {
+  if (parameters.protocol == Protocol::ah) {
+    if (parameters.cipher != Cipher::null) throw EngineError("AH does not encrypt: its cipher is \"null\" (RFC 4302 1)");
+    if (parameters.udp) throw EngineError("AH cannot be put into UDP: a NAT would break its ICV (RFC 3948 1)");
+  }
+  if (parameters.mode == Mode::transport && parameters.endpoints) {
+    throw EngineError("transport mode keeps the header of the packet, so it takes no end points (RFC 4301 4.1)");
+  }
+  if (parameters.extended_sequence) {
+    if (parameters.time) throw EngineError("a time window takes the place that extended sequence numbers need");
+    if (parameters.replay_window == 0) {
+      throw EngineError("extended sequence numbers need a replay window, which tells their upper half (RFC 4303 3.4.3)");
+    }
+    if (traits(parameters.cipher).is_counter_mode() && parameters.sender_id_bits != 0) {
+      throw EngineError("extended sequence numbers are for an SA with one sender: its Sender-ID has 0 bits (RFC 4303 2.2)");
+    }
+  }
 }
 
 }  // namespace
 
 Sa::Sa(const SaParameters& parameters)
-    : spi_((check(parameters), parameters.spi)),
+    : spi_((check(parameters), check_form(parameters), parameters.spi)),
+      protocol_(parameters.protocol),
+      mode_(parameters.mode),
+      endpoints_(parameters.endpoints.value_or(Endpoints{})),
+      udp_(parameters.udp),
+      tos_(parameters.tos),
+      extended_sequence_(parameters.extended_sequence),
       cipher_(parameters.cipher),
       integrity_(parameters.integrity),
       iv_length_(traits(cipher_).iv),
@@ -63,6 +79,7 @@ Sa::Sa(const SaParameters& parameters)
       alignment_(traits(cipher_).alignment),
       df_(parameters.df),
       may_send_(!has_counter_in_iv(parameters) || parameters.sender_id.has_value()),
+      has_counter_in_iv_(has_counter_in_iv(parameters)),
       sequence_limit_(sequence_limit_of(parameters)),
       sender_id_bits_(has_counter_in_iv(parameters) ? parameters.sender_id_bits : 0),
       windows_(parameters.time ? 0 : parameters.replay_window) {
@@ -79,10 +96,18 @@ Sa::Sa(const SaParameters& parameters)
   sequence_ = SequenceLedger::instance().counter_of(parameters, crypto);
 }
 
-std::uint32_t Sa::inner_mtu(std::uint32_t mtu) const noexcept {
-  const std::uint32_t around = static_cast<std::uint32_t>(ipv4_header_size) + 8 + iv_length_ + icv_length_;
+std::uint32_t Sa::inner_mtu(std::uint32_t mtu, Family inner, std::uint32_t header) const noexcept {
+  const Family outer = endpoints_.family == Family::none ? inner : endpoints_.family;
+  const bool is_tunnel = mode_ == Mode::tunnel;
+  if (is_tunnel || header == 0) header = static_cast<std::uint32_t>(outer == Family::ipv6 ? ipv6_header_size : ipv4_header_size);
+  const std::uint32_t kept = is_tunnel ? 0 : header;  // of the packet, outside of what is protected
+  if (protocol_ == Protocol::ah) {
+    const std::uint32_t around = header + ah_length(outer);
+    return mtu > around ? mtu - around + kept : 0;
+  }
+  const std::uint32_t around = header + (udp_ ? udp_header_size : 0) + 8 + iv_length_ + icv_length_;
   if (mtu < around + alignment_) return 0;
-  return (mtu - around) / alignment_ * alignment_ - 2;  // pad length and next header are inside
+  return (mtu - around) / alignment_ * alignment_ - 2 + kept;  // pad length and next header are inside
 }
 
 Grant Sa::next_sequence(std::int64_t now) noexcept {
@@ -92,19 +117,33 @@ Grant Sa::next_sequence(std::int64_t now) noexcept {
     sequence_->fetch_sub(1, std::memory_order_relaxed);
     return {Reason::sequence_exhausted, 0, 0};
   }
-  return {Reason::delivered, timed_ ? timed_->stamp(now) : static_cast<std::uint32_t>(number), sender_id_in_iv_ | number};
+  return {Reason::delivered, timed_ ? timed_->stamp(now) : number, sender_id_in_iv_ | number};
 }
 
-bool Sa::is_replayed(std::uint32_t sender, std::uint32_t sequence) noexcept {
-  if (windows_.is_disabled()) return false;
+Reason Sa::look(Origin& origin, std::uint32_t low, const std::uint8_t* iv, std::int64_t now) noexcept {
+  origin = {low, 0, 0};
+  if (timed_) {
+    if (const Reason judged = timed_->judge(low, now); judged != Reason::delivered) return judged;
+    return has_counter_in_iv_ && counter_schedule_ == nullptr ? look_closer(origin, iv, now) : Reason::delivered;
+  }
+  if (windows_.is_disabled()) return Reason::delivered;
+  if (sender_id_bits_ != 0) origin.sender = sender_of(iv);
   const std::lock_guard lock(replay_mutex_);
-  return !windows_.is_acceptable(sender, sequence);
+  if (extended_sequence_) origin.sequence = windows_.extend(origin.sender, low);
+  return windows_.is_acceptable(origin.sender, origin.sequence) ? Reason::delivered : Reason::replayed;
 }
 
-Reason Sa::mark_seen(std::uint32_t sender, std::uint32_t sequence) noexcept {
+Reason Sa::look_closer(Origin& origin, const std::uint8_t* counter, std::int64_t now) noexcept {
+  origin.sender = sender_of(counter);
+  origin.number = number_of(counter);
+  return timed_->look(origin.sender, origin.number, static_cast<std::uint32_t>(origin.sequence), now);
+}
+
+Reason Sa::accept(const Origin& origin, std::int64_t now) noexcept {
+  if (timed_) return timed_->accept(origin.sender, origin.number, static_cast<std::uint32_t>(origin.sequence), now);
   if (windows_.is_disabled()) return Reason::delivered;
   const std::lock_guard lock(replay_mutex_);
-  return windows_.accept(sender, sequence);
+  return windows_.accept(origin.sender, origin.sequence);
 }
 
 void Sa::count_encrypted(std::uint64_t packets, std::uint64_t octets) noexcept {

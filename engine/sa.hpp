@@ -50,37 +50,58 @@ struct SaParameters {
   std::optional<TimeWindow> time;   // replays are told by time, and by the counter of each sender where the packet has room for one
   bool extended_sequence = false;   // ESN (RFC 4303 2.2.1), for an SA with one sender
   DontFragment df = DontFragment::copy;
-  std::optional<std::uint8_t> tos;  // of the outer header; none: that of the packet inside
+  std::optional<std::uint8_t> tos;  // of the outer header, but for the two bits of ECN, which are copied; none: copied whole
   std::uint64_t last_sequence = 0;  // used up before this SA was made, by an earlier life of the process
 };
 
 // What the sender of a packet writes into it: the sequence number, and the explicit IV of counter modes.
 struct Grant {
   Reason reason;
-  std::uint32_t sequence;
+  std::uint64_t sequence;  // packets carry its lower half
   std::uint64_t iv;
 };
 
-// One ESP SA in tunnel mode with address preservation. All members share its keys; any thread may use it.
+// What tells a packet that came from every other one of its SA.
+struct Origin {
+  std::uint64_t sequence;  // the whole of it
+  std::uint32_t sender;
+  std::uint64_t number;    // among those of its sender, where the sequence number is a stamp of time
+};
+
+// One SA of ESP or AH, for both ways. All members of a group share its keys; any thread may use it.
 class Sa {
  public:
   static constexpr unsigned maximum_sender_id_bits = 32;
   static constexpr std::uint32_t maximum_replay_window = 4096;
 
-  // EngineError for sizes that do not fit the algorithms.
+  // EngineError for sizes that do not fit the algorithms, and for what does not go together.
   explicit Sa(const SaParameters& parameters);
 
   [[nodiscard]] std::uint32_t spi() const noexcept { return spi_; }
   [[nodiscard]] Cipher cipher() const noexcept { return cipher_; }
   [[nodiscard]] Integrity integrity() const noexcept { return integrity_; }
   [[nodiscard]] const Schedule& schedule() const noexcept { return schedule_; }
+  [[nodiscard]] Protocol protocol() const noexcept { return protocol_; }
+  [[nodiscard]] Mode mode() const noexcept { return mode_; }
+  [[nodiscard]] const Endpoints& endpoints() const noexcept { return endpoints_; }  // family none: a tunnel that preserves addresses
+  [[nodiscard]] bool preserves_addresses() const noexcept { return mode_ == Mode::tunnel && endpoints_.family == Family::none; }
+  [[nodiscard]] const std::optional<UdpPorts>& udp() const noexcept { return udp_; }
+  [[nodiscard]] bool has_extended_sequence() const noexcept { return extended_sequence_; }
   [[nodiscard]] DontFragment df() const noexcept { return df_; }
+  [[nodiscard]] std::optional<std::uint8_t> tos() const noexcept { return tos_; }
   [[nodiscard]] std::uint32_t iv_length() const noexcept { return iv_length_; }
   [[nodiscard]] std::uint32_t icv_length() const noexcept { return icv_length_; }
   [[nodiscard]] std::uint32_t alignment() const noexcept { return alignment_; }
 
-  // Octets of the longest IPv4 packet that still fits an IP packet of `mtu` octets after encapsulation.
-  [[nodiscard]] std::uint32_t inner_mtu(std::uint32_t mtu) const noexcept;
+  // Octets of AH before a payload whose IP header is of this family, ICV and padding included (RFC 4302 2.2).
+  [[nodiscard]] std::uint32_t ah_length(Family family) const noexcept {
+    const std::uint32_t unit = family == Family::ipv6 ? 8 : 4;
+    return (12U + icv_length_ + unit - 1) / unit * unit;
+  }
+
+  // Octets of the longest packet of a family that still fits an IP packet of `mtu` octets after encapsulation; 0: none does. In transport mode
+  // the IP header stays outside, with options or extension headers: `header` octets, 0 for a header without them.
+  [[nodiscard]] std::uint32_t inner_mtu(std::uint32_t mtu, Family inner = Family::ipv4, std::uint32_t header = 0) const noexcept;
 
   // Takes the next number. A number is never given twice for one key and Sender-ID in the life of the process (ledger.hpp).
   Grant next_sequence(std::int64_t now = boot_milliseconds()) noexcept;
@@ -95,9 +116,15 @@ class Sa {
   [[nodiscard]] std::uint64_t number_of(const std::uint8_t* iv) const noexcept {
     return load64(iv) & (~std::uint64_t{0} >> sender_id_bits_);
   }
-  [[nodiscard]] bool is_replayed(std::uint32_t sender, std::uint32_t sequence) noexcept;
-  // After the packet was authenticated: delivered, replayed (also if it was seen meanwhile) or too_many_senders.
-  Reason mark_seen(std::uint32_t sender, std::uint32_t sequence) noexcept;
+  // Fills in what tells a packet, which carries `low` and `iv`, and says whether it may be new: delivered, replayed, too_old or too_new. Nothing
+  // changes, since nothing is authenticated yet. Where the IV hides the counter `look_closer` goes on when it is known.
+  Reason look(Origin& origin, std::uint32_t low, const std::uint8_t* iv, std::int64_t now) noexcept;
+  Reason look_closer(Origin& origin, const std::uint8_t* counter, std::int64_t now) noexcept;
+  // The same for a packet that was authenticated, and from now on is known; also too_many_senders.
+  Reason accept(const Origin& origin, std::int64_t now) noexcept;
+
+  // Whether an encapsulated packet has parts that are written after its ICV (`Esp::finish`).
+  [[nodiscard]] bool needs_finish() const noexcept { return protocol_ == Protocol::ah || udp_.has_value(); }
 
   // Time-based anti-replay, if the SA has it, and the key for counters where they hide in the IV.
   [[nodiscard]] TimedReplay* timed() noexcept { return timed_ ? &*timed_ : nullptr; }
@@ -113,6 +140,12 @@ class Sa {
  private:
   Schedule schedule_;
   std::uint32_t spi_;
+  Protocol protocol_;
+  Mode mode_;
+  Endpoints endpoints_;
+  std::optional<UdpPorts> udp_;
+  std::optional<std::uint8_t> tos_;
+  bool extended_sequence_;
   Cipher cipher_;
   Integrity integrity_;
   std::uint8_t iv_length_;
@@ -120,6 +153,7 @@ class Sa {
   std::uint8_t alignment_;
   DontFragment df_;
   bool may_send_;
+  bool has_counter_in_iv_;
   std::uint64_t sequence_limit_;
   unsigned sender_id_bits_;  // 0: packets do not tell senders apart
   std::uint64_t sender_id_in_iv_ = 0;

@@ -23,6 +23,12 @@ class SenderWindows {
   [[nodiscard]] bool is_disabled() const noexcept { return size_ == 0; }
   [[nodiscard]] std::size_t senders() const noexcept { return windows_.size(); }
 
+  // The whole number of a packet that carries its lower half; `low` itself of a sender that is not known yet.
+  [[nodiscard]] std::uint64_t extend(std::uint32_t sender, std::uint32_t low) noexcept {
+    const ReplayWindow* window = find(sender);
+    return window == nullptr ? low : window->extend(low);
+  }
+
   // Whether a packet may be new. Changes nothing but the memory of who was looked for: neither number is authenticated yet.
   [[nodiscard]] bool is_acceptable(std::uint32_t sender, std::uint64_t sequence) noexcept {
     const ReplayWindow* window = find(sender);

@@ -117,9 +117,7 @@ void CounterBlocks::add(const Schedule& schedule, Cipher cipher, std::size_t own
   operation.schedule = &schedule;
   operation.cipher = cipher;
   operation.integrity = Integrity::none;
-  operation.esp = blocks_[count_].data();
-  operation.payload_offset = 0;
-  operation.payload_length = traits(cipher).iv;
+  operation.place(blocks_[count_].data(), 0, traits(cipher).iv);
   operation.iv.fill(0);
   operation.is_done = false;
   operation.is_authentic = false;

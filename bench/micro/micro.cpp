@@ -168,9 +168,7 @@ Work seal(const Suite& suite, std::size_t size) {
     operation.schedule = &state->sa->schedule();
     operation.cipher = suite.cipher;
     operation.integrity = suite.integrity;
-    operation.esp = &state->storage[index * slot_size];
-    operation.payload_offset = 8 + state->sa->iv_length();
-    operation.payload_length = static_cast<std::uint32_t>(size / 16 * 16);
+    operation.place(&state->storage[index * slot_size], 8 + state->sa->iv_length(), static_cast<std::uint32_t>(size / 16 * 16));
     state->operations.push_back(operation);
   }
   return {[state] { state->crypto.seal(state->operations); }, burst_size};

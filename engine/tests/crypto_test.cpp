@@ -15,9 +15,7 @@ Operation operation_on(Octets& octets, const Schedule& schedule, const Keys& key
   operation.schedule = &schedule;
   operation.cipher = keys.cipher;
   operation.integrity = keys.integrity;
-  operation.esp = octets.data();
-  operation.payload_offset = 8U + traits(keys.cipher).iv;
-  operation.payload_length = length;
+  operation.place(octets.data(), 8U + traits(keys.cipher).iv, length);
   std::memcpy(operation.iv.data(), octets.data() + 8, traits(keys.cipher).iv);
   return operation;
 }

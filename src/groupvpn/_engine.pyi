@@ -53,10 +53,13 @@ class Sa:
     @property
     def sequence_limit(self) -> int:
         """The last sequence number that may be used: 2^32 - 1 with a replay window, else what the cipher's IV leaves room for."""
-    def inner_mtu(self, wire_mtu: int) -> int:
-        """Octets of the longest IPv4 packet that fits an IP packet of `wire_mtu` octets once encapsulated."""
     def set_pseudotime(self, origin: int) -> None:
         """The key server has told the time anew: `origin` as `pseudotime_origin`. Does nothing without a time window."""
+    def inner_mtu(self, wire_mtu: int, family: Literal[4, 6] = 4, header: int = 0) -> int:
+        """Octets of the longest packet of a family that fits an IP packet of `wire_mtu` octets once encapsulated, 0 if none does.
+
+        In transport mode that depends on the octets of its IP header with options or extension headers, `header`; 0 for one without.
+        """
     def counters(self) -> dict[str, int]:
         """encrypted_packets, encrypted_bytes, decrypted_packets, decrypted_bytes (octets of inner packets), last_sequence."""
 

@@ -1,9 +1,10 @@
-"""IPv4 packets for the engine's tests, and the sums that they carry."""
+"""IP packets for the engine's tests, and the sums that they carry."""
 
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 SOURCE, DESTINATION = "10.1.1.9", "10.2.2.9"
+SOURCE_6, DESTINATION_6 = "2001:db8:1::9", "2001:db8:2::9"
 DONT_FRAGMENT, MORE_FRAGMENTS = 0x4000, 0x2000
 
 
@@ -35,6 +36,23 @@ def ipv4(
     addresses = IPv4Address(source).packed + IPv4Address(destination).packed
     header = struct.pack("!BBHHHBBH", 0x40 | words, tos, length, identification, flags, ttl, protocol, 0) + addresses + options
     return header[:10] + struct.pack("!H", checksum(header)) + header[12:] + payload
+
+
+def ipv6(
+    payload: bytes,
+    *,
+    source: str = SOURCE_6,
+    destination: str = DESTINATION_6,
+    traffic_class: int = 0,
+    flow_label: int = 0,
+    hop_limit: int = 63,
+    protocol: int = 253,
+    payload_length: int | None = None,
+) -> bytes:
+    """An IPv6 packet; extension headers are part of its payload."""
+    length = len(payload) if payload_length is None else payload_length
+    header = struct.pack("!IHBB", 6 << 28 | traffic_class << 20 | flow_label, length, protocol, hop_limit)
+    return header + IPv6Address(source).packed + IPv6Address(destination).packed + payload
 
 
 def rewritten(packet: bytes, offset: int, octets: bytes) -> bytes:

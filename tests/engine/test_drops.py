@@ -97,7 +97,8 @@ def test_what_a_member_breaks_the_rules_with() -> None:
     assert reason_of(PLAIN, forged(inner + b"\x01\x03\x02\x04")) == "padding"
     assert reason_of(PLAIN, forged(inner + b"\x00\x00\xfe\x04")) == "padding"
     assert reason_of(PLAIN, forged(inner + b"\x01\x02\x02\x3b")) == "dummy"
-    assert reason_of(PLAIN, forged(inner + b"\x01\x02\x02\x29")) == "next_header"
+    assert reason_of(PLAIN, forged(inner + b"\x01\x02\x02\x29")) == "inner_malformed"  # IPv4, and IPv6 announced
+    assert reason_of(PLAIN, forged(inner + b"\x01\x02\x02\x06")) == "next_header"
     assert (
         reason_of(PLAIN, forged(b"\x46" + inner[1:] + b"\x01\x02\x02\x04")) == "ok"
     )  # a longer header; checksums inside are the receiving host's to check

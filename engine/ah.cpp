@@ -1,0 +1,187 @@
+#include "ah.hpp"
+
+#include <cstring>
+
+namespace groupvpn {
+namespace {
+
+constexpr std::uint32_t fixed_size = 12;  // next header, payload length, reserved, SPI, sequence number; the ICV follows
+
+// RFC 4302 appendix A1, by the whole octet of the option: copied flag, class and number.
+constexpr bool is_immutable_option(std::uint8_t type) noexcept {
+  constexpr std::uint8_t security = 0x82, extended_security = 0x85, commercial_security = 0x86, router_alert = 0x94, multi_destination = 0x95;
+  return type == security || type == extended_security || type == commercial_security || type == router_alert || type == multi_destination;
+}
+
+// A source route that is not used up names the destination that the receiver will find in the header (RFC 4302 3.3.3.1.1.1).
+void predict_destination(std::uint8_t* ip, const std::uint8_t* option, std::uint32_t size) noexcept {
+  constexpr std::uint8_t loose = 0x83, strict = 0x89;
+  if ((option[0] != loose && option[0] != strict) || size < 7 || option[2] > size - 3) return;
+  std::memcpy(ip + 16, option + size - 4, 4);
+}
+
+bool mask_ipv4(std::uint8_t* ip, std::uint32_t length) noexcept {
+  constexpr std::uint8_t end_of_list = 0, no_operation = 1;
+  ip[1] = 0;  // DSCP and ECN
+  store16(ip + 6, 0);  // flags and offset
+  ip[8] = 0;  // TTL
+  store16(ip + 10, 0);  // checksum
+  for (std::uint32_t at = ipv4_header_size; at < length;) {
+    std::uint8_t* option = ip + at;
+    if (*option == end_of_list) return true;
+    if (*option == no_operation) {
+      ++at;
+      continue;
+    }
+    const std::uint32_t size = at + 1 < length ? option[1] : 0;
+    if (size < 2 || at + size > length) return false;
+    if (!is_immutable_option(*option)) {
+      predict_destination(ip, option, size);
+      std::memset(option, 0, size);
+    }
+    at += size;
+  }
+  return true;
+}
+
+// The data of options that may change on the way, by the bit in their type (RFC 8200 4.2).
+bool mask_ipv6_options(std::uint8_t* header, std::uint32_t size) noexcept {
+  constexpr std::uint8_t pad_1 = 0, may_change = 0x20;
+  for (std::uint32_t at = 2; at < size;) {
+    if (header[at] == pad_1) {
+      ++at;
+      continue;
+    }
+    if (at + 2 > size || at + 2 + header[at + 1] > size) return false;
+    const std::uint32_t data_size = header[at + 1];
+    if ((header[at] & may_change) != 0) std::memset(header + at + 2, 0, data_size);
+    at += 2 + data_size;
+  }
+  return true;
+}
+
+bool mask_ipv6(std::uint8_t* ip, std::uint32_t length) noexcept {
+  store32(ip, 6U << 28);  // traffic class and flow label
+  ip[7] = 0;              // hop limit
+  std::uint8_t protocol = ip[6];
+  for (std::uint32_t at = ipv6_header_size; at < length;) {
+    if (length - at < 8) return false;
+    std::uint8_t* header = ip + at;
+    const std::uint32_t size = (header[1] + 1U) * 8U;
+    if (size > length - at) return false;
+    if (protocol == protocol_hop_by_hop || protocol == protocol_destination_options) {
+      if (!mask_ipv6_options(header, size)) return false;
+    } else if (protocol != protocol_routing || header[3] != 0) {  // segments left
+      return false;
+    }
+    protocol = *header;
+    at += size;
+  }
+  return true;
+}
+
+// Sets the header aside and masks it.
+bool cover_header(std::uint8_t* ip, std::uint32_t length, SetAside& set_aside) noexcept {
+  if (length > SetAside::maximum_size) return false;
+  set_aside.length = length;
+  std::memcpy(set_aside.octets.data(), ip, length);
+  return mask_mutable_fields(ip, length);
+}
+
+void begin_operation(Operation& operation, const Sa& sa, std::uint8_t* ip, std::uint32_t covered, std::uint8_t* tag) noexcept {
+  operation.schedule = &sa.schedule();
+  operation.cipher = Cipher::null;
+  operation.integrity = sa.integrity();
+  operation.esp = ip;
+  operation.payload_offset = operation.covered = covered;
+  operation.payload_length = 0;
+  operation.tag = tag;
+  operation.is_received_kept = false;
+  operation.extended.reset();
+  operation.is_done = operation.is_authentic = false;
+}
+
+// The upper half of the sequence number is covered behind the packet, and not sent (RFC 4302 2.5.1).
+void cover_extension(Operation& operation, std::uint64_t sequence) noexcept {
+  store32(operation.esp + operation.covered, static_cast<std::uint32_t>(sequence >> 32));
+  operation.covered += 4;
+}
+
+// Makes room behind a packet for the octets that are only covered.
+bool make_tailroom(Packet& packet) noexcept {
+  constexpr std::uint32_t needed = 4;
+  if (packet.tailroom >= needed) return true;
+  const std::uint32_t header_length = packet.outer.header_length;
+  if (packet.headroom < header_length + needed) return false;
+  std::memmove(packet.data - header_length - needed, packet.data - header_length, header_length + packet.length);
+  packet.data -= needed;
+  packet.headroom -= needed;
+  packet.tailroom += needed;
+  return true;
+}
+
+}  // namespace
+
+bool mask_mutable_fields(std::uint8_t* ip, std::uint32_t length) noexcept {
+  return family_of(*ip) == Family::ipv6 ? mask_ipv6(ip, length) : mask_ipv4(ip, length);
+}
+
+Reason build_ah(Packet& packet, const Plan& plan, std::uint16_t identification, std::int64_t now, Operation& operation,
+                SetAside& set_aside) noexcept {
+  Sa& sa = *packet.sa;
+  const std::uint32_t ah_length = sa.ah_length(plan.family);
+  const std::uint32_t front = plan.header_length + ah_length;
+  const std::uint32_t length = front + plan.body_length;
+  if (length > plan.maximum_length()) return Reason::too_big;
+  constexpr std::uint32_t covered_only = 4;
+  if (!plan.has_room(packet, front, plan.body_length + (sa.has_extended_sequence() ? covered_only : 0))) return Reason::oversize;
+
+  const Grant grant = sa.next_sequence(now);
+  if (grant.reason != Reason::delivered) return grant.reason;
+  std::uint8_t* outer = packet.data + plan.body_offset - front;
+  write_outer(packet, sa, plan, outer, length, identification);
+  std::uint8_t* ah = outer + plan.header_length;
+  std::memset(ah, 0, ah_length);
+  ah[0] = plan.next_header;
+  ah[1] = static_cast<std::uint8_t>(ah_length / 4 - 2);
+  store32(ah + 4, sa.spi());
+  store32(ah + 8, static_cast<std::uint32_t>(grant.sequence));
+
+  packet.tailroom = packet.length + packet.tailroom - plan.total_length;
+  packet.headroom = packet.headroom + plan.body_offset - front;
+  packet.data = outer;
+  packet.length = length;
+  if (!cover_header(outer, plan.header_length, set_aside)) return Reason::malformed;
+  begin_operation(operation, sa, outer, length, ah + fixed_size);
+  if (sa.has_extended_sequence()) cover_extension(operation, grant.sequence);
+  return Reason::delivered;
+}
+
+Reason parse_ah(Packet& packet, std::int64_t now, Origin& origin, Operation& operation, SetAside& set_aside) noexcept {
+  Sa& sa = *packet.sa;
+  // Padding beyond what alignment asks for is forbidden; some align for IPv6 in IPv4 as well.
+  const std::uint32_t ah_length = (packet.data[1] + 2U) * 4U;
+  if ((ah_length != sa.ah_length(packet.outer.family) && ah_length != sa.ah_length(Family::ipv6)) || ah_length > packet.length) return Reason::esp_length;
+  const std::uint32_t header_length = packet.outer.header_length;
+  if (header_length == 0) return Reason::oversize;  // the header is not where its ICV can be computed
+  if (const Reason seen = sa.look(origin, load32(packet.data + 8), nullptr, now); seen != Reason::delivered) return seen;
+  if (sa.has_extended_sequence() && !make_tailroom(packet)) return Reason::oversize;
+
+  std::uint8_t* ip = packet.data - header_length;
+  std::uint8_t* icv = packet.data + fixed_size;
+  if (!cover_header(ip, header_length, set_aside)) return Reason::malformed;
+  begin_operation(operation, sa, ip, header_length + packet.length, icv);
+  operation.keep_received(sa.icv_length());
+  std::memset(icv, 0, sa.icv_length());
+  if (sa.has_extended_sequence()) cover_extension(operation, origin.sequence);
+  return Reason::delivered;
+}
+
+void restore_header(std::uint8_t* ip, const SetAside& set_aside) noexcept { std::memcpy(ip, set_aside.octets.data(), set_aside.length); }
+
+Verified strip_ah(const Packet& packet) noexcept {
+  const std::uint32_t ah_length = (packet.data[1] + 2U) * 4U;
+  return {packet.data + ah_length, packet.length - ah_length, packet.data[0]};
+}
+
+}  // namespace groupvpn
