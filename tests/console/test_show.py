@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from groupvpn.console.registry import exec_commands
-from groupvpn.console.show import commands, ipsec, isakmp, key_server, member
+from groupvpn.console.show import commands, ipsec, isakmp, key_server, member, replay
 from groupvpn.console.show.ipsec import ProtectedInterface
 from groupvpn.console.show.layout import clock, entry
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
@@ -249,6 +249,53 @@ def test_key_server_overview_with_and_without_rekeys() -> None:
     expect(key_server.access_lists([SERVED]), "   access-list traffic  deny udp any port = 848 any port = 848")
     expect(key_server.rekeys([SERVED]), "    Number of Rekeys sent                : 4")
     expect(key_server.summary([SERVED]), "Total group members registered to this box: 1", "        access-list traffic")
+
+
+def test_anti_replay_of_a_key_server() -> None:
+    timed = SaPolicyStatus(20, "bank-profile", 3600, Replay("time", 100), ACL, 710)
+    quiet = SaPolicyStatus(30, "bank-profile", 3600, Replay("disabled"), ACL, 710)
+    output = replay.key_server([replace(SERVED, sas=(*SERVED.sas, timed, quiet), pseudotime=10057.128, sync_in=1204)])
+    expect(
+        output,
+        "Anti-replay Information For Group bank:",
+        "    Pseudotime               : 10057.13 secs",
+        "    Next synchronization     : in 1204 secs",
+        "    IPSec SA Number          : 10",
+        "        Replay method        : Count Based",
+        "        Replay Window Size   : 64 packets",
+        "    IPSec SA Number          : 20",
+        "        Replay method        : Time Based",
+        "        Replay Window Size   : 100 secs",
+        "        Tick                 : 10 msec",
+        "        Window of a sender   : 1024 packets",
+        "        Allowed skew         : 30 secs",
+        "    IPSec SA Number          : 30",
+        "        Replay method        : Disabled",
+    )
+    expect(replay.key_server([SERVED]), "    Pseudotime               : ---", "    Next synchronization     : ---")
+
+
+def test_anti_replay_of_a_member() -> None:
+    counters = InterfaceCounters("eth0", drops={"inbound_replayed": 3, "inbound_too_old": 41, "inbound_too_new": 1, "inbound_padding": 7})
+    status = replace(MEMBER, teks=(replace(TEK, replay=Replay("time", 5)),), pseudotime=77.5, drops={"pseudotime too old": 2})
+    output = replay.member([(status, [("GigabitEthernet0/0", counters), ("GigabitEthernet0/1", None)])])
+    expect(
+        output,
+        "Anti-replay Information For Group bank:",
+        "    Pseudotime               : 77.50 secs",
+        "    Rekeys refused as old    : 2",
+        "    IPSec SA                 : 0x5AE90201(1525219841)",
+        "        Replay method        : Time Based",
+        "        Replay Window Size   : 5 secs",
+        "        Allowed skew         : 5 secs",
+        "    Packets refused on GigabitEthernet0/0:",
+        "        Seen before, or left of window : 3",
+        "        Pseudotime too old             : 41",
+        "        Pseudotime too new             : 1",
+        "    Packets refused on GigabitEthernet0/1:",
+        "        Pseudotime too old             : 0",
+    )
+    assert "7" not in output.split("Packets refused")[1]
 
 
 def test_isakmp_sa_columns() -> None:

@@ -36,22 +36,30 @@ LISTS = st.lists(ENTRIES, max_size=8).map(lambda entries: (*entries, permit(subn
 TRANSFORMS = st.sampled_from(
     [whole for values in product(EspCipher, EspIntegrity, Mode, SecurityProtocol) if (whole := Transform(*values)).is_whole]
 )
-REPLAYS = st.one_of(st.just(Replay("disabled")), st.builds(Replay, st.sampled_from(["counter", "time"]), st.integers(1, 65535)))
+REPLAYS = st.one_of(
+    st.just(Replay("disabled")),
+    st.builds(Replay, st.just("counter"), st.integers(1, 65535)),
+    st.builds(Replay, st.just("time"), st.integers(1, 100), st.integers(1, 1000)),
+)
 
 
 def over_the_wire(offer: Offer) -> Offer:
     return read_offer(GroupSecurityAssociation.decode(write_offer(offer).encode()))
 
 
-@given(st.lists(st.tuples(LISTS, TRANSFORMS, REPLAYS, st.integers(0, 0xFFFFFFFF), st.booleans()), min_size=1, max_size=4))
-def test_every_policy_survives(parts: list[tuple[tuple[Entry, ...], Transform, Replay, int, bool]]) -> None:
+@given(
+    st.lists(st.tuples(LISTS, TRANSFORMS, REPLAYS, st.integers(0, 0xFFFFFFFF), st.booleans()), min_size=1, max_size=4),
+    st.integers(0, 2**64 - 1),
+)
+def test_every_policy_survives(parts: list[tuple[tuple[Entry, ...], Transform, Replay, int, bool]], clock: int) -> None:
     teks = tuple(
         tek(0x1000 + number, transform, lifetime, entries, replay=replay, receive_only=receive_only)
         for number, (entries, transform, replay, lifetime, receive_only) in enumerate(parts)
     )
-    offer = offer_of(Download(teks, kek()))
+    pseudotime = clock if any(item.replay.method == "time" for item in teks) else None
+    offer = offer_of(Download(teks, kek(), pseudotime=pseudotime))
     assert over_the_wire(offer) == offer
-    assert read_keys(offer, write_keys(Download(teks, kek())), 1) == Download(teks, kek(), 1)
+    assert read_keys(offer, write_keys(Download(teks, kek())), 1) == Download(teks, kek(), 1, pseudotime=pseudotime)
 
 
 @given(MATCHES, PORTS)
@@ -246,8 +254,39 @@ def test_tek_protocols_that_we_do_not_know_are_refused_as_such(payload: Payload)
 
 
 def test_unknown_attributes_of_a_tek_extension_are_ignored() -> None:
-    (offered,) = read(sat(), replace(BEARER, attributes=(Attribute(77, 1), Attribute(2, 5)))).teks
-    assert offered.replay == Replay("time", 5)
+    (offered,) = read(sat(), replace(BEARER, attributes=(Attribute(77, 1), Attribute(1, 5)))).teks
+    assert offered.replay == Replay("counter", 5)
+
+
+TIMED = (Attribute(2, 5), Attribute(4, (10_057_128).to_bytes(8, "big")), Attribute(5, 20))
+
+
+def test_a_time_window_comes_with_pseudotime_and_tick() -> None:
+    offer = read(sat(), replace(BEARER, attributes=TIMED))
+    assert offer.pseudotime == 10_057_128
+    assert offer.teks[0].replay == Replay("time", 5, 20)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "what"),
+    [
+        (TIMED[:1], "units of 0 ms"),
+        ((TIMED[0], TIMED[2]), "without a pseudotime"),
+        ((TIMED[0], Attribute(4, b"1234"), TIMED[2]), "without a pseudotime"),
+        ((Attribute(2, 101), *TIMED[1:]), "time window of 101 s"),
+        ((*TIMED[:2], Attribute(5, 1001)), "units of 1001 ms"),
+        ((*TIMED, Attribute(1, 64)), "more than one"),
+    ],
+)
+def test_a_time_window_that_nobody_could_keep_is_refused(attributes: tuple[Attribute, ...], what: str) -> None:
+    with pytest.raises(GdoiError, match=what):
+        read(sat(), replace(BEARER, attributes=attributes))
+
+
+def test_two_pseudotimes_in_one_message_are_refused() -> None:
+    other = replace(BEARER, spi=b"\0\0\x20\0", attributes=(TIMED[0], Attribute(4, bytes(8)), TIMED[2]))
+    with pytest.raises(GdoiError, match="or with two"):
+        read(sat(), replace(BEARER, attributes=TIMED), replace(sat(), spi=other.spi), other)
 
 
 # Keys

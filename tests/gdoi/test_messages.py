@@ -58,5 +58,5 @@ def test_every_message_of_the_table_is_sent_somewhere_and_none_other() -> None:
     said = set()
     for path in SOURCES.glob("*.py"):
         if path.name not in ("messages.py", "refusal.py"):
-            said |= set(re.findall(r'"((?:GM|KS|GDOI|UNSUPPORTED|UN[A-Z]+ED)_[A-Z0-9_]+)"', path.read_text(encoding="utf-8")))
+            said |= set(re.findall(r'"((?:GM|KS|GDOI|UNSUPPORTED|UN[A-Z]+ED|PSEUDO)_[A-Z0-9_]+)"', path.read_text(encoding="utf-8")))
     assert set(MESSAGES) == said

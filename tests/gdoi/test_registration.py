@@ -87,7 +87,7 @@ def registered(offered: Download, **more: object) -> Download:
         download(),
         download(kek=None, sequence=None),
         download(tek(0x1000), tek(0x2000, TRIPLE_DES, 70000, (permit(subnet("10.9.0.0"), subnet("10.8.0.0")),))),
-        download(tek(0x1000, replay=Replay("time", 5)), tek(0x1001, GCM, replay=Replay("disabled"))),
+        replace(download(tek(0x1000, replay=Replay("time", 5)), tek(0x1001, GCM, replay=Replay("disabled"))), pseudotime=77_000),
         download(tek(receive_only=True), activation_delay=60, deactivation_delay=90),
         download(kek=kek(KekCipher.TRIPLE_DES_CBC, SignatureHash.SHA1, acknowledge=False, destination=IPv4Address(0))),
         download(kek=kek(KekCipher.AES_256_CBC, SignatureHash.SHA2_512)),

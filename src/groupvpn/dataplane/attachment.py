@@ -177,5 +177,5 @@ class Attachment:
 
 
 def _may_send(sa: GroupSa) -> bool:
-    """A counter-mode SA is for receiving only until the key server gave us a Sender-ID (RFC 6054)."""
-    return not sa.transform.cipher.is_counter_mode or sa.sender_id is not None
+    """An SA that needs a Sender-ID is for receiving only until the key server gave us one (RFC 6054)."""
+    return not sa.needs_sender_id or sa.sender_id is not None

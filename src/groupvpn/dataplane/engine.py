@@ -21,6 +21,9 @@ class EngineSa(Protocol):
     def counters(self) -> dict[str, int]:
         """`encrypted_packets`, `encrypted_bytes`, `decrypted_packets`, `decrypted_bytes`, `last_sequence`."""
 
+    def set_pseudotime(self, origin: int) -> None:
+        """Pseudotime was 0 at `origin`, in milliseconds of CLOCK_BOOTTIME. Nothing happens without a time window."""
+
 
 class EnginePort(Protocol):
     """The threads that serve one interface; see `groupvpn/_engine.pyi` for the terms."""
@@ -55,6 +58,11 @@ class Engine(Protocol):
 
     def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
         """A port that is not started yet."""
+
+
+def milliseconds(moment: float) -> int:
+    """A moment in monotonic seconds as the engine counts it."""
+    return round(moment * 1000)
 
 
 class EngineRefusal(RuntimeError):  # noqa: N818 - it is the engine's answer, and the interface or SA goes without
@@ -116,6 +124,9 @@ class NativeEngine:
                 sender_id_bits=sa.sender_id_bits,
                 replay_window=sa.replay_window,
                 df="clear" if clear_df else "copy",
+                time_window=sa.time.window if sa.time else 0,
+                tick=sa.time.tick if sa.time else 1,
+                pseudotime_origin=milliseconds(sa.time.origin) if sa.time else 0,
             )
 
     def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:

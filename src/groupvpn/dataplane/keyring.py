@@ -7,7 +7,7 @@ key, also by an SA that is made anew, is the engine's own promise (`engine/ledge
 
 from dataclasses import dataclass
 
-from groupvpn.dataplane.engine import Engine, EngineRefusal, EngineSa
+from groupvpn.dataplane.engine import Engine, EngineRefusal, EngineSa, milliseconds
 from groupvpn.ipsec.sa import GroupSa
 
 
@@ -36,6 +36,8 @@ class Keyring:
             held = _find(self._held, sa)
             if held is None or held.clear_df != clear_df:
                 held = self._make(sa, clear_df)
+            elif sa.time is not None:
+                held.engine_sa.set_pseudotime(milliseconds(sa.time.origin))
             if held is not None:
                 kept.append(held)
         self._held = kept

@@ -22,13 +22,15 @@ from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.refusal import Reason, Refusal
-from groupvpn.gdoi.registration import BACK_OFF, MemberPull, NotifyPeer, Refused, Registered
+from groupvpn.gdoi.registration import BACK_OFF, MemberPull, NotifyPeer, Outdated, Refused, Registered
 from groupvpn.gdoi.server_list import ServerList
 from groupvpn.gdoi.timers import ATTEMPT_TIMEOUT, OLD_SA_BACK_OFF
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Deleted, Established, Failed, FailureReason, NotifyReceived, PhaseTwo
 from groupvpn.ike.sa import IkeSa
 
+LONGEST_SEARCH = 4
+"""Registrations in a row that may be begun anew because the pseudotime in them is of an unknown moment; the next takes what it gets."""
 SHORTEST_REST = 20.0
 """An ISAKMP SA that dies within this many seconds is not worth a registration."""
 
@@ -71,6 +73,7 @@ class Enrollment:
         self._pull: MemberPull | None = None
         self._is_old_sa = False
         self._offered = 0.0
+        self._pulls = 0
 
     @property
     def is_running(self) -> bool:
@@ -153,6 +156,7 @@ class Enrollment:
     def _attempt(self, now: float) -> list[Effect]:
         """Ask the server whose turn it is, under an ISAKMP SA that exists or through a new phase 1."""
         self.attempted += 1
+        self._pulls = 0
         effects: list[Effect] = [report("GM_REGSTER", group=self._group.name, address=self._local.address)]
         sa = self._ike.sa_for(self.server, self._local.address)
         if sa is not None and sa.expires - now > SHORTEST_REST:
@@ -173,7 +177,15 @@ class Enrollment:
     def _start_pull(self, sa: IkeSa, now: float) -> list[Effect]:
         self._phase, self._deadline = _Phase.PULL, None
         back_off = OLD_SA_BACK_OFF if self._is_old_sa else BACK_OFF
-        self._pull = MemberPull(sa, self._group.identity, self._entropy, acceptance=Acceptance.of(self._group), back_off=back_off)
+        self._pulls += 1
+        self._pull = MemberPull(
+            sa,
+            self._group.identity,
+            self._entropy,
+            acceptance=Acceptance.of(self._group),
+            back_off=back_off,
+            takes_outdated=self._pulls > LONGEST_SEARCH,
+        )
         self._offered = now
         return self._translate(self._pull.start(now), now)
 
@@ -185,6 +197,8 @@ class Enrollment:
         for effect in effects:
             if isinstance(effect, Registered):
                 said.append(self._enrolled(effect.download, pull.sa))
+            elif isinstance(effect, Outdated):
+                said += self._start_pull(pull.sa, now)
             elif isinstance(effect, Refused):
                 said += self._refused(effect.refusal, pull.sa, now)
             elif isinstance(effect, NotifyPeer):

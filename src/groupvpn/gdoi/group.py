@@ -13,6 +13,7 @@ from groupvpn.effects import Entropy
 from groupvpn.gdoi import timers
 from groupvpn.gdoi.keys import Download, Kek, Tek
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, TekPolicy
+from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Entry
 from groupvpn.ipsec.transform import Transform
@@ -94,6 +95,8 @@ class GroupKeys:
     kek: RekeyKey | None = None
     sequence: int = 0
     epoch: int = 0
+    clock: PseudoClock | None = None
+    """Pseudotime; None until the first message that has to tell it."""
     retired: list[TrafficKey] = field(default_factory=list)
     """Dead TEKs that a registration under way may still be about to send; wiped `RETIREMENT` after their death."""
 
@@ -198,7 +201,19 @@ class GroupKeys:
             for key in self.teks
             if key.slot == policy.sequence and key.expires - now >= 1
         )
-        return Download(teks=teks, kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits)
+        pseudotime = self.pseudotime(now) if any(tek.replay.method == "time" for tek in teks) else None
+        return Download(teks=teks, kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits, pseudotime=pseudotime)
+
+    @property
+    def has_time_window(self) -> bool:
+        """Whether a TEK that lives tells replays by time."""
+        return any(key.replay.method == "time" for key in self.teks)
+
+    def pseudotime(self, now: float) -> int:
+        """What the group's clock shows, in milliseconds. Who asks first starts it: then nobody has been told a time yet."""
+        if self.clock is None:
+            self.clock = PseudoClock(now)
+        return self.clock.milliseconds(now)
 
     def outdated(self, group: KeyServerGroup) -> tuple[set[int], bool]:
         """What no longer fits the configuration: `sa ipsec` entries without a TEK of their transform and replay method, and the KEK."""

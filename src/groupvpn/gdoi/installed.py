@@ -10,28 +10,35 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from groupvpn.gdoi.keys import Download, Tek
+from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, needs_sender_id
+from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.timers import SWITCH_BEFORE_EXPIRY, reregister_before_expiry
 from groupvpn.ipsec.acl import Action, Entry
-from groupvpn.ipsec.sa import Direction, GroupSa, TrafficRule
+from groupvpn.ipsec.sa import Direction, GroupSa, TimeWindow, TrafficRule
 
 AccessEntries = tuple[Entry, ...]
 
 
 @dataclass(slots=True)
 class InstalledTek:
-    """A TEK on a member, in monotonic seconds. `activates` is when the GAP's ATD lets it send, None where T1 decides."""
+    """A TEK on a member, in monotonic seconds. `activates` is when the GAP's ATD lets it send, None where T1 decides.
+
+    `clock` is the pseudotime that was told with it last. A key server that has forgotten everything tells another one with its new TEKs,
+    and those of before go on by the clock that all members have for them.
+    """
 
     tek: Tek
     installed: float
     expires: float
     activates: float | None = None
     is_listed: bool = True
+    clock: PseudoClock | None = None
 
 
 class InstalledPolicy:
     """The SAs and lists of one group on one member. Nothing is installed at first."""
 
-    __slots__ = ("_lists", "_reregister_before", "receive_only", "sender_id_bits", "sender_ids", "teks")
+    __slots__ = ("_lists", "_reregister_before", "clock", "receive_only", "sender_id_bits", "sender_ids", "teks")
 
     def __init__(self) -> None:
         self.teks: dict[int, InstalledTek] = {}
@@ -39,6 +46,8 @@ class InstalledPolicy:
         self.sender_ids: tuple[int, ...] = ()
         self.sender_id_bits = 24
         self.receive_only = False
+        self.clock: PseudoClock | None = None
+        """Pseudotime as it was told last."""
         self._lists: tuple[AccessEntries, ...] = ()
         self._reregister_before: dict[int, float] = {}
 
@@ -57,6 +66,8 @@ class InstalledPolicy:
             return ()
         if download.sender_ids:
             self.sender_ids, self.sender_id_bits = download.sender_ids, download.sender_id_bits
+        if download.pseudotime is not None:
+            self.clock = PseudoClock.told(download.pseudotime, now)
         listed = {tek.spi for tek in download.teks}
         lists = tuple(dict.fromkeys(tek.entries for tek in download.teks))
         for spi, held in self.teks.items():
@@ -86,7 +97,7 @@ class InstalledPolicy:
     def clear(self) -> None:
         """Remove and wipe everything, lists too."""
         self.drop_sas()
-        self._lists, self.sender_ids, self.receive_only = (), (), False
+        self._lists, self.sender_ids, self.receive_only, self.clock = (), (), False, None
 
     def outbound(self, entries: AccessEntries, now: float) -> int | None:
         """SPI of the SA that encrypts for one list, or None where there is none: the oldest that is not about to hand over.
@@ -110,7 +121,7 @@ class InstalledPolicy:
 
     def sas(self) -> tuple[GroupSa, ...]:
         """Every SA that decrypts."""
-        return tuple(self._sa(held.tek) for held in self.teks.values())
+        return tuple(self._sa(held) for held in self.teks.values())
 
     def next_change(self, now: float) -> float | None:
         """When SAs or rules change next by time alone: an expiry or a handover."""
@@ -135,7 +146,7 @@ class InstalledPolicy:
 
     @property
     def lacks_sender_id(self) -> bool:
-        """Whether there is a counter-mode SA on which this member may not send, because it holds no Sender-ID (RFC 6407 4.4).
+        """Whether there is an SA on which this member may not send, because it holds no Sender-ID (RFC 6407 4.4).
 
         That of a receive-only group counts too: the rekey that ends receive-only cannot bring one.
         """
@@ -146,10 +157,12 @@ class InstalledPolicy:
         if held is not None and held.tek.encryption_key == tek.encryption_key and held.tek.integrity_key == tek.integrity_key:
             held.tek = replace(held.tek, entries=tek.entries, receive_only=tek.receive_only)
             held.expires = min(held.expires, now + tek.lifetime + 1)
+            held.clock = self.clock
             return False
         if held is not None:
             self._remove(tek.spi)
-        self.teks[tek.spi] = InstalledTek(tek, now, now + tek.lifetime, now + activation_delay if activation_delay else None)
+        activates = now + activation_delay if activation_delay else None
+        self.teks[tek.spi] = InstalledTek(tek, now, now + tek.lifetime, activates, clock=self.clock)
         return True
 
     def _hasten(self, fresh: tuple[int, ...], latest: float) -> None:
@@ -160,18 +173,22 @@ class InstalledPolicy:
                 held.expires = min(held.expires, latest)
 
     def _may_send(self, tek: Tek) -> bool:
-        return not tek.transform.cipher.is_counter_mode or bool(self.sender_ids)
+        return not needs_sender_id(tek.transform, tek.replay) or bool(self.sender_ids)
 
-    def _sa(self, tek: Tek) -> GroupSa:
+    def _sa(self, held: InstalledTek) -> GroupSa:
+        tek, replay, time = held.tek, held.tek.replay, None
+        if replay.method == "time" and held.clock is not None:
+            time = TimeWindow(replay.window, replay.tick, held.clock.origin)
         return GroupSa(
             spi=tek.spi,
             transform=tek.transform,
             encryption_key=tek.encryption_key,
             integrity_key=tek.integrity_key,
             salt=tek.salt,
-            sender_id=self.sender_ids[0] if self.sender_ids and tek.transform.cipher.is_counter_mode else None,
+            sender_id=self.sender_ids[0] if self.sender_ids and needs_sender_id(tek.transform, replay) else None,
             sender_id_bits=self.sender_id_bits,
-            replay_window=tek.replay.window if tek.replay.method == "counter" else 0,
+            replay_window=TIMED_REPLAY_WINDOW if time is not None else replay.window if replay.method == "counter" else 0,
+            time=time,
         )
 
     def _remove(self, spi: int) -> None:

@@ -66,7 +66,7 @@ def read_keys(
     if teks:
         raise _refused(f"keys for SPI {next(iter(teks)).hex()}, which the SA payload does not name")
     keyed_kek = _read_kek(offer.kek, kek, current, kek_spi_may_differ)
-    download = Download(keyed, keyed_kek, sequence, offer.activation_delay, offer.deactivation_delay)
+    download = Download(keyed, keyed_kek, sequence, offer.activation_delay, offer.deactivation_delay, pseudotime=offer.pseudotime)
     return download if sids is None else _with_sender_ids(download, sids)
 
 

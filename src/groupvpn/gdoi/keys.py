@@ -59,7 +59,8 @@ class Download:
     """All that one registration or one rekey carries.
 
     `sequence` is the rekey sequence number of the group (RFC 6407 5.7). `activation_delay` and `deactivation_delay` are the GAP's ATD
-    and DTD in seconds (RFC 6407 5.5). `sender_ids` are the Sender-IDs lent to the member that asked, `sender_id_bits` wide each.
+    and DTD in seconds (RFC 6407 5.5). `pseudotime` is what the group's clock shows when the message is made, in milliseconds; only
+    where a TEK has a time window. `sender_ids` are the Sender-IDs lent to the member that asked, `sender_id_bits` wide each.
     """
 
     teks: tuple[Tek, ...]
@@ -69,3 +70,4 @@ class Download:
     deactivation_delay: int = 0
     sender_ids: tuple[int, ...] = ()
     sender_id_bits: int = 24
+    pseudotime: int | None = None

@@ -46,6 +46,8 @@ def status_of(served: ServedGroup, now: float) -> KeyServerGroupStatus:
         refusals=served.refusals,
         sender_id_bits=keys.sender_ids.bits,
         sender_ids_used=keys.sender_ids.used,
+        pseudotime=keys.clock.seconds(now) if keys.clock is not None else None,
+        sync_in=_maybe(served.next_sync(), now),
     )
 
 

@@ -17,6 +17,7 @@ from groupvpn.gdoi.member_status import status_of
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance, offer_of
 from groupvpn.gdoi.policy import MemberGroup
+from groupvpn.gdoi.pseudotime import PseudoClock, Step, allowed_skew, judge
 from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason
 from groupvpn.gdoi.rekey import STRICT, Compatibility, Push, push_spi
 from groupvpn.gdoi.rekey_sa import RekeySa
@@ -128,8 +129,12 @@ class GroupMember:
         refusal = Acceptance.of(self.group).judge(offer_of(download)) if download is not None else None
         if refusal is not None:
             return [report("GM_REJECTING_SA_PAYLOAD", group=self.group.name, peer=source.address, reason=str(refusal))]
+        step, effects = self._step(download, now)
+        if step is Step.TOO_OLD:
+            self.counters["pseudotime too old"] += 1
+            return effects
         self.rekey_sa.note(push, source, destination, now)
-        effects: list[Effect] = [
+        effects += [
             report(
                 "GM_RECV_REKEY",
                 group=self.group.name,
@@ -205,6 +210,20 @@ class GroupMember:
     def status(self, now: float) -> GroupMemberStatus:
         """What `show crypto gdoi gm …` prints."""
         return status_of(self, now)
+
+    def _step(self, download: Download | None, now: float) -> tuple[Step, list[Effect]]:
+        """How the pseudotime of a rekey stands to ours, and what there is to report of it."""
+        own = self.policy.clock
+        if download is None or download.pseudotime is None or own is None:
+            return Step.SMALL, []
+        window = min(tek.replay.window for tek in download.teks if tek.replay.method == "time")
+        step = judge(own, PseudoClock.told(download.pseudotime, now), window)
+        fields = {"group": self.group.name, "told": download.pseudotime // 1000, "own": int(own.seconds(now))}
+        if step is Step.AHEAD:
+            return step, [report("PSEUDO_TIME_LARGE", **fields)]
+        if step is Step.TOO_OLD:
+            return step, [report("PSEUDO_TIME_TOO_OLD", **fields, skew=int(allowed_skew(window)))]
+        return step, []
 
     def _enroll(self, now: float, *, after: float = 0.0) -> list[Effect]:
         """Register, unless the configuration leaves no way to."""
@@ -347,6 +366,6 @@ class GroupMember:
         return (*(TrafficRule(entry) for entry in local), *self.policy.rules(self.direction, now))
 
 
-def _identity(sa: GroupSa) -> tuple[int, int | None, int]:
+def _identity(sa: GroupSa) -> tuple[int, int | None, int, float | None]:
     """What tells two states of an SA apart without looking at keys: an SPI never gets other keys while it is installed."""
-    return sa.spi, sa.sender_id, sa.replay_window
+    return sa.spi, sa.sender_id, sa.replay_window, sa.time.origin if sa.time is not None else None

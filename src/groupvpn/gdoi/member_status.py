@@ -59,6 +59,7 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
         ),
         sender_ids=policy.sender_ids,
         sender_id_bits=policy.sender_id_bits,
+        pseudotime=policy.clock.seconds(now) if policy.clock is not None else None,
         drops=dict(member.counters),
     )
 

@@ -76,6 +76,18 @@ _TABLE = (
     Message("GM_RECV_REKEY", _NOTICE, "Received Rekey for group {group} from {source} to {destination} with seq # {sequence}"),
     Message("GDOI_REKEY_FAILURE", _ERROR, "Rekey for group {group} from {peer} refused on GM {address}: {reason}"),
     Message("GDOI_REKEY_SEQ_FAILURE", _ERROR, "Rekey for group {group} from {peer} refused on GM {address}: {reason}"),
+    Message(
+        "PSEUDO_TIME_LARGE",
+        _ERROR,
+        "Pseudotime difference between key server ({told} sec) and GM ({own} sec) is larger than expected in group {group}. "
+        "Adjust to new pseudotime",
+    ),
+    Message(
+        "PSEUDO_TIME_TOO_OLD",
+        _ERROR,
+        "Rekey received in group {group} is too old and fail PST check: my_pst is {own} sec, peer_pst is {told} sec, "
+        "allowable_skew is {skew} sec",
+    ),
     Message("GM_REKEY_TRANS_2_MULTI", _NOTICE, "Group {group} transitioned to multicast rekey"),
     Message("GM_REKEY_TRANS_2_UNI", _NOTICE, "Group {group} transitioned to unicast rekey"),
     # A key server and registrations.

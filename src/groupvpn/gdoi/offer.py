@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.rsa import RsaPublicKey
 from groupvpn.gdoi.keys import Download, Kek, Tek
-from groupvpn.gdoi.policy import MemberGroup, Replay
+from groupvpn.gdoi.policy import MemberGroup, Replay, needs_sender_id
 from groupvpn.gdoi.refusal import Reason, Refusal
 from groupvpn.ipsec.acl import Action, Entry
 from groupvpn.ipsec.transform import Transform
@@ -44,17 +44,21 @@ class KekOffer:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The SA payload with its SAK, GAP and SAT payloads. Delays are the GAP's ATD and DTD in seconds."""
+    """The SA payload with its SAK, GAP and SAT payloads. Delays are the GAP's ATD and DTD in seconds.
+
+    `pseudotime` is the group's clock in milliseconds, there if a TEK has a time window.
+    """
 
     teks: tuple[TekOffer, ...]
     kek: KekOffer | None = None
     activation_delay: int = 0
     deactivation_delay: int = 0
+    pseudotime: int | None = None
 
     @property
     def needs_sender_id(self) -> bool:
         """Whether a sender needs a Sender-ID of its own (RFC 6407 3.5)."""
-        return any(tek.transform.cipher.is_counter_mode for tek in self.teks)
+        return any(needs_sender_id(tek.transform, tek.replay) for tek in self.teks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ class Acceptance:
 def offer_of(download: Download) -> Offer:
     """The policy of `download`, with the keys left out."""
     teks = tuple(TekOffer(tek.spi, tek.transform, tek.lifetime, tek.entries, tek.replay, tek.receive_only) for tek in download.teks)
-    return Offer(teks, _kek_offer(download.kek), download.activation_delay, download.deactivation_delay)
+    return Offer(teks, _kek_offer(download.kek), download.activation_delay, download.deactivation_delay, download.pseudotime)
 
 
 def without_idle_teks(download: Download) -> Download:

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher, SignatureHash, UnknownAlgorithmError
 from groupvpn.effects import GDOI_PORT
 from groupvpn.gdoi.offer import KekOffer, Offer, TekOffer
-from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.policy import MAXIMUM_REPLAY_TICK, MAXIMUM_TIME_WINDOW, Replay
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.selectors import to_entry, to_identity
 from groupvpn.ipsec.acl import Action, Entry
@@ -48,6 +48,8 @@ DEFAULT_KEK_LIFETIME = 86400
 """Seconds of a KEK whose SAK names no lifetime, which RFC 6407 5.3 allows without saying what it means."""
 FIRST_SPI = 256
 """SPIs below are reserved (RFC 4303 2.1)."""
+PSEUDOTIME_LENGTH = 8
+"""Octets of a pseudotime, which counts milliseconds."""
 _UDP = 17
 _LARGEST_LIFETIME = 0xFFFFFFFF
 _IPSEC_ATTRIBUTES = frozenset(
@@ -91,7 +93,7 @@ def write_offer(offer: Offer) -> GroupSecurityAssociation:
         payloads.append(GroupAssociatedPolicy(tuple(Attribute(kind, delay) for kind, delay in delays)))
     bearers: dict[tuple[Entry, ...], int] = {}
     for tek in offer.teks:
-        payloads.extend(_write_tek(tek, bearers.get(tek.entries)))
+        payloads.extend(_write_tek(tek, bearers.get(tek.entries), offer.pseudotime))
         bearers.setdefault(tek.entries, tek.spi)
     if len(payloads) > MAXIMUM_SA_ATTRIBUTE_PAYLOADS:
         raise GdoiError(Reason.TRY_LATER, f"the policy takes {len(payloads)} payloads, more than {MAXIMUM_SA_ATTRIBUTE_PAYLOADS}")
@@ -114,7 +116,8 @@ def read_offer(sa: GroupSecurityAssociation) -> Offer:
         else:
             _read_sat(payload, drafts)
     activation = delays.get(GapAttribute.ACTIVATION_TIME_DELAY, 0)
-    return Offer(_finish(drafts), kek, activation, delays.get(GapAttribute.DEACTIVATION_TIME_DELAY, 0))
+    deactivation = delays.get(GapAttribute.DEACTIVATION_TIME_DELAY, 0)
+    return Offer(_finish(drafts), kek, activation, deactivation, _pseudotime(drafts))
 
 
 def _write_kek(kek: KekOffer) -> SaKek:
@@ -180,7 +183,7 @@ def _read_delays(gap: GroupAssociatedPolicy) -> dict[int, int]:
     return {attribute.kind: attribute.as_number() or 0 for attribute in gap.attributes}
 
 
-def _write_tek(tek: TekOffer, bearer: int | None) -> Iterator[Payload]:
+def _write_tek(tek: TekOffer, bearer: int | None, pseudotime: int | None) -> Iterator[Payload]:
     """The SATs of one TEK; `bearer` is the SPI of an earlier TEK that has the same list."""
     spi = tek.spi.to_bytes(4, "big")
     attributes, protocol = _tek_attributes(tek), _PROTOCOLS[tek.transform.protocol]
@@ -196,6 +199,11 @@ def _write_tek(tek: TekOffer, bearer: int | None) -> Iterator[Payload]:
         else:
             yield SaDeny(source, destination, spi, entry.protocol)
     extension = [Attribute(kind, tek.replay.window) for kind, method in _REPLAY_WINDOWS.items() if tek.replay.method == method]
+    if tek.replay.method == "time":
+        if pseudotime is None:
+            raise GdoiError(Reason.TRY_LATER, "a time window, and no pseudotime")
+        extension.append(Attribute(TekExtensionAttribute.PSEUDOTIME, pseudotime.to_bytes(PSEUDOTIME_LENGTH, "big")))
+        extension.append(Attribute(TekExtensionAttribute.REPLAY_TICK, tek.replay.tick))
     if shares and bearer is not None:
         extension.append(Attribute(TekExtensionAttribute.SAME_LIST, bearer.to_bytes(4, "big")))
     if extension:
@@ -332,7 +340,27 @@ def _replay(draft: _Draft) -> Replay:
     ]
     if len(found) > 1 or any(not 0 < replay.window <= 0xFFFF for replay in found):
         raise GdoiError(Reason.POLICY_REJECTED, "more than one replay window, or one of no size")
-    return found[0] if found else Replay("disabled")
+    if not found:
+        return Replay("disabled")
+    if found[0].method != "time":
+        return found[0]
+    tick = find_number(draft.extension.attributes, TekExtensionAttribute.REPLAY_TICK) or 0
+    if found[0].window > MAXIMUM_TIME_WINDOW or not 0 < tick <= MAXIMUM_REPLAY_TICK:
+        raise GdoiError(Reason.POLICY_REJECTED, f"a time window of {found[0].window} s in units of {tick} ms")
+    return Replay("time", found[0].window, tick)
+
+
+def _pseudotime(drafts: dict[bytes, _Draft]) -> int | None:
+    """The pseudotime that all TEKs with a time window agree on; None where there are none."""
+    told: set[int | None] = set()
+    for draft in drafts.values():
+        if _replay(draft).method == "time" and draft.extension is not None:
+            attribute = find(draft.extension.attributes, TekExtensionAttribute.PSEUDOTIME)
+            octets = attribute.as_octets() if attribute is not None else b""
+            told.add(int.from_bytes(octets, "big") if len(octets) == PSEUDOTIME_LENGTH else None)
+    if len(told) > 1 or None in told:
+        raise GdoiError(Reason.POLICY_REJECTED, "a time window without a pseudotime, or with two")
+    return told.pop() if told else None
 
 
 def _lifetime(seconds: int | None, what: str) -> int:

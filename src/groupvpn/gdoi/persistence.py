@@ -14,6 +14,7 @@ from groupvpn.effects import Endpoint
 from groupvpn.gdoi.group import RekeyKey, TrafficKey
 from groupvpn.gdoi.members import Member
 from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.gdoi.served_group import ServedGroup
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
@@ -35,6 +36,7 @@ def snapshot_group(group: ServedGroup, now: float) -> Plain:
         "sequence": keys.sequence,
         "rekeys_sent": group.rekeys_sent,
         "registrations": group.registrations,
+        "pseudotime": keys.clock.seconds(now) if keys.clock else None,
         "kek": _write_kek(keys.kek, now) if keys.kek else None,
         "teks": [_write_tek(key, now) for key in keys.teks],
         "members": [_write_member(member, now) for member in group.members],
@@ -49,12 +51,15 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
         sender_ids = SenderIds(int(_number(fields["sender_id_bits"])), int(_number(fields["sender_ids_used"])))
         teks = [_read_tek(_mapping(item), origin) for item in _items(fields["teks"])]
         kek = _read_kek(_mapping(fields["kek"]), origin) if fields["kek"] is not None else None
+        pseudotime = fields.get("pseudotime")
+        clock = PseudoClock(origin - _number(pseudotime)) if pseudotime is not None else None
         members = [_read_member(_mapping(item), origin) for item in _items(fields["members"])]
         sequence, rekeys, registrations = (int(_number(fields[name])) for name in ("sequence", "rekeys_sent", "registrations"))
     except (KeyError, TypeError, ValueError) as error:
         raise SnapshotError(f"the snapshot of group {group.group.name} cannot be used: {error!r}") from error
     keys = group.keys
     keys.sender_ids = sender_ids
+    keys.clock = clock
     keys.teks = [key for key in teks if key.expires > now]
     keys.kek = kek if kek is not None and kek.expires > now else None
     keys.sequence = sequence if keys.kek is not None else 0

@@ -11,6 +11,13 @@ MAXIMUM_KEY_SERVERS = 8
 """Key servers a member may list, and a cooperative set may have."""
 REPLAY_WINDOW = 64
 """Packets of the replay window where nothing is configured and senders can be told apart."""
+TIMED_REPLAY_WINDOW = 1024
+"""Packets of the window of each sender beside a time window: how far packets of one sender may overtake each other."""
+MAXIMUM_TIME_WINDOW = 100
+"""Seconds of the longest time window."""
+REPLAY_TICK = 10
+"""Milliseconds for each unit of the pseudotime in a packet, where we are the key server."""
+MAXIMUM_REPLAY_TICK = 1000
 GroupIdentity = int | IPv4Address
 """`identity number N` (32 bits) or `identity address ipv4 A.B.C.D`."""
 
@@ -22,6 +29,8 @@ class Replay:
     method: str
     """`counter`, `time` or `disabled`."""
     window: int = 0
+    tick: int = REPLAY_TICK
+    """Milliseconds for each unit of pseudotime; of no meaning to the other methods."""
 
     @classmethod
     def default_for(cls, transform: Transform) -> "Replay":
@@ -30,6 +39,15 @@ class Replay:
         Members of a group count their packets independently, so one window for all of them drops honest traffic (RFC 4303 2.2).
         """
         return cls("counter", REPLAY_WINDOW) if transform.cipher.is_counter_mode else cls("disabled")
+
+
+def needs_sender_id(transform: Transform, replay: Replay) -> bool:
+    """Whether a member may send under such a TEK only with a Sender-ID of its own.
+
+    A counter-mode cipher breaks without (RFC 6407 3.5). With a time window every other cipher that has an IV hides the sender's counter
+    there (`docs/protocol/esp-time-based-replay.md`).
+    """
+    return transform.cipher.is_counter_mode or (replay.method == "time" and transform.cipher.iv_length > 0)
 
 
 @dataclass(frozen=True, slots=True)

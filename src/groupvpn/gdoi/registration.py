@@ -60,6 +60,14 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Outdated:
+    """Effect, and end of a `MemberPull`: message 1 had to be repeated, so nobody knows when the pseudotime of message 2 was read.
+
+    A key server repeats its answer as it was. Another registration under the same ISAKMP SA brings a fresh one.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
     """Effect at the key server: a live member has accepted the policy and was sent the keys of `download`, in that order."""
 
@@ -111,8 +119,8 @@ class MemberPull:
     """One registration, seen from the member.
 
     Call `start` once; give it the `PhaseTwo` datagrams of its `message_id`, and the notifies of its SA; call `tick` when `next_timer` says.
-    It ends in exactly one `Registered` or `Refused`. After `Refused` with a policy that the member does not accept, RFC 6407 3.3 wants the
-    ISAKMP SA deleted, which is the caller's to do.
+    It ends in exactly one `Registered`, `Refused` or, if that is asked for, `Outdated`. After `Refused` with a policy that the member does
+    not accept, RFC 6407 3.3 wants the ISAKMP SA deleted, which is the caller's to do.
     """
 
     def __init__(
@@ -124,8 +132,12 @@ class MemberPull:
         acceptance: Acceptance | None = None,
         sender_ids: int = 1,
         back_off: Sequence[float] = BACK_OFF,
+        takes_outdated: bool = True,
     ) -> None:
-        """`sender_ids` is how many to ask for if the policy needs them: one for each encryption module (RFC 6407 3.5)."""
+        """`sender_ids` is how many to ask for if the policy needs them: one for each encryption module (RFC 6407 3.5).
+
+        Without `takes_outdated` it may end in `Outdated`.
+        """
         self.sa = sa
         self.identity = identity
         self.message_id = sa.new_message_id(entropy)
@@ -133,6 +145,7 @@ class MemberPull:
         self._acceptance = acceptance or Acceptance()
         self._sender_ids = sender_ids
         self._back_off = tuple(back_off)
+        self._takes_outdated = takes_outdated
         self._step = _Step.BEGIN
         self._peer_nonce = b""
         self._offer: Offer | None = None
@@ -202,6 +215,8 @@ class MemberPull:
         refusal = self._acceptance.judge(offer)
         if refusal is not None:
             return self._reject(refusal)
+        if offer.pseudotime is not None and self._sendings > 1 and not self._takes_outdated:
+            return self._end(Outdated())
         self._offer = offer
         request: tuple[Payload, ...] = ()
         if offer.needs_sender_id:
@@ -239,7 +254,7 @@ class MemberPull:
         self._sendings += 1
         return [self.sa.send(self._message)]
 
-    def _end(self, outcome: Registered | Refused) -> list[Effect]:
+    def _end(self, outcome: Registered | Refused | Outdated) -> list[Effect]:
         self._step = _Step.END
         self._deadline = None
         self.sa.forget(self.message_id)

@@ -25,7 +25,7 @@ from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
 from groupvpn.gdoi.rekeying import Batch, Content, Round
 from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
-from groupvpn.gdoi.timers import MERGE_LOOKAHEAD, is_retransmission_suppressed
+from groupvpn.gdoi.timers import MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, is_retransmission_suppressed
 from groupvpn.ike.natt import wrap
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
 
@@ -51,12 +51,15 @@ class ServedGroup:
         self.refusals = 0
         self._signers = signers
         self._entropy = entropy
+        self._told_time = 0.0
+        """When all members were last told the pseudotime, in monotonic seconds."""
         self._told_kek: bytes = b""
         """SPI of the KEK whose lifetime members know; another value, or none, makes the next rekey tell them."""
 
     def start(self, now: float) -> list[Effect]:
         """Make the first keys, unless a snapshot has brought some."""
         effects: list[Effect] = [report("KS_GROUP_ADD", group=self.group.name), *self._check_lists()]
+        self._told_time = now
         for policy in self.group.teks:
             if self.keys.newest(policy.sequence) is None:
                 self.keys.make_tek(policy, now, self._entropy)
@@ -138,12 +141,21 @@ class ServedGroup:
         elif tek_due is not None and tek_due <= now:
             due = self.keys.slots_due(self.group, len(self.members), now + MERGE_LOOKAHEAD)
             effects += self._rekey(due, renew_kek=False, now=now)
+        elif (sync_due := self.next_sync()) is not None and sync_due <= now:
+            renew_kek = kek_due is not None and kek_due <= now + MERGE_LOOKAHEAD
+            due = self._all_slots() if renew_kek else self.keys.slots_due(self.group, len(self.members), now + MERGE_LOOKAHEAD)
+            effects += self._rekey(due, renew_kek=renew_kek, now=now)
         return effects + self._run_rounds(now)
+
+    def next_sync(self) -> float | None:
+        """When a rekey has to tell the pseudotime again; None in a group without time windows, or without rekeys."""
+        return self._told_time + PSEUDOTIME_SYNC if self.keys.kek is not None and self.keys.has_time_window else None
 
     def next_timer(self) -> float | None:
         """When `tick` is due next."""
         members = len(self.members)
         times = [
+            self.next_sync(),
             self.keys.next_expiry(),
             self.keys.next_tek_rekey(self.group, members),
             self.keys.next_kek_rekey(self.group, members),
@@ -206,13 +218,17 @@ class ServedGroup:
         return effects + self._run_rounds(now)
 
     def resume(self, now: float) -> list[Effect]:
-        """After a restart from a snapshot: renew what no longer fits the configuration, and repeat a rekey that may have been cut short."""
+        """After a restart from a snapshot: renew what no longer fits the configuration, and repeat a rekey that may have been cut short.
+
+        A group with time windows always gets one: how long we were away is what the wall clock says, which may be wrong.
+        """
         slots, renew_kek = self.keys.outdated(self.group)
         if self.keys.kek is not None and (self.group.rekey.key_label is None or not is_complete(self.group)):
             self._drop_kek()
             renew_kek = False
         recent = any(now - key.created <= INTERRUPTED for key in self.keys.teks)
-        if slots or renew_kek or recent:
+        self._told_time = now
+        if slots or renew_kek or recent or self.next_sync() is not None:
             return self._rekey(self._all_slots() if renew_kek else slots, renew_kek=renew_kek, now=now)
         return []
 
@@ -267,6 +283,7 @@ class ServedGroup:
                 self.keys.make_tek(policy, now, self._entropy)
         if renew_kek:
             effects += self._make_kek(now)
+        self._told_time = now
         self.is_dirty = True
         if old_kek is not None and renew_kek and self.keys.kek is not None:
             self._begin(Content.KEK, old_kek, self.members, count(old_sequence + 1).__next__, now)

@@ -110,6 +110,10 @@ class KeyServerGroupStatus:
     refusals: int
     sender_id_bits: int
     sender_ids_used: int
+    pseudotime: float | None = None
+    """Seconds; None where no member has needed it yet."""
+    sync_in: int | None = None
+    """Seconds to the next rekey that tells the pseudotime; None in a group without time windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +155,5 @@ class GroupMemberStatus:
     sender_id_bits: int
     drops: dict[str, int]
     """Datagrams that were thrown away, by reason."""
+    pseudotime: float | None = None
+    """Seconds, by the group's clock as it was told last; None without time windows."""

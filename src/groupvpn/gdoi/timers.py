@@ -37,6 +37,8 @@ ACKNOWLEDGEMENT_WAIT = 10.0
 """An acknowledgement is not missing before this much has passed since the last transmission (RFC 8263 6)."""
 MISSED_REKEYS_TO_EJECT = 3
 """Whole rekeys in a row, not transmissions, that a member may leave unanswered."""
+PSEUDOTIME_SYNC = 1800.0
+"""Members with time-based anti-replay are told the pseudotime at least this often."""
 PASSIVE_AFTER_RECEIVE_ONLY = 300.0
 """After a group stops being receive-only its members send encrypted and still accept clear text for this long."""
 MINIMUM_TEK_LIFETIME = 120

@@ -25,13 +25,26 @@ class Direction(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class TimeWindow:
+    """Time-based anti-replay of an SA (`docs/protocol/esp-time-based-replay.md`).
+
+    `window` is in seconds, `tick` in milliseconds. Pseudotime was 0 at `origin`, in monotonic seconds; it is no part of what makes an SA
+    the one it is, because a key server tells it anew again and again.
+    """
+
+    window: int
+    tick: int
+    origin: float = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class GroupSa:
     """One ESP security association of a group (a TEK), the same octets on every member.
 
     `encryption_key` is the cipher key alone; `salt` is the 4-octet GCM salt (RFC 4106 4), empty for other ciphers. `sender_id` and
     `sender_id_bits` are this member's Sender-ID (RFC 6054): the engine writes it into the high bits of the explicit IV of counter-mode
     ciphers and counts in the rest; `sender_id` is None on a member that may not send with a counter-mode SA. `replay_window` is in
-    packets, 0 for none.
+    packets, 0 for none. With `time` packets carry pseudotime, and the Sender-ID is needed by every cipher that has an IV.
     """
 
     spi: int
@@ -42,6 +55,12 @@ class GroupSa:
     sender_id: int | None = None
     sender_id_bits: int = 24
     replay_window: int = 0
+    time: TimeWindow | None = None
+
+    @property
+    def needs_sender_id(self) -> bool:
+        """Whether it may send only with a Sender-ID: a counter-mode cipher, or one whose IV hides a counter."""
+        return self.transform.cipher.is_counter_mode or (self.time is not None and self.transform.cipher.iv_length > 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ class TekExtensionAttribute(IntEnum):
     REPLAY_COUNTER_WINDOW = 1
     REPLAY_TIME_WINDOW = 2
     SAME_LIST = 3
+    PSEUDOTIME = 4
+    REPLAY_TICK = 5
 
 
 @dataclass(frozen=True, slots=True)

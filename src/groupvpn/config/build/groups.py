@@ -198,6 +198,13 @@ def _replay(section: Section, transform: Transform, context: Context) -> Replay:
     """Anti-replay as configured, else what suits `transform`; warns of a window that drops honest packets."""
     by_time = section.statement("replay time window-size")
     if by_time is not None:
+        if not transform.cipher.iv_length:
+            context.warn(
+                by_time.place,
+                f"with `{transform.keywords}` packets have no IV that a counter could hide in: a packet that is repeated inside the "
+                "window is not told from the first one",
+                "use a transform that encrypts, or `esp-gcm`",
+            )
         return Replay("time", by_time.value("seconds"))
     counter = section.statement("replay counter window-size")
     if counter is None:

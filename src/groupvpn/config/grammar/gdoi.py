@@ -4,7 +4,7 @@ from groupvpn.config.arguments import Address, HostAddress, InterfaceArgument, N
 from groupvpn.config.grammar.modes import COOPERATIVE, GDOI_GROUP, GLOBAL, LOCAL_SERVER, SA_IPSEC
 from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
 from groupvpn.crypto.registry import KekCipher, SignatureHash
-from groupvpn.gdoi.policy import MAXIMUM_KEY_SERVERS, REPLAY_WINDOW
+from groupvpn.gdoi.policy import MAXIMUM_KEY_SERVERS, MAXIMUM_TIME_WINDOW, REPLAY_WINDOW
 
 ACCESS_LIST = Name("Name or number of an access list")
 KEK_CIPHER = one_of(KekCipher, "Cipher of the KEK", {"aes": KekCipher.AES_128_CBC})
@@ -212,8 +212,12 @@ _SA_IPSEC = (
         "replay time window-size <seconds>",
         "Anti-replay by pseudotime",
         Set(replaces=("replay counter window-size",)),
-        {"seconds": Number(1, 100, "Window in seconds")},
-        not_yet="time-based anti-replay",
+        {"seconds": Number(1, MAXIMUM_TIME_WINDOW, "Window in seconds")},
+        details=(
+            "Members refuse packets that are older, by the key server's pseudotime, than the window; inside it they refuse those that they "
+            "have seen, sender by sender. No octet is added to a packet. Right for any number of members and any transform that has an IV; "
+            "every member has to know it. A window that is changed counts after `clear crypto gdoi` on the key server."
+        ),
     ),
 )
 

@@ -4,7 +4,7 @@ from ipaddress import IPv4Address
 
 from groupvpn.config.arguments import Name
 from groupvpn.console.exec import ExecCommand, Request
-from groupvpn.console.show import ipsec, isakmp, key_server, member
+from groupvpn.console.show import ipsec, isakmp, key_server, member, replay
 from groupvpn.console.show.ipsec import ProtectedInterface
 from groupvpn.console.show.layout import entry
 from groupvpn.dataplane import links
@@ -77,6 +77,17 @@ def _gm_acl(router: Router, request: Request) -> str:
     return member.access_lists(
         _located(router, request), downloaded=both or "download" in request.keywords, local=both or "local" in request.keywords
     )
+
+
+def _gm_replay(router: Router, request: Request) -> str:
+    counters = {item.device: item for item in router.steering.data_plane.counters()} if router.steering.data_plane else {}
+    found = [
+        (status, [(str(item.name), counters.get(real_device(item.device) or "")) for item in running.bound.interfaces])
+        for running, status in _members(router, request)
+    ]
+    if not found:
+        raise CommandError(_absent(request, "group member"))
+    return replay.member(found)
 
 
 def _negotiations(router: Router) -> list[isakmp.Negotiation]:
@@ -232,9 +243,16 @@ COMMANDS = (
         lambda r, q: key_server.rekeys(_serving(r, q)),
         _GROUP,
     ),
+    ExecCommand(
+        f"{_OF_GROUP} ks replay",
+        "Key server: anti-replay of its groups, and their pseudotime",
+        lambda r, q: replay.key_server(_serving(r, q)),
+        _GROUP,
+    ),
     ExecCommand(f"{_OF_GROUP} gm", "Member: registration of its groups", lambda r, q: member.members(_located(r, q)), _GROUP),
     ExecCommand(f"{_OF_GROUP} gm acl [download | local]", "Member: access lists, downloaded and local", _gm_acl, _GROUP),
     ExecCommand(f"{_OF_GROUP} gm rekey", "Member: rekeys received", lambda r, q: member.rekeys(_located(r, q)), _GROUP),
+    ExecCommand(f"{_OF_GROUP} gm replay", "Member: anti-replay, pseudotime, and packets refused", _gm_replay, _GROUP),
     ExecCommand(f"{_OF_GROUP} ipsec sa", "Member: what the group's policy protects", _gdoi_ipsec_sa, _GROUP),
     ExecCommand("show crypto ipsec sa [interface <interface>]", "IPsec SAs with their counters", _ipsec_sa, _INTERFACE),
     ExecCommand("show crypto ipsec transform-set", "Transform sets", _transform_sets),

@@ -101,7 +101,7 @@ def _association(interface: ProtectedInterface, tek: TekStatus) -> Iterator[str]
     yield f"        crypto map: {interface.crypto_map}"
     yield f"        sa timing: remaining key lifetime (sec): {tek.remaining_life}"
     yield f"        IV size: {cipher.iv_length} bytes"
-    yield f"        replay detection support: {'Y' if tek.replay.method == 'counter' and tek.replay.window else 'N'}"
+    yield f"        replay detection support: {'Y' if tek.replay.window else 'N'}"
     yield "        Status: ACTIVE(ACTIVE)"
 
 

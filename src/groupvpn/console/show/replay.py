@@ -1,0 +1,71 @@
+"""Anti-replay of a group: `show crypto gdoi ks replay`, `show crypto gdoi gm replay`."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from groupvpn.console.show.layout import labelled, spi, text
+from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, Replay
+from groupvpn.gdoi.pseudotime import allowed_skew
+from groupvpn.gdoi.status import GroupMemberStatus, KeyServerGroupStatus
+from groupvpn.ipsec.sa import InterfaceCounters
+
+Refusing = tuple[str, InterfaceCounters | None]
+"""The name of an interface and what its data plane has counted."""
+_REASONS = {
+    "inbound_replayed": "Seen before, or left of window",
+    "inbound_too_old": "Pseudotime too old",
+    "inbound_too_new": "Pseudotime too new",
+    "inbound_no_sender_id": "No sender's counter in IV",
+    "inbound_too_many_senders": "No window left for sender",
+}
+
+
+def key_server(groups: Sequence[KeyServerGroupStatus]) -> str:
+    """`show crypto gdoi ks replay`."""
+    lines = []
+    for group in groups:
+        lines += [
+            f"Anti-replay Information For Group {group.name}:",
+            labelled("Pseudotime", _seconds(group.pseudotime)),
+            labelled("Next synchronization", "---" if group.sync_in is None else f"in {group.sync_in} secs"),
+        ]
+        for sa in group.sas:
+            lines += [labelled("IPSec SA Number", sa.sequence), *_method(sa.replay)]
+        lines.append("")
+    return text(lines)
+
+
+def member(groups: Iterable[tuple[GroupMemberStatus, Sequence[Refusing]]]) -> str:
+    """`show crypto gdoi gm replay`. What interfaces have counted is of all groups that they serve."""
+    lines = []
+    for status, interfaces in groups:
+        lines += [
+            f"Anti-replay Information For Group {status.name}:",
+            labelled("Pseudotime", _seconds(status.pseudotime)),
+            labelled("Rekeys refused as old", status.drops.get("pseudotime too old", 0)),
+        ]
+        for tek in status.teks:
+            lines += [labelled("IPSec SA", spi(tek.spi)), *_method(tek.replay)]
+        for name, counters in interfaces:
+            lines.append(f"    Packets refused on {name}:")
+            drops = counters.drops if counters is not None else {}
+            lines += [labelled(label, drops.get(reason, 0), indent=8, width=31) for reason, label in _REASONS.items()]
+        lines.append("")
+    return text(lines)
+
+
+def _method(replay: Replay) -> Iterator[str]:
+    if replay.method == "disabled" or not replay.window:
+        yield labelled("Replay method", "Disabled", indent=8, width=21)
+    elif replay.method == "counter":
+        yield labelled("Replay method", "Count Based", indent=8, width=21)
+        yield labelled("Replay Window Size", f"{replay.window} packets", indent=8, width=21)
+    else:
+        yield labelled("Replay method", "Time Based", indent=8, width=21)
+        yield labelled("Replay Window Size", f"{replay.window} secs", indent=8, width=21)
+        yield labelled("Tick", f"{replay.tick} msec", indent=8, width=21)
+        yield labelled("Window of a sender", f"{TIMED_REPLAY_WINDOW} packets", indent=8, width=21)
+        yield labelled("Allowed skew", f"{allowed_skew(replay.window):.0f} secs", indent=8, width=21)
+
+
+def _seconds(value: float | None) -> str:
+    return "---" if value is None else f"{value:.2f} secs"
