@@ -8,13 +8,15 @@ from policies import deny, entry, permit
 
 from groupvpn.dataplane.conditions import describe
 from groupvpn.dataplane.ruleset import Ruleset, Steering, compose
-from groupvpn.ipsec.acl import Entry
+from groupvpn.ipsec.acl import Entry, IPAddress
 from groupvpn.ipsec.sa import Direction, TrafficRule
 
 SERVER = IPv4Address("10.0.0.1")
 
 
-def steering(*rules: TrafficRule, taps: tuple[str | None, ...] | None = None, tap_in: str | None = "gv3i") -> Steering:
+def steering(
+    *rules: TrafficRule, taps: tuple[str | None, ...] | None = None, tap_in: str | None = "gv3i", peers: tuple[IPAddress, ...] = ()
+) -> Steering:
     return Steering(
         table="groupvpn_wan",
         device="wan",
@@ -27,6 +29,7 @@ def steering(*rules: TrafficRule, taps: tuple[str | None, ...] | None = None, ta
         token=bytes.fromhex("02a1b2c3d4e5"),
         mark=0x12345679,
         spis=(0x1000, 0xFFFFFFFE),
+        peers=peers,
     )
 
 
@@ -56,6 +59,8 @@ table netdev groupvpn_wan {
 	set key_servers { type ipv4_addr; elements = { 10.0.0.1 } }
 	set isakmp_ports { type inet_service; elements = { 500, 848, 4500 } }
 	set spis { typeof esp spi; elements = { 0x00001000, 0xfffffffe } }
+	set peers { type ipv4_addr; }
+	set peers_ipv6 { type ipv6_addr; }
 	chain outbound {
 		type filter hook egress device "wan" priority filter; policy accept;
 		meta mark 0x12345679 accept comment "ESP from the engine"
@@ -75,7 +80,7 @@ table netdev groupvpn_wan {
 		ether saddr 02:a1:b2:c3:d4:e5 goto decrypted comment "given back by the engine"
 		ether type != ip accept comment "ARP, tagged frames and the like: not ours to judge"
 		meta pkttype other accept comment "addressed to another host"
-		ip protocol esp jump inbound_esp
+		ip protocol { esp, ah } jump inbound_esp
 		ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"
 		ip protocol 89 counter accept comment "deny 89 any any"
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter name inbound_clear drop comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
@@ -84,6 +89,7 @@ table netdev groupvpn_wan {
 	chain inbound_esp {
 		ip frag-off & 0x1fff != 0 goto esp_fragments
 		esp spi @spis counter fwd to "gv3i" comment "ESP of an SA that we hold"
+		ah spi @spis counter fwd to "gv3i" comment "AH of an SA that we hold"
 		return
 	}
 	chain inbound_isakmp {
@@ -94,6 +100,7 @@ table netdev groupvpn_wan {
 		return
 	}
 	chain esp_fragments {
+		ip saddr @peers counter fwd to "gv3i" comment "from the far end of an SA"
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter fwd to "gv3i" comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
 		accept
 	}

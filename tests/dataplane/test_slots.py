@@ -13,14 +13,14 @@ A, B, C = "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"
 def test_rules_of_one_sa_share_a_slot_and_denies_have_none() -> None:
     slots = assign(Slots(), (deny(A), permit(A, spi=5), permit(B, spi=6), permit(C, spi=5)), frozenset({5, 6}))
     assert slots.rules == (None, 0, 1, 0)
-    assert slots.spis == {0: 5, 1: 6}
+    assert slots.sas == {0: 5, 1: 6}
 
 
 def test_a_successor_takes_over_the_slot() -> None:
     first = assign(Slots(), (permit(A, spi=5), permit(B, spi=6)), frozenset({5, 6}))
     second = assign(first, (permit(A, spi=7), permit(B, spi=6)), frozenset({5, 6, 7}))
     assert second.rules == first.rules
-    assert second.spis == {0: 7, 1: 6}
+    assert second.sas == {0: 7, 1: 6}
 
 
 def test_order_of_the_policies_does_not_move_slots() -> None:
@@ -38,7 +38,7 @@ def test_no_slot_without_a_usable_sa_or_for_receive_only() -> None:
     receive_only = TrafficRule(entry("permit", C), 5, Direction.INBOUND_ONLY)
     slots = assign(Slots(), (permit(A), permit(B, spi=6), receive_only), frozenset({5}))
     assert slots.rules == (None, None, None)
-    assert slots.spis == {}
+    assert slots.sas == {}
 
 
 rules = st.lists(st.builds(permit, st.sampled_from([A, B, C]), st.sampled_from([A, B, C]), st.sampled_from([None, 5, 6, 7, 8])), max_size=8)
@@ -52,7 +52,7 @@ def test_slots_stay_few_and_never_serve_two_sas(policies: list[list[TrafficRule]
         slots = assign(slots, tuple(policy), frozenset({5, 6, 7}))
         spis = {rule.outbound_spi for rule in policy if rule.outbound_spi in (5, 6, 7)}
         most = max(most, len(spis))
-        assert sorted(slots.spis.values()) == sorted(spis)
-        assert all(slot < most for slot in slots.spis)
+        assert sorted(slots.sas.values()) == sorted(spis)
+        assert all(slot < most for slot in slots.sas)
         for rule, slot in zip(policy, slots.rules, strict=True):
-            assert slot is None if rule.outbound_spi not in (5, 6, 7) else slots.spis[slot] == rule.outbound_spi
+            assert slot is None if rule.outbound_spi not in (5, 6, 7) else slots.sas[slot] == rule.outbound_spi

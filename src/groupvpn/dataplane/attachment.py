@@ -8,7 +8,7 @@ from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.ruleset import DROP_REASONS, Ruleset, Steering, compose, table_name
 from groupvpn.dataplane.slots import Slots, assign
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
-from groupvpn.ipsec.sa import GroupSa, InterfaceCounters, InterfacePolicy, SaCounters
+from groupvpn.ipsec.sa import GroupSa, InterfaceCounters, InterfacePolicy, PeerSa, SaCounters
 
 DELIVERED = ("outbound_delivered", "inbound_delivered")
 """The engine's counters of packets that got through; all its other ones are drops."""
@@ -84,10 +84,13 @@ class Attachment:
 
     def apply(self, policy: InterfacePolicy, keyring: Keyring) -> None:
         """Follow `policy`. Old and new SAs serve side by side until the rules have changed, so that no packet falls between them."""
-        held = {sa.spi: engine_sa for sa in policy.sas if (engine_sa := keyring.get(sa)) is not None}
-        slots = assign(self._slots, policy.rules, frozenset(sa.spi for sa in policy.sas if sa.spi in held and _may_send(sa)))
-        self._provide_taps(len(slots.spis) and max(slots.spis) + 1)
-        outbound = {self._outbound_taps[slot][1]: held[spi] for slot, spi in slots.spis.items()}
+        receivers: tuple[GroupSa | PeerSa, ...] = (*policy.sas, *policy.inbound)
+        inbound = {sa.spi: held for sa in receivers if (held := keyring.get(sa)) is not None}
+        senders: tuple[GroupSa | PeerSa, ...] = (*(sa for sa in policy.sas if _may_send(sa)), *policy.outbound)
+        sending = {sa.name: held for sa in senders if (held := keyring.get(sa)) is not None}
+        slots = assign(self._slots, policy.rules, frozenset(sending))
+        self._provide_taps(len(slots.sas) and max(slots.sas) + 1)
+        outbound = {self._outbound_taps[slot][1]: sending[name] for slot, name in slots.sas.items()}
         taps = tuple(None if slot is None else self._outbound_taps[slot][0].name for slot in slots.rules)
         steering = Steering(
             table=self._table.name,
@@ -95,16 +98,17 @@ class Attachment:
             node=self._node,
             local=policy.local,
             bypass=policy.bypass,
-            rules=tuple(replace(rule, outbound_spi=None) for rule in policy.rules),
+            rules=tuple(replace(rule, outbound_spi=None, peer=None) for rule in policy.rules),
             taps=taps,
             tap_in=self._tap_in.name,
             token=self._token,
             mark=self._mark,
-            spis=tuple(sorted(held)),
+            spis=tuple(sorted(inbound)),
+            peers=tuple(dict.fromkeys(sa.source for sa in policy.inbound)),
         )
-        self._use(self._inbound | held, self._outbound | outbound)
+        self._use(self._inbound | inbound, self._outbound | outbound)
         self._table.load(steering)
-        self._use(held, outbound)
+        self._use(inbound, outbound)
         self._slots = slots
 
     def _use(self, inbound: dict[int, EngineSa], outbound: dict[int, EngineSa]) -> None:
@@ -148,12 +152,12 @@ class Attachment:
     def counters(self, policy: InterfacePolicy, keyring: Keyring) -> InterfaceCounters:
         """What happened so far. An SA that several interfaces share counts for all of them together."""
         sas = []
-        for sa in policy.sas:
+        for sa in policy.every_sa:
             engine_sa = keyring.get(sa)
             if engine_sa is not None:
                 counted = engine_sa.counters()
                 counted.pop("last_sequence", None)
-                sas.append(SaCounters(spi=sa.spi, **counted))
+                sas.append(SaCounters(spi=sa.spi, **counted, destination=sa.destination if isinstance(sa, PeerSa) else None))
         drops = {reason: packets for reason, packets in self._port.counters().items() if reason not in DELIVERED}
         counted = nftables.counters(self._table.name)
         for reason in DROP_REASONS:

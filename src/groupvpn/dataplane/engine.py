@@ -6,9 +6,9 @@ and nowhere else on this side.
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypedDict, cast
 
-from groupvpn.ipsec.sa import GroupSa
+from groupvpn.ipsec.sa import GroupSa, PeerSa
 from groupvpn.ipsec.transform import Mode, SecurityProtocol
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class EnginePort(Protocol):
 class Engine(Protocol):
     """Makes SAs and ports. What it cannot make it refuses with `EngineRefusal`."""
 
-    def make_sa(self, sa: GroupSa, clear_df: bool) -> EngineSa:
+    def make_sa(self, sa: GroupSa | PeerSa, clear_df: bool) -> EngineSa:
         """An SA that serves every port it is given to."""
 
     def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
@@ -106,7 +106,7 @@ class NativePort:
 class NativeEngine:
     """The C++ engine of this package, loaded when the first interface needs it."""
 
-    def make_sa(self, sa: GroupSa, clear_df: bool) -> EngineSa:
+    def make_sa(self, sa: GroupSa | PeerSa, clear_df: bool) -> EngineSa:
         """Hand one SA to the engine; raises `EngineRefusal` for an algorithm or size it does not have."""
         from groupvpn import _engine
 
@@ -120,18 +120,46 @@ class NativeEngine:
                 salt=sa.salt.reveal(),
                 protocol="ah" if sa.transform.protocol is SecurityProtocol.AH else "esp",
                 mode="transport" if sa.transform.mode is Mode.TRANSPORT else "tunnel",
-                sender_id=-1 if sa.sender_id is None else sa.sender_id,
-                sender_id_bits=sa.sender_id_bits,
                 replay_window=sa.replay_window,
                 df="clear" if clear_df else "copy",
-                time_window=sa.time.window if sa.time else 0,
-                tick=sa.time.tick if sa.time else 1,
-                pseudotime_origin=milliseconds(sa.time.origin) if sa.time else 0,
+                **(_of_peer(sa) if isinstance(sa, PeerSa) else _of_group(sa)),
             )
 
     def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
         """Prepare the data path of `device`; raises `EngineRefusal` if the kernel denies the engine its sockets."""
         return NativePort(device, tap_descriptor, token, mtu, mark)
+
+
+class _Options(TypedDict, total=False):
+    """What groups and peers have of their own."""
+
+    sender_id: int
+    sender_id_bits: int
+    time_window: int
+    tick: int
+    pseudotime_origin: int
+    endpoints: tuple[bytes, bytes] | None
+    udp: tuple[int, int] | None
+    extended_sequence: bool
+
+
+def _of_group(sa: GroupSa) -> _Options:
+    options: _Options = {"sender_id": -1 if sa.sender_id is None else sa.sender_id, "sender_id_bits": sa.sender_id_bits}
+    if sa.time is not None:
+        options |= {"time_window": sa.time.window, "tick": sa.time.tick, "pseudotime_origin": milliseconds(sa.time.origin)}
+    return options
+
+
+def _of_peer(sa: PeerSa) -> _Options:
+    """One sender: the whole IV of a counter-mode cipher counts, and one window serves the SA, whatever a peer's IVs look like."""
+    is_tunnel = sa.transform.mode is Mode.TUNNEL
+    return {
+        "sender_id": 0,
+        "sender_id_bits": 0,
+        "endpoints": (sa.source.packed, sa.destination.packed) if is_tunnel else None,
+        "udp": sa.udp,
+        "extended_sequence": sa.extended_sequence,
+    }
 
 
 @contextlib.contextmanager

@@ -8,12 +8,12 @@ key, also by an SA that is made anew, is the engine's own promise (`engine/ledge
 from dataclasses import dataclass
 
 from groupvpn.dataplane.engine import Engine, EngineRefusal, EngineSa, milliseconds
-from groupvpn.ipsec.sa import GroupSa
+from groupvpn.ipsec.sa import GroupSa, PeerSa, SaName
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    sa: GroupSa
+    sa: GroupSa | PeerSa
     clear_df: bool
     engine_sa: EngineSa
 
@@ -24,9 +24,9 @@ class Keyring:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._held: list[_Held] = []
-        self.refusals: dict[int, str] = {}
+        self.refusals: dict[SaName, str] = {}
 
-    def update(self, wanted: list[tuple[GroupSa, bool]]) -> None:
+    def update(self, wanted: list[tuple[GroupSa | PeerSa, bool]]) -> None:
         """Hold exactly these SAs (with their `clear_df`); those no longer wanted are let go, and the engine wipes their keys."""
         self.refusals = {}
         kept: list[_Held] = []
@@ -36,26 +36,26 @@ class Keyring:
             held = _find(self._held, sa)
             if held is None or held.clear_df != clear_df:
                 held = self._make(sa, clear_df)
-            elif sa.time is not None:
+            elif isinstance(sa, GroupSa) and sa.time is not None:
                 held.engine_sa.set_pseudotime(milliseconds(sa.time.origin))
             if held is not None:
                 kept.append(held)
         self._held = kept
 
-    def get(self, sa: GroupSa) -> EngineSa | None:
+    def get(self, sa: GroupSa | PeerSa) -> EngineSa | None:
         """The engine's SA, or None if the engine refused it."""
         held = _find(self._held, sa)
         return held.engine_sa if held is not None else None
 
-    def _make(self, sa: GroupSa, clear_df: bool) -> _Held | None:
+    def _make(self, sa: GroupSa | PeerSa, clear_df: bool) -> _Held | None:
         try:
             return _Held(sa, clear_df, self._engine.make_sa(sa, clear_df))
         except EngineRefusal as refusal:
-            self.refusals[sa.spi] = str(refusal)
+            self.refusals[sa.name] = str(refusal)
             return None
 
 
-def _find(held: list[_Held], sa: GroupSa) -> _Held | None:
+def _find(held: list[_Held], sa: GroupSa | PeerSa) -> _Held | None:
     for item in held:
         if item.sa.spi == sa.spi and item.sa == sa:
             return item

@@ -147,7 +147,7 @@ class LinuxDataPlane:
     def _reconcile(self) -> tuple[Fault, ...]:
         wanted = {policy.device: policy for policy in self._state.interfaces}
         faults = [fault for device in list(self._tables) if device not in wanted for fault in self._release(device, block=False)]
-        self._keyring.update([(sa, policy.clear_df) for policy in wanted.values() for sa in policy.sas])
+        self._keyring.update([(sa, policy.clear_df) for policy in wanted.values() for sa in policy.every_sa])
         faults += [fault for policy in wanted.values() for fault in self._serve(policy)]
         self.faults = tuple(faults)
         return self.faults
@@ -157,7 +157,7 @@ class LinuxDataPlane:
         until, faults = self._resting.get(policy.device, (0.0, []))
         if time.monotonic() < until:
             return faults
-        faults = [Fault(policy.device, self._keyring.refusals[sa.spi]) for sa in policy.sas if sa.spi in self._keyring.refusals]
+        faults = [Fault(policy.device, self._keyring.refusals[sa.name]) for sa in policy.every_sa if sa.name in self._keyring.refusals]
         try:
             self._attach(policy.device).apply(policy, self._keyring)
         except (links.LinkError, ProgramError, EngineRefusal) as problem:
@@ -209,6 +209,7 @@ class LinuxDataPlane:
             token=self._token,
             mark=self._mark,
             spis=(),
+            peers=(),
         )
         try:
             self._tables[policy.device].load(steering)

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from groupvpn.dataplane.chains import Chains, Judged, Rules
 from groupvpn.dataplane.conditions import HAS_PORTS, LATER_FRAGMENT
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
-from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, Entry
+from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, Entry, IPAddress
 from groupvpn.ipsec.sa import Direction, TrafficRule
 
 TABLE_PREFIX = "groupvpn_"
@@ -25,7 +25,13 @@ DROP_REASONS = {
 """Named counters of the table: packets that nftables itself dropped, by reason."""
 _HOOKS = {"outbound": "egress", "inbound": "ingress"}
 """The base chains. They are never deleted, so that no packet finds the hook empty while rules change."""
-_SETS = {"key_servers": "type ipv4_addr;", "isakmp_ports": "type inet_service;", "spis": "typeof esp spi;"}
+_SETS = {
+    "key_servers": "type ipv4_addr;",
+    "isakmp_ports": "type inet_service;",
+    "spis": "typeof esp spi;",
+    "peers": "type ipv4_addr;",
+    "peers_ipv6": "type ipv6_addr;",
+}
 """The named sets and their types."""
 _NOT_PERMITTED = "goto not_permitted"
 _NOT_IPV4 = 'ether type != ip accept comment "ARP, tagged frames and the like: not ours to judge"'
@@ -43,7 +49,7 @@ class Steering:
 
     `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of frames that the engine gives back and
     `mark` the mark of those it sends; both are drawn at random when the node starts. `tap_in` is None where the engine could not be
-    started: then whatever must be protected is dropped. No key is ever part of this.
+    started: then whatever must be protected is dropped. `peers` are the far ends of SAs between two ends. No key is ever part of this.
     """
 
     table: str
@@ -57,6 +63,7 @@ class Steering:
     token: bytes
     mark: int
     spis: tuple[int, ...]
+    peers: tuple[IPAddress, ...]
 
 
 def table_name(device: str) -> str:
@@ -131,6 +138,8 @@ def compose(steering: Steering) -> Ruleset:
         "key_servers": tuple(str(address) for address in sorted(set(steering.bypass))),
         "isakmp_ports": (str(ISAKMP_PORT), str(GDOI_PORT), str(NAT_T_PORT)),
         "spis": _hexadecimal(steering.spis),
+        "peers": tuple(str(address) for address in steering.peers if address.version == 4),
+        "peers_ipv6": tuple(str(address) for address in steering.peers if address.version == 6),
     }
     chains = Chains()
     for add in (_outbound, _inbound, _esp_fragments, _decrypted):
@@ -173,7 +182,7 @@ def _outbound(steering: Steering, chains: Chains) -> None:
         judged.append(Judged(rule.entry, verdict))
     first = [
         f'meta mark {steering.mark:#010x} accept comment "ESP from the engine"',
-        *_to_ipv6(chains, "outbound", judged, [*_NEIGHBOURS]),
+        *_to_ipv6(steering, chains, "outbound", judged, [*_NEIGHBOURS]),
         _NOT_IPV4,
         f'ip saddr {steering.local} ip daddr @key_servers ip protocol udp jump outbound_isakmp comment "our own ISAKMP and GDOI"',
     ]
@@ -188,13 +197,14 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         judged.append(Judged(entry, "counter accept" if clear else "counter name inbound_clear drop"))
     esp = f'esp spi @spis counter {_to_engine(steering)} comment "ESP of an SA that we hold"'
     others = 'meta pkttype other accept comment "addressed to another host"'
-    ipv6 = [others, *_NEIGHBOURS, f"meta l4proto esp {LATER_FRAGMENT[6]} goto esp_fragments_ipv6", esp]
+    ah = esp.replace("esp spi", "ah spi", 1).replace("ESP", "AH", 1)
+    ipv6 = [others, *_NEIGHBOURS, f"meta l4proto {{ esp, ah }} {LATER_FRAGMENT[6]} goto esp_fragments_ipv6", esp, ah]
     first = [
         f'ether saddr {steering.token.hex(":")} goto decrypted comment "given back by the engine"',
-        *_to_ipv6(chains, "inbound", judged, ipv6),
+        *_to_ipv6(steering, chains, "inbound", judged, ipv6),
         _NOT_IPV4,
         others,
-        "ip protocol esp jump inbound_esp",
+        "ip protocol { esp, ah } jump inbound_esp",
         'ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"',
     ]
     isakmp = [
@@ -204,12 +214,13 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         f'ip daddr 224.0.0.0/4 udp dport {GDOI_PORT} accept comment "multicast rekey"',
     ]
     chains.add("inbound", first, _of(4, judged))
-    chains.add("inbound_esp", [f"{LATER_FRAGMENT[4]} goto esp_fragments", esp], otherwise="return")
+    chains.add("inbound_esp", [f"{LATER_FRAGMENT[4]} goto esp_fragments", esp, ah], otherwise="return")
     chains.add("inbound_isakmp", isakmp, otherwise="return")
 
 
 def _esp_fragments(steering: Steering, chains: Chains) -> None:
-    """ESP fragments without an SPI: ours where a permit covers the addresses, which the outer header repeats."""
+    """ESP or AH fragments without an SPI: ours if they come from the far end of an SA, or a permit covers the addresses, which the outer
+    header of a group's SA repeats."""
     judged = []
     for _, entry in _arriving(steering):
         addresses = Entry(entry.action, ANY_PROTOCOL, entry.source, entry.destination)
@@ -217,9 +228,10 @@ def _esp_fragments(steering: Steering, chains: Chains) -> None:
             judged.append(Judged(addresses, f"counter {_to_engine(steering)}"))
         elif entry == addresses:
             judged.append(Judged(addresses, "counter accept"))
-    chains.add("esp_fragments", [], _of(4, judged))
-    if any(rule.entry.version == 6 for rule in steering.rules):
-        chains.add("esp_fragments_ipv6", [], _of(6, judged))
+    from_peers = f'counter {_to_engine(steering)} comment "from the far end of an SA"'
+    chains.add("esp_fragments", [f"ip saddr @peers {from_peers}"], _of(4, judged))
+    if _meets_ipv6(steering):
+        chains.add("esp_fragments_ipv6", [f"ip6 saddr @peers_ipv6 {from_peers}"], _of(6, judged))
 
 
 def _decrypted(steering: Steering, chains: Chains) -> None:
@@ -229,7 +241,7 @@ def _decrypted(steering: Steering, chains: Chains) -> None:
     ]
     told = 'comment "from the engine: too big to protect"'
     first = [
-        *_to_ipv6(chains, "decrypted", judged, [f"icmpv6 type packet-too-big accept {told}"], _NOT_PERMITTED),
+        *_to_ipv6(steering, chains, "decrypted", judged, [f"icmpv6 type packet-too-big accept {told}"], _NOT_PERMITTED),
         f"ether type != ip {_NOT_PERMITTED}",
         f"{HAS_PORTS} icmp type destination-unreachable icmp code frag-needed accept {told}",
     ]
@@ -242,10 +254,15 @@ def _arriving(steering: Steering) -> Iterator[tuple[TrafficRule, Entry]]:
     return ((rule, entry) for rule in steering.rules for entry in rule.entry.inbound())
 
 
-def _to_ipv6(chains: Chains, name: str, judged: list[Judged], first: Rules, otherwise: str = "accept") -> Rules:
-    """The rule that sends IPv6 to a chain of its own, which begins with the rules `first`; none where the list has no IPv6 entries."""
+def _meets_ipv6(steering: Steering) -> bool:
+    return any(rule.entry.version == 6 for rule in steering.rules) or any(address.version == 6 for address in steering.peers)
+
+
+def _to_ipv6(steering: Steering, chains: Chains, name: str, judged: list[Judged], first: Rules, otherwise: str = "accept") -> Rules:
+    """The rule that sends IPv6 to a chain of its own, which begins with the rules `first`; none where nothing of IPv6 is to be protected,
+    inside or outside."""
     entries = _of(6, judged)
-    if not entries:
+    if not _meets_ipv6(steering):
         return []
     chains.add(f"{name}_ipv6", first, entries, otherwise)
     return [f"ether type ip6 goto {name}_ipv6"]

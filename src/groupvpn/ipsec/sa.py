@@ -1,4 +1,4 @@
-"""Group security associations and what the data plane must do with them: the contract between the protocols and `dataplane/`.
+"""Security associations and what the data plane must do with them: the contract between the protocols and `dataplane/`.
 
 The protocols state which associations and rules should exist, as one immutable `DesiredState`; the data plane makes it so. It is never
 told "add this, delete that", so a lost step cannot leave the two apart.
@@ -9,8 +9,11 @@ from enum import Enum
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.ipsec.acl import Entry
+from groupvpn.ipsec.acl import Entry, IPAddress
 from groupvpn.ipsec.transform import Transform
+
+SaName = int | tuple[int, IPAddress]
+"""What tells an SA apart on one node: its SPI; for one between two ends its destination too, for receivers choose SPIs (RFC 4301 4.1)."""
 
 
 class Direction(Enum):
@@ -62,18 +65,57 @@ class GroupSa:
         """Whether it may send only with a Sender-ID: a counter-mode cipher, or one whose IV hides a counter."""
         return self.transform.cipher.is_counter_mode or (self.time is not None and self.transform.cipher.iv_length > 0)
 
+    @property
+    def name(self) -> SaName:
+        """The SPI: a group's key server gives each only once."""
+        return self.spi
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSa:
+    """One SA between two fixed ends, for one direction (RFC 4301 4.1); its fellow in the other direction is another one.
+
+    In tunnel mode `source` and `destination` are the addresses of the outer header, of one family, whatever the family inside; in transport
+    mode they are those of the packets that it protects. `udp` are source and destination port as this node sees them, where ESP travels in
+    UDP (RFC 3948): behind a NAT the far ones are those of the NAT. `extended_sequence` is ESN (RFC 4303 2.2.1), which needs a
+    `replay_window` (packets, 0 for none) on both sides. Keys and salt are as in `GroupSa`; there is one sender, and so no Sender-ID.
+    """
+
+    spi: int
+    transform: Transform
+    encryption_key: Secret
+    integrity_key: Secret
+    source: IPAddress
+    destination: IPAddress
+    salt: Secret = field(default_factory=lambda: Secret(b""))
+    udp: tuple[int, int] | None = None
+    extended_sequence: bool = False
+    replay_window: int = 0
+
+    @property
+    def name(self) -> SaName:
+        """SPI and destination."""
+        return self.spi, self.destination
+
 
 @dataclass(frozen=True, slots=True)
 class TrafficRule:
     """One entry of an interface's merged access list and the SA that serves it.
 
     A packet that matches a `permit` entry leaves under the SA with SPI `outbound_spi`, or is dropped while that is None; a `deny` entry
-    leaves it in the clear. Inbound, `Entry.inbound` applies. `direction` says what the entry asks of clear packets.
+    leaves it in the clear. Inbound, `Entry.inbound` applies. `direction` says what the entry asks of clear packets. `peer` is the
+    destination of an SA between two ends, None for one of a group.
     """
 
     entry: Entry
     outbound_spi: int | None = None
     direction: Direction = Direction.BOTH
+    peer: IPAddress | None = None
+
+    @property
+    def outbound(self) -> SaName | None:
+        """The SA that serves it."""
+        return self.outbound_spi if self.outbound_spi is None or self.peer is None else (self.outbound_spi, self.peer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +125,8 @@ class InterfacePolicy:
     `rules` is the merged list in order (local denies, then what the key server sent); what matches none stays in the clear. Every SA of
     `sas` decrypts; those named by a rule's `outbound_spi` encrypt too. `bypass` are the key servers' addresses: our own ISAKMP and GDOI
     traffic with them (UDP 500, 848, 4500) always passes, as does a multicast rekey. `local` is the interface's own address. Fail-close
-    before the first registration is expressed as rules without an SA.
+    before the first registration is expressed as rules without an SA. `inbound` and `outbound` are the SAs between two ends: the former
+    decrypt, and have SPIs that no other SA has under which this node receives; the latter encrypt where a rule names them.
     """
 
     device: str
@@ -92,6 +135,13 @@ class InterfacePolicy:
     sas: tuple[GroupSa, ...] = ()
     bypass: tuple[IPv4Address, ...] = ()
     clear_df: bool = False
+    inbound: tuple[PeerSa, ...] = ()
+    outbound: tuple[PeerSa, ...] = ()
+
+    @property
+    def every_sa(self) -> tuple[GroupSa | PeerSa, ...]:
+        """All that the engine has to hold for the interface."""
+        return *self.sas, *self.inbound, *self.outbound
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +153,17 @@ class DesiredState:
 
 @dataclass(frozen=True, slots=True)
 class SaCounters:
-    """Packets and octets one SA has protected or verified on one interface; octets count inner packets."""
+    """Packets and octets one SA has protected or verified on one interface; octets count inner packets.
+
+    `destination` is that of an SA between two ends.
+    """
 
     spi: int
     encrypted_packets: int = 0
     encrypted_bytes: int = 0
     decrypted_packets: int = 0
     decrypted_bytes: int = 0
+    destination: IPAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
