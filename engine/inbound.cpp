@@ -23,18 +23,52 @@ Inbound::Inbound(const PathContext& context)
     : context_(context), coalescer_(context.inbound_tap.takes_udp_super_packets()), arena_(longest_frame, arena_size) {}
 
 void Inbound::run() {
-  std::array<pollfd, 2> waiting = {{{stop_.descriptor(), POLLIN, 0}, {context_.inbound_tap.descriptor(), POLLIN, 0}}};
+  enum : std::size_t { stop, tap, ring };
+  std::array<pollfd, 3> waiting = {{{stop_.descriptor(), POLLIN, 0},
+                                    {context_.inbound_tap.descriptor(), POLLIN, 0},
+                                    {context_.ring != nullptr ? context_.ring->descriptor() : -1, POLLIN, 0}}};  // poll passes by what is -1
   while (true) {
     const int timeout = counters_.pending.load(std::memory_order_relaxed) != 0 ? fragment_check_milliseconds : -1;
+    const Spin::Clock::time_point asleep = Spin::Clock::now();
     const int ready = poll(waiting.data(), waiting.size(), timeout);
-    if (ready > 0 && waiting[0].revents != 0) break;
-    if (ready > 0 && waiting[1].revents != 0 && !read_burst()) {
+    if (ready > 0 && waiting[stop].revents != 0) break;
+    if (ready > 0 && waiting[tap].revents != 0 && !read_burst()) {
       context_.fault.set(std::string("inbound TAP: ") + std::strerror(errno));
-      waiting[1].fd = -1;  // poll passes it by
+      waiting[tap].fd = -1;
+    }
+    if (ready > 0 && waiting[ring].revents != 0) {
+      spin_.slept(Spin::Clock::now() - asleep);
+      if ((waiting[ring].revents & POLLERR) != 0) context_.ring->take_error();  // it is down: frames come again when it is up
+      serve_ring();
     }
     expire_fragments();
   }
   stop_.clear();
+}
+
+void Inbound::serve_ring() {
+  for (int burst = 0; burst < ring_bursts_per_turn; ++burst) {
+    if (take_ring_burst() == 0 && !spin_.wait([this] { return context_.ring->has(0); })) return;
+  }
+}
+
+// Frames are decrypted where they lie in the ring, and given back when the kernel has what was in them.
+std::size_t Inbound::take_ring_burst() {
+  std::uint32_t taken = 0;
+  while (taken < burst_size && context_.ring->has(taken)) {
+    const PacketRing::Frame frame = context_.ring->frame(taken++);
+    counters_.frames.add();
+    const std::optional<LinkHeader> link = LinkHeader::parse(frame.data, frame.length);
+    if (!frame.is_whole || !link) {
+      refuse(frame.is_whole ? Reason::not_ip : Reason::oversize);
+      continue;
+    }
+    const auto link_size = static_cast<std::uint32_t>(link->size);
+    push({.data = frame.data + link_size, .length = frame.length - link_size, .headroom = frame.headroom + link_size}, frame.data);
+  }
+  if (taken != 0) process();
+  context_.ring->release(taken);
+  return taken;
 }
 
 bool Inbound::read_burst() {

@@ -1,4 +1,4 @@
-// The inbound path: ESP frames from the TAP of the ingress hook, put together, decapsulated in bursts, coalesced, back to the kernel.
+// The inbound path: ESP frames from a packet ring and from the TAP of the ingress hook, put together, decapsulated in bursts, coalesced, back to the kernel.
 #pragma once
 
 #include <array>
@@ -11,8 +11,10 @@
 #include "esp.hpp"
 #include "inject.hpp"
 #include "outbound.hpp"
+#include "packet_ring.hpp"
 #include "path.hpp"
 #include "reassembly.hpp"
+#include "spin.hpp"
 
 namespace groupvpn {
 
@@ -34,8 +36,12 @@ class Inbound {
   static constexpr std::size_t longest_frame = Tap::maximum_header_size + LinkHeader::maximum_size + ipv4_maximum_size + 1;
   static constexpr std::size_t arena_size = burst_size * 1664 + longest_frame;  // a burst of full Ethernet frames
 
+  static constexpr int ring_bursts_per_turn = 16;  // before the TAP has its turn
+
   // False when the TAP is gone.
   bool read_burst();
+  void serve_ring();
+  std::size_t take_ring_burst();
   void take(std::uint8_t* octets, std::size_t length);
   void take_fragment(const Ipv4& fragment, const std::uint8_t* frame);
   void take_super_packet(Packet packet, std::uint32_t segment_size, const std::uint8_t* frame);
@@ -47,6 +53,7 @@ class Inbound {
 
   PathContext context_;
   StopEvent stop_;
+  Spin spin_;
   Esp esp_;
   Coalescer coalescer_;
   Reassembler reassembler_;

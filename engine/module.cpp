@@ -213,6 +213,9 @@ NB_MODULE(_engine, m) {
       .def("counters", [](const Port& self) { return dict_of(self.counters()); })
       .def("traffic", [](const Port& self) { return dict_of(self.traffic()); })
       .def("transmit", [](const Port& self) { return pair_of(self.transmit()); })
+      .def("receive", [](const Port& self) { return pair_of(self.receive()); })
+      .def_prop_ro("ring_limit", &Port::ring_limit)
+      .def("overruns", &Port::overruns)
       .def("fault", &Port::fault);
 
   m.def("encapsulate", &encapsulate, "sa"_a, "packet"_a, "now"_a = nb::none());

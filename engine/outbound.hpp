@@ -20,6 +20,8 @@
 
 namespace groupvpn {
 
+class PacketRing;
+
 // What a path needs of its port, which outlives it.
 struct PathContext {
   const Snapshot<SaTable>& sas;
@@ -27,6 +29,7 @@ struct PathContext {
   const Tap& inbound_tap;
   MacAddress token;
   Fault& fault;
+  PacketRing* ring;  // where ESP comes in, beside the TAP; null without
 };
 
 class Outbound final : private PacketSink {

@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <algorithm>
+
 #include "error.hpp"
 
 namespace groupvpn {
@@ -39,11 +41,26 @@ Port::Port(const PortParameters& parameters)
     : inbound_tap_(parameters.inbound_tap, TapOffload::udp),
       wire_mtu_(checked_mtu(parameters.wire_mtu)),
       device_(Device::named(parameters.wan)),
+      ring_(make_ring(parameters)),
       outbound_(context(parameters.token), {device_, parameters.mark, 0, parameters.transmit},
                 SuperWire(device_, parameters.mark, inbound_tap_.takes_udp_super_packets())),
       inbound_(context(parameters.token)) {}
 
 Port::~Port() { stop(); }
+
+std::unique_ptr<PacketRing> Port::make_ring(const PortParameters& parameters) {
+  receive_ = {"tap", ""};
+  if (parameters.receive == ReceiveMethod::tap) return nullptr;
+  try {
+    auto ring = std::make_unique<PacketRing>(device_, parameters.token, parameters.wire_mtu);
+    receive_ = {"ring", ""};
+    return ring;
+  } catch (const EngineError& error) {
+    if (parameters.receive == ReceiveMethod::ring) throw EngineError("interface \"" + device_.name + "\": no packet ring: " + error.what());
+    receive_.reason = std::string("ring: ") + error.what();
+    return nullptr;
+  }
+}
 
 std::size_t Port::add_outbound(int tap) { return outbound_.add_queue(Tap(tap, TapOffload::super_packets)); }
 
@@ -64,11 +81,16 @@ void Port::stop() {
 }
 
 void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, std::shared_ptr<Sa>>& outbound) {
+  std::vector<std::uint32_t> spis;  // in order, each once
+  for (const std::shared_ptr<Sa>& sa : inbound) spis.push_back(sa->spi());
+  std::ranges::sort(spis);
+  spis.erase(std::unique(spis.begin(), spis.end()), spis.end());
   auto table = std::make_shared<SaTable>();
   table->inbound = SaSet(std::move(inbound));
   if (!outbound.empty()) table->outbound.resize(outbound.rbegin()->first + 1);
   for (const auto& [queue, sa] : outbound) table->outbound[queue] = sa;
   sas_.set(std::move(table));
+  if (ring_) ring_->set_spis(spis);
 }
 
 void Port::set_wire_mtu(std::uint32_t mtu) { wire_mtu_.store(checked_mtu(mtu), std::memory_order_relaxed); }

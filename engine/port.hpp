@@ -11,6 +11,7 @@
 
 #include "inbound.hpp"
 #include "outbound.hpp"
+#include "packet_ring.hpp"
 #include "path.hpp"
 
 namespace groupvpn {
@@ -47,16 +48,24 @@ class Port {
   // Packets by what became of them, and how many came; see PathCounters for how the two add up.
   [[nodiscard]] NamedCounters counters() const;
   [[nodiscard]] NamedCounters traffic() const;
+  // Frames that found the ring full; they are not in any other counter.
+  [[nodiscard]] std::uint64_t overruns() const { return ring_ ? ring_->overruns() : 0; }
   [[nodiscard]] std::string fault() const { return fault_.get(); }
   // The back ends in use.
   [[nodiscard]] BackEnd transmit() const { return outbound_.back_end(); }
+  [[nodiscard]] const BackEnd& receive() const { return receive_; }
+  // Octets of the longest ESP packet that comes in by the ring; 0 without a ring. All other ESP must be brought to the TAP.
+  [[nodiscard]] std::uint32_t ring_limit() const { return ring_ ? ring_->longest_packet() : 0; }
 
  private:
-  PathContext context(const MacAddress& token) { return {sas_, wire_mtu_, inbound_tap_, token, fault_}; }
+  PathContext context(const MacAddress& token) { return {sas_, wire_mtu_, inbound_tap_, token, fault_, ring_.get()}; }
+  std::unique_ptr<PacketRing> make_ring(const PortParameters& parameters);
 
   Tap inbound_tap_;
   std::atomic<std::uint32_t> wire_mtu_;
   Device device_;
+  BackEnd receive_;
+  std::unique_ptr<PacketRing> ring_;
   Snapshot<SaTable> sas_;
   Fault fault_;
   Outbound outbound_;

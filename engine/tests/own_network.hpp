@@ -24,7 +24,7 @@ namespace groupvpn::test {
 inline bool has_own_network() {
   static const bool is_ready = [] {
     if (geteuid() != 0 || unshare(CLONE_NEWNET) != 0) return false;
-    return std::system("ip link add name wan type veth peer name core && ip link set wan up && ip link set core up") == 0;
+    return std::system("ip link add name wan address 02:00:00:00:00:01 type veth peer name core && ip link set wan up && ip link set core up") == 0;
   }();
   if (!is_ready) std::fprintf(stderr, "skipped: needs root and network namespaces\n");
   return is_ready;

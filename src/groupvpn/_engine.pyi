@@ -123,5 +123,16 @@ class Port:
         """
     def transmit(self) -> tuple[str, str]:
         """The back end by which packets leave now, and why not a better one (empty if there is nothing to say)."""
+    def receive(self) -> tuple[str, str]:
+        """The same for ESP that comes in."""
+    @property
+    def ring_limit(self) -> int:
+        """Octets of the longest IP packet that comes in by the packet ring; 0 without a ring.
+
+        The ring takes whole packets of ESP, over IPv4 or right behind an IPv6 header, with an SPI of an SA of `set_sas`; nftables must drop them.
+        All other ESP must be forwarded to `tap_in_fd`.
+        """
+    def overruns(self) -> int:
+        """Packets that found the ring full, and are in no other counter."""
     def fault(self) -> str:
         """What last went wrong with a TAP (it was removed), empty if nothing did."""

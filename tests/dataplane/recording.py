@@ -34,6 +34,8 @@ class RecordedPort:
     is_running: bool = False
     trouble: str = ""
     exhausted: dict[str, int] = field(default_factory=dict)
+    ring_limit: int = 0
+    lost_by_ring: int = 0
 
     def add_outbound(self, tap_fd: int) -> int:
         self.queues.append(tap_fd)
@@ -54,6 +56,15 @@ class RecordedPort:
 
     def counters(self) -> dict[str, int]:
         return {"outbound_delivered": 1, "inbound_delivered": 1, "outbound_too_big": 2, "outbound_no_sa": 1, **self.exhausted}
+
+    def transmit(self) -> tuple[str, str]:
+        return "packet", "xdp: not in a test"
+
+    def receive(self) -> tuple[str, str]:
+        return ("ring" if self.ring_limit else "tap"), ""
+
+    def overruns(self) -> int:
+        return self.lost_by_ring
 
     def fault(self) -> str:
         return self.trouble

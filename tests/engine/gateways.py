@@ -67,13 +67,12 @@ def open_tap(name: str, flags: int = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) -> int:
 class Gateway:
     """A gateway whose traffic between 10.81.1.0/24, 10.81.2.0/24 and 239.81.0.0/16 goes through an engine."""
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, transmit: str = "auto", receive: str = "tap") -> None:
         self.namespace = namespace
         with namespace.entered():
             self.tap_in, self.tap_out = open_tap("esp-in"), open_tap("esp-out")
+            self.port = _engine.Port("wan", self.tap_in, TOKEN, 1500, MARK, transmit, receive)
         self._steer()
-        with namespace.entered():
-            self.port = _engine.Port("wan", self.tap_in, TOKEN, 1500, MARK)
         self.queue = self.port.add_outbound(self.tap_out)
 
     def _steer(self) -> None:
@@ -83,16 +82,19 @@ class Gateway:
             self.namespace.run(f"ip link set {tap} address {mac} mtu 65521 txqueuelen 4096 up")
         self.namespace.run("tc qdisc add dev esp-in clsact")
         self.namespace.run("tc filter add dev esp-in ingress protocol all prio 1 u32 match u32 0 0 action mirred ingress redirect dev wan")
+        ring = f"ip frag-off & 0x3fff == 0 meta length <= {self.port.ring_limit} esp spi @spis counter drop"
         self.namespace.run(
             "nft -f -",
             f"""table netdev steering {{
+                set spis {{ typeof esp spi; }}
                 chain out {{ type filter hook egress device "wan" priority filter;
-                    meta mark {MARK:#x} accept
+                    meta mark {MARK:#x} counter accept
                     ip saddr 10.81.0.0/21 ip daddr {{ 10.81.0.0/21, 239.81.0.0/16 }} fwd to "esp-out"
                 }}
                 chain in {{ type filter hook ingress device "wan" priority filter;
                     ether saddr {TOKEN.hex(":")} accept
-                    ip protocol esp fwd to "esp-in"
+                    {ring if self.port.ring_limit else ""}
+                    ip protocol esp counter fwd to "esp-in"
                     ip saddr 10.81.0.0/21 drop
                 }}
             }}""",
@@ -101,6 +103,15 @@ class Gateway:
     def use(self, *inbound: _engine.Sa, outbound: _engine.Sa | None = None) -> None:
         """Decrypt with `inbound`, and encrypt with the last of them unless told otherwise."""
         self.port.set_sas(list(inbound), {self.queue: outbound or inbound[-1]})
+        if self.port.ring_limit:
+            spis = ", ".join(str(sa.spi) for sa in inbound)
+            self.namespace.run("nft -f -", f"flush set netdev steering spis\nadd element netdev steering spis {{ {spis} }}\n")
+
+    def packets_by(self, rule: str) -> int:
+        """How many packets went by the rule with these words in it."""
+        listing = self.namespace.run("nft list table netdev steering")
+        (line,) = [line for line in listing.splitlines() if rule in line]
+        return int(line.split("packets ")[1].split()[0])
 
     def reasons(self) -> dict[str, int]:
         """The counters that are not zero."""
@@ -143,7 +154,8 @@ class Sniffer:
 class Net:
     """The whole topology: `hosts`, `gateways` and the `core` between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, transmit: str = "auto", receive: str = "tap") -> None:
+        self._back_ends = transmit, receive
         self.gateways: list[Gateway] = []
         self.namespaces: list[Namespace] = []
         try:
@@ -162,7 +174,7 @@ class Net:
         for number, (host, gateway) in enumerate(((self.hosts[0], self.namespaces[1]), (self.hosts[1], self.namespaces[3])), start=1):
             self._join(number, host, gateway)
         for gateway in (self.namespaces[1], self.namespaces[3]):
-            self.gateways.append(Gateway(gateway))
+            self.gateways.append(Gateway(gateway, *self._back_ends))
 
     def _join(self, number: int, host: Namespace, gateway: Namespace) -> None:
         other = 3 - number

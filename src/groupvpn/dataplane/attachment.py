@@ -105,6 +105,7 @@ class Attachment:
             mark=self._mark,
             spis=tuple(sorted(inbound)),
             peers=tuple(dict.fromkeys(sa.source for sa in policy.inbound)),
+            ring_limit=self._port.ring_limit,
         )
         self._use(self._inbound | inbound, self._outbound | outbound)
         self._table.load(steering)
@@ -134,10 +135,14 @@ class Attachment:
         return (self._tap_in, *(tap for tap, _ in self._outbound_taps))
 
     def follow(self, link: links.Link) -> bool:
-        """Take over a changed MTU or MAC address; False if we must start anew: another interface or name, a lost TAP, a failed thread."""
+        """Take over a changed MTU or MAC address; False if we must start anew.
+
+        That is for another interface or name, a lost TAP, a failed thread, or packets that have become too large for the ring.
+        """
         if (
             (link.index, link.name) != (self._link.index, self._link.name)
             or self._port.fault()
+            or 0 < self._port.ring_limit < link.mtu
             or not all(tap.is_present for tap in self.taps)
         ):
             return False
@@ -163,7 +168,7 @@ class Attachment:
         for reason in DROP_REASONS:
             drops[reason] = drops.get(reason, 0) + counted.get(reason, 0)
         lost = links.transmit_drops()
-        drops["inbound_queue_full"] = lost.get(self._tap_in.name, 0)
+        drops["inbound_queue_full"] = lost.get(self._tap_in.name, 0) + self._port.overruns()
         drops["outbound_queue_full"] = sum(lost.get(tap.name, 0) for tap, _ in self._outbound_taps)
         return InterfaceCounters(policy.device, tuple(sas), drops)
 

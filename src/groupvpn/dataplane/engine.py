@@ -46,6 +46,19 @@ class EnginePort(Protocol):
     def counters(self) -> dict[str, int]:
         """Packets by what became of them; all keys but the two `_delivered` ones are drops."""
 
+    def transmit(self) -> tuple[str, str]:
+        """The back end by which packets leave, and why not a better one."""
+
+    def receive(self) -> tuple[str, str]:
+        """The back end by which ESP comes in, and why not a better one."""
+
+    @property
+    def ring_limit(self) -> int:
+        """Octets of the longest whole ESP packet that comes in by a packet ring, 0 without one."""
+
+    def overruns(self) -> int:
+        """Packets that found the ring full."""
+
     def fault(self) -> str:
         """Why a thread or queue has stopped working, or nothing."""
 
@@ -81,6 +94,14 @@ class NativePort:
         self.stop = self._port.stop
         self.counters = self._port.counters
         self.fault = self._port.fault
+        self.transmit = self._port.transmit
+        self.receive = self._port.receive
+        self.overruns = self._port.overruns
+
+    @property
+    def ring_limit(self) -> int:
+        """See `EnginePort`."""
+        return self._port.ring_limit
 
     def add_outbound(self, tap_fd: int) -> int:
         """See `EnginePort`."""

@@ -33,6 +33,8 @@ _SETS = {
     "peers_ipv6": "type ipv6_addr;",
 }
 """The named sets and their types."""
+_WHOLE = "ip frag-off & 0x3fff == 0"
+"""An IPv4 packet that is no fragment, not even a first one."""
 _NOT_PERMITTED = "goto not_permitted"
 _NOT_IPV4 = 'ether type != ip accept comment "ARP, tagged frames and the like: not ours to judge"'
 _NEIGHBOURS = (
@@ -49,7 +51,8 @@ class Steering:
 
     `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of frames that the engine gives back and
     `mark` the mark of those it sends; both are drawn at random when the node starts. `tap_in` is None where the engine could not be
-    started: then whatever must be protected is dropped. `peers` are the far ends of SAs between two ends. No key is ever part of this.
+    started: then whatever must be protected is dropped. `peers` are the far ends of SAs between two ends. Whole ESP packets of up to
+    `ring_limit` octets have reached the engine by its packet ring before this table sees them. No key is ever part of this.
     """
 
     table: str
@@ -64,6 +67,7 @@ class Steering:
     mark: int
     spis: tuple[int, ...]
     peers: tuple[IPAddress, ...]
+    ring_limit: int = 0
 
 
 def table_name(device: str) -> str:
@@ -198,7 +202,14 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     esp = f'esp spi @spis counter {_to_engine(steering)} comment "ESP of an SA that we hold"'
     others = 'meta pkttype other accept comment "addressed to another host"'
     ah = esp.replace("esp spi", "ah spi", 1).replace("ESP", "AH", 1)
-    ipv6 = [others, *_NEIGHBOURS, f"meta l4proto {{ esp, ah }} {LATER_FRAGMENT[6]} goto esp_fragments_ipv6", esp, ah]
+    ipv6 = [
+        others,
+        *_NEIGHBOURS,
+        f"meta l4proto {{ esp, ah }} {LATER_FRAGMENT[6]} goto esp_fragments_ipv6",
+        *_taken_by_ring(steering, "ip6 nexthdr esp"),
+        esp,
+        ah,
+    ]
     first = [
         f'ether saddr {steering.token.hex(":")} goto decrypted comment "given back by the engine"',
         *_to_ipv6(steering, chains, "inbound", judged, ipv6),
@@ -214,7 +225,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         f'ip daddr 224.0.0.0/4 udp dport {GDOI_PORT} accept comment "multicast rekey"',
     ]
     chains.add("inbound", first, _of(4, judged))
-    chains.add("inbound_esp", [f"{LATER_FRAGMENT[4]} goto esp_fragments", esp, ah], otherwise="return")
+    chains.add("inbound_esp", [f"{LATER_FRAGMENT[4]} goto esp_fragments", *_taken_by_ring(steering, _WHOLE), esp, ah], otherwise="return")
     chains.add("inbound_isakmp", isakmp, otherwise="return")
 
 
@@ -266,6 +277,13 @@ def _to_ipv6(steering: Steering, chains: Chains, name: str, judged: list[Judged]
         return []
     chains.add(f"{name}_ipv6", first, entries, otherwise)
     return [f"ether type ip6 goto {name}_ipv6"]
+
+
+def _taken_by_ring(steering: Steering, whole: str) -> Rules:
+    """The rule for ESP that the engine has already: what `engine/ring_filter.hpp` takes, no more and no less."""
+    if not steering.ring_limit:
+        return []
+    return [f'{whole} meta length <= {steering.ring_limit} esp spi @spis counter drop comment "ESP of an SA that we hold: the ring has it"']
 
 
 def _to_engine(steering: Steering) -> str:

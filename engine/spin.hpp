@@ -1,0 +1,46 @@
+// Whether to go on looking for a while before going to sleep.
+#pragma once
+
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace groupvpn {
+
+// To be woken costs a system call, an interrupt for another processor and often some microseconds of its own (on a virtual machine ten and
+// more), and whoever sends pays for it too. While packets follow each other closely it is cheaper to look for the next one. So the time to
+// look grows while sleeps turn out short, and is nothing at all while they are long: an idle or quiet interface costs nothing.
+class Spin {
+ public:
+  using Clock = std::chrono::steady_clock;
+  static constexpr Clock::duration shortest = std::chrono::microseconds(10), longest = std::chrono::microseconds(50);
+
+  // How long the thread has just slept.
+  void slept(Clock::duration time) noexcept {
+    if (time < longest) {
+      budget_ = std::clamp(budget_ * 2, shortest, longest);
+    } else {
+      budget_ = budget_ > shortest ? budget_ / 2 : Clock::duration::zero();
+    }
+  }
+
+  // Looks until `is_there` or the time is over, and lets other threads run meanwhile.
+  template <typename Condition>
+  bool wait(Condition is_there) const noexcept {
+    if (budget_ == Clock::duration::zero()) return false;
+    const Clock::time_point deadline = Clock::now() + budget_;
+    do {
+      if (is_there()) return true;
+      sched_yield();
+    } while (Clock::now() < deadline);
+    return is_there();
+  }
+
+  [[nodiscard]] Clock::duration budget() const noexcept { return budget_; }
+
+ private:
+  Clock::duration budget_{};
+};
+
+}  // namespace groupvpn
