@@ -82,7 +82,9 @@ void Port::stop() {
 
 void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, std::shared_ptr<Sa>>& outbound) {
   std::vector<std::uint32_t> spis;  // in order, each once
-  for (const std::shared_ptr<Sa>& sa : inbound) spis.push_back(sa->spi());
+  for (const std::shared_ptr<Sa>& sa : inbound) {
+    if (sa->protocol() == Protocol::esp) spis.push_back(sa->spi());
+  }
   std::ranges::sort(spis);
   spis.erase(std::unique(spis.begin(), spis.end()), spis.end());
   auto table = std::make_shared<SaTable>();

@@ -129,8 +129,8 @@ class Port:
     def ring_limit(self) -> int:
         """Octets of the longest IP packet that comes in by the packet ring; 0 without a ring.
 
-        The ring takes whole packets of ESP, over IPv4 or right behind an IPv6 header, with an SPI of an SA of `set_sas`; nftables must drop them.
-        All other ESP must be forwarded to `tap_in_fd`.
+        The ring takes whole packets of ESP, over IPv4 or right behind an IPv6 header, with an SPI of an SA of `set_sas`; nftables must
+        drop them. All other ESP must be forwarded to `tap_in_fd`.
         """
     def overruns(self) -> int:
         """Packets that found the ring full, and are in no other counter."""
