@@ -8,6 +8,7 @@ import pytest
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.events import PolicyChanged
+from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.lab.fleet import FIRST_MEMBER, ROUGH_NETWORK, Fleet, FleetPlan, main, run_fleet, served_group
 from groupvpn.lab.invariants import InvariantError
 from groupvpn.lab.simulation import Network
@@ -25,6 +26,30 @@ def test_a_small_fleet_lives_through_a_day() -> None:
     assert result.lost > 0
     assert result.checks > 1000
     assert 0 < result.longest_overlap < 30
+
+
+def test_clocks_stay_together_on_a_rough_network_and_through_restarts() -> None:
+    """Rekeys that come up to 15 s late set clocks late, and the next ones right; every half hour there is one."""
+    fleet = Fleet(replace(SMALL, time_window=30, cipher=EspCipher.AES_256_CBC, integrity=EspIntegrity.HMAC_SHA2_256_128))
+    fleet.run(6 * HOUR)
+    fleet.restart_server(300)
+    fleet.run(2 * HOUR)
+    assert 10 <= fleet.server.groups[0].rekeys_sent < 40
+    assert 1 < fleet.invariants.widest_skew < 16
+    assert {sa.sender_id is not None for member in fleet.members.values() for sa in member.sas} == {True}
+    assert fleet.messages["PSEUDO_TIME_LARGE"] == fleet.messages["PSEUDO_TIME_TOO_OLD"] == 0
+
+
+def test_a_clock_that_runs_away_is_found_out() -> None:
+    fleet = Fleet(replace(SMALL, members=3, time_window=5, network=Network()))
+    fleet.run(HOUR)
+    member = fleet.members[FIRST_MEMBER + 1]
+    held = next(iter(member.policy.teks.values()))
+    assert held.clock is not None
+    held.clock = PseudoClock(held.clock.origin - 6)
+    member.sas = member.policy.sas()
+    with pytest.raises(InvariantError, match=r"has a clock for SPI .* 6\.[0-9] s from another"):
+        fleet.invariants.changed(member, fleet.simulation.now)
 
 
 def test_the_same_seed_gives_the_same_trace() -> None:

@@ -58,6 +58,8 @@ class FleetPlan:
     rsa_bits: int = 2048
     retransmit_count: int = 3
     network: Network = ROUGH_NETWORK
+    time_window: int = 0
+    """Seconds of `replay time window-size`; 0 for no replay detection."""
     start_within: float = 120.0
     """Members start at random moments of this time."""
 
@@ -221,7 +223,8 @@ def served_group(plan: FleetPlan) -> KeyServerGroup:
     anything = Entry(Action.PERMIT, 0, AddressMatch.subnet(IPv4Network("10.0.0.0/8")), AddressMatch.subnet(IPv4Network("10.0.0.0/8")))
     profile = Profile("fleet", (TransformSet("fleet", Transform(plan.cipher, plan.integrity)),), plan.tek_lifetime)
     rekey = RekeyPolicy(LABEL, KekCipher.AES_256_CBC, SignatureHash.SHA2_256, plan.kek_lifetime, 10, plan.retransmit_count, unicast=True)
-    tek = TekPolicy(1, profile, AccessList("fleet", (anything,)), Replay("disabled"))
+    replay = Replay("time", plan.time_window) if plan.time_window else Replay("disabled")
+    tek = TekPolicy(1, profile, AccessList("fleet", (anything,)), replay)
     return KeyServerGroup(GROUP, 1, SERVER, (tek,), rekey)
 
 

@@ -38,15 +38,18 @@ class Invariants:
     3. All members use the same outbound SA, but for an overlap of at most `LONGEST_OVERLAP`.
     4. The rekey sequence number under one KEK never goes back.
     5. No Sender-ID is used by two members with one SA.
+    6. The pseudotimes of two members are never further apart than the time window of the SA: each takes what the other sends.
     """
 
     checks: int = 0
     longest_overlap: float = 0.0
+    widest_skew: float = 0.0
     _members: dict[IPv4Address, _Seen] = field(default_factory=dict)
     _senders: Counter[int] = field(default_factory=Counter)
     _holders: Counter[int] = field(default_factory=Counter)
     _keys: dict[int, GroupSa] = field(default_factory=dict)
     _sender_ids: dict[tuple[int, int], IPv4Address] = field(default_factory=dict)
+    _origins: dict[int, dict[IPv4Address, float]] = field(default_factory=dict)
     _deadlines: list[tuple[float, IPv4Address, int]] = field(default_factory=list)
     _apart_since: float | None = None
 
@@ -75,6 +78,7 @@ class Invariants:
             heappush(self._deadlines, (member.policy.teks[spi].expires, address, spi))
         seen.outbound, seen.inbound = sending, inbound
         self._check_keys(member, now)
+        self._check_clocks(member, now)
         self._check_group(now)
 
     def rekeyed(self, member: GroupMember, now: float) -> None:
@@ -93,6 +97,21 @@ class Invariants:
             expired, address, spi = heappop(self._deadlines)
             if expired < now and spi in self._members[address].outbound:
                 raise InvariantError(f"{now}: {address} sends under SPI {spi:#x}, which expired at {expired}")
+
+    def _check_clocks(self, member: GroupMember, now: float) -> None:
+        """Rule 6. A member that has let go of an SA does not count for it any more."""
+        address, held = member.local.address, {sa.spi: sa.time for sa in member.sas if sa.time is not None}
+        for spi in [spi for spi, origins in self._origins.items() if address in origins and spi not in held]:
+            del self._origins[spi][address]
+            if not self._origins[spi]:
+                del self._origins[spi]
+        for spi, time in held.items():
+            origins = self._origins.setdefault(spi, {})
+            origins[address] = time.origin
+            apart = max(origins.values()) - min(origins.values())
+            self.widest_skew = max(self.widest_skew, apart)
+            if apart > time.window:
+                raise InvariantError(f"{now}: {address} has a clock for SPI {spi:#x} that is {apart:.1f} s from another member's")
 
     def _check_keys(self, member: GroupMember, now: float) -> None:
         """Rules 2 (same keys) and 5."""
