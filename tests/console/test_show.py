@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from groupvpn.console.registry import exec_commands
-from groupvpn.console.show import commands, ipsec, isakmp, key_server, member, replay
+from groupvpn.console.show import commands, engine, ipsec, isakmp, key_server, member, replay
 from groupvpn.console.show.ipsec import ProtectedInterface
 from groupvpn.console.show.layout import clock, entry
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
+from groupvpn.dataplane.options import BackEnd, EngineStatus, PortStatus
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi.policy import Replay
 from groupvpn.gdoi.status import (
@@ -388,3 +389,29 @@ def test_commands_complete_and_abbreviate() -> None:
     following = dict(console.following("show crypto gdoi ks"))
     assert {"members", "policy", "acl", "rekey"} <= following.keys()
     assert following["policy"]
+
+
+def test_the_engine_says_by_which_ways_packets_come_and_go() -> None:
+    fast = PortStatus("eth0", BackEnd("xdp"), BackEnd("ring"), 1552, 2)
+    slow = PortStatus("eth1", BackEnd("packet", "xdp: another AF_XDP socket has the queue"), BackEnd("tap", "ring: no packet socket"), 0, 0)
+    counters = {"eth0": InterfaceCounters("eth0", drops={"outbound_queue_full": 3, "inbound_queue_full": 5, "outbound_send_failed": 7})}
+    output = engine.status(EngineStatus("1.3.0", "avx512", "openssl", True, (fast, slow)), {"eth0": "GigabitEthernet0/0"}, counters)
+    expect(
+        output,
+        "Crypto Engine: software, state = Active",
+        "    Library                  : intel-ipsec-mb 1.3.0",
+        "    Code for this processor  : avx512",
+        "    DES and 3DES by          : openssl",
+        "    Library wipes its memory : yes",
+        "Interface GigabitEthernet0/0 (eth0):",
+        "    Transmit                 : xdp, AF_XDP in copy mode: frames are built in memory that the kernel shares",
+        "    Ring takes packets up to : 1552 bytes",
+        "    Queues to encrypt        : 2",
+        "    Found no room            : 3 out, 5 in",
+        "    Not taken by interface   : 7",
+        "Interface eth1 (eth1):",
+        "    Transmit                 : packet, a packet socket, past the queueing discipline",
+        "      not a better one       : xdp: another AF_XDP socket has the queue",
+        "    Receive                  : tap, a TAP to which nftables forwards ESP",
+        "      not a better one       : ring: no packet socket",
+    )

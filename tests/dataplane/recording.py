@@ -86,6 +86,9 @@ class RecordingEngine:
     sas: list[RecordedSa] = field(default_factory=list)
     ports: list[RecordedPort] = field(default_factory=list)
 
+    def features(self) -> dict[str, str | bool]:
+        return {"ipsec_mb": "0.0", "architecture": "none", "des": "none", "clears_its_memory": True}
+
     def make_sa(self, sa: GroupSa, clear_df: bool) -> RecordedSa:
         if sa.spi in self.refused_spis:
             raise EngineRefusal(f"SA {sa.spi:#010x}: refused by the test")

@@ -86,6 +86,8 @@ def run(
         list[str] | None, typer.Option(metavar="LABEL[:BITS]", help="Make this RSA key pair first, unless the node has it.")
     ] = None,
     log: Annotated[str, typer.Option(help="Where log lines go: stderr or syslog.")] = "stderr",
+    transmit: Annotated[str, typer.Option(help="How ESP leaves: auto, xdp, packet or raw.")] = "auto",
+    receive: Annotated[str, typer.Option(help="How ESP comes in: auto, ring or tap.")] = "auto",
     debug: Annotated[bool, typer.Option(help="Log the node's own events too, for its developers.")] = False,
     debug_key_table: Annotated[
         Path | None,
@@ -96,9 +98,14 @@ def run(
 ) -> None:
     """Run a node until it is stopped. SIGTERM or SIGINT stops it, SIGHUP makes it read its configuration again."""
     from groupvpn.console.registry import exec_commands
+    from groupvpn.dataplane.options import EngineOptions
     from groupvpn.node import daemon
     from groupvpn.node.syslog import Sink
 
+    try:
+        engine = EngineOptions(transmit, receive)
+    except ValueError as error:
+        fail(str(error), WRONG)
     if log not in {sink.value for sink in Sink}:
         fail(f"--log {log}: choose stderr or syslog", WRONG)
     devices: dict[str, str] = {}
@@ -117,6 +124,7 @@ def run(
         sink=Sink(log),
         debug=debug,
         key_table=debug_key_table,
+        engine=engine,
     )
     raise SystemExit(daemon.run(wanted, exec_commands().run))
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from groupvpn.dataplane import links, nftables, redirect
 from groupvpn.dataplane.engine import Engine, EngineSa
 from groupvpn.dataplane.keyring import Keyring
+from groupvpn.dataplane.options import BackEnd, PortStatus
 from groupvpn.dataplane.ruleset import DROP_REASONS, Ruleset, Steering, compose, table_name
 from groupvpn.dataplane.slots import Slots, assign
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
@@ -171,6 +172,13 @@ class Attachment:
         drops["inbound_queue_full"] = lost.get(self._tap_in.name, 0) + self._port.overruns()
         drops["outbound_queue_full"] = sum(lost.get(tap.name, 0) for tap, _ in self._outbound_taps)
         return InterfaceCounters(policy.device, tuple(sas), drops)
+
+    @property
+    def status(self) -> PortStatus:
+        """By which ways packets come and go."""
+        port = self._port
+        transmit, receive = BackEnd(*port.transmit()), BackEnd(*port.receive())
+        return PortStatus(self._link.name, transmit, receive, port.ring_limit, len(self._outbound_taps))
 
     @property
     def unsent(self) -> int:

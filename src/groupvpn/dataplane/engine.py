@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, TypedDict, cast
 
+from groupvpn.dataplane.options import EngineOptions
 from groupvpn.ipsec.sa import GroupSa, PeerSa
 from groupvpn.ipsec.transform import Mode, SecurityProtocol
 
@@ -66,6 +67,9 @@ class EnginePort(Protocol):
 class Engine(Protocol):
     """Makes SAs and ports. What it cannot make it refuses with `EngineRefusal`."""
 
+    def features(self) -> dict[str, str | bool]:
+        """See `groupvpn._engine.features`."""
+
     def make_sa(self, sa: GroupSa | PeerSa, clear_df: bool) -> EngineSa:
         """An SA that serves every port it is given to."""
 
@@ -85,12 +89,12 @@ class EngineRefusal(RuntimeError):  # noqa: N818 - it is the engine's answer, an
 class NativePort:
     """A port of the C++ engine, which raises `EngineRefusal` for what the engine will not do (an MTU below 256, a TAP that is gone)."""
 
-    def __init__(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> None:
+    def __init__(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int, options: EngineOptions) -> None:
         from groupvpn import _engine
 
         self._where = f"interface {device}"
         with _refusing(self._where):
-            self._port = _engine.Port(device, tap_descriptor, token, mtu, mark)
+            self._port = _engine.Port(device, tap_descriptor, token, mtu, mark, options.transmit, options.receive)
         self.stop = self._port.stop
         self.counters = self._port.counters
         self.fault = self._port.fault
@@ -127,6 +131,15 @@ class NativePort:
 class NativeEngine:
     """The C++ engine of this package, loaded when the first interface needs it."""
 
+    def __init__(self, options: EngineOptions | None = None) -> None:
+        self._options = options if options is not None else EngineOptions()
+
+    def features(self) -> dict[str, str | bool]:
+        """See `Engine`."""
+        from groupvpn import _engine
+
+        return _engine.features()
+
     def make_sa(self, sa: GroupSa | PeerSa, clear_df: bool) -> EngineSa:
         """Hand one SA to the engine; raises `EngineRefusal` for an algorithm or size it does not have."""
         from groupvpn import _engine
@@ -148,7 +161,7 @@ class NativeEngine:
 
     def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
         """Prepare the data path of `device`; raises `EngineRefusal` if the kernel denies the engine its sockets."""
-        return NativePort(device, tap_descriptor, token, mtu, mark)
+        return NativePort(device, tap_descriptor, token, mtu, mark, self._options)
 
 
 class _Options(TypedDict, total=False):

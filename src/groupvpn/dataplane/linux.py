@@ -15,6 +15,7 @@ from groupvpn.dataplane import links, recovery
 from groupvpn.dataplane.attachment import Attachment, Table
 from groupvpn.dataplane.engine import Engine, EngineRefusal, NativeEngine
 from groupvpn.dataplane.keyring import Keyring
+from groupvpn.dataplane.options import EngineStatus
 from groupvpn.dataplane.programs import ProgramError
 from groupvpn.dataplane.ruleset import Steering
 from groupvpn.dataplane.taps import is_ours
@@ -110,6 +111,18 @@ class LinuxDataPlane:
                 except ProgramError:  # the table is gone: `refresh` puts it back
                     continue
         return tuple(found)
+
+    def engine(self) -> EngineStatus:
+        """The engine, and its ports in the order of the policy; an interface at fault is left out."""
+        features = self._engine.features()
+        ports = [self._attachments[policy.device].status for policy in self._state.interfaces if policy.device in self._attachments]
+        return EngineStatus(
+            library=str(features["ipsec_mb"]),
+            architecture=str(features["architecture"]),
+            des=str(features["des"]),
+            clears_its_memory=bool(features["clears_its_memory"]),
+            ports=tuple(ports),
+        )
 
     def unsent(self) -> dict[str, int]:
         """By interface, the packets that were dropped because their SA had no sequence number or nonce left; cheap to ask."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from groupvpn import __version__
 from groupvpn.config import Configuration, Severity, parse, render
+from groupvpn.dataplane.options import EngineOptions
 from groupvpn.node import limits, namespace
 from groupvpn.node.control import CommandError, ControlServer
 from groupvpn.node.notify import Notifier
@@ -47,6 +48,7 @@ class Options:
     sink: Sink = Sink.STDERR
     debug: bool = False
     key_table: Path | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
 
 class ConfigurationError(Exception):
@@ -92,7 +94,16 @@ class _Daemon:
         self._options = options
         self._notifier = Notifier()
         self.log = Log(options.name, options.sink)
-        self.router = Router(options.name, options.file, configuration, state, self.log, debug=options.debug, key_table=options.key_table)
+        self.router = Router(
+            options.name,
+            options.file,
+            configuration,
+            state,
+            self.log,
+            debug=options.debug,
+            key_table=options.key_table,
+            engine=options.engine,
+        )
         self._execute = execute
         self.control = ControlServer(state.control_socket, self._answer, self.router.status)
         self._stop = asyncio.Event()

@@ -16,6 +16,7 @@ from typing import Any
 
 from groupvpn.config.model import Configuration
 from groupvpn.crypto.rsa import RsaPrivateKey
+from groupvpn.dataplane.options import EngineOptions
 from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
 from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
@@ -59,6 +60,7 @@ class Router:
         *,
         debug: bool = False,
         key_table: Path | None = None,
+        engine: EngineOptions | None = None,
     ) -> None:
         self.name, self.source, self.configuration, self.state, self.log = name, source, configuration, state, log
         self.keys = KeyStore(state)
@@ -80,7 +82,7 @@ class Router:
         self._policy_changed = False
         self._settling = False
         self._stopping = False
-        self.steering = Steering(name, log, lambda: self.cores.desired_state(self.configuration, real_device), self._system_changed)
+        self.steering = Steering(name, log, lambda: self.cores.desired_state(self.configuration, real_device), self._system_changed, engine)
 
     # ------------------------------------------------------------------ life
 

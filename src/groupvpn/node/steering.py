@@ -14,6 +14,7 @@ from groupvpn.node.syslog import Log
 
 if TYPE_CHECKING:
     from groupvpn.dataplane.linux import Fault, LinuxDataPlane
+    from groupvpn.dataplane.options import EngineOptions
 
 REPAIR_PERIOD = 5.0
 """Seconds between two attempts to mend a fault that no event has mended."""
@@ -22,22 +23,31 @@ REPAIR_PERIOD = 5.0
 class Steering:
     """Keeps the data plane of the node `name` in line with what `wanted` returns."""
 
-    def __init__(self, name: str, log: Log, wanted: Callable[[], DesiredState], on_event: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        log: Log,
+        wanted: Callable[[], DesiredState],
+        on_event: Callable[[], None],
+        engine: "EngineOptions | None" = None,
+    ) -> None:
         """`on_event` is called from the event loop when interfaces or tables have changed; it should call `follow_system`."""
         self.data_plane: LinuxDataPlane | None = None
         self.faults: frozenset[str] = frozenset()
         self.next_repair: float | None = None
         """When `repair` wants to be called, in monotonic seconds; None while there is no fault."""
         self._name, self._log, self._wanted, self._on_event = name, log, wanted, on_event
+        self._engine = engine
         self._applied = DesiredState()
         self._unsent: dict[str, int] = {}
 
     def apply(self) -> None:
         """Make it so."""
         if self.data_plane is None:
+            from groupvpn.dataplane.engine import NativeEngine
             from groupvpn.dataplane.linux import LinuxDataPlane
 
-            self.data_plane = LinuxDataPlane(self._name)
+            self.data_plane = LinuxDataPlane(self._name, engine=NativeEngine(self._engine))
             asyncio.get_running_loop().add_reader(self.data_plane.fileno(), self._on_event)
         self._applied = self._wanted()
         self._note(self.data_plane.apply(self._applied))

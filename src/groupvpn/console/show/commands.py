@@ -4,7 +4,7 @@ from ipaddress import IPv4Address
 
 from groupvpn.config.arguments import Name
 from groupvpn.console.exec import ExecCommand, Request
-from groupvpn.console.show import ipsec, isakmp, key_server, member, replay
+from groupvpn.console.show import engine, ipsec, isakmp, key_server, member, replay
 from groupvpn.console.show.ipsec import ProtectedInterface
 from groupvpn.console.show.layout import entry
 from groupvpn.dataplane import links
@@ -176,6 +176,15 @@ def _ruleset(router: Router, request: Request) -> str:
     return ipsec.ruleset([item for _, item in _protected(router, request)])
 
 
+def _engine(router: Router, request: Request) -> str:
+    if router.steering.data_plane is None:
+        raise CommandError("% No interface is protected by this node yet; the engine starts with the first one")
+    names = {real_device(item.device) or "": str(item.name) for item in router.configuration.interfaces}
+    counters = {item.device: item for item in router.steering.data_plane.counters()}
+    faults = "".join(f"% {fault}\n" for fault in sorted(router.steering.faults))
+    return faults + engine.status(router.steering.data_plane.engine(), names, counters)
+
+
 def _fail_close(router: Router, request: Request) -> str:
     wanted, lines = request.name("map"), []
     for crypto_map in router.configuration.crypto_maps.values():
@@ -254,6 +263,7 @@ COMMANDS = (
     ExecCommand(f"{_OF_GROUP} gm rekey", "Member: rekeys received", lambda r, q: member.rekeys(_located(r, q)), _GROUP),
     ExecCommand(f"{_OF_GROUP} gm replay", "Member: anti-replay, pseudotime, and packets refused", _gm_replay, _GROUP),
     ExecCommand(f"{_OF_GROUP} ipsec sa", "Member: what the group's policy protects", _gdoi_ipsec_sa, _GROUP),
+    ExecCommand("show crypto engine", "The engine: its library, and by which ways packets come and go", _engine),
     ExecCommand("show crypto ipsec sa [interface <interface>]", "IPsec SAs with their counters", _ipsec_sa, _INTERFACE),
     ExecCommand("show crypto ipsec transform-set", "Transform sets", _transform_sets),
     ExecCommand("show crypto isakmp sa [detail]", "ISAKMP and rekey SAs", _isakmp_sa),

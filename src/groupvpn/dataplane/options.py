@@ -1,0 +1,65 @@
+"""How the engine should reach the kernel, as a user may choose, and how it does."""
+
+from dataclasses import dataclass
+
+AUTOMATIC = "auto"
+TRANSMIT = {
+    AUTOMATIC: "the first of the others that works, and again when a better one becomes free",
+    "xdp": "AF_XDP in copy mode: frames are built in memory that the kernel shares",
+    "packet": "a packet socket, past the queueing discipline",
+    "raw": "raw IP sockets: the kernel routes each packet itself",
+}
+"""Ways out, best first, and what they are."""
+RECEIVE = {
+    AUTOMATIC: "the first of the others that works",
+    "ring": "a packet ring: the kernel writes ESP into memory that it shares; the TAP for what does not fit there",
+    "tap": "a TAP to which nftables forwards ESP",
+}
+"""Ways in, best first, and what they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What the command line says of the engine: a key of `TRANSMIT`, a key of `RECEIVE`. A back end that is named is the only one tried."""
+
+    transmit: str = AUTOMATIC
+    receive: str = AUTOMATIC
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("transmit", self.transmit, TRANSMIT), ("receive", self.receive, RECEIVE)):
+            if value not in known:
+                raise ValueError(f"no {what} back end {value!r}; choose {', '.join(known)}")
+
+
+@dataclass(frozen=True, slots=True)
+class BackEnd:
+    """A way to the kernel that is in use. `reason` says why it is not a better one, and is empty if there is nothing to say."""
+
+    name: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PortStatus:
+    """The engine's part of one interface.
+
+    `ring_limit` is the longest whole ESP packet in octets that comes in by the ring, 0 without one; `queues` counts the TAPs that it
+    reads from to encrypt.
+    """
+
+    device: str
+    transmit: BackEnd
+    receive: BackEnd
+    ring_limit: int
+    queues: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """The engine: `library` and its `architecture` on this processor, which code does DES, and whether the library wipes what it held."""
+
+    library: str
+    architecture: str
+    des: str
+    clears_its_memory: bool
+    ports: tuple[PortStatus, ...]
