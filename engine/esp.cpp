@@ -48,11 +48,14 @@ void begin_operation(Operation& operation, const Sa& sa, std::uint8_t* esp, std:
   operation.is_authentic = false;
   // Salt and explicit IV make the nonce of counter modes (RFC 4106 4, RFC 3686 4); CBC and NULL take the IV as it stands in the packet.
   std::uint8_t* iv = operation.iv.data();
-  if (traits(sa.cipher()).is_counter_mode()) {
-    std::memcpy(iv, sa.schedule().salt.data(), sa.schedule().salt.size());
-    iv += sa.schedule().salt.size();
+  if (sa.is_counter_mode()) {
+    std::memcpy(iv, sa.schedule().salt.data(), 4);
+    std::memcpy(iv + 4, esp + esp_header_size, 8);
+  } else if (sa.iv_length() == 16) {
+    std::memcpy(iv, esp + esp_header_size, 16);
+  } else {
+    std::memcpy(iv, esp + esp_header_size, sa.iv_length());
   }
-  std::memcpy(iv, esp + esp_header_size, sa.iv_length());
 }
 
 // The upper half of the sequence number is covered by the ICV and not sent: in the authenticated header of GCM, else behind the packet, where
@@ -122,7 +125,7 @@ Reason Esp::build_esp(Packet& packet, const Plan& plan, Operation& operation, st
   std::uint8_t* esp = outer + plan.header_length;
   store32(esp, sa.spi());
   store32(esp + 4, static_cast<std::uint32_t>(grant.sequence));
-  if (traits(sa.cipher()).is_counter_mode()) {
+  if (sa.is_counter_mode()) {
     store64(esp + esp_header_size, grant.iv);
   } else if (sa.counter_schedule() != nullptr) {
     store64(esp + esp_header_size, grant.iv);  // until `hide_counters`

@@ -106,9 +106,7 @@ void Inbound::take(std::uint8_t* octets, std::size_t length) {
   const Offload offload = Offload::read(octets);
   if (offload.gso_type == Offload::gso_udp_segmentation) return take_super_packet(packet, offload.segment_size, frame);
   if (offload.gso_type != Offload::gso_none) return refuse(Reason::malformed);
-  const std::optional<Ipv4> datagram = Ipv4::parse(ip, packet.length);
-  if (datagram && datagram->is_fragment()) return take_fragment(*datagram, frame);
-  push(packet, frame);
+  if (!take_fragment(packet, frame)) push(packet, frame);
 }
 
 // A UDP super-packet (docs/protocol/esp-in-udp.md). A checksum that the kernel left to us does not matter: nobody will look at it.
@@ -120,13 +118,29 @@ void Inbound::take_super_packet(Packet packet, std::uint32_t segment_size, const
   while (const std::optional<Packet> segment = splitter.next()) push(*segment, frame);
 }
 
-void Inbound::take_fragment(const Ipv4& fragment, const std::uint8_t* frame) {
-  if (fragment.protocol() != protocol_esp) return refuse(Reason::not_esp);
-  Reassembled result = reassembler_.add(fragment, now());
+// False for a packet that is none. What cannot be said of it yet, decapsulation says of the whole.
+bool Inbound::take_fragment(const Packet& packet, const std::uint8_t* frame) {
+  const auto may_be_ours = [](std::uint8_t protocol) { return protocol == protocol_esp || protocol == protocol_ah || protocol == protocol_udp; };
+  if (const auto ip = Ipv4::parse(packet.data, packet.length)) {
+    if (!ip->is_fragment()) return false;
+    may_be_ours(ip->protocol()) ? keep_fragment(reassembler_.add(*ip, now()), frame) : refuse(Reason::not_esp);
+    return true;
+  }
+  const auto ip = Ipv6::parse(packet.data, packet.length);
+  const auto chain = ip ? Ipv6Chain::walk(*ip) : std::nullopt;
+  if (!chain || !chain->is_fragment(*ip)) return false;
+  may_be_ours(packet.data[chain->fragment]) ? keep_fragment(reassembler_.add(*ip, *chain, now()), frame) : refuse(Reason::not_esp);
+  return true;
+}
+
+void Inbound::keep_fragment(Reassembled result, const std::uint8_t* frame) {
   if (result.lost != 0) refuse(Reason::fragment, result.lost);
   if (!result.datagram) return;
   counters_.joined.add(result.joined - 1);
-  push({.data = result.datagram->data(), .length = static_cast<std::uint32_t>(result.datagram->size())}, frame);
+  const auto length = static_cast<std::uint32_t>(result.datagram->size());
+  constexpr std::uint32_t tailroom = 4;  // which AH with extended sequence numbers wants
+  result.datagram->resize(length + tailroom);
+  push({.data = result.datagram->data(), .length = length, .tailroom = tailroom}, frame);
   datagrams_.push_back(std::move(result.datagram));
 }
 

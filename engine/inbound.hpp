@@ -43,7 +43,8 @@ class Inbound {
   void serve_ring();
   std::size_t take_ring_burst();
   void take(std::uint8_t* octets, std::size_t length);
-  void take_fragment(const Ipv4& fragment, const std::uint8_t* frame);
+  bool take_fragment(const Packet& packet, const std::uint8_t* frame);
+  void keep_fragment(Reassembled result, const std::uint8_t* frame);
   void take_super_packet(Packet packet, std::uint32_t segment_size, const std::uint8_t* frame);
   void push(const Packet& packet, const std::uint8_t* frame);
   void process();

@@ -197,9 +197,9 @@ Reason read_udp(const std::uint8_t* udp, Outer& outer, Payload& payload) noexcep
 }
 
 bool has_outer_addresses(const std::uint8_t* ip, Family family, const Outer& outer) noexcept {
-  const std::size_t size = address_size(family), at = family == Family::ipv4 ? 12 : 8;
-  return family == outer.family && std::memcmp(ip + at, outer.source.data(), size) == 0 &&
-         std::memcmp(ip + at + size, outer.destination.data(), size) == 0;
+  if (family != outer.family) return false;
+  if (family == Family::ipv4) return std::memcmp(ip + 12, outer.source.data(), 4) == 0 && std::memcmp(ip + 16, outer.destination.data(), 4) == 0;
+  return std::memcmp(ip + 8, outer.source.data(), 16) == 0 && std::memcmp(ip + 24, outer.destination.data(), 16) == 0;
 }
 
 void set_ecn(std::uint8_t* ip, Family family, std::uint8_t codepoint) noexcept {

@@ -149,6 +149,7 @@ struct Ipv6Chain {
   std::uint32_t upper;         // where that header begins; at most the end of the packet
   std::uint32_t named_at;      // the octet that holds `protocol`
   std::uint32_t fragment = 0;  // where the fragment header begins, 0: there is none. Behind it the walk goes on only in a first fragment
+  std::uint32_t fragment_named_at = 0;  // the octet that names it
   std::uint32_t unfragmentable = ipv6_header_size;  // end of the headers for every router: hop-by-hop, routing, and options before it
   std::uint32_t unfragmentable_named_at = 6;        // the octet that names what comes there
 
@@ -170,7 +171,10 @@ struct Ipv6Chain {
       const std::uint32_t size = is_fragment_header ? 8 : (octets[chain.upper + 1] + 1U) * 8U;
       if (end - chain.upper < size) return std::nullopt;
       const std::uint8_t kind = chain.protocol;
-      if (is_fragment_header && chain.fragment == 0) chain.fragment = chain.upper;
+      if (is_fragment_header && chain.fragment == 0) {
+        chain.fragment = chain.upper;
+        chain.fragment_named_at = chain.named_at;
+      }
       chain.protocol = octets[chain.upper];
       chain.named_at = chain.upper;
       chain.upper += size;
@@ -206,6 +210,8 @@ struct LinkHeader {
 // What the header around ESP or AH said. With a `family` it has been read, and the packet begins behind it, at the SPI of ESP or at AH.
 // A stage before decapsulation may fill it itself, for packets that share one header.
 struct Outer {
+  Outer() noexcept {}  // the addresses stay as they are: a burst would pay for zeros that nobody reads
+
   Family family = Family::none;  // none: nobody has looked yet, the packet begins with its outer header
   std::uint8_t protocol = 0;     // ESP or AH
   std::uint8_t tos = 0;          // traffic class, ECN included
@@ -213,7 +219,7 @@ struct Outer {
   std::uint16_t header_length = 0;  // octets right before the packet that are this header, with options, extension headers and UDP; 0: it
                                     // stands elsewhere, which AH and transport mode cannot take
   std::uint16_t source_port = 0, destination_port = 0;  // of UDP encapsulation (RFC 3948), 0 without
-  Address source{}, destination{};
+  Address source, destination;  // with a family only
 };
 
 // A packet in a stage: `length` octets at `data` are IP; `headroom` octets before and `tailroom` behind may be written.

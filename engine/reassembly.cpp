@@ -19,49 +19,86 @@ Reassembler::Entries::iterator Reassembler::find_or_make(const Key& key, double 
 }
 
 // Puts the octets of a fragment in their place; false if it contradicts what is there.
-bool Reassembler::place(Entry& entry, const Ipv4& fragment) {
-  const std::uint32_t offset = (fragment.fragment_field() & Ipv4::offset_mask) * 8U;
-  const std::uint32_t length = fragment.payload_length();
-  const bool is_last = (fragment.fragment_field() & Ipv4::more_fragments) == 0;
-  const std::uint32_t end = offset + length;
-  if (length == 0 || end + fragment.header_length() > ipv4_maximum_size || (!is_last && length % 8 != 0)) return false;
-  if (entry.payload_length != 0 && (is_last || end > entry.payload_length)) return false;
-  if (is_last && end < entry.payload.size()) return false;
-  for (std::uint32_t block = offset / 8; block < (end + 7) / 8; ++block) {
+bool Reassembler::place(Entry& entry, const Fragment& fragment) {
+  const auto length = static_cast<std::uint32_t>(fragment.payload.size());
+  const std::uint32_t end = fragment.offset + length;
+  if (length == 0 || end + fragment.header.size() > ipv4_maximum_size || (!fragment.is_last && length % 8 != 0)) return false;
+  if (entry.payload_length != 0 && (fragment.is_last || end > entry.payload_length)) return false;
+  if (fragment.is_last && end < entry.payload.size()) return false;
+  for (std::uint32_t block = fragment.offset / 8; block < (end + 7) / 8; ++block) {
     if (entry.blocks.test(block)) return false;
     entry.blocks.set(block);
   }
   if (entry.payload.size() < end) entry.payload.resize(end);
-  std::memcpy(entry.payload.data() + offset, fragment.payload(), length);
-  if (is_last) entry.payload_length = end;
-  if (offset == 0) entry.header.assign(fragment.data(), fragment.data() + fragment.header_length());
+  std::memcpy(entry.payload.data() + fragment.offset, fragment.payload.data(), length);
+  if (fragment.is_last) entry.payload_length = end;
+  if (fragment.offset == 0) {
+    entry.header.assign(fragment.header.begin(), fragment.header.end());
+    if (fragment.key.family == Family::ipv6) entry.header[fragment.named_at] = fragment.protocol;
+  }
   entry.received += length;
   ++entry.fragments;
-  entry.is_congested = entry.is_congested || (fragment.tos() & 3) == 3;
+  entry.is_congested = entry.is_congested || fragment.is_congested;
   return true;
 }
 
+// The header of the first fragment, with the length of the whole; one marked fragment marks the packet (RFC 3168 5.3).
 std::unique_ptr<std::vector<std::uint8_t>> Reassembler::finish(Entry& entry) {
-  const std::size_t header_length = entry.header.size();
-  if (header_length + entry.payload_length > ipv4_maximum_size) return nullptr;
+  const std::size_t length = entry.header.size() + entry.payload_length;
+  if (length > ipv4_maximum_size) return nullptr;
   auto datagram = std::make_unique<std::vector<std::uint8_t>>(std::move(entry.header));
   datagram->insert(datagram->end(), entry.payload.begin(), entry.payload.end());
   std::uint8_t* ip = datagram->data();
-  store16(ip + 2, static_cast<std::uint16_t>(datagram->size()));
+  if (entry.key.family == Family::ipv6) {
+    store16(ip + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
+    if (entry.is_congested) ip[1] |= 0x30;
+    return datagram;
+  }
+  store16(ip + 2, static_cast<std::uint16_t>(length));
   store16(ip + 6, 0);
-  if (entry.is_congested) ip[1] |= 3;  // one marked fragment marks the datagram (RFC 3168 5.3)
+  if (entry.is_congested) ip[1] |= 3;
   write_header_checksum(ip);
   return datagram;
 }
 
-Reassembled Reassembler::add(const Ipv4& fragment, double now) {
+Reassembled Reassembler::add(const Ipv4& ip, double now) {
+  if (!is_checksum_right(ip.data(), ip.header_length())) return {.datagram = nullptr, .joined = 0, .lost = 1};
+  Fragment fragment{};
+  fragment.key.family = Family::ipv4;
+  fragment.key.protocol = ip.protocol();
+  fragment.key.identification = ip.identification();
+  std::memcpy(fragment.key.source.data(), ip.data() + 12, 4);
+  std::memcpy(fragment.key.destination.data(), ip.data() + 16, 4);
+  fragment.header = {ip.data(), ip.header_length()};
+  fragment.payload = {ip.payload(), ip.payload_length()};
+  fragment.offset = (ip.fragment_field() & Ipv4::offset_mask) * 8U;
+  fragment.is_last = (ip.fragment_field() & Ipv4::more_fragments) == 0;
+  fragment.is_congested = (ip.tos() & 3) == 3;
+  return add(fragment, now);
+}
+
+Reassembled Reassembler::add(const Ipv6& ip, const Ipv6Chain& chain, double now) {
+  const std::uint8_t* header = ip.data() + chain.fragment;
+  const std::uint16_t field = load16(header + 2);
+  const std::uint32_t payload = chain.fragment + 8;
+  Fragment fragment{};
+  fragment.key.family = Family::ipv6;
+  fragment.key.identification = load32(header + 4);
+  std::memcpy(fragment.key.source.data(), ip.source(), 16);
+  std::memcpy(fragment.key.destination.data(), ip.destination(), 16);
+  fragment.header = {ip.data(), chain.fragment};
+  fragment.payload = {ip.data() + payload, ip.total_length() - payload};
+  fragment.offset = field & 0xfff8U;
+  fragment.is_last = (field & 1) == 0;
+  fragment.is_congested = (ip.traffic_class() & 3) == 3;
+  fragment.named_at = chain.fragment_named_at;
+  fragment.protocol = *header;
+  return add(fragment, now);
+}
+
+Reassembled Reassembler::add(const Fragment& fragment, double now) {
   Reassembled result;
-  if (!is_checksum_right(fragment.data(), fragment.header_length())) {
-    result.lost = 1;
-    return result;
-  }
-  const Key key{fragment.source(), fragment.destination(), fragment.identification(), fragment.protocol()};
-  const auto entry = find_or_make(key, now, result.lost);
+  const auto entry = find_or_make(fragment.key, now, result.lost);
   if (!place(*entry, fragment)) {
     result.lost += entry->fragments + 1;
     entries_.erase(entry);

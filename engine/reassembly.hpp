@@ -1,4 +1,5 @@
-// Puts ESP packets together that the core has fragmented (RFC 791 3.2, RFC 4303 3.4.1), in bounded memory.
+// Puts ESP packets together that the core, or in IPv6 their sender, has fragmented (RFC 791 3.2, RFC 8200 4.5, RFC 4303 3.4.1), in bounded
+// memory.
 #pragma once
 
 #include <array>
@@ -6,6 +7,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "packet.hpp"
@@ -14,7 +16,7 @@ namespace groupvpn {
 
 // What became of one fragment. `lost` counts fragments of a datagram that was given up on, this one included where it applies.
 struct Reassembled {
-  std::unique_ptr<std::vector<std::uint8_t>> datagram;  // a whole IPv4 packet, when this fragment completed it
+  std::unique_ptr<std::vector<std::uint8_t>> datagram;  // a whole IP packet, when this fragment completed it
   std::uint32_t joined = 0;                             // with `datagram`: how many fragments it took
   std::uint32_t lost = 0;
 };
@@ -28,16 +30,29 @@ class Reassembler {
   static constexpr double timeout = 2.0;
 
   Reassembled add(const Ipv4& fragment, double now);
+  // `chain` is the fragment's, and has a fragment header.
+  Reassembled add(const Ipv6& fragment, const Ipv6Chain& chain, double now);
   // Gives up datagrams that ran out of time; returns the fragments lost.
   std::uint32_t expire(double now);
   [[nodiscard]] std::uint32_t pending_fragments() const noexcept;
 
  private:
   struct Key {
-    std::uint32_t source, destination;
-    std::uint16_t identification;
-    std::uint8_t protocol;
+    Family family;
+    std::uint8_t protocol;  // IPv4 only (RFC 791 3.2)
+    std::uint32_t identification;
+    Address source, destination;
     bool operator==(const Key&) const = default;
+  };
+  // A fragment of either family: where its part begins and how long it is, and the header that a whole packet would have before it.
+  struct Fragment {
+    Key key;
+    std::span<const std::uint8_t> header;
+    std::span<const std::uint8_t> payload;
+    std::uint32_t offset;
+    bool is_last, is_congested;
+    std::uint32_t named_at;  // IPv6: the octet of the header that named the fragment header
+    std::uint8_t protocol;   // IPv6: what it names now
   };
   struct Entry {
     Key key;
@@ -46,14 +61,15 @@ class Reassembler {
     std::uint32_t received = 0;       // payload octets
     std::uint32_t payload_length = 0;  // known once the last fragment came
     bool is_congested = false;
-    std::vector<std::uint8_t> header;  // of the first fragment
+    std::vector<std::uint8_t> header;  // of the first fragment, without the fragment header of IPv6
     std::vector<std::uint8_t> payload;
     std::bitset<8192> blocks;  // of 8 octets
   };
   using Entries = std::list<Entry>;
 
   Entries::iterator find_or_make(const Key& key, double now, std::uint32_t& lost);
-  static bool place(Entry& entry, const Ipv4& fragment);
+  Reassembled add(const Fragment& fragment, double now);
+  static bool place(Entry& entry, const Fragment& fragment);
   static std::unique_ptr<std::vector<std::uint8_t>> finish(Entry& entry);
 
   Entries entries_;  // oldest first

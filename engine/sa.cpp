@@ -74,6 +74,7 @@ Sa::Sa(const SaParameters& parameters)
       extended_sequence_(parameters.extended_sequence),
       cipher_(parameters.cipher),
       integrity_(parameters.integrity),
+      is_counter_mode_(traits(cipher_).is_counter_mode()),
       iv_length_(traits(cipher_).iv),
       icv_length_(static_cast<std::uint8_t>(traits(cipher_).icv + traits(integrity_).icv)),
       alignment_(traits(cipher_).alignment),

@@ -89,6 +89,8 @@ class Sa {
   [[nodiscard]] bool has_extended_sequence() const noexcept { return extended_sequence_; }
   [[nodiscard]] DontFragment df() const noexcept { return df_; }
   [[nodiscard]] std::optional<std::uint8_t> tos() const noexcept { return tos_; }
+  // Its IV is a counter beside a salt (CipherTraits).
+  [[nodiscard]] bool is_counter_mode() const noexcept { return is_counter_mode_; }
   [[nodiscard]] std::uint32_t iv_length() const noexcept { return iv_length_; }
   [[nodiscard]] std::uint32_t icv_length() const noexcept { return icv_length_; }
   [[nodiscard]] std::uint32_t alignment() const noexcept { return alignment_; }
@@ -148,6 +150,7 @@ class Sa {
   bool extended_sequence_;
   Cipher cipher_;
   Integrity integrity_;
+  bool is_counter_mode_;
   std::uint8_t iv_length_;
   std::uint8_t icv_length_;
   std::uint8_t alignment_;

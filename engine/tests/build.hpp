@@ -40,6 +40,26 @@ inline Octets ipv4(const Octets& payload, const Header& header = {}) {
   return packet;
 }
 
+struct Ipv6Header {
+  std::uint8_t traffic_class = 0, hop_limit = 64, next_header = protocol_none;
+  std::uint32_t flow_label = 0;
+  std::uint8_t source = 1, destination = 2;  // last octets of 2001:db8:: addresses
+};
+
+inline Octets ipv6(const Octets& payload, const Ipv6Header& header = {}) {
+  Octets packet(ipv6_header_size);
+  store32(&packet[0], 6U << 28 | std::uint32_t{header.traffic_class} << 20 | header.flow_label);
+  store16(&packet[4], static_cast<std::uint16_t>(payload.size()));
+  packet[6] = header.next_header;
+  packet[7] = header.hop_limit;
+  store32(&packet[8], 0x20010db8);
+  packet[23] = header.source;
+  store32(&packet[24], 0x20010db8);
+  packet[39] = header.destination;
+  packet.insert(packet.end(), payload.begin(), payload.end());
+  return packet;
+}
+
 // A packet with room around it.
 class Buffer {
  public:

@@ -1,6 +1,7 @@
 #include "esp.hpp"
 
 #include <deque>
+#include <memory>
 
 #include "build.hpp"
 #include "harness.hpp"
@@ -75,25 +76,125 @@ TEST_CASE(a_packet_that_was_given_up_before_is_passed_by) {
   CHECK(Octets(burst[0].data, burst[0].data + burst[0].length) == ipv4(Octets(10)));
 }
 
+namespace {
+
+// SAs of every form: protocol, mode, end points, UDP, extended sequence numbers. SPIs from 2000 on.
+std::vector<std::shared_ptr<Sa>> all_forms() {
+  std::vector<std::shared_ptr<Sa>> sas;
+  for (int form = 0; form < 64; ++form) {
+    for (const Keys& keys : {Keys(Cipher::aes_256_cbc, Integrity::hmac_sha2_512_256), Keys(Cipher::aes_128_gcm, Integrity::none),
+                             Keys(Cipher::null, Integrity::hmac_sha2_512_256)}) {
+      SaParameters parameters = keys.parameters(static_cast<std::uint32_t>(2000 + sas.size()));
+      const bool is_ah = (form & 1) != 0;
+      if (is_ah && keys.cipher != Cipher::null) continue;
+      parameters.protocol = is_ah ? Protocol::ah : Protocol::esp;
+      parameters.mode = (form & 2) != 0 ? Mode::transport : Mode::tunnel;
+      const int endpoints = form >> 2 & 3;
+      if (endpoints == 3 || (endpoints != 0 && parameters.mode == Mode::transport)) continue;
+      if (endpoints != 0) parameters.endpoints = Endpoints{endpoints == 1 ? Family::ipv4 : Family::ipv6, {192, 0, 2, 1}, {192, 0, 2, 2}};
+      if ((form & 16) != 0 && is_ah) continue;
+      if ((form & 16) != 0) parameters.udp = UdpPorts{4500, 4501};
+      if ((form & 32) != 0) {
+        parameters.extended_sequence = true;
+        parameters.replay_window = 4096;
+        parameters.sender_id_bits = 0;
+        if (parameters.sender_id) parameters.sender_id = 0;
+      }
+      sas.push_back(std::make_shared<Sa>(parameters));
+    }
+  }
+  return sas;
+}
+
+Octets packet_of(Family family, const Octets& payload) { return family == Family::ipv6 ? ipv6(payload, {.next_header = 253}) : ipv4(payload); }
+
+}  // namespace
+
 TEST_CASE(no_room_is_a_reason_and_not_an_overrun) {
   Esp esp;
-  const auto sa = Keys(Cipher::aes_256_cbc, Integrity::hmac_sha2_512_256).sa();
-  const Octets original = ipv4(Octets(101));
-  const std::uint32_t head = 20 + 8 + 16, tail = (121 + 2 + 15) / 16 * 16 - 121 + 32;
-  for (std::uint32_t headroom = 0; headroom <= head; ++headroom) {
-    for (std::uint32_t tailroom = 0; tailroom <= tail; ++tailroom) {
-      Octets storage(headroom + original.size() + tailroom);  // exactly as large as told, so that a sanitizer sees an overrun
-      std::copy(original.begin(), original.end(), storage.begin() + headroom);
-      Packet packet;
-      packet.data = storage.data() + headroom;
-      packet.length = static_cast<std::uint32_t>(original.size());
-      packet.headroom = headroom;
-      packet.tailroom = tailroom;
-      packet.sa = sa.get();
-      esp.encapsulate({&packet, 1});
-      const bool has_room = headroom == head && tailroom == tail;
-      CHECK(packet.reason == (has_room ? Reason::delivered : Reason::oversize));
+  Random random(17);
+  for (const std::shared_ptr<Sa>& sa : all_forms()) {
+    const Octets original = packet_of(random.below(2) ? Family::ipv6 : Family::ipv4, Octets(101));
+    Buffer roomy(original);
+    roomy.packet.sa = sa.get();
+    esp.encapsulate({&roomy.packet, 1});
+    CHECK(roomy.packet.reason == Reason::delivered);
+    const std::uint32_t head = esp_headroom - roomy.packet.headroom;
+    const bool covers_behind = sa->protocol() == Protocol::ah && sa->has_extended_sequence();
+    const std::uint32_t tail = covers_behind ? 4 : esp_tailroom - roomy.packet.tailroom;
+    CHECK(head <= esp_headroom && tail <= esp_tailroom);
+    for (std::uint32_t headroom = head < 3 ? 0 : head - 3; headroom <= head; ++headroom) {
+      for (std::uint32_t tailroom = tail < 3 ? 0 : tail - 3; tailroom <= tail; ++tailroom) {
+        const std::size_t size = headroom + original.size() + tailroom;  // exactly as large as told, so that a sanitizer sees an overrun
+        const std::unique_ptr<std::uint8_t[]> storage(new std::uint8_t[size]);
+        std::copy(original.begin(), original.end(), storage.get() + headroom);
+        Packet packet;
+        packet.data = storage.get() + headroom;
+        packet.length = static_cast<std::uint32_t>(original.size());
+        packet.headroom = headroom;
+        packet.tailroom = tailroom;
+        packet.sa = sa.get();
+        esp.encapsulate({&packet, 1});
+        const bool has_room = headroom == head && tailroom == tail;
+        CHECK(packet.reason == (has_room ? Reason::delivered : Reason::oversize));
+        if (has_room) CHECK(packet.data == storage.get() && packet.headroom == 0);
+      }
     }
+  }
+}
+
+TEST_CASE(a_burst_of_all_forms_comes_through) {
+  Esp esp;
+  const std::vector<std::shared_ptr<Sa>> sas = all_forms();
+  const SaSet set(sas);
+  Random random(18);
+  for (int turn = 0; turn < 30; ++turn) {
+    std::deque<Buffer> buffers;
+    std::vector<Octets> originals;
+    std::vector<Packet> burst;
+    for (int index = 0; index < 128; ++index) {
+      originals.push_back(packet_of(random.below(2) ? Family::ipv6 : Family::ipv4, random.octets(random.below(1200))));
+      buffers.emplace_back(originals.back());
+      buffers.back().packet.sa = sas[random.below(static_cast<std::uint32_t>(sas.size()))].get();
+      burst.push_back(buffers.back().packet);
+    }
+    esp.encapsulate(burst);
+    for (Packet& packet : burst) {
+      CHECK(packet.reason == Reason::delivered);
+      CHECK(packet.length <= 1500);
+      packet.outer.family = Family::none;
+    }
+    esp.decapsulate(set, burst);
+    for (std::size_t index = 0; index < burst.size(); ++index) {
+      CHECK_EQUAL(static_cast<int>(burst[index].reason), static_cast<int>(Reason::delivered));
+      CHECK(Octets(burst[index].data, burst[index].data + burst[index].length) == originals[index]);
+    }
+  }
+}
+
+TEST_CASE(damage_in_any_form_gets_a_reason_and_stays_inside) {
+  Esp esp;
+  const std::vector<std::shared_ptr<Sa>> sas = all_forms();
+  const SaSet set(sas);
+  Random random(19);
+  for (int turn = 0; turn < 10000; ++turn) {
+    Buffer sealed(packet_of(random.below(2) ? Family::ipv6 : Family::ipv4, random.octets(random.below(100))));
+    sealed.packet.sa = sas[random.below(static_cast<std::uint32_t>(sas.size()))].get();
+    esp.encapsulate({&sealed.packet, 1});
+    Octets octets = sealed.octets();
+    octets.resize(octets.size() - random.below(2) * random.below(static_cast<std::uint32_t>(octets.size())));
+    for (std::uint32_t change = random.below(4); change != 0 && !octets.empty(); --change) {
+      octets[random.below(static_cast<std::uint32_t>(octets.size()))] = static_cast<std::uint8_t>(random.below(256));
+    }
+    if (octets.size() >= 20 && octets[0] == 0x45) write_header_checksum(octets.data());
+    const std::unique_ptr<std::uint8_t[]> exact(new std::uint8_t[octets.size() + 1]);
+    std::copy(octets.begin(), octets.end(), exact.get());
+    Packet packet;
+    packet.data = exact.get();
+    packet.length = static_cast<std::uint32_t>(octets.size());
+    esp.decapsulate(set, {&packet, 1});
+    if (packet.reason != Reason::delivered) continue;
+    CHECK(packet.data >= exact.get() && packet.data + packet.length <= exact.get() + octets.size());
   }
 }
 

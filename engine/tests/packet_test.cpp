@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <memory>
+
 #include "build.hpp"
 #include "harness.hpp"
 
@@ -46,4 +49,38 @@ TEST_CASE(a_link_header_ends_where_ip_begins) {
   CHECK(LinkHeader::parse(frame.data(), 64)->family == Family::ipv6);
   store16(&frame[12], 0x0806);
   CHECK_EQUAL(size(64), 0U);
+}
+
+TEST_CASE(an_ipv6_header_is_believed_only_if_it_fits) {
+  Octets packet(50);
+  packet[0] = 0x60;
+  store16(&packet[4], 10);
+  for (std::size_t length = 0; length <= 60; ++length) CHECK_EQUAL(Ipv6::parse(packet.data(), std::min<std::size_t>(length, 50)).has_value(), length >= 50);
+  for (int first = 0; first < 256; ++first) {
+    packet[0] = static_cast<std::uint8_t>(first);
+    CHECK_EQUAL(Ipv6::parse(packet.data(), packet.size()).has_value(), first >> 4 == 6);
+  }
+}
+
+TEST_CASE(a_walk_over_extension_headers_ends_inside_the_packet) {
+  Random random(41);
+  constexpr std::uint8_t kinds[] = {protocol_hop_by_hop, protocol_routing, protocol_fragment, protocol_destination_options, protocol_esp, protocol_none};
+  std::size_t whole = 0;
+  for (int turn = 0; turn < 20000; ++turn) {
+    Octets packet(ipv6_header_size + random.below(64));
+    for (std::size_t at = ipv6_header_size; at < packet.size(); ++at) packet[at] = random.below(2) ? kinds[random.below(6)] : std::uint8_t{0};
+    packet[0] = 0x60;
+    packet[6] = kinds[random.below(6)];
+    store16(&packet[4], static_cast<std::uint16_t>(packet.size() - ipv6_header_size));
+    const std::unique_ptr<std::uint8_t[]> exact(new std::uint8_t[packet.size()]);  // so that a sanitizer sees a look beyond
+    std::copy(packet.begin(), packet.end(), exact.get());
+    const auto chain = Ipv6Chain::walk(*Ipv6::parse(exact.get(), packet.size()));
+    if (!chain) continue;
+    ++whole;
+    CHECK(chain->upper <= packet.size() && chain->named_at < chain->upper && packet[chain->named_at] == chain->protocol);
+    CHECK(chain->unfragmentable <= chain->upper && chain->unfragmentable_named_at < chain->unfragmentable);
+    CHECK(chain->fragment == 0 || (chain->fragment >= chain->unfragmentable && chain->fragment + 8 <= chain->upper));
+    if (chain->fragment != 0) CHECK_EQUAL(packet[chain->fragment_named_at], protocol_fragment);
+  }
+  CHECK(whole > 1000);
 }

@@ -113,3 +113,82 @@ TEST_CASE(one_congested_fragment_marks_the_datagram) {
   add(reassembler, plain[0]);
   CHECK_EQUAL((*add(reassembler, marked[1]).datagram)[1], 3);
 }
+
+namespace {
+
+// An IPv6 packet with hop-by-hop options, whole or as the part of it that `field` says.
+Octets ipv6_part(const Octets& payload, bool is_whole, std::uint16_t field = 0, std::uint32_t identification = 5, std::uint8_t ecn = 0) {
+  const std::size_t size = ipv6_header_size + 8 + (is_whole ? 0 : 8);
+  Octets packet(size + payload.size());
+  store32(&packet[0], 6U << 28 | std::uint32_t{ecn} << 20);
+  store16(&packet[4], static_cast<std::uint16_t>(packet.size() - ipv6_header_size));
+  packet[6] = protocol_hop_by_hop;
+  packet[7] = 64;
+  packet[23] = 1;
+  packet[39] = 2;
+  const std::uint8_t options[8] = {is_whole ? protocol_esp : protocol_fragment, 0, 5, 2, 0, 0, 1, 0};
+  std::copy(std::begin(options), std::end(options), &packet[40]);
+  if (!is_whole) {
+    packet[48] = protocol_esp;
+    store16(&packet[50], field);
+    store32(&packet[52], identification);
+  }
+  std::copy(payload.begin(), payload.end(), packet.begin() + static_cast<long>(size));
+  return packet;
+}
+
+std::vector<Octets> split_ipv6(const Octets& payload, std::size_t size) {
+  std::vector<Octets> fragments;
+  for (std::size_t at = 0; at < payload.size(); at += size) {
+    const std::size_t end = std::min(at + size, payload.size());
+    const auto field = static_cast<std::uint16_t>(at | (end < payload.size() ? 1U : 0U));
+    fragments.push_back(ipv6_part({payload.begin() + static_cast<long>(at), payload.begin() + static_cast<long>(end)}, false, field));
+  }
+  return fragments;
+}
+
+Reassembled add_ipv6(Reassembler& reassembler, Octets& fragment) {
+  const Ipv6 ip = *Ipv6::parse(fragment.data(), fragment.size());
+  const Ipv6Chain chain = *Ipv6Chain::walk(ip);
+  CHECK(chain.is_fragment(ip));
+  return reassembler.add(ip, chain, 0);
+}
+
+}  // namespace
+
+TEST_CASE(fragments_of_ipv6_make_a_packet_without_a_fragment_header) {
+  Random random(9);
+  Reassembler reassembler;
+  for (int turn = 0; turn < 300; ++turn) {
+    const Octets payload = random.octets(9 + random.below(6000));
+    std::vector<Octets> fragments = split_ipv6(payload, 8 * (1 + random.below(180)));
+    if (fragments.size() < 2) continue;
+    std::shuffle(fragments.begin(), fragments.end(), random.engine());
+    for (std::size_t index = 0; index < fragments.size(); ++index) {
+      const Reassembled result = add_ipv6(reassembler, fragments[index]);
+      CHECK_EQUAL(result.lost, 0U);
+      CHECK_EQUAL(result.datagram != nullptr, index + 1 == fragments.size());
+      if (result.datagram) CHECK(*result.datagram == ipv6_part(payload, true));
+    }
+  }
+  CHECK_EQUAL(reassembler.pending_fragments(), 0U);
+}
+
+TEST_CASE(families_do_not_mix) {
+  Reassembler reassembler;
+  std::vector<Octets> four = split(Octets(100, 1), 56, 5), six = split_ipv6(Octets(100, 2), 56);
+  CHECK(!add(reassembler, four[0]).datagram);
+  CHECK(!add_ipv6(reassembler, six[1]).datagram);
+  CHECK(add(reassembler, four[1]).datagram != nullptr);
+  CHECK(*add_ipv6(reassembler, six[0]).datagram == ipv6_part(Octets(100, 2), true));
+  CHECK_EQUAL(add_ipv6(reassembler, six[0]).lost, 0U);
+  CHECK_EQUAL(add_ipv6(reassembler, six[0]).lost, 2U);  // an overlap (RFC 5722)
+}
+
+TEST_CASE(one_congested_fragment_marks_a_packet_of_ipv6) {
+  Reassembler reassembler;
+  std::vector<Octets> fragments = split_ipv6(Octets(100), 56);
+  fragments[1][1] = 0x30;
+  add_ipv6(reassembler, fragments[0]);
+  CHECK_EQUAL((*add_ipv6(reassembler, fragments[1]).datagram)[1], 0x30);
+}
