@@ -53,9 +53,11 @@ inline std::uint64_t copy_and_sum(std::uint8_t* to, const std::uint8_t* from, st
   return best_sum_code.copy(to, from, length, sum);
 }
 
-// Sum of the pseudo header of TCP and UDP (RFC 793 3.1), `length` being that of the transport segment.
+// Sum of the pseudo header of a packet's TCP or UDP (RFC 793 3.1, RFC 8200 8.1), `length` being that of the transport segment. `ip` is a
+// header of either family.
 inline std::uint64_t pseudo_header_sum(const std::uint8_t* ip, std::uint8_t protocol, std::uint32_t length) noexcept {
-  return add_sum(ip + 12, 8) + __builtin_bswap16(protocol) + __builtin_bswap16(static_cast<std::uint16_t>(length));
+  const std::uint64_t addresses = family_of(*ip) == Family::ipv6 ? add_short_sum(ip + 8, 32, 0) : add_short_sum(ip + 12, 8, 0);
+  return addresses + __builtin_bswap16(protocol) + __builtin_bswap16(static_cast<std::uint16_t>(length));
 }
 
 // The checksum of a finished sum, ready for store16.

@@ -13,37 +13,67 @@ constexpr std::uint16_t tcp_checksum_offset = 16, udp_checksum_offset = 6;
 
 std::uint16_t checksum_offset_of(std::uint8_t protocol) noexcept { return protocol == protocol_tcp ? tcp_checksum_offset : udp_checksum_offset; }
 
+bool is_ipv6(const std::uint8_t* ip) noexcept { return family_of(*ip) == Family::ipv6; }
+
+// Octets of the IP header of a packet that may be part of a super-packet: it has no options and no extension headers.
+std::uint32_t ip_header_of(const std::uint8_t* ip) noexcept { return static_cast<std::uint32_t>(is_ipv6(ip) ? ipv6_header_size : ipv4_header_size); }
+
+std::uint8_t protocol_of(const std::uint8_t* ip) noexcept { return is_ipv6(ip) ? ip[6] : ip[9]; }
+
+bool has_plain_header(const Packet& packet) noexcept {
+  if (packet.length != 0 && is_ipv6(packet.data)) {
+    const std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
+    return ip && ip->total_length() == packet.length && !ip->is_multicast();
+  }
+  const std::optional<Ipv4> ip = Ipv4::parse(packet.data, packet.length);
+  return ip && ip->header_length() == ipv4_header_size && ip->total_length() == packet.length && !ip->is_fragment() &&
+         !is_multicast(ip->destination()) && ip->destination() != 0xffffffff;
+}
+
 // Octets of the headers of a packet that may be part of a super-packet, else 0.
 std::uint32_t headers_of(const Packet& packet, bool with_udp) noexcept {
-  const std::optional<Ipv4> ip = Ipv4::parse(packet.data, packet.length);
-  if (!ip || ip->header_length() != ipv4_header_size || ip->total_length() != packet.length) return 0;
-  if (ip->is_fragment() || is_multicast(ip->destination()) || ip->destination() == 0xffffffff) return 0;
-  const std::uint8_t* transport = ip->payload();
-  const std::uint32_t length = ip->payload_length();
-  if (ip->protocol() == protocol_tcp && length > tcp_header_size) {
+  if (!has_plain_header(packet)) return 0;
+  const std::uint32_t ip_size = ip_header_of(packet.data);
+  const std::uint8_t protocol = protocol_of(packet.data);
+  const std::uint8_t* transport = packet.data + ip_size;
+  const std::uint32_t length = packet.length - ip_size;
+  if (protocol == protocol_tcp && length > tcp_header_size) {
     const std::uint32_t header = (transport[12] >> 4) * 4U;
     const bool has_plain_flags = (transport[13] & ~tcp_push) == tcp_ack;
-    return header >= tcp_header_size && header < length && has_plain_flags ? ipv4_header_size + header : 0;
+    return header >= tcp_header_size && header < length && has_plain_flags ? ip_size + header : 0;
   }
-  if (with_udp && ip->protocol() == protocol_udp && length > udp_header_size) {
+  if (with_udp && protocol == protocol_udp && length > udp_header_size) {
     const bool has_checksum = load16(transport + udp_checksum_offset) != 0;
-    return load16(transport + 4) == length && has_checksum ? ipv4_header_size + udp_header_size : 0;
+    return load16(transport + 4) == length && has_checksum ? ip_size + static_cast<std::uint32_t>(udp_header_size) : 0;
   }
   return 0;
 }
 
 bool has_right_checksums(const Packet& packet) noexcept {
   const std::uint8_t* ip = packet.data;
-  const std::uint32_t length = packet.length - ipv4_header_size;
-  return is_checksum_right(ip, ipv4_header_size) &&
-         finish_sum(add_sum(ip + ipv4_header_size, length, pseudo_header_sum(ip, ip[9], length))) == 0;
+  const std::uint32_t ip_size = ip_header_of(ip), length = packet.length - ip_size;
+  return (is_ipv6(ip) || is_checksum_right(ip, ipv4_header_size)) &&
+         finish_sum(add_sum(ip + ip_size, length, pseudo_header_sum(ip, protocol_of(ip), length))) == 0;
 }
 
-bool have_same_addresses(const std::uint8_t* left, const std::uint8_t* right) noexcept { return std::memcmp(left + 12, right + 12, 8) == 0; }
+// Of two packets with whole IP headers.
+bool have_same_addresses(const std::uint8_t* left, const std::uint8_t* right) noexcept {
+  if (is_ipv6(left) != is_ipv6(right)) return false;
+  return is_ipv6(left) ? std::memcmp(left + 8, right + 8, 32) == 0 : std::memcmp(left + 12, right + 12, 8) == 0;
+}
 
-// Both have 20 octets of IPv4 header and ports behind it.
+// Both have plain headers, and ports behind them.
 bool are_one_flow(const std::uint8_t* left, const std::uint8_t* right) noexcept {
-  return left[9] == right[9] && std::memcmp(left + 12, right + 12, 12) == 0;
+  if (*left >> 4 != *right >> 4 || protocol_of(left) != protocol_of(right)) return false;
+  return is_ipv6(left) ? std::memcmp(left + 8, right + 8, 36) == 0 : std::memcmp(left + 12, right + 12, 12) == 0;
+}
+
+// Whether the IP header of a packet is what that of the segment number `count` behind `first` would be.
+bool continues_header(const std::uint8_t* first, const std::uint8_t* next, std::uint16_t count) noexcept {
+  if (is_ipv6(first)) return std::memcmp(first, next, 4) == 0 && first[7] == next[7];  // traffic class and flow label; hop limit
+  if (first[1] != next[1] || std::memcmp(first + 6, next + 6, 3) != 0) return false;   // TOS; flags and TTL
+  const bool has_dont_fragment = (load16(first + 6) & Ipv4::dont_fragment) != 0;
+  return has_dont_fragment || load16(next + 4) == static_cast<std::uint16_t>(load16(first + 4) + count);
 }
 
 // Whether `packet` continues `super`, whose first packet is `first`; both are of one flow.
@@ -52,33 +82,37 @@ bool continues(const SuperPacket& super, const Packet& first, const Packet& pack
   const std::uint8_t* b = packet.data;
   const std::uint32_t payload_length = packet.length - headers;
   if (headers != super.headers || payload_length > super.segment_size || super.length + payload_length > ipv4_maximum_size) return false;
-  if (a[1] != b[1] || std::memcmp(a + 6, b + 6, 3) != 0) return false;  // TOS; flags and TTL
-  const bool has_dont_fragment = (load16(a + 6) & Ipv4::dont_fragment) != 0;
-  if (!has_dont_fragment && load16(b + 4) != static_cast<std::uint16_t>(load16(a + 4) + super.count)) return false;
-  if (a[9] == protocol_udp) return true;
-  const std::uint8_t* s = a + ipv4_header_size;
-  const std::uint8_t* t = b + ipv4_header_size;
+  if (!continues_header(a, b, super.count)) return false;
+  if (protocol_of(a) == protocol_udp) return true;
+  const std::uint32_t ip_size = ip_header_of(a);
+  const std::uint8_t* s = a + ip_size;
+  const std::uint8_t* t = b + ip_size;
   const std::uint32_t sequence = load32(s + 4) + (super.length - super.headers);
   return load32(t + 4) == sequence && std::memcmp(s + 8, t + 8, 5) == 0 &&  // acknowledgement; header length and reserved bits
          std::memcmp(s + 14, t + 14, 2) == 0 &&                             // window
-         std::memcmp(s + 18, t + 18, headers - ipv4_header_size - 18) == 0;  // urgent pointer and options
+         std::memcmp(s + 18, t + 18, headers - ip_size - 18) == 0;          // urgent pointer and options
 }
 
 bool ends_with(const Packet& packet) noexcept {
-  return packet.data[9] == protocol_tcp && (packet.data[ipv4_header_size + 13] & tcp_push) != 0;
+  return protocol_of(packet.data) == protocol_tcp && (packet.data[ip_header_of(packet.data) + 13] & tcp_push) != 0;
 }
 
 // Lets the headers of the first packet speak for all. The checksum field gets what the kernel wants to find there: the sum of the pseudo header.
 void write_headers(const SuperPacket& super, const Packet& first, const Packet& last) noexcept {
   std::uint8_t* ip = first.data;
-  std::uint8_t* transport = ip + ipv4_header_size;
-  const std::uint32_t length = super.length - ipv4_header_size;
+  const std::uint32_t ip_size = ip_header_of(ip), length = super.length - ip_size;
+  const std::uint8_t protocol = protocol_of(ip);
+  std::uint8_t* transport = ip + ip_size;
   if (ends_with(last)) transport[13] |= tcp_push;
-  if (ip[9] == protocol_udp) store16(transport + 4, static_cast<std::uint16_t>(length));
-  store16(ip + 2, static_cast<std::uint16_t>(super.length));
-  write_header_checksum(ip);
-  const std::uint16_t complement = finish_sum(pseudo_header_sum(ip, ip[9], length));
-  store16(transport + checksum_offset_of(ip[9]), static_cast<std::uint16_t>(~complement));
+  if (protocol == protocol_udp) store16(transport + 4, static_cast<std::uint16_t>(length));
+  if (is_ipv6(ip)) {
+    store16(ip + 4, static_cast<std::uint16_t>(length));
+  } else {
+    store16(ip + 2, static_cast<std::uint16_t>(super.length));
+    write_header_checksum(ip);
+  }
+  const std::uint16_t complement = finish_sum(pseudo_header_sum(ip, protocol, length));
+  store16(transport + checksum_offset_of(protocol), static_cast<std::uint16_t>(~complement));
 }
 
 }  // namespace
@@ -95,15 +129,17 @@ std::span<const SuperPacket> Coalescer::couple(std::span<Packet> burst) noexcept
   return supers;
 }
 
-// The packet joins the super-packet of its flow, or ends it and begins another one. What has no ports ends all between its addresses.
+// The packet joins the super-packet of its flow, or ends it and begins another one. What has no ports ends all between its addresses, and
+// what has no addresses ends all.
 void Coalescer::add(std::span<Packet> burst, std::uint16_t index) noexcept {
   Packet& packet = burst[index];
   const std::uint32_t headers = headers_of(packet, with_udp_);
+  const bool has_addresses = packet.length >= ipv4_header_size && packet.length >= ip_header_of(packet.data);
   for (SuperPacket& super : std::span(supers_).first(count_)) {
     if (!super.is_open) continue;
     Packet& first = burst[super.first];
     if (headers == 0) {
-      if (packet.length < ipv4_header_size || have_same_addresses(first.data, packet.data)) super.is_open = false;
+      if (!has_addresses || have_same_addresses(first.data, packet.data)) super.is_open = false;
       continue;
     }
     if (!are_one_flow(first.data, packet.data)) continue;
@@ -127,12 +163,12 @@ void Coalescer::join(SuperPacket& super, Packet& packet, std::uint16_t index, st
 Offload offload_of(const SuperPacket& super, const Packet& first, std::uint32_t link_size) noexcept {
   Offload offload;
   if (super.count == 1) return offload;
-  const std::uint8_t protocol = first.data[9];
+  const std::uint8_t protocol = protocol_of(first.data);
   offload.flags = Offload::needs_checksum;
-  offload.gso_type = protocol == protocol_tcp ? Offload::gso_tcp4 : Offload::gso_udp_segmentation;
+  offload.gso_type = protocol == protocol_udp ? Offload::gso_udp_segmentation : is_ipv6(first.data) ? Offload::gso_tcp6 : Offload::gso_tcp4;
   offload.header_length = static_cast<std::uint16_t>(link_size + super.headers);
   offload.segment_size = super.segment_size;
-  offload.checksum_start = static_cast<std::uint16_t>(link_size + ipv4_header_size);
+  offload.checksum_start = static_cast<std::uint16_t>(link_size + ip_header_of(first.data));
   offload.checksum_offset = checksum_offset_of(protocol);
   return offload;
 }

@@ -18,8 +18,8 @@ struct SuperPacket {
   std::uint16_t last;
   std::uint16_t count;
   std::uint16_t segment_size;   // payload octets of each but the last, which may have fewer
-  std::uint32_t headers;        // octets of IPv4 and transport header; 0 if nothing can join the packet
-  std::uint32_t length;         // octets of all as one IPv4 packet
+  std::uint32_t headers;        // octets of IP and transport header; 0 if nothing can join the packet
+  std::uint32_t length;         // octets of all as one IP packet
   bool is_open;                 // another packet may join
   bool is_verified;             // the checksums of the first one were seen to be right
 };
@@ -27,8 +27,9 @@ struct SuperPacket {
 // Sorts bursts. What is cut again at `segment_size` gives the same packets, octet for octet, but for the identification of packets with DF,
 // which means nothing (RFC 6864 4.1). So only these are coupled:
 //
-// - TCP segments with data, and UDP datagrams with a checksum; to one unicast destination; no fragments, no IPv4 options
-// - of one flow, with the same TOS, TTL and DF; identifications that count up where DF is not set
+// - TCP segments with data, and UDP datagrams with a checksum; to one unicast destination; no fragments, no IPv4 options, no IPv6 extension
+//   headers
+// - of one flow, with the same TOS, TTL and DF, or traffic class, flow label and hop limit; identifications that count up where DF is not set
 // - TCP: the next sequence number, the same acknowledgement, window and options; no flag but ACK, and PSH, which ends a super-packet
 // - of the same size, but the last may be shorter
 // - whose header and transport checksums are right

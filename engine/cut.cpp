@@ -9,7 +9,8 @@ namespace groupvpn {
 namespace {
 
 constexpr std::uint32_t tcp_header_size = 20;
-constexpr std::uint32_t maximum_header_size = 60;  // of IPv4, and of TCP
+constexpr std::uint32_t maximum_tcp_header_size = 60;
+constexpr std::uint32_t maximum_ip_header_size = 256;  // with extension headers; more before the transport of a super-packet is no honest one
 constexpr std::uint32_t tcp_fin_push = 0x01 | 0x08, tcp_cwr = 0x80;
 
 std::uint16_t udp_checksum_of(std::uint64_t sum) noexcept {
@@ -18,12 +19,12 @@ std::uint16_t udp_checksum_of(std::uint64_t sum) noexcept {
 }
 
 // Completes the one checksum that the kernel left to us: the field holds the sum of the pseudo header already.
-Reason complete_checksum(std::uint8_t* frame, std::size_t link_size, const Ipv4& ip, const Offload& offload) noexcept {
-  const std::size_t end = link_size + ip.total_length();
+Reason complete_checksum(std::uint8_t* frame, std::size_t link_size, const CutPacket& ip, const Offload& offload) noexcept {
+  const std::size_t end = link_size + ip.total_length;
   const std::size_t field = std::size_t{offload.checksum_start} + offload.checksum_offset;
-  if (offload.checksum_start < link_size + ip.header_length() || field + 2 > end) return Reason::malformed;
+  if (offload.checksum_start < link_size + ip.ip_length || field + 2 > end) return Reason::malformed;
   const std::uint64_t sum = add_sum(frame + offload.checksum_start, end - offload.checksum_start);
-  store16(frame + field, ip.protocol() == protocol_udp ? udp_checksum_of(sum) : finish_sum(sum));
+  store16(frame + field, ip.protocol == protocol_udp ? udp_checksum_of(sum) : finish_sum(sum));
   return Reason::delivered;
 }
 
@@ -33,26 +34,28 @@ constexpr std::uint64_t word_of(std::uint32_t value) noexcept { return __builtin
 // What stands before the data of each segment of a super-packet. What all segments have in common is summed once.
 class SegmentHeaders {
  public:
-  // `transport_length` octets of TCP or UDP header are behind the IPv4 header.
-  SegmentHeaders(const Ipv4& ip, std::uint32_t transport_length) noexcept
-      : ip_length_(ip.header_length()), length_(ip_length_ + transport_length), identification_(ip.identification()) {
-    std::memcpy(octets_.data(), ip.data(), length_);
+  // The packet has `transport_length` octets of TCP or UDP header, and at most `maximum_ip_header_size` before it.
+  SegmentHeaders(const CutPacket& ip, std::uint32_t transport_length) noexcept
+      : family_(ip.family), ip_length_(ip.ip_length), length_(ip_length_ + transport_length) {
+    std::memcpy(octets_.data(), ip.octets, length_);
     std::uint8_t* header = octets_.data();
     std::uint8_t* transport = header + ip_length_;
-    store16(header + 2, 0);
-    store16(header + 4, 0);
-    store16(header + 10, 0);
-    ip_sum_ = add_sum(header, ip_length_);
-    if (header[9] == protocol_tcp) {
+    if (family_ == Family::ipv4) {
+      identification_ = load16(header + 4);
+      store32(header + 2, 0);  // total length and identification
+      store16(header + 10, 0);
+      ip_sum_ = add_sum(header, ip_length_);
+    }
+    if (ip.protocol == protocol_tcp) {
       sequence_ = load32(transport + 4);
       flags_ = load16(transport + 12);
       store32(transport + 4, 0);
       store16(transport + 12, 0);
       store16(transport + 16, 0);
     } else {
-      store32(transport + 4, 0);
+      store32(transport + 4, 0);  // length and checksum
     }
-    transport_sum_ = add_sum(transport, transport_length, pseudo_header_sum(header, header[9], 0));
+    transport_sum_ = add_sum(transport, transport_length, pseudo_header_sum(header, ip.protocol, 0));
   }
 
   [[nodiscard]] std::uint32_t length() const noexcept { return length_; }
@@ -82,19 +85,34 @@ class SegmentHeaders {
   std::uint8_t* write_ip(std::uint8_t* segment, std::uint32_t size, std::uint16_t index) const noexcept {
     std::memcpy(segment, octets_.data(), length_);
     const std::uint32_t length = length_ + size;
-    const std::uint32_t identification = identification_ + index;
-    store16(segment + 2, static_cast<std::uint16_t>(length));
-    store16(segment + 4, static_cast<std::uint16_t>(identification));
-    store16(segment + 10, finish_sum(ip_sum_ + word_of(length) + word_of(identification)));
+    if (family_ == Family::ipv6) {
+      store16(segment + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
+    } else {
+      const std::uint32_t identification = identification_ + index;
+      store16(segment + 2, static_cast<std::uint16_t>(length));
+      store16(segment + 4, static_cast<std::uint16_t>(identification));
+      store16(segment + 10, finish_sum(ip_sum_ + word_of(length) + word_of(identification)));
+    }
     return segment + ip_length_;
   }
 
+  Family family_;
   std::uint32_t ip_length_, length_;
-  std::uint32_t identification_;
+  std::uint32_t identification_ = 0;
   std::uint32_t sequence_ = 0, flags_ = 0;  // the 16 bits of data offset, reserved bits and flags
-  std::uint64_t ip_sum_, transport_sum_;
-  std::array<std::uint8_t, 2 * maximum_header_size> octets_;
+  std::uint64_t ip_sum_ = 0, transport_sum_;
+  std::array<std::uint8_t, maximum_ip_header_size + maximum_tcp_header_size> octets_;
 };
+
+// Whether a packet can be a super-packet of `protocol`, whose transport header has at least `header_size` octets.
+bool may_be_cut(const CutPacket& ip, std::uint8_t protocol, std::uint32_t header_size, const Offload& offload) noexcept {
+  return ip.protocol == protocol && !ip.is_fragment && ip.ip_length <= maximum_ip_header_size && ip.transport_length() >= header_size &&
+         offload.segment_size != 0;
+}
+
+bool may_be_fragmented(const CutPacket& ip, const CutLimits& limits) noexcept {
+  return ip.family == Family::ipv4 && (limits.clear_df || (load16(ip.octets + 6) & Ipv4::dont_fragment) == 0);
+}
 
 // Options that a fragment other than the first does not repeat become padding (RFC 791 3.1, the copied flag).
 void blank_uncopied_options(std::uint8_t* options, std::size_t length) noexcept {
@@ -114,11 +132,19 @@ void blank_uncopied_options(std::uint8_t* options, std::size_t length) noexcept 
 
 }  // namespace
 
-Reason Cutter::cut(std::uint8_t* frame, std::size_t link_size, const Ipv4& ip, const Offload& offload, const CutLimits& limits,
+std::optional<CutPacket> CutPacket::parse(std::uint8_t* octets, std::size_t available) noexcept {
+  if (const std::optional<Ipv4> ip = Ipv4::parse(octets, available)) return CutPacket(*ip);
+  const std::optional<Ipv6> ip = Ipv6::parse(octets, available);
+  const std::optional<Ipv6Chain> chain = ip ? Ipv6Chain::walk(*ip) : std::nullopt;
+  return chain ? std::optional(CutPacket(*ip, *chain)) : std::nullopt;
+}
+
+Reason Cutter::cut(std::uint8_t* frame, std::size_t link_size, const CutPacket& ip, const Offload& offload, const CutLimits& limits,
                    PacketSink& sink) noexcept {
   switch (offload.gso_type) {
     case Offload::gso_none: break;
-    case Offload::gso_tcp4: return cut_tcp(ip, offload, limits, sink);
+    case Offload::gso_tcp4: return ip.family == Family::ipv4 ? cut_tcp(ip, offload, limits, sink) : Reason::malformed;
+    case Offload::gso_tcp6: return ip.family == Family::ipv6 ? cut_tcp(ip, offload, limits, sink) : Reason::malformed;
     case Offload::gso_udp_segmentation: return cut_udp(ip, offload, limits, sink);
     default: return Reason::malformed;
   }
@@ -128,16 +154,16 @@ Reason Cutter::cut(std::uint8_t* frame, std::size_t link_size, const Ipv4& ip, c
   return pass(ip, limits, sink);
 }
 
-Reason Cutter::cut_tcp(const Ipv4& ip, const Offload& offload, const CutLimits& limits, PacketSink& sink) noexcept {
-  if (ip.protocol() != protocol_tcp || ip.is_fragment() || ip.payload_length() < tcp_header_size) return Reason::malformed;
-  const std::uint8_t* tcp = ip.payload();
+Reason Cutter::cut_tcp(const CutPacket& ip, const Offload& offload, const CutLimits& limits, PacketSink& sink) noexcept {
+  if (!may_be_cut(ip, protocol_tcp, tcp_header_size, offload)) return Reason::malformed;
+  const std::uint8_t* tcp = ip.transport();
   const std::uint32_t tcp_length = (tcp[12] >> 4) * 4U;
-  if (tcp_length < tcp_header_size || tcp_length > ip.payload_length() || offload.segment_size == 0) return Reason::malformed;
+  if (tcp_length < tcp_header_size || tcp_length > ip.transport_length()) return Reason::malformed;
 
   const SegmentHeaders headers(ip, tcp_length);
   if (headers.length() >= limits.inner_mtu) return Reason::too_big;
   const std::uint32_t segment_size = std::min<std::uint32_t>(offload.segment_size, limits.inner_mtu - headers.length());
-  const std::uint32_t data_length = ip.payload_length() - tcp_length;
+  const std::uint32_t data_length = ip.transport_length() - tcp_length;
   std::uint16_t index = 0;
   for (std::uint32_t at = 0; at < data_length || index == 0; at += segment_size, ++index) {
     const std::uint32_t size = std::min(segment_size, data_length - at);
@@ -149,15 +175,13 @@ Reason Cutter::cut_tcp(const Ipv4& ip, const Offload& offload, const CutLimits& 
   return Reason::delivered;
 }
 
-Reason Cutter::cut_udp(const Ipv4& ip, const Offload& offload, const CutLimits& limits, PacketSink& sink) noexcept {
-  if (ip.protocol() != protocol_udp || ip.is_fragment() || ip.payload_length() < udp_header_size || offload.segment_size == 0) {
-    return Reason::malformed;
-  }
+Reason Cutter::cut_udp(const CutPacket& ip, const Offload& offload, const CutLimits& limits, PacketSink& sink) noexcept {
+  if (!may_be_cut(ip, protocol_udp, udp_header_size, offload)) return Reason::malformed;
   const SegmentHeaders headers(ip, udp_header_size);
-  const std::uint8_t* data = ip.payload() + udp_header_size;
-  const std::uint32_t data_length = ip.payload_length() - udp_header_size;
+  const std::uint8_t* data = ip.transport() + udp_header_size;
+  const std::uint32_t data_length = ip.transport_length() - udp_header_size;
   const bool fits = headers.length() + std::min<std::uint32_t>(offload.segment_size, data_length) <= limits.inner_mtu;
-  if (!fits && ip.has_dont_fragment() && !limits.clear_df) return Reason::too_big;
+  if (!fits && !may_be_fragmented(ip, limits)) return Reason::too_big;
   // A datagram that must be fragmented is put together here first; the sink holds only what fits.
   std::array<std::uint8_t, ipv4_maximum_size> whole;
   std::uint16_t index = 0;
@@ -177,14 +201,15 @@ Reason Cutter::cut_udp(const Ipv4& ip, const Offload& offload, const CutLimits& 
   return Reason::delivered;
 }
 
-Reason Cutter::pass(const Ipv4& ip, const CutLimits& limits, PacketSink& sink) noexcept {
-  const std::uint32_t length = ip.total_length();
+Reason Cutter::pass(const CutPacket& ip, const CutLimits& limits, PacketSink& sink) noexcept {
+  const std::uint32_t length = ip.total_length;
   if (length > limits.inner_mtu) {
-    return ip.has_dont_fragment() && !limits.clear_df ? Reason::too_big : fragment(ip, limits, sink);
+    const std::optional<Ipv4> datagram = may_be_fragmented(ip, limits) ? Ipv4::parse(ip.octets, length) : std::nullopt;
+    return datagram ? fragment(*datagram, limits, sink) : Reason::too_big;
   }
   std::uint8_t* out = sink.open(length);
   if (out == nullptr) return Reason::oversize;
-  std::memcpy(out, ip.data(), length);
+  std::memcpy(out, ip.octets, length);
   sink.commit(length);
   return Reason::delivered;
 }

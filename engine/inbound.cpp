@@ -173,7 +173,7 @@ void Inbound::process() {
 bool Inbound::give(const SuperPacket& super) {
   const Packet& first = packets_[super.first];
   std::uint8_t* link = header_.data() + Tap::maximum_header_size;
-  write_link_header(link, destinations_[super.first], context_.token);
+  write_link_header(link, family_of(*first.data), destinations_[super.first], context_.token);
   parts_[0] = {link, ethernet_header_size};
   parts_[1] = {first.data, first.length};
   std::size_t count = 2;

@@ -1,4 +1,4 @@
-// Gives an IPv4 packet to the kernel as if it had come in by the WAN.
+// Gives an IP packet to the kernel as if it had come in by the WAN.
 #pragma once
 
 #include <cstring>
@@ -14,16 +14,16 @@ inline constexpr std::uint32_t inject_headroom = ethernet_header_size + Tap::max
 
 // Writes a link header of `ethernet_header_size` octets, with `token` as the source address of the frame, which is how steering knows it from
 // a frame of the wire.
-inline void write_link_header(std::uint8_t* frame, const MacAddress& destination, const MacAddress& token) noexcept {
+inline void write_link_header(std::uint8_t* frame, Family family, const MacAddress& destination, const MacAddress& token) noexcept {
   std::memcpy(frame, destination.data(), destination.size());
   std::memcpy(frame + 6, token.data(), token.size());
-  store16(frame + 12, 0x0800);
+  store16(frame + 12, family == Family::ipv6 ? 0x86dd : 0x0800);
 }
 
 // Gives one packet to the kernel by the inbound TAP. `packet.headroom` is at least `inject_headroom`.
 inline bool inject(const Tap& tap, const Packet& packet, const MacAddress& destination, const MacAddress& token) noexcept {
   std::uint8_t* frame = packet.data - ethernet_header_size;
-  write_link_header(frame, destination, token);
+  write_link_header(frame, family_of(*packet.data), destination, token);
   iovec part{frame, ethernet_header_size + packet.length};
   return tap.write({}, {&part, 1});
 }

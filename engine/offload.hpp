@@ -9,7 +9,7 @@ namespace groupvpn {
 // The fields of struct virtio_net_hdr (linux/virtio_net.h, which no C++ compiler reads), little-endian on the way.
 struct Offload {
   static constexpr std::uint8_t needs_checksum = 1;
-  static constexpr std::uint8_t gso_none = 0, gso_tcp4 = 1, gso_udp_segmentation = 5;
+  static constexpr std::uint8_t gso_none = 0, gso_tcp4 = 1, gso_tcp6 = 4, gso_udp_segmentation = 5;
 
   std::uint8_t flags = 0;
   std::uint8_t gso_type = gso_none;

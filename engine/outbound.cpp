@@ -122,8 +122,8 @@ Reason Outbound::cut(std::size_t length, const Tap& tap, Sa* sa) {
   const std::size_t frame_length = length - tap.header_size();
   const std::optional<LinkHeader> link = LinkHeader::parse(frame, frame_length);
   if (!link) return Reason::not_ip;
-  const std::optional<Ipv4> ip = Ipv4::parse(frame + link->size, frame_length - link->size);
-  if (!ip) return Reason::malformed;
+  const std::optional<CutPacket> ip = CutPacket::parse(frame + link->size, frame_length - link->size);
+  if (!ip || ip->family != link->family) return Reason::malformed;
   if (sa == nullptr) return Reason::no_sa;
 
   current_sa_ = sa;
@@ -187,15 +187,22 @@ void Outbound::send(std::span<Packet> packets) noexcept {
   if (udp_count != 0) counters_.gathered.add(super_wire_.send(std::span(in_udp).first(udp_count)));
 }
 
-void Outbound::answer_too_big(const Ipv4& original, std::uint32_t mtu) {
+void Outbound::answer_too_big(const CutPacket& refused, std::uint32_t mtu) {
   const auto now = std::chrono::steady_clock::now();
-  if (now < next_icmp_ || !may_answer_with_icmp(original)) return;
-  next_icmp_ = now + icmp_interval;
-  std::array<std::uint8_t, inject_headroom + icmp_maximum_size> buffer;
+  if (now < next_icmp_) return;
+  std::array<std::uint8_t, inject_headroom + icmpv6_maximum_size> buffer;
   Packet packet;
   packet.data = buffer.data() + inject_headroom;
-  packet.length = write_fragmentation_needed(original, mtu, std::span<std::uint8_t, icmp_maximum_size>(packet.data, icmp_maximum_size));
   packet.headroom = inject_headroom;
+  const std::span<std::uint8_t, icmpv6_maximum_size> room(packet.data, icmpv6_maximum_size);
+  if (const auto ip = Ipv4::parse(refused.octets, refused.total_length); ip && may_answer_with_icmp(*ip)) {
+    packet.length = write_fragmentation_needed(*ip, mtu, room.first<icmp_maximum_size>());
+  } else if (const auto other = Ipv6::parse(refused.octets, refused.total_length); other && may_answer_with_icmp(*other)) {
+    packet.length = write_packet_too_big(*other, mtu, room);
+  } else {
+    return;
+  }
+  next_icmp_ = now + icmp_interval;
   MacAddress ours;  // the kernel wrote it into the frame as its source
   std::memcpy(ours.data(), current_link_.octets.data() + ours.size(), ours.size());
   if (inject(context_.inbound_tap, packet, ours, context_.token)) counters_.icmp_sent.add();

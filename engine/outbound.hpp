@@ -62,7 +62,7 @@ class Outbound final : private PacketSink {
   void handle(std::size_t length, const Tap& tap, Sa* sa);
   Reason cut(std::size_t length, const Tap& tap, Sa* sa);
   void refuse(Reason reason) noexcept;
-  void answer_too_big(const Ipv4& original, std::uint32_t mtu);
+  void answer_too_big(const CutPacket& refused, std::uint32_t mtu);
   void flush() noexcept;
   void send(std::span<Packet> packets) noexcept;
   void follow_mtu();

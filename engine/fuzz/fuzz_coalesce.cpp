@@ -22,11 +22,17 @@ Octets build(std::uint8_t form, std::uint32_t size, std::uint32_t sequence, std:
   } else {
     store16(&payload[4], static_cast<std::uint16_t>(payload.size()));
   }
+  const auto length = static_cast<std::uint32_t>(payload.size());
+  const std::uint32_t field = is_tcp ? 16 : 6;
+  if ((form & 6) == 6) {
+    Octets packet = ipv6(payload, {.next_header = is_tcp ? protocol_tcp : protocol_udp});
+    store16(&packet[40 + field], finish_sum(add_sum(&packet[40], length, pseudo_header_sum(packet.data(), packet[6], length))));
+    return packet;
+  }
   Header header{.protocol = is_tcp ? protocol_tcp : protocol_udp, .identification = identification};
   header.fragment = (form & 0x08) != 0 ? Ipv4::dont_fragment : std::uint16_t{0};
   Octets packet = ipv4(payload, header);
-  const auto length = static_cast<std::uint32_t>(payload.size());
-  store16(&packet[20 + (is_tcp ? 16U : 6U)], finish_sum(add_sum(&packet[20], length, pseudo_header_sum(packet.data(), header.protocol, length))));
+  store16(&packet[20 + field], finish_sum(add_sum(&packet[20], length, pseudo_header_sum(packet.data(), header.protocol, length))));
   return packet;
 }
 
@@ -42,11 +48,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     Octets packet = build(form, octets, sequence, static_cast<std::uint16_t>(packets.size()));
     sequence += octets;
     const std::size_t at = data[2];
-    const bool holds = at != 2 && at != 3;  // decapsulation has made the length of the packet and its header agree
+    const bool is_ipv6 = packet[0] >> 4 == 6;
+    const bool holds = is_ipv6 ? at != 4 && at != 5 : at != 2 && at != 3;  // decapsulation has made the length of the packet and its header agree
     if ((form & 0x20) != 0 && at < packet.size() && holds) {
       packet[at] = data[3];
-      if (!Ipv4::parse(packet.data(), packet.size())) continue;
-      if ((form & 0x80) != 0) write_header_checksum(packet.data());
+      if (packet[0] >> 4 != (is_ipv6 ? 6 : 4) || (!is_ipv6 && !Ipv4::parse(packet.data(), packet.size()))) continue;
+      if ((form & 0x80) != 0 && !is_ipv6) write_header_checksum(packet.data());
     }
     packets.push_back(std::move(packet));
   }

@@ -1,4 +1,4 @@
-// What the kernel hands to the outbound path: a virtio header and a frame, both any octets. Every packet that comes out must be IPv4 of
+// What the kernel hands to the outbound path: a virtio header and a frame, both any octets. Every packet that comes out must be an IP packet of
 // the size that was asked for, and fit.
 #include <memory>
 
@@ -18,8 +18,8 @@ class Checker : public PacketSink {
     return octets_.get();
   }
   void commit(std::uint32_t length) noexcept override {
-    const auto ip = Ipv4::parse(octets_.get(), length);
-    if (!ip || ip->total_length() != length) __builtin_trap();
+    const auto ip = CutPacket::parse(octets_.get(), length);
+    if (!ip || ip->total_length != length) __builtin_trap();
   }
 
  private:
@@ -37,7 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::copy(data + 12, data + size, frame.get());
   const auto link = LinkHeader::parse(frame.get(), length);
   if (!link) return 0;
-  const auto ip = Ipv4::parse(frame.get() + link->size, length - link->size);
+  const auto ip = CutPacket::parse(frame.get() + link->size, length - link->size);
   if (!ip) return 0;
   Cutter cutter(1);
   Checker checker(limits.inner_mtu);

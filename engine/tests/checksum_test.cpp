@@ -57,8 +57,8 @@ TEST_CASE(checksum_of_what_is_copied) {
 
 // Sums that reach the highest value that a lane may hold, and the lowest.
 TEST_CASE(checksum_of_the_longest_runs) {
-  for (const std::uint8_t fill : {0x00, 0x7f, 0x80, 0xff}) {
-    const Octets octets(3 << 20 | 7, fill);
+  for (const int fill : {0x00, 0x7f, 0x80, 0xff}) {
+    const Octets octets(3 << 20 | 7, static_cast<std::uint8_t>(fill));
     for (const SumCode& code : sum_codes()) CHECK_EQUAL(finish_sum(code.sum(octets.data(), octets.size(), 0)), plain_checksum(octets));
   }
 }

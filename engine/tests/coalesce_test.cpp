@@ -12,11 +12,14 @@ using namespace groupvpn::test;
 namespace {
 
 void complete_checksum(Octets& packet) {
-  const bool is_tcp = packet[9] == protocol_tcp;
-  std::uint8_t* field = &packet[20 + (is_tcp ? 16 : 6)];
-  const auto length = static_cast<std::uint32_t>(packet.size() - 20);
+  const bool is_ipv6 = packet[0] >> 4 == 6;
+  const std::size_t header = is_ipv6 ? 40 : 20;
+  const std::uint8_t protocol = packet[is_ipv6 ? 6 : 9];
+  const bool is_tcp = protocol == protocol_tcp;
+  std::uint8_t* field = &packet[header + (is_tcp ? 16 : 6)];
+  const auto length = static_cast<std::uint32_t>(packet.size() - header);
   store16(field, 0);
-  const std::uint16_t sum = finish_sum(add_sum(&packet[20], length, pseudo_header_sum(packet.data(), packet[9], length)));
+  const std::uint16_t sum = finish_sum(add_sum(&packet[header], length, pseudo_header_sum(packet.data(), protocol, length)));
   store16(field, sum == 0 && !is_tcp ? std::uint16_t{0xffff} : sum);
 }
 
@@ -57,10 +60,20 @@ Octets udp(const Octets& data, Header header = {.fragment = Ipv4::dont_fragment}
   return packet;
 }
 
+// The same segment or datagram in IPv6.
+Octets in_ipv6(const Octets& packet, Ipv6Header header = {}) {
+  header.next_header = packet[9];
+  Octets result = ipv6(Octets(packet.begin() + 20, packet.end()), header);
+  complete_checksum(result);
+  return result;
+}
+
 std::vector<std::size_t> counts(const std::vector<Frame>& frames) {
   std::vector<std::size_t> result;
   for (const Frame& frame : frames) {
-    const std::size_t headers = frame.octets[9] == protocol_udp ? 28U : 20U + (frame.octets[32] >> 4) * 4U;
+    const bool is_ipv6 = frame.octets[0] >> 4 == 6;
+    const std::size_t ip = is_ipv6 ? 40 : 20;
+    const std::size_t headers = ip + (frame.octets[is_ipv6 ? 6 : 9] == protocol_udp ? 8U : (frame.octets[ip + 12] >> 4) * 4U);
     const std::size_t size = frame.offload.segment_size;
     result.push_back(size == 0 ? 1 : (frame.octets.size() - headers + size - 1) / size);
   }
@@ -81,6 +94,33 @@ TEST_CASE(segments_in_a_row_become_one) {
   CHECK(flows(cut_again(frames)) == flows(packets));
   CHECK(counts(couple({udp(Octets(100)), udp(Octets(100)), udp(Octets(99)), udp(Octets(99))})) == (Counts{3, 1}));
   CHECK(counts(couple({udp(Octets(100)), udp(Octets(100))}, false)) == (Counts{1, 1}));
+}
+
+TEST_CASE(ipv6_in_a_row_becomes_one) {
+  std::vector<Octets> packets;
+  for (std::uint32_t number = 0; number < 30; ++number) packets.push_back(in_ipv6(tcp(Octets(1000, 7), {.sequence = 1 + 1000 * number}), {.flow_label = 5}));
+  const std::vector<Frame> frames = couple(packets);
+  CHECK(counts(frames) == Counts{30});
+  CHECK_EQUAL(frames[0].offload.gso_type, Offload::gso_tcp6);
+  CHECK(flows(cut_again(frames)) == flows(packets));
+  const Octets datagram = udp(Octets(100));
+  const Octets first = in_ipv6(datagram);
+  CHECK(counts(couple({first, first, in_ipv6(udp(Octets(9)))})) == Counts{3});
+  const std::vector<Ipv6Header> different = {{.traffic_class = 1}, {.hop_limit = 63}, {.flow_label = 1}, {.source = 3}, {.destination = 3}};
+  for (const Ipv6Header& header : different) CHECK(counts(couple({first, in_ipv6(datagram, header)})) == (Counts{1, 1}));
+  CHECK(counts(couple({first, datagram, first, datagram})) == (Counts{2, 2}));  // families beside each other
+  Octets multicast = ipv6(Octets(datagram.begin() + 20, datagram.end()), {.next_header = protocol_udp});
+  multicast[24] = 0xff;
+  complete_checksum(multicast);
+  CHECK_EQUAL(couple({multicast, multicast}).size(), 2U);
+  Octets with_options = {protocol_udp, 0, 1, 4, 0, 0, 0, 0};
+  with_options.insert(with_options.end(), datagram.begin() + 20, datagram.end());
+  with_options = ipv6(with_options, {.next_header = protocol_hop_by_hop});
+  CHECK_EQUAL(couple({with_options, with_options}).size(), 2U);
+  CHECK(counts(couple({first, with_options, first})).size() == 3);  // and nothing overtakes it
+  Octets damaged = first;
+  damaged[70] ^= 1;
+  CHECK_EQUAL(couple({first, damaged}).size(), 2U);
 }
 
 TEST_CASE(a_super_packet_has_bounds) {
@@ -171,6 +211,9 @@ TEST_CASE(any_burst_comes_out_as_it_was) {
         if (oddity != 6) sequences[flow] += static_cast<std::uint32_t>(data.size());
       } else {
         packets.push_back(udp(data, header, static_cast<std::uint16_t>(flow)));
+      }
+      if (flow % 2 == 0 && oddity != 2 && (packets.back()[6] & 0x3f) == 0) {
+        packets.back() = in_ipv6(packets.back(), {.traffic_class = header.tos, .hop_limit = header.ttl});
       }
       if (oddity == 7) packets.back()[random.below(static_cast<std::uint32_t>(packets.back().size() - 20)) + 20] ^= 1;
     }

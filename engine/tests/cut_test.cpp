@@ -12,7 +12,7 @@ using namespace groupvpn::test;
 namespace {
 
 constexpr std::size_t link_size = 14;
-constexpr std::uint8_t needs_checksum = 1, gso_tcp4 = 1, gso_udp = 5;
+constexpr std::uint8_t needs_checksum = 1, gso_tcp4 = 1, gso_tcp6 = 4, gso_udp = 5;
 
 class Collector : public PacketSink {
  public:
@@ -43,7 +43,7 @@ Outcome cut(const Octets& packet, const Offload& offload, std::uint32_t inner_mt
   frame.insert(frame.end(), packet.begin(), packet.end());
   Cutter cutter(100);
   Collector collector(inner_mtu);
-  const Ipv4 ip = *Ipv4::parse(frame.data() + link_size, packet.size());
+  const CutPacket ip = *CutPacket::parse(frame.data() + link_size, packet.size());
   const Reason reason = cutter.cut(frame.data(), link_size, ip, offload, {inner_mtu, clear_df}, collector);
   return {reason, collector.packets};
 }
@@ -72,8 +72,8 @@ Octets udp(const Octets& data) {
 }
 
 bool is_transport_checksum_right(Octets& packet) {
-  const Ipv4 ip = *Ipv4::parse(packet.data(), packet.size());
-  return finish_sum(add_sum(ip.payload(), ip.payload_length(), pseudo_header_sum(ip.data(), ip.protocol(), ip.payload_length()))) == 0;
+  const CutPacket ip = *CutPacket::parse(packet.data(), packet.size());
+  return finish_sum(add_sum(ip.transport(), ip.transport_length(), pseudo_header_sum(ip.octets, ip.protocol, ip.transport_length()))) == 0;
 }
 
 }  // namespace
@@ -125,6 +125,62 @@ TEST_CASE(a_udp_super_packet_becomes_datagrams_of_its_own_size) {
     }
     CHECK(joined == data);
   }
+}
+
+TEST_CASE(ipv6_super_packets_become_packets_that_say_the_same) {
+  Random random(19);
+  const Octets hop_by_hop = {protocol_tcp, 0, 1, 4, 0, 0, 0, 0};
+  for (const std::size_t size : {1U, 1300U, 1301U, 30000U, 65000U}) {
+    const Octets data = random.octets(size);
+    for (const bool has_options : {false, true}) {
+      Octets segment = tcp(data, 0x99);
+      if (has_options) segment.insert(segment.begin(), hop_by_hop.begin(), hop_by_hop.end());
+      const Octets super = ipv6(segment, {.traffic_class = 0xb8, .next_header = has_options ? protocol_hop_by_hop : protocol_tcp, .flow_label = 0xfedcb});
+      Outcome outcome = cut(super, {.flags = needs_checksum, .gso_type = gso_tcp6, .segment_size = 1400}, 1368);
+      CHECK(outcome.reason == Reason::delivered);
+      const std::size_t headers = has_options ? 68 : 60;
+      Octets joined;
+      for (Octets& packet : outcome.packets) {
+        CHECK(packet.size() <= 1368);
+        CHECK(std::equal(packet.begin(), packet.begin() + 4, super.begin()) && std::equal(packet.begin() + 6, packet.begin() + 40, super.begin() + 6));
+        CHECK_EQUAL(load16(&packet[4]), packet.size() - 40);
+        CHECK(is_transport_checksum_right(packet));
+        CHECK_EQUAL(load32(&packet[headers - 16]), static_cast<std::uint32_t>(0xfffff000 + joined.size()));
+        joined.insert(joined.end(), packet.begin() + static_cast<long>(headers), packet.end());
+      }
+      CHECK(joined == data);
+    }
+    Outcome outcome = cut(ipv6(udp(data), {.next_header = protocol_udp}), {.flags = needs_checksum, .gso_type = gso_udp, .segment_size = 1300}, 1368);
+    CHECK_EQUAL(outcome.packets.size(), (size + 1299) / 1300);
+    Octets joined;
+    for (Octets& packet : outcome.packets) {
+      CHECK(is_transport_checksum_right(packet));
+      CHECK_EQUAL(load16(&packet[44]), packet.size() - 40);
+      joined.insert(joined.end(), packet.begin() + 48, packet.end());
+    }
+    CHECK(joined == data);
+  }
+}
+
+// RFC 8200 4.5: fragmentation is the source's.
+TEST_CASE(ipv6_is_never_fragmented_on_the_way) {
+  for (const bool clear_df : {false, true}) {
+    CHECK(cut(ipv6(Octets(1400)), {}, 1439, clear_df).reason == Reason::too_big);
+    CHECK(cut(ipv6(Octets(1400)), {}, 1440, clear_df).packets.at(0) == ipv6(Octets(1400)));
+    const Octets super = ipv6(udp(Octets(6000)), {.next_header = protocol_udp});
+    CHECK(cut(super, {.gso_type = gso_udp, .segment_size = 1400}, 1400, clear_df).reason == Reason::too_big);
+  }
+  Octets fragment = {protocol_udp, 0, 0, 1, 0, 0, 0, 9};
+  const Octets datagram = udp(Octets(100));
+  fragment.insert(fragment.end(), datagram.begin(), datagram.end());
+  const Octets packet = ipv6(fragment, {.next_header = protocol_fragment});
+  CHECK(cut(packet, {}, 1400).packets.at(0) == packet);
+  CHECK(cut(packet, {.gso_type = gso_udp, .segment_size = 50}, 1400).reason == Reason::malformed);
+}
+
+TEST_CASE(a_request_of_the_other_family_is_refused) {
+  CHECK(cut(ipv6(tcp(Octets(100), 0x10), {.next_header = protocol_tcp}), {.gso_type = gso_tcp4, .segment_size = 50}, 1400).reason == Reason::malformed);
+  CHECK(cut(ipv4(tcp(Octets(100), 0x10), {.protocol = protocol_tcp}), {.gso_type = gso_tcp6, .segment_size = 50}, 1400).reason == Reason::malformed);
 }
 
 TEST_CASE(fragments_go_back_together) {
@@ -225,7 +281,12 @@ TEST_CASE(any_frame_with_any_request_gets_an_outcome) {
     packet[6] &= 0x60;
     packet[7] = 0;
     packet[9] = random.below(2) ? protocol_tcp : protocol_udp;
-    if (!Ipv4::parse(packet.data(), packet.size())) continue;
+    if (turn % 3 == 0 && packet.size() >= 40) {
+      packet[0] = 0x60;
+      store16(&packet[4], static_cast<std::uint16_t>(packet.size() - 40));
+      packet[6] = static_cast<std::uint8_t>(std::array{protocol_tcp, protocol_udp, protocol_fragment, protocol_hop_by_hop}[random.below(4)]);
+    }
+    if (!CutPacket::parse(packet.data(), packet.size())) continue;
     const Offload offload{static_cast<std::uint8_t>(random.below(2)), static_cast<std::uint8_t>(random.below(7)), static_cast<std::uint16_t>(random.below(1600)),
                           static_cast<std::uint16_t>(random.below(80)), static_cast<std::uint16_t>(random.below(40))};
     const Outcome outcome = cut(packet, offload, 256 + random.below(1400), random.below(2) != 0);

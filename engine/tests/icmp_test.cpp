@@ -42,3 +42,38 @@ TEST_CASE(what_gets_no_icmp_error) {
   CHECK(!may({.protocol = protocol_icmp}, Octets{3, 4, 0, 0}));
   CHECK(!may({.protocol = protocol_icmp}, Octets{}));
 }
+
+TEST_CASE(packet_too_big_quotes_what_was_too_big) {
+  std::array<std::uint8_t, icmpv6_maximum_size> out;
+  for (const std::size_t size : {0U, 100U, 1400U, 9000U}) {
+    Octets packet = ipv6(Octets(size, 7), {.next_header = protocol_udp});
+    const Ipv6 original = *Ipv6::parse(packet.data(), packet.size());
+    CHECK(may_answer_with_icmp(original));
+    const std::uint32_t length = write_packet_too_big(original, 1422, out);
+    CHECK_EQUAL(length, std::min<std::size_t>(packet.size() + 48, 1280));
+    const auto answer = Ipv6::parse(out.data(), length);
+    CHECK(answer && answer->total_length() == length && answer->next_header() == protocol_icmpv6);
+    CHECK(std::memcmp(answer->source(), original.destination(), 16) == 0 && std::memcmp(answer->destination(), original.source(), 16) == 0);
+    CHECK_EQUAL(load32(&out[40]) >> 16, 0x0200U);
+    CHECK_EQUAL(load32(&out[44]), 1422U);
+    CHECK(std::memcmp(&out[48], packet.data(), length - 48) == 0);
+    CHECK_EQUAL(finish_sum(add_sum(&out[40], length - 40, pseudo_header_sum(out.data(), protocol_icmpv6, length - 40))), 0);
+  }
+}
+
+TEST_CASE(icmpv6_errors_are_not_sent_about_everything) {
+  const auto may_answer = [](Octets packet) { return may_answer_with_icmp(*Ipv6::parse(packet.data(), packet.size())); };
+  const auto icmp = [&](std::uint8_t type) { return may_answer(ipv6({type, 0, 0, 0, 0, 0, 0, 0}, {.next_header = protocol_icmpv6})); };
+  CHECK(icmp(128) && icmp(129) && icmp(135));
+  CHECK(!icmp(1) && !icmp(2) && !icmp(127) && !icmp(137));
+  CHECK(!may_answer(ipv6({}, {.next_header = protocol_icmpv6})));
+  Octets packet = ipv6(Octets(10), {.next_header = protocol_udp});
+  Octets multicast = packet;
+  multicast[24] = 0xff;
+  CHECK(!may_answer(multicast));
+  Octets unspecified = packet;
+  std::fill(unspecified.begin() + 8, unspecified.begin() + 24, std::uint8_t{0});
+  CHECK(!may_answer(unspecified));
+  const auto fragment = [&](std::uint8_t offset) { return may_answer(ipv6({protocol_udp, 0, 0, offset, 0, 0, 0, 1}, {.next_header = protocol_fragment})); };
+  CHECK(fragment(1) && !fragment(8));
+}

@@ -58,10 +58,11 @@ inline std::vector<Octets> cut_again(std::vector<Frame> frames) {
       collector.packets.push_back(frame.octets);
       continue;
     }
-    const auto ip = Ipv4::parse(frame.octets.data(), frame.octets.size());
-    if (!ip || ip->total_length() != frame.octets.size() || !is_checksum_right(ip->data(), ip->header_length())) return {};
+    const auto ip = CutPacket::parse(frame.octets.data(), frame.octets.size());
+    if (!ip || ip->total_length != frame.octets.size()) return {};
+    if (ip->family == Family::ipv4 && !is_checksum_right(ip->octets, ip->ip_length)) return {};
     const std::size_t field = std::size_t{frame.offload.checksum_start} + frame.offload.checksum_offset;
-    const std::uint16_t sum = finish_sum(pseudo_header_sum(ip->data(), ip->protocol(), ip->payload_length()));
+    const std::uint16_t sum = finish_sum(pseudo_header_sum(ip->octets, ip->protocol, ip->transport_length()));
     if (frame.offload.flags != Offload::needs_checksum || load16(&frame.octets[field]) != static_cast<std::uint16_t>(~sum)) return {};
     if (cutter.cut(frame.octets.data(), 0, *ip, frame.offload, {ipv4_maximum_size, false}, collector) != Reason::delivered) return {};
   }
@@ -69,7 +70,7 @@ inline std::vector<Octets> cut_again(std::vector<Frame> frames) {
 }
 
 inline Octets without_identification(Octets packet) {
-  if ((load16(&packet[6]) & Ipv4::dont_fragment) != 0) {
+  if (packet[0] >> 4 == 4 && (load16(&packet[6]) & Ipv4::dont_fragment) != 0) {
     store16(&packet[4], 0);
     write_header_checksum(packet.data());
   }
@@ -80,9 +81,13 @@ inline Octets without_identification(Octets packet) {
 inline std::map<Octets, std::vector<Octets>> flows(const std::vector<Octets>& packets) {
   std::map<Octets, std::vector<Octets>> result;
   for (const Octets& packet : packets) {
-    const bool has_ports = (packet[9] == protocol_tcp || packet[9] == protocol_udp) && packet[0] == 0x45 && packet.size() >= 24;
-    Octets key(packet.begin() + 9, packet.begin() + 10);
-    key.insert(key.end(), packet.begin() + 12, packet.begin() + (has_ports ? 24 : 20));
+    const bool is_ipv6 = packet[0] >> 4 == 6;
+    const std::uint8_t protocol = packet[is_ipv6 ? 6 : 9];
+    const long addresses = is_ipv6 ? 8 : 12, ports = is_ipv6 ? 40 : 20;
+    const bool has_ports = (protocol == protocol_tcp || protocol == protocol_udp) && (is_ipv6 || packet[0] == 0x45) &&
+                           packet.size() >= static_cast<std::size_t>(ports) + 4;
+    Octets key(packet.begin() + addresses, packet.begin() + (has_ports ? ports + 4 : ports));
+    key.push_back(protocol);
     result[key].push_back(without_identification(packet));
   }
   return result;
