@@ -107,6 +107,7 @@ class Attachment:
             spis=tuple(sorted(inbound)),
             peers=tuple(dict.fromkeys(sa.source for sa in policy.inbound)),
             ring_limit=self._port.ring_limit,
+            esp_ports=policy.esp_ports,
         )
         self._use(self._inbound | inbound, self._outbound | outbound)
         self._table.load(steering)

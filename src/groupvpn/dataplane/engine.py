@@ -178,7 +178,11 @@ class _Options(TypedDict, total=False):
 
 
 def _of_group(sa: GroupSa) -> _Options:
-    options: _Options = {"sender_id": -1 if sa.sender_id is None else sa.sender_id, "sender_id_bits": sa.sender_id_bits}
+    options: _Options = {
+        "sender_id": -1 if sa.sender_id is None else sa.sender_id,
+        "sender_id_bits": sa.sender_id_bits,
+        "udp": sa.udp,
+    }
     if sa.time is not None:
         options |= {"time_window": sa.time.window, "tick": sa.time.tick, "pseudotime_origin": milliseconds(sa.time.origin)}
     return options

@@ -223,6 +223,7 @@ class LinuxDataPlane:
             mark=self._mark,
             spis=(),
             peers=(),
+            esp_ports=policy.esp_ports,
         )
         try:
             self._tables[policy.device].load(steering)

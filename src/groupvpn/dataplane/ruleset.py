@@ -31,6 +31,7 @@ _SETS = {
     "spis": "typeof esp spi;",
     "peers": "type ipv4_addr;",
     "peers_ipv6": "type ipv6_addr;",
+    "esp_ports": "type inet_service;",
 }
 """The named sets and their types."""
 _WHOLE = "ip frag-off & 0x3fff == 0"
@@ -67,6 +68,7 @@ class Steering:
     mark: int
     spis: tuple[int, ...]
     peers: tuple[IPAddress, ...]
+    esp_ports: tuple[int, ...]
     ring_limit: int = 0
 
 
@@ -144,6 +146,7 @@ def compose(steering: Steering) -> Ruleset:
         "spis": _hexadecimal(steering.spis),
         "peers": tuple(str(address) for address in steering.peers if address.version == 4),
         "peers_ipv6": tuple(str(address) for address in steering.peers if address.version == 6),
+        "esp_ports": tuple(str(port) for port in sorted(set(steering.esp_ports))),
     }
     chains = Chains()
     for add in (_outbound, _inbound, _esp_fragments, _decrypted):
@@ -200,6 +203,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         clear = entry.action is Action.DENY or rule.direction is not Direction.BOTH
         judged.append(Judged(entry, "counter accept" if clear else "counter name inbound_clear drop"))
     esp = f'esp spi @spis counter {_to_engine(steering)} comment "ESP of an SA that we hold"'
+    esp_in_udp = f'@th,64,32 @spis counter {_to_engine(steering)} comment "ESP in UDP, of an SA that we hold"'
     others = 'meta pkttype other accept comment "addressed to another host"'
     ah = esp.replace("esp spi", "ah spi", 1).replace("ESP", "AH", 1)
     ipv6 = [
@@ -209,6 +213,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         *_taken_by_ring(steering, "ip6 nexthdr esp"),
         esp,
         ah,
+        f"udp dport @esp_ports {esp_in_udp}",
     ]
     first = [
         f'ether saddr {steering.token.hex(":")} goto decrypted comment "given back by the engine"',
@@ -216,6 +221,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         _NOT_IPV4,
         others,
         "ip protocol { esp, ah } jump inbound_esp",
+        "udp dport @esp_ports jump inbound_esp_in_udp",
         'ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"',
     ]
     isakmp = [
@@ -226,6 +232,8 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     ]
     chains.add("inbound", first, _of(4, judged))
     chains.add("inbound_esp", [f"{LATER_FRAGMENT[4]} goto esp_fragments", *_taken_by_ring(steering, _WHOLE), esp, ah], otherwise="return")
+    chains.add("inbound_esp", [f"{LATER_FRAGMENT[4]} goto esp_fragments", esp], otherwise="return")
+    chains.add("inbound_esp_in_udp", [f"{LATER_FRAGMENT[4]} return", esp_in_udp], otherwise="return")
     chains.add("inbound_isakmp", isakmp, otherwise="return")
 
 

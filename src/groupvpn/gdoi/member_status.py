@@ -61,6 +61,7 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
         sender_id_bits=policy.sender_id_bits,
         pseudotime=policy.clock.seconds(now) if policy.clock is not None else None,
         drops=dict(member.counters),
+        esp_in_udp=group.esp_in_udp_port if group.sends_esp_in_udp else None,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
+from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.acl import AccessList
 from groupvpn.ipsec.transform import Profile, Transform
 
@@ -112,3 +113,6 @@ class MemberGroup:
     accepted_kek_hashes: tuple[SignatureHash, ...] = ()
     accepted_transforms: tuple[Transform, ...] = ()
     fail_close: AccessList | None = None
+    esp_in_udp_port: int = NAT_T_PORT
+    """`client esp-in-udp`: the UDP port on which ESP is taken, and to which it is sent if we send so."""
+    sends_esp_in_udp: bool = False

@@ -157,3 +157,5 @@ class GroupMemberStatus:
     """Datagrams that were thrown away, by reason."""
     pseudotime: float | None = None
     """Seconds, by the group's clock as it was told last; None without time windows."""
+    esp_in_udp: int | None = None
+    """The UDP port inside which this member sends ESP, None for protocol 50."""

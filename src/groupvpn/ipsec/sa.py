@@ -9,6 +9,7 @@ from enum import Enum
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.secret import Secret
+from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.acl import Entry, IPAddress
 from groupvpn.ipsec.transform import Transform
 
@@ -47,7 +48,8 @@ class GroupSa:
     `encryption_key` is the cipher key alone; `salt` is the 4-octet GCM salt (RFC 4106 4), empty for other ciphers. `sender_id` and
     `sender_id_bits` are this member's Sender-ID (RFC 6054): the engine writes it into the high bits of the explicit IV of counter-mode
     ciphers and counts in the rest; `sender_id` is None on a member that may not send with a counter-mode SA. `replay_window` is in
-    packets, 0 for none. With `time` packets carry pseudotime, and the Sender-ID is needed by every cipher that has an IV.
+    packets, 0 for none. With `time` packets carry pseudotime, and the Sender-ID is needed by every cipher that has an IV. `udp` are
+    source and destination port of a UDP header before ESP, inside which this member sends; it receives both forms.
     """
 
     spi: int
@@ -59,6 +61,7 @@ class GroupSa:
     sender_id_bits: int = 24
     replay_window: int = 0
     time: TimeWindow | None = None
+    udp: tuple[int, int] | None = None
 
     @property
     def needs_sender_id(self) -> bool:
@@ -126,7 +129,8 @@ class InterfacePolicy:
     `sas` decrypts; those named by a rule's `outbound_spi` encrypt too. `bypass` are the key servers' addresses: our own ISAKMP and GDOI
     traffic with them (UDP 500, 848, 4500) always passes, as does a multicast rekey. `local` is the interface's own address. Fail-close
     before the first registration is expressed as rules without an SA. `inbound` and `outbound` are the SAs between two ends: the former
-    decrypt, and have SPIs that no other SA has under which this node receives; the latter encrypt where a rule names them.
+    decrypt, and have SPIs that no other SA has under which this node receives; the latter encrypt where a rule names them. ESP is also
+    taken out of UDP on the destination ports `esp_ports`.
     """
 
     device: str
@@ -137,6 +141,7 @@ class InterfacePolicy:
     clear_df: bool = False
     inbound: tuple[PeerSa, ...] = ()
     outbound: tuple[PeerSa, ...] = ()
+    esp_ports: tuple[int, ...] = (NAT_T_PORT,)
 
     @property
     def every_sa(self) -> tuple[GroupSa | PeerSa, ...]:

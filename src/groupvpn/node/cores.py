@@ -5,16 +5,16 @@ node's IKE endpoint; which of them a datagram, an event or a timer is for is the
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from groupvpn.config.model import BoundMember, Configuration
-from groupvpn.effects import Effect, Entropy
+from groupvpn.effects import NAT_T_PORT, Effect, Entropy
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.served_group import SignerLookup
 from groupvpn.gdoi.speaker import Speaker
-from groupvpn.ipsec.sa import DesiredState, InterfacePolicy
+from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy
 
 MemberKey = tuple[str, IPv4Address]
 """Name of the group and the address that the member registers with."""
@@ -111,9 +111,19 @@ class Cores:
                     device=device_of(interface.device) or interface.device,
                     local=interface.address.ip if interface.address else members[0].address,
                     rules=tuple(rule for member in members for rule in member.core.rules),
-                    sas=tuple({sa.spi: sa for member in members for sa in member.core.sas}.values()),
+                    sas=tuple({sa.spi: sa for member in members for sa in _sas_of(member)}.values()),
                     bypass=tuple(dict.fromkeys(address for member in members for address in member.core.bypass)),
                     clear_df=configuration.clear_df,
+                    esp_ports=tuple(dict.fromkeys([NAT_T_PORT, *(member.bound.group.esp_in_udp_port for member in members)])),
                 )
             )
         return DesiredState(tuple(policies))
+
+
+def _sas_of(member: RunningMember) -> tuple[GroupSa, ...]:
+    """The SAs of a member's group, in the form in which this member is to send."""
+    group = member.bound.group
+    if not group.sends_esp_in_udp:
+        return tuple(member.core.sas)
+    ports = (group.esp_in_udp_port, group.esp_in_udp_port)
+    return tuple(replace(sa, udp=ports) for sa in member.core.sas)

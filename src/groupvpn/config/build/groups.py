@@ -4,6 +4,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from groupvpn.config.build.context import Context
+from groupvpn.config.diagnostics import Severity
 from groupvpn.config.draft import default_of
 from groupvpn.config.grammar import candidates
 from groupvpn.config.grammar.modes import COOPERATIVE, LOCAL_SERVER
@@ -11,6 +12,7 @@ from groupvpn.config.language import Command
 from groupvpn.config.model import Interface, KeyServerExtras, Redundancy
 from groupvpn.config.section import Section, Statement
 from groupvpn.crypto.registry import SignatureHash
+from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, AccessList
 from groupvpn.ipsec.transform import Transform
@@ -251,7 +253,22 @@ def _member(name: str, identity: GroupIdentity, section: Section, context: Conte
         accepted_kek_ciphers=ciphers.all("cipher") if ciphers else (),
         accepted_kek_hashes=hashes.all("hash") if hashes else (),
         accepted_transforms=_accepted(section.statement("client transform-sets"), context),
+        **_esp_in_udp(section.statement("client esp-in-udp"), name, context),
     )
+
+
+def _esp_in_udp(statement: Statement | None, name: str, context: Context) -> dict[str, Any]:
+    """Port and direction of our own form of ESP. Sending is worth a notice: nothing on the wire tells others why they cannot read it."""
+    if statement is None:
+        return {}
+    port: int = statement.value("port", NAT_T_PORT)
+    if port in (ISAKMP_PORT, GDOI_PORT):
+        context.error(statement.where("port"), f"UDP port {port} is that of key management", f"use {NAT_T_PORT} or a port of its own")
+    sends = "receive-only" not in statement.keywords
+    if sends:
+        message = f"group `{name}`: this member sends ESP in UDP, an extension of groupvpn that members of another make cannot read"
+        context.say(Severity.NOTICE, statement.place, message)
+    return {"esp_in_udp_port": port, "sends_esp_in_udp": sends}
 
 
 def _server(statement: Statement, context: Context) -> IPv4Address | None:

@@ -4,6 +4,7 @@ from groupvpn.config.arguments import Address, HostAddress, InterfaceArgument, N
 from groupvpn.config.grammar.modes import COOPERATIVE, GDOI_GROUP, GLOBAL, LOCAL_SERVER, SA_IPSEC
 from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
 from groupvpn.crypto.registry import KekCipher, SignatureHash
+from groupvpn.effects import NAT_T_PORT
 from groupvpn.gdoi.policy import MAXIMUM_KEY_SERVERS, MAXIMUM_TIME_WINDOW, REPLAY_WINDOW
 
 ACCESS_LIST = Name("Name or number of an access list")
@@ -59,6 +60,19 @@ _GROUP = (
         "Transform sets this member accepts for the TEK, up to six",
         Set(),
         {"name": Name("Name of a transform set")},
+    ),
+    Command(
+        GDOI_GROUP,
+        "client esp-in-udp [port <port>] [receive-only]",
+        "Send ESP inside UDP, which only groupvpn members can read",
+        Set(),
+        {"port": Number(1, 65535, f"UDP port at both ends; {NAT_T_PORT} without it")},
+        details=(
+            "An extension of groupvpn's own: no router has this command, and members of another make drop what is sent so. It lets "
+            "the kernel carry many packets as one, which makes a member faster; see [ESP in UDP](protocol/esp-in-udp.md). It says only how "
+            f"this member sends: every groupvpn member takes both forms, in UDP on port {NAT_T_PORT} and on the port named here. With "
+            "`receive-only` it takes ESP on that port and sends as if the line were not there."
+        ),
     ),
     Command(GDOI_GROUP, "server local", "This node is the group's key server", Enter(LOCAL_SERVER)),
 )

@@ -138,6 +138,8 @@ def _member(status: GroupMemberStatus) -> Iterator[str]:
     else:
         yield line("Unicast rekey received", status.unicast_rekeys_received)
     yield line("Rekey ACKs sent", status.rekey_acks_sent)
+    if status.esp_in_udp is not None:
+        yield line("Sends ESP in UDP", f"port {status.esp_in_udp}")
     yield line("Rekey Rcvd(hh:mm:ss)", "never" if status.rekey_received_ago is None else clock(status.rekey_received_ago))
     yield line("Active TEK Number", len(status.teks))
     if status.sender_ids:
