@@ -129,7 +129,7 @@ Reason Outbound::cut(std::size_t length, const Tap& tap, Sa* sa) {
   current_sa_ = sa;
   current_link_.size = link->size;
   std::memcpy(current_link_.octets.data(), frame, link->size);
-  const CutLimits limits{sa->inner_mtu(mtu_), sa->df() == DontFragment::clear};
+  const CutLimits limits{sa->inner_mtu(mtu_, ip->family, ip->ip_length), sa->df() == DontFragment::clear};
   const Reason reason = cutter_.cut(frame, link->size, *ip, Offload::read(frame_.data()), limits, *this);
   if (reason == Reason::too_big) answer_too_big(*ip, limits.inner_mtu);
   return reason;

@@ -95,6 +95,7 @@ class Gateway:
                     ether saddr {TOKEN.hex(":")} accept
                     {ring if self.port.ring_limit else ""}
                     ip protocol esp counter fwd to "esp-in"
+                    udp dport 4500 fwd to "esp-in"
                     ip saddr 10.81.0.0/21 drop
                 }}
             }}""",
@@ -122,7 +123,9 @@ class Gateway:
         counted, came = self.port.counters(), self.port.traffic()
         out = sum(count for name, count in counted.items() if name.startswith("outbound_"))
         into = sum(count for name, count in counted.items() if name.startswith("inbound_"))
-        return out == came["outbound_packets"] and into + came["inbound_joined"] + came["inbound_pending"] == came["inbound_frames"]
+        return out == came["outbound_packets"] and (
+            into + came["inbound_joined"] + came["inbound_pending"] == came["inbound_frames"] + came["inbound_split"]
+        )
 
     def close(self) -> None:
         self.port.stop()

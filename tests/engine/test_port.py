@@ -6,9 +6,9 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
+from tests.engine.conversation import HOST_A, HOST_B, balanced, drops, eventually, protect, udp_pair
 from tests.engine.gateways import TOKEN, Net, Sniffer, open_tap
 from tests.engine.packets import MORE_FRAGMENTS, ipv4
 from tests.engine.transforms import TRANSFORMS, Keys
@@ -18,54 +18,11 @@ from groupvpn.crypto.registry import EspCipher, EspIntegrity
 
 pytestmark = pytest.mark.netns
 
-HOST_A, HOST_B = "10.81.1.10", "10.81.2.10"
 GROUP = "239.81.0.9"
 CBC = (EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
 GCM = (EspCipher.AES_128_GCM, EspIntegrity.NONE)
 IP_MTU, IP_MTU_DISCOVER, PMTUDISC_DONT, PMTUDISC_DO, IP_RECVERR = 14, 10, 0, 2, 11
-UDP_SEGMENT, SO_RCVBUFFORCE = 103, 33
-
-
-def protect(net: Net, keys: Keys) -> list[_engine.Sa]:
-    """One group SA on both gateways, each with its own Sender-ID."""
-    sas = [keys.engine(sender_id=number) for number in (1, 2)]
-    for gateway, sa in zip(net.gateways, sas, strict=True):
-        gateway.use(sa)
-    return sas
-
-
-def udp_pair(net: Net) -> tuple[socket.socket, socket.socket]:
-    """A sender on host a, connected to a receiver on host b."""
-    receiver = net.hosts[1].socket(socket.AF_INET, socket.SOCK_DGRAM)
-    receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 23)
-    receiver.bind((HOST_B, 7000))
-    sender = net.hosts[0].socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sender.connect((HOST_B, 7000))
-    return sender, receiver
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Wait for what a thread of the engine does after a packet has left it already: its counters, for one."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def balanced(net: Net) -> bool:
-    """Every packet accounted for, once the threads have come to rest."""
-    return eventually(lambda: all(gateway.is_balanced() for gateway in net.gateways))
-
-
-def drops(net: Net) -> dict[str, int]:
-    return {
-        name: count
-        for gateway in net.gateways
-        for name, count in gateway.reasons().items()
-        if name not in ("outbound_delivered", "inbound_delivered")
-    }
+UDP_SEGMENT = 103
 
 
 @pytest.mark.parametrize(

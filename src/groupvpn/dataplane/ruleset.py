@@ -232,7 +232,6 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     ]
     chains.add("inbound", first, _of(4, judged))
     chains.add("inbound_esp", [f"{LATER_FRAGMENT[4]} goto esp_fragments", *_taken_by_ring(steering, _WHOLE), esp, ah], otherwise="return")
-    chains.add("inbound_esp", [f"{LATER_FRAGMENT[4]} goto esp_fragments", esp], otherwise="return")
     chains.add("inbound_esp_in_udp", [f"{LATER_FRAGMENT[4]} return", esp_in_udp], otherwise="return")
     chains.add("inbound_isakmp", isakmp, otherwise="return")
 
