@@ -10,16 +10,17 @@ namespace {
 constexpr std::uint16_t udp_checksum_offset = 6;
 
 // Octets of IP and UDP header of a packet that others may follow, else 0. Our own outer headers have no options and no extension headers.
+// Linux drops super-packets longer than the MTU where it forwards multicast (ipmr.c compares the whole length, seen on 6.18).
 std::uint16_t headers_of(const Packet& packet) noexcept {
   const std::uint8_t* ip = packet.data;
   const bool is_ipv6 = family_of(*ip) == Family::ipv6;
   const std::size_t size = is_ipv6 ? ipv6_header_size : ipv4_header_size;
   if (packet.length <= size + udp_header_size) return 0;
   if (is_ipv6) {
-    if (ip[6] != protocol_udp || load16(ip + 4) != packet.length - size) return 0;
+    if (ip[6] != protocol_udp || ip[24] == 0xff || load16(ip + 4) != packet.length - size) return 0;
   } else {
     const bool is_plain = ip[0] == 0x45 && (load16(ip + 6) & (Ipv4::more_fragments | Ipv4::offset_mask)) == 0;
-    if (!is_plain || ip[9] != protocol_udp || load16(ip + 2) != packet.length) return 0;
+    if (!is_plain || ip[9] != protocol_udp || is_multicast(load32(ip + 16)) || load16(ip + 2) != packet.length) return 0;
   }
   return load16(ip + size + 4) == packet.length - size ? static_cast<std::uint16_t>(size + udp_header_size) : 0;
 }

@@ -29,7 +29,7 @@ struct Outgoing {
 // Whether a finished packet is ESP in UDP.
 bool is_udp_encapsulated(const Packet& packet) noexcept;
 
-// Gathers only neighbours: a packet that overtook others could fall out of a receiver's replay window (RFC 4303 3.4.3). They have one SA, one
+// Gathers unicast, and only neighbours: a packet that overtook others could fall out of a receiver's replay window (RFC 4303 3.4.3). They have one SA, one
 // link header, and outer headers that differ in length and identification only, which counts up where DF is not set; their size is the same,
 // but the last may be shorter. The kernel cuts a super-frame into exactly the packets that it was made of, but for the identification of
 // packets with DF (RFC 6864 4.1) and the UDP checksum, which may be 0 before and is right behind.

@@ -171,6 +171,11 @@ TEST_CASE(each_difference_keeps_frames_apart) {
     CHECK(counts(gather({other, first})) == (Counts{1, 1}));
   }
   CHECK(counts(gather({in_udp6(data, 64), in_udp6(data, 63)})) == (Counts{1, 1}));
+  const Octets multicast = in_udp(data, {.fragment = df, .destination = 0xef010101});
+  CHECK(counts(gather({multicast, multicast})) == (Counts{1, 1}));
+  Octets multicast6 = in_udp6(data);
+  multicast6[24] = 0xff;
+  CHECK(counts(gather({multicast6, multicast6})) == (Counts{1, 1}));
   CHECK(counts(gather({first, first, first}, reinterpret_cast<Sa*>(8))) == (Counts{1, 1, 1}));
   CHECK(counts(gather({first, first, first}, nullptr, 2)) == (Counts{2, 1}));
   const auto numbered = [&data](std::uint16_t identification, std::uint16_t field = 0) { return in_udp(data, {.identification = identification, .fragment = field}); };

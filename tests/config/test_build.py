@@ -512,6 +512,18 @@ class TestMember:
         assert "does not exist" in wrong(text.replace("client transform-sets a", "client transform-sets b"))
         assert "at most 6" in wrong(text.replace("client transform-sets a", "client transform-sets a a a a a a a"))
 
+    def test_esp_in_udp(self) -> None:
+        def group(line: str) -> tuple[bool, int]:
+            found = good(_MEMBER.replace(" server address", f" {line}\n server address", 1)).member_groups["G"]
+            return found.sends_esp_in_udp, found.esp_in_udp_port
+
+        assert group("passive") == (False, 4500)
+        assert group("client esp-in-udp") == (True, 4500)
+        assert group("client esp-in-udp port 5555") == (True, 5555)
+        assert group("client esp-in-udp port 5555 receive-only") == (False, 5555)
+        for port in (500, 848):
+            assert "key management" in wrong(_MEMBER.replace(" server address", f" client esp-in-udp port {port}\n server address", 1))
+
     def test_a_group_entry_does_not_take_the_number_of_a_classic_one(self) -> None:
         assert "of type gdoi already" in wrong(_MEMBER + "crypto map m 10 ipsec-isakmp\n")
 

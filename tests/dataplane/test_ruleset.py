@@ -30,6 +30,7 @@ def steering(
         mark=0x12345679,
         spis=(0x1000, 0xFFFFFFFE),
         peers=peers,
+        esp_ports=(4500, 5000),
     )
 
 
@@ -61,6 +62,7 @@ table netdev groupvpn_wan {
 	set spis { typeof esp spi; elements = { 0x00001000, 0xfffffffe } }
 	set peers { type ipv4_addr; }
 	set peers_ipv6 { type ipv6_addr; }
+	set esp_ports { type inet_service; elements = { 4500, 5000 } }
 	chain outbound {
 		type filter hook egress device "wan" priority filter; policy accept;
 		meta mark 0x12345679 accept comment "ESP from the engine"
@@ -81,6 +83,7 @@ table netdev groupvpn_wan {
 		ether type != ip accept comment "ARP, tagged frames and the like: not ours to judge"
 		meta pkttype other accept comment "addressed to another host"
 		ip protocol { esp, ah } jump inbound_esp
+		udp dport @esp_ports jump inbound_esp_in_udp
 		ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"
 		ip protocol 89 counter accept comment "deny 89 any any"
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter name inbound_clear drop comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
@@ -90,6 +93,11 @@ table netdev groupvpn_wan {
 		ip frag-off & 0x1fff != 0 goto esp_fragments
 		esp spi @spis counter fwd to "gv3i" comment "ESP of an SA that we hold"
 		ah spi @spis counter fwd to "gv3i" comment "AH of an SA that we hold"
+		return
+	}
+	chain inbound_esp_in_udp {
+		ip frag-off & 0x1fff != 0 return
+		@th,64,32 @spis counter fwd to "gv3i" comment "ESP in UDP, of an SA that we hold"
 		return
 	}
 	chain inbound_isakmp {

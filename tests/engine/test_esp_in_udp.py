@@ -150,9 +150,9 @@ def test_multicast_goes_in_udp_too(net: Net) -> None:
     content = os.urandom(1000)
     sender.sendto(content, (GROUP, 7002))
     assert b"".join(receiver.recv(9000) for _ in range(10)) == content
-    (frame,) = of_group(core)
-    assert frame[16:20] == socket.inet_aton(GROUP)
-    assert net.gateways[0].port.traffic()["outbound_gathered"] == 9
+    frames = of_group(core)
+    assert {(packet[9], packet[16:20]) for packet in frames} == {(17, socket.inet_aton(GROUP))}
+    assert len(frames) == 10, "one by one: Linux would not forward multicast that is longer than its MTU"
 
 
 def test_what_is_no_esp_in_a_super_packet_is_counted(net: Net) -> None:
