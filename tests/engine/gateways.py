@@ -95,8 +95,12 @@ class Gateway:
                     ether saddr {TOKEN.hex(":")} accept
                     {ring if self.port.ring_limit else ""}
                     ip protocol esp counter fwd to "esp-in"
-                    udp dport 4500 fwd to "esp-in"
                     ip saddr 10.81.0.0/21 drop
+                }}
+            }}
+            table netdev steering_udp {{
+                chain in {{ type filter hook ingress device "wan" priority filter - 1;
+                    udp dport 4500 fwd to "esp-in"
                 }}
             }}""",
         )
