@@ -6,6 +6,7 @@ import os
 import struct
 
 import pytest
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from scapy.layers.inet import IP
@@ -14,11 +15,6 @@ from tests.engine.transforms import SPI, TRANSFORMS, Keys
 
 from groupvpn import _engine
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
-
-try:
-    from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
-except ImportError:  # older than 43
-    from cryptography.hazmat.primitives.ciphers.algorithms import TripleDES
 
 PACKET = ipv4(b"payload of no matter")
 NOW = 1_000_000_000
