@@ -25,7 +25,7 @@ std::uint64_t sum_portable(const std::uint8_t* octets, std::size_t length, std::
 }
 
 std::uint64_t copy_portable(std::uint8_t* to, const std::uint8_t* from, std::size_t length, std::uint64_t sum) noexcept {
-  std::memcpy(to, from, length);
+  if (length != 0) std::memcpy(to, from, length);  // the pointers of an empty span may be null
   return sum_portable(to, length, sum);
 }
 
@@ -81,7 +81,9 @@ GROUPVPN_AVX2 std::uint64_t walk(std::uint8_t* to, const std::uint8_t* from, std
     if constexpr (way == Way::copy) to += end;
     length -= end;
   }
-  if constexpr (way == Way::copy) std::memcpy(to, from, length);
+  if constexpr (way == Way::copy) {
+    if (length != 0) std::memcpy(to, from, length);
+  }
   return add_short_sum(from, length, sum);
 }
 
