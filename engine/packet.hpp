@@ -195,6 +195,8 @@ struct LinkHeader {
   std::size_t size;
   Family family;
 
+  static std::uint16_t ethertype_of(Family family) noexcept { return family == Family::ipv6 ? 0x86dd : 0x0800; }
+
   static std::optional<LinkHeader> parse(const std::uint8_t* frame, std::size_t length) noexcept {
     for (std::size_t type = 12; type <= maximum_size - 2; type += 4) {
       if (length < type + 2) return std::nullopt;
