@@ -29,12 +29,12 @@ struct Rig {
   Port port{{"wan", in.number(), token, 1500}};
   std::size_t queue = port.add_outbound(out.number());
 
-  // Sends one packet round: into the port, over the core, and back out decrypted.
-  bool round_trip(const Octets& packet) {
+  // Sends one packet round: into the port, over the core, and back out decrypted. ESP comes in by the TAP, or off the wire by the ring.
+  bool round_trip(const Octets& packet, const Ear* way_in = nullptr) {
     to_protect.send(frame_around(packet));
     const Octets esp = core.receive();
     if (esp.size() < 34 || esp[23] != protocol_esp) return false;
-    kernel.send(esp);
+    (way_in != nullptr ? *way_in : kernel).send(esp);
     Octets expected = frame_around(packet);
     std::copy(token.begin(), token.end(), expected.begin() + 6);
     return kernel.receive() == expected;
@@ -92,6 +92,38 @@ TEST_CASE(sas_change_while_packets_flow) {
   CHECK_EQUAL(sum(rig.port.counters(), "outbound_delivered"), 1500U);
   CHECK_EQUAL(sum(rig.port.counters(), "inbound_delivered"), 1500U);
   CHECK_EQUAL(sum(rig.port.counters(), ""), 3000U);
+}
+
+TEST_CASE(esp_comes_in_by_the_ring_while_sas_change) {
+  if (!has_own_network()) return;
+  Rig rig;
+  CHECK(rig.port.receive().name == "ring");
+  CHECK(rig.port.ring_limit() >= 1500);
+  std::vector<std::shared_ptr<Sa>> sas;
+  for (std::uint8_t number = 0; number < 4; ++number) {
+    sas.push_back(Keys(Cipher::aes_128_gcm, Integrity::none, static_cast<std::uint8_t>(0x50 + number)).sa(2000U + number));
+  }
+  rig.port.set_sas(sas, {{rig.queue, sas[0]}});
+  rig.port.start();
+  std::atomic<bool> is_done{false};
+  std::thread control([&] {
+    for (std::size_t turn = 0; !is_done; ++turn) {
+      rig.port.set_sas(sas, {{rig.queue, sas[turn % sas.size()]}});
+      static_cast<void>(sum(rig.port.counters(), "") + sum(rig.port.traffic(), "") + rig.port.overruns());
+      static_cast<void>(rig.port.transmit().name + rig.port.receive().name);
+      std::this_thread::sleep_for(std::chrono::microseconds(500));
+    }
+  });
+  Random random(16);
+  bool is_whole = true;
+  for (int packet = 0; packet < 500 && is_whole; ++packet) is_whole = rig.round_trip(ipv4(random.octets(100)), &rig.core);
+  CHECK(is_whole);
+  is_done = true;
+  control.join();
+  rig.port.stop();
+  CHECK_EQUAL(sum(rig.port.counters(), "inbound_delivered"), 500U);
+  CHECK_EQUAL(sum(rig.port.traffic(), "inbound_frames"), 500U);
+  CHECK_EQUAL(rig.port.overruns(), 0U);
 }
 
 TEST_CASE(an_sa_that_was_taken_away_is_wiped_at_once) {
