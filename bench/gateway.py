@@ -14,6 +14,7 @@ from bench.systems.groupvpn import ELSEWHERE
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, TrafficRule
 from groupvpn.ipsec.transform import Transform
@@ -24,7 +25,7 @@ FIRST_SPI = 0x1000
 def desired(plan: dict[str, Any]) -> DesiredState:
     """What the data plane shall do: `keys` is one SA each, of which the last one sends; `entries` are what the access list has."""
     transform = Transform(EspCipher[plan["cipher"]], EspIntegrity[plan["integrity"]])
-    sas = tuple(_sa(FIRST_SPI + index, transform, plan["sender_id"], *keys) for index, keys in enumerate(plan["keys"]))
+    sas = tuple(_sa(FIRST_SPI + index, transform, plan, *keys) for index, keys in enumerate(plan["keys"]))
     own, peer = (AddressMatch.subnet(IPv4Network(plan[key])) for key in ("own", "peer"))
     spi = sas[-1].spi
     others = [AddressMatch.host(ELSEWHERE[number + 1]) for number in range(plan["entries"] - 1)]
@@ -36,14 +37,15 @@ def desired(plan: dict[str, Any]) -> DesiredState:
     return DesiredState((InterfacePolicy(plan["device"], IPv4Address(plan["address"]), tuple(rules), sas),))
 
 
-def _sa(spi: int, transform: Transform, sender_id: int, encryption: str, integrity: str, salt: str) -> GroupSa:
+def _sa(spi: int, transform: Transform, plan: dict[str, Any], encryption: str, integrity: str, salt: str) -> GroupSa:
     return GroupSa(
         spi,
         transform,
         Secret(bytes.fromhex(encryption)),
         Secret(bytes.fromhex(integrity)),
         Secret(bytes.fromhex(salt)),
-        sender_id=sender_id if transform.cipher.is_counter_mode else None,
+        sender_id=plan["sender_id"] if transform.cipher.is_counter_mode else None,
+        udp=(NAT_T_PORT, NAT_T_PORT) if plan["udp"] else None,
     )
 
 

@@ -33,7 +33,9 @@ from groupvpn.lab.topology import TopologyError
 
 PEERS = ("plain", "plain-notso", "wireguard", "openvpn", "strongswan-gcm", "strongswan-cbc")
 OURS = ("groupvpn-gcm", "groupvpn-cbc-sha1", "groupvpn-cbc256-sha256")
-EVERYTHING = (*PEERS, *OURS, *(f"path-{name}" for name in (*PEERS, *OURS)))
+IN_UDP = ("groupvpn-gcm/udp",)
+"""ESP in UDP, an option between our own members: measured beside protocol 50, never instead of it."""
+EVERYTHING = (*PEERS, *OURS, *IN_UDP, *(f"path-{name}" for name in (*PEERS, *OURS, *IN_UDP)))
 SCALING = (
     "groupvpn-gcm/acl=10",
     "groupvpn-gcm/acl=100",

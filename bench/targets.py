@@ -107,4 +107,16 @@ def _scaling() -> Iterator[Target]:
             yield Target(title, FLAT, _ratio(f"{prefix}groupvpn-gcm/clear", f"{prefix}plain", metric))
 
 
-TARGETS = (*_speed("", "engine"), *_speed("path-", "path"), *_scaling())
+def _in_udp() -> Iterator[Target]:
+    """What ESP in UDP, the option between our own members, is judged on. `_speed` judges ESP as protocol 50, which others speak."""
+    for prefix, where in (("", "engine"), ("path-", "path")):
+        system, wireguard = f"{prefix}groupvpn-gcm/udp", f"{prefix}wireguard"
+        yield Target(f"{where}: TCP, AES-128-GCM in UDP over wireguard-go", 2, _ratio(system, wireguard, "tcp"))
+        yield Target(f"{where}: TCP, AES-128-GCM in UDP over plain without TSO", 0.75, _ratio(system, f"{prefix}plain-notso", "tcp"))
+        yield Target(f"{where}: UDP 64 B in UDP over the best peer", 4, _over_best_peer(system, prefix, "udp64"))
+        yield Target(f"{where}: UDP 1400 B in UDP over the best peer", 3, _over_best_peer(system, prefix, "udp1400"))
+        yield Target(f"{where}: UDP_SEGMENT 1400 B in UDP over wireguard-go", 2, _ratio(system, wireguard, "udp1400seg"))
+        yield Target(f"{where}: idle round trip added in UDP, median", 0.3, _added(system, prefix, "rtt"), at_least=False, unit="ms")
+
+
+TARGETS = (*_speed("", "engine"), *_speed("path-", "path"), *_in_udp(), *_scaling())

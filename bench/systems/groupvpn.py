@@ -29,7 +29,7 @@ def pair(suite: Transform, options: Options) -> Iterator[Place]:
     """Two gateways that are the end hosts too, each a `LinuxDataPlane` of its own process (`bench.gateway`).
 
     Options: `acl` entries before and with the one that matches, `sas` that decrypt beside the one that is used, `clear` to deny the
-    traffic that is measured.
+    traffic that is measured, `udp` to send ESP in UDP (`docs/protocol/esp-in-udp.md`), which only groupvpn reads.
     """
     with built("pair") as place:
         count = int(options.get("sas", "1"))
@@ -57,6 +57,7 @@ def _plan(suite: Transform, options: Options, keys: list[list[str]], number: int
         "sender_id": number,
         "entries": int(options.get("acl", "1")),
         "clear": "clear" in options,
+        "udp": "udp" in options,
     }
 
 
@@ -108,7 +109,10 @@ def path(suite: Transform, options: Options) -> Iterator[Place]:
         text = re.sub(r"(?m)^(crypto ipsec transform-set \S+ ).*$", rf"\1{_keywords(suite)}", text)
         return re.sub(r"(?m)(^ip access-list extended \S+\n)(?: .*\n)+", rf"\g<1>{entries}\n", text)
 
-    with built("path", edit={"ks.cfg": edit}, start=True) as place:
+    def send_in_udp(text: str) -> str:
+        return re.sub(r"(?m)^( server address ipv4 .*)$", r"\1\n client esp-in-udp", text) if "udp" in options else text
+
+    with built("path", edit={"ks.cfg": edit, "gm1.cfg": send_in_udp, "gm2.cfg": send_in_udp}, start=True) as place:
         for name in ("gm1", "gm2"):
             node = place.lab.node(name)
             node.wait_registered(20)
