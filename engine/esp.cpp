@@ -70,6 +70,11 @@ void cover_extension(Operation& operation, std::uint64_t sequence) noexcept {
   operation.covered += 4;
 }
 
+// Takes from the life of the SA what its algorithm was applied to (RFC 4301 4.4.2.1).
+bool spend(const Packet& packet, const Operation& operation) noexcept {
+  return packet.sa->lifetime().spend(packet.sa->protocol() == Protocol::ah ? operation.covered : operation.payload_length);
+}
+
 // From verified plaintext to what was protected.
 Reason strip_esp(const Operation& operation, Verified& verified) noexcept {
   std::uint8_t* payload = operation.payload();
@@ -180,7 +185,8 @@ void Esp::encapsulate_burst(std::span<Packet> packets, std::int64_t now) noexcep
   std::size_t count = 0;
   for (Packet& packet : packets) {
     if (packet.reason != Reason::delivered) continue;
-    packet.reason = build(packet, count, now);
+    packet.reason = packet.sa != nullptr && packet.sa->lifetime().is_over(now) ? Reason::lifetime : build(packet, count, now);
+    if (packet.reason == Reason::delivered && !spend(packet, operations_[count])) packet.reason = Reason::lifetime;
     if (packet.reason == Reason::delivered) owners_[count++] = &packet;
   }
   hide_counters(count);
@@ -282,6 +288,7 @@ void Esp::decapsulate_burst(const SaSet& sas, std::span<Packet> packets, std::in
   for (Packet& packet : packets) {
     if (packet.reason != Reason::delivered) continue;
     packet.reason = parse(sas, packet, count, now);
+    if (packet.reason == Reason::delivered && packet.sa->lifetime().is_over(now)) packet.reason = Reason::lifetime;
     if (packet.reason == Reason::delivered) owners_[count++] = &packet;
   }
   count = reveal_counters(count, now);
@@ -289,6 +296,7 @@ void Esp::decapsulate_burst(const SaSet& sas, std::span<Packet> packets, std::in
   for (std::size_t index = 0; index < count; ++index) {
     Packet& packet = *owners_[index];
     packet.reason = strip(packet, index, now);
+    if (operations_[index].is_authentic && !spend(packet, operations_[index])) packet.reason = Reason::lifetime;
     if (packet.reason == Reason::delivered) counter.add(packet.sa, packet.length);
   }
 }

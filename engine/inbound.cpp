@@ -157,7 +157,9 @@ void Inbound::process() {
   const std::shared_ptr<const SaTable> table = context_.sas.get();
   esp_.decapsulate(table->inbound, burst);
   for (const Packet& packet : burst) {
-    if (packet.reason != Reason::delivered) counters_.reasons.add(packet.reason);
+    if (packet.reason == Reason::delivered) continue;
+    counters_.reasons.add(packet.reason);
+    if (context_.events != nullptr) context_.events->notice(packet);
   }
   for (const SuperPacket& super : coalescer_.couple(burst)) {
     counters_.reasons.add(give(super) ? Reason::delivered : Reason::inject_failed, super.count);

@@ -16,6 +16,7 @@
 
 #include "error.hpp"
 #include "esp.hpp"
+#include "events.hpp"
 #include "port.hpp"
 #include "sa.hpp"
 
@@ -28,6 +29,10 @@ namespace {
 // Python owns this handle and not the SA itself: a thread of the engine that lets go of an SA last must not need the interpreter's lock.
 struct SaHandle {
   std::shared_ptr<Sa> sa;
+};
+
+struct EventsHandle {
+  std::shared_ptr<EventQueue> queue = std::make_shared<EventQueue>();
 };
 
 std::span<const std::uint8_t> octets_of(const nb::bytes& bytes) { return {static_cast<const std::uint8_t*>(bytes.data()), bytes.size()}; }
@@ -57,11 +62,33 @@ Endpoints endpoints_of(const std::pair<nb::bytes, nb::bytes>& octets) {
   return endpoints;
 }
 
+Limits limits_of(const nb::dict& given) {
+  Limits limits;
+  for (const auto& [key, value] : given) {
+    const auto name = nb::cast<std::string>(key);
+    std::uint64_t* volume = named<std::uint64_t*>(name, "limit",
+                                                  {{"soft_bytes", &limits.soft_bytes},
+                                                   {"hard_bytes", &limits.hard_bytes},
+                                                   {"soft_packets", &limits.soft_packets},
+                                                   {"hard_packets", &limits.hard_packets},
+                                                   {"soft_deadline", nullptr},
+                                                   {"hard_deadline", nullptr}});
+    if (volume != nullptr) {
+      *volume = nb::cast<std::uint64_t>(value);
+    } else {
+      const double seconds = nb::cast<double>(value);
+      if (!(seconds >= 0 && seconds < 1e12)) throw EngineError(name + " is no moment: seconds since the machine started");
+      (name == "soft_deadline" ? limits.soft_deadline : limits.hard_deadline) = static_cast<std::int64_t>(seconds * 1000);
+    }
+  }
+  return limits;
+}
+
 void make_sa(SaHandle* self, std::uint32_t spi, std::string_view cipher, const nb::bytes& encryption_key, std::string_view integrity,
              const nb::bytes& integrity_key, const nb::bytes& salt, std::string_view protocol, std::string_view mode, const EndpointOctets& endpoints,
              const Ports& udp, bool extended_sequence, std::string_view df, int tos, std::int64_t sender_id, unsigned sender_id_bits,
              std::uint32_t replay_window, std::uint64_t last_sequence, std::uint32_t time_window, std::uint32_t tick,
-             std::int64_t pseudotime_origin, std::optional<std::int64_t> now) {
+             std::int64_t pseudotime_origin, std::optional<std::int64_t> now, const nb::dict& limits, const EventsHandle* events) {
   SaParameters parameters;
   parameters.spi = spi;
   parameters.protocol = named<Protocol>(protocol, "protocol", {{"esp", Protocol::esp}, {"ah", Protocol::ah}});
@@ -83,6 +110,8 @@ void make_sa(SaHandle* self, std::uint32_t spi, std::string_view cipher, const n
   if (tos >= 0) parameters.tos = static_cast<std::uint8_t>(tos);
   parameters.last_sequence = last_sequence;
   if (time_window != 0) parameters.time = TimeWindow{time_window, tick, pseudotime_origin, now.value_or(boot_milliseconds())};
+  parameters.limits = limits_of(limits);
+  if (events != nullptr) parameters.events = events->queue;
   new (self) SaHandle{std::make_shared<Sa>(parameters)};
 }
 
@@ -157,13 +186,26 @@ nb::dict features() {
   return result;
 }
 
+nb::bytes octets_of(const Address& address, Family family) {
+  return nb::bytes(address.data(), family == Family::none ? 0 : address_size(family));
+}
+
+nb::dict event_counters_of(const EventsHandle& events) {
+  const EventQueue::Counters counters = events.queue->counters();
+  nb::dict result;
+  result["lost"] = counters.lost;
+  result["suppressed"] = counters.suppressed;
+  return result;
+}
+
 void make_port(Port* self, const std::string& wan, int inbound_tap, const nb::bytes& token, std::uint32_t wire_mtu, std::uint32_t mark,
-               std::string_view transmit, std::string_view receive) {
+               std::string_view transmit, std::string_view receive, const EventsHandle* events) {
   PortParameters parameters{wan, inbound_tap, {}, wire_mtu, mark, transmit_method_named(transmit), receive_method_named(receive)};
   if (token.size() != parameters.token.size()) {
     throw EngineError("the token has " + std::to_string(token.size()) + " octets, a MAC address has 6");
   }
   std::memcpy(parameters.token.data(), token.data(), token.size());
+  if (events != nullptr) parameters.events = events->queue;
   new (self) Port(parameters);
 }
 
@@ -189,11 +231,26 @@ NB_MODULE(_engine, m) {
   m.doc() = "The ESP engine (C++). Python adds and removes SAs and reads counters; it never touches a packet.";
   nb::exception<EngineError>(m, "EngineError", PyExc_RuntimeError);
 
+  nb::class_<Event>(m, "Event")
+      .def_prop_ro("kind", [](const Event& self) { return name(self.kind); })
+      .def_ro("spi", &Event::spi)
+      .def_prop_ro("moment", [](const Event& self) { return static_cast<double>(self.moment) / 1000; })
+      .def_prop_ro("source", [](const Event& self) { return octets_of(self.source, self.family); })
+      .def_prop_ro("destination", [](const Event& self) { return octets_of(self.destination, self.family); })
+      .def_ro("protocol", &Event::protocol)
+      .def_ro("sequence", &Event::sequence);
+  nb::class_<EventsHandle>(m, "Events")
+      .def(nb::init<>())
+      .def("fileno", [](const EventsHandle& self) { return self.queue->descriptor(); })
+      .def("drain", [](EventsHandle& self) { return self.queue->drain(); })
+      .def("counters", &event_counters_of);
+
   nb::class_<SaHandle>(m, "Sa")
       .def("__init__", &make_sa, "spi"_a, "cipher"_a, "encryption_key"_a, "integrity"_a, "integrity_key"_a, "salt"_a = nb::bytes("", 0),
            nb::kw_only(), "protocol"_a = "esp", "mode"_a = "tunnel", "endpoints"_a = nb::none(), "udp"_a = nb::none(),
            "extended_sequence"_a = false, "df"_a = "copy", "tos"_a = -1, "sender_id"_a = -1, "sender_id_bits"_a = 24, "replay_window"_a = 0,
-           "last_sequence"_a = 0, "time_window"_a = 0, "tick"_a = 10, "pseudotime_origin"_a = 0, "now"_a = nb::none())
+           "last_sequence"_a = 0, "time_window"_a = 0, "tick"_a = 10, "pseudotime_origin"_a = 0, "now"_a = nb::none(), "limits"_a = nb::dict(),
+           "events"_a = nb::none())
       .def("set_pseudotime", &set_pseudotime, "origin"_a)
       .def_prop_ro("spi", [](const SaHandle& self) { return self.sa->spi(); })
       .def_prop_ro("sequence_limit", [](const SaHandle& self) { return self.sa->sequence_limit(); })
@@ -203,7 +260,7 @@ NB_MODULE(_engine, m) {
   using Release = nb::call_guard<nb::gil_scoped_release>;
   nb::class_<Port>(m, "Port")
       .def("__init__", &make_port, "wan"_a, "tap_in_fd"_a, "token"_a, "wire_mtu"_a, "mark"_a = 0,
-           "transmit"_a = "auto", "receive"_a = "auto")
+           "transmit"_a = "auto", "receive"_a = "auto", "events"_a = nb::none())
       .def("add_outbound", &Port::add_outbound, "tap_fd"_a, Release())
       .def("remove_outbound", &Port::remove_outbound, "queue"_a, Release())
       .def("start", &Port::start, Release())

@@ -30,6 +30,7 @@ struct PathContext {
   MacAddress token;
   Fault& fault;
   PacketRing* ring;  // where ESP comes in, beside the TAP; null without
+  EventQueue* events;  // may be none
 };
 
 class Outbound final : private PacketSink {

@@ -40,6 +40,7 @@ void append_reasons(NamedCounters& result, const std::string& way, const PathCou
 Port::Port(const PortParameters& parameters)
     : inbound_tap_(parameters.inbound_tap, TapOffload::udp),
       wire_mtu_(checked_mtu(parameters.wire_mtu)),
+      events_(parameters.events),
       device_(Device::named(parameters.wan)),
       ring_(make_ring(parameters)),
       outbound_(context(parameters.token), {device_, parameters.mark, 0, parameters.transmit},

@@ -27,6 +27,7 @@ struct PortParameters {
   std::uint32_t mark = 0;
   TransmitMethod transmit = TransmitMethod::automatic;
   ReceiveMethod receive = ReceiveMethod::automatic;
+  std::shared_ptr<EventQueue> events = nullptr;  // is told of packets that an auditor wants to know of
 };
 
 class Port {
@@ -58,7 +59,7 @@ class Port {
   [[nodiscard]] std::uint32_t ring_limit() const { return ring_ ? ring_->longest_packet() : 0; }
 
  private:
-  PathContext context(const MacAddress& token) { return {sas_, wire_mtu_, inbound_tap_, token, fault_, ring_.get()}; }
+  PathContext context(const MacAddress& token) { return {sas_, wire_mtu_, inbound_tap_, token, fault_, ring_.get(), events_.get()}; }
   std::unique_ptr<PacketRing> make_ring(const PortParameters& parameters);
 
   Tap inbound_tap_;
@@ -68,6 +69,7 @@ class Port {
   std::unique_ptr<PacketRing> ring_;
   Snapshot<SaTable> sas_;
   Fault fault_;
+  std::shared_ptr<EventQueue> events_;
   Outbound outbound_;
   Inbound inbound_;
   std::thread outbound_thread_;

@@ -35,16 +35,17 @@ enum class Reason : std::uint8_t {
   no_sa,               // no SA to protect with
   no_sender_id,        // outbound: the SA needs a Sender-ID and we have none (RFC 6054); inbound: the IV holds no counter of a sender
   sequence_exhausted,  // sequence or IV counter used up
+  lifetime,            // the SA has reached a hard limit (RFC 4301 4.4.2.1)
   too_big,             // larger than the wire takes, and DF forbids fragments
   crypto_failure,      // the cryptographic library refused the job
   send_failed,         // the wire did not take it
   inject_failed,       // the kernel did not take the decrypted frame
 };
 
-inline constexpr std::array<std::string_view, 29> reason_names = {
+inline constexpr std::array<std::string_view, 30> reason_names = {
     "delivered",  "oversize",           "not_ip",          "malformed",        "header_checksum", "fragment",     "not_esp",     "keepalive", "non_esp_marker", "unknown_spi",
     "esp_length", "replayed",           "too_old",          "too_new",         "too_many_senders", "authentication",  "padding",          "dummy",           "next_header",  "inner_malformed", "address_mismatch",
-    "congestion", "no_sa",              "no_sender_id",    "sequence_exhausted", "too_big",       "crypto_failure", "send_failed", "inject_failed",
+    "congestion", "no_sa",              "no_sender_id",    "sequence_exhausted", "lifetime", "too_big",       "crypto_failure", "send_failed", "inject_failed",
 };
 static_assert(reason_names.size() == static_cast<std::size_t>(Reason::inject_failed) + 1);
 

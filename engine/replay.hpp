@@ -43,6 +43,18 @@ class ReplayWindow {
     return true;
   }
 
+  // A window of another size that knows what this one knows. A number that the larger of them reaches and the smaller did not counts as seen.
+  [[nodiscard]] ReplayWindow resized(std::uint32_t size) const {
+    ReplayWindow result(size);
+    result.highest_ = highest_;
+    for (std::uint32_t back = 0; back < size && back < highest_; ++back) {
+      const auto number = highest_ - back;
+      if (is_acceptable(number)) continue;
+      result.words_[result.word_of(number)] |= std::uint64_t{1} << bit_of(number);
+    }
+    return result;
+  }
+
  private:
   // One word more than the window holds, so that clearing the word ahead never clears part of the window; a power of two for masking.
   static std::size_t ring_words(std::uint32_t size) {

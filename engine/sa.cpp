@@ -29,6 +29,10 @@ std::uint64_t sequence_limit_of(const SaParameters& parameters) {
   return std::numeric_limits<std::uint64_t>::max() - 1;
 }
 
+// How far from its end a sequence is said to run out: a sixteenth of a 32-bit one lasts minutes at a million packets in a second, and the last
+// 2^32 of a longer one last an hour.
+std::uint64_t soft_sequence_of(std::uint64_t limit) { return limit - std::min(limit / 16, std::uint64_t{1} << 32); }
+
 void check(const SaParameters& parameters) {
   if (parameters.spi < 256) throw EngineError("SPI " + std::to_string(parameters.spi) + " is reserved, the first is 256 (RFC 4303 2.1)");
   if (parameters.sender_id_bits > Sa::maximum_sender_id_bits) {
@@ -83,7 +87,8 @@ Sa::Sa(const SaParameters& parameters)
       has_counter_in_iv_(has_counter_in_iv(parameters)),
       sequence_limit_(sequence_limit_of(parameters)),
       sender_id_bits_(has_counter_in_iv(parameters) ? parameters.sender_id_bits : 0),
-      windows_(parameters.time ? 0 : parameters.replay_window) {
+      soft_sequence_(soft_sequence_of(sequence_limit_)),
+      checks_replay_(parameters.replay_window != 0 && !parameters.time) {
   Crypto crypto;
   crypto.prepare(schedule_, cipher_, parameters.encryption_key, integrity_, parameters.integrity_key, parameters.salt);
   if (parameters.sender_id && parameters.sender_id_bits != 0) {
@@ -94,7 +99,10 @@ Sa::Sa(const SaParameters& parameters)
     counter_schedule_ = std::make_unique<Schedule>();
     CounterBlocks::prepare(*counter_schedule_, cipher_, parameters.encryption_key, crypto);
   }
-  sequence_ = SequenceLedger::instance().counter_of(parameters, crypto);
+  sequence_ = KeyLedger::instance().sequence_of(parameters, crypto);
+  memory_ = KeyLedger::instance().memory_of(parameters, crypto);
+  lifetime_ = std::make_shared<Lifetime>(spi_, parameters.limits, std::shared_ptr<Usage>(memory_, &memory_->usage), parameters.events);
+  if (parameters.events && parameters.limits.has_deadline()) parameters.events->watch(lifetime_);
 }
 
 std::uint32_t Sa::inner_mtu(std::uint32_t mtu, Family inner, std::uint32_t header) const noexcept {
@@ -114,9 +122,13 @@ std::uint32_t Sa::inner_mtu(std::uint32_t mtu, Family inner, std::uint32_t heade
 Grant Sa::next_sequence(std::int64_t now) noexcept {
   if (!may_send_) return {Reason::no_sender_id, 0, 0};
   const std::uint64_t number = sequence_->fetch_add(1, std::memory_order_relaxed) + 1;
-  if (number > sequence_limit_) {
-    sequence_->fetch_sub(1, std::memory_order_relaxed);
-    return {Reason::sequence_exhausted, 0, 0};
+  if (number >= soft_sequence_) [[unlikely]] {
+    lifetime_->tell_once(EventKind::soft_sequence);
+    if (number > sequence_limit_) {
+      sequence_->fetch_sub(1, std::memory_order_relaxed);
+      lifetime_->tell_once(EventKind::hard_sequence);
+      return {Reason::sequence_exhausted, 0, 0};
+    }
   }
   return {Reason::delivered, timed_ ? timed_->stamp(now) : number, sender_id_in_iv_ | number};
 }
@@ -127,11 +139,11 @@ Reason Sa::look(Origin& origin, std::uint32_t low, const std::uint8_t* iv, std::
     if (const Reason judged = timed_->judge(low, now); judged != Reason::delivered) return judged;
     return has_counter_in_iv_ && counter_schedule_ == nullptr ? look_closer(origin, iv, now) : Reason::delivered;
   }
-  if (windows_.is_disabled()) return Reason::delivered;
+  if (!checks_replay_) return Reason::delivered;
   if (sender_id_bits_ != 0) origin.sender = sender_of(iv);
-  const std::lock_guard lock(replay_mutex_);
-  if (extended_sequence_) origin.sequence = windows_.extend(origin.sender, low);
-  return windows_.is_acceptable(origin.sender, origin.sequence) ? Reason::delivered : Reason::replayed;
+  const std::lock_guard lock(memory_->mutex);
+  if (extended_sequence_) origin.sequence = memory_->windows.extend(origin.sender, low);
+  return memory_->windows.is_acceptable(origin.sender, origin.sequence) ? Reason::delivered : Reason::replayed;
 }
 
 Reason Sa::look_closer(Origin& origin, const std::uint8_t* counter, std::int64_t now) noexcept {
@@ -142,9 +154,9 @@ Reason Sa::look_closer(Origin& origin, const std::uint8_t* counter, std::int64_t
 
 Reason Sa::accept(const Origin& origin, std::int64_t now) noexcept {
   if (timed_) return timed_->accept(origin.sender, origin.number, static_cast<std::uint32_t>(origin.sequence), now);
-  if (windows_.is_disabled()) return Reason::delivered;
-  const std::lock_guard lock(replay_mutex_);
-  return windows_.accept(origin.sender, origin.sequence);
+  if (!checks_replay_) return Reason::delivered;
+  const std::lock_guard lock(memory_->mutex);
+  return memory_->windows.accept(origin.sender, origin.sequence);
 }
 
 void Sa::count_encrypted(std::uint64_t packets, std::uint64_t octets) noexcept {

@@ -12,9 +12,10 @@
 #include <vector>
 
 #include "crypto.hpp"
+#include "ledger.hpp"
+#include "lifetime.hpp"
 #include "packet.hpp"
 #include "reason.hpp"
-#include "senders.hpp"
 #include "timed.hpp"
 
 namespace groupvpn {
@@ -52,6 +53,8 @@ struct SaParameters {
   DontFragment df = DontFragment::copy;
   std::optional<std::uint8_t> tos;  // of the outer header, but for the two bits of ECN, which are copied; none: copied whole
   std::uint64_t last_sequence = 0;  // used up before this SA was made, by an earlier life of the process
+  Limits limits;
+  std::shared_ptr<EventQueue> events;  // is told of this SA's end; none: nobody is
 };
 
 // What the sender of a packet writes into it: the sequence number, and the explicit IV of counter modes.
@@ -128,6 +131,9 @@ class Sa {
   // Whether an encapsulated packet has parts that are written after its ICV (`Esp::finish`).
   [[nodiscard]] bool needs_finish() const noexcept { return protocol_ == Protocol::ah || udp_.has_value(); }
 
+  // How much of the SA is used up. It is over for both ways at once.
+  [[nodiscard]] Lifetime& lifetime() noexcept { return *lifetime_; }
+
   // Time-based anti-replay, if the SA has it, and the key for counters where they hide in the IV.
   [[nodiscard]] TimedReplay* timed() noexcept { return timed_ ? &*timed_ : nullptr; }
   [[nodiscard]] const Schedule* counter_schedule() const noexcept { return counter_schedule_.get(); }
@@ -162,10 +168,12 @@ class Sa {
   std::uint64_t sender_id_in_iv_ = 0;
   std::shared_ptr<std::atomic<std::uint64_t>> sequence_;
 
-  std::mutex replay_mutex_;
-  SenderWindows windows_;
+  std::uint64_t soft_sequence_;  // from here on the sequence is said to run out
+  bool checks_replay_;
+  std::shared_ptr<KeyMemory> memory_;
   std::optional<TimedReplay> timed_;
   std::unique_ptr<Schedule> counter_schedule_;
+  std::shared_ptr<Lifetime> lifetime_;
 
   std::atomic<std::uint64_t> encrypted_packets_{0};
   std::atomic<std::uint64_t> encrypted_bytes_{0};

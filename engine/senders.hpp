@@ -23,6 +23,13 @@ class SenderWindows {
   [[nodiscard]] bool is_disabled() const noexcept { return size_ == 0; }
   [[nodiscard]] std::size_t senders() const noexcept { return windows_.size(); }
 
+  // Gives every window another size; see ReplayWindow::resized. Not for size 0.
+  void resize(std::uint32_t size) {
+    if (size == size_) return;
+    size_ = size;
+    for (auto& [sender, window] : windows_) window = window.resized(size);
+  }
+
   // The whole number of a packet that carries its lower half; `low` itself of a sender that is not known yet.
   [[nodiscard]] std::uint64_t extend(std::uint32_t sender, std::uint32_t low) noexcept {
     const ReplayWindow* window = find(sender);

@@ -27,12 +27,6 @@ std::int64_t checked(std::uint32_t value, std::uint32_t maximum, const char* wha
 
 }  // namespace
 
-std::int64_t boot_milliseconds() noexcept {
-  timespec now{};
-  clock_gettime(CLOCK_BOOTTIME, &now);
-  return now.tv_sec * milliseconds + now.tv_nsec / 1'000'000;
-}
-
 TimedReplay::TimedReplay(const TimeWindow& time, std::uint32_t window)
     : tick_(checked(time.tick, maximum_tick, "a tick in milliseconds")),
       reach_(checked(time.seconds, maximum_seconds, "a time window in seconds") * milliseconds / tick_),

@@ -10,14 +10,12 @@
 #include <span>
 #include <unordered_map>
 
+#include "boot_clock.hpp"
 #include "crypto.hpp"
 #include "reason.hpp"
 #include "replay.hpp"
 
 namespace groupvpn {
-
-// The clock that pseudotime is told against: milliseconds of CLOCK_BOOTTIME, which goes on while the machine sleeps, as the node's does.
-std::int64_t boot_milliseconds() noexcept;
 
 struct TimeWindow {
   std::uint32_t seconds = 0;  // that a packet's stamp may be away from our own pseudotime, either way

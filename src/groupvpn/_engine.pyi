@@ -1,9 +1,59 @@
 """The ESP engine (C++). Python adds and removes SAs and reads counters; it never touches a packet."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 class EngineError(RuntimeError):
     """The engine cannot do what it was asked: unknown algorithm, wrong key size, a file descriptor that is not what it should be."""
+
+EventKind = Literal[
+    "soft_bytes",
+    "hard_bytes",
+    "soft_packets",
+    "hard_packets",
+    "soft_seconds",
+    "hard_seconds",
+    "soft_sequence",
+    "hard_sequence",
+    "unknown_spi",
+    "replayed",
+    "authentication",
+]
+
+class Event:
+    """An SA has come to one of its limits, or a packet was dropped that an auditor wants to know of.
+
+    `moment` is in seconds of CLOCK_BOOTTIME. The last four are empty or 0 where the event is about an SA: addresses of 4 or 16 octets, the
+    protocol of the outer packet (50, 51), the sequence number as the packet carries it.
+    """
+
+    @property
+    def kind(self) -> EventKind: ...
+    @property
+    def spi(self) -> int: ...
+    @property
+    def moment(self) -> float: ...
+    @property
+    def source(self) -> bytes: ...
+    @property
+    def destination(self) -> bytes: ...
+    @property
+    def protocol(self) -> int: ...
+    @property
+    def sequence(self) -> int: ...
+
+class Events:
+    """A bounded queue of events, told by the SAs and ports that it is given to.
+
+    An SA tells each of its limits once. Of packets, one of a kind from a source in a minute is told of, and ten in a second in all.
+    """
+
+    def __init__(self) -> None: ...
+    def fileno(self) -> int:
+        """Readable while there is something to drain; also when the deadline of an SA comes, which `drain` then tells."""
+    def drain(self) -> list[Event]: ...
+    def counters(self) -> dict[str, int]:
+        """`lost`: events that found the queue full; `suppressed`: packets that were not told of because there were too many."""
 
 class Sa:
     """One ESP SA as the engine holds it; key octets are wiped when the last user lets go of it."""
@@ -32,6 +82,8 @@ class Sa:
         tick: int = 10,
         pseudotime_origin: int = 0,
         now: int | None = None,
+        limits: Mapping[str, float] = ...,
+        events: Events | None = None,
     ) -> None:
         """`endpoints` are source and destination of the outer header, 4 or 16 octets each; without them a tunnel keeps the addresses of the
         packet inside. `udp` are source and destination port of UDP encapsulation (RFC 3948). `tos` is the outer TOS or traffic class,
@@ -45,6 +97,14 @@ class Sa:
         number (`docs/protocol/esp-time-based-replay.md`), and `replay_window` counts by the number in the IV. Pseudotime was 0 when
         CLOCK_BOOTTIME showed `pseudotime_origin` milliseconds. `now` (milliseconds of that clock, None: read it) is when the SA begins
         to remember: a sender that it does not know is not believed an older stamp.
+
+        `limits` may have `soft_bytes`, `hard_bytes`, `soft_packets`, `hard_packets`, `soft_deadline` and `hard_deadline`. At a soft limit the
+        SA tells `events`; at a hard one it tells, and neither sends nor receives any more. Bytes are those that the cipher is applied to
+        (with AH the MAC), padding included; both ways count together (RFC 4301 4.4.2.1), as does what an earlier Sa of this process has
+        used under the same SPI and keys. Deadlines are seconds of CLOCK_BOOTTIME. The SA also tells when its sequence numbers (with a
+        Sender-ID: its nonces) are nearly or quite used up: 2^32 before the end, or a sixteenth of them if that is less.
+
+        What was received under the same SPI and keys by an earlier Sa of this process is remembered: its replay windows go on.
 
         One Sa may be given to several ports and queues at once; they then draw from one sequence, so that no IV repeats.
         """
@@ -88,7 +148,15 @@ class Port:
     """
 
     def __init__(
-        self, wan: str, tap_in_fd: int, token: bytes, wire_mtu: int, mark: int = 0, transmit: str = "auto", receive: str = "auto"
+        self,
+        wan: str,
+        tap_in_fd: int,
+        token: bytes,
+        wire_mtu: int,
+        mark: int = 0,
+        transmit: str = "auto",
+        receive: str = "auto",
+        events: Events | None = None,
     ) -> None:
         """`transmit` and `receive` choose a back end: `auto` (the best that works), `xdp`, `packet`, `raw`; `auto`, `ring`, `tap`.
 

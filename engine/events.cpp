@@ -1,0 +1,144 @@
+#include "events.hpp"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "boot_clock.hpp"
+#include "error.hpp"
+#include "lifetime.hpp"
+#include "sa.hpp"
+
+namespace groupvpn {
+namespace {
+
+void add(const Descriptor& poll, const Descriptor& added) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  if (epoll_ctl(poll.number(), EPOLL_CTL_ADD, added.number(), &event) != 0) {
+    throw EngineError(std::string("the engine's events cannot be waited for: ") + std::strerror(errno));
+  }
+}
+
+void set_timer(const Descriptor& timer, std::int64_t deadline) noexcept {
+  itimerspec when{};  // zero disarms
+  if (deadline != Limits::never) {
+    deadline = std::max<std::int64_t>(deadline, 1);
+    when.it_value = {deadline / 1000, deadline % 1000 * 1000000};
+  }
+  timerfd_settime(timer.number(), TFD_TIMER_ABSTIME, &when, nullptr);
+}
+
+}  // namespace
+
+bool NoticeLimit::admits(EventKind kind, const Address& source, std::int64_t now) noexcept {
+  std::uint64_t halves[2];
+  std::memcpy(halves, source.data(), sizeof halves);
+  const std::uint64_t mixed = (halves[0] ^ (halves[1] << 1) ^ static_cast<std::uint64_t>(kind)) * 0x9e3779b97f4a7c15ULL;
+  Place& place = places_[mixed >> 56];
+  if (place.kind == kind && place.source == source && now < place.again) return false;
+  const std::int64_t paid = std::max(paid_until_, now) + total_interval;
+  if (paid > now + total_burst * total_interval) return false;
+  paid_until_ = paid;
+  place = {kind, source, now + source_interval};
+  return true;
+}
+
+EventQueue::EventQueue()
+    : wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      timer_(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK)),
+      poll_(epoll_create1(EPOLL_CLOEXEC)) {
+  add(poll_, wake_);
+  add(poll_, timer_);
+  events_.reserve(capacity);
+}
+
+void EventQueue::push(const Event& event) noexcept {
+  const bool is_of_packet = event.kind >= EventKind::unknown_spi;
+  if (events_.size() >= (is_of_packet ? capacity_for_packets : capacity)) {
+    ++counters_.lost;
+    return;
+  }
+  events_.push_back(event);  // what was reserved is never exceeded
+  if (events_.size() == 1) eventfd_write(wake_.number(), 1);
+}
+
+void EventQueue::tell(EventKind kind, std::uint32_t spi) noexcept {
+  const std::lock_guard lock(mutex_);
+  Event event{kind};
+  event.spi = spi;
+  event.moment = boot_milliseconds();
+  push(event);
+}
+
+void EventQueue::notice(const Packet& packet) noexcept {
+  Event event{};
+  switch (packet.reason) {
+    case Reason::unknown_spi: event.kind = EventKind::unknown_spi; break;
+    case Reason::replayed:
+    case Reason::too_old:
+    case Reason::too_new: event.kind = EventKind::replayed; break;
+    case Reason::authentication: event.kind = EventKind::authentication; break;
+    default: return;
+  }
+  const std::uint32_t offset = packet.outer.protocol == protocol_ah ? 4 : 0;  // RFC 4302 2, RFC 4303 2
+  if (packet.length < offset + 8) return;
+  event.spi = load32(packet.data + offset);
+  event.sequence = load32(packet.data + offset + 4);
+  event.moment = boot_milliseconds();
+  event.family = packet.outer.family;
+  event.source = packet.outer.source;
+  event.destination = packet.outer.destination;
+  event.protocol = packet.outer.protocol;
+  const std::lock_guard lock(mutex_);
+  if (limit_.admits(event.kind, event.source, event.moment)) {
+    push(event);
+  } else {
+    ++counters_.suppressed;
+  }
+}
+
+void EventQueue::watch(const std::shared_ptr<Lifetime>& lifetime) {
+  {
+    const std::lock_guard lock(watched_mutex_);
+    watched_.push_back(lifetime);
+  }
+  look_at_deadlines();
+}
+
+// Dead ones are forgotten, and those whose last deadline has come. They tell us of what is due, which takes the other lock.
+void EventQueue::look_at_deadlines() {
+  const std::lock_guard lock(watched_mutex_);
+  const std::int64_t now = boot_milliseconds();
+  std::int64_t next = Limits::never;
+  std::erase_if(watched_, [&](const std::weak_ptr<Lifetime>& weak) {
+    const std::shared_ptr<Lifetime> lifetime = weak.lock();
+    const std::int64_t deadline = lifetime ? lifetime->look(now) : Limits::never;
+    next = std::min(next, deadline);
+    return deadline == Limits::never;
+  });
+  set_timer(timer_, next);
+}
+
+std::vector<Event> EventQueue::drain() {
+  look_at_deadlines();
+  std::vector<Event> fresh;
+  fresh.reserve(capacity);
+  const std::lock_guard lock(mutex_);
+  eventfd_t value;
+  eventfd_read(wake_.number(), &value);
+  events_.swap(fresh);
+  return fresh;
+}
+
+EventQueue::Counters EventQueue::counters() const {
+  const std::lock_guard lock(mutex_);
+  return counters_;
+}
+
+}  // namespace groupvpn

@@ -1,0 +1,116 @@
+// What Python has to be told without asking: an SA comes to the end of its life, and packets that an auditor wants to know of.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <vector>
+
+#include "descriptor.hpp"
+#include "packet.hpp"
+
+namespace groupvpn {
+
+class Lifetime;
+
+enum class EventKind : std::uint8_t {
+  soft_bytes,      // an SA nears its end: time to make another one (RFC 4301 4.4.2.1)
+  hard_bytes,      // an SA is over: it neither sends nor receives
+  soft_packets,
+  hard_packets,
+  soft_seconds,
+  hard_seconds,
+  soft_sequence,   // the sequence numbers, or nonces of the Sender-ID, run out
+  hard_sequence,   // none is left: the SA sends no more (RFC 4303 3.3.3)
+  unknown_spi,     // a packet for which there is no SA (RFC 4303 3.4.2)
+  replayed,        // RFC 4303 3.4.3
+  authentication,  // RFC 4303 3.4.4
+};
+
+inline constexpr std::array<std::string_view, 11> event_names = {
+    "soft_bytes",    "hard_bytes",    "soft_packets", "hard_packets", "soft_seconds",   "hard_seconds",
+    "soft_sequence", "hard_sequence", "unknown_spi",  "replayed",     "authentication",
+};
+static_assert(event_names.size() == static_cast<std::size_t>(EventKind::authentication) + 1);
+
+constexpr std::string_view name(EventKind kind) noexcept { return event_names[static_cast<std::size_t>(kind)]; }
+
+// What is below `unknown_spi` is about an SA and has no more than kind, SPI and moment.
+struct Event {
+  EventKind kind;
+  std::uint32_t spi = 0;
+  std::int64_t moment = 0;  // boot_milliseconds
+  Family family = Family::none;
+  Address source{}, destination{};
+  std::uint8_t protocol = 0;
+  std::uint32_t sequence = 0;  // as the packet carries it
+};
+
+// Decides which packets are told of: everyone may send us what does not verify, and nobody shall fill a log with it. One packet of a kind
+// from a source in a minute, and ten in a second from all sources together.
+class NoticeLimit {
+ public:
+  static constexpr std::int64_t source_interval = 60'000;  // milliseconds
+  static constexpr std::int64_t total_interval = 100;
+  static constexpr std::int64_t total_burst = 20;
+
+  bool admits(EventKind kind, const Address& source, std::int64_t now) noexcept;
+
+ private:
+  // Sources share a place if chance wills it; then one may be told of too often, which the other limit bounds.
+  struct Place {
+    EventKind kind = EventKind::unknown_spi;
+    Address source{};
+    std::int64_t again = 0;
+  };
+  std::array<Place, 256> places_{};
+  std::int64_t paid_until_ = 0;  // each event pays for `total_interval`; the debt may not exceed `total_burst` of them
+};
+
+// Bounded. Any thread tells, one drains. Telling takes a lock, but an SA tells once in its life for each kind, and a packet only on the way to
+// the counter of drops.
+class EventQueue {
+ public:
+  static constexpr std::size_t capacity = 1024;
+  static constexpr std::size_t capacity_for_packets = capacity / 2;  // an SA's end is heard whatever arrives
+
+  EventQueue();  // EngineError
+
+  // Readable while there is something to drain: an event, or a moment that an SA waits for.
+  [[nodiscard]] int descriptor() const noexcept { return poll_.number(); }
+
+  void tell(EventKind kind, std::uint32_t spi) noexcept;
+  // A packet as `Esp::decapsulate` has left it, dropped for one of the reasons that have an event; others are passed by.
+  void notice(const Packet& packet) noexcept;
+  // Ask this one for its deadlines when they come.
+  void watch(const std::shared_ptr<Lifetime>& lifetime);
+
+  std::vector<Event> drain();
+
+  struct Counters {
+    std::uint64_t lost;        // found the queue full
+    std::uint64_t suppressed;  // packets that were not told of, because there were too many
+  };
+  [[nodiscard]] Counters counters() const;
+
+ private:
+  void push(const Event& event) noexcept;  // with the lock held
+  void look_at_deadlines();
+
+  Descriptor wake_;
+  Descriptor timer_;
+  Descriptor poll_;
+
+  mutable std::mutex mutex_;
+  std::vector<Event> events_;
+  NoticeLimit limit_;
+  Counters counters_{};
+
+  std::mutex watched_mutex_;
+  std::vector<std::weak_ptr<Lifetime>> watched_;
+};
+
+}  // namespace groupvpn

@@ -1,0 +1,55 @@
+"""Limits of an SA and events, as Python sees them. What they do to packets in detail is tested in C++ (engine/tests/lifetime_test.cpp)."""
+
+import os
+import select
+import time
+
+import pytest
+from groupvpn import _engine
+
+PACKET = bytes.fromhex("4500001c00010000403d0000 0a010109 0a020209") + bytes(8)
+
+
+def sa(events: _engine.Events | None, limits: dict[str, float], spi: int = 0x1000) -> _engine.Sa:
+    return _engine.Sa(spi, "aes-128-gcm", os.urandom(16), "none", b"", os.urandom(4), sender_id=1, limits=limits, events=events)
+
+
+def is_readable(events: _engine.Events, seconds: float = 0) -> bool:
+    return bool(select.select([events], [], [], seconds)[0])
+
+
+def test_an_sa_says_that_it_nears_its_end_and_ends() -> None:
+    events = _engine.Events()
+    limited = sa(events, {"soft_packets": 2, "hard_bytes": 3 * 32}, 0x4242)
+    _engine.encapsulate(limited, PACKET)
+    assert not is_readable(events)
+    _engine.encapsulate(limited, PACKET)
+    assert is_readable(events)
+    (soft,) = events.drain()
+    assert (soft.kind, soft.spi, soft.source, soft.destination, soft.protocol) == ("soft_packets", 0x4242, b"", b"", 0)
+    assert soft.moment == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=60)
+    wire = _engine.encapsulate(limited, PACKET)
+    with pytest.raises(_engine.EngineError, match="lifetime"):
+        _engine.encapsulate(limited, PACKET)
+    assert _engine.decapsulate([limited], wire) == (None, "lifetime")
+    assert [event.kind for event in events.drain()] == ["hard_bytes"]
+    assert limited.counters()["encrypted_packets"] == 3
+    assert events.counters() == {"lost": 0, "suppressed": 0}
+
+
+def test_a_deadline_is_told_without_traffic() -> None:
+    events = _engine.Events()
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    limited = sa(events, {"soft_deadline": now + 0.02, "hard_deadline": now + 0.05})
+    told: list[str] = []
+    while len(told) < 2 and is_readable(events, 10):
+        told += [event.kind for event in events.drain()]
+    assert told == ["soft_seconds", "hard_seconds"]
+    with pytest.raises(_engine.EngineError, match="lifetime"):
+        _engine.encapsulate(limited, PACKET)
+
+
+@pytest.mark.parametrize(("limits", "what"), [({"hard_octets": 5}, "unknown limit"), ({"hard_deadline": -1.0}, "no moment")])
+def test_limits_that_are_none_are_refused(limits: dict[str, float], what: str) -> None:
+    with pytest.raises(_engine.EngineError, match=what):
+        sa(None, limits)
