@@ -40,9 +40,9 @@ void append_reasons(NamedCounters& result, const std::string& way, const PathCou
 Port::Port(const PortParameters& parameters)
     : inbound_tap_(parameters.inbound_tap, TapOffload::udp),
       wire_mtu_(checked_mtu(parameters.wire_mtu)),
-      events_(parameters.events),
       device_(Device::named(parameters.wan)),
       ring_(make_ring(parameters)),
+      events_(parameters.events),
       outbound_(context(parameters.token), {device_, parameters.mark, 0, parameters.transmit},
                 SuperWire(device_, parameters.mark, inbound_tap_.takes_udp_super_packets())),
       inbound_(context(parameters.token)) {}

@@ -5,6 +5,7 @@ import select
 import time
 
 import pytest
+
 from groupvpn import _engine
 
 PACKET = bytes.fromhex("4500001c00010000403d0000 0a010109 0a020209") + bytes(8)
