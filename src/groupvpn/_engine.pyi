@@ -99,10 +99,10 @@ class Sa:
         to remember: a sender that it does not know is not believed an older stamp.
 
         `limits` may have `soft_bytes`, `hard_bytes`, `soft_packets`, `hard_packets`, `soft_deadline` and `hard_deadline`. At a soft
-        limit the SA tells `events`; at a hard one it tells, and neither sends nor receives any more. Bytes are those that the cipher is applied to
-        (with AH the MAC), padding included; both ways count together (RFC 4301 4.4.2.1), as does what an earlier Sa of this process has
-        used under the same SPI and keys. Deadlines are seconds of CLOCK_BOOTTIME. The SA also tells when its sequence numbers (with a
-        Sender-ID: its nonces) are nearly or quite used up: 2^32 before the end, or a sixteenth of them if that is less.
+        limit the SA tells `events`; at a hard one it tells, and neither sends nor receives any more. Bytes are those that the cipher is
+        applied to (with AH the MAC), padding included; both ways count together (RFC 4301 4.4.2.1), as does what an earlier Sa of this
+        process has used under the same SPI and keys. Deadlines are seconds of CLOCK_BOOTTIME. The SA also tells when its sequence numbers
+        (with a Sender-ID: its nonces) are nearly or quite used up: 2^32 before the end, or a sixteenth of them if that is less.
 
         What was received under the same SPI and keys by an earlier Sa of this process is remembered: its replay windows go on.
 
