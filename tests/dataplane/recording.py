@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, field
 
-from groupvpn.dataplane.engine import EngineRefusal
+from groupvpn.dataplane.engine import EngineEvent, EngineRefusal
 from groupvpn.dataplane.taps import VNET_HEADER_LENGTH
 from groupvpn.ipsec.sa import GroupSa
 
@@ -33,7 +33,6 @@ class RecordedPort:
     calls: list[tuple[str, object]] = field(default_factory=list)
     is_running: bool = False
     trouble: str = ""
-    exhausted: dict[str, int] = field(default_factory=dict)
     ring_limit: int = 0
     lost_by_ring: int = 0
 
@@ -55,7 +54,7 @@ class RecordedPort:
         self.calls.append(("set_wire_mtu", mtu))
 
     def counters(self) -> dict[str, int]:
-        return {"outbound_delivered": 1, "inbound_delivered": 1, "outbound_too_big": 2, "outbound_no_sa": 1, **self.exhausted}
+        return {"outbound_delivered": 1, "inbound_delivered": 1, "outbound_too_big": 2, "outbound_no_sa": 1}
 
     def transmit(self) -> tuple[str, str]:
         return "packet", "xdp: not in a test"
@@ -85,6 +84,7 @@ class RecordingEngine:
     refuses_ports: bool = False
     sas: list[RecordedSa] = field(default_factory=list)
     ports: list[RecordedPort] = field(default_factory=list)
+    events: list[EngineEvent] = field(default_factory=list)
 
     def features(self) -> dict[str, str | bool]:
         return {"ipsec_mb": "0.0", "architecture": "none", "des": "none", "clears_its_memory": True}
@@ -100,3 +100,10 @@ class RecordingEngine:
             raise EngineRefusal(f"interface {device}: refused by the test")
         self.ports.append(RecordedPort(device, tap_descriptor, token, mtu, mark))
         return self.ports[-1]
+
+    def events_fileno(self) -> int:
+        raise NotImplementedError("nobody waits for the events of a recording")
+
+    def take_events(self) -> tuple[EngineEvent, ...]:
+        taken, self.events = tuple(self.events), []
+        return taken

@@ -223,16 +223,6 @@ def test_a_renamed_wan_that_cannot_be_served_is_blocked(wan: Wan, engine: Record
     assert sends(wan) == 1
 
 
-def test_an_sa_without_nonces_is_noticed_without_asking_the_kernel(wan: Wan, engine: RecordingEngine) -> None:
-    gateway, _ = wan
-    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
-        assert plane.unsent() == {}
-        plane.apply(state(permit(spi=5), sas=(sa(5),)))
-        assert plane.unsent() == {"wan": 0}
-        engine.ports[0].exhausted["outbound_sequence_exhausted"] = 3
-        assert plane.unsent() == {"wan": 3}
-
-
 def test_packets_that_find_the_queue_full_are_counted(wan: Wan, engine: RecordingEngine) -> None:
     gateway, outside = wan
     with gateway.entered(), LinuxDataPlane(engine=engine) as plane:

@@ -93,7 +93,7 @@ table netdev groupvpn_wan {
 		ip frag-off & 0x1fff != 0 goto esp_fragments
 		esp spi @spis counter fwd to "gv3i" comment "ESP of an SA that we hold"
 		ah spi @spis counter fwd to "gv3i" comment "AH of an SA that we hold"
-		return
+		goto unknown_esp
 	}
 	chain inbound_esp_in_udp {
 		ip frag-off & 0x1fff != 0 return
@@ -111,6 +111,15 @@ table netdev groupvpn_wan {
 		ip saddr @peers counter fwd to "gv3i" comment "from the far end of an SA"
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter fwd to "gv3i" comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
 		accept
+	}
+	chain unknown_esp {
+		ip daddr 10.9.0.1 goto told_of
+		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 goto told_of comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
+		return
+	}
+	chain told_of {
+		limit rate 20/second burst 20 packets dup to "gv3i"
+		return
 	}
 	chain decrypted {
 		ether type != ip goto not_permitted

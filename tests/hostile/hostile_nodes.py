@@ -140,9 +140,6 @@ class _DataPlane:
 
     applied = 0
 
-    def unsent(self) -> dict[str, int]:
-        return {}
-
     def apply(self, _state: object) -> tuple[()]:
         self.applied += 1
         return ()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from groupvpn.config import parse
+from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.effects import Effect, Endpoint, Report, Send
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.node.outbox import SNAPSHOT
@@ -175,8 +176,8 @@ interface GigabitEthernet0/0
 """
 
 
-def test_members_whose_nonces_are_used_up_register_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine counts the packets that it could not send; each look tells only what came since the last."""
+def test_members_whose_nonces_run_out_register_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine tells of an SA, which may be one that no member has any more, or one that sends without a Sender-ID."""
     state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
     configuration = parse(MEMBER).configuration
     assert configuration is not None
@@ -184,21 +185,19 @@ def test_members_whose_nonces_are_used_up_register_again(tmp_path: Path, monkeyp
         router = Router("m", tmp_path / "m.cfg", configuration, state, Log("m"))
         monkeypatch.setattr(router.steering, "apply", lambda: None)
         _start_cores(router)
-        unsent = {"lo": 0, "other": 7}
-        plane: Any = SimpleNamespace(unsent=lambda: dict(unsent))
+        told: list[EngineEvent] = []
+        plane: Any = SimpleNamespace(take_events=lambda: tuple(told))
         router.steering.data_plane = plane
         (member,) = router.cores.members.values()
         renewed: list[float] = []
         monkeypatch.setattr(member.core, "renew_sender_ids", lambda now: renewed.append(now) or [])
-        monkeypatch.setattr(member.core, "sas", (SimpleNamespace(sender_id=5),))
-        for packets, moment in ((0, 1.0), (3, 2.0), (3, 3.0), (4, 4.0)):
-            unsent["lo"] = packets
-            router._perform(router._renew_sender_ids(moment))
-        assert renewed == [2.0, 4.0]
-        monkeypatch.setattr(member.core, "sas", (SimpleNamespace(sender_id=None),))
-        unsent["lo"] = 9
-        router._perform(router._renew_sender_ids(5.0))
-        assert renewed == [2.0, 4.0], "without Sender-IDs another registration mends nothing"
+        monkeypatch.setattr(member.core, "sas", (SimpleNamespace(spi=0x500, sender_id=5), SimpleNamespace(spi=0x600, sender_id=None)))
+        others = (("soft_sequence", 0x600), ("soft_sequence", 0x700), ("soft_bytes", 0x500))
+        for moment, (kind, spi) in enumerate((("soft_sequence", 0x500), ("hard_sequence", 0x500), *others)):
+            told[:] = [EngineEvent(kind, spi)]
+            router._perform(router._hear_engine(moment))
+        assert renewed == [0, 1]
+        assert router.log.counts["NONCES"] == 1
     state.close()
 
 

@@ -21,7 +21,7 @@ def _lines(*faults: Fault) -> list[str]:
     log = Log("gm1")
     written: list[str] = []
     log.observe(written.append)
-    steering = Steering("gm1", log, DesiredState, lambda: None)
+    steering = Steering("gm1", log, DesiredState, lambda: None, lambda: None)
     steering.data_plane = _Faulty(*faults)  # type: ignore[assignment]
     steering.repair()
     steering.repair()

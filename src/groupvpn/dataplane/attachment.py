@@ -181,11 +181,6 @@ class Attachment:
         transmit, receive = BackEnd(*port.transmit()), BackEnd(*port.receive())
         return PortStatus(self._link.name, transmit, receive, port.ring_limit, len(self._outbound_taps))
 
-    @property
-    def unsent(self) -> int:
-        """Packets that were dropped because their SA had no sequence number or nonce left."""
-        return self._port.counters().get("outbound_sequence_exhausted", 0)
-
     def close(self) -> None:
         """Stop the engine and remove the TAPs. The table stays: where it forwarded to them, packets are dropped from now on."""
         self._port.stop()

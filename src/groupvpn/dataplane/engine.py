@@ -6,6 +6,9 @@ and nowhere else on this side.
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Protocol, TypedDict, cast
 
 from groupvpn.dataplane.options import EngineOptions
@@ -14,6 +17,22 @@ from groupvpn.ipsec.transform import Mode, SecurityProtocol
 
 if TYPE_CHECKING:
     from groupvpn import _engine
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEvent:
+    """Something that the engine tells without being asked. `kind` is one of `groupvpn._engine.EventKind`.
+
+    Only the kinds that are about a packet (`unknown_spi`, `replayed`, `authentication`) have what follows `spi`: the outer addresses, the
+    IP protocol (50 ESP, 51 AH) and the sequence number as the packet carries it.
+    """
+
+    kind: str
+    spi: int
+    source: IPv4Address | IPv6Address | None = None
+    destination: IPv4Address | IPv6Address | None = None
+    protocol: int = 0
+    sequence: int = 0
 
 
 class EngineSa(Protocol):
@@ -76,6 +95,12 @@ class Engine(Protocol):
     def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
         """A port that is not started yet."""
 
+    def events_fileno(self) -> int:
+        """A descriptor for an event loop: readable while events wait."""
+
+    def take_events(self) -> tuple[EngineEvent, ...]:
+        """The events that wait, oldest first. Those about packets are limited in number (`engine/events.hpp`)."""
+
 
 def milliseconds(moment: float) -> int:
     """A moment in monotonic seconds as the engine counts it."""
@@ -89,12 +114,14 @@ class EngineRefusal(RuntimeError):  # noqa: N818 - it is the engine's answer, an
 class NativePort:
     """A port of the C++ engine, which raises `EngineRefusal` for what the engine will not do (an MTU below 256, a TAP that is gone)."""
 
-    def __init__(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int, options: EngineOptions) -> None:
+    def __init__(
+        self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int, options: EngineOptions, events: "_engine.Events"
+    ) -> None:
         from groupvpn import _engine
 
         self._where = f"interface {device}"
         with _refusing(self._where):
-            self._port = _engine.Port(device, tap_descriptor, token, mtu, mark, options.transmit, options.receive)
+            self._port = _engine.Port(device, tap_descriptor, token, mtu, mark, options.transmit, options.receive, events)
         self.stop = self._port.stop
         self.counters = self._port.counters
         self.fault = self._port.fault
@@ -140,6 +167,12 @@ class NativeEngine:
 
         return _engine.features()
 
+    @cached_property
+    def _events(self) -> "_engine.Events":
+        from groupvpn import _engine
+
+        return _engine.Events()
+
     def make_sa(self, sa: GroupSa | PeerSa, clear_df: bool) -> EngineSa:
         """Hand one SA to the engine; raises `EngineRefusal` for an algorithm or size it does not have."""
         from groupvpn import _engine
@@ -156,12 +189,28 @@ class NativeEngine:
                 mode="transport" if sa.transform.mode is Mode.TRANSPORT else "tunnel",
                 replay_window=sa.replay_window,
                 df="clear" if clear_df else "copy",
+                events=self._events,
                 **(_of_peer(sa) if isinstance(sa, PeerSa) else _of_group(sa)),
             )
 
     def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
         """Prepare the data path of `device`; raises `EngineRefusal` if the kernel denies the engine its sockets."""
-        return NativePort(device, tap_descriptor, token, mtu, mark, self._options)
+        return NativePort(device, tap_descriptor, token, mtu, mark, self._options, self._events)
+
+    def events_fileno(self) -> int:
+        """See `Engine`."""
+        return self._events.fileno()
+
+    def take_events(self) -> tuple[EngineEvent, ...]:
+        """See `Engine`."""
+        return tuple(
+            EngineEvent(event.kind, event.spi, _address(event.source), _address(event.destination), event.protocol, event.sequence)
+            for event in self._events.drain()
+        )
+
+
+def _address(octets: bytes) -> IPv4Address | IPv6Address | None:
+    return ip_address(octets) if octets else None
 
 
 class _Options(TypedDict, total=False):

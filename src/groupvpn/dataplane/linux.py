@@ -13,7 +13,7 @@ from types import TracebackType
 
 from groupvpn.dataplane import links, recovery
 from groupvpn.dataplane.attachment import Attachment, Table
-from groupvpn.dataplane.engine import Engine, EngineRefusal, NativeEngine
+from groupvpn.dataplane.engine import Engine, EngineEvent, EngineRefusal, NativeEngine
 from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import EngineStatus
 from groupvpn.dataplane.programs import ProgramError
@@ -124,9 +124,13 @@ class LinuxDataPlane:
             ports=tuple(ports),
         )
 
-    def unsent(self) -> dict[str, int]:
-        """By interface, the packets that were dropped because their SA had no sequence number or nonce left; cheap to ask."""
-        return {device: attachment.unsent for device, attachment in self._attachments.items()}
+    def events_fileno(self) -> int:
+        """A descriptor that is readable when the engine has something to tell."""
+        return self._engine.events_fileno()
+
+    def take_events(self) -> tuple[EngineEvent, ...]:
+        """What the engine tells: SAs that come to an end, packets that an auditor wants to know of."""
+        return self._engine.take_events()
 
     def take_restored(self) -> frozenset[str]:
         """Interfaces whose table somebody else changed or removed, so that it had to be put back, since this was last asked."""

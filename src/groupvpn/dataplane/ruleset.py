@@ -23,6 +23,8 @@ DROP_REASONS = {
     "inbound_not_permitted": "was decrypted, but no permit entry covers it",
 }
 """Named counters of the table: packets that nftables itself dropped, by reason."""
+TOLD_OF = 20
+"""Packets with an unknown SPI of which the engine gets a copy in a second."""
 _HOOKS = {"outbound": "egress", "inbound": "ingress"}
 """The base chains. They are never deleted, so that no packet finds the hook empty while rules change."""
 _SETS = {
@@ -149,7 +151,7 @@ def compose(steering: Steering) -> Ruleset:
         "esp_ports": tuple(str(port) for port in sorted(set(steering.esp_ports))),
     }
     chains = Chains()
-    for add in (_outbound, _inbound, _esp_fragments, _decrypted):
+    for add in (_outbound, _inbound, _esp_fragments, _unknown_esp, _decrypted):
         add(steering, chains)
     return Ruleset(steering.table, tuple(declarations), hooks, sets, chains)
 
@@ -206,6 +208,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     esp_in_udp = f'@th,64,32 @spis counter {_to_engine(steering)} comment "ESP in UDP, of an SA that we hold"'
     others = 'meta pkttype other accept comment "addressed to another host"'
     ah = esp.replace("esp spi", "ah spi", 1).replace("ESP", "AH", 1)
+    unknown = steering.tap_in is not None
     ipv6 = [
         others,
         *_NEIGHBOURS,
@@ -214,6 +217,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         esp,
         ah,
         f"udp dport @esp_ports {esp_in_udp}",
+        *(["meta l4proto { esp, ah } jump unknown_esp_ipv6"] if unknown else []),
     ]
     first = [
         f'ether saddr {steering.token.hex(":")} goto decrypted comment "given back by the engine"',
@@ -231,25 +235,46 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         f'ip daddr 224.0.0.0/4 udp dport {GDOI_PORT} accept comment "multicast rekey"',
     ]
     chains.add("inbound", first, _of(4, judged))
-    chains.add("inbound_esp", [f"{LATER_FRAGMENT[4]} goto esp_fragments", *_taken_by_ring(steering, _WHOLE), esp, ah], otherwise="return")
     chains.add("inbound_esp_in_udp", [f"{LATER_FRAGMENT[4]} return", esp_in_udp], otherwise="return")
+    known = [f"{LATER_FRAGMENT[4]} goto esp_fragments", *_taken_by_ring(steering, _WHOLE), esp, ah]
+    chains.add("inbound_esp", known, otherwise="goto unknown_esp" if unknown else "return")
     chains.add("inbound_isakmp", isakmp, otherwise="return")
 
 
 def _esp_fragments(steering: Steering, chains: Chains) -> None:
     """ESP or AH fragments without an SPI: ours if they come from the far end of an SA, or a permit covers the addresses, which the outer
     header of a group's SA repeats."""
+    to_engine = f"counter {_to_engine(steering)}"
+    far_end = f'{to_engine} comment "from the far end of an SA"'
+    verdicts = (to_engine, "counter accept", "accept")
+    _add_by_addresses(steering, chains, "esp_fragments", verdicts, f"ip saddr @peers {far_end}", f"ip6 saddr @peers_ipv6 {far_end}")
+
+
+def _unknown_esp(steering: Steering, chains: Chains) -> None:
+    """ESP or AH with an SPI that is not ours. If it is for us, or a permit covers its addresses, somebody takes us for one who has the SA:
+    the engine gets a copy to tell of (RFC 4303 3.4.2). The rate is limited here already, so that nobody can drown the engine in copies."""
+    if steering.tap_in is None:
+        return
+    _add_by_addresses(steering, chains, "unknown_esp", ("goto told_of", "return", "return"), f"ip daddr {steering.local} goto told_of")
+    chains.add("told_of", [f'limit rate {TOLD_OF}/second burst {TOLD_OF} packets dup to "{steering.tap_in}"'], otherwise="return")
+
+
+def _add_by_addresses(
+    steering: Steering, chains: Chains, name: str, verdicts: tuple[str, str, str], first: str = "", first_ipv6: str = ""
+) -> None:
+    """A chain, and one for IPv6 if there is any, that judges ESP by what the list says of its addresses alone. `verdicts` are those of a
+    permit, of a deny and of what no entry matches."""
+    permit, deny, otherwise = verdicts
     judged = []
     for _, entry in _arriving(steering):
         addresses = Entry(entry.action, ANY_PROTOCOL, entry.source, entry.destination)
         if entry.action is Action.PERMIT:
-            judged.append(Judged(addresses, f"counter {_to_engine(steering)}"))
+            judged.append(Judged(addresses, permit))
         elif entry == addresses:
-            judged.append(Judged(addresses, "counter accept"))
-    from_peers = f'counter {_to_engine(steering)} comment "from the far end of an SA"'
-    chains.add("esp_fragments", [f"ip saddr @peers {from_peers}"], _of(4, judged))
+            judged.append(Judged(addresses, deny))
+    chains.add(name, [first] if first else [], _of(4, judged), otherwise)
     if _meets_ipv6(steering):
-        chains.add("esp_fragments_ipv6", [f"ip6 saddr @peers_ipv6 {from_peers}"], _of(6, judged))
+        chains.add(f"{name}_ipv6", [first_ipv6] if first_ipv6 else [], _of(6, judged), otherwise)
 
 
 def _decrypted(steering: Steering, chains: Chains) -> None:

@@ -81,12 +81,11 @@ class Cores:
             return server.stop(now)
         return server.update(groups, now) if server is not None else []
 
-    def renew_sender_ids(self, devices: Collection[str], device_of: Callable[[str], str | None], now: float) -> list[Effect]:
-        """Have the members on `devices`, where nonces are used up, register for other Sender-IDs (RFC 6407 5.6.4.3)."""
+    def renew_sender_ids(self, spis: Collection[int], now: float) -> list[Effect]:
+        """Have the members that send with one of these SAs, whose nonces run out, register for other Sender-IDs (RFC 6407 5.6.4.3)."""
         effects: list[Effect] = []
         for member in self.members.values():
-            is_concerned = any((device_of(item.device) or item.device) in devices for item in member.bound.interfaces)
-            if is_concerned and any(sa.sender_id is not None for sa in member.core.sas):
+            if any(sa.spi in spis and sa.sender_id is not None for sa in member.core.sas):
                 effects += member.core.renew_sender_ids(now)
         return effects
 

@@ -24,7 +24,7 @@ from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.sa import Direction
-from groupvpn.node import clock
+from groupvpn.node import audit, clock
 from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
 from groupvpn.node.cores import Cores
 from groupvpn.node.keystore import KeyStore
@@ -37,8 +37,6 @@ from groupvpn.node.syslog import DEBUGGING, Log
 
 LONGEST_SLEEP = 60.0
 """Seconds after which cores are asked even if none wanted to be: asyncio's clock stops while the machine sleeps, ours does not."""
-NONCE_PERIOD = 30.0
-"""Seconds between two looks whether the engine has used up the nonces of a Sender-ID."""
 SETTLE = 0.01
 """Seconds that farewell datagrams get to leave before the sockets close."""
 
@@ -78,11 +76,12 @@ class Router:
         self._loopbacks = Loopbacks()
         self._timer: asyncio.TimerHandle | None = None
         self._started = clock.monotonic()
-        self._next_look = self._started
         self._policy_changed = False
         self._settling = False
         self._stopping = False
-        self.steering = Steering(name, log, lambda: self.cores.desired_state(self.configuration, real_device), self._system_changed, engine)
+        self.steering = Steering(
+            name, log, lambda: self.cores.desired_state(self.configuration, real_device), self._system_changed, self._engine_told, engine
+        )
 
     # ------------------------------------------------------------------ life
 
@@ -166,9 +165,6 @@ class Router:
         self._guarded(self.speaker.tick, now)
         if self.steering.next_repair is not None and self.steering.next_repair <= now:
             self._guarded(self._repair)
-        if self._next_look <= now:
-            self._next_look = now + NONCE_PERIOD
-            self._guarded(self._renew_sender_ids, now)
         self._settle()
 
     def _settle(self) -> None:
@@ -184,8 +180,7 @@ class Router:
         if self._timer:
             self._timer.cancel()
         now = clock.monotonic()
-        look = self._next_look if self.steering.data_plane else None
-        moments = [moment for moment in (self.speaker.next_timer(), self.steering.next_repair, look) if moment is not None]
+        moments = [moment for moment in (self.speaker.next_timer(), self.steering.next_repair) if moment is not None]
         delay = min(max(min(moments, default=now + LONGEST_SLEEP) - now, 0.0), LONGEST_SLEEP)
         self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
@@ -250,11 +245,12 @@ class Router:
         self.steering.apply()
         return []
 
-    def _renew_sender_ids(self, now: float) -> list[Effect]:
-        exhausted = self.steering.take_exhausted()
-        for device in sorted(exhausted):
-            self._warn("NONCES", f"{device}: an SA has no sequence numbers left and sends nothing more")
-        return self.cores.renew_sender_ids(exhausted, real_device, now) if exhausted else []
+    def _hear_engine(self, now: float) -> list[Effect]:
+        events = self.steering.take_events()
+        for line in filter(None, map(audit.line_of, events)):
+            self.log.write(*line)
+        scarce = {event.spi for event in events if event.kind in audit.SEQUENCE_KINDS}
+        return self.cores.renew_sender_ids(scarce, now) if scarce else []
 
     def _repair(self) -> list[Effect]:
         self.steering.repair()
@@ -266,6 +262,10 @@ class Router:
 
     def _system_changed(self) -> None:
         self._guarded(self._follow_system)
+        self._settle()
+
+    def _engine_told(self) -> None:
+        self._guarded(self._hear_engine, clock.monotonic())
         self._settle()
 
     def _warn(self, mnemonic: str, text: str) -> None:

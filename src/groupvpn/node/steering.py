@@ -13,6 +13,7 @@ from groupvpn.node.addresses import real_device
 from groupvpn.node.syslog import Log
 
 if TYPE_CHECKING:
+    from groupvpn.dataplane.engine import EngineEvent
     from groupvpn.dataplane.linux import Fault, LinuxDataPlane
     from groupvpn.dataplane.options import EngineOptions
 
@@ -29,17 +30,18 @@ class Steering:
         log: Log,
         wanted: Callable[[], DesiredState],
         on_event: Callable[[], None],
+        on_engine: Callable[[], None],
         engine: "EngineOptions | None" = None,
     ) -> None:
-        """`on_event` is called from the event loop when interfaces or tables have changed; it should call `follow_system`."""
+        """`on_event` is called from the event loop when interfaces or tables have changed; it should call `follow_system`. `on_engine` is
+        called when the engine has something to tell; it should call `take_events`."""
         self.data_plane: LinuxDataPlane | None = None
         self.faults: frozenset[str] = frozenset()
         self.next_repair: float | None = None
         """When `repair` wants to be called, in monotonic seconds; None while there is no fault."""
-        self._name, self._log, self._wanted, self._on_event = name, log, wanted, on_event
+        self._name, self._log, self._wanted, self._on_event, self._on_engine = name, log, wanted, on_event, on_engine
         self._engine = engine
         self._applied = DesiredState()
-        self._unsent: dict[str, int] = {}
 
     def apply(self) -> None:
         """Make it so."""
@@ -49,6 +51,7 @@ class Steering:
 
             self.data_plane = LinuxDataPlane(self._name, engine=NativeEngine(self._engine))
             asyncio.get_running_loop().add_reader(self.data_plane.fileno(), self._on_event)
+            asyncio.get_running_loop().add_reader(self.data_plane.events_fileno(), self._on_engine)
         self._applied = self._wanted()
         self._note(self.data_plane.apply(self._applied))
 
@@ -66,15 +69,15 @@ class Steering:
             if self._wanted() != self._applied:
                 self.apply()
 
-    def take_exhausted(self) -> frozenset[str]:
-        """Devices on which an SA has run out of nonces since this was last asked, so that something could not be sent."""
-        before, self._unsent = self._unsent, self.data_plane.unsent() if self.data_plane else {}
-        return frozenset(device for device, packets in self._unsent.items() if packets > before.get(device, 0))
+    def take_events(self) -> "tuple[EngineEvent, ...]":
+        """What the engine tells, oldest first."""
+        return self.data_plane.take_events() if self.data_plane else ()
 
     def close(self, block: Collection[str] = ()) -> None:
         """Remove everything from the system, but for the rules of the devices in `block`: they go on dropping."""
         if self.data_plane:
             asyncio.get_running_loop().remove_reader(self.data_plane.fileno())
+            asyncio.get_running_loop().remove_reader(self.data_plane.events_fileno())
             self.data_plane.close(block=block)
             for device in sorted(block):
                 self._log.write(

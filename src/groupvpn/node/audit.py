@@ -1,0 +1,31 @@
+"""What the engine tells, as lines of the log: SAs that come to their end, and the packets of which RFC 4303 asks for an entry (3.4.2 to
+3.4.4). How many packets there are told of is the engine's business (`engine/events.hpp`): anyone may send us what does not verify.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from groupvpn.dataplane.engine import EngineEvent
+
+Line = tuple[str, int, str, str]
+"""Facility, severity, mnemonic and text, as `Log.write` takes them."""
+SEQUENCE_KINDS = frozenset({"soft_sequence", "hard_sequence"})
+"""Events of an SA that needs another Sender-ID, or another key, to go on sending."""
+_LIMITS = {"hard_bytes": "limit in bytes", "hard_packets": "limit in packets", "hard_seconds": "end in time"}
+
+
+def line_of(event: "EngineEvent") -> Line | None:
+    """The line for an event; None for one that needs no operator, such as an SA that comes near its end."""
+    if event.kind == "unknown_spi":
+        text = f"destaddr={event.destination}, prot={event.protocol}, spi=0x{event.spi:X}({event.spi}), srcaddr={event.source}"
+        return "CRYPTO", 4, "RECDV_PKT_INV_SPI", f"decaps: rec'd IPSEC packet has invalid spi for {text}"
+    packet = f"spi=0x{event.spi:X}({event.spi}), seqno={event.sequence}, srcaddr={event.source}, destaddr={event.destination}"
+    if event.kind == "replayed":
+        return "CRYPTO", 4, "PKT_REPLAY_ERR", f"decrypt: replay check failed, {packet}"
+    if event.kind == "authentication":
+        return "CRYPTO", 4, "RECVD_PKT_MAC_ERR", f"decrypt: mac verify failed, {packet}"
+    if event.kind == "hard_sequence":
+        return "CRYPTO", 4, "NONCES", f"SA 0x{event.spi:X} has no sequence numbers left and sends nothing more"
+    if event.kind in _LIMITS:
+        return "CRYPTO", 4, "SA_LIFETIME", f"SA 0x{event.spi:X} has reached its {_LIMITS[event.kind]}: it neither sends nor receives"
+    return None

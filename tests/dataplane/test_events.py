@@ -1,0 +1,106 @@
+"""What the engine tells of, with nftables before it: ESP that nobody holds an SA for, replays, packets that do not verify."""
+
+import contextlib
+import os
+import select
+import socket
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+from namespaces import Namespace
+from policies import GCM, deny, permit, sa, state
+
+from groupvpn import _engine
+from groupvpn.dataplane.engine import EngineEvent
+from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.dataplane.ruleset import TOLD_OF
+
+pytestmark = pytest.mark.netns
+Wan = tuple[Namespace, Namespace]
+LOCAL, PEER = "10.9.0.1", "10.9.0.2"
+OURS = replace(sa(0x1234, GCM, sender_id=1, fill=0x31), replay_window=64)
+
+
+@pytest.fixture
+def raw(wan: Wan) -> Iterator[socket.socket]:
+    """Sends IP packets with headers of its own from outside."""
+    with wan[1].entered():
+        sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    with contextlib.closing(sender):
+        yield sender
+
+
+def packet(source: str, destination: str, payload: bytes, protocol: int = 50) -> bytes:
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, protocol, 0)
+    return head + IPv4Address(source).packed + IPv4Address(destination).packed + payload
+
+
+def esp(source: str, destination: str, spi: int) -> bytes:
+    return packet(source, destination, struct.pack("!II", spi, 7) + os.urandom(64))
+
+
+def told(plane: LinuxDataPlane, count: int) -> list[EngineEvent]:
+    """The events, as many as that, and those that follow at once."""
+    found: list[EngineEvent] = []
+    while select.select([plane.events_fileno()], [], [], 5 if len(found) < count else 0.1)[0]:
+        found += plane.take_events()
+    return found
+
+
+def test_esp_that_takes_us_for_another_is_told_of(wan: Wan, raw: socket.socket) -> None:
+    """To our own address, or where a permit covers the addresses; not what merely comes through, and of one source once."""
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane() as plane:
+        rules = (deny("10.7.0.0/16", "any"), permit("10.1.0.0/16", "10.2.0.0/16", spi=OURS.spi))
+        assert plane.apply(state(*rules, sas=(OURS,))) == ()
+        for_us, permitted = (PEER, LOCAL), ("10.2.0.5", "10.1.0.5")
+        for source, destination in (for_us, permitted, ("10.3.0.5", "10.4.0.5"), ("10.2.0.5", "10.7.0.5"), for_us):
+            raw.sendto(esp(source, destination, 0xBAD), (LOCAL, 0))
+        raw.sendto(esp("10.2.0.6", "10.1.0.5", 0xBAD), (LOCAL, 0))
+        events = told(plane, 3)
+        assert {(event.kind, event.spi, event.protocol, event.sequence) for event in events} == {("unknown_spi", 0xBAD, 50, 7)}
+        assert [(str(event.source), str(event.destination)) for event in events] == [for_us, permitted, ("10.2.0.6", "10.1.0.5")]
+
+
+def test_a_flood_of_unknown_spis_costs_the_engine_little(wan: Wan, raw: socket.socket) -> None:
+    gateway, _ = wan
+    flood = 20 * TOLD_OF
+    with gateway.entered(), LinuxDataPlane() as plane:
+        assert plane.apply(state(permit("10.1.0.0/16", "10.2.0.0/16", spi=OURS.spi), sas=(OURS,))) == ()
+        for number in range(flood):
+            raw.sendto(esp(f"10.2.{number >> 8}.{number & 255}", "10.1.0.5", 0xBAD), (LOCAL, 0))
+        assert 0 < len(told(plane, 1)) < flood / 2
+        drops = plane.counters()[0].drops
+        assert drops["inbound_clear"] == flood
+        assert drops["inbound_unknown_spi"] < flood / 2
+
+
+def test_replays_and_forgeries_are_told_of(wan: Wan, raw: socket.socket) -> None:
+    gateway, _ = wan
+    sender = _engine.Sa(
+        OURS.spi, "aes-128-gcm", OURS.encryption_key.reveal(), "none", b"", OURS.salt.reveal(), sender_id=2, sender_id_bits=24
+    )
+    inner = packet("10.2.0.5", "10.1.0.5", bytes(40), 253)
+    inner = inner[:10] + struct.pack("!H", checksum(inner[:20])) + inner[12:]
+    genuine = _engine.encapsulate(sender, inner)
+    forged = genuine[:-1] + bytes([genuine[-1] ^ 1])
+    forged = forged[:27] + bytes([forged[27] + 1]) + forged[28:]  # the next sequence number, so that it is no replay
+    with gateway.entered(), LinuxDataPlane() as plane:
+        assert plane.apply(state(permit("10.1.0.0/16", "10.2.0.0/16", spi=OURS.spi), sas=(OURS,))) == ()
+        for octets in (genuine, genuine, forged, genuine, forged):
+            raw.sendto(octets, (LOCAL, 0))
+        events = told(plane, 2)
+        assert Counter(event.kind for event in events) == {"replayed": 1, "authentication": 1}
+        assert {(event.spi, str(event.source), str(event.destination)) for event in events} == {(OURS.spi, "10.2.0.5", "10.1.0.5")}
+        drops = plane.counters()[0].drops
+        assert (drops["inbound_replayed"], drops["inbound_authentication"]) == (2, 2)
+
+
+def checksum(header: bytes) -> int:
+    total = sum(struct.unpack(f"!{len(header) // 2}H", header))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF

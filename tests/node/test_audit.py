@@ -1,0 +1,38 @@
+"""The engine's events as lines of the log."""
+
+from ipaddress import IPv4Address
+
+import pytest
+
+from groupvpn.dataplane.engine import EngineEvent
+from groupvpn.node.audit import line_of
+
+
+def packet(kind: str) -> EngineEvent:
+    return EngineEvent(kind, 0x1214F0D, IPv4Address("10.1.1.1"), IPv4Address("10.2.2.2"), 51, 77)
+
+
+def test_an_unknown_spi_is_told_in_the_words_that_operators_know() -> None:
+    assert line_of(packet("unknown_spi")) == (
+        "CRYPTO",
+        4,
+        "RECDV_PKT_INV_SPI",
+        "decaps: rec'd IPSEC packet has invalid spi for destaddr=10.2.2.2, prot=51, spi=0x1214F0D(18960141), srcaddr=10.1.1.1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "mnemonic", "words"),
+    [("replayed", "PKT_REPLAY_ERR", "decrypt: replay check failed"), ("authentication", "RECVD_PKT_MAC_ERR", "decrypt: mac verify failed")],
+)
+def test_a_packet_that_does_not_verify_is_told_with_what_rfc_4303_asks_for(kind: str, mnemonic: str, words: str) -> None:
+    line = line_of(packet(kind))
+    assert line == ("CRYPTO", 4, mnemonic, f"{words}, spi=0x1214F0D(18960141), seqno=77, srcaddr=10.1.1.1, destaddr=10.2.2.2")
+
+
+@pytest.mark.parametrize("kind", ["hard_bytes", "hard_packets", "hard_seconds", "hard_sequence"])
+def test_an_sa_that_is_over_is_told_of_and_one_that_nears_its_end_is_not(kind: str) -> None:
+    line = line_of(EngineEvent(kind, 0x500))
+    assert line is not None
+    assert "0x500" in line[3]
+    assert line_of(EngineEvent(kind.replace("hard", "soft"), 0x500)) is None
