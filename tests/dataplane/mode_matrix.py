@@ -18,6 +18,7 @@ MATRIX = {
 }  # fmt: skip
 """`accept`: goes on its way as it is; `protect`: goes to the engine under the rule's SA, or is dropped where it has none."""
 PORTS = (6, 17)
+UNKNOWN_SPI = 0x7777
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class Chance:
             self._address(),
             draw.choice([53, 80, 5000]),
             draw.choice([53, 80, 5000]),
-            draw.choice([*spis, 0x7777]),
+            draw.choice([*spis, UNKNOWN_SPI]),
             draw.choice([None, None, None, "first", "later"]),
         )
 

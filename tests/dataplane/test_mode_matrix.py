@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import pytest
-from mode_matrix import Chance, Packet, decrypted, inbound, outbound
+from mode_matrix import UNKNOWN_SPI, Chance, Packet, decrypted, inbound, outbound
 from namespaces import Namespace
 from policies import deny, entry, permit, sa, state
 from recording import RecordedPort, RecordingEngine
