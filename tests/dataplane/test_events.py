@@ -18,6 +18,7 @@ from groupvpn import _engine
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.ruleset import TOLD_OF
+from groupvpn.ipsec.sa import GroupSa
 
 pytestmark = pytest.mark.netns
 Wan = tuple[Namespace, Namespace]
@@ -81,12 +82,7 @@ def test_a_flood_of_unknown_spis_costs_the_engine_little(wan: Wan, raw: socket.s
 
 def test_replays_and_forgeries_are_told_of(wan: Wan, raw: socket.socket) -> None:
     gateway, _ = wan
-    sender = _engine.Sa(
-        OURS.spi, "aes-128-gcm", OURS.encryption_key.reveal(), "none", b"", OURS.salt.reveal(), sender_id=2, sender_id_bits=24
-    )
-    inner = packet("10.2.0.5", "10.1.0.5", bytes(40), 253)
-    inner = inner[:10] + struct.pack("!H", checksum(inner[:20])) + inner[12:]
-    genuine = _engine.encapsulate(sender, inner)
+    genuine = _engine.encapsulate(sender_of(OURS), with_checksum(packet("10.2.0.5", "10.1.0.5", bytes(40), 253)))
     forged = genuine[:-1] + bytes([genuine[-1] ^ 1])
     forged = forged[:27] + bytes([forged[27] + 1]) + forged[28:]  # the next sequence number, so that it is no replay
     with gateway.entered(), LinuxDataPlane() as plane:
@@ -98,6 +94,36 @@ def test_replays_and_forgeries_are_told_of(wan: Wan, raw: socket.socket) -> None
         assert {(event.spi, str(event.source), str(event.destination)) for event in events} == {(OURS.spi, "10.2.0.5", "10.1.0.5")}
         drops = plane.counters()[0].drops
         assert (drops["inbound_replayed"], drops["inbound_authentication"]) == (2, 2)
+
+
+def test_what_was_received_is_known_after_another_registration(wan: Wan, raw: socket.socket) -> None:
+    """A new Sender-ID makes a new SA of the engine, and so does an interface that is served anew after a stop of the data plane."""
+    gateway, _ = wan
+    ours = replace(sa(0x1235, GCM, sender_id=1, fill=0x41), replay_window=64)
+    captured = _engine.encapsulate(sender_of(ours), with_checksum(packet("10.2.0.5", "10.1.0.5", bytes(40), 253)))
+    rules = permit("10.1.0.0/16", "10.2.0.0/16", spi=ours.spi)
+    with gateway.entered():
+        with LinuxDataPlane() as plane:
+            assert plane.apply(state(rules, sas=(ours,))) == ()
+            raw.sendto(captured, (LOCAL, 0))
+            assert told(plane, 0) == []
+            assert plane.apply(state(rules, sas=(replace(ours, sender_id=3),))) == ()
+            raw.sendto(captured, (LOCAL, 0))
+            assert [event.kind for event in told(plane, 1)] == ["replayed"]
+        with LinuxDataPlane() as plane:
+            assert plane.apply(state(rules, sas=(ours,))) == ()
+            raw.sendto(captured, (LOCAL, 0))
+            assert [event.kind for event in told(plane, 1)] == ["replayed"]
+
+
+def sender_of(group_sa: GroupSa) -> _engine.Sa:
+    """The same SA on another member, with Sender-ID 2."""
+    key, salt = group_sa.encryption_key.reveal(), group_sa.salt.reveal()
+    return _engine.Sa(group_sa.spi, "aes-128-gcm", key, "none", b"", salt, sender_id=2, sender_id_bits=24)
+
+
+def with_checksum(octets: bytes) -> bytes:
+    return octets[:10] + struct.pack("!H", checksum(octets[:20])) + octets[12:]
 
 
 def checksum(header: bytes) -> int:

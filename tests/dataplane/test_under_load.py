@@ -1,0 +1,166 @@
+"""Changes under full load: SAs replaced again and again, a TAP taken away, the wire gone. What can be kept is kept, in order, and all is counted."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from namespaces import Core
+from policies import GCM, deny, permit, sa, state
+
+from groupvpn.dataplane import links
+from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.ipsec.sa import DesiredState, GroupSa
+
+pytestmark = pytest.mark.netns
+FLOW = Path(__file__).with_name("flow.py")
+CHANGES = 20
+Planes = tuple[LinuxDataPlane, LinuxDataPlane]
+
+
+@pytest.fixture
+def planes(core: Core) -> Iterator[Planes]:
+    made = (LinuxDataPlane("gm1"), LinuxDataPlane("gm2"))
+    yield made
+    for site, plane in zip(core.sites, made, strict=True):
+        with site.gateway.entered():
+            plane.close()
+
+
+@contextlib.contextmanager
+def flows(core: Core) -> Iterator[dict[str, int]]:
+    """Two flows each way while the body runs; afterwards the sums of what they say."""
+    running = []
+    for sender, receiver in (core.sites, core.sites[::-1]):
+        for port in (7001, 7002):
+            ends = (sender.host.name, sender.host_address, receiver.host.name, receiver.host_address)
+            command = [sys.executable, str(FLOW), *ends, str(port)]
+            running.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+    sums = {"sent": 0, "lost": 0, "late": 0}
+    try:
+        time.sleep(0.3)
+        yield sums
+    finally:
+        said = [flow.communicate(timeout=30)[0] for flow in running]
+    for text in said:
+        for key, value in json.loads(text).items():
+            sums[key] += value
+
+
+def group_sa(number: int, sender_id: int) -> GroupSa:
+    return replace(sa(0x1000 + number, GCM, sender_id=sender_id, fill=number + 1), replay_window=64)
+
+
+def apply(core: Core, planes: Planes, held: tuple[int, ...], sending: int) -> None:
+    """Both gateways hold these SAs and send with one of them."""
+    for site, plane in zip(core.sites, planes, strict=True):
+        with site.gateway.entered():
+            assert plane.apply(wanted(site.wan_address, tuple(group_sa(number, site.number) for number in held), 0x1000 + sending)) == ()
+
+
+def wanted(local: str, sas: tuple[GroupSa, ...], spi: int) -> DesiredState:
+    rules = (deny("10.9.0.0/24", "10.9.0.0/24"), permit("192.168.0.0/16", "192.168.0.0/16", spi=spi))
+    return state(*rules, sas=sas, local=local)
+
+
+def counted(core: Core, planes: Planes) -> tuple[dict[int, list[int]], dict[str, int]]:
+    """By SPI, packets encrypted and decrypted by both gateways; and all drops that are not 0."""
+    by_spi: dict[int, list[int]] = {}
+    drops: dict[str, int] = {}
+    for site, plane in zip(core.sites, planes, strict=True):
+        with site.gateway.entered():
+            counters = plane.counters()[0]
+        for item in counters.sas:
+            both = by_spi.setdefault(item.spi, [0, 0])
+            both[0] += item.encrypted_packets
+            both[1] += item.decrypted_packets
+        for reason, packets in counters.drops.items():
+            if packets:
+                drops[reason] = drops.get(reason, 0) + packets
+    return by_spi, drops
+
+
+def test_sas_are_replaced_under_full_load_and_no_packet_is_lost_or_overtaken(core: Core, planes: Planes) -> None:
+    """As a rekey does it: the new SA is held, then sent with, and the old one goes when the next one comes."""
+    apply(core, planes, (0,), 0)
+    totals: dict[int, list[int]] = {}
+    with flows(core) as sums:
+        for number in range(1, CHANGES + 1):
+            apply(core, planes, (number - 1, number), number - 1)
+            apply(core, planes, (number - 1, number), number)
+            time.sleep(0.02)  # what was under way is there
+            by_spi, _ = counted(core, planes)
+            totals[0x1000 + number - 1] = by_spi[0x1000 + number - 1]
+            apply(core, planes, (number,), number)
+    by_spi, drops = counted(core, planes)
+    totals |= by_spi
+    assert (sums["lost"], sums["late"], drops) == (0, 0, {}), sums
+    assert sum(encrypted for encrypted, _ in totals.values()) == sum(decrypted for _, decrypted in totals.values()) == sums["sent"]
+    assert sum(encrypted > 0 for encrypted, _ in totals.values()) > CHANGES // 2, "the flows hardly saw the changes"
+
+
+def protected(packet: bytes) -> bool:
+    return packet[9] == 50
+
+
+def test_a_tap_that_is_taken_away_under_load_comes_back_and_nothing_leaks(core: Core, planes: Planes) -> None:
+    apply(core, planes, (0,), 0)
+    site, plane = core.sites[0], planes[0]
+    core.heard()
+    with flows(core) as sums:
+        for label in ("o0", "i"):
+            with site.gateway.entered():
+                plane.fileno()
+                tap = f"gv{links.index('wan')}{label}"
+                site.gateway.run("ip", "link", "del", tap)
+                assert plane.on_event() == ()
+                assert links.index(tap) is not None
+            time.sleep(0.6)  # the flows have given up what was lost, and go on
+    packets = [packet for packet in core.heard() if packet[12] == 192]
+    assert packets
+    assert all(map(protected, packets))
+    assert 0 < sums["lost"] < sums["sent"]
+    by_spi, _ = counted(core, planes)
+    assert by_spi[0x1000][1] > 0
+    with flows(core) as sums:
+        time.sleep(0.2)
+    assert (sums["lost"], sums["late"]) == (0, 0)
+
+
+def test_a_wire_whose_other_end_is_gone_is_reported_and_leaves_nothing_open(core: Core, planes: Planes) -> None:
+    """The namespace of the core goes, and with it our WAN interfaces, while packets are under way."""
+    apply(core, planes, (0,), 0)
+    site, plane = core.sites[0], planes[0]
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with flows(core):
+        core.close()
+        subprocess.run(["ip", "netns", "del", core.namespace.name], check=True)
+        deadline = time.monotonic() + 10
+        with site.gateway.entered():
+            while links.index("wan") is not None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            plane.fileno()
+            faults = plane.refresh()
+            assert [fault.device for fault in faults] == ["wan"]
+            assert site.gateway.run("ip", "-br", "link").count("gv") == 0
+            assert plane.counters() == ()
+    assert len(os.listdir("/proc/self/fd")) < descriptors + 3  # the watch that fileno() began
+
+
+def test_a_queue_that_overruns_counts_what_it_loses_and_no_other_packet_is_lost(core: Core, planes: Planes) -> None:
+    apply(core, planes, (0,), 0)
+    for site in core.sites:
+        with site.gateway.entered():
+            site.gateway.run("ip", "link", "set", f"gv{links.index('wan')}o0", "txqueuelen", "8")
+    with flows(core) as sums:
+        time.sleep(1)
+    by_spi, drops = counted(core, planes)
+    assert drops == {"outbound_queue_full": sums["lost"]}
+    assert sums["late"] == 0
+    assert by_spi[0x1000] == [sums["sent"] - sums["lost"]] * 2
