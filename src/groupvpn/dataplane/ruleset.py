@@ -235,9 +235,9 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         f'ip daddr 224.0.0.0/4 udp dport {GDOI_PORT} accept comment "multicast rekey"',
     ]
     chains.add("inbound", first, _of(4, judged))
-    chains.add("inbound_esp_in_udp", [f"{LATER_FRAGMENT[4]} return", esp_in_udp], otherwise="return")
     known = [f"{LATER_FRAGMENT[4]} goto esp_fragments", *_taken_by_ring(steering, _WHOLE), esp, ah]
     chains.add("inbound_esp", known, otherwise="goto unknown_esp" if unknown else "return")
+    chains.add("inbound_esp_in_udp", [f"{LATER_FRAGMENT[4]} return", esp_in_udp], otherwise="return")
     chains.add("inbound_isakmp", isakmp, otherwise="return")
 
 
