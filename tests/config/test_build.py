@@ -359,6 +359,45 @@ class TestKeyServer:
         assert "two members" not in said(text + "   no replay counter window-size\n")
         assert "two members" not in said(_KEY_SERVER + "   replay counter window-size 64\n")
 
+    @pytest.mark.parametrize(
+        ("everywhere", "profile", "policy", "counter_mode", "other"),
+        [
+            ("", "", "", 64, 0),
+            ("window-size 1024", "", "", 1024, 0),
+            ("window-size", "", "", 64, 0),
+            ("disable", "", "", 0, 0),
+            ("window-size 1024", "window-size 256", "", 256, 256),
+            ("disable", "window-size", "", 64, 64),
+            ("window-size 1024", "disable", "", 0, 0),
+            ("disable", "window-size 128", "replay counter window-size 512", 512, 512),
+            ("window-size 128", "window-size 128", "no replay counter window-size", 0, 0),
+        ],
+    )
+    def test_the_window_of_a_group(self, everywhere: str, profile: str, policy: str, counter_mode: int, other: int) -> None:
+        """What `sa ipsec` says counts before its profile, and that before the global setting, which gives no window where senders mix."""
+        text = f"crypto ipsec security-association replay {everywhere}\n" if everywhere else ""
+        text += _KEY_SERVER + (f"   {policy}\n" if policy else "")
+        if profile:
+            text = text.replace(" set transform-set t\n", f" set transform-set t\n set security-association replay {profile}\n")
+        for keywords, packets in (("esp-gcm 256", counter_mode), ("esp-aes 256 esp-sha256-hmac", other)):
+            (tek,) = good(text.replace("esp-gcm 256", keywords)).key_server_groups[0].teks
+            assert tek.replay == (Replay("counter", packets) if packets else Replay("disabled")), keywords
+            printed = running_config(good(text.replace("esp-gcm 256", keywords)))
+            assert good(printed).key_server_groups[0].teks == (tek,)
+
+    @pytest.mark.parametrize("size", ["0", "63", "100", "2048"])
+    def test_a_window_is_a_power_of_two_from_64_to_1024(self, size: str) -> None:
+        assert f"`{size}` is none of 64, 128, 256, 512, 1024" in wrong(f"crypto ipsec security-association replay window-size {size}\n")
+
+    @pytest.mark.parametrize(("everywhere", "profile", "seconds"), [(None, None, 3600), (7200, None, 7200), (7200, 900, 900)])
+    def test_the_lifetime_of_a_profile(self, everywhere: int | None, profile: int | None, seconds: int) -> None:
+        text = f"crypto ipsec security-association lifetime seconds {everywhere}\n" if everywhere else ""
+        text += "crypto ipsec security-association lifetime kilobytes 100000\n" + _KEY_SERVER
+        if profile:
+            said_here = f" set transform-set t\n set security-association lifetime seconds {profile}\n"
+            text = text.replace(" set transform-set t\n", said_here)
+        assert good(text).key_server_groups[0].teks[0].profile.lifetime == seconds
+
     @pytest.mark.parametrize("keywords", ["esp-gcm 256", "esp-aes 256 esp-sha256-hmac"])
     @pytest.mark.parametrize("line", ["", "   replay counter window-size 64\n", "   no replay counter window-size\n"])
     def test_replay_survives_the_running_configuration(self, keywords: str, line: str) -> None:

@@ -38,6 +38,23 @@ class Number(ArgumentType):
         return " or ".join(f"{first} to {last}" for first, last in self.ranges)
 
 
+class NumberOf(ArgumentType):
+    """One of some numbers."""
+
+    rank = Rank.TYPED
+
+    def __init__(self, numbers: Iterable[int], purpose: str = "") -> None:
+        super().__init__(purpose)
+        self.numbers = tuple(numbers)
+        self.label = " | ".join(map(str, self.numbers))
+
+    def accept(self, text: str) -> int:
+        """The number."""
+        if not _NUMBER.match(text) or int(text) not in self.numbers:
+            raise ArgumentError(f"`{text}` is none of {', '.join(map(str, self.numbers))}")
+        return int(text)
+
+
 class Address(ArgumentType):
     """An IPv4 address."""
 

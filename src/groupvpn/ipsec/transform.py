@@ -8,6 +8,11 @@ from enum import Enum
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 
+DEFAULT_LIFETIME = 3600
+"""Seconds that an SA lives where nothing is configured."""
+DEFAULT_VOLUME = 4608000
+"""Kilobytes that an SA between two ends may protect where nothing is configured."""
+
 
 class Mode(Enum):
     """Encapsulation mode of an SA (RFC 2407 4.5): values are the IANA numbers of the attribute."""
@@ -66,4 +71,6 @@ class Profile:
 
     name: str
     transform_sets: tuple[TransformSet, ...]
-    lifetime: int = 3600
+    lifetime: int = DEFAULT_LIFETIME
+    replay_window: int | None = None
+    """`set security-association replay`: in packets, 0 for `disable`, None where the global setting counts."""

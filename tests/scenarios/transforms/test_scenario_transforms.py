@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from observations import PLAIN, esp, passes, spis
+from observations import PLAIN, esp, passes
 
 from groupvpn.lab.lab import Lab
 
@@ -16,9 +16,29 @@ TRANSFORMS = {
     7008: "esp-gcm 256",
     7009: "esp-null esp-sha-hmac",
     7010: "esp-null esp-sha256-hmac",
+    7011: "esp-192-aes esp-sha384-hmac",
+    7012: "esp-256-aes esp-sha512-hmac",
+    7013: "esp-des esp-md5-hmac",
+    7014: "esp-gcm 192",
+    7015: "esp-gcm 256 icv 8",
+    7016: "esp-gcm 128 icv 12",
+    7017: "esp-gmac",
+    7018: "esp-gmac 256",
+    7019: "esp-ctr esp-sha256-hmac",
+    7020: "esp-ctr 256 esp-sha512-hmac",
+    7021: "ah-md5-hmac",
+    7022: "ah-sha-hmac",
+    7023: "ah-sha256-hmac",
+    7024: "esp-gcm 256",
+    7025: "esp-aes esp-sha-hmac",
+    7026: "ah-sha-hmac",
 }
-COUNTER_MODE = (7007, 7008)
-IN_THE_CLEAR = (7009, 7010)
+COUNTER_MODE = (7007, 7008, *range(7014, 7021))
+IN_THE_CLEAR = (7009, 7010, 7017, 7018, 7021, 7022, 7023, 7026)
+TRANSPORT = (7024, 7025, 7026)
+AUTHENTICATION_HEADER = (7021, 7022, 7023, 7026)
+ESP, AH = 50, 51
+NEXT_HEADER_IPV4, NEXT_HEADER_UDP = 4, 17
 SENDER_ID_BITS = 24
 PACKETS = 10
 
@@ -29,11 +49,17 @@ def test_packets_pass_under_each_transform(lab: Lab, port: int) -> None:
         assert passes(lab, "h1", "h2", PACKETS, port=port)
         assert passes(lab, "h2", "h1", PACKETS, port=port)
     assert not capture.lost
-    assert len(esp(capture)) == 2 * PACKETS
-    assert len(spis(capture)) == 1
+    is_ah = port in AUTHENTICATION_HEADER
+    protected = [frame for frame in capture if frame.protocol == (AH if is_ah else ESP)]
+    assert len(protected) == 2 * PACKETS
+    assert len({frame.packet[24:28] if is_ah else frame.packet[20:24] for frame in protected}) == 1, "one SPI"
     assert bool(capture.containing(PLAIN)) is (port in IN_THE_CLEAR)
+    if is_ah:
+        assert {frame.packet[20] for frame in protected} == {NEXT_HEADER_UDP if port in TRANSPORT else NEXT_HEADER_IPV4}
     _, blocks = _flows(lab, port)
     assert f"transform: {TRANSFORMS[port]} ," in blocks
+    assert f"in use settings ={{{'Transport' if port in TRANSPORT else 'Tunnel'}, }}" in blocks
+    assert f"inbound {'ah' if is_ah else 'esp'} sas:\n      spi" in blocks
 
 
 def _flows(lab: Lab, port: int) -> tuple[str, str]:

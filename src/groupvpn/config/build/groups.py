@@ -4,6 +4,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from groupvpn.config.build.context import Context
+from groupvpn.config.build.transforms import replay_window
 from groupvpn.config.diagnostics import Severity
 from groupvpn.config.draft import default_of
 from groupvpn.config.grammar import candidates
@@ -15,7 +16,7 @@ from groupvpn.crypto.registry import SignatureHash
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, AccessList
-from groupvpn.ipsec.transform import Transform
+from groupvpn.ipsec.transform import Profile, Transform
 
 _COMMANDS: dict[tuple[str, str], Command] = {
     (mode.name, item.command.name): item.command for mode in (LOCAL_SERVER, COOPERATIVE) for item in candidates(mode)
@@ -193,11 +194,15 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
         context.warn(acl.where("list"), f"a group policy has {MAXIMUM_ENTRIES} entries at most: the later ones are not sent (GDOI_ACL_NUM)")
     if profile is None or not profile.transform_sets or entries is None:
         return None
-    return TekPolicy(sequence, profile, entries, _replay(section, profile.transform_sets[0].transform, context))
+    return TekPolicy(sequence, profile, entries, _replay(section, profile, context))
 
 
-def _replay(section: Section, transform: Transform, context: Context) -> Replay:
-    """Anti-replay as configured, else what suits `transform`; warns of a window that drops honest packets."""
+def _replay(section: Section, profile: Profile, context: Context) -> Replay:
+    """Anti-replay as configured here, in the profile or globally, else what suits the transform; warns of one that drops honest packets.
+
+    The global setting is for SAs of all kinds: it gives no window to a transform whose packets do not name their sender.
+    """
+    transform = profile.transform_sets[0].transform
     by_time = section.statement("replay time window-size")
     if by_time is not None:
         if not transform.cipher.iv_length:
@@ -209,18 +214,26 @@ def _replay(section: Section, transform: Transform, context: Context) -> Replay:
             )
         return Replay("time", by_time.value("seconds"))
     counter = section.statement("replay counter window-size")
-    if counter is None:
-        return Replay.default_for(transform)
-    if counter.negated:
-        return Replay("disabled")
-    if not transform.cipher.is_counter_mode:
+    if counter is not None:
+        window = 0 if counter.negated else counter.value("packets")
+    elif profile.replay_window is not None:
+        window = profile.replay_window
+    else:
+        everywhere = replay_window(context.root.statement("crypto ipsec security-association replay"))
+        default = Replay.default_for(transform)
+        return default if everywhere is None or not default.window else _counted(everywhere)
+    if window and not transform.cipher.is_counter_mode:
         context.warn(
-            counter.place,
+            counter.place if counter is not None else section.place,
             f"with `{transform.keywords}` packets do not tell who sent them: this window is right for groups of two members only, "
             "and drops honest packets of larger ones and of members that were restarted",
             "use a GCM transform, or remove the line (no anti-replay)",
         )
-    return Replay("counter", counter.value("packets"))
+    return _counted(window)
+
+
+def _counted(window: int) -> Replay:
+    return Replay("counter", window) if window else Replay("disabled")
 
 
 def _extras(local: Section, own: IPv4Address | None, context: Context) -> KeyServerExtras:

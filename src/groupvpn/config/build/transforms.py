@@ -6,7 +6,8 @@ from groupvpn.config.build.context import Context
 from groupvpn.config.grammar.ipsec import REFUSED, AuthenticationHeader
 from groupvpn.config.section import Section, Statement
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
-from groupvpn.ipsec.transform import Mode, Profile, SecurityProtocol, Transform, TransformSet
+from groupvpn.gdoi.policy import REPLAY_WINDOW
+from groupvpn.ipsec.transform import DEFAULT_LIFETIME, Mode, Profile, SecurityProtocol, Transform, TransformSet
 
 
 def build_transforms(context: Context) -> None:
@@ -98,5 +99,19 @@ def _profile(section: Section, header: Statement, context: Context) -> Profile:
             context.warn(chosen.where("name"), f"profile `{name}` names transform set `{wanted}`, which does not exist")
     if chosen is not None and not sets and context.names("crypto ipsec transform-set").issuperset(chosen.all("name")):
         context.unusable_profiles.add(name)
-    lifetime = section.statement("set security-association lifetime seconds")
-    return Profile(name, tuple(sets), lifetime.value("seconds") if lifetime else Profile(name, ()).lifetime)
+    lifetime = section.statement("set security-association lifetime seconds") or context.root.statement(
+        "crypto ipsec security-association lifetime seconds"
+    )
+    return Profile(
+        name,
+        tuple(sets),
+        lifetime.value("seconds") if lifetime else DEFAULT_LIFETIME,
+        replay_window(section.statement("set security-association replay")),
+    )
+
+
+def replay_window(statement: Statement | None) -> int | None:
+    """Packets of an anti-replay window, 0 where it is disabled; None without a statement."""
+    if statement is None or statement.negated:
+        return None
+    return 0 if "disable" in statement.keywords else int(statement.value("packets", REPLAY_WINDOW))

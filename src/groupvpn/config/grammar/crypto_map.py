@@ -1,6 +1,7 @@
 """Crypto maps: those of groups, which are in effect, and classic ones, which are known."""
 
 from groupvpn.config.arguments import InterfaceArgument, Line, Name, Number, SecretWord
+from groupvpn.config.grammar.ipsec import REPLAY_WINDOW
 from groupvpn.config.grammar.modes import CLASSIC_MAP, CRYPTO_MAP, FAIL_CLOSE, GLOBAL
 from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
 
@@ -108,6 +109,14 @@ COMMANDS = (
         "Lifetime of the SAs",
         Add(),
         {"seconds": Number(120, 2592000, "Seconds"), "kilobytes": Number(2560, 4294967295, "Kilobytes")},
+        not_yet=_CLASSIC,
+    ),
+    Command(
+        CLASSIC_MAP,
+        "set security-association replay {window-size [<packets>] | disable}",
+        "Anti-replay of the SAs",
+        Set(),
+        {"packets": REPLAY_WINDOW},
         not_yet=_CLASSIC,
     ),
     Command(

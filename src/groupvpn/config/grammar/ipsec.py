@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from groupvpn.config.arguments import Line, Name, Number, OneOf
+from groupvpn.config.arguments import Line, Name, Number, NumberOf, OneOf
 from groupvpn.config.grammar.modes import GLOBAL, IPSEC_PROFILE, TRANSFORM_SET
 from groupvpn.config.language import Alias, Command, Enter, Negation, Set
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
+from groupvpn.ipsec.transform import DEFAULT_LIFETIME, DEFAULT_VOLUME
 from groupvpn.ipsec.transform import Mode as EncapsulationMode
 
 
@@ -32,6 +33,7 @@ REFUSED = {
 _WORDS = _CIPHERS | _INTEGRITY | _AUTHENTICATION_HEADERS | {word: word for word in REFUSED}
 TRANSFORM = OneOf(_WORDS, "An ESP cipher, or an integrity algorithm of ESP or AH")
 SET_NAME = Name("Name of a transform set")
+REPLAY_WINDOW = NumberOf((64, 128, 256, 512, 1024), "Window in packets")
 LIFETIME = Number(120, 2592000, "Lifetime of an SA in seconds")
 
 COMMANDS = (
@@ -78,14 +80,22 @@ COMMANDS = (
         "Lifetime of an SA: for a group, of its TEK",
         Set(),
         {"seconds": LIFETIME},
-        default="set security-association lifetime seconds 3600",
         aliases=(
             Alias(
                 "set security-association lifetime <seconds>",
                 "set security-association lifetime seconds {seconds}",
             ),
         ),
-        details="More than 900 s is advised, two hours recommended. A new value counts from the next rekey.",
+        details="Without it the global setting counts. More than 900 s is advised, two hours recommended. A new value counts from the next "
+        "rekey.",
+    ),
+    Command(
+        IPSEC_PROFILE,
+        "set security-association replay {window-size [<packets>] | disable}",
+        "Anti-replay of SAs of this profile",
+        Set(),
+        {"packets": REPLAY_WINDOW},
+        details="Without it the global setting counts. A group's `sa ipsec` may say something else with `replay`. No number means 64.",
     ),
     Command(
         IPSEC_PROFILE,
@@ -105,11 +115,29 @@ COMMANDS = (
     ),
     Command(
         GLOBAL,
-        "crypto ipsec security-association lifetime {seconds <seconds> | kilobytes <kilobytes>}",
+        "crypto ipsec security-association replay {window-size [<packets>] | disable}",
+        "Anti-replay of SAs whose profile says nothing of it",
+        Set(),
+        {"packets": REPLAY_WINDOW},
+        default="crypto ipsec security-association replay window-size 64",
+        details="A group of a transform that does not tell senders apart (all but those of counter mode) has no window even so, unless "
+        "its profile or its `sa ipsec` asks for one. A change counts for SAs that are made later.",
+    ),
+    Command(
+        GLOBAL,
+        "crypto ipsec security-association lifetime seconds <seconds>",
         "Lifetime of SAs whose profile names none",
         Set(),
-        {"seconds": LIFETIME, "kilobytes": Number(2560, 4294967295, "Kilobytes an SA may protect")},
-        default="crypto ipsec security-association lifetime seconds 3600",
+        {"seconds": LIFETIME},
+        default=f"crypto ipsec security-association lifetime seconds {DEFAULT_LIFETIME}",
+    ),
+    Command(
+        GLOBAL,
+        "crypto ipsec security-association lifetime kilobytes <kilobytes>",
+        "Kilobytes that an SA may protect; SAs of groups have no such limit",
+        Set(),
+        {"kilobytes": Number(2560, 4294967295, "Kilobytes")},
+        default=f"crypto ipsec security-association lifetime kilobytes {DEFAULT_VOLUME}",
         not_yet="classic IPsec",
     ),
 )

@@ -9,6 +9,7 @@ from groupvpn.console.show.ipsec import ProtectedInterface
 from groupvpn.console.show.layout import entry
 from groupvpn.dataplane import links
 from groupvpn.gdoi.status import GroupMemberStatus, KeyServerGroupStatus
+from groupvpn.ipsec.transform import DEFAULT_LIFETIME, DEFAULT_VOLUME
 from groupvpn.node import clock
 from groupvpn.node.addresses import real_device
 from groupvpn.node.control import CommandError
@@ -17,6 +18,7 @@ from groupvpn.node.router import Router
 
 _GROUP = {"group": Name("name of the GDOI group", 80, "GROUP")}
 _ADDRESS = {"address": Name("address of a group member", 15, "A.B.C.D")}
+_NAME = {"name": Name("name of the transform set", 80, "NAME")}
 _MAP = {"map": Name("name of the crypto map", 80, "MAP")}
 _INTERFACE = {"interface": Name("name of the interface", 40, "INTERFACE")}
 
@@ -215,9 +217,21 @@ def _crypto_map(router: Router, request: Request) -> str:
     return "\n".join(lines).rstrip("\n") or "No crypto maps found."
 
 
+def _lifetime(router: Router, request: Request) -> str:
+    root = router.configuration.sections
+    volume = root.statement("crypto ipsec security-association lifetime kilobytes")
+    time = root.statement("crypto ipsec security-association lifetime seconds")
+    kilobytes = volume.value("kilobytes") if volume else DEFAULT_VOLUME
+    return f"Security-association lifetime: {kilobytes} kilobytes/{time.value('seconds') if time else DEFAULT_LIFETIME} seconds"
+
+
 def _transform_sets(router: Router, request: Request) -> str:
-    lines = []
+    wanted, lines = request.name("name"), []
+    if wanted is not None and wanted not in router.configuration.transform_sets:
+        raise CommandError(f"% No transform set {wanted!r} is configured")
     for item in router.configuration.transform_sets.values():
+        if wanted not in (None, item.name):
+            continue
         lines += [
             f"Transform set {item.name}: {{ {item.transform.keywords} }}",
             f"   will negotiate = {{ {item.transform.mode.name.capitalize()}, }},",
@@ -265,7 +279,8 @@ COMMANDS = (
     ExecCommand(f"{_OF_GROUP} ipsec sa", "Member: what the group's policy protects", _gdoi_ipsec_sa, _GROUP),
     ExecCommand("show crypto engine", "The engine: its library, and by which ways packets come and go", _engine),
     ExecCommand("show crypto ipsec sa [interface <interface>]", "IPsec SAs with their counters", _ipsec_sa, _INTERFACE),
-    ExecCommand("show crypto ipsec transform-set", "Transform sets", _transform_sets),
+    ExecCommand("show crypto ipsec security-association lifetime", "Lifetime of SAs whose profile names none", _lifetime),
+    ExecCommand("show crypto ipsec transform-set [tag <name>]", "Transform sets", _transform_sets, _NAME),
     ExecCommand("show crypto isakmp sa [detail]", "ISAKMP and rekey SAs", _isakmp_sa),
     ExecCommand("show crypto isakmp policy", "Policies of phase 1, defaults included", lambda r, q: isakmp.policies(r.configuration.ike)),
     ExecCommand("show crypto map", "Crypto maps and the interfaces that carry them", _crypto_map),

@@ -8,6 +8,7 @@ from groupvpn.console.show.layout import protocol_name, spi, text
 from groupvpn.gdoi.status import TekStatus
 from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, Action, AddressMatch
 from groupvpn.ipsec.sa import Direction, InterfaceCounters, SaCounters, TrafficRule
+from groupvpn.ipsec.transform import SecurityProtocol
 
 _NONE = SaCounters(0)
 
@@ -79,18 +80,16 @@ def _flow(interface: ProtectedInterface, rule: TrafficRule) -> Iterator[str]:
     yield f"     current outbound spi: {spi(outbound or 0)}"
     yield "     PFS (Y/N): N, DH group: none"
     yield ""
-    yield "     inbound esp sas:"
-    for tek in interface.teks.values():
-        yield from _association(interface, tek)
-    yield ""
-    yield "     inbound ah sas:"
-    yield ""
-    yield "     outbound esp sas:"
     sending = interface.teks.get(outbound or 0)
-    if rule.direction is not Direction.INBOUND_ONLY and sending is not None:
-        yield from _association(interface, sending)
-    yield ""
-    yield "     outbound ah sas:"
+    sends = [sending] if rule.direction is not Direction.INBOUND_ONLY and sending is not None else []
+    for way, teks in (("inbound", interface.teks.values()), ("outbound", sends)):
+        for protocol in SecurityProtocol:
+            if (way, protocol) != ("inbound", SecurityProtocol.ESP):
+                yield ""
+            yield f"     {way} {protocol.name.lower()} sas:"
+            for tek in teks:
+                if tek.transform.protocol is protocol:
+                    yield from _association(interface, tek)
 
 
 def _association(interface: ProtectedInterface, tek: TekStatus) -> Iterator[str]:
@@ -100,7 +99,8 @@ def _association(interface: ProtectedInterface, tek: TekStatus) -> Iterator[str]
     yield f"        in use settings ={{{tek.transform.mode.name.capitalize()}, }}"
     yield f"        crypto map: {interface.crypto_map}"
     yield f"        sa timing: remaining key lifetime (sec): {tek.remaining_life}"
-    yield f"        IV size: {cipher.iv_length} bytes"
+    if tek.transform.protocol is SecurityProtocol.ESP:
+        yield f"        IV size: {cipher.iv_length} bytes"
     yield f"        replay detection support: {'Y' if tek.replay.window else 'N'}"
     yield "        Status: ACTIVE(ACTIVE)"
 
