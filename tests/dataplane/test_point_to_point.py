@@ -1,13 +1,15 @@
-"""SAs between two ends: tunnels between gateways and transport mode, with the real engine."""
+"""SAs between two ends: tunnels between gateways, transport mode, through a NAT, in both IP versions, with the real engine."""
 
 import contextlib
 import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 import pytest
-from namespaces import Core, Namespace
+from namespaces import Core, Namespace, connect
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
@@ -163,3 +165,144 @@ def test_what_comes_in_the_clear_or_replayed_is_dropped(core: Core) -> None:
                 sink.recv(100)
         with other.gateway.entered():
             assert planes[1].counters()[0].drops["inbound_clear"] == 1
+
+
+@dataclass
+class Natted:
+    """`inner` behind a NAT whose outside is 203.0.113.1, and `outer` on the same link as that; a host behind each."""
+
+    inner: End
+    outer: End
+    hosts: tuple[Namespace, Namespace]
+    outside: socket.socket
+
+    def ports(self) -> set[tuple[int, int]]:
+        """UDP ports of the IPv4 packets that crossed the link outside of the NAT, all of which have to be UDP."""
+        found = set()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                frame = self.outside.recv(70000)
+                if frame[12:14] == b"\x08\x00":
+                    assert frame[23] == socket.IPPROTO_UDP
+                    found.add((int.from_bytes(frame[34:36], "big"), int.from_bytes(frame[36:38], "big")))
+        return found
+
+
+NAT_RULES = """
+table ip nat {
+    chain postrouting {
+        type nat hook postrouting priority srcnat
+        oifname "outside" udp sport 4500 snat to 203.0.113.1:40500
+    }
+}
+"""
+
+
+@pytest.fixture
+def natted(namespaces: list[Namespace]) -> Iterator[Natted]:
+    inner, nat, outer, first, second = (Namespace(label) for label in ("i", "n", "o", "a", "b"))
+    namespaces += [inner, nat, outer, first, second]
+    connect(inner, "wan", "172.16.0.2/24", nat, "inside", "172.16.0.1/24")
+    connect(nat, "outside", "203.0.113.1/24", outer, "wan", "203.0.113.2/24")
+    connect(inner, "lan", "192.168.1.1/24", first, "eth", "192.168.1.2/24")
+    connect(outer, "lan", "192.168.2.1/24", second, "eth", "192.168.2.2/24")
+    for router in (inner, nat, outer):
+        router.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    inner.run("ip", "route", "add", "default", "via", "172.16.0.1")
+    first.run("ip", "route", "add", "default", "via", "192.168.1.1")
+    second.run("ip", "route", "add", "default", "via", "192.168.2.1")
+    outer.run("ip", "route", "add", "192.168.1.0/24", "via", "203.0.113.1")
+    with nat.entered():
+        subprocess.run(["nft", "-f", "-"], input=NAT_RULES, text=True, check=True)
+    with nat.entered():
+        outside = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    outside.bind(("outside", 3))
+    outside.setblocking(False)
+    one = End(inner, "172.16.0.2", "192.168.1.0/24", "172.16.0.2", seen=("203.0.113.1", 40500))
+    yield Natted(one, End(outer, "203.0.113.2", "192.168.2.0/24", "203.0.113.2"), (first, second), outside)
+    outside.close()
+
+
+@pytest.mark.parametrize("transform", [CBC, GCM], ids=["cbc", "gcm"])
+def test_a_tunnel_through_a_nat(natted: Natted, transform: Transform) -> None:
+    ends = natted.inner, natted.outer
+    sizes = (0, 1, 500, 1300, 3000, 20000)
+    with protected(*ends, transform, udp=True) as planes:
+        exchange(natted.hosts[0], "192.168.1.2", natted.hosts[1], "192.168.2.2", sizes)
+        exchange(natted.hosts[1], "192.168.2.2", natted.hosts[0], "192.168.1.2", sizes)
+        assert natted.ports() == {(40500, 4500), (4500, 40500)}
+        nothing_dropped(ends, planes)
+
+
+def test_ike_shares_the_port_with_esp(natted: Natted) -> None:
+    """RFC 3948 2.2: four octets of zero say that it is no ESP; and one octet is a keepalive."""
+    with protected(natted.inner, natted.outer, CBC, udp=True), natted.outer.gateway.entered():
+        listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        listener.bind(("203.0.113.2", 4500))
+        listener.settimeout(2)
+        with natted.inner.gateway.entered():
+            speaker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        speaker.bind(("172.16.0.2", 4500))
+        for said in (bytes(4) + b"an ISAKMP message", b"\xff"):
+            speaker.sendto(said, ("203.0.113.2", 4500))
+            assert listener.recvfrom(100) == (said, ("203.0.113.1", 40500))
+        speaker.close()
+        listener.close()
+
+
+SIX = {"gateway": "2001:db8:9::{}", "network": "2001:db8:{}::/64", "router": "2001:db8:{}::1", "host": "2001:db8:{}::2"}
+
+
+@pytest.fixture
+def dual(core: Core) -> Core:
+    """The two sites with IPv6 addresses beside those of IPv4."""
+    for site, other in (core.sites, core.sites[::-1]):
+        here, there = ({name: text.format(one.number) for name, text in SIX.items()} for one in (site, other))
+        site.gateway.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+        for namespace, device, address in (
+            (site.gateway, "wan", here["gateway"]),
+            (site.gateway, "lan", here["router"]),
+            (site.host, "eth", here["host"]),
+        ):
+            namespace.run("ip", "addr", "add", f"{address}/64", "dev", device, "nodad")
+        site.host.run("ip", "route", "add", "default", "via", here["router"])
+        site.gateway.run("ip", "route", "add", there["network"], "via", there["gateway"])
+    deadline = time.monotonic() + 20
+    while any(one.run("ip", "-6", "addr", "show", "tentative") for site in core.sites for one in (site.gateway, site.host)):
+        assert time.monotonic() < deadline, "the link-local addresses, by which neighbours are found, are still being tested"
+        time.sleep(0.05)
+    return core
+
+
+def inside(core: Core, version: int) -> list[str]:
+    return [site.host_address if version == 4 else SIX["host"].format(site.number) for site in core.sites]
+
+
+@TRANSFORMS
+@pytest.mark.parametrize(("inner", "outer"), [(6, 6), (4, 6), (6, 4)])
+def test_tunnels_of_every_family(dual: Core, transform: Transform, inner: int, outer: int) -> None:
+    def end(number: int) -> End:
+        site = dual.sites[number - 1]
+        behind = SIX["network"].format(number) if inner == 6 else f"192.168.{number}.0/24"
+        return End(site.gateway, SIX["gateway"].format(number) if outer == 6 else site.wan_address, behind, site.wan_address)
+
+    ends = end(1), end(2)
+    first, second = inside(dual, inner)
+    sizes = (0, 1, 500, 1300) if inner == 6 else (0, 1, 500, 1300, 3000)  # only the source may fragment IPv6, once it has been told
+    with protected(*ends, transform) as planes:
+        exchange(dual.sites[0].host, first, dual.sites[1].host, second, sizes)
+        exchange(dual.sites[1].host, second, dual.sites[0].host, first, sizes)
+        nothing_dropped(ends, planes)
+
+
+@TRANSFORMS
+def test_transport_mode_of_ipv6(dual: Core, transform: Transform) -> None:
+    transform = Transform(transform.cipher, transform.integrity, Mode.TRANSPORT, transform.protocol)
+    one, other = (
+        End(site.gateway, SIX["gateway"].format(site.number), f"{SIX['gateway'].format(site.number)}/128", site.wan_address)
+        for site in dual.sites
+    )
+    with protected(one, other, transform) as planes:
+        exchange(one.gateway, one.address, other.gateway, other.address, (0, 1, 500, 1300))
+        exchange(other.gateway, other.address, one.gateway, one.address, (0, 1, 500, 1300))
+        nothing_dropped((one, other), planes)
