@@ -1,0 +1,201 @@
+// What Python may ask of SAs, in any order: make one of any form, let go of it, put some into force, seal, open, tell the time. SAs come to
+// be or are refused with an EngineError; what one seals fits its promise, is opened whole by its twin, never twice, and never when it was changed.
+//
+// The input is a sequence of operations: an octet that says which and on which of the slots, then what `Input` reads for it.
+#include <algorithm>
+#include <set>
+#include <tuple>
+#include <utility>
+
+#include "../tests/build.hpp"
+#include "error.hpp"
+#include "outer.hpp"
+
+using namespace groupvpn;
+using namespace groupvpn::test;
+
+namespace {
+
+constexpr std::size_t slots = 8;
+
+class Input {
+ public:
+  Input(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
+  [[nodiscard]] bool is_empty() const { return size_ == 0; }
+  std::uint8_t octet() {
+    if (size_ == 0) return 0;
+    --size_;
+    return *data_++;
+  }
+  std::uint32_t below(std::uint32_t limit) { return octet() % limit; }
+  std::uint32_t number() { return octet() | static_cast<std::uint32_t>(octet()) << 8; }
+
+ private:
+  const std::uint8_t* data_;
+  std::size_t size_;
+};
+
+// One SA as its sender and its receiver hold it: same keys, and a receiver's own window.
+struct Pair {
+  std::shared_ptr<Sa> sender, receiver;
+  std::uint8_t key = 0;
+  bool is_tunnel = false, tells_replays = false;
+  Family outer = Family::none;
+};
+
+struct Sealed {
+  Octets inner, outer;
+  Pair by;
+  bool was_opened = false;
+};
+
+class World {
+ public:
+  void run(Input& input) {
+    while (!input.is_empty()) {
+      const std::uint8_t operation = input.octet();
+      const std::size_t slot = operation >> 3 & (slots - 1);
+      switch (operation & 7) {
+        case 0: make(slot, input); break;
+        case 1: pairs_[slot] = {}; break;
+        case 2: enforce(input.octet()); break;
+        case 3: seal(slot, input); break;
+        case 4: open(input, false); break;
+        case 5: open(input, true); break;
+        case 6: now_ += input.number(); break;
+        default: tell_time(slot, input); break;
+      }
+    }
+  }
+
+ private:
+  void make(std::size_t slot, Input& input);
+  void enforce(std::uint8_t which);
+  void seal(std::size_t slot, Input& input);
+  void open(Input& input, bool is_changed);
+  void check_iv(const Pair& pair, Octets outer);
+  void tell_time(std::size_t slot, Input& input) {
+    const std::int64_t origin = static_cast<std::int64_t>(input.number()) * 16 - 500'000;
+    for (const auto& sa : {pairs_[slot].sender, pairs_[slot].receiver}) {
+      if (sa && sa->timed() != nullptr) sa->timed()->set_origin(origin);
+    }
+  }
+
+  Pair pairs_[slots];
+  std::shared_ptr<SaSet> set_ = std::make_shared<SaSet>();
+  std::vector<Sealed> sealed_;
+  std::set<std::tuple<Cipher, std::uint8_t, std::uint64_t>> ivs_;
+  std::int64_t now_ = 50'000;
+  inline static Esp esp_;
+};
+
+void World::make(std::size_t slot, Input& input) {
+  const auto cipher = static_cast<Cipher>(input.below(static_cast<std::uint32_t>(Cipher::aes_256_ctr) + 1));
+  const auto integrity = static_cast<Integrity>(input.below(static_cast<std::uint32_t>(Integrity::hmac_sha2_512_256) + 1));
+  const std::uint8_t key = input.octet();
+  const std::uint8_t form = input.octet(), more = input.octet();
+  const Keys keys(cipher, integrity, key);
+  SaParameters parameters = keys.parameters((form & 1) != 0 ? 0x1000 + static_cast<std::uint32_t>(slot) : 0x1000);
+  if ((form & 2) != 0) parameters.protocol = Protocol::ah;
+  if ((form & 4) != 0) parameters.mode = Mode::transport;
+  if ((form & 24) == 8) parameters.endpoints = Endpoints{Family::ipv4, {192, 0, 2, 1}, {192, 0, 2, 2}};
+  if ((form & 24) == 16) parameters.endpoints = Endpoints{Family::ipv6, {0x20, 1, 0xd, 0xb8}, {0x20, 1, 0xd, 0xb9}};
+  if ((form & 32) != 0) parameters.udp = UdpPorts{4500, 4500};
+  if ((form & 64) != 0) parameters.extended_sequence = true;
+  if ((form & 128) != 0) parameters.time = TimeWindow{input.octet(), input.number(), 0, now_};
+  parameters.df = static_cast<DontFragment>(more % 3);
+  if ((more & 4) != 0) parameters.tos = more;
+  if ((more & 8) != 0) parameters.replay_window = input.number();
+  if ((more & 16) != 0) parameters.sender_id = input.octet();
+  if ((more & 32) != 0) parameters.sender_id_bits = input.below(36);
+  if ((more & 64) != 0) parameters.last_sequence = (std::uint64_t{1} << input.below(64)) - input.below(4);
+  if ((more & 128) != 0) parameters.spi = input.number();
+  try {
+    pairs_[slot] = {std::make_shared<Sa>(parameters), std::make_shared<Sa>(parameters), key, parameters.mode == Mode::tunnel,
+                    parameters.replay_window != 0 && !parameters.time, parameters.endpoints.value_or(Endpoints{}).family};
+  } catch (const EngineError&) {
+    return;
+  }
+}
+
+void World::enforce(std::uint8_t which) {
+  std::vector<std::shared_ptr<Sa>> chosen;
+  for (std::size_t slot = 0; slot < slots; ++slot) {
+    if ((which >> slot & 1) != 0 && pairs_[slot].receiver) chosen.push_back(pairs_[slot].receiver);
+  }
+  try {
+    const auto made = std::make_shared<SaSet>(chosen);
+    for (const auto& sa : chosen) {
+      if (made->find(sa->spi()) != sa.get()) __builtin_trap();
+    }
+    set_ = made;
+  } catch (const EngineError&) {
+    return;
+  }
+}
+
+Octets packet_of(std::uint8_t form, std::uint32_t length) {
+  if ((form & 1) == 0) return ipv4(Octets(std::max<std::uint32_t>(length, 20) - 20, form), {.tos = static_cast<std::uint8_t>(form & 0xfc)});
+  Octets packet(std::max<std::uint32_t>(length, 40), form);
+  store32(&packet[0], 0x60000000);
+  store16(&packet[4], static_cast<std::uint16_t>(packet.size() - 40));
+  packet[6] = protocol_udp;
+  return packet;
+}
+
+// A packet that the SA takes as the longest that fits does fit, and one octet more does not.
+void World::seal(std::size_t slot, Input& input) {
+  const Pair& pair = pairs_[slot];
+  const std::uint8_t form = input.octet();
+  const std::uint32_t mtu = 256 + input.below(64);
+  const bool is_ipv6 = (form & 1) != 0, is_longest = (form & 2) != 0 && !is_ipv6 && pair.sender;
+  const std::uint32_t longest = is_longest ? pair.sender->inner_mtu(mtu) : 0, beyond = form >> 2 & 1;
+  const Octets packet = packet_of(form, is_longest ? longest + beyond : input.number() % 2000);
+  Buffer buffer(packet);
+  buffer.packet.sa = pair.sender.get();
+  esp_.encapsulate({&buffer.packet, 1}, now_);
+  if (buffer.packet.reason != Reason::delivered) return;
+  if (!pair.sender) __builtin_trap();
+  const Octets outer = buffer.octets();
+  if (is_longest && pair.outer != Family::ipv6 && (outer.size() <= mtu) != (beyond == 0)) __builtin_trap();
+  check_iv(pair, outer);
+  if (sealed_.size() < 64) sealed_.push_back({packet, outer, pair});
+}
+
+// No IV of a cipher that counts is used twice under one key.
+void World::check_iv(const Pair& pair, Octets outer) {
+  Packet packet;
+  packet.data = outer.data();
+  packet.length = static_cast<std::uint32_t>(outer.size());
+  if (parse_outer(packet) != Reason::delivered) __builtin_trap();
+  const Cipher cipher = pair.sender->cipher();
+  if (traits(cipher).is_counter_mode() && !ivs_.emplace(cipher, pair.key, load64(packet.data + 8)).second) __builtin_trap();
+}
+
+void World::open(Input& input, bool is_changed) {
+  if (sealed_.empty()) return;
+  Sealed& sealed = sealed_[input.below(static_cast<std::uint32_t>(sealed_.size()))];
+  const Pair& pair = sealed.by;
+  Octets octets = sealed.outer;
+  if (is_changed) {
+    const std::size_t from = family_of(octets[0]) == Family::ipv6 ? 48 : 28;  // behind UDP, or behind the SPI
+    if (octets.size() <= from) return;
+    octets[from + input.number() % (octets.size() - from)] ^= static_cast<std::uint8_t>(input.octet() | 1);
+  }
+  Buffer buffer(octets);
+  esp_.decapsulate(*set_, {&buffer.packet, 1}, now_);
+  if (buffer.packet.reason != Reason::delivered) return;
+  if (buffer.packet.sa != pair.receiver.get()) return;  // another SA of the same SPI and keys may open it
+  if (is_changed && pair.receiver->icv_length() != 0) __builtin_trap();
+  if (pair.tells_replays && std::exchange(sealed.was_opened, true)) __builtin_trap();
+  if (!is_changed && pair.is_tunnel && buffer.octets() != sealed.inner) __builtin_trap();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size > 1024) return 0;
+  Input input(data, size);
+  World().run(input);
+  return 0;
+}
