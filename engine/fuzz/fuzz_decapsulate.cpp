@@ -1,17 +1,19 @@
-// What the wire sends: any octets to decapsulation. Octet 0 chooses whether they are taken as they are, or put into an IPv4 packet or an
-// ESP packet with an ICV that verifies, so that the stages behind each check are reached. What comes through must be a packet inside the buffer.
+// What the wire sends: any octets to decapsulation. Octet 0 chooses whether they are taken as they are (either family, UDP, AH), or put into an
+// IPv4 packet or an ESP packet with an ICV that verifies, so that the stages behind each check are reached. What comes through must be a packet
+// inside the buffer.
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-#include "../tests/build.hpp"
+#include "whole.hpp"
 
 using namespace groupvpn;
 using namespace groupvpn::test;
 
 namespace {
 
-constexpr std::uint32_t null_spi = 0x1000, cbc_spi = 0x1001, gcm_spi = 0x1002, timed_spi = 0x1003, timed_cbc_spi = 0x1004, timed_gcm_spi = 0x1005;
-constexpr std::uint32_t spis = 6;
+constexpr std::uint32_t null_spi = 0x1000, cbc_spi = 0x1001, gcm_spi = 0x1002, timed_spi = 0x1003, timed_cbc_spi = 0x1004, timed_gcm_spi = 0x1005,
+                        ah_spi = 0x1006;
+constexpr std::uint32_t spis = 7;
 
 struct World {
   Keys null{Cipher::null, Integrity::hmac_sha2_256_128};
@@ -22,6 +24,7 @@ struct World {
       timed(null, timed_spi),
       timed(Keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96), timed_cbc_spi),
       timed(Keys(Cipher::aes_256_gcm, Integrity::none), timed_gcm_spi),
+      ah(null, ah_spi),
   };
   SaSet set{sas};
   Esp esp;
@@ -32,6 +35,11 @@ struct World {
     parameters.sender_id = 1;
     parameters.replay_window = 64;
     parameters.time = TimeWindow{100, 10, 0, 0};
+    return std::make_shared<Sa>(parameters);
+  }
+  static std::shared_ptr<Sa> ah(const Keys& keys, std::uint32_t spi) {
+    SaParameters parameters = keys.parameters(spi);
+    parameters.protocol = Protocol::ah;
     return std::make_shared<Sa>(parameters);
   }
 };
@@ -69,7 +77,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   packet.data = exact.get();
   packet.length = static_cast<std::uint32_t>(octets.size());
   world.esp.decapsulate(world.set, {&packet, 1}, 50'000);
-  const bool is_inside = packet.data >= exact.get() && packet.data + packet.length <= exact.get() + octets.size();
-  if (packet.reason == Reason::delivered && (!is_inside || !Ipv4::parse(packet.data, packet.length))) __builtin_trap();
+  if (packet.reason == Reason::delivered && !is_whole(packet, {exact.get(), octets.size()})) __builtin_trap();
   return 0;
 }
