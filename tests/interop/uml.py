@@ -19,7 +19,9 @@ from pathlib import Path
 
 INTERFACE = "vec0"
 GUEST_LINK, OUR_LINK = bytes.fromhex("025500000002"), bytes.fromhex("025500000001")
-IPV4 = bytes.fromhex("0800")
+ETHERTYPES = {4: bytes.fromhex("0800"), 6: bytes.fromhex("86dd")}
+PROTECTION = (17, 50, 51)
+"""Protocols of an IPv6 packet that a test may look for, since ESP can be in UDP: a kernel says much else of its own accord."""
 INIT = Path(__file__).with_name("uml_init.sh")
 BOOT_SECONDS, COMMAND_SECONDS, FRAME_SECONDS = 60.0, 20.0, 10.0
 """Deadlines, not waits: it boots in about two seconds and answers in milliseconds."""
@@ -70,17 +72,17 @@ class Guest:
         return self._status(COMMAND_SECONDS)
 
     def send(self, packet: bytes) -> None:
-        """Put an IPv4 packet on its wire."""
-        self._wire.send(GUEST_LINK + OUR_LINK + IPV4 + packet)
+        """Put an IP packet on its wire."""
+        self._wire.send(GUEST_LINK + OUR_LINK + ETHERTYPES[packet[0] >> 4] + packet)
 
     def receive(self) -> bytes:
-        """The next IPv4 packet that it sends; other frames (ARP) are passed over."""
+        """The next IPv4 packet that it sends, or IPv6 packet with a protection; other frames (ARP, neighbour discovery) are passed over."""
         deadline = time.monotonic() + FRAME_SECONDS
         while (left := deadline - time.monotonic()) > 0:
             self._wire.settimeout(left)
             with suppress(TimeoutError):
                 frame = self._wire.recv(65536)
-                if frame[12:14] == IPV4:
+                if frame[12:14] == ETHERTYPES[4] or (frame[12:14] == ETHERTYPES[6] and frame[20] in PROTECTION):
                     return frame[14:]
         raise AssertionError(f"no packet from the guest in {FRAME_SECONDS} s")
 
