@@ -8,8 +8,9 @@ FUZZ_SECONDS ?= 60
 
 QUICK ?=
 BENCH ?=
+MIN ?= 30
 
-.PHONY: help demo test test-sanitize bench setup check format docs fuzz clean
+.PHONY: help demo test test-sanitize bench soak setup check format docs fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +32,10 @@ test-sanitize: ## the engine under the sanitizers: its C++ tests (addresses, und
 bench: ## speed beside wireguard-go, OpenVPN and strongSwan (QUICK=1: under two minutes; BENCH='--help' passes options)
 	@scripts/setup bench
 	@.venv/bin/python -m bench.run $(if $(QUICK),--quick) $(BENCH)
+
+soak: ## mixed traffic for MIN minutes (30) while SAs roll over and links flap: nothing lost, nothing in clear, memory flat
+	@scripts/setup demo
+	@.venv/bin/python -m bench.soak --minutes $(MIN)
 
 setup: ## only the set-up that the other commands do by themselves
 	@scripts/setup test

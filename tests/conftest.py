@@ -11,6 +11,7 @@ PROGRAMS = {
     "linux.uml": "user-mode-linux",
     "modprobe": "kmod",
     "nft": "nftables",
+    "ping": "iputils-ping",
     "swanctl": "strongswan-swanctl",
     "systemd-analyze": "systemd",
     "tc": "iproute2",

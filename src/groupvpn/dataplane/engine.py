@@ -124,6 +124,7 @@ class NativePort:
             self._port = _engine.Port(device, tap_descriptor, token, mtu, mark, options.transmit, options.receive, events)
         self.stop = self._port.stop
         self.counters = self._port.counters
+        self.traffic = self._port.traffic
         self.fault = self._port.fault
         self.transmit = self._port.transmit
         self.receive = self._port.receive

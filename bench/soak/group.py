@@ -1,0 +1,196 @@
+"""The gateways of the soak, and the key server's part: which SAs they have."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bench.soak.traffic import GROUP
+from groupvpn.crypto.registry import EspCipher, EspIntegrity
+from groupvpn.lab.lab import Lab
+
+GATEWAYS = ("gm1", "gm2", "gm3")
+NETWORKS = tuple(f"10.{number}.0.0/16" for number in range(1, len(GATEWAYS) + 1))
+SUITES = (
+    (EspCipher.AES_128_GCM, EspIntegrity.NONE, 64),
+    (EspCipher.AES_256_CBC, EspIntegrity.HMAC_SHA2_256_128, 0),
+    (EspCipher.AES_256_GCM, EspIntegrity.NONE, 1024),
+    (EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96, 0),
+)
+"""Taken in turn; a window only where the cipher tells senders apart."""
+NARROW_MTU = 1200
+"""Of the core's link to the third gateway: ESP packets that may be cut are, and have to be put together there."""
+FIRST_SPI = 0x1000
+ANSWER_SECONDS = 20.0
+RESIDENT = re.compile(r"^VmRSS:\s+(\d+) kB", re.MULTILINE)
+COUNTED = re.compile(r"packets (\d+)")
+
+
+class SoakError(Exception):
+    """The soak cannot go on; the text says what was seen."""
+
+
+class Gateway:
+    """The process of one gateway."""
+
+    def __init__(self, lab: Lab, number: int) -> None:
+        self.name = GATEWAYS[number - 1]
+        self._plan = {
+            "address": str(lab.host(self.name).address),
+            "protects": [[source, to] for source in NETWORKS for to in (*NETWORKS, f"{GROUP}/32") if source != to],
+            "sender_id": number,
+        }
+        words = ["ip", "netns", "exec", lab.host(self.name).namespace, sys.executable, "-m", "bench.soak.gateway"]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Its answer. Raises `SoakError` if it has ended, or says that something is at fault."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise SoakError(f"{self.name}: no pipe")
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise SoakError(f"{self.name} ended with {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        if answer["faults"]:
+            raise SoakError(f"{self.name}: {'; '.join(answer['faults'])}")
+        return answer
+
+    def have(self, sas: list[dict[str, Any]], sends: int) -> None:
+        """Make these its SAs."""
+        self.ask({"plan": {**self._plan, "sas": sas, "sends": sends}})
+
+    def counters(self) -> dict[str, int]:
+        """See `bench.soak.gateway`."""
+        found: dict[str, int] = self.ask({"count": True})["counters"]
+        return found
+
+    def memory(self) -> int:
+        """KiB that are resident."""
+        found = RESIDENT.search(Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii"))
+        if found is None:
+            raise SoakError(f"{self.name} has ended")
+        return int(found[1])
+
+    def close(self) -> None:
+        """End it, as the end of its input does."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.communicate(timeout=10)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+class Group:
+    """All gateways, with one SA that all of them use."""
+
+    OVERLAP = 1.0
+    """Seconds for which an old SA still decrypts."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self._made = 0
+        self._gateways: list[Gateway] = []
+
+    def __enter__(self) -> "Group":
+        try:
+            self._watch_core()
+            self._gateways += [Gateway(self.lab, number) for number in range(1, len(GATEWAYS) + 1)]
+            self._current = self._make_sa()
+            for gateway in self._gateways:
+                gateway.have([self._current], self._current["spi"])
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def roll_over(self) -> None:
+        """A new SA for all, in the three steps of a rekey: everybody knows it, everybody sends with it, the old one goes (RFC 6407 5.5)."""
+        old, new = self._current, self._make_sa()
+        for sas, sends in (([old, new], old), ([old, new], new)):
+            for gateway in self._gateways:
+                gateway.have(sas, sends["spi"])
+        time.sleep(self.OVERLAP)
+        for gateway in self._gateways:
+            gateway.have([new], new["spi"])
+        self._current = new
+
+    def imbalances(self) -> list[str]:
+        """Where the counters of a gateway at rest do not add up (`PathCounters`); nothing where they all do."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while found := [text for gateway in self._gateways for text in _imbalances(gateway.name, gateway.counters())]:
+            if time.monotonic() > deadline:
+                return found
+            time.sleep(0.2)
+        return []
+
+    def drops(self) -> dict[str, int]:
+        """Packets that were not delivered, by reason, over all gateways."""
+        total: dict[str, int] = {}
+        for gateway in self._gateways:
+            for name, value in _reasons(gateway.counters()):
+                if value and not name.endswith("_delivered"):
+                    total[name] = total.get(name, 0) + value
+        return total
+
+    def memory(self) -> tuple[int, ...]:
+        """KiB that are resident, of each."""
+        return tuple(gateway.memory() for gateway in self._gateways)
+
+    def seen_in_core(self) -> tuple[int, int]:
+        """Packets between the protected networks that crossed the core: in clear, and as ESP."""
+        text = self.lab.host("core").run("nft", "list", "chain", "ip", "soak", "seen")
+        clear, esp = (int(count) for count in COUNTED.findall(text))
+        return clear, esp
+
+    def _watch_core(self) -> None:
+        core = self.lab.host("core")
+        # Before routing, where a fragment of ESP is still one: it has the protocol of the whole.
+        chain = "add chain ip soak seen { type filter hook prerouting priority -450; }"
+        clear = "add rule ip soak seen ip saddr 10.0.0.0/8 ip saddr != 10.77.0.0/16 ip protocol != { esp, igmp } counter"
+        esp = "add rule ip soak seen ip saddr 10.0.0.0/8 ip saddr != 10.77.0.0/16 ip protocol esp counter"
+        for words in ("add table ip soak", chain, clear, esp):
+            core.run("nft", words)
+        core.run("ip", "link", "set", "togm3", "mtu", str(NARROW_MTU))
+
+    def _make_sa(self) -> dict[str, Any]:
+        cipher, integrity, window = SUITES[self._made % len(SUITES)]
+        sizes = (cipher.key_length, integrity.key_length, cipher.salt_length)
+        keys = [os.urandom(size).hex() for size in sizes]
+        self._made += 1
+        return {"spi": FIRST_SPI + self._made, "cipher": cipher.name, "integrity": integrity.name, "keys": keys, "replay_window": window}
+
+    def _close(self) -> None:
+        for gateway in self._gateways:
+            gateway.close()
+
+
+NO_REASONS = ("frames", "packets", "gathered", "split", "joined", "coalesced", "pending", "icmp_sent")
+
+
+def _reasons(counters: dict[str, int]) -> list[tuple[str, int]]:
+    return [(name, value) for name, value in counters.items() if name.partition("_")[2] not in NO_REASONS]
+
+
+def _imbalances(gateway: str, counters: dict[str, int]) -> list[str]:
+    ended = {way: sum(value for name, value in _reasons(counters) if name.startswith(way)) for way in ("outbound_", "inbound_")}
+    came = counters["outbound_packets"], counters["inbound_frames"] + counters["inbound_split"]
+    left = ended["outbound_"], ended["inbound_"] + counters["inbound_joined"] + counters["inbound_pending"]
+    return [
+        f"{gateway} {way}: {before} packets came, {after} are accounted for"
+        for way, before, after in zip(("outbound", "inbound"), came, left, strict=True)
+        if before != after
+    ]
