@@ -39,7 +39,7 @@ Reason plan_ipv6(const Packet& packet, bool is_tunnel, Plan& plan) noexcept {
   if (!chain) return Reason::malformed;
   if (chain->is_fragment(*ip)) return Reason::fragment;
   plan.next_header = packet.data[chain->unfragmentable_named_at];
-  plan.named_at = static_cast<std::uint16_t>(chain->unfragmentable_named_at);
+  plan.named_at = chain->unfragmentable_named_at;
   plan.body_offset = chain->unfragmentable;
   return Reason::delivered;
 }
@@ -175,7 +175,7 @@ Reason read_ipv6(const Packet& packet, Outer& outer, Payload& payload) noexcept 
   if (chain->is_fragment(*ip)) return Reason::fragment;
   outer.family = Family::ipv6;
   outer.tos = ip->traffic_class();
-  outer.named_at = static_cast<std::uint16_t>(chain->named_at);
+  outer.named_at = chain->named_at;
   std::memcpy(outer.source.data(), ip->source(), 16);
   std::memcpy(outer.destination.data(), ip->destination(), 16);
   payload = {chain->protocol, chain->upper, ip->total_length() - chain->upper};
@@ -313,7 +313,7 @@ Reason parse_outer(Packet& packet) noexcept {
   }
   if (payload.protocol != protocol_esp && payload.protocol != protocol_ah) return Reason::not_esp;
   outer.protocol = payload.protocol;
-  outer.header_length = static_cast<std::uint16_t>(payload.offset);
+  outer.header_length = payload.offset;
   become(packet, packet.data + payload.offset, payload.length);  // what the link layer padded stays behind
   return Reason::delivered;
 }

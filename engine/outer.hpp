@@ -14,7 +14,7 @@ inline constexpr std::uint8_t tunnel_hop_limit = 64;  // of outer headers whose 
 struct Plan {
   Family family;                // of the header in front
   std::uint8_t next_header;     // protocol of what is protected
-  std::uint16_t named_at;       // transport mode: the octet of the header that names what follows it
+  std::uint32_t named_at;       // transport mode: the octet of the header that names what follows it
   std::uint32_t header_length;  // of IP, with options and extension headers, and UDP
   std::uint32_t body_offset;    // what is protected, from the start of the packet; 0 in tunnel mode
   std::uint32_t body_length;

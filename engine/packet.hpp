@@ -217,8 +217,8 @@ struct Outer {
   Family family = Family::none;  // none: nobody has looked yet, the packet begins with its outer header
   std::uint8_t protocol = 0;     // ESP or AH
   std::uint8_t tos = 0;          // traffic class, ECN included
-  std::uint16_t named_at = 0;    // the octet of the header that names what follows it, before UDP
-  std::uint16_t header_length = 0;  // octets right before the packet that are this header, with options, extension headers and UDP; 0: it
+  std::uint32_t named_at = 0;    // the octet of the header that names what follows it, before UDP
+  std::uint32_t header_length = 0;  // octets right before the packet that are this header, with options, extension headers and UDP; 0: it
                                     // stands elsewhere, which AH and transport mode cannot take
   std::uint16_t source_port = 0, destination_port = 0;  // of UDP encapsulation (RFC 3948), 0 without
   Address source, destination;  // with a family only

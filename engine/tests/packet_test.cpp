@@ -3,6 +3,7 @@
 
 #include "build.hpp"
 #include "harness.hpp"
+#include "outer.hpp"
 
 using namespace groupvpn;
 using namespace groupvpn::test;
@@ -83,4 +84,25 @@ TEST_CASE(a_walk_over_extension_headers_ends_inside_the_packet) {
     if (chain->fragment != 0) CHECK_EQUAL(packet[chain->fragment_named_at], protocol_fragment);
   }
   CHECK(whole > 1000);
+}
+
+// An IPv6 packet may have 40 octets more than 65535, and nearly all of them may be extension headers. What is written over the header must not
+// be told from a number that went round.
+TEST_CASE(an_outer_header_may_be_longer_than_65535_octets) {
+  Octets octets(ipv6_maximum_size);
+  octets[0] = 0x60;
+  octets[6] = protocol_destination_options;
+  store16(&octets[4], 0xffff);
+  const std::size_t end = 65544;
+  for (std::size_t at = ipv6_header_size, size; at < end; at += size) {
+    size = std::min<std::size_t>(2048, end - at);
+    octets[at] = at + size < end ? protocol_destination_options : protocol_esp;
+    octets[at + 1] = static_cast<std::uint8_t>(size / 8 - 1);
+  }
+  Packet packet;
+  packet.data = octets.data();
+  packet.length = static_cast<std::uint32_t>(octets.size());
+  CHECK(parse_outer(packet) == Reason::delivered);
+  CHECK_EQUAL(packet.outer.header_length, end);
+  CHECK(packet.data == octets.data() + end);
 }
