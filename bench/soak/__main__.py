@@ -44,6 +44,7 @@ class Account:
     in_clear: int = 0
     esp: int = 0
     drops: dict[str, int] = field(default_factory=dict)
+    restarts: int = 0
 
     @property
     def growth(self) -> int:
@@ -86,7 +87,7 @@ def cycle(group: Group, account: Account, number: int, rollovers: int) -> None:
     account.imbalances += group.imbalances()
     account.memory.append(group.memory())
     account.in_clear, account.esp = group.seen_in_core()
-    account.drops = group.drops()
+    account.drops, account.restarts = group.drops(), group.restarts()
 
 
 def flap(group: Group, account: Account) -> None:
@@ -122,7 +123,8 @@ def soak(console: Console, seconds: float) -> Account:
                 sent, lost = (sum(getattr(outcome, name) for outcome in account.outcomes) for name in ("sent", "lost"))
                 console.print(
                     f"{(time.monotonic() - began) / 60:5.1f} min  {account.rollovers} rollovers, {account.flaps} flaps, {sent} datagrams, "
-                    f"{lost} lost, {account.esp} ESP, {account.in_clear} in clear, {' '.join(map(str, account.memory[-1]))} KiB"
+                    f"{lost} lost, {account.restarts} restarts, {account.esp} ESP, {account.in_clear} in clear, "
+                    f"{' '.join(map(str, account.memory[-1]))} KiB"
                 )
                 if time.monotonic() - began < seconds:
                     flap(group, account)
@@ -135,7 +137,7 @@ def report(console: Console, account: Account) -> bool:
     for expected, seen, holds in account.verdicts():
         table.add_row(expected, seen, "[green]yes[/]" if holds else "[red]NO[/]")
     console.print(table)
-    console.print(f"dropped, most of it in the flaps: {account.drops or 'nothing'}")
+    console.print(f"dropped in all, flaps included: {account.drops or 'nothing'}; data paths made anew: {account.restarts}")
     return all(holds for _, _, holds in account.verdicts())
 
 

@@ -64,7 +64,8 @@ def answer(plane: LinuxDataPlane, engine: CountedEngine, request: dict[str, Any]
     """Do what is asked."""
     if "plan" in request:
         return {"faults": [fault.problem for fault in plane.apply(desired(request["plan"]))]}
-    return {"counters": engine.counters(), "faults": [fault.problem for fault in plane.faults]}
+    faults = [fault.problem for fault in plane.faults] + [text for port in engine.ports if (text := port.fault())]
+    return {"counters": engine.counters(), "ports": len(engine.ports), "faults": faults}
 
 
 def main() -> int:

@@ -146,6 +146,10 @@ class Group:
                     total[name] = total.get(name, 0) + value
         return total
 
+    def restarts(self) -> int:
+        """How often a data path was given up for a new one, of all."""
+        return sum(int(gateway.ask({"count": True})["ports"]) - 1 for gateway in self._gateways)
+
     def memory(self) -> tuple[int, ...]:
         """KiB that are resident, of each."""
         return tuple(gateway.memory() for gateway in self._gateways)
