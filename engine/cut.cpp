@@ -205,7 +205,8 @@ Reason Cutter::pass(const CutPacket& ip, const CutLimits& limits, PacketSink& si
   const std::uint32_t length = ip.total_length;
   if (length > limits.inner_mtu) {
     const std::optional<Ipv4> datagram = may_be_fragmented(ip, limits) ? Ipv4::parse(ip.octets, length) : std::nullopt;
-    return datagram ? fragment(*datagram, limits, sink) : Reason::too_big;
+    if (!datagram) return Reason::too_big;
+    if (!limits.is_split_later) return fragment(*datagram, limits, sink);
   }
   std::uint8_t* out = sink.open(length);
   if (out == nullptr) return Reason::oversize;

@@ -48,15 +48,16 @@ struct CutPacket {
 struct CutLimits {
   std::uint32_t inner_mtu;   // octets of the longest packet that fits the wire after encapsulation
   bool clear_df;             // DF of the packet is not to be honoured
+  bool is_split_later = false;  // what is too long is not cut here: it will be fragmented after encryption
 };
 
 // Writes the packets of one frame into a sink. `ip` is the IP header inside the frame, `link_size` octets behind its start.
 //
 // TCP super-packets are cut at the segment size of the kernel, or smaller so that each segment fits, whatever DF says: the stream does not
 // care where it is cut. UDP super-packets are cut at exactly their segment size; those datagrams, and every other packet, that do not fit
-// are fragmented into equal parts before encryption, so that the receiver of the ESP packet need not put it together; if DF forbids
-// that the frame is refused with Reason::too_big. So is every IPv6 packet that does not fit: on the way only its source may fragment it
-// (RFC 8200 4.5). Other reasons: malformed, oversize.
+// are fragmented into equal parts before encryption, so that the receiver of the ESP packet need not put it together, or passed on whole if
+// the limits say so; if DF forbids fragments the frame is refused with Reason::too_big. So is every IPv6 packet that does not fit: on the way
+// only its source may fragment it (RFC 8200 4.5). Other reasons: malformed, oversize.
 class Cutter {
  public:
   explicit Cutter(std::uint16_t first_identification) noexcept : next_identification_(first_identification) {}

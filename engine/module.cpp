@@ -267,6 +267,7 @@ NB_MODULE(_engine, m) {
       .def("stop", &Port::stop, Release())
       .def("set_sas", &set_sas, "inbound"_a, "outbound"_a)
       .def("set_wire_mtu", &Port::set_wire_mtu, "mtu"_a)
+      .def("set_fragments_after", &Port::set_fragments_after, "after"_a)
       .def("counters", [](const Port& self) { return dict_of(self.counters()); })
       .def("traffic", [](const Port& self) { return dict_of(self.traffic()); })
       .def("transmit", [](const Port& self) { return pair_of(self.transmit()); })

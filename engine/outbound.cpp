@@ -7,6 +7,7 @@
 #include <string>
 
 #include "error.hpp"
+#include "fragment.hpp"
 #include "icmp.hpp"
 
 namespace groupvpn {
@@ -29,7 +30,9 @@ Outbound::Outbound(const PathContext& context, WireParameters wire, SuperWire su
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       cutter_(esp_.random_identification()),
       mtu_(context.wire_mtu.load()),
-      frame_(read_size) {
+      frame_(read_size),
+      large_(1, slot_head + ipv4_maximum_size + esp_tailroom),
+      next_identification_(std::uint32_t{esp_.random_identification()} << 16 | esp_.random_identification()) {
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = stop_tag;
@@ -129,13 +132,19 @@ Reason Outbound::cut(std::size_t length, const Tap& tap, Sa* sa) {
   current_sa_ = sa;
   current_link_.size = link->size;
   std::memcpy(current_link_.octets.data(), frame, link->size);
-  const CutLimits limits{sa->inner_mtu(mtu_, ip->family, ip->ip_length), sa->df() == DontFragment::clear};
+  const CutLimits limits{sa->inner_mtu(mtu_, ip->family, ip->ip_length), sa->df() == DontFragment::clear,
+                         context_.splits_after.load(std::memory_order_relaxed)};
+  current_limit_ = limits.inner_mtu;
   const Reason reason = cutter_.cut(frame, link->size, *ip, Offload::read(frame_.data()), limits, *this);
   if (reason == Reason::too_big) answer_too_big(*ip, limits.inner_mtu);
   return reason;
 }
 
 std::uint8_t* Outbound::open(std::uint32_t length) noexcept {
+  if (length > current_limit_) {
+    flush();  // what came before it leaves before it
+    return slot_head + length + esp_tailroom > large_.size() ? nullptr : large_.slot(0) + slot_head;
+  }
   if (slot_head + length + esp_tailroom > wire_.slot_size()) return nullptr;
   if (count_ == burst_size) flush();
   return wire_.slot(count_) + slot_head;
@@ -143,15 +152,17 @@ std::uint8_t* Outbound::open(std::uint32_t length) noexcept {
 
 void Outbound::commit(std::uint32_t length) noexcept {
   counters_.packets.add();
+  const bool is_large = length > current_limit_;
   Packet& packet = packets_[count_];
-  packet.data = wire_.slot(count_) + slot_head;
+  packet.data = (is_large ? large_.slot(0) : wire_.slot(count_)) + slot_head;
   packet.length = length;
   packet.headroom = esp_headroom;
-  packet.tailroom = static_cast<std::uint32_t>(wire_.slot_size() - slot_head - length);
+  packet.tailroom = static_cast<std::uint32_t>((is_large ? large_.size() : wire_.slot_size()) - slot_head - length);
   packet.reason = Reason::delivered;
   packet.sa = current_sa_;
   links_[count_] = current_link_;
   ++count_;
+  if (is_large) flush_large();
 }
 
 // Stages 2 and 3: encapsulate the burst, send it.
@@ -162,6 +173,39 @@ void Outbound::flush() noexcept {
   esp_.encapsulate(burst);
   send(burst);
   for (const Packet& packet : burst) counters_.reasons.add(packet.reason);
+}
+
+// The same for one packet that leaves in parts. It counts once.
+void Outbound::flush_large() noexcept {
+  count_ = 0;
+  Packet whole = packets_[0];
+  esp_.encapsulate(std::span(&whole, 1));
+  if (whole.reason == Reason::delivered) whole.reason = send_in_parts(whole);
+  counters_.reasons.add(whole.reason);
+}
+
+Reason Outbound::send_in_parts(const Packet& packet) noexcept {
+  const Link link = links_[0];
+  Fragmenter fragmenter(packet, mtu_, next_identification_++);
+  if (!fragmenter.is_possible()) return Reason::too_big;
+  for (bool has_more = true; has_more;) {
+    std::size_t count = 0;
+    for (; count < burst_size; ++count) {
+      Packet& part = packets_[count];
+      part = {};
+      part.data = wire_.slot(count) + slot_head;
+      part.headroom = static_cast<std::uint32_t>(slot_head);
+      part.length = fragmenter.next(std::span(part.data, mtu_));
+      has_more = part.length != 0;
+      if (!has_more) break;
+      links_[count] = link;
+    }
+    send(std::span(packets_).first(count));
+    for (const Packet& part : std::span(packets_).first(count)) {
+      if (part.reason != Reason::delivered) return part.reason;
+    }
+  }
+  return Reason::delivered;
 }
 
 void Outbound::send(std::span<Packet> packets) noexcept {

@@ -14,6 +14,7 @@
 #include "esp.hpp"
 #include "inject.hpp"
 #include "path.hpp"
+#include "slots.hpp"
 #include "super_wire.hpp"
 #include "tap.hpp"
 #include "wire.hpp"
@@ -26,6 +27,7 @@ class PacketRing;
 struct PathContext {
   const Snapshot<SaTable>& sas;
   const std::atomic<std::uint32_t>& wire_mtu;
+  const std::atomic<bool>& splits_after;  // whether what is too long is fragmented after encryption
   const Tap& inbound_tap;
   MacAddress token;
   Fault& fault;
@@ -67,6 +69,8 @@ class Outbound final : private PacketSink {
   void flush() noexcept;
   void send(std::span<Packet> packets) noexcept;
   void follow_mtu();
+  void flush_large() noexcept;
+  Reason send_in_parts(const Packet& packet) noexcept;
 
   std::uint8_t* open(std::uint32_t length) noexcept override;
   void commit(std::uint32_t length) noexcept override;
@@ -83,12 +87,15 @@ class Outbound final : private PacketSink {
   Cutter cutter_;
   std::uint32_t mtu_;
   std::vector<std::uint8_t> frame_;
+  Slots large_;  // one packet that is to be fragmented after encryption
+  std::uint32_t next_identification_;
   std::size_t count_ = 0;
   std::array<Packet, burst_size> packets_;
   std::array<Link, burst_size> links_;
   std::array<OutgoingFrame, burst_size> outgoing_;
   Link current_link_{};
   Sa* current_sa_ = nullptr;
+  std::uint32_t current_limit_ = 0;  // longer packets are split after encryption
   std::chrono::steady_clock::time_point next_icmp_{};
 
   PathCounters counters_;

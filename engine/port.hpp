@@ -46,6 +46,8 @@ class Port {
   void stop();
   void set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, std::shared_ptr<Sa>>& outbound);
   void set_wire_mtu(std::uint32_t mtu);
+  // Whether packets that are too long are fragmented after encryption.
+  void set_fragments_after(bool after) noexcept { splits_after_.store(after, std::memory_order_relaxed); }
   // Packets by what became of them, and how many came; see PathCounters for how the two add up.
   [[nodiscard]] NamedCounters counters() const;
   [[nodiscard]] NamedCounters traffic() const;
@@ -59,11 +61,12 @@ class Port {
   [[nodiscard]] std::uint32_t ring_limit() const { return ring_ ? ring_->longest_packet() : 0; }
 
  private:
-  PathContext context(const MacAddress& token) { return {sas_, wire_mtu_, inbound_tap_, token, fault_, ring_.get(), events_.get()}; }
+  PathContext context(const MacAddress& token) { return {sas_, wire_mtu_, splits_after_, inbound_tap_, token, fault_, ring_.get(), events_.get()}; }
   std::unique_ptr<PacketRing> make_ring(const PortParameters& parameters);
 
   Tap inbound_tap_;
   std::atomic<std::uint32_t> wire_mtu_;
+  std::atomic<bool> splits_after_{false};
   Device device_;
   BackEnd receive_;
   std::unique_ptr<PacketRing> ring_;

@@ -175,6 +175,8 @@ class Port:
     def set_sas(self, inbound: list[Sa], outbound: dict[int, Sa]) -> None:
         """Replace the SA set in one step: `outbound` maps queue numbers to SAs. Packets in flight finish under the set they began with."""
     def set_wire_mtu(self, mtu: int) -> None: ...
+    def set_fragments_after(self, after: bool) -> None:
+        """Cut packets that are too large after encryption (the far gateway reassembles); by default they are cut before it."""
     def counters(self) -> dict[str, int]:
         """Packets by what became of them: `outbound_delivered`, `inbound_delivered`, and `outbound_<reason>`, `inbound_<reason>` for drops.
 

@@ -9,6 +9,7 @@ from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeCipher, IkeGrou
 from groupvpn.gdoi.policy import Replay
 from groupvpn.ike.policy import IdentityKind
 from groupvpn.ipsec.acl import Action, AddressMatch
+from groupvpn.ipsec.sa import DontFragment, Fragmentation
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 
 _KEY_SERVER = """
@@ -608,5 +609,28 @@ class TestInterfaces:
         assert "mapping" in wrong("hostname x\n", devices={"gi0/0": "no/device"})
 
     def test_the_df_bit(self) -> None:
-        assert good("crypto ipsec df-bit clear\n").clear_df
-        assert not good("crypto ipsec df-bit clear\nno crypto ipsec df-bit\n").clear_df
+        assert good("").df is DontFragment.COPY
+        for action in DontFragment:
+            assert good(f"crypto ipsec df-bit {action.value}\n").df is action
+        assert good("crypto ipsec df-bit clear\nno crypto ipsec df-bit\n").df is DontFragment.COPY
+
+    def test_an_interfaces_df_bit_is_kept_for_classic_maps(self) -> None:
+        text = "interface gi0/0\n crypto ipsec df-bit clear\n"
+        assert good(text).interfaces[0].df is DontFragment.CLEAR
+        assert good(text).df is DontFragment.COPY
+        assert "a group honours the global `crypto ipsec df-bit` alone" in said(text, Severity.NOTICE)
+
+    def test_fragmentation_of_an_interface_goes_before_the_global_one(self) -> None:
+        text = "crypto ipsec fragmentation after-encryption\n"
+        text += "interface gi0/0\n crypto ipsec fragmentation before-encryption\ninterface gi0/1\n"
+        configuration = good(text)
+        assert configuration.fragmentation is Fragmentation.AFTER
+        assert [item.fragmentation for item in configuration.interfaces] == [Fragmentation.BEFORE, None]
+        assert good(text + "exit\nno crypto ipsec fragmentation\n").fragmentation is Fragmentation.BEFORE
+
+    def test_an_ip_mtu_that_is_too_small_or_protects_nothing_is_told(self) -> None:
+        text = "interface gi0/0\n ip mtu 68\n"
+        assert good(text).interfaces[0].mtu == 256
+        assert "taken as 256" in said(text)
+        assert "only protected packets" in said(text, Severity.NOTICE)
+        assert "only protected packets" not in said(_MEMBER + " ip mtu 1400\n", Severity.NOTICE)

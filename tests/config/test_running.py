@@ -39,6 +39,17 @@ def test_the_linux_device_is_kept() -> None:
     assert " ! linux-device eth0" in text_of("interface gi0/0\n!linux-device eth0\n")
 
 
+def test_fragmentation_is_shown_where_it_is_not_the_default_or_an_interface_says_it() -> None:
+    before, after = "crypto ipsec fragmentation before-encryption", "crypto ipsec fragmentation after-encryption"
+    interface = "interface GigabitEthernet0/0"
+    assert after not in text_of(f"{after}\n{before}\n")
+    assert before not in text_of(f"{before}\n")
+    shown = text_of(f"{after}\ncrypto ipsec transform-set t esp-gcm\ncrypto map m 10 ipsec-isakmp\n{interface}\n {before}\n crypto map m\n")
+    assert shown.index("crypto ipsec transform-set t esp-gcm") < shown.index(after) < shown.index(interface)
+    assert shown[shown.index(" crypto map m") + 1] == f" {before}"
+    assert not any("fragmentation" in line for line in text_of(f"{interface}\n {after}\n no crypto ipsec fragmentation\n"))
+
+
 def test_a_mode_is_closed_where_it_would_take_the_next_line() -> None:
     shown = text_of("ip access-list extended x\ninterface gi0/0\nline con 0\nexit\nlogin local\n")
     again = text_of("\n".join(shown))

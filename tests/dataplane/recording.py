@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from groupvpn.dataplane.engine import EngineEvent, EngineRefusal
 from groupvpn.dataplane.taps import VNET_HEADER_LENGTH
-from groupvpn.ipsec.sa import GroupSa
+from groupvpn.ipsec.sa import DontFragment, GroupSa
 
 
 @dataclass(eq=False)
@@ -53,6 +53,9 @@ class RecordedPort:
         self.mtu = mtu
         self.calls.append(("set_wire_mtu", mtu))
 
+    def set_fragments_after(self, after: bool) -> None:
+        self.calls.append(("set_fragments_after", after))
+
     def counters(self) -> dict[str, int]:
         return {"outbound_delivered": 1, "inbound_delivered": 1, "outbound_too_big": 2, "outbound_no_sa": 1}
 
@@ -89,7 +92,7 @@ class RecordingEngine:
     def features(self) -> dict[str, str | bool]:
         return {"ipsec_mb": "0.0", "architecture": "none", "des": "none", "clears_its_memory": True}
 
-    def make_sa(self, sa: GroupSa, clear_df: bool) -> RecordedSa:
+    def make_sa(self, sa: GroupSa, df: DontFragment) -> RecordedSa:
         if sa.spi in self.refused_spis:
             raise EngineRefusal(f"SA {sa.spi:#010x}: refused by the test")
         self.sas.append(RecordedSa(sa.spi))

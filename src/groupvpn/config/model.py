@@ -15,6 +15,7 @@ from groupvpn.config.section import Section
 from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup
 from groupvpn.ike.policy import IkeConfiguration
 from groupvpn.ipsec.acl import AccessList
+from groupvpn.ipsec.sa import DontFragment, Fragmentation
 from groupvpn.ipsec.transform import Profile, TransformSet
 
 _NOWHERE = Place("", 0)
@@ -52,6 +53,10 @@ class Interface:
     """`ip mtu`, in octets."""
     adjust_mss: int | None = None
     """`ip tcp adjust-mss`, in octets."""
+    df: DontFragment | None = None
+    """`crypto ipsec df-bit`: for classic crypto maps; a group honours the global one alone."""
+    fragmentation: Fragmentation | None = None
+    """`crypto ipsec fragmentation`; None: the global one applies."""
     joins: tuple[MulticastJoin, ...] = ()
     place: Place = field(compare=False, default=_NOWHERE)
 
@@ -134,8 +139,10 @@ class Configuration:
     member_groups: Mapping[str, MemberGroup] = field(default_factory=lambda: MappingProxyType({}))
     crypto_maps: Mapping[str, CryptoMap] = field(default_factory=lambda: MappingProxyType({}))
     interfaces: tuple[Interface, ...] = ()
-    clear_df: bool = False
-    """`crypto ipsec df-bit clear`."""
+    df: DontFragment = DontFragment.COPY
+    """`crypto ipsec df-bit`."""
+    fragmentation: Fragmentation = Fragmentation.BEFORE
+    """`crypto ipsec fragmentation`, for interfaces that say nothing of their own."""
     notices: tuple[Diagnostic, ...] = field(compare=False, default=())
     """Warnings and notices of the text this came from."""
 

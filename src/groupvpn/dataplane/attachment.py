@@ -9,7 +9,7 @@ from groupvpn.dataplane.options import BackEnd, PortStatus
 from groupvpn.dataplane.ruleset import DROP_REASONS, Ruleset, Steering, compose, table_name
 from groupvpn.dataplane.slots import Slots, assign
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
-from groupvpn.ipsec.sa import GroupSa, InterfaceCounters, InterfacePolicy, PeerSa, SaCounters
+from groupvpn.ipsec.sa import Fragmentation, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa, SaCounters
 
 DELIVERED = ("outbound_delivered", "inbound_delivered")
 """The engine's counters of packets that got through; all its other ones are drops."""
@@ -73,6 +73,8 @@ class Attachment:
         self._inbound: dict[int, EngineSa] = {}
         self._outbound: dict[int, EngineSa] = {}
         self._outbound_taps: list[tuple[Tap, int]] = []
+        self._mtu = link.mtu
+        self._fragmentation = Fragmentation.BEFORE
         self._tap_in = Tap(name_inbound(link), link.mac)
         try:
             redirect.without_queue(self._tap_in.name)
@@ -85,6 +87,7 @@ class Attachment:
 
     def apply(self, policy: InterfacePolicy, keyring: Keyring) -> None:
         """Follow `policy`. Old and new SAs serve side by side until the rules have changed, so that no packet falls between them."""
+        self._fit(policy)
         receivers: tuple[GroupSa | PeerSa, ...] = (*policy.sas, *policy.inbound)
         inbound = {sa.spi: held for sa in receivers if (held := keyring.get(sa)) is not None}
         senders: tuple[GroupSa | PeerSa, ...] = (*(sa for sa in policy.sas if _may_send(sa)), *policy.outbound)
@@ -114,6 +117,16 @@ class Attachment:
         self._use(inbound, outbound)
         self._slots = slots
 
+    def _fit(self, policy: InterfacePolicy) -> None:
+        """Tell the engine how large a packet may be, and which one to cut if it is not."""
+        mtu = min(self._link.mtu, policy.mtu or self._link.mtu)
+        if mtu != self._mtu:
+            self._port.set_wire_mtu(mtu)
+            self._mtu = mtu
+        if policy.fragmentation is not self._fragmentation:
+            self._port.set_fragments_after(policy.fragmentation is Fragmentation.AFTER)
+            self._fragmentation = policy.fragmentation
+
     def _use(self, inbound: dict[int, EngineSa], outbound: dict[int, EngineSa]) -> None:
         if inbound != self._inbound or outbound != self._outbound:
             self._port.set_sas(list(inbound.values()), outbound)
@@ -137,7 +150,7 @@ class Attachment:
         return (self._tap_in, *(tap for tap, _ in self._outbound_taps))
 
     def follow(self, link: links.Link) -> bool:
-        """Take over a changed MTU or MAC address; False if we must start anew.
+        """Take over a changed MAC address, and an MTU for the next `apply`; False if we must start anew.
 
         That is for another interface or name, a lost TAP, a failed thread, or packets that have become too large for the ring.
         """
@@ -151,8 +164,6 @@ class Attachment:
         if link.mac != self._link.mac:
             for tap in self.taps:
                 links.set_mac(tap.name, link.mac)
-        if link.mtu != self._link.mtu:
-            self._port.set_wire_mtu(link.mtu)
         self._link = link
         return True
 

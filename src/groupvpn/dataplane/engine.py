@@ -9,14 +9,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Protocol, TypedDict, cast
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, cast
 
 from groupvpn.dataplane.options import EngineOptions
-from groupvpn.ipsec.sa import GroupSa, PeerSa
+from groupvpn.ipsec.sa import DontFragment, GroupSa, PeerSa
 from groupvpn.ipsec.transform import Mode, SecurityProtocol
 
 if TYPE_CHECKING:
     from groupvpn import _engine
+
+
+_DF: dict[DontFragment, Literal["copy", "set", "clear"]] = {
+    DontFragment.COPY: "copy",
+    DontFragment.SET: "set",
+    DontFragment.CLEAR: "clear",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,9 @@ class EnginePort(Protocol):
     def set_wire_mtu(self, mtu: int) -> None:
         """Octets of the largest IP packet that the WAN carries."""
 
+    def set_fragments_after(self, after: bool) -> None:
+        """Whether packets that are too large are cut after encryption."""
+
     def counters(self) -> dict[str, int]:
         """Packets by what became of them; all keys but the two `_delivered` ones are drops."""
 
@@ -89,7 +99,7 @@ class Engine(Protocol):
     def features(self) -> dict[str, str | bool]:
         """See `groupvpn._engine.features`."""
 
-    def make_sa(self, sa: GroupSa | PeerSa, clear_df: bool) -> EngineSa:
+    def make_sa(self, sa: GroupSa | PeerSa, df: DontFragment) -> EngineSa:
         """An SA that serves every port it is given to."""
 
     def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
@@ -155,6 +165,10 @@ class NativePort:
         with _refusing(self._where):
             self._port.set_wire_mtu(mtu)
 
+    def set_fragments_after(self, after: bool) -> None:
+        """See `EnginePort`."""
+        self._port.set_fragments_after(after)
+
 
 class NativeEngine:
     """The C++ engine of this package, loaded when the first interface needs it."""
@@ -174,7 +188,7 @@ class NativeEngine:
 
         return _engine.Events()
 
-    def make_sa(self, sa: GroupSa | PeerSa, clear_df: bool) -> EngineSa:
+    def make_sa(self, sa: GroupSa | PeerSa, df: DontFragment) -> EngineSa:
         """Hand one SA to the engine; raises `EngineRefusal` for an algorithm or size it does not have."""
         from groupvpn import _engine
 
@@ -189,7 +203,7 @@ class NativeEngine:
                 protocol="ah" if sa.transform.protocol is SecurityProtocol.AH else "esp",
                 mode="transport" if sa.transform.mode is Mode.TRANSPORT else "tunnel",
                 replay_window=sa.replay_window,
-                df="clear" if clear_df else "copy",
+                df=_DF[df],
                 events=self._events,
                 **(_of_peer(sa) if isinstance(sa, PeerSa) else _of_group(sa)),
             )

@@ -8,13 +8,13 @@ key, also by an SA that is made anew, is the engine's own promise (`engine/ledge
 from dataclasses import dataclass
 
 from groupvpn.dataplane.engine import Engine, EngineRefusal, EngineSa, milliseconds
-from groupvpn.ipsec.sa import GroupSa, PeerSa, SaName
+from groupvpn.ipsec.sa import DontFragment, GroupSa, PeerSa, SaName
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
     sa: GroupSa | PeerSa
-    clear_df: bool
+    df: DontFragment
     engine_sa: EngineSa
 
 
@@ -26,16 +26,16 @@ class Keyring:
         self._held: list[_Held] = []
         self.refusals: dict[SaName, str] = {}
 
-    def update(self, wanted: list[tuple[GroupSa | PeerSa, bool]]) -> None:
-        """Hold exactly these SAs (with their `clear_df`); those no longer wanted are let go, and the engine wipes their keys."""
+    def update(self, wanted: list[tuple[GroupSa | PeerSa, DontFragment]]) -> None:
+        """Hold exactly these SAs (each with what becomes of DF); those no longer wanted are let go, and the engine wipes their keys."""
         self.refusals = {}
         kept: list[_Held] = []
-        for sa, clear_df in wanted:
+        for sa, df in wanted:
             if _find(kept, sa) is not None:
                 continue
             held = _find(self._held, sa)
-            if held is None or held.clear_df != clear_df:
-                held = self._make(sa, clear_df)
+            if held is None or held.df != df:
+                held = self._make(sa, df)
             elif isinstance(sa, GroupSa) and sa.time is not None:
                 held.engine_sa.set_pseudotime(milliseconds(sa.time.origin))
             if held is not None:
@@ -47,9 +47,9 @@ class Keyring:
         held = _find(self._held, sa)
         return held.engine_sa if held is not None else None
 
-    def _make(self, sa: GroupSa | PeerSa, clear_df: bool) -> _Held | None:
+    def _make(self, sa: GroupSa | PeerSa, df: DontFragment) -> _Held | None:
         try:
-            return _Held(sa, clear_df, self._engine.make_sa(sa, clear_df))
+            return _Held(sa, df, self._engine.make_sa(sa, df))
         except EngineRefusal as refusal:
             self.refusals[sa.name] = str(refusal)
             return None

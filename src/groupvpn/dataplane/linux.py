@@ -13,6 +13,7 @@ from types import TracebackType
 
 from groupvpn.dataplane import links, recovery
 from groupvpn.dataplane.attachment import Attachment, Table
+from groupvpn.dataplane.clamp import ClampTable
 from groupvpn.dataplane.engine import Engine, EngineEvent, EngineRefusal, NativeEngine
 from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import EngineStatus
@@ -40,6 +41,8 @@ class Fault:
     device: str
     problem: str
     is_open: bool = False
+    concerns_protection: bool = True
+    """False for a fault that changes nothing for what must be protected."""
 
 
 class LinuxDataPlane:
@@ -63,6 +66,7 @@ class LinuxDataPlane:
         self._attachments: dict[str, Attachment] = {}
         self._tables: dict[str, Table] = {}
         self._indices: dict[str, int] = {}
+        self._clamps = ClampTable(node)
         self._watch: Watch | None = None
         self._has_recovered = False
         self._restored: set[str] = set()
@@ -145,6 +149,7 @@ class LinuxDataPlane:
         faults = tuple(fault for device in list(self._tables) for fault in self._release(device, block=device in block))
         self._keyring.update([])
         self._state = DesiredState()
+        faults += tuple(self._clamp())
         self.faults = ()
         if self._watch is not None:
             self._watch.close()
@@ -158,14 +163,24 @@ class LinuxDataPlane:
         self.close()
 
     def _mend(self) -> tuple[Fault, ...]:
+        self._clamps.verify()
         self._restored |= {device for device, table in self._tables.items() if not table.verify()}
         return self._reconcile()
+
+    def _clamp(self) -> list[Fault]:
+        try:
+            self._clamps.load(self._state.clamps)
+        except ProgramError as problem:
+            text = f"cannot adjust the segment size of TCP: {problem}"
+            return [Fault(clamp.device, text, concerns_protection=False) for clamp in self._state.clamps]
+        return []
 
     def _reconcile(self) -> tuple[Fault, ...]:
         wanted = {policy.device: policy for policy in self._state.interfaces}
         faults = [fault for device in list(self._tables) if device not in wanted for fault in self._release(device, block=False)]
-        self._keyring.update([(sa, policy.clear_df) for policy in wanted.values() for sa in policy.every_sa])
+        self._keyring.update([(sa, policy.df) for policy in wanted.values() for sa in policy.every_sa])
         faults += [fault for policy in wanted.values() for fault in self._serve(policy)]
+        faults += self._clamp()
         self.faults = tuple(faults)
         return self.faults
 

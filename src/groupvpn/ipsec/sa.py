@@ -13,6 +13,8 @@ from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.acl import Entry, IPAddress
 from groupvpn.ipsec.transform import Transform
 
+MINIMUM_MTU = 256
+"""Octets of the smallest IP packet that the data plane can be told to fit ESP into."""
 SaName = int | tuple[int, IPAddress]
 """What tells an SA apart on one node: its SPI; for one between two ends its destination too, for receivers choose SPIs (RFC 4301 4.1)."""
 
@@ -101,6 +103,24 @@ class PeerSa:
         return self.spi, self.destination
 
 
+class DontFragment(Enum):
+    """What becomes of the DF bit of a packet that is encapsulated (`crypto ipsec df-bit`, RFC 4301 8.1)."""
+
+    COPY = "copy"
+    SET = "set"
+    CLEAR = "clear"
+    """And the DF bit of the packet itself is not honoured."""
+
+
+class Fragmentation(Enum):
+    """Which packet is cut where one would be too large (`crypto ipsec fragmentation`)."""
+
+    BEFORE = "before-encryption"
+    """The packet itself: the receiver of the ESP packets has nothing to put together."""
+    AFTER = "after-encryption"
+    """The ESP packet: the far gateway puts it together before it decrypts."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrafficRule:
     """One entry of an interface's merged access list and the SA that serves it.
@@ -131,6 +151,7 @@ class InterfacePolicy:
     before the first registration is expressed as rules without an SA. `inbound` and `outbound` are the SAs between two ends: the former
     decrypt, and have SPIs that no other SA has under which this node receives; the latter encrypt where a rule names them. ESP is also
     taken out of UDP on the destination ports `esp_ports`.
+    `mtu` is the largest IP packet in octets that may carry ESP, where that is less than what the device takes (`ip mtu`).
     """
 
     device: str
@@ -138,7 +159,9 @@ class InterfacePolicy:
     rules: tuple[TrafficRule, ...] = ()
     sas: tuple[GroupSa, ...] = ()
     bypass: tuple[IPv4Address, ...] = ()
-    clear_df: bool = False
+    df: DontFragment = DontFragment.COPY
+    fragmentation: Fragmentation = Fragmentation.BEFORE
+    mtu: int | None = None
     inbound: tuple[PeerSa, ...] = ()
     outbound: tuple[PeerSa, ...] = ()
     esp_ports: tuple[int, ...] = (NAT_T_PORT,)
@@ -150,10 +173,19 @@ class InterfacePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentClamp:
+    """An interface through which no TCP connection over IPv4 agrees on segments of more than `octets` (`ip tcp adjust-mss`)."""
+
+    device: str
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredState:
     """Everything the data plane of one node should do; an empty one leaves the system as if we had never run."""
 
     interfaces: tuple[InterfacePolicy, ...] = ()
+    clamps: tuple[SegmentClamp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

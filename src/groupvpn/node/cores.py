@@ -14,7 +14,7 @@ from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.served_group import SignerLookup
 from groupvpn.gdoi.speaker import Speaker
-from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy
+from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SegmentClamp
 
 MemberKey = tuple[str, IPv4Address]
 """Name of the group and the address that the member registers with."""
@@ -112,11 +112,18 @@ class Cores:
                     rules=tuple(rule for member in members for rule in member.core.rules),
                     sas=tuple({sa.spi: sa for member in members for sa in _sas_of(member)}.values()),
                     bypass=tuple(dict.fromkeys(address for member in members for address in member.core.bypass)),
-                    clear_df=configuration.clear_df,
+                    df=configuration.df,
+                    fragmentation=interface.fragmentation or configuration.fragmentation,
+                    mtu=interface.mtu,
                     esp_ports=tuple(dict.fromkeys([NAT_T_PORT, *(member.bound.group.esp_in_udp_port for member in members)])),
                 )
             )
-        return DesiredState(tuple(policies))
+        clamps = tuple(
+            SegmentClamp(device_of(interface.device) or interface.device, interface.adjust_mss)
+            for interface in configuration.interfaces
+            if interface.adjust_mss is not None and not interface.name.is_loopback
+        )
+        return DesiredState(tuple(policies), clamps)
 
 
 def _sas_of(member: RunningMember) -> tuple[GroupSa, ...]:

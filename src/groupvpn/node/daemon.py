@@ -169,7 +169,7 @@ class _Daemon:
 
 def clean(name: str, netns: str | None, state_directory: Path | None) -> list[str]:
     """Remove what the killed node `name` left behind; returns what was removed. Raises `StateError` if the node is alive."""
-    from groupvpn.dataplane import recovery
+    from groupvpn.dataplane import clamp, recovery
 
     removed: list[str] = []
     if netns:
@@ -177,6 +177,7 @@ def clean(name: str, netns: str | None, state_directory: Path | None) -> list[st
     state = StateDirectory(name, state_directory if state_directory or (STATE_ROOT / name).is_dir() else RUN_ROOT / f"{name}.state")
     try:
         removed += recovery.clean(name, keep=frozenset())
+        clamp.remove(name)
         if state.control_socket.exists():
             state.control_socket.unlink()
             removed.append(str(state.control_socket))

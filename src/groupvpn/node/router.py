@@ -148,7 +148,7 @@ class Router:
         self._perform(self.cores.follow(self.configuration, address_of, self._outbox.restore, clock.monotonic()))
         if was_server and self.cores.key_server is None:
             self._outbox.forget()
-        if self.cores.members or self.steering.data_plane:
+        if self.cores.members or self.steering.data_plane or any(interface.adjust_mss for interface in self.configuration.interfaces):
             self._policy_changed = True
         self._settle()
 

@@ -106,6 +106,8 @@ def _described(fault: "Fault", is_open: bool) -> str:
     """A fault and what it means for packets: rules can only drop on a device that there is."""
     if real_device(fault.device) is None:
         return f"there is no device {fault.device}: nothing is protected, and what leaves by another device passes in the clear"
+    if not fault.concerns_protection:
+        return f"{fault.device}: {fault.problem}"
     if is_open:
         return f"{fault.device}: {fault.problem}. Nothing is protected there, and packets may pass in the clear, until it is mended"
     return f"{fault.device}: {fault.problem}. What must be protected is dropped there until it is mended"

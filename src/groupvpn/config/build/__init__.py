@@ -12,6 +12,7 @@ from groupvpn.config.build.transforms import build_transforms
 from groupvpn.config.diagnostics import Diagnostic
 from groupvpn.config.model import Configuration
 from groupvpn.config.section import Section
+from groupvpn.ipsec.sa import DontFragment, Fragmentation
 
 
 def build(
@@ -32,9 +33,7 @@ def build(
     interfaces = build_interfaces(context)
     served, extras, joined = build_groups(context, interfaces)
     crypto_maps = build_crypto_maps(context, interfaces, joined)
-    df_bit = root.statement("crypto ipsec df-bit")
-    if df_bit is not None and df_bit.value("action") == "set":
-        context.warn(df_bit.place, "setting the bit is accepted, not yet in effect: it is copied")
+    df_bit, fragmentation = root.statement("crypto ipsec df-bit"), root.statement("crypto ipsec fragmentation")
     configuration = Configuration(
         root,
         name,
@@ -49,7 +48,8 @@ def build(
         MappingProxyType(joined),
         MappingProxyType(crypto_maps),
         interfaces,
-        df_bit is not None and df_bit.value("action") == "clear",
+        df_bit.value("action") if df_bit else DontFragment.COPY,
+        fragmentation.value("when") if fragmentation else Fragmentation.BEFORE,
     )
     _check_addresses(configuration, context)
     return configuration, context.diagnostics

@@ -10,6 +10,7 @@ from groupvpn.config.model import CryptoMap, CryptoMapEntry, Interface, Multicas
 from groupvpn.config.section import Section, Statement
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.ipsec.acl import AccessList, Action
+from groupvpn.ipsec.sa import MINIMUM_MTU
 
 
 def build_interfaces(context: Context) -> tuple[Interface, ...]:
@@ -53,6 +54,9 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
     description = section.statement("description")
     mtu = section.statement("ip mtu")
     segment = section.statement("ip tcp adjust-mss")
+    df_bit, fragmentation = section.statement("crypto ipsec df-bit"), section.statement("crypto ipsec fragmentation")
+    if df_bit is not None:
+        context.say(Severity.NOTICE, df_bit.place, "a group honours the global `crypto ipsec df-bit` alone")
     return Interface(
         name,
         device,
@@ -62,11 +66,24 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
         description.value("text") if description else "",
         shutdown,
         mapped.value("name") if mapped else None,
-        mtu.value("octets") if mtu else None,
+        _mtu(mtu, mapped is not None, context),
         segment.value("octets") if segment else None,
+        df_bit.value("action") if df_bit else None,
+        fragmentation.value("when") if fragmentation else None,
         tuple(MulticastJoin(item.value("group"), item.value("source")) for item in section.statements("ip igmp join-group")),
         section.place,
     )
+
+
+def _mtu(statement: Statement | None, is_protected: bool, context: Context) -> int | None:
+    if statement is None:
+        return None
+    octets: int = statement.value("octets")
+    if not is_protected:
+        context.say(Severity.NOTICE, statement.place, "only protected packets are made to fit: set the MTU of the Linux device too")
+    if octets < MINIMUM_MTU:
+        context.warn(statement.where("octets"), f"protected packets of less than {MINIMUM_MTU} octets are not made: taken as {MINIMUM_MTU}")
+    return max(octets, MINIMUM_MTU)
 
 
 def _with_prefix(statement: Statement, context: Context) -> IPv4Interface | None:

@@ -1,6 +1,7 @@
 """Interfaces: addresses, the crypto map, and the lines of an interface that only a router needs."""
 
 from groupvpn.config.arguments import Address, InterfaceArgument, Line, Mask, Name, Number
+from groupvpn.config.grammar.ipsec import DF, FRAGMENTATION
 from groupvpn.config.grammar.modes import GLOBAL, INTERFACE
 from groupvpn.config.language import Add, Command, Enter, Ignore, Negation, Set
 
@@ -55,6 +56,22 @@ COMMANDS = (
         {"name": Name("Name of the crypto map"), "standby": Name("Name of the standby group")},
         details="`redundancy` is accepted and has no effect yet.",
     ),
+    Command(
+        INTERFACE,
+        "crypto ipsec fragmentation <when>",
+        "Which packet is cut where one would be too large",
+        Set(),
+        {"when": FRAGMENTATION},
+        details="Goes before the global setting.",
+    ),
+    Command(
+        INTERFACE,
+        "crypto ipsec df-bit <action>",
+        "The don't-fragment bit of the outer header",
+        Set(),
+        {"action": DF},
+        details="Accepted for classic crypto maps. A group honours the global setting alone.",
+    ),
     Command(INTERFACE, "shutdown", "Take the interface out of service: its crypto map does nothing", Set()),
     Command(
         INTERFACE,
@@ -62,8 +79,8 @@ COMMANDS = (
         "Size of the largest IP packet",
         Set(),
         {"octets": Number(68, 9216, "Octets")},
-        not_yet="MTU of interfaces",
-        details="Set it on the Linux device.",
+        details="Protected packets are made to fit it, if the Linux device does not ask for less. The device itself is left alone: set "
+        "its MTU for what leaves unprotected.",
     ),
     Command(
         INTERFACE,
@@ -71,7 +88,7 @@ COMMANDS = (
         "Lower the segment size that TCP connections agree on",
         Set(),
         {"octets": Number(500, 1460, "Octets")},
-        not_yet="TCP segment size clamping",
+        details="Applies to TCP over IPv4 through the Linux device, both ways, protected or not.",
     ),
     Command(
         INTERFACE,

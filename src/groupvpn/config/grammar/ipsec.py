@@ -6,6 +6,7 @@ from groupvpn.config.arguments import Line, Name, Number, NumberOf, OneOf
 from groupvpn.config.grammar.modes import GLOBAL, IPSEC_PROFILE, TRANSFORM_SET
 from groupvpn.config.language import Alias, Command, Enter, Negation, Set
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
+from groupvpn.ipsec.sa import DontFragment, Fragmentation
 from groupvpn.ipsec.transform import DEFAULT_LIFETIME, DEFAULT_VOLUME
 from groupvpn.ipsec.transform import Mode as EncapsulationMode
 
@@ -34,6 +35,8 @@ _WORDS = _CIPHERS | _INTEGRITY | _AUTHENTICATION_HEADERS | {word: word for word 
 TRANSFORM = OneOf(_WORDS, "An ESP cipher, or an integrity algorithm of ESP or AH")
 SET_NAME = Name("Name of a transform set")
 REPLAY_WINDOW = NumberOf((64, 128, 256, 512, 1024), "Window in packets")
+DF = OneOf({item.value: item for item in DontFragment}, "What becomes of the bit")
+FRAGMENTATION = OneOf({item.value: item for item in Fragmentation}, "The packet before it is encrypted, or after")
 LIFETIME = Number(120, 2592000, "Lifetime of an SA in seconds")
 
 COMMANDS = (
@@ -64,6 +67,16 @@ COMMANDS = (
         default="mode tunnel",
         details="A group SA in tunnel mode keeps the original addresses in the outer header (address preservation). Transport mode adds no "
         "second IP header, which saves 20 octets; fragments cannot be protected then and are dropped (RFC 4303 3.3.4).",
+    ),
+    Command(
+        GLOBAL,
+        "crypto ipsec fragmentation <when>",
+        "Which packet is cut where one would be too large",
+        Set(),
+        {"when": FRAGMENTATION},
+        default="crypto ipsec fragmentation before-encryption",
+        details="`before-encryption` cuts the packet into equal parts and protects each; `after-encryption` cuts the protected packet, "
+        "which the far gateway must reassemble. An interface may say otherwise. An SA in transport mode always cuts after encryption.",
     ),
     Command(
         GLOBAL,
@@ -109,9 +122,10 @@ COMMANDS = (
         "crypto ipsec df-bit <action>",
         "The don't-fragment bit of the outer header",
         Set(),
-        {"action": OneOf({"copy": "copy", "clear": "clear", "set": "set"}, "What becomes of the bit")},
+        {"action": DF},
         default="crypto ipsec df-bit copy",
-        details="`clear` lets the core fragment encrypted packets; the receiving member reassembles them. Global only.",
+        details="A packet with the bit that is too large is dropped, and its sender told, unless this says `clear`. `clear` also lets the "
+        "core fragment encrypted packets; the receiving member reassembles them. A group honours the global setting alone.",
     ),
     Command(
         GLOBAL,

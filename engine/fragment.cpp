@@ -1,0 +1,66 @@
+#include "fragment.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "checksum.hpp"
+
+namespace groupvpn {
+namespace {
+
+constexpr std::uint32_t fragment_header_size = 8;
+constexpr std::uint32_t unit = 8;  // fragments begin at multiples of it
+
+}  // namespace
+
+Fragmenter::Fragmenter(const Packet& packet, std::uint32_t mtu, std::uint32_t identification) noexcept
+    : data_(packet.data), identification_(identification) {
+  const Family family = packet.length == 0 ? Family::none : family_of(*packet.data);
+  std::uint32_t header = 0;
+  if (family == Family::ipv4) {
+    const std::optional<Ipv4> ip = Ipv4::parse(packet.data, packet.length);
+    if (!ip || ip->is_fragment() || ip->header_length() != ipv4_header_size) return;
+    header = static_cast<std::uint32_t>(ipv4_header_size);
+    payload_ = ip->payload_length();
+  } else if (family == Family::ipv6) {
+    const std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
+    if (!ip) return;
+    header = static_cast<std::uint32_t>(ipv6_header_size);
+    payload_ = ip->payload_length();
+    inserted_ = fragment_header_size;
+  } else {
+    return;
+  }
+  if (mtu < header + inserted_ + unit) return;
+  header_ = header;
+  part_ = (mtu - header - inserted_) / unit * unit;
+}
+
+std::uint32_t Fragmenter::next(std::span<std::uint8_t> out) noexcept {
+  if (header_ == 0 || at_ >= payload_) return 0;
+  const std::uint32_t size = std::min(part_, payload_ - at_);
+  const std::uint32_t length = header_ + inserted_ + size;
+  if (out.size() < length) return 0;
+  const bool has_more = at_ + size < payload_;
+  std::uint8_t* header = out.data();
+  std::memcpy(header, data_, header_);
+  if (inserted_ == 0) {
+    const auto field = static_cast<std::uint16_t>((load16(data_ + 6) & Ipv4::dont_fragment) | (has_more ? Ipv4::more_fragments : 0) | at_ / unit);
+    store16(header + 2, static_cast<std::uint16_t>(length));
+    store16(header + 6, field);
+    write_header_checksum(header);
+  } else {
+    std::uint8_t* fragment = header + header_;
+    fragment[0] = header[6];
+    fragment[1] = 0;
+    store16(fragment + 2, static_cast<std::uint16_t>(at_ | (has_more ? 1 : 0)));  // the offset counts units of 8 above three other bits
+    store32(fragment + 4, identification_);
+    header[6] = protocol_fragment;
+    store16(header + 4, static_cast<std::uint16_t>(inserted_ + size));
+  }
+  std::memcpy(header + header_ + inserted_, data_ + header_ + at_, size);
+  at_ += size;
+  return length;
+}
+
+}  // namespace groupvpn

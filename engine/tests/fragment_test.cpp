@@ -1,0 +1,85 @@
+#include "fragment.hpp"
+
+#include "build.hpp"
+#include "harness.hpp"
+#include "reassembly.hpp"
+
+using namespace groupvpn;
+using namespace groupvpn::test;
+
+namespace {
+
+Packet as_packet(Octets& octets) {
+  Packet packet;
+  packet.data = octets.data();
+  packet.length = static_cast<std::uint32_t>(octets.size());
+  return packet;
+}
+
+std::vector<Octets> fragments_of(Octets packet, std::uint32_t mtu) {
+  Fragmenter fragmenter(as_packet(packet), mtu, 0x01020304);
+  std::vector<Octets> result;
+  for (;;) {
+    Octets out(mtu);
+    const std::uint32_t length = fragmenter.next(out);
+    if (length == 0) return result;
+    out.resize(length);
+    result.push_back(out);
+  }
+}
+
+}  // namespace
+
+TEST_CASE(ipv4_fragments_are_put_together_to_what_they_were) {
+  Random random(1);
+  for (const std::uint32_t size : {1U, 8U, 1481U, 2953U, 20000U, 65515U}) {
+    for (const std::uint16_t df : {std::uint16_t{0}, Ipv4::dont_fragment}) {
+      Octets packet = ipv4(random.octets(size), {.tos = 7, .protocol = protocol_esp, .identification = 99, .fragment = df});
+      Reassembler reassembler;
+      std::unique_ptr<Octets> whole;
+      for (Octets& fragment : fragments_of(packet, 1500)) {
+        const std::optional<Ipv4> ip = Ipv4::parse(fragment.data(), fragment.size());
+        CHECK(ip.has_value());
+        CHECK(ip->total_length() <= 1500);
+        CHECK_EQUAL(ip->has_dont_fragment(), df != 0);
+        CHECK(is_checksum_right(ip->data(), ip->header_length()));
+        if (!ip->is_fragment()) {
+          whole = std::make_unique<Octets>(fragment);
+          continue;
+        }
+        Reassembled result = reassembler.add(*ip, {});
+        CHECK_EQUAL(result.lost, 0U);
+        if (result.datagram) whole = std::make_unique<Octets>(result.datagram->begin(), result.datagram->end());
+      }
+      CHECK(whole != nullptr);
+      const auto payload = [](const Octets& octets) { return Octets(octets.begin() + 20, octets.end()); };
+      if (whole) CHECK(payload(*whole) == payload(packet));
+    }
+  }
+}
+
+TEST_CASE(ipv6_fragments_carry_the_header_that_says_so) {
+  Random random(2);
+  const Octets payload = random.octets(3000);
+  const std::vector<Octets> parts = fragments_of(ipv6(payload, {.next_header = protocol_esp}), 1280);
+  CHECK_EQUAL(parts.size(), 3U);
+  Octets joined;
+  for (const Octets& part : parts) {
+    CHECK_EQUAL(load16(&part[4]), part.size() - 40);
+    CHECK_EQUAL(part[6], protocol_fragment);
+    CHECK_EQUAL(part[40], protocol_esp);
+    CHECK_EQUAL(load16(&part[42]) & 0xfff8U, joined.size());
+    CHECK_EQUAL((load16(&part[42]) & 1U) != 0, &part != &parts.back());
+    CHECK_EQUAL(load32(&part[44]), 0x01020304U);
+    joined.insert(joined.end(), part.begin() + 48, part.end());
+  }
+  CHECK(joined == payload);
+}
+
+TEST_CASE(what_cannot_be_cut_has_no_fragments) {
+  CHECK_EQUAL(fragments_of({}, 1500).size(), 0U);
+  CHECK_EQUAL(fragments_of({0x10, 0, 0}, 1500).size(), 0U);
+  CHECK_EQUAL(fragments_of(ipv4(Octets(3000), {.fragment = Ipv4::more_fragments}), 1500).size(), 0U);
+  CHECK_EQUAL(fragments_of(ipv4(Octets(3000), {.options = Octets(4, 1)}), 1500).size(), 0U);
+  CHECK_EQUAL(fragments_of(ipv6({}), 1500).size(), 0U);
+}
