@@ -33,7 +33,7 @@ def planes(core: Core) -> Iterator[tuple[LinuxDataPlane, LinuxDataPlane]]:
 
 def wanted(site: Site, **settings: object) -> DesiredState:
     made = state(
-        permit("192.168.0.0/16", "192.168.0.0/16", spi=7), sas=(sa(7, GCM, sender_id=site.number),), local=site.wan_address
+        permit("192.168.0.0/16", "192.168.0.0/16", spi=0x700), sas=(sa(0x700, GCM, sender_id=site.number),), local=site.wan_address
     ).interfaces[0]
     return DesiredState((replace(made, **settings),))  # type: ignore[arg-type]
 
@@ -119,6 +119,8 @@ def test_ip_mtu_bounds_what_is_protected_and_nothing_else(core: Core, planes: tu
         assert 900 < origin.getsockopt(socket.IPPROTO_IP, IP_MTU) < 1000
     assert "mtu 1500" in left.gateway.run("ip", "link", "show", "dev", "wan")
     apply(core, planes)
+    left.host.run("ip", "route", "flush", "cache")
+    core.heard()
     assert send(core, 1300, df=False)
     assert [len(packet) > 1300 for packet in core.heard()] == [True]
 

@@ -139,7 +139,7 @@ def _protected(router: Router, request: Request) -> list[tuple[RunningMember, Pr
                         str(interface.name),
                         running.bound.crypto_map,
                         local,
-                        _mtu(device),
+                        _mtu(device, interface.mtu),
                         running.core.rules,
                         {tek.spi: tek for tek in status.teks},
                         counters.get(device or ""),
@@ -149,11 +149,13 @@ def _protected(router: Router, request: Request) -> list[tuple[RunningMember, Pr
     return found
 
 
-def _mtu(device: str | None) -> int:
+def _mtu(device: str | None, configured: int | None) -> int:
+    """What a protected packet must fit: the device's MTU, or `ip mtu` if that is less; 0 without a device."""
     try:
-        return links.read(device).mtu if device else 0
+        mtu = links.read(device).mtu if device else 0
     except links.LinkError:
         return 0
+    return min(mtu, configured or mtu)
 
 
 def _ipsec_sa(router: Router, request: Request) -> str:
