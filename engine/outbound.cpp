@@ -132,8 +132,9 @@ Reason Outbound::cut(std::size_t length, const Tap& tap, Sa* sa) {
   current_sa_ = sa;
   current_link_.size = link->size;
   std::memcpy(current_link_.octets.data(), frame, link->size);
-  const CutLimits limits{sa->inner_mtu(mtu_, ip->family, ip->ip_length), sa->df() == DontFragment::clear,
-                         context_.splits_after.load(std::memory_order_relaxed)};
+  // Transport mode protects whole datagrams only (RFC 4303 3.3.4). A later fragment of ESP in UDP would not be known as ESP.
+  const bool is_split_later = (context_.splits_after.load(std::memory_order_relaxed) || sa->mode() == Mode::transport) && !sa->udp();
+  const CutLimits limits{sa->inner_mtu(mtu_, ip->family, ip->ip_length), sa->df() == DontFragment::clear, is_split_later};
   current_limit_ = limits.inner_mtu;
   const Reason reason = cutter_.cut(frame, link->size, *ip, Offload::read(frame_.data()), limits, *this);
   if (reason == Reason::too_big) answer_too_big(*ip, limits.inner_mtu);
