@@ -9,6 +9,7 @@ from groupvpn import _engine
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.dataplane.engine import NativeEngine
 from groupvpn.gdoi.member import GroupMember
+from groupvpn.ipsec.sa import DontFragment
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 
 ESP = [Transform(cipher, integrity) for cipher in EspCipher for integrity in EspIntegrity]
@@ -38,7 +39,7 @@ def udp_packet(length: int = 100) -> bytes:
 
 
 def engine_sas(member: GroupMember) -> list[_engine.Sa]:
-    return [NativeEngine().make_sa(sa, False) for sa in member.sas]  # type: ignore[misc]
+    return [NativeEngine().make_sa(sa, DontFragment.COPY) for sa in member.sas]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("mode", Mode)
