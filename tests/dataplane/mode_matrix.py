@@ -4,9 +4,9 @@ import random
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-from groupvpn.ipsec.acl import Action, Entry
+from groupvpn.ipsec.acl import Action, Entry, IPAddress
 from groupvpn.ipsec.sa import Direction, InterfacePolicy, TrafficRule
 
 #                              encrypted inbound      clear inbound        outbound
@@ -23,22 +23,25 @@ UNKNOWN_SPI = 0x7777
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """An IPv4 packet. `fragment` is None, `first` or `later`; `spi` is that of ESP."""
+    """A packet of either IP version. `fragment` is None, `first` or `later`; `spi` is that of ESP."""
 
     protocol: int
-    source: IPv4Address
-    destination: IPv4Address
+    source: IPAddress
+    destination: IPAddress
     sport: int = 0
     dport: int = 0
     spi: int = 0
     fragment: str | None = None
 
+    @property
+    def ether_type(self) -> bytes:
+        return b"\x08\x00" if self.source.version == 4 else b"\x86\xdd"
+
     def octets(self, identification: int) -> bytes:
         """The packet with `identification` in its header, so that it can be recognised where it comes out."""
-        if self.protocol == 50:
-            body = struct.pack("!II", self.spi, 1) + bytes(24)
-        else:
-            body = struct.pack("!HH", self.sport, self.dport) + bytes(28)
+        if self.source.version == 6:
+            return self._ipv6(identification)
+        body = self._body()
         flags = {None: 0x4000, "first": 0x2000, "later": 0x0010}[self.fragment]
         fields = (0x45, 0, 20 + len(body), identification, flags, 64, self.protocol, 0, self.source.packed, self.destination.packed)
         header = struct.pack("!BBHHHBBH4s4s", *fields)
@@ -47,14 +50,30 @@ class Packet:
         total = (total & 0xFFFF) + (total >> 16)
         return header[:10] + struct.pack("!H", 0xFFFF - total) + header[12:] + body
 
+    def _ipv6(self, identification: int) -> bytes:
+        """The identification is in the flow label."""
+        body, protocol = self._body(), self.protocol
+        if self.fragment:
+            body, protocol = struct.pack("!BBHI", protocol, 0, {"first": 1, "later": 0x80}[self.fragment], 7) + body, 44
+        return struct.pack("!IHBB", 6 << 28 | identification, len(body), protocol, 64) + self.source.packed + self.destination.packed + body
+
+    def _body(self) -> bytes:
+        if self.protocol == 50:
+            return struct.pack("!II", self.spi, 1) + bytes(24)
+        return struct.pack("!HH", self.sport, self.dport) + bytes(28)
+
 
 def lookup(rules: tuple[TrafficRule, ...], packet: Packet, *, mirrored: bool) -> int | None:
-    """The number of the first rule that takes the packet. A later fragment has no ports: a permit takes it without, a deny does not."""
+    """The number of the first rule that takes the packet.
+
+    A later fragment has no ports, and in IPv6 no protocol: a permit takes it without, a deny does not.
+    """
     for number, entry in _forms(rules, packet, mirrored):
-        if packet.fragment == "later" and (entry.source_port or entry.destination_port):
+        is_upper = entry.source_port or entry.destination_port or (entry.version == 6 and entry.protocol)
+        if packet.fragment == "later" and is_upper:
             if entry.action is Action.DENY:
                 continue
-            entry = Entry(entry.action, entry.protocol, entry.source, entry.destination)
+            entry = Entry(entry.action, entry.protocol if entry.version == 4 else 0, entry.source, entry.destination)
         if entry.matches(packet.protocol, packet.source, packet.destination, packet.sport, packet.dport):
             return number
     return None
@@ -115,13 +134,17 @@ def decrypted(policy: InterfacePolicy, packet: Packet) -> str:
 class Chance:
     """Draws packets and access lists from a small world, so that they often meet."""
 
-    def __init__(self, seed: int, *, narrow: bool = False) -> None:
+    def __init__(self, seed: int, *, narrow: bool = False, version: int = 4) -> None:
         """With `narrow`, entries mostly speak of few addresses, so that long lists of them are read to their end."""
         self._random = random.Random(seed)
         self._is_narrow = narrow
+        self._version = version
 
-    def _address(self) -> IPv4Address:
+    def _address(self) -> IPAddress:
         draw = self._random
+        if self._version == 6:
+            near = f"2001:db8:{draw.randint(0, 2)}:{draw.randint(0, 2)}::{draw.randint(1, 4)}"
+            return IPv6Address(draw.choice([near, "ff08::1", "2001:db9::7"]))
         return IPv4Address(draw.choice([f"10.{draw.randint(0, 2)}.{draw.randint(0, 2)}.{draw.randint(1, 4)}", "239.1.1.1", "192.0.2.7"]))
 
     def packet(self, spis: tuple[int, ...]) -> Packet:
@@ -141,8 +164,18 @@ class Chance:
 
         draw = self._random
         pool = ["any", "10.0.0.0/8", "10.1.0.0/16", "10.0.1.0 0.255.0.255", "10.0.0.2 0.255.255.0", "10.1.1.1/32", "239.0.0.0/8"]
+        if self._version == 6:
+            pool = [
+                "any6",
+                "2001:db8::/32",
+                "2001:db8:1::/48",
+                "::1:0:0:0:2 ffff:ffff:ffff:0:ffff:ffff:ffff:0",
+                "2001:db8:1:1::1/128",
+                "ff00::/8",
+            ]
         if self._is_narrow:
-            pool += [f"{self._address()}/{length}" for length in (32, 31, 24) for _ in range(4)]
+            longest = 32 if self._version == 4 else 128
+            pool += [f"{self._address()}/{longest - less}" for less in (0, 1, 8) for _ in range(4)]
         protocol = draw.choice([0, 0, 6, 17, 17, 50])
         ports = [draw.choice([0, 53, 80, 53]) if protocol in PORTS else 0 for _ in range(2)]
         return Entry(draw.choice(list(Action)), protocol, match(draw.choice(pool)), match(draw.choice(pool)), *ports)

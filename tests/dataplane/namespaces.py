@@ -122,13 +122,13 @@ class Core:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
         self._listener.setblocking(False)
 
-    def heard(self) -> list[bytes]:
-        """The IPv4 packets that came into the core since the last time, from their IP header on."""
+    def heard(self, ether_type: bytes = b"\x08\x00") -> list[bytes]:
+        """The packets (IPv4, or those of another type) that came into the core since the last time, from their IP header on."""
         packets = []
         with contextlib.suppress(BlockingIOError):
             while True:
                 frame, origin = self._listener.recvfrom(70000)
-                if origin[2] != socket.PACKET_OUTGOING and frame[12:14] == b"\x08\x00":
+                if origin[2] != socket.PACKET_OUTGOING and frame[12:14] == ether_type:
                     packets.append(frame[14:])
         return packets
 

@@ -1,6 +1,6 @@
 """Short ways to write SAs and policies in tests."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, ip_address, ip_network
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
@@ -25,13 +25,13 @@ def sa(spi: int, transform: Transform = CBC, sender_id: int | None = None, fill:
 
 
 def match(text: str) -> AddressMatch:
-    """`any`, `10.0.0.0/8` or `10.0.0.0 0.0.255.0` (address and wildcard)."""
-    if text == "any":
-        return AddressMatch.any()
+    """`any`, `any6`, `10.0.0.0/8`, `2001:db8::/32` or `10.0.0.0 0.0.255.0` (address and wildcard)."""
+    if text in ("any", "any6"):
+        return AddressMatch.any(6 if text == "any6" else 4)
     if " " in text:
         address, wildcard = text.split()
-        return AddressMatch(IPv4Address(address), IPv4Address(wildcard))
-    return AddressMatch.subnet(IPv4Network(text, strict=False))
+        return AddressMatch(ip_address(address), ip_address(wildcard))
+    return AddressMatch.subnet(ip_network(text, strict=False))
 
 
 def entry(action: str, source: str = "any", destination: str = "any", protocol: int = 0, sport: int = 0, dport: int = 0) -> Entry:

@@ -194,6 +194,6 @@ def test_a_short_list_is_walked() -> None:
 
 
 def test_what_stands_behind_an_entry_that_always_matches_is_not_in_the_tree() -> None:
-    entries = [Entry(Action.PERMIT, 0, host(number), AddressMatch.any()) for number in range(9)]
+    entries = [Entry(Action.PERMIT, 0, host(number), AddressMatch.any()) for number in range(2 * SHORT)]
     anything = Entry(Action.DENY, 0, AddressMatch.any(), AddressMatch.any())
     assert compile_list([*entries, anything, *entries]) == compile_list([*entries, anything])

@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from mode_matrix import UNKNOWN_SPI, Chance, Packet, decrypted, inbound, outbound
@@ -22,7 +22,7 @@ from groupvpn.ipsec.sa import DesiredState, Direction, InterfacePolicy, TrafficR
 pytestmark = pytest.mark.netns
 PACKETS = 200
 POLICIES = 12
-IPV4 = b"\x08\x00"
+IPV4, IPV6 = b"\x08\x00", b"\x86\xdd"
 PROBE = """
 table netdev probe {
     chain after {
@@ -47,9 +47,9 @@ class Bench:
         self.probe = Tap("probe", bytes.fromhex("020000000001"))
         gateway.run("sh", "-c", f"nft -f - <<'END'\n{PROBE}\nEND\n")
         self.wan = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        self.wan.bind(("wan", 0x0800))
+        self.wan.bind(("wan", 0x0003))
         self.mac = links.read("wan").mac
-        self.to_wan, self.to_core = self.mac + core_mac + IPV4, core_mac + self.mac + IPV4
+        self.to_wan, self.to_core = self.mac + core_mac, core_mac + self.mac
         self.engine = RecordingEngine()
         self.plane = LinuxDataPlane("bench", engine=self.engine)
 
@@ -75,7 +75,7 @@ class Bench:
                 frame, origin = self.core.recvfrom(2048)
             except BlockingIOError:
                 return found
-            if origin[2] != socket.PACKET_OUTGOING and frame[12:14] == IPV4:
+            if origin[2] != socket.PACKET_OUTGOING and frame[12:14] in (IPV4, IPV6):
                 found[_identification(frame)] = "accept"
 
 
@@ -85,7 +85,7 @@ def _is_copy(frame: bytes) -> bool:
 
 
 def _identification(frame: bytes) -> int:
-    return int(struct.unpack_from("!H", frame, 18)[0])
+    return int(struct.unpack_from("!H", frame, 18 if frame[12:14] == IPV4 else 16)[0])
 
 
 @pytest.fixture
@@ -99,24 +99,25 @@ def bench(wan: tuple[Namespace, Namespace]) -> Iterator[Bench]:
 def verdicts(bench: Bench, way: str, packets: list[Packet]) -> list[str]:
     bench.collect()
     for number, packet in enumerate(packets):
-        octets = packet.octets(number)
+        octets = packet.ether_type + packet.octets(number)
         if way == "outbound":
             with contextlib.suppress(OSError):  # a drop in the egress hook is reported as ENOBUFS
                 bench.wan.send(bench.to_core + octets)
         elif way == "inbound":
             bench.core.send(bench.to_wan + octets)
         else:
-            os.write(bench.port.tap_in, bytes(VNET_HEADER_LENGTH) + bench.mac + bench.port.token + IPV4 + octets)
+            os.write(bench.port.tap_in, bytes(VNET_HEADER_LENGTH) + bench.mac + bench.port.token + octets)
     found = bench.collect()
     return [found.get(number, "drop") for number in range(len(packets))]
 
 
+@pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("direction", list(Direction))
-def test_every_packet_meets_the_fate_the_matrix_gives_it(bench: Bench, direction: Direction) -> None:
+def test_every_packet_meets_the_fate_the_matrix_gives_it(bench: Bench, direction: Direction, version: int) -> None:
     fates, trees = set(), 0
     for seed in range(POLICIES):
         is_long = seed % 2 == 1
-        chance = Chance(seed, narrow=is_long)
+        chance = Chance(seed, narrow=is_long, version=version)
         wanted = state(*chance.rules(direction, (None, 0x1001, 0x1002, 0x1003), 60 if is_long else 6), sas=(sa(0x1001), sa(0x1002)))
         policy = wanted.interfaces[0]
         bench.plane.apply(DesiredState())  # so that slots are numbered from 0 again
@@ -132,6 +133,36 @@ def test_every_packet_meets_the_fate_the_matrix_gives_it(bench: Bench, direction
     assert fates >= {("outbound", "accept"), ("inbound", "engine"), ("inbound", "accept"), ("decrypted", "accept"), ("decrypted", "drop")}
     if direction is Direction.BOTH:
         assert fates >= {("outbound", "slot 0"), ("outbound", "slot 1"), ("outbound", "drop"), ("inbound", "drop")}
+
+
+def test_each_ip_version_meets_its_own_entries(bench: Bench) -> None:
+    """Entries of both versions in one list: the engine gets what a permit of its version names, and nothing of the other."""
+    rules = (deny("10.1.0.0/16"), permit("any6", "2001:db8::/32", spi=0x1001), permit("10.0.0.0/8", spi=0x1001))
+    bench.plane.apply(state(*rules, sas=(sa(0x1001),)))
+    six, far = IPv6Address("2001:db8::1"), IPv6Address("2001:db9::1")
+    packets = [Packet(17, six, six), Packet(17, six, far), Packet(17, far, far), Packet(17, OTHER, SERVER), Packet(17, SERVER, OTHER)]
+    assert verdicts(bench, "outbound", packets) == ["slot 0", "accept", "accept", "accept", "slot 0"]
+    assert verdicts(bench, "inbound", packets) == ["drop", "drop", "accept", "drop", "accept"]
+    assert verdicts(bench, "inbound", [Packet(50, far, six, spi=0x1001)]) == ["engine"]
+    assert verdicts(bench, "decrypted", packets) == ["accept", "accept", "drop", "accept", "drop"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "hop_limit", "passes"),
+    [(133, 255, True), (135, 255, True), (136, 64, False), (143, 1, True), (130, 1, True), (128, 255, False)],
+)
+def test_neighbours_are_heard_through_a_closed_door(bench: Bench, kind: int, hop_limit: int, passes: bool) -> None:
+    """ICMPv6: neighbour discovery and multicast listener reports of the link itself, and nothing that came from farther."""
+    bench.plane.apply(state(permit("any6", "any6")))
+    addresses = IPv6Address("fe80::1").packed + IPv6Address("ff02::1").packed
+    packet = struct.pack("!IHBB", 6 << 28 | 77, 8, 58, hop_limit) + addresses + bytes([kind]) + bytes(7)
+    bench.core.send(bench.to_wan + IPV6 + packet)
+    with contextlib.suppress(OSError):
+        bench.wan.send(bench.to_core + IPV6 + packet)
+    seen = bench.collect()
+    assert (77 in seen) is passes
+    assert bench.plane.counters()[0].drops["inbound_clear"] == (0 if passes else 1)
+    assert bench.plane.counters()[0].drops["outbound_no_sa"] == (1 if passes else 2)  # one is the recorded engine's
 
 
 SERVER, OURS, OTHER = IPv4Address("10.0.0.1"), IPv4Address("10.9.0.1"), IPv4Address("10.1.1.1")
@@ -177,8 +208,8 @@ def test_what_is_not_ipv4_of_this_interface_passes(bench: Bench, kind: str) -> N
     """ARP, IPv6, and IPv4 of a VLAN, which is the business of another interface."""
     bench.plane.apply(state(permit()))
     marker = b"not for us" + bytes(50)
-    bench.wan.send(bench.to_core[:12] + bytes.fromhex(kind) + marker)
-    bench.core.send(bench.to_wan[:12] + bytes.fromhex(kind) + marker)
+    bench.wan.send(bench.to_core + bytes.fromhex(kind) + marker)
+    bench.core.send(bench.to_wan + bytes.fromhex(kind) + marker)
     time.sleep(0.02)
     assert any(marker in frame for frame in bench.port.frames(bench.probe.descriptor))
     seen = []

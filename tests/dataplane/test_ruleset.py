@@ -82,7 +82,7 @@ table netdev groupvpn_wan {
 		ether saddr 02:a1:b2:c3:d4:e5 goto decrypted comment "given back by the engine"
 		ether type != ip accept comment "ARP, tagged frames and the like: not ours to judge"
 		meta pkttype other accept comment "addressed to another host"
-		ip protocol { esp, ah } jump inbound_esp
+		ip protocol 50-51 jump inbound_esp
 		udp dport @esp_ports jump inbound_esp_in_udp
 		ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"
 		ip protocol 89 counter accept comment "deny 89 any any"
@@ -135,10 +135,10 @@ table netdev groupvpn_wan {
 """  # noqa: E501
 
 
-LONG = tuple(permit(f"10.{number}.0.0/16", spi=5) for number in range(9))
+LONG = tuple(permit(f"10.{number}.0.0/16", spi=5) for number in range(20))
 
 
-def long_list(count: int = 9) -> Ruleset:
+def long_list(count: int = 20) -> Ruleset:
     return compose(steering(*LONG[:count], taps=("gv3o0",) * count))
 
 
@@ -164,7 +164,7 @@ def test_each_entry_of_a_tree_is_one_rule_that_counts() -> None:
 
 
 def test_a_tree_that_stays_is_not_touched() -> None:
-    before, after = long_list(), compose(steering(*LONG, taps=("gv3o0",) * 8 + (None,)))
+    before, after = long_list(), compose(steering(*LONG, taps=("gv3o0",) * 19 + (None,)))
     first, second = after.transactions(before)
     name = next(name for name in before.chains.trees if name.startswith("decrypted_"))
     assert name in after.chains.trees

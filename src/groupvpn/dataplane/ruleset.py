@@ -39,6 +39,8 @@ _SETS = {
 _WHOLE = "ip frag-off & 0x3fff == 0"
 """An IPv4 packet that is no fragment, not even a first one."""
 _NOT_PERMITTED = "goto not_permitted"
+_ESP_AND_AH = "50-51"
+"""A range and not a set, whose elements could be missed while rules change."""
 _NOT_IPV4 = 'ether type != ip accept comment "ARP, tagged frames and the like: not ours to judge"'
 _NEIGHBOURS = (
     'icmpv6 type 133-137 ip6 hoplimit 255 accept comment "neighbour discovery"',
@@ -212,7 +214,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     ipv6 = [
         others,
         *_NEIGHBOURS,
-        f"meta l4proto {{ esp, ah }} {LATER_FRAGMENT[6]} goto esp_fragments_ipv6",
+        f"meta l4proto {_ESP_AND_AH} {LATER_FRAGMENT[6]} goto esp_fragments_ipv6",
         *_taken_by_ring(steering, "ip6 nexthdr esp"),
         esp,
         ah,
@@ -224,7 +226,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         *_to_ipv6(steering, chains, "inbound", judged, ipv6),
         _NOT_IPV4,
         others,
-        "ip protocol { esp, ah } jump inbound_esp",
+        f"ip protocol {_ESP_AND_AH} jump inbound_esp",
         "udp dport @esp_ports jump inbound_esp_in_udp",
         'ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"',
     ]

@@ -1,0 +1,131 @@
+"""IPv6 from site to site in ESP over IPv6, with its own addresses, through two data planes and the real engine."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from namespaces import Core, Namespace
+from policies import CBC, GCM, permit, sa, state
+
+from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.ipsec.transform import Transform
+
+pytestmark = pytest.mark.netns
+MARKER = b"what nobody in the core may read"
+IPV6 = b"\x86\xdd"
+IPV6_MTU_DISCOVER, IPV6_MTU = 23, 24  # linux/in6.h
+HOST_1, HOST_2 = "2001:db8:1::2", "2001:db8:2::2"
+
+
+@pytest.fixture
+def planes(core: Core) -> Iterator[tuple[LinuxDataPlane, LinuxDataPlane]]:
+    """Two sites with IPv6, whose gateways find each other as neighbours."""
+    made = (LinuxDataPlane("gm1"), LinuxDataPlane("gm2"))
+    for site, other in (core.sites, core.sites[::-1]):
+        for namespace in (site.gateway, site.host):
+            namespace.run("sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
+        site.gateway.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+        own, peer = f"2001:db8:{site.number}::", f"2001:db8:{other.number}::"
+        site.gateway.run("ip", "addr", "add", f"2001:db8:9::{site.number}/64", "dev", "wan", "nodad")
+        site.gateway.run("ip", "addr", "add", f"{own}1/64", "dev", "lan", "nodad")
+        site.host.run("ip", "addr", "add", f"{own}2/64", "dev", "eth", "nodad")
+        site.host.run("ip", "-6", "route", "add", "default", "via", f"{own}1")
+        site.gateway.run("ip", "-6", "route", "add", f"{peer}/64", "via", f"2001:db8:9::{other.number}")
+    core.sites[0].host.run("ping", "-6", "-c", "1", "-w", "10", "-i", "0.1", HOST_2)  # until all neighbours know each other
+    yield made
+    for site, plane in zip(core.sites, made, strict=True):
+        with site.gateway.entered():
+            plane.close()
+
+
+def apply(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform) -> None:
+    rules = (permit("2001:db8:1::/48", "2001:db8:2::/48", spi=0x700), permit("2001:db8:2::/48", "2001:db8:1::/48", spi=0x700))
+    for site, plane in zip(core.sites, planes, strict=True):
+        with site.gateway.entered():
+            assert plane.apply(state(*rules, sas=(sa(0x700, transform, sender_id=site.number),), local=site.wan_address)) == ()
+
+
+def endpoint(namespace: Namespace, address: str, kind: int = socket.SOCK_DGRAM) -> socket.socket:
+    with namespace.entered():
+        made = socket.socket(socket.AF_INET6, kind)
+    made.bind((address, 7000))
+    made.settimeout(10)
+    return made
+
+
+@pytest.mark.parametrize("transform", [CBC, GCM], ids=lambda transform: transform.cipher.engine)
+def test_only_esp_with_the_original_addresses_crosses_the_core(
+    core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform
+) -> None:
+    apply(core, planes, transform)
+    left, right = (site.host for site in core.sites)
+    core.heard(IPV6)
+    assert " 0% packet loss" in left.run("ping", "-6", "-c", "3", "-i", "0.05", "-W", "2", HOST_2)
+    with endpoint(right, HOST_2) as sink, endpoint(left, HOST_1) as origin:
+        for size in (0, 1, 500, 1300):
+            origin.sendto(MARKER + bytes(size), (HOST_2, 7000))
+            assert sink.recv(2048) == MARKER + bytes(size)
+    esp = [packet for packet in core.heard(IPV6) if packet[6] == 50]
+    ends = {socket.inet_pton(socket.AF_INET6, address) for address in (HOST_1, HOST_2)}
+    assert len(esp) >= 10
+    assert {packet[8:24] for packet in esp} == {packet[24:40] for packet in esp} == ends
+    assert not any(MARKER in packet for packet in esp)
+    for site, plane in zip(core.sites, planes, strict=True):
+        with site.gateway.entered():
+            drops = plane.counters()[0].drops
+            assert {reason: packets for reason, packets in drops.items() if packets} == {}
+
+
+def test_a_tcp_stream_arrives_whole(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    apply(core, planes, GCM)
+    left, right = (site.host for site in core.sites)
+    sent, received = (MARKER + b"0123456789abcdef") * 100_000, bytearray()
+    core.heard(IPV6)
+    with endpoint(right, HOST_2, socket.SOCK_STREAM) as server, endpoint(left, HOST_1, socket.SOCK_STREAM) as client:
+        server.listen()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                while chunk := connection.recv(1 << 20):
+                    received.extend(chunk)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        client.settimeout(20)
+        client.connect((HOST_2, 7000))
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        thread.join(30)
+    assert received == sent
+    assert {packet[6] for packet in core.heard(IPV6)} <= {50, 58}  # neighbours are sought in the clear
+
+
+def test_a_packet_too_big_to_protect_is_answered(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    apply(core, planes, GCM)
+    with endpoint(core.sites[0].host, HOST_1) as origin:
+        origin.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, 2)
+        origin.connect((HOST_2, 7000))
+        origin.send(bytes(1452))
+        deadline = time.monotonic() + 3
+        with contextlib.suppress(OSError):
+            while origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU) == 1500 and time.monotonic() < deadline:
+                time.sleep(0.02)
+        assert 1280 <= origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU) < 1500
+
+
+def test_a_clear_packet_that_should_be_encrypted_is_dropped(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+    apply(core, planes, GCM)
+    left, right = core.sites
+    with left.gateway.entered():
+        planes[0].close()
+    with endpoint(right.host, HOST_2) as sink, endpoint(left.host, HOST_1) as origin:
+        sink.settimeout(0.3)
+        origin.sendto(MARKER, (HOST_2, 7000))
+        with pytest.raises(TimeoutError):
+            sink.recv(2048)
+    with right.gateway.entered():
+        assert planes[1].counters()[0].drops["inbound_clear"] == 1
