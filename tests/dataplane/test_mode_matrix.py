@@ -81,7 +81,12 @@ class Bench:
 
 def _is_copy(frame: bytes) -> bool:
     """Of ESP with an unknown SPI the engine gets some copies to tell of; what becomes of the packet itself is for the list to say."""
-    return frame[23] == 50 and not int.from_bytes(frame[20:22], "big") & 0x1FFF and frame[34:38] == UNKNOWN_SPI.to_bytes(4, "big")
+    spi = UNKNOWN_SPI.to_bytes(4, "big")
+    if frame[12:14] == IPV4:
+        return frame[23] == 50 and not int.from_bytes(frame[20:22], "big") & 0x1FFF and frame[34:38] == spi
+    if frame[20] == 44:  # a fragment header
+        return frame[54] == 50 and not int.from_bytes(frame[56:58], "big") & 0xFFF8 and frame[62:66] == spi
+    return frame[20] == 50 and frame[54:58] == spi
 
 
 def _identification(frame: bytes) -> int:

@@ -219,7 +219,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         esp,
         ah,
         f"udp dport @esp_ports {esp_in_udp}",
-        *(["meta l4proto { esp, ah } jump unknown_esp_ipv6"] if unknown else []),
+        *([f"meta l4proto {_ESP_AND_AH} jump unknown_esp_ipv6"] if unknown else []),
     ]
     first = [
         f'ether saddr {steering.token.hex(":")} goto decrypted comment "given back by the engine"',
