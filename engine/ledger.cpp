@@ -74,15 +74,15 @@ void KeyLedger::forget_idle() {
   const auto is_idle = [](const Kept& kept) { return kept.memory.use_count() == 1; };  // others come by one only through us
   std::size_t windows = 0;
   for (const auto& [digest, kept] : memories_) {
-    if (is_idle(kept)) windows += kept.memory->windows.senders();
+    if (is_idle(kept)) windows += kept.memory->senders();
   }
   while (windows > idle_windows) {
     auto oldest = memories_.end();
     for (auto item = memories_.begin(); item != memories_.end(); ++item) {
-      const bool counts = is_idle(item->second) && item->second.memory->windows.senders() != 0;
+      const bool counts = is_idle(item->second) && item->second.memory->senders() != 0;
       if (counts && (oldest == memories_.end() || item->second.made < oldest->second.made)) oldest = item;
     }
-    windows -= oldest->second.memory->windows.senders();
+    windows -= oldest->second.memory->senders();
     memories_.erase(oldest);
   }
 }

@@ -12,6 +12,7 @@
 #include "crypto.hpp"
 #include "lifetime.hpp"
 #include "senders.hpp"
+#include "timed.hpp"
 
 namespace groupvpn {
 
@@ -21,7 +22,10 @@ struct SaParameters;
 struct KeyMemory {
   std::mutex mutex;  // of the windows
   SenderWindows windows;
+  std::shared_ptr<TimedReplay> timed;  // of SAs with a time window; has a mutex of its own
   Usage usage;
+
+  [[nodiscard]] std::size_t senders() noexcept { return windows.senders() + (timed ? timed->senders() : 0); }
 };
 
 // A caller that makes an SA anew with the same keys (a reload, a second interface, another Sender-ID) must not start again. If the sequence

@@ -88,7 +88,7 @@ void make_sa(SaHandle* self, std::uint32_t spi, std::string_view cipher, const n
              const nb::bytes& integrity_key, const nb::bytes& salt, std::string_view protocol, std::string_view mode, const EndpointOctets& endpoints,
              const Ports& udp, bool extended_sequence, std::string_view df, int tos, std::int64_t sender_id, unsigned sender_id_bits,
              std::uint32_t replay_window, std::uint64_t last_sequence, std::uint32_t time_window, std::uint32_t tick,
-             std::int64_t pseudotime_origin, std::optional<std::int64_t> now, const nb::dict& limits, const EventsHandle* events) {
+             std::int64_t pseudotime_origin, std::optional<std::int64_t> now, bool apart, const nb::dict& limits, const EventsHandle* events) {
   SaParameters parameters;
   parameters.spi = spi;
   parameters.protocol = named<Protocol>(protocol, "protocol", {{"esp", Protocol::esp}, {"ah", Protocol::ah}});
@@ -110,6 +110,7 @@ void make_sa(SaHandle* self, std::uint32_t spi, std::string_view cipher, const n
   if (tos >= 0) parameters.tos = static_cast<std::uint8_t>(tos);
   parameters.last_sequence = last_sequence;
   if (time_window != 0) parameters.time = TimeWindow{time_window, tick, pseudotime_origin, now.value_or(boot_milliseconds())};
+  parameters.is_apart = apart;
   parameters.limits = limits_of(limits);
   if (events != nullptr) parameters.events = events->queue;
   new (self) SaHandle{std::make_shared<Sa>(parameters)};
@@ -249,7 +250,7 @@ NB_MODULE(_engine, m) {
       .def("__init__", &make_sa, "spi"_a, "cipher"_a, "encryption_key"_a, "integrity"_a, "integrity_key"_a, "salt"_a = nb::bytes("", 0),
            nb::kw_only(), "protocol"_a = "esp", "mode"_a = "tunnel", "endpoints"_a = nb::none(), "udp"_a = nb::none(),
            "extended_sequence"_a = false, "df"_a = "copy", "tos"_a = -1, "sender_id"_a = -1, "sender_id_bits"_a = 24, "replay_window"_a = 0,
-           "last_sequence"_a = 0, "time_window"_a = 0, "tick"_a = 10, "pseudotime_origin"_a = 0, "now"_a = nb::none(), "limits"_a = nb::dict(),
+           "last_sequence"_a = 0, "time_window"_a = 0, "tick"_a = 10, "pseudotime_origin"_a = 0, "now"_a = nb::none(), "apart"_a = false, "limits"_a = nb::dict(),
            "events"_a = nb::none())
       .def("set_pseudotime", &set_pseudotime, "origin"_a)
       .def_prop_ro("spi", [](const SaHandle& self) { return self.sa->spi(); })

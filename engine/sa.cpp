@@ -66,6 +66,24 @@ void check_form(const SaParameters& parameters) {
   }
 }
 
+std::shared_ptr<KeyMemory> apart(const SaParameters& parameters) {
+  auto memory = std::make_shared<KeyMemory>();
+  if (parameters.replay_window != 0) memory->windows.resize(parameters.replay_window);
+  return memory;
+}
+
+// What an SA with this key has seen before this one was made goes on counting, by the clock of today. Another window begins anew, with a floor.
+std::shared_ptr<TimedReplay> timed_memory(const SaParameters& parameters, KeyMemory& memory) {
+  const std::uint32_t window = has_counter_in_iv(parameters) ? parameters.replay_window : 0;
+  const std::lock_guard lock(memory.mutex);
+  if (memory.timed && memory.timed->fits(*parameters.time, window)) {
+    memory.timed->set_origin(parameters.time->origin);
+  } else {
+    memory.timed = std::make_shared<TimedReplay>(*parameters.time, window);
+  }
+  return memory.timed;
+}
+
 }  // namespace
 
 Sa::Sa(const SaParameters& parameters)
@@ -94,13 +112,13 @@ Sa::Sa(const SaParameters& parameters)
   if (parameters.sender_id && parameters.sender_id_bits != 0) {
     sender_id_in_iv_ = std::uint64_t{*parameters.sender_id} << (64 - parameters.sender_id_bits);
   }
-  if (parameters.time) timed_.emplace(*parameters.time, has_counter_in_iv(parameters) ? parameters.replay_window : 0);
   if (hides_counter(parameters)) {
     counter_schedule_ = std::make_unique<Schedule>();
     CounterBlocks::prepare(*counter_schedule_, cipher_, parameters.encryption_key, crypto);
   }
   sequence_ = KeyLedger::instance().sequence_of(parameters, crypto);
-  memory_ = KeyLedger::instance().memory_of(parameters, crypto);
+  memory_ = parameters.is_apart ? apart(parameters) : KeyLedger::instance().memory_of(parameters, crypto);
+  if (parameters.time) timed_ = timed_memory(parameters, *memory_);
   lifetime_ = std::make_shared<Lifetime>(spi_, parameters.limits, std::shared_ptr<Usage>(memory_, &memory_->usage), parameters.events);
   if (parameters.events && parameters.limits.has_deadline()) parameters.events->watch(lifetime_);
 }

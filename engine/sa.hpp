@@ -52,6 +52,7 @@ struct SaParameters {
   bool extended_sequence = false;   // ESN (RFC 4303 2.2.1), for an SA with one sender
   DontFragment df = DontFragment::copy;
   std::optional<std::uint8_t> tos;  // of the outer header, but for the two bits of ECN, which are copied; none: copied whole
+  bool is_apart = false;            // shares no memory with other SAs of these keys, as one in another process would not: for tests and simulations
   std::uint64_t last_sequence = 0;  // used up before this SA was made, by an earlier life of the process
   Limits limits;
   std::shared_ptr<EventQueue> events;  // is told of this SA's end; none: nobody is
@@ -135,7 +136,7 @@ class Sa {
   [[nodiscard]] Lifetime& lifetime() noexcept { return *lifetime_; }
 
   // Time-based anti-replay, if the SA has it, and the key for counters where they hide in the IV.
-  [[nodiscard]] TimedReplay* timed() noexcept { return timed_ ? &*timed_ : nullptr; }
+  [[nodiscard]] TimedReplay* timed() noexcept { return timed_.get(); }
   [[nodiscard]] const Schedule* counter_schedule() const noexcept { return counter_schedule_.get(); }
 
   void count_encrypted(std::uint64_t packets, std::uint64_t octets) noexcept;
@@ -171,7 +172,7 @@ class Sa {
   std::uint64_t soft_sequence_;  // from here on the sequence is said to run out
   bool checks_replay_;
   std::shared_ptr<KeyMemory> memory_;
-  std::optional<TimedReplay> timed_;
+  std::shared_ptr<TimedReplay> timed_;  // of `memory_`
   std::unique_ptr<Schedule> counter_schedule_;
   std::shared_ptr<Lifetime> lifetime_;
 

@@ -35,6 +35,10 @@ class TimedReplay {
   // `window` is in packets, for each sender; 0: packets do not name their sender, and only time counts. EngineError for values out of range.
   TimedReplay(const TimeWindow& time, std::uint32_t window);
 
+  // Whether an SA with these values can go on with what this one knows.
+  [[nodiscard]] bool fits(const TimeWindow& time, std::uint32_t window) const noexcept {
+    return tick_ == time.tick && reach_ == time.seconds * std::int64_t{1000} / time.tick && window_ == window;
+  }
   // The key server has told the time anew.
   void set_origin(std::int64_t origin) noexcept { origin_.store(origin, std::memory_order_relaxed); }
 

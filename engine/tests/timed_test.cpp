@@ -23,6 +23,7 @@ struct Member {
     parameters.sender_id = sender;
     parameters.replay_window = window;
     parameters.time = TimeWindow{5, 10, origin, since};
+    parameters.is_apart = true;
     sa = std::make_shared<Sa>(parameters);
     set = SaSet({sa});
   }

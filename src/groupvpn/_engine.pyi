@@ -82,6 +82,7 @@ class Sa:
         tick: int = 10,
         pseudotime_origin: int = 0,
         now: int | None = None,
+        apart: bool = False,
         limits: Mapping[str, float] = ...,
         events: Events | None = None,
     ) -> None:
@@ -96,7 +97,8 @@ class Sa:
         `time_window` is in seconds, 0 for none: then packets carry pseudotime in units of `tick` milliseconds instead of a sequence
         number (`docs/protocol/esp-time-based-replay.md`), and `replay_window` counts by the number in the IV. Pseudotime was 0 when
         CLOCK_BOOTTIME showed `pseudotime_origin` milliseconds. `now` (milliseconds of that clock, None: read it) is when the SA begins
-        to remember: a sender that it does not know is not believed an older stamp.
+        to remember: a sender that it does not know is not believed an older stamp. `apart` is for tests and simulations: such an SA shares
+        no memory of what was received with others of these keys, as one in another process would not.
 
         `limits` may have `soft_bytes`, `hard_bytes`, `soft_packets`, `hard_packets`, `soft_deadline` and `hard_deadline`. At a soft
         limit the SA tells `events`; at a hard one it tells, and neither sends nor receives any more. Bytes are those that the cipher is

@@ -25,7 +25,7 @@ HIDDEN = [(cipher, EspIntegrity.HMAC_SHA2_256_128) for cipher in EspCipher if ci
 
 
 def member(keys: Keys, sender_id: int = SENDER_ID, **options: object) -> _engine.Sa:
-    values = {"time_window": 5, "pseudotime_origin": NOW - 77_770, "replay_window": 64, "now": NOW - 60_000} | options
+    values = {"time_window": 5, "pseudotime_origin": NOW - 77_770, "replay_window": 64, "now": NOW - 60_000, "apart": True} | options
     return _engine.Sa(
         SPI,
         keys.cipher.engine,
@@ -90,6 +90,27 @@ def test_a_time_that_is_told_anew_counts_at_once() -> None:
     receiver.set_pseudotime(NOW - 177_770)
     assert _engine.decapsulate([receiver], sealed, NOW) == (PACKET, "ok")
     keys.engine(replay_window=64).set_pseudotime(0)  # an SA that knows no time
+
+
+def test_an_sa_that_is_made_anew_remembers_and_follows_the_clock() -> None:
+    for cipher, integrity in (*HIDDEN[-1:], (EspCipher.AES_128_GCM, EspIntegrity.NONE)):
+        keys = Keys.fresh(cipher, integrity)
+        sender, receiver = member(keys), member(keys, 9, apart=False)
+        early, late = (_engine.encapsulate(sender, PACKET, NOW) for _ in range(2))
+        assert _engine.decapsulate([receiver], early, NOW) == (PACKET, "ok")
+        again = member(keys, 10, apart=False, now=NOW)
+        assert _engine.decapsulate([again], early, NOW) == (None, "replayed")
+        assert _engine.decapsulate([again], late, NOW + 1000) == (PACKET, "ok")
+        member(keys, 11, apart=False, now=NOW, pseudotime_origin=NOW - 87_770)
+        assert _engine.decapsulate([again], early, NOW) == (None, "too_old")
+
+
+def test_another_time_window_for_the_same_key_begins_anew_and_believes_nothing_old() -> None:
+    keys = Keys.fresh(EspCipher.AES_128_GCM, EspIntegrity.NONE)
+    sender, receiver = member(keys), member(keys, 9, apart=False)
+    sealed = _engine.encapsulate(sender, PACKET, NOW)
+    assert _engine.decapsulate([receiver], sealed, NOW) == (PACKET, "ok")
+    assert _engine.decapsulate([member(keys, 9, apart=False, time_window=6, now=NOW + 20)], sealed, NOW + 20) == (None, "too_old")
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ class EngineMember:
             tick=REPLAY_TICK,
             pseudotime_origin=-clock_error,
             now=since,
+            apart=True,
         )
 
     def send(self, now: int) -> object:
