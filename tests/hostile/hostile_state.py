@@ -22,6 +22,7 @@ from groupvpn.ike.custody import Custody
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.exchange import Exchange
 from groupvpn.ike.messages import Restraint
+from groupvpn.ike.nat_keepalive import NatKeepalives
 from groupvpn.ike.policy import IkeConfiguration
 from groupvpn.ike.sa import IkeSa
 from groupvpn.node.router import Router
@@ -31,6 +32,7 @@ BOOKKEEPING = {
     GroupMember: {"counters", "_last_report"},
     IkeEndpoint: {"counters"},
     Custody: {"_gone"},
+    NatKeepalives: {"received"},
     IkeSa: {"_arrival"},
     MemberPull: {"_trouble"},
     Exchange: {"failure", "has_complained", "_derived"},
