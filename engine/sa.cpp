@@ -139,15 +139,18 @@ std::uint32_t Sa::inner_mtu(std::uint32_t mtu, Family inner, std::uint32_t heade
 
 Grant Sa::next_sequence(std::int64_t now) noexcept {
   if (!may_send_) return {Reason::no_sender_id, 0, 0};
-  const std::uint64_t number = sequence_->fetch_add(1, std::memory_order_relaxed) + 1;
-  if (number >= soft_sequence_) [[unlikely]] {
-    lifetime_->tell_once(EventKind::soft_sequence);
-    if (number > sequence_limit_) {
-      sequence_->fetch_sub(1, std::memory_order_relaxed);
+  // Never beyond the limit, not even for a moment: another SA of this key may have a higher one, and a number that it took meanwhile would
+  // come again.
+  std::uint64_t last = sequence_->load(std::memory_order_relaxed);
+  do {
+    if (last >= sequence_limit_) [[unlikely]] {
+      lifetime_->tell_once(EventKind::soft_sequence);
       lifetime_->tell_once(EventKind::hard_sequence);
       return {Reason::sequence_exhausted, 0, 0};
     }
-  }
+  } while (!sequence_->compare_exchange_weak(last, last + 1, std::memory_order_relaxed));
+  const std::uint64_t number = last + 1;
+  if (number >= soft_sequence_) [[unlikely]] lifetime_->tell_once(EventKind::soft_sequence);
   return {Reason::delivered, timed_ ? timed_->stamp(now) : number, sender_id_in_iv_ | number};
 }
 

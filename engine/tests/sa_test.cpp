@@ -116,6 +116,31 @@ TEST_CASE(a_used_up_sequence_stays_used_up) {
   CHECK(sa.next_sequence().reason == Reason::sequence_exhausted);
 }
 
+TEST_CASE(an_sa_at_its_limit_does_not_disturb_another_one_of_its_key) {
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x79);
+  SaParameters parameters = keys.parameters();
+  parameters.last_sequence = 0xffffffff;
+  Sa beyond(parameters);
+  parameters.replay_window = 64;  // which ends a sequence at 2^32 - 1
+  Sa ended(parameters);
+  std::atomic<bool> is_done{false};
+  std::vector<std::thread> threads;
+  for (int index = 0; index < 2; ++index) {
+    threads.emplace_back([&] {
+      while (!is_done.load(std::memory_order_relaxed)) CHECK(ended.next_sequence().reason == Reason::sequence_exhausted);
+    });
+  }
+  std::uint64_t last = 0, repeated = 0;
+  for (int turn = 0; turn < 300000; ++turn) {
+    const std::uint64_t iv = beyond.next_sequence(0).iv;
+    repeated += iv <= last;
+    last = iv;
+  }
+  is_done = true;
+  for (std::thread& thread : threads) thread.join();
+  CHECK_EQUAL(repeated, 0U);
+}
+
 TEST_CASE(what_fits_the_wire_is_exact) {
   for (const Keys& keys : all_transforms()) {
     const auto sa = keys.sa();
