@@ -90,7 +90,8 @@ class Attachment:
         self._fit(policy)
         receivers: tuple[GroupSa | PeerSa, ...] = (*policy.sas, *policy.inbound)
         inbound = {sa.spi: held for sa in receivers if (held := keyring.get(sa)) is not None}
-        self._use(self._inbound | inbound, self._outbound)  # before all that takes time: rules of an earlier attachment lead ESP here already
+        if not self._inbound:  # first of all, for the rules of an earlier attachment may lead ESP here already
+            self._use(inbound, {})
         senders: tuple[GroupSa | PeerSa, ...] = (*(sa for sa in policy.sas if _may_send(sa)), *policy.outbound)
         sending = {sa.name: held for sa in senders if (held := keyring.get(sa)) is not None}
         slots = assign(self._slots, policy.rules, frozenset(sending))
