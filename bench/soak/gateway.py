@@ -8,6 +8,9 @@ import json
 import os
 import selectors
 import sys
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -23,26 +26,41 @@ DEVICE = "eth0"
 
 
 class CountedEngine(NativeEngine):
-    """The engine, whose ports can be asked for more than a data plane needs."""
+    """The engine, whose ports can be asked for more than a data plane needs. Of a port that has stopped only the counters are kept."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.ports: list[NativePort] = []
+        self.made = 0
+        self.faults: list[str] = []
+        self._ports: list[NativePort] = []
+        self._past: Counter[str] = Counter()
 
     def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
         """See `Engine`."""
         port = super().make_port(device, tap_descriptor, token, mtu, mark)
+        self.made += 1
         if isinstance(port, NativePort):
-            self.ports.append(port)
+            port.stop = partial(self._stop, port, port.stop)
+            self._ports.append(port)
         return port
+
+    def _stop(self, port: NativePort, stop: Callable[[], None]) -> None:
+        stop()
+        if port in self._ports:
+            self._ports.remove(port)
+            self._past.update(_counted(port))
+            self.faults += filter(None, [port.fault()])
 
     def counters(self) -> dict[str, int]:
         """What came and what became of it, over all ports there ever were: an interface that went down has had several."""
-        total: dict[str, int] = {}
-        for port in self.ports:
-            for name, value in (*port.counters().items(), *port.traffic().items()):
-                total[name] = total.get(name, 0) + value
-        return total
+        total = Counter(self._past)
+        for port in self._ports:
+            total.update(_counted(port))
+        return dict(total)
+
+
+def _counted(port: NativePort) -> dict[str, int]:
+    return port.counters() | port.traffic()
 
 
 def desired(plan: dict[str, Any]) -> DesiredState:
@@ -64,8 +82,7 @@ def answer(plane: LinuxDataPlane, engine: CountedEngine, request: dict[str, Any]
     """Do what is asked."""
     if "plan" in request:
         return {"faults": [fault.problem for fault in plane.apply(desired(request["plan"]))]}
-    faults = [fault.problem for fault in plane.faults] + [text for port in engine.ports if (text := port.fault())]
-    return {"counters": engine.counters(), "ports": len(engine.ports), "faults": faults}
+    return {"counters": engine.counters(), "ports": engine.made, "faults": [*(fault.problem for fault in plane.faults), *engine.faults]}
 
 
 def main() -> int:
