@@ -1,4 +1,5 @@
 // Python bindings of the ESP engine. What they promise stands in src/groupvpn/_engine.pyi.
+#include <malloc.h>
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
@@ -226,10 +227,15 @@ nb::dict dict_of(const NamedCounters& counters) {
   return result;
 }
 
+// A daemon lives for months. Each rekey takes large pieces of memory for a moment and leaves small ones for good (ledger.hpp). In one heap the
+// small ones come to lie in the holes of the large ones, and it grows by 5 KB with each SA, so large pieces are mapped, always.
+void keep_large_pieces_out_of_the_heap() { mallopt(M_MMAP_THRESHOLD, 32 * 1024); }
+
 }  // namespace
 
 NB_MODULE(_engine, m) {
   m.doc() = "The ESP engine (C++). Python adds and removes SAs and reads counters; it never touches a packet.";
+  keep_large_pieces_out_of_the_heap();
   nb::exception<EngineError>(m, "EngineError", PyExc_RuntimeError);
 
   nb::class_<Event>(m, "Event")
