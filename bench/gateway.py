@@ -13,7 +13,9 @@ from typing import Any
 from bench.systems.groupvpn import ELSEWHERE
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
+from groupvpn.dataplane.engine import NativeEngine
 from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.dataplane.options import EngineOptions
 from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, TrafficRule
@@ -52,7 +54,7 @@ def _sa(spi: int, transform: Transform, plan: dict[str, Any], encryption: str, i
 def main() -> int:
     """Serve until the input ends; returns the exit status."""
     plan = json.loads(sys.stdin.readline())
-    with LinuxDataPlane("bench") as plane:
+    with LinuxDataPlane("bench", engine=NativeEngine(EngineOptions(**plan["ways"]))) as plane:
         if faults := plane.apply(desired(plan)):
             print("; ".join(fault.problem for fault in faults), flush=True)
             return 1

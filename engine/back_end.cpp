@@ -29,7 +29,8 @@ TransmitMethod transmit_method_named(std::string_view name) {
 
 ReceiveMethod receive_method_named(std::string_view name) {
   using enum ReceiveMethod;
-  static constexpr std::array<std::pair<std::string_view, ReceiveMethod>, 3> methods = {{{"auto", automatic}, {"ring", ring}, {"tap", tap}}};
+  static constexpr std::array<std::pair<std::string_view, ReceiveMethod>, 4> methods = {
+      {{"auto", automatic}, {"bpf", bpf}, {"ring", ring}, {"tap", tap}}};
   return named(name, methods, "receive");
 }
 

@@ -11,9 +11,9 @@ namespace groupvpn {
 // How frames leave. `automatic` takes the first that works, in this order.
 enum class TransmitMethod : std::uint8_t { automatic, xdp, packet, raw };
 // How ESP comes in.
-enum class ReceiveMethod : std::uint8_t { automatic, ring, tap };
+enum class ReceiveMethod : std::uint8_t { automatic, bpf, ring, tap };
 
-// By the names that a user writes: auto, xdp, packet, raw; auto, ring, tap. EngineError for others.
+// By the names that a user writes: auto, xdp, packet, raw; auto, bpf, ring, tap. EngineError for others.
 TransmitMethod transmit_method_named(std::string_view name);
 ReceiveMethod receive_method_named(std::string_view name);
 

@@ -92,8 +92,9 @@ void EventQueue::notice(const Packet& packet) noexcept {
   event.sequence = load32(packet.data + offset + 4);
   event.moment = boot_milliseconds();
   event.family = packet.outer.family;
-  event.source = packet.outer.source;
-  event.destination = packet.outer.destination;
+  const std::size_t size = address_size(event.family);  // what a packet holds behind an IPv4 address is nothing
+  std::memcpy(event.source.data(), packet.outer.source.data(), size);
+  std::memcpy(event.destination.data(), packet.outer.destination.data(), size);
   event.protocol = packet.outer.protocol;
   const std::lock_guard lock(mutex_);
   if (limit_.admits(event.kind, event.source, event.moment)) {

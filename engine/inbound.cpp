@@ -28,27 +28,56 @@ void Inbound::run() {
                                     {context_.inbound_tap.descriptor(), POLLIN, 0},
                                     {context_.ring != nullptr ? context_.ring->descriptor() : -1, POLLIN, 0}}};  // poll passes by what is -1
   while (true) {
-    const int timeout = counters_.pending.load(std::memory_order_relaxed) != 0 ? fragment_check_milliseconds : -1;
+    const int timeout = is_risen_ ? 0 : counters_.pending.load(std::memory_order_relaxed) != 0 ? fragment_check_milliseconds : -1;
     const Spin::Clock::time_point asleep = Spin::Clock::now();
     const int ready = poll(waiting.data(), waiting.size(), timeout);
+    const bool has_slept = !is_risen_;
+    by_tap_ = 1;
     if (ready > 0 && waiting[stop].revents != 0) break;
-    if (ready > 0 && waiting[tap].revents != 0 && !read_burst()) {
+    if (ready > 0 && waiting[tap].revents != 0 && !serve_tap()) {
       context_.fault.set(std::string("inbound TAP: ") + std::strerror(errno));
       waiting[tap].fd = -1;
     }
     if (ready > 0 && waiting[ring].revents != 0) {
-      spin_.slept(Spin::Clock::now() - asleep);
       if ((waiting[ring].revents & POLLERR) != 0) context_.ring->take_error();  // it is down: frames come again when it is up
+      is_risen_ = true;
+    }
+    if (is_risen_) {
+      if (has_slept) spin_.slept(Spin::Clock::now() - asleep, by_tap_);
       serve_ring();
     }
     expire_fragments();
   }
+  for (int burst = 0; is_risen_ && burst < tap_bursts_per_turn; ++burst) {
+    is_risen_ = !context_.ring->rest();
+    if (is_risen_) take_ring_burst();
+  }
   stop_.clear();
 }
 
+// When something comes that the ring would have taken if we looked at it, we do from now on. What came by the TAP until then is older than
+// all that the ring will have, so it goes first.
+bool Inbound::serve_tap() {
+  has_missed_ring_ = false;
+  std::optional<std::size_t> taken = read_burst();
+  if (!has_missed_ring_ || is_risen_ || context_.ring == nullptr) return taken.has_value();
+  context_.ring->rise();
+  is_risen_ = true;
+  by_tap_ = 0;
+  for (int burst = 0; taken && *taken != 0 && burst < tap_bursts_per_turn; ++burst) {
+    by_tap_ += *taken;
+    taken = read_burst();
+  }
+  return taken.has_value();
+}
+
+// Until nothing has come for a while, or the TAP must have its turn.
 void Inbound::serve_ring() {
   for (int burst = 0; burst < ring_bursts_per_turn; ++burst) {
-    if (take_ring_burst() == 0 && !spin_.wait([this] { return context_.ring->has(0); })) return;
+    if (take_ring_burst() != 0 || spin_.wait([this] { return context_.ring->has(0); })) continue;
+    if (!context_.ring->rest()) continue;
+    is_risen_ = false;
+    return;
   }
 }
 
@@ -56,23 +85,31 @@ void Inbound::serve_ring() {
 std::size_t Inbound::take_ring_burst() {
   std::uint32_t taken = 0;
   while (taken < burst_size && context_.ring->has(taken)) {
-    const PacketRing::Frame frame = context_.ring->frame(taken++);
+    const std::optional<FrameRing::Frame> frame = context_.ring->frame(taken++);
+    if (!frame) continue;
     counters_.frames.add();
-    const std::optional<LinkHeader> link = LinkHeader::parse(frame.data, frame.length);
-    if (!frame.is_whole || !link) {
-      refuse(frame.is_whole ? Reason::not_ip : Reason::oversize);
+    const std::optional<LinkHeader> link = LinkHeader::parse(frame->data, frame->length);
+    if (!frame->is_whole || !link) {
+      refuse(frame->is_whole ? Reason::not_ip : Reason::oversize);
       continue;
     }
     const auto link_size = static_cast<std::uint32_t>(link->size);
-    push({.data = frame.data + link_size, .length = frame.length - link_size, .headroom = frame.headroom + link_size}, frame.data);
+    push({.data = frame->data + link_size, .length = frame->length - link_size, .headroom = frame->headroom + link_size}, frame->data);
   }
   if (taken != 0) process();
   context_.ring->release(taken);
   return taken;
 }
 
-bool Inbound::read_burst() {
+// As far as can be seen of a packet that is no fragment.
+bool Inbound::is_for_ring(const Packet& packet) const noexcept {
+  if (context_.ring == nullptr || packet.length < ipv4_header_size || packet.length > context_.ring->longest_packet()) return false;
+  return packet.data[family_of(*packet.data) == Family::ipv6 ? 6 : 9] == protocol_esp;
+}
+
+std::optional<std::size_t> Inbound::read_burst() {
   arena_.clear();
+  std::size_t taken = 0;
   while (count_ < burst_size && arena_.has_room()) {
     const std::span<std::uint8_t> room = arena_.room();
     const ssize_t length = context_.inbound_tap.read(room);
@@ -81,13 +118,14 @@ bool Inbound::read_burst() {
       if (error == EINTR) continue;
       process();
       errno = error;
-      return error == EAGAIN;
+      return error == EAGAIN ? std::optional(taken) : std::nullopt;
     }
+    ++taken;
     arena_.keep(static_cast<std::size_t>(length));
     take(room.data(), static_cast<std::size_t>(length));
   }
   process();
-  return true;
+  return taken;
 }
 
 // Stage 1: from a frame to a packet in the burst.
@@ -106,7 +144,9 @@ void Inbound::take(std::uint8_t* octets, std::size_t length) {
   const Offload offload = Offload::read(octets);
   if (offload.gso_type == Offload::gso_udp_segmentation) return take_super_packet(packet, offload.segment_size, frame);
   if (offload.gso_type != Offload::gso_none) return refuse(Reason::malformed);
-  if (!take_fragment(packet, frame)) push(packet, frame);
+  if (take_fragment(packet, frame)) return;
+  has_missed_ring_ = has_missed_ring_ || is_for_ring(packet);
+  push(packet, frame);
 }
 
 // A UDP super-packet (docs/protocol/esp-in-udp.md). A checksum that the kernel left to us does not matter: nobody will look at it.

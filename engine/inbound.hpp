@@ -1,17 +1,18 @@
-// The inbound path: ESP frames from a packet ring and from the TAP of the ingress hook, put together, decapsulated in bursts, coalesced, back to the kernel.
+// The inbound path: ESP frames from a ring and from the TAP of the ingress hook, put together, decapsulated in bursts, coalesced, back to the kernel.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "arena.hpp"
 #include "coalesce.hpp"
 #include "esp.hpp"
+#include "frame_ring.hpp"
 #include "inject.hpp"
 #include "outbound.hpp"
-#include "packet_ring.hpp"
 #include "path.hpp"
 #include "reassembly.hpp"
 #include "spin.hpp"
@@ -37,11 +38,14 @@ class Inbound {
   static constexpr std::size_t arena_size = burst_size * 1664 + longest_frame;  // a burst of full Ethernet frames
 
   static constexpr int ring_bursts_per_turn = 16;  // before the TAP has its turn
+  static constexpr int tap_bursts_per_turn = 64;   // while what it holds is older than what comes by the ring
 
-  // False when the TAP is gone.
-  bool read_burst();
+  // How many frames came; none when the TAP is gone.
+  std::optional<std::size_t> read_burst();
+  bool serve_tap();
   void serve_ring();
   std::size_t take_ring_burst();
+  [[nodiscard]] bool is_for_ring(const Packet& packet) const noexcept;
   void take(std::uint8_t* octets, std::size_t length);
   bool take_fragment(const Packet& packet, const std::uint8_t* frame);
   void keep_fragment(Reassembled result, const std::uint8_t* frame);
@@ -55,6 +59,9 @@ class Inbound {
   PathContext context_;
   StopEvent stop_;
   Spin spin_;
+  bool is_risen_ = false;       // the ring gets what it can take
+  std::size_t by_tap_ = 1;      // frames that woke us there
+  bool has_missed_ring_ = false;  // something came by the TAP that the ring would have taken
   Esp esp_;
   Coalescer coalescer_;
   Reassembler reassembler_;

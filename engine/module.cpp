@@ -280,6 +280,7 @@ NB_MODULE(_engine, m) {
       .def("transmit", [](const Port& self) { return pair_of(self.transmit()); })
       .def("receive", [](const Port& self) { return pair_of(self.receive()); })
       .def_prop_ro("ring_limit", &Port::ring_limit)
+      .def_prop_ro("copy_limit", &Port::copy_limit)
       .def("overruns", &Port::overruns)
       .def("fault", &Port::fault);
 

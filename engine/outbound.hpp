@@ -21,7 +21,7 @@
 
 namespace groupvpn {
 
-class PacketRing;
+class FrameRing;
 
 // What a path needs of its port, which outlives it.
 struct PathContext {
@@ -31,7 +31,7 @@ struct PathContext {
   const Tap& inbound_tap;
   MacAddress token;
   Fault& fault;
-  PacketRing* ring;  // where ESP comes in, beside the TAP; null without
+  FrameRing* ring;  // where ESP comes in, beside the TAP; null without
   EventQueue* events;  // may be none
 };
 

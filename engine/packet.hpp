@@ -77,7 +77,7 @@ inline Family family_of(std::uint8_t first_octet) noexcept {
   return first_octet >> 4 == 4 ? Family::ipv4 : first_octet >> 4 == 6 ? Family::ipv6 : Family::none;
 }
 
-// In network order; of IPv4 the first four octets are the address and the others 0.
+// In network order; of IPv4 the first `address_size` octets are the address and the others 0, where nothing else is said.
 using Address = std::array<std::uint8_t, 16>;
 
 inline constexpr std::size_t address_size(Family family) noexcept { return family == Family::ipv6 ? 16 : 4; }
@@ -212,7 +212,7 @@ struct LinkHeader {
 // What the header around ESP or AH said. With a `family` it has been read, and the packet begins behind it, at the SPI of ESP or at AH.
 // A stage before decapsulation may fill it itself, for packets that share one header.
 struct Outer {
-  Outer() noexcept {}  // the addresses stay as they are: a burst would pay for zeros that nobody reads
+  Outer() noexcept {}  // the addresses stay as they are: a burst would pay for zeros that nobody needs
 
   Family family = Family::none;  // none: nobody has looked yet, the packet begins with its outer header
   std::uint8_t protocol = 0;     // ESP or AH
@@ -221,7 +221,7 @@ struct Outer {
   std::uint32_t header_length = 0;  // octets right before the packet that are this header, with options, extension headers and UDP; 0: it
                                     // stands elsewhere, which AH and transport mode cannot take
   std::uint16_t source_port = 0, destination_port = 0;  // of UDP encapsulation (RFC 3948), 0 without
-  Address source, destination;  // with a family only
+  Address source, destination;  // with a family only, and then `address_size` octets: what is behind them is left over from other packets
 };
 
 // A packet in a stage: `length` octets at `data` are IP; `headroom` octets before and `tailroom` behind may be written.

@@ -40,7 +40,7 @@ PacketRing::PacketRing(const Device& device, const MacAddress& token, std::uint3
   longest_packet_ = frame_size_ - ip_offset;
   const std::uint32_t in_block = block_size / frame_size_;
   block_count_ = (frame_count + in_block - 1) / in_block;
-  set_spis({});
+  PacketRing::set_spis({});
   const int version = TPACKET_V2, yes = 1;
   set_option(socket_.number(), PACKET_VERSION, &version, sizeof version, "TPACKET_V2");
   set_option(socket_.number(), ignore_outgoing, &yes, sizeof yes, "PACKET_IGNORE_OUTGOING");
@@ -55,7 +55,7 @@ PacketRing::PacketRing(const Device& device, const MacAddress& token, std::uint3
   if (bind(socket_.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) throw EngineError(describe_error("bind", errno));
 }
 
-void PacketRing::set_spis(std::span<const std::uint32_t> spis) const {
+void PacketRing::set_spis(std::span<const std::uint32_t> spis) {
   std::vector<sock_filter> program = ring_filter(spis, token_, longest_packet_ + ETH_HLEN);
   const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
   if (setsockopt(socket_.number(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) != 0) {
@@ -63,7 +63,7 @@ void PacketRing::set_spis(std::span<const std::uint32_t> spis) const {
   }
 }
 
-int PacketRing::take_error() const noexcept {
+int PacketRing::take_error() noexcept {
   int error = 0;
   socklen_t size = sizeof error;
   return getsockopt(socket_.number(), SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
@@ -79,13 +79,13 @@ bool PacketRing::has(std::uint32_t ahead) const noexcept {
   return (std::atomic_ref(*status_of(at(ahead))).load(std::memory_order_acquire) & TP_STATUS_USER) != 0;
 }
 
-PacketRing::Frame PacketRing::frame(std::uint32_t ahead) const noexcept {
+std::optional<FrameRing::Frame> PacketRing::frame(std::uint32_t ahead) const noexcept {
   std::uint8_t* slot = at(ahead);
   const auto* header = reinterpret_cast<const tpacket2_hdr*>(slot);
   const std::uint32_t begin = header->tp_mac, length = header->tp_snaplen;
   const bool fits = begin >= sizeof(tpacket2_hdr) && begin <= frame_size_ && length <= frame_size_ - begin;
-  if (!fits || length != header->tp_len) return {slot, 0, 0, false};
-  return {slot + begin, length, begin - static_cast<std::uint32_t>(sizeof(tpacket2_hdr)), true};
+  if (!fits || length != header->tp_len) return Frame{slot, 0, 0, false};
+  return Frame{slot + begin, length, begin - static_cast<std::uint32_t>(sizeof(tpacket2_hdr)), true};
 }
 
 void PacketRing::release(std::uint32_t count) noexcept {

@@ -1,5 +1,5 @@
 // The way in by a packet ring (TPACKET_V2): the kernel copies ESP frames into memory that we share, before its own receive path looks at
-// them, and no system call is needed for a frame. They are decrypted where they lie.
+// them, and no system call is needed for a frame. They are decrypted where they lie. For kernels that do not have what `BpfRing` wants.
 #pragma once
 
 #include <atomic>
@@ -10,43 +10,29 @@
 
 #include "descriptor.hpp"
 #include "device.hpp"
+#include "frame_ring.hpp"
 #include "mapping.hpp"
 
 namespace groupvpn {
 
-class PacketRing {
+class PacketRing final : public FrameRing {
  public:
   static constexpr std::uint32_t frame_count = 4096;
 
-  // A frame that lies in the ring. `headroom` octets before it may be overwritten.
-  struct Frame {
-    std::uint8_t* data;
-    std::uint32_t length;
-    std::uint32_t headroom;
-    bool is_whole;  // false: the kernel did not copy all of it
-  };
-
-  // Takes nothing until `set_spis`. `mtu` is the IP MTU of the interface. EngineError without the right to receive.
+  // `mtu` is the IP MTU of the interface. EngineError without the right to receive.
   PacketRing(const Device& device, const MacAddress& token, std::uint32_t mtu);
 
-  // Octets of the longest IP packet that it takes.
-  [[nodiscard]] std::uint32_t longest_packet() const noexcept { return longest_packet_; }
+  [[nodiscard]] std::uint32_t longest_packet() const noexcept override { return longest_packet_; }
+  [[nodiscard]] bool leaves_copies() const noexcept override { return true; }
+  void set_spis(std::span<const std::uint32_t> spis) override;
+  [[nodiscard]] std::uint64_t overruns() const noexcept override;
 
-  // Takes ESP with these SPIs from now on; sorted. Any thread, one at a time.
-  void set_spis(std::span<const std::uint32_t> spis) const;
+  [[nodiscard]] int descriptor() const noexcept override { return socket_.number(); }
+  int take_error() noexcept override;  // ENETDOWN: frames come again when the interface is up
 
-  // For poll: readable while frames wait.
-  [[nodiscard]] int descriptor() const noexcept { return socket_.number(); }
-  // Takes note of an error that poll told of; returns it. ENETDOWN: frames come again when the interface is up.
-  int take_error() const noexcept;
-
-  // One thread: whether frame `ahead` of those not released has come; that frame; and giving back the first `count`.
-  [[nodiscard]] bool has(std::uint32_t ahead) const noexcept;
-  [[nodiscard]] Frame frame(std::uint32_t ahead) const noexcept;
-  void release(std::uint32_t count) noexcept;
-
-  // Frames that found the ring full. Any thread.
-  [[nodiscard]] std::uint64_t overruns() const noexcept;
+  [[nodiscard]] bool has(std::uint32_t ahead) const noexcept override;
+  [[nodiscard]] std::optional<Frame> frame(std::uint32_t ahead) const noexcept override;
+  void release(std::uint32_t count) noexcept override;
 
  private:
   [[nodiscard]] std::uint8_t* at(std::uint32_t ahead) const noexcept;

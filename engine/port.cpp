@@ -5,7 +5,9 @@
 
 #include <algorithm>
 
+#include "bpf_ring.hpp"
 #include "error.hpp"
+#include "packet_ring.hpp"
 
 namespace groupvpn {
 namespace {
@@ -49,18 +51,30 @@ Port::Port(const PortParameters& parameters)
 
 Port::~Port() { stop(); }
 
-std::unique_ptr<PacketRing> Port::make_ring(const PortParameters& parameters) {
-  receive_ = {"tap", ""};
-  if (parameters.receive == ReceiveMethod::tap) return nullptr;
-  try {
-    auto ring = std::make_unique<PacketRing>(device_, parameters.token, parameters.wire_mtu);
-    receive_ = {"ring", ""};
-    return ring;
-  } catch (const EngineError& error) {
-    if (parameters.receive == ReceiveMethod::ring) throw EngineError("interface \"" + device_.name + "\": no packet ring: " + error.what());
-    receive_.reason = std::string("ring: ") + error.what();
-    return nullptr;
+// The best that works. One that was asked for is the only one tried.
+std::unique_ptr<FrameRing> Port::make_ring(const PortParameters& parameters) {
+  std::string problems;
+  for (const ReceiveMethod method : {ReceiveMethod::bpf, ReceiveMethod::ring}) {
+    if (parameters.receive != ReceiveMethod::automatic && parameters.receive != method) continue;
+    const std::string name = method == ReceiveMethod::bpf ? "bpf" : "ring";
+    try {
+      std::unique_ptr<FrameRing> ring;
+      if (method == ReceiveMethod::bpf) {
+        ring = std::make_unique<BpfRing>(device_, parameters.token, parameters.wire_mtu);
+      } else {
+        ring = std::make_unique<PacketRing>(device_, parameters.token, parameters.wire_mtu);
+      }
+      receive_ = {name, std::move(problems)};
+      return ring;
+    } catch (const EngineError& error) {
+      problems += (problems.empty() ? "" : "; ") + name + ": " + error.what();
+    }
   }
+  if (parameters.receive == ReceiveMethod::bpf || parameters.receive == ReceiveMethod::ring) {
+    throw EngineError("interface \"" + device_.name + "\": no way in: " + problems);
+  }
+  receive_ = {"tap", std::move(problems)};
+  return nullptr;
 }
 
 std::size_t Port::add_outbound(int tap) { return outbound_.add_queue(Tap(tap, TapOffload::super_packets)); }

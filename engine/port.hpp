@@ -9,9 +9,9 @@
 #include <thread>
 #include <vector>
 
+#include "frame_ring.hpp"
 #include "inbound.hpp"
 #include "outbound.hpp"
-#include "packet_ring.hpp"
 #include "path.hpp"
 
 namespace groupvpn {
@@ -57,19 +57,21 @@ class Port {
   // The back ends in use.
   [[nodiscard]] BackEnd transmit() const { return outbound_.back_end(); }
   [[nodiscard]] const BackEnd& receive() const { return receive_; }
-  // Octets of the longest ESP packet that comes in by the ring; 0 without a ring. All other ESP must be brought to the TAP.
+  // Octets of the longest ESP packet that comes in by the ring; 0 without a ring. All ESP that the kernel goes on with must be brought to the TAP,
+  // but for packets of at most `copy_limit` octets that the ring has already: those must be dropped.
   [[nodiscard]] std::uint32_t ring_limit() const { return ring_ ? ring_->longest_packet() : 0; }
+  [[nodiscard]] std::uint32_t copy_limit() const { return ring_ && ring_->leaves_copies() ? ring_->longest_packet() : 0; }
 
  private:
   PathContext context(const MacAddress& token) { return {sas_, wire_mtu_, splits_after_, inbound_tap_, token, fault_, ring_.get(), events_.get()}; }
-  std::unique_ptr<PacketRing> make_ring(const PortParameters& parameters);
+  std::unique_ptr<FrameRing> make_ring(const PortParameters& parameters);
 
   Tap inbound_tap_;
   std::atomic<std::uint32_t> wire_mtu_;
   std::atomic<bool> splits_after_{false};
   Device device_;
   BackEnd receive_;
-  std::unique_ptr<PacketRing> ring_;
+  std::unique_ptr<FrameRing> ring_;
   Snapshot<SaTable> sas_;
   Fault fault_;
   std::shared_ptr<EventQueue> events_;

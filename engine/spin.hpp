@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 
 namespace groupvpn {
 
@@ -16,9 +17,9 @@ class Spin {
   using Clock = std::chrono::steady_clock;
   static constexpr Clock::duration shortest = std::chrono::microseconds(10), longest = std::chrono::microseconds(50);
 
-  // How long the thread has just slept.
-  void slept(Clock::duration time) noexcept {
-    if (time < longest) {
+  // How long the thread has just slept, and how many frames came meanwhile: without the sleep it would have waited for each of them that much less.
+  void slept(Clock::duration time, std::size_t frames = 1) noexcept {
+    if (time / std::max<std::size_t>(frames, 1) < longest) {
       budget_ = std::clamp(budget_ * 2, shortest, longest);
     } else {
       budget_ = budget_ > shortest ? budget_ / 2 : Clock::duration::zero();

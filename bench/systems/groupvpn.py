@@ -29,7 +29,8 @@ def pair(suite: Transform, options: Options) -> Iterator[Place]:
     """Two gateways that are the end hosts too, each a `LinuxDataPlane` of its own process (`bench.gateway`).
 
     Options: `acl` entries before and with the one that matches, `sas` that decrypt beside the one that is used, `clear` to deny the
-    traffic that is measured, `udp` to send ESP in UDP (`docs/protocol/esp-in-udp.md`), which only groupvpn reads.
+    traffic that is measured, `udp` to send ESP in UDP (`docs/protocol/esp-in-udp.md`), which only groupvpn reads, `transmit` and `receive` to
+    name a way to the kernel.
     """
     with built("pair") as place:
         count = int(options.get("sas", "1"))
@@ -58,6 +59,7 @@ def _plan(suite: Transform, options: Options, keys: list[list[str]], number: int
         "entries": int(options.get("acl", "1")),
         "clear": "clear" in options,
         "udp": "udp" in options,
+        "ways": {name: options[name] for name in ("transmit", "receive") if name in options},
     }
 
 

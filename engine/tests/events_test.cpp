@@ -91,6 +91,26 @@ TEST_CASE(an_event_says_what_the_packet_said) {
   }
 }
 
+TEST_CASE(octets_behind_an_ipv4_address_make_no_other_source) {
+  EventQueue queue;
+  Octets octets(32);
+  Packet packet;
+  packet.data = octets.data();
+  packet.length = 32;
+  packet.reason = Reason::replayed;
+  packet.outer.family = Family::ipv4;
+  packet.outer.protocol = protocol_esp;
+  packet.outer.source = packet.outer.destination = source(0x0a010101);
+  for (const std::uint8_t left_over : {std::uint8_t{0}, std::uint8_t{0x5a}}) {
+    std::fill(packet.outer.source.begin() + 4, packet.outer.source.end(), left_over);
+    std::fill(packet.outer.destination.begin() + 4, packet.outer.destination.end(), left_over);
+    queue.notice(packet);
+  }
+  const std::vector<Event> events = queue.drain();
+  CHECK_EQUAL(events.size(), 1U);
+  CHECK(events[0].source == source(0x0a010101) && events[0].destination == source(0x0a010101));
+}
+
 TEST_CASE(a_source_is_told_of_once_in_a_minute) {
   NoticeLimit limit;
   const std::int64_t start = 1000;

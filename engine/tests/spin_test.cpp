@@ -23,3 +23,13 @@ TEST_CASE(a_thread_looks_longer_the_shorter_it_sleeps_and_not_at_all_when_it_is_
     CHECK(std::chrono::duration_cast<std::chrono::microseconds>(spin.budget()) == expected);
   }
 }
+
+TEST_CASE(a_sleep_counts_for_all_that_came_in_it) {
+  Spin spin;
+  spin.slept(1ms, 5);
+  CHECK(spin.budget() == 0us);
+  spin.slept(1ms, 100);
+  CHECK(spin.budget() == Spin::shortest);
+  spin.slept(1ms, 0);
+  CHECK(spin.budget() == 0us);
+}

@@ -160,7 +160,8 @@ class Port:
         receive: str = "auto",
         events: Events | None = None,
     ) -> None:
-        """`transmit` and `receive` choose a back end: `auto` (the best that works), `xdp`, `packet`, `raw`; `auto`, `ring`, `tap`.
+        """`transmit` and `receive` choose a back end: `auto` (the best that works), `xdp`, `packet`, `raw`; `auto`, `bpf`,
+        `ring`, `tap`.
 
         Raises `EngineError` if it does not work; with `auto` if none does.
         """
@@ -199,11 +200,14 @@ class Port:
         """The same for ESP that comes in."""
     @property
     def ring_limit(self) -> int:
-        """Octets of the longest IP packet that comes in by the packet ring; 0 without a ring.
+        """Octets of the longest IP packet that comes in by a ring; 0 without one.
 
-        The ring takes whole packets of ESP, over IPv4 or right behind an IPv6 header, with an SPI of an SA of `set_sas`; nftables must
-        drop them. All other ESP must be forwarded to `tap_in_fd`.
+        A ring takes whole packets of ESP, over IPv4 or right behind an IPv6 header, with an SPI of an SA of `set_sas`. All ESP that the
+        kernel goes on with must be forwarded to `tap_in_fd`, but for what `copy_limit` names.
         """
+    @property
+    def copy_limit(self) -> int:
+        """Octets of the longest packet of which the kernel has a copy although the ring has it (`ring`, not `bpf`): nftables must drop it."""
     def overruns(self) -> int:
         """Packets that found the ring full, and are in no other counter."""
     def fault(self) -> str:

@@ -34,6 +34,7 @@ class RecordedPort:
     is_running: bool = False
     trouble: str = ""
     ring_limit: int = 0
+    copy_limit: int = 0
     lost_by_ring: int = 0
 
     def add_outbound(self, tap_fd: int) -> int:

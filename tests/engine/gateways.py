@@ -82,7 +82,7 @@ class Gateway:
             self.namespace.run(f"ip link set {tap} address {mac} mtu 65521 txqueuelen 4096 up")
         self.namespace.run("tc qdisc add dev esp-in clsact")
         self.namespace.run("tc filter add dev esp-in ingress protocol all prio 1 u32 match u32 0 0 action mirred ingress redirect dev wan")
-        ring = f"ip frag-off & 0x3fff == 0 meta length <= {self.port.ring_limit} esp spi @spis counter drop"
+        ring = f"ip frag-off & 0x3fff == 0 meta length <= {self.port.copy_limit} esp spi @spis counter drop"
         self.namespace.run(
             "nft -f -",
             f"""table netdev steering {{
@@ -93,7 +93,7 @@ class Gateway:
                 }}
                 chain in {{ type filter hook ingress device "wan" priority filter;
                     ether saddr {TOKEN.hex(":")} accept
-                    {ring if self.port.ring_limit else ""}
+                    {ring if self.port.copy_limit else ""}
                     ip protocol esp counter fwd to "esp-in"
                     ip saddr 10.81.0.0/21 drop
                 }}
@@ -108,7 +108,7 @@ class Gateway:
     def use(self, *inbound: _engine.Sa, outbound: _engine.Sa | None = None) -> None:
         """Decrypt with `inbound`, and encrypt with the last of them unless told otherwise."""
         self.port.set_sas(list(inbound), {self.queue: outbound or inbound[-1]})
-        if self.port.ring_limit:
+        if self.port.copy_limit:
             spis = ", ".join(str(sa.spi) for sa in inbound)
             self.namespace.run("nft -f -", f"flush set netdev steering spis\nadd element netdev steering spis {{ {spis} }}\n")
 

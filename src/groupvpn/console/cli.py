@@ -87,7 +87,7 @@ def run(
     ] = None,
     log: Annotated[str, typer.Option(help="Where log lines go: stderr or syslog.")] = "stderr",
     transmit: Annotated[str, typer.Option(help="How ESP leaves: auto, xdp, packet or raw.")] = "auto",
-    receive: Annotated[str, typer.Option(help="How ESP comes in: auto, ring or tap.")] = "auto",
+    receive: Annotated[str, typer.Option(help="How ESP comes in: auto, bpf, ring or tap.")] = "auto",
     debug: Annotated[bool, typer.Option(help="Log the node's own events too, for its developers.")] = False,
     debug_key_table: Annotated[
         Path | None,

@@ -111,7 +111,7 @@ class Attachment:
             mark=self._mark,
             spis=tuple(sorted(inbound)),
             peers=tuple(dict.fromkeys(sa.source for sa in policy.inbound)),
-            ring_limit=self._port.ring_limit,
+            copy_limit=self._port.copy_limit,
             esp_ports=policy.esp_ports,
         )
         self._use(self._inbound | inbound, self._outbound | outbound)

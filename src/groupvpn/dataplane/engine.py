@@ -84,7 +84,11 @@ class EnginePort(Protocol):
 
     @property
     def ring_limit(self) -> int:
-        """Octets of the longest whole ESP packet that comes in by a packet ring, 0 without one."""
+        """Octets of the longest whole ESP packet that comes in by a ring, 0 without one."""
+
+    @property
+    def copy_limit(self) -> int:
+        """Octets of the longest one of which the kernel keeps a copy, which must be dropped; 0 if there is none."""
 
     def overruns(self) -> int:
         """Packets that found the ring full."""
@@ -144,6 +148,11 @@ class NativePort:
     def ring_limit(self) -> int:
         """See `EnginePort`."""
         return self._port.ring_limit
+
+    @property
+    def copy_limit(self) -> int:
+        """See `EnginePort`."""
+        return self._port.copy_limit
 
     def add_outbound(self, tap_fd: int) -> int:
         """See `EnginePort`."""

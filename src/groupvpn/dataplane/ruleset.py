@@ -57,7 +57,7 @@ class Steering:
     `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of frames that the engine gives back and
     `mark` the mark of those it sends; both are drawn at random when the node starts. `tap_in` is None where the engine could not be
     started: then whatever must be protected is dropped. `peers` are the far ends of SAs between two ends. Whole ESP packets of up to
-    `ring_limit` octets have reached the engine by its packet ring before this table sees them. No key is ever part of this.
+    `copy_limit` octets are copies: the engine has them by its packet ring before this table sees them. No key is ever part of this.
     """
 
     table: str
@@ -73,7 +73,7 @@ class Steering:
     spis: tuple[int, ...]
     peers: tuple[IPAddress, ...]
     esp_ports: tuple[int, ...]
-    ring_limit: int = 0
+    copy_limit: int = 0
 
 
 def table_name(device: str) -> str:
@@ -315,9 +315,9 @@ def _to_ipv6(steering: Steering, chains: Chains, name: str, judged: list[Judged]
 
 def _taken_by_ring(steering: Steering, whole: str) -> Rules:
     """The rule for ESP that the engine has already: what `engine/ring_filter.hpp` takes, no more and no less."""
-    if not steering.ring_limit:
+    if not steering.copy_limit:
         return []
-    return [f'{whole} meta length <= {steering.ring_limit} esp spi @spis counter drop comment "ESP of an SA that we hold: the ring has it"']
+    return [f'{whole} meta length <= {steering.copy_limit} esp spi @spis counter drop comment "ESP of an SA that we hold: the ring has it"']
 
 
 def _to_engine(steering: Steering) -> str:

@@ -1,0 +1,195 @@
+#include "bpf.hpp"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "device.hpp"
+#include "error.hpp"
+
+namespace groupvpn::bpf {
+namespace {
+
+constexpr std::uint32_t tcx_ingress = 46;  // BPF_TCX_INGRESS, Linux 6.6
+constexpr std::size_t shown_of_log = 300;
+
+int call_kernel(bpf_cmd command, bpf_attr& attributes) noexcept {
+  return static_cast<int>(syscall(SYS_bpf, command, &attributes, sizeof attributes));
+}
+
+template <std::size_t size>
+void set_name(char (&field)[size], const char* name) noexcept {
+  std::strncpy(field, name, size - 1);
+}
+
+std::uint64_t address_of(const void* pointer) noexcept { return reinterpret_cast<std::uint64_t>(pointer); }
+
+Descriptor make_map(bpf_map_type type, const char* name, std::uint32_t key_size, std::uint32_t value_size, std::uint32_t entries, std::uint32_t flags) {
+  bpf_attr attributes{};
+  attributes.map_type = type;
+  attributes.key_size = key_size;
+  attributes.value_size = value_size;
+  attributes.max_entries = entries;
+  attributes.map_flags = flags;
+  set_name(attributes.map_name, name);
+  Descriptor map(call_kernel(BPF_MAP_CREATE, attributes));
+  if (map.number() < 0) throw EngineError(describe_error("BPF map", errno));
+  return map;
+}
+
+// The last lines of what the verifier said, which name the fault.
+std::string end_of(const std::vector<char>& log) {
+  std::string text(log.data());
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  if (text.size() > shown_of_log) text.erase(0, text.size() - shown_of_log);
+  std::ranges::replace(text, '\n', ' ');
+  return text;
+}
+
+}  // namespace
+
+Descriptor make_array(const char* name, std::uint32_t value_size, std::uint32_t entries) {
+  return make_map(BPF_MAP_TYPE_ARRAY, name, sizeof(std::uint32_t), value_size, entries, BPF_F_MMAPABLE);
+}
+
+Descriptor make_hash(const char* name, std::uint32_t key_size, std::uint32_t value_size, std::uint32_t entries) {
+  return make_map(BPF_MAP_TYPE_HASH, name, key_size, value_size, entries, BPF_F_NO_PREALLOC);
+}
+
+void set_entry(const Descriptor& map, const void* key, const void* value) {
+  bpf_attr attributes{};
+  attributes.map_fd = static_cast<std::uint32_t>(map.number());
+  attributes.key = address_of(key);
+  attributes.value = address_of(value);
+  if (call_kernel(BPF_MAP_UPDATE_ELEM, attributes) != 0) throw EngineError(describe_error("BPF map", errno));
+}
+
+void delete_entry(const Descriptor& map, const void* key) noexcept {
+  bpf_attr attributes{};
+  attributes.map_fd = static_cast<std::uint32_t>(map.number());
+  attributes.key = address_of(key);
+  call_kernel(BPF_MAP_DELETE_ELEM, attributes);
+}
+
+Descriptor load_classifier(const char* name, std::span<const bpf_insn> instructions) {
+  static constexpr char licence[] = "Apache-2.0";
+  std::vector<char> log(1 << 16);
+  bpf_attr attributes{};
+  attributes.prog_type = BPF_PROG_TYPE_SCHED_CLS;
+  attributes.expected_attach_type = tcx_ingress;
+  attributes.insns = address_of(instructions.data());
+  attributes.insn_cnt = static_cast<std::uint32_t>(instructions.size());
+  attributes.license = address_of(licence);
+  set_name(attributes.prog_name, name);
+  Descriptor program(call_kernel(BPF_PROG_LOAD, attributes));
+  if (program.number() >= 0) return program;
+  const int error = errno;
+  attributes.log_level = 1;
+  attributes.log_buf = address_of(log.data());
+  attributes.log_size = static_cast<std::uint32_t>(log.size());
+  Descriptor again(call_kernel(BPF_PROG_LOAD, attributes));  // only to hear why
+  throw EngineError(describe_error("BPF program", error) + (log[0] != 0 ? " (" + end_of(log) + ")" : ""));
+}
+
+Descriptor attach_to_ingress(const Descriptor& program, int interface_index) {
+  bpf_attr attributes{};
+  attributes.link_create.prog_fd = static_cast<std::uint32_t>(program.number());
+  attributes.link_create.target_ifindex = static_cast<std::uint32_t>(interface_index);
+  attributes.link_create.attach_type = tcx_ingress;
+  Descriptor link(call_kernel(BPF_LINK_CREATE, attributes));
+  if (link.number() < 0) throw EngineError(describe_error("BPF link to the ingress of the interface", errno));
+  return link;
+}
+
+Assembler::Label Assembler::label() {
+  places_.push_back(0);
+  return {places_.size() - 1};
+}
+
+void Assembler::place(Label label) { places_[label.number] = instructions_.size(); }
+
+void Assembler::emit(int code, std::uint8_t to, std::uint8_t from, std::int16_t offset, std::int32_t value) {
+  bpf_insn instruction{};
+  instruction.code = static_cast<std::uint8_t>(code);
+  instruction.dst_reg = to & 0x0fU;
+  instruction.src_reg = from & 0x0fU;
+  instruction.off = offset;
+  instruction.imm = value;
+  instructions_.push_back(instruction);
+}
+
+void Assembler::set(Register to, std::int32_t value) { emit(BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, value); }
+void Assembler::copy(Register to, Register from) { emit(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0); }
+void Assembler::add(Register to, std::int32_t value) { emit(BPF_ALU64 | BPF_ADD | BPF_K, to, 0, 0, value); }
+void Assembler::add32(Register to, std::int32_t value) { emit(BPF_ALU | BPF_ADD | BPF_K, to, 0, 0, value); }
+void Assembler::subtract32(Register to, Register value) { emit(BPF_ALU | BPF_SUB | BPF_X, to, value, 0, 0); }
+void Assembler::mask32(Register to, std::int32_t mask) { emit(BPF_ALU | BPF_AND | BPF_K, to, 0, 0, mask); }
+
+void Assembler::load(Size size, Register to, Register from, std::int16_t offset) {
+  emit(BPF_LDX | BPF_MEM | static_cast<int>(size), to, from, offset, 0);
+}
+
+void Assembler::store(Size size, Register to, std::int16_t offset, Register value) {
+  emit(BPF_STX | BPF_MEM | static_cast<int>(size), to, value, offset, 0);
+}
+
+void Assembler::store(Size size, Register to, std::int16_t offset, std::int32_t value) {
+  emit(BPF_ST | BPF_MEM | static_cast<int>(size), to, 0, offset, value);
+}
+
+void Assembler::add_atomically(Register to, std::int16_t offset, Register value) {
+  emit(BPF_STX | BPF_ATOMIC | BPF_DW, to, value, offset, BPF_ADD);
+}
+
+void Assembler::exchange_if_equal(Register to, std::int16_t offset, Register value) {
+  emit(BPF_STX | BPF_ATOMIC | BPF_W, to, value, offset, BPF_CMPXCHG);
+}
+
+void Assembler::jump_to(int code, std::uint8_t left, std::uint8_t right, std::int32_t value, Label to) {
+  jumps_.push_back({instructions_.size(), to.number});
+  emit(code, left, right, 0, value);
+}
+
+void Assembler::jump(Label to) { jump_to(BPF_JMP | BPF_JA, 0, 0, 0, to); }
+
+void Assembler::jump_if(Register left, Compare compare, std::int32_t right, Label to) {
+  jump_to(BPF_JMP | BPF_K | static_cast<int>(compare), left, 0, right, to);
+}
+
+void Assembler::jump_if(Register left, Compare compare, Register right, Label to) {
+  jump_to(BPF_JMP | BPF_X | static_cast<int>(compare), left, right, 0, to);
+}
+
+void Assembler::jump_if32(Register left, Compare compare, std::int32_t right, Label to) {
+  jump_to(BPF_JMP32 | BPF_K | static_cast<int>(compare), left, 0, right, to);
+}
+
+void Assembler::jump_if32(Register left, Compare compare, Register right, Label to) {
+  jump_to(BPF_JMP32 | BPF_X | static_cast<int>(compare), left, right, 0, to);
+}
+
+// A value of 64 bits takes two instructions; the kernel puts the address in.
+void Assembler::load_wide(Register to, std::uint8_t kind, int map) {
+  emit(BPF_LD | BPF_DW | BPF_IMM, to, kind, 0, map);
+  emit(0, 0, 0, 0, 0);
+}
+
+void Assembler::load_map(Register to, const Descriptor& map) { load_wide(to, BPF_PSEUDO_MAP_FD, map.number()); }
+void Assembler::load_value(Register to, const Descriptor& map) { load_wide(to, BPF_PSEUDO_MAP_VALUE, map.number()); }
+void Assembler::call(bpf_func_id helper) { emit(BPF_JMP | BPF_CALL, 0, 0, 0, helper); }
+void Assembler::leave() { emit(BPF_JMP | BPF_EXIT, 0, 0, 0, 0); }
+
+std::vector<bpf_insn> Assembler::finish() {
+  for (const Jump& jump : jumps_) {
+    const auto distance = static_cast<std::ptrdiff_t>(places_[jump.label]) - static_cast<std::ptrdiff_t>(jump.instruction) - 1;
+    instructions_[jump.instruction].off = static_cast<std::int16_t>(distance);
+  }
+  jumps_.clear();
+  return std::move(instructions_);
+}
+
+}  // namespace groupvpn::bpf

@@ -1,0 +1,89 @@
+// What the engine needs of bpf(2): maps that both sides share, programs written instruction by instruction, and their attachment to an
+// interface. No compiler and no library is needed at run time.
+#pragma once
+
+#include <linux/bpf.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "descriptor.hpp"
+
+namespace groupvpn::bpf {
+
+// Of every map: EngineError, with what the kernel said, if it cannot be had.
+Descriptor make_array(const char* name, std::uint32_t value_size, std::uint32_t entries);  // may be mapped
+Descriptor make_hash(const char* name, std::uint32_t key_size, std::uint32_t value_size, std::uint32_t entries);
+
+// EngineError if the map is full.
+void set_entry(const Descriptor& map, const void* key, const void* value);
+// An entry that is not there is no error.
+void delete_entry(const Descriptor& map, const void* key) noexcept;
+
+// Programs of the traffic control hook (tc-bpf(8)). EngineError, with the end of what the verifier said.
+Descriptor load_classifier(const char* name, std::span<const bpf_insn> instructions);
+// In effect before everything that nftables has for what comes in by the interface, until the descriptor is closed: also when the process is
+// killed. EngineError before Linux 6.6.
+Descriptor attach_to_ingress(const Descriptor& program, int interface_index);
+
+enum Register : std::uint8_t { r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, frame_pointer };
+enum class Size : std::uint8_t { octet = BPF_B, half = BPF_H, word = BPF_W, double_word = BPF_DW };
+enum class Compare : std::uint8_t { equal = BPF_JEQ, not_equal = BPF_JNE, greater = BPF_JGT, at_least = BPF_JGE, less = BPF_JLT, has_bits = BPF_JSET };
+
+// Instructions one after the other (RFC 9669), and jumps to places that are told later.
+class Assembler {
+ public:
+  struct Label {
+    std::size_t number;
+  };
+
+  Label label();
+  void place(Label label);
+
+  void set(Register to, std::int32_t value);
+  void copy(Register to, Register from);
+  void add(Register to, std::int32_t value);
+  // Of 32 bits; the upper half of the register becomes 0.
+  void add32(Register to, std::int32_t value);
+  void subtract32(Register to, Register value);
+  void mask32(Register to, std::int32_t mask);
+
+  void load(Size size, Register to, Register from, std::int16_t offset);
+  void store(Size size, Register to, std::int16_t offset, Register value);
+  void store(Size size, Register to, std::int16_t offset, std::int32_t value);
+  void add_atomically(Register to, std::int16_t offset, Register value);  // 64 bits
+  // If the word there is what r0 is, it becomes `value`; r0 becomes what it was.
+  void exchange_if_equal(Register to, std::int16_t offset, Register value);
+
+  void jump(Label to);
+  void jump_if(Register left, Compare compare, std::int32_t right, Label to);
+  void jump_if(Register left, Compare compare, Register right, Label to);
+  void jump_if32(Register left, Compare compare, std::int32_t right, Label to);
+  void jump_if32(Register left, Compare compare, Register right, Label to);
+
+  void load_map(Register to, const Descriptor& map);
+  // The address of the value of an array with one entry.
+  void load_value(Register to, const Descriptor& map);
+  void call(bpf_func_id helper);
+  void leave();  // with r0
+
+  // The finished program. Every label that was used has a place by now.
+  [[nodiscard]] std::vector<bpf_insn> finish();
+
+ private:
+  struct Jump {
+    std::size_t instruction, label;
+  };
+
+  void emit(int code, std::uint8_t to, std::uint8_t from, std::int16_t offset, std::int32_t value);
+  void jump_to(int code, std::uint8_t left, std::uint8_t right, std::int32_t value, Label to);
+  void load_wide(Register to, std::uint8_t kind, int map);
+
+  std::vector<bpf_insn> instructions_;
+  std::vector<Jump> jumps_;
+  std::vector<std::size_t> places_;
+};
+
+}  // namespace groupvpn::bpf

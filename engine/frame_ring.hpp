@@ -1,0 +1,50 @@
+// Memory that we share with the kernel, into which it writes ESP as it comes in.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace groupvpn {
+
+// Frames wait in the order in which they came. One thread looks at them and gives them back; the rest may be called by any thread, one at a
+// time.
+class FrameRing {
+ public:
+  // A frame that lies in the ring. `headroom` octets before it may be overwritten.
+  struct Frame {
+    std::uint8_t* data;
+    std::uint32_t length;
+    std::uint32_t headroom;
+    bool is_whole;  // false: the kernel did not copy all of it
+  };
+
+  FrameRing() = default;
+  FrameRing(const FrameRing&) = delete;
+  FrameRing& operator=(const FrameRing&) = delete;
+  virtual ~FrameRing() = default;
+
+  // Octets of the longest IP packet that it takes.
+  [[nodiscard]] virtual std::uint32_t longest_packet() const noexcept = 0;
+  // Whether the kernel goes on with its own copy of what the ring took, which somebody has to drop then.
+  [[nodiscard]] virtual bool leaves_copies() const noexcept = 0;
+  // Takes ESP with these SPIs from now on; sorted. Nothing before it is called.
+  virtual void set_spis(std::span<const std::uint32_t> spis) = 0;
+  // Frames that found the ring full.
+  [[nodiscard]] virtual std::uint64_t overruns() const noexcept = 0;
+
+  // For poll: readable while frames wait. -1: what comes while the thread rests goes by the TAP, and that wakes it.
+  [[nodiscard]] virtual int descriptor() const noexcept = 0;
+  // Takes note of an error that poll told of; returns it.
+  virtual int take_error() noexcept { return 0; }
+  // The thread looks at the ring from now on; and it will not, until it rises again. It cannot rest while frames wait.
+  virtual void rise() noexcept {}
+  [[nodiscard]] virtual bool rest() noexcept { return true; }
+
+  // Whether frame `ahead` of those not released has come; that frame, or none if it went by the TAP after all; and giving back the first `count`.
+  [[nodiscard]] virtual bool has(std::uint32_t ahead) const noexcept = 0;
+  [[nodiscard]] virtual std::optional<Frame> frame(std::uint32_t ahead) const noexcept = 0;
+  virtual void release(std::uint32_t count) noexcept = 0;
+};
+
+}  // namespace groupvpn

@@ -1,0 +1,251 @@
+// Rings on a real interface, each kind of them: what they take, where frames lie, and what a full ring counts.
+#include "frame_ring.hpp"
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <thread>
+#include <vector>
+
+#include "bpf_ring.hpp"
+#include "error.hpp"
+#include "own_network.hpp"
+#include "packet_ring.hpp"
+#include "ring_filter.hpp"
+
+using namespace groupvpn;
+using namespace groupvpn::test;
+
+namespace {
+
+constexpr MacAddress token = {0x02, 0x47, 0x44, 0x4f, 0x49, 0x77};
+constexpr std::uint32_t mtu = 1500;
+
+// Linux 6.6 and later.
+bool has_tcx() {
+  try {
+    const BpfRing ring(Device::named("wan"), token, mtu);
+    return true;
+  } catch (const EngineError& error) {
+    std::printf("no BPF ring here: %s\n", error.what());
+    return false;
+  }
+}
+
+// A ring that somebody looks at.
+template <typename Ring>
+Ring& risen(Ring&& ring) {
+  ring.rise();
+  return ring;
+}
+
+// Runs a test with a ring of each kind that this kernel has.
+template <typename Test>
+void with_each_ring(Test test) {
+  if (!has_own_network()) return;
+  const Ear core("core");
+  test(risen(PacketRing(Device::named("wan"), token, mtu)), core);
+  if (has_tcx()) test(risen(BpfRing(Device::named("wan"), token, mtu)), core);
+}
+
+Octets esp(std::uint32_t spi, std::uint32_t size = 60, Header header = {}) {
+  Octets payload(size);
+  store32(payload.data(), spi);
+  store32(&payload[4], size);
+  header.protocol = protocol_esp;
+  return frame_around(ipv4(payload, header));
+}
+
+Octets esp_over_ipv6(std::uint32_t spi, std::uint8_t next_header = protocol_esp) {
+  Octets packet(40 + 60);
+  packet[0] = 0x60;
+  store16(&packet[4], 60);
+  packet[6] = next_header;
+  store32(&packet[40], spi);
+  Octets frame = frame_around(packet);
+  store16(&frame[12], 0x86dd);
+  return frame;
+}
+
+bool has_come(const FrameRing& ring) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(3);
+  while (!ring.has(0) && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(std::chrono::microseconds(50));
+  return ring.has(0);
+}
+
+// Sends a frame that the ring is to take or to leave. A marker that it takes comes behind, so that nothing has to be waited for.
+bool is_taken(FrameRing& ring, const Ear& core, const Octets& frame) {
+  const Octets marker = esp(99, 76);
+  core.send(frame);
+  core.send(marker);
+  std::vector<Octets> seen;
+  for (std::uint32_t turn = 0; turn < 2; ++turn) {
+    if (!has_come(ring)) break;
+    const std::optional<FrameRing::Frame> found = ring.frame(0);
+    if (!found) continue;
+    seen.emplace_back(found->data, found->data + found->length);
+    if (!found->is_whole || found->headroom < 26) fail(__FILE__, __LINE__, "a frame of the ring is not as promised");
+    ring.release(1);
+    if (seen.back() == marker) break;
+  }
+  if (seen.empty() || seen.back() != marker) fail(__FILE__, __LINE__, "the marker did not come");
+  if (seen.size() == 2 && seen.front() != frame) fail(__FILE__, __LINE__, "the frame came changed");
+  return seen.size() == 2;
+}
+
+}  // namespace
+
+TEST_CASE(a_ring_takes_esp_of_its_sas_and_nothing_else) {
+  with_each_ring([](FrameRing& ring, const Ear& core) {
+    const std::vector<std::uint32_t> spis = {7, 99, 0x12345678, 0xfffffff0};
+    ring.set_spis(spis);
+    for (const std::uint32_t spi : spis) CHECK(is_taken(ring, core, esp(spi)));
+    CHECK(is_taken(ring, core, esp(7, 60, {.options = {1, 1, 1, 0}})) == ring.leaves_copies());  // only the packet ring knows options
+    CHECK(is_taken(ring, core, esp(7, ring.longest_packet() - 20 > 1480 ? 1480 : 8)));
+    CHECK(is_taken(ring, core, esp_over_ipv6(7)));
+    for (const std::uint32_t spi : {0U, 6U, 8U, 98U, 0x12345677U, 0xffffffffU}) CHECK(!is_taken(ring, core, esp(spi)));
+    CHECK(!is_taken(ring, core, esp_over_ipv6(8)));
+    CHECK(!is_taken(ring, core, esp_over_ipv6(7, protocol_destination_options)));
+    CHECK(!is_taken(ring, core, esp(7, 64, {.fragment = Ipv4::more_fragments})));
+    CHECK(!is_taken(ring, core, esp(7, 64, {.fragment = 8})));
+    CHECK(is_taken(ring, core, esp(7, 64, {.fragment = Ipv4::dont_fragment})));
+    Octets other = esp(7);
+    other[23] = protocol_udp;
+    CHECK(!is_taken(ring, core, other));
+    other = esp(7);
+    std::copy(token.begin(), token.end(), other.begin() + 6);
+    CHECK(!is_taken(ring, core, other));
+    other[11] ^= 1;
+    CHECK(is_taken(ring, core, other));
+    other = esp(7);
+    other[5] ^= 1;  // another host's
+    CHECK(!is_taken(ring, core, other));
+    other = esp(7);
+    other.insert(other.begin() + 12, {0x81, 0x00, 0x00, 0x05});
+    CHECK(!is_taken(ring, core, other));
+    other = {other.begin(), other.begin() + 14};  // nothing behind the link header
+    CHECK(!is_taken(ring, core, other));
+    ring.set_spis(std::vector<std::uint32_t>{99});
+    CHECK(!is_taken(ring, core, esp(7)));
+  });
+}
+
+TEST_CASE(a_ring_leaves_frames_that_are_too_long_for_it) {
+  with_each_ring([](FrameRing& ring, const Ear& core) {
+    run("ip link set wan mtu 4000 && ip link set core mtu 4000");
+    ring.set_spis(std::vector<std::uint32_t>{7, 99});
+    CHECK(ring.longest_packet() >= mtu);
+    CHECK(is_taken(ring, core, esp(7, ring.longest_packet() - 20)));
+    CHECK(!is_taken(ring, core, esp(7, ring.longest_packet() - 19)));
+    run("ip link set wan mtu 1500 && ip link set core mtu 1500");
+  });
+}
+
+TEST_CASE(a_ring_finds_each_of_many_spis) {
+  with_each_ring([](FrameRing& ring, const Ear& core) {
+    for (const std::uint32_t count : {1U, 4U, 5U, 200U, 1000U}) {
+      std::vector<std::uint32_t> spis = {99};
+      for (std::uint32_t index = 0; spis.size() < count; ++index) spis.push_back(1000 + index * 3);
+      ring.set_spis(spis);
+      for (std::size_t index = 0; index < count; index += count / 5 + 1) {
+        CHECK(is_taken(ring, core, esp(spis[index])));
+        CHECK(!is_taken(ring, core, esp(spis[index] + 1)));
+      }
+      CHECK(is_taken(ring, core, esp(spis.back())));
+    }
+    ring.set_spis({});
+    core.send(esp(5));
+    core.send(esp(99));
+    CHECK(!ring.has(0));
+  });
+}
+
+TEST_CASE(a_filter_that_cannot_hold_all_spis_takes_any) {
+  if (!has_own_network()) return;
+  PacketRing ring(Device::named("wan"), token, mtu);
+  ring.set_spis(std::vector<std::uint32_t>(maximum_spis + 1, 99));
+  CHECK(is_taken(ring, Ear("core"), esp(5)));
+}
+
+TEST_CASE(a_full_ring_counts_what_it_loses_and_goes_on) {
+  with_each_ring([](FrameRing& ring, const Ear& core) {
+    ring.set_spis(std::vector<std::uint32_t>{7, 99});
+    constexpr std::uint32_t extra = 100, enough = 3 * PacketRing::frame_count;
+    const Octets frame = esp(7);
+    std::uint32_t count = 0;
+    while (ring.overruns() < extra && count < enough) {
+      for (std::uint32_t more = 0; more < 10; ++more, ++count) core.send(frame);
+    }
+    std::uint32_t came = 0;
+    for (; ring.has(0); ++came) ring.release(1);
+    CHECK(came >= BpfRing::slot_count);
+    CHECK_EQUAL(came + ring.overruns(), count);
+    CHECK(is_taken(ring, core, frame));
+  });
+}
+
+TEST_CASE(a_ring_goes_on_when_its_interface_comes_up_again) {
+  with_each_ring([](FrameRing& ring, const Ear& core) {
+    ring.set_spis(std::vector<std::uint32_t>{7, 99});
+    CHECK(is_taken(ring, core, esp(7)));
+    run("ip link set wan down");
+    CHECK_EQUAL(ring.take_error(), ring.descriptor() < 0 ? 0 : ENETDOWN);
+    run("ip link set wan name wan2 && ip link set wan2 up");
+    CHECK_EQUAL(ring.take_error(), 0);
+    CHECK(is_taken(ring, core, esp(7)));
+    run("ip link set wan2 down && ip link set wan2 name wan && ip link set wan up");
+  });
+}
+
+TEST_CASE(what_comes_while_nobody_looks_at_a_bpf_ring_goes_on) {
+  if (!has_own_network() || !has_tcx()) return;
+  BpfRing ring(Device::named("wan"), token, mtu);
+  const Ear core("core");
+  ring.set_spis(std::vector<std::uint32_t>{7, 99});
+  core.send(esp(7));
+  CHECK(!ring.has(0));
+  ring.rise();
+  CHECK(is_taken(ring, core, esp(7)));
+  core.send(esp(7));
+  CHECK(has_come(ring));
+  CHECK(!ring.rest());  // a frame waits
+  ring.release(1);
+  CHECK(ring.rest());
+  core.send(esp(7));
+  CHECK(!ring.has(0));
+}
+
+// Two processors claim slots while we rest and rise: each frame is in the ring once, or went on.
+TEST_CASE(a_bpf_ring_loses_nothing_when_it_rests_under_fire) {
+  if (!has_own_network() || !has_tcx()) return;
+  BpfRing ring(Device::named("wan"), token, mtu);
+  ring.set_spis(std::vector<std::uint32_t>{7});
+  constexpr std::uint32_t frames_each = 20000;
+  std::atomic<int> sending = 2;
+  const auto send = [&sending] {
+    const Ear core("core");
+    const Octets frame = esp(7);
+    for (std::uint32_t number = 0; number < frames_each; ++number) core.send(frame);
+    --sending;
+  };
+  std::thread first(send), second(send);
+  std::uint64_t came = 0, left = 0, rests = 0;
+  while (true) {
+    const bool is_last = sending == 0;
+    ring.rise();
+    for (int look = 0; look < 50; ++look) {
+      for (; ring.has(0); ring.release(1)) ring.frame(0) ? ++came : ++left;
+    }
+    while (!ring.rest()) {
+      for (; ring.has(0); ring.release(1)) ring.frame(0) ? ++came : ++left;
+    }
+    ++rests;
+    if (is_last) break;
+  }
+  first.join();
+  second.join();
+  CHECK(came > 0 && rests > 10);
+  CHECK(came + left + ring.overruns() <= 2 * frames_each);
+  ring.rise();
+  CHECK(!ring.has(0));
+}
