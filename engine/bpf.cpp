@@ -75,12 +75,12 @@ void delete_entry(const Descriptor& map, const void* key) noexcept {
   call_kernel(BPF_MAP_DELETE_ELEM, attributes);
 }
 
-Descriptor load_classifier(const char* name, std::span<const bpf_insn> instructions) {
+Descriptor load(bpf_prog_type type, const char* name, std::span<const bpf_insn> instructions) {
   static constexpr char licence[] = "Apache-2.0";
   std::vector<char> log(1 << 16);
   bpf_attr attributes{};
-  attributes.prog_type = BPF_PROG_TYPE_SCHED_CLS;
-  attributes.expected_attach_type = tcx_ingress;
+  attributes.prog_type = type;
+  if (type == BPF_PROG_TYPE_SCHED_CLS) attributes.expected_attach_type = tcx_ingress;
   attributes.insns = address_of(instructions.data());
   attributes.insn_cnt = static_cast<std::uint32_t>(instructions.size());
   attributes.license = address_of(licence);
@@ -126,8 +126,12 @@ void Assembler::set(Register to, std::int32_t value) { emit(BPF_ALU64 | BPF_MOV 
 void Assembler::copy(Register to, Register from) { emit(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0); }
 void Assembler::add(Register to, std::int32_t value) { emit(BPF_ALU64 | BPF_ADD | BPF_K, to, 0, 0, value); }
 void Assembler::add32(Register to, std::int32_t value) { emit(BPF_ALU | BPF_ADD | BPF_K, to, 0, 0, value); }
+void Assembler::add32(Register to, Register value) { emit(BPF_ALU | BPF_ADD | BPF_X, to, value, 0, 0); }
 void Assembler::subtract32(Register to, Register value) { emit(BPF_ALU | BPF_SUB | BPF_X, to, value, 0, 0); }
+void Assembler::multiply32(Register to, std::int32_t value) { emit(BPF_ALU | BPF_MUL | BPF_K, to, 0, 0, value); }
+void Assembler::exclusive_or32(Register to, Register value) { emit(BPF_ALU | BPF_XOR | BPF_X, to, value, 0, 0); }
 void Assembler::mask32(Register to, std::int32_t mask) { emit(BPF_ALU | BPF_AND | BPF_K, to, 0, 0, mask); }
+void Assembler::shift_right32(Register to, std::int32_t bits) { emit(BPF_ALU | BPF_RSH | BPF_K, to, 0, 0, bits); }
 
 void Assembler::load(Size size, Register to, Register from, std::int16_t offset) {
   emit(BPF_LDX | BPF_MEM | static_cast<int>(size), to, from, offset, 0);
@@ -173,13 +177,11 @@ void Assembler::jump_if32(Register left, Compare compare, Register right, Label 
 }
 
 // A value of 64 bits takes two instructions; the kernel puts the address in.
-void Assembler::load_wide(Register to, std::uint8_t kind, int map) {
-  emit(BPF_LD | BPF_DW | BPF_IMM, to, kind, 0, map);
+void Assembler::load_map(Register to, const Descriptor& map) {
+  emit(BPF_LD | BPF_DW | BPF_IMM, to, BPF_PSEUDO_MAP_FD, 0, map.number());
   emit(0, 0, 0, 0, 0);
 }
 
-void Assembler::load_map(Register to, const Descriptor& map) { load_wide(to, BPF_PSEUDO_MAP_FD, map.number()); }
-void Assembler::load_value(Register to, const Descriptor& map) { load_wide(to, BPF_PSEUDO_MAP_VALUE, map.number()); }
 void Assembler::call(bpf_func_id helper) { emit(BPF_JMP | BPF_CALL, 0, 0, 0, helper); }
 void Assembler::leave() { emit(BPF_JMP | BPF_EXIT, 0, 0, 0, 0); }
 

@@ -22,9 +22,9 @@ void set_entry(const Descriptor& map, const void* key, const void* value);
 // An entry that is not there is no error.
 void delete_entry(const Descriptor& map, const void* key) noexcept;
 
-// Programs of the traffic control hook (tc-bpf(8)). EngineError, with the end of what the verifier said.
-Descriptor load_classifier(const char* name, std::span<const bpf_insn> instructions);
-// In effect before everything that nftables has for what comes in by the interface, until the descriptor is closed: also when the process is
+// BPF_PROG_TYPE_SCHED_CLS or BPF_PROG_TYPE_SOCKET_FILTER. EngineError, with the end of what the verifier said.
+Descriptor load(bpf_prog_type type, const char* name, std::span<const bpf_insn> instructions);
+// A program of the former type in effect before everything that nftables has for what comes in by the interface, until the descriptor is closed: also when the process is
 // killed. EngineError before Linux 6.6.
 Descriptor attach_to_ingress(const Descriptor& program, int interface_index);
 
@@ -47,8 +47,12 @@ class Assembler {
   void add(Register to, std::int32_t value);
   // Of 32 bits; the upper half of the register becomes 0.
   void add32(Register to, std::int32_t value);
+  void add32(Register to, Register value);
   void subtract32(Register to, Register value);
+  void multiply32(Register to, std::int32_t value);
+  void exclusive_or32(Register to, Register value);
   void mask32(Register to, std::int32_t mask);
+  void shift_right32(Register to, std::int32_t bits);
 
   void load(Size size, Register to, Register from, std::int16_t offset);
   void store(Size size, Register to, std::int16_t offset, Register value);
@@ -64,8 +68,6 @@ class Assembler {
   void jump_if32(Register left, Compare compare, Register right, Label to);
 
   void load_map(Register to, const Descriptor& map);
-  // The address of the value of an array with one entry.
-  void load_value(Register to, const Descriptor& map);
   void call(bpf_func_id helper);
   void leave();  // with r0
 
@@ -79,7 +81,6 @@ class Assembler {
 
   void emit(int code, std::uint8_t to, std::uint8_t from, std::int16_t offset, std::int32_t value);
   void jump_to(int code, std::uint8_t left, std::uint8_t right, std::int32_t value, Label to);
-  void load_wide(Register to, std::uint8_t kind, int map);
 
   std::vector<bpf_insn> instructions_;
   std::vector<Jump> jumps_;

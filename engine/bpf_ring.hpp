@@ -3,36 +3,59 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <vector>
 
-#include "bpf.hpp"
 #include "descriptor.hpp"
 #include "device.hpp"
+#include "esp_program.hpp"
 #include "frame_ring.hpp"
 #include "mapping.hpp"
 
 namespace groupvpn {
 
-// The program takes ESP (RFC 4303) over IPv4 without options, or over IPv6 without extension headers, that is
-//
-// - whole: no fragment, since one that is not the first has no SPI
-// - in a frame that is not too long, not VLAN-tagged, not for another host and not from `token`
-// - of one of the SPIs
-//
-// and only while our thread looks at the ring. While it rests everything goes on to the rules, which lead ESP to the TAP; the first packet
-// there wakes the thread. So no descriptor of the ring is needed, and a quiet interface costs nobody a spinning thread.
-class BpfRing final : public FrameRing {
+// The program of an interface and what it shares with us, as long as a ring of it is there.
+class BpfIngress {
  public:
-  static constexpr std::uint32_t slot_count = 4096;
   static constexpr std::uint32_t maximum_spis = 1 << 16;
 
-  // `mtu` is the IP MTU of the interface. EngineError without the right to it, or before Linux 6.6.
-  BpfRing(const Device& device, const MacAddress& token, std::uint32_t mtu);
+  // See BpfRing::make.
+  BpfIngress(const Device& device, const MacAddress& token, std::uint32_t mtu, std::span<const int> tap_queues);
 
-  [[nodiscard]] std::uint32_t longest_packet() const noexcept override { return longest_packet_; }
+  [[nodiscard]] std::uint32_t slot_size() const noexcept { return slot_size_; }
+  [[nodiscard]] std::uint8_t* control(std::uint32_t ring) const noexcept { return controls_memory_.octets() + ring * EspProgramLayout::control_size; }
+  [[nodiscard]] std::uint8_t* slots(std::uint32_t ring) const noexcept {
+    return slots_memory_.octets() + std::size_t{ring} * EspProgramLayout::slot_count * slot_size_;
+  }
+  void set_spis(std::span<const std::uint32_t> spis);
+
+ private:
+  std::uint32_t slot_size_;
+  Descriptor controls_, slots_, spis_;
+  Mapping controls_memory_, slots_memory_;
+  Descriptor program_, link_;
+  std::vector<std::uint32_t> taken_spis_;
+};
+
+// The program fills a ring only while our thread looks at it. While it rests everything goes on to the rules, which lead ESP to the TAP; the first
+// packet there wakes the thread. So no descriptor of the ring is needed, and a quiet interface costs nobody a spinning thread.
+class BpfRing final : public FrameRing {
+ public:
+  static constexpr std::uint32_t slot_count = EspProgramLayout::slot_count;
+
+  // A ring for each queue of the TAP; each pair of addresses has one of them, and that queue. `mtu` is the IP MTU of the interface. EngineError
+  // without the right to it, or before Linux 6.6.
+  static std::vector<std::unique_ptr<FrameRing>> make(const Device& device, const MacAddress& token, std::uint32_t mtu, std::span<const int> tap_queues);
+
+  BpfRing(std::shared_ptr<BpfIngress> ingress, std::uint32_t number) noexcept
+      : ingress_(std::move(ingress)), control_(ingress_->control(number)), slots_(ingress_->slots(number)) {}
+
+  [[nodiscard]] std::uint32_t longest_packet() const noexcept override { return ingress_->slot_size() - EspProgramLayout::ip_offset; }
   [[nodiscard]] bool leaves_copies() const noexcept override { return false; }
-  void set_spis(std::span<const std::uint32_t> spis) override;
+  void set_spis(std::span<const std::uint32_t> spis) override { ingress_->set_spis(spis); }
   [[nodiscard]] std::uint64_t overruns() const noexcept override;
 
   [[nodiscard]] int descriptor() const noexcept override { return -1; }
@@ -44,19 +67,17 @@ class BpfRing final : public FrameRing {
   void release(std::uint32_t count) noexcept override;
 
  private:
-  [[nodiscard]] std::vector<bpf_insn> program(const MacAddress& token) const;
-  [[nodiscard]] std::uint8_t* slot(std::uint32_t ahead) const noexcept;
+  [[nodiscard]] std::uint8_t* slot(std::uint32_t ahead) const noexcept {
+    return slots_ + std::size_t{(next_ + ahead) & (slot_count - 1)} * ingress_->slot_size();
+  }
   template <typename Word>
-  [[nodiscard]] std::atomic_ref<Word> shared(std::size_t offset) const noexcept {
-    return std::atomic_ref(*reinterpret_cast<Word*>(control_memory_.octets() + offset));
+  static std::atomic_ref<Word> word(std::uint8_t* octets) noexcept {
+    return std::atomic_ref(*reinterpret_cast<Word*>(octets));
   }
 
-  std::uint32_t slot_size_;
-  std::uint32_t longest_packet_;
-  Descriptor control_, slots_, spis_;
-  Mapping control_memory_, slots_memory_;
-  Descriptor program_, link_;
-  std::vector<std::uint32_t> taken_spis_;
+  std::shared_ptr<BpfIngress> ingress_;
+  std::uint8_t* control_;
+  std::uint8_t* slots_;
   std::uint32_t next_ = 0;
 };
 

@@ -1,11 +1,14 @@
 #include "device.hpp"
 
+#include <linux/ethtool.h>
 #include <linux/if_arp.h>
 #include <linux/if.h>
+#include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -25,6 +28,17 @@ Device Device::named(const std::string& name) {
   if (request.ifr_hwaddr.sa_family != ARPHRD_ETHER) throw EngineError(where + " is not Ethernet");
   if (ioctl(control.number(), SIOCGIFINDEX, &request) != 0) throw EngineError(where + ": " + describe_error("no index", errno));
   return {name, request.ifr_ifindex};
+}
+
+std::size_t Device::transmit_queues() const noexcept {
+  ethtool_channels channels{};
+  channels.cmd = ETHTOOL_GCHANNELS;
+  ifreq request{};
+  std::memcpy(request.ifr_name, name.data(), std::min(name.size(), sizeof request.ifr_name - 1));
+  request.ifr_data = reinterpret_cast<char*>(&channels);
+  const Descriptor control(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (control.number() < 0 || ioctl(control.number(), SIOCETHTOOL, &request) != 0) return 1;
+  return std::max<std::size_t>(std::size_t{channels.tx_count} + channels.combined_count, 1);
 }
 
 std::string describe_error(const char* what, int error) { return std::string(what) + ": " + std::strerror(error); }

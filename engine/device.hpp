@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -15,6 +16,9 @@ struct Device {
 
   // EngineError if there is no such interface, or if it is not Ethernet.
   static Device named(const std::string& name);
+
+  // How many queues it sends by, as it says itself; 1 if it does not.
+  [[nodiscard]] std::size_t transmit_queues() const noexcept;
 };
 
 // The error number as text behind what was tried: "bind: Device or resource busy".

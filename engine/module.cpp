@@ -6,6 +6,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <initializer_list>
@@ -200,9 +201,27 @@ nb::dict event_counters_of(const EventsHandle& events) {
   return result;
 }
 
-void make_port(Port* self, const std::string& wan, int inbound_tap, const nb::bytes& token, std::uint32_t wire_mtu, std::uint32_t mark,
-               std::string_view transmit, std::string_view receive, const EventsHandle* events) {
-  PortParameters parameters{wan, inbound_tap, {}, wire_mtu, mark, transmit_method_named(transmit), receive_method_named(receive)};
+// One of something for each worker; one alone stands for itself.
+template <typename Value>
+using OneOrMore = std::variant<Value, std::vector<Value>>;
+
+template <typename Value>
+std::vector<Value> all_of(const OneOrMore<Value>& values) {
+  if (const Value* one = std::get_if<Value>(&values)) return {*one};
+  return std::get<std::vector<Value>>(values);
+}
+
+void make_port(Port* self, const std::string& wan, const OneOrMore<int>& inbound_taps, const nb::bytes& token, std::uint32_t wire_mtu,
+               std::uint32_t mark, std::string_view transmit, std::string_view receive, const EventsHandle* events,
+               const std::vector<int>& processors) {
+  PortParameters parameters{.wan = wan,
+                            .inbound_taps = all_of(inbound_taps),
+                            .token = {},
+                            .wire_mtu = wire_mtu,
+                            .mark = mark,
+                            .transmit = transmit_method_named(transmit),
+                            .receive = receive_method_named(receive),
+                            .processors = processors};
   if (token.size() != parameters.token.size()) {
     throw EngineError("the token has " + std::to_string(token.size()) + " octets, a MAC address has 6");
   }
@@ -213,11 +232,13 @@ void make_port(Port* self, const std::string& wan, int inbound_tap, const nb::by
 
 std::pair<std::string, std::string> pair_of(const BackEnd& back_end) { return {back_end.name, back_end.reason}; }
 
-void set_sas(Port& port, const std::vector<const SaHandle*>& inbound, const std::map<std::size_t, const SaHandle*>& outbound) {
+void set_sas(Port& port, const std::vector<const SaHandle*>& inbound, const std::map<std::size_t, OneOrMore<const SaHandle*>>& outbound) {
   std::vector<std::shared_ptr<Sa>> decrypting;
   for (const SaHandle* handle : inbound) decrypting.push_back(handle->sa);
-  std::map<std::size_t, std::shared_ptr<Sa>> encrypting;
-  for (const auto& [queue, handle] : outbound) encrypting[queue] = handle->sa;
+  std::map<std::size_t, Senders> encrypting;
+  for (const auto& [queue, handles] : outbound) {
+    for (const SaHandle* handle : all_of(handles)) encrypting[queue].push_back(handle->sa);
+  }
   port.set_sas(std::move(decrypting), encrypting);
 }
 
@@ -267,8 +288,8 @@ NB_MODULE(_engine, m) {
   using Release = nb::call_guard<nb::gil_scoped_release>;
   nb::class_<Port>(m, "Port")
       .def("__init__", &make_port, "wan"_a, "tap_in_fd"_a, "token"_a, "wire_mtu"_a, "mark"_a = 0,
-           "transmit"_a = "auto", "receive"_a = "auto", "events"_a = nb::none())
-      .def("add_outbound", &Port::add_outbound, "tap_fd"_a, Release())
+           "transmit"_a = "auto", "receive"_a = "auto", "events"_a = nb::none(), "processors"_a = std::vector<int>{})
+      .def("add_outbound", [](Port& self, const OneOrMore<int>& taps) { return self.add_outbound(all_of(taps)); }, "tap_fd"_a, Release())
       .def("remove_outbound", &Port::remove_outbound, "queue"_a, Release())
       .def("start", &Port::start, Release())
       .def("stop", &Port::stop, Release())
@@ -277,7 +298,8 @@ NB_MODULE(_engine, m) {
       .def("set_fragments_after", &Port::set_fragments_after, "after"_a)
       .def("counters", [](const Port& self) { return dict_of(self.counters()); })
       .def("traffic", [](const Port& self) { return dict_of(self.traffic()); })
-      .def("transmit", [](const Port& self) { return pair_of(self.transmit()); })
+      .def_prop_ro("workers", &Port::workers)
+      .def("transmit", [](const Port& self, std::size_t worker) { return pair_of(self.transmit().at(worker)); }, "worker"_a = 0)
       .def("receive", [](const Port& self) { return pair_of(self.receive()); })
       .def_prop_ro("ring_limit", &Port::ring_limit)
       .def_prop_ro("copy_limit", &Port::copy_limit)

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "error.hpp"
 #include "fragment.hpp"
@@ -39,18 +40,18 @@ Outbound::Outbound(const PathContext& context, WireParameters wire, SuperWire su
   epoll_ctl(epoll_.number(), EPOLL_CTL_ADD, stop_.descriptor(), &event);
 }
 
-std::size_t Outbound::add_queue(Tap tap) {
+void Outbound::add_queue(std::size_t queue, Tap tap) {
   const std::lock_guard lock(queues_mutex_);
-  queues_.emplace_back(tap);
+  if (queue >= queues_.size()) queues_.resize(queue + 1);
+  queues_[queue] = tap;
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.u64 = queues_.size() - 1;
+  event.data.u64 = queue;
   if (epoll_ctl(epoll_.number(), EPOLL_CTL_ADD, tap.descriptor(), &event) != 0) {
     const std::string text = std::strerror(errno);
-    queues_.pop_back();
+    queues_[queue].reset();
     throw EngineError("file descriptor " + std::to_string(tap.descriptor()) + " cannot be waited for: " + text);
   }
-  return queues_.size() - 1;
 }
 
 void Outbound::remove_queue(std::size_t queue) {
@@ -91,7 +92,7 @@ void Outbound::follow_mtu() {
 void Outbound::turn(std::size_t queue, const SaTable& table) {
   if (queue >= queues_.size() || !queues_[queue]) return;
   const Tap tap = *queues_[queue];
-  Sa* sa = queue < table.outbound.size() ? table.outbound[queue].get() : nullptr;
+  const SaTable::Sender sender = table.sender(queue, context_.worker, context_.workers);
   for (std::size_t frame = 0; frame < frames_per_turn; ++frame) {
     const ssize_t length = tap.read(frame_);
     if (length < 0) {
@@ -103,7 +104,7 @@ void Outbound::turn(std::size_t queue, const SaTable& table) {
       return;
     }
     counters_.frames.add();
-    handle(static_cast<std::size_t>(length), tap, sa);
+    handle(static_cast<std::size_t>(length), tap, sender);
   }
 }
 
@@ -112,13 +113,13 @@ void Outbound::refuse(Reason reason) noexcept {
   counters_.reasons.add(reason);
 }
 
-void Outbound::handle(std::size_t length, const Tap& tap, Sa* sa) {
-  const Reason reason = cut(length, tap, sa);
+void Outbound::handle(std::size_t length, const Tap& tap, const SaTable::Sender& sender) {
+  const Reason reason = cut(length, tap, sender);
   if (reason != Reason::delivered) refuse(reason);
 }
 
 // Stage 1: from a frame to packets in the burst. Tells why the frame, or what was left of it, did not become packets.
-Reason Outbound::cut(std::size_t length, const Tap& tap, Sa* sa) {
+Reason Outbound::cut(std::size_t length, const Tap& tap, const SaTable::Sender& sender) {
   if (length == frame_.size()) return Reason::oversize;
   if (length < tap.header_size()) return Reason::malformed;
   std::uint8_t* frame = frame_.data() + tap.header_size();
@@ -127,9 +128,11 @@ Reason Outbound::cut(std::size_t length, const Tap& tap, Sa* sa) {
   if (!link) return Reason::not_ip;
   const std::optional<CutPacket> ip = CutPacket::parse(frame + link->size, frame_length - link->size);
   if (!ip || ip->family != link->family) return Reason::malformed;
+  Sa* sa = sender.sa;
   if (sa == nullptr) return Reason::no_sa;
 
   current_sa_ = sa;
+  current_keeps_order_ = sender.keeps_order;
   current_link_.size = link->size;
   std::memcpy(current_link_.octets.data(), frame, link->size);
   // Transport mode protects whole datagrams only (RFC 4303 3.3.4). A later fragment of ESP in UDP would not be known as ESP.
@@ -161,14 +164,21 @@ void Outbound::commit(std::uint32_t length) noexcept {
   packet.tailroom = static_cast<std::uint32_t>((is_large ? large_.size() : wire_.slot_size()) - slot_head - length);
   packet.reason = Reason::delivered;
   packet.sa = current_sa_;
+  keeps_order_ = keeps_order_ || current_keeps_order_;
   links_[count_] = current_link_;
   ++count_;
   if (is_large) flush_large();
 }
 
+// Until the packets that are numbered now have left, no other worker numbers any of an SA whose order counts.
+std::unique_lock<std::mutex> Outbound::hold_order() noexcept {
+  return std::exchange(keeps_order_, false) ? std::unique_lock(context_.order) : std::unique_lock<std::mutex>();
+}
+
 // Stages 2 and 3: encapsulate the burst, send it.
 void Outbound::flush() noexcept {
   if (count_ == 0) return;
+  const std::unique_lock order = hold_order();
   const std::span<Packet> burst = std::span(packets_).first(count_);
   count_ = 0;
   esp_.encapsulate(burst);
@@ -179,6 +189,7 @@ void Outbound::flush() noexcept {
 // The same for one packet that leaves in parts. It counts once.
 void Outbound::flush_large() noexcept {
   count_ = 0;
+  const std::unique_lock order = hold_order();
   Packet whole = packets_[0];
   esp_.encapsulate(std::span(&whole, 1));
   if (whole.reason == Reason::delivered) whole.reason = send_in_parts(whole);

@@ -25,10 +25,12 @@ class FrameRing;
 
 // What a path needs of its port, which outlives it.
 struct PathContext {
+  std::size_t worker, workers;  // which of how many that serve the interface
+  std::mutex& order;            // held while packets are numbered and sent whose order workers have to keep together
   const Snapshot<SaTable>& sas;
   const std::atomic<std::uint32_t>& wire_mtu;
   const std::atomic<bool>& splits_after;  // whether what is too long is fragmented after encryption
-  const Tap& inbound_tap;
+  const Tap& inbound_tap;  // the worker's queue of it
   MacAddress token;
   Fault& fault;
   FrameRing* ring;  // where ESP comes in, beside the TAP; null without
@@ -39,8 +41,8 @@ class Outbound final : private PacketSink {
  public:
   Outbound(const PathContext& context, WireParameters wire, SuperWire super_wire);
 
-  // Any thread, at any time.
-  std::size_t add_queue(Tap tap);
+  // Any thread, at any time. A number is used once.
+  void add_queue(std::size_t queue, Tap tap);
   void remove_queue(std::size_t queue);
 
   // Runs until stop() is called from another thread.
@@ -62,10 +64,11 @@ class Outbound final : private PacketSink {
   };
 
   void turn(std::size_t queue, const SaTable& table);
-  void handle(std::size_t length, const Tap& tap, Sa* sa);
-  Reason cut(std::size_t length, const Tap& tap, Sa* sa);
+  void handle(std::size_t length, const Tap& tap, const SaTable::Sender& sender);
+  Reason cut(std::size_t length, const Tap& tap, const SaTable::Sender& sender);
   void refuse(Reason reason) noexcept;
   void answer_too_big(const CutPacket& refused, std::uint32_t mtu);
+  std::unique_lock<std::mutex> hold_order() noexcept;
   void flush() noexcept;
   void send(std::span<Packet> packets) noexcept;
   void follow_mtu();
@@ -95,6 +98,8 @@ class Outbound final : private PacketSink {
   std::array<OutgoingFrame, burst_size> outgoing_;
   Link current_link_{};
   Sa* current_sa_ = nullptr;
+  bool current_keeps_order_ = false;
+  bool keeps_order_ = false;  // something in the burst does
   std::uint32_t current_limit_ = 0;  // longer packets are split after encryption
   std::chrono::steady_clock::time_point next_icmp_{};
 

@@ -16,10 +16,25 @@
 
 namespace groupvpn {
 
-// All SAs of a port: those that decrypt, and for each outbound queue the one that encrypts (or none).
+// The SAs with which one outbound queue encrypts: one for each worker, which has a Sender-ID of its own (RFC 6054 2), or fewer, which workers share.
+using Senders = std::vector<std::shared_ptr<Sa>>;
+
+// All SAs of a port: those that decrypt, and for each outbound queue those that encrypt (or none).
 struct SaTable {
   SaSet inbound;
-  std::vector<std::shared_ptr<Sa>> outbound;
+  std::vector<Senders> outbound;
+
+  // What a worker encrypts with. `keeps_order`: others number packets of this SA too, and receivers want to see the numbers in their order.
+  struct Sender {
+    Sa* sa = nullptr;
+    bool keeps_order = false;
+  };
+  [[nodiscard]] Sender sender(std::size_t queue, std::size_t worker, std::size_t workers) const noexcept {
+    if (queue >= outbound.size() || outbound[queue].empty()) return {};
+    const Senders& senders = outbound[queue];
+    Sa* sa = senders[worker % senders.size()].get();
+    return {sa, senders.size() < workers && sa->wants_order()};
+  }
 };
 
 // A value that is replaced as a whole. A reader holds what it got for the length of one burst; when the last holder of an old value lets

@@ -1,6 +1,7 @@
 #include "port.hpp"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 #include <algorithm>
@@ -19,16 +20,42 @@ std::uint32_t checked_mtu(std::uint32_t mtu) {
   return mtu;
 }
 
-// A thread that leaves all signals to the threads of the program that embeds us.
+// A thread that leaves all signals to the threads of the program that embeds us, and that runs on `processor` only unless that is -1.
 template <typename Body>
-std::thread make_thread(const char* name, Body body) {
+std::thread make_thread(const std::string& name, int processor, Body body) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   std::thread thread(std::move(body));
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  pthread_setname_np(thread.native_handle(), name);
+  pthread_setname_np(thread.native_handle(), name.c_str());
+  if (processor >= 0) {
+    cpu_set_t only;
+    CPU_ZERO(&only);
+    CPU_SET(static_cast<std::size_t>(processor), &only);
+    pthread_setaffinity_np(thread.native_handle(), sizeof only, &only);  // `check_processors` found that it may be there
+  }
   return thread;
+}
+
+void check_processors(const std::vector<int>& processors) {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  sched_getaffinity(0, sizeof allowed, &allowed);
+  for (const int processor : processors) {
+    if (processor < 0 || processor >= CPU_SETSIZE || !CPU_ISSET(static_cast<std::size_t>(processor), &allowed)) {
+      throw EngineError("processor " + std::to_string(processor) + " is not there, or not for this process");
+    }
+  }
+}
+
+std::vector<Tap> taps_of(const std::vector<int>& descriptors, TapOffload offload) {
+  if (descriptors.empty() || descriptors.size() > Port::maximum_workers) {
+    throw EngineError("a port has 1 to " + std::to_string(Port::maximum_workers) + " workers, not " + std::to_string(descriptors.size()));
+  }
+  std::vector<Tap> taps;
+  for (const int descriptor : descriptors) taps.emplace_back(descriptor, offload);
+  return taps;
 }
 
 void append_reasons(NamedCounters& result, const std::string& way, const PathCounters& counters) {
@@ -37,35 +64,55 @@ void append_reasons(NamedCounters& result, const std::string& way, const PathCou
   }
 }
 
+// Counters of the same names, in the same order.
+void add(NamedCounters& sum, NamedCounters&& other) {
+  if (sum.empty()) {
+    sum = std::move(other);
+    return;
+  }
+  for (std::size_t index = 0; index < sum.size(); ++index) sum[index].second += other[index].second;
+}
+
 }  // namespace
 
 Port::Port(const PortParameters& parameters)
-    : inbound_tap_(parameters.inbound_tap, TapOffload::udp),
+    : inbound_taps_(taps_of(parameters.inbound_taps, TapOffload::udp)),
+      processors_(parameters.processors),
       wire_mtu_(checked_mtu(parameters.wire_mtu)),
       device_(Device::named(parameters.wan)),
-      ring_(make_ring(parameters)),
-      events_(parameters.events),
-      outbound_(context(parameters.token), {device_, parameters.mark, 0, parameters.transmit},
-                SuperWire(device_, parameters.mark, inbound_tap_.takes_udp_super_packets())),
-      inbound_(context(parameters.token)) {}
+      events_(parameters.events) {
+  check_processors(processors_);
+  make_rings(parameters);
+  for (std::size_t number = 0; number < inbound_taps_.size(); ++number) workers_.push_back(make_worker(parameters, number));
+}
 
 Port::~Port() { stop(); }
 
+// An interface has as many AF_XDP sockets as queues. Where there are fewer of them than workers, the others do not fight for one.
+std::unique_ptr<Port::Worker> Port::make_worker(const PortParameters& parameters, std::size_t number) {
+  TransmitMethod method = parameters.transmit;
+  if (method == TransmitMethod::automatic && number >= device_.transmit_queues()) method = TransmitMethod::packet;
+  const PathContext context{number,          inbound_taps_.size(), order_, sas_,  wire_mtu_, splits_after_, inbound_taps_[number],
+                            parameters.token, fault_,               rings_.empty() ? nullptr : rings_[number].get(), events_.get()};
+  return std::make_unique<Worker>(context, WireParameters{device_, parameters.mark, static_cast<std::uint32_t>(number), method},
+                                  SuperWire(device_, parameters.mark, inbound_taps_[number].takes_udp_super_packets()));
+}
+
 // The best that works. One that was asked for is the only one tried.
-std::unique_ptr<FrameRing> Port::make_ring(const PortParameters& parameters) {
+void Port::make_rings(const PortParameters& parameters) {
+  const auto count = static_cast<std::uint32_t>(inbound_taps_.size());
   std::string problems;
   for (const ReceiveMethod method : {ReceiveMethod::bpf, ReceiveMethod::ring}) {
     if (parameters.receive != ReceiveMethod::automatic && parameters.receive != method) continue;
     const std::string name = method == ReceiveMethod::bpf ? "bpf" : "ring";
     try {
-      std::unique_ptr<FrameRing> ring;
       if (method == ReceiveMethod::bpf) {
-        ring = std::make_unique<BpfRing>(device_, parameters.token, parameters.wire_mtu);
+        rings_ = BpfRing::make(device_, parameters.token, parameters.wire_mtu, parameters.inbound_taps);
       } else {
-        ring = std::make_unique<PacketRing>(device_, parameters.token, parameters.wire_mtu);
+        rings_ = PacketRing::make(device_, parameters.token, parameters.wire_mtu, count);
       }
       receive_ = {name, std::move(problems)};
-      return ring;
+      return;
     } catch (const EngineError& error) {
       problems += (problems.empty() ? "" : "; ") + name + ": " + error.what();
     }
@@ -74,28 +121,53 @@ std::unique_ptr<FrameRing> Port::make_ring(const PortParameters& parameters) {
     throw EngineError("interface \"" + device_.name + "\": no way in: " + problems);
   }
   receive_ = {"tap", std::move(problems)};
-  return nullptr;
 }
 
-std::size_t Port::add_outbound(int tap) { return outbound_.add_queue(Tap(tap, TapOffload::super_packets)); }
+std::size_t Port::add_outbound(const std::vector<int>& descriptors) {
+  if (descriptors.size() != workers_.size()) {
+    throw EngineError("a TAP with " + std::to_string(descriptors.size()) + " queues for " + std::to_string(workers_.size()) + " workers");
+  }
+  const std::vector<Tap> taps = taps_of(descriptors, TapOffload::super_packets);
+  const std::size_t queue = next_queue_++;
+  std::size_t done = 0;
+  try {
+    for (; done < workers_.size(); ++done) workers_[done]->outbound.add_queue(queue, taps[done]);
+  } catch (const EngineError&) {
+    while (done > 0) workers_[--done]->outbound.remove_queue(queue);
+    throw;
+  }
+  return queue;
+}
 
-void Port::remove_outbound(std::size_t queue) { outbound_.remove_queue(queue); }
+void Port::remove_outbound(std::size_t queue) {
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->outbound.remove_queue(queue);
+}
 
 void Port::start() {
-  if (outbound_thread_.joinable()) throw EngineError("the port is started already");
-  outbound_thread_ = make_thread("groupvpn-out", [this] { outbound_.run(); });
-  inbound_thread_ = make_thread("groupvpn-in", [this] { inbound_.run(); });
+  if (is_started_) throw EngineError("the port is started already");
+  is_started_ = true;
+  for (std::size_t number = 0; number < workers_.size(); ++number) {
+    Worker& worker = *workers_[number];
+    const std::string suffix = workers_.size() == 1 ? "" : std::to_string(number);
+    worker.outbound_thread = make_thread("groupvpn-out" + suffix, processor(2 * number), [&worker] { worker.outbound.run(); });
+    worker.inbound_thread = make_thread("groupvpn-in" + suffix, processor(2 * number + 1), [&worker] { worker.inbound.run(); });
+  }
 }
 
 void Port::stop() {
-  if (!outbound_thread_.joinable()) return;
-  outbound_.stop();
-  inbound_.stop();
-  outbound_thread_.join();
-  inbound_thread_.join();
+  if (!is_started_) return;
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->outbound.stop();
+    worker->inbound.stop();
+  }
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    if (worker->outbound_thread.joinable()) worker->outbound_thread.join();
+    if (worker->inbound_thread.joinable()) worker->inbound_thread.join();
+  }
+  is_started_ = false;
 }
 
-void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, std::shared_ptr<Sa>>& outbound) {
+void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, Senders>& outbound) {
   std::vector<std::uint32_t> spis;  // in order, each once
   for (const std::shared_ptr<Sa>& sa : inbound) {
     if (sa->protocol() == Protocol::esp) spis.push_back(sa->spi());
@@ -105,34 +177,54 @@ void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std:
   auto table = std::make_shared<SaTable>();
   table->inbound = SaSet(std::move(inbound));
   if (!outbound.empty()) table->outbound.resize(outbound.rbegin()->first + 1);
-  for (const auto& [queue, sa] : outbound) table->outbound[queue] = sa;
+  for (const auto& [queue, senders] : outbound) table->outbound[queue] = senders;
   sas_.set(std::move(table));
-  if (ring_) ring_->set_spis(spis);
+  for (const std::unique_ptr<FrameRing>& ring : rings_) ring->set_spis(spis);
+}
+
+std::uint64_t Port::overruns() const {
+  std::uint64_t sum = 0;
+  for (const std::unique_ptr<FrameRing>& ring : rings_) sum += ring->overruns();
+  return sum;
+}
+
+std::vector<BackEnd> Port::transmit() const {
+  std::vector<BackEnd> result;
+  for (const std::unique_ptr<Worker>& worker : workers_) result.push_back(worker->outbound.back_end());
+  return result;
 }
 
 void Port::set_wire_mtu(std::uint32_t mtu) { wire_mtu_.store(checked_mtu(mtu), std::memory_order_relaxed); }
 
 NamedCounters Port::counters() const {
   NamedCounters result;
-  append_reasons(result, "outbound_", outbound_.counters());
-  append_reasons(result, "inbound_", inbound_.counters());
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    NamedCounters one;
+    append_reasons(one, "outbound_", worker->outbound.counters());
+    append_reasons(one, "inbound_", worker->inbound.counters());
+    add(result, std::move(one));
+  }
   return result;
 }
 
 NamedCounters Port::traffic() const {
-  const PathCounters& out = outbound_.counters();
-  const PathCounters& in = inbound_.counters();
-  return {
-      {"outbound_frames", out.frames.value()},
-      {"outbound_packets", out.packets.value()},
-      {"outbound_gathered", out.gathered.value()},
-      {"outbound_icmp_sent", out.icmp_sent.value()},
-      {"inbound_frames", in.frames.value()},
-      {"inbound_split", in.split.value()},
-      {"inbound_joined", in.joined.value()},
-      {"inbound_coalesced", in.coalesced.value()},
-      {"inbound_pending", in.pending.load(std::memory_order_relaxed)},
-  };
+  NamedCounters result;
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    const PathCounters& out = worker->outbound.counters();
+    const PathCounters& in = worker->inbound.counters();
+    add(result, {
+                    {"outbound_frames", out.frames.value()},
+                    {"outbound_packets", out.packets.value()},
+                    {"outbound_gathered", out.gathered.value()},
+                    {"outbound_icmp_sent", out.icmp_sent.value()},
+                    {"inbound_frames", in.frames.value()},
+                    {"inbound_split", in.split.value()},
+                    {"inbound_joined", in.joined.value()},
+                    {"inbound_coalesced", in.coalesced.value()},
+                    {"inbound_pending", in.pending.load(std::memory_order_relaxed)},
+                });
+  }
+  return result;
 }
 
 }  // namespace groupvpn

@@ -1,4 +1,4 @@
-// The data path of one WAN interface: one thread out, one thread in, and what they share.
+// The data path of one WAN interface: its workers, each with a thread out and a thread in, and what they share.
 #pragma once
 
 #include <atomic>
@@ -21,12 +21,13 @@ using NamedCounters = std::vector<std::pair<std::string, std::uint64_t>>;
 // See groupvpn._engine.Port.
 struct PortParameters {
   std::string wan;
-  int inbound_tap;
+  std::vector<int> inbound_taps;  // the queues of one TAP, one for each worker
   MacAddress token;
   std::uint32_t wire_mtu;
   std::uint32_t mark = 0;
   TransmitMethod transmit = TransmitMethod::automatic;
   ReceiveMethod receive = ReceiveMethod::automatic;
+  std::vector<int> processors = {};  // to which the threads are bound in turn, a worker's outbound one first; none: to no one
   std::shared_ptr<EventQueue> events = nullptr;  // is told of packets that an auditor wants to know of
 };
 
@@ -34,17 +35,20 @@ class Port {
  public:
   static constexpr std::uint32_t minimum_mtu = 256;
 
-  // EngineError for a device or descriptor that does not serve.
+  static constexpr std::size_t maximum_workers = 32;
+
+  // EngineError for a device, descriptor or processor that does not serve.
   explicit Port(const PortParameters& parameters);
   ~Port();
   Port(const Port&) = delete;
   Port& operator=(const Port&) = delete;
 
-  std::size_t add_outbound(int tap);
+  // The queues of one TAP, one for each worker; the kernel leads each flow to one of them.
+  std::size_t add_outbound(const std::vector<int>& taps);
   void remove_outbound(std::size_t queue);
   void start();
   void stop();
-  void set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, std::shared_ptr<Sa>>& outbound);
+  void set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, Senders>& outbound);
   void set_wire_mtu(std::uint32_t mtu);
   // Whether packets that are too long are fragmented after encryption.
   void set_fragments_after(bool after) noexcept { splits_after_.store(after, std::memory_order_relaxed); }
@@ -52,33 +56,45 @@ class Port {
   [[nodiscard]] NamedCounters counters() const;
   [[nodiscard]] NamedCounters traffic() const;
   // Frames that found the ring full; they are not in any other counter.
-  [[nodiscard]] std::uint64_t overruns() const { return ring_ ? ring_->overruns() : 0; }
+  [[nodiscard]] std::uint64_t overruns() const;
   [[nodiscard]] std::string fault() const { return fault_.get(); }
-  // The back ends in use.
-  [[nodiscard]] BackEnd transmit() const { return outbound_.back_end(); }
+  [[nodiscard]] std::size_t workers() const noexcept { return workers_.size(); }
+  // The back ends in use, of each worker.
+  [[nodiscard]] std::vector<BackEnd> transmit() const;
   [[nodiscard]] const BackEnd& receive() const { return receive_; }
   // Octets of the longest ESP packet that comes in by the ring; 0 without a ring. All ESP that the kernel goes on with must be brought to the TAP,
   // but for packets of at most `copy_limit` octets that the ring has already: those must be dropped.
-  [[nodiscard]] std::uint32_t ring_limit() const { return ring_ ? ring_->longest_packet() : 0; }
-  [[nodiscard]] std::uint32_t copy_limit() const { return ring_ && ring_->leaves_copies() ? ring_->longest_packet() : 0; }
+  [[nodiscard]] std::uint32_t ring_limit() const { return rings_.empty() ? 0 : rings_.front()->longest_packet(); }
+  [[nodiscard]] std::uint32_t copy_limit() const { return !rings_.empty() && rings_.front()->leaves_copies() ? ring_limit() : 0; }
 
  private:
-  PathContext context(const MacAddress& token) { return {sas_, wire_mtu_, splits_after_, inbound_tap_, token, fault_, ring_.get(), events_.get()}; }
-  std::unique_ptr<FrameRing> make_ring(const PortParameters& parameters);
+  struct Worker {
+    Worker(const PathContext& context, WireParameters wire, SuperWire super_wire)
+        : outbound(context, std::move(wire), std::move(super_wire)), inbound(context) {}
 
-  Tap inbound_tap_;
+    Outbound outbound;
+    Inbound inbound;
+    std::thread outbound_thread, inbound_thread;
+  };
+
+  void make_rings(const PortParameters& parameters);
+  std::unique_ptr<Worker> make_worker(const PortParameters& parameters, std::size_t number);
+  [[nodiscard]] int processor(std::size_t thread) const noexcept { return processors_.empty() ? -1 : processors_[thread % processors_.size()]; }
+
+  std::vector<Tap> inbound_taps_;
+  std::vector<int> processors_;
   std::atomic<std::uint32_t> wire_mtu_;
   std::atomic<bool> splits_after_{false};
   Device device_;
   BackEnd receive_;
-  std::unique_ptr<FrameRing> ring_;
+  std::vector<std::unique_ptr<FrameRing>> rings_;  // of each worker, or none
+  std::mutex order_;
   Snapshot<SaTable> sas_;
   Fault fault_;
   std::shared_ptr<EventQueue> events_;
-  Outbound outbound_;
-  Inbound inbound_;
-  std::thread outbound_thread_;
-  std::thread inbound_thread_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::size_t next_queue_ = 0;
+  bool is_started_ = false;
 };
 
 }  // namespace groupvpn

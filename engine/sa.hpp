@@ -129,6 +129,9 @@ class Sa {
   // The same for a packet that was authenticated, and from now on is known; also too_many_senders.
   Reason accept(const Origin& origin, std::int64_t now) noexcept;
 
+  // Whether receivers may take packets for replays that come behind many later ones.
+  [[nodiscard]] bool wants_order() const noexcept { return checks_replay_ || extended_sequence_ || timed_ != nullptr; }
+
   // Whether an encapsulated packet has parts that are written after its ICV (`Esp::finish`).
   [[nodiscard]] bool needs_finish() const noexcept { return protocol_ == Protocol::ah || udp_.has_value(); }
 

@@ -35,9 +35,9 @@ class CountedEngine(NativeEngine):
         self._ports: list[NativePort] = []
         self._past: Counter[str] = Counter()
 
-    def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
+    def make_port(self, device: str, taps: list[int], token: bytes, mtu: int, mark: int) -> EnginePort:
         """See `Engine`."""
-        port = super().make_port(device, tap_descriptor, token, mtu, mark)
+        port = super().make_port(device, taps, token, mtu, mark)
         self.made += 1
         if isinstance(port, NativePort):
             port.stop = partial(self._stop, port, port.stop)

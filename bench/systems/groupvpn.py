@@ -29,8 +29,8 @@ def pair(suite: Transform, options: Options) -> Iterator[Place]:
     """Two gateways that are the end hosts too, each a `LinuxDataPlane` of its own process (`bench.gateway`).
 
     Options: `acl` entries before and with the one that matches, `sas` that decrypt beside the one that is used, `clear` to deny the
-    traffic that is measured, `udp` to send ESP in UDP (`docs/protocol/esp-in-udp.md`), which only groupvpn reads, `transmit` and `receive` to
-    name a way to the kernel.
+    traffic that is measured, `udp` to send ESP in UDP (`docs/protocol/esp-in-udp.md`), which only groupvpn reads, `transmit` and
+    `receive` to name a way to the kernel.
     """
     with built("pair") as place:
         count = int(options.get("sas", "1"))

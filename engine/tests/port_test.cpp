@@ -27,12 +27,12 @@ std::uint64_t sum(const NamedCounters& counters, const std::string& prefix) {
 
 struct Rig {
   explicit Rig(ReceiveMethod receive = ReceiveMethod::tap)
-      : port({.wan = "wan", .inbound_tap = in.number(), .token = token, .wire_mtu = 1500, .receive = receive}) {}
+      : port({.wan = "wan", .inbound_taps = {in.number()}, .token = token, .wire_mtu = 1500, .receive = receive}) {}
 
   Descriptor out = open_tap("out"), in = open_tap("in");
   Ear to_protect{"out"}, core{"core"}, kernel{"in"};
   Port port;
-  std::size_t queue = port.add_outbound(out.number());
+  std::size_t queue = port.add_outbound({out.number()});
 
   // Sends one packet round: into the port, over the core, and back out decrypted. ESP comes in by the TAP, or off the wire by the ring.
   bool round_trip(const Octets& packet, const Ear* way_in = nullptr) {
@@ -52,7 +52,7 @@ TEST_CASE(a_port_moves_packets_both_ways) {
   if (!has_own_network()) return;
   Rig rig;
   const auto sa = Keys(Cipher::aes_128_gcm, Integrity::none, 0x31).sa();
-  rig.port.set_sas({sa}, {{rig.queue, sa}});
+  rig.port.set_sas({sa}, {{rig.queue, {sa}}});
   rig.port.start();
   Random random(14);
   for (const std::uint32_t size : {0U, 1U, 100U, 1400U}) CHECK(rig.round_trip(ipv4(random.octets(size))));
@@ -70,12 +70,12 @@ TEST_CASE(sas_change_while_packets_flow) {
     sas.push_back(Keys(number % 2 ? Cipher::aes_128_cbc : Cipher::aes_256_gcm, number % 2 ? Integrity::hmac_sha1_96 : Integrity::none,
                        static_cast<std::uint8_t>(0x40 + number)).sa(1000U + number));
   }
-  rig.port.set_sas(sas, {{rig.queue, sas[0]}});
+  rig.port.set_sas(sas, {{rig.queue, {sas[0]}}});
   rig.port.start();
   std::atomic<bool> is_done{false};
   std::thread control([&] {  // what Python does, as fast as it goes
     for (std::size_t turn = 0; !is_done; ++turn) {
-      rig.port.set_sas(sas, {{rig.queue, sas[turn % sas.size()]}});
+      rig.port.set_sas(sas, {{rig.queue, {sas[turn % sas.size()]}}});
       static_cast<void>(sum(rig.port.counters(), "") + sum(rig.port.traffic(), ""));
       static_cast<void>(sas[turn % sas.size()]->counters().encrypted_packets);
       rig.port.set_wire_mtu(turn % 2 ? 1500 : 1400);
@@ -110,14 +110,14 @@ void show_esp_by_a_ring(ReceiveMethod method) {
   for (std::uint8_t number = 0; number < 4; ++number) {
     sas.push_back(Keys(Cipher::aes_128_gcm, Integrity::none, static_cast<std::uint8_t>(0x50 + number)).sa(2000U + number));
   }
-  rig.port.set_sas(sas, {{rig.queue, sas[0]}});
+  rig.port.set_sas(sas, {{rig.queue, {sas[0]}}});
   rig.port.start();
   std::atomic<bool> is_done{false};
   std::thread control([&] {
     for (std::size_t turn = 0; !is_done; ++turn) {
-      rig.port.set_sas(sas, {{rig.queue, sas[turn % sas.size()]}});
+      rig.port.set_sas(sas, {{rig.queue, {sas[turn % sas.size()]}}});
       static_cast<void>(sum(rig.port.counters(), "") + sum(rig.port.traffic(), "") + rig.port.overruns());
-      static_cast<void>(rig.port.transmit().name + rig.port.receive().name);
+      static_cast<void>(rig.port.transmit().front().name + rig.port.receive().name);
       std::this_thread::sleep_for(std::chrono::microseconds(500));
     }
   });
@@ -142,7 +142,7 @@ TEST_CASE(esp_comes_in_by_the_bpf_ring_while_sas_change) {
   if (!has_own_network()) return;
   const Device wan = Device::named("wan");
   try {
-    const BpfRing probe(wan, token, 1500);
+    const auto probe = BpfRing::make(wan, token, 1500, std::vector{-1});
   } catch (const EngineError& error) {
     std::printf("no BPF ring here: %s\n", error.what());
     return;
@@ -154,7 +154,7 @@ TEST_CASE(an_sa_that_was_taken_away_is_wiped_at_once) {
   if (!has_own_network()) return;
   Rig rig;
   auto sa = Keys(Cipher::aes_128_gcm, Integrity::none, 0x32).sa();
-  rig.port.set_sas({sa}, {{rig.queue, sa}});
+  rig.port.set_sas({sa}, {{rig.queue, {sa}}});
   rig.port.start();
   CHECK(rig.round_trip(ipv4(Octets(10))));
   const std::weak_ptr<Sa> watched = sa;
@@ -172,11 +172,11 @@ TEST_CASE(a_port_starts_and_stops_again_and_again) {
   Rig rig;
   const auto sa = Keys(Cipher::aes_128_gcm, Integrity::none, 0x33).sa();
   for (int turn = 0; turn < 20; ++turn) {
-    rig.port.set_sas({sa}, {{rig.queue, sa}});
+    rig.port.set_sas({sa}, {{rig.queue, {sa}}});
     rig.port.start();
     CHECK(rig.round_trip(ipv4(Octets(turn))));
     rig.port.remove_outbound(rig.queue);
-    rig.queue = rig.port.add_outbound(rig.out.number());
+    rig.queue = rig.port.add_outbound({rig.out.number()});
     rig.port.stop();
   }
 }
@@ -185,7 +185,7 @@ TEST_CASE(a_burst_of_thousands_loses_nothing_uncounted) {
   if (!has_own_network()) return;
   Rig rig;
   const auto sa = Keys(Cipher::aes_128_gcm, Integrity::none, 0x34).sa();
-  rig.port.set_sas({sa}, {{rig.queue, sa}});
+  rig.port.set_sas({sa}, {{rig.queue, {sa}}});
   constexpr std::uint32_t count = 5000;
   for (std::uint32_t number = 0; number < count; ++number) rig.to_protect.send(frame_around(ipv4(Octets(100))));  // queued while nobody reads
   rig.port.start();
@@ -207,7 +207,7 @@ TEST_CASE(datagrams_that_wait_go_to_the_kernel_in_one_frame) {
   if (!has_own_network()) return;
   Rig rig;
   const auto sa = Keys(Cipher::aes_128_gcm, Integrity::none, 0x35).sa();
-  rig.port.set_sas({sa}, {{rig.queue, sa}});
+  rig.port.set_sas({sa}, {{rig.queue, {sa}}});
   rig.port.start();
   constexpr std::uint32_t count = 20, size = 1000;
   Octets expected(8);

@@ -37,7 +37,7 @@ TEST_CASE(a_replaced_table_lets_its_sas_go) {
     const std::shared_ptr<Sa> sa = Keys(Cipher::aes_128_gcm, Integrity::none).sa();
     watched = sa;
     table->inbound = SaSet({sa});
-    table->outbound = {sa};
+    table->outbound = {{sa}};
     snapshot.set(std::move(table));
   }
   std::shared_ptr<const SaTable> in_flight = snapshot.get();

@@ -25,6 +25,7 @@ TEST_CASE(a_thread_looks_longer_the_shorter_it_sleeps_and_not_at_all_when_it_is_
 }
 
 TEST_CASE(a_sleep_counts_for_all_that_came_in_it) {
+  using namespace std::chrono_literals;
   Spin spin;
   spin.slept(1ms, 5);
   CHECK(spin.budget() == 0us);

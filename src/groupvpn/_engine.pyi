@@ -152,21 +152,29 @@ class Port:
     def __init__(
         self,
         wan: str,
-        tap_in_fd: int,
+        tap_in_fd: int | list[int],
         token: bytes,
         wire_mtu: int,
         mark: int = 0,
         transmit: str = "auto",
         receive: str = "auto",
         events: Events | None = None,
+        processors: list[int] = ...,
     ) -> None:
-        """`transmit` and `receive` choose a back end: `auto` (the best that works), `xdp`, `packet`, `raw`; `auto`, `bpf`,
+        """The port has a worker, with a thread out and a thread in, for each queue of the inbound TAP. `processors` is where their threads
+        run, in turn.
+
+        `transmit` and `receive` choose a back end: `auto` (the best that works), `xdp`, `packet`, `raw`; `auto`, `bpf`,
         `ring`, `tap`.
 
         Raises `EngineError` if it does not work; with `auto` if none does.
         """
-    def add_outbound(self, tap_fd: int) -> int:
+    @property
+    def workers(self) -> int: ...
+    def add_outbound(self, tap_fd: int | list[int]) -> int:
         """Read frames to protect from this TAP, to which nftables egress forwards them; returns the queue's number.
+
+        The TAP has a queue of its own for each worker.
 
         Allowed before and after `start`. The queue has no SA (its packets are dropped and counted) until `set_sas` gives it one.
         """
@@ -175,8 +183,12 @@ class Port:
     def start(self) -> None: ...
     def stop(self) -> None:
         """Stop and join the threads; file descriptors stay the caller's."""
-    def set_sas(self, inbound: list[Sa], outbound: dict[int, Sa]) -> None:
-        """Replace the SA set in one step: `outbound` maps queue numbers to SAs. Packets in flight finish under the set they began with."""
+    def set_sas(self, inbound: list[Sa], outbound: dict[int, Sa | list[Sa]]) -> None:
+        """Replace the SA set in one step: `outbound` maps queue numbers to SAs. Packets in flight finish under the set they began with.
+
+        Of several SAs, with a Sender-ID each, worker number n takes the one of that number. Where there are fewer, workers share them, and
+        take turns if the SA has a replay window, so that receivers see its numbers in order.
+        """
     def set_wire_mtu(self, mtu: int) -> None: ...
     def set_fragments_after(self, after: bool) -> None:
         """Cut packets that are too large after encryption (the far gateway reassembles); by default they are cut before it."""
@@ -194,8 +206,8 @@ class Port:
         another one) and `inbound_pending` (fragments that wait for others). `outbound_gathered` are packets of ESP in UDP that left behind
         another one in its frame.
         """
-    def transmit(self) -> tuple[str, str]:
-        """The back end by which packets leave now, and why not a better one (empty if there is nothing to say)."""
+    def transmit(self, worker: int = 0) -> tuple[str, str]:
+        """The back end by which packets of a worker leave now, and why not a better one (empty if there is nothing to say)."""
     def receive(self) -> tuple[str, str]:
         """The same for ESP that comes in."""
     @property
@@ -207,7 +219,7 @@ class Port:
         """
     @property
     def copy_limit(self) -> int:
-        """Octets of the longest packet of which the kernel has a copy although the ring has it (`ring`, not `bpf`): nftables must drop it."""
+        """Octets of the longest packet that the kernel has too although the ring has it (`ring`, not `bpf`): nftables must drop it."""
     def overruns(self) -> int:
         """Packets that found the ring full, and are in no other counter."""
     def fault(self) -> str:

@@ -25,11 +25,11 @@ class RecordedSa:
 @dataclass
 class RecordedPort:
     device: str
-    tap_in: int
+    tap_in: list[int]
     token: bytes
     mtu: int
     mark: int
-    queues: list[int] = field(default_factory=list)
+    queues: list[list[int]] = field(default_factory=list)
     calls: list[tuple[str, object]] = field(default_factory=list)
     is_running: bool = False
     trouble: str = ""
@@ -37,8 +37,8 @@ class RecordedPort:
     copy_limit: int = 0
     lost_by_ring: int = 0
 
-    def add_outbound(self, tap_fd: int) -> int:
-        self.queues.append(tap_fd)
+    def add_outbound(self, taps: list[int]) -> int:
+        self.queues.append(taps)
         return len(self.queues) - 1
 
     def start(self) -> None:
@@ -47,8 +47,8 @@ class RecordedPort:
     def stop(self) -> None:
         self.is_running = False
 
-    def set_sas(self, inbound: list[RecordedSa], outbound: dict[int, RecordedSa]) -> None:
-        self.calls.append(("set_sas", (sorted(sa.spi for sa in inbound), {queue: sa.spi for queue, sa in outbound.items()})))
+    def set_sas(self, inbound: list[RecordedSa], outbound: dict[int, list[RecordedSa]]) -> None:
+        self.calls.append(("set_sas", (sorted(sa.spi for sa in inbound), {queue: sas[0].spi for queue, sas in outbound.items()})))
 
     def set_wire_mtu(self, mtu: int) -> None:
         self.mtu = mtu
@@ -60,7 +60,7 @@ class RecordedPort:
     def counters(self) -> dict[str, int]:
         return {"outbound_delivered": 1, "inbound_delivered": 1, "outbound_too_big": 2, "outbound_no_sa": 1}
 
-    def transmit(self) -> tuple[str, str]:
+    def transmit(self, worker: int = 0) -> tuple[str, str]:
         return "packet", "xdp: not in a test"
 
     def receive(self) -> tuple[str, str]:
@@ -86,6 +86,8 @@ class RecordedPort:
 class RecordingEngine:
     refused_spis: set[int] = field(default_factory=set)
     refuses_ports: bool = False
+    workers: int = 1
+    processors: tuple[int, ...] = ()
     sas: list[RecordedSa] = field(default_factory=list)
     ports: list[RecordedPort] = field(default_factory=list)
     events: list[EngineEvent] = field(default_factory=list)
@@ -99,10 +101,10 @@ class RecordingEngine:
         self.sas.append(RecordedSa(sa.spi))
         return self.sas[-1]
 
-    def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> RecordedPort:
+    def make_port(self, device: str, taps: list[int], token: bytes, mtu: int, mark: int) -> RecordedPort:
         if self.refuses_ports:
             raise EngineRefusal(f"interface {device}: refused by the test")
-        self.ports.append(RecordedPort(device, tap_descriptor, token, mtu, mark))
+        self.ports.append(RecordedPort(device, taps, token, mtu, mark))
         return self.ports[-1]
 
     def events_fileno(self) -> int:

@@ -88,6 +88,13 @@ def run(
     log: Annotated[str, typer.Option(help="Where log lines go: stderr or syslog.")] = "stderr",
     transmit: Annotated[str, typer.Option(help="How ESP leaves: auto, xdp, packet or raw.")] = "auto",
     receive: Annotated[str, typer.Option(help="How ESP comes in: auto, bpf, ring or tap.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(help="Threads for each interface and direction; one for each two processors, up to 8, unless given.")
+    ] = None,
+    pin: Annotated[
+        str | None,
+        typer.Option(metavar="CPU,CPU…", help="Bind these threads to processors in turn: out and in of the first, of the second, …"),
+    ] = None,
     debug: Annotated[bool, typer.Option(help="Log the node's own events too, for its developers.")] = False,
     debug_key_table: Annotated[
         Path | None,
@@ -98,12 +105,16 @@ def run(
 ) -> None:
     """Run a node until it is stopped. SIGTERM or SIGINT stops it, SIGHUP makes it read its configuration again."""
     from groupvpn.console.registry import exec_commands
-    from groupvpn.dataplane.options import EngineOptions
+    from groupvpn.dataplane.options import EngineOptions, default_workers
     from groupvpn.node import daemon
     from groupvpn.node.syslog import Sink
 
     try:
-        engine = EngineOptions(transmit, receive)
+        processors = tuple(int(text) for text in pin.split(",")) if pin else ()
+    except ValueError:
+        fail(f"--pin {pin}: write numbers of processors, such as 2,3", WRONG)
+    try:
+        engine = EngineOptions(transmit, receive, default_workers() if workers is None else workers, processors)
     except ValueError as error:
         fail(str(error), WRONG)
     if log not in {sink.value for sink in Sink}:

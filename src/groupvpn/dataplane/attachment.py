@@ -71,15 +71,16 @@ class Attachment:
         self._mark = mark
         self._slots = Slots()
         self._inbound: dict[int, EngineSa] = {}
-        self._outbound: dict[int, EngineSa] = {}
+        self._outbound: dict[int, list[EngineSa]] = {}
         self._outbound_taps: list[tuple[Tap, int]] = []
         self._mtu = link.mtu
         self._fragmentation = Fragmentation.BEFORE
-        self._tap_in = Tap(name_inbound(link), link.mac)
+        self._workers, self._engine_processors = engine.workers, engine.processors
+        self._tap_in = Tap(name_inbound(link), link.mac, self._workers)
         try:
             redirect.without_queue(self._tap_in.name)
             redirect.install(self._tap_in.name, link.name)
-            self._port = engine.make_port(link.name, self._tap_in.descriptor, token, link.mtu, mark)
+            self._port = engine.make_port(link.name, self._tap_in.descriptors, token, link.mtu, mark)
             self._port.start()
         except BaseException:
             self._tap_in.close()
@@ -93,7 +94,7 @@ class Attachment:
         if not self._inbound:  # first of all, for the rules of an earlier attachment may lead ESP here already
             self._use(inbound, {})
         senders: tuple[GroupSa | PeerSa, ...] = (*(sa for sa in policy.sas if _may_send(sa)), *policy.outbound)
-        sending = {sa.name: held for sa in senders if (held := keyring.get(sa)) is not None}
+        sending = {sa.name: several for sa in senders if (several := keyring.senders(sa))}
         slots = assign(self._slots, policy.rules, frozenset(sending))
         self._provide_taps(len(slots.sas) and max(slots.sas) + 1)
         outbound = {self._outbound_taps[slot][1]: sending[name] for slot, name in slots.sas.items()}
@@ -129,7 +130,7 @@ class Attachment:
             self._port.set_fragments_after(policy.fragmentation is Fragmentation.AFTER)
             self._fragmentation = policy.fragmentation
 
-    def _use(self, inbound: dict[int, EngineSa], outbound: dict[int, EngineSa]) -> None:
+    def _use(self, inbound: dict[int, EngineSa], outbound: dict[int, list[EngineSa]]) -> None:
         if inbound != self._inbound or outbound != self._outbound:
             self._port.set_sas(list(inbound.values()), outbound)
             self._inbound, self._outbound = inbound, outbound
@@ -137,10 +138,10 @@ class Attachment:
     def _provide_taps(self, count: int) -> None:
         """Outbound TAPs are made when needed and kept until the end: the next policy may need as many again."""
         while len(self._outbound_taps) < count:
-            tap = Tap(name_outbound(self._link, len(self._outbound_taps)), self._link.mac)
+            tap = Tap(name_outbound(self._link, len(self._outbound_taps)), self._link.mac, self._workers)
             try:
                 redirect.without_queue(tap.name)
-                queue = self._port.add_outbound(tap.descriptor)
+                queue = self._port.add_outbound(tap.descriptors)
             except BaseException:
                 tap.close()
                 raise
@@ -173,10 +174,7 @@ class Attachment:
         """What happened so far. An SA that several interfaces share counts for all of them together."""
         sas = []
         for sa in policy.every_sa:
-            engine_sa = keyring.get(sa)
-            if engine_sa is not None:
-                counted = engine_sa.counters()
-                counted.pop("last_sequence", None)
+            if (counted := keyring.counters(sa)) is not None:
                 sas.append(SaCounters(spi=sa.spi, **counted, destination=sa.destination if isinstance(sa, PeerSa) else None))
         drops = {reason: packets for reason, packets in self._port.counters().items() if reason not in DELIVERED}
         counted = nftables.counters(self._table.name)
@@ -191,8 +189,10 @@ class Attachment:
     def status(self) -> PortStatus:
         """By which ways packets come and go."""
         port = self._port
-        transmit, receive = BackEnd(*port.transmit()), BackEnd(*port.receive())
-        return PortStatus(self._link.name, transmit, receive, port.ring_limit, len(self._outbound_taps))
+        transmit = tuple(BackEnd(*port.transmit(worker)) for worker in range(self._workers))
+        return PortStatus(
+            self._link.name, transmit, BackEnd(*port.receive()), port.ring_limit, len(self._outbound_taps), self._engine_processors
+        )
 
     def close(self) -> None:
         """Stop the engine and remove the TAPs. The table stays: where it forwarded to them, packets are dropped from now on."""

@@ -55,8 +55,8 @@ class EngineSa(Protocol):
 class EnginePort(Protocol):
     """The threads that serve one interface; see `groupvpn/_engine.pyi` for the terms."""
 
-    def add_outbound(self, tap_fd: int) -> int:
-        """Serve one more outbound TAP; returns its queue number."""
+    def add_outbound(self, taps: list[int]) -> int:
+        """Serve one more outbound TAP, of which each worker has a queue; returns its number."""
 
     def start(self) -> None:
         """Start the threads."""
@@ -64,8 +64,8 @@ class EnginePort(Protocol):
     def stop(self) -> None:
         """Stop and join the threads."""
 
-    def set_sas(self, inbound: list[EngineSa], outbound: dict[int, EngineSa]) -> None:
-        """Replace the SAs in one step."""
+    def set_sas(self, inbound: list[EngineSa], outbound: dict[int, list[EngineSa]]) -> None:
+        """Replace the SAs in one step. Workers share those with which a TAP's packets are encrypted, if there are not enough."""
 
     def set_wire_mtu(self, mtu: int) -> None:
         """Octets of the largest IP packet that the WAN carries."""
@@ -76,8 +76,8 @@ class EnginePort(Protocol):
     def counters(self) -> dict[str, int]:
         """Packets by what became of them; all keys but the two `_delivered` ones are drops."""
 
-    def transmit(self) -> tuple[str, str]:
-        """The back end by which packets leave, and why not a better one."""
+    def transmit(self, worker: int) -> tuple[str, str]:
+        """The back end by which packets of a worker leave, and why not a better one."""
 
     def receive(self) -> tuple[str, str]:
         """The back end by which ESP comes in, and why not a better one."""
@@ -100,14 +100,22 @@ class EnginePort(Protocol):
 class Engine(Protocol):
     """Makes SAs and ports. What it cannot make it refuses with `EngineRefusal`."""
 
+    @property
+    def workers(self) -> int:
+        """How many workers each port has."""
+
+    @property
+    def processors(self) -> tuple[int, ...]:
+        """To which their threads are bound, if any."""
+
     def features(self) -> dict[str, str | bool]:
         """See `groupvpn._engine.features`."""
 
     def make_sa(self, sa: GroupSa | PeerSa, df: DontFragment) -> EngineSa:
         """An SA that serves every port it is given to."""
 
-    def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
-        """A port that is not started yet."""
+    def make_port(self, device: str, taps: list[int], token: bytes, mtu: int, mark: int) -> EnginePort:
+        """A port that is not started yet. `taps` are the queues of the inbound TAP, one for each worker."""
 
     def events_fileno(self) -> int:
         """A descriptor for an event loop: readable while events wait."""
@@ -129,13 +137,14 @@ class NativePort:
     """A port of the C++ engine, which raises `EngineRefusal` for what the engine will not do (an MTU below 256, a TAP that is gone)."""
 
     def __init__(
-        self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int, options: EngineOptions, events: "_engine.Events"
+        self, device: str, taps: list[int], token: bytes, mtu: int, mark: int, options: EngineOptions, events: "_engine.Events"
     ) -> None:
         from groupvpn import _engine
 
         self._where = f"interface {device}"
         with _refusing(self._where):
-            self._port = _engine.Port(device, tap_descriptor, token, mtu, mark, options.transmit, options.receive, events)
+            ways = options.transmit, options.receive
+            self._port = _engine.Port(device, taps, token, mtu, mark, *ways, events, list(options.processors))
         self.stop = self._port.stop
         self.counters = self._port.counters
         self.traffic = self._port.traffic
@@ -154,20 +163,20 @@ class NativePort:
         """See `EnginePort`."""
         return self._port.copy_limit
 
-    def add_outbound(self, tap_fd: int) -> int:
+    def add_outbound(self, taps: list[int]) -> int:
         """See `EnginePort`."""
         with _refusing(self._where):
-            return self._port.add_outbound(tap_fd)
+            return self._port.add_outbound(taps)
 
     def start(self) -> None:
         """See `EnginePort`."""
         with _refusing(self._where):
             self._port.start()
 
-    def set_sas(self, inbound: list[EngineSa], outbound: dict[int, EngineSa]) -> None:
+    def set_sas(self, inbound: list[EngineSa], outbound: dict[int, list[EngineSa]]) -> None:
         """See `EnginePort`; the SAs must be those of `NativeEngine.make_sa`."""
         with _refusing(self._where):
-            self._port.set_sas(cast("list[_engine.Sa]", inbound), cast("dict[int, _engine.Sa]", outbound))
+            self._port.set_sas(cast("list[_engine.Sa]", inbound), cast("dict[int, _engine.Sa | list[_engine.Sa]]", outbound))
 
     def set_wire_mtu(self, mtu: int) -> None:
         """See `EnginePort`."""
@@ -184,6 +193,16 @@ class NativeEngine:
 
     def __init__(self, options: EngineOptions | None = None) -> None:
         self._options = options if options is not None else EngineOptions()
+
+    @property
+    def workers(self) -> int:
+        """See `Engine`."""
+        return self._options.workers
+
+    @property
+    def processors(self) -> tuple[int, ...]:
+        """See `Engine`."""
+        return self._options.processors
 
     def features(self) -> dict[str, str | bool]:
         """See `Engine`."""
@@ -217,9 +236,9 @@ class NativeEngine:
                 **(_of_peer(sa) if isinstance(sa, PeerSa) else _of_group(sa)),
             )
 
-    def make_port(self, device: str, tap_descriptor: int, token: bytes, mtu: int, mark: int) -> EnginePort:
+    def make_port(self, device: str, taps: list[int], token: bytes, mtu: int, mark: int) -> EnginePort:
         """Prepare the data path of `device`; raises `EngineRefusal` if the kernel denies the engine its sockets."""
-        return NativePort(device, tap_descriptor, token, mtu, mark, self._options, self._events)
+        return NativePort(device, taps, token, mtu, mark, self._options, self._events)
 
     def events_fileno(self) -> int:
         """See `Engine`."""

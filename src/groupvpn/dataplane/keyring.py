@@ -5,7 +5,7 @@ around it, and all interfaces that use it share it. That a sequence number, and 
 key, also by an SA that is made anew, is the engine's own promise (`engine/ledger.hpp`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from groupvpn.dataplane.engine import Engine, EngineRefusal, EngineSa, milliseconds
 from groupvpn.ipsec.sa import DontFragment, GroupSa, PeerSa, SaName
@@ -15,7 +15,8 @@ from groupvpn.ipsec.sa import DontFragment, GroupSa, PeerSa, SaName
 class _Held:
     sa: GroupSa | PeerSa
     df: DontFragment
-    engine_sa: EngineSa
+    engine_sas: tuple[EngineSa, ...]
+    """One for each Sender-ID, at least one; the first decrypts too."""
 
 
 class Keyring:
@@ -37,22 +38,46 @@ class Keyring:
             if held is None or held.df != df:
                 held = self._make(sa, df)
             elif isinstance(sa, GroupSa) and sa.time is not None:
-                held.engine_sa.set_pseudotime(milliseconds(sa.time.origin))
+                for engine_sa in held.engine_sas:
+                    engine_sa.set_pseudotime(milliseconds(sa.time.origin))
             if held is not None:
                 kept.append(held)
         self._held = kept
 
     def get(self, sa: GroupSa | PeerSa) -> EngineSa | None:
-        """The engine's SA, or None if the engine refused it."""
+        """The engine's SA that decrypts, or None if the engine refused it."""
         held = _find(self._held, sa)
-        return held.engine_sa if held is not None else None
+        return held.engine_sas[0] if held is not None else None
+
+    def senders(self, sa: GroupSa | PeerSa) -> list[EngineSa]:
+        """Those that encrypt, one for each Sender-ID; none if the engine refused it."""
+        held = _find(self._held, sa)
+        return list(held.engine_sas) if held is not None else []
+
+    def counters(self, sa: GroupSa | PeerSa) -> dict[str, int] | None:
+        """What it has encrypted and decrypted, by the names of `SaCounters`; None if the engine refused it."""
+        held = _find(self._held, sa)
+        if held is None:
+            return None
+        total: dict[str, int] = {}
+        for engine_sa in held.engine_sas:
+            for name, count in engine_sa.counters().items():
+                total[name] = total.get(name, 0) + count
+        total.pop("last_sequence", None)
+        return total
 
     def _make(self, sa: GroupSa | PeerSa, df: DontFragment) -> _Held | None:
         try:
-            return _Held(sa, df, self._engine.make_sa(sa, df))
+            return _Held(sa, df, tuple(self._engine.make_sa(one, df) for one in _for_each_sender(sa)))
         except EngineRefusal as refusal:
             self.refusals[sa.name] = str(refusal)
             return None
+
+
+def _for_each_sender(sa: GroupSa | PeerSa) -> list[GroupSa | PeerSa]:
+    if not isinstance(sa, GroupSa):
+        return [sa]
+    return [sa, *(replace(sa, sender_id=sender_id) for sender_id in sa.further_sender_ids)]
 
 
 def _find(held: list[_Held], sa: GroupSa | PeerSa) -> _Held | None:

@@ -1,6 +1,7 @@
 """How the engine should reach the kernel, as a user may choose, and how it does."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 
 AUTOMATIC = "auto"
 TRANSMIT = {
@@ -19,14 +20,36 @@ RECEIVE = {
 """Ways in, best first, and what they are."""
 
 
+MAXIMUM_WORKERS = 32
+"""Most workers for an interface (`Port::maximum_workers` of the engine)."""
+_ENOUGH = 8
+"""More than so many are not taken unless they are asked for."""
+
+
+def default_workers() -> int:
+    """One for each two processors that the process may use, since a worker has two threads."""
+    return max(1, min(len(os.sched_getaffinity(0)) // 2, _ENOUGH))
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What the command line says of the engine: a key of `TRANSMIT`, a key of `RECEIVE`. A back end that is named is the only one tried."""
+    """What the command line says of the engine: a key of `TRANSMIT`, a key of `RECEIVE`. A back end that is named is the only one tried.
+
+    `workers` is how many serve each interface, with a thread out and a thread in each. Their threads are bound to `processors` in turn, a
+    worker's outbound one first; to none if there are none. Raises `ValueError`, with what there is.
+    """
 
     transmit: str = AUTOMATIC
     receive: str = AUTOMATIC
+    workers: int = field(default_factory=default_workers)
+    processors: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if not 1 <= self.workers <= MAXIMUM_WORKERS:
+            raise ValueError(f"{self.workers} workers: choose 1 to {MAXIMUM_WORKERS}")
+        if missing := set(self.processors) - os.sched_getaffinity(0):
+            there = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+            raise ValueError(f"no processor {min(missing)} for this process; there are {there}")
         for what, value, known in (("transmit", self.transmit, TRANSMIT), ("receive", self.receive, RECEIVE)):
             if value not in known:
                 raise ValueError(f"no {what} back end {value!r}; choose {', '.join(known)}")
@@ -44,15 +67,16 @@ class BackEnd:
 class PortStatus:
     """The engine's part of one interface.
 
-    `ring_limit` is the longest whole ESP packet in octets that comes in by the ring, 0 without one; `queues` counts the TAPs that it
-    reads from to encrypt.
+    `ring_limit` is the longest whole ESP packet in octets that comes in by a ring, 0 without one; `queues` counts the TAPs that it
+    reads from to encrypt. `transmit` has a way out for each worker.
     """
 
     device: str
-    transmit: BackEnd
+    transmit: tuple[BackEnd, ...]
     receive: BackEnd
     ring_limit: int
     queues: int
+    processors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

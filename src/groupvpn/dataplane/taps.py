@@ -18,6 +18,7 @@ TUNSETVNETHDRSZ = 0x400454D8
 IFF_TAP = 0x0002
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
+IFF_MULTI_QUEUE = 0x0100
 VNET_HEADER_LENGTH = 10
 """Octets of `struct virtio_net_hdr` before each frame."""
 MTU = 65521
@@ -43,29 +44,35 @@ def is_ours(name: str) -> bool:
 
 
 class Tap:
-    """One open TAP. `descriptor` is non-blocking and closed on exec; `index` tells this device from a later one of the same name."""
+    """One open TAP. `descriptors`, one for each of its queues, are non-blocking and closed on exec; `index` tells this device from a later
+    one of the same name. The kernel leads all packets of a flow to one queue."""
 
-    __slots__ = ("descriptor", "index", "name")
+    __slots__ = ("descriptors", "index", "name")
 
-    def __init__(self, name: str, mac: bytes) -> None:
+    def __init__(self, name: str, mac: bytes, queues: int = 1) -> None:
         """Create the device and bring it up; raises `links.LinkError` if the kernel will not have it (no privilege, name in use)."""
         self.name = name
+        self.descriptors: list[int] = []
         try:
-            self.descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            for _ in range(queues):
+                self.descriptors.append(os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
         except OSError as error:
+            self.close()
             raise links.LinkError(name, f"/dev/net/tun: {error.strerror}; the tun module and CAP_NET_ADMIN are needed") from error
         try:
             self._configure(mac)
             self.index = links.index(name) or 0
         except OSError as error:
-            os.close(self.descriptor)
+            self.close()
             if isinstance(error, links.LinkError):
                 raise
             raise links.LinkError(name, f"cannot become a TAP: {error.strerror}") from error
 
     def _configure(self, mac: bytes) -> None:
-        fcntl.ioctl(self.descriptor, TUNSETIFF, struct.pack("=16sH22x", self.name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
-        fcntl.ioctl(self.descriptor, TUNSETVNETHDRSZ, struct.pack("=i", VNET_HEADER_LENGTH))
+        flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (IFF_MULTI_QUEUE if len(self.descriptors) > 1 else 0)
+        for descriptor in self.descriptors:
+            fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("=16sH22x", self.name.encode(), flags))
+            fcntl.ioctl(descriptor, TUNSETVNETHDRSZ, struct.pack("=i", VNET_HEADER_LENGTH))
         links.set_mac(self.name, mac)
         links.set_mtu(self.name, MTU)
         links.set_queue_length(self.name, QUEUE_LENGTH)
@@ -78,6 +85,5 @@ class Tap:
 
     def close(self) -> None:
         """Remove the device; closing twice does no harm."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        while self.descriptors:
+            os.close(self.descriptors.pop())

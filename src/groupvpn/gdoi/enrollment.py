@@ -58,15 +58,19 @@ def chance(entropy: Entropy) -> float:
 
 
 class Enrollment:
-    """The registrations of one group on one member, from `local`. `attempted` and `succeeded` count them."""
+    """The registrations of one group on one member, from `local`. `attempted` and `succeeded` count them.
 
-    def __init__(self, group: MemberGroup, local: Endpoint, ike: IkeEndpoint, entropy: Entropy) -> None:
+    `sender_ids` is how many to ask for: one for each worker that encrypts.
+    """
+
+    def __init__(self, group: MemberGroup, local: Endpoint, ike: IkeEndpoint, entropy: Entropy, sender_ids: int = 1) -> None:
         self.attempted = 0
         self.succeeded = 0
         self._group = group
         self._local = local
         self._ike = ike
         self._entropy = entropy
+        self._sender_ids = sender_ids
         self._servers = ServerList(group.servers)
         self._phase = _Phase.IDLE
         self._deadline: float | None = None
@@ -183,6 +187,7 @@ class Enrollment:
             self._group.identity,
             self._entropy,
             acceptance=Acceptance.of(self._group),
+            sender_ids=self._sender_ids,
             back_off=back_off,
             takes_outdated=self._pulls > LONGEST_SEARCH,
         )

@@ -40,8 +40,16 @@ class GroupMember:
     """
 
     def __init__(
-        self, group: MemberGroup, address: IPv4Address, ike: IkeEndpoint, entropy: Entropy, *, compatibility: Compatibility = STRICT
+        self,
+        group: MemberGroup,
+        address: IPv4Address,
+        ike: IkeEndpoint,
+        entropy: Entropy,
+        *,
+        compatibility: Compatibility = STRICT,
+        sender_ids: int = 1,
     ) -> None:
+        """`sender_ids` is how many to ask the key server for: one for each worker that encrypts (RFC 6407 3.5). It may lend fewer."""
         self.group = group
         self.local = Endpoint(address, GDOI_PORT)
         self.rules: tuple[TrafficRule, ...] = ()
@@ -50,7 +58,7 @@ class GroupMember:
         """The key server that we are registered with."""
         self.policy = InstalledPolicy()
         self.rekey_sa = RekeySa(group.name, address)
-        self.enrollment = Enrollment(group, self.local, ike, entropy)
+        self.enrollment = Enrollment(group, self.local, ike, entropy, sender_ids)
         self.counters: Counter[str] = Counter()
         self._ike = ike
         self._entropy = entropy
@@ -366,6 +374,6 @@ class GroupMember:
         return (*(TrafficRule(entry) for entry in local), *self.policy.rules(self.direction, now))
 
 
-def _identity(sa: GroupSa) -> tuple[int, int | None, int, float | None]:
+def _identity(sa: GroupSa) -> tuple[int, int | None, tuple[int, ...], int, float | None]:
     """What tells two states of an SA apart without looking at keys: an SPI never gets other keys while it is installed."""
-    return sa.spi, sa.sender_id, sa.replay_window, sa.time.origin if sa.time is not None else None
+    return sa.spi, sa.sender_id, sa.further_sender_ids, sa.replay_window, sa.time.origin if sa.time is not None else None

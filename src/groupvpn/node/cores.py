@@ -36,8 +36,9 @@ class RunningMember:
 class Cores:
     """The cores behind a node's `speaker`, kept in line with its configuration."""
 
-    def __init__(self, speaker: Speaker, signer: SignerLookup, entropy: Entropy) -> None:
-        self._speaker, self._signer, self._entropy = speaker, signer, entropy
+    def __init__(self, speaker: Speaker, signer: SignerLookup, entropy: Entropy, workers: int = 1) -> None:
+        """`workers` encrypt beside each other for each interface, and want a Sender-ID each."""
+        self._speaker, self._signer, self._entropy, self._workers = speaker, signer, entropy, workers
         self.members: dict[MemberKey, RunningMember] = {}
 
     @property
@@ -61,7 +62,7 @@ class Cores:
         for key, (bound, address) in wanted.items():
             running = self.members.get(key)
             if running is None:
-                core = GroupMember(bound.group, address, ike, self._entropy)
+                core = GroupMember(bound.group, address, ike, self._entropy, sender_ids=self._workers)
                 self.members[key] = RunningMember(core, bound, address)
                 effects += core.start(now)
             else:

@@ -69,7 +69,8 @@ class Router:
         self._key_table = KeyTable(key_table) if key_table else None
         self.ike = IkeEndpoint(configuration.ike, os.urandom, key_log=self._key_table.add if self._key_table else None)
         self.speaker = Speaker(self.ike, guard=self._guard)
-        self.cores = Cores(self.speaker, self._signer, os.urandom)
+        engine = engine or EngineOptions()
+        self.cores = Cores(self.speaker, self._signer, os.urandom, engine.workers)
         self._debug = debug
         self._sockets = DatagramSockets(self._received)
         self._outbox = Outbox(state, log, self._transmit)

@@ -24,11 +24,16 @@ def status(engine: EngineStatus, names: Mapping[str, str], counters: Mapping[str
 def _port(port: PortStatus, name: str, counters: InterfaceCounters | None) -> Iterator[str]:
     drops = counters.drops if counters is not None else {}
     yield f"Interface {name} ({port.device}):"
-    yield from _back_end("Transmit", port.transmit, TRANSMIT)
+    for number, transmit in enumerate(port.transmit):
+        if transmit != port.transmit[0] or number == 0:
+            yield from _back_end("Transmit" if number == 0 else f"Transmit, thread {number + 1}", transmit, TRANSMIT)
     yield from _back_end("Receive", port.receive, RECEIVE)
     if port.ring_limit:
         yield labelled("Ring takes packets up to", f"{port.ring_limit} bytes")
-    yield labelled("Threads", "1 out, 1 in")
+    workers = len(port.transmit)
+    yield labelled("Threads", f"{workers} out, {workers} in")
+    if port.processors:
+        yield labelled("Threads are bound to", f"processors {', '.join(map(str, port.processors))}")
     yield labelled("Queues to encrypt", port.queues)
     yield labelled("Found no room", f"{drops.get('outbound_queue_full', 0)} out, {drops.get('inbound_queue_full', 0)} in")
     yield labelled("Not taken by interface", drops.get("outbound_send_failed", 0))

@@ -1,0 +1,231 @@
+#include "esp_program.hpp"
+
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+
+#include <cstddef>
+#include <cstring>
+
+#include "bpf.hpp"
+#include "packet.hpp"
+
+namespace groupvpn {
+namespace {
+
+using namespace bpf;
+using Layout = EspProgramLayout;
+using Label = Assembler::Label;
+
+enum Verdict : std::int32_t { go_on = -1, end_here = 2 };  // TCX_NEXT, TCX_DROP
+
+constexpr int attempts = 4;  // to claim a slot, while other processors do the same
+constexpr std::int32_t shortest_frame = ETH_HLEN + static_cast<std::int32_t>(ipv4_header_size) + 4;
+constexpr std::int16_t key_on_stack = -4, ring_on_stack = -8, addresses_on_stack = -16;
+
+// A value as a load of that size reads it from a packet.
+constexpr std::int32_t in_packet(std::uint16_t value) noexcept { return __builtin_bswap16(value); }
+
+constexpr std::int16_t field(std::size_t offset) noexcept { return static_cast<std::int16_t>(offset); }
+constexpr std::int16_t ip_field(std::size_t offset) noexcept { return static_cast<std::int16_t>(ETH_HLEN + offset); }
+
+// Where the addresses are that choose a ring: all of IPv4, and the ends of IPv6.
+constexpr std::int16_t ipv4_source = ip_field(12), ipv4_destination = ip_field(16), ipv6_source = ip_field(20), ipv6_destination = ip_field(36);
+
+// r1 and r4: words of source and destination. Leaves in r1 which of `count` it is: the upper half of a product is spread evenly.
+void choose(Assembler& code, std::uint32_t count) {
+  code.exclusive_or32(r1, r4);
+  code.multiply32(r1, static_cast<std::int32_t>(0x9e3779b1));
+  code.shift_right32(r1, 16);
+  code.multiply32(r1, static_cast<std::int32_t>(count));
+  code.shift_right32(r1, 16);
+}
+
+void choose_ring(Assembler& code, std::int16_t source, std::int16_t destination, std::uint32_t rings) {
+  code.load(Size::word, r1, r2, source);
+  code.load(Size::word, r4, r2, destination);
+  choose(code, rings);
+  code.store(Size::word, frame_pointer, ring_on_stack, r1);
+}
+
+// r2: the frame, r3: its end. Leaves the SPI in r9, and the ring on the stack. Options would make the place of the SPI a variable, which the
+// verifier allows with CAP_PERFMON only.
+void read_ipv4(Assembler& code, std::uint32_t rings, Label pass) {
+  code.copy(r4, r2);
+  code.add(r4, shortest_frame);
+  code.jump_if(r4, Compare::greater, r3, pass);
+  code.load(Size::octet, r1, r2, ip_field(9));
+  code.jump_if(r1, Compare::not_equal, protocol_esp, pass);
+  code.load(Size::half, r1, r2, ip_field(6));
+  code.jump_if(r1, Compare::has_bits, in_packet(Ipv4::more_fragments | Ipv4::offset_mask), pass);
+  code.load(Size::octet, r1, r2, ip_field(0));
+  code.jump_if(r1, Compare::not_equal, 0x45, pass);
+  code.load(Size::word, r9, r2, ip_field(ipv4_header_size));
+  choose_ring(code, ipv4_source, ipv4_destination, rings);
+}
+
+void read_ipv6(Assembler& code, std::uint32_t rings, Label pass) {
+  code.copy(r4, r2);
+  code.add(r4, ip_field(ipv6_header_size) + 4);
+  code.jump_if(r4, Compare::greater, r3, pass);
+  code.load(Size::octet, r1, r2, ip_field(6));
+  code.jump_if(r1, Compare::not_equal, protocol_esp, pass);
+  code.load(Size::word, r9, r2, ip_field(ipv6_header_size));
+  choose_ring(code, ipv6_source, ipv6_destination, rings);
+}
+
+void pass_if_from(Assembler& code, const MacAddress& token, Label pass) {
+  std::int32_t first;
+  std::uint16_t last;
+  std::memcpy(&first, token.data(), sizeof first);
+  std::memcpy(&last, token.data() + sizeof first, sizeof last);
+  const Label other = code.label();
+  code.load(Size::word, r1, r2, 6);
+  code.jump_if32(r1, Compare::not_equal, first, other);
+  code.load(Size::half, r1, r2, 10);
+  code.jump_if32(r1, Compare::equal, last, pass);
+  code.place(other);
+}
+
+// r6: the packet. Leaves its octets in r8, and what the two above leave.
+void read_packet(Assembler& code, const MacAddress& token, std::uint32_t longest, std::uint32_t rings, Label pass) {
+  const Label is_ipv4 = code.label(), is_read = code.label();
+  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, pkt_type)));
+  code.jump_if(r1, Compare::at_least, PACKET_OTHERHOST, pass);  // host, broadcast and multicast come before it
+  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, vlan_present)));
+  code.jump_if(r1, Compare::not_equal, 0, pass);
+  code.load(Size::word, r8, r6, field(offsetof(__sk_buff, len)));
+  code.jump_if(r8, Compare::greater, static_cast<std::int32_t>(longest), pass);
+  code.jump_if(r8, Compare::less, shortest_frame, pass);
+  code.load(Size::word, r2, r6, field(offsetof(__sk_buff, data)));
+  code.load(Size::word, r3, r6, field(offsetof(__sk_buff, data_end)));
+  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, protocol)));
+  code.jump_if(r1, Compare::equal, in_packet(ETH_P_IP), is_ipv4);
+  code.jump_if(r1, Compare::not_equal, in_packet(ETH_P_IPV6), pass);
+  read_ipv6(code, rings, pass);
+  code.jump(is_read);
+  code.place(is_ipv4);
+  read_ipv4(code, rings, pass);
+  code.place(is_read);
+  pass_if_from(code, token, pass);
+}
+
+// Looks up the word at a place on the stack; jumps if the map does not have it, else r0 is the address of what it has.
+void look_up(Assembler& code, const Descriptor& map, std::int16_t key, Label missing) {
+  code.load_map(r1, map);
+  code.copy(r2, frame_pointer);
+  code.add(r2, key);
+  code.call(BPF_FUNC_map_lookup_elem);
+  code.jump_if(r0, Compare::equal, 0, missing);
+}
+
+// r7: the control. Claims a slot, and leaves its number in r9. Only who counts the producer up may write to the slot.
+void claim_slot(Assembler& code, Label full) {
+  const Label claimed = code.label();
+  for (int attempt = 0; attempt < attempts; ++attempt) {
+    code.load(Size::word, r9, r7, Layout::producer);
+    code.load(Size::word, r1, r7, Layout::consumer);
+    code.copy(r2, r9);
+    code.subtract32(r2, r1);
+    code.jump_if32(r2, Compare::at_least, static_cast<std::int32_t>(Layout::slot_count), full);
+    code.copy(r0, r9);
+    code.copy(r1, r9);
+    code.add32(r1, 1);
+    code.exchange_if_equal(r7, Layout::producer, r1);
+    code.jump_if32(r0, Compare::equal, r9, claimed);
+  }
+  code.jump(full);
+  code.place(claimed);
+}
+
+// Leaves the address of the claimed slot in r9.
+void find_slot(Assembler& code, const Descriptor& slots, Label pass) {
+  code.mask32(r9, static_cast<std::int32_t>(Layout::slot_count - 1));
+  code.load(Size::word, r1, frame_pointer, ring_on_stack);
+  code.multiply32(r1, static_cast<std::int32_t>(Layout::slot_count));
+  code.add32(r9, r1);
+  code.store(Size::word, frame_pointer, key_on_stack, r9);
+  look_up(code, slots, key_on_stack, pass);  // never misses, but the verifier does not know
+  code.copy(r9, r0);
+}
+
+}  // namespace
+
+// r6: the packet, r7: the control, r8: octets of the frame.
+std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& token, std::uint32_t longest, std::uint32_t rings) {
+  static_assert((Layout::slot_count & (Layout::slot_count - 1)) == 0);
+  static_assert(Layout::frame_offset + ETH_HLEN == Layout::ip_offset);
+  Assembler code;
+  const Label pass = code.label(), full = code.label(), skip = code.label(), is_copied = code.label();
+  code.copy(r6, r1);
+  read_packet(code, token, longest, rings, pass);
+  look_up(code, maps.controls, ring_on_stack, pass);
+  code.copy(r7, r0);
+  code.load(Size::word, r1, r7, Layout::resting);
+  code.jump_if(r1, Compare::not_equal, 0, pass);
+  code.store(Size::word, frame_pointer, key_on_stack, r9);
+  look_up(code, maps.spis, key_on_stack, pass);
+  claim_slot(code, full);
+  find_slot(code, maps.slots, pass);
+  code.load(Size::word, r1, r7, Layout::resting);  // again, behind the claim: see BpfRing::rest
+  code.jump_if(r1, Compare::not_equal, 0, skip);
+  code.copy(r1, r6);
+  code.set(r2, 0);
+  code.copy(r3, r9);
+  code.add(r3, Layout::frame_offset);
+  code.copy(r4, r8);
+  code.call(BPF_FUNC_skb_load_bytes);
+  code.jump_if(r0, Compare::equal, 0, is_copied);
+  code.set(r8, 0);
+  code.place(is_copied);
+  code.store(Size::word, r9, Layout::length, r8);
+  code.store(Size::word, r9, Layout::state, Layout::filled);  // behind all that it speaks of: stores stay in their order on x86-64
+  code.set(r0, end_here);
+  code.leave();
+  code.place(skip);
+  code.store(Size::word, r9, Layout::state, Layout::left);
+  code.place(pass);
+  code.set(r0, go_on);
+  code.leave();
+  code.place(full);
+  code.set(r1, 1);
+  code.add_atomically(r7, Layout::overruns, r1);
+  code.set(r0, end_here);
+  code.leave();
+  return code.finish();
+}
+
+std::vector<bpf_insn> queue_program(std::uint32_t queues) {
+  Assembler code;
+  const Label is_ipv4 = code.label(), is_loaded = code.label(), first = code.label();
+  const auto load_address = [&](std::int16_t from, std::int16_t to) {
+    code.copy(r1, r6);
+    code.set(r2, from);
+    code.copy(r3, frame_pointer);
+    code.add(r3, to);
+    code.set(r4, 4);
+    code.call(BPF_FUNC_skb_load_bytes);
+    code.jump_if(r0, Compare::not_equal, 0, first);
+  };
+  constexpr std::int16_t source = addresses_on_stack, destination = addresses_on_stack + 4;
+  code.copy(r6, r1);
+  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, protocol)));
+  code.jump_if(r1, Compare::equal, in_packet(ETH_P_IP), is_ipv4);
+  load_address(ipv6_source, source);
+  load_address(ipv6_destination, destination);
+  code.jump(is_loaded);
+  code.place(is_ipv4);
+  load_address(ipv4_source, source);
+  load_address(ipv4_destination, destination);
+  code.place(is_loaded);
+  code.load(Size::word, r1, frame_pointer, source);
+  code.load(Size::word, r4, frame_pointer, destination);
+  choose(code, queues);
+  code.copy(r0, r1);
+  code.leave();
+  code.place(first);
+  code.set(r0, 0);
+  code.leave();
+  return code.finish();
+}
+
+}  // namespace groupvpn
