@@ -15,7 +15,7 @@ enum class Reason : std::uint8_t {
   not_ip,              // the link header names neither IPv4 nor IPv6
   malformed,           // IPv4 header: version, header length, total length, or a checksum request that points outside
   header_checksum,     // checksum of the outer IPv4 header
-  fragment,            // a fragment whose datagram was never completed, overlapped or found no room
+  fragment,            // a fragment whose datagram was never completed, overlapped or found no room, or that came twice
   not_esp,             // inbound: neither ESP nor AH, nor UDP
   keepalive,           // UDP with the one octet 0xFF, which keeps the mapping of a NAT alive (RFC 3948 2.3)
   non_esp_marker,      // UDP that begins with four octets 0: IKE, which is not for the engine (RFC 3948 2.2)

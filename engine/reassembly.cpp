@@ -14,8 +14,22 @@ Reassembler::Entries::iterator Reassembler::find_or_make(const Key& key, double 
     lost += entries_.front().fragments;
     entries_.pop_front();
   }
-  entries_.push_back({.key = key, .deadline = now + timeout, .header = {}, .payload = {}, .blocks = {}});
+  entries_.push_back({.key = key, .deadline = now + timeout, .header = {}, .payload = {}, .blocks = {}, .starts = {}});
   return std::prev(entries_.end());
+}
+
+// Whether this very fragment is there: the same octets from the same place on, and as many.
+bool Reassembler::is_duplicate(const Entry& entry, const Fragment& fragment) {
+  const std::size_t end = fragment.offset + fragment.payload.size();
+  const std::size_t first = fragment.offset / 8, last = (end + 7) / 8;
+  if (fragment.payload.empty() || end > entry.payload.size() || !entry.starts.test(first)) return false;
+  const bool ends_datagram = entry.payload_length != 0 && end == entry.payload_length;
+  if (fragment.is_last != ends_datagram || (!fragment.is_last && end % 8 != 0)) return false;
+  for (std::size_t block = first + 1; block < last; ++block) {
+    if (!entry.blocks.test(block) || entry.starts.test(block)) return false;
+  }
+  const bool goes_on = last < entry.blocks.size() && entry.blocks.test(last) && !entry.starts.test(last);
+  return !goes_on && std::memcmp(entry.payload.data() + fragment.offset, fragment.payload.data(), fragment.payload.size()) == 0;
 }
 
 // Puts the octets of a fragment in their place; false if it contradicts what is there.
@@ -29,6 +43,7 @@ bool Reassembler::place(Entry& entry, const Fragment& fragment) {
     if (entry.blocks.test(block)) return false;
     entry.blocks.set(block);
   }
+  entry.starts.set(fragment.offset / 8);
   if (entry.payload.size() < end) entry.payload.resize(end);
   std::memcpy(entry.payload.data() + fragment.offset, fragment.payload.data(), length);
   if (fragment.is_last) entry.payload_length = end;
@@ -99,6 +114,10 @@ Reassembled Reassembler::add(const Ipv6& ip, const Ipv6Chain& chain, double now)
 Reassembled Reassembler::add(const Fragment& fragment, double now) {
   Reassembled result;
   const auto entry = find_or_make(fragment.key, now, result.lost);
+  if (is_duplicate(*entry, fragment)) {
+    ++result.lost;
+    return result;
+  }
   if (!place(*entry, fragment)) {
     result.lost += entry->fragments + 1;
     entries_.erase(entry);

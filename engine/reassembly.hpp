@@ -14,7 +14,8 @@
 
 namespace groupvpn {
 
-// What became of one fragment. `lost` counts fragments of a datagram that was given up on, this one included where it applies.
+// What became of one fragment. `lost` counts fragments of a datagram that was given up on, this one included where it applies, and this one alone
+// where it had come before.
 struct Reassembled {
   std::unique_ptr<std::vector<std::uint8_t>> datagram;  // a whole IP packet, when this fragment completed it
   std::uint32_t joined = 0;                             // with `datagram`: how many fragments it took
@@ -22,7 +23,7 @@ struct Reassembled {
 };
 
 // A table of datagrams in the making. An overlap gives the whole datagram up: an honest sender never makes one, and every way to resolve it has been
-// used to deceive (RFC 5722 says so for IPv6). When the table is full the oldest entry goes. `now` is in seconds of a monotonic clock.
+// used to deceive (RFC 5722 says so for IPv6). A fragment that comes twice, as networks happen to do, is no overlap (RFC 8200 4.5). When the table is full the oldest entry goes. `now` is in seconds of a monotonic clock.
 class Reassembler {
  public:
   static constexpr std::size_t maximum_datagrams = 64;  // 64 KiB each: 4 MiB at most
@@ -64,11 +65,13 @@ class Reassembler {
     std::vector<std::uint8_t> header;  // of the first fragment, without the fragment header of IPv6
     std::vector<std::uint8_t> payload;
     std::bitset<8192> blocks;  // of 8 octets
+    std::bitset<8192> starts;  // the first block of each fragment
   };
   using Entries = std::list<Entry>;
 
   Entries::iterator find_or_make(const Key& key, double now, std::uint32_t& lost);
   Reassembled add(const Fragment& fragment, double now);
+  static bool is_duplicate(const Entry& entry, const Fragment& fragment);
   static bool place(Entry& entry, const Fragment& fragment);
   static std::unique_ptr<std::vector<std::uint8_t>> finish(Entry& entry);
 
