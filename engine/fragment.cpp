@@ -24,9 +24,11 @@ Fragmenter::Fragmenter(const Packet& packet, std::uint32_t mtu, std::uint32_t id
     payload_ = ip->payload_length();
   } else if (family == Family::ipv6) {
     const std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
-    if (!ip) return;
-    header = static_cast<std::uint32_t>(ipv6_header_size);
-    payload_ = ip->payload_length();
+    const std::optional<Ipv6Chain> chain = ip ? Ipv6Chain::walk(*ip) : std::nullopt;
+    if (!chain) return;
+    header = chain->unfragmentable;
+    named_at_ = chain->unfragmentable_named_at;
+    payload_ = ip->total_length() - header;
     inserted_ = fragment_header_size;
   } else {
     return;
@@ -51,12 +53,12 @@ std::uint32_t Fragmenter::next(std::span<std::uint8_t> out) noexcept {
     write_header_checksum(header);
   } else {
     std::uint8_t* fragment = header + header_;
-    fragment[0] = header[6];
+    fragment[0] = header[named_at_];
     fragment[1] = 0;
     store16(fragment + 2, static_cast<std::uint16_t>(at_ | (has_more ? 1 : 0)));  // the offset counts units of 8 above three other bits
     store32(fragment + 4, identification_);
-    header[6] = protocol_fragment;
-    store16(header + 4, static_cast<std::uint16_t>(inserted_ + size));
+    header[named_at_] = protocol_fragment;
+    store16(header + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
   }
   std::memcpy(header + header_ + inserted_, data_ + header_ + at_, size);
   at_ += size;

@@ -8,8 +8,8 @@
 
 namespace groupvpn {
 
-// Gives the fragments of one whole packet, one after the other: IPv4 without options (RFC 791 3.2), or IPv6 without extension headers, which
-// gets a fragment header (RFC 8200 4.5). The packet stays as it is. In IPv4 its DF bit stays on each part: what the SA says of DF is for
+// Gives the fragments of one whole packet, one after the other: IPv4 without options (RFC 791 3.2), or IPv6, which gets a fragment header behind
+// what each router on the way has to read (RFC 8200 4.5). The packet stays as it is. In IPv4 its DF bit stays on each part: what the SA says of DF is for
 // the routers on the way, not for us.
 class Fragmenter {
  public:
@@ -26,6 +26,7 @@ class Fragmenter {
   const std::uint8_t* data_;
   std::uint32_t header_ = 0;    // octets of the header that all fragments repeat
   std::uint32_t inserted_ = 0;  // octets of the fragment header behind it
+  std::uint32_t named_at_ = 0;  // IPv6: the octet of the header that names what follows it
   std::uint32_t part_ = 0;      // octets of payload in each fragment but the last
   std::uint32_t payload_ = 0;   // octets of payload in all
   std::uint32_t at_ = 0;

@@ -76,6 +76,28 @@ TEST_CASE(ipv6_fragments_carry_the_header_that_says_so) {
   CHECK(joined == payload);
 }
 
+// As transport mode leaves them outside (RFC 8200 4.5): routers on the way read hop-by-hop options in each part.
+TEST_CASE(what_routers_read_stands_before_the_fragment_header) {
+  Random random(3);
+  Octets payload = {protocol_esp, 0, 5, 2, 0, 0, 1, 0};
+  const Octets protected_octets = random.octets(2000);
+  payload.insert(payload.end(), protected_octets.begin(), protected_octets.end());
+  const Octets packet = ipv6(payload, {.next_header = protocol_hop_by_hop});
+  Reassembler reassembler;
+  std::vector<Octets> parts = fragments_of(packet, 1280);
+  CHECK_EQUAL(parts.size(), 2U);
+  for (Octets& part : parts) {
+    CHECK_EQUAL(load16(&part[4]), part.size() - 40);
+    CHECK_EQUAL(part[6], protocol_hop_by_hop);
+    CHECK_EQUAL(part[40], protocol_fragment);
+    CHECK_EQUAL(part[48], protocol_esp);
+    const Ipv6 ip = *Ipv6::parse(part.data(), part.size());
+    const Reassembled result = reassembler.add(ip, *Ipv6Chain::walk(ip), 0);
+    CHECK_EQUAL(result.datagram != nullptr, &part == &parts.back());
+    if (result.datagram) CHECK(*result.datagram == packet);
+  }
+}
+
 TEST_CASE(what_cannot_be_cut_has_no_fragments) {
   CHECK_EQUAL(fragments_of({}, 1500).size(), 0U);
   CHECK_EQUAL(fragments_of({0x10, 0, 0}, 1500).size(), 0U);
