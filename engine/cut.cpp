@@ -110,8 +110,11 @@ bool may_be_cut(const CutPacket& ip, std::uint8_t protocol, std::uint32_t header
          offload.segment_size != 0;
 }
 
-bool may_be_fragmented(const CutPacket& ip, const CutLimits& limits) noexcept {
-  return ip.family == Family::ipv4 && (limits.clear_df || (load16(ip.octets + 6) & Ipv4::dont_fragment) == 0);
+// Whether a packet of `length` octets with this header may become fragments, before encryption or after it.
+bool may_be_fragmented(const CutPacket& ip, std::uint32_t length, const CutLimits& limits) noexcept {
+  if (limits.too_long == TooLong::refused) return false;
+  if (ip.family == Family::ipv6) return limits.too_long == TooLong::split_later && length <= ipv6_minimum_mtu;
+  return limits.clear_df || (load16(ip.octets + 6) & Ipv4::dont_fragment) == 0;
 }
 
 // Options that a fragment other than the first does not repeat become padding (RFC 791 3.1, the copied flag).
@@ -180,8 +183,9 @@ Reason Cutter::cut_udp(const CutPacket& ip, const Offload& offload, const CutLim
   const SegmentHeaders headers(ip, udp_header_size);
   const std::uint8_t* data = ip.transport() + udp_header_size;
   const std::uint32_t data_length = ip.transport_length() - udp_header_size;
-  const bool fits = headers.length() + std::min<std::uint32_t>(offload.segment_size, data_length) <= limits.inner_mtu;
-  if (!fits && !may_be_fragmented(ip, limits)) return Reason::too_big;
+  const std::uint32_t longest = headers.length() + std::min<std::uint32_t>(offload.segment_size, data_length);
+  const bool fits = longest <= limits.inner_mtu;
+  if (!fits && !may_be_fragmented(ip, longest, limits)) return Reason::too_big;
   // A datagram that must be fragmented is put together here first; the sink holds only what fits.
   std::array<std::uint8_t, ipv4_maximum_size> whole;
   std::uint16_t index = 0;
@@ -194,7 +198,7 @@ Reason Cutter::cut_udp(const CutPacket& ip, const Offload& offload, const CutLim
       sink.commit(headers.length() + size);
       continue;
     }
-    const std::optional<Ipv4> datagram = Ipv4::parse(segment, headers.length() + size);
+    const std::optional<CutPacket> datagram = CutPacket::parse(segment, headers.length() + size);
     if (!datagram) return Reason::malformed;
     if (const Reason reason = pass(*datagram, limits, sink); reason != Reason::delivered) return reason;
   }
@@ -204,9 +208,11 @@ Reason Cutter::cut_udp(const CutPacket& ip, const Offload& offload, const CutLim
 Reason Cutter::pass(const CutPacket& ip, const CutLimits& limits, PacketSink& sink) noexcept {
   const std::uint32_t length = ip.total_length;
   if (length > limits.inner_mtu) {
-    const std::optional<Ipv4> datagram = may_be_fragmented(ip, limits) ? Ipv4::parse(ip.octets, length) : std::nullopt;
-    if (!datagram) return Reason::too_big;
-    if (!limits.is_split_later) return fragment(*datagram, limits, sink);
+    if (!may_be_fragmented(ip, length, limits)) return Reason::too_big;
+    if (limits.too_long == TooLong::fragmented) {
+      const std::optional<Ipv4> datagram = Ipv4::parse(ip.octets, length);
+      return datagram ? fragment(*datagram, limits, sink) : Reason::malformed;
+    }
   }
   std::uint8_t* out = sink.open(length);
   if (out == nullptr) return Reason::oversize;

@@ -45,10 +45,17 @@ struct CutPacket {
   [[nodiscard]] std::uint32_t transport_length() const noexcept { return total_length - ip_length; }
 };
 
+// What becomes of a packet that does not fit, and that may be fragmented.
+enum class TooLong : std::uint8_t {
+  fragmented,   // before encryption
+  split_later,  // passed on whole: it will be fragmented after encryption
+  refused,
+};
+
 struct CutLimits {
   std::uint32_t inner_mtu;   // octets of the longest packet that fits the wire after encapsulation
   bool clear_df;             // DF of the packet is not to be honoured
-  bool is_split_later = false;  // what is too long is not cut here: it will be fragmented after encryption
+  TooLong too_long = TooLong::fragmented;
 };
 
 // Writes the packets of one frame into a sink. `ip` is the IP header inside the frame, `link_size` octets behind its start.
@@ -56,8 +63,9 @@ struct CutLimits {
 // TCP super-packets are cut at the segment size of the kernel, or smaller so that each segment fits, whatever DF says: the stream does not
 // care where it is cut. UDP super-packets are cut at exactly their segment size; those datagrams, and every other packet, that do not fit
 // are fragmented into equal parts before encryption, so that the receiver of the ESP packet need not put it together, or passed on whole if
-// the limits say so; if DF forbids fragments the frame is refused with Reason::too_big. So is every IPv6 packet that does not fit: on the way
-// only its source may fragment it (RFC 8200 4.5). Other reasons: malformed, oversize.
+// the limits say so; if DF forbids fragments the frame is refused with Reason::too_big. An IPv6 packet that does not fit is refused too, as on the
+// way only its source may fragment it (RFC 8200 4.5), but for one that its source need not make smaller (RFC 8200 5): that is passed on whole
+// where the limits allow what is split later. Other reasons: malformed, oversize.
 class Cutter {
  public:
   explicit Cutter(std::uint16_t first_identification) noexcept : next_identification_(first_identification) {}

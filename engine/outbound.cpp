@@ -2,6 +2,7 @@
 
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -135,33 +136,50 @@ Reason Outbound::cut(std::size_t length, const Tap& tap, const SaTable::Sender& 
   current_keeps_order_ = sender.keeps_order;
   current_link_.size = link->size;
   std::memcpy(current_link_.octets.data(), frame, link->size);
-  // Transport mode protects whole datagrams only (RFC 4303 3.3.4). A later fragment of ESP in UDP would not be known as ESP.
-  const bool is_split_later = (context_.splits_after.load(std::memory_order_relaxed) || sa->mode() == Mode::transport) && !sa->udp();
-  const CutLimits limits{sa->inner_mtu(mtu_, ip->family, ip->ip_length), sa->df() == DontFragment::clear, is_split_later};
+  const CutLimits limits = limits_for(*sa, *ip);
   current_limit_ = limits.inner_mtu;
   const Reason reason = cutter_.cut(frame, link->size, *ip, Offload::read(frame_.data()), limits, *this);
   if (reason == Reason::too_big) answer_too_big(*ip, limits.inner_mtu);
   return reason;
 }
 
-std::uint8_t* Outbound::open(std::uint32_t length) noexcept {
-  if (length > current_limit_) {
-    flush();  // what came before it leaves before it
-    return slot_head + length + esp_tailroom > large_.size() ? nullptr : large_.slot(0) + slot_head;
+// Transport mode protects whole datagrams only (RFC 4303 3.3.4), and keeps the DF bit that the sender has set. A later fragment of ESP in UDP
+// would not be known as ESP. Of IPv6 nothing is cut before encryption: on the way only its source may (RFC 8200 4.5).
+CutLimits Outbound::limits_for(const Sa& sa, const CutPacket& ip) const noexcept {
+  const bool is_tunnel = sa.mode() == Mode::tunnel;
+  CutLimits limits{sa.inner_mtu(mtu_, ip.family, ip.ip_length), is_tunnel && sa.df() == DontFragment::clear};
+  if (sa.udp()) {
+    if (!is_tunnel) limits.too_long = TooLong::refused;
+  } else if (!is_tunnel || ip.family == Family::ipv6 || context_.splits_after.load(std::memory_order_relaxed)) {
+    limits.too_long = TooLong::split_later;
   }
-  if (slot_head + length + esp_tailroom > wire_.slot_size()) return nullptr;
-  if (count_ == burst_size) flush();
-  return wire_.slot(count_) + slot_head;
+  return limits;
 }
 
+std::uint8_t* Outbound::open(std::uint32_t length) noexcept {
+  const bool is_large = length > current_limit_;
+  if (is_large || count_ == burst_size) flush();  // what came before a large one leaves before it
+  std::uint8_t* slot = wire_.slot(count_);
+  if (slot == nullptr && count_ != 0) {
+    flush();
+    slot = wire_.slot(0);
+  }
+  is_refused_ = slot == nullptr;
+  if (is_large || is_refused_) slot = large_.slot(0);
+  opened_ = std::span(slot, is_large ? large_.size() : wire_.slot_size());
+  return slot_head + length + esp_tailroom > opened_.size() ? nullptr : slot + slot_head;
+}
+
+// What the wire has no room for takes no sequence number.
 void Outbound::commit(std::uint32_t length) noexcept {
+  if (is_refused_) return refuse(Reason::send_failed);
   counters_.packets.add();
   const bool is_large = length > current_limit_;
   Packet& packet = packets_[count_];
-  packet.data = (is_large ? large_.slot(0) : wire_.slot(count_)) + slot_head;
+  packet.data = opened_.data() + slot_head;
   packet.length = length;
   packet.headroom = esp_headroom;
-  packet.tailroom = static_cast<std::uint32_t>((is_large ? large_.size() : wire_.slot_size()) - slot_head - length);
+  packet.tailroom = static_cast<std::uint32_t>(opened_.size() - slot_head - length);
   packet.reason = Reason::delivered;
   packet.sa = current_sa_;
   keeps_order_ = keeps_order_ || current_keeps_order_;
@@ -203,9 +221,12 @@ Reason Outbound::send_in_parts(const Packet& packet) noexcept {
   for (bool has_more = true; has_more;) {
     std::size_t count = 0;
     for (; count < burst_size; ++count) {
+      std::uint8_t* slot = wire_.slot(count);
+      if (slot == nullptr && count == 0) return Reason::send_failed;
+      if (slot == nullptr) break;
       Packet& part = packets_[count];
       part = {};
-      part.data = wire_.slot(count) + slot_head;
+      part.data = slot + slot_head;
       part.headroom = static_cast<std::uint32_t>(slot_head);
       part.length = fragmenter.next(std::span(part.data, mtu_));
       has_more = part.length != 0;
@@ -237,11 +258,13 @@ void Outbound::send(std::span<Packet> packets) noexcept {
     const auto link_size = static_cast<std::uint16_t>(link.size);
     outgoing_[count++] = {frame, link_size + packet.length, static_cast<std::uint16_t>(index), link_size, false};
   }
+  // ESP in UDP goes first: a wire that fails is replaced, and its buffers, where all packets lie, go with it. One kind may overtake the other,
+  // since no SA sends both.
+  if (udp_count != 0) counters_.gathered.add(super_wire_.send(std::span(in_udp).first(udp_count)));
   wire_.send(std::span(outgoing_).first(count));
   for (const OutgoingFrame& frame : std::span(outgoing_).first(count)) {
     if (!frame.is_sent) packets[frame.slot].reason = Reason::send_failed;
   }
-  if (udp_count != 0) counters_.gathered.add(super_wire_.send(std::span(in_udp).first(udp_count)));
 }
 
 void Outbound::answer_too_big(const CutPacket& refused, std::uint32_t mtu) {
@@ -255,7 +278,7 @@ void Outbound::answer_too_big(const CutPacket& refused, std::uint32_t mtu) {
   if (const auto ip = Ipv4::parse(refused.octets, refused.total_length); ip && may_answer_with_icmp(*ip)) {
     packet.length = write_fragmentation_needed(*ip, mtu, room.first<icmp_maximum_size>());
   } else if (const auto other = Ipv6::parse(refused.octets, refused.total_length); other && may_answer_with_icmp(*other)) {
-    packet.length = write_packet_too_big(*other, mtu, room);
+    packet.length = write_packet_too_big(*other, std::max(mtu, ipv6_minimum_mtu), room);
   } else {
     return;
   }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "cut.hpp"
@@ -66,6 +67,7 @@ class Outbound final : private PacketSink {
   void turn(std::size_t queue, const SaTable& table);
   void handle(std::size_t length, const Tap& tap, const SaTable::Sender& sender);
   Reason cut(std::size_t length, const Tap& tap, const SaTable::Sender& sender);
+  [[nodiscard]] CutLimits limits_for(const Sa& sa, const CutPacket& ip) const noexcept;
   void refuse(Reason reason) noexcept;
   void answer_too_big(const CutPacket& refused, std::uint32_t mtu);
   std::unique_lock<std::mutex> hold_order() noexcept;
@@ -101,6 +103,8 @@ class Outbound final : private PacketSink {
   bool current_keeps_order_ = false;
   bool keeps_order_ = false;  // something in the burst does
   std::uint32_t current_limit_ = 0;  // longer packets are split after encryption
+  std::span<std::uint8_t> opened_;   // the buffer that the packet which is being written has
+  bool is_refused_ = false;          // the wire had none for it
   std::chrono::steady_clock::time_point next_icmp_{};
 
   PathCounters counters_;

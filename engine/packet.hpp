@@ -68,6 +68,7 @@ inline constexpr std::size_t ipv4_header_size = 20;
 inline constexpr std::size_t ipv4_maximum_size = 65535;
 inline constexpr std::size_t ipv6_header_size = 40;
 inline constexpr std::size_t ipv6_maximum_size = 40 + 65535;  // without jumbograms
+inline constexpr std::uint32_t ipv6_minimum_mtu = 1280;  // which every link carries, and no source has to go below (RFC 8200 5)
 inline constexpr std::uint32_t udp_header_size = 8;
 
 enum class Family : std::uint8_t { none = 0, ipv4 = 4, ipv6 = 6 };

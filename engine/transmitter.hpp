@@ -26,7 +26,8 @@ class Transmitter {
   Transmitter& operator=(const Transmitter&) = delete;
   virtual ~Transmitter() = default;
 
-  // The buffer of packet `index` of the burst, below `burst_size`: `slot_size` octets, ours until the frame is sent.
+  // The buffer of packet `index` of the burst, below `burst_size`: `slot_size` octets, ours until the frame is sent. Null while the interface
+  // has them all.
   [[nodiscard]] virtual std::uint8_t* slot(std::size_t index) noexcept = 0;
   [[nodiscard]] virtual std::size_t slot_size() const noexcept = 0;
 

@@ -34,8 +34,7 @@ void set_option(int socket, int option, std::uint32_t value, const char* what) {
 XdpTransmitter::XdpTransmitter(const Device& device, std::uint32_t queue, std::size_t slot_size, bool is_patient)
     : chunk_size_(chunk_size_for(slot_size, largest_shift)),
       umem_(std::size_t{chunk_count} * chunk_size_, -1, 0),
-      socket_(socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0)),
-      scratch_(chunk_size_) {
+      socket_(socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0)) {
   if (socket_.number() < 0) throw EngineError(describe_error("no AF_XDP socket", errno));
   if (umem_.octets() == nullptr) throw EngineError("no memory for AF_XDP");
   make_rings();
@@ -96,7 +95,7 @@ void XdpTransmitter::bind_to(const Device& device, std::uint32_t queue, bool is_
 std::uint8_t* XdpTransmitter::slot(std::size_t index) noexcept {
   if (held_[index] == none) {
     if (free_.empty()) reap();
-    if (free_.empty()) return scratch_.data();
+    if (free_.empty()) return nullptr;
     held_[index] = free_.back();
     free_.pop_back();
   }
@@ -116,7 +115,6 @@ std::uint32_t XdpTransmitter::push(std::span<OutgoingFrame> frames) noexcept {
   const std::uint32_t first = transmit_.producer->load(std::memory_order_relaxed);
   std::uint32_t count = 0;
   for (OutgoingFrame& frame : frames) {
-    if (held_[frame.slot] == none) continue;  // built in `scratch_`
     held_[frame.slot] = none;
     xdp_desc& entry = transmit_.entries[(first + count) % ring_size];
     entry.addr = static_cast<std::uint64_t>(frame.data - umem_.octets());

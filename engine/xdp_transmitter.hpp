@@ -58,7 +58,6 @@ class XdpTransmitter final : public Transmitter {
   std::vector<std::uint16_t> free_;                      // chunks that nobody uses; the last one was used last
   std::array<std::uint16_t, burst_size> held_;           // the chunk behind each slot
   std::array<OutgoingFrame*, burst_size> pushed_;
-  std::vector<std::uint8_t> scratch_;                    // behind a slot for which no chunk was free; its frame is not sent
 };
 
 }  // namespace groupvpn

@@ -38,13 +38,13 @@ struct Outcome {
   std::vector<Octets> packets;
 };
 
-Outcome cut(const Octets& packet, const Offload& offload, std::uint32_t inner_mtu, bool clear_df = false) {
+Outcome cut(const Octets& packet, const Offload& offload, std::uint32_t inner_mtu, bool clear_df = false, TooLong too_long = TooLong::fragmented) {
   Octets frame(link_size);
   frame.insert(frame.end(), packet.begin(), packet.end());
   Cutter cutter(100);
-  Collector collector(inner_mtu);
+  Collector collector(too_long == TooLong::split_later ? static_cast<std::uint32_t>(ipv6_maximum_size) : inner_mtu);
   const CutPacket ip = *CutPacket::parse(frame.data() + link_size, packet.size());
-  const Reason reason = cutter.cut(frame.data(), link_size, ip, offload, {inner_mtu, clear_df}, collector);
+  const Reason reason = cutter.cut(frame.data(), link_size, ip, offload, {inner_mtu, clear_df, too_long}, collector);
   return {reason, collector.packets};
 }
 
@@ -176,6 +176,38 @@ TEST_CASE(ipv6_is_never_fragmented_on_the_way) {
   const Octets packet = ipv6(fragment, {.next_header = protocol_fragment});
   CHECK(cut(packet, {}, 1400).packets.at(0) == packet);
   CHECK(cut(packet, {.gso_type = gso_udp, .segment_size = 50}, 1400).reason == Reason::malformed);
+}
+
+// RFC 8200 5: no source has to send packets of less than 1280 octets, so these are fragmented behind their encryption.
+TEST_CASE(ipv6_packets_that_every_link_carries_are_passed_on_to_be_split_later) {
+  for (const std::uint32_t inner_mtu : {300U, 1279U}) {
+    const auto cut_later = [inner_mtu](const Octets& packet, const Offload& offload = {}) { return cut(packet, offload, inner_mtu, false, TooLong::split_later); };
+    for (const std::size_t size : {1U, 1240U}) CHECK(cut_later(ipv6(Octets(size))).packets.at(0) == ipv6(Octets(size)));
+    CHECK(cut_later(ipv6(Octets(1241))).reason == Reason::too_big);
+    CHECK(cut(ipv6(Octets(1240)), {}, inner_mtu).reason == Reason::too_big);
+    CHECK(cut(ipv6(Octets(1240)), {}, inner_mtu, false, TooLong::refused).reason == Reason::too_big);
+    const Octets super = ipv6(udp(Octets(3 * 1232 + 5)), {.next_header = protocol_udp});
+    Outcome outcome = cut_later(super, {.flags = needs_checksum, .gso_type = gso_udp, .segment_size = 1232});
+    CHECK_EQUAL(outcome.packets.size(), 4U);
+    for (Octets& packet : outcome.packets) {
+      CHECK(packet.size() == 1280 || &packet == &outcome.packets.back());
+      CHECK(is_transport_checksum_right(packet));
+    }
+    CHECK(cut_later(super, {.flags = needs_checksum, .gso_type = gso_udp, .segment_size = 1233}).reason == Reason::too_big);
+    const Octets stream = ipv6(tcp(Octets(5000), 0x10), {.next_header = protocol_tcp});
+    for (const Octets& packet : cut_later(stream, {.flags = needs_checksum, .gso_type = gso_tcp6, .segment_size = 1220}).packets) {
+      CHECK(packet.size() <= inner_mtu);  // a stream fits wherever it is cut
+    }
+  }
+}
+
+TEST_CASE(what_may_not_become_fragments_is_refused_whatever_its_df_says) {
+  for (const bool has_df : {false, true}) {
+    const Octets packet = ipv4(Octets(1480), {.fragment = has_df ? Ipv4::dont_fragment : std::uint16_t{0}});
+    CHECK(cut(packet, {}, 1438, false, TooLong::refused).reason == Reason::too_big);
+    CHECK(cut(packet, {}, 1500, false, TooLong::refused).packets.at(0) == packet);
+    CHECK_EQUAL(cut(packet, {}, 1438, false, TooLong::split_later).packets.size(), has_df ? 0U : 1U);
+  }
 }
 
 TEST_CASE(a_request_of_the_other_family_is_refused) {

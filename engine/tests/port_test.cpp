@@ -203,6 +203,77 @@ TEST_CASE(a_burst_of_thousands_loses_nothing_uncounted) {
   CHECK_EQUAL(sum(rig.port.counters(), "inbound_delivered"), count);
 }
 
+// The frames of AF_XDP lie in memory that goes with its socket, and so do packets of ESP in UDP, which leave by another one.
+TEST_CASE(a_burst_of_both_kinds_outlives_a_way_out_that_breaks) {
+  if (!has_own_network()) return;
+  const Descriptor plain_out = open_tap("out"), udp_out = open_tap("out_udp"), in = open_tap("in");
+  const Ear plain{"out"}, udp{"out_udp"};
+  Port port{{.wan = "wan", .inbound_tap = in.number(), .token = token, .wire_mtu = 1500, .transmit = TransmitMethod::xdp}};
+  const std::size_t plain_queue = port.add_outbound(plain_out.number()), udp_queue = port.add_outbound(udp_out.number());
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x36);
+  SaParameters in_udp = keys.parameters(0x1001);
+  in_udp.udp = UdpPorts{4500, 4500};
+  const auto plain_sa = keys.sa(), udp_sa = std::make_shared<Sa>(in_udp);
+  port.set_sas({}, {{plain_queue, plain_sa}, {udp_queue, udp_sa}});
+  constexpr std::uint32_t count = 20;
+  for (std::uint32_t number = 0; number < count; ++number) {  // queued while nobody reads, so that one burst has all
+    plain.send(frame_around(ipv4(Octets(1000))));
+    udp.send(frame_around(ipv4(Octets(1000))));
+  }
+  run("ip link set wan down");
+  port.start();
+  for (int wait = 0; wait < 3000 && sum(port.counters(), "outbound_") < 2 * count; ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  port.stop();
+  run("ip link set wan up");
+  CHECK_EQUAL(sum(port.counters(), "outbound_send_failed"), 2 * count);
+}
+
+// A queue that nobody empties keeps the buffers of AF_XDP. What finds none takes no sequence number, and ESP in UDP does not leave from the place
+// of another packet.
+TEST_CASE(what_finds_no_buffer_is_not_encrypted) {
+  if (!has_own_network()) return;
+  run("ip link add name slow type veth peer name end && ip link set slow up && ip link set end up && "
+      "tc qdisc add dev slow root tbf rate 8kbit burst 2000 limit 10000000 && tc qdisc add dev core clsact && "
+      "tc filter add dev core ingress protocol all prio 1 u32 match u32 0 0 action mirred egress redirect dev slow");
+  {
+    const Descriptor plain_out = open_tap("out"), udp_out = open_tap("out_udp"), in = open_tap("in");
+    const Ear plain{"out"}, udp{"out_udp"};
+    Port port{{.wan = "wan", .inbound_tap = in.number(), .token = token, .wire_mtu = 1500, .transmit = TransmitMethod::xdp}};
+    const std::size_t plain_queue = port.add_outbound(plain_out.number()), udp_queue = port.add_outbound(udp_out.number());
+    const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x37);
+    const auto plain_sa = keys.sa();
+    SaParameters in_udp = Keys(Cipher::aes_128_gcm, Integrity::none, 0x38).parameters(0x1001);
+    in_udp.udp = UdpPorts{4500, 4500};
+    const auto udp_sa = std::make_shared<Sa>(in_udp);
+    port.set_sas({}, {{plain_queue, plain_sa}, {udp_queue, udp_sa}});
+    const auto failed = [&port] { return sum(port.counters(), "outbound_send_failed"); };
+    const auto wait_for = [&port](std::uint64_t packets) {
+      for (int wait = 0; wait < 5000 && sum(port.counters(), "outbound_") < packets; ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      CHECK_EQUAL(sum(port.counters(), "outbound_"), packets);
+    };
+    port.start();
+    constexpr std::uint32_t count = 1200, buffers = 1024;
+    for (std::uint32_t number = 0; number < count; ++number) plain.send(frame_around(ipv4(Octets(1000))));
+    wait_for(count);
+    CHECK(failed() > count - buffers - 10);  // some get through: a few octets at once, and some in each second
+    CHECK_EQUAL(plain_sa->last_sequence(), count - failed());
+    const std::uint64_t before = failed();
+    for (std::uint32_t number = 0; number < 50; ++number) udp.send(frame_around(ipv4(Octets(1000))));
+    for (std::uint32_t number = 0; number < 50; ++number) plain.send(frame_around(ipv4(Octets(1470))));  // which leaves as two
+    wait_for(count + 150);
+    CHECK(failed() > before + 140);
+    CHECK_EQUAL(plain_sa->last_sequence() + udp_sa->last_sequence(), count + 150 - failed());
+    run("tc qdisc del dev slow root");
+    plain.send(frame_around(ipv4(Octets(1000))));
+    udp.send(frame_around(ipv4(Octets(1000))));
+    const std::uint64_t last = failed();
+    wait_for(count + 152);
+    CHECK_EQUAL(failed(), last);
+    port.stop();
+  }
+  run("tc qdisc del dev core clsact && ip link del slow");
+}
+
 TEST_CASE(datagrams_that_wait_go_to_the_kernel_in_one_frame) {
   if (!has_own_network()) return;
   Rig rig;

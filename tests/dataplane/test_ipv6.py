@@ -5,17 +5,21 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from namespaces import Core, Namespace
 from policies import CBC, GCM, permit, sa, state
 
 from groupvpn.dataplane.linux import LinuxDataPlane
-from groupvpn.ipsec.transform import Transform
+from groupvpn.ipsec.sa import DesiredState
+from groupvpn.ipsec.transform import Mode, Transform
 
 pytestmark = pytest.mark.netns
 MARKER = b"what nobody in the core may read"
+TRANSPORT = Transform(GCM.cipher, GCM.integrity, Mode.TRANSPORT)
 IPV6 = b"\x86\xdd"
+MINIMUM_MTU = 1280  # of every link, and so of every source (RFC 8200 5)
 IPV6_MTU_DISCOVER, IPV6_MTU = 23, 24  # linux/in6.h
 HOST_1, HOST_2 = "2001:db8:1::2", "2001:db8:2::2"
 
@@ -41,11 +45,12 @@ def planes(core: Core) -> Iterator[tuple[LinuxDataPlane, LinuxDataPlane]]:
             plane.close()
 
 
-def apply(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform) -> None:
+def apply(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform, **settings: object) -> None:
     rules = (permit("2001:db8:1::/48", "2001:db8:2::/48", spi=0x700), permit("2001:db8:2::/48", "2001:db8:1::/48", spi=0x700))
     for site, plane in zip(core.sites, planes, strict=True):
         with site.gateway.entered():
-            assert plane.apply(state(*rules, sas=(sa(0x700, transform, sender_id=site.number),), local=site.wan_address)) == ()
+            (policy,) = state(*rules, sas=(sa(0x700, transform, sender_id=site.number),), local=site.wan_address).interfaces
+            assert plane.apply(DesiredState((replace(policy, **settings),))) == ()  # type: ignore[arg-type]
 
 
 def endpoint(namespace: Namespace, address: str, kind: int = socket.SOCK_DGRAM) -> socket.socket:
@@ -115,6 +120,37 @@ def test_a_packet_too_big_to_protect_is_answered(core: Core, planes: tuple[Linux
             while origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU) == 1500 and time.monotonic() < deadline:
                 time.sleep(0.02)
         assert 1280 <= origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU) < 1500
+
+
+@pytest.mark.parametrize("transform", [CBC, GCM, TRANSPORT], ids=("cbc", "gcm", "transport"))
+@pytest.mark.parametrize("mtu", [700, 1300])
+def test_no_source_is_asked_for_less_than_every_link_carries(
+    core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform, mtu: int
+) -> None:
+    """What then does not fit the wire is fragmented behind its encryption."""
+    apply(core, planes, transform, mtu=mtu)
+    left, right = (site.host for site in core.sites)
+    with endpoint(right, HOST_2) as sink, endpoint(left, HOST_1) as origin:
+        origin.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, 2)
+        origin.connect((HOST_2, 7000))
+        origin.send(bytes(1452))
+        deadline = time.monotonic() + 3
+        with contextlib.suppress(OSError):
+            while origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU) == 1500 and time.monotonic() < deadline:
+                time.sleep(0.02)
+        assert origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU) == MINIMUM_MTU
+        origin.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # the ICMP message also left an error to be read
+        core.heard(IPV6)
+        for size in (100, 1200, MINIMUM_MTU - 48):
+            origin.send(bytes(size))
+            assert len(sink.recv(2048)) == size
+    esp = [packet for packet in core.heard(IPV6) if packet[6] != 58]
+    assert {packet[6] for packet in esp} == {44, 50}
+    assert max(len(packet) for packet in esp) <= mtu
+    for site, plane in zip(core.sites, planes, strict=True):
+        with site.gateway.entered():
+            dropped = plane.counters()[0].drops
+            assert {reason for reason, packets in dropped.items() if packets} <= {"outbound_too_big"}
 
 
 def test_a_clear_packet_that_should_be_encrypted_is_dropped(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:

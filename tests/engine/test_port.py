@@ -144,6 +144,31 @@ def test_clear_df_fragments_anyway(net: Net) -> None:
     assert drops(net) == {}
 
 
+def test_transport_mode_honours_df_whatever_the_sa_says_of_it(net: Net) -> None:
+    """The DF bit of the SA is for the outer header of tunnels (RFC 4301 8.1); here it is the sender's own."""
+    keys = Keys.fresh(*CBC)
+    sas = [keys.engine(df="clear", mode="transport") for _ in net.gateways]
+    for gateway, sa in zip(net.gateways, sas, strict=True):
+        gateway.use(sa)
+    core = Sniffer(net.core, "gw1")
+    net.start()
+    sender, receiver = udp_pair(net)
+    sender.setsockopt(socket.SOL_IP, IP_MTU_DISCOVER, PMTUDISC_DO)
+    sender.send(bytes(1472))
+    assert eventually(lambda: net.gateways[0].reasons() == {"outbound_too_big": 1})
+    assert eventually(lambda: int(sender.getsockopt(socket.SOL_IP, IP_MTU)) == sas[0].inner_mtu(1500))
+    assert not [packet for packet in core.packets() if packet[9] == 50]
+    sender.setsockopt(socket.SOL_IP, IP_MTU_DISCOVER, PMTUDISC_DONT)
+    sender.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # the ICMP message also left an error to be read
+    net.hosts[0].run("ip route flush cache")
+    content = os.urandom(1472)
+    sender.send(content)
+    assert receiver.recv(9000) == content
+    esp = [struct.unpack_from("!H", packet, 6)[0] for packet in core.packets() if packet[9] == 50]
+    assert len(esp) == 2, "without DF it is fragmented after encryption"
+    assert balanced(net)
+
+
 def test_multicast_arrives_with_its_addresses(net: Net) -> None:
     protect(net, Keys.fresh(*GCM))
     core = Sniffer(net.core, "gw1")
@@ -261,9 +286,14 @@ def test_esp_that_the_core_fragmented_is_put_together(net: Net) -> None:
     deliver(*reversed(backwards))
     assert receiver.recv(9000) == b"backwards " * 800
     assert eventually(lambda: net.gateways[1].port.traffic()["inbound_joined"] == len(whole) + len(backwards) - 2)
-    twice = fragments_of(sealed(b"overlap " * 100), 304)
-    deliver(twice[0], twice[0], *twice[1:])  # the second copy gives up the datagram; what follows waits for a first fragment in vain
-    assert eventually(lambda: net.gateways[1].reasons() == {"inbound_delivered": 2, "inbound_fragment": len(twice) + 1}, 8)
+    twice = fragments_of(sealed(b"twice " * 100), 304)
+    deliver(twice[0], twice[0], *twice[1:])  # the core duplicates packets now and then
+    assert receiver.recv(9000) == b"twice " * 100
+    assert eventually(lambda: net.gateways[1].reasons() == {"inbound_delivered": 3, "inbound_fragment": 1})
+    parts = fragments_of(sealed(b"overlap " * 100), 304)
+    other = parts[0][:-1] + bytes([parts[0][-1] ^ 1])
+    deliver(parts[0], other, *parts[1:])  # the other one gives up the datagram; what follows waits for a first fragment in vain
+    assert eventually(lambda: net.gateways[1].reasons() == {"inbound_delivered": 3, "inbound_fragment": len(parts) + 2}, 8)
     assert balanced(net)
 
 
