@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "checksum.hpp"
+
 namespace groupvpn {
 namespace {
 
@@ -80,6 +82,14 @@ bool mask_ipv6(std::uint8_t* ip, std::uint32_t length) noexcept {
   return true;
 }
 
+// Transport mode keeps the identification of the packet. Where it is 0, and DF not set, a raw socket would have the kernel choose another one
+// (raw(7)) behind our ICV.
+void replace_identification(std::uint8_t* ip, std::uint16_t identification) noexcept {
+  if (load16(ip + 4) != 0 || (load16(ip + 6) & Ipv4::dont_fragment) != 0) return;
+  store16(ip + 4, identification);
+  write_header_checksum(ip);
+}
+
 // Sets the header aside and masks it.
 bool cover_header(std::uint8_t* ip, std::uint32_t length, SetAside& set_aside) noexcept {
   if (length > SetAside::maximum_size) return false;
@@ -151,6 +161,7 @@ Reason build_ah(Packet& packet, const Plan& plan, std::uint16_t identification, 
   packet.headroom = packet.headroom + plan.body_offset - front;
   packet.data = outer;
   packet.length = length;
+  if (plan.family == Family::ipv4) replace_identification(outer, identification);
   if (!cover_header(outer, plan.header_length, set_aside)) return Reason::malformed;
   begin_operation(operation, sa, outer, length, ah + fixed_size);
   if (sa.has_extended_sequence()) cover_extension(operation, grant.sequence);

@@ -75,6 +75,12 @@ bool spend(const Packet& packet, const Operation& operation) noexcept {
   return packet.sa->lifetime().spend(packet.sa->protocol() == Protocol::ah ? operation.covered : operation.payload_length);
 }
 
+// What Sa::reaches_before asks for.
+bool has_room_before(const Packet& packet) noexcept {
+  constexpr std::uint32_t extension_size = 4;
+  return packet.sa->mode() == Mode::transport ? packet.outer.header_length != 0 : packet.headroom >= extension_size;
+}
+
 // From verified plaintext to what was protected.
 Reason strip_esp(const Operation& operation, Verified& verified) noexcept {
   std::uint8_t* payload = operation.payload();
@@ -97,12 +103,18 @@ std::uint16_t Esp::random_identification() noexcept {
   return load16(octets.data());
 }
 
+// Never 0: there a raw socket would have the kernel choose (raw(7)), and the ICV of AH covers it.
+std::uint16_t Esp::identification() noexcept {
+  if (next_identification_ == 0) ++next_identification_;
+  return next_identification_++;
+}
+
 // Stage 1 of encapsulation: everything but the ciphertext and the ICV.
 Reason Esp::build(Packet& packet, std::size_t index, std::int64_t now) noexcept {
   if (packet.sa == nullptr) return Reason::no_sa;
   Plan& plan = plans_[index];
   if (const Reason reason = plan_outer(packet, *packet.sa, plan); reason != Reason::delivered) return reason;
-  if (packet.sa->protocol() == Protocol::ah) return build_ah(packet, plan, next_identification_++, now, operations_[index], set_aside_[index]);
+  if (packet.sa->protocol() == Protocol::ah) return build_ah(packet, plan, identification(), now, operations_[index], set_aside_[index]);
   return build_esp(packet, plan, operations_[index], now);
 }
 
@@ -126,7 +138,7 @@ Reason Esp::build_esp(Packet& packet, const Plan& plan, Operation& operation, st
   *trailer = plan.next_header;
 
   std::uint8_t* outer = body - front;
-  write_outer(packet, sa, plan, outer, front + back, next_identification_++);
+  write_outer(packet, sa, plan, outer, front + back, identification());
   std::uint8_t* esp = outer + plan.header_length;
   store32(esp, sa.spi());
   store32(esp + 4, static_cast<std::uint32_t>(grant.sequence));
@@ -220,11 +232,11 @@ Reason Esp::parse_esp(Packet& packet, Origin& origin, Operation& operation, std:
   std::uint8_t* esp = packet.data;
   const std::uint32_t around = esp_header_size + sa.iv_length() + sa.icv_length();
   if (packet.length < around + sa.alignment() || (packet.length - around) % sa.alignment() != 0) return Reason::esp_length;
+  if (sa.reaches_before() && !has_room_before(packet)) return Reason::oversize;
   if (const Reason seen = sa.look(origin, load32(esp + 4), esp + esp_header_size, now); seen != Reason::delivered) return seen;
 
   begin_operation(operation, sa, esp, packet.length - around);
   if (!sa.has_extended_sequence()) return Reason::delivered;
-  if (packet.headroom < 4) return Reason::oversize;  // which GCM needs (Operation)
   operation.keep_received(sa.icv_length());
   cover_extension(operation, origin.sequence);
   return Reason::delivered;

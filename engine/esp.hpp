@@ -41,6 +41,7 @@ class Esp {
  private:
   static constexpr std::size_t burst_size = Crypto::maximum_burst;
 
+  std::uint16_t identification() noexcept;
   void encapsulate_burst(std::span<Packet> packets, std::int64_t now) noexcept;
   Reason build(Packet& packet, std::size_t index, std::int64_t now) noexcept;
   Reason build_esp(Packet& packet, const Plan& plan, Operation& operation, std::int64_t now) noexcept;

@@ -155,7 +155,17 @@ void Inbound::take_super_packet(Packet packet, std::uint32_t segment_size, const
   Splitter splitter(packet, segment_size);
   if (splitter.reason() != Reason::delivered) return refuse(splitter.reason());
   counters_.split.add(splitter.count() - 1U);
-  while (const std::optional<Packet> segment = splitter.next()) push(*segment, frame);
+  const std::shared_ptr<const SaTable> table = context_.sas.get();
+  while (std::optional<Packet> segment = splitter.next()) {
+    const Sa* sa = segment->length < 4 ? nullptr : table->inbound.find(load32(segment->data));
+    if (sa == nullptr || !sa->reaches_before()) {
+      push(*segment, frame);
+      continue;
+    }
+    std::unique_ptr<std::vector<std::uint8_t>> octets = splitter.set_apart(*segment);
+    push(*segment, frame);
+    datagrams_.push_back(std::move(octets));
+  }
 }
 
 // False for a packet that is none. What cannot be said of it yet, decapsulation says of the whole.

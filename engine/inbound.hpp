@@ -69,7 +69,7 @@ class Inbound {
   std::size_t count_ = 0;
   std::array<Packet, burst_size> packets_;
   std::array<MacAddress, burst_size> destinations_;
-  std::vector<std::unique_ptr<std::vector<std::uint8_t>>> datagrams_;  // put together in this burst
+  std::vector<std::unique_ptr<std::vector<std::uint8_t>>> datagrams_;  // put together or set apart in this burst
   std::array<std::uint8_t, inject_headroom> header_;  // of the frame that is being given to the kernel
   std::array<iovec, burst_size + 1> parts_;
   PathCounters counters_;

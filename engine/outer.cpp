@@ -254,7 +254,6 @@ Reason unwrap_transport(Packet& packet, const Verified& verified) noexcept {
   const Outer& outer = packet.outer;
   const bool was_in_udp = outer.source_port != 0 || outer.destination_port != 0;
   const std::uint32_t header_length = outer.header_length - (was_in_udp ? udp_header_size : 0);
-  if (outer.header_length == 0) return Reason::oversize;
   std::uint8_t* ip = verified.data - header_length;
   const std::uint32_t length = header_length + verified.length;
   std::memmove(ip, packet.data - outer.header_length, header_length);

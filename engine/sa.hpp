@@ -131,6 +131,11 @@ class Sa {
 
   // Whether receivers may take packets for replays that come behind many later ones.
   [[nodiscard]] bool wants_order() const noexcept { return checks_replay_ || extended_sequence_ || timed_ != nullptr; }
+  // Whether decapsulation needs octets before the SPI: the header, which transport mode keeps, or room, which combined ciphers take for extended
+  // sequence numbers (Operation).
+  [[nodiscard]] bool reaches_before() const noexcept {
+    return mode_ == Mode::transport || (extended_sequence_ && traits(cipher_).is_combined());
+  }
 
   // Whether an encapsulated packet has parts that are written after its ICV (`Esp::finish`).
   [[nodiscard]] bool needs_finish() const noexcept { return protocol_ == Protocol::ah || udp_.has_value(); }

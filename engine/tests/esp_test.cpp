@@ -171,6 +171,76 @@ TEST_CASE(damage_in_any_form_gets_a_reason_and_stays_inside) {
   }
 }
 
+// Linux fills in an identification of 0 when it comes from a raw socket and DF is not set (raw(7)), and AH covers it.
+TEST_CASE(no_identification_is_left_to_the_kernel) {
+  Esp esp;
+  const Keys keys(Cipher::null, Integrity::hmac_sha1_96, 0x77);
+  SaParameters parameters = keys.parameters();
+  parameters.protocol = Protocol::ah;
+  const auto tunnel = std::make_shared<Sa>(parameters);
+  parameters.spi = 0x1001;
+  parameters.mode = Mode::transport;
+  const auto transport = std::make_shared<Sa>(parameters);
+  const auto sealed = [&esp](const std::shared_ptr<Sa>& sa, const Octets& octets) {
+    Buffer buffer(octets);
+    buffer.packet.sa = sa.get();
+    esp.encapsulate({&buffer.packet, 1});
+    CHECK(buffer.packet.reason == Reason::delivered);
+    return buffer.octets();
+  };
+  bool is_zero = false;
+  for (int packet = 0; packet < 66000; ++packet) is_zero = is_zero || load16(&sealed(tunnel, ipv4({}))[4]) == 0;
+  CHECK(!is_zero);
+  CHECK_EQUAL(load16(&sealed(transport, ipv4(Octets(8), {.identification = 5}))[4]), 5);
+  CHECK_EQUAL(load16(&sealed(transport, ipv4(Octets(8), {.identification = 0, .fragment = Ipv4::dont_fragment}))[4]), 0);
+  Octets chosen = sealed(transport, ipv4(Octets(8), {.identification = 0}));
+  CHECK(load16(&chosen[4]) != 0);
+  CHECK(is_checksum_right(chosen.data(), 20));
+  Packet packet;
+  packet.data = chosen.data();
+  packet.length = static_cast<std::uint32_t>(chosen.size());
+  esp.decapsulate(SaSet({transport}), {&packet, 1});
+  CHECK(packet.reason == Reason::delivered);
+}
+
+// A packet behind the first of a super-packet has nothing before it. What cannot be opened there must not count as seen.
+TEST_CASE(what_lacks_its_header_is_refused_before_it_counts_as_seen) {
+  Esp esp;
+  for (const Keys& keys : {Keys(Cipher::aes_128_gcm, Integrity::none, 0x78), Keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96, 0x79)}) {
+    for (const Mode mode : {Mode::tunnel, Mode::transport}) {
+      for (const bool esn : {false, true}) {
+        SaParameters parameters = keys.parameters();
+        parameters.mode = mode;
+        parameters.replay_window = 64;
+        parameters.extended_sequence = esn;
+        parameters.sender_id_bits = 0;
+        parameters.is_apart = true;
+        if (parameters.sender_id) parameters.sender_id = 0;
+        const auto sa = std::make_shared<Sa>(parameters);
+        const Octets original = ipv4(Octets(100));
+        Buffer buffer(original);
+        buffer.packet.sa = sa.get();
+        esp.encapsulate({&buffer.packet, 1});
+        const SaSet set({sa});
+        const auto open = [&](bool has_header) {
+          Octets octets = buffer.octets();
+          Packet packet;
+          packet.data = octets.data();
+          packet.length = static_cast<std::uint32_t>(octets.size());
+          CHECK(parse_outer(packet) == Reason::delivered);
+          if (!has_header) packet.headroom = packet.outer.header_length = 0;
+          esp.decapsulate(set, {&packet, 1});
+          return packet.reason;
+        };
+        const bool needs_header = mode == Mode::transport || (esn && keys.cipher == Cipher::aes_128_gcm);
+        CHECK_EQUAL(sa->reaches_before(), needs_header);
+        CHECK(open(false) == (needs_header ? Reason::oversize : Reason::delivered));
+        CHECK(open(true) == (needs_header ? Reason::delivered : Reason::replayed));
+      }
+    }
+  }
+}
+
 TEST_CASE(octets_at_random_never_pass) {
   Esp esp;
   std::vector<std::shared_ptr<Sa>> sas;

@@ -233,6 +233,41 @@ TEST_CASE(a_super_packet_is_split_in_place) {
   }
 }
 
+TEST_CASE(a_segment_can_be_set_apart_as_the_packet_that_it_was) {
+  std::vector<Octets> packets4, packets6;
+  for (std::uint16_t number = 0; number < 5; ++number) {
+    const Octets data = esp(number == 4 ? 50 : 100, number);
+    packets4.push_back(in_udp(data, {.identification = static_cast<std::uint16_t>(65534 + number)}));
+    packets6.push_back(in_udp6(data));
+  }
+  for (const std::vector<Octets>& packets : {packets4, packets6}) {
+    Octets super = gather(packets).at(0).octets;
+    const Octets before = super;
+    Packet packet;
+    packet.data = super.data();
+    packet.length = static_cast<std::uint32_t>(super.size());
+    CHECK(parse_outer(packet) == Reason::delivered);
+    Splitter splitter(packet, 100);
+    for (const Octets& original : packets) {
+      Packet segment = *splitter.next();
+      const std::unique_ptr<Octets> memory = splitter.set_apart(segment);
+      const std::uint32_t header = packet.outer.header_length;
+      CHECK_EQUAL(segment.headroom, header);
+      CHECK_EQUAL(segment.outer.header_length, header);
+      CHECK(segment.data == memory->data() + header && segment.data + segment.length == memory->data() + memory->size());
+      Octets octets = *memory;
+      const bool is_ipv6 = octets[0] >> 4 == 6;
+      const std::size_t udp = header - udp_header_size;
+      store16(&octets[is_ipv6 ? 4 : 2], static_cast<std::uint16_t>(is_ipv6 ? octets.size() - ipv6_header_size : octets.size()));
+      store16(&octets[udp + 4], static_cast<std::uint16_t>(octets.size() - udp));
+      store16(&octets[udp + 6], load16(&original[udp + 6]));
+      if (!is_ipv6) write_header_checksum(octets.data());
+      CHECK(octets == original);
+    }
+    CHECK(super == before);
+  }
+}
+
 TEST_CASE(segments_that_are_no_esp_are_told_apart) {
   Octets marker = esp(100);
   store32(&marker[0], 0);

@@ -3,14 +3,18 @@
 import os
 import socket
 import struct
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.ipsec import ESP, SecurityAssociation
 from tests.engine.conversation import HOST_A, HOST_B, balanced, drops, eventually, udp_pair
 from tests.engine.gateways import Net, Sniffer
+from tests.engine.test_port import IP_MTU, IP_MTU_DISCOVER, PMTUDISC_DONT
 from tests.engine.transforms import SCAPY_CIPHER, SCAPY_INTEGRITY, SPI, Keys
 
+from groupvpn import _engine
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 
 pytestmark = pytest.mark.netns
@@ -19,8 +23,17 @@ GCM = (EspCipher.AES_128_GCM, EspIntegrity.NONE)
 CBC = (EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
 PORTS = (4500, 4500)
 GROUP = "239.81.0.9"
+ESN = {"extended_sequence": True, "replay_window": 4096, "sender_id_bits": 0}
 UDP_SEGMENT = 103
 UDP_HEADER = 8
+
+
+FORMS = {
+    "transport": {"mode": "transport"},
+    "esn": ESN,
+    "transport with esn": {"mode": "transport", **ESN},
+    "in IPv6": {"endpoints": (socket.inet_pton(socket.AF_INET6, "2001:db8::1"), socket.inet_pton(socket.AF_INET6, "2001:db8::2"))},
+}
 
 
 def of_group(core: Sniffer) -> list[bytes]:
@@ -66,6 +79,96 @@ def test_packets_of_a_burst_cross_the_core_in_one_frame(net: Net, transform: tup
     assert net.gateways[1].port.traffic()["inbound_split"] == gathered
     assert balanced(net)
     assert drops(net) == {}
+
+
+def pair_of(net: Net, transform: tuple[EspCipher, EspIntegrity], **options: Any) -> list[_engine.Sa]:
+    """An SA that only gateway a sends under, on both gateways."""
+    keys = Keys.fresh(*transform)
+    sas = [keys.engine(sender_id=0, udp=PORTS, **options) for _ in net.gateways]
+    for gateway, sa in zip(net.gateways, sas, strict=True):
+        gateway.use(sa)
+    return sas
+
+
+@pytest.mark.parametrize("options", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("transform", [GCM, CBC], ids=("gcm", "cbc"))
+def test_every_segment_of_a_super_packet_is_opened(net: Net, transform: tuple[EspCipher, EspIntegrity], options: dict[str, Any]) -> None:
+    """Also where what stands before the SPI matters: the header that transport mode keeps, the octets that GCM needs with ESN."""
+    pair_of(net, transform, **options)
+    net.start()
+    sent, came = send_super_packet(net, 1200, 40, times=3)
+    assert came == sent
+    assert net.gateways[1].port.traffic()["inbound_split"] == net.gateways[0].port.traffic()["outbound_gathered"] >= 100
+    assert drops(net) == {}
+    assert balanced(net)
+
+
+def test_segments_of_transport_mode_get_the_identifications_that_they_had(net: Net) -> None:
+    """Where DF is not set they count up from that of the first (RFC 6864 4.2)."""
+    pair_of(net, GCM, mode="transport")
+    behind = Sniffer(net.hosts[1], "eth0")
+    net.start()
+    sender, receiver = udp_pair(net)
+    sender.setsockopt(socket.SOL_IP, IP_MTU_DISCOVER, PMTUDISC_DONT)
+    sender.setsockopt(socket.SOL_UDP, UDP_SEGMENT, 1200)
+    content = os.urandom(12000)
+    sender.send(content)
+    assert b"".join(receiver.recv(9000) for _ in range(10)) == content
+    assert net.gateways[1].port.traffic()["inbound_split"] >= 5
+    numbers = [(struct.unpack_from("!H", packet, 4)[0], (len(packet) - 28) // 1200) for packet in behind.packets() if packet[9] == 17]
+    assert sum(count for _, count in numbers) == 10
+    assert all(later == (number + count) % 65536 for (number, count), (later, _) in pairwise(numbers))
+
+
+def open_ipv6(net: Net) -> None:
+    """Hosts and gateways get IPv6 addresses, and what is between the hosts goes through the engines."""
+    for number, (host, gateway) in enumerate(zip(net.hosts, net.gateways, strict=True), start=1):
+        there, other = gateway.namespace, 3 - number
+        for namespace in (host, there):
+            namespace.run("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0")
+        there.run("sysctl -qw net.ipv6.conf.lan.disable_ipv6=0 net.ipv6.conf.wan.disable_ipv6=0 net.ipv6.conf.all.forwarding=1")
+        there.run(f"ip addr add fd81:0:9::{number}/64 dev wan nodad")
+        there.run(f"ip addr add fd81:0:{number}::1/64 dev lan nodad")
+        there.run(f"ip -6 route add fd81:0:{other}::/64 via fd81:0:9::{other}")
+        host.run(f"ip addr add fd81:0:{number}::10/64 dev eth0 nodad")
+        host.run(f"ip -6 route add default via fd81:0:{number}::1")
+        there.run("nft add rule netdev steering out ip6 saddr fd81::/46 ip6 daddr fd81::/46 ip6 nexthdr udp fwd to esp-out")
+    net.hosts[0].run("ping -6 -c 1 -w 10 -i 0.1 fd81:0:2::10")  # until all neighbours know each other
+
+
+@pytest.mark.parametrize("options", [{}, *FORMS.values()], ids=["tunnel", *FORMS.keys()])
+def test_every_segment_of_a_super_packet_of_ipv6_is_opened(net: Net, options: dict[str, Any]) -> None:
+    open_ipv6(net)
+    pair_of(net, GCM, **options)
+    net.start()
+    receiver = net.hosts[1].socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    receiver.bind(("fd81:0:2::10", 7000))
+    sender = net.hosts[0].socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    sender.setsockopt(socket.SOL_UDP, UDP_SEGMENT, 1200)
+    sender.connect(("fd81:0:2::10", 7000))
+    content = os.urandom(1200 * 40)
+    sender.send(content)
+    assert b"".join(receiver.recv(9000) for _ in range(40)) == content
+    assert net.gateways[1].port.traffic()["inbound_split"] >= 20
+    assert drops(net) == {}
+    assert balanced(net)
+
+
+def test_transport_mode_refuses_what_does_not_fit_and_says_what_would(net: Net) -> None:
+    """It can protect no fragments, and nobody would know later fragments of ESP in UDP; so it is as if DF were set."""
+    sas = pair_of(net, GCM, mode="transport")
+    core = Sniffer(net.core, "gw1")
+    net.start()
+    sender, receiver = udp_pair(net)
+    sender.setsockopt(socket.SOL_IP, IP_MTU_DISCOVER, PMTUDISC_DONT)
+    fits = sas[0].inner_mtu(1500)
+    sender.send(bytes(fits - 28))
+    assert len(receiver.recv(9000)) == fits - 28
+    sender.send(bytes(fits - 27))
+    assert eventually(lambda: net.gateways[0].reasons().get("outbound_too_big") == 1)
+    assert eventually(lambda: int(sender.getsockopt(socket.SOL_IP, IP_MTU)) == fits)
+    assert len(of_group(core)) == 1
+    assert balanced(net)
 
 
 def test_a_super_frame_holds_what_others_call_esp_in_udp(net: Net) -> None:
