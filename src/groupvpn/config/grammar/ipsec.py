@@ -76,7 +76,8 @@ COMMANDS = (
         {"when": FRAGMENTATION},
         default="crypto ipsec fragmentation before-encryption",
         details="`before-encryption` cuts the packet into equal parts and protects each; `after-encryption` cuts the protected packet, "
-        "which the far gateway must reassemble. An interface may say otherwise. An SA in transport mode always cuts after encryption.",
+        "which the far gateway must reassemble. An interface may say otherwise. An SA in transport mode always cuts after "
+        "encryption, and refuses what is too large where it sends in UDP.",
     ),
     Command(
         GLOBAL,
