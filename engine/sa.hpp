@@ -131,6 +131,7 @@ class Sa {
 
   // Whether receivers may take packets for replays that come behind many later ones.
   [[nodiscard]] bool wants_order() const noexcept { return checks_replay_ || extended_sequence_ || timed_ != nullptr; }
+
   // Whether decapsulation needs octets before the SPI: the header, which transport mode keeps, or room, which combined ciphers take for extended
   // sequence numbers (Operation).
   [[nodiscard]] bool reaches_before() const noexcept {
