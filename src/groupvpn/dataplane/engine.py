@@ -232,6 +232,7 @@ class NativeEngine:
                 mode="transport" if sa.transform.mode is Mode.TRANSPORT else "tunnel",
                 replay_window=sa.replay_window,
                 df=_DF[df],
+                limits=sa.limits.given,
                 events=self._events,
                 **(_of_peer(sa) if isinstance(sa, PeerSa) else _of_group(sa)),
             )

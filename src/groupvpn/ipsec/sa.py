@@ -44,6 +44,41 @@ class TimeWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How far an SA may be used: None is no limit (RFC 4301 4.4.2.1).
+
+    Bytes are what the cipher (of AH the MAC) is applied to, with padding; bytes and packets of both ways count together, with all that was
+    used before under the same SPI and keys. Deadlines are moments in monotonic seconds. A soft limit is told of; at a hard one the SA is
+    over and drops its packets, and the one that would go beyond is the first of them. Raises `ValueError` for a negative limit, or a soft
+    one behind the hard one.
+    """
+
+    soft_bytes: int | None = None
+    hard_bytes: int | None = None
+    soft_packets: int | None = None
+    hard_packets: int | None = None
+    soft_deadline: float | None = None
+    hard_deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        for what in ("bytes", "packets", "deadline"):
+            soft, hard = getattr(self, f"soft_{what}"), getattr(self, f"hard_{what}")
+            if (soft is not None and soft < 0) or (hard is not None and hard < 0):
+                raise ValueError(f"{what}: a limit cannot be negative")
+            if soft is not None and hard is not None and soft > hard:
+                raise ValueError(f"{what}: the soft limit {soft} lies behind the hard one, {hard}")
+
+    @property
+    def given(self) -> dict[str, float]:
+        """Those that there are, by name."""
+        values = ((name, getattr(self, name)) for name in self.__slots__)
+        return {name: value for name, value in values if value is not None}
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class GroupSa:
     """One ESP security association of a group (a TEK), the same octets on every member.
 
@@ -66,6 +101,7 @@ class GroupSa:
     time: TimeWindow | None = None
     udp: tuple[int, int] | None = None
     further_sender_ids: tuple[int, ...] = ()
+    limits: Limits = NO_LIMITS
 
     @property
     def needs_sender_id(self) -> bool:
@@ -98,6 +134,7 @@ class PeerSa:
     udp: tuple[int, int] | None = None
     extended_sequence: bool = False
     replay_window: int = 0
+    limits: Limits = NO_LIMITS
 
     @property
     def name(self) -> SaName:
