@@ -60,6 +60,9 @@ class RecordedPort:
     def counters(self) -> dict[str, int]:
         return {"outbound_delivered": 1, "inbound_delivered": 1, "outbound_too_big": 2, "outbound_no_sa": 1}
 
+    def traffic(self) -> dict[str, int]:
+        return {"outbound_frames": 4, "inbound_frames": 1}
+
     def transmit(self, worker: int = 0) -> tuple[str, str]:
         return "packet", "xdp: not in a test"
 

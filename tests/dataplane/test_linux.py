@@ -382,7 +382,8 @@ def test_where_it_comes_from_does_not_matter(wan: Wan, seed: int) -> None:
             for wanted in sequence:
                 assert plane.apply(wanted) == ()
             listed = re.sub(r'"gv(\d+)o\d+"', r'"gv\1o"', gateway.run("nft", "-s", "list", "ruleset"))
-            return sorted(re.sub(r"(outbound_)[0-9a-f]{8}", r"\1", listed).split("\n\n"))  # trees are called after what they say
+            listed = re.sub(r"(outbound_)[0-9a-f]{8}", r"\1", listed)  # trees are called after what they say
+            return sorted(chain.rstrip("\t\n}") for chain in listed.split("\n\n"))
 
     with gateway.entered():
         assert rules(*states) == rules(states[-1])

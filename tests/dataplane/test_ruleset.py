@@ -57,6 +57,7 @@ table netdev groupvpn_wan {
 	counter outbound_no_sa { comment "left in the direction of the group, but no SA is there to protect it"; }
 	counter inbound_clear { comment "arrived in the clear where the policy wants it encrypted"; }
 	counter inbound_not_permitted { comment "was decrypted, but no permit entry covers it"; }
+	counter inbound_copies { comment "copies for the engine to tell of, of packets that went their own way"; }
 	set key_servers { type ipv4_addr; elements = { 10.0.0.1 } }
 	set isakmp_ports { type inet_service; elements = { 500, 848, 4500 } }
 	set spis { typeof esp spi; elements = { 0x00001000, 0xfffffffe } }
@@ -70,11 +71,11 @@ table netdev groupvpn_wan {
 		ip saddr 10.9.0.1 ip daddr @key_servers ip protocol udp jump outbound_isakmp comment "our own ISAKMP and GDOI"
 		ip protocol 89 counter accept comment "deny 89 any any"
 		ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16 counter fwd to "gv3o0" comment "permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255"
-		accept
+		goto outbound_unlisted
 	}
 	chain outbound_isakmp {
-		ip frag-off & 0x1fff != 0 accept
-		udp sport @isakmp_ports accept
+		ip frag-off & 0x1fff != 0 counter accept
+		udp sport @isakmp_ports counter accept
 		return
 	}
 	chain inbound {
@@ -87,7 +88,7 @@ table netdev groupvpn_wan {
 		ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"
 		ip protocol 89 counter accept comment "deny 89 any any"
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter name inbound_clear drop comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
-		accept
+		goto inbound_unlisted
 	}
 	chain inbound_esp {
 		ip frag-off & 0x1fff != 0 goto esp_fragments
@@ -101,16 +102,16 @@ table netdev groupvpn_wan {
 		return
 	}
 	chain inbound_isakmp {
-		ip daddr 10.9.0.1 ip frag-off & 0x1fff != 0 accept
-		ip daddr 10.9.0.1 udp dport @isakmp_ports accept
-		ip daddr 224.0.0.0/4 ip frag-off & 0x1fff != 0 accept
-		ip daddr 224.0.0.0/4 udp dport 848 accept comment "multicast rekey"
+		ip daddr 10.9.0.1 ip frag-off & 0x1fff != 0 counter accept
+		ip daddr 10.9.0.1 udp dport @isakmp_ports counter accept
+		ip daddr 224.0.0.0/4 ip frag-off & 0x1fff != 0 counter accept
+		ip daddr 224.0.0.0/4 udp dport 848 counter accept comment "multicast rekey"
 		return
 	}
 	chain esp_fragments {
 		ip saddr @peers counter fwd to "gv3i" comment "from the far end of an SA"
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter fwd to "gv3i" comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
-		accept
+		goto inbound_unlisted
 	}
 	chain unknown_esp {
 		ip daddr 10.9.0.1 goto told_of
@@ -118,7 +119,7 @@ table netdev groupvpn_wan {
 		return
 	}
 	chain told_of {
-		limit rate 20/second burst 20 packets dup to "gv3i"
+		limit rate 20/second burst 20 packets counter name inbound_copies dup to "gv3i"
 		return
 	}
 	chain decrypted {
@@ -130,6 +131,12 @@ table netdev groupvpn_wan {
 	}
 	chain not_permitted {
 		counter name inbound_not_permitted drop
+	}
+	chain outbound_unlisted {
+		counter accept
+	}
+	chain inbound_unlisted {
+		counter accept
 	}
 }
 """  # noqa: E501
@@ -158,7 +165,7 @@ def test_a_long_list_is_walked_until_its_tree_stands() -> None:
 def test_each_entry_of_a_tree_is_one_rule_that_counts() -> None:
     text = long_list().transactions()[0]
     for rule in LONG:
-        rules = [line.strip() for line in text[text.index("chain outbound_") :].splitlines() if describe(rule.entry) in line]
+        rules = [line.strip() for line in text[text.index("chain inbound_unlisted") :].splitlines() if describe(rule.entry) in line]
         source = str(rule.entry.source.network)
         assert [line for line in rules if "fwd" in line] == [f'ip saddr {source} counter fwd to "gv3o0" comment "{describe(rule.entry)}"']
 
@@ -238,6 +245,41 @@ def test_directions(direction: Direction, out: str, clear: str) -> None:
     assert chain(text, "outbound")[-2] == f'{out} comment "permit ip any any"'
     assert chain(text, "inbound")[-2] == f'{clear} comment "permit ip any any"'
     assert chain(text, "decrypted")[-1] == "goto not_permitted"
+
+
+CONTROL = "ip daddr 224.0.0.0/4 jump {way}_link_control"
+
+
+@pytest.mark.parametrize(
+    ("rule", "meets_it"),
+    [
+        (permit(), True),
+        (permit("10.0.0.0/8", "239.0.0.0/8"), True),
+        (TrafficRule(entry("permit", protocol=2)), True),
+        (TrafficRule(entry("permit", protocol=103, destination="224.0.0.13/32")), True),
+        (TrafficRule(entry("permit", protocol=17)), False),
+        (permit("10.1.0.0/16", "10.2.0.0/16"), False),
+        (deny(), False),
+    ],
+    ids=lambda value: describe(value.entry) if isinstance(value, TrafficRule) else "",
+)
+def test_igmp_and_pim_of_the_link_pass_where_a_permit_could_take_them(rule: TrafficRule, meets_it: bool) -> None:
+    """And where none could, no packet meets a rule for them."""
+    text = text_of(steering(rule))
+    for way in ("outbound", "inbound"):
+        assert (CONTROL.format(way=way) in chain(text, way)) == meets_it
+        assert (f"chain {way}_link_control {{" in text) == meets_it
+    if meets_it:
+        igmp, pim, last = chain(text, "inbound_link_control")
+        assert igmp.startswith("ip protocol 2 ip ttl 1 counter accept")
+        assert pim.startswith("ip daddr 224.0.0.13 ip protocol 103 ip ttl 1 counter accept")
+        assert last == "return"
+
+
+def test_pim_of_an_ipv6_link_passes_where_a_permit_could_take_it() -> None:
+    pim = "ip6 daddr ff02::d meta l4proto 103 ip6 hoplimit 1 counter accept"
+    assert text_of(steering(permit("any6", "any6"))).count(pim) == 2
+    assert pim not in text_of(steering(permit("2001:db8:1::/48", "2001:db8:2::/48"), permit()))
 
 
 def test_without_an_engine_nothing_is_forwarded() -> None:

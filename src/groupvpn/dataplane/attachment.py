@@ -6,13 +6,15 @@ from groupvpn.dataplane import links, nftables, redirect
 from groupvpn.dataplane.engine import Engine, EngineSa
 from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import BackEnd, PortStatus
-from groupvpn.dataplane.ruleset import DROP_REASONS, Ruleset, Steering, compose, table_name
+from groupvpn.dataplane.ruleset import COPIES, DROP_REASONS, Ruleset, Steering, compose, table_name
 from groupvpn.dataplane.slots import Slots, assign
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
 from groupvpn.ipsec.sa import Fragmentation, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa, SaCounters
 
 DELIVERED = ("outbound_delivered", "inbound_delivered")
 """The engine's counters of packets that got through; all its other ones are drops."""
+PASSED = ("outbound_passed", "inbound_passed")
+"""What nftables let pass in the clear."""
 
 
 class Table:
@@ -176,14 +178,15 @@ class Attachment:
         for sa in policy.every_sa:
             if (counted := keyring.counters(sa)) is not None:
                 sas.append(SaCounters(spi=sa.spi, **counted, destination=sa.destination if isinstance(sa, PeerSa) else None))
-        drops = {reason: packets for reason, packets in self._port.counters().items() if reason not in DELIVERED}
-        counted = nftables.counters(self._table.name)
+        ended, counted = self._port.counters(), nftables.counters(self._table.name)
+        drops = {reason: packets for reason, packets in ended.items() if reason not in DELIVERED}
         for reason in DROP_REASONS:
             drops[reason] = drops.get(reason, 0) + counted.get(reason, 0)
         lost = links.transmit_drops()
         drops["inbound_queue_full"] = lost.get(self._tap_in.name, 0) + self._port.overruns()
         drops["outbound_queue_full"] = sum(lost.get(tap.name, 0) for tap, _ in self._outbound_taps)
-        return InterfaceCounters(policy.device, tuple(sas), drops)
+        delivered = {way: ended.get(way, 0) for way in DELIVERED} | {way: counted.get(way, 0) for way in PASSED}
+        return InterfaceCounters(policy.device, tuple(sas), drops, delivered, self._port.traffic() | {COPIES: counted.get(COPIES, 0)})
 
     @property
     def status(self) -> PortStatus:

@@ -76,6 +76,9 @@ class EnginePort(Protocol):
     def counters(self) -> dict[str, int]:
         """Packets by what became of them; all keys but the two `_delivered` ones are drops."""
 
+    def traffic(self) -> dict[str, int]:
+        """Packets and frames that came, and what was made of them before they ended in `counters`."""
+
     def transmit(self, worker: int) -> tuple[str, str]:
         """The back end by which packets of a worker leave, and why not a better one."""
 

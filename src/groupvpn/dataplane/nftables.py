@@ -16,9 +16,30 @@ def load(text: str) -> None:
 
 
 def counters(table: str) -> dict[str, int]:
-    """Packets of the named counters of a table; raises `programs.ProgramError` if there is no such table."""
-    items = _items(["nft", "-j", "list", "counters", "table", "netdev", table])
-    return {item["counter"]["name"]: int(item["counter"]["packets"]) for item in items if "counter" in item}
+    """Packets of the named counters of a table, and `outbound_passed` and `inbound_passed`: what its hooks let pass, entries and all.
+
+    Raises `programs.ProgramError` if there is no such table.
+    """
+    items = _items(["nft", "-j", "-t", "list", "table", "netdev", table])
+    found = {item["counter"]["name"]: int(item["counter"]["packets"]) for item in items if "counter" in item}
+    for rule in (item["rule"] for item in items if "rule" in item):
+        way = _way(rule["chain"])
+        if way and any("accept" in statement for statement in rule["expr"]):
+            name = f"{way}_passed"
+            found[name] = found.get(name, 0) + sum(map(_counted, rule["expr"]))
+    return found
+
+
+def _way(chain: str) -> str:
+    """Which way the packets go that a chain lets pass; nothing for those that have been counted by the engine."""
+    if chain.startswith("outbound"):
+        return "outbound"
+    return "inbound" if chain.startswith(("inbound", "esp_fragments")) else ""
+
+
+def _counted(statement: dict[str, Any]) -> int:
+    counter = statement.get("counter")
+    return int(counter["packets"]) if isinstance(counter, dict) else 0
 
 
 def tables() -> tuple[str, ...]:

@@ -25,6 +25,8 @@ DROP_REASONS = {
 """Named counters of the table: packets that nftables itself dropped, by reason."""
 TOLD_OF = 20
 """Packets with an unknown SPI of which the engine gets a copy in a second."""
+COPIES = "inbound_copies"
+"""Named counter of the table: the packets of which the engine got a copy. The copies are no packets of their own."""
 _HOOKS = {"outbound": "egress", "inbound": "ingress"}
 """The base chains. They are never deleted, so that no packet finds the hook empty while rules change."""
 _SETS = {
@@ -38,16 +40,25 @@ _SETS = {
 """The named sets and their types."""
 _WHOLE = "ip frag-off & 0x3fff == 0"
 """An IPv4 packet that is no fragment, not even a first one."""
+_UNLISTED = {way: f"goto {way}_unlisted" for way in _HOOKS}
+"""The verdict on what no entry matches: it passes, counted."""
 _NOT_PERMITTED = "goto not_permitted"
 _ESP_AND_AH = "50-51"
 """A range and not a set, whose elements could be missed while rules change."""
 _NOT_IPV4 = 'ether type != ip accept comment "ARP, tagged frames and the like: not ours to judge"'
 _NEIGHBOURS = (
-    'icmpv6 type 133-137 ip6 hoplimit 255 accept comment "neighbour discovery"',
-    'icmpv6 type 130-132 ip6 hoplimit 1 accept comment "multicast listeners"',
-    'icmpv6 type 143 ip6 hoplimit 1 accept comment "multicast listeners"',
+    'icmpv6 type 133-137 ip6 hoplimit 255 counter accept comment "neighbour discovery"',
+    'icmpv6 type 130-132 ip6 hoplimit 1 counter accept comment "multicast listeners"',
+    'icmpv6 type 143 ip6 hoplimit 1 counter accept comment "multicast listeners"',
 )
 """Never protected: without them there is no IPv6 on the link (RFC 4861 7.1, RFC 3810 5). They never leave it."""
+_IGMP, _PIM = 2, 103
+_LINK_CONTROL = (
+    f'ip protocol {_IGMP} ip ttl 1 counter accept comment "IGMP: who listens on the link"',
+    f'ip daddr 224.0.0.13 ip protocol {_PIM} ip ttl 1 counter accept comment "PIM between the routers of the link"',
+)
+_LINK_CONTROL_IPV6 = f'ip6 daddr ff02::d meta l4proto {_PIM} ip6 hoplimit 1 counter accept comment "PIM between the routers of the link"'
+"""Never protected either: how the core learns where to replicate (RFC 3376 4, RFC 7761 4.9)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +154,7 @@ def compose(steering: Steering) -> Ruleset:
     """The table that does what `steering` asks for."""
     declarations = [f'comment "groupvpn node {steering.node}"']
     declarations += [f'counter {name} {{ comment "{text}"; }}' for name, text in DROP_REASONS.items()]
+    declarations.append(f'counter {COPIES} {{ comment "copies for the engine to tell of, of packets that went their own way"; }}')
     hooks = {name: f'type filter hook {hook} device "{steering.device}" priority filter; policy accept;' for name, hook in _HOOKS.items()}
     sets = {
         "key_servers": tuple(str(address) for address in sorted(set(steering.bypass))),
@@ -155,6 +167,8 @@ def compose(steering: Steering) -> Ruleset:
     chains = Chains()
     for add in (_outbound, _inbound, _esp_fragments, _unknown_esp, _decrypted):
         add(steering, chains)
+    for way in _HOOKS:
+        chains.add(f"{way}_unlisted", [], otherwise="counter accept")
     return Ruleset(steering.table, tuple(declarations), hooks, sets, chains)
 
 
@@ -193,12 +207,14 @@ def _outbound(steering: Steering, chains: Chains) -> None:
         judged.append(Judged(rule.entry, verdict))
     first = [
         f'meta mark {steering.mark:#010x} accept comment "ESP from the engine"',
-        *_to_ipv6(steering, chains, "outbound", judged, [*_NEIGHBOURS]),
+        *_to_ipv6(steering, chains, "outbound", judged, [*_NEIGHBOURS, *_link_control_ipv6(judged)], _UNLISTED["outbound"]),
         _NOT_IPV4,
         f'ip saddr {steering.local} ip daddr @key_servers ip protocol udp jump outbound_isakmp comment "our own ISAKMP and GDOI"',
+        *_link_control(chains, "outbound", judged),
     ]
-    chains.add("outbound", first, _of(4, judged))
-    chains.add("outbound_isakmp", [f"{LATER_FRAGMENT[4]} accept", "udp sport @isakmp_ports accept"], otherwise="return")
+    chains.add("outbound", first, _of(4, judged), _UNLISTED["outbound"])
+    isakmp = [f"{LATER_FRAGMENT[4]} counter accept", "udp sport @isakmp_ports counter accept"]
+    chains.add("outbound_isakmp", isakmp, otherwise="return")
 
 
 def _inbound(steering: Steering, chains: Chains) -> None:
@@ -214,6 +230,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     ipv6 = [
         others,
         *_NEIGHBOURS,
+        *_link_control_ipv6(judged),
         f"meta l4proto {_ESP_AND_AH} {LATER_FRAGMENT[6]} goto esp_fragments_ipv6",
         *_taken_by_ring(steering, "ip6 nexthdr esp"),
         esp,
@@ -223,20 +240,21 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     ]
     first = [
         f'ether saddr {steering.token.hex(":")} goto decrypted comment "given back by the engine"',
-        *_to_ipv6(steering, chains, "inbound", judged, ipv6),
+        *_to_ipv6(steering, chains, "inbound", judged, ipv6, _UNLISTED["inbound"]),
         _NOT_IPV4,
         others,
+        *_link_control(chains, "inbound", judged),
         f"ip protocol {_ESP_AND_AH} jump inbound_esp",
         "udp dport @esp_ports jump inbound_esp_in_udp",
         'ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"',
     ]
     isakmp = [
-        f"ip daddr {steering.local} {LATER_FRAGMENT[4]} accept",
-        f"ip daddr {steering.local} udp dport @isakmp_ports accept",
-        f"ip daddr 224.0.0.0/4 {LATER_FRAGMENT[4]} accept",
-        f'ip daddr 224.0.0.0/4 udp dport {GDOI_PORT} accept comment "multicast rekey"',
+        f"ip daddr {steering.local} {LATER_FRAGMENT[4]} counter accept",
+        f"ip daddr {steering.local} udp dport @isakmp_ports counter accept",
+        f"ip daddr 224.0.0.0/4 {LATER_FRAGMENT[4]} counter accept",
+        f'ip daddr 224.0.0.0/4 udp dport {GDOI_PORT} counter accept comment "multicast rekey"',
     ]
-    chains.add("inbound", first, _of(4, judged))
+    chains.add("inbound", first, _of(4, judged), _UNLISTED["inbound"])
     known = [f"{LATER_FRAGMENT[4]} goto esp_fragments", *_taken_by_ring(steering, _WHOLE), esp, ah]
     chains.add("inbound_esp", known, otherwise="goto unknown_esp" if unknown else "return")
     chains.add("inbound_esp_in_udp", [f"{LATER_FRAGMENT[4]} return", esp_in_udp], otherwise="return")
@@ -248,7 +266,7 @@ def _esp_fragments(steering: Steering, chains: Chains) -> None:
     header of a group's SA repeats."""
     to_engine = f"counter {_to_engine(steering)}"
     far_end = f'{to_engine} comment "from the far end of an SA"'
-    verdicts = (to_engine, "counter accept", "accept")
+    verdicts = (to_engine, "counter accept", _UNLISTED["inbound"])
     _add_by_addresses(steering, chains, "esp_fragments", verdicts, f"ip saddr @peers {far_end}", f"ip6 saddr @peers_ipv6 {far_end}")
 
 
@@ -258,7 +276,8 @@ def _unknown_esp(steering: Steering, chains: Chains) -> None:
     if steering.tap_in is None:
         return
     _add_by_addresses(steering, chains, "unknown_esp", ("goto told_of", "return", "return"), f"ip daddr {steering.local} goto told_of")
-    chains.add("told_of", [f'limit rate {TOLD_OF}/second burst {TOLD_OF} packets dup to "{steering.tap_in}"'], otherwise="return")
+    rate = f"limit rate {TOLD_OF}/second burst {TOLD_OF} packets"
+    chains.add("told_of", [f'{rate} counter name {COPIES} dup to "{steering.tap_in}"'], otherwise="return")
 
 
 def _add_by_addresses(
@@ -292,6 +311,24 @@ def _decrypted(steering: Steering, chains: Chains) -> None:
     ]
     chains.add("decrypted", first, _of(4, judged), _NOT_PERMITTED)
     chains.add("not_permitted", [], otherwise="counter name inbound_not_permitted drop")
+
+
+def _link_control(chains: Chains, way: str, judged: list[Judged]) -> Rules:
+    """The rule that lets IGMP and PIM of the link pass; none where no permit could take them, so that other packets need not meet it."""
+    if not _takes_link_control(_of(4, judged), _IGMP, _PIM):
+        return []
+    chains.add(f"{way}_link_control", [*_LINK_CONTROL], otherwise="return")
+    return [f"ip daddr 224.0.0.0/4 jump {way}_link_control"]
+
+
+def _link_control_ipv6(judged: list[Judged]) -> Rules:
+    """The same for IPv6, whose multicast listeners are neighbours."""
+    return [_LINK_CONTROL_IPV6] if _takes_link_control(_of(6, judged), _PIM) else []
+
+
+def _takes_link_control(judged: list[Judged], *protocols: int) -> bool:
+    entries = (item.entry for item in judged if item.entry.action is Action.PERMIT)
+    return any(entry.protocol in (ANY_PROTOCOL, *protocols) and entry.destination.multicast is not None for entry in entries)
 
 
 def _arriving(steering: Steering) -> Iterator[tuple[TrafficRule, Entry]]:

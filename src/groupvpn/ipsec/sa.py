@@ -244,8 +244,15 @@ class SaCounters:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceCounters:
-    """What happened on one interface: per SA, and per reason for every packet that was not delivered."""
+    """What happened on one interface: per SA, and per reason for every packet that was not delivered.
+
+    `delivered` is what went on: through the engine (`outbound_delivered`, `inbound_delivered`) and in the clear, as the policy says
+    (`outbound_passed`, `inbound_passed`). `traffic` is what the engine was given and what it made of that, in its own terms. How they
+    add up to the packets that came stands in `docs/dataplane.md`.
+    """
 
     device: str
     sas: tuple[SaCounters, ...] = ()
     drops: dict[str, int] = field(default_factory=dict)
+    delivered: dict[str, int] = field(default_factory=dict)
+    traffic: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,295 @@
+"""No packet disappears uncounted: packets of every kind go in by the WAN and by the LAN, and the counters alone say where each one ended.
+
+How many IP packets came is asked of a witness, a table of its own before ours. What must become of them is known, so each counter is held
+to its number, and their sum to the witness.
+"""
+
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+
+import pytest
+from namespaces import Namespace, connect
+from policies import GCM, deny, permit, sa, state
+
+from groupvpn import _engine
+from groupvpn.dataplane import links
+from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.ipsec.sa import GroupSa, InterfaceCounters, TrafficRule
+
+pytestmark = pytest.mark.netns
+N = 5
+ESP, UDP, IGMP, TEST = 50, 17, 2, 253
+OURS = replace(sa(0x3A01, GCM, sender_id=1, fill=0x51), replay_window=64)
+ABSENT = 0x3AFF
+NOBODY = "02:00:00:00:00:99"
+"""The MAC address behind which everything ends in silence."""
+HOST, FAR = "192.168.1.77", "192.168.2.5"
+HOST_6, FAR_6 = "2001:db8:1::77", "2001:db8:2::5"
+DF, MORE = 0x4000, 0x2000
+
+
+def rules() -> tuple[TrafficRule, ...]:
+    return (
+        deny(protocol=UDP, dport=9000),
+        permit("192.168.0.0/16", "192.168.0.0/16", spi=OURS.spi),
+        permit("any", "239.0.0.0/8", spi=OURS.spi),
+        permit("10.66.0.0/16", "any", spi=ABSENT),
+        permit("2001:db8:1::/48", "2001:db8:2::/48", spi=OURS.spi),
+    )
+
+
+@dataclass
+class Place:
+    """outside ─ wan[gateway]lan ─ inside, with sockets that send frames to the gateway from both sides."""
+
+    gateway: Namespace
+    from_wan: socket.socket
+    from_lan: socket.socket
+    wan_mac: bytes
+    lan_mac: bytes
+    plane: LinuxDataPlane
+
+    def arrive(self, *packets: bytes, destination: bytes | None = None) -> None:
+        """By the WAN; a multicast packet with the MAC address of its group."""
+        for packet in packets:
+            to = destination or (bytes.fromhex("01005e") + packet[17:20] if packet[0] >> 4 == 4 and packet[16] >= 224 else self.wan_mac)
+            self.from_wan.send(to + bytes.fromhex("020000000001") + ether_type(packet) + packet)
+
+    def leave(self, *packets: bytes) -> None:
+        """By the LAN, to be forwarded."""
+        for packet in packets:
+            self.from_lan.send(self.lan_mac + bytes.fromhex("020000000002") + ether_type(packet) + packet)
+
+    def counters(self) -> InterfaceCounters:
+        with self.gateway.entered():
+            (found,) = self.plane.counters()
+        return found
+
+    def witnessed(self) -> dict[str, int]:
+        """IP packets that came in by the WAN and that wanted to go out by it."""
+        text = self.gateway.run("nft", "list", "table", "netdev", "witness")
+        return {way: int(text.partition(f"chain {way} ")[2].partition("counter packets ")[2].split()[0]) for way in ("inbound", "outbound")}
+
+
+def ether_type(packet: bytes) -> bytes:
+    return b"\x08\x00" if packet[0] >> 4 == 4 else b"\x86\xdd"
+
+
+WITNESS = """
+table netdev witness {{
+    chain inbound {{
+        type filter hook ingress device "wan" priority -500; policy accept;
+        ether type {{ ip, ip6 }} meta pkttype != other ether saddr != {token} counter
+    }}
+    chain outbound {{
+        type filter hook egress device "wan" priority -500; policy accept;
+        ether type {{ ip, ip6 }} meta mark != {mark} counter
+    }}
+}}
+"""
+
+
+@pytest.fixture
+def place(wan: tuple[Namespace, Namespace], namespaces: list[Namespace]) -> Iterator[Place]:
+    gateway, outside = wan
+    inside = Namespace("i")
+    namespaces.append(inside)
+    connect(gateway, "lan", "192.168.1.1/24", inside, "eth", "192.168.1.2/24")
+    for quiet in (outside, inside):
+        quiet.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+    settings = (
+        "net.ipv4.ip_forward=1",
+        "net.ipv6.conf.all.forwarding=1",
+        "net.ipv4.conf.all.rp_filter=0",
+        "net.ipv6.conf.all.accept_dad=0",
+    )
+    gateway.run("sysctl", "-qw", *settings)
+    gateway.run("ip", "addr", "add", "2001:db8:9::1/64", "dev", "wan", "nodad")
+    gateway.run("ip", "addr", "add", "2001:db8:1::1/64", "dev", "lan", "nodad")
+    for neighbour, device in (("10.9.0.9", "wan"), ("2001:db8:9::9", "wan"), (HOST, "lan"), (HOST_6, "lan")):
+        gateway.run("ip", "neigh", "replace", neighbour, "lladdr", NOBODY, "dev", device, "nud", "permanent")
+    gateway.run("ip", "route", "add", "default", "via", "10.9.0.9")
+    gateway.run("ip", "-6", "route", "add", "default", "via", "2001:db8:9::9")
+    with gateway.entered(), LinuxDataPlane("counted") as plane:
+        assert plane.apply(state(*rules(), sas=(OURS,))) == ()
+        load(gateway, WITNESS.format(token=plane._token.hex(":"), mark=plane._mark))
+        with frames(outside, "core") as from_wan, frames(inside, "eth") as from_lan:
+            yield Place(gateway, from_wan, from_lan, links.read("wan").mac, links.read("lan").mac, plane)
+
+
+def load(gateway: Namespace, text: str) -> None:
+    gateway.run("sh", "-c", f"nft -f - <<'END'\n{text}\nEND\n")
+
+
+@contextlib.contextmanager
+def frames(namespace: Namespace, device: str) -> Iterator[socket.socket]:
+    with namespace.entered():
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    with contextlib.closing(made):
+        made.bind((device, 0))
+        yield made
+
+
+def ip(
+    source: str, destination: str, payload: bytes, protocol: int = TEST, fragment: int = 0, ttl: int = 64, identification: int = 7
+) -> bytes:
+    """A packet of either version; `fragment` is the second word of IPv4, with the flags."""
+    ends = ip_address(source).packed + ip_address(destination).packed
+    if len(ends) == 32:
+        return struct.pack("!IHBB", 6 << 28, len(payload), protocol, ttl) + ends + payload
+    words = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), identification, fragment, ttl, protocol, 0) + ends
+    total = sum(struct.unpack("!10H", words))
+    total = (total & 0xFFFF) + (total >> 16)
+    return words[:10] + struct.pack("!H", 0xFFFF - ((total & 0xFFFF) + (total >> 16))) + words[12:] + payload
+
+
+def udp(port: int, size: int = 40) -> bytes:
+    return struct.pack("!HHHH", 5000, port, 8 + size, 0) + bytes(size)
+
+
+def in_pieces(packet: bytes, size: int, identification: int) -> list[bytes]:
+    """The fragments of an IPv4 packet."""
+    body = packet[20:]
+    ends = str(ip_address(packet[12:16])), str(ip_address(packet[16:20]))
+    pieces = [(offset, body[offset : offset + size]) for offset in range(0, len(body), size)]
+    return [
+        ip(*ends, piece, packet[9], offset // 8 | (MORE if offset + size < len(body) else 0), identification=identification)
+        for offset, piece in pieces
+    ]
+
+
+class Member:
+    """Another member, who protects packets for us."""
+
+    def __init__(self, group_sa: GroupSa) -> None:
+        key, salt = group_sa.encryption_key.reveal(), group_sa.salt.reveal()
+        self._sa = _engine.Sa(group_sa.spi, group_sa.transform.cipher.engine, key, "none", b"", salt, sender_id=2, sender_id_bits=24)
+
+    def protect(self, packet: bytes) -> bytes:
+        return _engine.encapsulate(self._sa, packet)
+
+
+def settled(place: Place) -> InterfaceCounters:
+    """The counters when the engine has come to rest."""
+    deadline, last = time.monotonic() + 10, None
+    while (now := place.counters()) != last:
+        assert time.monotonic() < deadline
+        last = now
+        time.sleep(0.3)
+    return now
+
+
+def all_accounted_for(place: Place, way: str, began: int) -> bool:
+    """Whether as many packets have ended as the witness has seen, but for those `began` that had ended before it looked. The kernel may say
+    something to its link between the two questions, so they may be asked again."""
+    return any(ended(settled(place), way) - place.witnessed()[way] == began for _ in range(3))
+
+
+def ended(counters: InterfaceCounters, way: str) -> int:
+    """How many packets the counters account for: `docs/dataplane.md` has the sum."""
+    passed, traffic = counters.delivered[f"{way}_passed"], counters.traffic
+    drops = {reason: packets for reason, packets in counters.drops.items() if reason.startswith(way)}
+    if way == "outbound":
+        refused_by_engine = traffic["outbound_packets"] - counters.delivered["outbound_delivered"]
+        cut = traffic["outbound_packets"] - traffic["outbound_frames"]
+        assert sum(drops.values()) >= refused_by_engine
+        return passed + counters.delivered["outbound_delivered"] + sum(drops.values()) - cut
+    behind = drops.pop("inbound_not_permitted")  # these the engine has delivered
+    assert behind <= counters.delivered["inbound_delivered"]
+    more = traffic["inbound_joined"] + traffic["inbound_pending"] - traffic["inbound_split"] - traffic["inbound_copies"]
+    return passed + counters.delivered["inbound_delivered"] + sum(drops.values()) + more
+
+
+def without_zeros(drops: dict[str, int]) -> dict[str, int]:
+    return {reason: packets for reason, packets in drops.items() if packets}
+
+
+def test_what_arrives(place: Place) -> None:
+    member = Member(OURS)
+
+    def protected(source: str = FAR, destination: str = HOST, size: int = 40) -> bytes:
+        return member.protect(ip(source, destination, bytes(size)))
+
+    before = settled(place)
+    began = ended(before, "inbound") - place.witnessed()["inbound"]
+    genuine = [protected() for _ in range(N)]
+    place.arrive(*genuine)  # delivered
+    place.arrive(*genuine)  # replayed
+    place.arrive(*(packet[:-1] + bytes([packet[-1] ^ 1]) for packet in (protected() for _ in range(N))))  # authentication
+    place.arrive(*[ip(FAR, HOST, struct.pack("!II", OURS.spi, 1) + bytes(4), ESP)] * N)  # esp_length
+    place.arrive(*[ip(FAR, HOST, struct.pack("!II", 0xBAD, 1) + bytes(40), ESP)] * N)  # in the list, so clear; and a copy of each
+    place.arrive(*[ip("10.3.0.1", "10.4.0.1", struct.pack("!II", 0xBAD, 1) + bytes(40), ESP)] * N)  # somebody else's: passed
+    place.arrive(*[ip(FAR, HOST, udp(7000), UDP)] * N)  # inbound_clear
+    place.arrive(*[ip(FAR, HOST, struct.pack("!HHHH", 9000, 7000, 8, 0), UDP)] * N)  # denied, mirrored: passed
+    place.arrive(*[ip("10.3.0.1", HOST, udp(7000), UDP)] * N)  # not in the list: passed
+    for number in range(N):
+        place.arrive(*reversed(in_pieces(protected(size=900), 400, 100 + number)))  # three become one: joined
+        place.arrive(in_pieces(protected(size=900), 400, 200 + number)[0])  # pending
+    place.arrive(*(protected("10.1.0.1", "239.1.1.1") for _ in range(N)))  # multicast: delivered
+    place.arrive(*[ip("10.1.0.1", "239.1.1.1", udp(7000), UDP)] * N)  # multicast: clear
+    place.arrive(*[ip("10.9.0.2", "239.1.1.1", b"\x16" + bytes(7), IGMP, ttl=1)] * N)  # of the link: passed
+    place.arrive(*(protected("10.7.0.1", "10.8.0.1") for _ in range(N)))  # decrypted, not permitted
+    place.arrive(*(protected(FAR_6, HOST_6) for _ in range(N)))  # delivered
+    place.arrive(*[ip(FAR_6, HOST_6, bytes(40))] * N)  # clear
+    place.arrive(*[ip("2001:db8:7::1", HOST_6, bytes(40))] * N)  # not in the list: passed
+    place.arrive(*(in_udp(protected()) for _ in range(N)))  # delivered
+    place.arrive(*[ip(FAR, "10.9.0.1", struct.pack("!HHHH", 4500, 4500, 9, 0) + b"\xff", UDP)] * N)  # passed: a keepalive, for the node
+    place.arrive(*[ip(FAR, HOST, udp(7000), UDP)] * N, destination=bytes.fromhex("020000000055"))  # another host's: did not come to us
+    place.arrive(*(packet[:9] + bytes([ESP]) + packet[10:] for packet in [ip(FAR, HOST, b"")] * N))  # no SPI: as unknown
+
+    counters = settled(place)
+    assert without_zeros(counters.drops) == {
+        "inbound_clear": 5 * N,
+        "inbound_replayed": N,
+        "inbound_authentication": N,
+        "inbound_esp_length": N,
+        "inbound_unknown_spi": N,
+        "inbound_header_checksum": N,  # the copies of those without an SPI, which have a wrong one
+        "inbound_not_permitted": N,
+    }
+    assert counters.delivered["inbound_delivered"] == 6 * N
+    assert counters.delivered["inbound_passed"] - before.delivered["inbound_passed"] == 6 * N
+    traffic = counters.traffic
+    assert (traffic["inbound_joined"], traffic["inbound_pending"], traffic["inbound_copies"]) == (2 * N, N, 2 * N)
+    assert all_accounted_for(place, "inbound", began)
+
+
+def in_udp(packet: bytes) -> bytes:
+    payload = packet[20:]
+    ends = str(ip_address(packet[12:16])), str(ip_address(packet[16:20]))
+    return ip(*ends, struct.pack("!HHHH", 4500, 4500, 8 + len(payload), 0) + payload, UDP)
+
+
+def test_what_leaves(place: Place) -> None:
+    before = settled(place)
+    began = ended(before, "outbound") - place.witnessed()["outbound"]
+    place.leave(*[ip(HOST, FAR, bytes(40))] * N)  # delivered
+    place.leave(*[ip(HOST, FAR, udp(9000), UDP)] * N)  # denied: passed
+    place.leave(*[ip(HOST, "10.3.0.1", bytes(40))] * N)  # not in the list: passed
+    place.leave(*[ip("10.66.0.1", FAR, bytes(40))] * N)  # no SA
+    place.leave(*[ip(HOST, FAR, bytes(1480), fragment=DF)] * N)  # too big
+    place.leave(*[ip(HOST, FAR, bytes(1480))] * N)  # two of each: delivered
+    for number in range(N):
+        place.leave(*in_pieces(ip(HOST, FAR, bytes(2000)), 1000, number))  # two of each: delivered
+    place.leave(*[ip(HOST_6, FAR_6, bytes(40))] * N)  # delivered
+    place.leave(*[ip(HOST_6, "2001:db8:7::1", bytes(40))] * N)  # not in the list: passed
+    place.leave(*[ip(HOST_6, FAR_6, bytes(1460))] * N)  # too big
+    with place.gateway.entered():
+        own = socket.socket(socket.AF_INET, socket.SOCK_RAW, TEST)
+    with own:
+        own.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.9.0.1"))
+        for _ in range(N):
+            own.sendto(bytes(40), ("239.1.1.1", 0))  # multicast: delivered
+
+    counters = settled(place)
+    assert without_zeros(counters.drops) == {"outbound_no_sa": N, "outbound_too_big": 2 * N}
+    assert counters.delivered["outbound_delivered"] == 7 * N
+    assert (
+        counters.delivered["outbound_passed"] - before.delivered["outbound_passed"] >= 3 * N
+    )  # and what the gateway's own kernel says to its link
+    assert all_accounted_for(place, "outbound", began)
