@@ -5,8 +5,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
 from namespaces import Core, Namespace, connect
@@ -14,9 +14,13 @@ from namespaces import Core, Namespace, connect
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.effects import Endpoint
+from groupvpn.ike.deadlines import Deadlines
+from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, InterfacePolicy, PeerSa, TrafficRule
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
+from groupvpn.node.mappings import Mappings
 
 pytestmark = pytest.mark.netns
 CBC = Transform(EspCipher.AES_256_CBC, EspIntegrity.HMAC_SHA2_256_128)
@@ -248,6 +252,34 @@ def test_ike_shares_the_port_with_esp(natted: Natted) -> None:
             assert listener.recvfrom(100) == (said, ("203.0.113.1", 40500))
         speaker.close()
         listener.close()
+
+
+def test_the_mapping_of_a_tunnel_is_kept_alive_from_behind_the_nat(natted: Natted) -> None:
+    """RFC 3948 4: the counter of the real SA decides, and the datagram takes the way of ESP through the NAT. The clock is simulated."""
+    with protected(natted.inner, natted.outer, CBC, udp=True) as (plane, _), udp_4500(natted.inner) as speaker:
+        state = policy(natted.inner, natted.outer, CBC, (0x5001, 0x5002), udp=True)
+        (outbound,) = state.interfaces[0].outbound
+        behind = replace(state.interfaces[0], outbound=(replace(outbound, behind_nat=True),))
+        with natted.inner.gateway.entered():
+            assert plane.apply(DesiredState((behind,))) == ()
+        keepalives = NatKeepalives(20, Deadlines())
+        Mappings(keepalives, plane.sent).follow(DesiredState((behind,)), 0)
+        flow = NatFlow(Endpoint(IPv4Address(natted.inner.address), 4500), Endpoint(IPv4Address(natted.outer.address), 4500))
+        assert keepalives.tick(flow, 10) == []
+        exchange(natted.hosts[0], "192.168.1.2", natted.hosts[1], "192.168.2.2", (100,))
+        assert keepalives.tick(flow, 20) == [], "ESP has left since the last look"
+        (keepalive,) = keepalives.tick(flow, 30)
+        with udp_4500(natted.outer) as listener:
+            listener.settimeout(2)
+            speaker.sendto(keepalive.datagram, (str(keepalive.destination.address), keepalive.destination.port))
+            assert listener.recvfrom(100) == (b"\xff", natted.inner.seen)
+
+
+def udp_4500(end: End) -> socket.socket:
+    with end.gateway.entered():
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.bind((end.address, 4500))
+    return opened
 
 
 SIX = {"gateway": "2001:db8:9::{}", "network": "2001:db8:{}::/64", "router": "2001:db8:{}::1", "host": "2001:db8:{}::2"}

@@ -1,10 +1,11 @@
 """Keepalives from behind a NAT: one octet, whenever a flow of ours has been silent so long that the NAT might forget it (RFC 3948 2.3, 4).
 
-What needs a flow holds it: each ISAKMP SA while it lives, and a group member while key server's rekeys come to it that way, which may be
-days after the SA has died.
+What needs a flow holds it: each ISAKMP SA while it lives, a group member while key server's rekeys come to it that way, which may be
+days after the SA has died, and an SA of ESP in UDP between two ends. The packets of the last pass us by, so their counter is looked at
+twice in an interval: what left between two looks may have left right after the first, and so no flow is silent for longer than that.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from groupvpn.effects import Endpoint, Send
@@ -35,6 +36,8 @@ class NatKeepalives:
         self._flow_of: dict[Hashable, NatFlow] = {}
         self._holders: dict[NatFlow, set[Hashable]] = {}
         self._last_use: dict[NatFlow, float] = {}
+        self._carried: dict[Hashable, Callable[[], int]] = {}
+        self._looked: dict[NatFlow, tuple[float, int]] = {}
 
     @property
     def interval(self) -> float | None:
@@ -48,16 +51,24 @@ class NatKeepalives:
             for flow in self._last_use:
                 self._schedule(flow)
 
-    def hold(self, holder: Hashable, flow: NatFlow, now: float) -> None:
-        """`holder` needs `flow` from now on, and the one that it had no more."""
-        if self._flow_of.get(holder) == flow:
+    def hold(self, holder: Hashable, flow: NatFlow, now: float, carried: Callable[[], int] | None = None) -> None:
+        """`holder` needs `flow` from now on, and the one that it had no more.
+
+        `carried` counts the packets that the holder sends through the flow without a word to `used`.
+        """
+        is_held = self._flow_of.get(holder) == flow
+        if not is_held:
+            self.release(holder)
+        if carried is not None:
+            self._carried[holder] = carried
+        if is_held:
             return
-        self.release(holder)
         self._flow_of[holder] = flow
         self._holders.setdefault(flow, set()).add(holder)
-        if flow not in self._last_use:
-            self._last_use[flow] = now
-            self._schedule(flow)
+        self._last_use.setdefault(flow, now)
+        if carried is not None:
+            self._look(flow, now)
+        self._schedule(flow)
 
     def release(self, holder: Hashable) -> None:
         """`holder` needs no flow any more; one that nobody holds is left to the NAT."""
@@ -65,8 +76,10 @@ class NatKeepalives:
         if flow is None:
             return
         self._holders[flow].discard(holder)
+        self._carried.pop(holder, None)
         if not self._holders[flow]:
             del self._holders[flow], self._last_use[flow]
+            self._looked.pop(flow, None)
             self._deadlines.set(flow, None)
 
     def used(self, send: Send, now: float) -> None:
@@ -80,10 +93,29 @@ class NatKeepalives:
         """The deadline of `flow` has come."""
         if flow not in self._last_use or self._interval is None:
             return []
+        if flow in self._looked:
+            self._look(flow, now)
+        if now < self._last_use[flow] + self._interval:
+            self._schedule(flow)
+            return []
         self.sent += 1
         keepalive = Send(KEEPALIVE, flow.local, flow.peer)
         self.used(keepalive, now)
         return [keepalive]
 
+    def _look(self, flow: NatFlow, now: float) -> None:
+        """Take what has left since the last look for as old as it may be. Fewer than before: a holder is gone, and nothing has left."""
+        carried = sum(self._carried[holder]() for holder in self._holders[flow] if holder in self._carried)
+        before, seen = self._looked.get(flow, (now, carried))
+        if carried > seen:
+            self._last_use[flow] = max(self._last_use[flow], before)
+        self._looked[flow] = now, carried
+
     def _schedule(self, flow: NatFlow) -> None:
-        self._deadlines.set(flow, None if self._interval is None else self._last_use[flow] + self._interval)
+        if self._interval is None:
+            self._deadlines.set(flow, None)
+            return
+        due = self._last_use[flow] + self._interval
+        if flow in self._looked:
+            due = min(due, self._looked[flow][0] + self._interval / 2)
+        self._deadlines.set(flow, due)

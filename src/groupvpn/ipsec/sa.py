@@ -121,7 +121,8 @@ class PeerSa:
     In tunnel mode `source` and `destination` are the addresses of the outer header, of one family, whatever the family inside; in transport
     mode they are those of the packets that it protects. `udp` are source and destination port as this node sees them, where ESP travels in
     UDP (RFC 3948): behind a NAT the far ones are those of the NAT. `extended_sequence` is ESN (RFC 4303 2.2.1), which needs a
-    `replay_window` (packets, 0 for none) on both sides. Keys and salt are as in `GroupSa`; there is one sender, and so no Sender-ID.
+    `replay_window` (packets, 0 for none) on both sides. With `behind_nat` a NAT stands before this node, which therefore keeps
+    the mapping of an outbound SA in UDP alive (RFC 3948 4). Keys and salt are as in `GroupSa`; there is one sender, and so no Sender-ID.
     """
 
     spi: int
@@ -135,6 +136,7 @@ class PeerSa:
     extended_sequence: bool = False
     replay_window: int = 0
     limits: Limits = NO_LIMITS
+    behind_nat: bool = False
 
     @property
     def name(self) -> SaName:

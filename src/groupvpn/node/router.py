@@ -29,6 +29,7 @@ from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present
 from groupvpn.node.cores import Cores
 from groupvpn.node.keystore import KeyStore
 from groupvpn.node.keytable import KeyTable
+from groupvpn.node.mappings import Mappings
 from groupvpn.node.outbox import Outbox
 from groupvpn.node.sockets import DatagramSockets
 from groupvpn.node.state import StateDirectory
@@ -83,6 +84,7 @@ class Router:
         self.steering = Steering(
             name, log, lambda: self.cores.desired_state(self.configuration, real_device), self._system_changed, self._engine_told, engine
         )
+        self._mappings = Mappings(self.ike.nat_keepalives, self.steering.sent)
 
     # ------------------------------------------------------------------ life
 
@@ -244,6 +246,7 @@ class Router:
 
     def _apply_policy(self) -> list[Effect]:
         self.steering.apply()
+        self._mappings.follow(self.steering.applied, clock.monotonic())
         return []
 
     def _hear_engine(self, now: float) -> list[Effect]:
@@ -259,6 +262,7 @@ class Router:
 
     def _follow_system(self) -> list[Effect]:
         self.steering.follow_system()
+        self._mappings.follow(self.steering.applied, clock.monotonic())
         return []
 
     def _system_changed(self) -> None:

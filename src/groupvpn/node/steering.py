@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
-from groupvpn.ipsec.sa import DesiredState
+from groupvpn.ipsec.sa import DesiredState, PeerSa
 from groupvpn.node import clock
 from groupvpn.node.addresses import real_device
 from groupvpn.node.syslog import Log
@@ -41,7 +41,8 @@ class Steering:
         """When `repair` wants to be called, in monotonic seconds; None while there is no fault."""
         self._name, self._log, self._wanted, self._on_event, self._on_engine = name, log, wanted, on_event, on_engine
         self._engine = engine
-        self._applied = DesiredState()
+        self.applied = DesiredState()
+        """What the data plane was told last."""
 
     def apply(self) -> None:
         """Make it so."""
@@ -52,8 +53,8 @@ class Steering:
             self.data_plane = LinuxDataPlane(self._name, engine=NativeEngine(self._engine))
             asyncio.get_running_loop().add_reader(self.data_plane.fileno(), self._on_event)
             asyncio.get_running_loop().add_reader(self.data_plane.events_fileno(), self._on_engine)
-        self._applied = self._wanted()
-        self._note(self.data_plane.apply(self._applied))
+        self.applied = self._wanted()
+        self._note(self.data_plane.apply(self.applied))
 
     def repair(self) -> None:
         """Try again what could not be done."""
@@ -66,12 +67,16 @@ class Steering:
         if self.data_plane:
             self._note(self.data_plane.on_event())
             self._note_restored(self.data_plane)
-            if self._wanted() != self._applied:
+            if self._wanted() != self.applied:
                 self.apply()
 
     def take_events(self) -> "tuple[EngineEvent, ...]":
         """What the engine tells, oldest first."""
         return self.data_plane.take_events() if self.data_plane else ()
+
+    def sent(self, sa: PeerSa) -> int:
+        """Packets that an SA has protected."""
+        return self.data_plane.sent(sa) if self.data_plane else 0
 
     def close(self, block: Collection[str] = ()) -> None:
         """Remove everything from the system, but for the rules of the devices in `block`: they go on dropping."""
