@@ -153,7 +153,7 @@ def test_clean_lifts_the_block_of_a_killed_member(small_lab: Lab) -> None:
     assert "groupvpn" in gm1.run("nft", "list", "tables")
     command = [sys.executable, "-m", "groupvpn", "clean", gm1.control_name, "--netns", gm1.namespace]
     done = subprocess.run([*command, "--state-dir", str(gm1.directory)], capture_output=True, text=True, check=True)
-    assert "removed" in done.stdout
+    assert "removed the block of eth0: what leaves by it is in the clear now" in done.stdout
     assert gm1.run("nft", "list", "tables") == ""
 
 

@@ -176,7 +176,7 @@ def clean(name: str, netns: str | None, state_directory: Path | None) -> list[st
         namespace.enter(netns)
     state = StateDirectory(name, state_directory if state_directory or (STATE_ROOT / name).is_dir() else RUN_ROOT / f"{name}.state")
     try:
-        removed += recovery.clean(name, keep=frozenset())
+        removed += [f"the block of {device}: what leaves by it is in the clear now" for device in recovery.clean(name)]
         clamp.remove(name)
         if state.control_socket.exists():
             state.control_socket.unlink()

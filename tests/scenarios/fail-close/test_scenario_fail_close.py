@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from ipaddress import IPv4Address
 
 from observations import PLAIN, assert_only_esp, blocked, esp, passes
@@ -16,6 +18,7 @@ def test_closed_open_and_closed_again(network: Lab) -> None:
         network.node(name).wait_registered(30)
     protected_after_it(network)
     closed_while_stopped(network)
+    opened_by_hand(network)
     network.node("ks").kill()
     network.node("gm1").show("clear crypto gdoi")
     assert not network.node("gm1").registered
@@ -44,6 +47,25 @@ def closed_while_stopped(network: Lab) -> None:
     with network.capture("core", incoming_only=True) as capture:
         assert blocked(network, "h1", "h2")
     assert not capture.containing(PLAIN)
+    member.start()
+    member.wait_registered(30)
+    assert passes(network, "h1", "h2")
+
+
+def opened_by_hand(network: Lab) -> None:
+    """A member that stopped and will not be started again: an operator lifts the block, and is told what that means."""
+    member = network.node("gm1")
+    member.stop()
+    assert f"groupvpn clean {member.control_name}" in member.log
+    command = [sys.executable, "-m", "groupvpn", "clean", member.control_name, "--netns", member.namespace]
+    done = subprocess.run([*command, "--state-dir", str(member.directory)], capture_output=True, text=True, check=True)
+    assert "removed the block of eth0: what leaves by it is in the clear now" in done.stdout
+    assert member.run("nft", "list", "tables") == ""
+    with network.capture("core", incoming_only=True) as capture:
+        assert blocked(network, "h1", "h2"), "member 2 is registered and takes no clear packets"
+    assert len(capture.containing(PLAIN)) == 20, "but nothing keeps them here any more"
+    again = subprocess.run([*command, "--state-dir", str(member.directory)], capture_output=True, text=True, check=True)
+    assert again.stdout == "nothing to remove\n"
     member.start()
     member.wait_registered(30)
     assert passes(network, "h1", "h2")
