@@ -10,19 +10,23 @@ import selectors
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, ip_network
 from typing import Any
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane.engine import EnginePort, NativeEngine, NativePort
 from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
-from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, TrafficRule
-from groupvpn.ipsec.transform import Transform
+from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, TimeWindow, TrafficRule
+from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 
 DEVICE = "eth0"
+TICK, ORIGIN = 10, 0.0
+"""Pseudotime of time-based anti-replay: milliseconds of a tick, and when it was 0: when the machine started, which all gateways share."""
 
 
 class CountedEngine(NativeEngine):
@@ -64,18 +68,23 @@ def _counted(port: NativePort) -> dict[str, int]:
 
 
 def desired(plan: dict[str, Any]) -> DesiredState:
-    """`sas` decrypt, the one with the SPI `sends` encrypts. All have the same rules: `protects` are sources and destinations."""
-    networks = [[AddressMatch.subnet(IPv4Network(network)) for network in pair] for pair in plan["protects"]]
+    """`sas` decrypt, the one with the SPI `sends` encrypts. All have the same rules: `protects` are sources and destinations. `mtu` is what
+    ESP has to fit, or None."""
+    networks = [[AddressMatch.subnet(ip_network(network)) for network in pair] for pair in plan["protects"]]
     rules = tuple(TrafficRule(Entry(Action.PERMIT, 0, source, destination), plan["sends"]) for source, destination in networks)
     sas = tuple(_sa(plan["sender_id"], **sa) for sa in plan["sas"])
-    return DesiredState((InterfacePolicy(DEVICE, IPv4Address(plan["address"]), rules, sas),))
+    return DesiredState((InterfacePolicy(DEVICE, IPv4Address(plan["address"]), rules, sas, mtu=plan["mtu"]),))
 
 
-def _sa(sender_id: int, spi: int, cipher: str, integrity: str, keys: list[str], replay_window: int) -> GroupSa:
-    transform = Transform(EspCipher[cipher], EspIntegrity[integrity])
+def _sa(
+    sender_id: int, spi: int, protocol: str, cipher: str, integrity: str, keys: list[str], replay_window: int, time_window: int, udp: bool
+) -> GroupSa:
+    transform = Transform(EspCipher[cipher], EspIntegrity[integrity], Mode.TUNNEL, SecurityProtocol[protocol])
     encryption, authentication, salt = (Secret(bytes.fromhex(key)) for key in keys)
-    sender = sender_id if transform.cipher.is_counter_mode else None
-    return GroupSa(spi, transform, encryption, authentication, salt, sender_id=sender, replay_window=replay_window)
+    time = TimeWindow(time_window, TICK, ORIGIN) if time_window else None
+    ports = (NAT_T_PORT, NAT_T_PORT) if udp else None
+    sa = GroupSa(spi, transform, encryption, authentication, salt, replay_window=replay_window, time=time, udp=ports)
+    return replace(sa, sender_id=sender_id) if sa.needs_sender_id else sa
 
 
 def answer(plane: LinuxDataPlane, engine: CountedEngine, request: dict[str, Any]) -> dict[str, Any]:

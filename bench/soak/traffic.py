@@ -1,4 +1,4 @@
-"""What goes through the gateways of the soak, every piece of it numbered: datagrams of some sizes, multicast, and TCP."""
+"""What goes through the gateways of the soak, every piece of it numbered: datagrams of both IP versions, multicast, and TCP."""
 
 import hashlib
 import socket
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from groupvpn.lab.lab import Lab
 from groupvpn.lab.traffic import Receiver, Sender, Tally
@@ -15,6 +15,8 @@ from groupvpn.node.namespace import entered
 
 GROUP = IPv4Address("239.1.1.1")
 TCP_PORT, TCP_PIECE, TCP_INTERVAL = 8080, 1 << 17, 0.05
+PATIENCE = 20.0
+"""Seconds that TCP may stand still: it waits ever longer before it tries again after a link was down."""
 LATE = 3.0
 """Seconds that the last packets may take on a machine that does much else."""
 
@@ -29,6 +31,12 @@ class Flow:
     size: int
     interval: float
     is_multicast: bool = False
+    version: int = 4
+
+
+def ipv6_of(host: str) -> IPv6Address:
+    """The IPv6 address of a host: `h1` has 2001:db8:1::2."""
+    return IPv6Address(f"2001:db8:{host[1:]}::2")
 
 
 FLOWS = (
@@ -38,6 +46,8 @@ FLOWS = (
     Flow("fragments", "h1", ("h3",), 8000, 0.02),
     Flow("fragments back", "h3", ("h2",), 3000, 0.02),
     Flow("multicast", "h1", ("h2", "h3"), 400, 0.005, is_multicast=True),
+    Flow("IPv6", "h1", ("h2",), 150, 0.004, version=6),
+    Flow("IPv6 back", "h2", ("h1",), 1200, 0.008, version=6),
 )
 
 
@@ -46,8 +56,18 @@ class Outcome:
     """What became of the traffic of one cycle."""
 
     tallies: dict[str, Tally] = field(default_factory=dict)
+    lost_at: dict[str, list[float]] = field(default_factory=dict)
+    """By flow, the moments (time.monotonic()) at which those were sent that never came."""
     tcp_octets: int = 0
     tcp_problem: str = ""
+
+    def lost_outside(self, intervals: list[tuple[float, float]]) -> dict[str, list[float]]:
+        """By flow, the moments of those that never came although they were sent in none of the intervals."""
+        return {
+            name: found
+            for name, moments in self.lost_at.items()
+            if (found := [sent for sent in moments if not any(first <= sent <= last for first, last in intervals)])
+        }
 
     @property
     def lost(self) -> int:
@@ -72,11 +92,11 @@ def flowing(lab: Lab, cycle: int) -> Iterator[Outcome]:
     with ExitStack() as closing:
         running: list[tuple[Flow, bytes, Sender, dict[str, Receiver]]] = []
         for number, flow in enumerate(FLOWS):
-            group, port, mark = (GROUP if flow.is_multicast else None), 6000 + number, f"SOAK-{cycle}-{number}".encode()
-            receivers = {name: lab.host(name).receiver(group, port=port) for name in flow.to}
+            port, mark = 6000 + number, f"SOAK-{cycle}-{number}".encode()
+            receivers = {name: _receiver(lab, flow, name, port) for name in flow.to}
             for receiver in receivers.values():
                 closing.callback(receiver.close)
-            sender = lab.host(flow.source).sender(group or lab.host(flow.to[0]).address, mark, port=port, size=flow.size)
+            sender = _sender(lab, flow, mark, port)
             closing.callback(sender.stop)
             running.append((flow, mark, sender, receivers))
         conversation = Conversation(lab, "h1", "h2")
@@ -86,11 +106,27 @@ def flowing(lab: Lab, cycle: int) -> Iterator[Outcome]:
         conversation.start()
         yield outcome
         outcome.tcp_octets, outcome.tcp_problem = conversation.finish()
-        for flow, mark, sender, receivers in running:
-            sent = sender.stop()
+        counts = [sender.stop() for _, _, sender, _ in running]
+        deadline = time.monotonic() + LATE
+        for (flow, mark, sender, receivers), sent in zip(running, counts, strict=True):
             for name, receiver in receivers.items():
-                receiver.wait(mark, sent, LATE)
-                outcome.tallies[f"{flow.name} to {name}"] = receiver.tally(mark, sent)
+                receiver.wait(mark, sent, deadline - time.monotonic())
+                title = f"{flow.name} to {name}"
+                outcome.tallies[title] = tally = receiver.tally(mark, sent)
+                outcome.lost_at[title] = [sender.moments[missing] for missing in tally.missing]
+
+
+def _receiver(lab: Lab, flow: Flow, host: str, port: int) -> Receiver:
+    if flow.version == 6:
+        return Receiver(lab.host(host).namespace, ipv6_of(host), port=port)
+    return lab.host(host).receiver(GROUP if flow.is_multicast else None, port=port)
+
+
+def _sender(lab: Lab, flow: Flow, mark: bytes, port: int) -> Sender:
+    if flow.version == 6:
+        return Sender(lab.host(flow.source).namespace, ipv6_of(flow.source), ipv6_of(flow.to[0]), mark, port=port, size=flow.size)
+    destination = GROUP if flow.is_multicast else lab.host(flow.to[0]).address
+    return lab.host(flow.source).sender(destination, mark, port=port, size=flow.size)
 
 
 class Conversation:
@@ -102,8 +138,8 @@ class Conversation:
             self._listener = socket.create_server(self._address)
         with entered(lab.host(source).namespace):
             self._client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._listener.settimeout(10.0)
-        self._client.settimeout(10.0)
+        self._listener.settimeout(PATIENCE)
+        self._client.settimeout(PATIENCE)
         self._ending = threading.Event()
         self._sent, self._arrived = hashlib.sha256(), hashlib.sha256()
         self._octets = 0
@@ -150,7 +186,7 @@ class Conversation:
     def _read(self) -> None:
         connection, _ = self._listener.accept()
         with connection:
-            connection.settimeout(10.0)
+            connection.settimeout(PATIENCE)
             while octets := connection.recv(1 << 16):
                 self._arrived.update(octets)
                 self._octets += len(octets)

@@ -230,12 +230,12 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     ipv6 = [
         others,
         *_NEIGHBOURS,
-        *_link_control_ipv6(judged),
         f"meta l4proto {_ESP_AND_AH} {LATER_FRAGMENT[6]} goto esp_fragments_ipv6",
         *_taken_by_ring(steering, "ip6 nexthdr esp"),
         esp,
         ah,
         f"udp dport @esp_ports {esp_in_udp}",
+        *_link_control_ipv6(judged),
         *([f"meta l4proto {_ESP_AND_AH} jump unknown_esp_ipv6"] if unknown else []),
     ]
     first = [
@@ -243,9 +243,9 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         *_to_ipv6(steering, chains, "inbound", judged, ipv6, _UNLISTED["inbound"]),
         _NOT_IPV4,
         others,
-        *_link_control(chains, "inbound", judged),
         f"ip protocol {_ESP_AND_AH} jump inbound_esp",
         "udp dport @esp_ports jump inbound_esp_in_udp",
+        *_link_control(chains, "inbound", judged),
         'ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"',
     ]
     isakmp = [

@@ -8,9 +8,10 @@ import socket
 import struct
 import threading
 import time
+from array import array
 from collections import Counter
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
 
 from groupvpn.node.namespace import entered
@@ -20,6 +21,7 @@ _BUFFER = 8 << 20
 SO_RCVBUFFORCE = 33
 TTL = 16
 PORT = 5000
+_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,9 @@ class Tally:
 class Receiver:
     """Receives datagrams to `port` in `namespace`; joins `group` through the interface that has `address`, if given."""
 
-    def __init__(self, namespace: str, address: IPv4Address, *, group: IPv4Address | None = None, port: int = PORT) -> None:
+    def __init__(self, namespace: str, address: IPv4Address | IPv6Address, *, group: IPv4Address | None = None, port: int = PORT) -> None:
         with entered(namespace):
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._socket = socket.socket(_FAMILY[address.version], socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _BUFFER)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind((str(group or address), port))
@@ -96,18 +98,30 @@ class Receiver:
 
 
 class Sender:
-    """Sends one numbered stream from `namespace`. `marker` must not contain `#`; `size` is the UDP payload in octets."""
+    """Sends one numbered stream from `namespace`. `marker` must not contain `#`; `size` is the UDP payload in octets.
+
+    `moments` has the time.monotonic() at which each datagram was sent, by number.
+    """
 
     def __init__(
-        self, namespace: str, source: IPv4Address, destination: IPv4Address, marker: bytes, *, port: int = PORT, size: int = 200
+        self,
+        namespace: str,
+        source: IPv4Address | IPv6Address,
+        destination: IPv4Address | IPv6Address,
+        marker: bytes,
+        *,
+        port: int = PORT,
+        size: int = 200,
     ) -> None:
         with entered(namespace):
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._socket = socket.socket(_FAMILY[source.version], socket.SOCK_DGRAM)
         self._socket.bind((str(source), 0))
-        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, TTL)
-        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, source.packed)
+        if source.version == 4:
+            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, TTL)
+            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, source.packed)
         self._to, self._marker, self._size = (str(destination), port), marker, size
         self.sent = 0
+        self.moments = array("d")
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -116,6 +130,7 @@ class Sender:
         begin, first = time.monotonic(), self.sent
         while self.sent - first < count and not self._stopping.is_set():
             payload = self._marker + b"#" + _NUMBER.pack(self.sent)
+            self.moments.append(time.monotonic())
             self._socket.sendto(payload.ljust(self._size, b"."), self._to)
             self.sent += 1
             ahead = begin + (self.sent - first) * interval - time.monotonic()
