@@ -14,6 +14,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "build.hpp"
 #include "descriptor.hpp"
@@ -30,16 +32,21 @@ inline bool has_own_network() {
   return is_ready;
 }
 
-inline Descriptor open_tap(const char* name) {
-  Descriptor tap(open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
-  ifreq request{};
-  std::strncpy(request.ifr_name, name, IFNAMSIZ - 1);
-  request.ifr_flags = IFF_TAP | IFF_NO_PI | 0x4000;  // IFF_VNET_HDR
-  if (ioctl(tap.number(), TUNSETIFF, &request) != 0) fail(__FILE__, __LINE__, "TUNSETIFF");
+inline std::vector<Descriptor> open_tap(const char* name, std::size_t queues) {
+  std::vector<Descriptor> taps;
+  for (std::size_t queue = 0; queue < queues; ++queue) {
+    taps.emplace_back(open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+    ifreq request{};
+    std::strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | 0x4000 | (queues > 1 ? IFF_MULTI_QUEUE : 0));  // IFF_VNET_HDR
+    if (ioctl(taps.back().number(), TUNSETIFF, &request) != 0) fail(__FILE__, __LINE__, "TUNSETIFF");
+  }
   const std::string command = std::string("sysctl -qw net.ipv6.conf.") + name + ".disable_ipv6=1; ip link set " + name + " txqueuelen 10000 up";
   if (std::system(command.c_str()) != 0) fail(__FILE__, __LINE__, "cannot bring up a TAP");
-  return tap;
+  return taps;
 }
+
+inline Descriptor open_tap(const char* name) { return std::move(open_tap(name, 1).front()); }
 
 inline void run(const std::string& command) {
   if (std::system(command.c_str()) != 0) fail(__FILE__, __LINE__, command);

@@ -6,6 +6,8 @@
 // Python's calls and the two threads share nothing unguarded.
 #include "port.hpp"
 
+#include <map>
+#include <memory>
 #include <set>
 
 #include "bpf_ring.hpp"
@@ -208,13 +210,13 @@ TEST_CASE(a_burst_of_both_kinds_outlives_a_way_out_that_breaks) {
   if (!has_own_network()) return;
   const Descriptor plain_out = open_tap("out"), udp_out = open_tap("out_udp"), in = open_tap("in");
   const Ear plain{"out"}, udp{"out_udp"};
-  Port port{{.wan = "wan", .inbound_tap = in.number(), .token = token, .wire_mtu = 1500, .transmit = TransmitMethod::xdp}};
-  const std::size_t plain_queue = port.add_outbound(plain_out.number()), udp_queue = port.add_outbound(udp_out.number());
+  Port port{{.wan = "wan", .inbound_taps = {in.number()}, .token = token, .wire_mtu = 1500, .transmit = TransmitMethod::xdp}};
+  const std::size_t plain_queue = port.add_outbound({plain_out.number()}), udp_queue = port.add_outbound({udp_out.number()});
   const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x36);
   SaParameters in_udp = keys.parameters(0x1001);
   in_udp.udp = UdpPorts{4500, 4500};
   const auto plain_sa = keys.sa(), udp_sa = std::make_shared<Sa>(in_udp);
-  port.set_sas({}, {{plain_queue, plain_sa}, {udp_queue, udp_sa}});
+  port.set_sas({}, {{plain_queue, {plain_sa}}, {udp_queue, {udp_sa}}});
   constexpr std::uint32_t count = 20;
   for (std::uint32_t number = 0; number < count; ++number) {  // queued while nobody reads, so that one burst has all
     plain.send(frame_around(ipv4(Octets(1000))));
@@ -238,14 +240,14 @@ TEST_CASE(what_finds_no_buffer_is_not_encrypted) {
   {
     const Descriptor plain_out = open_tap("out"), udp_out = open_tap("out_udp"), in = open_tap("in");
     const Ear plain{"out"}, udp{"out_udp"};
-    Port port{{.wan = "wan", .inbound_tap = in.number(), .token = token, .wire_mtu = 1500, .transmit = TransmitMethod::xdp}};
-    const std::size_t plain_queue = port.add_outbound(plain_out.number()), udp_queue = port.add_outbound(udp_out.number());
+    Port port{{.wan = "wan", .inbound_taps = {in.number()}, .token = token, .wire_mtu = 1500, .transmit = TransmitMethod::xdp}};
+    const std::size_t plain_queue = port.add_outbound({plain_out.number()}), udp_queue = port.add_outbound({udp_out.number()});
     const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x37);
     const auto plain_sa = keys.sa();
     SaParameters in_udp = Keys(Cipher::aes_128_gcm, Integrity::none, 0x38).parameters(0x1001);
     in_udp.udp = UdpPorts{4500, 4500};
     const auto udp_sa = std::make_shared<Sa>(in_udp);
-    port.set_sas({}, {{plain_queue, plain_sa}, {udp_queue, udp_sa}});
+    port.set_sas({}, {{plain_queue, {plain_sa}}, {udp_queue, {udp_sa}}});
     const auto failed = [&port] { return sum(port.counters(), "outbound_send_failed"); };
     const auto wait_for = [&port](std::uint64_t packets) {
       for (int wait = 0; wait < 5000 && sum(port.counters(), "outbound_") < packets; ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -303,4 +305,163 @@ TEST_CASE(datagrams_that_wait_go_to_the_kernel_in_one_frame) {
   CHECK(frame.size() > 42 && std::equal(frame.begin() + 42, frame.end(), expected.begin() + 8, expected.end()));
   CHECK_EQUAL(sum(rig.port.counters(), "inbound_delivered"), count);
   CHECK_EQUAL(sum(rig.port.traffic(), "inbound_coalesced"), count - 1);
+}
+
+namespace {
+
+std::vector<int> numbers_of(const std::vector<Descriptor>& descriptors) {
+  std::vector<int> numbers;
+  for (const Descriptor& descriptor : descriptors) numbers.push_back(descriptor.number());
+  return numbers;
+}
+
+// A port with several workers, whose flows are told apart by their addresses.
+struct Crew {
+  static constexpr std::uint32_t flows = 40;
+
+  explicit Crew(std::size_t workers, ReceiveMethod receive = ReceiveMethod::tap)
+      : out(open_tap("out", workers)), in(open_tap("in", workers)),
+        port({.wan = "wan", .inbound_taps = numbers_of(in), .token = token, .wire_mtu = 1500, .receive = receive}),
+        queue(port.add_outbound(numbers_of(out))) {}
+
+  void protect(const Senders& senders) { port.set_sas({senders.front()}, {{queue, senders}}); }
+
+  // One packet of each flow, a given number of times; what leaves, in its order.
+  std::vector<Octets> send(std::uint32_t rounds) {
+    for (std::uint32_t round = 0; round < rounds; ++round) {
+      for (std::uint32_t flow = 0; flow < flows; ++flow) {
+        to_protect.send(frame_around(ipv4(Octets(60, static_cast<std::uint8_t>(round)), {.source = 0x0a010000 + flow, .destination = 0x0a020000 + flow})));
+      }
+    }
+    std::vector<Octets> sent;
+    while (sent.size() < std::size_t{rounds} * flows) {
+      Octets esp = core.receive();
+      if (esp.empty()) break;
+      sent.push_back(std::move(esp));
+    }
+    return sent;
+  }
+
+  std::vector<Descriptor> out, in;
+  Ear to_protect{"out"}, core{"core"}, kernel{"in"};
+  Port port;
+  std::size_t queue;
+};
+
+std::uint32_t sequence_of(const Octets& frame) { return load32(&frame[14 + 20 + 4]); }
+std::uint32_t flow_of(const Octets& frame) { return load32(&frame[14 + 12]); }
+
+}  // namespace
+
+TEST_CASE(workers_number_apart_and_keep_each_flow_in_order) {
+  if (!has_own_network()) return;
+  Crew crew(3);
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x41);
+  Senders senders;
+  for (const std::uint32_t id : {1U, 2U, 3U}) {
+    SaParameters parameters = keys.parameters();
+    parameters.sender_id = id;
+    parameters.replay_window = 64;
+    senders.push_back(std::make_shared<Sa>(parameters));
+  }
+  crew.protect(senders);
+  crew.port.start();
+  const std::vector<Octets> sent = crew.send(50);
+  CHECK_EQUAL(sent.size(), 50U * Crew::flows);
+  std::map<std::uint32_t, std::uint32_t> last_of_sender, sender_of_flow;
+  for (const Octets& frame : sent) {
+    const std::uint32_t sender = senders.front()->sender_of(&frame[14 + 20 + 8]);
+    CHECK_EQUAL(sequence_of(frame), ++last_of_sender[sender]);
+    CHECK_EQUAL(sender_of_flow.try_emplace(flow_of(frame), sender).first->second, sender);
+  }
+  CHECK_EQUAL(last_of_sender.size(), 3U);  // 40 flows: that a worker gets none of them would be a wonder
+  crew.port.stop();
+  CHECK_EQUAL(sum(crew.port.counters(), "outbound_delivered"), sent.size());
+  std::uint64_t encrypted = 0;
+  for (const auto& sa : senders) encrypted += sa->counters().encrypted_packets;
+  CHECK_EQUAL(encrypted, sent.size());
+}
+
+TEST_CASE(workers_that_share_an_sa_with_a_window_let_its_numbers_leave_in_order) {
+  if (!has_own_network()) return;
+  Crew crew(3);
+  SaParameters parameters = Keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96, 0x42).parameters();
+  parameters.replay_window = 64;
+  crew.protect({std::make_shared<Sa>(parameters)});
+  crew.port.start();
+  const std::vector<Octets> sent = crew.send(100);
+  CHECK_EQUAL(sent.size(), 100U * Crew::flows);
+  std::uint32_t last = 0;
+  for (const Octets& frame : sent) {
+    CHECK_EQUAL(sequence_of(frame), last + 1);
+    last = sequence_of(frame);
+  }
+}
+
+TEST_CASE(workers_take_esp_in_by_each_way_once_and_flow_by_flow_in_order) {
+  if (!has_own_network()) return;
+  for (const ReceiveMethod method : {ReceiveMethod::tap, ReceiveMethod::ring, ReceiveMethod::bpf}) {
+    std::unique_ptr<Crew> made;
+    try {
+      made = std::make_unique<Crew>(2, method);
+    } catch (const EngineError& error) {
+      std::printf("not here: %s\n", error.what());
+      continue;
+    }
+    Crew& crew = *made;
+    run("nft 'add table netdev t; add chain netdev t c { type filter hook ingress device \"wan\" priority 0; }; "
+        "add rule netdev t c ip protocol esp " + std::string(method == ReceiveMethod::ring ? "drop" : "fwd to \"in\"") + "'");
+    const Keys keys(Cipher::aes_128_gcm, Integrity::none, static_cast<std::uint8_t>(0x43 + static_cast<int>(method)));
+    SaParameters far = keys.parameters(), near = keys.parameters();
+    far.sender_id = 1;
+    near.sender_id = 2;
+    Senders senders;
+    senders.push_back(std::make_shared<Sa>(far));
+    near.replay_window = 4096;  // flows may overtake each other
+    crew.port.set_sas({std::make_shared<Sa>(near)}, {{crew.queue, senders}});
+    crew.port.start();
+    const std::vector<Octets> sent = crew.send(60);
+    for (const Octets& frame : sent) crew.core.send(frame);
+    std::map<std::uint32_t, std::vector<std::uint8_t>> came;
+    for (std::size_t count = 0; count < sent.size(); ++count) {
+      const Octets frame = crew.kernel.receive();
+      if (frame.empty()) break;
+      came[flow_of(frame)].push_back(frame.back());
+    }
+    CHECK_EQUAL(came.size(), Crew::flows);
+    for (const auto& [flow, rounds] : came) {
+      CHECK_EQUAL(rounds.size(), 60U);
+      CHECK(std::ranges::is_sorted(rounds));
+    }
+    crew.port.stop();
+    run("nft delete table netdev t");
+    CHECK_EQUAL(sum(crew.port.counters(), "inbound_delivered"), sent.size());
+    CHECK_EQUAL(sum(crew.port.traffic(), "inbound_frames"), sent.size());
+  }
+}
+
+TEST_CASE(what_a_port_with_workers_cannot_be_made_of) {
+  if (!has_own_network()) return;
+  const auto says = [](const PortParameters& parameters, const std::string& text) {
+    try {
+      Port port(parameters);
+    } catch (const EngineError& error) {
+      return std::string(error.what()).find(text) != std::string::npos;
+    }
+    return false;
+  };
+  const std::vector<Descriptor> in = open_tap("in", 2);
+  CHECK(says({.wan = "wan", .inbound_taps = {}, .token = token, .wire_mtu = 1500}, "1 to 32 workers, not 0"));
+  CHECK(says({.wan = "wan", .inbound_taps = numbers_of(in), .token = token, .wire_mtu = 1500, .processors = {100000}}, "processor 100000 is not there"));
+  Port port({.wan = "wan", .inbound_taps = numbers_of(in), .token = token, .wire_mtu = 1500, .processors = {0}});
+  const Descriptor out = open_tap("out");
+  bool is_refused = false;
+  try {
+    port.add_outbound({out.number()});
+  } catch (const EngineError&) {
+    is_refused = true;
+  }
+  CHECK(is_refused);
+  port.start();
+  port.stop();
 }
