@@ -1,6 +1,8 @@
 #include "ledger.hpp"
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "packet.hpp"
 #include "sa.hpp"
@@ -8,8 +10,11 @@
 namespace groupvpn {
 namespace {
 
-// Stands for keys without being one. `head` tells what of the keys is meant.
-std::array<std::uint8_t, 32> digest_of(const SaParameters& parameters, const std::array<std::uint8_t, 12>& head, Crypto& crypto) {
+using Digest = std::array<std::uint8_t, 32>;
+using Head = std::array<std::uint8_t, 12>;
+
+// Stands for keys without being one. `head` tells what the keys are for.
+Digest digest_of(const Head& head, std::initializer_list<std::span<const std::uint8_t>> keys, Crypto& crypto) {
   std::array<std::uint8_t, 128> text{};  // at most 12 + 32 + 64 + 4 octets; the algorithm fixes the length of each part
   std::size_t length = 0;
   const auto append = [&](std::span<const std::uint8_t> octets) {
@@ -17,16 +22,14 @@ std::array<std::uint8_t, 32> digest_of(const SaParameters& parameters, const std
     length += octets.size();
   };
   append(head);
-  append(parameters.encryption_key);
-  append(parameters.integrity_key);
-  append(parameters.salt);
-  const std::array<std::uint8_t, 32> digest = crypto.sha256({text.data(), length});
+  for (const std::span<const std::uint8_t> key : keys) append(key);
+  const Digest digest = crypto.sha256({text.data(), length});
   explicit_bzero(text.data(), text.size());
   return digest;
 }
 
-std::array<std::uint8_t, 12> head_of(const SaParameters& parameters, char what, std::uint32_t number, bool has_number) {
-  std::array<std::uint8_t, 12> head{};
+Head head_of(const SaParameters& parameters, char what, std::uint32_t number, bool has_number) {
+  Head head{};
   head[0] = static_cast<std::uint8_t>(parameters.cipher);
   head[1] = static_cast<std::uint8_t>(parameters.integrity);
   head[2] = static_cast<std::uint8_t>(parameters.sender_id_bits);
@@ -37,6 +40,27 @@ std::array<std::uint8_t, 12> head_of(const SaParameters& parameters, char what, 
   return head;
 }
 
+// Of the nonces that an SA takes: not its cipher, nor how long its ICV is, nor how wide its Sender-ID.
+Head head_of_nonces(const SaParameters& parameters) {
+  Head head{};
+  head[0] = static_cast<std::uint8_t>(parameters.encryption_key.size());
+  head[3] = parameters.sender_id ? 1 : 0;
+  head[8] = static_cast<std::uint8_t>('n');
+  return head;
+}
+
+// Beyond the last IV there is none.
+std::uint64_t reach(std::uint64_t begin, const Sequence& sequence) noexcept {
+  const std::uint64_t last = sequence.last.load();
+  return begin + std::min(last, ~std::uint64_t{0} - begin);
+}
+
+void raise(Sequence& sequence, std::uint64_t last) noexcept {
+  std::uint64_t now = sequence.last.load();
+  while (now < last && !sequence.last.compare_exchange_weak(now, last)) {
+  }
+}
+
 }  // namespace
 
 KeyLedger& KeyLedger::instance() {
@@ -44,19 +68,42 @@ KeyLedger& KeyLedger::instance() {
   return ledger;
 }
 
-std::shared_ptr<std::atomic<std::uint64_t>> KeyLedger::sequence_of(const SaParameters& parameters, Crypto& crypto) {
-  const Digest digest = digest_of(parameters, head_of(parameters, 's', parameters.sender_id.value_or(0), parameters.sender_id.has_value()), crypto);
-  const std::lock_guard lock(mutex_);
-  std::shared_ptr<std::atomic<std::uint64_t>>& counter = sequences_[digest];
-  if (!counter) counter = std::make_shared<std::atomic<std::uint64_t>>(0);
-  std::uint64_t last = counter->load(std::memory_order_relaxed);
-  while (last < parameters.last_sequence && !counter->compare_exchange_weak(last, parameters.last_sequence)) {
+std::shared_ptr<Sequence> KeyLedger::sequence_of(const SaParameters& parameters, Crypto& crypto) {
+  if (parameters.has_counter_in_iv()) {
+    const Digest digest = digest_of(head_of_nonces(parameters), {parameters.encryption_key, parameters.salt}, crypto);
+    const std::lock_guard lock(mutex_);
+    return sequence_at(sequences_[digest], parameters.begin_of_iv(), parameters.last_sequence);
   }
-  return counter;
+  const Head head = head_of(parameters, 's', parameters.sender_id.value_or(0), parameters.sender_id.has_value());
+  const Digest digest = digest_of(head, {parameters.encryption_key, parameters.integrity_key, parameters.salt}, crypto);
+  const std::lock_guard lock(mutex_);
+  return sequence_at(sequences_[digest], 0, parameters.last_sequence);
+}
+
+// A Sender-ID that is wider than another one may begin among the numbers of that. The other one then ends there, and this one begins behind
+// what the other one has used up. A thread that takes a number looks at the limit behind that (`Sa::next_sequence`), and the limit
+// is set here before the number is looked at: one of the two sees the other.
+std::shared_ptr<Sequence> KeyLedger::sequence_at(Sequences& sequences, std::uint64_t begin, std::uint64_t last) {
+  const auto [item, is_new] = sequences.try_emplace(begin);
+  auto from = item;
+  if (is_new) {
+    item->second = std::make_shared<Sequence>();
+    if (const auto next = std::next(item); next != sequences.end()) item->second->limit = next->first - begin - 1;
+    if (item != sequences.begin()) {
+      from = std::prev(item);
+      from->second->limit = begin - from->first - 1;
+    }
+  }
+  raise(*item->second, last);
+  for (auto next = std::next(from); next != sequences.end(); from = next++) {
+    if (const std::uint64_t used = reach(from->first, *from->second); used >= next->first) raise(*next->second, used - next->first);
+  }
+  return item->second;
 }
 
 std::shared_ptr<KeyMemory> KeyLedger::memory_of(const SaParameters& parameters, Crypto& crypto) {
-  const Digest digest = digest_of(parameters, head_of(parameters, 'm', parameters.spi, true), crypto);
+  const Head head = head_of(parameters, 'm', parameters.spi, true);
+  const Digest digest = digest_of(head, {parameters.encryption_key, parameters.integrity_key, parameters.salt}, crypto);
   const std::lock_guard lock(mutex_);
   Kept& kept = memories_[digest];
   if (!kept.memory) kept.memory = std::make_shared<KeyMemory>();
@@ -66,23 +113,26 @@ std::shared_ptr<KeyMemory> KeyLedger::memory_of(const SaParameters& parameters, 
     const std::lock_guard windows_lock(memory->mutex);
     memory->windows.resize(parameters.replay_window);
   }
-  forget_idle();
+  forget_idle(true, idle_windows);
+  forget_idle(false, idle_keys);
   return memory;
 }
 
-void KeyLedger::forget_idle() {
-  const auto is_idle = [](const Kept& kept) { return kept.memory.use_count() == 1; };  // others come by one only through us
-  std::size_t windows = 0;
-  for (const auto& [digest, kept] : memories_) {
-    if (is_idle(kept)) windows += kept.memory->senders();
-  }
-  while (windows > idle_windows) {
+// Keys with windows count as often as they have some, each other one once.
+void KeyLedger::forget_idle(bool with_windows, std::size_t bound) {
+  const auto weight = [with_windows](const Kept& kept) -> std::size_t {
+    if (kept.memory.use_count() != 1) return 0;  // others come by one only through us
+    const std::size_t senders = kept.memory->senders();
+    return with_windows ? senders : senders == 0;
+  };
+  std::size_t sum = 0;
+  for (const auto& [digest, kept] : memories_) sum += weight(kept);
+  while (sum > bound) {
     auto oldest = memories_.end();
     for (auto item = memories_.begin(); item != memories_.end(); ++item) {
-      const bool counts = is_idle(item->second) && item->second.memory->senders() != 0;
-      if (counts && (oldest == memories_.end() || item->second.made < oldest->second.made)) oldest = item;
+      if (weight(item->second) != 0 && (oldest == memories_.end() || item->second.made < oldest->second.made)) oldest = item;
     }
-    windows -= oldest->second.memory->senders();
+    sum -= weight(oldest->second);
     memories_.erase(oldest);
   }
 }

@@ -28,35 +28,50 @@ struct KeyMemory {
   [[nodiscard]] std::size_t senders() noexcept { return windows.senders() + (timed ? timed->senders() : 0); }
 };
 
+// The numbers of packets under one key, from one Sender-ID on.
+struct Sequence {
+  std::atomic<std::uint64_t> last{0};
+  // Where the next Sender-ID begins in the IV. It is further away than any counter goes, unless Sender-IDs of one key have different widths.
+  std::atomic<std::uint64_t> limit{~std::uint64_t{0}};
+};
+
 // A caller that makes an SA anew with the same keys (a reload, a second interface, another Sender-ID) must not start again. If the sequence
 // began at 1 anew, a counter-mode cipher would repeat nonces and give the key stream away (RFC 4106 2, RFC 6054 5), and receivers with a
 // replay window would drop what follows. If the windows began empty, everything recorded under the key could be replayed once more.
 //
-// The ledger holds SHA-256 digests, no keys. It forgets no sequence counter: 100 octets for each key and Sender-ID that the process has ever
-// had. Of the windows that no SA uses it keeps `idle_windows`, those of the SAs that were made last.
+// A nonce is the key's, whatever is made of it: all ciphers that count, with any length of their ICV, take numbers from the counter of what
+// their IVs begin with.
+//
+// The ledger holds SHA-256 digests, no keys. It forgets no sequence counter: some 300 octets for each key that the process has ever had,
+// and 100 for each further Sender-ID of it. Of the windows that no SA uses it keeps `idle_windows`, and of keys without windows how much
+// `idle_keys` of them were used: those of the SAs that were made last.
 class KeyLedger {
  public:
   static constexpr std::size_t idle_windows = 65536;
+  static constexpr std::size_t idle_keys = 1024;
 
   static KeyLedger& instance();
 
-  // The counter of the last number given for these keys and this Sender-ID, at least `parameters.last_sequence`.
-  std::shared_ptr<std::atomic<std::uint64_t>> sequence_of(const SaParameters& parameters, Crypto& crypto);
+  // The numbers of these keys and this Sender-ID, from `parameters.last_sequence` on at least.
+  std::shared_ptr<Sequence> sequence_of(const SaParameters& parameters, Crypto& crypto);
 
   // The memory of this SPI and its keys. Its windows have the size that was asked for last: what a larger one does not know counts as seen.
   std::shared_ptr<KeyMemory> memory_of(const SaParameters& parameters, Crypto& crypto);
 
  private:
   using Digest = std::array<std::uint8_t, 32>;
+  // By what the IV begins with: the Sender-ID, and nothing behind it. Where no IV counts there is one, at 0.
+  using Sequences = std::map<std::uint64_t, std::shared_ptr<Sequence>>;
   struct Kept {
     std::shared_ptr<KeyMemory> memory;
     std::uint64_t made = 0;
   };
 
-  void forget_idle();
+  static std::shared_ptr<Sequence> sequence_at(Sequences& sequences, std::uint64_t begin, std::uint64_t last);
+  void forget_idle(bool with_windows, std::size_t bound);
 
   std::mutex mutex_;
-  std::map<Digest, std::shared_ptr<std::atomic<std::uint64_t>>> sequences_;
+  std::map<Digest, Sequences> sequences_;
   std::map<Digest, Kept> memories_;
   std::uint64_t made_ = 0;
 };

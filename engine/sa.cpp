@@ -10,19 +10,11 @@
 namespace groupvpn {
 namespace {
 
-// With a time window the sequence number is a stamp, and the number of the packet has to be found in the IV: in clear with a counter-mode
-// cipher, enciphered with another one. NULL has no IV.
-bool hides_counter(const SaParameters& parameters) {
-  return parameters.time && !traits(parameters.cipher).is_counter_mode() && traits(parameters.cipher).iv != 0;
-}
-
-bool has_counter_in_iv(const SaParameters& parameters) { return traits(parameters.cipher).is_counter_mode() || hides_counter(parameters); }
-
 // RFC 4303 3.3.3: where the receiver checks the sequence number the sender stops before it repeats; where it does not, the number on the
 // wire goes round. A counter-mode IV must not repeat in any case (RFC 6054 5), nor may its counter run into the Sender-ID.
 std::uint64_t sequence_limit_of(const SaParameters& parameters) {
   if (parameters.replay_window != 0 && !parameters.time && !parameters.extended_sequence) return std::numeric_limits<std::uint32_t>::max();
-  if (has_counter_in_iv(parameters)) {
+  if (parameters.has_counter_in_iv()) {
     return parameters.sender_id_bits == 0 ? std::numeric_limits<std::uint64_t>::max() - 1
                                           : (std::uint64_t{1} << (64 - parameters.sender_id_bits)) - 1;
   }
@@ -74,7 +66,7 @@ std::shared_ptr<KeyMemory> apart(const SaParameters& parameters) {
 
 // What an SA with this key has seen before this one was made goes on counting, by the clock of today. Another window begins anew, with a floor.
 std::shared_ptr<TimedReplay> timed_memory(const SaParameters& parameters, KeyMemory& memory) {
-  const std::uint32_t window = has_counter_in_iv(parameters) ? parameters.replay_window : 0;
+  const std::uint32_t window = parameters.has_counter_in_iv() ? parameters.replay_window : 0;
   const std::lock_guard lock(memory.mutex);
   if (memory.timed && memory.timed->fits(*parameters.time, window)) {
     memory.timed->set_origin(parameters.time->origin);
@@ -101,18 +93,16 @@ Sa::Sa(const SaParameters& parameters)
       icv_length_(static_cast<std::uint8_t>(traits(cipher_).icv + traits(integrity_).icv)),
       alignment_(traits(cipher_).alignment),
       df_(parameters.df),
-      may_send_(!has_counter_in_iv(parameters) || parameters.sender_id.has_value()),
-      has_counter_in_iv_(has_counter_in_iv(parameters)),
+      may_send_(!parameters.has_counter_in_iv() || parameters.sender_id.has_value()),
+      has_counter_in_iv_(parameters.has_counter_in_iv()),
       sequence_limit_(sequence_limit_of(parameters)),
-      sender_id_bits_(has_counter_in_iv(parameters) ? parameters.sender_id_bits : 0),
+      sender_id_bits_(parameters.has_counter_in_iv() ? parameters.sender_id_bits : 0),
       soft_sequence_(soft_sequence_of(sequence_limit_)),
       checks_replay_(parameters.replay_window != 0 && !parameters.time) {
   Crypto crypto;
   crypto.prepare(schedule_, cipher_, parameters.encryption_key, integrity_, parameters.integrity_key, parameters.salt);
-  if (parameters.sender_id && parameters.sender_id_bits != 0) {
-    sender_id_in_iv_ = std::uint64_t{*parameters.sender_id} << (64 - parameters.sender_id_bits);
-  }
-  if (hides_counter(parameters)) {
+  sender_id_in_iv_ = parameters.begin_of_iv();
+  if (parameters.hides_counter()) {
     counter_schedule_ = std::make_unique<Schedule>();
     CounterBlocks::prepare(*counter_schedule_, cipher_, parameters.encryption_key, crypto);
   }
@@ -137,19 +127,22 @@ std::uint32_t Sa::inner_mtu(std::uint32_t mtu, Family inner, std::uint32_t heade
   return (mtu - around) / alignment_ * alignment_ - 2 + kept;  // pad length and next header are inside
 }
 
+Grant Sa::exhausted() noexcept {
+  lifetime_->tell_once(EventKind::soft_sequence);
+  lifetime_->tell_once(EventKind::hard_sequence);
+  return {Reason::sequence_exhausted, 0, 0};
+}
+
 Grant Sa::next_sequence(std::int64_t now) noexcept {
   if (!may_send_) return {Reason::no_sender_id, 0, 0};
   // Never beyond the limit, not even for a moment: another SA of this key may have a higher one, and a number that it took meanwhile would
   // come again.
-  std::uint64_t last = sequence_->load(std::memory_order_relaxed);
+  std::uint64_t last = sequence_->last.load(std::memory_order_relaxed);
   do {
-    if (last >= sequence_limit_) [[unlikely]] {
-      lifetime_->tell_once(EventKind::soft_sequence);
-      lifetime_->tell_once(EventKind::hard_sequence);
-      return {Reason::sequence_exhausted, 0, 0};
-    }
-  } while (!sequence_->compare_exchange_weak(last, last + 1, std::memory_order_relaxed));
+    if (last >= std::min(sequence_limit_, sequence_->limit.load(std::memory_order_relaxed))) [[unlikely]] return exhausted();
+  } while (!sequence_->last.compare_exchange_weak(last, last + 1));
   const std::uint64_t number = last + 1;
+  if (number > sequence_->limit.load()) [[unlikely]] return exhausted();  // it has become another Sender-ID's (KeyLedger::sequence_at)
   if (number >= soft_sequence_) [[unlikely]] lifetime_->tell_once(EventKind::soft_sequence);
   return {Reason::delivered, timed_ ? timed_->stamp(now) : number, sender_id_in_iv_ | number};
 }

@@ -56,6 +56,15 @@ struct SaParameters {
   std::uint64_t last_sequence = 0;  // used up before this SA was made, by an earlier life of the process
   Limits limits;
   std::shared_ptr<EventQueue> events;  // is told of this SA's end; none: nobody is
+
+  // With a time window the sequence number is a stamp, and the number of the packet has to be found in the IV: in clear with a counter-mode
+  // cipher, enciphered with another one. NULL has no IV.
+  [[nodiscard]] bool hides_counter() const noexcept { return time && !traits(cipher).is_counter_mode() && traits(cipher).iv != 0; }
+  [[nodiscard]] bool has_counter_in_iv() const noexcept { return traits(cipher).is_counter_mode() || hides_counter(); }
+  // What stands in front of the counter there (RFC 6054 3).
+  [[nodiscard]] std::uint64_t begin_of_iv() const noexcept {
+    return sender_id && sender_id_bits != 0 ? std::uint64_t{*sender_id} << (64 - sender_id_bits) : 0;
+  }
 };
 
 // What the sender of a packet writes into it: the sequence number, and the explicit IV of counter modes.
@@ -109,9 +118,9 @@ class Sa {
   // the IP header stays outside, with options or extension headers: `header` octets, 0 for a header without them.
   [[nodiscard]] std::uint32_t inner_mtu(std::uint32_t mtu, Family inner = Family::ipv4, std::uint32_t header = 0) const noexcept;
 
-  // Takes the next number. A number is never given twice for one key and Sender-ID in the life of the process (ledger.hpp).
+  // Takes the next number. A number is never given twice for one key and Sender-ID, nor an IV for one key, in the life of the process (ledger.hpp).
   Grant next_sequence(std::int64_t now = boot_milliseconds()) noexcept;
-  [[nodiscard]] std::uint64_t last_sequence() const noexcept { return std::min(sequence_->load(std::memory_order_relaxed), sequence_limit_); }
+  [[nodiscard]] std::uint64_t last_sequence() const noexcept { return std::min(sequence_->last.load(std::memory_order_relaxed), sequence_limit_); }
   [[nodiscard]] std::uint64_t sequence_limit() const noexcept { return sequence_limit_; }
 
   // The Sender-ID in an explicit IV, or in the counter that an IV hides; 0 where the cipher has none there (RFC 6054 3).
@@ -156,6 +165,8 @@ class Sa {
   [[nodiscard]] Counters counters() const noexcept;
 
  private:
+  Grant exhausted() noexcept;
+
   Schedule schedule_;
   std::uint32_t spi_;
   Protocol protocol_;
@@ -176,7 +187,7 @@ class Sa {
   std::uint64_t sequence_limit_;
   unsigned sender_id_bits_;  // 0: packets do not tell senders apart
   std::uint64_t sender_id_in_iv_ = 0;
-  std::shared_ptr<std::atomic<std::uint64_t>> sequence_;
+  std::shared_ptr<Sequence> sequence_;
 
   std::uint64_t soft_sequence_;  // from here on the sequence is said to run out
   bool checks_replay_;

@@ -84,7 +84,7 @@ class World {
   Pair pairs_[slots];
   std::shared_ptr<SaSet> set_ = std::make_shared<SaSet>();
   std::vector<Sealed> sealed_;
-  std::set<std::tuple<Cipher, std::uint8_t, std::uint64_t>> ivs_;
+  std::set<std::tuple<std::uint8_t, std::uint8_t, std::uint64_t>> ivs_;  // under the key of this length and these octets
   std::int64_t now_ = 50'000;
   inline static Esp esp_;
 };
@@ -162,14 +162,14 @@ void World::seal(std::size_t slot, Input& input) {
   if (sealed_.size() < 64) sealed_.push_back({packet, outer, pair});
 }
 
-// No IV of a cipher that counts is used twice under one key.
+// No IV of a cipher that counts is used twice under one key, by this cipher or another one, with Sender-IDs of any width.
 void World::check_iv(const Pair& pair, Octets outer) {
   Packet packet;
   packet.data = outer.data();
   packet.length = static_cast<std::uint32_t>(outer.size());
   if (parse_outer(packet) != Reason::delivered) __builtin_trap();
-  const Cipher cipher = pair.sender->cipher();
-  if (traits(cipher).is_counter_mode() && !ivs_.emplace(cipher, pair.key, load64(packet.data + 8)).second) __builtin_trap();
+  const CipherTraits& cipher = traits(pair.sender->cipher());
+  if (cipher.is_counter_mode() && !ivs_.emplace(cipher.key, pair.key, load64(packet.data + 8)).second) __builtin_trap();
 }
 
 void World::open(Input& input, bool is_changed) {

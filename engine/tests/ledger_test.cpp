@@ -99,3 +99,83 @@ TEST_CASE(windows_that_nobody_uses_are_bounded) {
   CHECK(!is_replayed(*make(0x5001, keys), 3, 5));
   CHECK(is_replayed(*make(0x5000, keys), 3, 5));  // in use, so kept
 }
+
+namespace {
+
+// An SA that sends under the one key of these tests, and the IV of its next packet.
+class Sending {
+ public:
+  Sending(Cipher cipher, std::uint8_t key, std::uint32_t sender, unsigned bits, std::uint64_t last = 0) {
+    const Keys keys(cipher, traits(cipher).is_combined() ? Integrity::none : Integrity::hmac_sha1_96, key);
+    SaParameters parameters = keys.parameters();
+    parameters.sender_id = sender;
+    parameters.sender_id_bits = bits;
+    parameters.last_sequence = last;
+    sa_ = std::make_shared<Sa>(parameters);
+  }
+  // 0 if there is none left.
+  std::uint64_t next() {
+    const Grant grant = sa_->next_sequence(0);
+    return grant.reason == Reason::delivered ? grant.iv : 0;
+  }
+
+ private:
+  std::shared_ptr<Sa> sa_;
+};
+
+}  // namespace
+
+TEST_CASE(ciphers_that_count_share_the_nonces_of_a_key) {
+  std::set<std::uint64_t> ivs;
+  for (const Cipher cipher : {Cipher::aes_128_gcm, Cipher::aes_128_gcm_8, Cipher::aes_128_gcm_12, Cipher::aes_128_gmac, Cipher::aes_128_ctr}) {
+    CHECK(ivs.insert(Sending(cipher, 0xb1, 7, 24).next()).second);
+  }
+  CHECK_EQUAL(*ivs.rbegin(), std::uint64_t{7} << 40 | 5);
+  CHECK_EQUAL(Sending(Cipher::aes_256_gcm, 0xb1, 7, 24).next(), std::uint64_t{7} << 40 | 1);  // another key
+}
+
+TEST_CASE(sender_ids_that_begin_an_iv_alike_share_its_numbers) {
+  std::set<std::uint64_t> ivs;
+  for (const auto& [sender, bits] : {std::pair{256U, 24U}, {1U, 16U}, {0x10000U, 32U}, {256U, 24U}}) {
+    CHECK(ivs.insert(Sending(Cipher::aes_128_gcm, 0xb2, sender, bits).next()).second);
+  }
+  CHECK_EQUAL(*ivs.rbegin(), std::uint64_t{1} << 48 | 4);
+}
+
+TEST_CASE(a_short_sender_id_does_not_count_into_a_longer_one) {
+  constexpr std::uint64_t place = std::uint64_t{257} << 40;  // of a Sender-ID of 24 bits, among the numbers of Sender-ID 1 in 16
+  Sending wide(Cipher::aes_128_gcm, 0xb3, 1, 16, (std::uint64_t{1} << 40) - 3);
+  CHECK_EQUAL(wide.next(), place - 2);
+  Sending narrow(Cipher::aes_128_gcm, 0xb3, 257, 24);
+  CHECK_EQUAL(narrow.next(), place + 1);
+  CHECK_EQUAL(wide.next(), place - 1);
+  CHECK_EQUAL(wide.next(), 0U);
+  CHECK_EQUAL(narrow.next(), place + 2);
+  CHECK_EQUAL(Sending(Cipher::aes_128_gcm, 0xb3, 0, 0).next(), 1U);
+  CHECK_EQUAL(Sending(Cipher::aes_128_gcm, 0xb3, 0, 0, std::uint64_t{1} << 48).next(), 0U);
+}
+
+TEST_CASE(a_longer_sender_id_begins_behind_what_a_short_one_has_used) {
+  constexpr std::uint64_t place = std::uint64_t{257} << 40;
+  Sending wide(Cipher::aes_128_gcm, 0xb4, 1, 16, (std::uint64_t{1} << 40) + 9);
+  CHECK_EQUAL(wide.next(), place + 10);
+  CHECK_EQUAL(Sending(Cipher::aes_128_gcm, 0xb4, 257, 24).next(), place + 11);
+  CHECK_EQUAL(wide.next(), 0U);
+  Sending(Cipher::aes_128_gcm, 0xb4, 1, 16, (std::uint64_t{1} << 40) + 99);  // an earlier life of the process had come further
+  CHECK_EQUAL(Sending(Cipher::aes_128_gcm, 0xb4, 257, 24).next(), place + 100);
+}
+
+TEST_CASE(keys_that_nobody_uses_are_bounded_without_windows_too) {
+  const auto has_life_left = [](std::uint32_t spi, const Keys& keys) {
+    SaParameters parameters = keys.parameters(spi);
+    parameters.limits.hard_packets = 1;
+    return Sa(parameters).lifetime().spend(1);
+  };
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0xb5);
+  const auto in_use = keys.sa(0x7000);
+  CHECK(has_life_left(0x7000, keys));
+  for (std::uint32_t number = 1; number <= KeyLedger::idle_keys + 2; ++number) CHECK(has_life_left(0x7000 + number, keys));
+  CHECK(!has_life_left(0x7000 + KeyLedger::idle_keys + 2, keys));
+  CHECK(has_life_left(0x7001, keys));
+  CHECK(!has_life_left(0x7000, keys));  // in use, so kept
+}
