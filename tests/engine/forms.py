@@ -78,6 +78,10 @@ FORMS = _forms(udp=False)
 FORMS_IN_UDP = _forms(udp=True)
 
 
+KeyOctets = tuple[bytes, bytes, bytes]
+"""For encryption, for integrity, and the salt."""
+
+
 @dataclass(frozen=True)
 class Esp:
     """A transform by the names that the engine and scapy have for it."""
@@ -94,19 +98,30 @@ class Esp:
     def name(self) -> str:
         return f"{self.cipher} {self.integrity}"
 
-    def pair(self, form: Form, *, esn: bool = False, **options: Any) -> tuple[_engine.Sa, SecurityAssociation]:
-        """The same SA in the engine and in scapy; `esn` asks for extended sequence numbers."""
-        key, salt, integrity_key = (os.urandom(size) for size in (self.key_length, self.salt_length, self.integrity_key_length))
-        theirs = form.scapy_options()
+    def keys(self) -> KeyOctets:
+        """Fresh ones."""
+        return os.urandom(self.key_length), os.urandom(self.integrity_key_length), os.urandom(self.salt_length)
+
+    def engine(self, form: Form, keys: KeyOctets, *, esn: bool = False, **options: Any) -> _engine.Sa:
+        """The engine's SA; `esn` asks for extended sequence numbers."""
         if self.salt_length:
-            options |= {"sender_id": 0, "sender_id_bits": 0}
+            options = {"sender_id": 0, "sender_id_bits": 0} | options
         if esn:
             options |= {"extended_sequence": True, "replay_window": 64}
-            theirs["esn_en"] = True
-        options |= form.options()
-        ours = _engine.Sa(SPI, self.cipher, key, self.integrity, integrity_key, salt, **options)
+        key, integrity_key, salt = keys
+        return _engine.Sa(SPI, self.cipher, key, self.integrity, integrity_key, salt, **options, **form.options())
+
+    def pair(
+        self, form: Form, *, esn: bool = False, keys: KeyOctets | None = None, **options: Any
+    ) -> tuple[_engine.Sa, SecurityAssociation]:
+        """The same SA in the engine and in scapy."""
+        keys = keys or self.keys()
+        key, integrity_key, salt = keys
+        theirs = form.scapy_options() | ({"esn_en": True} if esn else {})
         algorithms = {"crypt_algo": self.scapy_cipher, "auth_algo": self.scapy_integrity}
-        return ours, SecurityAssociation(ESP, SPI, crypt_key=key + salt, auth_key=integrity_key, **algorithms, **theirs)
+        return self.engine(form, keys, esn=esn, **options), SecurityAssociation(
+            ESP, SPI, crypt_key=key + salt, auth_key=integrity_key, **algorithms, **theirs
+        )
 
 
 _CIPHERS = [
@@ -116,6 +131,7 @@ _CIPHERS = [
     *((f"aes-{bits}-cbc", "AES-CBC", bits // 8, 0, False) for bits in (128, 192, 256)),
     *((f"aes-{bits}-ctr", "AES-CTR", bits // 8, 4, False) for bits in (128, 192, 256)),
     *((f"aes-{bits}-gcm", "AES-GCM", bits // 8, 4, True) for bits in (128, 192, 256)),
+    *((f"aes-{bits}-gcm-{icv}", f"AES-GCM-{icv}", bits // 8, 4, True) for icv in (8, 12) for bits in (128, 192, 256)),
     *((f"aes-{bits}-gmac", "AES-NULL-GMAC", bits // 8, 4, True) for bits in (128, 192, 256)),
 ]
 INTEGRITIES = [integrity for integrity in EspIntegrity if integrity is not EspIntegrity.NONE]
@@ -137,13 +153,22 @@ class Ah:
     def name(self) -> str:
         return f"ah {self.integrity.engine}"
 
-    def pair(self, form: Form, *, esn: bool = False, **options: Any) -> tuple[_engine.Sa, SecurityAssociation]:
-        """As `Esp.pair`."""
-        key = os.urandom(self.integrity.key_length)
-        theirs = form.scapy_options()
+    def keys(self) -> KeyOctets:
+        """As `Esp.keys`."""
+        return b"", os.urandom(self.integrity.key_length), b""
+
+    def engine(self, form: Form, keys: KeyOctets, *, esn: bool = False, **options: Any) -> _engine.Sa:
+        """As `Esp.engine`."""
         if esn:
             options |= {"extended_sequence": True, "replay_window": 64}
-            theirs["esn_en"] = True
-        options |= form.options()
-        ours = _engine.Sa(SPI, "null", b"", self.integrity.engine, key, protocol="ah", **options)
-        return ours, SecurityAssociation(AH, SPI, auth_algo=SCAPY_INTEGRITY[self.integrity], auth_key=key, **theirs)
+        return _engine.Sa(SPI, "null", b"", self.integrity.engine, keys[1], protocol="ah", **options, **form.options())
+
+    def pair(
+        self, form: Form, *, esn: bool = False, keys: KeyOctets | None = None, **options: Any
+    ) -> tuple[_engine.Sa, SecurityAssociation]:
+        """As `Esp.pair`."""
+        keys = keys or self.keys()
+        theirs = form.scapy_options() | ({"esn_en": True} if esn else {})
+        return self.engine(form, keys, esn=esn, **options), SecurityAssociation(
+            AH, SPI, auth_algo=SCAPY_INTEGRITY[self.integrity], auth_key=keys[1], **theirs
+        )

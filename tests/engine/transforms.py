@@ -3,12 +3,25 @@
 import os
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.ciphers import algorithms, modes
 from scapy.layers.inet import IP
-from scapy.layers.ipsec import ESP, SecurityAssociation
+from scapy.layers.ipsec import CRYPT_ALGOS, ESP, CryptAlgo, SecurityAssociation
 from tests.engine.packets import DESTINATION, SOURCE
 
 from groupvpn import _engine
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
+
+for octets in (8, 12):  # RFC 4106 6, which scapy does not have by itself
+    CRYPT_ALGOS[f"AES-GCM-{octets}"] = CryptAlgo(
+        f"AES-GCM-{octets}",
+        cipher=algorithms.AES,
+        mode=modes.GCM,
+        block_size=1,
+        iv_size=8,
+        icv_size=octets,
+        salt_size=4,
+        format_mode_iv=CRYPT_ALGOS["AES-GCM"]._format_mode_iv,
+    )
 
 SCAPY_CIPHER = {
     EspCipher.NULL: "NULL",
@@ -20,6 +33,12 @@ SCAPY_CIPHER = {
     EspCipher.AES_128_GCM: "AES-GCM",
     EspCipher.AES_192_GCM: "AES-GCM",
     EspCipher.AES_256_GCM: "AES-GCM",
+    EspCipher.AES_128_GCM_8: "AES-GCM-8",
+    EspCipher.AES_192_GCM_8: "AES-GCM-8",
+    EspCipher.AES_256_GCM_8: "AES-GCM-8",
+    EspCipher.AES_128_GCM_12: "AES-GCM-12",
+    EspCipher.AES_192_GCM_12: "AES-GCM-12",
+    EspCipher.AES_256_GCM_12: "AES-GCM-12",
 }
 SCAPY_INTEGRITY = {
     EspIntegrity.NONE: "NULL",
