@@ -31,7 +31,7 @@ struct KeyMemory {
 // The numbers of packets under one key, from one Sender-ID on.
 struct Sequence {
   std::atomic<std::uint64_t> last{0};
-  // Where the next Sender-ID begins in the IV. It is further away than any counter goes, unless Sender-IDs of one key have different widths.
+  // The last one before another Sender-ID begins in the IV. No counter comes so far, unless Sender-IDs of one key have different widths.
   std::atomic<std::uint64_t> limit{~std::uint64_t{0}};
 };
 
