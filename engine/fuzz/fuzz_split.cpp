@@ -1,35 +1,117 @@
-// What the kernel hands to the inbound path as a super-packet of UDP: a segment size and an IP packet, both any octets. The segments must be
-// all of what the outer header holds, in their order, and be as many as was said.
+// What the kernel hands to the inbound path as a super-packet of UDP: a segment size and an IP packet. The segments must be all of what the outer
+// header holds, in their order, and be as many as was said. They are decapsulated in one burst, as the inbound path does; an SA of each form
+// waits for them. What comes through must be a packet.
 //
-// The input is the segment size (two octets, little-endian) and the packet.
+// The input is the segment size (two octets, little-endian) and an octet that says what follows: the packet, of any octets; or how one is made of
+// what SAs seal: the SA (two octets), length (two octets, little-endian) and number of the packets inside, and changes of three octets each, a place
+// and what it is combined with. Then a segment size of 0 stands for the right one.
 #include <algorithm>
 #include <memory>
 
+#include "../tests/forms.hpp"
 #include "outer.hpp"
 #include "split.hpp"
+#include "whole.hpp"
 
 using namespace groupvpn;
+using namespace groupvpn::test;
+
+namespace {
+
+struct World {
+  std::vector<std::shared_ptr<Sa>> sas = all_forms();
+  std::vector<Sa*> in_udp;
+  SaSet set{sas};
+  Esp esp;
+
+  World() {
+    for (const auto& sa : sas) {
+      if (sa->udp()) in_udp.push_back(sa.get());
+    }
+  }
+};
+
+std::uint32_t number_at(const std::uint8_t* data) { return data[0] | static_cast<std::uint32_t>(data[1]) << 8; }
+
+struct Made {
+  Octets super, inner;
+  std::uint32_t segment_size = 0;
+  Sa* sa = nullptr;
+};
+
+// One outer header, and behind it the ESP packets of several.
+Made make_super_packet(World& world, const std::uint8_t* data) {
+  Made made;
+  made.sa = world.in_udp[number_at(data) % world.in_udp.size()];
+  const Octets payload(number_at(data + 2) % 1500, data[2]);
+  made.inner = (data[0] & 1) != 0 ? ipv6(payload, protocol_udp) : ipv4(payload);
+  for (int count = data[4] % 8; count >= 0; --count) {
+    Buffer sealed(made.inner);
+    sealed.packet.sa = made.sa;
+    world.esp.encapsulate({&sealed.packet, 1}, 0);
+    if (sealed.packet.reason != Reason::delivered) return {};
+    Packet esp = sealed.packet;
+    if (parse_outer(esp) != Reason::delivered) __builtin_trap();
+    const std::uint8_t* begin = made.super.empty() ? sealed.packet.data : esp.data;
+    made.super.insert(made.super.end(), begin, static_cast<const std::uint8_t*>(esp.data + esp.length));
+    made.segment_size = esp.length;
+  }
+  const bool is_ipv6 = made.super[0] >> 4 == 6;
+  const std::size_t header = is_ipv6 ? ipv6_header_size : ipv4_header_size;
+  if (is_ipv6) {
+    store16(&made.super[4], static_cast<std::uint16_t>(made.super.size() - header));
+  } else {
+    store16(&made.super[2], static_cast<std::uint16_t>(made.super.size()));
+    write_header_checksum(made.super.data());
+  }
+  store16(&made.super[header + 4], static_cast<std::uint16_t>(made.super.size() - header));
+  return made;
+}
+
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  if (size < 2 || size > 70000) return 0;
-  const std::uint32_t segment_size = data[0] | data[1] << 8;
-  const std::size_t length = size - 2;
+  static World world;
+  if (size < 3 || size > 70000) return 0;
+  std::uint32_t segment_size = number_at(data);
+  const bool is_made = (data[2] & 1) != 0;
+  if (is_made && size < 8) return 0;
+  Made made;
+  bool is_whole_way = false;
+  if (is_made) {
+    made = make_super_packet(world, data + 3);
+    if (made.super.empty()) return 0;
+    is_whole_way = segment_size == 0 && size < 11;
+    if (segment_size == 0) segment_size = made.segment_size;
+    for (data += 8, size -= 8; size >= 3; data += 3, size -= 3) made.super[number_at(data) % made.super.size()] ^= data[2];
+  } else {
+    made.super.assign(data + 3, data + size);
+  }
+  const std::size_t length = made.super.size();
   const std::unique_ptr<std::uint8_t[]> octets(new std::uint8_t[length]);  // exactly as long, so that an overrun is seen
-  std::copy(data + 2, data + size, octets.get());
+  std::copy(made.super.begin(), made.super.end(), octets.get());
   Packet packet;
   packet.data = octets.get();
   packet.length = static_cast<std::uint32_t>(length);
   if (parse_outer(packet) != Reason::delivered) return 0;
   Splitter splitter(packet, segment_size);
   if (splitter.reason() != Reason::delivered) return 0;
-  std::uint32_t count = 0;
+  std::vector<Packet> burst;
   const std::uint8_t* expected = packet.data;
-  for (; const std::optional<Packet> segment = splitter.next(); ++count) {
+  while (const std::optional<Packet> segment = splitter.next()) {
     if (segment->data != expected || segment->length == 0 || segment->length > segment_size) __builtin_trap();
     volatile std::uint8_t last = segment->data[segment->length - 1];
     static_cast<void>(last);
     expected += segment->length;
+    burst.push_back(*segment);
   }
-  if (count != splitter.count() || count > Splitter::maximum_segments || expected != packet.data + packet.length) __builtin_trap();
+  if (burst.size() != splitter.count() || burst.size() > Splitter::maximum_segments || expected != packet.data + packet.length) __builtin_trap();
+
+  world.esp.decapsulate(world.set, burst, 0);
+  for (const Packet& opened : burst) {
+    if (opened.reason == Reason::delivered && !is_whole(opened, {opened.data, opened.length})) __builtin_trap();
+    if (!is_whole_way || made.sa->mode() == Mode::transport || made.sa->has_extended_sequence()) continue;
+    if (opened.reason != Reason::delivered || !std::equal(opened.data, opened.data + opened.length, made.inner.begin(), made.inner.end())) __builtin_trap();
+  }
   return 0;
 }
