@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 PROGRAMS = {
+    "cc": "g++",
     "ip": "iproute2",
     "linux.uml": "user-mode-linux",
     "modprobe": "kmod",

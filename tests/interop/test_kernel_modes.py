@@ -17,7 +17,7 @@ from uml import INTERFACE, OUR_LINK, Guest
 
 from groupvpn import _engine
 
-pytestmark = [pytest.mark.interop("linux.uml", "modprobe"), pytest.mark.netns]
+pytestmark = [pytest.mark.interop("linux.uml", "modprobe", "cc"), pytest.mark.netns]
 
 SPI = 0x00C0FFEE
 ICMP, ICMP_6 = 1, 58
@@ -74,6 +74,8 @@ class Transform:
 
 
 GCM = Transform("aes-128-gcm", "aes-128-gcm", "none", "aead rfc4106(gcm(aes)) {key} 128", 16, 4)
+GCM_8 = Transform("aes-192-gcm-8", "aes-192-gcm-8", "none", "aead rfc4106(gcm(aes)) {key} 64", 24, 4)
+GCM_12 = Transform("aes-256-gcm-12", "aes-256-gcm-12", "none", "aead rfc4106(gcm(aes)) {key} 96", 32, 4)
 GMAC = Transform("aes-256-gmac", "aes-256-gmac", "none", "aead rfc4543(gcm(aes)) {key} 128", 32, 4)
 CBC_SHA1 = Transform(
     "aes-128-cbc sha1", "aes-128-cbc", "hmac-sha1-96", "auth-trunc hmac(sha1) {integrity_key} 96 enc cbc(aes) {key}", 16, 0, 20
@@ -93,7 +95,7 @@ CTR = Transform(
 AH_MD5 = Transform("ah md5", "", "hmac-md5-96", "auth-trunc hmac(md5) {integrity_key} 96", integrity_key_length=16)
 AH_SHA1 = Transform("ah sha1", "", "hmac-sha1-96", "auth-trunc hmac(sha1) {integrity_key} 96", integrity_key_length=20)
 AH_SHA256 = Transform("ah sha256", "", "hmac-sha2-256-128", "auth-trunc hmac(sha256) {integrity_key} 128", integrity_key_length=32)
-ESP = [GCM, GMAC, CBC_SHA1, CBC_SHA256, CTR]
+ESP = [GCM, GCM_8, GCM_12, GMAC, CBC_SHA1, CBC_SHA256, CTR]
 AH = [AH_MD5, AH_SHA1, AH_SHA256]
 
 
@@ -179,7 +181,8 @@ def talk(kernel: Guest, ours: _engine.Sa, form: Form, sizes: tuple[int, ...] = S
 
 @pytest.mark.parametrize("form", EVERY_FORM, ids=lambda form: form.name)
 def test_esp_in_every_form(kernel: Guest, form: Form) -> None:
-    for transform in map(replace, [GCM, CBC_SHA256] if form.udp else ESP):
+    # Not GCM_8 in UDP: with it an empty echo makes 44 octets, and Linux drops what is shorter than 48 over IPv6 (xfrm6_udp_encap_rcv).
+    for transform in map(replace, [GCM, GCM_12, CBC_SHA256] if form.udp else ESP):
         give(kernel, form, transform)
         talk(kernel, transform.engine(form, replay_window=64), form)
 
@@ -191,7 +194,7 @@ def test_ah_in_every_form(kernel: Guest, form: Form) -> None:
         talk(kernel, transform.engine(form, replay_window=64), form)
 
 
-@pytest.mark.parametrize("transform", [GCM, GMAC, CBC_SHA1, CTR, AH_SHA1], ids=lambda transform: transform.name)
+@pytest.mark.parametrize("transform", [GCM, GCM_12, GMAC, CBC_SHA1, CTR, AH_SHA1], ids=lambda transform: transform.name)
 def test_extended_sequence_numbers_go_past_32_bits(kernel: Guest, transform: Transform) -> None:
     """Both sides begin three packets before the half of the number changes that no packet carries (RFC 4303 2.2.1)."""
     transform, form = replace(transform), FORMS[1] if transform.cipher else FORMS[0]

@@ -6,7 +6,7 @@
 ```
 
 It needs root for a PID namespace, but no TAP and no network of the machine. Nothing of it is left when the test ends,
-even if that was killed.
+even if that was killed. What is preloaded into it says for itself why (`whole_registers.c`).
 """
 
 import os
@@ -27,6 +27,7 @@ BOOT_SECONDS, COMMAND_SECONDS, FRAME_SECONDS = 60.0, 20.0, 10.0
 """Deadlines, not waits: it boots in about two seconds and answers in milliseconds."""
 CONTAINED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child")
 """The guest is several processes. In a PID namespace they all die with the first one, which dies with us."""
+WHOLE_REGISTERS = Path(__file__).with_name("whole_registers.c")
 LONGEST_LINE = 4095
 """Of a terminal in line mode."""
 
@@ -37,11 +38,15 @@ class Guest:
     def __init__(self, folder: Path, mtu: int) -> None:
         """`folder` is for its process id and its socket; `mtu` is that of its interface, in octets of an IP packet."""
         self._console = b""
+        preloaded = folder / "whole_registers.so"
+        subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", preloaded, WHOLE_REGISTERS, "-ldl"], check=True)
         self._wire, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with theirs:
             self._process = subprocess.Popen(
                 [
                     *CONTAINED,
+                    "env",
+                    f"LD_PRELOAD={preloaded}",
                     "linux.uml",
                     "mem=128M",
                     "quiet",
