@@ -1,6 +1,8 @@
 #include "ledger.hpp"
 
+#include <atomic>
 #include <set>
+#include <thread>
 
 #include "build.hpp"
 #include "harness.hpp"
@@ -163,6 +165,36 @@ TEST_CASE(a_longer_sender_id_begins_behind_what_a_short_one_has_used) {
   CHECK_EQUAL(wide.next(), 0U);
   Sending(Cipher::aes_128_gcm, 0xb4, 1, 16, (std::uint64_t{1} << 40) + 99);  // an earlier life of the process had come further
   CHECK_EQUAL(Sending(Cipher::aes_128_gcm, 0xb4, 257, 24).next(), place + 100);
+}
+
+TEST_CASE(no_iv_comes_twice_while_a_longer_sender_id_begins) {
+  for (std::uint32_t turn = 0; turn < 20; ++turn) {
+    const auto key = static_cast<std::uint8_t>(0xc0 + turn);
+    const std::uint64_t place = std::uint64_t{1} << 40;  // of Sender-ID 257 of 24 bits, among the numbers of Sender-ID 1 in 16
+    Sending wide(Cipher::aes_128_gcm, key, 1, 16, place - 500);
+    std::array<std::vector<std::uint64_t>, 3> taken;
+    std::atomic<bool> has_begun{false};
+    const auto take = [&](std::vector<std::uint64_t>& ivs, Sending& sending) {
+      for (int packet = 0; packet < 2000; ++packet) {
+        if (const std::uint64_t iv = sending.next(); iv != 0) ivs.push_back(iv);
+        if (packet == 100) has_begun = true;
+      }
+    };
+    std::thread one([&] { take(taken[0], wide); }), other([&] { take(taken[1], wide); });
+    while (!has_begun) std::this_thread::yield();
+    Sending narrow(Cipher::aes_128_gcm, key, 257, 24);
+    take(taken[2], narrow);
+    one.join();
+    other.join();
+    std::set<std::uint64_t> all;
+    std::size_t count = 0;
+    for (const auto& ivs : taken) {
+      all.insert(ivs.begin(), ivs.end());
+      count += ivs.size();
+    }
+    CHECK_EQUAL(all.size(), count);
+    CHECK_EQUAL(taken[2].size(), 2000U);
+  }
 }
 
 TEST_CASE(keys_that_nobody_uses_are_bounded_without_windows_too) {
