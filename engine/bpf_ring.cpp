@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <iterator>
 
 #include "bpf.hpp"
 #include "error.hpp"
@@ -21,8 +20,9 @@ using Layout = EspProgramLayout;
 std::uint32_t slot_size_for(std::uint32_t mtu) { return ((Layout::ip_offset + std::max(mtu, 1500U) + 63) / 64 | 1) * 64; }
 
 // The program goes with the TAP.
-void steer_queues(std::span<const int> queues) {
-  const Descriptor program = bpf::load(BPF_PROG_TYPE_SOCKET_FILTER, "groupvpn_queue", queue_program(static_cast<std::uint32_t>(queues.size())));
+void steer_queues(std::span<const int> queues, const Descriptor& spis) {
+  const auto count = static_cast<std::uint32_t>(queues.size());
+  const Descriptor program = bpf::load(BPF_PROG_TYPE_SOCKET_FILTER, "groupvpn_queue", queue_program(spis, count));
   int number = program.number();
   if (ioctl(queues.front(), TUNSETSTEERINGEBPF, &number) != 0) throw EngineError(describe_error("TUNSETSTEERINGEBPF", errno));
 }
@@ -41,23 +41,26 @@ BpfIngress::BpfIngress(const Device& device, const MacAddress& token, std::uint3
   for (std::uint32_t ring = 0; ring < rings; ++ring) {
     std::atomic_ref(*reinterpret_cast<std::uint32_t*>(control(ring) + Layout::resting)).store(1);
   }
-  if (rings > 1) steer_queues(tap_queues);
+  if (rings > 1) steer_queues(tap_queues, spis_);
   const std::uint32_t longest = slot_size_ - Layout::frame_offset;
   program_ = bpf::load(BPF_PROG_TYPE_SCHED_CLS, "groupvpn_esp", esp_program({controls_, slots_, spis_}, token, longest, rings));
   link_ = bpf::attach_to_ingress(program_, device.index);
 }
 
-void BpfIngress::set_spis(std::span<const std::uint32_t> spis) {
-  std::vector<std::uint32_t> added, gone;
-  std::ranges::set_difference(spis, taken_spis_, std::back_inserter(added));
-  std::ranges::set_difference(taken_spis_, spis, std::back_inserter(gone));
-  const std::uint8_t nothing = 0;
-  for (const std::uint32_t spi : added) {
-    const std::uint32_t key = __builtin_bswap32(spi);
-    bpf::set_entry(spis_, &key, &nothing);
+void BpfIngress::set_spis(std::span<const TakenSpi> spis) {
+  const auto find = [](std::span<const TakenSpi> all, const TakenSpi& one) {
+    const auto found = std::ranges::lower_bound(all, one.spi, {}, &TakenSpi::spi);
+    return found != all.end() && found->spi == one.spi ? &*found : nullptr;
+  };
+  for (const TakenSpi& wanted : spis) {
+    const TakenSpi* taken = find(taken_spis_, wanted);
+    if (taken != nullptr && *taken == wanted) continue;
+    const std::uint32_t key = __builtin_bswap32(wanted.spi);
+    bpf::set_entry(spis_, &key, &wanted.spread);
   }
-  for (const std::uint32_t spi : gone) {
-    const std::uint32_t key = __builtin_bswap32(spi);
+  for (const TakenSpi& taken : taken_spis_) {
+    if (find(spis, taken) != nullptr) continue;
+    const std::uint32_t key = __builtin_bswap32(taken.spi);
     bpf::delete_entry(spis_, &key);
   }
   taken_spis_.assign(spis.begin(), spis.end());

@@ -30,14 +30,14 @@ class BpfIngress {
   [[nodiscard]] std::uint8_t* slots(std::uint32_t ring) const noexcept {
     return slots_memory_.octets() + std::size_t{ring} * EspProgramLayout::slot_count * slot_size_;
   }
-  void set_spis(std::span<const std::uint32_t> spis);
+  void set_spis(std::span<const TakenSpi> spis);
 
  private:
   std::uint32_t slot_size_;
   Descriptor controls_, slots_, spis_;
   Mapping controls_memory_, slots_memory_;
   Descriptor program_, link_;
-  std::vector<std::uint32_t> taken_spis_;
+  std::vector<TakenSpi> taken_spis_;
 };
 
 // The program fills a ring only while our thread looks at it. While it rests everything goes on to the rules, which lead ESP to the TAP; the first
@@ -46,7 +46,7 @@ class BpfRing final : public FrameRing {
  public:
   static constexpr std::uint32_t slot_count = EspProgramLayout::slot_count;
 
-  // A ring for each queue of the TAP; each pair of addresses has one of them, and that queue. `mtu` is the IP MTU of the interface. EngineError
+  // A ring for each queue of the TAP; what `Spread` keeps together comes by one of them, and by that queue. `mtu` is the IP MTU of the interface. EngineError
   // without the right to it, or before Linux 6.6.
   static std::vector<std::unique_ptr<FrameRing>> make(const Device& device, const MacAddress& token, std::uint32_t mtu, std::span<const int> tap_queues);
 
@@ -55,7 +55,7 @@ class BpfRing final : public FrameRing {
 
   [[nodiscard]] std::uint32_t longest_packet() const noexcept override { return ingress_->slot_size() - EspProgramLayout::ip_offset; }
   [[nodiscard]] bool leaves_copies() const noexcept override { return false; }
-  void set_spis(std::span<const std::uint32_t> spis) override { ingress_->set_spis(spis); }
+  void set_spis(std::span<const TakenSpi> spis) override { ingress_->set_spis(spis); }
   [[nodiscard]] std::uint64_t overruns() const noexcept override;
 
   [[nodiscard]] int descriptor() const noexcept override { return -1; }

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "bpf.hpp"
+#include "frame_ring.hpp"
 #include "packet.hpp"
 
 namespace groupvpn {
@@ -19,8 +20,11 @@ using Label = Assembler::Label;
 enum Verdict : std::int32_t { go_on = -1, end_here = 2 };  // TCX_NEXT, TCX_DROP
 
 constexpr int attempts = 4;  // to claim a slot, while other processors do the same
-constexpr std::int32_t shortest_frame = ETH_HLEN + static_cast<std::int32_t>(ipv4_header_size) + 4;
-constexpr std::int16_t key_on_stack = -4, ring_on_stack = -8, addresses_on_stack = -16;
+constexpr std::uint32_t before_iv = 8, seen_of_esp = 12;  // SPI, sequence number and the beginning of the IV
+constexpr std::int32_t shortest_frame = static_cast<std::int32_t>(ETH_HLEN + ipv4_header_size + seen_of_esp);
+
+// Words on the stack.
+constexpr std::int16_t key_on_stack = -4, ring_on_stack = -8, addresses_on_stack = -12, spi_on_stack = -16, sender_on_stack = -20, other_on_stack = -24;
 
 // A value as a load of that size reads it from a packet.
 constexpr std::int32_t in_packet(std::uint16_t value) noexcept { return __builtin_bswap16(value); }
@@ -28,49 +32,55 @@ constexpr std::int32_t in_packet(std::uint16_t value) noexcept { return __builti
 constexpr std::int16_t field(std::size_t offset) noexcept { return static_cast<std::int16_t>(offset); }
 constexpr std::int16_t ip_field(std::size_t offset) noexcept { return static_cast<std::int16_t>(ETH_HLEN + offset); }
 
-// Where the addresses are that choose a ring: all of IPv4, and the ends of IPv6.
-constexpr std::int16_t ipv4_source = ip_field(12), ipv4_destination = ip_field(16), ipv6_source = ip_field(20), ipv6_destination = ip_field(36);
+// What is looked at of a packet with an IP header of one version: all of the addresses of IPv4, the ends of those of IPv6.
+struct Places {
+  std::int16_t protocol, source, destination, payload;
+};
+constexpr Places ipv4_places = {ip_field(9), ip_field(12), ip_field(16), ip_field(ipv4_header_size)};
+constexpr Places ipv6_places = {ip_field(6), ip_field(20), ip_field(36), ip_field(ipv6_header_size)};
 
-// r1 and r4: words of source and destination. Leaves in r1 which of `count` it is: the upper half of a product is spread evenly.
-void choose(Assembler& code, std::uint32_t count) {
-  code.exclusive_or32(r1, r4);
+// r0: the spread of an SA. Leaves on the stack which of `count` rings its packet has. The upper half of a product is spread evenly.
+void choose_ring(Assembler& code, std::uint32_t count) {
+  const Label is_chosen = code.label();
+  code.load(Size::octet, r2, r0, 0);
+  code.load(Size::word, r1, frame_pointer, addresses_on_stack);
+  code.jump_if(r2, Compare::equal, static_cast<std::int32_t>(Spread::by_addresses), is_chosen);
+  code.load(Size::word, r1, frame_pointer, spi_on_stack);
+  code.jump_if(r2, Compare::not_equal, static_cast<std::int32_t>(Spread::by_sender), is_chosen);
+  code.load(Size::word, r3, frame_pointer, sender_on_stack);
+  code.exclusive_or32(r1, r3);
+  code.place(is_chosen);
   code.multiply32(r1, static_cast<std::int32_t>(0x9e3779b1));
   code.shift_right32(r1, 16);
   code.multiply32(r1, static_cast<std::int32_t>(count));
   code.shift_right32(r1, 16);
-}
-
-void choose_ring(Assembler& code, std::int16_t source, std::int16_t destination, std::uint32_t rings) {
-  code.load(Size::word, r1, r2, source);
-  code.load(Size::word, r4, r2, destination);
-  choose(code, rings);
   code.store(Size::word, frame_pointer, ring_on_stack, r1);
 }
 
-// r2: the frame, r3: its end. Leaves the SPI in r9, and the ring on the stack. Options would make the place of the SPI a variable, which the
-// verifier allows with CAP_PERFMON only.
-void read_ipv4(Assembler& code, std::uint32_t rings, Label pass) {
+// r2: the frame, r3: its end. Leaves on the stack what a ring may be chosen by.
+void read_esp(Assembler& code, const Places& places, Label pass) {
   code.copy(r4, r2);
-  code.add(r4, shortest_frame);
+  code.add(r4, places.payload + static_cast<std::int32_t>(seen_of_esp));
   code.jump_if(r4, Compare::greater, r3, pass);
-  code.load(Size::octet, r1, r2, ip_field(9));
+  code.load(Size::octet, r1, r2, places.protocol);
   code.jump_if(r1, Compare::not_equal, protocol_esp, pass);
+  code.load(Size::word, r1, r2, places.payload);
+  code.store(Size::word, frame_pointer, spi_on_stack, r1);
+  code.load(Size::word, r1, r2, field(places.payload + before_iv));
+  code.store(Size::word, frame_pointer, sender_on_stack, r1);
+  code.load(Size::word, r1, r2, places.source);
+  code.load(Size::word, r4, r2, places.destination);
+  code.exclusive_or32(r1, r4);
+  code.store(Size::word, frame_pointer, addresses_on_stack, r1);
+}
+
+// Options would make the place of the SPI a variable, which the verifier allows with CAP_PERFMON only.
+void read_ipv4(Assembler& code, Label pass) {
+  read_esp(code, ipv4_places, pass);
   code.load(Size::half, r1, r2, ip_field(6));
   code.jump_if(r1, Compare::has_bits, in_packet(Ipv4::more_fragments | Ipv4::offset_mask), pass);
   code.load(Size::octet, r1, r2, ip_field(0));
   code.jump_if(r1, Compare::not_equal, 0x45, pass);
-  code.load(Size::word, r9, r2, ip_field(ipv4_header_size));
-  choose_ring(code, ipv4_source, ipv4_destination, rings);
-}
-
-void read_ipv6(Assembler& code, std::uint32_t rings, Label pass) {
-  code.copy(r4, r2);
-  code.add(r4, ip_field(ipv6_header_size) + 4);
-  code.jump_if(r4, Compare::greater, r3, pass);
-  code.load(Size::octet, r1, r2, ip_field(6));
-  code.jump_if(r1, Compare::not_equal, protocol_esp, pass);
-  code.load(Size::word, r9, r2, ip_field(ipv6_header_size));
-  choose_ring(code, ipv6_source, ipv6_destination, rings);
 }
 
 void pass_if_from(Assembler& code, const MacAddress& token, Label pass) {
@@ -86,8 +96,8 @@ void pass_if_from(Assembler& code, const MacAddress& token, Label pass) {
   code.place(other);
 }
 
-// r6: the packet. Leaves its octets in r8, and what the two above leave.
-void read_packet(Assembler& code, const MacAddress& token, std::uint32_t longest, std::uint32_t rings, Label pass) {
+// r6: the packet. Leaves its octets in r8, and what `read_esp` leaves.
+void read_packet(Assembler& code, const MacAddress& token, std::uint32_t longest, Label pass) {
   const Label is_ipv4 = code.label(), is_read = code.label();
   code.load(Size::word, r1, r6, field(offsetof(__sk_buff, pkt_type)));
   code.jump_if(r1, Compare::at_least, PACKET_OTHERHOST, pass);  // host, broadcast and multicast come before it
@@ -101,10 +111,10 @@ void read_packet(Assembler& code, const MacAddress& token, std::uint32_t longest
   code.load(Size::word, r1, r6, field(offsetof(__sk_buff, protocol)));
   code.jump_if(r1, Compare::equal, in_packet(ETH_P_IP), is_ipv4);
   code.jump_if(r1, Compare::not_equal, in_packet(ETH_P_IPV6), pass);
-  read_ipv6(code, rings, pass);
+  read_esp(code, ipv6_places, pass);
   code.jump(is_read);
   code.place(is_ipv4);
-  read_ipv4(code, rings, pass);
+  read_ipv4(code, pass);
   code.place(is_read);
   pass_if_from(code, token, pass);
 }
@@ -157,13 +167,13 @@ std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& 
   Assembler code;
   const Label pass = code.label(), full = code.label(), skip = code.label(), is_copied = code.label();
   code.copy(r6, r1);
-  read_packet(code, token, longest, rings, pass);
+  read_packet(code, token, longest, pass);
+  look_up(code, maps.spis, spi_on_stack, pass);
+  choose_ring(code, rings);
   look_up(code, maps.controls, ring_on_stack, pass);
   code.copy(r7, r0);
   code.load(Size::word, r1, r7, Layout::resting);
   code.jump_if(r1, Compare::not_equal, 0, pass);
-  code.store(Size::word, frame_pointer, key_on_stack, r9);
-  look_up(code, maps.spis, key_on_stack, pass);
   claim_slot(code, full);
   find_slot(code, maps.slots, pass);
   code.load(Size::word, r1, r7, Layout::resting);  // again, behind the claim: see BpfRing::rest
@@ -194,33 +204,66 @@ std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& 
   return code.finish();
 }
 
-std::vector<bpf_insn> queue_program(std::uint32_t queues) {
+std::vector<bpf_insn> queue_program(const Descriptor& spis, std::uint32_t queues) {
   Assembler code;
-  const Label is_ipv4 = code.label(), is_loaded = code.label(), first = code.label();
-  const auto load_address = [&](std::int16_t from, std::int16_t to) {
+  const Label first = code.label(), is_ipv4 = code.label(), by_addresses = code.label(), is_read = code.label(), is_chosen = code.label();
+  // A word of the packet, of which no more can be said than that it may be too short: then it is of no SA.
+  const auto take = [&](std::int16_t from, std::int16_t to, Label otherwise) {
     code.copy(r1, r6);
     code.set(r2, from);
     code.copy(r3, frame_pointer);
     code.add(r3, to);
     code.set(r4, 4);
     code.call(BPF_FUNC_skb_load_bytes);
-    code.jump_if(r0, Compare::not_equal, 0, first);
+    code.jump_if(r0, Compare::not_equal, 0, otherwise);
   };
-  constexpr std::int16_t source = addresses_on_stack, destination = addresses_on_stack + 4;
+  const auto read = [&](const Places& places) {
+    const Label is_udp = code.label(), is_ah = code.label();
+    take(places.source, addresses_on_stack, first);
+    take(places.destination, other_on_stack, first);
+    code.load(Size::word, r1, frame_pointer, addresses_on_stack);
+    code.load(Size::word, r2, frame_pointer, other_on_stack);
+    code.exclusive_or32(r1, r2);
+    code.store(Size::word, frame_pointer, addresses_on_stack, r1);
+    if (places.payload == ipv4_places.payload) {  // of IPv6 fragments the protocol is another one
+      take(ip_field(4), other_on_stack, first);
+      code.load(Size::half, r1, frame_pointer, other_on_stack + 2);
+      code.jump_if(r1, Compare::has_bits, in_packet(Ipv4::more_fragments | Ipv4::offset_mask), by_addresses);
+    }
+    take(places.protocol, other_on_stack, first);  // and three octets behind it
+    code.load(Size::octet, r7, frame_pointer, other_on_stack);
+    code.jump_if(r7, Compare::equal, protocol_udp, is_udp);
+    code.jump_if(r7, Compare::equal, protocol_ah, is_ah);
+    code.jump_if(r7, Compare::not_equal, protocol_esp, by_addresses);
+    take(places.payload, spi_on_stack, first);
+    take(field(places.payload + before_iv), sender_on_stack, first);
+    code.jump(is_read);
+    code.place(is_udp);
+    take(field(places.payload + udp_header_size), spi_on_stack, first);
+    take(field(places.payload + udp_header_size + before_iv), sender_on_stack, first);
+    code.jump(is_read);
+    code.place(is_ah);
+    take(field(places.payload + 4), spi_on_stack, first);
+    code.jump(is_read);
+  };
   code.copy(r6, r1);
+  code.store(Size::word, frame_pointer, sender_on_stack, 0);
   code.load(Size::word, r1, r6, field(offsetof(__sk_buff, protocol)));
   code.jump_if(r1, Compare::equal, in_packet(ETH_P_IP), is_ipv4);
-  load_address(ipv6_source, source);
-  load_address(ipv6_destination, destination);
-  code.jump(is_loaded);
+  read(ipv6_places);
   code.place(is_ipv4);
-  load_address(ipv4_source, source);
-  load_address(ipv4_destination, destination);
-  code.place(is_loaded);
-  code.load(Size::word, r1, frame_pointer, source);
-  code.load(Size::word, r4, frame_pointer, destination);
-  choose(code, queues);
-  code.copy(r0, r1);
+  read(ipv4_places);
+  code.place(by_addresses);
+  code.store(Size::word, frame_pointer, key_on_stack, static_cast<std::int32_t>(Spread::by_addresses));
+  code.copy(r0, frame_pointer);
+  code.add(r0, key_on_stack);
+  choose_ring(code, queues);
+  code.jump(is_chosen);
+  code.place(is_read);
+  look_up(code, spis, spi_on_stack, first);
+  choose_ring(code, queues);
+  code.place(is_chosen);
+  code.load(Size::word, r0, frame_pointer, ring_on_stack);
   code.leave();
   code.place(first);
   code.set(r0, 0);

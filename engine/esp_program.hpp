@@ -15,7 +15,7 @@ namespace groupvpn {
 struct EspProgramMaps {
   const Descriptor& controls;
   const Descriptor& slots;
-  const Descriptor& spis;  // by SPI in network order
+  const Descriptor& spis;  // by SPI in network order, how its packets are spread over the rings (Spread)
 };
 
 struct EspProgramLayout {
@@ -38,10 +38,11 @@ struct EspProgramLayout {
 // - in a frame of at most `longest` octets, that is not VLAN-tagged, not for another host and not from `token`
 // - of one of the SPIs
 //
-// and copies it into the ring of its addresses, if that is not resting; the packet ends there. All others go on.
+// and copies it into the ring that `Spread` says, if that is not resting; the packet ends there. All others go on.
 std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& token, std::uint32_t longest, std::uint32_t rings);
 
-// A program that leads each packet to the queue of a TAP that has the number of the ring of its addresses.
-std::vector<bpf_insn> queue_program(std::uint32_t queues);
+// A program that leads each packet to the queue of a TAP that has the number of its ring. ESP in UDP and AH are spread by the same rules; what has no
+// SPI (fragments) by its addresses, and what has an unknown one goes to the first queue.
+std::vector<bpf_insn> queue_program(const Descriptor& spis, std::uint32_t queues);
 
 }  // namespace groupvpn

@@ -7,6 +7,19 @@
 
 namespace groupvpn {
 
+// Which packets of an SA have to stay with one worker, so that none falls out of a replay window because another worker is ahead.
+enum class Spread : std::uint8_t {
+  by_addresses,  // of each pair of hosts: nobody looks at the order of others
+  by_sender,     // of each Sender-ID, which stands at the beginning of the IV
+  by_spi,        // all
+};
+
+struct TakenSpi {
+  std::uint32_t spi;
+  Spread spread;
+  bool operator==(const TakenSpi&) const = default;
+};
+
 // Frames wait in the order in which they came. One thread looks at them and gives them back; the rest may be called by any thread, one at a
 // time.
 class FrameRing {
@@ -29,7 +42,7 @@ class FrameRing {
   // Whether the kernel goes on with its own copy of what the ring took, which somebody has to drop then.
   [[nodiscard]] virtual bool leaves_copies() const noexcept = 0;
   // Takes ESP with these SPIs from now on; sorted. Nothing before it is called.
-  virtual void set_spis(std::span<const std::uint32_t> spis) = 0;
+  virtual void set_spis(std::span<const TakenSpi> spis) = 0;
   // Frames that found the ring full.
   [[nodiscard]] virtual std::uint64_t overruns() const noexcept = 0;
 

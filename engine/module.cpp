@@ -299,6 +299,7 @@ NB_MODULE(_engine, m) {
       .def("counters", [](const Port& self) { return dict_of(self.counters()); })
       .def("traffic", [](const Port& self) { return dict_of(self.traffic()); })
       .def_prop_ro("workers", &Port::workers)
+      .def_prop_ro("receivers", &Port::receivers)
       .def("transmit", [](const Port& self, std::size_t worker) { return pair_of(self.transmit().at(worker)); }, "worker"_a = 0)
       .def("receive", [](const Port& self) { return pair_of(self.receive()); })
       .def_prop_ro("ring_limit", &Port::ring_limit)

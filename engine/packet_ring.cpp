@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <vector>
 
 #include "error.hpp"
 #include "ring_filter.hpp"
@@ -55,29 +56,10 @@ PacketRing::PacketRing(const Device& device, const MacAddress& token, std::uint3
   if (bind(socket_.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) throw EngineError(describe_error("bind", errno));
 }
 
-std::vector<std::unique_ptr<FrameRing>> PacketRing::make(const Device& device, const MacAddress& token, std::uint32_t mtu, std::uint32_t count) {
-  std::vector<std::unique_ptr<FrameRing>> rings;
-  std::uint16_t group = 0;
-  for (std::uint32_t number = 0; number < count; ++number) {
-    auto ring = std::make_unique<PacketRing>(device, token, mtu);
-    if (count > 1) ring->join(group, number == 0);
-    rings.push_back(std::move(ring));
-  }
-  return rings;
-}
-
-void PacketRing::join(std::uint16_t& group, bool is_first) {
-  const std::uint32_t flags = PACKET_FANOUT_HASH | (is_first ? PACKET_FANOUT_FLAG_UNIQUEID : 0);
-  const std::uint32_t request = flags << 16 | group;
-  set_option(socket_.number(), PACKET_FANOUT, &request, sizeof request, "PACKET_FANOUT");
-  std::uint32_t given = 0;
-  socklen_t size = sizeof given;
-  if (getsockopt(socket_.number(), SOL_PACKET, PACKET_FANOUT, &given, &size) != 0) throw EngineError(describe_error("PACKET_FANOUT", errno));
-  group = static_cast<std::uint16_t>(given);
-}
-
-void PacketRing::set_spis(std::span<const std::uint32_t> spis) {
-  std::vector<sock_filter> program = ring_filter(spis, token_, longest_packet_ + ETH_HLEN);
+void PacketRing::set_spis(std::span<const TakenSpi> spis) {
+  std::vector<std::uint32_t> numbers;
+  for (const TakenSpi& taken : spis) numbers.push_back(taken.spi);
+  std::vector<sock_filter> program = ring_filter(numbers, token_, longest_packet_ + ETH_HLEN);
   const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
   if (setsockopt(socket_.number(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) != 0) {
     throw EngineError(describe_error("SO_ATTACH_FILTER", errno));

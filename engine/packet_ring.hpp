@@ -5,10 +5,8 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <span>
-#include <vector>
 
 #include "descriptor.hpp"
 #include "device.hpp"
@@ -21,15 +19,12 @@ class PacketRing final : public FrameRing {
  public:
   static constexpr std::uint32_t frame_count = 4096;
 
-  // `count` rings that share what comes: each pair of addresses has one of them. `mtu` is the IP MTU of the interface. EngineError without the
-  // right to receive.
-  static std::vector<std::unique_ptr<FrameRing>> make(const Device& device, const MacAddress& token, std::uint32_t mtu, std::uint32_t count);
-
+  // `mtu` is the IP MTU of the interface. EngineError without the right to receive.
   PacketRing(const Device& device, const MacAddress& token, std::uint32_t mtu);
 
   [[nodiscard]] std::uint32_t longest_packet() const noexcept override { return longest_packet_; }
   [[nodiscard]] bool leaves_copies() const noexcept override { return true; }
-  void set_spis(std::span<const std::uint32_t> spis) override;
+  void set_spis(std::span<const TakenSpi> spis) override;
   [[nodiscard]] std::uint64_t overruns() const noexcept override;
 
   [[nodiscard]] int descriptor() const noexcept override { return socket_.number(); }
@@ -40,8 +35,6 @@ class PacketRing final : public FrameRing {
   void release(std::uint32_t count) noexcept override;
 
  private:
-  // All of a group get a part of what comes. The first of them asks the kernel for a `group` that nobody has.
-  void join(std::uint16_t& group, bool is_first);
   [[nodiscard]] std::uint8_t* at(std::uint32_t ahead) const noexcept;
 
   MacAddress token_;

@@ -1,10 +1,14 @@
 #include "port.hpp"
 
 #include <pthread.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "bpf_ring.hpp"
 #include "error.hpp"
@@ -83,6 +87,7 @@ Port::Port(const PortParameters& parameters)
       events_(parameters.events) {
   check_processors(processors_);
   make_rings(parameters);
+  if (receivers_ == 1) use_one_queue();
   for (std::size_t number = 0; number < inbound_taps_.size(); ++number) workers_.push_back(make_worker(parameters, number));
 }
 
@@ -92,15 +97,27 @@ Port::~Port() { stop(); }
 std::unique_ptr<Port::Worker> Port::make_worker(const PortParameters& parameters, std::size_t number) {
   TransmitMethod method = parameters.transmit;
   if (method == TransmitMethod::automatic && number >= device_.transmit_queues()) method = TransmitMethod::packet;
-  const PathContext context{number,          inbound_taps_.size(), order_, sas_,  wire_mtu_, splits_after_, inbound_taps_[number],
-                            parameters.token, fault_,               rings_.empty() ? nullptr : rings_[number].get(), events_.get()};
-  return std::make_unique<Worker>(context, WireParameters{device_, parameters.mark, static_cast<std::uint32_t>(number), method},
-                                  SuperWire(device_, parameters.mark, inbound_taps_[number].takes_udp_super_packets()));
+  const bool receives = number < receivers_;
+  FrameRing* ring = receives && !rings_.empty() ? rings_[number].get() : nullptr;
+  const Tap& tap = inbound_taps_[receives ? number : 0];
+  const PathContext context{number, inbound_taps_.size(), order_, sas_, wire_mtu_, splits_after_, tap, parameters.token, fault_, ring, events_.get()};
+  auto worker = std::make_unique<Worker>(context, WireParameters{device_, parameters.mark, static_cast<std::uint32_t>(number), method},
+                                         SuperWire(device_, parameters.mark, tap.takes_udp_super_packets()));
+  if (receives) worker->inbound.emplace(context);
+  return worker;
+}
+
+// The kernel leads nothing to the other queues of the inbound TAP.
+void Port::use_one_queue() const {
+  for (std::size_t number = 1; number < inbound_taps_.size(); ++number) {
+    ifreq request{};
+    request.ifr_flags = IFF_DETACH_QUEUE;
+    if (ioctl(inbound_taps_[number].descriptor(), TUNSETQUEUE, &request) != 0) throw EngineError(describe_error("IFF_DETACH_QUEUE", errno));
+  }
 }
 
 // The best that works. One that was asked for is the only one tried.
 void Port::make_rings(const PortParameters& parameters) {
-  const auto count = static_cast<std::uint32_t>(inbound_taps_.size());
   std::string problems;
   for (const ReceiveMethod method : {ReceiveMethod::bpf, ReceiveMethod::ring}) {
     if (parameters.receive != ReceiveMethod::automatic && parameters.receive != method) continue;
@@ -108,8 +125,9 @@ void Port::make_rings(const PortParameters& parameters) {
     try {
       if (method == ReceiveMethod::bpf) {
         rings_ = BpfRing::make(device_, parameters.token, parameters.wire_mtu, parameters.inbound_taps);
+        receivers_ = rings_.size();
       } else {
-        rings_ = PacketRing::make(device_, parameters.token, parameters.wire_mtu, count);
+        rings_.push_back(std::make_unique<PacketRing>(device_, parameters.token, parameters.wire_mtu));
       }
       receive_ = {name, std::move(problems)};
       return;
@@ -150,7 +168,8 @@ void Port::start() {
     Worker& worker = *workers_[number];
     const std::string suffix = workers_.size() == 1 ? "" : std::to_string(number);
     worker.outbound_thread = make_thread("groupvpn-out" + suffix, processor(2 * number), [&worker] { worker.outbound.run(); });
-    worker.inbound_thread = make_thread("groupvpn-in" + suffix, processor(2 * number + 1), [&worker] { worker.inbound.run(); });
+    if (!worker.inbound) continue;
+    worker.inbound_thread = make_thread("groupvpn-in" + suffix, processor(2 * number + 1), [&worker] { worker.inbound->run(); });
   }
 }
 
@@ -158,7 +177,7 @@ void Port::stop() {
   if (!is_started_) return;
   for (const std::unique_ptr<Worker>& worker : workers_) {
     worker->outbound.stop();
-    worker->inbound.stop();
+    if (worker->inbound) worker->inbound->stop();
   }
   for (const std::unique_ptr<Worker>& worker : workers_) {
     if (worker->outbound_thread.joinable()) worker->outbound_thread.join();
@@ -168,12 +187,12 @@ void Port::stop() {
 }
 
 void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, Senders>& outbound) {
-  std::vector<std::uint32_t> spis;  // in order, each once
+  std::vector<TakenSpi> spis;  // in order, each once
   for (const std::shared_ptr<Sa>& sa : inbound) {
-    if (sa->protocol() == Protocol::esp) spis.push_back(sa->spi());
+    if (sa->protocol() == Protocol::esp) spis.push_back({sa->spi(), sa->spread()});
   }
-  std::ranges::sort(spis);
-  spis.erase(std::unique(spis.begin(), spis.end()), spis.end());
+  std::ranges::sort(spis, {}, &TakenSpi::spi);
+  spis.erase(std::ranges::unique(spis, {}, &TakenSpi::spi).begin(), spis.end());
   auto table = std::make_shared<SaTable>();
   table->inbound = SaSet(std::move(inbound));
   if (!outbound.empty()) table->outbound.resize(outbound.rbegin()->first + 1);
@@ -197,21 +216,23 @@ std::vector<BackEnd> Port::transmit() const {
 void Port::set_wire_mtu(std::uint32_t mtu) { wire_mtu_.store(checked_mtu(mtu), std::memory_order_relaxed); }
 
 NamedCounters Port::counters() const {
+  const PathCounters none;
   NamedCounters result;
   for (const std::unique_ptr<Worker>& worker : workers_) {
     NamedCounters one;
     append_reasons(one, "outbound_", worker->outbound.counters());
-    append_reasons(one, "inbound_", worker->inbound.counters());
+    append_reasons(one, "inbound_", worker->inbound ? worker->inbound->counters() : none);
     add(result, std::move(one));
   }
   return result;
 }
 
 NamedCounters Port::traffic() const {
+  const PathCounters none;
   NamedCounters result;
   for (const std::unique_ptr<Worker>& worker : workers_) {
     const PathCounters& out = worker->outbound.counters();
-    const PathCounters& in = worker->inbound.counters();
+    const PathCounters& in = worker->inbound ? worker->inbound->counters() : none;
     add(result, {
                     {"outbound_frames", out.frames.value()},
                     {"outbound_packets", out.packets.value()},

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -59,6 +61,7 @@ class Port {
   [[nodiscard]] std::uint64_t overruns() const;
   [[nodiscard]] std::string fault() const { return fault_.get(); }
   [[nodiscard]] std::size_t workers() const noexcept { return workers_.size(); }
+  [[nodiscard]] std::size_t receivers() const noexcept { return receivers_; }
   // The back ends in use, of each worker.
   [[nodiscard]] std::vector<BackEnd> transmit() const;
   [[nodiscard]] const BackEnd& receive() const { return receive_; }
@@ -69,15 +72,15 @@ class Port {
 
  private:
   struct Worker {
-    Worker(const PathContext& context, WireParameters wire, SuperWire super_wire)
-        : outbound(context, std::move(wire), std::move(super_wire)), inbound(context) {}
+    Worker(const PathContext& context, WireParameters wire, SuperWire super_wire) : outbound(context, std::move(wire), std::move(super_wire)) {}
 
     Outbound outbound;
-    Inbound inbound;
+    std::optional<Inbound> inbound;  // without a BPF program nothing says which packets have to stay together, so the first worker takes all
     std::thread outbound_thread, inbound_thread;
   };
 
   void make_rings(const PortParameters& parameters);
+  void use_one_queue() const;
   std::unique_ptr<Worker> make_worker(const PortParameters& parameters, std::size_t number);
   [[nodiscard]] int processor(std::size_t thread) const noexcept { return processors_.empty() ? -1 : processors_[thread % processors_.size()]; }
 
@@ -87,7 +90,8 @@ class Port {
   std::atomic<bool> splits_after_{false};
   Device device_;
   BackEnd receive_;
-  std::vector<std::unique_ptr<FrameRing>> rings_;  // of each worker, or none
+  std::vector<std::unique_ptr<FrameRing>> rings_;  // of each worker that takes ESP in, or none
+  std::size_t receivers_ = 1;                      // workers that do
   std::mutex order_;
   Snapshot<SaTable> sas_;
   Fault fault_;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "crypto.hpp"
+#include "frame_ring.hpp"
 #include "ledger.hpp"
 #include "lifetime.hpp"
 #include "packet.hpp"
@@ -140,6 +141,12 @@ class Sa {
 
   // Whether receivers may take packets for replays that come behind many later ones.
   [[nodiscard]] bool wants_order() const noexcept { return checks_replay_ || extended_sequence_ || timed_ != nullptr; }
+
+  // How packets that come may be spread over workers. That of a peer alone (no Sender-ID) may have any IV.
+  [[nodiscard]] Spread spread() const noexcept {
+    if (!wants_order()) return Spread::by_addresses;
+    return is_counter_mode_ && sender_id_bits_ != 0 ? Spread::by_sender : Spread::by_spi;
+  }
 
   // Whether decapsulation needs octets before the SPI: the header, which transport mode keeps, or room, which combined ciphers take for extended
   // sequence numbers (Operation).

@@ -67,6 +67,13 @@ Octets esp_over_ipv6(std::uint32_t spi, std::uint8_t next_header = protocol_esp)
   return frame;
 }
 
+void take(FrameRing& ring, std::vector<std::uint32_t> spis) {
+  std::ranges::sort(spis);
+  std::vector<TakenSpi> taken;
+  for (const std::uint32_t spi : spis) taken.push_back({spi, Spread::by_addresses});
+  ring.set_spis(taken);
+}
+
 bool has_come(const FrameRing& ring) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(3);
   while (!ring.has(0) && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(std::chrono::microseconds(50));
@@ -98,7 +105,7 @@ bool is_taken(FrameRing& ring, const Ear& core, const Octets& frame) {
 TEST_CASE(a_ring_takes_esp_of_its_sas_and_nothing_else) {
   with_each_ring([](FrameRing& ring, const Ear& core) {
     const std::vector<std::uint32_t> spis = {7, 99, 0x12345678, 0xfffffff0};
-    ring.set_spis(spis);
+    take(ring, spis);
     for (const std::uint32_t spi : spis) CHECK(is_taken(ring, core, esp(spi)));
     CHECK(is_taken(ring, core, esp(7, 60, {.options = {1, 1, 1, 0}})) == ring.leaves_copies());  // only the packet ring knows options
     CHECK(is_taken(ring, core, esp(7, ring.longest_packet() - 20 > 1480 ? 1480 : 8)));
@@ -125,7 +132,7 @@ TEST_CASE(a_ring_takes_esp_of_its_sas_and_nothing_else) {
     CHECK(!is_taken(ring, core, other));
     other = {other.begin(), other.begin() + 14};  // nothing behind the link header
     CHECK(!is_taken(ring, core, other));
-    ring.set_spis(std::vector<std::uint32_t>{99});
+    take(ring, {99});
     CHECK(!is_taken(ring, core, esp(7)));
   });
 }
@@ -133,7 +140,7 @@ TEST_CASE(a_ring_takes_esp_of_its_sas_and_nothing_else) {
 TEST_CASE(a_ring_leaves_frames_that_are_too_long_for_it) {
   with_each_ring([](FrameRing& ring, const Ear& core) {
     run("ip link set wan mtu 4000 && ip link set core mtu 4000");
-    ring.set_spis(std::vector<std::uint32_t>{7, 99});
+    take(ring, {7, 99});
     CHECK(ring.longest_packet() >= mtu);
     CHECK(is_taken(ring, core, esp(7, ring.longest_packet() - 20)));
     CHECK(!is_taken(ring, core, esp(7, ring.longest_packet() - 19)));
@@ -146,14 +153,14 @@ TEST_CASE(a_ring_finds_each_of_many_spis) {
     for (const std::uint32_t count : {1U, 4U, 5U, 200U, 1000U}) {
       std::vector<std::uint32_t> spis = {99};
       for (std::uint32_t index = 0; spis.size() < count; ++index) spis.push_back(1000 + index * 3);
-      ring.set_spis(spis);
+      take(ring, spis);
       for (std::size_t index = 0; index < count; index += count / 5 + 1) {
         CHECK(is_taken(ring, core, esp(spis[index])));
         CHECK(!is_taken(ring, core, esp(spis[index] + 1)));
       }
       CHECK(is_taken(ring, core, esp(spis.back())));
     }
-    ring.set_spis({});
+    take(ring, {});
     core.send(esp(5));
     core.send(esp(99));
     CHECK(!ring.has(0));
@@ -163,13 +170,13 @@ TEST_CASE(a_ring_finds_each_of_many_spis) {
 TEST_CASE(a_filter_that_cannot_hold_all_spis_takes_any) {
   if (!has_own_network()) return;
   PacketRing ring(Device::named("wan"), token, mtu);
-  ring.set_spis(std::vector<std::uint32_t>(maximum_spis + 1, 99));
+  take(ring, std::vector<std::uint32_t>(maximum_spis + 1, 99));
   CHECK(is_taken(ring, Ear("core"), esp(5)));
 }
 
 TEST_CASE(a_full_ring_counts_what_it_loses_and_goes_on) {
   with_each_ring([](FrameRing& ring, const Ear& core) {
-    ring.set_spis(std::vector<std::uint32_t>{7, 99});
+    take(ring, {7, 99});
     constexpr std::uint32_t extra = 100, enough = 3 * PacketRing::frame_count;
     const Octets frame = esp(7);
     std::uint32_t count = 0;
@@ -186,7 +193,7 @@ TEST_CASE(a_full_ring_counts_what_it_loses_and_goes_on) {
 
 TEST_CASE(a_ring_goes_on_when_its_interface_comes_up_again) {
   with_each_ring([](FrameRing& ring, const Ear& core) {
-    ring.set_spis(std::vector<std::uint32_t>{7, 99});
+    take(ring, {7, 99});
     CHECK(is_taken(ring, core, esp(7)));
     run("ip link set wan down");
     CHECK_EQUAL(ring.take_error(), ring.descriptor() < 0 ? 0 : ENETDOWN);
@@ -202,7 +209,7 @@ TEST_CASE(what_comes_while_nobody_looks_at_a_bpf_ring_goes_on) {
   const auto rings = bpf_rings();
   FrameRing& ring = *rings.front();
   const Ear core("core");
-  ring.set_spis(std::vector<std::uint32_t>{7, 99});
+  take(ring, {7, 99});
   core.send(esp(7));
   CHECK(!ring.has(0));
   ring.rise();
@@ -221,7 +228,7 @@ TEST_CASE(a_bpf_ring_loses_nothing_when_it_rests_under_fire) {
   if (!has_own_network() || !has_tcx()) return;
   const auto rings = bpf_rings();
   FrameRing& ring = *rings.front();
-  ring.set_spis(std::vector<std::uint32_t>{7});
+  take(ring, {7});
   constexpr std::uint32_t frames_each = 20000;
   std::atomic<int> sending = 2;
   const auto send = [&sending] {

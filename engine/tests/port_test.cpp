@@ -244,7 +244,8 @@ TEST_CASE(what_finds_no_buffer_is_not_encrypted) {
     const std::size_t plain_queue = port.add_outbound({plain_out.number()}), udp_queue = port.add_outbound({udp_out.number()});
     const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x37);
     const auto plain_sa = keys.sa();
-    SaParameters in_udp = Keys(Cipher::aes_128_gcm, Integrity::none, 0x38).parameters(0x1001);
+    const Keys others(Cipher::aes_128_gcm, Integrity::none, 0x38);
+    SaParameters in_udp = others.parameters(0x1001);
     in_udp.udp = UdpPorts{4500, 4500};
     const auto udp_sa = std::make_shared<Sa>(in_udp);
     port.set_sas({}, {{plain_queue, {plain_sa}}, {udp_queue, {udp_sa}}});
@@ -385,7 +386,8 @@ TEST_CASE(workers_number_apart_and_keep_each_flow_in_order) {
 TEST_CASE(workers_that_share_an_sa_with_a_window_let_its_numbers_leave_in_order) {
   if (!has_own_network()) return;
   Crew crew(3);
-  SaParameters parameters = Keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96, 0x42).parameters();
+  const Keys keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96, 0x42);
+  SaParameters parameters = keys.parameters();
   parameters.replay_window = 64;
   crew.protect({std::make_shared<Sa>(parameters)});
   crew.port.start();
@@ -411,13 +413,17 @@ TEST_CASE(workers_take_esp_in_by_each_way_once_and_flow_by_flow_in_order) {
     Crew& crew = *made;
     run("nft 'add table netdev t; add chain netdev t c { type filter hook ingress device \"wan\" priority 0; }; "
         "add rule netdev t c ip protocol esp " + std::string(method == ReceiveMethod::ring ? "drop" : "fwd to \"in\"") + "'");
+    CHECK_EQUAL(crew.port.receivers(), method == ReceiveMethod::bpf ? 2U : 1U);
     const Keys keys(Cipher::aes_128_gcm, Integrity::none, static_cast<std::uint8_t>(0x43 + static_cast<int>(method)));
-    SaParameters far = keys.parameters(), near = keys.parameters();
-    far.sender_id = 1;
-    near.sender_id = 2;
     Senders senders;
-    senders.push_back(std::make_shared<Sa>(far));
-    near.replay_window = 4096;  // flows may overtake each other
+    for (const std::uint32_t id : {1U, 2U}) {
+      SaParameters parameters = keys.parameters();
+      parameters.sender_id = id;
+      senders.push_back(std::make_shared<Sa>(parameters));
+    }
+    SaParameters near = keys.parameters();
+    near.sender_id = 3;
+    near.replay_window = 64;  // all packets of a sender have to come to one worker
     crew.port.set_sas({std::make_shared<Sa>(near)}, {{crew.queue, senders}});
     crew.port.start();
     const std::vector<Octets> sent = crew.send(60);
@@ -438,6 +444,26 @@ TEST_CASE(workers_take_esp_in_by_each_way_once_and_flow_by_flow_in_order) {
     CHECK_EQUAL(sum(crew.port.counters(), "inbound_delivered"), sent.size());
     CHECK_EQUAL(sum(crew.port.traffic(), "inbound_frames"), sent.size());
   }
+}
+
+TEST_CASE(workers_take_all_of_one_sender_in_by_one_of_them) {
+  if (!has_own_network()) return;
+  Crew crew(2, ReceiveMethod::automatic);
+  run("nft 'add table netdev t; add chain netdev t c { type filter hook ingress device \"wan\" priority 0; }; "
+      "add rule netdev t c ip protocol esp " + std::string(crew.port.copy_limit() != 0 ? "drop" : "fwd to \"in\"") + "'");
+  const Keys keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96, 0x4b);
+  SaParameters parameters = keys.parameters();
+  parameters.replay_window = 64;
+  crew.protect({std::make_shared<Sa>(parameters)});
+  crew.port.start();
+  const std::vector<Octets> sent = crew.send(60);
+  parameters.is_apart = true;  // or the windows know what was sent
+  crew.port.set_sas({std::make_shared<Sa>(parameters)}, {});
+  for (const Octets& frame : sent) crew.core.send(frame);
+  for (int wait = 0; wait < 3000 && sum(crew.port.counters(), "inbound_") < sent.size(); ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  crew.port.stop();
+  run("nft delete table netdev t");
+  CHECK_EQUAL(sum(crew.port.counters(), "inbound_delivered"), sent.size());
 }
 
 TEST_CASE(what_a_port_with_workers_cannot_be_made_of) {

@@ -97,9 +97,8 @@ TEST_CASE(threads_never_get_the_same_number) {
 }
 
 TEST_CASE(a_used_up_sequence_stays_used_up) {
-  SaParameters parameters = Keys(Cipher::aes_128_gcm, Integrity::none, 0x78).parameters();
   const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x78);
-  parameters = keys.parameters();
+  SaParameters parameters = keys.parameters();
   parameters.sender_id_bits = 32;
   parameters.last_sequence = 0xffffffff - 1000;
   Sa sa(parameters);

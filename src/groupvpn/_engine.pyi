@@ -171,6 +171,9 @@ class Port:
         """
     @property
     def workers(self) -> int: ...
+    @property
+    def receivers(self) -> int:
+        """How many of them take ESP in: all, or only the first where `receive` is not `bpf`."""
     def add_outbound(self, tap_fd: int | list[int]) -> int:
         """Read frames to protect from this TAP, to which nftables egress forwards them; returns the queue's number.
 

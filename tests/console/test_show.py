@@ -392,7 +392,7 @@ def test_commands_complete_and_abbreviate() -> None:
 
 
 def test_the_engine_says_by_which_ways_packets_come_and_go() -> None:
-    fast = PortStatus("eth0", (BackEnd("xdp"), BackEnd("packet")), BackEnd("bpf"), 1552, 2, (2, 3))
+    fast = PortStatus("eth0", (BackEnd("xdp"), BackEnd("packet")), BackEnd("bpf"), 1552, 2, 2, (2, 3))
     slow = PortStatus(
         "eth1", (BackEnd("packet", "xdp: another AF_XDP socket has the queue"),), BackEnd("tap", "ring: no packet socket"), 0, 0
     )

@@ -194,7 +194,13 @@ class Attachment:
         port = self._port
         transmit = tuple(BackEnd(*port.transmit(worker)) for worker in range(self._workers))
         return PortStatus(
-            self._link.name, transmit, BackEnd(*port.receive()), port.ring_limit, len(self._outbound_taps), self._engine_processors
+            self._link.name,
+            transmit,
+            BackEnd(*port.receive()),
+            port.ring_limit,
+            len(self._outbound_taps),
+            port.receivers,
+            self._engine_processors,
         )
 
     def close(self) -> None:

@@ -86,6 +86,10 @@ class EnginePort(Protocol):
         """The back end by which ESP comes in, and why not a better one."""
 
     @property
+    def receivers(self) -> int:
+        """How many of the workers take ESP in."""
+
+    @property
     def ring_limit(self) -> int:
         """Octets of the longest whole ESP packet that comes in by a ring, 0 without one."""
 
@@ -155,6 +159,11 @@ class NativePort:
         self.transmit = self._port.transmit
         self.receive = self._port.receive
         self.overruns = self._port.overruns
+
+    @property
+    def receivers(self) -> int:
+        """See `EnginePort`."""
+        return self._port.receivers
 
     @property
     def ring_limit(self) -> int:

@@ -68,7 +68,7 @@ class PortStatus:
     """The engine's part of one interface.
 
     `ring_limit` is the longest whole ESP packet in octets that comes in by a ring, 0 without one; `queues` counts the TAPs that it
-    reads from to encrypt. `transmit` has a way out for each worker.
+    reads from to encrypt. `transmit` has a way out for each worker, of which `receivers` take ESP in.
     """
 
     device: str
@@ -76,6 +76,7 @@ class PortStatus:
     receive: BackEnd
     ring_limit: int
     queues: int
+    receivers: int = 1
     processors: tuple[int, ...] = ()
 
 

@@ -30,8 +30,7 @@ def _port(port: PortStatus, name: str, counters: InterfaceCounters | None) -> It
     yield from _back_end("Receive", port.receive, RECEIVE)
     if port.ring_limit:
         yield labelled("Ring takes packets up to", f"{port.ring_limit} bytes")
-    workers = len(port.transmit)
-    yield labelled("Threads", f"{workers} out, {workers} in")
+    yield labelled("Threads", f"{len(port.transmit)} out, {port.receivers} in")
     if port.processors:
         yield labelled("Threads are bound to", f"processors {', '.join(map(str, port.processors))}")
     yield labelled("Queues to encrypt", port.queues)
