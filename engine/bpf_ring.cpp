@@ -80,9 +80,7 @@ void BpfRing::rise() noexcept { word<std::uint32_t>(control_ + Layout::resting).
 // Either the program sees that we rest when it has claimed a slot, or we see that it has claimed one.
 bool BpfRing::rest() noexcept {
   word<std::uint32_t>(control_ + Layout::resting).store(1, std::memory_order_seq_cst);
-  if (word<std::uint32_t>(control_ + Layout::producer).load(std::memory_order_seq_cst) == next_) return true;
-  rise();
-  return false;
+  return word<std::uint32_t>(control_ + Layout::producer).load(std::memory_order_seq_cst) == next_;
 }
 
 bool BpfRing::has(std::uint32_t ahead) const noexcept {

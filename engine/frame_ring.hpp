@@ -50,7 +50,8 @@ class FrameRing {
   [[nodiscard]] virtual int descriptor() const noexcept = 0;
   // Takes note of an error that poll told of; returns it.
   virtual int take_error() noexcept { return 0; }
-  // The thread looks at the ring from now on; and it will not, until it rises again. It cannot rest while frames wait.
+  // The thread looks at the ring from now on; and it will not, until it rises again. False while frames wait that came before: they are older than
+  // what comes by the TAP now.
   virtual void rise() noexcept {}
   [[nodiscard]] virtual bool rest() noexcept { return true; }
 

@@ -1,6 +1,7 @@
 #include "inbound.hpp"
 
 #include <poll.h>
+#include <sched.h>
 
 #include <cerrno>
 #include <chrono>
@@ -48,37 +49,49 @@ void Inbound::run() {
     }
     expire_fragments();
   }
-  for (int burst = 0; is_risen_ && burst < tap_bursts_per_turn; ++burst) {
-    is_risen_ = !context_.ring->rest();
-    if (is_risen_) take_ring_burst();
-  }
+  if (is_risen_) rest();
   stop_.clear();
 }
 
-// When something comes that the ring would have taken if we looked at it, we do from now on. What came by the TAP until then is older than
-// all that the ring will have, so it goes first.
+// When something comes that the ring would have taken if we looked at it, we do from now on.
 bool Inbound::serve_tap() {
   has_missed_ring_ = false;
-  std::optional<std::size_t> taken = read_burst();
+  const std::optional<std::size_t> taken = read_burst();
   if (!has_missed_ring_ || is_risen_ || context_.ring == nullptr) return taken.has_value();
   context_.ring->rise();
-  is_risen_ = true;
-  by_tap_ = 0;
-  for (int burst = 0; taken && *taken != 0 && burst < tap_bursts_per_turn; ++burst) {
-    by_tap_ += *taken;
-    taken = read_burst();
+  is_risen_ = is_fresh_ = true;
+  return taken.has_value() && drain_tap(*taken);
+}
+
+// What came by the TAP until we rose is older than all that comes by the ring. It may still be on its way there, but is there when the first frame
+// behind it is in the ring.
+bool Inbound::drain_tap(std::size_t taken) {
+  by_tap_ = taken;
+  for (int burst = 0; burst < tap_bursts_per_turn; ++burst) {
+    const std::optional<std::size_t> more = read_burst();
+    if (!more || *more == 0) return more.has_value();
+    by_tap_ += *more;
   }
-  return taken.has_value();
+  return true;
 }
 
 // Until nothing has come for a while, or the TAP must have its turn.
 void Inbound::serve_ring() {
   for (int burst = 0; burst < ring_bursts_per_turn; ++burst) {
-    if (take_ring_burst() != 0 || spin_.wait([this] { return context_.ring->has(0); })) continue;
-    if (!context_.ring->rest()) continue;
-    is_risen_ = false;
-    return;
+    if (is_fresh_ && context_.ring->has(0)) {
+      is_fresh_ = false;
+      drain_tap(0);
+    }
+    if (take_ring_burst() == 0 && !spin_.wait([this] { return context_.ring->has(0); })) return rest();
   }
+}
+
+// What is still in the ring is older than what comes by the TAP from now on.
+void Inbound::rest() noexcept {
+  while (!context_.ring->rest()) {
+    if (take_ring_burst() == 0) sched_yield();  // a frame that is being written
+  }
+  is_risen_ = false;
 }
 
 // Frames are decrypted where they lie in the ring, and given back when the kernel has what was in them.

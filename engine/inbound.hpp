@@ -43,6 +43,8 @@ class Inbound {
   // How many frames came; none when the TAP is gone.
   std::optional<std::size_t> read_burst();
   bool serve_tap();
+  bool drain_tap(std::size_t taken);
+  void rest() noexcept;
   void serve_ring();
   std::size_t take_ring_burst();
   [[nodiscard]] bool is_for_ring(const Packet& packet) const noexcept;
@@ -60,6 +62,7 @@ class Inbound {
   StopEvent stop_;
   Spin spin_;
   bool is_risen_ = false;       // the ring gets what it can take
+  bool is_fresh_ = false;       // and has not got anything yet
   std::size_t by_tap_ = 1;      // frames that woke us there
   bool has_missed_ring_ = false;  // something came by the TAP that the ring would have taken
   Esp esp_;

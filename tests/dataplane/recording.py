@@ -76,8 +76,9 @@ class RecordedPort:
     def fault(self) -> str:
         return self.trouble
 
-    def frames(self, descriptor: int) -> list[bytes]:
-        """The Ethernet frames that wait at a TAP."""
+    def frames(self, queues: list[int]) -> list[bytes]:
+        """The Ethernet frames that wait at a TAP, which has one queue here."""
+        (descriptor,) = queues
         found = []
         while True:
             try:

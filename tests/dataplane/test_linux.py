@@ -208,7 +208,7 @@ def test_a_wan_that_was_renamed_is_served_under_its_new_name(wan: Wan, engine: R
             assert plane.on_event() == ()
             assert [port.device for port in engine.ports if port.is_running] == [new]
             assert sends(wan) == 0
-            assert len(engine.ports[number].frames(engine.ports[number].queues[0][0])) == 1
+            assert len(engine.ports[number].frames(engine.ports[number].queues[0])) == 1
         assert nftables.tables() == ("groupvpn_wan",)
 
 
