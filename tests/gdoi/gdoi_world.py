@@ -107,12 +107,14 @@ class World:
             self.simulation.carry_out(address, speaker.start(self.now))
         return server
 
-    def add_member(self, number: int, *, start: bool = True, key: str = "a shared key", **changes: object) -> GroupMember:
+    def add_member(
+        self, number: int, *, start: bool = True, key: str = "a shared key", sender_ids: int = 1, **changes: object
+    ) -> GroupMember:
         address = IPv4Address(f"10.0.{number}.1")
         entropy = self.simulation.entropy(str(address))
         ike = IkeEndpoint(ike_configuration(key), entropy)
         group = replace(MemberGroup("GET", 1234, (SERVER,)), **changes)  # type: ignore[arg-type]
-        member = GroupMember(group, address, ike, entropy)
+        member = GroupMember(group, address, ike, entropy, sender_ids=sender_ids)
         speaker = self.speakers[address] = Speaker(ike, members=[member])
         self.simulation.attach(address, speaker)
         if start:

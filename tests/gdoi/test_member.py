@@ -490,6 +490,22 @@ def test_a_tek_protocol_that_we_do_not_have_is_rejected_by_both_in_words(monkeyp
     assert "KS_GM_REJECTS_SA_PAYLOAD" in world.mnemonics(SERVER)
 
 
+def test_a_member_with_several_workers_gets_a_sender_id_for_each() -> None:
+    world = World(served(tek_policy(transform=GCM)), members=1)
+    crew = world.add_member(9, sender_ids=3)
+    world.run(5)
+    (held,) = crew.sas
+    others = {sa.sender_id for sa in world.members[0].sas}
+    lent = {held.sender_id, *held.further_sender_ids}
+    assert len(lent) == 3
+    assert not lent & others
+    world.do(crew, crew.renew_sender_ids(world.now))
+    world.run(5)
+    (renewed,) = crew.sas
+    assert not {renewed.sender_id, *renewed.further_sender_ids} & (lent | others)
+    assert len(renewed.further_sender_ids) == 2
+
+
 def test_a_member_that_used_up_its_nonces_gets_another_sender_id() -> None:
     world = World(served(tek_policy(transform=GCM)), members=2)
     world.run(2)
