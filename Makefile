@@ -27,8 +27,9 @@ test-long: ## every transform in every form at every size up to 9000 octets agai
 	@scripts/setup test
 	@.venv/bin/python -m pytest -q -m long $(T)
 
-test-sanitize: ## the engine under the sanitizers: its C++ tests (addresses, undefined behaviour, threads), and tests/engine from Python
+test-sanitize: ## the engine as it is and under the sanitizers: its C++ tests (addresses, undefined behaviour, threads), tests/engine from Python
 	@scripts/setup test
+	@scripts/test-engine plain
 	@scripts/test-engine address,undefined
 	@scripts/test-engine thread
 	@scripts/test-engine module
