@@ -23,7 +23,7 @@ test: ## lint, types, layers, engine, unit, protocol, interop and end-to-end tes
 	@scripts/setup test
 	@scripts/test $(T)
 
-test-long: ## every transform in every form at every size up to 9000 octets against our reference (an hour and a half)
+test-long: ## every transform in every form at every size up to 9000 octets against our reference (hours)
 	@scripts/setup test
 	@.venv/bin/python -m pytest -q -m long $(T)
 
