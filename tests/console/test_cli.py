@@ -59,6 +59,11 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         (["--state-dir", "/proc/none"], "/proc/none: No such file or directory"),
         (["--log", "paper"], "choose stderr or syslog"),
         (["--name", "a/b"], ""),
+        (["--workers", "0"], "0 workers: choose 1 to 32"),
+        (["--pin", "first"], "write numbers of processors"),
+        (["--pin", "4095"], "no processor 4095 for this process"),
+        (["--receive", "dpdk"], "no receive back end 'dpdk'"),
+        (["--transmit", "dpdk"], "no transmit back end 'dpdk'"),
     ],
 )
 def test_run_with_a_wrong_option_starts_nothing(tmp_path: Path, words: list[str], complaint: str) -> None:
