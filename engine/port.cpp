@@ -198,7 +198,7 @@ void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std:
   if (!outbound.empty()) table->outbound.resize(outbound.rbegin()->first + 1);
   for (const auto& [queue, senders] : outbound) table->outbound[queue] = senders;
   sas_.set(std::move(table));
-  for (const std::unique_ptr<FrameRing>& ring : rings_) ring->set_spis(spis);
+  if (!rings_.empty()) rings_.front()->set_spis(spis);
 }
 
 std::uint64_t Port::overruns() const {

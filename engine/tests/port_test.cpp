@@ -27,6 +27,17 @@ std::uint64_t sum(const NamedCounters& counters, const std::string& prefix) {
   return total;
 }
 
+// Leads to the TAP what the kernel goes on with, as the table of an interface does in life, or drops it where that is a copy.
+struct EspTable {
+  explicit EspTable(const Port& port) {
+    run("nft 'add table netdev t; add chain netdev t c { type filter hook ingress device \"wan\" priority 0; }; add rule netdev t c ip protocol esp " +
+        std::string(port.copy_limit() != 0 ? "drop" : "fwd to \"in\"") + "'");
+  }
+  ~EspTable() { run("nft delete table netdev t"); }
+  EspTable(const EspTable&) = delete;
+  EspTable& operator=(const EspTable&) = delete;
+};
+
 struct Rig {
   explicit Rig(ReceiveMethod receive = ReceiveMethod::tap)
       : port({.wan = "wan", .inbound_taps = {in.number()}, .token = token, .wire_mtu = 1500, .receive = receive}) {}
@@ -101,13 +112,11 @@ TEST_CASE(sas_change_while_packets_flow) {
   CHECK_EQUAL(sum(rig.port.counters(), ""), 3000U);
 }
 
-// A table leads to the TAP what the kernel goes on with, as it does in life.
 void show_esp_by_a_ring(ReceiveMethod method) {
   Rig rig(method);
   CHECK(rig.port.ring_limit() >= 1500);
   CHECK_EQUAL(rig.port.copy_limit(), method == ReceiveMethod::ring ? rig.port.ring_limit() : 0U);
-  run("nft 'add table netdev t; add chain netdev t c { type filter hook ingress device \"wan\" priority 0; }; "
-      "add rule netdev t c ip protocol esp " + std::string(method == ReceiveMethod::ring ? "drop" : "fwd to \"in\"") + "'");
+  const EspTable table(rig.port);
   std::vector<std::shared_ptr<Sa>> sas;
   for (std::uint8_t number = 0; number < 4; ++number) {
     sas.push_back(Keys(Cipher::aes_128_gcm, Integrity::none, static_cast<std::uint8_t>(0x50 + number)).sa(2000U + number));
@@ -130,7 +139,6 @@ void show_esp_by_a_ring(ReceiveMethod method) {
   is_done = true;
   control.join();
   rig.port.stop();
-  run("nft delete table netdev t");
   CHECK_EQUAL(sum(rig.port.counters(), "inbound_delivered"), 500U);
   CHECK_EQUAL(sum(rig.port.traffic(), "inbound_frames"), 500U);
   CHECK_EQUAL(rig.port.overruns(), 0U);
@@ -411,8 +419,7 @@ TEST_CASE(workers_take_esp_in_by_each_way_once_and_flow_by_flow_in_order) {
       continue;
     }
     Crew& crew = *made;
-    run("nft 'add table netdev t; add chain netdev t c { type filter hook ingress device \"wan\" priority 0; }; "
-        "add rule netdev t c ip protocol esp " + std::string(method == ReceiveMethod::ring ? "drop" : "fwd to \"in\"") + "'");
+    const EspTable table(crew.port);
     CHECK_EQUAL(crew.port.receivers(), method == ReceiveMethod::bpf ? 2U : 1U);
     const Keys keys(Cipher::aes_128_gcm, Integrity::none, static_cast<std::uint8_t>(0x43 + static_cast<int>(method)));
     Senders senders;
@@ -440,7 +447,6 @@ TEST_CASE(workers_take_esp_in_by_each_way_once_and_flow_by_flow_in_order) {
       CHECK(std::ranges::is_sorted(rounds));
     }
     crew.port.stop();
-    run("nft delete table netdev t");
     CHECK_EQUAL(sum(crew.port.counters(), "inbound_delivered"), sent.size());
     CHECK_EQUAL(sum(crew.port.traffic(), "inbound_frames"), sent.size());
   }
@@ -449,8 +455,7 @@ TEST_CASE(workers_take_esp_in_by_each_way_once_and_flow_by_flow_in_order) {
 TEST_CASE(workers_take_all_of_one_sender_in_by_one_of_them) {
   if (!has_own_network()) return;
   Crew crew(2, ReceiveMethod::automatic);
-  run("nft 'add table netdev t; add chain netdev t c { type filter hook ingress device \"wan\" priority 0; }; "
-      "add rule netdev t c ip protocol esp " + std::string(crew.port.copy_limit() != 0 ? "drop" : "fwd to \"in\"") + "'");
+  const EspTable table(crew.port);
   const Keys keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96, 0x4b);
   SaParameters parameters = keys.parameters();
   parameters.replay_window = 64;
@@ -462,7 +467,6 @@ TEST_CASE(workers_take_all_of_one_sender_in_by_one_of_them) {
   for (const Octets& frame : sent) crew.core.send(frame);
   for (int wait = 0; wait < 3000 && sum(crew.port.counters(), "inbound_") < sent.size(); ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   crew.port.stop();
-  run("nft delete table netdev t");
   CHECK_EQUAL(sum(crew.port.counters(), "inbound_delivered"), sent.size());
 }
 

@@ -4,6 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from namespaces import Core, Namespace, connect
+from policies import Planes
+
+from groupvpn.dataplane.engine import NativeEngine
+from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.dataplane.options import EngineOptions
 
 
 @pytest.fixture
@@ -21,6 +26,22 @@ def core(namespaces: list[Namespace]) -> Iterator[Core]:
     made = Core(namespaces)
     yield made
     made.close()
+
+
+@pytest.fixture
+def engine_options() -> EngineOptions:
+    """How the engines of `planes` reach the kernel; a file of tests may say otherwise."""
+    return EngineOptions()
+
+
+@pytest.fixture
+def planes(core: Core, engine_options: EngineOptions) -> Iterator[Planes]:
+    """A data plane for the gateway of each site, which does nothing yet."""
+    one, two = (LinuxDataPlane(name, engine=NativeEngine(engine_options)) for name in ("gm1", "gm2"))
+    yield one, two
+    for site, plane in zip(core.sites, (one, two), strict=True):
+        with site.gateway.entered():
+            plane.close()
 
 
 @pytest.fixture

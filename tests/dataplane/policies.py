@@ -4,10 +4,13 @@ from ipaddress import IPv4Address, ip_address, ip_network
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
+from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, Direction, GroupSa, InterfacePolicy, TrafficRule
 from groupvpn.ipsec.transform import Transform
 
+Planes = tuple[LinuxDataPlane, LinuxDataPlane]
+"""Those of the two gateways of a `Core`."""
 CBC = Transform(EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
 GCM = Transform(EspCipher.AES_128_GCM, EspIntegrity.NONE)
 

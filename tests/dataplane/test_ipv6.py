@@ -1,17 +1,14 @@
 """IPv6 from site to site in ESP over IPv6, with its own addresses, through two data planes and the real engine."""
 
-import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from namespaces import Core, Namespace
-from policies import CBC, GCM, permit, sa, state
+from policies import CBC, GCM, Planes, permit, sa, state
 
-from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.ipsec.sa import DesiredState
 from groupvpn.ipsec.transform import Mode, Transform
 
@@ -25,9 +22,8 @@ HOST_1, HOST_2 = "2001:db8:1::2", "2001:db8:2::2"
 
 
 @pytest.fixture
-def planes(core: Core) -> Iterator[tuple[LinuxDataPlane, LinuxDataPlane]]:
+def planes(core: Core, planes: Planes) -> Planes:
     """Two sites with IPv6, whose gateways find each other as neighbours."""
-    made = (LinuxDataPlane("gm1"), LinuxDataPlane("gm2"))
     for site, other in (core.sites, core.sites[::-1]):
         for namespace in (site.gateway, site.host):
             namespace.run("sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
@@ -39,13 +35,10 @@ def planes(core: Core) -> Iterator[tuple[LinuxDataPlane, LinuxDataPlane]]:
         site.host.run("ip", "-6", "route", "add", "default", "via", f"{own}1")
         site.gateway.run("ip", "-6", "route", "add", f"{peer}/64", "via", f"2001:db8:9::{other.number}")
     core.sites[0].host.run("ping", "-6", "-c", "1", "-w", "10", "-i", "0.1", HOST_2)  # until all neighbours know each other
-    yield made
-    for site, plane in zip(core.sites, made, strict=True):
-        with site.gateway.entered():
-            plane.close()
+    return planes
 
 
-def apply(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform, **settings: object) -> None:
+def apply(core: Core, planes: Planes, transform: Transform, **settings: object) -> None:
     rules = (permit("2001:db8:1::/48", "2001:db8:2::/48", spi=0x700), permit("2001:db8:2::/48", "2001:db8:1::/48", spi=0x700))
     for site, plane in zip(core.sites, planes, strict=True):
         with site.gateway.entered():
@@ -62,9 +55,7 @@ def endpoint(namespace: Namespace, address: str, kind: int = socket.SOCK_DGRAM) 
 
 
 @pytest.mark.parametrize("transform", [CBC, GCM], ids=lambda transform: transform.cipher.engine)
-def test_only_esp_with_the_original_addresses_crosses_the_core(
-    core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform
-) -> None:
+def test_only_esp_with_the_original_addresses_crosses_the_core(core: Core, planes: Planes, transform: Transform) -> None:
     apply(core, planes, transform)
     left, right = (site.host for site in core.sites)
     core.heard(IPV6)
@@ -84,7 +75,7 @@ def test_only_esp_with_the_original_addresses_crosses_the_core(
             assert {reason: packets for reason, packets in drops.items() if packets} == {}
 
 
-def test_a_tcp_stream_arrives_whole(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_a_tcp_stream_arrives_whole(core: Core, planes: Planes) -> None:
     apply(core, planes, GCM)
     left, right = (site.host for site in core.sites)
     sent, received = (MARKER + b"0123456789abcdef") * 100_000, bytearray()
@@ -110,36 +101,31 @@ def test_a_tcp_stream_arrives_whole(core: Core, planes: tuple[LinuxDataPlane, Li
     assert seen <= {0, 50, 58}  # neighbours are sought in the clear, and listeners, behind hop-by-hop options, report
 
 
-def test_a_packet_too_big_to_protect_is_answered(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def path_mtu(origin: socket.socket) -> int:
+    """What the host has learned about the way to the other one when it has tried a packet of full size."""
+    origin.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, 2)
+    origin.connect((HOST_2, 7000))
+    origin.send(bytes(1452))
+    deadline = time.monotonic() + 3
+    while (mtu := origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)) == 1500 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return mtu
+
+
+def test_a_packet_too_big_to_protect_is_answered(core: Core, planes: Planes) -> None:
     apply(core, planes, GCM)
     with endpoint(core.sites[0].host, HOST_1) as origin:
-        origin.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, 2)
-        origin.connect((HOST_2, 7000))
-        origin.send(bytes(1452))
-        deadline = time.monotonic() + 3
-        with contextlib.suppress(OSError):
-            while origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU) == 1500 and time.monotonic() < deadline:
-                time.sleep(0.02)
-        assert 1280 <= origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU) < 1500
+        assert 1280 <= path_mtu(origin) < 1500
 
 
 @pytest.mark.parametrize("transform", [CBC, GCM, TRANSPORT], ids=("cbc", "gcm", "transport"))
 @pytest.mark.parametrize("mtu", [700, 1300])
-def test_no_source_is_asked_for_less_than_every_link_carries(
-    core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform, mtu: int
-) -> None:
+def test_no_source_is_asked_for_less_than_every_link_carries(core: Core, planes: Planes, transform: Transform, mtu: int) -> None:
     """What then does not fit the wire is fragmented behind its encryption."""
     apply(core, planes, transform, mtu=mtu)
     left, right = (site.host for site in core.sites)
     with endpoint(right, HOST_2) as sink, endpoint(left, HOST_1) as origin:
-        origin.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, 2)
-        origin.connect((HOST_2, 7000))
-        origin.send(bytes(1452))
-        deadline = time.monotonic() + 3
-        with contextlib.suppress(OSError):
-            while origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU) == 1500 and time.monotonic() < deadline:
-                time.sleep(0.02)
-        assert origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU) == MINIMUM_MTU
+        assert path_mtu(origin) == MINIMUM_MTU
         origin.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # the ICMP message also left an error to be read
         core.heard(IPV6)
         for size in (100, 1200, MINIMUM_MTU - 48):
@@ -154,7 +140,7 @@ def test_no_source_is_asked_for_less_than_every_link_carries(
             assert {reason for reason, packets in dropped.items() if packets} <= {"outbound_too_big"}
 
 
-def test_a_clear_packet_that_should_be_encrypted_is_dropped(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_a_clear_packet_that_should_be_encrypted_is_dropped(core: Core, planes: Planes) -> None:
     apply(core, planes, GCM)
     left, right = core.sites
     with left.gateway.entered():

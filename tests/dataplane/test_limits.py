@@ -2,11 +2,10 @@
 
 import select
 import time
-from collections.abc import Iterator
 
 import pytest
 from namespaces import Core, passes
-from policies import CBC, GCM, permit, state
+from policies import CBC, GCM, Planes, permit, state
 
 from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane.engine import EngineEvent
@@ -16,17 +15,7 @@ from groupvpn.ipsec.transform import Transform
 from groupvpn.node import clock
 
 pytestmark = pytest.mark.netns
-Planes = tuple[LinuxDataPlane, LinuxDataPlane]
 SOFT, HARD = 6, 10
-
-
-@pytest.fixture
-def planes(core: Core) -> Iterator[Planes]:
-    made = (LinuxDataPlane("gm1"), LinuxDataPlane("gm2"))
-    yield made
-    for site, plane in zip(core.sites, made, strict=True):
-        with site.gateway.entered():
-            plane.close()
 
 
 def group_sa(spi: int, sender_id: int, limits: Limits, transform: Transform = GCM) -> GroupSa:

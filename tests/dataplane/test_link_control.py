@@ -2,13 +2,10 @@
 
 import contextlib
 import socket
-from collections.abc import Iterator
 
 import pytest
 from namespaces import Core, Site
-from policies import GCM, permit, sa, state
-
-from groupvpn.dataplane.linux import LinuxDataPlane
+from policies import GCM, Planes, permit, sa, state
 
 pytestmark = pytest.mark.netns
 IGMP, PIM, ESP = 2, 103, 50
@@ -18,16 +15,12 @@ HELLO = b"\x20\x00\xdf\xff"
 
 
 @pytest.fixture
-def planes(core: Core) -> Iterator[tuple[LinuxDataPlane, LinuxDataPlane]]:
+def planes(core: Core, planes: Planes) -> Planes:
     """Two gateways whose key server protects everything, without a deny."""
-    made = (LinuxDataPlane("gm1"), LinuxDataPlane("gm2"))
-    for site, plane in zip(core.sites, made, strict=True):
+    for site, plane in zip(core.sites, planes, strict=True):
         with site.gateway.entered():
             assert plane.apply(state(permit(spi=0x700), sas=(sa(0x700, GCM, sender_id=site.number),), local=site.wan_address)) == ()
-    yield made
-    for site, plane in zip(core.sites, made, strict=True):
-        with site.gateway.entered():
-            plane.close()
+    return planes
 
 
 def speaker(site: Site, protocol: int, ttl: int) -> socket.socket:
@@ -50,7 +43,7 @@ def protocols(core: Core, destination: str) -> set[int]:
     return {packet[9] for packet in core.heard() if packet[16:20] == socket.inet_aton(destination)}
 
 
-def test_membership_reports_reach_the_core_as_they_are(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_membership_reports_reach_the_core_as_they_are(core: Core, planes: Planes) -> None:
     left, right = core.sites
     with contextlib.closing(speaker(right, IGMP, 1)) as querier:
         listen(querier, right, "224.0.0.22")
@@ -66,7 +59,7 @@ def test_membership_reports_reach_the_core_as_they_are(core: Core, planes: tuple
             assert not any(plane.counters()[0].drops.values())
 
 
-def test_pim_hellos_find_the_neighbour_on_the_link(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_pim_hellos_find_the_neighbour_on_the_link(core: Core, planes: Planes) -> None:
     left, right = core.sites
     with contextlib.closing(speaker(left, PIM, 1)) as one, contextlib.closing(speaker(right, PIM, 1)) as other:
         for site, end in ((left, one), (right, other)):
@@ -90,9 +83,7 @@ def test_pim_hellos_find_the_neighbour_on_the_link(core: Core, planes: tuple[Lin
         (89, "224.0.0.5", 1),  # OSPF: a deny of the access list says so, as for EIGRP, VRRP and others
     ],
 )
-def test_what_is_not_of_the_link_is_protected(
-    core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], protocol: int, destination: str, ttl: int
-) -> None:
+def test_what_is_not_of_the_link_is_protected(core: Core, planes: Planes, protocol: int, destination: str, ttl: int) -> None:
     with contextlib.closing(speaker(core.sites[0], protocol, ttl)) as one:
         core.heard()
         one.sendto(HELLO, (destination, 0))
@@ -100,7 +91,7 @@ def test_what_is_not_of_the_link_is_protected(
     assert protocols(core, destination) == {ESP}
 
 
-def test_in_the_clear_it_does_not_come_in_either(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_in_the_clear_it_does_not_come_in_either(core: Core, planes: Planes) -> None:
     left, right = core.sites
     with left.gateway.entered():
         planes[0].close()

@@ -4,13 +4,12 @@ import contextlib
 import socket
 import struct
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
 import pytest
 from namespaces import Core, Namespace, Site
-from policies import GCM, permit, sa, state
+from policies import GCM, Planes, permit, sa, state
 
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.ipsec.sa import DesiredState, DontFragment, Fragmentation, SegmentClamp
@@ -22,15 +21,6 @@ LARGE = 1460
 """Octets of data in a datagram that fits the wire by itself, and does not when it is protected."""
 
 
-@pytest.fixture
-def planes(core: Core) -> Iterator[tuple[LinuxDataPlane, LinuxDataPlane]]:
-    made = (LinuxDataPlane("gm1"), LinuxDataPlane("gm2"))
-    yield made
-    for site, plane in zip(core.sites, made, strict=True):
-        with site.gateway.entered():
-            plane.close()
-
-
 def wanted(site: Site, **settings: object) -> DesiredState:
     made = state(
         permit("192.168.0.0/16", "192.168.0.0/16", spi=0x700), sas=(sa(0x700, GCM, sender_id=site.number),), local=site.wan_address
@@ -38,7 +28,7 @@ def wanted(site: Site, **settings: object) -> DesiredState:
     return DesiredState((replace(made, **settings),))  # type: ignore[arg-type]
 
 
-def apply(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], **settings: object) -> None:
+def apply(core: Core, planes: Planes, **settings: object) -> None:
     for site, plane in zip(core.sites, planes, strict=True):
         with site.gateway.entered():
             assert plane.apply(wanted(site, **settings)) == ()
@@ -63,9 +53,7 @@ def fragment_fields(packets: list[bytes]) -> list[int]:
 
 
 @pytest.mark.parametrize(("fragmentation", "df"), list(product(Fragmentation, DontFragment)))
-def test_the_table_of_fragmentation_and_df(
-    core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], fragmentation: Fragmentation, df: DontFragment
-) -> None:
+def test_the_table_of_fragmentation_and_df(core: Core, planes: Planes, fragmentation: Fragmentation, df: DontFragment) -> None:
     apply(core, planes, fragmentation=fragmentation, df=df)
     right = core.sites[1].gateway
     for has_df in (False, True):
@@ -90,21 +78,21 @@ def test_the_table_of_fragmentation_and_df(
 
 
 @pytest.mark.parametrize("size", [1400, 1410, 1500, 8000, 60000])
-def test_what_is_cut_after_encryption_arrives_whole(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], size: int) -> None:
+def test_what_is_cut_after_encryption_arrives_whole(core: Core, planes: Planes, size: int) -> None:
     """Also packets that the host itself had to cut, which its gateway passes on as they are."""
     apply(core, planes, fragmentation=Fragmentation.AFTER)
     assert send(core, size, df=False)
     fragment_fields(core.heard())
 
 
-def test_equal_parts_before_encryption(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_equal_parts_before_encryption(core: Core, planes: Planes) -> None:
     apply(core, planes)
     assert send(core, LARGE, df=False)
     first, second = (len(packet) for packet in core.heard())
     assert abs(first - second) <= 16
 
 
-def test_ip_mtu_bounds_what_is_protected_and_nothing_else(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_ip_mtu_bounds_what_is_protected_and_nothing_else(core: Core, planes: Planes) -> None:
     left, right = core.sites
     apply(core, planes, mtu=1000)
     assert send(core, LARGE, df=False)
@@ -125,7 +113,7 @@ def test_ip_mtu_bounds_what_is_protected_and_nothing_else(core: Core, planes: tu
     assert [len(packet) > 1300 for packet in core.heard()] == [True]
 
 
-def test_ip_mtu_does_not_go_beyond_the_device(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_ip_mtu_does_not_go_beyond_the_device(core: Core, planes: Planes) -> None:
     left = core.sites[0].gateway
     apply(core, planes, mtu=9000)
     left.run("ip", "link", "set", "wan", "mtu", "1300")
@@ -150,9 +138,7 @@ def agreed_segment_size(client: Namespace, server: Namespace, address: str) -> t
 
 
 @pytest.mark.parametrize("is_protected", [False, True])
-def test_adjust_mss_lowers_what_both_ends_of_a_connection_send(
-    core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], is_protected: bool
-) -> None:
+def test_adjust_mss_lowers_what_both_ends_of_a_connection_send(core: Core, planes: Planes, is_protected: bool) -> None:
     left, right = core.sites
     before = left.gateway.snapshot()
     protected = wanted(left) if is_protected else DesiredState()

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 from namespaces import Core, Namespace, Site
-from policies import CBC, GCM, deny, permit, sa, state
+from policies import CBC, GCM, Planes, deny, permit, sa, state
 
 from groupvpn.dataplane import links
-from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.ipsec.sa import DesiredState, GroupSa
 from groupvpn.ipsec.transform import Transform
 
@@ -36,22 +35,13 @@ def group_sa(site: Site, spi: int, transform: Transform = CBC) -> GroupSa:
     return sa(spi, transform, sender_id=site.number, fill=spi & 0x7F)
 
 
-@pytest.fixture
-def planes(core: Core) -> Iterator[tuple[LinuxDataPlane, LinuxDataPlane]]:
-    made = (LinuxDataPlane("gm1"), LinuxDataPlane("gm2"))
-    yield made
-    for site, plane in zip(core.sites, made, strict=True):
-        with site.gateway.entered():
-            plane.close()
-
-
-def apply(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], spis: tuple[int, ...], spi: int, transform: Transform = CBC) -> None:
+def apply(core: Core, planes: Planes, spis: tuple[int, ...], spi: int, transform: Transform = CBC) -> None:
     for site, plane in zip(core.sites, planes, strict=True):
         with site.gateway.entered():
             assert plane.apply(wanted(site, *(group_sa(site, one, transform) for one in spis), spi=spi)) == ()
 
 
-def drops(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> dict[str, int]:
+def drops(core: Core, planes: Planes) -> dict[str, int]:
     """What either plane dropped, by reason, without the zeros."""
     found: dict[str, int] = {}
     for site, plane in zip(core.sites, planes, strict=True):
@@ -73,9 +63,7 @@ def send_and_receive(sender: Namespace, source: str, receiver: Namespace, destin
 
 
 @TRANSFORMS
-def test_only_esp_with_the_original_addresses_crosses_the_core(
-    core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform
-) -> None:
+def test_only_esp_with_the_original_addresses_crosses_the_core(core: Core, planes: Planes, transform: Transform) -> None:
     apply(core, planes, (0x1234,), 0x1234, transform)
     core.heard()
     payloads = [MARKER + bytes([size & 0xFF]) * size for size in (0, 1, 2, 15, 500, 1372, 1400, 1440, 3000, 20000)]
@@ -95,7 +83,7 @@ def test_only_esp_with_the_original_addresses_crosses_the_core(
 
 
 @TRANSFORMS
-def test_multicast_keeps_its_group_address(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform) -> None:
+def test_multicast_keeps_its_group_address(core: Core, planes: Planes, transform: Transform) -> None:
     apply(core, planes, (0x1234,), 0x1234, transform)
     left, right = core.sites
     with contextlib.closing(right.gateway.udp(GROUP)) as sink, contextlib.closing(left.gateway.udp(left.wan_address, 7001)) as origin:
@@ -128,7 +116,7 @@ class MulticastRouter:
         self._socket.close()
 
 
-def test_multicast_from_host_to_host_is_routed_at_both_ends(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_multicast_from_host_to_host_is_routed_at_both_ends(core: Core, planes: Planes) -> None:
     apply(core, planes, (0x1234,), 0x1234, GCM)
     left, right = core.sites
     with (
@@ -149,7 +137,7 @@ def test_multicast_from_host_to_host_is_routed_at_both_ends(core: Core, planes: 
 
 
 @TRANSFORMS
-def test_a_tcp_stream_arrives_whole(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform) -> None:
+def test_a_tcp_stream_arrives_whole(core: Core, planes: Planes, transform: Transform) -> None:
     apply(core, planes, (0x1234,), 0x1234, transform)
     left, right = core.sites
     sent = (MARKER + b"0123456789abcdef") * 200_000
@@ -215,7 +203,7 @@ class Flood:
 
 
 @TRANSFORMS
-def test_no_packet_is_lost_when_sas_change(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane], transform: Transform) -> None:
+def test_no_packet_is_lost_when_sas_change(core: Core, planes: Planes, transform: Transform) -> None:
     apply(core, planes, (1000,), 1000, transform)
     flood = Flood(*core.sites)
     for old in range(1000, 1010):
@@ -232,7 +220,7 @@ def test_no_packet_is_lost_when_sas_change(core: Core, planes: tuple[LinuxDataPl
     assert {packet[9] for packet in core.heard()} == {50}
 
 
-def test_no_packet_is_lost_or_clear_when_rules_change(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_no_packet_is_lost_or_clear_when_rules_change(core: Core, planes: Planes) -> None:
     apply(core, planes, (1000,), 1000)
     flood = Flood(*core.sites)
     for number in range(10):
@@ -246,7 +234,7 @@ def test_no_packet_is_lost_or_clear_when_rules_change(core: Core, planes: tuple[
     assert {packet[9] for packet in core.heard()} == {50}
 
 
-def test_a_clear_packet_that_should_be_encrypted_is_dropped(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_a_clear_packet_that_should_be_encrypted_is_dropped(core: Core, planes: Planes) -> None:
     left, right = core.sites
     with right.gateway.entered():
         planes[1].apply(wanted(right, group_sa(right, 0x700), spi=0x700))
@@ -254,7 +242,7 @@ def test_a_clear_packet_that_should_be_encrypted_is_dropped(core: Core, planes: 
         assert planes[1].counters()[0].drops["inbound_clear"] == 1
 
 
-def test_what_is_decrypted_but_not_permitted_is_dropped(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_what_is_decrypted_but_not_permitted_is_dropped(core: Core, planes: Planes) -> None:
     apply(core, planes, (0x700,), 0x700)
     left, right = core.sites
     with right.gateway.entered():
@@ -264,7 +252,7 @@ def test_what_is_decrypted_but_not_permitted_is_dropped(core: Core, planes: tupl
     assert drops(core, planes) == {"inbound_not_permitted": 1}
 
 
-def test_esp_under_another_key_is_dropped_and_counted(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_esp_under_another_key_is_dropped_and_counted(core: Core, planes: Planes) -> None:
     apply(core, planes, (0x700,), 0x700)
     left, right = core.sites
     with left.gateway.entered():
@@ -273,7 +261,7 @@ def test_esp_under_another_key_is_dropped_and_counted(core: Core, planes: tuple[
     assert drops(core, planes) == {"inbound_authentication": 1}
 
 
-def test_esp_that_the_core_cut_is_put_together(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_esp_that_the_core_cut_is_put_together(core: Core, planes: Planes) -> None:
     left, right = core.sites
     payload = MARKER * 30
     with left.gateway.entered():
@@ -310,7 +298,7 @@ def fragments(packet: bytes, size: int) -> list[bytes]:
     return made
 
 
-def test_a_packet_too_big_to_protect_is_answered(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_a_packet_too_big_to_protect_is_answered(core: Core, planes: Planes) -> None:
     apply(core, planes, (0x700,), 0x700)
     left, right = core.sites
     with contextlib.closing(left.host.udp(left.host_address)) as origin:
@@ -324,7 +312,7 @@ def test_a_packet_too_big_to_protect_is_answered(core: Core, planes: tuple[Linux
     assert drops(core, planes) == {"outbound_too_big": 1}
 
 
-def test_a_wan_that_went_down_and_up_serves_again(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_a_wan_that_went_down_and_up_serves_again(core: Core, planes: Planes) -> None:
     apply(core, planes, (0x700,), 0x700)
     left, right = core.sites
     ends = left.host, left.host_address, right.host, right.host_address
@@ -350,7 +338,7 @@ time.sleep(60)
 """
 
 
-def test_what_the_engine_refuses_is_a_fault_and_no_crash(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_what_the_engine_refuses_is_a_fault_and_no_crash(core: Core, planes: Planes) -> None:
     apply(core, planes, (0x700,), 0x700)
     left, right = core.sites
     ends = left.host, left.host_address, right.host, right.host_address
@@ -386,7 +374,7 @@ def separate_node(gateway: Namespace) -> Iterator[subprocess.Popen[str]]:
         node.stdout.close()
 
 
-def test_a_killed_node_leaks_nothing_and_its_successor_takes_over(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_a_killed_node_leaks_nothing_and_its_successor_takes_over(core: Core, planes: Planes) -> None:
     left, right = core.sites
     ends = left.host, left.host_address, right.host, right.host_address
     with right.gateway.entered():
@@ -420,7 +408,7 @@ def test_under_a_flood_no_clear_packet_slips_out_between_a_kill_and_the_next_sta
     assert {packet[9] for packet in seen} == {50}
 
 
-def test_strict_reverse_path_checks_accept_what_the_engine_gives_back(core: Core, planes: tuple[LinuxDataPlane, LinuxDataPlane]) -> None:
+def test_strict_reverse_path_checks_accept_what_the_engine_gives_back(core: Core, planes: Planes) -> None:
     for site in core.sites:
         site.gateway.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1")
     apply(core, planes, (0x700,), 0x700)

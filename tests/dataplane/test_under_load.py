@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from namespaces import Core, Site
-from policies import GCM, deny, permit, sa, state
+from policies import GCM, Planes, deny, permit, sa, state
 
 from groupvpn.dataplane import links
 from groupvpn.dataplane.linux import LinuxDataPlane
@@ -22,16 +22,6 @@ from groupvpn.ipsec.sa import DesiredState, GroupSa
 pytestmark = pytest.mark.netns
 FLOW = Path(__file__).with_name("flow.py")
 CHANGES = 20
-Planes = tuple[LinuxDataPlane, LinuxDataPlane]
-
-
-@pytest.fixture
-def planes(core: Core) -> Iterator[Planes]:
-    made = (LinuxDataPlane("gm1"), LinuxDataPlane("gm2"))
-    yield made
-    for site, plane in zip(core.sites, made, strict=True):
-        with site.gateway.entered():
-            plane.close()
 
 
 @contextlib.contextmanager

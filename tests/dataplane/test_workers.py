@@ -2,17 +2,14 @@
 
 import os
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from namespaces import Core
-from policies import CBC, GCM, sa
-from test_under_load import Planes, counted, flows, wanted
+from policies import CBC, GCM, Planes, sa
+from test_under_load import counted, flows, wanted
 
-from groupvpn.dataplane.engine import NativeEngine
-from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.ipsec.sa import GroupSa
 
@@ -21,13 +18,8 @@ WORKERS = 2
 
 
 @pytest.fixture
-def planes(core: Core) -> Iterator[Planes]:
-    options = EngineOptions(workers=WORKERS, processors=tuple(sorted(os.sched_getaffinity(0))))
-    made = (LinuxDataPlane("gm1", engine=NativeEngine(options)), LinuxDataPlane("gm2", engine=NativeEngine(options)))
-    yield made
-    for site, plane in zip(core.sites, made, strict=True):
-        with site.gateway.entered():
-            plane.close()
+def engine_options() -> EngineOptions:
+    return EngineOptions(workers=WORKERS, processors=tuple(sorted(os.sched_getaffinity(0))))
 
 
 def apart(number: int) -> GroupSa:
