@@ -119,8 +119,8 @@ class LinuxDataPlane:
 
     def sent(self, sa: GroupSa | PeerSa) -> int:
         """Packets that one SA of the policy has protected so far, on all interfaces; asks nobody but the engine."""
-        held = self._keyring.get(sa)
-        return held.counters()["encrypted_packets"] if held is not None else 0
+        counted = self._keyring.counters(sa)
+        return counted["encrypted_packets"] if counted is not None else 0
 
     def engine(self) -> EngineStatus:
         """The engine, and its ports in the order of the policy; an interface at fault is left out."""
