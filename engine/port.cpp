@@ -192,7 +192,8 @@ void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std:
     if (sa->protocol() == Protocol::esp) spis.push_back({sa->spi(), sa->spread()});
   }
   std::ranges::sort(spis, {}, &TakenSpi::spi);
-  spis.erase(std::ranges::unique(spis, {}, &TakenSpi::spi).begin(), spis.end());
+  const auto same = [](const TakenSpi& left, const TakenSpi& right) { return left.spi == right.spi; };
+  spis.erase(std::unique(spis.begin(), spis.end(), same), spis.end());  // clang 14, which builds the fuzz targets, cannot read std::ranges::unique
   auto table = std::make_shared<SaTable>();
   table->inbound = SaSet(std::move(inbound));
   if (!outbound.empty()) table->outbound.resize(outbound.rbegin()->first + 1);
