@@ -14,7 +14,7 @@
 namespace groupvpn::bpf {
 namespace {
 
-constexpr std::uint32_t tcx_ingress = 46;  // BPF_TCX_INGRESS, Linux 6.6
+constexpr std::uint32_t tcx_ingress = 46, tcx_egress = 47;  // BPF_TCX_INGRESS, BPF_TCX_EGRESS; Linux 6.6
 constexpr std::size_t shown_of_log = 300;
 
 int call_kernel(bpf_cmd command, bpf_attr& attributes) noexcept {
@@ -95,13 +95,13 @@ Descriptor load(bpf_prog_type type, const char* name, std::span<const bpf_insn> 
   throw EngineError(describe_error("BPF program", error) + (log[0] != 0 ? " (" + end_of(log) + ")" : ""));
 }
 
-Descriptor attach_to_ingress(const Descriptor& program, int interface_index) {
+Descriptor attach(const Descriptor& program, Hook hook, int interface_index) {
   bpf_attr attributes{};
   attributes.link_create.prog_fd = static_cast<std::uint32_t>(program.number());
   attributes.link_create.target_ifindex = static_cast<std::uint32_t>(interface_index);
-  attributes.link_create.attach_type = tcx_ingress;
+  attributes.link_create.attach_type = hook == Hook::ingress ? tcx_ingress : tcx_egress;
   Descriptor link(call_kernel(BPF_LINK_CREATE, attributes));
-  if (link.number() < 0) throw EngineError(describe_error("BPF link to the ingress of the interface", errno));
+  if (link.number() < 0) throw EngineError(describe_error("BPF link to an interface", errno));
   return link;
 }
 
@@ -125,6 +125,10 @@ void Assembler::emit(int code, std::uint8_t to, std::uint8_t from, std::int16_t 
 void Assembler::set(Register to, std::int32_t value) { emit(BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, value); }
 void Assembler::copy(Register to, Register from) { emit(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0); }
 void Assembler::add(Register to, std::int32_t value) { emit(BPF_ALU64 | BPF_ADD | BPF_K, to, 0, 0, value); }
+void Assembler::add(Register to, Register value) { emit(BPF_ALU64 | BPF_ADD | BPF_X, to, value, 0, 0); }
+void Assembler::multiply(Register to, std::int32_t value) { emit(BPF_ALU64 | BPF_MUL | BPF_K, to, 0, 0, value); }
+void Assembler::shift_right(Register to, std::int32_t bits) { emit(BPF_ALU64 | BPF_RSH | BPF_K, to, 0, 0, bits); }
+void Assembler::copy32(Register to, Register from) { emit(BPF_ALU | BPF_MOV | BPF_X, to, from, 0, 0); }
 void Assembler::add32(Register to, std::int32_t value) { emit(BPF_ALU | BPF_ADD | BPF_K, to, 0, 0, value); }
 void Assembler::add32(Register to, Register value) { emit(BPF_ALU | BPF_ADD | BPF_X, to, value, 0, 0); }
 void Assembler::subtract32(Register to, Register value) { emit(BPF_ALU | BPF_SUB | BPF_X, to, value, 0, 0); }

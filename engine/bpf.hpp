@@ -24,9 +24,10 @@ void delete_entry(const Descriptor& map, const void* key) noexcept;
 
 // BPF_PROG_TYPE_SCHED_CLS or BPF_PROG_TYPE_SOCKET_FILTER. EngineError, with the end of what the verifier said.
 Descriptor load(bpf_prog_type type, const char* name, std::span<const bpf_insn> instructions);
-// A program of the former type in effect before everything that nftables has for what comes in by the interface, until the descriptor is closed: also when the process is
-// killed. EngineError before Linux 6.6.
-Descriptor attach_to_ingress(const Descriptor& program, int interface_index);
+enum class Hook : std::uint8_t { ingress, egress };
+// A program of the former type in effect before everything that nftables has for what comes in by the interface, or behind what it has for what leaves,
+// until the descriptor is closed: also when the process is killed. EngineError before Linux 6.6.
+Descriptor attach(const Descriptor& program, Hook hook, int interface_index);
 
 enum Register : std::uint8_t { r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, frame_pointer };
 enum class Size : std::uint8_t { octet = BPF_B, half = BPF_H, word = BPF_W, double_word = BPF_DW };
@@ -45,7 +46,11 @@ class Assembler {
   void set(Register to, std::int32_t value);
   void copy(Register to, Register from);
   void add(Register to, std::int32_t value);
+  void add(Register to, Register value);
+  void multiply(Register to, std::int32_t value);
+  void shift_right(Register to, std::int32_t bits);
   // Of 32 bits; the upper half of the register becomes 0.
+  void copy32(Register to, Register from);
   void add32(Register to, std::int32_t value);
   void add32(Register to, Register value);
   void subtract32(Register to, Register value);

@@ -14,23 +14,15 @@ namespace groupvpn {
 namespace {
 
 using namespace bpf;
-using Layout = EspProgramLayout;
+using namespace ring_program;
 using Label = Assembler::Label;
 
-enum Verdict : std::int32_t { go_on = -1, end_here = 2 };  // TCX_NEXT, TCX_DROP
-
-constexpr int attempts = 4;  // to claim a slot, while other processors do the same
 constexpr std::uint32_t before_iv = 8, seen_of_esp = 12;  // SPI, sequence number and the beginning of the IV
 constexpr std::int32_t shortest_frame = static_cast<std::int32_t>(ETH_HLEN + ipv4_header_size + seen_of_esp);
 
 // Words on the stack.
-constexpr std::int16_t key_on_stack = -4, ring_on_stack = -8, addresses_on_stack = -12, spi_on_stack = -16, sender_on_stack = -20, other_on_stack = -24;
-
-// A value as a load of that size reads it from a packet.
-constexpr std::int32_t in_packet(std::uint16_t value) noexcept { return __builtin_bswap16(value); }
-
-constexpr std::int16_t field(std::size_t offset) noexcept { return static_cast<std::int16_t>(offset); }
-constexpr std::int16_t ip_field(std::size_t offset) noexcept { return static_cast<std::int16_t>(ETH_HLEN + offset); }
+constexpr std::int16_t addresses_on_stack = first_free - 4, spi_on_stack = first_free - 8, sender_on_stack = first_free - 12, other_on_stack = first_free - 16,
+                       key_on_stack = first_free - 20;
 
 // What is looked at of a packet with an IP header of one version: all of the addresses of IPv4, the ends of those of IPv6.
 struct Places {
@@ -119,88 +111,21 @@ void read_packet(Assembler& code, const MacAddress& token, std::uint32_t longest
   pass_if_from(code, token, pass);
 }
 
-// Looks up the word at a place on the stack; jumps if the map does not have it, else r0 is the address of what it has.
-void look_up(Assembler& code, const Descriptor& map, std::int16_t key, Label missing) {
-  code.load_map(r1, map);
-  code.copy(r2, frame_pointer);
-  code.add(r2, key);
-  code.call(BPF_FUNC_map_lookup_elem);
-  code.jump_if(r0, Compare::equal, 0, missing);
-}
-
-// r7: the control. Claims a slot, and leaves its number in r9. Only who counts the producer up may write to the slot.
-void claim_slot(Assembler& code, Label full) {
-  const Label claimed = code.label();
-  for (int attempt = 0; attempt < attempts; ++attempt) {
-    code.load(Size::word, r9, r7, Layout::producer);
-    code.load(Size::word, r1, r7, Layout::consumer);
-    code.copy(r2, r9);
-    code.subtract32(r2, r1);
-    code.jump_if32(r2, Compare::at_least, static_cast<std::int32_t>(Layout::slot_count), full);
-    code.copy(r0, r9);
-    code.copy(r1, r9);
-    code.add32(r1, 1);
-    code.exchange_if_equal(r7, Layout::producer, r1);
-    code.jump_if32(r0, Compare::equal, r9, claimed);
-  }
-  code.jump(full);
-  code.place(claimed);
-}
-
-// Leaves the address of the claimed slot in r9.
-void find_slot(Assembler& code, const Descriptor& slots, Label pass) {
-  code.mask32(r9, static_cast<std::int32_t>(Layout::slot_count - 1));
-  code.load(Size::word, r1, frame_pointer, ring_on_stack);
-  code.multiply32(r1, static_cast<std::int32_t>(Layout::slot_count));
-  code.add32(r9, r1);
-  code.store(Size::word, frame_pointer, key_on_stack, r9);
-  look_up(code, slots, key_on_stack, pass);  // never misses, but the verifier does not know
-  code.copy(r9, r0);
-}
-
 }  // namespace
 
 // r6: the packet, r7: the control, r8: octets of the frame.
 std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& token, std::uint32_t longest, std::uint32_t rings) {
-  static_assert((Layout::slot_count & (Layout::slot_count - 1)) == 0);
-  static_assert(Layout::frame_offset + ETH_HLEN == Layout::ip_offset);
+  static_assert(RingLayout::frame_offset + ETH_HLEN == RingLayout::ip_offset);
   Assembler code;
-  const Label pass = code.label(), full = code.label(), skip = code.label(), is_copied = code.label();
+  const Ways ways{.full = code.label(), .skip = code.label(), .pass = code.label()};
   code.copy(r6, r1);
-  read_packet(code, token, longest, pass);
-  look_up(code, maps.spis, spi_on_stack, pass);
+  read_packet(code, token, longest, ways.pass);
+  look_up(code, maps.spis, spi_on_stack, ways.pass);
   choose_ring(code, rings);
-  look_up(code, maps.controls, ring_on_stack, pass);
-  code.copy(r7, r0);
-  code.load(Size::word, r1, r7, Layout::resting);
-  code.jump_if(r1, Compare::not_equal, 0, pass);
-  claim_slot(code, full);
-  find_slot(code, maps.slots, pass);
-  code.load(Size::word, r1, r7, Layout::resting);  // again, behind the claim: see BpfRing::rest
-  code.jump_if(r1, Compare::not_equal, 0, skip);
-  code.copy(r1, r6);
-  code.set(r2, 0);
-  code.copy(r3, r9);
-  code.add(r3, Layout::frame_offset);
-  code.copy(r4, r8);
-  code.call(BPF_FUNC_skb_load_bytes);
-  code.jump_if(r0, Compare::equal, 0, is_copied);
-  code.set(r8, 0);
-  code.place(is_copied);
-  code.store(Size::word, r9, Layout::length, r8);
-  code.store(Size::word, r9, Layout::state, Layout::filled);  // behind all that it speaks of: stores stay in their order on x86-64
-  code.set(r0, end_here);
-  code.leave();
-  code.place(skip);
-  code.store(Size::word, r9, Layout::state, Layout::left);
-  code.place(pass);
-  code.set(r0, go_on);
-  code.leave();
-  code.place(full);
-  code.set(r1, 1);
-  code.add_atomically(r7, Layout::overruns, r1);
-  code.set(r0, end_here);
-  code.leave();
+  find_control(code, maps.rings.controls, ways.pass);
+  copy_frame(code, maps.rings, ways);
+  end_with(code, RingLayout::filled);
+  write_ends(code, ways);
   return code.finish();
 }
 

@@ -55,10 +55,10 @@ class FrameRing {
   virtual void rise() noexcept {}
   [[nodiscard]] virtual bool rest() noexcept { return true; }
 
-  // Whether frame `ahead` of those not released has come; that frame, or none if it went by the TAP after all; and giving back the first `count`.
-  [[nodiscard]] virtual bool has(std::uint32_t ahead) const noexcept = 0;
-  [[nodiscard]] virtual std::optional<Frame> frame(std::uint32_t ahead) const noexcept = 0;
-  virtual void release(std::uint32_t count) noexcept = 0;
+  // Whether a frame is there that was not taken; that frame, or none if it went by the TAP after all; and giving back all that were taken.
+  [[nodiscard]] virtual bool has() const noexcept = 0;
+  [[nodiscard]] virtual std::optional<Frame> take() noexcept = 0;
+  virtual void release() noexcept = 0;
 };
 
 }  // namespace groupvpn

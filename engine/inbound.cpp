@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "outer.hpp"
 #include "split.hpp"
@@ -78,11 +79,7 @@ bool Inbound::drain_tap(std::size_t taken) {
 // Until nothing has come for a while, or the TAP must have its turn.
 void Inbound::serve_ring() {
   for (int burst = 0; burst < ring_bursts_per_turn; ++burst) {
-    if (is_fresh_ && context_.ring->has(0)) {
-      is_fresh_ = false;
-      drain_tap(0);
-    }
-    if (take_ring_burst() == 0 && !spin_.wait([this] { return context_.ring->has(0); })) return rest();
+    if (take_ring_burst() == 0 && !spin_.wait([this] { return context_.ring->has(); })) return rest();
   }
 }
 
@@ -96,9 +93,11 @@ void Inbound::rest() noexcept {
 
 // Frames are decrypted where they lie in the ring, and given back when the kernel has what was in them.
 std::size_t Inbound::take_ring_burst() {
-  std::uint32_t taken = 0;
-  while (taken < burst_size && context_.ring->has(taken)) {
-    const std::optional<FrameRing::Frame> frame = context_.ring->frame(taken++);
+  if (!context_.ring->has()) return 0;
+  if (std::exchange(is_fresh_, false)) drain_tap(0);
+  std::size_t taken = 0;
+  for (; taken < burst_size && context_.ring->has(); ++taken) {
+    const std::optional<FrameRing::Frame> frame = context_.ring->take();
     if (!frame) continue;
     counters_.frames.add();
     const std::optional<LinkHeader> link = LinkHeader::parse(frame->data, frame->length);
@@ -109,8 +108,8 @@ std::size_t Inbound::take_ring_burst() {
     const auto link_size = static_cast<std::uint32_t>(link->size);
     push({.data = frame->data + link_size, .length = frame->length - link_size, .headroom = frame->headroom + link_size}, frame->data);
   }
-  if (taken != 0) process();
-  context_.ring->release(taken);
+  process();
+  context_.ring->release();
   return taken;
 }
 

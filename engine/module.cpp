@@ -304,7 +304,7 @@ NB_MODULE(_engine, m) {
       .def("receive", [](const Port& self) { return pair_of(self.receive()); })
       .def_prop_ro("ring_limit", &Port::ring_limit)
       .def_prop_ro("copy_limit", &Port::copy_limit)
-      .def("overruns", &Port::overruns)
+      .def("overruns", [](const Port& port) { return dict_of(port.overruns()); })
       .def("fault", &Port::fault);
 
   m.def("encapsulate", &encapsulate, "sa"_a, "packet"_a, "now"_a = nb::none());

@@ -1,6 +1,7 @@
 // The request that stands before each frame of a TAP with IFF_VNET_HDR: a checksum to complete, a super-packet to cut.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -17,6 +18,15 @@ struct Offload {
   std::uint16_t checksum_start = 0;   // octets from the start of the frame
   std::uint16_t checksum_offset = 0;  // octets from there
   std::uint16_t header_length = 0;    // of all headers, a hint: written, never trusted
+
+  // The checksum of TCP or UDP, whose header begins `start` octets from the start of the frame, is that of the pseudo header alone.
+  static Offload of_checksum(std::size_t start, std::uint8_t protocol) noexcept {
+    Offload offload;
+    offload.flags = needs_checksum;
+    offload.checksum_start = static_cast<std::uint16_t>(start);
+    offload.checksum_offset = protocol == 6 ? 16 : 6;
+    return offload;
+  }
 
   // `header` has at least 10 octets.
   static Offload read(const std::uint8_t* header) noexcept {

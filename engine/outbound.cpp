@@ -1,7 +1,5 @@
 #include "outbound.hpp"
 
-#include <sys/epoll.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -11,6 +9,8 @@
 #include "error.hpp"
 #include "fragment.hpp"
 #include "icmp.hpp"
+#include "tap_program.hpp"
+#include "tap_rings.hpp"
 
 namespace groupvpn {
 namespace {
@@ -35,6 +35,7 @@ Outbound::Outbound(const PathContext& context, WireParameters wire, SuperWire su
       frame_(read_size),
       large_(1, slot_head + ipv4_maximum_size + esp_tailroom),
       next_identification_(std::uint32_t{esp_.random_identification()} << 16 | esp_.random_identification()) {
+  if (context_.tap_rings != nullptr) ring_ = context_.tap_rings->ring(static_cast<std::uint32_t>(context_.worker));
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = stop_tag;
@@ -65,22 +66,34 @@ void Outbound::remove_queue(std::size_t queue) {
 void Outbound::run() {
   std::array<epoll_event, 32> events;
   for (bool is_stopping = false; !is_stopping;) {
-    const int ready = epoll_wait(epoll_.number(), events.data(), static_cast<int>(events.size()), -1);
+    const bool is_sleeping = !is_risen_;
+    const Spin::Clock::time_point asleep = Spin::Clock::now();
+    const int ready = epoll_wait(epoll_.number(), events.data(), static_cast<int>(events.size()), is_sleeping ? -1 : 0);
+    const Spin::Clock::time_point awake = Spin::Clock::now();
     const std::lock_guard lock(queues_mutex_);
-    const std::shared_ptr<const SaTable> table = context_.sas.get();
     follow_mtu();
     wire_.look_after();
-    for (int index = 0; index < ready; ++index) {
-      const std::uint64_t tag = events[static_cast<std::size_t>(index)].data.u64;
-      if (tag == stop_tag) {
-        is_stopping = true;
-      } else {
-        turn(tag, *table);
-      }
+    const std::span came = std::span(events).first(static_cast<std::size_t>(std::max(ready, 0)));
+    if (!came.empty() && is_risen_) rest();  // what is in the ring is older than what the ring was not to take
+    is_stopping = std::ranges::any_of(came, [](const epoll_event& event) { return event.data.u64 == stop_tag; });
+    taken_ = 0;
+    may_rise_ = ring_ && !is_stopping;
+    serve(came, *context_.sas.get());
+    if (may_rise_ && taken_ != 0 && awake - asleep < taken_ * close_enough) {
+      ring_->rise(CloserMark::of(++rises_));
+      is_risen_ = is_fresh_ = true;
+      spin_.slept(awake - asleep, taken_);
     }
-    flush();
+    if (is_risen_) serve_ring();
   }
   stop_.clear();
+}
+
+void Outbound::serve(std::span<const epoll_event> events, const SaTable& table) {
+  for (const epoll_event& event : events) {
+    if (event.data.u64 != stop_tag) turn(event.data.u64, table);
+  }
+  flush();
 }
 
 void Outbound::follow_mtu() {
@@ -104,9 +117,93 @@ void Outbound::turn(std::size_t queue, const SaTable& table) {
       queues_[queue].reset();
       return;
     }
-    counters_.frames.add();
-    handle(static_cast<std::size_t>(length), tap, sender);
+    ++taken_;
+    take(static_cast<std::size_t>(length), tap, sender);
   }
+}
+
+// Until nothing has come for a while, or something has come that had to go by a TAP, or others must have their turn.
+void Outbound::serve_ring() {
+  for (int burst = 0; burst < ring_bursts_per_turn; ++burst) {
+    if (take_ring_burst() != 0) continue;
+    if (ring_->is_resting() || !spin_.wait([this] { return ring_->has() || ring_->is_resting(); })) return rest();
+  }
+}
+
+// What came by TAPs until we rose is older than all that comes by the ring, and is there when the first frame behind it is in the ring. It ends at the
+// packet that had the ring rest again.
+void Outbound::drain_taps() {
+  const std::shared_ptr<const SaTable> table = context_.sas.get();
+  for (std::size_t queue = 0; queue < queues_.size(); ++queue) {
+    do {
+      taken_ = 0;
+      turn(queue, *table);
+    } while (taken_ == frames_per_turn);
+  }
+  flush();
+}
+
+// What is still in the ring is older than what comes by TAPs from now on.
+void Outbound::rest() noexcept {
+  while (!ring_->rest()) {
+    if (take_ring_burst() == 0) sched_yield();  // a frame that is being written
+  }
+  is_risen_ = false;
+}
+
+std::size_t Outbound::take_ring_burst() {
+  if (!ring_->has()) return 0;
+  if (std::exchange(is_fresh_, false)) drain_taps();
+  const std::shared_ptr<const SaTable> table = context_.sas.get();
+  std::size_t taken = 0;
+  for (; taken < frames_per_turn && ring_->has(); ++taken) take_record(ring_->take(), *table);
+  flush();
+  ring_->release();
+  return taken;
+}
+
+void Outbound::take_record(const SharedRing::Record& record, const SaTable& table) {
+  if (record.state == RingLayout::left) return;
+  counters_.frames.add();
+  const std::size_t queue = record.length >> 16, length = record.length & 0xffff;
+  if (length == 0) return refuse(Reason::oversize);
+  Incoming frame{record.frame, length, {}};
+  if (record.state == RingLayout::incomplete) {
+    const std::optional<LinkHeader> link = LinkHeader::parse(frame.data, length);
+    const std::optional<CutPacket> ip = link ? CutPacket::parse(frame.data + link->size, length - link->size) : std::nullopt;
+    if (!ip) return refuse(Reason::malformed);
+    frame.offload = Offload::of_checksum(link->size + ip->ip_length, ip->protocol);
+  }
+  handle(frame, table.sender(queue, context_.worker, context_.workers));
+}
+
+// What `tap_program` takes, as far as it can be seen.
+bool Outbound::is_for_ring(const Incoming& frame) const noexcept {
+  return frame.offload.gso_type == Offload::gso_none && frame.length <= context_.tap_rings->longest_frame();
+}
+
+// Whether a ring that has not risen again rests because of this frame. Takes the mark away.
+bool Outbound::has_closed_ring(Incoming& frame) const noexcept {
+  if (frame.length < CloserMark::at + CloserMark::size || load16(frame.data + CloserMark::at) != CloserMark::ethertype) return false;
+  const std::uint32_t mark = load16(frame.data + CloserMark::at + 2);
+  if ((mark & CloserMark::vlan) != CloserMark::vlan) return false;
+  std::memmove(frame.data + CloserMark::size, frame.data, CloserMark::at);
+  frame.data += CloserMark::size;
+  frame.length -= CloserMark::size;
+  if ((frame.offload.flags & Offload::needs_checksum) != 0) frame.offload.checksum_start -= CloserMark::size;
+  return is_risen_ && mark == CloserMark::of(rises_);
+}
+
+void Outbound::take(std::size_t length, const Tap& tap, const SaTable::Sender& sender) {
+  counters_.frames.add();
+  if (length == frame_.size()) return refuse(Reason::oversize);
+  if (length < tap.header_size()) return refuse(Reason::malformed);
+  Incoming frame{frame_.data() + tap.header_size(), length - tap.header_size(), Offload::read(frame_.data())};
+  if (ring_) {
+    may_rise_ = may_rise_ && is_for_ring(frame);
+    if (has_closed_ring(frame)) rest();  // what is in the ring is older
+  }
+  handle(frame, sender);
 }
 
 void Outbound::refuse(Reason reason) noexcept {
@@ -114,20 +211,16 @@ void Outbound::refuse(Reason reason) noexcept {
   counters_.reasons.add(reason);
 }
 
-void Outbound::handle(std::size_t length, const Tap& tap, const SaTable::Sender& sender) {
-  const Reason reason = cut(length, tap, sender);
+void Outbound::handle(const Incoming& frame, const SaTable::Sender& sender) {
+  const Reason reason = cut(frame, sender);
   if (reason != Reason::delivered) refuse(reason);
 }
 
 // Stage 1: from a frame to packets in the burst. Tells why the frame, or what was left of it, did not become packets.
-Reason Outbound::cut(std::size_t length, const Tap& tap, const SaTable::Sender& sender) {
-  if (length == frame_.size()) return Reason::oversize;
-  if (length < tap.header_size()) return Reason::malformed;
-  std::uint8_t* frame = frame_.data() + tap.header_size();
-  const std::size_t frame_length = length - tap.header_size();
-  const std::optional<LinkHeader> link = LinkHeader::parse(frame, frame_length);
+Reason Outbound::cut(const Incoming& frame, const SaTable::Sender& sender) {
+  const std::optional<LinkHeader> link = LinkHeader::parse(frame.data, frame.length);
   if (!link) return Reason::not_ip;
-  const std::optional<CutPacket> ip = CutPacket::parse(frame + link->size, frame_length - link->size);
+  const std::optional<CutPacket> ip = CutPacket::parse(frame.data + link->size, frame.length - link->size);
   if (!ip || ip->family != link->family) return Reason::malformed;
   Sa* sa = sender.sa;
   if (sa == nullptr) return Reason::no_sa;
@@ -135,10 +228,10 @@ Reason Outbound::cut(std::size_t length, const Tap& tap, const SaTable::Sender& 
   current_sa_ = sa;
   current_keeps_order_ = sender.keeps_order;
   current_link_.size = link->size;
-  std::memcpy(current_link_.octets.data(), frame, link->size);
+  std::memcpy(current_link_.octets.data(), frame.data, link->size);
   const CutLimits limits = limits_for(*sa, *ip);
   current_limit_ = limits.inner_mtu;
-  const Reason reason = cutter_.cut(frame, link->size, *ip, Offload::read(frame_.data()), limits, *this);
+  const Reason reason = cutter_.cut(frame.data, link->size, *ip, frame.offload, limits, *this);
   if (reason == Reason::too_big) answer_too_big(*ip, limits.inner_mtu);
   return reason;
 }

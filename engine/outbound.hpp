@@ -1,6 +1,8 @@
 // The outbound path: frames from TAPs, cut, encapsulated in bursts, out on the wire.
 #pragma once
 
+#include <sys/epoll.h>
+
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -15,7 +17,9 @@
 #include "esp.hpp"
 #include "inject.hpp"
 #include "path.hpp"
+#include "shared_ring.hpp"
 #include "slots.hpp"
+#include "spin.hpp"
 #include "super_wire.hpp"
 #include "tap.hpp"
 #include "wire.hpp"
@@ -23,6 +27,7 @@
 namespace groupvpn {
 
 class FrameRing;
+class TapRings;
 
 // What a path needs of its port, which outlives it.
 struct PathContext {
@@ -35,6 +40,7 @@ struct PathContext {
   MacAddress token;
   Fault& fault;
   FrameRing* ring;  // where ESP comes in, beside the TAP; null without
+  const TapRings* tap_rings;  // where packets to protect come in, beside the outbound TAPs; null without
   EventQueue* events;  // may be none
 };
 
@@ -57,6 +63,8 @@ class Outbound final : private PacketSink {
   static constexpr std::size_t burst_size = Transmitter::burst_size;
   static_assert(burst_size <= Gatherer::maximum_burst);
   static constexpr std::size_t frames_per_turn = 64;  // from one queue before the next has its turn
+  static constexpr auto close_enough = std::chrono::microseconds(10);  // from one frame to the next, so that a ring is worth looking at
+  static constexpr int ring_bursts_per_turn = 16;     // before those who change the queues have their turn
   static constexpr std::size_t read_size = Tap::maximum_header_size + LinkHeader::maximum_size + ipv4_maximum_size + 1;
 
   struct Link {
@@ -64,9 +72,25 @@ class Outbound final : private PacketSink {
     std::size_t size;
   };
 
+  // A frame as it came from the kernel.
+  struct Incoming {
+    std::uint8_t* data;
+    std::size_t length;
+    Offload offload;
+  };
+
+  void serve(std::span<const epoll_event> events, const SaTable& table);
   void turn(std::size_t queue, const SaTable& table);
-  void handle(std::size_t length, const Tap& tap, const SaTable::Sender& sender);
-  Reason cut(std::size_t length, const Tap& tap, const SaTable::Sender& sender);
+  void serve_ring();
+  std::size_t take_ring_burst();
+  void take_record(const SharedRing::Record& record, const SaTable& table);
+  void drain_taps();
+  void rest() noexcept;
+  [[nodiscard]] bool is_for_ring(const Incoming& frame) const noexcept;
+  [[nodiscard]] bool has_closed_ring(Incoming& frame) const noexcept;
+  void take(std::size_t length, const Tap& tap, const SaTable::Sender& sender);
+  void handle(const Incoming& frame, const SaTable::Sender& sender);
+  Reason cut(const Incoming& frame, const SaTable::Sender& sender);
   [[nodiscard]] CutLimits limits_for(const Sa& sa, const CutPacket& ip) const noexcept;
   void refuse(Reason reason) noexcept;
   void answer_too_big(const CutPacket& refused, std::uint32_t mtu);
@@ -87,6 +111,14 @@ class Outbound final : private PacketSink {
   StopEvent stop_;
   std::mutex queues_mutex_;  // held while frames are read, so that a queue that was removed is never touched again
   std::vector<std::optional<Tap>> queues_;
+
+  std::optional<SharedRing> ring_;
+  Spin spin_;
+  bool is_risen_ = false;  // the ring gets what it can take
+  bool is_fresh_ = false;  // and has not got anything yet
+  std::size_t taken_ = 0;  // by TAPs since we slept
+  bool may_rise_ = true;   // the ring would have taken all of it
+  std::uint32_t rises_ = 0;
 
   Esp esp_;
   Cutter cutter_;

@@ -78,12 +78,12 @@ std::uint8_t* PacketRing::at(std::uint32_t ahead) const noexcept {
   return memory_.octets() + std::size_t{index / in_block} * block_size + std::size_t{index % in_block} * frame_size_;
 }
 
-bool PacketRing::has(std::uint32_t ahead) const noexcept {
-  return (std::atomic_ref(*status_of(at(ahead))).load(std::memory_order_acquire) & TP_STATUS_USER) != 0;
+bool PacketRing::has() const noexcept {
+  return (std::atomic_ref(*status_of(at(taken_))).load(std::memory_order_acquire) & TP_STATUS_USER) != 0;
 }
 
-std::optional<FrameRing::Frame> PacketRing::frame(std::uint32_t ahead) const noexcept {
-  std::uint8_t* slot = at(ahead);
+std::optional<FrameRing::Frame> PacketRing::take() noexcept {
+  std::uint8_t* slot = at(taken_++);
   const auto* header = reinterpret_cast<const tpacket2_hdr*>(slot);
   const std::uint32_t begin = header->tp_mac, length = header->tp_snaplen;
   const bool fits = begin >= sizeof(tpacket2_hdr) && begin <= frame_size_ && length <= frame_size_ - begin;
@@ -91,11 +91,12 @@ std::optional<FrameRing::Frame> PacketRing::frame(std::uint32_t ahead) const noe
   return Frame{slot + begin, length, begin - static_cast<std::uint32_t>(sizeof(tpacket2_hdr)), true};
 }
 
-void PacketRing::release(std::uint32_t count) noexcept {
-  for (std::uint32_t ahead = 0; ahead < count; ++ahead) {
+void PacketRing::release() noexcept {
+  for (std::uint32_t ahead = 0; ahead < taken_; ++ahead) {
     std::atomic_ref(*status_of(at(ahead))).store(TP_STATUS_KERNEL, std::memory_order_release);
   }
-  next_ = (next_ + count) % (block_count_ * (block_size / frame_size_));
+  next_ = (next_ + taken_) % (block_count_ * (block_size / frame_size_));
+  taken_ = 0;
 }
 
 // The kernel's counter begins anew when it is read.

@@ -30,9 +30,9 @@ class PacketRing final : public FrameRing {
   [[nodiscard]] int descriptor() const noexcept override { return socket_.number(); }
   int take_error() noexcept override;  // ENETDOWN: frames come again when the interface is up
 
-  [[nodiscard]] bool has(std::uint32_t ahead) const noexcept override;
-  [[nodiscard]] std::optional<Frame> frame(std::uint32_t ahead) const noexcept override;
-  void release(std::uint32_t count) noexcept override;
+  [[nodiscard]] bool has() const noexcept override;
+  [[nodiscard]] std::optional<Frame> take() noexcept override;
+  void release() noexcept override;
 
  private:
   [[nodiscard]] std::uint8_t* at(std::uint32_t ahead) const noexcept;
@@ -43,7 +43,8 @@ class PacketRing final : public FrameRing {
   std::uint32_t block_count_;
   Descriptor socket_;
   Mapping memory_;
-  std::uint32_t next_ = 0;
+  std::uint32_t next_ = 0;   // that was not given back
+  std::uint32_t taken_ = 0;  // from there
   mutable std::mutex statistics_mutex_;
   mutable std::uint64_t overruns_ = 0;
 };

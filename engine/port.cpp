@@ -100,7 +100,7 @@ std::unique_ptr<Port::Worker> Port::make_worker(const PortParameters& parameters
   const bool receives = number < receivers_;
   FrameRing* ring = receives && !rings_.empty() ? rings_[number].get() : nullptr;
   const Tap& tap = inbound_taps_[receives ? number : 0];
-  const PathContext context{number, inbound_taps_.size(), order_, sas_, wire_mtu_, splits_after_, tap, parameters.token, fault_, ring, events_.get()};
+  const PathContext context{number, inbound_taps_.size(), order_, sas_, wire_mtu_, splits_after_, tap, parameters.token, fault_, ring, tap_rings_.get(), events_.get()};
   auto worker = std::make_unique<Worker>(context, WireParameters{device_, parameters.mark, static_cast<std::uint32_t>(number), method},
                                          SuperWire(device_, parameters.mark, tap.takes_udp_super_packets()));
   if (receives) worker->inbound.emplace(context);
@@ -124,8 +124,10 @@ void Port::make_rings(const PortParameters& parameters) {
     const std::string name = method == ReceiveMethod::bpf ? "bpf" : "ring";
     try {
       if (method == ReceiveMethod::bpf) {
-        rings_ = BpfRing::make(device_, parameters.token, parameters.wire_mtu, parameters.inbound_taps);
-        receivers_ = rings_.size();
+        auto rings = BpfRing::make(device_, parameters.token, parameters.wire_mtu, parameters.inbound_taps);
+        tap_rings_ = std::make_unique<TapRings>(static_cast<std::uint32_t>(rings.size()), parameters.wire_mtu);
+        receivers_ = rings.size();
+        rings_ = std::move(rings);
       } else {
         rings_.push_back(std::make_unique<PacketRing>(device_, parameters.token, parameters.wire_mtu));
       }
@@ -150,6 +152,7 @@ std::size_t Port::add_outbound(const std::vector<int>& descriptors) {
   std::size_t done = 0;
   try {
     for (; done < workers_.size(); ++done) workers_[done]->outbound.add_queue(queue, taps[done]);
+    if (tap_rings_) tap_programs_[queue] = tap_rings_->attach(descriptors, queue);
   } catch (const EngineError&) {
     while (done > 0) workers_[--done]->outbound.remove_queue(queue);
     throw;
@@ -158,6 +161,7 @@ std::size_t Port::add_outbound(const std::vector<int>& descriptors) {
 }
 
 void Port::remove_outbound(std::size_t queue) {
+  tap_programs_.erase(queue);
   for (const std::unique_ptr<Worker>& worker : workers_) worker->outbound.remove_queue(queue);
 }
 
@@ -202,10 +206,10 @@ void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std:
   if (!rings_.empty()) rings_.front()->set_spis(spis);
 }
 
-std::uint64_t Port::overruns() const {
-  std::uint64_t sum = 0;
-  for (const std::unique_ptr<FrameRing>& ring : rings_) sum += ring->overruns();
-  return sum;
+NamedCounters Port::overruns() const {
+  std::uint64_t inbound = 0;
+  for (const std::unique_ptr<FrameRing>& ring : rings_) inbound += ring->overruns();
+  return {{"outbound", tap_rings_ ? tap_rings_->overruns() : 0}, {"inbound", inbound}};
 }
 
 std::vector<BackEnd> Port::transmit() const {

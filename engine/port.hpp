@@ -15,6 +15,7 @@
 #include "inbound.hpp"
 #include "outbound.hpp"
 #include "path.hpp"
+#include "tap_rings.hpp"
 
 namespace groupvpn {
 
@@ -57,8 +58,8 @@ class Port {
   // Packets by what became of them, and how many came; see PathCounters for how the two add up.
   [[nodiscard]] NamedCounters counters() const;
   [[nodiscard]] NamedCounters traffic() const;
-  // Frames that found the ring full; they are not in any other counter.
-  [[nodiscard]] std::uint64_t overruns() const;
+  // Frames that found a ring full; they are not in any other counter.
+  [[nodiscard]] NamedCounters overruns() const;
   [[nodiscard]] std::string fault() const { return fault_.get(); }
   [[nodiscard]] std::size_t workers() const noexcept { return workers_.size(); }
   [[nodiscard]] std::size_t receivers() const noexcept { return receivers_; }
@@ -92,6 +93,8 @@ class Port {
   BackEnd receive_;
   std::vector<std::unique_ptr<FrameRing>> rings_;  // of each worker that takes ESP in, or none
   std::size_t receivers_ = 1;                      // workers that do
+  std::unique_ptr<TapRings> tap_rings_;            // of each worker, or none
+  std::map<std::size_t, Descriptor> tap_programs_;  // by outbound queue
   std::mutex order_;
   Snapshot<SaTable> sas_;
   Fault fault_;

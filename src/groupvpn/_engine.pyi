@@ -223,7 +223,7 @@ class Port:
     @property
     def copy_limit(self) -> int:
         """Octets of the longest packet that the kernel has too although the ring has it (`ring`, not `bpf`): nftables must drop it."""
-    def overruns(self) -> int:
-        """Packets that found the ring full, and are in no other counter."""
+    def overruns(self) -> dict[str, int]:
+        """Packets that found a ring full, and are in no other counter: `outbound` and `inbound`."""
     def fault(self) -> str:
         """What last went wrong with a TAP (it was removed), empty if nothing did."""

@@ -37,6 +37,7 @@ class RecordedPort:
     copy_limit: int = 0
     receivers: int = 1
     lost_by_ring: int = 0
+    lost_on_way_out: int = 0
 
     def add_outbound(self, taps: list[int]) -> int:
         self.queues.append(taps)
@@ -70,8 +71,8 @@ class RecordedPort:
     def receive(self) -> tuple[str, str]:
         return ("ring" if self.ring_limit else "tap"), ""
 
-    def overruns(self) -> int:
-        return self.lost_by_ring
+    def overruns(self) -> dict[str, int]:
+        return {"outbound": self.lost_on_way_out, "inbound": self.lost_by_ring}
 
     def fault(self) -> str:
         return self.trouble

@@ -182,9 +182,9 @@ class Attachment:
         drops = {reason: packets for reason, packets in ended.items() if reason not in DELIVERED}
         for reason in DROP_REASONS:
             drops[reason] = drops.get(reason, 0) + counted.get(reason, 0)
-        lost = links.transmit_drops()
-        drops["inbound_queue_full"] = lost.get(self._tap_in.name, 0) + self._port.overruns()
-        drops["outbound_queue_full"] = sum(lost.get(tap.name, 0) for tap, _ in self._outbound_taps)
+        lost, overruns = links.transmit_drops(), self._port.overruns()
+        drops["inbound_queue_full"] = lost.get(self._tap_in.name, 0) + overruns["inbound"]
+        drops["outbound_queue_full"] = sum(lost.get(tap.name, 0) for tap, _ in self._outbound_taps) + overruns["outbound"]
         delivered = {way: ended.get(way, 0) for way in DELIVERED} | {way: counted.get(way, 0) for way in PASSED}
         return InterfaceCounters(policy.device, tuple(sas), drops, delivered, self._port.traffic() | {COPIES: counted.get(COPIES, 0)})
 

@@ -97,8 +97,8 @@ class EnginePort(Protocol):
     def copy_limit(self) -> int:
         """Octets of the longest one of which the kernel keeps a copy, which must be dropped; 0 if there is none."""
 
-    def overruns(self) -> int:
-        """Packets that found the ring full."""
+    def overruns(self) -> dict[str, int]:
+        """Packets that found a ring full: `outbound` and `inbound`."""
 
     def fault(self) -> str:
         """Why a thread or queue has stopped working, or nothing."""

@@ -1,0 +1,99 @@
+#include "ring_program.hpp"
+
+namespace groupvpn::ring_program {
+namespace {
+
+using namespace bpf;
+using Layout = RingLayout;
+using Label = Assembler::Label;
+
+constexpr int attempts = 4;  // to claim a record, while other processors do the same
+
+// Leaves the position of the record in r9.
+void claim_record(Assembler& code, std::uint32_t ring_size, Label full) {
+  const Label claimed = code.label();
+  code.copy32(r3, r8);
+  code.add32(r3, static_cast<std::int32_t>(Layout::frame_offset + Layout::alignment - 1));
+  code.mask32(r3, -static_cast<std::int32_t>(Layout::alignment));
+  code.store(Size::word, frame_pointer, size_on_stack, r3);
+  for (int attempt = 0; attempt < attempts; ++attempt) {
+    code.load(Size::word, r9, r7, Layout::producer);
+    code.load(Size::word, r1, r7, Layout::consumer);
+    code.copy(r2, r9);
+    code.add32(r2, r3);
+    code.copy(r4, r2);
+    code.subtract32(r4, r1);
+    code.jump_if32(r4, Compare::greater, static_cast<std::int32_t>(ring_size), full);
+    code.copy(r0, r9);
+    code.exchange_if_equal(r7, Layout::producer, r2);
+    code.jump_if32(r0, Compare::equal, r9, claimed);
+  }
+  code.jump(full);
+  code.place(claimed);
+}
+
+// Leaves the address of the claimed record in r9, with its size.
+void find_record(Assembler& code, const RingMaps& maps, Label pass) {
+  code.mask32(r9, static_cast<std::int32_t>(maps.size - Layout::alignment));
+  look_up(code, maps.records, ring_on_stack, pass);  // never misses, but the verifier does not know
+  code.add(r0, r9);
+  code.copy(r9, r0);
+  code.load(Size::word, r1, frame_pointer, size_on_stack);
+  code.store(Size::word, r9, Layout::size, r1);
+}
+
+}  // namespace
+
+void look_up(Assembler& code, const Descriptor& map, std::int16_t key, Label missing) {
+  code.load_map(r1, map);
+  code.copy(r2, frame_pointer);
+  code.add(r2, key);
+  code.call(BPF_FUNC_map_lookup_elem);
+  code.jump_if(r0, Compare::equal, 0, missing);
+}
+
+void find_control(Assembler& code, const Descriptor& controls, Label resting) {
+  look_up(code, controls, ring_on_stack, resting);
+  code.copy(r7, r0);
+  code.load(Size::word, r1, r7, Layout::resting);
+  code.jump_if(r1, Compare::not_equal, 0, resting);
+}
+
+void copy_frame(Assembler& code, const RingMaps& maps, const Ways& ways) {
+  const Label is_copied = code.label();
+  claim_record(code, maps.size, ways.full);
+  find_record(code, maps, ways.pass);
+  code.load(Size::word, r1, r7, Layout::resting);  // again, behind the claim
+  code.jump_if(r1, Compare::not_equal, 0, ways.skip);
+  code.copy(r1, r6);
+  code.set(r2, 0);
+  code.copy(r3, r9);
+  code.add(r3, Layout::frame_offset);
+  code.copy(r4, r8);
+  code.call(BPF_FUNC_skb_load_bytes);
+  code.jump_if(r0, Compare::equal, 0, is_copied);
+  code.set(r8, 0);
+  code.place(is_copied);
+}
+
+void end_with(Assembler& code, Layout::State state) {
+  code.store(Size::word, r9, Layout::length, r8);
+  code.store(Size::word, r9, Layout::state, static_cast<std::int32_t>(state));  // behind all that it speaks of: stores stay in their order on x86-64
+  code.set(r0, end_here);
+  code.leave();
+}
+
+void write_ends(Assembler& code, const Ways& ways) {
+  code.place(ways.skip);
+  code.store(Size::word, r9, Layout::state, Layout::left);
+  code.place(ways.pass);
+  code.set(r0, go_on);
+  code.leave();
+  code.place(ways.full);
+  code.set(r1, 1);
+  code.add_atomically(r7, Layout::overruns, r1);
+  code.set(r0, end_here);
+  code.leave();
+}
+
+}  // namespace groupvpn::ring_program

@@ -1,0 +1,75 @@
+// What BPF programs have in common that fill rings in memory which the engine shares: how a ring lies there, and the instructions that claim a part of it.
+#pragma once
+
+#include <linux/if_ether.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "bpf.hpp"
+#include "descriptor.hpp"
+
+namespace groupvpn {
+
+// The memory of some rings: an entry of each map for each ring.
+struct RingMaps {
+  const Descriptor& controls;
+  const Descriptor& records;
+  std::uint32_t size;  // octets of a ring; a power of two
+};
+
+// A ring is a number of octets in which records stand one behind the other. Positions count octets for ever; the place of a record is its position modulo the size
+// of the ring. A record lies in one piece, so behind the end of the ring there is room for another one.
+struct RingLayout {
+  // A control. The program claims a record by moving the producer on, we give records back by moving the consumer on. `mark` is for a program that has
+  // the ring rest by itself.
+  static constexpr std::int16_t producer = 0, resting = 64, mark = 68, consumer = 128, overruns = 192;
+  static constexpr std::uint32_t control_size = 256;
+
+  // A record: its state, how many octets the frame has (0: not all of it could be copied), how many the record has, and the frame, whose IP header begins
+  // a cache line. Wherever a record may begin there is `unfilled` until one is written.
+  static constexpr std::int16_t state = 0, length = 4, size = 8, ip_offset = 64, frame_offset = 50;
+  static constexpr std::uint32_t header_size = 12, alignment = 64;
+  enum State : std::uint32_t {
+    unfilled = 0,
+    filled = 1,
+    left = 2,        // claimed in vain, the packet went another way
+    incomplete = 3,  // filled, and the checksum of TCP or UDP is still that of the pseudo header alone
+  };
+
+  static constexpr std::uint32_t size_for(std::uint32_t frame) noexcept { return (frame_offset + frame + alignment - 1) / alignment * alignment; }
+};
+
+namespace ring_program {
+
+// Words on the stack; programs have theirs below `first_free`.
+inline constexpr std::int16_t ring_on_stack = -4, size_on_stack = -8, first_free = -8;
+
+// r0 of a program at an interface.
+enum Verdict : std::int32_t { go_on = -1, end_here = 2 };  // TCX_NEXT, TCX_DROP
+
+// A value as a load of that size reads it from a packet, and where a field of a frame lies.
+constexpr std::int32_t in_packet(std::uint16_t value) noexcept { return __builtin_bswap16(value); }
+constexpr std::int16_t field(std::size_t offset) noexcept { return static_cast<std::int16_t>(offset); }
+constexpr std::int16_t ip_field(std::size_t offset) noexcept { return static_cast<std::int16_t>(ETH_HLEN + offset); }
+
+// Looks up the word at a place on the stack; jumps if the map does not have it, else r0 is the address of what it has.
+void look_up(bpf::Assembler& code, const Descriptor& map, std::int16_t key, bpf::Assembler::Label missing);
+
+// The control of the ring whose number is on the stack, in r7; jumps if it rests.
+void find_control(bpf::Assembler& code, const Descriptor& controls, bpf::Assembler::Label resting);
+
+// r6: the packet, r7: the control, r8: octets of the frame, at least some and no more than there is room for behind the end of a ring. Claims a record, copies
+// the frame into it and leaves the address of the record in r9. Only who moves the producer on may write to it. Jumps to `skip` with r9 if the ring
+// rests since then (see SharedRing::rest), or to `full`.
+struct Ways {
+  bpf::Assembler::Label full, skip, pass;
+};
+void copy_frame(bpf::Assembler& code, const RingMaps& maps, const Ways& ways);
+
+// The ends of a program. A frame that was copied gets its state; one whose record was claimed in vain goes on, one that found the ring full ends.
+void end_with(bpf::Assembler& code, RingLayout::State state);
+void write_ends(bpf::Assembler& code, const Ways& ways);
+
+}  // namespace ring_program
+}  // namespace groupvpn

@@ -1,0 +1,184 @@
+#include "tap_program.hpp"
+
+#include <cstddef>
+
+#include "packet.hpp"
+
+namespace groupvpn {
+namespace {
+
+using namespace bpf;
+using namespace ring_program;
+using Label = Assembler::Label;
+
+constexpr std::int16_t tcp_checksum_at = 16, udp_checksum_at = 6, checksum_size = 2;
+constexpr std::int32_t shortest_frame = static_cast<std::int32_t>(ETH_HLEN + ipv4_header_size + udp_header_size);
+
+// Words on the stack: where the checksum is, what it was and is now, and what it was if it is that of the pseudo header alone.
+constexpr std::int16_t place_on_stack = first_free - 4, before_on_stack = first_free - 8, after_on_stack = first_free - 12, pseudo_on_stack = first_free - 16;
+
+// r0: a hash of 32 bits, of which the upper half of a product is spread evenly.
+void choose(Assembler& code, std::uint32_t count) {
+  code.multiply(r0, static_cast<std::int32_t>(count));
+  code.shift_right(r0, 32);
+}
+
+// r2: the frame, r3: its end, r1: a part of the sum of the pseudo header. Leaves the rest of what is known of the checksum on the stack.
+void read_checksum(Assembler& code, std::int16_t transport, std::int16_t at, std::uint8_t protocol, Label other) {
+  code.copy(r4, r2);
+  code.add(r4, transport + at + checksum_size);
+  code.jump_if(r4, Compare::greater, r3, other);
+  code.load(Size::half, r4, r2, field(static_cast<std::size_t>(transport + at)));
+  code.store(Size::word, frame_pointer, before_on_stack, r4);
+  code.store(Size::word, frame_pointer, place_on_stack, transport + at);
+  code.add(r1, in_packet(protocol));
+}
+
+// r2: the frame, r3: its end. Sums the pseudo header (RFC 9293 3.1, RFC 768, RFC 8200 8.1) in whole words, which is the same modulo 2^16 - 1.
+void read_transport(Assembler& code, std::int16_t named_at, std::int16_t addresses, std::int16_t transport, Label other) {
+  const Label is_tcp = code.label(), is_read = code.label();
+  for (std::int16_t word = addresses; word < transport; word = static_cast<std::int16_t>(word + 4)) {
+    code.load(Size::word, r4, r2, word);
+    code.add(r1, r4);
+  }
+  code.load(Size::octet, r4, r2, named_at);
+  code.jump_if(r4, Compare::equal, protocol_tcp, is_tcp);
+  code.jump_if(r4, Compare::not_equal, protocol_udp, other);
+  read_checksum(code, transport, udp_checksum_at, protocol_udp, other);
+  code.jump(is_read);
+  code.place(is_tcp);
+  read_checksum(code, transport, tcp_checksum_at, protocol_tcp, other);
+  code.place(is_read);
+}
+
+void require(Assembler& code, std::int32_t octets, Label other) {
+  code.copy(r4, r2);
+  code.add(r4, octets);
+  code.jump_if(r4, Compare::greater, r3, other);
+}
+
+void read_ipv4(Assembler& code, Label other) {
+  constexpr std::int16_t transport = ip_field(ipv4_header_size);
+  require(code, transport, other);
+  code.load(Size::octet, r4, r2, ip_field(0));
+  code.jump_if(r4, Compare::not_equal, 0x45, other);
+  code.load(Size::half, r4, r2, ip_field(6));
+  code.jump_if(r4, Compare::has_bits, in_packet(Ipv4::more_fragments | Ipv4::offset_mask), other);
+  code.load(Size::half, r1, r2, ip_field(2));
+  code.add(r1, 0xffff - in_packet(ipv4_header_size));  // the total length less the header
+  read_transport(code, ip_field(9), ip_field(12), transport, other);
+}
+
+void read_ipv6(Assembler& code, Label other) {
+  constexpr std::int16_t transport = ip_field(ipv6_header_size);
+  require(code, transport, other);
+  code.load(Size::half, r1, r2, ip_field(4));
+  read_transport(code, ip_field(6), ip_field(8), transport, other);
+}
+
+// r1: a sum of words. Folds it to 16 bits.
+void fold(Assembler& code) {
+  code.copy32(r2, r1);
+  code.shift_right(r1, 32);
+  code.add(r1, r2);
+  for (int turn = 0; turn < 3; ++turn) {
+    code.copy(r2, r1);
+    code.mask32(r2, 0xffff);
+    code.shift_right(r1, 16);
+    code.add(r1, r2);
+  }
+}
+
+// r6: the packet. Leaves its octets in r8.
+void read_packet(Assembler& code, std::uint32_t longest, Label other) {
+  const Label is_ipv4 = code.label(), is_read = code.label();
+  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, gso_size)));
+  code.jump_if(r1, Compare::not_equal, 0, other);
+  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, vlan_present)));
+  code.jump_if(r1, Compare::not_equal, 0, other);
+  code.load(Size::word, r8, r6, field(offsetof(__sk_buff, len)));
+  code.jump_if(r8, Compare::greater, static_cast<std::int32_t>(longest), other);
+  code.jump_if(r8, Compare::less, shortest_frame, other);
+  code.load(Size::word, r2, r6, field(offsetof(__sk_buff, data)));
+  code.load(Size::word, r3, r6, field(offsetof(__sk_buff, data_end)));
+  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, protocol)));
+  code.jump_if(r1, Compare::equal, in_packet(ETH_P_IP), is_ipv4);
+  code.jump_if(r1, Compare::not_equal, in_packet(ETH_P_IPV6), other);
+  read_ipv6(code, other);
+  code.jump(is_read);
+  code.place(is_ipv4);
+  read_ipv4(code, other);
+  code.place(is_read);
+  fold(code);
+  code.store(Size::word, frame_pointer, pseudo_on_stack, r1);
+}
+
+// The kernel does not say whether it has left a checksum to whoever sends the packet, nor which: it may be one further inside. But it changes a
+// checksum that is complete and leaves one that is not (bpf-helpers(7), bpf_l4_csum_replace). What is in the ring by now does not change.
+// Jumps if nothing is left to do or, to `untaken`, if what is left is not the checksum that we know.
+void ask_for_checksum(Assembler& code, Label is_complete, Label untaken) {
+  constexpr std::int32_t one = 1;
+  code.copy(r1, r6);
+  code.load(Size::word, r2, frame_pointer, place_on_stack);
+  code.set(r3, 0);
+  code.set(r4, one);
+  code.set(r5, checksum_size);
+  code.call(BPF_FUNC_l4_csum_replace);
+  code.jump_if(r0, Compare::not_equal, 0, untaken);
+  code.copy(r1, r6);
+  code.load(Size::word, r2, frame_pointer, place_on_stack);
+  code.copy(r3, frame_pointer);
+  code.add(r3, after_on_stack);
+  code.set(r4, checksum_size);
+  code.store(Size::word, frame_pointer, after_on_stack, 0);
+  code.call(BPF_FUNC_skb_load_bytes);
+  code.load(Size::word, r1, frame_pointer, before_on_stack);
+  code.load(Size::word, r2, frame_pointer, after_on_stack);
+  code.jump_if(r1, Compare::not_equal, r2, is_complete);
+  code.load(Size::word, r2, frame_pointer, pseudo_on_stack);
+  code.jump_if(r1, Compare::not_equal, r2, untaken);
+}
+
+}  // namespace
+
+std::vector<bpf_insn> tap_program(const RingMaps& maps, std::uint32_t longest, std::uint32_t rings, std::uint32_t queue) {
+  Assembler code;
+  const Ways ways{.full = code.label(), .skip = code.label(), .pass = code.label()};
+  const Label other = code.label(), untaken = code.label(), is_complete = code.label();
+  code.copy(r6, r1);
+  code.set(r0, 0);
+  if (rings > 1) {
+    code.call(BPF_FUNC_get_hash_recalc);
+    choose(code, rings);
+  }
+  code.store(Size::word, frame_pointer, ring_on_stack, r0);
+  find_control(code, maps.controls, ways.pass);
+  read_packet(code, longest, other);
+  copy_frame(code, maps, ways);
+  code.add32(r8, static_cast<std::int32_t>(queue << 16));
+  ask_for_checksum(code, is_complete, untaken);
+  end_with(code, RingLayout::incomplete);
+  code.place(is_complete);
+  end_with(code, RingLayout::filled);
+  code.place(untaken);
+  code.store(Size::word, r9, RingLayout::state, RingLayout::left);
+  code.place(other);
+  code.store(Size::word, r7, RingLayout::resting, 1);
+  code.copy(r1, r6);
+  code.set(r2, in_packet(CloserMark::ethertype));
+  code.load(Size::word, r3, r7, RingLayout::mark);
+  code.call(BPF_FUNC_skb_vlan_push);
+  code.jump(ways.pass);
+  write_ends(code, ways);
+  return code.finish();
+}
+
+std::vector<bpf_insn> flow_queue_program(std::uint32_t queues) {
+  Assembler code;
+  code.load(Size::word, r0, r1, field(offsetof(__sk_buff, hash)));
+  choose(code, queues);
+  code.leave();
+  return code.finish();
+}
+
+}  // namespace groupvpn

@@ -1,0 +1,33 @@
+// The BPF programs of an outbound TAP: packets to protect go from the kernel straight into memory that the engine shares.
+#pragma once
+
+#include <linux/bpf.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "ring_program.hpp"
+
+namespace groupvpn {
+
+// A tag in the place of one of IEEE 802.1Q, behind the addresses of the packet that had a ring rest: no interface has this VLAN. Four bits tell how often the ring
+// had risen.
+struct CloserMark {
+  static constexpr std::uint16_t ethertype = 0x88a8, vlan = 0x0fff;
+  static constexpr std::size_t at = 12, size = 4;
+  static constexpr std::uint32_t of(std::uint32_t times) noexcept { return (times & 0xf) << 12 | vlan; }
+};
+
+// A program for the egress of a TAP. It takes TCP and UDP (whole packets, over IPv4 without options or over IPv6 without extension headers) in frames of at most `longest`
+// octets without a VLAN tag, and copies them into the ring of their flow, if that is not resting; the packet ends there. What is said of its length says
+// in the upper half that it came by the TAP number `queue`.
+//
+// A super-packet, and every packet of which the program cannot know what checksum is left to do in it, goes on to the TAP. So that none of the same
+// flow overtakes it, the ring rests from then on; so that it overtakes none itself, it carries the `mark` of the control (CloserMark).
+std::vector<bpf_insn> tap_program(const RingMaps& maps, std::uint32_t longest, std::uint32_t rings, std::uint32_t queue);
+
+// A program that leads each packet to the queue of a TAP that has the number of its ring.
+std::vector<bpf_insn> flow_queue_program(std::uint32_t queues);
+
+}  // namespace groupvpn
