@@ -113,18 +113,21 @@ std::shared_ptr<KeyMemory> KeyLedger::memory_of(const SaParameters& parameters, 
     const std::lock_guard windows_lock(memory->mutex);
     memory->windows.resize(parameters.replay_window);
   }
-  forget_idle(true, idle_windows);
-  forget_idle(false, idle_keys);
+  const auto is_in_use = [](const Kept& one) { return one.memory.use_count() > 1; };  // others come by one only through us
+  most_in_use_ = std::max(most_in_use_, static_cast<std::size_t>(std::ranges::count_if(memories_, is_in_use, &decltype(memories_)::value_type::second)));
+  forget_idle(idle_windows, [&](const Kept& one) { return is_in_use(one) ? 0 : one.memory->senders(); });
+  forget_idle(std::max(idle_keys, 2 * most_in_use_), [&](const Kept& one) { return is_in_use(one) ? std::size_t{0} : std::size_t{1}; });
   return memory;
 }
 
-// Keys with windows count as often as they have some, each other one once.
-void KeyLedger::forget_idle(bool with_windows, std::size_t bound) {
-  const auto weight = [with_windows](const Kept& kept) -> std::size_t {
-    if (kept.memory.use_count() != 1) return 0;  // others come by one only through us
-    const std::size_t senders = kept.memory->senders();
-    return with_windows ? senders : senders == 0;
-  };
+std::size_t KeyLedger::idle_limit() {
+  const std::lock_guard lock(mutex_);
+  return std::max(idle_keys, 2 * most_in_use_);
+}
+
+// Those that were made first, until what is left weighs no more than `bound`.
+template <typename Weight>
+void KeyLedger::forget_idle(std::size_t bound, Weight weight) {
   std::size_t sum = 0;
   for (const auto& [digest, kept] : memories_) sum += weight(kept);
   while (sum > bound) {

@@ -43,12 +43,13 @@ struct Sequence {
 // their IVs begin with.
 //
 // The ledger holds SHA-256 digests, no keys. It forgets no sequence counter: some 300 octets for each key that the process has ever had,
-// and 100 for each further Sender-ID of it. Of the windows that no SA uses it keeps `idle_windows`, and of keys without windows how much
-// `idle_keys` of them were used: those of the SAs that were made last.
+// and 100 for each further Sender-ID of it. Of what SAs have received, and how much their keys were used for, it keeps that of SAs in use and of those
+// made last: twice as many as have ever been in use at once, so that all may be made anew, but at least `idle_keys`; and no more than
+// `idle_windows` windows that nobody uses.
 class KeyLedger {
  public:
   static constexpr std::size_t idle_windows = 65536;
-  static constexpr std::size_t idle_keys = 1024;
+  static constexpr std::size_t idle_keys = 64;
 
   static KeyLedger& instance();
 
@@ -57,6 +58,9 @@ class KeyLedger {
 
   // The memory of this SPI and its keys. Its windows have the size that was asked for last: what a larger one does not know counts as seen.
   std::shared_ptr<KeyMemory> memory_of(const SaParameters& parameters, Crypto& crypto);
+
+  // How many keys that nobody uses are remembered.
+  [[nodiscard]] std::size_t idle_limit();
 
  private:
   using Digest = std::array<std::uint8_t, 32>;
@@ -68,12 +72,14 @@ class KeyLedger {
   };
 
   static std::shared_ptr<Sequence> sequence_at(Sequences& sequences, std::uint64_t begin, std::uint64_t last);
-  void forget_idle(bool with_windows, std::size_t bound);
+  template <typename Weight>
+  void forget_idle(std::size_t bound, Weight weight);
 
   std::mutex mutex_;
   std::map<Digest, Sequences> sequences_;
   std::map<Digest, Kept> memories_;
   std::uint64_t made_ = 0;
+  std::size_t most_in_use_ = 0;
 };
 
 }  // namespace groupvpn

@@ -127,6 +127,24 @@ class Sending {
 
 }  // namespace
 
+// As when everything is made anew: however many there are, none forgets what it has received.
+TEST_CASE(all_that_were_in_use_at_once_are_remembered) {
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0xb6);
+  const auto make_all = [&keys] {
+    std::vector<std::shared_ptr<Sa>> sas;
+    for (std::uint32_t number = 0; number < 300; ++number) {
+      SaParameters parameters = keys.parameters(0x9000 + number);
+      parameters.replay_window = 64;
+      sas.push_back(std::make_shared<Sa>(parameters));
+    }
+    return sas;
+  };
+  for (const std::shared_ptr<Sa>& sa : make_all()) receive(*sa, 3, 5);
+  std::size_t remembered = 0;
+  for (const std::shared_ptr<Sa>& sa : make_all()) remembered += is_replayed(*sa, 3, 5) ? 1 : 0;
+  CHECK_EQUAL(remembered, 300U);
+}
+
 TEST_CASE(ciphers_that_count_share_the_nonces_of_a_key) {
   std::set<std::uint64_t> ivs;
   for (const Cipher cipher : {Cipher::aes_128_gcm, Cipher::aes_128_gcm_8, Cipher::aes_128_gcm_12, Cipher::aes_128_gmac, Cipher::aes_128_ctr}) {
@@ -206,8 +224,9 @@ TEST_CASE(keys_that_nobody_uses_are_bounded_without_windows_too) {
   const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0xb5);
   const auto in_use = keys.sa(0x7000);
   CHECK(has_life_left(0x7000, keys));
-  for (std::uint32_t number = 1; number <= KeyLedger::idle_keys + 2; ++number) CHECK(has_life_left(0x7000 + number, keys));
-  CHECK(!has_life_left(0x7000 + KeyLedger::idle_keys + 2, keys));
+  const auto last = static_cast<std::uint32_t>(0x7000 + KeyLedger::instance().idle_limit() + 2);
+  for (std::uint32_t spi = 0x7001; spi <= last; ++spi) CHECK(has_life_left(spi, keys));
+  CHECK(!has_life_left(last, keys));
   CHECK(has_life_left(0x7001, keys));
   CHECK(!has_life_left(0x7000, keys));  // in use, so kept
 }
