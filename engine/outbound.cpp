@@ -43,7 +43,7 @@ Outbound::Outbound(const PathContext& context, WireParameters wire, SuperWire su
 }
 
 void Outbound::add_queue(std::size_t queue, Tap tap) {
-  const std::lock_guard lock(queues_mutex_);
+  const std::lock_guard lock(queues_turn_);
   if (queue >= queues_.size()) queues_.resize(queue + 1);
   queues_[queue] = tap;
   epoll_event event{};
@@ -57,7 +57,7 @@ void Outbound::add_queue(std::size_t queue, Tap tap) {
 }
 
 void Outbound::remove_queue(std::size_t queue) {
-  const std::lock_guard lock(queues_mutex_);
+  const std::lock_guard lock(queues_turn_);
   if (queue >= queues_.size() || !queues_[queue]) throw EngineError("there is no outbound queue " + std::to_string(queue));
   epoll_ctl(epoll_.number(), EPOLL_CTL_DEL, queues_[queue]->descriptor(), nullptr);
   queues_[queue].reset();
@@ -70,7 +70,8 @@ void Outbound::run() {
     const Spin::Clock::time_point asleep = Spin::Clock::now();
     const int ready = epoll_wait(epoll_.number(), events.data(), static_cast<int>(events.size()), is_sleeping ? -1 : 0);
     const Spin::Clock::time_point awake = Spin::Clock::now();
-    const std::lock_guard lock(queues_mutex_);
+    queues_turn_.give_way();
+    const std::lock_guard lock(queues_turn_);
     follow_mtu();
     wire_.look_after();
     const std::span came = std::span(events).first(static_cast<std::size_t>(std::max(ready, 0)));

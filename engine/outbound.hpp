@@ -44,6 +44,25 @@ struct PathContext {
   EventQueue* events;  // may be none
 };
 
+// A mutex that a busy thread holds nearly always. It lets go of it when somebody else waits, which std::mutex alone would not have it do.
+class SharedTurn {
+ public:
+  void lock() noexcept {
+    ++waiting_;
+    mutex_.lock();
+    --waiting_;
+  }
+  void unlock() noexcept { mutex_.unlock(); }
+  // The busy thread, which does not hold it.
+  void give_way() const noexcept {
+    while (waiting_ != 0) sched_yield();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::atomic<int> waiting_{0};
+};
+
 class Outbound final : private PacketSink {
  public:
   Outbound(const PathContext& context, WireParameters wire, SuperWire super_wire);
@@ -109,7 +128,7 @@ class Outbound final : private PacketSink {
   SuperWire super_wire_;
   Descriptor epoll_;
   StopEvent stop_;
-  std::mutex queues_mutex_;  // held while frames are read, so that a queue that was removed is never touched again
+  SharedTurn queues_turn_;  // held while frames are read, so that a queue that was removed is never touched again
   std::vector<std::optional<Tap>> queues_;
 
   std::optional<SharedRing> ring_;

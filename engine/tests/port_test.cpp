@@ -212,6 +212,34 @@ TEST_CASE(packets_by_ring_and_by_tap_keep_their_order) {
   CHECK(by_tap > 0 && by_tap < arrived);
 }
 
+// Whoever changes the queues gets his turn however much there is to do.
+TEST_CASE(queues_come_and_go_under_a_flood) {
+  if (!has_own_network()) return;
+  Rig rig(has_bpf_ring() ? ReceiveMethod::bpf : ReceiveMethod::tap);
+  const Descriptor other = open_tap("other");
+  const auto sa = Keys(Cipher::aes_128_cbc, Integrity::hmac_sha2_512_256, 0x3b).sa();
+  rig.port.set_sas({}, {{rig.queue, {sa}}});
+  rig.port.start();
+  std::atomic<bool> is_done{false};
+  std::thread sender([&] {
+    const Octets frame = frame_around(ipv4(Octets(1400), {.protocol = protocol_udp}));
+    while (!is_done) rig.to_protect.send(frame);
+  });
+  using Clock = std::chrono::steady_clock;
+  Clock::duration longest{};
+  for (int turn = 0; turn < 100; ++turn) {
+    const Clock::time_point begin = Clock::now();
+    const std::size_t queue = rig.port.add_outbound({other.number()});
+    rig.port.remove_outbound(queue);
+    longest = std::max(longest, Clock::now() - begin);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  is_done = true;
+  sender.join();
+  rig.port.stop();
+  CHECK(longest < std::chrono::milliseconds(300));  // nearly a second without `give_way`
+}
+
 TEST_CASE(an_sa_that_was_taken_away_is_wiped_at_once) {
   if (!has_own_network()) return;
   Rig rig;

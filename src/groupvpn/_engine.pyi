@@ -165,7 +165,7 @@ class Port:
         run, in turn.
 
         `transmit` and `receive` choose a back end: `auto` (the best that works), `xdp`, `packet`, `raw`; `auto`, `bpf`,
-        `ring`, `tap`.
+        `ring`, `tap`. With `bpf` a program of the engine takes what it can of the outbound TAPs too.
 
         Raises `EngineError` if it does not work; with `auto` if none does.
         """

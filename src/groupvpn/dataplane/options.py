@@ -13,7 +13,7 @@ TRANSMIT = {
 """Ways out, best first, and what they are."""
 RECEIVE = {
     AUTOMATIC: "the first of the others that works",
-    "bpf": "a BPF program: it moves ESP into memory that the engine shares, and that packet's way through the kernel ends there",
+    "bpf": "BPF programs: they move ESP, and small packets to encrypt, into memory that the engine shares, past the rest of the kernel",
     "ring": "a packet ring: the kernel writes ESP into memory that it shares; the TAP for what does not fit there",
     "tap": "a TAP to which nftables forwards ESP",
 }
