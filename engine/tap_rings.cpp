@@ -28,7 +28,7 @@ Descriptor TapRings::attach(std::span<const int> tap_queues, std::size_t queue) 
     int number = program.number();
     if (ioctl(tap_queues.front(), TUNSETSTEERINGEBPF, &number) != 0) throw EngineError(describe_error("TUNSETSTEERINGEBPF", errno));
   }
-  const auto program = tap_program(memory_.maps(), memory_.longest_frame(), workers_, static_cast<std::uint32_t>(queue));
+  const auto program = tap_program(memory_.maps(), longest_frame(), workers_, static_cast<std::uint32_t>(queue));
   return bpf::attach(bpf::load(BPF_PROG_TYPE_SCHED_CLS, "groupvpn_out", program), bpf::Hook::egress, Device::named(request.ifr_name).index);
 }
 

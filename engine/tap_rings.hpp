@@ -1,6 +1,8 @@
 // The way from the kernel to encryption by BPF programs on the outbound TAPs, beside the TAPs themselves.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -19,7 +21,8 @@ class TapRings {
   TapRings(std::uint32_t workers, std::uint32_t mtu) : memory_(workers, mtu, ring_size), workers_(workers) {}
 
   [[nodiscard]] SharedRing ring(std::uint32_t worker) const noexcept { return SharedRing(memory_, worker); }
-  [[nodiscard]] std::uint32_t longest_frame() const noexcept { return memory_.longest_frame(); }
+  // A record says in 16 bits how long its frame is.
+  [[nodiscard]] std::uint32_t longest_frame() const noexcept { return std::min(memory_.longest_frame(), std::uint32_t{0xffff}); }
   [[nodiscard]] std::uint64_t overruns() const noexcept;
 
   // Has the TAP number `queue`, whose queues these are, fill the rings until the descriptor is closed. EngineError before Linux 6.6.

@@ -21,7 +21,6 @@ using namespace groupvpn::test;
 
 namespace {
 
-constexpr std::uint32_t mtu = 1500;
 constexpr std::size_t queue = 77;
 constexpr std::size_t header_size = 10;  // of virtio, before a frame
 constexpr std::uint32_t mark = CloserMark::of(5);
@@ -35,7 +34,7 @@ Octets marked(Octets frame) {
 
 // A TAP with the program, and a socket that sends like a driver of a virtual machine: with the request of a checksum or of segmentation.
 struct Rig {
-  explicit Rig(std::size_t workers = 1) : taps(open_tap("out", workers)), rings(static_cast<std::uint32_t>(workers), mtu) {
+  explicit Rig(std::size_t workers = 1, std::uint32_t mtu = 1500) : taps(open_tap("out", workers)), rings(static_cast<std::uint32_t>(workers), mtu) {
     std::vector<int> numbers;
     for (const Descriptor& tap : taps) numbers.push_back(tap.number());
     for (const int number : numbers) Tap(number, TapOffload::super_packets);
@@ -127,6 +126,8 @@ enum class Way : std::uint8_t { lost, changed, complete, incomplete, tap };
 
 // One ring for a whole test.
 struct Tester {
+  explicit Tester(std::uint32_t mtu = 1500) : rig(1, mtu) {}
+
   Rig rig;
   SharedRing ring = rig.rings.ring(0);
 
@@ -227,6 +228,17 @@ TEST_CASE(a_frame_that_is_too_long_for_a_tap_ring_goes_by_the_tap) {
   const std::uint32_t longest = tester.rig.rings.longest_frame() - 14 - 28;
   CHECK(tester.way(transport_frame(protocol_udp, longest, Field::complete)) == Way::complete);
   CHECK(tester.way(transport_frame(protocol_udp, longest + 1, Field::complete)) == Way::tap);
+}
+
+// A record says in 16 bits how long it is.
+TEST_CASE(a_tap_ring_takes_the_longest_packets_there_are) {
+  if (!has_programs()) return;
+  Tester tester(65535);
+  run("ip link set out mtu 65521");
+  CHECK_EQUAL(tester.rig.rings.longest_frame(), 65535U);
+  Offload linear;
+  linear.header_length = 14 + 28;  // so much must lie together for a program to see it
+  CHECK(tester.way(transport_frame(protocol_udp, 65535 - 14 - 28, Field::complete), linear) == Way::complete);
 }
 
 TEST_CASE(a_full_tap_ring_counts_what_it_loses_and_goes_on) {
