@@ -6,6 +6,8 @@
 // Python's calls and the two threads share nothing unguarded.
 #include "port.hpp"
 
+#include <sched.h>
+
 #include <fstream>
 #include <map>
 #include <memory>
@@ -563,7 +565,7 @@ TEST_CASE(what_a_port_with_workers_cannot_be_made_of) {
   const std::vector<Descriptor> in = open_tap("in", 2);
   CHECK(says({.wan = "wan", .inbound_taps = {}, .token = token, .wire_mtu = 1500}, "1 to 32 workers, not 0"));
   CHECK(says({.wan = "wan", .inbound_taps = numbers_of(in), .token = token, .wire_mtu = 1500, .processors = {100000}}, "processor 100000 is not there"));
-  Port port({.wan = "wan", .inbound_taps = numbers_of(in), .token = token, .wire_mtu = 1500, .processors = {0}});
+  Port port({.wan = "wan", .inbound_taps = numbers_of(in), .token = token, .wire_mtu = 1500, .processors = {sched_getcpu()}});
   const Descriptor out = open_tap("out");
   bool is_refused = false;
   try {
