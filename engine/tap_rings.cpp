@@ -3,8 +3,10 @@
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #include <cerrno>
+#include <string>
 
 #include "bpf.hpp"
 #include "device.hpp"
@@ -12,6 +14,20 @@
 #include "tap_program.hpp"
 
 namespace groupvpn {
+namespace {
+
+// The device, which is where the calling thread is: in another network namespace its name would be that of another one.
+Device device_of(int tap) {
+  ifreq request{};
+  if (ioctl(tap, TUNGETIFF, &request) != 0) throw EngineError(describe_error("TUNGETIFF", errno));
+  const Descriptor network(ioctl(tap, TUNGETDEVNETNS, nullptr));
+  struct stat status {};
+  if (network.number() < 0 || fstat(network.number(), &status) != 0) throw EngineError(describe_error("TUNGETDEVNETNS", errno));
+  if (status.st_ino != network_namespace()) throw EngineError(std::string("TAP \"") + request.ifr_name + "\" is in another network namespace");
+  return Device::named(request.ifr_name);
+}
+
+}  // namespace
 
 std::uint64_t TapRings::overruns() const noexcept {
   std::uint64_t sum = 0;
@@ -21,15 +37,14 @@ std::uint64_t TapRings::overruns() const noexcept {
 
 Descriptor TapRings::attach(std::span<const int> tap_queues, std::size_t queue) const {
   if (queue >= maximum_queues) throw EngineError("no more than " + std::to_string(maximum_queues) + " outbound TAPs in the life of a port");
-  ifreq request{};
-  if (ioctl(tap_queues.front(), TUNGETIFF, &request) != 0) throw EngineError(describe_error("TUNGETIFF", errno));
+  const Device device = device_of(tap_queues.front());
   if (workers_ > 1) {
     const Descriptor program = bpf::load(BPF_PROG_TYPE_SOCKET_FILTER, "groupvpn_flow", flow_queue_program(workers_));
     int number = program.number();
     if (ioctl(tap_queues.front(), TUNSETSTEERINGEBPF, &number) != 0) throw EngineError(describe_error("TUNSETSTEERINGEBPF", errno));
   }
   const auto program = tap_program(memory_.maps(), longest_frame(), workers_, static_cast<std::uint32_t>(queue));
-  return bpf::attach(bpf::load(BPF_PROG_TYPE_SCHED_CLS, "groupvpn_out", program), bpf::Hook::egress, Device::named(request.ifr_name).index);
+  return bpf::attach(bpf::load(BPF_PROG_TYPE_SCHED_CLS, "groupvpn_out", program), bpf::Hook::egress, device.index);
 }
 
 }  // namespace groupvpn

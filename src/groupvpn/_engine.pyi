@@ -177,7 +177,7 @@ class Port:
     def add_outbound(self, tap_fd: int | list[int]) -> int:
         """Read frames to protect from this TAP, to which nftables egress forwards them; returns the queue's number.
 
-        The TAP has a queue of its own for each worker.
+        The TAP has a queue of its own for each worker. Call this, as `__init__`, in the network namespace of the interface.
 
         Allowed before and after `start`. The queue has no SA (its packets are dropped and counted) until `set_sas` gives it one.
         """

@@ -72,8 +72,8 @@ class Gateway:
         with namespace.entered():
             self.tap_in, self.tap_out = open_tap("esp-in"), open_tap("esp-out")
             self.port = _engine.Port("wan", self.tap_in, TOKEN, 1500, MARK, transmit, receive)
+            self.queue = self.port.add_outbound(self.tap_out)
         self._steer()
-        self.queue = self.port.add_outbound(self.tap_out)
 
     def _steer(self) -> None:
         mac = self.namespace.run("cat /sys/class/net/wan/address").strip()

@@ -97,6 +97,18 @@ def test_dense_traffic_comes_by_the_bpf_ring() -> None:
         net.close()
 
 
+def test_a_tap_of_another_namespace_is_refused_where_a_program_has_to_find_it() -> None:
+    net = Net("auto", "bpf")
+    try:
+        gateway = net.gateways[0]
+        with gateway.namespace.entered():
+            gateway.port.remove_outbound(gateway.queue)
+        with pytest.raises(_engine.EngineError, match='TAP "esp-out" is in another network namespace'):
+            gateway.port.add_outbound(gateway.tap_out)
+    finally:
+        net.close()
+
+
 def test_order_is_kept_between_ring_and_tap(pair: Net) -> None:
     """Bursts with pauses, so that the receiving thread sleeps and wakes again and again: packets come by both ways, in their order."""
     protect(pair, Keys.fresh(*GCM))

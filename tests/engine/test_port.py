@@ -326,7 +326,8 @@ def test_a_queue_can_be_removed_and_another_added(net: Net) -> None:
     with pytest.raises(_engine.EngineError, match="no outbound queue 0"):
         gateway.port.remove_outbound(gateway.queue)
     sender, receiver = udp_pair(net)
-    gateway.queue = gateway.port.add_outbound(gateway.tap_out)
+    with gateway.namespace.entered():
+        gateway.queue = gateway.port.add_outbound(gateway.tap_out)
     assert gateway.queue == 1
     gateway.use(sas[0])
     sender.send(b"by the new queue")
