@@ -93,16 +93,7 @@ void read_packet(Assembler& code, const MacAddress& token, std::uint32_t longest
   const Label is_ipv4 = code.label(), is_read = code.label();
   code.load(Size::word, r1, r6, field(offsetof(__sk_buff, pkt_type)));
   code.jump_if(r1, Compare::at_least, PACKET_OTHERHOST, pass);  // host, broadcast and multicast come before it
-  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, vlan_present)));
-  code.jump_if(r1, Compare::not_equal, 0, pass);
-  code.load(Size::word, r8, r6, field(offsetof(__sk_buff, len)));
-  code.jump_if(r8, Compare::greater, static_cast<std::int32_t>(longest), pass);
-  code.jump_if(r8, Compare::less, shortest_frame, pass);
-  code.load(Size::word, r2, r6, field(offsetof(__sk_buff, data)));
-  code.load(Size::word, r3, r6, field(offsetof(__sk_buff, data_end)));
-  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, protocol)));
-  code.jump_if(r1, Compare::equal, in_packet(ETH_P_IP), is_ipv4);
-  code.jump_if(r1, Compare::not_equal, in_packet(ETH_P_IPV6), pass);
+  find_frame(code, shortest_frame, longest, is_ipv4, pass);
   read_esp(code, ipv6_places, pass);
   code.jump(is_read);
   code.place(is_ipv4);

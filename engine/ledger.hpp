@@ -1,6 +1,7 @@
 // What is remembered of a key in the life of this process, whatever SAs are made of it.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -60,7 +61,10 @@ class KeyLedger {
   std::shared_ptr<KeyMemory> memory_of(const SaParameters& parameters, Crypto& crypto);
 
   // How many keys that nobody uses are remembered.
-  [[nodiscard]] std::size_t idle_limit();
+  [[nodiscard]] std::size_t idle_limit() {
+    const std::lock_guard lock(mutex_);
+    return most_idle();
+  }
 
  private:
   using Digest = std::array<std::uint8_t, 32>;
@@ -72,6 +76,7 @@ class KeyLedger {
   };
 
   static std::shared_ptr<Sequence> sequence_at(Sequences& sequences, std::uint64_t begin, std::uint64_t last);
+  [[nodiscard]] std::size_t most_idle() const noexcept { return std::max(idle_keys, 2 * most_in_use_); }
   template <typename Weight>
   void forget_idle(std::size_t bound, Weight weight);
 

@@ -59,6 +59,19 @@ void find_control(Assembler& code, const Descriptor& controls, Label resting) {
   code.jump_if(r1, Compare::not_equal, 0, resting);
 }
 
+void find_frame(Assembler& code, std::int32_t shortest, std::uint32_t longest, Label ipv4, Label other) {
+  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, vlan_present)));
+  code.jump_if(r1, Compare::not_equal, 0, other);
+  code.load(Size::word, r8, r6, field(offsetof(__sk_buff, len)));
+  code.jump_if(r8, Compare::greater, static_cast<std::int32_t>(longest), other);
+  code.jump_if(r8, Compare::less, shortest, other);
+  code.load(Size::word, r2, r6, field(offsetof(__sk_buff, data)));
+  code.load(Size::word, r3, r6, field(offsetof(__sk_buff, data_end)));
+  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, protocol)));
+  code.jump_if(r1, Compare::equal, in_packet(ETH_P_IP), ipv4);
+  code.jump_if(r1, Compare::not_equal, in_packet(ETH_P_IPV6), other);
+}
+
 void copy_frame(Assembler& code, const RingMaps& maps, const Ways& ways) {
   const Label is_copied = code.label();
   claim_record(code, maps.size, ways.full);

@@ -59,12 +59,17 @@ void look_up(bpf::Assembler& code, const Descriptor& map, std::int16_t key, bpf:
 // The control of the ring whose number is on the stack, in r7; jumps if it rests.
 void find_control(bpf::Assembler& code, const Descriptor& controls, bpf::Assembler::Label resting);
 
-// r6: the packet, r7: the control, r8: octets of the frame, at least some and no more than there is room for behind the end of a ring. Claims a record, copies
-// the frame into it and leaves the address of the record in r9. Only who moves the producer on may write to it. Jumps to `skip` with r9 if the ring
-// rests since then (see SharedRing::rest), or to `full`.
+// r6: the packet. Leaves the octets of its frame in r8, and where it begins and ends in r2 and r3. Goes on for IPv6 and jumps to `ipv4` for that; to `other` for
+// what is neither, has a VLAN tag, or has not `shortest` to `longest` octets.
+void find_frame(bpf::Assembler& code, std::int32_t shortest, std::uint32_t longest, bpf::Assembler::Label ipv4, bpf::Assembler::Label other);
+
 struct Ways {
   bpf::Assembler::Label full, skip, pass;
 };
+
+// r6: the packet, r7: the control, r8: octets of the frame, at least some and no more than there is room for behind the end of a ring. Claims a record, copies
+// the frame into it and leaves the address of the record in r9. Only who moves the producer on may write to it. Jumps to `skip` with r9 if the ring
+// rests since then (see SharedRing::rest), or to `full`.
 void copy_frame(bpf::Assembler& code, const RingMaps& maps, const Ways& ways);
 
 // The ends of a program. A frame that was copied gets its state; one whose record was claimed in vain goes on, one that found the ring full ends.

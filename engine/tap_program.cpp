@@ -94,16 +94,7 @@ void read_packet(Assembler& code, std::uint32_t longest, Label other) {
   const Label is_ipv4 = code.label(), is_read = code.label();
   code.load(Size::word, r1, r6, field(offsetof(__sk_buff, gso_size)));
   code.jump_if(r1, Compare::not_equal, 0, other);
-  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, vlan_present)));
-  code.jump_if(r1, Compare::not_equal, 0, other);
-  code.load(Size::word, r8, r6, field(offsetof(__sk_buff, len)));
-  code.jump_if(r8, Compare::greater, static_cast<std::int32_t>(longest), other);
-  code.jump_if(r8, Compare::less, shortest_frame, other);
-  code.load(Size::word, r2, r6, field(offsetof(__sk_buff, data)));
-  code.load(Size::word, r3, r6, field(offsetof(__sk_buff, data_end)));
-  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, protocol)));
-  code.jump_if(r1, Compare::equal, in_packet(ETH_P_IP), is_ipv4);
-  code.jump_if(r1, Compare::not_equal, in_packet(ETH_P_IPV6), other);
+  find_frame(code, shortest_frame, longest, is_ipv4, other);
   read_ipv6(code, other);
   code.jump(is_read);
   code.place(is_ipv4);

@@ -98,14 +98,16 @@ def test_drop_counters_merge_engine_and_kernel(wan: Wan, engine: RecordingEngine
     with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
         plane.apply(state(permit(destination="10.9.0.2/32", spi=5), sas=(sa(5),)))
         assert passes(outside, "10.9.0.2", gateway, "10.9.0.1", 3) == 0
+        (port,) = engine.ports
+        port.lost_by_ring, port.lost_on_way_out = 7, 4
         (counted,) = plane.counters()
     assert counted.drops == {
         "outbound_too_big": 2,
         "outbound_no_sa": 1,
         "inbound_clear": 3,
         "inbound_not_permitted": 0,
-        "inbound_queue_full": 0,
-        "outbound_queue_full": 0,
+        "inbound_queue_full": 7,
+        "outbound_queue_full": 4,
     }
     assert [one.spi for one in counted.sas] == [5]
 
