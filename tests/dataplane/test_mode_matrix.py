@@ -225,6 +225,42 @@ def test_what_is_not_ipv4_of_this_interface_passes(bench: Bench, kind: str) -> N
     assert any(seen)
 
 
+FAR_6, NEAR_6 = IPv6Address("2001:db8:2::1"), IPv6Address("2001:db8:1::1")
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        Packet(17, OTHER, OURS, 53, 53),
+        Packet(17, OTHER, OURS, 53, 4500),
+        Packet(50, OTHER, OURS, spi=5),
+        Packet(17, FAR_6, NEAR_6, 53, 53),
+        Packet(50, FAR_6, NEAR_6, spi=5),
+    ],
+)
+@pytest.mark.parametrize("others", [(), (deny("10.77.0.0/16"),)], ids=["", "behind a deny"])
+def test_frames_with_a_tag_are_not_ours_to_judge(bench: Bench, packet: Packet, others: tuple[TrafficRule, ...]) -> None:
+    """Whatever is in them, and whatever would become of it without the tag: there it is dropped, decrypted or encrypted."""
+    bench.plane.apply(state(*others, permit(spi=5), permit("any6", "any6", spi=5), sas=(sa(5),)))
+    octets = packet.ether_type + packet.octets(1)
+    assert bench.collect() == {}
+    for tag, fate in ((b"", False), (bytes.fromhex("81000064"), True)):
+        bench.core.send(bench.to_wan + tag + octets)
+        with contextlib.suppress(OSError):
+            bench.wan.send(bench.to_core + tag + octets)
+        time.sleep(0.02)
+        to_us = [frame for frame in bench.port.frames(bench.probe.descriptors) if packet.octets(1) in frame]
+        to_core = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                frame, origin = bench.core.recvfrom(2048)
+                to_core += [frame] if origin[2] != socket.PACKET_OUTGOING and packet.octets(1) in frame else []
+        assert (bool(to_us), bool(to_core)) == (fate, fate)
+        steered = [frame for queue in (bench.port.tap_in, *bench.port.queues) for frame in bench.port.frames(queue)]
+        assert bool(steered) is not fate
+    assert bench.plane.counters()[0].drops["inbound_clear"] == (packet.protocol == 17)
+
+
 def test_frames_with_the_engines_mark_are_not_steered_again(bench: Bench) -> None:
     """A packet socket with QDISC_BYPASS does pass the egress hook, so the mark is what keeps our ESP from coming back to us."""
     bench.plane.apply(state(permit(spi=5), sas=(sa(5),)))

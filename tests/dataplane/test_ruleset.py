@@ -63,13 +63,12 @@ table netdev groupvpn_wan {
 	set spis { typeof esp spi; elements = { 0x00001000, 0xfffffffe } }
 	set peers { type ipv4_addr; }
 	set peers_ipv6 { type ipv6_addr; }
-	set esp_ports { type inet_service; elements = { 4500, 5000 } }
 	chain outbound {
 		type filter hook egress device "wan" priority filter; policy accept;
 		meta mark 0x12345679 accept comment "ESP from the engine"
+		ip protocol 89 counter accept comment "deny 89 any any"
 		ether type != ip accept comment "ARP, tagged frames and the like: not ours to judge"
 		ip saddr 10.9.0.1 ip daddr @key_servers ip protocol udp jump outbound_isakmp comment "our own ISAKMP and GDOI"
-		ip protocol 89 counter accept comment "deny 89 any any"
 		ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16 counter fwd to "gv3o0" comment "permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255"
 		goto outbound_unlisted
 	}
@@ -81,22 +80,27 @@ table netdev groupvpn_wan {
 	chain inbound {
 		type filter hook ingress device "wan" priority filter; policy accept;
 		ether saddr 02:a1:b2:c3:d4:e5 goto decrypted comment "given back by the engine"
+		meta l4proto 50-51 jump inbound_esp
+		udp dport 4500 jump inbound_esp_in_udp
+		udp dport 5000 jump inbound_esp_in_udp
+		ip protocol 89 counter accept comment "deny 89 any any"
 		ether type != ip accept comment "ARP, tagged frames and the like: not ours to judge"
 		meta pkttype other accept comment "addressed to another host"
-		ip protocol 50-51 jump inbound_esp
-		udp dport @esp_ports jump inbound_esp_in_udp
 		ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"
-		ip protocol 89 counter accept comment "deny 89 any any"
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter name inbound_clear drop comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
 		goto inbound_unlisted
 	}
 	chain inbound_esp {
+		ether type != ip return
+		meta pkttype other return
 		ip frag-off & 0x1fff != 0 goto esp_fragments
 		esp spi @spis counter fwd to "gv3i" comment "ESP of an SA that we hold"
 		ah spi @spis counter fwd to "gv3i" comment "AH of an SA that we hold"
 		goto unknown_esp
 	}
 	chain inbound_esp_in_udp {
+		ether type != ip return
+		meta pkttype other return
 		ip frag-off & 0x1fff != 0 return
 		@th,64,32 @spis counter fwd to "gv3i" comment "ESP in UDP, of an SA that we hold"
 		return
@@ -123,7 +127,7 @@ table netdev groupvpn_wan {
 		return
 	}
 	chain decrypted {
-		ether type != ip goto not_permitted
+		meta protocol != ip goto not_permitted
 		ip frag-off & 0x1fff == 0 icmp type destination-unreachable icmp code frag-needed accept comment "from the engine: too big to protect"
 		ip protocol 89 counter name inbound_not_permitted drop comment "deny 89 any any"
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter accept comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
@@ -218,8 +222,21 @@ def test_the_set_of_spis_alone() -> None:
     ],
 )
 def test_addresses_and_wildcards(source: str, expression: str) -> None:
-    outbound = chain(text_of(steering(deny(source))), "outbound")
-    assert outbound[-2].startswith(f"{expression}counter accept")
+    outbound = chain(text_of(steering(permit(source))), "outbound")
+    assert outbound[-2].startswith(f"{expression}counter name outbound_no_sa drop")
+
+
+def test_what_passes_by_the_head_of_a_list_meets_no_exceptions() -> None:
+    """The tables of such packets are the shortest; the entries keep their order, and one that would count all frames its place."""
+    head, tail = deny("10.5.0.0/16"), deny("10.6.0.0/16")
+    rules = (head, permit("10.1.0.0/16"), tail, deny())
+    for way in ("outbound", "inbound"):
+        comments = [line.partition(' comment "')[2].rstrip('"') for line in chain(text_of(steering(*rules)), way)]
+        mirrored = [rule.entry if way == "outbound" else next(iter(rule.entry.inbound())) for rule in rules]
+        order = [comments.index(text) for text in (*map(describe, mirrored), "our own ISAKMP and GDOI")]
+        assert sorted(order) == [order[0], order[4], *order[1:4]]
+    only_any = chain(text_of(steering(deny())), "outbound")
+    assert only_any[-3:-1] == [next(line for line in only_any if "ISAKMP" in line), 'counter accept comment "deny ip any any"']
 
 
 def test_fragments_without_ports_follow_permits_and_pass_by_denies() -> None:

@@ -16,6 +16,8 @@ from groupvpn.dataplane.conditions import LATER_FRAGMENT, conditions, describe, 
 from groupvpn.ipsec.acl import Entry
 
 Rules = list[str]
+CLEAR = "counter accept"
+"""The statements of an entry whose packets pass: nothing that may come after it can do them any better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +37,35 @@ class Chains:
     compiled: dict[str, Rules] = field(default_factory=dict)
     trees: dict[str, Rules] = field(default_factory=dict)
 
-    def add(self, name: str, first: Rules, judged: Sequence[Judged] = (), otherwise: str = "accept") -> None:
+    def add(
+        self, name: str, first: Rules, judged: Sequence[Judged] = (), otherwise: str = "accept", exceptions: Sequence[str] = ()
+    ) -> None:
         """A chain that begins with the rules `first`, then judges by a list, and by the verdict `otherwise` if no entry matches.
+
+        `exceptions` are rules that have packets pass whatever the list says. They stand behind the entries at the head of the list that do
+        no more than that, whose packets are then spared a look at them; but before a tree.
 
         All entries are of one IP version; `otherwise` is a verdict that a verdict map may hold.
         """
-        rules = [rule for item in judged for rule in _rules(item)]
-        self.walked[name] = [*first, *rules, otherwise]
+        head = _passing_head(judged)
+        rules = [[rule for item in part for rule in _rules(item)] for part in (judged[:head], judged[head:])]
+        self.walked[name] = [*first, *rules[0], *exceptions, *rules[1], otherwise]
         tree = compile_list([item.entry for item in judged])
         root = tree.nodes[tree.root]
         if isinstance(root, Branch):
             writer = _Writer(self.trees, _tree_name(name, judged, otherwise), judged, otherwise, tree)
-            self.compiled[name] = [*first, writer.to(tree.root)]
+            self.compiled[name] = [*first, *exceptions, writer.to(tree.root)]
         else:
             self.compiled[name] = self.walked[name]
+
+
+def _passing_head(judged: Sequence[Judged]) -> int:
+    """How many entries at the head of a list have their packets pass. One that asks for nothing is not among them, as it would count what
+    is not of its IP version too."""
+    head = 0
+    while head < len(judged) and judged[head].verdict == CLEAR and all(conditions(judged[head].entry)):
+        head += 1
+    return head
 
 
 def _tree_name(name: str, judged: Sequence[Judged], otherwise: str) -> str:
