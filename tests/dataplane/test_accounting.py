@@ -108,7 +108,6 @@ def place(request: pytest.FixtureRequest, wan: tuple[Namespace, Namespace], name
         "net.ipv4.ip_forward=1",
         "net.ipv6.conf.all.forwarding=1",
         "net.ipv4.conf.all.rp_filter=0",
-        "net.ipv6.conf.all.accept_dad=0",
     )
     gateway.run("sysctl", "-qw", *settings)
     gateway.run("ip", "addr", "add", "2001:db8:9::1/64", "dev", "wan", "nodad")

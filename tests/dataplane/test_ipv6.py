@@ -25,8 +25,6 @@ HOST_1, HOST_2 = "2001:db8:1::2", "2001:db8:2::2"
 def planes(core: Core, planes: Planes) -> Planes:
     """Two sites with IPv6, whose gateways find each other as neighbours."""
     for site, other in (core.sites, core.sites[::-1]):
-        for namespace in (site.gateway, site.host):
-            namespace.run("sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
         site.gateway.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
         own, peer = f"2001:db8:{site.number}::", f"2001:db8:{other.number}::"
         site.gateway.run("ip", "addr", "add", f"2001:db8:9::{site.number}/64", "dev", "wan", "nodad")

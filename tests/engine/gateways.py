@@ -25,11 +25,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Namespace:
-    """A network namespace; `entered()` moves the calling thread into it."""
+    """A network namespace; `entered()` moves the calling thread into it. No link of it looks for others who have its IPv6 addresses."""
 
     def __init__(self, label: str) -> None:
         self.name = f"E{label}{secrets.token_hex(3)}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
+        self.run("sysctl -qw net.ipv6.conf.default.accept_dad=0")
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:

@@ -124,8 +124,6 @@ def open_ipv6(net: Net) -> None:
     """Hosts and gateways get IPv6 addresses, and what is between the hosts goes through the engines."""
     for number, (host, gateway) in enumerate(zip(net.hosts, net.gateways, strict=True), start=1):
         there, other = gateway.namespace, 3 - number
-        for namespace in (host, there):
-            namespace.run("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0")
         there.run("sysctl -qw net.ipv6.conf.lan.disable_ipv6=0 net.ipv6.conf.wan.disable_ipv6=0 net.ipv6.conf.all.forwarding=1")
         there.run(f"ip addr add fd81:0:9::{number}/64 dev wan nodad")
         there.run(f"ip addr add fd81:0:{number}::1/64 dev lan nodad")
