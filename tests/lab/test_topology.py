@@ -86,6 +86,19 @@ def test_the_shorter_of_two_ways(tmp_path: Path) -> None:
             "closes a ring",
         ),
         ("nodes: {a: [}", "is not YAML"),
+        ("nodes: {a: {}}\nlinks: -3", "links: -3 is not a list"),
+        ("nodes: {a: {}}\nlinks: [[a, b]]", "links: ['a', 'b'] is not a text"),
+        ("nodes: {a: {}}\nmulticast: 239.1.1.1", "multicast: '239.1.1.1' is not a list"),
+        ("nodes: {a: {loopbacks: 1}}", "nodes.a.loopbacks: 1 is not a list"),
+        ("nodes: {a: {options: --verbose}}", "nodes.a.options: '--verbose' is not a list"),
+        ("nodes: {a: {configuration: {b: c}}}", "nodes.a.configuration: {'b': 'c'} is not a text"),
+        ("nodes: {a: {}}\nmtu: true", "mtu: True is not a number from 576 to 65535"),
+        ("description: 2026-99-01\nnodes: {a: {}}", "is not YAML: month must be in 1..12"),
+        ("[" * 3000, "is not YAML: it is nested too deep"),
+        (
+            "nodes: &a [x, x, x, x, x, x, x, x]\nlinks: &b [*a, *a, *a, *a, *a, *a, *a, *a]\nmulticast: [&c [*b, *b, *b], *c]",
+            "nodes: ['x', 'x', 'x', 'x', 'x', 'x', ...] is not a mapping of names",
+        ),
     ],
 )
 def test_wrong_ones_are_refused_with_the_place(tmp_path: Path, text: str, complaint: str) -> None:

@@ -14,10 +14,12 @@ A node with a `configuration` runs groupvpn; a node with two or more links forwa
 from the links: every node learns the shortest way to every subnet, so a topology names none.
 """
 
+import contextlib
 from collections import deque
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
+from reprlib import repr as show  # of what may be large
 from typing import Any
 
 import yaml
@@ -138,8 +140,10 @@ def load(path: Path) -> Topology:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise TopologyError(file, "file", f"{error.strerror}; give a folder with a topology.yaml, or the file itself") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError is one of UTF-8, or of a date
         raise TopologyError(file, "file", f"is not YAML: {error}") from error
+    except RecursionError as error:
+        raise TopologyError(file, "file", "is not YAML: it is nested too deep") from error
     return _Reader(file).topology(tree)
 
 
@@ -156,22 +160,33 @@ class _Reader:
         if value is None:
             return {}
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise self._wrong(entry, f"{value!r} is not a mapping of names")
+            raise self._wrong(entry, f"{show(value)} is not a mapping of names")
         if keys is not None and (unknown := sorted(set(value) - keys)):
             raise self._wrong(entry, f"unknown key {unknown[0]!r}; known are {', '.join(sorted(keys))}")
         return value
+
+    def _list(self, entry: str, value: Any) -> list[str]:
+        """Texts; a number stands for its digits, and nothing at all for an empty list."""
+        if not isinstance(value, list | None):
+            raise self._wrong(entry, f"{show(value)} is not a list")
+        return [self._text(entry, item) for item in value or ()]
+
+    def _text(self, entry: str, value: Any) -> str:
+        if not isinstance(value, str | int | float):
+            raise self._wrong(entry, f"{show(value)} is not a text")
+        return str(value)
 
     def topology(self, tree: Any) -> Topology:
         top = self._mapping("file", tree, _TOP_KEYS)
         nodes = {name: self._node(name, value) for name, value in self._mapping("nodes", top.get("nodes")).items()}
         if not nodes:
             raise self._wrong("nodes", "there are none")
-        links = tuple(self._link(line, nodes) for line in top.get("links") or ())
+        links = tuple(self._link(line, nodes) for line in self._list("links", top.get("links")))
         mtu = top.get("mtu", 1500)
-        if not isinstance(mtu, int) or not 576 <= mtu <= 65535:
-            raise self._wrong("mtu", f"{mtu!r} is not a number from 576 to 65535")
-        groups = tuple(self._group(value) for value in top.get("multicast") or ())
-        topology = Topology(self._path, str(top.get("description") or ""), nodes, links, groups, mtu)
+        if type(mtu) is not int or not 576 <= mtu <= 65535:
+            raise self._wrong("mtu", f"{show(mtu)} is not a number from 576 to 65535")
+        groups = tuple(self._group(text) for text in self._list("multicast", top.get("multicast")))
+        topology = Topology(self._path, self._text("description", top.get("description", "")), nodes, links, groups, mtu)
         self._check_devices(topology)
         if groups:
             self._check_rings(topology)
@@ -184,34 +199,40 @@ class _Reader:
         tree = self._mapping(entry, value, _NODE_KEYS)
         configuration = None
         if (file := tree.get("configuration")) is not None:
-            configuration = (self._path.parent / str(file)).resolve()
-            if not configuration.is_file():
-                raise self._wrong(entry, f"configuration {file!r} is not a file beside the topology")
+            configuration = self._file(entry, self._text(f"{entry}.configuration", file))
         keys = self._mapping(f"{entry}.rsa keys", tree.get("rsa keys"))
         if not all(isinstance(bits, int) for bits in keys.values()):
             raise self._wrong(f"{entry}.rsa keys", "give LABEL: BITS, such as GROUPKEY: 2048")
-        interfaces = {key: str(device) for key, device in self._mapping(f"{entry}.interfaces", tree.get("interfaces")).items()}
-        loopbacks = tuple(self._interface(entry, text) for text in tree.get("loopbacks") or ())
-        return Node(name, configuration, interfaces, keys, loopbacks, tuple(str(word) for word in tree.get("options") or ()))
+        mapped = self._mapping(f"{entry}.interfaces", tree.get("interfaces"))
+        interfaces = {key: self._text(f"{entry}.interfaces", device) for key, device in mapped.items()}
+        loopbacks = tuple(self._interface(entry, text) for text in self._list(f"{entry}.loopbacks", tree.get("loopbacks")))
+        return Node(name, configuration, interfaces, keys, loopbacks, tuple(self._list(f"{entry}.options", tree.get("options"))))
 
-    def _interface(self, entry: str, text: Any) -> IPv4Interface:
+    def _file(self, entry: str, name: str) -> Path:
+        with contextlib.suppress(OSError, ValueError):  # a name too long, or with a zero in it
+            found = (self._path.parent / name).resolve()
+            if found.is_file():
+                return found
+        raise self._wrong(entry, f"configuration {name!r} is not a file beside the topology")
+
+    def _interface(self, entry: str, text: str) -> IPv4Interface:
         try:
-            return IPv4Interface(str(text))
+            return IPv4Interface(text)
         except ValueError as error:
             raise self._wrong(entry, f"{text!r} is not an address with its prefix length: {error}") from error
 
-    def _group(self, value: Any) -> IPv4Address:
+    def _group(self, text: str) -> IPv4Address:
         try:
-            group = IPv4Address(str(value))
+            group = IPv4Address(text)
         except ValueError as error:
             raise self._wrong("multicast", str(error)) from error
         if not group.is_multicast:
             raise self._wrong("multicast", f"{group} is not a multicast address")
         return group
 
-    def _link(self, line: Any, nodes: dict[str, Node]) -> Link:
+    def _link(self, line: str, nodes: dict[str, Node]) -> Link:
         entry = f"links: {line}"
-        halves = str(line).split(" -- ")
+        halves = line.split(" -- ")
         if len(halves) != 2:
             raise self._wrong(entry, f"write it as {_LINK}")
         first, second = (self._end(entry, half, nodes) for half in halves)
