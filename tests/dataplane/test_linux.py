@@ -108,6 +108,8 @@ def test_drop_counters_merge_engine_and_kernel(wan: Wan, engine: RecordingEngine
         "inbound_not_permitted": 0,
         "inbound_queue_full": 7,
         "outbound_queue_full": 4,
+        "outbound_unsteered": 0,
+        "inbound_unsteered": 0,
     }
     assert [one.spi for one in counted.sas] == [5]
 
@@ -158,19 +160,22 @@ def test_an_interface_that_comes_later_is_served_when_it_comes(wan: Wan, engine:
         assert 'fwd to "gv' in gateway.run("nft", "list", "table", "netdev", "groupvpn_wan2")
 
 
+TABLES = "netdev groupvpn_wan", "inet groupvpn_wan"
+TAKEN_AWAY = "flush ruleset", *(f"flush chain {table} outbound" for table in TABLES), *(f"delete table {table}" for table in TABLES)
+
+
 def test_flushed_rules_and_removed_taps_come_back(wan: Wan, engine: RecordingEngine) -> None:
     gateway, _ = wan
     with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
         plane.fileno()
         plane.apply(state(permit(spi=5), sas=(sa(5),)))
         plane.on_event()
-        before = gateway.run("nft", "-s", "list", "ruleset")
-        gateway.run("nft", "flush", "ruleset")
-        assert plane.on_event() == ()
-        assert gateway.run("nft", "-s", "list", "ruleset") == before
-        gateway.run("nft", "flush", "chain", "netdev", "groupvpn_wan", "outbound")
-        assert plane.on_event() == ()
-        assert gateway.run("nft", "-s", "list", "ruleset") == before
+        before = nftables.listing("groupvpn_wan")
+        for words in TAKEN_AWAY:
+            gateway.run("nft", *words.split())
+            assert nftables.listing("groupvpn_wan") != before
+            assert plane.on_event() == ()
+            assert nftables.listing("groupvpn_wan") == before
         tap = f"gv{links.index('wan')}o0"
         gateway.run("ip", "link", "del", tap)
         assert plane.on_event() == ()
@@ -224,6 +229,33 @@ def test_a_renamed_wan_that_cannot_be_served_is_blocked(wan: Wan, engine: Record
         assert len(plane.on_event()) == 1
         assert sends(wan) == 0
     assert sends(wan) == 1
+
+
+@pytest.mark.parametrize("event", ["renamed", "made anew"])
+def test_a_wan_that_lost_its_table_still_keeps_what_it_must(wan: Wan, engine: RecordingEngine, event: str) -> None:
+    """In the time before we can follow; a deny passes all the while, and what was dropped is counted on when we have followed."""
+    gateway, outside = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.fileno()
+        plane.apply(state(deny(protocol=1), permit(spi=5), sas=(sa(5),)))
+        assert sends(wan) == 0
+        plane.on_event()
+        if event == "made anew":
+            gateway.run("ip", "link", "del", "wan")
+            connect(gateway, "wan", "10.9.0.1/24", outside, "core", "10.9.0.2/24")
+            gateway.run("nft", "delete", "table", "netdev", "groupvpn_wan")  # what Linux before 6.16 makes of it
+        else:
+            gateway.run("ip", "link", "set", "wan", "name", "other")
+        for _ in range(3):
+            assert sends(wan) == 0
+        assert passes(outside, "10.9.0.2", gateway, "10.9.0.1", 2) == 0
+        assert gateway.run("ping", "-c", "1", "-W", "2", "10.9.0.2")
+        assert plane.on_event() == ()
+        drops = plane.counters()[0].drops
+        assert (drops["outbound_unsteered"], drops["inbound_unsteered"]) == (3, 2)
+        assert passes(outside, "10.9.0.2", gateway, "10.9.0.1", 2) == 0
+        assert plane.counters()[0].drops["inbound_unsteered"] == 2
+    assert gateway.run("nft", "list", "tables") == ""
 
 
 def test_packets_that_find_the_queue_full_are_counted(wan: Wan, engine: RecordingEngine) -> None:
@@ -383,7 +415,8 @@ def test_where_it_comes_from_does_not_matter(wan: Wan, seed: int) -> None:
         with LinuxDataPlane(engine=RecordingEngine(), entropy=lambda count: bytes(count)) as plane:
             for wanted in sequence:
                 assert plane.apply(wanted) == ()
-            listed = re.sub(r'"gv(\d+)o\d+"', r'"gv\1o"', gateway.run("nft", "-s", "list", "ruleset"))
+            tables = "\n\n".join(gateway.run("nft", "-s", "list", "table", *table.split()) for table in TABLES)
+            listed = re.sub(r'"gv(\d+)o\d+"', r'"gv\1o"', tables)
             listed = re.sub(r"(outbound_)[0-9a-f]{8}", r"\1", listed)  # trees are called after what they say
             return sorted(chain.rstrip("\t\n}") for chain in listed.split("\n\n"))
 

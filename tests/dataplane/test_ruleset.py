@@ -19,6 +19,7 @@ def steering(
 ) -> Steering:
     return Steering(
         table="groupvpn_wan",
+        index=3,
         device="wan",
         node="gm1",
         local=IPv4Address("10.9.0.1"),
@@ -47,7 +48,9 @@ def chain(text: str, name: str) -> list[str]:
 
 def test_a_whole_table() -> None:
     (text,) = compose(steering(deny(protocol=89), permit("10.1.0.0/16", "10.2.0.0/16"), taps=(None, "gv3o0"))).transactions()
-    assert text == WHOLE_TABLE
+    table, _, guard = text.partition("add table inet")
+    assert table == WHOLE_TABLE
+    assert f"add table inet{guard}" == WHOLE_GUARD
 
 
 WHOLE_TABLE = """add table netdev groupvpn_wan
@@ -143,6 +146,38 @@ table netdev groupvpn_wan {
 		counter accept
 	}
 }
+"""  # noqa: E501
+
+
+WHOLE_GUARD = """add table inet groupvpn_wan
+add counter inet groupvpn_wan outbound_unsteered { comment "was to be protected when the interface had lost its rules"; }
+add counter inet groupvpn_wan inbound_unsteered { comment "arrived in the clear where the policy wants it encrypted, when the interface had lost its rules"; }
+add chain inet groupvpn_wan outbound_ipv4
+flush chain inet groupvpn_wan outbound_ipv4
+add rule inet groupvpn_wan outbound_ipv4 ip protocol 89 accept comment "deny 89 any any"
+add rule inet groupvpn_wan outbound_ipv4 ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16 counter name outbound_unsteered drop comment "permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255"
+add chain inet groupvpn_wan outbound_ipv6
+flush chain inet groupvpn_wan outbound_ipv6
+add chain inet groupvpn_wan outbound { type filter hook postrouting priority filter; policy accept; }
+flush chain inet groupvpn_wan outbound
+add rule inet groupvpn_wan outbound oif 3 oifname "wan" accept
+add rule inet groupvpn_wan outbound oif 3 meta nfproto ipv4 goto outbound_ipv4
+add rule inet groupvpn_wan outbound oif 3 meta nfproto ipv6 goto outbound_ipv6
+add rule inet groupvpn_wan outbound oifname "wan" meta nfproto ipv4 goto outbound_ipv4
+add rule inet groupvpn_wan outbound oifname "wan" meta nfproto ipv6 goto outbound_ipv6
+add chain inet groupvpn_wan inbound_ipv4
+flush chain inet groupvpn_wan inbound_ipv4
+add rule inet groupvpn_wan inbound_ipv4 ip protocol 89 accept comment "deny 89 any any"
+add rule inet groupvpn_wan inbound_ipv4 ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter name inbound_unsteered drop comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
+add chain inet groupvpn_wan inbound_ipv6
+flush chain inet groupvpn_wan inbound_ipv6
+add chain inet groupvpn_wan inbound { type filter hook prerouting priority filter; policy accept; }
+flush chain inet groupvpn_wan inbound
+add rule inet groupvpn_wan inbound iif 3 iifname "wan" accept
+add rule inet groupvpn_wan inbound iif 3 meta nfproto ipv4 goto inbound_ipv4
+add rule inet groupvpn_wan inbound iif 3 meta nfproto ipv6 goto inbound_ipv6
+add rule inet groupvpn_wan inbound iifname "wan" meta nfproto ipv4 goto inbound_ipv4
+add rule inet groupvpn_wan inbound iifname "wan" meta nfproto ipv6 goto inbound_ipv6
 """  # noqa: E501
 
 

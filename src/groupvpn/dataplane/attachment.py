@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from groupvpn.dataplane import links, nftables, redirect
+from groupvpn.dataplane import guard, links, nftables, redirect
 from groupvpn.dataplane.engine import Engine, EngineSa
 from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import BackEnd, PortStatus
@@ -103,6 +103,7 @@ class Attachment:
         taps = tuple(None if slot is None else self._outbound_taps[slot][0].name for slot in slots.rules)
         steering = Steering(
             table=self._table.name,
+            index=self._link.index,
             device=self._link.name,
             node=self._node,
             local=policy.local,
@@ -180,7 +181,7 @@ class Attachment:
                 sas.append(SaCounters(spi=sa.spi, **counted, destination=sa.destination if isinstance(sa, PeerSa) else None))
         ended, counted = self._port.counters(), nftables.counters(self._table.name)
         drops = {reason: packets for reason, packets in ended.items() if reason not in DELIVERED}
-        for reason in DROP_REASONS:
+        for reason in (*DROP_REASONS, *guard.REASONS):
             drops[reason] = drops.get(reason, 0) + counted.get(reason, 0)
         lost, overruns = links.transmit_drops(), self._port.overruns()
         drops["inbound_queue_full"] = lost.get(self._tap_in.name, 0) + overruns["inbound"]

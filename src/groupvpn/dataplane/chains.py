@@ -48,7 +48,7 @@ class Chains:
         All entries are of one IP version; `otherwise` is a verdict that a verdict map may hold.
         """
         head = _passing_head(judged)
-        rules = [[rule for item in part for rule in _rules(item)] for part in (judged[:head], judged[head:])]
+        rules = [[rule for item in part for rule in rules_of(item)] for part in (judged[:head], judged[head:])]
         self.walked[name] = [*first, *rules[0], *exceptions, *rules[1], otherwise]
         tree = compile_list([item.entry for item in judged])
         root = tree.nodes[tree.root]
@@ -73,7 +73,7 @@ def _tree_name(name: str, judged: Sequence[Judged], otherwise: str) -> str:
     return f"{name}_{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
-def _rules(item: Judged) -> Rules:
+def rules_of(item: Judged) -> Rules:
     """The rules of one entry: one, or some for its different conditions."""
     return [f'{condition} {item.verdict} comment "{describe(item.entry)}"'.lstrip() for condition in conditions(item.entry)]
 
@@ -118,7 +118,7 @@ class _Writer:
         """The verdict that asks one entry, and nothing after it."""
         name = f"{self.name}_entry_{number + 1}"
         if name not in self.chains:
-            self.chains[name] = [*_rules(self.judged[number]), self.otherwise]
+            self.chains[name] = [*rules_of(self.judged[number]), self.otherwise]
         return f"goto {name}"
 
     def _entry(self, number: int) -> Entry:

@@ -232,11 +232,13 @@ class LinuxDataPlane:
     def _block(self, policy: InterfacePolicy) -> list[Fault]:
         """Without a working engine nothing that must be protected may pass: drop it, and try the engine again later."""
         name = self._called_now(policy.device)
-        if name is None or not _DEVICE.fullmatch(name) or name == LOOPBACK:
+        index = links.index(name) if name is not None else None
+        if name is None or index is None or not _DEVICE.fullmatch(name) or name == LOOPBACK:
             return []
         self._detach(policy.device)
         steering = Steering(
             table=self._tables[policy.device].name,
+            index=index,
             device=name,
             node=self._node,
             local=policy.local,

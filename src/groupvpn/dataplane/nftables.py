@@ -7,6 +7,8 @@ from typing import Any
 from groupvpn.dataplane.programs import ProgramError, run
 from groupvpn.dataplane.ruleset import TABLE_PREFIX
 
+_FAMILIES = ("netdev", "inet")
+"""Of a table, and of its guard, which has the same name."""
 _OWNER = re.compile(r'comment "groupvpn node ([^"]*)"')
 
 
@@ -16,11 +18,13 @@ def load(text: str) -> None:
 
 
 def counters(table: str) -> dict[str, int]:
-    """Packets of the named counters of a table, and `outbound_passed` and `inbound_passed`: what its hooks let pass, entries and all.
+    """Packets of the named counters of a table and its guard, and `outbound_passed` and `inbound_passed`: what the table's hooks let pass,
+    entries and all.
 
     Raises `programs.ProgramError` if there is no such table.
     """
     items = _items(["nft", "-j", "-t", "list", "table", "netdev", table])
+    items += _items(["nft", "-j", "list", "counters", "table", "inet", table])
     found = {item["counter"]["name"]: int(item["counter"]["packets"]) for item in items if "counter" in item}
     for rule in (item["rule"] for item in items if "rule" in item):
         way = _way(rule["chain"])
@@ -53,9 +57,9 @@ def tables() -> tuple[str, ...]:
 
 
 def listing(table: str) -> str:
-    """A table as text, without counters' values and set elements; empty if it does not exist."""
+    """A table and its guard as text, without counters' values and set elements; empty if one of them does not exist."""
     try:
-        return run(["nft", "-s", "-t", "list", "table", "netdev", table])
+        return "".join(run(["nft", "-s", "-t", "list", "table", family, table]) for family in _FAMILIES)
     except ProgramError:
         return ""
 
@@ -72,8 +76,8 @@ def taps(table: str) -> frozenset[str]:
 
 
 def delete(table: str) -> None:
-    """Remove a table of ours; it is no error if it is gone already."""
-    run(["nft", "-f", "-"], f"add table netdev {table}\ndelete table netdev {table}\n")
+    """Remove a table of ours and its guard; it is no error if they are gone already."""
+    run(["nft", "-f", "-"], "".join(f"add table {family} {table}\ndelete table {family} {table}\n" for family in _FAMILIES))
 
 
 def _items(command: list[str]) -> list[dict[str, Any]]:

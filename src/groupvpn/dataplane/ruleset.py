@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
+from groupvpn.dataplane import guard
 from groupvpn.dataplane.chains import CLEAR, Chains, Judged, Rules
 from groupvpn.dataplane.conditions import HAS_PORTS, LATER_FRAGMENT
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
@@ -68,7 +69,8 @@ _LINK_CONTROL_IPV6 = f'ip6 daddr ff02::d meta l4proto {_PIM} ip6 hoplimit 1 coun
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """All that the table of one interface depends on. `device` is what the interface is called now, `table` what it is configured as.
+    """All that the table of one interface depends on. `index` and `device` are the interface's number and what it is called now, `table`
+    what it is configured as.
 
     `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of frames that the engine gives back and
     `mark` the mark of those it sends; both are drawn at random when the node starts. `tap_in` is None where the engine could not be
@@ -77,6 +79,7 @@ class Steering:
     """
 
     table: str
+    index: int
     device: str
     node: str
     local: IPv4Address
@@ -99,13 +102,15 @@ def table_name(device: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """A table that is ready to be loaded. `hooks` are the first lines of the base chains, `sets` the elements of named sets."""
+    """A table that is ready to be loaded, and what makes its guard. `hooks` are the first lines of the base chains, `sets` the elements of
+    named sets."""
 
     table: str
     declarations: tuple[str, ...]
     hooks: dict[str, str]
     sets: dict[str, tuple[str, ...]]
     chains: Chains
+    guard: str
 
     def transactions(self, before: "Ruleset | None" = None) -> tuple[str, ...]:
         """Inputs for `nft -f -` that make the table so, each of them one transaction; after the first one the new rules are in force.
@@ -142,7 +147,7 @@ class Ruleset:
         for name, rules in (self.chains.walked | trees).items():
             hook = [self.hooks[name]] if name in self.hooks else []
             lines += [f"\tchain {name} {{", *(f"\t\t{line}" for line in (*hook, *rules)), "\t}"]
-        return _text([*lines, "}"])
+        return _text([*lines, "}"]) + self.guard
 
     def _compiled(self, before: "Ruleset | None") -> str:
         table, chains = f"netdev {self.table}", self.chains
@@ -169,11 +174,13 @@ def compose(steering: Steering) -> Ruleset:
         "peers_ipv6": tuple(str(address) for address in steering.peers if address.version == 6),
     }
     chains = Chains()
-    for add in (_outbound, _inbound, _esp_fragments, _unknown_esp, _decrypted):
+    outbound, inbound = _outbound(steering, chains), _inbound(steering, chains)
+    for add in (_esp_fragments, _unknown_esp, _decrypted):
         add(steering, chains)
     for way in _HOOKS:
-        chains.add(f"{way}_unlisted", [], otherwise="counter accept")
-    return Ruleset(steering.table, tuple(declarations), hooks, sets, chains)
+        chains.add(f"{way}_unlisted", [], otherwise=CLEAR)
+    guarding = guard.render(steering.table, steering.index, steering.device, outbound, inbound)
+    return Ruleset(steering.table, tuple(declarations), hooks, sets, chains, guarding)
 
 
 def _change_sets(table: str, before: dict[str, tuple[str, ...]], after: dict[str, tuple[str, ...]]) -> list[str]:
@@ -201,7 +208,7 @@ def _of(version: int, judged: list[Judged]) -> list[Judged]:
     return [item for item in judged if item.entry.version == version]
 
 
-def _outbound(steering: Steering, chains: Chains) -> None:
+def _outbound(steering: Steering, chains: Chains) -> list[Judged]:
     judged = []
     for rule, tap in zip(steering.rules, steering.taps, strict=True):
         if rule.entry.action is Action.DENY or rule.direction is Direction.INBOUND_ONLY:
@@ -222,9 +229,10 @@ def _outbound(steering: Steering, chains: Chains) -> None:
     chains.add("outbound", first, _of(4, judged), _UNLISTED["outbound"], exceptions)
     isakmp = [f"{LATER_FRAGMENT[4]} counter accept", "udp sport @isakmp_ports counter accept"]
     chains.add("outbound_isakmp", isakmp, otherwise="return")
+    return judged
 
 
-def _inbound(steering: Steering, chains: Chains) -> None:
+def _inbound(steering: Steering, chains: Chains) -> list[Judged]:
     judged = []
     for rule, entry in _arriving(steering):
         clear = entry.action is Action.DENY or rule.direction is not Direction.BOTH
@@ -267,6 +275,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     chains.add("inbound_esp", known, otherwise="goto unknown_esp" if unknown else "return")
     chains.add("inbound_esp_in_udp", [*_NOT_FOR_US, f"{LATER_FRAGMENT[4]} return", esp_in_udp], otherwise="return")
     chains.add("inbound_isakmp", isakmp, otherwise="return")
+    return judged
 
 
 def _esp_fragments(steering: Steering, chains: Chains) -> None:
