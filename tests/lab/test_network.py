@@ -138,9 +138,12 @@ def test_down_after_the_owner_was_killed(topology: Path, name: str) -> None:
 def test_down_with_a_damaged_record(topology: Path, name: str) -> None:
     lab = Lab(load(topology), name)
     lab.up()
+    process = lab.recorded("multicast")
     (lab.directory / "lab.json").write_text("{", encoding="utf-8")
     assert dismantle(name) == []
     lab.reap()
+    assert process is not None
+    assert not process.alive
 
 
 def test_up_twice_is_refused_and_leaves_the_first_alone(lab: Lab, topology: Path) -> None:

@@ -6,6 +6,7 @@ all interfaces but the one a packet came from, and the (*,*) entry that lets a p
 without rings, which `topology` checks. The structures are those of `linux/mroute.h`.
 """
 
+import contextlib
 import json
 import signal
 import socket
@@ -46,7 +47,10 @@ def forward(namespace: str, devices: Sequence[str], groups: Sequence[IPv4Address
 
 
 def main() -> None:
-    """Read a plan (namespace -> devices, and the groups) from standard input, forward until SIGTERM."""
+    """Read a plan (namespace -> devices, and the groups) from standard input, forward until SIGTERM.
+
+    The process stays inside a namespace of the lab, where it is found even if nothing else tells of it.
+    """
     plan: dict[str, Mapping[str, Sequence[str]] | Sequence[str]] = json.load(sys.stdin)
     routers, groups = plan["routers"], plan["groups"]
     if not isinstance(routers, Mapping):
@@ -54,8 +58,9 @@ def main() -> None:
     sockets = [forward(name, devices, [IPv4Address(group) for group in groups]) for name, devices in routers.items()]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(f"forwarding {len(groups)} groups in {len(sockets)} routers", flush=True)
-    while True:
-        signal.pause()
+    with entered(next(iter(routers))) if routers else contextlib.nullcontext():
+        while True:
+            signal.pause()
 
 
 if __name__ == "__main__":
