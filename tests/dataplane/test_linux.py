@@ -243,7 +243,7 @@ def test_a_wan_that_lost_its_table_still_keeps_what_it_must(wan: Wan, engine: Re
         if event == "made anew":
             gateway.run("ip", "link", "del", "wan")
             connect(gateway, "wan", "10.9.0.1/24", outside, "core", "10.9.0.2/24")
-            gateway.run("nft", "delete", "table", "netdev", "groupvpn_wan")  # what Linux before 6.16 makes of it
+            gateway.run("nft", "delete", "table", "netdev", "groupvpn_wan")  # not every kernel puts it onto the new one
         else:
             gateway.run("ip", "link", "set", "wan", "name", "other")
         for _ in range(3):

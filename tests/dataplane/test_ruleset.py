@@ -262,7 +262,7 @@ def test_addresses_and_wildcards(source: str, expression: str) -> None:
 
 
 def test_what_passes_by_the_head_of_a_list_meets_no_exceptions() -> None:
-    """The tables of such packets are the shortest; the entries keep their order, and one that would count all frames its place."""
+    """The entries keep their order, and one that would count every frame keeps its place."""
     head, tail = deny("10.5.0.0/16"), deny("10.6.0.0/16")
     rules = (head, permit("10.1.0.0/16"), tail, deny())
     for way in ("outbound", "inbound"):

@@ -108,6 +108,11 @@ def test_wrong_ones_are_refused_with_the_place(tmp_path: Path, text: str, compla
     assert str(tmp_path / "topology.yaml") in str(caught.value)
 
 
+def test_entries_without_a_value_are_as_if_absent(tmp_path: Path) -> None:
+    topology = _load(tmp_path, "description:\nlinks:\nmulticast:\nnodes: {a: {loopbacks: , options: , interfaces: }}")
+    assert (topology.description, topology.links, topology.nodes["a"].options) == ("", (), ())
+
+
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(TopologyError, match=r"topology\.yaml"):
         load(tmp_path)

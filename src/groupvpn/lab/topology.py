@@ -186,7 +186,7 @@ class _Reader:
         if type(mtu) is not int or not 576 <= mtu <= 65535:
             raise self._wrong("mtu", f"{show(mtu)} is not a number from 576 to 65535")
         groups = tuple(self._group(text) for text in self._list("multicast", top.get("multicast")))
-        topology = Topology(self._path, self._text("description", top.get("description", "")), nodes, links, groups, mtu)
+        topology = Topology(self._path, self._text("description", top.get("description") or ""), nodes, links, groups, mtu)
         self._check_devices(topology)
         if groups:
             self._check_rings(topology)
