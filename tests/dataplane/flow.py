@@ -3,7 +3,8 @@
     python flow.py SENDER_NAMESPACE SOURCE RECEIVER_NAMESPACE DESTINATION PORT
 
 It sends numbered datagrams until its standard input ends, never more than WINDOW ahead of what has arrived, so that no queue on the way
-overruns. Then it prints a JSON object: how many were `sent`, how many `lost`, and how many came after a later one (`late`).
+overruns. The first one goes alone: packets that wait for a neighbour's address to be found are sent while later ones may pass them, by any Linux
+router. Then it prints a JSON object: how many were `sent`, how many `lost`, and how many came after a later one (`late`).
 """
 
 import ctypes
@@ -38,10 +39,12 @@ def main(sender_namespace: str, source: str, receiver_namespace: str, destinatio
     receiver = endpoint(receiver_namespace, destination, port)
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     receiver.setblocking(False)
-    sent = expected = lost = late = 0
+    sender.sendto(NUMBER.pack(0) + PADDING, (destination, port))
+    sent = 1
+    expected = lost = late = 0
     is_stopping = False
     while not is_stopping or expected < sent:
-        while not is_stopping and sent - expected <= WINDOW - BURST:
+        while not is_stopping and expected and sent - expected <= WINDOW - BURST:
             for number in range(sent, sent + BURST):
                 sender.sendto(NUMBER.pack(number) + PADDING, (destination, port))
             sent += BURST
