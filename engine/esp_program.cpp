@@ -108,14 +108,16 @@ void read_packet(Assembler& code, const MacAddress& token, std::uint32_t longest
 std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& token, std::uint32_t longest, std::uint32_t rings) {
   static_assert(RingLayout::frame_offset + ETH_HLEN == RingLayout::ip_offset);
   Assembler code;
-  const Ways ways{.full = code.label(), .skip = code.label(), .pass = code.label()};
+  const Ways ways = ways_of(code);
   code.copy(r6, r1);
   read_packet(code, token, longest, ways.pass);
   look_up(code, maps.spis, spi_on_stack, ways.pass);
   choose_ring(code, rings);
-  find_control(code, maps.rings.controls, ways.pass);
+  find_control(code, maps.rings.controls, ways.resting, ways.pass);
   copy_frame(code, maps.rings, ways);
   end_with(code, RingLayout::filled);
+  code.place(ways.resting);
+  code.jump(ways.pass);
   write_ends(code, ways);
   return code.finish();
 }

@@ -61,11 +61,12 @@ bool Inbound::serve_tap() {
   if (!has_missed_ring_ || is_risen_ || context_.ring == nullptr) return taken.has_value();
   context_.ring->rise();
   is_risen_ = is_fresh_ = true;
+  fresh_until_ = Spin::Clock::now() + longest_on_the_way;
   return taken.has_value() && drain_tap(*taken);
 }
 
-// What came by the TAP until we rose is older than all that comes by the ring. It may still be on its way there, but is there when the first frame
-// behind it is in the ring.
+// What was led to the TAP until we rose is older than all that comes by the ring, and of each flow it is there when the first frame behind it is in the
+// ring. Other processors may bring theirs a little later.
 bool Inbound::drain_tap(std::size_t taken) {
   by_tap_ = taken;
   for (int burst = 0; burst < tap_bursts_per_turn; ++burst) {
@@ -83,8 +84,9 @@ void Inbound::serve_ring() {
   }
 }
 
-// What is still in the ring is older than what comes by the TAP from now on.
+// What is still in the ring is older than what comes to the TAP from now on.
 void Inbound::rest() noexcept {
+  if (std::exchange(is_fresh_, false)) drain_tap(0);
   while (!context_.ring->rest()) {
     if (take_ring_burst() == 0) sched_yield();  // a frame that is being written
   }
@@ -94,7 +96,10 @@ void Inbound::rest() noexcept {
 // Frames are decrypted where they lie in the ring, and given back when the kernel has what was in them.
 std::size_t Inbound::take_ring_burst() {
   if (!context_.ring->has()) return 0;
-  if (std::exchange(is_fresh_, false)) drain_tap(0);
+  if (is_fresh_) {
+    drain_tap(0);
+    is_fresh_ = Spin::Clock::now() < fresh_until_;
+  }
   std::size_t taken = 0;
   for (; taken < burst_size && context_.ring->has(); ++taken) {
     const std::optional<FrameRing::Frame> frame = context_.ring->take();

@@ -62,7 +62,8 @@ class Inbound {
   StopEvent stop_;
   Spin spin_;
   bool is_risen_ = false;       // the ring gets what it can take
-  bool is_fresh_ = false;       // and has not got anything yet
+  bool is_fresh_ = false;       // and what came before it rose may not be at the TAP yet
+  Spin::Clock::time_point fresh_until_{};
   std::size_t by_tap_ = 1;      // frames that woke us there
   bool has_missed_ring_ = false;  // something came by the TAP that the ring would have taken
   Esp esp_;

@@ -75,24 +75,26 @@ void Outbound::run() {
     follow_mtu();
     wire_.look_after();
     const std::span came = std::span(events).first(static_cast<std::size_t>(std::max(ready, 0)));
-    if (!came.empty() && is_risen_) rest();  // what is in the ring is older than what the ring was not to take
     is_stopping = std::ranges::any_of(came, [](const epoll_event& event) { return event.data.u64 == stop_tag; });
     taken_ = 0;
-    may_rise_ = ring_ && !is_stopping;
-    serve(came, *context_.sas.get());
+    may_rise_ = ring_ && is_sleeping && !is_stopping;
+    serve(came);
     if (may_rise_ && taken_ != 0 && awake - asleep < taken_ * close_enough) {
-      ring_->rise(CloserMark::of(++rises_));
-      is_risen_ = is_fresh_ = true;
+      ring_->rise(RiseMark::of(++rises_));
       spin_.slept(awake - asleep, taken_);
+      is_risen_ = true;
+      fresh_until_ = awake + longest_on_the_way;
+      drain_taps();
     }
-    if (is_risen_) serve_ring();
+    if (is_risen_) is_stopping ? rest() : serve_ring();
   }
   stop_.clear();
 }
 
-void Outbound::serve(std::span<const epoll_event> events, const SaTable& table) {
+void Outbound::serve(std::span<const epoll_event> events) {
+  const std::shared_ptr<const SaTable> table = context_.sas.get();
   for (const epoll_event& event : events) {
-    if (event.data.u64 != stop_tag) turn(event.data.u64, table);
+    if (event.data.u64 != stop_tag) turn(event.data.u64, *table);
   }
   flush();
 }
@@ -131,30 +133,30 @@ void Outbound::serve_ring() {
   }
 }
 
-// What came by TAPs until we rose is older than all that comes by the ring, and is there when the first frame behind it is in the ring. It ends at the
-// packet that had the ring rest again.
+// What was led to a TAP until we rose is older than all that comes by the ring, and of each flow it is there when the first frame behind it is in the ring.
+// Other processors may bring theirs a little later; but nothing waits at a TAP so long that RiseMark would begin anew.
 void Outbound::drain_taps() {
-  const std::shared_ptr<const SaTable> table = context_.sas.get();
-  for (std::size_t queue = 0; queue < queues_.size(); ++queue) {
-    do {
-      taken_ = 0;
-      turn(queue, *table);
-    } while (taken_ == frames_per_turn);
-  }
-  flush();
+  is_fresh_ = false;
+  std::array<epoll_event, 32> events;
+  do {
+    const int ready = epoll_wait(epoll_.number(), events.data(), static_cast<int>(events.size()), 0);
+    taken_ = 0;
+    serve(std::span(events).first(static_cast<std::size_t>(std::max(ready, 0))));
+  } while (is_risen_ && taken_ != 0);
+  is_fresh_ = is_risen_ && Spin::Clock::now() < fresh_until_;
 }
 
-// What is still in the ring is older than what comes by TAPs from now on.
+// What is still in the ring is older than what comes to it from now on.
 void Outbound::rest() noexcept {
   while (!ring_->rest()) {
     if (take_ring_burst() == 0) sched_yield();  // a frame that is being written
   }
-  is_risen_ = false;
+  is_risen_ = is_fresh_ = false;
 }
 
 std::size_t Outbound::take_ring_burst() {
   if (!ring_->has()) return 0;
-  if (std::exchange(is_fresh_, false)) drain_taps();
+  if (is_fresh_) drain_taps();
   const std::shared_ptr<const SaTable> table = context_.sas.get();
   std::size_t taken = 0;
   for (; taken < frames_per_turn && ring_->has(); ++taken) take_record(ring_->take(), *table);
@@ -183,16 +185,16 @@ bool Outbound::is_for_ring(const Incoming& frame) const noexcept {
   return frame.offload.gso_type == Offload::gso_none && frame.length <= context_.tap_rings->longest_frame();
 }
 
-// Whether a ring that has not risen again rests because of this frame. Takes the mark away.
-bool Outbound::has_closed_ring(Incoming& frame) const noexcept {
-  if (frame.length < CloserMark::at + CloserMark::size || load16(frame.data + CloserMark::at) != CloserMark::ethertype) return false;
-  const std::uint32_t mark = load16(frame.data + CloserMark::at + 2);
-  if ((mark & CloserMark::vlan) != CloserMark::vlan) return false;
-  std::memmove(frame.data + CloserMark::size, frame.data, CloserMark::at);
-  frame.data += CloserMark::size;
-  frame.length -= CloserMark::size;
-  if ((frame.offload.flags & Offload::needs_checksum) != 0) frame.offload.checksum_start -= CloserMark::size;
-  return is_risen_ && mark == CloserMark::of(rises_);
+// Whether this frame came when the ring, as it rose the last time, was to rest again. Takes the mark away.
+bool Outbound::came_behind_ring(Incoming& frame) const noexcept {
+  if (frame.length < RiseMark::at + RiseMark::size || load16(frame.data + RiseMark::at) != RiseMark::ethertype) return false;
+  const std::uint32_t mark = load16(frame.data + RiseMark::at + 2);
+  if ((mark & RiseMark::vlan) != RiseMark::vlan) return false;
+  std::memmove(frame.data + RiseMark::size, frame.data, RiseMark::at);
+  frame.data += RiseMark::size;
+  frame.length -= RiseMark::size;
+  if ((frame.offload.flags & Offload::needs_checksum) != 0) frame.offload.checksum_start -= RiseMark::size;
+  return mark == RiseMark::of(rises_);
 }
 
 void Outbound::take(std::size_t length, const Tap& tap, const SaTable::Sender& sender) {
@@ -201,8 +203,12 @@ void Outbound::take(std::size_t length, const Tap& tap, const SaTable::Sender& s
   if (length < tap.header_size()) return refuse(Reason::malformed);
   Incoming frame{frame_.data() + tap.header_size(), length - tap.header_size(), Offload::read(frame_.data())};
   if (ring_) {
+    const bool is_behind_ring = came_behind_ring(frame);
     may_rise_ = may_rise_ && is_for_ring(frame);
-    if (has_closed_ring(frame)) rest();  // what is in the ring is older
+    if (is_risen_ && is_behind_ring) {  // what is in the ring is older, and what came by this TAP before it has been taken
+      is_fresh_ = false;
+      rest();
+    }
   }
   handle(frame, sender);
 }

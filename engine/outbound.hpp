@@ -98,7 +98,7 @@ class Outbound final : private PacketSink {
     Offload offload;
   };
 
-  void serve(std::span<const epoll_event> events, const SaTable& table);
+  void serve(std::span<const epoll_event> events);
   void turn(std::size_t queue, const SaTable& table);
   void serve_ring();
   std::size_t take_ring_burst();
@@ -106,7 +106,7 @@ class Outbound final : private PacketSink {
   void drain_taps();
   void rest() noexcept;
   [[nodiscard]] bool is_for_ring(const Incoming& frame) const noexcept;
-  [[nodiscard]] bool has_closed_ring(Incoming& frame) const noexcept;
+  [[nodiscard]] bool came_behind_ring(Incoming& frame) const noexcept;
   void take(std::size_t length, const Tap& tap, const SaTable::Sender& sender);
   void handle(const Incoming& frame, const SaTable::Sender& sender);
   Reason cut(const Incoming& frame, const SaTable::Sender& sender);
@@ -134,7 +134,8 @@ class Outbound final : private PacketSink {
   std::optional<SharedRing> ring_;
   Spin spin_;
   bool is_risen_ = false;  // the ring gets what it can take
-  bool is_fresh_ = false;  // and has not got anything yet
+  bool is_fresh_ = false;  // and what came before it rose may not be at the TAPs yet
+  Spin::Clock::time_point fresh_until_{};
   std::size_t taken_ = 0;  // by TAPs since we slept
   bool may_rise_ = true;   // the ring would have taken all of it
   std::uint32_t rises_ = 0;

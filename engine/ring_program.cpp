@@ -52,8 +52,10 @@ void look_up(Assembler& code, const Descriptor& map, std::int16_t key, Label mis
   code.jump_if(r0, Compare::equal, 0, missing);
 }
 
-void find_control(Assembler& code, const Descriptor& controls, Label resting) {
-  look_up(code, controls, ring_on_stack, resting);
+Ways ways_of(Assembler& code) { return {.full = code.label(), .skip = code.label(), .resting = code.label(), .pass = code.label()}; }
+
+void find_control(Assembler& code, const Descriptor& controls, Label resting, Label missing) {
+  look_up(code, controls, ring_on_stack, missing);
   code.copy(r7, r0);
   code.load(Size::word, r1, r7, Layout::resting);
   code.jump_if(r1, Compare::not_equal, 0, resting);
@@ -99,6 +101,7 @@ void end_with(Assembler& code, Layout::State state) {
 void write_ends(Assembler& code, const Ways& ways) {
   code.place(ways.skip);
   code.store(Size::word, r9, Layout::state, Layout::left);
+  code.jump(ways.resting);
   code.place(ways.pass);
   code.set(r0, go_on);
   code.leave();

@@ -21,8 +21,8 @@ struct RingMaps {
 // A ring is a number of octets in which records stand one behind the other. Positions count octets for ever; the place of a record is its position modulo the size
 // of the ring. A record lies in one piece, so behind the end of the ring there is room for another one.
 struct RingLayout {
-  // A control. The program claims a record by moving the producer on, we give records back by moving the consumer on. `mark` is for a program that has
-  // the ring rest by itself.
+  // A control. The program claims a record by moving the producer on, we give records back by moving the consumer on. `resting` is 0 or, while the ring rests,
+  // the `mark` that it had when it rose the last time; a program that has the ring rest by itself writes it there.
   static constexpr std::int16_t producer = 0, resting = 64, mark = 68, consumer = 128, overruns = 192;
   static constexpr std::uint32_t control_size = 256;
 
@@ -56,23 +56,26 @@ constexpr std::int16_t ip_field(std::size_t offset) noexcept { return static_cas
 // Looks up the word at a place on the stack; jumps if the map does not have it, else r0 is the address of what it has.
 void look_up(bpf::Assembler& code, const Descriptor& map, std::int16_t key, bpf::Assembler::Label missing);
 
-// The control of the ring whose number is on the stack, in r7; jumps if it rests.
-void find_control(bpf::Assembler& code, const Descriptor& controls, bpf::Assembler::Label resting);
+// The control of the ring whose number is on the stack, in r7; jumps with r1, which is what `resting` is then, if it rests, and to `missing` if there is none.
+void find_control(bpf::Assembler& code, const Descriptor& controls, bpf::Assembler::Label resting, bpf::Assembler::Label missing);
 
 // r6: the packet. Leaves the octets of its frame in r8, and where it begins and ends in r2 and r3. Goes on for IPv6 and jumps to `ipv4` for that; to `other` for
 // what is neither, has a VLAN tag, or has not `shortest` to `longest` octets.
 void find_frame(bpf::Assembler& code, std::int32_t shortest, std::uint32_t longest, bpf::Assembler::Label ipv4, bpf::Assembler::Label other);
 
 struct Ways {
-  bpf::Assembler::Label full, skip, pass;
+  bpf::Assembler::Label full, skip, resting, pass;
 };
 
+Ways ways_of(bpf::Assembler& code);
+
 // r6: the packet, r7: the control, r8: octets of the frame, at least some and no more than there is room for behind the end of a ring. Claims a record, copies
-// the frame into it and leaves the address of the record in r9. Only who moves the producer on may write to it. Jumps to `skip` with r9 if the ring
-// rests since then (see SharedRing::rest), or to `full`.
+// the frame into it and leaves the address of the record in r9. Only who moves the producer on may write to it. Jumps to `skip` with r9 and r1, as to
+// `resting`, if the ring rests since then (see SharedRing::rest), or to `full`.
 void copy_frame(bpf::Assembler& code, const RingMaps& maps, const Ways& ways);
 
-// The ends of a program. A frame that was copied gets its state; one whose record was claimed in vain goes on, one that found the ring full ends.
+// The ends of a program. A frame that was copied gets its state; one whose record was claimed in vain goes where those go that find the ring resting; what passes
+// goes on, and what found the ring full ends.
 void end_with(bpf::Assembler& code, RingLayout::State state);
 void write_ends(bpf::Assembler& code, const Ways& ways);
 

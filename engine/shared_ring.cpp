@@ -17,7 +17,7 @@ constexpr std::uint32_t longest_in_ring = 1024, largest_ring = 16 << 20;
 
 }  // namespace
 
-RingMemory::RingMemory(std::uint32_t rings, std::uint32_t mtu, std::uint32_t size)
+RingMemory::RingMemory(std::uint32_t rings, std::uint32_t mtu, std::uint32_t size, std::uint32_t mark)
     : record_size_(Layout::size_for(ETH_HLEN + std::max(mtu, 1500U))),
       size_(std::clamp(std::bit_ceil(longest_in_ring * record_size_), size, largest_ring)),
       controls_(bpf::make_array("groupvpn_ctl", Layout::control_size, rings)),
@@ -26,13 +26,14 @@ RingMemory::RingMemory(std::uint32_t rings, std::uint32_t mtu, std::uint32_t siz
       records_memory_(std::size_t{rings} * (size_ + record_size_), records_.number(), 0) {
   if (controls_memory_.octets() == nullptr || records_memory_.octets() == nullptr) throw EngineError(describe_error("BPF map", errno));
   for (std::uint32_t ring = 0; ring < rings; ++ring) {
-    std::atomic_ref(*reinterpret_cast<std::uint32_t*>(control(ring) + Layout::resting)).store(1);
+    for (const auto word : {Layout::mark, Layout::resting}) std::atomic_ref(*reinterpret_cast<std::uint32_t*>(control(ring) + word)).store(mark);
   }
 }
 
 // Either the program sees that we rest when it has claimed a slot, or we see that it has claimed one.
 bool SharedRing::rest() noexcept {
-  word<std::uint32_t>(control_ + Layout::resting).store(1, std::memory_order_seq_cst);
+  const std::uint32_t mark = word<std::uint32_t>(control_ + Layout::mark).load(std::memory_order_relaxed);
+  word<std::uint32_t>(control_ + Layout::resting).store(mark, std::memory_order_seq_cst);
   return word<std::uint32_t>(control_ + Layout::producer).load(std::memory_order_seq_cst) == next_;
 }
 

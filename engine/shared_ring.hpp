@@ -11,11 +11,11 @@
 
 namespace groupvpn {
 
-// The memory of some rings; all of them rest at first. EngineError without the right to have it.
+// The memory of some rings; all of them rest at first, with a mark that is not 0. EngineError without the right to have it.
 class RingMemory {
  public:
   // `mtu`: octets of the longest IP packet that a record must hold. A ring has `size` octets, a power of two, or more for very long packets.
-  RingMemory(std::uint32_t rings, std::uint32_t mtu, std::uint32_t size);
+  RingMemory(std::uint32_t rings, std::uint32_t mtu, std::uint32_t size, std::uint32_t mark = 1);
 
   [[nodiscard]] RingMaps maps() const noexcept { return {controls_, records_, size_}; }
   [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
@@ -44,8 +44,8 @@ class SharedRing {
   SharedRing(const RingMemory& memory, std::uint32_t number) noexcept
       : control_(memory.control(number)), records_(memory.records(number)), mask_(memory.size() - 1) {}
 
-  // A program may say `mark` of the packet for which it had the ring rest.
-  void rise(std::uint32_t mark = 0) noexcept {
+  // A program may tell packets by `mark`, which is not 0, that came to a ring that rests since it rose so.
+  void rise(std::uint32_t mark = 1) noexcept {
     word<std::uint32_t>(control_ + RingLayout::mark).store(mark, std::memory_order_relaxed);
     word<std::uint32_t>(control_ + RingLayout::resting).store(0, std::memory_order_release);
   }

@@ -134,7 +134,7 @@ void ask_for_checksum(Assembler& code, Label is_complete, Label untaken) {
 
 std::vector<bpf_insn> tap_program(const RingMaps& maps, std::uint32_t longest, std::uint32_t rings, std::uint32_t queue) {
   Assembler code;
-  const Ways ways{.full = code.label(), .skip = code.label(), .pass = code.label()};
+  const Ways ways = ways_of(code);
   const Label other = code.label(), untaken = code.label(), is_complete = code.label();
   code.copy(r6, r1);
   code.set(r0, 0);
@@ -143,7 +143,7 @@ std::vector<bpf_insn> tap_program(const RingMaps& maps, std::uint32_t longest, s
     choose(code, rings);
   }
   code.store(Size::word, frame_pointer, ring_on_stack, r0);
-  find_control(code, maps.controls, ways.pass);
+  find_control(code, maps.controls, ways.resting, ways.pass);
   read_packet(code, longest, other);
   copy_frame(code, maps, ways);
   code.add32(r8, static_cast<std::int32_t>(queue << 16));
@@ -154,10 +154,12 @@ std::vector<bpf_insn> tap_program(const RingMaps& maps, std::uint32_t longest, s
   code.place(untaken);
   code.store(Size::word, r9, RingLayout::state, RingLayout::left);
   code.place(other);
-  code.store(Size::word, r7, RingLayout::resting, 1);
+  code.load(Size::word, r1, r7, RingLayout::mark);
+  code.store(Size::word, r7, RingLayout::resting, r1);
+  code.place(ways.resting);
+  code.copy(r3, r1);
   code.copy(r1, r6);
-  code.set(r2, in_packet(CloserMark::ethertype));
-  code.load(Size::word, r3, r7, RingLayout::mark);
+  code.set(r2, in_packet(RiseMark::ethertype));
   code.call(BPF_FUNC_skb_vlan_push);
   code.jump(ways.pass);
   write_ends(code, ways);

@@ -11,9 +11,9 @@
 
 namespace groupvpn {
 
-// A tag in the place of one of IEEE 802.1Q, behind the addresses of the packet that had a ring rest: no interface has this VLAN. Four bits tell how often the ring
-// had risen.
-struct CloserMark {
+// A tag in the place of one of IEEE 802.1Q, behind the addresses of a packet that goes by the TAP: no interface has this VLAN. Four bits tell how often the ring
+// had risen when it came to rest; so what was in the ring before is older, and what came into it after it rose again is newer. Never 0.
+struct RiseMark {
   static constexpr std::uint16_t ethertype = 0x88a8, vlan = 0x0fff;
   static constexpr std::size_t at = 12, size = 4;
   static constexpr std::uint32_t of(std::uint32_t times) noexcept { return (times & 0xf) << 12 | vlan; }
@@ -24,7 +24,7 @@ struct CloserMark {
 // in the upper half that it came by the TAP number `queue`.
 //
 // A super-packet, and every packet of which the program cannot know what checksum is left to do in it, goes on to the TAP. So that none of the same
-// flow overtakes it, the ring rests from then on; so that it overtakes none itself, it carries the `mark` of the control (CloserMark).
+// flow overtakes it, the ring rests from then on. So that none overtakes another one of the ring, all that go by the TAP carry a RiseMark.
 std::vector<bpf_insn> tap_program(const RingMaps& maps, std::uint32_t longest, std::uint32_t rings, std::uint32_t queue);
 
 // A program that leads each packet to the queue of a TAP that has the number of its ring.

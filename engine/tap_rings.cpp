@@ -11,7 +11,6 @@
 #include "bpf.hpp"
 #include "device.hpp"
 #include "error.hpp"
-#include "tap_program.hpp"
 
 namespace groupvpn {
 namespace {

@@ -8,6 +8,7 @@
 
 #include "descriptor.hpp"
 #include "shared_ring.hpp"
+#include "tap_program.hpp"
 
 namespace groupvpn {
 
@@ -18,7 +19,7 @@ class TapRings {
   static constexpr std::uint32_t ring_size = 4 << 20;
 
   // `mtu`: of the interface on which packets leave. EngineError without the right to it.
-  TapRings(std::uint32_t workers, std::uint32_t mtu) : memory_(workers, mtu, ring_size), workers_(workers) {}
+  TapRings(std::uint32_t workers, std::uint32_t mtu) : memory_(workers, mtu, ring_size, RiseMark::of(0)), workers_(workers) {}
 
   [[nodiscard]] SharedRing ring(std::uint32_t worker) const noexcept { return SharedRing(memory_, worker); }
   // A record says in 16 bits how long its frame is.

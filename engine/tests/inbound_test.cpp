@@ -6,6 +6,7 @@
 #include <optional>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "esp.hpp"
 #include "frame_ring.hpp"
@@ -19,11 +20,15 @@ namespace {
 
 constexpr MacAddress token = {0x02, 0x47, 0x44, 0x4f, 0x49, 0x77};
 
-// Has one frame, which comes at the second look for it. At the first one another frame comes by the TAP: it is older.
+// Has some frames, each of which comes at the second look for it. At the first one another frame comes by the TAP: it is older.
 class LateRing final : public FrameRing {
  public:
-  LateRing(const Ear& way_in, Octets older, Octets newer) : way_in_(way_in), older_(std::move(older)), newer_(std::move(newer)) {
-    newer_.insert(newer_.begin(), headroom, 0);
+  struct Pair {
+    Octets older, newer;
+  };
+
+  LateRing(const Ear& way_in, std::vector<Pair> pairs) : way_in_(way_in), pairs_(std::move(pairs)) {
+    for (Pair& pair : pairs_) pair.newer.insert(pair.newer.begin(), headroom, 0);
   }
 
   [[nodiscard]] std::uint32_t longest_packet() const noexcept override { return 1500; }
@@ -32,16 +37,17 @@ class LateRing final : public FrameRing {
   [[nodiscard]] std::uint64_t overruns() const noexcept override { return 0; }
   [[nodiscard]] int descriptor() const noexcept override { return -1; }
   void rise() noexcept override { is_risen_ = true; }
-  [[nodiscard]] bool rest() noexcept override { return is_taken_; }
+  [[nodiscard]] bool rest() noexcept override { return taken_ == pairs_.size(); }
 
   [[nodiscard]] bool has() const noexcept override {
-    if (!is_risen_ || is_taken_) return false;
-    if (looks_++ == 0) way_in_.send(older_);
+    if (!is_risen_ || taken_ == pairs_.size()) return false;
+    if (looks_++ == 0) way_in_.send(pairs_[taken_].older);
     return looks_ > 1;
   }
   [[nodiscard]] std::optional<Frame> take() noexcept override {
-    is_taken_ = true;
-    return Frame{newer_.data() + headroom, static_cast<std::uint32_t>(newer_.size()) - headroom, headroom, true};
+    Octets& frame = pairs_[taken_++].newer;
+    looks_ = 0;
+    return Frame{frame.data() + headroom, static_cast<std::uint32_t>(frame.size()) - headroom, headroom, true};
   }
   void release() noexcept override {}
 
@@ -49,14 +55,16 @@ class LateRing final : public FrameRing {
   static constexpr std::uint32_t headroom = 40;
 
   const Ear& way_in_;
-  Octets older_, newer_;
-  bool is_risen_ = false, is_taken_ = false;
+  std::vector<Pair> pairs_;
+  bool is_risen_ = false;
+  std::size_t taken_ = 0;
   mutable int looks_ = 0;
 };
 
 }  // namespace
 
-TEST_CASE(the_first_frame_of_a_ring_waits_for_what_the_tap_still_has) {
+// Also when another processor brings it late.
+TEST_CASE(the_first_frames_of_a_ring_wait_for_what_the_tap_still_gets) {
   if (!has_own_network()) return;
   const Descriptor descriptor = open_tap("in");
   const Tap tap(descriptor.number(), TapOffload::udp);
@@ -67,7 +75,7 @@ TEST_CASE(the_first_frame_of_a_ring_waits_for_what_the_tap_still_has) {
   table->inbound = SaSet({sa});
   sas.set(std::move(table));
 
-  std::array<Octets, 3> plain, sealed;
+  std::array<Octets, 5> plain, sealed;
   for (std::size_t number = 0; number < plain.size(); ++number) {
     plain[number] = ipv4(Octets(40, static_cast<std::uint8_t>(number)));
     Buffer buffer(plain[number]);
@@ -76,7 +84,7 @@ TEST_CASE(the_first_frame_of_a_ring_waits_for_what_the_tap_still_has) {
     esp.encapsulate({&buffer.packet, 1});
     sealed[number] = frame_around(buffer.octets());
   }
-  LateRing ring(kernel, sealed[1], sealed[2]);
+  LateRing ring(kernel, {{sealed[1], sealed[2]}, {sealed[3], sealed[4]}});
   std::mutex order;
   std::atomic<std::uint32_t> mtu{1500};
   std::atomic<bool> splits_after{false};
