@@ -40,7 +40,9 @@ def pair(suite: Transform, options: Options) -> Iterator[Place]:
         try:
             for number, (gateway, peer) in enumerate(place.ends, start=1):
                 # What ESP adds must fit: TCP of these hosts learns it from the route, as the peers' does from their tunnel devices.
-                way = ("via", str(peer.address), "src", str(gateway.inside), "mtu", str(TUNNEL_MTU))
+                # In the clear nothing is added.
+                mtu = () if "clear" in options else ("mtu", str(TUNNEL_MTU))
+                way = ("via", str(peer.address), "src", str(gateway.inside), *mtu)
                 place.run(gateway.namespace, "ip", "route", "replace", str(peer.protected), *way)
                 running.append(_start_gateway(place, gateway, peer, _plan(suite, options, keys, number)))
             place.counters = lambda: [_counters(child) for child in running]
