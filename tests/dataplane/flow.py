@@ -3,8 +3,8 @@
     python flow.py SENDER_NAMESPACE SOURCE RECEIVER_NAMESPACE DESTINATION PORT
 
 It sends numbered datagrams until its standard input ends, never more than WINDOW ahead of what has arrived, so that no queue on the way
-overruns. The first one goes alone: packets that wait for a neighbour's address to be found are sent while later ones may pass them, by any Linux
-router. Then it prints a JSON object: how many were `sent`, how many `lost`, and how many came after a later one (`late`).
+overruns. The first one goes alone: packets that wait for a neighbour's address to be found are sent while later ones may pass them, by any
+Linux router. Then it prints a JSON object: how many were `sent`, how many `lost`, and how many came after a later one (`late`).
 """
 
 import ctypes

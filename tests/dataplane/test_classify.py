@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from groupvpn.dataplane.classify import SHORT, UPPER, Branch, Field, Tree, Walk, compile_list
+from groupvpn.dataplane.classify import SHORT, UPPER, Branch, Field, Tree, Walk, by_prefix, compile_list
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry, IPAddress
 
 
@@ -197,3 +197,28 @@ def test_what_stands_behind_an_entry_that_always_matches_is_not_in_the_tree() ->
     entries = [Entry(Action.PERMIT, 0, host(number), AddressMatch.any()) for number in range(2 * SHORT)]
     anything = Entry(Action.DENY, 0, AddressMatch.any(), AddressMatch.any())
     assert compile_list([*entries, anything, *entries]) == compile_list([*entries, anything])
+
+
+@given(st.data())
+def test_prefixes_are_found_by_masked_values(data: st.DataObject) -> None:
+    """What a map for each length finds is what the ranges say, for every address there is."""
+    bits, ranges, first = 6, [], 0
+    while first < 1 << bits:
+        size = data.draw(st.integers(1, 9))
+        last = min(first + size, 1 << bits) - 1
+        if data.draw(st.booleans()):
+            ranges.append((first, last, len(ranges)))
+        first = last + 1
+    groups = by_prefix(ranges, bits)
+    assert [group.length for group in groups] == sorted({group.length for group in groups})
+    if not groups:
+        assert not ranges or not all(_is_prefix(first, last) for first, last, _ in ranges)
+        return
+    for value in range(1 << bits):
+        by_range = [node for first, last, node in ranges if first <= value <= last]
+        mask = {group.length: (1 << bits) - (1 << bits - group.length) for group in groups}
+        assert [node for group in groups for first, _, node in group.ranges if value & mask[group.length] == first] == by_range
+
+
+def _is_prefix(first: int, last: int) -> bool:
+    return any(first % (1 << size) == 0 and last - first + 1 == 1 << size for size in range(7))

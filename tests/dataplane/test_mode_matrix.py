@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 from mode_matrix import UNKNOWN_SPI, Chance, Packet, decrypted, inbound, outbound
@@ -138,6 +138,37 @@ def test_every_packet_meets_the_fate_the_matrix_gives_it(bench: Bench, direction
     assert fates >= {("outbound", "accept"), ("inbound", "engine"), ("inbound", "accept"), ("decrypted", "accept"), ("decrypted", "drop")}
     if direction is Direction.BOTH:
         assert fates >= {("outbound", "slot 0"), ("outbound", "slot 1"), ("outbound", "drop"), ("inbound", "drop")}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_prefixes_and_hosts_of_a_long_list_are_found_by_value(bench: Bench, version: int) -> None:
+    """A wide prefix, many of one length, many hosts: each at its edges, and what lies beside it."""
+    if version == 4:
+        wide, networks, hosts = (
+            "10.16.0.0/12",
+            [f"10.1.{number}.0/24" for number in range(0, 30, 2)],
+            [f"10.2.0.{number}" for number in range(0, 30, 2)],
+        )
+    else:
+        wide, networks = "2001:db8:8000::/33", [f"2001:db8:1:{number:x}::/64" for number in range(0, 30, 2)]
+        hosts = [f"2001:db8:2::{number:x}" for number in range(0, 30, 2)]
+    places = [ip_network(place) for place in (wide, *networks, *hosts)]
+    spis = [None, 0x1001, 0x1002]
+    wanted = state(
+        *(permit(str(place), "any" if version == 4 else "any6", spi=spis[number % 3]) for number, place in enumerate(places)),
+        sas=(sa(0x1001), sa(0x1002)),
+    )
+    assert bench.plane.apply(wanted) == ()
+    mask = "255.255.255.0" if version == 4 else "ffff:ffff:ffff:ffff::"
+    assert f"& {mask} vmap" in nftables.listing("groupvpn_wan")
+    edges = {address for place in places for edge in (place[0], place[-1]) for address in (edge - 1, edge, edge + 1)}
+    far = ip_address("192.0.2.77" if version == 4 else "2001:dbf::77")
+    leaving = [Packet(17, edge, far) for edge in sorted(edges)]
+    arriving = [Packet(17, far, edge) for edge in sorted(edges)]
+    for way, model, packets in (("outbound", outbound, leaving), ("inbound", inbound, arriving), ("decrypted", decrypted, arriving)):
+        expected = [model(wanted.interfaces[0], packet) for packet in packets]
+        assert len(set(expected)) > 1
+        assert verdicts(bench, way, packets) == expected, way
 
 
 def test_each_ip_version_meets_its_own_entries(bench: Bench) -> None:

@@ -194,11 +194,30 @@ def test_a_long_list_is_walked_until_its_tree_stands() -> None:
     walked = chain(first, "outbound")
     assert sum(" counter fwd to " in rule for rule in walked) == len(LONG)
     assert not any("vmap" in rule for rule in walked)
-    assert "vmap { 10.0.0.0-10.0.255.255 : goto outbound_" in first
+    assert "ip saddr & 255.255.0.0 vmap { 10.0.0.0 : goto outbound_" in first
     assert "vmap" not in second
     assert second.splitlines()[0] == "flush chain netdev groupvpn_wan outbound"
     (last,) = [line for line in second.splitlines() if line.startswith("add rule netdev groupvpn_wan outbound goto ")]
     assert f"chain {last.split()[-1]} {{" in first
+
+
+@pytest.mark.parametrize(
+    ("more", "looks"),
+    [
+        ((), ["ip saddr & 255.255.0.0 vmap {"]),
+        (("172.16.0.0/12",), ["ip saddr 172.16.0.0/12 goto", "ip saddr & 255.255.0.0 vmap {"]),
+        (("172.16.0.0/12", "192.0.2.1/32"), ["ip saddr 172.16.0.0/12 goto", "ip saddr & 255.255.0.0 vmap {", "ip saddr 192.0.2.1/32 goto"]),
+        (("172.16.0.0/12", "192.0.2.1/32", "192.0.4.0/24"), ["ip saddr vmap { 10.0.0.0-10.0.255.255 :"]),
+    ],
+)
+def test_addresses_are_looked_up_by_value_where_they_are_prefixes_of_few_lengths(more: tuple[str, ...], looks: list[str]) -> None:
+    rules = (*LONG, *(permit(network, spi=5) for network in more))
+    ruleset = compose(steering(*rules, taps=("gv3o0",) * len(rules)))
+    (root,) = [name for name in ruleset.chains.trees if name.startswith("outbound_") and "entry" not in name and "unlisted" not in name]
+    *found, otherwise = ruleset.chains.trees[root]
+    assert otherwise == "goto outbound_unlisted"
+    assert len(found) == len(looks)
+    assert all(rule.startswith(look) for rule, look in zip(found, looks, strict=True)), found
 
 
 def test_each_entry_of_a_tree_is_one_rule_that_counts() -> None:

@@ -1,8 +1,8 @@
 """An ordered access list with a verdict for each entry, as nftables chains.
 
-A short list is rules in order. A long one is a decision tree (`classify`): each branch is a chain with one verdict map, and each entry a
-chain of its own, which asks the whole entry once more, counts, and gives the verdict. So however the list was compiled, one rule stands
-for each entry, with the entry as its comment and its packets counted.
+A short list is rules in order. A long one is a decision tree (`classify`): each branch is a chain with a verdict map or a few, and each
+entry a chain of its own, which asks the whole entry once more, counts, and gives the verdict. So however the list was compiled, one rule
+stands for each entry, with the entry as its comment and its packets counted.
 
 The chains of a tree are called after what the list says, so chains of one name are equal, and those of two lists can stand side by side.
 """
@@ -11,11 +11,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from groupvpn.dataplane.classify import Branch, Tree, Walk, compile_list
-from groupvpn.dataplane.conditions import LATER_FRAGMENT, conditions, describe, value_range, words
+from groupvpn.dataplane.classify import Branch, Field, Prefixes, Tree, Walk, by_prefix, compile_list
+from groupvpn.dataplane.conditions import BITS, LATER_FRAGMENT, conditions, describe, masked, value_range, words
 from groupvpn.ipsec.acl import Entry
 
 Rules = list[str]
+MOST_LOOKUPS = 3
+"""So many looks at a field for prefixes of one length each are cheaper than a search among a hundred ranges."""
+FEW = 2
+"""So many prefixes of one length are a rule each: a map would cost as much."""
 CLEAR = "counter accept"
 """The statements of an entry whose packets pass: nothing that may come after it can do them any better."""
 
@@ -94,9 +98,20 @@ class _Writer:
         rules = []
         if branch.fragments is not None:
             rules.append(f"{LATER_FRAGMENT[version]} {self.to(branch.fragments)}")
-        ranges = (f"{value_range(branch.field, version, first, last)} : {self.to(node)}" for first, last, node in branch.ranges)
-        rules.append(f"{words(branch.field, version)} vmap {{ {', '.join(ranges)} }}")
-        return [*rules, self.to(branch.otherwise)]
+        groups = by_prefix(branch.ranges, BITS[version]) if branch.field in (Field.SOURCE, Field.DESTINATION) else ()
+        lookups = [rule for group in groups for rule in self._look_for(branch.field, group)]
+        if not 0 < len(lookups) <= MOST_LOOKUPS:
+            ranges = (f"{value_range(branch.field, version, first, last)} : {self.to(node)}" for first, last, node in branch.ranges)
+            lookups = [f"{words(branch.field, version)} vmap {{ {', '.join(ranges)} }}"]
+        return [*rules, *lookups, self.to(branch.otherwise)]
+
+    def _look_for(self, field: Field, prefixes: Prefixes) -> Rules:
+        """Rules that lead on for these prefixes: one for each if they are few, else a map of masked addresses."""
+        version, length = self.judged[0].entry.version, prefixes.length
+        named = [(value_range(field, version, first, first), self.to(node)) for first, _, node in prefixes.ranges]
+        if len(named) <= FEW:
+            return [f"{words(field, version)} {address}/{length} {verdict}" for address, verdict in named]
+        return [f"{masked(field, version, length)} vmap {{ {', '.join(f'{address} : {verdict}' for address, verdict in named)} }}"]
 
     def _walk(self, walk: Walk) -> Rules:
         rules = [

@@ -59,6 +59,28 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefixes:
+    """Ranges of a branch on addresses that are all prefixes of `length` bits."""
+
+    length: int
+    ranges: tuple[tuple[int, int, int], ...]
+
+
+def by_prefix(ranges: Sequence[tuple[int, int, int]], bits: int) -> tuple[Prefixes, ...]:
+    """The ranges of a branch on addresses of `bits` bits, put together by the lengths of their prefixes, the widest first.
+
+    Empty if a range is no prefix. A set of values is faster to look into than one of ranges, and a masked address is a value.
+    """
+    groups: dict[int, list[tuple[int, int, int]]] = {}
+    for first, last, node in ranges:
+        size = last - first + 1
+        if size & (size - 1) or first % size:
+            return ()
+        groups.setdefault(bits - size.bit_length() + 1, []).append((first, last, node))
+    return tuple(Prefixes(length, tuple(group)) for length, group in sorted(groups.items()))
+
+
+@dataclass(frozen=True, slots=True)
 class Tree:
     """A compiled list: `nodes[root]` is where to begin; nodes name each other by number."""
 

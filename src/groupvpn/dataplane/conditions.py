@@ -7,6 +7,8 @@ from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, Action, AddressMatch, Ent
 
 LATER_FRAGMENT = {4: "ip frag-off & 0x1fff != 0", 6: "frag frag-off != 0"}
 """By IP version, what is true of fragments without an upper-layer header."""
+BITS = {4: 32, 6: 128}
+"""By IP version, how long an address is."""
 HAS_PORTS = "ip frag-off & 0x1fff == 0"
 """Said before every look at ports: in the netdev family the kernel would take the payload of a later IPv4 fragment for ports (Linux 6.18).
 Of IPv6 it knows better."""
@@ -29,6 +31,13 @@ def value_range(field: Field, version: int, first: int, last: int) -> str:
         return str(first) if first == last else f"{first}-{last}"
     kind = IPv4Address if version == 4 else IPv6Address
     return str(kind(first)) if first == last else f"{kind(first)}-{kind(last)}"
+
+
+def masked(field: Field, version: int, length: int) -> str:
+    """The first `length` bits of an address, as an address."""
+    bits = BITS[version]
+    kind = IPv4Address if version == 4 else IPv6Address
+    return words(field, version) if length == bits else f"{words(field, version)} & {kind((1 << bits) - (1 << bits - length))}"
 
 
 def conditions(entry: Entry) -> tuple[str, ...]:
