@@ -50,6 +50,8 @@ class BpfRing final : public FrameRing {
   [[nodiscard]] int descriptor() const noexcept override { return -1; }
   void rise() noexcept override { ring_.rise(); }
   [[nodiscard]] bool rest() noexcept override { return ring_.rest(); }
+  void stop_here() noexcept override { ring_.stop_here(); }
+  void go_on() noexcept override { ring_.go_on(); }
 
   [[nodiscard]] bool has() const noexcept override { return ring_.has(); }
   [[nodiscard]] std::optional<Frame> take() noexcept override;

@@ -96,7 +96,8 @@ void Inbound::rest() noexcept {
 // Frames are decrypted where they lie in the ring, and given back when the kernel has what was in them.
 std::size_t Inbound::take_ring_burst() {
   if (!context_.ring->has()) return 0;
-  if (is_fresh_) {
+  if (is_fresh_) {  // what is older than this frame is at the TAP by now, but what is older than the next one may not be
+    context_.ring->stop_here();
     drain_tap(0);
     is_fresh_ = Spin::Clock::now() < fresh_until_;
   }
@@ -115,6 +116,7 @@ std::size_t Inbound::take_ring_burst() {
   }
   process();
   context_.ring->release();
+  context_.ring->go_on();
   return taken;
 }
 

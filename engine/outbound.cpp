@@ -148,6 +148,7 @@ void Outbound::drain_taps() {
 
 // What is still in the ring is older than what comes to it from now on.
 void Outbound::rest() noexcept {
+  ring_->go_on();
   while (!ring_->rest()) {
     if (take_ring_burst() == 0) sched_yield();  // a frame that is being written
   }
@@ -156,12 +157,16 @@ void Outbound::rest() noexcept {
 
 std::size_t Outbound::take_ring_burst() {
   if (!ring_->has()) return 0;
-  if (is_fresh_) drain_taps();
+  if (is_fresh_) {  // what is older than this frame is at a TAP by now, but what is older than the next one may not be
+    ring_->stop_here();
+    drain_taps();
+  }
   const std::shared_ptr<const SaTable> table = context_.sas.get();
   std::size_t taken = 0;
   for (; taken < frames_per_turn && ring_->has(); ++taken) take_record(ring_->take(), *table);
   flush();
   ring_->release();
+  ring_->go_on();
   return taken;
 }
 
@@ -193,7 +198,7 @@ bool Outbound::came_behind_ring(Incoming& frame) const noexcept {
   std::memmove(frame.data + RiseMark::size, frame.data, RiseMark::at);
   frame.data += RiseMark::size;
   frame.length -= RiseMark::size;
-  if ((frame.offload.flags & Offload::needs_checksum) != 0) frame.offload.checksum_start -= RiseMark::size;
+  if ((frame.offload.flags & Offload::needs_checksum) != 0) frame.offload.checksum_start = static_cast<std::uint16_t>(frame.offload.checksum_start - RiseMark::size);
   return mark == RiseMark::of(rises_);
 }
 

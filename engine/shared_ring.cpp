@@ -38,6 +38,7 @@ bool SharedRing::rest() noexcept {
 }
 
 bool SharedRing::has() const noexcept {
+  if (has_end_ && next_ == end_) return false;
   return word<std::uint32_t>(records_ + (next_ & mask_) + Layout::state).load(std::memory_order_acquire) != Layout::unfilled;
 }
 

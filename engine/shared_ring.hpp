@@ -53,6 +53,13 @@ class SharedRing {
   // False while frames wait, or are being written, that came before.
   [[nodiscard]] bool rest() noexcept;
 
+  // Tells of no records but those that are claimed by now, until it may go on.
+  void stop_here() noexcept {
+    end_ = word<std::uint32_t>(control_ + RingLayout::producer).load(std::memory_order_acquire);
+    has_end_ = true;
+  }
+  void go_on() noexcept { has_end_ = false; }
+
   // Whether a record is there that was not taken; that record, which lies there until it is given back; and giving back what was taken.
   [[nodiscard]] bool has() const noexcept;
   [[nodiscard]] Record take() noexcept;
@@ -70,7 +77,8 @@ class SharedRing {
   std::uint8_t* control_;
   std::uint8_t* records_;
   std::uint32_t mask_;
-  std::uint32_t released_ = 0, next_ = 0;  // positions
+  std::uint32_t released_ = 0, next_ = 0, end_ = 0;  // positions
+  bool has_end_ = false;
 };
 
 }  // namespace groupvpn

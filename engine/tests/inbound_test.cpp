@@ -11,6 +11,7 @@
 #include "esp.hpp"
 #include "frame_ring.hpp"
 #include "own_network.hpp"
+#include "spin.hpp"
 #include "tap.hpp"
 
 using namespace groupvpn;
@@ -20,7 +21,7 @@ namespace {
 
 constexpr MacAddress token = {0x02, 0x47, 0x44, 0x4f, 0x49, 0x77};
 
-// Has some frames, each of which comes at the second look for it. At the first one another frame comes by the TAP: it is older.
+// Has some frames. When somebody looks for one, another frame comes by the TAP first: it is older.
 class LateRing final : public FrameRing {
  public:
   struct Pair {
@@ -31,22 +32,32 @@ class LateRing final : public FrameRing {
     for (Pair& pair : pairs_) pair.newer.insert(pair.newer.begin(), headroom, 0);
   }
 
+  // Whether all frames came so soon after the ring rose that the TAP had to be looked at.
+  [[nodiscard]] bool was_quick() const noexcept { return last_ - risen_ < longest_on_the_way / 2; }
+
   [[nodiscard]] std::uint32_t longest_packet() const noexcept override { return 1500; }
   [[nodiscard]] bool leaves_copies() const noexcept override { return false; }
   void set_spis(std::span<const TakenSpi> /*spis*/) override {}
   [[nodiscard]] std::uint64_t overruns() const noexcept override { return 0; }
   [[nodiscard]] int descriptor() const noexcept override { return -1; }
-  void rise() noexcept override { is_risen_ = true; }
+  void rise() noexcept override {
+    if (!is_risen_) risen_ = Spin::Clock::now();
+    is_risen_ = true;
+  }
   [[nodiscard]] bool rest() noexcept override { return taken_ == pairs_.size(); }
+  void stop_here() noexcept override { is_stopped_ = true; }
+  void go_on() noexcept override { is_stopped_ = false; }
 
   [[nodiscard]] bool has() const noexcept override {
-    if (!is_risen_ || taken_ == pairs_.size()) return false;
-    if (looks_++ == 0) way_in_.send(pairs_[taken_].older);
-    return looks_ > 1;
+    if (!is_risen_ || taken_ == pairs_.size() || is_there_) return is_there_;
+    if (is_stopped_) return false;
+    way_in_.send(pairs_[taken_].older);
+    last_ = Spin::Clock::now();
+    return is_there_ = true;
   }
   [[nodiscard]] std::optional<Frame> take() noexcept override {
+    is_there_ = false;
     Octets& frame = pairs_[taken_++].newer;
-    looks_ = 0;
     return Frame{frame.data() + headroom, static_cast<std::uint32_t>(frame.size()) - headroom, headroom, true};
   }
   void release() noexcept override {}
@@ -56,16 +67,15 @@ class LateRing final : public FrameRing {
 
   const Ear& way_in_;
   std::vector<Pair> pairs_;
-  bool is_risen_ = false;
+  bool is_risen_ = false, is_stopped_ = false;
   std::size_t taken_ = 0;
-  mutable int looks_ = 0;
+  mutable bool is_there_ = false;
+  Spin::Clock::time_point risen_;
+  mutable Spin::Clock::time_point last_;
 };
 
-}  // namespace
-
-// Also when another processor brings it late.
-TEST_CASE(the_first_frames_of_a_ring_wait_for_what_the_tap_still_gets) {
-  if (!has_own_network()) return;
+// Packets that come by turns, by the TAP and by the ring. Whether they arrive in order; nothing if it took too long to tell.
+std::optional<bool> keeps_order() {
   const Descriptor descriptor = open_tap("in");
   const Tap tap(descriptor.number(), TapOffload::udp);
   const Ear kernel("in");
@@ -92,10 +102,23 @@ TEST_CASE(the_first_frames_of_a_ring_wait_for_what_the_tap_still_gets) {
   Inbound inbound({0, 1, order, sas, mtu, splits_after, tap, token, fault, &ring, nullptr, nullptr});
   std::thread thread([&inbound] { inbound.run(); });
   kernel.send(sealed[0]);
+  bool is_in_order = true;
   for (const Octets& packet : plain) {
     const Octets frame = kernel.receive();
-    CHECK(frame.size() >= 14 + packet.size() && std::equal(packet.begin(), packet.end(), frame.begin() + 14));
+    if (frame.empty()) fail(__FILE__, __LINE__, "a packet is missing");
+    is_in_order = is_in_order && frame.size() >= 14 + packet.size() && std::equal(packet.begin(), packet.end(), frame.begin() + 14);
   }
   inbound.stop();
   thread.join();
+  return ring.was_quick() ? std::optional(is_in_order) : std::nullopt;
+}
+
+}  // namespace
+
+// Also what another processor brings late.
+TEST_CASE(the_first_frames_of_a_ring_wait_for_what_the_tap_still_gets) {
+  if (!has_own_network()) return;
+  std::optional<bool> is_in_order;
+  for (int attempt = 0; attempt < 100 && !is_in_order; ++attempt) is_in_order = keeps_order();
+  CHECK(is_in_order == true);
 }

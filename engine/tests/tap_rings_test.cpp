@@ -98,7 +98,7 @@ Octets transport_frame(std::uint8_t protocol, std::uint32_t size, Field field, H
   const std::size_t header_length = protocol == protocol_tcp ? 20 : 8, at = protocol == protocol_tcp ? 16 : 6;
   Octets segment(header_length + size, 0x5a);
   if (protocol == protocol_tcp) segment[12] = 0x50;
-  if (protocol == protocol_udp) store16(&segment[4], static_cast<std::uint32_t>(segment.size()));
+  if (protocol == protocol_udp) store16(&segment[4], static_cast<std::uint16_t>(segment.size()));
   store16(&segment[at], 0);
   header.protocol = protocol;
   Octets packet = ipv4(segment, header);
@@ -111,7 +111,7 @@ Octets transport_frame_ipv6(std::uint8_t protocol, std::uint32_t size, Field fie
   Octets frame = transport_frame(protocol, size, Field::none);
   Octets packet(40);
   packet[0] = 0x60;
-  store16(&packet[4], static_cast<std::uint32_t>(frame.size() - 34));
+  store16(&packet[4], static_cast<std::uint16_t>(frame.size() - 34));
   packet[6] = protocol;
   for (std::size_t octet = 8; octet < 40; ++octet) packet[octet] = static_cast<std::uint8_t>(octet * 37);
   packet.insert(packet.end(), frame.begin() + 34, frame.end());
