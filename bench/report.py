@@ -1,8 +1,6 @@
-"""The tables of a run: values, ratios, and targets with what was observed of them.
+"""The tables of a run: values, ratios, and targets with what was observed of them."""
 
-python -m bench.report [RESULTS.json]     the values and targets of a run in Markdown, as bench/README.md has them
-"""
-
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,5 +91,19 @@ def markdown(results: Results) -> str:
     return "\n".join(lines)
 
 
+def main(words: list[str] | None = None) -> int:
+    """Print the values and targets of a run in Markdown; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.report", description="The values and targets of a run in Markdown, as bench/README.md has them."
+    )
+    parser.add_argument("results", nargs="?", type=Path, default=BUILT / "results.json", help="what bench.run wrote (%(default)s)")
+    arguments = parser.parse_args(words)
+    try:
+        print(markdown(read(arguments.results)))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    return 0
+
+
 if __name__ == "__main__":
-    print(markdown(read(Path(sys.argv[1]) if sys.argv[1:] else BUILT / "results.json")))
+    sys.exit(main())

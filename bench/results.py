@@ -117,6 +117,9 @@ def write(path: Path, results: Results, about: dict[str, Any], targets: list[dic
 
 
 def read(path: Path) -> Results:
-    """The results in a file that `write` wrote."""
-    tree = json.loads(path.read_text(encoding="utf-8"))
-    return Results([Sample(**sample) for sample in tree["samples"]], tree["failures"])
+    """The results in a file that `write` wrote. Raises `OSError`, or `ValueError` for another file."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        return Results([Sample(**sample) for sample in tree["samples"]], tree["failures"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not what bench.run writes: {error!r}") from error

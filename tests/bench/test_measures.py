@@ -1,11 +1,14 @@
-"""The search for the highest UDP rate, on links whose limit is known, and ratios of rounds. Nothing is sent."""
+"""The search for the highest UDP rate, on links whose limit is known, and ratios of rounds, and reports. Nothing is sent."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from bench.load import Trial
 from bench.measures import UDP_LOSS, highest_rate
-from bench.results import Results, Sample
+from bench.results import Results, Sample, write
+
+from bench import report
 
 SECONDS = 1.0
 
@@ -66,3 +69,23 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert ratio is not None
     assert (ratio.minimum, ratio.median, ratio.maximum, ratio.count) == (1.0, 1.5, 2.0, 2)
     assert results.ratio("ours", "nobody", "tcp") is None
+
+
+def test_a_report_is_made_of_what_a_run_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = [Sample("plain", "udp64", 0, 200.0), Sample("groupvpn-gcm/clear", "udp64", 0, 198.0)]
+    write(tmp_path / "run.json", Results(samples), {}, [])
+    assert report.main([str(tmp_path / "run.json")]) == 0
+    said = capsys.readouterr().out
+    assert "| plain | 200 |" in said
+    assert "| engine: clear (denied) udp64 over no crypto map | ≥ 0.95 × | 0.99 | met |" in said
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", '{"samples": [{"what": 1}], "failures": []}', '{"samples": 3, "failures": []}'])
+def test_a_report_of_another_file_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None) -> None:
+    other = tmp_path / "other.json"
+    if text is not None:
+        other.write_text(text)
+    with pytest.raises(SystemExit) as caught:
+        report.main([str(other)])
+    assert caught.value.code == 2
+    assert str(other) in capsys.readouterr().err
