@@ -158,26 +158,30 @@ add rule inet groupvpn_wan outbound_ipv4 ip protocol 89 accept comment "deny 89 
 add rule inet groupvpn_wan outbound_ipv4 ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16 counter name outbound_unsteered drop comment "permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255"
 add chain inet groupvpn_wan outbound_ipv6
 flush chain inet groupvpn_wan outbound_ipv6
+add chain inet groupvpn_wan outbound_unsteered
+flush chain inet groupvpn_wan outbound_unsteered
+add rule inet groupvpn_wan outbound_unsteered meta nfproto ipv4 goto outbound_ipv4
+add rule inet groupvpn_wan outbound_unsteered meta nfproto ipv6 goto outbound_ipv6
 add chain inet groupvpn_wan outbound { type filter hook postrouting priority filter; policy accept; }
 flush chain inet groupvpn_wan outbound
 add rule inet groupvpn_wan outbound oif 3 oifname "wan" accept
-add rule inet groupvpn_wan outbound oif 3 meta nfproto ipv4 goto outbound_ipv4
-add rule inet groupvpn_wan outbound oif 3 meta nfproto ipv6 goto outbound_ipv6
-add rule inet groupvpn_wan outbound oifname "wan" meta nfproto ipv4 goto outbound_ipv4
-add rule inet groupvpn_wan outbound oifname "wan" meta nfproto ipv6 goto outbound_ipv6
+add rule inet groupvpn_wan outbound oif 3 goto outbound_unsteered
+add rule inet groupvpn_wan outbound oifname "wan" goto outbound_unsteered
 add chain inet groupvpn_wan inbound_ipv4
 flush chain inet groupvpn_wan inbound_ipv4
 add rule inet groupvpn_wan inbound_ipv4 ip protocol 89 accept comment "deny 89 any any"
 add rule inet groupvpn_wan inbound_ipv4 ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter name inbound_unsteered drop comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
 add chain inet groupvpn_wan inbound_ipv6
 flush chain inet groupvpn_wan inbound_ipv6
+add chain inet groupvpn_wan inbound_unsteered
+flush chain inet groupvpn_wan inbound_unsteered
+add rule inet groupvpn_wan inbound_unsteered meta nfproto ipv4 goto inbound_ipv4
+add rule inet groupvpn_wan inbound_unsteered meta nfproto ipv6 goto inbound_ipv6
 add chain inet groupvpn_wan inbound { type filter hook prerouting priority filter; policy accept; }
 flush chain inet groupvpn_wan inbound
 add rule inet groupvpn_wan inbound iif 3 iifname "wan" accept
-add rule inet groupvpn_wan inbound iif 3 meta nfproto ipv4 goto inbound_ipv4
-add rule inet groupvpn_wan inbound iif 3 meta nfproto ipv6 goto inbound_ipv6
-add rule inet groupvpn_wan inbound iifname "wan" meta nfproto ipv4 goto inbound_ipv4
-add rule inet groupvpn_wan inbound iifname "wan" meta nfproto ipv6 goto inbound_ipv6
+add rule inet groupvpn_wan inbound iif 3 goto inbound_unsteered
+add rule inet groupvpn_wan inbound iifname "wan" goto inbound_unsteered
 """  # noqa: E501
 
 

@@ -2,8 +2,8 @@
 
 The kernel takes a table of the family `netdev` off an interface that is renamed (seen on Linux 6.18), and a new interface of the same name
 may come without one. The node follows within milliseconds, if it lives, but an interface that is up sends on meanwhile. Routing's hooks
-belong to no interface: there a packet of the interface that has both its number and its name passes by one rule, for some 40 ns; one of
-an interface that has only one of the two meets the list, and is dropped where a permit covers it.
+belong to no interface: there a packet of the interface that has both its number and its name passes by one rule; one of an interface that
+has only one of the two meets the list, and is dropped where a permit covers it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ def _chains(way: str, hook: str, which: str, index: int, device: str, judged: Se
     for version, family in _VERSIONS.items():
         dropped = [Judged(item.entry, "accept" if item.verdict == CLEAR else f"counter name {way}_unsteered drop") for item in judged]
         yield f"{way}_{family}", "", [rule for item in dropped if item.entry.version == version for rule in rules_of(item)]
+    yield f"{way}_unsteered", "", [f"meta nfproto {family} goto {way}_{family}" for family in _VERSIONS.values()]
     number, name = f"{which} {index}", f'{which}name "{device}"'
-    to_lists = [f"meta nfproto {family} goto {way}_{family}" for family in _VERSIONS.values()]
     head = f" {{ type filter hook {hook} priority filter; policy accept; }}"
-    yield way, head, [f"{number} {name} accept", *(f"{one} {rule}" for one in (number, name) for rule in to_lists)]
+    yield way, head, [f"{number} {name} accept", f"{number} goto {way}_unsteered", f"{name} goto {way}_unsteered"]
