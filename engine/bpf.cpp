@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <numeric>
 
 #include "device.hpp"
 #include "error.hpp"
@@ -15,7 +16,14 @@ namespace groupvpn::bpf {
 namespace {
 
 constexpr std::uint32_t tcx_ingress = 46, tcx_egress = 47;  // BPF_TCX_INGRESS, BPF_TCX_EGRESS; Linux 6.6
+constexpr std::uint32_t before_others = 1U << 3, behind_number = 1U << 4 | 1U << 5;  // BPF_F_BEFORE, BPF_F_AFTER | BPF_F_ID
+constexpr std::uint32_t most_attached = 64;  // BPF_MPROG_MAX
 constexpr std::size_t shown_of_log = 300;
+constexpr int most_attempts = 10;
+// The kernel writes a value for each processor that it could have, and does not say how many those are. This is the most that it can be built for.
+constexpr std::size_t most_processors = 8192;
+
+std::uint32_t attach_type_of(Hook hook) noexcept { return hook == Hook::ingress ? tcx_ingress : tcx_egress; }
 
 int call_kernel(bpf_cmd command, bpf_attr& attributes) noexcept {
   return static_cast<int>(syscall(SYS_bpf, command, &attributes, sizeof attributes));
@@ -41,6 +49,14 @@ Descriptor make_map(bpf_map_type type, const char* name, std::uint32_t key_size,
   return map;
 }
 
+// A signal to the thread has the verifier give up.
+int load_whatever_signals_come(bpf_attr& attributes) noexcept {
+  for (int attempt = 1;; ++attempt) {
+    const int program = call_kernel(BPF_PROG_LOAD, attributes);
+    if (program >= 0 || errno != EAGAIN || attempt == most_attempts) return program;
+  }
+}
+
 // The last lines of what the verifier said, which name the fault.
 std::string end_of(const std::vector<char>& log) {
   std::string text(log.data());
@@ -60,6 +76,10 @@ Descriptor make_hash(const char* name, std::uint32_t key_size, std::uint32_t val
   return make_map(BPF_MAP_TYPE_HASH, name, key_size, value_size, entries, BPF_F_NO_PREALLOC);
 }
 
+Descriptor make_counters(const char* name, std::uint32_t entries) {
+  return make_map(BPF_MAP_TYPE_PERCPU_ARRAY, name, sizeof(std::uint32_t), sizeof(std::uint64_t), entries, 0);
+}
+
 void set_entry(const Descriptor& map, const void* key, const void* value) {
   bpf_attr attributes{};
   attributes.map_fd = static_cast<std::uint32_t>(map.number());
@@ -75,6 +95,16 @@ void delete_entry(const Descriptor& map, const void* key) noexcept {
   call_kernel(BPF_MAP_DELETE_ELEM, attributes);
 }
 
+std::uint64_t read_counter(const Descriptor& counters, std::uint32_t number) {
+  std::vector<std::uint64_t> values(most_processors);
+  bpf_attr attributes{};
+  attributes.map_fd = static_cast<std::uint32_t>(counters.number());
+  attributes.key = address_of(&number);
+  attributes.value = address_of(values.data());
+  if (call_kernel(BPF_MAP_LOOKUP_ELEM, attributes) != 0) throw EngineError(describe_error("BPF map", errno));
+  return std::accumulate(values.begin(), values.end(), std::uint64_t{0});
+}
+
 Descriptor load(bpf_prog_type type, const char* name, std::span<const bpf_insn> instructions) {
   static constexpr char licence[] = "Apache-2.0";
   std::vector<char> log(1 << 16);
@@ -85,7 +115,7 @@ Descriptor load(bpf_prog_type type, const char* name, std::span<const bpf_insn> 
   attributes.insn_cnt = static_cast<std::uint32_t>(instructions.size());
   attributes.license = address_of(licence);
   set_name(attributes.prog_name, name);
-  Descriptor program(call_kernel(BPF_PROG_LOAD, attributes));
+  Descriptor program(load_whatever_signals_come(attributes));
   if (program.number() >= 0) return program;
   const int error = errno;
   attributes.log_level = 1;
@@ -95,14 +125,47 @@ Descriptor load(bpf_prog_type type, const char* name, std::span<const bpf_insn> 
   throw EngineError(describe_error("BPF program", error) + (log[0] != 0 ? " (" + end_of(log) + ")" : ""));
 }
 
-Descriptor attach(const Descriptor& program, Hook hook, int interface_index) {
+std::uint32_t run(const Descriptor& program, std::span<const std::uint8_t> frame) {
+  bpf_attr attributes{};
+  attributes.test.prog_fd = static_cast<std::uint32_t>(program.number());
+  attributes.test.data_in = address_of(frame.data());
+  attributes.test.data_size_in = static_cast<std::uint32_t>(frame.size());
+  if (call_kernel(BPF_PROG_TEST_RUN, attributes) != 0) throw EngineError(describe_error("BPF program", errno));
+  return attributes.test.retval;
+}
+
+std::uint32_t number_of(const Descriptor& program) {
+  bpf_prog_info information{};
+  bpf_attr attributes{};
+  attributes.info.bpf_fd = static_cast<std::uint32_t>(program.number());
+  attributes.info.info = address_of(&information);
+  attributes.info.info_len = sizeof information;
+  if (call_kernel(BPF_OBJ_GET_INFO_BY_FD, attributes) != 0) throw EngineError(describe_error("BPF program", errno));
+  return information.id;
+}
+
+Descriptor attach(const Descriptor& program, Hook hook, int interface_index, std::uint32_t after) {
   bpf_attr attributes{};
   attributes.link_create.prog_fd = static_cast<std::uint32_t>(program.number());
   attributes.link_create.target_ifindex = static_cast<std::uint32_t>(interface_index);
-  attributes.link_create.attach_type = hook == Hook::ingress ? tcx_ingress : tcx_egress;
+  attributes.link_create.attach_type = attach_type_of(hook);
+  attributes.link_create.flags = after == 0 ? before_others : behind_number;
+  attributes.link_create.target_btf_id = after;  // tcx.relative_id is a name of it, since Linux 6.6
   Descriptor link(call_kernel(BPF_LINK_CREATE, attributes));
   if (link.number() < 0) throw EngineError(describe_error("BPF link to an interface", errno));
   return link;
+}
+
+std::vector<std::uint32_t> attached(Hook hook, int interface_index) {
+  std::vector<std::uint32_t> programs(most_attached);
+  bpf_attr attributes{};
+  attributes.query.target_fd = static_cast<std::uint32_t>(interface_index);  // target_ifindex is a name of it, since Linux 6.6
+  attributes.query.attach_type = attach_type_of(hook);
+  attributes.query.prog_ids = address_of(programs.data());
+  attributes.query.prog_cnt = most_attached;
+  if (call_kernel(BPF_PROG_QUERY, attributes) != 0) throw EngineError(describe_error("BPF programs of an interface", errno));
+  programs.resize(std::min(attributes.query.prog_cnt, most_attached));
+  return programs;
 }
 
 Assembler::Label Assembler::label() {
@@ -127,6 +190,7 @@ void Assembler::copy(Register to, Register from) { emit(BPF_ALU64 | BPF_MOV | BP
 void Assembler::add(Register to, std::int32_t value) { emit(BPF_ALU64 | BPF_ADD | BPF_K, to, 0, 0, value); }
 void Assembler::add(Register to, Register value) { emit(BPF_ALU64 | BPF_ADD | BPF_X, to, value, 0, 0); }
 void Assembler::multiply(Register to, std::int32_t value) { emit(BPF_ALU64 | BPF_MUL | BPF_K, to, 0, 0, value); }
+void Assembler::shift_left(Register to, std::int32_t bits) { emit(BPF_ALU64 | BPF_LSH | BPF_K, to, 0, 0, bits); }
 void Assembler::shift_right(Register to, std::int32_t bits) { emit(BPF_ALU64 | BPF_RSH | BPF_K, to, 0, 0, bits); }
 void Assembler::copy32(Register to, Register from) { emit(BPF_ALU | BPF_MOV | BPF_X, to, from, 0, 0); }
 void Assembler::add32(Register to, std::int32_t value) { emit(BPF_ALU | BPF_ADD | BPF_K, to, 0, 0, value); }
@@ -136,6 +200,9 @@ void Assembler::multiply32(Register to, std::int32_t value) { emit(BPF_ALU | BPF
 void Assembler::exclusive_or32(Register to, Register value) { emit(BPF_ALU | BPF_XOR | BPF_X, to, value, 0, 0); }
 void Assembler::mask32(Register to, std::int32_t mask) { emit(BPF_ALU | BPF_AND | BPF_K, to, 0, 0, mask); }
 void Assembler::shift_right32(Register to, std::int32_t bits) { emit(BPF_ALU | BPF_RSH | BPF_K, to, 0, 0, bits); }
+
+void Assembler::to_host16(Register to) { emit(BPF_ALU | BPF_END | BPF_TO_BE, to, 0, 0, 16); }
+void Assembler::to_host32(Register to) { emit(BPF_ALU | BPF_END | BPF_TO_BE, to, 0, 0, 32); }
 
 void Assembler::load(Size size, Register to, Register from, std::int16_t offset) {
   emit(BPF_LDX | BPF_MEM | static_cast<int>(size), to, from, offset, 0);
@@ -189,9 +256,41 @@ void Assembler::load_map(Register to, const Descriptor& map) {
 void Assembler::call(bpf_func_id helper) { emit(BPF_JMP | BPF_CALL, 0, 0, 0, helper); }
 void Assembler::leave() { emit(BPF_JMP | BPF_EXIT, 0, 0, 0, 0); }
 
+std::vector<bool> Assembler::reached() const {
+  std::vector<std::size_t> targets(instructions_.size()), waiting{0};
+  for (const Jump& jump : jumps_) targets[jump.instruction] = places_[jump.label];
+  std::vector<bool> reached(instructions_.size());
+  while (!waiting.empty()) {
+    const std::size_t number = waiting.back();
+    waiting.pop_back();
+    if (number >= reached.size() || reached[number]) continue;
+    reached[number] = true;
+    const std::uint8_t code = instructions_[number].code, kind = BPF_CLASS(code);
+    const bool is_jump = (kind == BPF_JMP || kind == BPF_JMP32) && BPF_OP(code) != BPF_CALL && BPF_OP(code) != BPF_EXIT;
+    if (is_jump) waiting.push_back(targets[number]);
+    if (code != (BPF_JMP | BPF_EXIT) && code != (BPF_JMP | BPF_JA)) waiting.push_back(number + 1);
+  }
+  return reached;
+}
+
+void Assembler::leave_out_the_unreached() {
+  const std::vector<bool> kept = reached();
+  std::vector<std::size_t> moved(kept.size() + 1);
+  for (std::size_t number = 0; number < kept.size(); ++number) {
+    moved[number + 1] = moved[number] + (kept[number] ? 1 : 0);
+    instructions_[moved[number]] = instructions_[number];
+  }
+  instructions_.resize(moved.back());
+  std::erase_if(jumps_, [&](const Jump& jump) { return !kept[jump.instruction]; });
+  for (Jump& jump : jumps_) jump.instruction = moved[jump.instruction];
+  for (std::size_t& place : places_) place = moved[place];
+}
+
 std::vector<bpf_insn> Assembler::finish() {
+  leave_out_the_unreached();
   for (const Jump& jump : jumps_) {
     const auto distance = static_cast<std::ptrdiff_t>(places_[jump.label]) - static_cast<std::ptrdiff_t>(jump.instruction) - 1;
+    if (distance != static_cast<std::int16_t>(distance)) throw EngineError("BPF program: a jump over " + std::to_string(distance) + " instructions");
     instructions_[jump.instruction].off = static_cast<std::int16_t>(distance);
   }
   jumps_.clear();

@@ -33,6 +33,7 @@ BpfIngress::BpfIngress(const Device& device, const MacAddress& token, std::uint3
   if (rings > 1) steer_queues(tap_queues, spis_);
   program_ = bpf::load(BPF_PROG_TYPE_SCHED_CLS, "groupvpn_esp", esp_program({memory_.maps(), spis_}, token, memory_.longest_frame(), rings));
   link_ = bpf::attach(program_, bpf::Hook::ingress, device.index);
+  program_number_ = bpf::number_of(program_);
 }
 
 void BpfIngress::set_spis(std::span<const TakenSpi> spis) {

@@ -25,10 +25,12 @@ class BpfIngress {
 
   [[nodiscard]] const RingMemory& memory() const noexcept { return memory_; }
   void set_spis(std::span<const TakenSpi> spis);
+  [[nodiscard]] std::uint32_t program_number() const noexcept { return program_number_; }
 
  private:
   RingMemory memory_;
   Descriptor spis_, program_, link_;
+  std::uint32_t program_number_ = 0;
   std::vector<TakenSpi> taken_spis_;
 };
 
@@ -44,6 +46,7 @@ class BpfRing final : public FrameRing {
 
   [[nodiscard]] std::uint32_t longest_packet() const noexcept override { return ingress_->memory().longest_packet(); }
   [[nodiscard]] bool leaves_copies() const noexcept override { return false; }
+  [[nodiscard]] std::uint32_t program_number() const noexcept override { return ingress_->program_number(); }
   void set_spis(std::span<const TakenSpi> spis) override { ingress_->set_spis(spis); }
   [[nodiscard]] std::uint64_t overruns() const noexcept override { return ring_.overruns(); }
 

@@ -41,6 +41,8 @@ class FrameRing {
   [[nodiscard]] virtual std::uint32_t longest_packet() const noexcept = 0;
   // Whether the kernel goes on with its own copy of what the ring took, which somebody has to drop then.
   [[nodiscard]] virtual bool leaves_copies() const noexcept = 0;
+  // The kernel's number of the program at the ingress of the interface that fills it; 0 if there is none.
+  [[nodiscard]] virtual std::uint32_t program_number() const noexcept { return 0; }
   // Takes ESP with these SPIs from now on; sorted. Nothing before it is called. All rings of an interface share them.
   virtual void set_spis(std::span<const TakenSpi> spis) = 0;
   // Frames that found the ring full.

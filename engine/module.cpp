@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "bpf_module.hpp"
 #include "error.hpp"
 #include "esp.hpp"
 #include "events.hpp"
@@ -304,8 +305,11 @@ NB_MODULE(_engine, m) {
       .def("receive", [](const Port& self) { return pair_of(self.receive()); })
       .def_prop_ro("ring_limit", &Port::ring_limit)
       .def_prop_ro("copy_limit", &Port::copy_limit)
+      .def_prop_ro("ring_program", &Port::ring_program)
       .def("overruns", [](const Port& port) { return dict_of(port.overruns()); })
       .def("fault", &Port::fault);
+
+  bind_bpf(m);
 
   m.def("encapsulate", &encapsulate, "sa"_a, "packet"_a, "now"_a = nb::none());
   m.def("decapsulate", &decapsulate, "sas"_a, "packet"_a, "now"_a = nb::none());

@@ -69,6 +69,7 @@ class Port {
   // Octets of the longest ESP packet that comes in by the ring; 0 without a ring. All ESP that the kernel goes on with must be brought to the TAP,
   // but for packets of at most `copy_limit` octets that the ring has already: those must be dropped.
   [[nodiscard]] std::uint32_t ring_limit() const { return rings_.empty() ? 0 : rings_.front()->longest_packet(); }
+  [[nodiscard]] std::uint32_t ring_program() const { return rings_.empty() ? 0 : rings_.front()->program_number(); }
   [[nodiscard]] std::uint32_t copy_limit() const { return !rings_.empty() && rings_.front()->leaves_copies() ? ring_limit() : 0; }
 
  private:

@@ -1,6 +1,7 @@
 """The ESP engine (C++). Python adds and removes SAs and reads counters; it never touches a packet."""
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Literal
 
 class EngineError(RuntimeError):
@@ -223,7 +224,136 @@ class Port:
     @property
     def copy_limit(self) -> int:
         """Octets of the longest packet that the kernel has too although the ring has it (`ring`, not `bpf`): nftables must drop it."""
+    @property
+    def ring_program(self) -> int:
+        """The kernel's number of the program at the ingress of `wan` that fills the ring, 0 without one."""
     def overruns(self) -> dict[str, int]:
         """Packets that found a ring full, and are in no other counter: `outbound` and `inbound`."""
     def fault(self) -> str:
         """What last went wrong with a TAP (it was removed), empty if nothing did."""
+
+class Register(Enum):
+    """The registers of BPF. R1 to R5 are lost in calls, R6 to R9 are not; `FRAME` is where the stack ends."""
+
+    R0 = 0
+    R1 = 1
+    R2 = 2
+    R3 = 3
+    R4 = 4
+    R5 = 5
+    R6 = 6
+    R7 = 7
+    R8 = 8
+    R9 = 9
+    FRAME = 10
+
+class Size(Enum):
+    """Of what is loaded or stored: 1, 2, 4 or 8 octets."""
+
+    OCTET = ...
+    HALF = ...
+    WORD = ...
+    DOUBLE = ...
+
+class Compare(Enum):
+    """Of numbers without a sign."""
+
+    EQUAL = ...
+    NOT_EQUAL = ...
+    GREATER = ...
+    AT_LEAST = ...
+    LESS = ...
+    HAS_BITS = ...
+
+class Label:
+    """A place in a program."""
+
+class Words:
+    """A map with a set of words of 32 bits, as the processor reads them. `EngineError` if the kernel will not have it, or has no room."""
+
+    def __init__(self) -> None: ...
+    def add(self, word: int) -> None: ...
+    def discard(self, word: int) -> None: ...
+
+class Counters:
+    """A map with counters, of which each processor has its own. `EngineError` if the kernel will not have it."""
+
+    def __init__(self, count: int) -> None: ...
+    def __getitem__(self, number: int) -> int:
+        """The sum over all processors."""
+
+class Cell:
+    """A map with 16 octets that all processors share."""
+
+    def __init__(self) -> None: ...
+
+class Assembler:
+    """Writes a BPF program, instruction by instruction (RFC 9669). Numbers of 32 bits may be given with a sign or without.
+
+    What nothing leads to is left out in the end. A label is placed once; every label that something jumps to must be.
+    """
+
+    def __init__(self) -> None: ...
+    def label(self) -> Label: ...
+    def place(self, label: Label) -> None: ...
+    def set(self, to: Register, value: int) -> None: ...
+    def copy(self, to: Register, source: Register) -> None: ...
+    def add(self, to: Register, value: int | Register) -> None: ...
+    def shift_left(self, to: Register, bits: int) -> None: ...
+    def shift_right(self, to: Register, bits: int) -> None: ...
+    def mask(self, to: Register, mask: int) -> None:
+        """Of 32 bits; the upper half becomes 0."""
+    def to_host16(self, to: Register) -> None:
+        """From the order of the network."""
+    def to_host32(self, to: Register) -> None: ...
+    def load(self, size: Size, to: Register, source: Register, offset: int) -> None: ...
+    def store(self, size: Size, to: Register, offset: int, value: int | Register) -> None: ...
+    def add_atomically(self, to: Register, offset: int, value: Register) -> None:
+        """64 bits."""
+    def jump(self, to: Label) -> None: ...
+    def jump_if(self, left: Register, compare: Compare, right: int | Register, to: Label) -> None:
+        """Compares 32 bits."""
+    def jump_if_beyond(self, left: Register, right: Register, to: Label) -> None:
+        """If an address is greater than another one."""
+    def jump_if_null(self, address: Register, to: Label) -> None: ...
+    def load_words(self, to: Register, words: Words) -> None:
+        """The address of a map, for a call."""
+    def load_counters(self, to: Register, counters: Counters) -> None: ...
+    def load_cell(self, to: Register, cell: Cell) -> None: ...
+    def call(self, helper: int) -> None:
+        """A function of the kernel, by number (bpf-helpers(7)); its arguments are in R1 to R5, its answer in R0."""
+    def leave(self) -> None:
+        """End with the answer in R0."""
+
+class Program:
+    """A program for the hooks of interfaces, which the kernel has taken; `EngineError`, with what its verifier said, if it will not."""
+
+    def __init__(self, name: str, code: Assembler) -> None:
+        """`name` has up to 15 characters. `code` is empty afterwards."""
+    def fileno(self) -> int: ...
+    @property
+    def number(self) -> int:
+        """The kernel's number of it."""
+    def run(self, frame: bytes) -> int:
+        """What it answers for an Ethernet frame that nobody sent."""
+
+class Hook(Enum):
+    """Of an interface: what comes in, what leaves."""
+
+    INGRESS = ...
+    EGRESS = ...
+
+class Attachment:
+    """A program at a hook of an interface (tcx, Linux 6.6), before clsact: right behind that of number `after`, or before all others.
+
+    It ends with this, or with the process. `EngineError` if the kernel will not have it.
+    """
+
+    def __init__(self, program: Program, hook: Hook, interface_index: int, after: int = 0) -> None: ...
+    def close(self) -> None: ...
+
+def attached(hook: Hook, interface_index: int) -> list[int]:
+    """The kernel's numbers of the programs that are attached so, in the order in which packets meet them.
+
+    `EngineError` before Linux 6.6, and if there is no such interface.
+    """

@@ -35,6 +35,7 @@ class RecordedPort:
     trouble: str = ""
     ring_limit: int = 0
     copy_limit: int = 0
+    ring_program: int = 0
     receivers: int = 1
     lost_by_ring: int = 0
     lost_on_way_out: int = 0

@@ -97,6 +97,10 @@ class EnginePort(Protocol):
     def copy_limit(self) -> int:
         """Octets of the longest one of which the kernel keeps a copy, which must be dropped; 0 if there is none."""
 
+    @property
+    def ring_program(self) -> int:
+        """The kernel's number of the program that fills the ring, before which no other one may take its packets; 0 without one."""
+
     def overruns(self) -> dict[str, int]:
         """Packets that found a ring full: `outbound` and `inbound`."""
 
@@ -174,6 +178,11 @@ class NativePort:
     def copy_limit(self) -> int:
         """See `EnginePort`."""
         return self._port.copy_limit
+
+    @property
+    def ring_program(self) -> int:
+        """See `EnginePort`."""
+        return self._port.ring_program
 
     def add_outbound(self, taps: list[int]) -> int:
         """See `EnginePort`."""
