@@ -77,6 +77,11 @@ def names() -> tuple[str, ...]:
     return tuple(name for _, name in socket.if_nameindex())
 
 
+def numbers() -> tuple[int, ...]:
+    """The numbers of all interfaces of this network namespace."""
+    return tuple(number for number, _ in socket.if_nameindex())
+
+
 def set_mac(device: str, mac: bytes) -> None:
     """Give `device` this Ethernet address."""
     _request(device, SIOCSIFHWADDR, struct.pack("=H6s", ARPHRD_ETHER, mac))
