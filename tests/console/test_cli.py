@@ -64,6 +64,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         (["--pin", "4095"], "no processor 4095 for this process"),
         (["--receive", "dpdk"], "no receive back end 'dpdk'"),
         (["--transmit", "dpdk"], "no transmit back end 'dpdk'"),
+        (["--steer", "xdp"], "no way to steer 'xdp'; choose auto, bpf, nftables"),
     ],
 )
 def test_run_with_a_wrong_option_starts_nothing(tmp_path: Path, words: list[str], complaint: str) -> None:

@@ -392,9 +392,14 @@ def test_commands_complete_and_abbreviate() -> None:
 
 
 def test_the_engine_says_by_which_ways_packets_come_and_go() -> None:
-    fast = PortStatus("eth0", (BackEnd("xdp"), BackEnd("packet")), BackEnd("bpf"), 1552, 2, 2, (2, 3))
+    fast = PortStatus("eth0", (BackEnd("xdp"), BackEnd("packet")), BackEnd("bpf"), BackEnd("bpf"), 1552, 2, 2, (2, 3))
     slow = PortStatus(
-        "eth1", (BackEnd("packet", "xdp: another AF_XDP socket has the queue"),), BackEnd("tap", "ring: no packet socket"), 0, 0
+        "eth1",
+        (BackEnd("packet", "xdp: another AF_XDP socket has the queue"),),
+        BackEnd("tap", "ring: no packet socket"),
+        BackEnd("nftables", "bpf: BPF map: Operation not permitted"),
+        0,
+        0,
     )
     counters = {"eth0": InterfaceCounters("eth0", drops={"outbound_queue_full": 3, "inbound_queue_full": 5, "outbound_send_failed": 7})}
     output = engine.status(EngineStatus("1.3.0", "avx512", "openssl", True, (fast, slow)), {"eth0": "GigabitEthernet0/0"}, counters)
@@ -408,6 +413,7 @@ def test_the_engine_says_by_which_ways_packets_come_and_go() -> None:
         "Interface GigabitEthernet0/0 (eth0):",
         "    Transmit                 : xdp, AF_XDP in copy mode: frames are built in memory that the kernel shares",
         "    Transmit, thread 2       : packet, a packet socket, past the queueing discipline",
+        "    Steering                 : bpf, BPF programs at the hooks of the interface",
         "    Ring takes packets up to : 1552 bytes",
         "    Threads                  : 2 out, 2 in",
         "    Threads are bound to     : processors 2, 3",
@@ -417,6 +423,8 @@ def test_the_engine_says_by_which_ways_packets_come_and_go() -> None:
         "Interface eth1 (eth1):",
         "    Transmit                 : packet, a packet socket, past the queueing discipline",
         "      not a better one       : xdp: another AF_XDP socket has the queue",
-        "    Receive                  : tap, a TAP to which nftables forwards ESP",
+        "    Receive                  : tap, a TAP to which the rules forward ESP",
         "      not a better one       : ring: no packet socket",
+        "    Steering                 : nftables, an nftables table",
+        "      not a better one       : bpf: BPF map: Operation not permitted",
     )

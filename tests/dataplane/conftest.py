@@ -37,7 +37,7 @@ def engine_options() -> EngineOptions:
 @pytest.fixture
 def planes(core: Core, engine_options: EngineOptions) -> Iterator[Planes]:
     """A data plane for the gateway of each site, which does nothing yet."""
-    one, two = (LinuxDataPlane(name, engine=NativeEngine(engine_options)) for name in ("gm1", "gm2"))
+    one, two = (LinuxDataPlane(name, engine=NativeEngine(engine_options), steer=engine_options.steer) for name in ("gm1", "gm2"))
     yield one, two
     for site, plane in zip(core.sites, (one, two), strict=True):
         with site.gateway.entered():

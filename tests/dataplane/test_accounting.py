@@ -50,6 +50,7 @@ class Place:
     """outside ─ wan[gateway]lan ─ inside, with sockets that send frames to the gateway from both sides."""
 
     gateway: Namespace
+    outside: Namespace
     from_wan: socket.socket
     from_lan: socket.socket
     wan_mac: bytes
@@ -73,9 +74,12 @@ class Place:
         return found
 
     def witnessed(self) -> dict[str, int]:
-        """IP packets that came in by the WAN and that wanted to go out by it."""
-        text = self.gateway.run("nft", "list", "table", "netdev", "witness")
-        return {way: int(text.partition(f"chain {way} ")[2].partition("counter packets ")[2].split()[0]) for way in ("inbound", "outbound")}
+        """IP packets that were sent to the gateway by the WAN, and that wanted to leave it there."""
+        found = {}
+        for way, namespace in (("inbound", self.outside), ("outbound", self.gateway)):
+            text = namespace.run("nft", "list", "table", "netdev", "witness")
+            found[way] = int(text.partition("counter packets ")[2].split()[0])
+        return found
 
 
 def ether_type(packet: bytes) -> bytes:
@@ -84,19 +88,16 @@ def ether_type(packet: bytes) -> bytes:
 
 WITNESS = """
 table netdev witness {{
-    chain inbound {{
-        type filter hook ingress device "wan" priority -500; policy accept;
-        ether type {{ ip, ip6 }} meta pkttype != other ether saddr != {token} counter
-    }}
-    chain outbound {{
-        type filter hook egress device "wan" priority -500; policy accept;
-        ether type {{ ip, ip6 }} meta mark != {mark} counter
+    chain seen {{
+        type filter hook egress device "{device}" priority -500; policy accept;
+        ether type {{ ip, ip6 }} meta mark != {mark} ether daddr != {nobody} counter
     }}
 }}
 """
+ANOTHER_HOST = bytes.fromhex("020000000055")
 
 
-@pytest.fixture(params=("ring", "tap"))
+@pytest.fixture(params=("bpf, bpf", "ring, bpf", "tap, nftables"))
 def place(request: pytest.FixtureRequest, wan: tuple[Namespace, Namespace], namespaces: list[Namespace]) -> Iterator[Place]:
     gateway, outside = wan
     inside = Namespace("i")
@@ -116,17 +117,18 @@ def place(request: pytest.FixtureRequest, wan: tuple[Namespace, Namespace], name
         gateway.run("ip", "neigh", "replace", neighbour, "lladdr", NOBODY, "dev", device, "nud", "permanent")
     gateway.run("ip", "route", "add", "default", "via", "10.9.0.9")
     gateway.run("ip", "-6", "route", "add", "default", "via", "2001:db8:9::9")
-    # The BPF program ends packets before the witness could see them.
-    engine = NativeEngine(EngineOptions(receive=request.param))
-    with gateway.entered(), LinuxDataPlane("counted", engine=engine) as plane:
+    receive, steer = request.param.split(", ")
+    engine = NativeEngine(EngineOptions(receive=receive))
+    with gateway.entered(), LinuxDataPlane("counted", engine=engine, steer=steer) as plane:
         assert plane.apply(state(*rules(), sas=(OURS,))) == ()
-        load(gateway, WITNESS.format(token=plane._token.hex(":"), mark=plane._mark))
+        for namespace, device in ((outside, "core"), (gateway, "wan")):
+            load(namespace, WITNESS.format(device=device, mark=plane._mark, nobody=ANOTHER_HOST.hex(":")))
         with frames(outside, "core") as from_wan, frames(inside, "eth") as from_lan:
-            yield Place(gateway, from_wan, from_lan, links.read("wan").mac, links.read("lan").mac, plane)
+            yield Place(gateway, outside, from_wan, from_lan, links.read("wan").mac, links.read("lan").mac, plane)
 
 
-def load(gateway: Namespace, text: str) -> None:
-    gateway.run("sh", "-c", f"nft -f - <<'END'\n{text}\nEND\n")
+def load(namespace: Namespace, text: str) -> None:
+    namespace.run("sh", "-c", f"nft -f - <<'END'\n{text}\nEND\n")
 
 
 @contextlib.contextmanager
@@ -247,7 +249,7 @@ def test_what_arrives(place: Place) -> None:
     place.arrive(*[ip("2001:db8:7::1", HOST_6, bytes(40))] * N)  # not in the list: passed
     place.arrive(*(in_udp(protected()) for _ in range(N)))  # delivered
     place.arrive(*[ip(FAR, "10.9.0.1", struct.pack("!HHHH", 4500, 4500, 9, 0) + b"\xff", UDP)] * N)  # passed: a keepalive, for the node
-    place.arrive(*[ip(FAR, HOST, udp(7000), UDP)] * N, destination=bytes.fromhex("020000000055"))  # another host's: did not come to us
+    place.arrive(*[ip(FAR, HOST, udp(7000), UDP)] * N, destination=ANOTHER_HOST)  # another host's: did not come to us
     place.arrive(*(packet[:9] + bytes([ESP]) + packet[10:] for packet in [ip(FAR, HOST, b"")] * N))  # no SPI: as unknown
 
     counters = settled(place)

@@ -17,7 +17,7 @@ from policies import GCM, deny, permit, sa, state
 from groupvpn import _engine
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.dataplane.linux import LinuxDataPlane
-from groupvpn.dataplane.ruleset import TOLD_OF
+from groupvpn.dataplane.steering import TOLD_OF
 from groupvpn.ipsec.sa import GroupSa
 
 pytestmark = pytest.mark.netns

@@ -19,15 +19,32 @@ port = _engine.Port("wan", inbound.descriptors, b"\\x02token", 1500, 1, "auto", 
 port.add_outbound(outbound.descriptors)
 print(*port.receive(), port.overruns())
 """
+STEER = """
+from policies import permit, sa, state
+from groupvpn.dataplane.linux import LinuxDataPlane
+
+with LinuxDataPlane() as plane:
+    print(plane.apply(state(permit(spi=0x1000), permit("any6", "any6", spi=0x1000), sas=(sa(0x1000),))))
+    print(plane.engine().ports[0].steer)
+"""
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_programs_load_with_the_capabilities_of_the_unit(wan: tuple[Namespace, Namespace], workers: int) -> None:
-    gateway, _ = wan
+    as_root, in_unit = said(wan[0], CHILD.format(workers=workers))
+    assert in_unit == as_root
+    assert "'outbound': 0" in as_root
+
+
+def test_the_rules_load_with_the_capabilities_of_the_unit(wan: tuple[Namespace, Namespace]) -> None:
+    as_root, in_unit = said(wan[0], STEER)
+    assert in_unit == as_root == "()\nBackEnd(name='bpf', reason='')\n"
+
+
+def said(gateway: Namespace, program: str) -> tuple[str, str]:
+    """What a program says that runs as root, and with the capabilities of the unit alone."""
     listed = re.search(r"(?m)^CapabilityBoundingSet=(.*)$", UNIT.read_text())
     assert listed
     allowed = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in listed[1].split())])
-    words = ("setpriv", f"--bounding-set={allowed}", f"--inh-caps={allowed}", sys.executable, "-c", CHILD.format(workers=workers))
-    as_root = gateway.run(sys.executable, "-c", CHILD.format(workers=workers))
-    assert gateway.run(*words) == as_root
-    assert "'outbound': 0" in as_root
+    words = ("env", f"PYTHONPATH={Path(__file__).parent}", sys.executable, "-c", program)
+    return gateway.run(*words), gateway.run("setpriv", f"--bounding-set={allowed}", f"--inh-caps={allowed}", *words)

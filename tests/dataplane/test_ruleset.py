@@ -7,7 +7,8 @@ import pytest
 from policies import deny, entry, permit
 
 from groupvpn.dataplane.conditions import describe
-from groupvpn.dataplane.ruleset import Ruleset, Steering, compose
+from groupvpn.dataplane.ruleset import Ruleset, compose
+from groupvpn.dataplane.steering import Steering
 from groupvpn.ipsec.acl import Entry, IPAddress
 from groupvpn.ipsec.sa import Direction, TrafficRule
 
@@ -149,7 +150,7 @@ table netdev groupvpn_wan {
 """  # noqa: E501
 
 
-WHOLE_GUARD = """add table inet groupvpn_wan
+WHOLE_GUARD = """add table inet groupvpn_wan { comment "groupvpn node gm1"; }
 add counter inet groupvpn_wan outbound_unsteered { comment "was to be protected when the interface had lost its rules"; }
 add counter inet groupvpn_wan inbound_unsteered { comment "arrived in the clear where the policy wants it encrypted, when the interface had lost its rules"; }
 add chain inet groupvpn_wan outbound_ipv4
@@ -162,11 +163,10 @@ add chain inet groupvpn_wan outbound_unsteered
 flush chain inet groupvpn_wan outbound_unsteered
 add rule inet groupvpn_wan outbound_unsteered meta nfproto ipv4 goto outbound_ipv4
 add rule inet groupvpn_wan outbound_unsteered meta nfproto ipv6 goto outbound_ipv6
-add chain inet groupvpn_wan outbound { type filter hook postrouting priority filter; policy accept; }
-flush chain inet groupvpn_wan outbound
-add rule inet groupvpn_wan outbound oif 3 oifname "wan" accept
-add rule inet groupvpn_wan outbound oif 3 goto outbound_unsteered
-add rule inet groupvpn_wan outbound oifname "wan" goto outbound_unsteered
+add chain inet groupvpn_wan outbound_watch
+flush chain inet groupvpn_wan outbound_watch
+add rule inet groupvpn_wan outbound_watch oif 3 goto outbound_unsteered comment "by gv3i"
+add rule inet groupvpn_wan outbound_watch oifname "wan" goto outbound_unsteered comment "by gv3i"
 add chain inet groupvpn_wan inbound_ipv4
 flush chain inet groupvpn_wan inbound_ipv4
 add rule inet groupvpn_wan inbound_ipv4 ip protocol 89 accept comment "deny 89 any any"
@@ -177,11 +177,18 @@ add chain inet groupvpn_wan inbound_unsteered
 flush chain inet groupvpn_wan inbound_unsteered
 add rule inet groupvpn_wan inbound_unsteered meta nfproto ipv4 goto inbound_ipv4
 add rule inet groupvpn_wan inbound_unsteered meta nfproto ipv6 goto inbound_ipv6
+add chain inet groupvpn_wan inbound_watch
+flush chain inet groupvpn_wan inbound_watch
+add rule inet groupvpn_wan inbound_watch iif 3 goto inbound_unsteered comment "by gv3i"
+add rule inet groupvpn_wan inbound_watch iifname "wan" goto inbound_unsteered comment "by gv3i"
+add chain inet groupvpn_wan outbound { type filter hook postrouting priority filter; policy accept; }
+flush chain inet groupvpn_wan outbound
+add rule inet groupvpn_wan outbound oif 3 oifname "wan" accept
+add rule inet groupvpn_wan outbound goto outbound_watch
 add chain inet groupvpn_wan inbound { type filter hook prerouting priority filter; policy accept; }
 flush chain inet groupvpn_wan inbound
 add rule inet groupvpn_wan inbound iif 3 iifname "wan" accept
-add rule inet groupvpn_wan inbound iif 3 goto inbound_unsteered
-add rule inet groupvpn_wan inbound iifname "wan" goto inbound_unsteered
+add rule inet groupvpn_wan inbound goto inbound_watch
 """  # noqa: E501
 
 

@@ -2,9 +2,11 @@
 
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groupvpn.dataplane import links
 from groupvpn.dataplane.watch import RTM_DELLINK, RTM_NEWLINK, RULES, link_names
 
 
@@ -26,11 +28,20 @@ def test_other_messages_are_changes_without_a_name() -> None:
     assert link_names(b"") == {RULES}
 
 
+@pytest.mark.parametrize("kind", [36, 37, 44, 45])
+def test_filters_of_an_interface_are_rules_and_those_of_one_that_is_gone_nothing(kind: int) -> None:
+    def of(number: int) -> bytes:
+        return struct.pack("=IHHII", 36, kind, 0, 0, 0) + struct.pack("=BxxxiIII", 0, number, 0, 0, 0)
+
+    assert link_names(of(links.index("lo") or 0)) == {RULES}
+    assert link_names(of(1 << 30)) == set()
+
+
 @given(st.binary(max_size=200))
 def test_any_octets_end_in_an_answer(datagram: bytes) -> None:
-    assert link_names(datagram)
+    assert isinstance(link_names(datagram), set)
 
 
 @given(st.binary(max_size=60), st.integers(0, 65535))
 def test_any_attributes_end_in_an_answer(attributes: bytes, kind: int) -> None:
-    assert link_names(struct.pack("=IHHII", 32 + len(attributes), kind, 0, 0, 0) + bytes(16) + attributes)
+    assert isinstance(link_names(struct.pack("=IHHII", 32 + len(attributes), kind, 0, 0, 0) + bytes(16) + attributes), set)

@@ -88,6 +88,7 @@ def run(
     log: Annotated[str, typer.Option(help="Where log lines go: stderr or syslog.")] = "stderr",
     transmit: Annotated[str, typer.Option(help="How ESP leaves: auto, xdp, packet or raw.")] = "auto",
     receive: Annotated[str, typer.Option(help="How ESP comes in: auto, bpf, ring or tap.")] = "auto",
+    steer: Annotated[str, typer.Option(help="What decides over packets: auto, bpf or nftables.")] = "auto",
     workers: Annotated[
         int | None, typer.Option(help="Threads for each interface and direction; one for each two processors, up to 8, unless given.")
     ] = None,
@@ -114,7 +115,7 @@ def run(
     except ValueError:
         fail(f"--pin {pin}: write numbers of processors, such as 2,3", WRONG)
     try:
-        engine = EngineOptions(transmit, receive, default_workers() if workers is None else workers, processors)
+        engine = EngineOptions(transmit, receive, default_workers() if workers is None else workers, processors, steer)
     except ValueError as error:
         fail(str(error), WRONG)
     if log not in {sink.value for sink in Sink}:
@@ -208,13 +209,15 @@ def clean(
     netns: Annotated[str | None, typer.Option(help="The network namespace it ran in.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Its state directory; it is kept, only locks and sockets go.")] = None,
 ) -> None:
-    """Remove what a killed node left in the system: nftables tables, devices, its name. Its keys and state stay."""
+    """Remove what a killed node left in the system: its rules, which block, and its name. Its keys and state stay."""
+    from groupvpn.dataplane.filters import FiltersError
+    from groupvpn.dataplane.programs import ProgramError
     from groupvpn.node import daemon
     from groupvpn.node.state import StateError
 
     try:
         removed = daemon.clean(name, netns, state_dir)
-    except StateError as error:
+    except (StateError, ProgramError, FiltersError) as error:
         fail(str(error))
     for item in removed:
         print(f"removed {item}")

@@ -1,61 +1,21 @@
-"""One interface under our control: its TAPs, its port of the engine and its nftables table, and how they follow a policy."""
+"""One interface under our control: its TAPs, its port of the engine and its rules, and how they follow a policy."""
 
 from dataclasses import replace
 
-from groupvpn.dataplane import guard, links, nftables, redirect
+from groupvpn.dataplane import guard, links, redirect
 from groupvpn.dataplane.engine import Engine, EngineSa
 from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import BackEnd, PortStatus
-from groupvpn.dataplane.ruleset import COPIES, DROP_REASONS, Ruleset, Steering, compose, table_name
+from groupvpn.dataplane.rules import Rules
 from groupvpn.dataplane.slots import Slots, assign
+from groupvpn.dataplane.steering import COPIES, DROP_REASONS, Steering
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
 from groupvpn.ipsec.sa import Fragmentation, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa, SaCounters
 
 DELIVERED = ("outbound_delivered", "inbound_delivered")
 """The engine's counters of packets that got through; all its other ones are drops."""
 PASSED = ("outbound_passed", "inbound_passed")
-"""What nftables let pass in the clear."""
-
-
-class Table:
-    """The nftables table of an interface: what we loaded last, and whether it is still there as we left it."""
-
-    def __init__(self, device: str) -> None:
-        self.name = table_name(device)
-        self._loaded: tuple[Steering, Ruleset] | None = None
-        self._seen = ""
-
-    def load(self, steering: Steering) -> None:
-        """Make the table so with the least change: nothing, the set of SPIs, the rules, or everything."""
-        loaded, self._loaded = self._loaded, None  # a failure leaves us not knowing, so the next time replaces everything
-        before, ruleset = loaded if loaded is not None else (None, None)
-        if ruleset is None or before is None or replace(before, spis=steering.spis) != steering:
-            following = compose(steering)
-            for transaction in following.transactions(ruleset):
-                nftables.load(transaction)
-            self._seen = nftables.listing(self.name)
-            ruleset = following
-        elif before.spis != steering.spis:
-            following = ruleset.with_spis(steering.spis)
-            nftables.load(ruleset.change_spis(following))
-            ruleset = following
-        self._loaded = steering, ruleset
-
-    def verify(self) -> bool:
-        """Whether the rules are as we loaded them; if someone changed or removed them, the next `load` replaces everything."""
-        if self._loaded is not None and nftables.listing(self.name) != self._seen:
-            self._loaded = None
-            return False
-        return True
-
-    def forget(self) -> None:
-        """Expect nothing of what is in the kernel: the next `load` replaces everything."""
-        self._loaded = None
-
-    def delete(self) -> None:
-        """Remove the table."""
-        nftables.delete(self.name)
-        self._loaded = None
+"""What the rules let pass in the clear."""
 
 
 class Attachment:
@@ -65,9 +25,9 @@ class Attachment:
     raises `links.LinkError`, `programs.ProgramError` or `engine.EngineRefusal` and may be called again after that.
     """
 
-    def __init__(self, link: links.Link, table: Table, engine: Engine, node: str, token: bytes, mark: int) -> None:
+    def __init__(self, link: links.Link, rules: Rules, engine: Engine, node: str, token: bytes, mark: int) -> None:
         self._link = link
-        self._table = table
+        self._rules = rules
         self._node = node
         self._token = token
         self._mark = mark
@@ -78,7 +38,7 @@ class Attachment:
         self._mtu = link.mtu
         self._fragmentation = Fragmentation.BEFORE
         self._workers, self._engine_processors = engine.workers, engine.processors
-        self._tap_in = Tap(name_inbound(link), link.mac, self._workers)
+        self._tap_in = Tap(name_inbound(link.index), link.mac, self._workers)
         try:
             redirect.without_queue(self._tap_in.name)
             redirect.install(self._tap_in.name, link.name)
@@ -102,7 +62,7 @@ class Attachment:
         outbound = {self._outbound_taps[slot][1]: sending[name] for slot, name in slots.sas.items()}
         taps = tuple(None if slot is None else self._outbound_taps[slot][0].name for slot in slots.rules)
         steering = Steering(
-            table=self._table.name,
+            table=self._rules.name,
             index=self._link.index,
             device=self._link.name,
             node=self._node,
@@ -116,10 +76,11 @@ class Attachment:
             spis=tuple(sorted(inbound)),
             peers=tuple(dict.fromkeys(sa.source for sa in policy.inbound)),
             copy_limit=self._port.copy_limit,
+            ring_program=self._port.ring_program,
             esp_ports=policy.esp_ports,
         )
         self._use(self._inbound | inbound, self._outbound | outbound)
-        self._table.load(steering)
+        self._rules.load(steering)
         self._use(inbound, outbound)
         self._slots = slots
 
@@ -141,7 +102,7 @@ class Attachment:
     def _provide_taps(self, count: int) -> None:
         """Outbound TAPs are made when needed and kept until the end: the next policy may need as many again."""
         while len(self._outbound_taps) < count:
-            tap = Tap(name_outbound(self._link, len(self._outbound_taps)), self._link.mac, self._workers)
+            tap = Tap(name_outbound(self._link.index, len(self._outbound_taps)), self._link.mac, self._workers)
             try:
                 redirect.without_queue(tap.name)
                 queue = self._port.add_outbound(tap.descriptors)
@@ -179,7 +140,7 @@ class Attachment:
         for sa in policy.every_sa:
             if (counted := keyring.counters(sa)) is not None:
                 sas.append(SaCounters(spi=sa.spi, **counted, destination=sa.destination if isinstance(sa, PeerSa) else None))
-        ended, counted = self._port.counters(), nftables.counters(self._table.name)
+        ended, counted = self._port.counters(), self._rules.counters()
         drops = {reason: packets for reason, packets in ended.items() if reason not in DELIVERED}
         for reason in (*DROP_REASONS, *guard.REASONS):
             drops[reason] = drops.get(reason, 0) + counted.get(reason, 0)
@@ -198,6 +159,7 @@ class Attachment:
             self._link.name,
             transmit,
             BackEnd(*port.receive()),
+            self._rules.by,
             port.ring_limit,
             len(self._outbound_taps),
             port.receivers,
@@ -205,7 +167,7 @@ class Attachment:
         )
 
     def close(self) -> None:
-        """Stop the engine and remove the TAPs. The table stays: where it forwarded to them, packets are dropped from now on."""
+        """Stop the engine and remove the TAPs. The rules stay: where they forwarded to them, packets are dropped from now on."""
         self._port.stop()
         for tap, _ in self._outbound_taps:
             tap.close()

@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from groupvpn.dataplane.classify import Branch, Field, Prefixes, Tree, Walk, by_prefix, compile_list
-from groupvpn.dataplane.conditions import BITS, LATER_FRAGMENT, conditions, describe, masked, value_range, words
+from groupvpn.dataplane.classify import BITS, Branch, Field, Prefixes, Tree, Walk, by_prefix, compile_list
+from groupvpn.dataplane.conditions import LATER_FRAGMENT, conditions, describe, masked, value_range, words
 from groupvpn.ipsec.acl import Entry
 
 Rules = list[str]
@@ -20,6 +20,8 @@ MOST_LOOKUPS = 3
 """So many looks at a field for prefixes of one length each take the place of a search among ranges. Two were seen to be cheaper."""
 FEW = 2
 """So many prefixes of one length are a rule each: a map would cost as much."""
+LONGEST_COMMENT = 128
+"""Characters that nft takes; masks of IPv6 with holes can make more."""
 CLEAR = "counter accept"
 """The statements of an entry whose packets pass: nothing that may come after it can do them any better."""
 
@@ -79,7 +81,9 @@ def _tree_name(name: str, judged: Sequence[Judged], otherwise: str) -> str:
 
 def rules_of(item: Judged) -> Rules:
     """The rules of one entry: one, or some for its different conditions."""
-    return [f'{condition} {item.verdict} comment "{describe(item.entry)}"'.lstrip() for condition in conditions(item.entry)]
+    return [
+        f'{condition} {item.verdict} comment "{describe(item.entry)[:LONGEST_COMMENT]}"'.lstrip() for condition in conditions(item.entry)
+    ]
 
 
 @dataclass(slots=True)

@@ -21,6 +21,8 @@ SHORT = 12
 """So many entries are walked: the way through a tree costs about as much (some 200 ns on Linux 6.18)."""
 GROWTH = 256
 """How often the branches may name an entry, on average; where a branch would need more, its list is walked however long it is."""
+BITS = {4: 32, 6: 128}
+"""By IP version, how long an address is."""
 
 
 class Field(Enum):
@@ -137,7 +139,7 @@ class _Compiler:
     def __init__(self, entries: tuple[Entry, ...]) -> None:
         self._entries = entries
         self._upper = UPPER[entries[0].version if entries else 4]
-        self._spans = [{name: _span(entry, name) for name in Field if _is_named(entry, name)} for entry in entries]
+        self._spans = [{name: _span(entry, name) for name in Field if is_named(entry, name)} for entry in entries]
         self._nodes: list[Walk | Branch] = []
         self._numbers: dict[_State | Walk | Branch, int] = {}
         self._allowance = GROWTH * len(entries)
@@ -217,7 +219,7 @@ class _Compiler:
         return split if split.ranges else None
 
 
-def _is_named(entry: Entry, name: Field) -> bool:
+def is_named(entry: Entry, name: Field) -> bool:
     """Whether it matters for an entry what a packet has there."""
     match name:
         case Field.PROTOCOL:

@@ -2,13 +2,11 @@
 
 from ipaddress import IPv4Address, IPv6Address
 
-from groupvpn.dataplane.classify import Field
+from groupvpn.dataplane.classify import BITS, Field
 from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, Action, AddressMatch, Entry
 
 LATER_FRAGMENT = {4: "ip frag-off & 0x1fff != 0", 6: "frag frag-off != 0"}
 """By IP version, what is true of fragments without an upper-layer header."""
-BITS = {4: 32, 6: 128}
-"""By IP version, how long an address is."""
 HAS_PORTS = "ip frag-off & 0x1fff == 0"
 """Said before every look at ports: in the netdev family the kernel would take the payload of a later IPv4 fragment for ports (Linux 6.18).
 Of IPv6 it knows better."""

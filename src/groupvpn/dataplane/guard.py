@@ -1,14 +1,20 @@
 """What holds while an interface and its table have lost each other: the same list once more, on the hooks of routing.
 
 The kernel takes a table of the family `netdev` off an interface that is renamed (seen on Linux 6.18), and a new interface of the same name
-may come without one. The node follows within milliseconds, if it lives, but an interface that is up sends on meanwhile. Routing's hooks
-belong to no interface: there a packet of the interface that has both its number and its name passes by one rule; one of an interface that
-has only one of the two meets the list, and is dropped where a permit covers it.
+may come without one, as without programs. The node follows within milliseconds, if it lives, but an interface that is up sends on
+meanwhile. Routing's hooks belong to no interface: there a packet of the interface that has both its number and its name passes by one
+rule; one of an interface that has only one of the two meets the list, and is dropped where a permit covers it.
+
+Beside programs the guard sleeps: it has no chain at a hook. Whoever wakes it need know no rules. Then it is alone, and packets of the
+interface itself meet the list too.
 """
 
 from collections.abc import Iterator, Sequence
+from enum import Enum
 
-from groupvpn.dataplane.chains import CLEAR, Judged, Rules, rules_of
+from groupvpn.dataplane.chains import Judged, Rules, rules_of
+from groupvpn.dataplane.steering import OWNER, SERVED, TABLE_PREFIX, Steering, arrives_clear, arriving, leaves_clear
+from groupvpn.ipsec.acl import Entry
 
 REASONS = {
     "outbound_unsteered": "was to be protected when the interface had lost its rules",
@@ -18,29 +24,59 @@ REASONS = {
 _VERSIONS = {4: "ipv4", 6: "ipv6"}
 
 
-def render(table: str, index: int, device: str, outbound: Sequence[Judged], inbound: Sequence[Judged]) -> str:
-    """Input for `nft -f -` that makes the guard so, whatever there was before: a table of the family `inet`.
+_HOOKS = {"outbound": "postrouting", "inbound": "prerouting"}
+"""Base chains, and where they are. A guard that sleeps has none, so it costs nothing."""
 
-    `index` and `device` are number and name of the interface. Entries whose verdict is `CLEAR` let pass what they match, others do not.
-    """
-    lines = [f"add table inet {table}"]
+
+class State(Enum):
+    """How a guard stands."""
+
+    BESIDE = "beside rules that hold: lets pass what is of the interface that has them"
+    ALONE = "nothing else may be there"
+    ASLEEP = "does nothing; woken, it is alone"
+
+
+def render(steering: Steering, state: State) -> str:
+    """Input for `nft -f -` that makes the guard so, whatever there was before: a table of the family `inet`."""
+    table = steering.table
+    outbound = [(rule.entry, leaves_clear(rule)) for rule in steering.rules]
+    inbound = [(entry, arrives_clear(rule)) for rule, entry in arriving(steering)]
+    lines = [f'add table inet {table} {{ comment "{OWNER} {steering.node}"; }}']
     lines += [f'add counter inet {table} {name} {{ comment "{text}"; }}' for name, text in REASONS.items()]
-    chains = (
-        *_chains("outbound", "postrouting", "oif", index, device, outbound),
-        *_chains("inbound", "prerouting", "iif", index, device, inbound),
-    )
-    for name, head, rules in chains:
-        lines += [f"add chain inet {table} {name}{head}", f"flush chain inet {table} {name}"]
+    for name, rules in (*_chains("outbound", "oif", steering, outbound), *_chains("inbound", "iif", steering, inbound)):
+        lines += [f"add chain inet {table} {name}", f"flush chain inet {table} {name}"]
         lines += [f"add rule inet {table} {name} {rule}" for rule in rules]
+    for way, which in (("outbound", "oif"), ("inbound", "iif")):
+        lines += [_base(table, way), f"flush chain inet {table} {way}"]
+        if state is State.ASLEEP:
+            lines.append(f"delete chain inet {table} {way}")
+        if state is State.BESIDE:
+            lines.append(f'add rule inet {table} {way} {which} {steering.index} {which}name "{steering.device}" accept')
+        if state is not State.ASLEEP:
+            lines.append(_watch(table, way))
     return "\n".join([*lines, ""])
 
 
-def _chains(way: str, hook: str, which: str, index: int, device: str, judged: Sequence[Judged]) -> Iterator[tuple[str, str, Rules]]:
-    """Chains by name, with what makes a base chain of one and with their rules; none before those that it leads to."""
+def wake(table: str) -> str:
+    """Commands of nft in one line that wake the guard that sleeps; refused if there is none."""
+    return "; ".join(command for way in _HOOKS for command in (_base(table, way), _watch(table, way)))
+
+
+def _base(table: str, way: str) -> str:
+    return f"add chain inet {table} {way} {{ type filter hook {_HOOKS[way]} priority filter; policy accept; }}"
+
+
+def _watch(table: str, way: str) -> str:
+    return f"add rule inet {table} {way} goto {way}_watch"
+
+
+def _chains(way: str, which: str, steering: Steering, listed: Sequence[tuple[Entry, bool]]) -> Iterator[tuple[str, Rules]]:
+    """Chains by name with their rules; none before those that it leads to."""
     for version, family in _VERSIONS.items():
-        dropped = [Judged(item.entry, "accept" if item.verdict == CLEAR else f"counter name {way}_unsteered drop") for item in judged]
-        yield f"{way}_{family}", "", [rule for item in dropped if item.entry.version == version for rule in rules_of(item)]
-    yield f"{way}_unsteered", "", [f"meta nfproto {family} goto {way}_{family}" for family in _VERSIONS.values()]
-    number, name = f"{which} {index}", f'{which}name "{device}"'
-    head = f" {{ type filter hook {hook} priority filter; policy accept; }}"
-    yield way, head, [f"{number} {name} accept", f"{number} goto {way}_unsteered", f"{name} goto {way}_unsteered"]
+        judged = [Judged(entry, "accept" if passes else f"counter name {way}_unsteered drop") for entry, passes in listed]
+        yield f"{way}_{family}", [rule for item in judged if item.entry.version == version for rule in rules_of(item)]
+    yield f"{way}_unsteered", [f"meta nfproto {family} goto {way}_{family}" for family in _VERSIONS.values()]
+    names = dict.fromkeys((steering.device, steering.table.removeprefix(TABLE_PREFIX)))
+    own = [f"{which} {steering.index}"] if steering.index else []
+    served = f' comment "{SERVED} {steering.tap_in}"' if steering.tap_in else ""
+    yield f"{way}_watch", [f"{it} goto {way}_unsteered{served}" for it in (*own, *(f'{which}name "{name}"' for name in names))]

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from groupvpn.dataplane import links, recovery
-from groupvpn.dataplane.attachment import Attachment, Table
+from groupvpn.dataplane.attachment import Attachment
 from groupvpn.dataplane.clamp import ClampTable
 from groupvpn.dataplane.engine import Engine, EngineEvent, EngineRefusal, NativeEngine
+from groupvpn.dataplane.filters import FiltersError
 from groupvpn.dataplane.keyring import Keyring
-from groupvpn.dataplane.options import EngineStatus
+from groupvpn.dataplane.options import AUTOMATIC, EngineStatus
 from groupvpn.dataplane.programs import ProgramError
-from groupvpn.dataplane.ruleset import Steering
+from groupvpn.dataplane.rules import Guards, Rules
+from groupvpn.dataplane.steering import Steering
 from groupvpn.dataplane.taps import is_ours
 from groupvpn.dataplane.watch import Watch
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa
@@ -49,13 +51,16 @@ class Fault:
 class LinuxDataPlane:
     """Makes `DesiredState` true and keeps it true.
 
-    `node` names the owner in the nftables tables, so that a restarted node recognises its own. `engine` and `entropy` are for tests.
+    `node` names the owner in the nftables tables, so that a restarted node recognises its own. `steer` is what decides over packets, a key
+    of `options.STEER`. `entropy` is for tests.
     Give `fileno()` to an event loop and call `on_event()` when it is readable: then an interface that comes back, a changed MTU or a
     table that someone flushed is put right at once. While there are `faults`, call `refresh()` now and then: not every cause of one
     announces its end.
     """
 
-    def __init__(self, node: str = "groupvpn", *, engine: Engine | None = None, entropy: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self, node: str = "groupvpn", *, engine: Engine | None = None, entropy: Callable[[int], bytes] = os.urandom, steer: str = AUTOMATIC
+    ) -> None:
         if not _NODE.fullmatch(node):
             raise ValueError(f"node name {node!r}: use 1 to 63 letters, digits, dots, dashes and underscores")
         self._node = node
@@ -65,7 +70,10 @@ class LinuxDataPlane:
         self._keyring = Keyring(self._engine)
         self._state = DesiredState()
         self._attachments: dict[str, Attachment] = {}
-        self._tables: dict[str, Table] = {}
+        self._rules: dict[str, Rules] = {}
+        self._guards = Guards(self._follow)
+        self._steer = steer
+        self._keeper = 0
         self._indices: dict[str, int] = {}
         self._clamps = ClampTable(node)
         self._watch: Watch | None = None
@@ -76,13 +84,17 @@ class LinuxDataPlane:
 
     def apply(self, state: DesiredState) -> tuple[Fault, ...]:
         """Make `state` true; what is so already is not touched. Returns what could not be done, which `refresh` tries again."""
-        if not self._has_recovered:
-            with contextlib.suppress(ProgramError):  # what keeps us from cleaning will keep us from loading too, and be a fault there
-                recovery.clean(self._node, keep=frozenset(policy.device for policy in state.interfaces))
-            self._has_recovered = True
-        self._state = state
+        left: frozenset[str] = frozenset()
+        with contextlib.suppress(ProgramError, FiltersError):  # what keeps us from cleaning keeps us from loading too: a fault there
+            if not self._has_recovered:
+                left = frozenset(recovery.leftovers(self._node))
+        self._state, self._has_recovered = state, True
         self._resting.clear()
-        return self._reconcile()
+        faults = self._reconcile()
+        with contextlib.suppress(ProgramError, FiltersError):
+            # What a predecessor left may have held these interfaces until now, by other names too.
+            recovery.lift(left - {policy.device for policy in state.interfaces})
+        return faults
 
     def refresh(self) -> tuple[Fault, ...]:
         """Look at the system again and mend what changed under us: interfaces, TAPs, rules. Returns what could not be mended."""
@@ -93,7 +105,14 @@ class LinuxDataPlane:
         """A descriptor that is readable when interfaces or nftables changed; its first call starts the watch."""
         if self._watch is None:
             self._watch = Watch()
+            if self._keeper:
+                self._watch.follow(self._keeper)
         return self._watch.fileno()
+
+    def _follow(self, keeper: int) -> None:
+        self._keeper = keeper
+        if self._watch is not None:
+            self._watch.follow(keeper)
 
     def on_event(self) -> tuple[Fault, ...]:
         """Call when `fileno()` is readable: takes the notifications and mends what they may mean. Returns all faults."""
@@ -152,7 +171,8 @@ class LinuxDataPlane:
 
         The rules of the interfaces in `block` stay and drop what they would have protected, until `recovery.clean` or a new start.
         """
-        faults = tuple(fault for device in list(self._tables) for fault in self._release(device, block=device in block))
+        faults = tuple(fault for device in list(self._rules) for fault in self._release(device, block=device in block))
+        self._guards.close()
         self._keyring.update([])
         self._state = DesiredState()
         faults += tuple(self._clamp())
@@ -170,7 +190,16 @@ class LinuxDataPlane:
 
     def _mend(self) -> tuple[Fault, ...]:
         self._clamps.verify()
-        self._restored |= {device for device, table in self._tables.items() if not table.verify()}
+        try:
+            self._guards.refresh()
+        except ProgramError:  # nobody would wake them, so none may sleep
+            for rules in self._rules.values():
+                with contextlib.suppress(ProgramError):
+                    rules.hold()
+        changed = {device for device, rules in self._rules.items() if not rules.verify()}
+        for device in changed:
+            self._resting.pop(device, None)
+        self._restored |= {device for device in changed if self._called_now(device) is not None}
         return self._reconcile()
 
     def _clamp(self) -> list[Fault]:
@@ -183,7 +212,7 @@ class LinuxDataPlane:
 
     def _reconcile(self) -> tuple[Fault, ...]:
         wanted = {policy.device: policy for policy in self._state.interfaces}
-        faults = [fault for device in list(self._tables) if device not in wanted for fault in self._release(device, block=False)]
+        faults = [fault for device in list(self._rules) if device not in wanted for fault in self._release(device, block=False)]
         self._keyring.update([(sa, policy.df) for policy in wanted.values() for sa in policy.every_sa])
         faults += [fault for policy in wanted.values() for fault in self._serve(policy)]
         faults += self._clamp()
@@ -198,7 +227,7 @@ class LinuxDataPlane:
         faults = [Fault(policy.device, self._keyring.refusals[sa.name]) for sa in policy.every_sa if sa.name in self._keyring.refusals]
         try:
             self._attach(policy.device).apply(policy, self._keyring)
-        except (links.LinkError, ProgramError, EngineRefusal) as problem:
+        except (links.LinkError, ProgramError, FiltersError, EngineRefusal) as problem:
             faults += [Fault(policy.device, str(problem)), *self._block(policy)]
             if self._called_now(policy.device) is not None:
                 self._resting[policy.device] = (time.monotonic() + RETRY_AFTER, faults)
@@ -208,7 +237,7 @@ class LinuxDataPlane:
         """The attachment of `device`, made anew if the interface or one of its TAPs is not the one it was."""
         if not _DEVICE.fullmatch(device):
             raise links.LinkError(device, "nftables cannot name this device; use letters, digits, dots, dashes and underscores")
-        table = self._tables.setdefault(device, Table(device))
+        rules = self._rules.setdefault(device, Rules(device, self._steer, self._guards))
         attachment = self._attachments.get(device)
         try:
             link = links.read(self._called_now(device) or device)
@@ -218,8 +247,9 @@ class LinuxDataPlane:
         except links.LinkError:
             self._detach(device)
             raise
+        rules.hold()
         self._detach(device)
-        self._attachments[device] = Attachment(link, table, self._engine, self._node, self._token, self._mark)
+        self._attachments[device] = Attachment(link, rules, self._engine, self._node, self._token, self._mark)
         return self._attachments[device]
 
     def _called_now(self, device: str) -> str | None:
@@ -233,13 +263,13 @@ class LinuxDataPlane:
         """Without a working engine nothing that must be protected may pass: drop it, and try the engine again later."""
         name = self._called_now(policy.device)
         index = links.index(name) if name is not None else None
-        if name is None or index is None or not _DEVICE.fullmatch(name) or name == LOOPBACK:
+        if not _DEVICE.fullmatch(name or policy.device) or name == LOOPBACK or len(policy.device) > links.NAME_LENGTH:
             return []
         self._detach(policy.device)
         steering = Steering(
-            table=self._tables[policy.device].name,
-            index=index,
-            device=name,
+            table=self._rules[policy.device].name,
+            index=index or self._indices.get(policy.device, 0),
+            device=name or policy.device,
             node=self._node,
             local=policy.local,
             bypass=policy.bypass,
@@ -253,8 +283,11 @@ class LinuxDataPlane:
             esp_ports=policy.esp_ports,
         )
         try:
-            self._tables[policy.device].load(steering)
-        except ProgramError as problem:
+            if index is None:
+                self._rules[policy.device].hold(steering)
+            else:
+                self._rules[policy.device].load(steering)
+        except (ProgramError, FiltersError) as problem:
             return [Fault(policy.device, f"cannot even block it: {problem}", is_open=True)]
         return []
 
@@ -262,17 +295,20 @@ class LinuxDataPlane:
         attachment = self._attachments.pop(device, None)
         if attachment is not None:
             attachment.close()
-            if device in self._tables:
-                self._tables[device].forget()
+            if device in self._rules:
+                self._rules[device].forget()
 
     def _release(self, device: str, *, block: bool) -> list[Fault]:
-        table = self._tables.pop(device)
+        rules = self._rules.pop(device)
         self._indices.pop(device, None)
         faults = []
-        if not block:
-            try:
-                table.delete()
-            except ProgramError as problem:
-                faults.append(Fault(device, f"its table {table.name} is still there: {problem}"))
+        try:
+            if block:
+                rules.close()
+            else:
+                rules.delete()
+        except (ProgramError, FiltersError) as problem:
+            what = "its guard sleeps" if block else f"its rules ({rules.name}) are still there"
+            faults.append(Fault(device, f"{what}: {problem}"))
         self._detach(device)
         return faults

@@ -2,14 +2,17 @@
 
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 from groupvpn.dataplane.programs import ProgramError, run
-from groupvpn.dataplane.ruleset import TABLE_PREFIX
+from groupvpn.dataplane.steering import OWNER, SERVED, TABLE_PREFIX
 
-_FAMILIES = ("netdev", "inet")
+FAMILIES = ("netdev", "inet")
 """Of a table, and of its guard, which has the same name."""
-_OWNER = re.compile(r'comment "groupvpn node ([^"]*)"')
+_OWNER = re.compile(rf'comment "{OWNER} ([^"]*)"')
+_TABLE = re.compile(r"(?m)^table (\w+) (\S+)$")
+_TAP = re.compile(rf'fwd to "([^"]+)"|comment "{SERVED} ([^"]+)"')
 
 
 def load(text: str) -> None:
@@ -17,13 +20,13 @@ def load(text: str) -> None:
     run(["nft", "-f", "-"], text)
 
 
-def counters(table: str) -> dict[str, int]:
+def counters(table: str, families: Collection[str] = FAMILIES) -> dict[str, int]:
     """Packets of the named counters of a table and its guard, and `outbound_passed` and `inbound_passed`: what the table's hooks let pass,
     entries and all.
 
     Raises `programs.ProgramError` if there is no such table.
     """
-    items = _items(["nft", "-j", "-t", "list", "table", "netdev", table])
+    items = _items(["nft", "-j", "-t", "list", "table", "netdev", table]) if "netdev" in families else []
     items += _items(["nft", "-j", "list", "counters", "table", "inet", table])
     found = {item["counter"]["name"]: int(item["counter"]["packets"]) for item in items if "counter" in item}
     for rule in (item["rule"] for item in items if "rule" in item):
@@ -47,37 +50,41 @@ def _counted(statement: dict[str, Any]) -> int:
 
 
 def tables() -> tuple[str, ...]:
-    """Names of the tables of ours in this network namespace, whoever made them; none where nft is not installed."""
+    """Names of our tables in this network namespace, whoever made them, and of guards that stand alone; none where there is no nft."""
     try:
-        items = _items(["nft", "-j", "list", "tables", "netdev"])
+        listed = run(["nft", "list", "tables"])
     except ProgramError:
         return ()
-    names = (str(item["table"]["name"]) for item in items if "table" in item)
-    return tuple(name for name in names if name.startswith(TABLE_PREFIX))
+    return tuple(dict.fromkeys(name for family, name in _TABLE.findall(listed) if family in FAMILIES and name.startswith(TABLE_PREFIX)))
 
 
-def listing(table: str) -> str:
+def listing(table: str, families: Collection[str] = FAMILIES) -> str:
     """A table and its guard as text, without counters' values and set elements; empty if one of them does not exist."""
     try:
-        return "".join(run(["nft", "-s", "-t", "list", "table", family, table]) for family in _FAMILIES)
+        return "".join(run(["nft", "-s", "-t", "list", "table", family, table]) for family in families)
     except ProgramError:
         return ""
 
 
+def _either(table: str) -> str:
+    """What there is of a table and its guard."""
+    return "".join(listing(table, [family]) for family in FAMILIES)
+
+
 def owner(table: str) -> str | None:
-    """The node that made a table, as the table's comment says."""
-    found = _OWNER.search(run(["nft", "-t", "list", "table", "netdev", table]))
+    """The node that made a table or its guard, as a comment says."""
+    found = _OWNER.search(_either(table))
     return found.group(1) if found else None
 
 
 def taps(table: str) -> frozenset[str]:
-    """The TAPs to which a table forwards, by name; a device that is gone is not among them."""
-    return frozenset(re.findall(r'fwd to "([^"]+)"', run(["nft", "-t", "list", "table", "netdev", table])))
+    """The TAPs to which a table forwards, and that for which its guard stands, by name."""
+    return frozenset(filter(None, (name for pair in _TAP.findall(_either(table)) for name in pair)))
 
 
-def delete(table: str) -> None:
+def delete(table: str, families: Collection[str] = FAMILIES) -> None:
     """Remove a table of ours and its guard; it is no error if they are gone already."""
-    run(["nft", "-f", "-"], "".join(f"add table {family} {table}\ndelete table {family} {table}\n" for family in _FAMILIES))
+    run(["nft", "-f", "-"], "".join(f"add table {family} {table}\ndelete table {family} {table}\n" for family in families))
 
 
 def _items(command: list[str]) -> list[dict[str, Any]]:

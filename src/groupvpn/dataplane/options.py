@@ -15,10 +15,15 @@ RECEIVE = {
     AUTOMATIC: "the first of the others that works",
     "bpf": "BPF programs: they move ESP, and small packets to encrypt, into memory that the engine shares, past the rest of the kernel",
     "ring": "a packet ring: the kernel writes ESP into memory that it shares; the TAP for what does not fit there",
-    "tap": "a TAP to which nftables forwards ESP",
+    "tap": "a TAP to which the rules forward ESP",
 }
 """Ways in, best first, and what they are."""
-
+STEER = {
+    AUTOMATIC: "the first of the others that works",
+    "bpf": "BPF programs at the hooks of the interface",
+    "nftables": "an nftables table",
+}
+"""What decides over packets, best first, and what it is."""
 
 MAXIMUM_WORKERS = 32
 """Most workers for an interface (`Port::maximum_workers` of the engine)."""
@@ -33,7 +38,7 @@ def default_workers() -> int:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What the command line says of the engine: a key of `TRANSMIT`, a key of `RECEIVE`. A back end that is named is the only one tried.
+    """What the command line says of the engine: keys of `TRANSMIT`, `RECEIVE` and `STEER`. What is named is the only one tried.
 
     `workers` is how many serve each interface, with a thread out and a thread in each. Their threads are bound to `processors` in turn, a
     worker's outbound one first; to none if there are none. Raises `ValueError`, with what there is.
@@ -43,6 +48,7 @@ class EngineOptions:
     receive: str = AUTOMATIC
     workers: int = field(default_factory=default_workers)
     processors: tuple[int, ...] = ()
+    steer: str = AUTOMATIC
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MAXIMUM_WORKERS:
@@ -50,9 +56,13 @@ class EngineOptions:
         if missing := set(self.processors) - os.sched_getaffinity(0):
             there = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
             raise ValueError(f"no processor {min(missing)} for this process; there are {there}")
-        for what, value, known in (("transmit", self.transmit, TRANSMIT), ("receive", self.receive, RECEIVE)):
+        for what, value, known in (
+            ("transmit back end", self.transmit, TRANSMIT),
+            ("receive back end", self.receive, RECEIVE),
+            ("way to steer", self.steer, STEER),
+        ):
             if value not in known:
-                raise ValueError(f"no {what} back end {value!r}; choose {', '.join(known)}")
+                raise ValueError(f"no {what} {value!r}; choose {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +78,13 @@ class PortStatus:
     """The engine's part of one interface.
 
     `ring_limit` is the longest whole ESP packet in octets that comes in by a ring, 0 without one; `queues` counts the TAPs that it
-    reads from to encrypt. `transmit` has a way out for each worker, of which `receivers` take ESP in.
+    reads from to encrypt. `transmit` has a way out for each worker, of which `receivers` take ESP in. `steer` is what decides over packets.
     """
 
     device: str
     transmit: tuple[BackEnd, ...]
     receive: BackEnd
+    steer: BackEnd
     ring_limit: int
     queues: int
     receivers: int = 1

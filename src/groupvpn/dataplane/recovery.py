@@ -1,33 +1,50 @@
 """What a predecessor left behind, and how to lift it.
 
-TAPs, their redirection and the engine die with the process. The nftables table stays on purpose: it forwards what must be protected to
-a TAP that is gone, and the kernel drops what is forwarded to nowhere. So a killed node leaks nothing until it is back, or until an
-operator lifts the block with `groupvpn clean`.
+TAPs, their redirection and the engine die with the process. The rules stay on purpose, as filters or as an nftables table: they forward
+what must be protected to a TAP that is gone, and the kernel drops what is forwarded to nowhere. So a killed node leaks nothing until it is
+back, or until an operator lifts the block with `groupvpn clean`.
 """
 
-from groupvpn.dataplane import links, nftables
-from groupvpn.dataplane.ruleset import TABLE_PREFIX
+from collections.abc import Collection
+
+from groupvpn.dataplane import filters, links, nftables
+from groupvpn.dataplane.steering import TABLE_PREFIX
+from groupvpn.dataplane.taps import name_inbound
 
 
 def leftovers(node: str | None = None) -> tuple[str, ...]:
-    """Interfaces whose table has no living TAP to forward to. `node` limits it to that node's tables.
+    """Interfaces whose rules have no living TAP to forward to. `node` limits it to that node's rules.
 
-    The table of a living node that could not start its engine looks the same, so the caller must know that the node is dead.
+    The rules of a living node that could not start its engine look the same, so the caller must know that the node is dead. Raises
+    `filters.FiltersError` and `programs.ProgramError`.
     """
     present = frozenset(links.names())
-    return tuple(
-        table.removeprefix(TABLE_PREFIX)
-        for table in nftables.tables()
-        if not nftables.taps(table) & present and (node is None or nftables.owner(table) == node)
-    )
+    owners: dict[str, str | None] = {}
+    living = set()
+    for there in filters.left():
+        owners[there.rules] = there.node
+        if name_inbound(there.interface) in present:
+            living.add(there.rules)
+    for table in nftables.tables():
+        owners[table] = nftables.owner(table) or owners.get(table)
+        if nftables.taps(table) & present:
+            living.add(table)
+    found = sorted(rules for rules, owner in owners.items() if rules not in living and (node is None or owner == node))
+    return tuple(rules.removeprefix(TABLE_PREFIX) for rules in found)
 
 
-def clean(node: str | None = None, keep: frozenset[str] = frozenset()) -> tuple[str, ...]:
-    """Remove the tables of dead nodes, but for the interfaces to `keep`; returns the interfaces that are in the clear again.
-
-    A table that a living node forwards by is never touched.
-    """
-    lifted = tuple(device for device in leftovers(node) if device not in keep)
-    for device in lifted:
+def lift(devices: Collection[str]) -> None:
+    """Remove the rules of interfaces, whoever made them. Raises `filters.FiltersError` and `programs.ProgramError`."""
+    for device in devices:
+        filters.remove(TABLE_PREFIX + device)
         nftables.delete(TABLE_PREFIX + device)
+
+
+def clean(node: str | None = None) -> tuple[str, ...]:
+    """Remove the rules of dead nodes; returns the interfaces that are in the clear again.
+
+    Rules that a living node forwards by are never touched. Raises what `leftovers` and `lift` do.
+    """
+    lifted = leftovers(node)
+    lift(lifted)
     return lifted

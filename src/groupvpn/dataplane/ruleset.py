@@ -5,29 +5,31 @@ arrives (`Entry.inbound`): mirrored, and for multicast as it is. `chains` says h
 of the list, and pass if it has none. The whole table is described in `docs/dataplane.md`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
 
 from groupvpn.dataplane import guard
 from groupvpn.dataplane.chains import CLEAR, Chains, Judged, Rules
 from groupvpn.dataplane.conditions import HAS_PORTS, LATER_FRAGMENT
-from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
-from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, Entry, IPAddress
-from groupvpn.ipsec.sa import Direction, TrafficRule
+from groupvpn.dataplane.steering import (
+    COPIES,
+    DROP_REASONS,
+    IGMP,
+    ISAKMP_PORTS,
+    OWNER,
+    PIM,
+    TABLE_PREFIX,
+    TOLD_OF,
+    Steering,
+    arrives_clear,
+    arriving,
+    by_addresses,
+    leaves_clear,
+    meets_ipv6,
+    takes_link_control,
+)
+from groupvpn.effects import GDOI_PORT
+from groupvpn.ipsec.acl import Action
 
-TABLE_PREFIX = "groupvpn_"
-"""Every table we own is called this and the interface's name, in the family `netdev`."""
-DROP_REASONS = {
-    "outbound_no_sa": "left in the direction of the group, but no SA is there to protect it",
-    "inbound_clear": "arrived in the clear where the policy wants it encrypted",
-    "inbound_not_permitted": "was decrypted, but no permit entry covers it",
-}
-"""Named counters of the table: packets that nftables itself dropped, by reason."""
-TOLD_OF = 20
-"""Packets with an unknown SPI of which the engine gets a copy in a second."""
-COPIES = "inbound_copies"
-"""Named counter of the table: the packets of which the engine got a copy. The copies are no packets of their own."""
 _HOOKS = {"outbound": "egress", "inbound": "ingress"}
 """The base chains. They are never deleted, so that no packet finds the hook empty while rules change."""
 _SETS = {
@@ -58,41 +60,12 @@ _NEIGHBOURS = (
     'icmpv6 type 143 ip6 hoplimit 1 counter accept comment "multicast listeners"',
 )
 """Never protected: without them there is no IPv6 on the link (RFC 4861 7.1, RFC 3810 5). They never leave it."""
-_IGMP, _PIM = 2, 103
 _LINK_CONTROL = (
-    f'ip protocol {_IGMP} ip ttl 1 counter accept comment "IGMP: who listens on the link"',
-    f'ip daddr 224.0.0.13 ip protocol {_PIM} ip ttl 1 counter accept comment "PIM between the routers of the link"',
+    f'ip protocol {IGMP} ip ttl 1 counter accept comment "IGMP: who listens on the link"',
+    f'ip daddr 224.0.0.13 ip protocol {PIM} ip ttl 1 counter accept comment "PIM between the routers of the link"',
 )
-_LINK_CONTROL_IPV6 = f'ip6 daddr ff02::d meta l4proto {_PIM} ip6 hoplimit 1 counter accept comment "PIM between the routers of the link"'
+_LINK_CONTROL_IPV6 = f'ip6 daddr ff02::d meta l4proto {PIM} ip6 hoplimit 1 counter accept comment "PIM between the routers of the link"'
 """Never protected either: how the core learns where to replicate (RFC 3376 4, RFC 7761 4.9)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Steering:
-    """All that the table of one interface depends on. `index` and `device` are the interface's number and what it is called now, `table`
-    what it is configured as.
-
-    `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of frames that the engine gives back and
-    `mark` the mark of those it sends; both are drawn at random when the node starts. `tap_in` is None where the engine could not be
-    started: then whatever must be protected is dropped. `peers` are the far ends of SAs between two ends. Whole ESP packets of up to
-    `copy_limit` octets are copies: the engine has them by its packet ring before this table sees them. No key is ever part of this.
-    """
-
-    table: str
-    index: int
-    device: str
-    node: str
-    local: IPv4Address
-    bypass: tuple[IPv4Address, ...]
-    rules: tuple[TrafficRule, ...]
-    taps: tuple[str | None, ...]
-    tap_in: str | None
-    token: bytes
-    mark: int
-    spis: tuple[int, ...]
-    peers: tuple[IPAddress, ...]
-    esp_ports: tuple[int, ...]
-    copy_limit: int = 0
 
 
 def table_name(device: str) -> str:
@@ -162,25 +135,23 @@ class Ruleset:
 
 def compose(steering: Steering) -> Ruleset:
     """The table that does what `steering` asks for."""
-    declarations = [f'comment "groupvpn node {steering.node}"']
+    declarations = [f'comment "{OWNER} {steering.node}"']
     declarations += [f'counter {name} {{ comment "{text}"; }}' for name, text in DROP_REASONS.items()]
     declarations.append(f'counter {COPIES} {{ comment "copies for the engine to tell of, of packets that went their own way"; }}')
     hooks = {name: f'type filter hook {hook} device "{steering.device}" priority filter; policy accept;' for name, hook in _HOOKS.items()}
     sets = {
         "key_servers": tuple(str(address) for address in sorted(set(steering.bypass))),
-        "isakmp_ports": (str(ISAKMP_PORT), str(GDOI_PORT), str(NAT_T_PORT)),
+        "isakmp_ports": tuple(map(str, ISAKMP_PORTS)),
         "spis": _hexadecimal(steering.spis),
         "peers": tuple(str(address) for address in steering.peers if address.version == 4),
         "peers_ipv6": tuple(str(address) for address in steering.peers if address.version == 6),
     }
     chains = Chains()
-    outbound, inbound = _outbound(steering, chains), _inbound(steering, chains)
-    for add in (_esp_fragments, _unknown_esp, _decrypted):
+    for add in (_outbound, _inbound, _esp_fragments, _unknown_esp, _decrypted):
         add(steering, chains)
     for way in _HOOKS:
         chains.add(f"{way}_unlisted", [], otherwise=CLEAR)
-    guarding = guard.render(steering.table, steering.index, steering.device, outbound, inbound)
-    return Ruleset(steering.table, tuple(declarations), hooks, sets, chains, guarding)
+    return Ruleset(steering.table, tuple(declarations), hooks, sets, chains, guard.render(steering, guard.State.BESIDE))
 
 
 def _change_sets(table: str, before: dict[str, tuple[str, ...]], after: dict[str, tuple[str, ...]]) -> list[str]:
@@ -208,14 +179,11 @@ def _of(version: int, judged: list[Judged]) -> list[Judged]:
     return [item for item in judged if item.entry.version == version]
 
 
-def _outbound(steering: Steering, chains: Chains) -> list[Judged]:
+def _outbound(steering: Steering, chains: Chains) -> None:
     judged = []
     for rule, tap in zip(steering.rules, steering.taps, strict=True):
-        if rule.entry.action is Action.DENY or rule.direction is Direction.INBOUND_ONLY:
-            verdict = CLEAR
-        else:
-            verdict = f'counter fwd to "{tap}"' if tap else "counter name outbound_no_sa drop"
-        judged.append(Judged(rule.entry, verdict))
+        protect = f'counter fwd to "{tap}"' if tap else "counter name outbound_no_sa drop"
+        judged.append(Judged(rule.entry, CLEAR if leaves_clear(rule) else protect))
     exceptions = [_NOT_IPV6, *_NEIGHBOURS, *_link_control_ipv6(judged)]
     first = [
         f'meta mark {steering.mark:#010x} accept comment "ESP from the engine"',
@@ -229,14 +197,10 @@ def _outbound(steering: Steering, chains: Chains) -> list[Judged]:
     chains.add("outbound", first, _of(4, judged), _UNLISTED["outbound"], exceptions)
     isakmp = [f"{LATER_FRAGMENT[4]} counter accept", "udp sport @isakmp_ports counter accept"]
     chains.add("outbound_isakmp", isakmp, otherwise="return")
-    return judged
 
 
-def _inbound(steering: Steering, chains: Chains) -> list[Judged]:
-    judged = []
-    for rule, entry in _arriving(steering):
-        clear = entry.action is Action.DENY or rule.direction is not Direction.BOTH
-        judged.append(Judged(entry, CLEAR if clear else "counter name inbound_clear drop"))
+def _inbound(steering: Steering, chains: Chains) -> None:
+    judged = [Judged(entry, CLEAR if arrives_clear(rule) else "counter name inbound_clear drop") for rule, entry in arriving(steering)]
     esp = f'esp spi @spis counter {_to_engine(steering)} comment "ESP of an SA that we hold"'
     esp_in_udp = f'@th,64,32 @spis counter {_to_engine(steering)} comment "ESP in UDP, of an SA that we hold"'
     ah = esp.replace("esp spi", "ah spi", 1).replace("ESP", "AH", 1)
@@ -275,7 +239,6 @@ def _inbound(steering: Steering, chains: Chains) -> list[Judged]:
     chains.add("inbound_esp", known, otherwise="goto unknown_esp" if unknown else "return")
     chains.add("inbound_esp_in_udp", [*_NOT_FOR_US, f"{LATER_FRAGMENT[4]} return", esp_in_udp], otherwise="return")
     chains.add("inbound_isakmp", isakmp, otherwise="return")
-    return judged
 
 
 def _esp_fragments(steering: Steering, chains: Chains) -> None:
@@ -303,22 +266,16 @@ def _add_by_addresses(
     """A chain, and one for IPv6 if there is any, that judges ESP by what the list says of its addresses alone. `verdicts` are those of a
     permit, of a deny and of what no entry matches."""
     permit, deny, otherwise = verdicts
-    judged = []
-    for _, entry in _arriving(steering):
-        addresses = Entry(entry.action, ANY_PROTOCOL, entry.source, entry.destination)
-        if entry.action is Action.PERMIT:
-            judged.append(Judged(addresses, permit))
-        elif entry == addresses:
-            judged.append(Judged(addresses, deny))
+    judged = [Judged(entry, permit if entry.action is Action.PERMIT else deny) for entry in by_addresses(steering)]
     chains.add(name, [first] if first else [], _of(4, judged), otherwise)
-    if _meets_ipv6(steering):
+    if meets_ipv6(steering):
         chains.add(f"{name}_ipv6", [first_ipv6] if first_ipv6 else [], _of(6, judged), otherwise)
 
 
 def _decrypted(steering: Steering, chains: Chains) -> None:
     judged = [
         Judged(entry, "counter accept" if entry.action is Action.PERMIT else "counter name inbound_not_permitted drop")
-        for _, entry in _arriving(steering)
+        for _, entry in arriving(steering)
     ]
     told = 'comment "from the engine: too big to protect"'
     first = [
@@ -332,7 +289,7 @@ def _decrypted(steering: Steering, chains: Chains) -> None:
 
 def _link_control(chains: Chains, way: str, judged: list[Judged]) -> Rules:
     """The rule that lets IGMP and PIM of the link pass; none where no permit could take them, so that other packets need not meet it."""
-    if not _takes_link_control(_of(4, judged), _IGMP, _PIM):
+    if not takes_link_control([item.entry for item in _of(4, judged)], IGMP, PIM):
         return []
     chains.add(f"{way}_link_control", [*_LINK_CONTROL], otherwise="return")
     return [f"ip daddr 224.0.0.0/4 jump {way}_link_control"]
@@ -340,27 +297,13 @@ def _link_control(chains: Chains, way: str, judged: list[Judged]) -> Rules:
 
 def _link_control_ipv6(judged: list[Judged]) -> Rules:
     """The same for IPv6, whose multicast listeners are neighbours."""
-    return [_LINK_CONTROL_IPV6] if _takes_link_control(_of(6, judged), _PIM) else []
-
-
-def _takes_link_control(judged: list[Judged], *protocols: int) -> bool:
-    entries = (item.entry for item in judged if item.entry.action is Action.PERMIT)
-    return any(entry.protocol in (ANY_PROTOCOL, *protocols) and entry.destination.multicast is not None for entry in entries)
-
-
-def _arriving(steering: Steering) -> Iterator[tuple[TrafficRule, Entry]]:
-    """Each rule with its entry, or its two entries, as they apply to what arrives."""
-    return ((rule, entry) for rule in steering.rules for entry in rule.entry.inbound())
-
-
-def _meets_ipv6(steering: Steering) -> bool:
-    return any(rule.entry.version == 6 for rule in steering.rules) or any(address.version == 6 for address in steering.peers)
+    return [_LINK_CONTROL_IPV6] if takes_link_control([item.entry for item in _of(6, judged)], PIM) else []
 
 
 def _to_ipv6(steering: Steering, chains: Chains, name: str, judged: list[Judged], first: Rules, otherwise: str, exceptions: Rules) -> Rules:
     """The rule that sends IPv6 to a chain of its own, which `Chains.add` makes of `first` and `exceptions`; none where nothing of IPv6 is
     to be protected, inside or outside. IPv6 of tagged frames comes there too."""
-    if not _meets_ipv6(steering):
+    if not meets_ipv6(steering):
         return []
     chains.add(f"{name}_ipv6", first, _of(6, judged), otherwise, exceptions)
     return [f"meta protocol ip6 goto {name}_ipv6"]

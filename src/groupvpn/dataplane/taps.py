@@ -28,14 +28,14 @@ QUEUE_LENGTH = 4096
 _NAME = re.compile(r"gv[0-9]+(i|o[0-9]+)")
 
 
-def name_inbound(wan: links.Link) -> str:
-    """The TAP by which ESP goes in and decrypted packets come back."""
-    return f"gv{wan.index}i"
+def name_inbound(wan: int) -> str:
+    """The TAP by which ESP goes in and decrypted packets come back, of the interface of that number."""
+    return f"gv{wan}i"
 
 
-def name_outbound(wan: links.Link, slot: int) -> str:
+def name_outbound(wan: int, slot: int) -> str:
     """The TAP of an outbound slot."""
-    return f"gv{wan.index}o{slot}"
+    return f"gv{wan}o{slot}"
 
 
 def is_ours(name: str) -> bool:

@@ -4,19 +4,26 @@
 in the clear, so we want to know at once.
 """
 
+import contextlib
+import os
 import select
 import socket
 import struct
 
+from groupvpn.dataplane import links
+from groupvpn.dataplane.taps import is_ours
+
 NETLINK_NETFILTER = 12
-RTMGRP_LINK = 1
+RTMGRP_LINK, RTMGRP_TC = 0x1, 0x8
 NFNLGRP_NFTABLES = 7
 RTM_NEWLINK = 16
 RTM_DELLINK = 17
+RTM_TC = frozenset((36, 37, 44, 45))
+"""Of qdiscs and filters that come and go."""
 IFLA_IFNAME = 3
 RECEIVE_SIZE = 65536
 RULES = ""
-"""Stands for a change that belongs to no interface by name: of nftables, or one of which the notification was lost."""
+"""Stands for a change of rules, by nftables or tc, and for one of which the notification was lost."""
 
 
 class Watch:
@@ -28,7 +35,8 @@ class Watch:
             socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER),
         )
         self._poll = select.epoll()
-        for events, groups in zip(self._sockets, (RTMGRP_LINK, 1 << (NFNLGRP_NFTABLES - 1)), strict=True):
+        self._process: int | None = None
+        for events, groups in zip(self._sockets, (RTMGRP_LINK | RTMGRP_TC, 1 << (NFNLGRP_NFTABLES - 1)), strict=True):
             events.bind((0, groups))
             self._poll.register(events, select.EPOLLIN)
 
@@ -36,9 +44,24 @@ class Watch:
         """A descriptor for an event loop: readable while notifications wait."""
         return self._poll.fileno()
 
+    def follow(self, process: int) -> None:
+        """Tell of the end of a child process too, as of a change of rules, until the next one is followed."""
+        self._unfollow()
+        with contextlib.suppress(OSError):  # it has ended already: the next `refresh` of whoever started it sees that
+            self._process = os.pidfd_open(process)
+            self._poll.register(self._process, select.EPOLLIN)
+
+    def _unfollow(self) -> None:
+        if self._process is not None:
+            os.close(self._process)  # which takes it out of the poll too
+            self._process = None
+
     def drain(self) -> frozenset[str]:
         """Take all waiting notifications; returns the names of the interfaces that changed, and `RULES` for everything else."""
         changed: set[str] = set()
+        if self._process is not None and select.select([self._process], [], [], 0)[0]:
+            self._unfollow()
+            changed.add(RULES)
         for events in self._sockets:
             while True:
                 try:
@@ -52,6 +75,7 @@ class Watch:
 
     def close(self) -> None:
         """Stop watching."""
+        self._unfollow()
         self._poll.close()
         for events in self._sockets:
             events.close()
@@ -61,15 +85,23 @@ def link_names(datagram: bytes) -> set[str]:
     """The interfaces that a datagram of rtnetlink messages speaks of; `RULES` stands for a message that names none.
 
     A message is `nlmsghdr` (16 octets: length, type, flags, sequence, port), `ifinfomsg` (16 octets) and attributes of a length, a type
-    and a value; messages and attributes begin at multiples of 4 (netlink(7), rtnetlink(7)).
+    and a value, or `tcmsg`, which has the number of an interface in its second word: filters of our TAPs are told of by name, those of
+    interfaces that are gone not at all. Messages and attributes begin at multiples of 4 (netlink(7), rtnetlink(7)).
     """
     names: set[str] = set()
+    is_empty = True
     while len(datagram) >= 16:
         length, kind = struct.unpack_from("=IH", datagram)
         message = datagram[:length] if length >= 16 else datagram
-        names.add(_name(message[32:]) if kind in (RTM_NEWLINK, RTM_DELLINK) else RULES)
+        is_empty = False
+        if kind in RTM_TC and len(message) >= 24:
+            (number,) = struct.unpack_from("=i", message, 20)
+            name = links.name(number)
+            names |= set() if name is None else {name if is_ours(name) else RULES}
+        else:
+            names.add(_name(message[32:]) if kind in (RTM_NEWLINK, RTM_DELLINK) else RULES)
         datagram = datagram[(len(message) + 3) & ~3 :]
-    return names or {RULES}
+    return {RULES} if is_empty else names
 
 
 def _name(attributes: bytes) -> str:

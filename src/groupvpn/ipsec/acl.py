@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
@@ -85,7 +85,8 @@ class AddressMatch:
         wildcard = int(self.wildcard)
         if wildcard & (wildcard + 1):
             return None
-        return ip_network((int(self.address) & int(self.mask), self.address.max_prefixlen - wildcard.bit_length()))
+        kind = IPv4Network if self.version == 4 else IPv6Network  # a small number would always be taken for an address of IPv4
+        return kind((int(self.address) & int(self.mask), self.address.max_prefixlen - wildcard.bit_length()))
 
     def matches(self, address: IPAddress) -> bool:
         """Whether `address` belongs to the set."""

@@ -49,8 +49,10 @@ class Steering:
         if self.data_plane is None:
             from groupvpn.dataplane.engine import NativeEngine
             from groupvpn.dataplane.linux import LinuxDataPlane
+            from groupvpn.dataplane.options import EngineOptions
 
-            self.data_plane = LinuxDataPlane(self._name, engine=NativeEngine(self._engine))
+            options = self._engine if self._engine is not None else EngineOptions()
+            self.data_plane = LinuxDataPlane(self._name, engine=NativeEngine(options), steer=options.steer)
             asyncio.get_running_loop().add_reader(self.data_plane.fileno(), self._on_event)
             asyncio.get_running_loop().add_reader(self.data_plane.events_fileno(), self._on_engine)
         self.applied = self._wanted()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from groupvpn.console.show.layout import labelled, text
-from groupvpn.dataplane.options import RECEIVE, TRANSMIT, BackEnd, EngineStatus, PortStatus
+from groupvpn.dataplane.options import RECEIVE, STEER, TRANSMIT, BackEnd, EngineStatus, PortStatus
 from groupvpn.ipsec.sa import InterfaceCounters
 
 
@@ -28,6 +28,7 @@ def _port(port: PortStatus, name: str, counters: InterfaceCounters | None) -> It
         if transmit != port.transmit[0] or number == 0:
             yield from _back_end("Transmit" if number == 0 else f"Transmit, thread {number + 1}", transmit, TRANSMIT)
     yield from _back_end("Receive", port.receive, RECEIVE)
+    yield from _back_end("Steering", port.steer, STEER)
     if port.ring_limit:
         yield labelled("Ring takes packets up to", f"{port.ring_limit} bytes")
     yield labelled("Threads", f"{len(port.transmit)} out, {port.receivers} in")

@@ -1,0 +1,105 @@
+"""What the rules of one interface have to say, whichever way they are written down: as an nftables table (`ruleset`) or as BPF programs
+(`bytecode`).
+
+Outbound, what leaves is judged by the merged access list; inbound, what arrives is judged by the same list as it applies to it
+(`Entry.inbound`): mirrored, and for multicast as it is. What no entry matches is left in the clear.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+
+from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
+from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, Entry, IPAddress
+from groupvpn.ipsec.sa import Direction, TrafficRule
+
+DROP_REASONS = {
+    "outbound_no_sa": "left in the direction of the group, but no SA is there to protect it",
+    "inbound_clear": "arrived in the clear where the policy wants it encrypted",
+    "inbound_not_permitted": "was decrypted, but no permit entry covers it",
+}
+"""Counters of packets that the rules themselves dropped, by reason."""
+COPIES = "inbound_copies"
+"""Counter of the packets of which the engine got a copy. The copies are no packets of their own."""
+TABLE_PREFIX = "groupvpn_"
+"""Every table we own is called this and the interface's name, in the family `netdev`."""
+OWNER = "groupvpn node"
+"""How the comment of a table of ours begins; the node's name follows."""
+SERVED = "by"
+"""How the comment of a rule in a guard begins; the name of the inbound TAP follows."""
+TOLD_OF = 20
+"""Packets with an unknown SPI of which the engine gets a copy in a second."""
+ISAKMP_PORTS = (ISAKMP_PORT, GDOI_PORT, NAT_T_PORT)
+"""Where our own ISAKMP and GDOI comes from and goes to, which is never protected."""
+IGMP, PIM = 2, 103
+"""Protocols that say who listens on the link and where the core has to replicate (RFC 3376 4, RFC 7761 4.9): never protected there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """All that the rules of one interface depend on. `index` and `device` are the interface's number and what it is called now, `table`
+    what it is configured as.
+
+    `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of frames that the engine gives back and
+    `mark` the mark of those it sends; both are drawn at random when the node starts. `tap_in` is None where the engine could not be
+    started: then whatever must be protected is dropped. `peers` are the far ends of SAs between two ends. Whole ESP packets of up to
+    `copy_limit` octets are copies: the engine has them by its packet ring before these rules see them. `ring_program` is the kernel's
+    number of the program that stands before them and has taken ESP already, 0 if there is none. No key is ever part of this.
+    """
+
+    table: str
+    index: int
+    device: str
+    node: str
+    local: IPv4Address
+    bypass: tuple[IPv4Address, ...]
+    rules: tuple[TrafficRule, ...]
+    taps: tuple[str | None, ...]
+    tap_in: str | None
+    token: bytes
+    mark: int
+    spis: tuple[int, ...]
+    peers: tuple[IPAddress, ...]
+    esp_ports: tuple[int, ...]
+    copy_limit: int = 0
+    ring_program: int = 0
+
+
+def closed(steering: Steering) -> Steering:
+    """The same without anybody to protect packets or to open them."""
+    return replace(steering, taps=(None,) * len(steering.taps), tap_in=None, copy_limit=0)
+
+
+def arriving(steering: Steering) -> Iterator[tuple[TrafficRule, Entry]]:
+    """Each rule with its entry, or its two entries, as they apply to what arrives."""
+    return ((rule, entry) for rule in steering.rules for entry in rule.entry.inbound())
+
+
+def leaves_clear(rule: TrafficRule) -> bool:
+    """Whether what a rule matches is left in the clear on its way out."""
+    return rule.entry.action is Action.DENY or rule.direction is Direction.INBOUND_ONLY
+
+
+def arrives_clear(rule: TrafficRule) -> bool:
+    """Whether what a rule matches may arrive in the clear."""
+    return rule.entry.action is Action.DENY or rule.direction is not Direction.BOTH
+
+
+def by_addresses(steering: Steering) -> Iterator[Entry]:
+    """What the list says of ESP by its addresses alone, which the outer header of a group's SA repeats: each permit without its protocol
+    and ports, and the denies that have none."""
+    for _, entry in arriving(steering):
+        addresses = Entry(entry.action, ANY_PROTOCOL, entry.source, entry.destination)
+        if entry.action is Action.PERMIT or entry == addresses:
+            yield addresses
+
+
+def meets_ipv6(steering: Steering) -> bool:
+    """Whether anything of IPv6 is to be protected, inside or outside. If not, all of it passes."""
+    return any(rule.entry.version == 6 for rule in steering.rules) or any(address.version == 6 for address in steering.peers)
+
+
+def takes_link_control(entries: Sequence[Entry], *protocols: int) -> bool:
+    """Whether a permit could take multicast of these protocols."""
+    permits = (entry for entry in entries if entry.action is Action.PERMIT)
+    return any(entry.protocol in (ANY_PROTOCOL, *protocols) and entry.destination.multicast is not None for entry in permits)
