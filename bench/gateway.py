@@ -54,7 +54,8 @@ def _sa(spi: int, transform: Transform, plan: dict[str, Any], encryption: str, i
 def main() -> int:
     """Serve until the input ends; returns the exit status."""
     plan = json.loads(sys.stdin.readline())
-    with LinuxDataPlane("bench", engine=NativeEngine(EngineOptions(**plan["ways"]))) as plane:
+    options = EngineOptions(**plan["ways"])
+    with LinuxDataPlane("bench", engine=NativeEngine(options), steer=options.steer) as plane:
         if faults := plane.apply(desired(plan)):
             print("; ".join(fault.problem for fault in faults), flush=True)
             return 1

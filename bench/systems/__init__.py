@@ -39,7 +39,7 @@ _PEERS: dict[str, SetUp] = {
     "strongswan-cbc": strongswan.with_proposal("aes128-sha1"),
 }
 BASES = (*_PEERS, *(f"groupvpn-{suite}" for suite in groupvpn.SUITES))
-_OPTIONS = {"acl", "sas", "clear", "udp", "transmit", "receive"}
+_OPTIONS = {"acl", "sas", "clear", "udp", *groupvpn.WAYS}
 
 
 def named(name: str) -> System:

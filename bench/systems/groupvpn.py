@@ -13,6 +13,8 @@ from bench.place import TUNNEL_MTU, BenchError, Gateway, Place, built
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.ipsec.transform import Transform
 
+WAYS = ("transmit", "receive", "steer")
+"""Options of `groupvpn run` that a system may be measured with."""
 SUITES = {
     "gcm": Transform(EspCipher.AES_128_GCM, EspIntegrity.NONE),
     "cbc-sha1": Transform(EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96),
@@ -61,7 +63,7 @@ def _plan(suite: Transform, options: Options, keys: list[list[str]], number: int
         "entries": int(options.get("acl", "1")),
         "clear": "clear" in options,
         "udp": "udp" in options,
-        "ways": {name: options[name] for name in ("transmit", "receive") if name in options},
+        "ways": {name: options[name] for name in WAYS if name in options},
     }
 
 
@@ -107,6 +109,8 @@ def path(suite: Transform, options: Options) -> Iterator[Place]:
     """Two members that registered with a key server, with a host behind each; `options` are those of `pair` but for `sas`."""
     if "sas" in options:
         raise BenchError("the number of SAs is an option of the bare engine only: a key server hands out one for each policy")
+    if ways := options.keys() & set(WAYS):
+        raise BenchError(f"{', '.join(sorted(ways))}: an option of the bare engine only; members of the path choose the best that works")
     entries = "\n".join(_entries(options))
 
     def edit(text: str) -> str:
