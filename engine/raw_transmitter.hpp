@@ -1,5 +1,5 @@
 // The way out by raw IP sockets, where the kernel offers neither of the others: it routes each packet itself, and the frame's own link header
-// is not used. Packets pass the nftables egress hook with our mark.
+// is not used. Packets pass the egress hooks, of tc and of nftables, with our mark.
 #pragma once
 
 #include <netinet/in.h>

@@ -144,8 +144,9 @@ def features() -> dict[str, str | bool]:
 class Port:
     """The data path of one WAN interface: threads that move packets between its TAPs and its wire.
 
-    `wan` is the interface that ESP leaves by. nftables ingress sends ESP frames to the TAP `tap_in_fd`; decrypted frames are written back
-    to it with source MAC `token` (6 octets), from where tc redirects them to the ingress of `wan`. `wire_mtu` is the IP MTU of `wan`.
+    `wan` is the interface that ESP leaves by. The rules at its ingress send ESP frames to the TAP `tap_in_fd`; decrypted frames are
+    written back to it with source MAC `token` (6 octets), from where tc redirects them to the ingress of `wan`. `wire_mtu` is the IP MTU of
+    `wan`.
     `mark` is the SO_MARK of every frame sent on the wire: QDISC_BYPASS does pass the nftables egress hook (seen on Linux 6.18), whose
     first rule accepts this mark; without it our ESP would be steered back to us.
     """
@@ -176,7 +177,7 @@ class Port:
     def receivers(self) -> int:
         """How many of them take ESP in: all, or only the first where `receive` is not `bpf`."""
     def add_outbound(self, tap_fd: int | list[int]) -> int:
-        """Read frames to protect from this TAP, to which nftables egress forwards them; returns the queue's number.
+        """Read frames to protect from this TAP, to which the rules at the egress forward them; returns the queue's number.
 
         The TAP has a queue of its own for each worker. Call this, as `__init__`, in the network namespace of the interface.
 

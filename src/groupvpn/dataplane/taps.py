@@ -1,4 +1,4 @@
-"""TAP devices: where nftables hands packets to the engine, and where the engine hands them back.
+"""TAP devices: where the rules hand packets to the engine, and where the engine hands them back.
 
 A TAP carries whole Ethernet frames behind a `virtio_net_hdr`, so that a TCP or UDP super-packet of 64 KiB crosses in one read (the
 engine asks for that when it takes the TAP). It has the WAN interface's MAC address: frames that come back through it are addressed to
