@@ -75,8 +75,7 @@ void bind_bpf(nb::module_& m) {
       .value("NOT_EQUAL", Compare::not_equal)
       .value("GREATER", Compare::greater)
       .value("AT_LEAST", Compare::at_least)
-      .value("LESS", Compare::less)
-      .value("HAS_BITS", Compare::has_bits);
+      .value("LESS", Compare::less);
 
   nb::class_<Words>(m, "Words")
       .def(nb::init<>())
@@ -116,8 +115,8 @@ void bind_bpf(nb::module_& m) {
       .def("set", &Assembler::set, "to"_a, "value"_a)
       .def("copy", &Assembler::copy, "to"_a, "source"_a)
       .def("add", nb::overload_cast<Register, std::int32_t>(&Assembler::add), "to"_a, "value"_a)
-      .def("shift_left", &Assembler::shift_left, "to"_a, "bits"_a)
       .def("add", nb::overload_cast<Register, Register>(&Assembler::add), "to"_a, "value"_a)
+      .def("shift_left", &Assembler::shift_left, "to"_a, "bits"_a)
       .def("shift_right", &Assembler::shift_right, "to"_a, "bits"_a)
       .def("mask", [](Assembler& self, Register to, std::int64_t mask) { self.mask32(to, word(mask)); }, "to"_a, "mask"_a)
       .def("to_host16", &Assembler::to_host16, "to"_a)

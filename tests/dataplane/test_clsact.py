@@ -1,10 +1,8 @@
 """BPF programs at the hooks of an interface, in a real kernel: what they drop, whom they outlive, and whose filters are left alone."""
 
 import contextlib
-import ctypes
 import errno
 import multiprocessing
-import os
 import signal
 import socket
 import struct
@@ -13,48 +11,32 @@ import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from namespaces import Namespace, passes
 
+from groupvpn import _engine
 from groupvpn.dataplane import clsact, links
 from groupvpn.dataplane.clsact import Attached, FilterError, Hook, attach, attached, detach
 
 Wan = tuple[Namespace, Namespace]
-SYS_BPF = 321
-BPF_PROG_LOAD = 5
-BPF_PROG_TYPE_SCHED_CLS = 3
 PASS, SHOT = -1, 2
 """TC_ACT_UNSPEC (the next filter decides) and TC_ACT_SHOT."""
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
-def loaded(answer: int) -> int:
-    """The descriptor of a program that says the same of every packet: `r0 = answer; exit`."""
-    code = ctypes.create_string_buffer(struct.pack("=BBhi", 0xB7, 0, 0, answer) + struct.pack("=BBhi", 0x95, 0, 0, 0))
-    licence = ctypes.create_string_buffer(b"Apache-2.0")
-    request = struct.pack("=IIQQ", BPF_PROG_TYPE_SCHED_CLS, 2, ctypes.addressof(code), ctypes.addressof(licence)).ljust(128, b"\0")
-    descriptor = int(_libc.syscall(SYS_BPF, BPF_PROG_LOAD, request, len(request)))
-    assert descriptor >= 0, os.strerror(ctypes.get_errno())
-    return descriptor
-
-
-@contextlib.contextmanager
-def program(answer: int) -> Iterator[int]:
-    descriptor = loaded(answer)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def loaded(answer: int) -> _engine.Program:
+    """A program that says the same of every packet."""
+    code = _engine.Assembler()
+    code.set(_engine.Register.R0, answer)
+    code.leave()
+    return _engine.Program("test", code)
 
 
 @pytest.fixture
-def drop() -> Iterator[int]:
-    with program(SHOT) as descriptor:
-        yield descriptor
+def drop() -> _engine.Program:
+    return loaded(SHOT)
 
 
 @pytest.fixture
@@ -90,36 +72,36 @@ def has_clsact() -> bool:
 
 
 @pytest.mark.netns
-def test_each_hook_drops_what_its_program_says(wan: Wan, wan_index: int, drop: int) -> None:
-    with program(PASS) as passing:
-        attach(wan_index, Hook.EGRESS, drop, "groupvpn_out")
-        attach(wan_index, Hook.INGRESS, passing, "groupvpn_in")
-        assert (outbound(wan), inbound(wan)) == (0, 1)
-        attach(wan_index, Hook.EGRESS, passing, "groupvpn_out")
-        attach(wan_index, Hook.INGRESS, drop, "groupvpn_in")
-        assert (outbound(wan), inbound(wan)) == (1, 0)
+def test_each_hook_drops_what_its_program_says(wan: Wan, wan_index: int, drop: _engine.Program) -> None:
+    passing = loaded(PASS)
+    attach(wan_index, Hook.EGRESS, drop.fileno(), "groupvpn_out")
+    attach(wan_index, Hook.INGRESS, passing.fileno(), "groupvpn_in")
+    assert (outbound(wan), inbound(wan)) == (0, 1)
+    attach(wan_index, Hook.EGRESS, passing.fileno(), "groupvpn_out")
+    attach(wan_index, Hook.INGRESS, drop.fileno(), "groupvpn_in")
+    assert (outbound(wan), inbound(wan)) == (1, 0)
     detach(wan_index)
     assert (outbound(wan), inbound(wan)) == (1, 1)
 
 
 @pytest.mark.netns
-def test_what_is_attached_has_a_name_and_a_program(wan_index: int, drop: int) -> None:
+def test_what_is_attached_has_a_name_and_a_program(wan_index: int, drop: _engine.Program) -> None:
     assert attached(wan_index, Hook.EGRESS) is None
-    attach(wan_index, Hook.EGRESS, drop, "groupvpn_one")
-    assert attached(wan_index, Hook.EGRESS) == Attached("groupvpn_one", clsact.program_id(drop))
+    attach(wan_index, Hook.EGRESS, drop.fileno(), "groupvpn_one")
+    assert attached(wan_index, Hook.EGRESS) == Attached("groupvpn_one", drop.number)
     assert attached(wan_index, Hook.INGRESS) is None
-    with program(SHOT) as other:
-        assert clsact.program_id(other) != clsact.program_id(drop)
-        attach(wan_index, Hook.EGRESS, other, "groupvpn_two")
-        assert attached(wan_index, Hook.EGRESS) == Attached("groupvpn_two", clsact.program_id(other))
+    other = loaded(SHOT)
+    assert other.number != drop.number
+    attach(wan_index, Hook.EGRESS, other.fileno(), "groupvpn_two")
+    assert attached(wan_index, Hook.EGRESS) == Attached("groupvpn_two", other.number)
     assert tc("filter show dev wan egress").count("handle 0x1") == 1
 
 
 @pytest.mark.netns
-def test_detach_leaves_nothing(wan: Wan, wan_index: int, drop: int) -> None:
+def test_detach_leaves_nothing(wan: Wan, wan_index: int, drop: _engine.Program) -> None:
     before = wan[0].snapshot()
     for hook in Hook:
-        attach(wan_index, hook, drop, "groupvpn_any")
+        attach(wan_index, hook, drop.fileno(), "groupvpn_any")
     assert has_clsact()
     detach(wan_index)
     detach(wan_index)
@@ -130,7 +112,7 @@ def test_detach_leaves_nothing(wan: Wan, wan_index: int, drop: int) -> None:
 
 @pytest.mark.netns
 @pytest.mark.parametrize("hook", Hook)
-def test_no_packet_slips_through_while_a_program_is_replaced(wan: Wan, wan_index: int, drop: int, hook: Hook) -> None:
+def test_no_packet_slips_through_while_a_program_is_replaced(wan: Wan, wan_index: int, drop: _engine.Program, hook: Hook) -> None:
     gateway, outside = wan
     ends = ((gateway, "10.9.0.1"), (outside, "10.9.0.2"))
     (sender, source), (receiver, destination) = ends if hook is Hook.EGRESS else ends[::-1]
@@ -143,12 +125,13 @@ def test_no_packet_slips_through_while_a_program_is_replaced(wan: Wan, wan_index
             origin.sendto(b"flood", (destination, 7000))
             sent += 1
 
-    with contextlib.closing(receiver.udp(destination)) as sink, contextlib.closing(sender.udp(source)) as origin, program(SHOT) as other:
-        attach(wan_index, hook, drop, "groupvpn_any")
+    other = loaded(SHOT)
+    with contextlib.closing(receiver.udp(destination)) as sink, contextlib.closing(sender.udp(source)) as origin:
+        attach(wan_index, hook, drop.fileno(), "groupvpn_any")
         flooding = threading.Thread(target=flood, args=(origin,))
         flooding.start()
         for number in range(200):
-            attach(wan_index, hook, (other, drop)[number % 2], "groupvpn_any")
+            attach(wan_index, hook, (other, drop)[number % 2].fileno(), "groupvpn_any")
         stop.set()
         flooding.join()
         with pytest.raises(TimeoutError):
@@ -160,26 +143,26 @@ def test_no_packet_slips_through_while_a_program_is_replaced(wan: Wan, wan_index
 
 
 @pytest.mark.netns
-def test_a_renamed_interface_keeps_its_filter(wan: Wan, wan_index: int, drop: int) -> None:
+def test_a_renamed_interface_keeps_its_filter(wan: Wan, wan_index: int, drop: _engine.Program) -> None:
     gateway, _ = wan
-    attach(wan_index, Hook.INGRESS, drop, "groupvpn_in")
+    attach(wan_index, Hook.INGRESS, drop.fileno(), "groupvpn_in")
     for words in ("down", "name uplink", "up"):
         gateway.run("ip", "link", "set", "dev", links.name(wan_index) or "", *words.split())
-    assert attached(wan_index, Hook.INGRESS) == Attached("groupvpn_in", clsact.program_id(drop))
+    assert attached(wan_index, Hook.INGRESS) == Attached("groupvpn_in", drop.number)
     assert inbound(wan) == 0
     detach(wan_index)
     assert inbound(wan) == 1
 
 
 @pytest.mark.netns
-def test_filters_of_others_stay_and_keep_their_qdisc(wan: Wan, wan_index: int, drop: int) -> None:
+def test_filters_of_others_stay_and_keep_their_qdisc(wan: Wan, wan_index: int, drop: _engine.Program) -> None:
     tc("qdisc add dev wan clsact")
     detach(wan_index)
     assert has_clsact()
     tc("filter add dev wan ingress pref 7 protocol ip u32 match ip dport 9 0xffff classid 1:7")
     theirs = tc("filter show dev wan ingress")
     for hook in Hook:
-        attach(wan_index, hook, drop, "groupvpn_any")
+        attach(wan_index, hook, drop.fileno(), "groupvpn_any")
     assert (outbound(wan), inbound(wan)) == (0, 0)
     detach(wan_index)
     assert has_clsact()
@@ -188,119 +171,119 @@ def test_filters_of_others_stay_and_keep_their_qdisc(wan: Wan, wan_index: int, d
 
 
 @pytest.mark.netns
-def test_a_filter_of_another_kind_is_refused_its_preference(wan_index: int, drop: int) -> None:
+def test_a_filter_of_another_kind_is_refused_its_preference(wan_index: int, drop: _engine.Program) -> None:
     tc("qdisc add dev wan clsact")
     tc("filter add dev wan egress pref 1 protocol ip u32 match ip dport 9 0xffff classid 1:7")
     theirs = tc("filter show dev wan egress")
     with pytest.raises(
         FilterError, match=r"egress: a filter of somebody else \(u32\) has preference 1: .* \(tc filter del dev wan egress pref 1\)"
     ):
-        attach(wan_index, Hook.EGRESS, drop, "groupvpn_out")
+        attach(wan_index, Hook.EGRESS, drop.fileno(), "groupvpn_out")
     assert attached(wan_index, Hook.EGRESS) is None
-    attach(wan_index, Hook.INGRESS, drop, "groupvpn_in")
+    attach(wan_index, Hook.INGRESS, drop.fileno(), "groupvpn_in")
     detach(wan_index)
     assert tc("filter show dev wan egress") == theirs
 
 
 @pytest.mark.netns
-def test_a_bpf_filter_of_somebody_else_is_not_replaced(wan_index: int, drop: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bpf_filter_of_somebody_else_is_not_replaced(wan_index: int, drop: _engine.Program, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(clsact, "OWN", "")
-        attach(wan_index, Hook.EGRESS, drop, "cil_to_netdev")
-    with pytest.raises(FilterError, match=r"\(bpf cil_to_netdev\) has preference 1"), program(PASS) as other:
-        attach(wan_index, Hook.EGRESS, other, "groupvpn_out")
+        attach(wan_index, Hook.EGRESS, drop.fileno(), "cil_to_netdev")
+    with pytest.raises(FilterError, match=r"\(bpf cil_to_netdev\) has preference 1"):
+        attach(wan_index, Hook.EGRESS, loaded(PASS).fileno(), "groupvpn_out")
     assert attached(wan_index, Hook.EGRESS) is None
     detach(wan_index)
-    assert f"cil_to_netdev direct-action not_in_hw id {clsact.program_id(drop)} " in tc("filter show dev wan egress")
+    assert f"cil_to_netdev direct-action not_in_hw id {drop.number} " in tc("filter show dev wan egress")
 
 
 @pytest.mark.netns
-def test_what_to_do_about_a_filter_beside_ours_spares_ours(wan_index: int, drop: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    attach(wan_index, Hook.EGRESS, drop, "groupvpn_out")
+def test_what_to_do_about_a_filter_beside_ours_spares_ours(wan_index: int, drop: _engine.Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    attach(wan_index, Hook.EGRESS, drop.fileno(), "groupvpn_out")
     with monkeypatch.context() as patch:
         patch.setattr(clsact, "OWN", "")
         patch.setattr(clsact, "HANDLE", 2)
-        attach(wan_index, Hook.EGRESS, drop, "theirs")
+        attach(wan_index, Hook.EGRESS, drop.fileno(), "theirs")
     with pytest.raises(FilterError, match="theirs") as caught:
-        attach(wan_index, Hook.EGRESS, drop, "groupvpn_out")
+        attach(wan_index, Hook.EGRESS, drop.fileno(), "groupvpn_out")
     remedy = caught.value.problem.partition("(tc ")[2].partition(")")[0]
     assert remedy == "filter del dev wan egress pref 1 handle 0x2 bpf"
     tc(remedy)
-    assert attached(wan_index, Hook.EGRESS) == Attached("groupvpn_out", clsact.program_id(drop))
-    attach(wan_index, Hook.EGRESS, drop, "groupvpn_out")
+    assert attached(wan_index, Hook.EGRESS) == Attached("groupvpn_out", drop.number)
+    attach(wan_index, Hook.EGRESS, drop.fileno(), "groupvpn_out")
 
 
 @pytest.mark.netns
-def test_the_same_preference_in_another_chain_is_not_our_place(wan: Wan, wan_index: int, drop: int) -> None:
+def test_the_same_preference_in_another_chain_is_not_our_place(wan: Wan, wan_index: int, drop: _engine.Program) -> None:
     tc("qdisc add dev wan clsact")
     tc("filter add dev wan egress chain 5 pref 1 protocol ip u32 match ip dport 9 0xffff classid 1:7")
-    attach(wan_index, Hook.EGRESS, drop, "groupvpn_out")
+    attach(wan_index, Hook.EGRESS, drop.fileno(), "groupvpn_out")
     assert outbound(wan) == 0
     detach(wan_index)
     assert "chain 5" in tc("filter show dev wan egress")
 
 
 @pytest.mark.netns
-def test_the_qdisc_ingress_is_refused(wan_index: int, drop: int) -> None:
+def test_the_qdisc_ingress_is_refused(wan_index: int, drop: _engine.Program) -> None:
     tc("qdisc add dev wan ingress")
     for hook in Hook:
         with pytest.raises(FilterError, match=r"the qdisc ingress has the place of clsact: remove it \(tc qdisc del dev wan ingress\)"):
-            attach(wan_index, hook, drop, "groupvpn_any")
+            attach(wan_index, hook, drop.fileno(), "groupvpn_any")
         assert attached(wan_index, hook) is None
     detach(wan_index)
     assert "qdisc ingress" in tc("qdisc show dev wan")
 
 
 @pytest.mark.netns
-def test_an_interface_that_is_gone(wan: Wan, wan_index: int, drop: int) -> None:
-    attach(wan_index, Hook.EGRESS, drop, "groupvpn_out")
+def test_an_interface_that_is_gone(wan: Wan, wan_index: int, drop: _engine.Program) -> None:
+    attach(wan_index, Hook.EGRESS, drop.fileno(), "groupvpn_out")
     wan[0].run("ip", "link", "del", "wan")
     assert attached(wan_index, Hook.EGRESS) is None
     detach(wan_index)
     with pytest.raises(FilterError, match=f"^interface number {wan_index}, egress: No such device$") as caught:
-        attach(wan_index, Hook.EGRESS, drop, "groupvpn_out")
+        attach(wan_index, Hook.EGRESS, drop.fileno(), "groupvpn_out")
     assert caught.value.errno == errno.ENODEV
 
 
 @pytest.mark.netns
-def test_a_qdisc_that_is_removed_behind_our_back(wan_index: int, drop: int) -> None:
-    attach(wan_index, Hook.EGRESS, drop, "groupvpn_out")
+def test_a_qdisc_that_is_removed_behind_our_back(wan_index: int, drop: _engine.Program) -> None:
+    attach(wan_index, Hook.EGRESS, drop.fileno(), "groupvpn_out")
     tc("qdisc del dev wan clsact")
     assert attached(wan_index, Hook.EGRESS) is None
     detach(wan_index)
-    attach(wan_index, Hook.EGRESS, drop, "groupvpn_out")
+    attach(wan_index, Hook.EGRESS, drop.fileno(), "groupvpn_out")
     assert attached(wan_index, Hook.EGRESS) is not None
 
 
 @pytest.mark.netns
-def test_a_filter_that_vanishes_under_detach_is_no_error(wan_index: int, drop: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_filter_that_vanishes_under_detach_is_no_error(wan_index: int, drop: _engine.Program, monkeypatch: pytest.MonkeyPatch) -> None:
     change = clsact._change_filter
 
     def late(*arguments: int) -> None:
         tc("qdisc del dev wan clsact")
         change(*arguments)  # type: ignore[arg-type]
 
-    attach(wan_index, Hook.EGRESS, drop, "groupvpn_out")
+    attach(wan_index, Hook.EGRESS, drop.fileno(), "groupvpn_out")
     monkeypatch.setattr(clsact, "_change_filter", late)
     detach(wan_index)
 
 
 @pytest.mark.netns
-def test_the_kernel_says_what_is_wrong(wan_index: int, drop: int) -> None:
+def test_the_kernel_says_what_is_wrong(wan_index: int, drop: _engine.Program) -> None:
     with pytest.raises(FilterError, match=f"^interface number {wan_index}, ingress: Bad file descriptor$"):
         attach(wan_index, Hook.INGRESS, 999, "groupvpn_in")
     tc("qdisc del dev wan clsact")
     tc("qdisc add dev wan ingress_block 21 egress_block 22 clsact")
     with pytest.raises(FilterError, match=r"Operation not supported \(This filter block is shared"):
-        attach(wan_index, Hook.INGRESS, drop, "groupvpn_in")
+        attach(wan_index, Hook.INGRESS, drop.fileno(), "groupvpn_in")
 
 
 @pytest.mark.netns
 def test_filters_outlive_the_process_that_attached_them(wan: Wan, wan_index: int) -> None:
     def attach_and_wait(told: Connection) -> None:
         descriptor = loaded(SHOT)
-        attach(wan_index, Hook.EGRESS, descriptor, "groupvpn_out")
-        told.send(clsact.program_id(descriptor))
+        attach(wan_index, Hook.EGRESS, descriptor.fileno(), "groupvpn_out")
+        told.send(descriptor.number)
         time.sleep(60)
 
     fork = multiprocessing.get_context("fork")
@@ -321,11 +304,6 @@ def test_filters_outlive_the_process_that_attached_them(wan: Wan, wan_index: int
 def test_a_name_that_we_would_not_know_again_is_refused() -> None:
     with pytest.raises(ValueError, match="begins with groupvpn_"):
         attach(1, Hook.EGRESS, 0, "other")
-
-
-def test_only_a_program_has_the_number_of_a_program() -> None:
-    with Path(os.devnull).open() as nothing, pytest.raises(ValueError, match="is not a BPF program"):
-        clsact.program_id(nothing.fileno())
 
 
 def attribute(kind: int, value: bytes) -> bytes:

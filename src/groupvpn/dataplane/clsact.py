@@ -17,7 +17,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import NamedTuple
 
 from groupvpn.dataplane import links
@@ -66,7 +65,7 @@ class FilterError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Our filter at a hook: its name, and the kernel's number of its program (see `program_id`)."""
+    """Our filter at a hook: its name, and the kernel's number of its program."""
 
     name: str
     program: int
@@ -148,14 +147,6 @@ def detach(index: int) -> None:
     with contextlib.suppress(FilterError):  # it is gone, or somebody adds a filter just now
         if ours and not any(_filters(index, hook) for hook in Hook):
             _change_qdisc(index, ours[0], RTM_DELQDISC, 0)
-
-
-def program_id(program: int) -> int:
-    """The kernel's number of the BPF program with this descriptor; raises `ValueError` if it is of something else, `OSError` if closed."""
-    for line in Path(f"/proc/self/fdinfo/{program}").read_text().splitlines():
-        if line.startswith("prog_id:"):
-            return int(line.split()[1])
-    raise ValueError(f"descriptor {program} is not a BPF program")
 
 
 def answers(datagram: bytes) -> Iterator[Answer]:

@@ -59,6 +59,8 @@ class Filters:
         self._maps: Maps | None = None
         self._spis: frozenset[int] = frozenset()
         self._loaded: _Loaded | None = None
+        self.reason = ""
+        """Why the filter decides and nothing comes before it; empty if that is not so."""
 
     def load(self, steering: Steering) -> None:
         """Make the programs so; what is so already is not touched. They are replaced one after the other, each of them in one step."""
@@ -86,16 +88,19 @@ class Filters:
         deciding = _programs(steering, maps, LAST if is_alone else NEXT)
         closing = _programs(closed(steering), replace(maps, counters=_engine.Counters(len(COUNTERS))), NEXT)
         attachments: list[_engine.Attachment] = []
-        with contextlib.suppress(_engine.EngineError):  # before Linux 6.6
+        self.reason = ""
+        try:
             for hook, program in deciding.items():
                 after = steering.ring_program if hook is Hook.INGRESS else 0
                 attachments.append(_engine.Attachment(program, _hook(hook), steering.index, after))
-        is_first = len(attachments) == len(deciding)
-        filters = closing if is_first else deciding
+        except _engine.EngineError as problem:  # before Linux 6.6
+            self.reason = f"filters of clsact alone: {problem}"
+            attachments.clear()
+        filters = closing if attachments else deciding
         for hook, program in filters.items():
             clsact.attach(steering.index, hook, program.fileno(), f"{self._name}{_OWNER}{steering.node}")
         numbers = [{hook: program.number for hook, program in programs.items()} for programs in (filters, deciding)]
-        return _Loaded(steering, is_alone, numbers[0], numbers[1] if is_first else {}, tuple(attachments) if is_first else ())
+        return _Loaded(steering, is_alone, numbers[0], numbers[1] if attachments else {}, tuple(attachments))
 
     def verify(self) -> bool:
         """Whether the programs are at their hooks; if not, the next `load` puts them back."""

@@ -22,8 +22,6 @@ REASONS = {
 }
 """Named counters of the guard: packets that it dropped, by reason. They go on when rules change."""
 _VERSIONS = {4: "ipv4", 6: "ipv6"}
-
-
 _HOOKS = {"outbound": "postrouting", "inbound": "prerouting"}
 """Base chains, and where they are. A guard that sleeps has none, so it costs nothing."""
 

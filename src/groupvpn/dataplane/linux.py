@@ -1,7 +1,7 @@
 """The data plane of one node on Linux: it is told what should be, and makes it so.
 
-`LinuxDataPlane` acts in the network namespace of the thread that calls it. Its calls block for a few milliseconds at most; `counters`
-of an access list of a hundred entries takes some tens.
+`LinuxDataPlane` acts in the network namespace of the thread that calls it. Its calls block for some milliseconds; a new access list of a
+hundred entries takes some hundreds of them, and with nftables its `counters` some tens.
 """
 
 import contextlib

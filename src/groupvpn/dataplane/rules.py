@@ -142,16 +142,16 @@ class Rules:
 
     def _load_guard(self, steering: Steering) -> None:
         """After the programs: as long as there is anything else of ours, that holds too."""
-        reason = ""
+        reasons = [self._filters.reason]
         try:
             self._guard.stand(steering, State.ASLEEP)
         except ProgramError as problem:
             self._guard.stand(steering, State.BESIDE)
-            reason = f"its guard is awake: {problem}"
+            reasons.append(f"its guard is awake: {problem}")
         if self._by.name != "bpf":
             nftables.delete(self.name, families=("netdev",))
             self._table.forget()
-        self._by = BackEnd("bpf", reason)
+        self._by = BackEnd("bpf", "; ".join(filter(None, reasons)))
 
     def hold(self, steering: Steering | None = None) -> None:
         """The interface has lost its rules, or is about to: what must not leave or arrive by its name or number is dropped meanwhile.

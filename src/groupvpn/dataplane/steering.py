@@ -28,7 +28,7 @@ OWNER = "groupvpn node"
 SERVED = "by"
 """How the comment of a rule in a guard begins; the name of the inbound TAP follows."""
 TOLD_OF = 20
-"""Packets with an unknown SPI of which the engine gets a copy in a second."""
+"""Packets with an unknown SPI of which the engine gets a copy in a second, about."""
 ISAKMP_PORTS = (ISAKMP_PORT, GDOI_PORT, NAT_T_PORT)
 """Where our own ISAKMP and GDOI comes from and goes to, which is never protected."""
 IGMP, PIM = 2, 103

@@ -10,7 +10,7 @@ import select
 import socket
 import struct
 
-from groupvpn.dataplane import links
+from groupvpn.dataplane import clsact, links
 from groupvpn.dataplane.taps import is_ours
 
 NETLINK_NETFILTER = 12
@@ -18,7 +18,7 @@ RTMGRP_LINK, RTMGRP_TC = 0x1, 0x8
 NFNLGRP_NFTABLES = 7
 RTM_NEWLINK = 16
 RTM_DELLINK = 17
-RTM_TC = frozenset((36, 37, 44, 45))
+RTM_TC = frozenset((clsact.RTM_NEWQDISC, clsact.RTM_DELQDISC, clsact.RTM_NEWTFILTER, clsact.RTM_DELTFILTER))
 """Of qdiscs and filters that come and go."""
 IFLA_IFNAME = 3
 RECEIVE_SIZE = 65536
