@@ -32,10 +32,23 @@ def test_the_limit_is_found_within_the_step_of_the_search(limit: int) -> None:
     assert len(trials) <= 12
 
 
-def test_what_a_sender_gets_rid_of_without_loss_is_the_answer_at_once() -> None:
+def test_what_a_sender_gets_rid_of_without_loss_is_the_answer() -> None:
     found, trials = highest_rate(link(500_000, sender=200_000), 12)
     assert found == 200_000
-    assert len(trials) == 1
+    assert [trial.asked for trial in trials] == [0, 0, 0]
+
+
+def test_the_best_of_what_a_sender_did_that_was_held_up_is_the_answer() -> None:
+    able = iter((120_000, 200_000, 90_000))
+    found, _ = highest_rate(lambda rate: link(500_000, sender=next(able))(rate), 12)
+    assert found == 200_000
+
+
+def test_a_sender_that_was_held_up_at_first_does_not_end_the_search() -> None:
+    able = iter((120_000, *[1e6] * 20))
+    found, trials = highest_rate(lambda rate: link(400_000, sender=next(able))(rate), 12)
+    assert found >= 0.93 * 400_000
+    assert trials[1].asked == 0
 
 
 @pytest.mark.parametrize("unlucky", range(1, 6))
