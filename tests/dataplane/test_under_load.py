@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lifecycle import open_descriptors
 from namespaces import Core, Site
 from policies import GCM, Planes, deny, permit, sa, state
 
@@ -201,10 +202,6 @@ def test_a_wan_whose_mtu_changes_under_load_leaks_nothing(core: Core, planes: Pl
     assert sums["lost"] < sums["sent"] / 2
     assert plane.faults == ()
     assert_nothing_is_lost(core)
-
-
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_a_wire_whose_other_end_is_gone_is_reported_and_leaves_nothing_open(core: Core, planes: Planes) -> None:
