@@ -22,8 +22,8 @@ Method named(std::string_view name, const std::array<std::pair<std::string_view,
 
 TransmitMethod transmit_method_named(std::string_view name) {
   using enum TransmitMethod;
-  static constexpr std::array<std::pair<std::string_view, TransmitMethod>, 4> methods = {
-      {{"auto", automatic}, {"xdp", xdp}, {"packet", packet}, {"raw", raw}}};
+  static constexpr std::array<std::pair<std::string_view, TransmitMethod>, 5> methods = {
+      {{"auto", automatic}, {"bpf", bpf}, {"xdp", xdp}, {"packet", packet}, {"raw", raw}}};
   return named(name, methods, "transmit");
 }
 

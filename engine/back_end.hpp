@@ -9,7 +9,7 @@
 namespace groupvpn {
 
 // How frames leave. `automatic` takes the first that works, in this order.
-enum class TransmitMethod : std::uint8_t { automatic, xdp, packet, raw };
+enum class TransmitMethod : std::uint8_t { automatic, bpf, xdp, packet, raw };
 // How ESP comes in.
 enum class ReceiveMethod : std::uint8_t { automatic, bpf, ring, tap };
 

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <numeric>
+#include <optional>
 
 #include "device.hpp"
 #include "error.hpp"
@@ -57,6 +58,14 @@ int load_whatever_signals_come(bpf_attr& attributes) noexcept {
   }
 }
 
+std::optional<std::uint32_t> answer_for(const Descriptor& program, std::span<const std::uint8_t> frame) noexcept {
+  bpf_attr attributes{};
+  attributes.test.prog_fd = static_cast<std::uint32_t>(program.number());
+  attributes.test.data_in = address_of(frame.data());
+  attributes.test.data_size_in = static_cast<std::uint32_t>(frame.size());
+  return call_kernel(BPF_PROG_TEST_RUN, attributes) == 0 ? std::optional(attributes.test.retval) : std::nullopt;
+}
+
 // The last lines of what the verifier said, which name the fault.
 std::string end_of(const std::vector<char>& log) {
   std::string text(log.data());
@@ -74,6 +83,10 @@ Descriptor make_array(const char* name, std::uint32_t value_size, std::uint32_t 
 
 Descriptor make_hash(const char* name, std::uint32_t key_size, std::uint32_t value_size, std::uint32_t entries) {
   return make_map(BPF_MAP_TYPE_HASH, name, key_size, value_size, entries, BPF_F_NO_PREALLOC);
+}
+
+Descriptor make_programs(const char* name, std::uint32_t entries) {
+  return make_map(BPF_MAP_TYPE_PROG_ARRAY, name, sizeof(std::uint32_t), sizeof(int), entries, 0);
 }
 
 Descriptor make_counters(const char* name, std::uint32_t entries) {
@@ -126,13 +139,12 @@ Descriptor load(bpf_prog_type type, const char* name, std::span<const bpf_insn> 
 }
 
 std::uint32_t run(const Descriptor& program, std::span<const std::uint8_t> frame) {
-  bpf_attr attributes{};
-  attributes.test.prog_fd = static_cast<std::uint32_t>(program.number());
-  attributes.test.data_in = address_of(frame.data());
-  attributes.test.data_size_in = static_cast<std::uint32_t>(frame.size());
-  if (call_kernel(BPF_PROG_TEST_RUN, attributes) != 0) throw EngineError(describe_error("BPF program", errno));
-  return attributes.test.retval;
+  const std::optional<std::uint32_t> answer = answer_for(program, frame);
+  if (!answer) throw EngineError(describe_error("BPF program", errno));
+  return *answer;
 }
+
+bool try_run(const Descriptor& program, std::span<const std::uint8_t> frame) noexcept { return answer_for(program, frame).has_value(); }
 
 std::uint32_t number_of(const Descriptor& program) {
   bpf_prog_info information{};

@@ -16,6 +16,7 @@ namespace groupvpn::bpf {
 // Of every map: EngineError, with what the kernel said, if it cannot be had.
 Descriptor make_array(const char* name, std::uint32_t value_size, std::uint32_t entries);  // may be mapped
 Descriptor make_hash(const char* name, std::uint32_t key_size, std::uint32_t value_size, std::uint32_t entries);
+Descriptor make_programs(const char* name, std::uint32_t entries);  // entries are descriptors of programs, none yet; the kernel empties it with our last descriptor
 Descriptor make_counters(const char* name, std::uint32_t entries);  // of 64 bits, and each processor has its own
 
 // EngineError if the map is full.
@@ -28,8 +29,9 @@ std::uint64_t read_counter(const Descriptor& counters, std::uint32_t number);
 // BPF_PROG_TYPE_SCHED_CLS or BPF_PROG_TYPE_SOCKET_FILTER. EngineError, with the end of what the verifier said.
 Descriptor load(bpf_prog_type type, const char* name, std::span<const bpf_insn> instructions);
 enum class Hook : std::uint8_t { ingress, egress };
-// What a program of the former type answers for a frame that nobody sent.
+// What a program of the former type answers for a frame that nobody sent; `try_run` for one whose answer does not matter, where nothing may be thrown.
 std::uint32_t run(const Descriptor& program, std::span<const std::uint8_t> frame);
+bool try_run(const Descriptor& program, std::span<const std::uint8_t> frame) noexcept;
 // The kernel's number of a program.
 std::uint32_t number_of(const Descriptor& program);
 // A program of the former type in effect before everything that nftables has for what comes in by the interface, or behind what it has for what leaves,

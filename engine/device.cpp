@@ -1,9 +1,11 @@
 #include "device.hpp"
 
+#include <fcntl.h>
 #include <linux/ethtool.h>
 #include <linux/if_arp.h>
 #include <linux/if.h>
 #include <linux/sockios.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -12,10 +14,14 @@
 #include <cerrno>
 #include <cstring>
 
-#include "descriptor.hpp"
 #include "error.hpp"
 
 namespace groupvpn {
+namespace {
+
+constexpr const char* own_network = "/proc/thread-self/ns/net";
+
+}  // namespace
 
 Device Device::named(const std::string& name) {
   const std::string where = "interface \"" + name + "\"";
@@ -45,7 +51,14 @@ std::string describe_error(const char* what, int error) { return std::string(wha
 
 std::uint64_t network_namespace() noexcept {
   struct stat found;
-  return stat("/proc/thread-self/ns/net", &found) == 0 ? found.st_ino : 0;
+  return stat(own_network, &found) == 0 ? found.st_ino : 0;
+}
+
+Descriptor open_network_namespace() noexcept { return Descriptor(open(own_network, O_RDONLY | O_CLOEXEC)); }
+
+void enter(const Descriptor& network) noexcept {
+  struct stat found;
+  if (fstat(network.number(), &found) == 0 && found.st_ino != network_namespace()) setns(network.number(), CLONE_NEWNET);
 }
 
 }  // namespace groupvpn

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "descriptor.hpp"
+
 namespace groupvpn {
 
 using MacAddress = std::array<std::uint8_t, 6>;
@@ -26,5 +28,10 @@ std::string describe_error(const char* what, int error);
 
 // Tells the network namespace of the calling thread from others; 0 if /proc does not say.
 std::uint64_t network_namespace() noexcept;
+
+// That of the calling thread, for `enter`; no descriptor if /proc does not say.
+Descriptor open_network_namespace() noexcept;
+// Has the calling thread be there. Without the right to it (CAP_SYS_ADMIN) the thread stays where it is.
+void enter(const Descriptor& network) noexcept;
 
 }  // namespace groupvpn

@@ -24,13 +24,17 @@ std::uint32_t checked_mtu(std::uint32_t mtu) {
   return mtu;
 }
 
-// A thread that leaves all signals to the threads of the program that embeds us, and that runs on `processor` only unless that is -1.
+// A thread in the network namespace of the port, that leaves all signals to the threads of the program that embeds us, and that runs on `processor` only
+// unless that is -1.
 template <typename Body>
-std::thread make_thread(const std::string& name, int processor, Body body) {
+std::thread make_thread(const std::string& name, const Descriptor& network, int processor, Body body) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  std::thread thread(std::move(body));
+  std::thread thread([&network, body = std::move(body)] {
+    enter(network);
+    body();
+  });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   pthread_setname_np(thread.native_handle(), name.c_str());
   if (processor >= 0) {
@@ -83,6 +87,7 @@ Port::Port(const PortParameters& parameters)
     : inbound_taps_(taps_of(parameters.inbound_taps, TapOffload::udp)),
       processors_(parameters.processors),
       wire_mtu_(checked_mtu(parameters.wire_mtu)),
+      network_(open_network_namespace()),
       device_(Device::named(parameters.wan)),
       events_(parameters.events) {
   check_processors(processors_);
@@ -93,16 +98,15 @@ Port::Port(const PortParameters& parameters)
 
 Port::~Port() { stop(); }
 
-// An interface has as many AF_XDP sockets as queues. Where there are fewer of them than workers, the others do not fight for one.
+// An interface has as many AF_XDP sockets as queues. Workers for whom there is none do not fight for one.
 std::unique_ptr<Port::Worker> Port::make_worker(const PortParameters& parameters, std::size_t number) {
-  TransmitMethod method = parameters.transmit;
-  if (method == TransmitMethod::automatic && number >= device_.transmit_queues()) method = TransmitMethod::packet;
+  WireParameters wire{device_, parameters.mark, std::nullopt, parameters.transmit};
+  if (number < device_.transmit_queues()) wire.queue = static_cast<std::uint32_t>(number);
   const bool receives = number < receivers_;
   FrameRing* ring = receives && !rings_.empty() ? rings_[number].get() : nullptr;
   const Tap& tap = inbound_taps_[receives ? number : 0];
   const PathContext context{number, inbound_taps_.size(), order_, sas_, wire_mtu_, splits_after_, tap, parameters.token, fault_, ring, tap_rings_.get(), events_.get()};
-  auto worker = std::make_unique<Worker>(context, WireParameters{device_, parameters.mark, static_cast<std::uint32_t>(number), method},
-                                         SuperWire(device_, parameters.mark, tap.takes_udp_super_packets()));
+  auto worker = std::make_unique<Worker>(context, std::move(wire), SuperWire(device_, parameters.mark, tap.takes_udp_super_packets()));
   if (receives) worker->inbound.emplace(context);
   return worker;
 }
@@ -171,9 +175,9 @@ void Port::start() {
   for (std::size_t number = 0; number < workers_.size(); ++number) {
     Worker& worker = *workers_[number];
     const std::string suffix = workers_.size() == 1 ? "" : std::to_string(number);
-    worker.outbound_thread = make_thread("groupvpn-out" + suffix, processor(2 * number), [&worker] { worker.outbound.run(); });
+    worker.outbound_thread = make_thread("groupvpn-out" + suffix, network_, processor(2 * number), [&worker] { worker.outbound.run(); });
     if (!worker.inbound) continue;
-    worker.inbound_thread = make_thread("groupvpn-in" + suffix, processor(2 * number + 1), [&worker] { worker.inbound->run(); });
+    worker.inbound_thread = make_thread("groupvpn-in" + suffix, network_, processor(2 * number + 1), [&worker] { worker.inbound->run(); });
   }
 }
 

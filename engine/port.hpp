@@ -90,6 +90,7 @@ class Port {
   std::vector<int> processors_;
   std::atomic<std::uint32_t> wire_mtu_;
   std::atomic<bool> splits_after_{false};
+  Descriptor network_;  // the namespace in which the port was made
   Device device_;
   BackEnd receive_;
   std::vector<std::unique_ptr<FrameRing>> rings_;  // of each worker that takes ESP in, or none

@@ -31,7 +31,7 @@ class Transmitter {
   [[nodiscard]] virtual std::uint8_t* slot(std::size_t index) noexcept = 0;
   [[nodiscard]] virtual std::size_t slot_size() const noexcept = 0;
 
-  // Sends the frames in their order and marks those that the interface took. Waits up to `patience` for one that is busy. False if this
+  // Sends the frames in their order, which is that of their slots, and marks those that the interface took. Waits up to `patience` for one that is busy. False if this
   // transmitter is of no use any more; none of the frames that are not marked will then leave.
   virtual bool send(std::span<OutgoingFrame> frames) noexcept = 0;
 };

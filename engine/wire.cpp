@@ -5,6 +5,7 @@
 #include <exception>
 #include <utility>
 
+#include "bpf_transmitter.hpp"
 #include "error.hpp"
 #include "packet_transmitter.hpp"
 #include "raw_transmitter.hpp"
@@ -14,10 +15,11 @@
 namespace groupvpn {
 namespace {
 
-constexpr std::array methods = {TransmitMethod::xdp, TransmitMethod::packet, TransmitMethod::raw};
+constexpr std::array methods = {TransmitMethod::bpf, TransmitMethod::xdp, TransmitMethod::packet, TransmitMethod::raw};
 
 const char* name_of(TransmitMethod method) noexcept {
   switch (method) {
+    case TransmitMethod::bpf: return "bpf";
     case TransmitMethod::xdp: return "xdp";
     case TransmitMethod::packet: return "packet";
     case TransmitMethod::raw: return "raw";
@@ -44,7 +46,7 @@ class NoTransmitter final : public Transmitter {
 
 Wire::Wire(WireParameters parameters, std::size_t slot_size)
     : parameters_(std::move(parameters)), slot_size_(slot_size), namespace_(network_namespace()) {
-  if (!choose(TransmitMethod::xdp, true, "")) {
+  if (!choose(methods.front(), true, "")) {
     throw EngineError("interface \"" + parameters_.device.name + "\": no way to send: " + report_.get().reason);
   }
 }
@@ -52,7 +54,10 @@ Wire::Wire(WireParameters parameters, std::size_t slot_size)
 std::unique_ptr<Transmitter> Wire::make(TransmitMethod method, bool is_patient) {
   if (network_namespace() != namespace_) throw EngineError("the thread is in another network namespace");
   switch (method) {
-    case TransmitMethod::xdp: return std::make_unique<XdpTransmitter>(parameters_.device, parameters_.queue, slot_size_, is_patient);
+    case TransmitMethod::bpf: return std::make_unique<BpfTransmitter>(parameters_.device, parameters_.mark, slot_size_);
+    case TransmitMethod::xdp:
+      if (!parameters_.queue) throw EngineError("the interface has fewer queues than there are workers");
+      return std::make_unique<XdpTransmitter>(parameters_.device, *parameters_.queue, slot_size_, is_patient);
     case TransmitMethod::packet: return std::make_unique<PacketTransmitter>(parameters_.device, parameters_.mark, slot_size_);
     case TransmitMethod::raw: return std::make_unique<RawTransmitter>(parameters_.device, parameters_.mark, slot_size_);
     case TransmitMethod::automatic: break;
@@ -74,10 +79,11 @@ bool Wire::choose(TransmitMethod first, bool is_patient, std::string problems) {
       problems += (problems.empty() ? "" : "; ") + std::string(name_of(method)) + ": " + error.what();
     }
   }
-  had_xdp_ |= method_ == TransmitMethod::xdp;
-  may_improve_ = method_ == TransmitMethod::automatic || (method_ != TransmitMethod::xdp && (is_busy || had_xdp_));
+  const bool has_one = method_ != TransmitMethod::automatic;
+  if (has_one) best_ = std::min(best_, method_);
+  may_improve_ = !has_one || method_ > best_ || is_busy;
   report_.set({name_of(method_), std::move(problems)});
-  return method_ != TransmitMethod::automatic;
+  return has_one;
 }
 
 void Wire::send(std::span<OutgoingFrame> frames) noexcept {
@@ -101,13 +107,13 @@ void Wire::replace(TransmitMethod first, const std::string& problem) noexcept {
 void Wire::resize(std::size_t slot_size) noexcept {
   slot_size_ = slot_size;
   interval_ = shortest_interval;
-  replace(TransmitMethod::xdp, "");
+  replace(methods.front(), "");
 }
 
 void Wire::look_after() noexcept {
   if (!may_improve_ || Clock::now() < next_try_) return;
   interval_ = std::min(interval_ * 2, longest_interval);
-  replace(TransmitMethod::xdp, "");
+  replace(methods.front(), "");
 }
 
 }  // namespace groupvpn

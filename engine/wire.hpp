@@ -2,8 +2,11 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 
 #include "back_end.hpp"
 #include "device.hpp"
@@ -13,8 +16,8 @@ namespace groupvpn {
 
 struct WireParameters {
   Device device;
-  std::uint32_t mark = 0;   // SO_MARK of frames that pass the nftables egress hook
-  std::uint32_t queue = 0;  // of the interface, where the method knows queues
+  std::uint32_t mark = 0;                // of frames that pass the egress hooks
+  std::optional<std::uint32_t> queue{};  // of the interface, for the method that wants one of its own
   TransmitMethod method = TransmitMethod::automatic;
 };
 
@@ -49,7 +52,7 @@ class Wire {
   std::uint64_t namespace_;  // the one in which the sockets must be made
   std::unique_ptr<Transmitter> transmitter_;
   TransmitMethod method_ = TransmitMethod::automatic;  // of the transmitter in use
-  bool had_xdp_ = false;
+  TransmitMethod best_ = TransmitMethod::raw;          // that has ever worked
   bool may_improve_ = false;
   Clock::duration interval_ = shortest_interval;
   Clock::time_point next_try_{};

@@ -56,12 +56,12 @@ inline void run(const std::string& command) {
 // A packet socket on one device.
 class Ear {
  public:
-  explicit Ear(const char* device) : socket_(socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(ETH_P_IP))) {
+  explicit Ear(const char* device, std::uint16_t ethertype = ETH_P_IP) : socket_(socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(ethertype))) {
     const int buffer = 32 << 20;
     setsockopt(socket_.number(), SOL_SOCKET, 33, &buffer, sizeof buffer);  // SO_RCVBUFFORCE
     sockaddr_ll address{};
     address.sll_family = AF_PACKET;
-    address.sll_protocol = htons(ETH_P_IP);
+    address.sll_protocol = htons(ethertype);
     address.sll_ifindex = static_cast<int>(if_nametoindex(device));
     if (bind(socket_.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) fail(__FILE__, __LINE__, "bind");
   }

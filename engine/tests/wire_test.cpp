@@ -30,17 +30,25 @@ Octets packet_of(const Octets& frame) {
   return packet;
 }
 
-// Sends frames with these numbers and tells how many the wire took.
-std::size_t send(Wire& wire, std::uint32_t first, std::uint32_t count, std::uint32_t size = 40) {
+// Sends these frames, each in the slot of its place; an empty one leaves its slot out. Tells how many the wire took.
+std::size_t send(Wire& wire, const std::vector<Octets>& contents) {
   std::vector<OutgoingFrame> frames;
-  for (std::uint32_t index = 0; index < count; ++index) {
-    const Octets frame = numbered(first + index, size);
+  for (std::size_t index = 0; index < contents.size(); ++index) {
+    const Octets& frame = contents[index];
+    if (frame.empty()) continue;
     std::uint8_t* at = wire.slot(index) + head;
     std::copy(frame.begin(), frame.end(), at);
     frames.push_back({at, static_cast<std::uint32_t>(frame.size()), static_cast<std::uint16_t>(index), 14, false});
   }
   wire.send(frames);
   return static_cast<std::size_t>(std::count_if(frames.begin(), frames.end(), [](const OutgoingFrame& frame) { return frame.is_sent; }));
+}
+
+// Frames with these numbers.
+std::size_t send(Wire& wire, std::uint32_t first, std::uint32_t count, std::uint32_t size = 40) {
+  std::vector<Octets> contents;
+  for (std::uint32_t index = 0; index < count; ++index) contents.push_back(numbered(first + index, size));
+  return send(wire, contents);
 }
 
 // The numbers of the ESP frames that arrive, until there is one that nobody sends: an empty frame.
@@ -66,7 +74,7 @@ bool are_in_order(const std::vector<std::uint32_t>& numbers, std::uint32_t first
 
 TEST_CASE(each_method_sends_whole_bursts_in_order) {
   if (!has_own_network()) return;
-  for (const TransmitMethod method : {TransmitMethod::xdp, TransmitMethod::packet}) {
+  for (const TransmitMethod method : {TransmitMethod::bpf, TransmitMethod::xdp, TransmitMethod::packet}) {
     const Ear core("core");
     Wire wire = wire_by(method);
     CHECK(wire.back_end().reason.empty());
@@ -94,12 +102,76 @@ TEST_CASE(a_raw_socket_sends_the_packet_of_the_frame) {
   CHECK(is_same);
 }
 
+// Slots that are left out, frames of all sizes behind each other, and of more than one ethertype: nothing of one gets into another.
+TEST_CASE(each_method_sends_what_a_burst_is_made_of) {
+  if (!has_own_network()) return;
+  for (const TransmitMethod method : {TransmitMethod::automatic, TransmitMethod::bpf, TransmitMethod::xdp, TransmitMethod::packet}) {
+    const Ear core("core", ETH_P_ALL);
+    Wire wire = wire_by(method);
+    std::vector<Octets> burst(128);
+    for (std::uint32_t index = 0; index < burst.size(); ++index) {
+      if (index % 7 == 3) continue;
+      burst[index] = numbered(index, index % 3 == 0 ? 1400 : 4 + index);
+      if (index % 5 < 2) store16(&burst[index][12], ETH_P_IPV6);  // nobody looks at what is in it
+    }
+    const auto wanted = static_cast<std::size_t>(std::ranges::count_if(burst, [](const Octets& frame) { return !frame.empty(); }));
+    for (int turn = 0; turn < 3; ++turn) {
+      CHECK_EQUAL(send(wire, burst), wanted);
+      bool is_same = true;
+      for (const Octets& frame : burst) is_same = is_same && (frame.empty() || core.receive() == frame);
+      CHECK(is_same);
+    }
+  }
+}
+
+// Both ways, since what the egress hook of nftables does is told to the sender in both.
+TEST_CASE(what_passes_the_egress_hooks_has_the_mark) {
+  if (!has_own_network()) return;
+  run("nft 'table netdev filter { chain leaving { type filter hook egress device wan priority 0; meta mark 0x1234567 counter; meta mark != 0x1234567 drop; }; }'");
+  for (const TransmitMethod method : {TransmitMethod::bpf, TransmitMethod::packet}) {
+    const Ear core("core");
+    Wire unmarked({Device::named("wan"), 0x89abcdef, 0, method}, slot_size);
+    send(unmarked, 100, 10);
+    Wire wire({Device::named("wan"), 0x1234567, 0, method}, slot_size);
+    CHECK_EQUAL(send(wire, 0, 20), 20U);
+    CHECK(are_in_order(received(core, 20), 0, 20));
+  }
+  run("nft delete table netdev filter");
+}
+
+TEST_CASE(a_refusal_by_the_queueing_discipline_is_told_of_each_frame) {
+  if (!has_own_network()) return;
+  run("tc qdisc add dev wan root bfifo limit 3000");
+  Wire wire = wire_by(TransmitMethod::bpf);
+  std::vector<Octets> burst;
+  for (std::uint32_t index = 0; index < 9; ++index) burst.push_back(numbered(index, index % 3 == 1 ? 1400 : 40));
+  run("tc qdisc replace dev wan root bfifo limit 1000");
+  const Ear core("core");
+  CHECK_EQUAL(send(wire, burst), 6U);
+  for (const std::uint32_t number : {0U, 2U, 3U, 5U, 6U, 8U}) CHECK(core.receive() == burst[number]);
+  run("tc qdisc del dev wan root");
+  CHECK_EQUAL(send(wire, burst), 9U);
+}
+
+TEST_CASE(an_interface_that_is_gone_is_no_way_out) {
+  if (!has_own_network()) return;
+  run("ip link add gone type veth peer name there && ip link set gone up && ip link set there up");
+  for (const TransmitMethod method : {TransmitMethod::automatic, TransmitMethod::bpf}) {
+    Wire wire({Device::named("gone"), 0, 0, method}, slot_size);
+    CHECK(wire.back_end().name == "bpf");
+    run("ip link delete gone");
+    CHECK_EQUAL(send(wire, 0, 10), 0U);
+    CHECK_EQUAL(send(wire, 0, 10), 0U);
+    CHECK(wire.back_end().name != "bpf" || method == TransmitMethod::bpf);
+    run("ip link add gone type veth peer name there && ip link set gone up && ip link set there up");
+  }
+  run("ip link delete gone");
+}
+
 TEST_CASE(a_queue_that_is_taken_makes_the_wire_wait_for_it) {
   if (!has_own_network()) return;
-  auto other = std::make_unique<XdpTransmitter>(Device::named("wan"), 0, slot_size, true);
-  Wire wire = wire_by(TransmitMethod::automatic);
-  CHECK(wire.back_end().name == "packet");
-  CHECK(wire.back_end().reason.find("another AF_XDP socket") != std::string::npos);
+  const auto take = [] { return std::make_unique<XdpTransmitter>(Device::named("wan"), 0, slot_size, true); };
+  std::unique_ptr<XdpTransmitter> other = take();
   bool is_refused = false;
   try {
     wire_by(TransmitMethod::xdp);
@@ -108,11 +180,24 @@ TEST_CASE(a_queue_that_is_taken_makes_the_wire_wait_for_it) {
   }
   CHECK(is_refused);
   other.reset();
-  for (int wait = 0; wait < 300 && wire.back_end().name != "xdp"; ++wait) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    wire.look_after();
-  }
-  CHECK(wire.back_end().name == "xdp");
+  Wire wire = wire_by(TransmitMethod::xdp);
+  run("ip link set wan down");
+  CHECK_EQUAL(send(wire, 0, 1), 0U);
+  run("ip link set wan up");
+  other = take();
+  const auto wait_for = [&wire](const std::string& name) {
+    for (int wait = 0; wait < 300 && wire.back_end().name != name; ++wait) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      wire.look_after();
+    }
+    return wire.back_end().name == name;
+  };
+  std::this_thread::sleep_for(std::chrono::milliseconds(150));
+  wire.look_after();
+  CHECK(wire.back_end().name == "none");
+  CHECK(wire.back_end().reason.find("another AF_XDP socket") != std::string::npos);
+  other.reset();
+  CHECK(wait_for("xdp"));
   const Ear core("core");
   CHECK_EQUAL(send(wire, 1, 3), 3U);
   CHECK(are_in_order(received(core, 3), 1, 3));
@@ -120,7 +205,7 @@ TEST_CASE(a_queue_that_is_taken_makes_the_wire_wait_for_it) {
 
 TEST_CASE(an_interface_that_goes_down_and_up_gets_no_frame_from_before) {
   if (!has_own_network()) return;
-  for (const TransmitMethod method : {TransmitMethod::automatic, TransmitMethod::xdp, TransmitMethod::packet}) {
+  for (const TransmitMethod method : {TransmitMethod::automatic, TransmitMethod::bpf, TransmitMethod::xdp, TransmitMethod::packet}) {
     Wire wire = wire_by(method);
     const std::string before = wire.back_end().name;
     run("ip link set wan down");
@@ -138,23 +223,26 @@ TEST_CASE(an_interface_that_goes_down_and_up_gets_no_frame_from_before) {
   }
 }
 
-TEST_CASE(frames_too_large_for_shared_buffers_leave_by_a_packet_socket) {
+TEST_CASE(frames_as_large_as_the_interface_takes_leave_in_order) {
   if (!has_own_network()) return;
   run("ip link set wan mtu 9000 && ip link set core mtu 9000");
-  Wire wire = wire_by(TransmitMethod::automatic);
-  CHECK(wire.back_end().name == "xdp");
-  wire.resize(9200);
-  CHECK(wire.back_end().name == "packet");
-  CHECK(wire.back_end().reason.find("9200 octets") != std::string::npos);
-  const Ear core("core");
-  CHECK_EQUAL(send(wire, 5, 10, 8900), 10U);
-  CHECK(are_in_order(received(core, 10), 5, 10));
-  wire.resize(slot_size);
-  for (int wait = 0; wait < 300 && wire.back_end().name != "xdp"; ++wait) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    wire.look_after();
+  for (const TransmitMethod method : {TransmitMethod::automatic, TransmitMethod::packet}) {
+    Wire wire = wire_by(method);
+    wire.resize(9200);
+    CHECK(wire.back_end().reason.empty());
+    const Ear core("core");
+    CHECK_EQUAL(send(wire, 5, 10, 8900), 10U);
+    CHECK(are_in_order(received(core, 10), 5, 10));
+    wire.resize(slot_size);
+    CHECK_EQUAL(send(wire, 30, 10), 10U);
+    CHECK(are_in_order(received(core, 10), 30, 10));
   }
-  CHECK_EQUAL(send(wire, 30, 10), 10U);
-  CHECK(are_in_order(received(core, 10), 30, 10));
+  bool is_refused = false;
+  try {
+    wire_by(TransmitMethod::xdp, 9200);
+  } catch (const EngineError& error) {
+    is_refused = std::string(error.what()).find("9200 octets") != std::string::npos;
+  }
+  CHECK(is_refused);
   run("ip link set wan mtu 1500 && ip link set core mtu 1500");
 }

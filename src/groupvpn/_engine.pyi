@@ -166,7 +166,7 @@ class Port:
         """The port has a worker, with a thread out and a thread in, for each queue of the inbound TAP. `processors` is where their threads
         run, in turn.
 
-        `transmit` and `receive` choose a back end: `auto` (the best that works), `xdp`, `packet`, `raw`; `auto`, `bpf`,
+        `transmit` and `receive` choose a back end: `auto` (the best that works), `bpf`, `xdp`, `packet`, `raw`; `auto`, `bpf`,
         `ring`, `tap`. With `bpf` a program of the engine takes what it can of the outbound TAPs too.
 
         Raises `EngineError` if it does not work; with `auto` if none does.

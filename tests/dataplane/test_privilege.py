@@ -17,7 +17,7 @@ mac = bytes.fromhex("020000000001")
 inbound, outbound = Tap("gv9i", mac, {workers}), Tap("gv9o0", mac, {workers})
 port = _engine.Port("wan", inbound.descriptors, b"\\x02token", 1500, 1, "auto", "auto", None, [])
 port.add_outbound(outbound.descriptors)
-print(*port.receive(), port.overruns())
+print(port.transmit(), port.receive(), port.overruns())
 """
 STEER = """
 from policies import permit, sa, state
@@ -33,7 +33,7 @@ with LinuxDataPlane() as plane:
 def test_the_programs_load_with_the_capabilities_of_the_unit(wan: tuple[Namespace, Namespace], workers: int) -> None:
     as_root, in_unit = said(wan[0], CHILD.format(workers=workers))
     assert in_unit == as_root
-    assert "'outbound': 0" in as_root
+    assert as_root == "('bpf', '') ('bpf', '') {'outbound': 0, 'inbound': 0}\n"
 
 
 def test_the_rules_load_with_the_capabilities_of_the_unit(wan: tuple[Namespace, Namespace]) -> None:

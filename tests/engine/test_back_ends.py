@@ -15,11 +15,12 @@ from tests.engine.test_port import CBC, GCM, HOST_A, HOST_B, balanced, drops, ev
 from tests.engine.transforms import Keys
 
 from groupvpn import _engine
+from groupvpn.dataplane.taps import Tap
 
 pytestmark = pytest.mark.netns
 
 
-@pytest.fixture(params=itertools.product(("xdp", "packet", "raw"), ("bpf", "ring", "tap")), ids="-".join)
+@pytest.fixture(params=itertools.product(("bpf", "xdp", "packet", "raw"), ("bpf", "ring", "tap")), ids="-".join)
 def pair(request: pytest.FixtureRequest) -> Iterator[Net]:
     """Two gateways with these back ends, and no other."""
     net = Net(*request.param)
@@ -199,11 +200,26 @@ def test_the_ring_outlives_an_interface_that_goes_down_and_up(by_ring: Net) -> N
 def test_what_no_back_end_can_be_made_of(by_ring: Net) -> None:
     gateway = by_ring.gateways[0]
     with gateway.namespace.entered():
-        with pytest.raises(_engine.EngineError, match='no transmit back end "dpdk"; there are auto, xdp, packet, raw'):
+        with pytest.raises(_engine.EngineError, match='no transmit back end "dpdk"; there are auto, bpf, xdp, packet, raw'):
             _engine.Port("wan", gateway.tap_in, TOKEN, 1500, transmit="dpdk")
         with pytest.raises(_engine.EngineError, match='no receive back end "xdp"; there are auto, bpf, ring, tap'):
             _engine.Port("wan", gateway.tap_in, TOKEN, 1500, receive="xdp")
+        first = _engine.Port("wan", gateway.tap_in, TOKEN, 1500, transmit="xdp")
         with pytest.raises(_engine.EngineError, match="another AF_XDP socket has the queue"):
             _engine.Port("wan", gateway.tap_in, TOKEN, 1500, transmit="xdp")
         second = _engine.Port("wan", gateway.tap_in, TOKEN, 1500)
-    assert second.transmit() == ("packet", "xdp: another AF_XDP socket has the queue")
+    assert (first.transmit(), second.transmit()) == (("xdp", ""), ("bpf", ""))
+
+
+def test_workers_have_a_way_out_each(by_ring: Net) -> None:
+    """Of AF_XDP there is one for each queue of the interface, and a veth has one queue."""
+    with by_ring.gateways[0].namespace.entered():
+        tap = Tap("esp-two", bytes.fromhex("020000000002"), queues=2)
+        try:
+            with pytest.raises(_engine.EngineError, match="the interface has fewer queues than there are workers"):
+                _engine.Port("lan", tap.descriptors, TOKEN, 1500, transmit="xdp")
+            port = _engine.Port("lan", tap.descriptors, TOKEN, 1500)
+            assert [port.transmit(worker) for worker in range(2)] == [("bpf", "")] * 2
+            del port
+        finally:
+            tap.close()

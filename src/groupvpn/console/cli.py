@@ -86,7 +86,7 @@ def run(
         list[str] | None, typer.Option(metavar="LABEL[:BITS]", help="Make this RSA key pair first, unless the node has it.")
     ] = None,
     log: Annotated[str, typer.Option(help="Where log lines go: stderr or syslog.")] = "stderr",
-    transmit: Annotated[str, typer.Option(help="How ESP leaves: auto, xdp, packet or raw.")] = "auto",
+    transmit: Annotated[str, typer.Option(help="How ESP leaves: auto, bpf, xdp, packet or raw.")] = "auto",
     receive: Annotated[str, typer.Option(help="How ESP comes in: auto, bpf, ring or tap.")] = "auto",
     steer: Annotated[str, typer.Option(help="What decides over packets: auto, bpf or nftables.")] = "auto",
     workers: Annotated[

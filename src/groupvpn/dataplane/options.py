@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 AUTOMATIC = "auto"
 TRANSMIT = {
     AUTOMATIC: "the first of the others that works, and again when a better one becomes free",
+    "bpf": "a BPF program that the engine runs: it makes packets of a whole burst out of memory that both share",
     "xdp": "AF_XDP in copy mode: frames are built in memory that the kernel shares",
     "packet": "a packet socket, past the queueing discipline",
     "raw": "raw IP sockets: the kernel routes each packet itself",
