@@ -1,11 +1,13 @@
 #include "bpf_transmitter.hpp"
 
 #include <linux/if_ether.h>
+#include <net/if.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "bpf.hpp"
@@ -20,11 +22,14 @@ using ring_program::field;
 using ring_program::look_up;
 using Label = Assembler::Label;
 
-constexpr std::int16_t length_at = 0, begin_at = 4, result_at = 8;  // as in `Entry`
+constexpr std::int16_t length_at = 0, begin_at = 4, priority_at = 8, result_at = 12;  // as in `Entry`
 constexpr std::int16_t next_at = length_at, end_at = begin_at;
 constexpr std::int16_t key_on_stack = -4;
-constexpr std::size_t sample_size = 64;  // of a frame, or of what is behind it: the kernel wants to see all of an IP header
 constexpr std::int32_t no_interface = -EINVAL;  // clone_redirect's word for it
+constexpr std::size_t largest_frame = 16000;    // a packet that a program lets grow has at most 16 KiB, with what the kernel keeps behind it
+// Octets of the packet that the program is run with. The kernel wants to see all of an IP header, and takes what the packet weighs, and each copy of it, from there;
+// it takes less than a page.
+constexpr std::size_t smallest_sample = 64, largest_sample = 3072;
 
 // A loop of 128 rounds is too much for the verifier when it also follows what a processor might guess, as it does for a process without CAP_PERFMON. So the program
 // takes a few frames and begins anew, as often as the kernel lets it.
@@ -60,6 +65,8 @@ void become_frame(Assembler& code, const Bounds& bounds, Label impossible) {
   code.set(r5, 0);
   code.call(BPF_FUNC_skb_store_bytes);
   code.jump_if(r0, Compare::not_equal, 0, impossible);
+  code.load(Size::word, r1, r9, priority_at);
+  code.store(Size::word, r6, field(offsetof(__sk_buff, priority)), r1);
 }
 
 // One packet becomes frame after frame, and a copy of each is sent. The kernel sees to it that the octets of a copy stay what they were. r8: the entry that says
@@ -106,23 +113,35 @@ std::uint16_t ethertype_of(const OutgoingFrame& frame) noexcept {
   return type;
 }
 
+// What Linux gives a packet of IPv4 that it forwards, by the type of service of RFC 1349: nothing, cost, throughput (TC_PRIO_BULK), delay (TC_PRIO_INTERACTIVE),
+// or delay and throughput (TC_PRIO_INTERACTIVE_BULK). To one of IPv6 it gives none.
+std::uint32_t priority_of(const OutgoingFrame& frame) noexcept {
+  static constexpr std::array<std::uint8_t, 8> priorities = {0, 0, 2, 2, 6, 6, 4, 4};
+  const std::uint8_t* ip = frame.data + frame.link_size;
+  return *ip >> 4 == 4 ? priorities[ip[1] >> 2 & 7] : 0;
+}
+
 }  // namespace
 
 BpfTransmitter::BpfTransmitter(const Device& device, std::uint32_t mark, std::size_t slot_size)
     : slot_size_(slot_size),
-      entry_size_(entry_size_for(latest_begin, slot_size)),
+      entry_size_(entry_size_for(entry_head + latest_begin, slot_size)),
       namespace_(network_namespace()),
       map_(bpf::make_array("groupvpn_send", static_cast<std::uint32_t>(entry_size_), burst_size + 1)),
       memory_((burst_size + 1) * entry_size_, map_.number(), 0),
       itself_(bpf::make_programs("groupvpn_send", 1)) {
-  static_assert(offsetof(Entry, length) == length_at && offsetof(Entry, begin) == begin_at && offsetof(Entry, result) == result_at);
+  static_assert(offsetof(Entry, length) == length_at && offsetof(Entry, begin) == begin_at);
+  static_assert(offsetof(Entry, priority) == priority_at && offsetof(Entry, result) == result_at);
   if (memory_.octets() == nullptr) throw EngineError(describe_error("BPF map", errno));
-  const Bounds bounds{burst_size, latest_begin, static_cast<std::uint32_t>(slot_size)};
+  std::array<char, IF_NAMESIZE> name;
+  if (if_indextoname(static_cast<unsigned>(device.index), name.data()) == nullptr) throw EngineError("the interface is gone");
+  if (slot_size > largest_frame) throw EngineError("frames of " + std::to_string(slot_size) + " octets are larger than a program can make them");
+  const Bounds bounds{burst_size, entry_head + latest_begin, static_cast<std::uint32_t>(slot_size)};
   program_ = bpf::load(BPF_PROG_TYPE_SCHED_CLS, "groupvpn_send", transmit_program(map_, itself_, device.index, mark, bounds));
   constexpr std::uint32_t first = 0;
   const int number = program_.number();
   bpf::set_entry(itself_, &first, &number);
-  bpf::run(program_, std::array<std::uint8_t, sample_size>{});  // it sends nothing, but may we?
+  bpf::run(program_, std::array<std::uint8_t, smallest_sample>{});  // it sends nothing, but may we?
 }
 
 // The kernel takes the ethertype of a packet from the frame that the program is run with, and the network namespace from the thread.
@@ -142,11 +161,14 @@ bool BpfTransmitter::send(std::span<OutgoingFrame> frames) noexcept {
 bool BpfTransmitter::send_alike(std::span<OutgoingFrame> frames) noexcept {
   const std::uint32_t first = frames.front().slot, end = frames.back().slot + 1U;
   for (std::uint32_t index = first; index < end; ++index) entry(index).length = 0;
+  std::size_t sample_size = smallest_sample;
   for (const OutgoingFrame& frame : frames) {
     const auto begin = frame.data - reinterpret_cast<std::uint8_t*>(&entry(frame.slot));
-    entry(frame.slot) = {frame.length, static_cast<std::uint32_t>(begin), -ENODATA};
+    entry(frame.slot) = {frame.length, static_cast<std::uint32_t>(begin), priority_of(frame), -ENODATA};
+    sample_size = std::max<std::size_t>(sample_size, frame.length);
   }
-  entry(burst_size) = {first, end, 0};
+  entry(burst_size) = {first, end, 0, 0};
+  sample_size = std::min({sample_size, slot_size_, largest_sample});  // which may be more than the first frame has, but is ours
   if (!bpf::try_run(program_, {frames.front().data, sample_size})) return false;
   for (OutgoingFrame& frame : frames) frame.is_sent = entry(frame.slot).result == 0;
   return entry(frames.back().slot).result != no_interface;

@@ -28,12 +28,12 @@ class BpfTransmitter final : public Transmitter {
   // What the program is told of a slot, and what it answers; the slot comes behind it. In the entry behind those of the slots, `length` and `begin` are the first
   // slot that it shall look at and the one before which it ends.
   struct Entry {
-    std::uint32_t length;  // of the frame; 0: there is none
-    std::uint32_t begin;   // of the frame in the entry
-    std::int32_t result;   // 0: the interface has it
+    std::uint32_t length;    // of the frame; 0: there is none
+    std::uint32_t begin;     // of the frame in the entry
+    std::uint32_t priority;  // of the packet, as queueing disciplines know it
+    std::int32_t result;     // 0: the interface has it
   };
   static constexpr std::size_t entry_head = 64;
-  static constexpr std::size_t latest_begin = entry_head + 255;
 
   [[nodiscard]] Entry& entry(std::size_t index) noexcept { return *reinterpret_cast<Entry*>(memory_.octets() + index * entry_size_); }
   bool send_alike(std::span<OutgoingFrame> frames) noexcept;

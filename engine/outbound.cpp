@@ -20,6 +20,7 @@ constexpr auto icmp_interval = std::chrono::milliseconds(1);
 
 // Largest link header, then what encapsulation puts before a packet; the packet; what it puts behind.
 constexpr std::size_t slot_head = LinkHeader::maximum_size + esp_headroom;
+static_assert(slot_head <= Transmitter::latest_begin);
 
 constexpr std::size_t slot_size_for(std::uint32_t mtu) { return slot_head + mtu + esp_tailroom; }
 

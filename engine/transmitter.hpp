@@ -19,6 +19,7 @@ struct OutgoingFrame {
 class Transmitter {
  public:
   static constexpr std::size_t burst_size = 128;
+  static constexpr std::size_t latest_begin = 255;  // of a frame in its buffer
   static constexpr int patience = 100;  // milliseconds that a burst waits for an interface that takes nothing
 
   Transmitter() = default;
