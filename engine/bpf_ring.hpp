@@ -34,8 +34,8 @@ class BpfIngress {
   std::vector<TakenSpi> taken_spis_;
 };
 
-// The program fills a ring only while our thread looks at it. While it rests everything goes on to the rules, which lead ESP to the TAP; the first
-// packet there wakes the thread. So no descriptor of the ring is needed, and a quiet interface costs nobody a spinning thread.
+// What the program takes is in the ring, but for the first packet that comes while the thread does not look: that goes on to the rules, which lead ESP to the TAP,
+// and so wakes the thread. So no descriptor of the ring is needed, and a quiet interface costs nobody a spinning thread.
 class BpfRing final : public FrameRing {
  public:
   // A ring for each queue of the TAP; what `Spread` keeps together comes by one of them, and by that queue. `mtu` is the IP MTU of the interface. EngineError
@@ -51,10 +51,9 @@ class BpfRing final : public FrameRing {
   [[nodiscard]] std::uint64_t overruns() const noexcept override { return ring_.overruns(); }
 
   [[nodiscard]] int descriptor() const noexcept override { return -1; }
+  [[nodiscard]] bool is_called() const noexcept override { return ring_.is_called(); }
   void rise() noexcept override { ring_.rise(); }
   [[nodiscard]] bool rest() noexcept override { return ring_.rest(); }
-  void stop_here() noexcept override { ring_.stop_here(); }
-  void go_on() noexcept override { ring_.go_on(); }
 
   [[nodiscard]] bool has() const noexcept override { return ring_.has(); }
   [[nodiscard]] std::optional<Frame> take() noexcept override;

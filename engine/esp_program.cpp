@@ -113,9 +113,12 @@ std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& 
   read_packet(code, token, longest, ways.pass);
   look_up(code, maps.spis, spi_on_stack, ways.pass);
   choose_ring(code, rings);
-  find_control(code, maps.rings.controls, ways.resting, ways.pass);
-  copy_frame(code, maps.rings, ways);
-  end_with(code, RingLayout::filled);
+  find_control(code, maps.rings.controls, ways.pass);
+  claim_record(code, maps.rings, ways);
+  call_thread(code, ways);
+  copy_frame(code);
+  finish_record(code, RingLayout::filled);
+  end_here(code);
   code.place(ways.resting);
   code.jump(ways.pass);
   write_ends(code, ways);

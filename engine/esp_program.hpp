@@ -23,7 +23,7 @@ struct EspProgramMaps {
 // - in a frame of at most `longest` octets, that is not VLAN-tagged, not for another host and not from `token`
 // - of one of the SPIs
 //
-// and copies it into the ring that `Spread` says, if that is not resting; the packet ends there. All others go on.
+// and copies it into the ring that `Spread` says; the packet ends there. All others go on, and the first one that finds the ring resting, to wake its thread.
 std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& token, std::uint32_t longest, std::uint32_t rings);
 
 // A program that leads each packet to the queue of a TAP that has the number of its ring. ESP in UDP and AH are spread by the same rules; what has no

@@ -48,20 +48,16 @@ class FrameRing {
   // Frames that found the ring full.
   [[nodiscard]] virtual std::uint64_t overruns() const noexcept = 0;
 
-  // For poll: readable while frames wait. -1: what comes while the thread rests goes by the TAP, and that wakes it.
+  // For poll: readable when a frame has come to a ring that rests. -1: such a frame goes by the TAP, where it wakes the thread, which is called to rise then.
   [[nodiscard]] virtual int descriptor() const noexcept = 0;
   // Takes note of an error that poll told of; returns it.
   virtual int take_error() noexcept { return 0; }
-  // The thread looks at the ring from now on; and it will not, until it rises again. False while frames wait that came before: they are older than
-  // what comes by the TAP now.
+  [[nodiscard]] virtual bool is_called() const noexcept { return false; }
+  // The thread looks at the ring from now on; and it will not, until it rises again. False while frames wait, or are being written.
   virtual void rise() noexcept {}
   [[nodiscard]] virtual bool rest() noexcept { return true; }
 
-  // Tells of no frames but those that have come by now, until it may go on.
-  virtual void stop_here() noexcept {}
-  virtual void go_on() noexcept {}
-
-  // Whether a frame is there that was not taken; that frame, or none if it went by the TAP after all; and giving back all that were taken.
+  // Whether a frame is there that was not taken; that frame, or none if it goes by the TAP; and giving back all that were taken.
   [[nodiscard]] virtual bool has() const noexcept = 0;
   [[nodiscard]] virtual std::optional<Frame> take() noexcept = 0;
   virtual void release() noexcept = 0;

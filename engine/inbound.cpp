@@ -33,102 +33,72 @@ void Inbound::run() {
     const int timeout = is_risen_ ? 0 : counters_.pending.load(std::memory_order_relaxed) != 0 ? fragment_check_milliseconds : -1;
     const Spin::Clock::time_point asleep = Spin::Clock::now();
     const int ready = poll(waiting.data(), waiting.size(), timeout);
-    const bool has_slept = !is_risen_;
-    by_tap_ = 1;
     if (ready > 0 && waiting[stop].revents != 0) break;
+    const bool has_frames = ready > 0 && waiting[ring].revents != 0;
+    if (has_frames && (waiting[ring].revents & POLLERR) != 0) context_.ring->take_error();  // it is down: frames come again when it is up
+    if (!is_risen_ && (has_frames || (context_.ring != nullptr && context_.ring->is_called()))) rise(Spin::Clock::now() - asleep);
     if (ready > 0 && waiting[tap].revents != 0 && !serve_tap()) {
       context_.fault.set(std::string("inbound TAP: ") + std::strerror(errno));
       waiting[tap].fd = -1;
     }
-    if (ready > 0 && waiting[ring].revents != 0) {
-      if ((waiting[ring].revents & POLLERR) != 0) context_.ring->take_error();  // it is down: frames come again when it is up
-      is_risen_ = true;
-    }
-    if (is_risen_) {
-      if (has_slept) spin_.slept(Spin::Clock::now() - asleep, by_tap_);
-      serve_ring();
-    }
+    if (is_risen_) serve_ring();
     expire_fragments();
   }
-  if (is_risen_) rest();
   stop_.clear();
 }
 
-// When something comes that the ring would have taken if we looked at it, we do from now on.
-bool Inbound::serve_tap() {
-  has_missed_ring_ = false;
-  const std::optional<std::size_t> taken = read_burst();
-  if (!has_missed_ring_ || is_risen_ || context_.ring == nullptr) return taken.has_value();
+void Inbound::rise(Spin::Clock::duration slept) {
   context_.ring->rise();
-  is_risen_ = is_fresh_ = true;
-  fresh_until_ = Spin::Clock::now() + longest_on_the_way;
-  return taken.has_value() && drain_tap(*taken);
-}
-
-// What was led to the TAP until we rose is older than all that comes by the ring, and of each flow it is there when the first frame behind it is in the
-// ring. Other processors may bring theirs a little later.
-bool Inbound::drain_tap(std::size_t taken) {
-  by_tap_ = taken;
-  for (int burst = 0; burst < tap_bursts_per_turn; ++burst) {
-    const std::optional<std::size_t> more = read_burst();
-    if (!more || *more == 0) return more.has_value();
-    by_tap_ += *more;
-  }
-  return true;
+  is_risen_ = true;
+  spin_.slept(slept, take_ring_burst());
 }
 
 // Until nothing has come for a while, or the TAP must have its turn.
 void Inbound::serve_ring() {
   for (int burst = 0; burst < ring_bursts_per_turn; ++burst) {
-    if (take_ring_burst() == 0 && !spin_.wait([this] { return context_.ring->has(); })) return rest();
+    if (take_ring_burst() != 0 || spin_.wait([this] { return context_.ring->has(); })) continue;
+    if (context_.ring->rest()) {
+      is_risen_ = false;
+      return;
+    }
+    context_.ring->rise();  // a frame is being written
+    sched_yield();
   }
 }
 
-// What is still in the ring is older than what comes to the TAP from now on.
-void Inbound::rest() noexcept {
-  if (std::exchange(is_fresh_, false)) drain_tap(0);
-  while (!context_.ring->rest()) {
-    if (take_ring_burst() == 0) sched_yield();  // a frame that is being written
-  }
-  is_risen_ = false;
+// The frame may still be on its way there. If it does not come it was lost.
+void Inbound::wait_for_tap() {
+  const Spin::Clock::time_point deadline = Spin::Clock::now() + longest_on_the_way;
+  const std::uint64_t before = counters_.frames.value();
+  while (serve_tap() && counters_.frames.value() == before && Spin::Clock::now() < deadline) sched_yield();
 }
 
 // Frames are decrypted where they lie in the ring, and given back when the kernel has what was in them.
 std::size_t Inbound::take_ring_burst() {
-  if (!context_.ring->has()) return 0;
-  if (is_fresh_) {  // what is older than this frame is at the TAP by now, but what is older than the next one may not be
-    context_.ring->stop_here();
-    drain_tap(0);
-    is_fresh_ = Spin::Clock::now() < fresh_until_;
-  }
   std::size_t taken = 0;
-  for (; taken < burst_size && context_.ring->has(); ++taken) {
+  bool is_at_tap = false;  // the frame whose turn it is
+  for (; taken < burst_size && !is_at_tap && context_.ring->has(); ++taken) {
     const std::optional<FrameRing::Frame> frame = context_.ring->take();
-    if (!frame) continue;
-    counters_.frames.add();
-    const std::optional<LinkHeader> link = LinkHeader::parse(frame->data, frame->length);
-    if (!frame->is_whole || !link) {
-      refuse(frame->is_whole ? Reason::not_ip : Reason::oversize);
-      continue;
-    }
-    const auto link_size = static_cast<std::uint32_t>(link->size);
-    push({.data = frame->data + link_size, .length = frame->length - link_size, .headroom = frame->headroom + link_size}, frame->data);
+    is_at_tap = !frame;
+    if (frame) take(*frame);
   }
+  if (taken == 0) return 0;
   process();
   context_.ring->release();
-  context_.ring->go_on();
+  if (is_at_tap) wait_for_tap();
   return taken;
 }
 
-// As far as can be seen of a packet that is no fragment.
-bool Inbound::is_for_ring(const Packet& packet) const noexcept {
-  if (context_.ring == nullptr || packet.length < ipv4_header_size || packet.length > context_.ring->longest_packet()) return false;
-  return packet.data[family_of(*packet.data) == Family::ipv6 ? 6 : 9] == protocol_esp;
+void Inbound::take(const FrameRing::Frame& frame) {
+  counters_.frames.add();
+  const std::optional<LinkHeader> link = LinkHeader::parse(frame.data, frame.length);
+  if (!frame.is_whole || !link) return refuse(frame.is_whole ? Reason::not_ip : Reason::oversize);
+  const auto link_size = static_cast<std::uint32_t>(link->size);
+  push({.data = frame.data + link_size, .length = frame.length - link_size, .headroom = frame.headroom + link_size}, frame.data);
 }
 
-std::optional<std::size_t> Inbound::read_burst() {
+bool Inbound::serve_tap() {
   arena_.clear();
-  std::size_t taken = 0;
   while (count_ < burst_size && arena_.has_room()) {
     const std::span<std::uint8_t> room = arena_.room();
     const ssize_t length = context_.inbound_tap.read(room);
@@ -137,14 +107,13 @@ std::optional<std::size_t> Inbound::read_burst() {
       if (error == EINTR) continue;
       process();
       errno = error;
-      return error == EAGAIN ? std::optional(taken) : std::nullopt;
+      return error == EAGAIN;
     }
-    ++taken;
     arena_.keep(static_cast<std::size_t>(length));
     take(room.data(), static_cast<std::size_t>(length));
   }
   process();
-  return taken;
+  return true;
 }
 
 // Stage 1: from a frame to a packet in the burst.
@@ -164,7 +133,6 @@ void Inbound::take(std::uint8_t* octets, std::size_t length) {
   if (offload.gso_type == Offload::gso_udp_segmentation) return take_super_packet(packet, offload.segment_size, frame);
   if (offload.gso_type != Offload::gso_none) return refuse(Reason::malformed);
   if (take_fragment(packet, frame)) return;
-  has_missed_ring_ = has_missed_ring_ || is_for_ring(packet);
   push(packet, frame);
 }
 

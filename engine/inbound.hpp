@@ -38,16 +38,13 @@ class Inbound {
   static constexpr std::size_t arena_size = burst_size * 1664 + longest_frame;  // a burst of full Ethernet frames
 
   static constexpr int ring_bursts_per_turn = 16;  // before the TAP has its turn
-  static constexpr int tap_bursts_per_turn = 64;   // while what it holds is older than what comes by the ring
 
-  // How many frames came; none when the TAP is gone.
-  std::optional<std::size_t> read_burst();
-  bool serve_tap();
-  bool drain_tap(std::size_t taken);
-  void rest() noexcept;
+  bool serve_tap();  // false when it is gone
+  void wait_for_tap();
+  void rise(Spin::Clock::duration slept);
   void serve_ring();
   std::size_t take_ring_burst();
-  [[nodiscard]] bool is_for_ring(const Packet& packet) const noexcept;
+  void take(const FrameRing::Frame& frame);
   void take(std::uint8_t* octets, std::size_t length);
   bool take_fragment(const Packet& packet, const std::uint8_t* frame);
   void keep_fragment(Reassembled result, const std::uint8_t* frame);
@@ -61,11 +58,7 @@ class Inbound {
   PathContext context_;
   StopEvent stop_;
   Spin spin_;
-  bool is_risen_ = false;       // the ring gets what it can take
-  bool is_fresh_ = false;       // and what came before it rose may not be at the TAP yet
-  Spin::Clock::time_point fresh_until_{};
-  std::size_t by_tap_ = 1;      // frames that woke us there
-  bool has_missed_ring_ = false;  // something came by the TAP that the ring would have taken
+  bool is_risen_ = false;  // we look at the ring
   Esp esp_;
   Coalescer coalescer_;
   Reassembler reassembler_;

@@ -10,7 +10,7 @@ using Label = Assembler::Label;
 constexpr int attempts = 4;  // to claim a record, while other processors do the same
 
 // Leaves the position of the record in r9.
-void claim_record(Assembler& code, std::uint32_t ring_size, Label full) {
+void claim_octets(Assembler& code, std::uint32_t ring_size, Label full) {
   const Label claimed = code.label();
   code.copy32(r3, r8);
   code.add32(r3, static_cast<std::int32_t>(Layout::frame_offset + Layout::alignment - 1));
@@ -54,9 +54,12 @@ void look_up(Assembler& code, const Descriptor& map, std::int16_t key, Label mis
 
 Ways ways_of(Assembler& code) { return {.full = code.label(), .skip = code.label(), .resting = code.label(), .pass = code.label()}; }
 
-void find_control(Assembler& code, const Descriptor& controls, Label resting, Label missing) {
+void find_control(Assembler& code, const Descriptor& controls, Label missing) {
   look_up(code, controls, ring_on_stack, missing);
   code.copy(r7, r0);
+}
+
+void jump_if_resting(Assembler& code, Label resting) {
   code.load(Size::word, r1, r7, Layout::resting);
   code.jump_if(r1, Compare::not_equal, 0, resting);
 }
@@ -74,12 +77,13 @@ void find_frame(Assembler& code, std::int32_t shortest, std::uint32_t longest, L
   code.jump_if(r1, Compare::not_equal, in_packet(ETH_P_IPV6), other);
 }
 
-void copy_frame(Assembler& code, const RingMaps& maps, const Ways& ways) {
-  const Label is_copied = code.label();
-  claim_record(code, maps.size, ways.full);
+void claim_record(Assembler& code, const RingMaps& maps, const Ways& ways) {
+  claim_octets(code, maps.size, ways.full);
   find_record(code, maps, ways.pass);
-  code.load(Size::word, r1, r7, Layout::resting);  // again, behind the claim
-  code.jump_if(r1, Compare::not_equal, 0, ways.skip);
+}
+
+void copy_frame(Assembler& code) {
+  const Label is_copied = code.label();
   code.copy(r1, r6);
   code.set(r2, 0);
   code.copy(r3, r9);
@@ -91,10 +95,42 @@ void copy_frame(Assembler& code, const RingMaps& maps, const Ways& ways) {
   code.place(is_copied);
 }
 
-void end_with(Assembler& code, Layout::State state) {
+void finish_record(Assembler& code, Layout::State state) {
   code.store(Size::word, r9, Layout::length, r8);
   code.store(Size::word, r9, Layout::state, static_cast<std::int32_t>(state));  // behind all that it speaks of: stores stay in their order on x86-64
-  code.set(r0, end_here);
+}
+
+// The thread finds the record that is left, and waits at the TAP for the packet.
+void call_thread(Assembler& code, const Ways& ways) {
+  constexpr std::int32_t bits_of_time = 20;
+  const Label is_awake = code.label(), is_called = code.label(), calls = code.label();
+  const auto tell_time = [&] {
+    code.call(BPF_FUNC_ktime_get_ns);
+    code.shift_right(r0, bits_of_time);
+  };
+  code.load(Size::word, r1, r7, Layout::resting);
+  code.jump_if(r1, Compare::equal, 0, is_awake);
+  code.jump_if(r1, Compare::equal, Layout::called, is_called);
+  code.copy(r0, r1);
+  code.set(r2, Layout::called);
+  code.exchange_if_equal(r7, Layout::resting, r2);
+  code.jump_if32(r0, Compare::not_equal, r1, is_awake);  // by now, or called by another processor
+  tell_time();
+  code.jump(calls);
+  code.place(is_called);
+  tell_time();
+  code.load(Size::word, r1, r7, Layout::called_at);
+  code.copy32(r2, r0);
+  code.subtract32(r2, r1);
+  code.jump_if32(r2, Compare::less, Layout::call_is_lost, is_awake);
+  code.place(calls);
+  code.store(Size::word, r7, Layout::called_at, r0);
+  code.jump(ways.skip);
+  code.place(is_awake);
+}
+
+void end_here(Assembler& code) {
+  code.set(r0, ends_here);
   code.leave();
 }
 
@@ -103,12 +139,12 @@ void write_ends(Assembler& code, const Ways& ways) {
   code.store(Size::word, r9, Layout::state, Layout::left);
   code.jump(ways.resting);
   code.place(ways.pass);
-  code.set(r0, go_on);
+  code.set(r0, goes_on);
   code.leave();
   code.place(ways.full);
   code.set(r1, 1);
   code.add_atomically(r7, Layout::overruns, r1);
-  code.set(r0, end_here);
+  code.set(r0, ends_here);
   code.leave();
 }
 

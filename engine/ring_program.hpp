@@ -22,8 +22,10 @@ struct RingMaps {
 // of the ring. A record lies in one piece, so behind the end of the ring there is room for another one.
 struct RingLayout {
   // A control. The program claims a record by moving the producer on, we give records back by moving the consumer on. `resting` is 0 or, while the ring rests,
-  // the `mark` that it had when it rose the last time; a program that has the ring rest by itself writes it there.
-  static constexpr std::int16_t producer = 0, resting = 64, mark = 68, consumer = 128, overruns = 192;
+  // the `mark` that it had when it rose the last time; a program that has the ring rest by itself writes it there. One that calls the thread writes `called`, and
+  // when that was (in 2^20 ns).
+  static constexpr std::int16_t producer = 0, resting = 64, mark = 68, called_at = 72, consumer = 128, overruns = 192;
+  static constexpr std::int32_t called = 2, call_is_lost = 48;
   static constexpr std::uint32_t control_size = 256;
 
   // A record: its state, how many octets the frame has (0: not all of it could be copied), how many the record has, and the frame, whose IP header begins
@@ -46,7 +48,7 @@ namespace ring_program {
 inline constexpr std::int16_t ring_on_stack = -4, size_on_stack = -8, first_free = -8;
 
 // r0 of a program at an interface.
-enum Verdict : std::int32_t { go_on = -1, end_here = 2 };  // TCX_NEXT, TCX_DROP
+enum Verdict : std::int32_t { goes_on = -1, ends_here = 2 };  // TCX_NEXT, TCX_DROP
 
 // A value as a load of that size reads it from a packet, and where a field of a frame lies.
 constexpr std::int32_t in_packet(std::uint16_t value) noexcept { return __builtin_bswap16(value); }
@@ -56,8 +58,11 @@ constexpr std::int16_t ip_field(std::size_t offset) noexcept { return static_cas
 // Looks up the word at a place on the stack; jumps if the map does not have it, else r0 is the address of what it has.
 void look_up(bpf::Assembler& code, const Descriptor& map, std::int16_t key, bpf::Assembler::Label missing);
 
-// The control of the ring whose number is on the stack, in r7; jumps with r1, which is what `resting` is then, if it rests, and to `missing` if there is none.
-void find_control(bpf::Assembler& code, const Descriptor& controls, bpf::Assembler::Label resting, bpf::Assembler::Label missing);
+// The control of the ring whose number is on the stack, in r7; jumps if there is none.
+void find_control(bpf::Assembler& code, const Descriptor& controls, bpf::Assembler::Label missing);
+
+// r7: the control. Jumps if the ring rests, with what `resting` is then in r1.
+void jump_if_resting(bpf::Assembler& code, bpf::Assembler::Label resting);
 
 // r6: the packet. Leaves the octets of its frame in r8, and where it begins and ends in r2 and r3. Goes on for IPv6 and jumps to `ipv4` for that; to `other` for
 // what is neither, has a VLAN tag, or has not `shortest` to `longest` octets.
@@ -69,14 +74,21 @@ struct Ways {
 
 Ways ways_of(bpf::Assembler& code);
 
-// r6: the packet, r7: the control, r8: octets of the frame, at least some and no more than there is room for behind the end of a ring. Claims a record, copies
-// the frame into it and leaves the address of the record in r9. Only who moves the producer on may write to it. Jumps to `skip` with r9 and r1, as to
-// `resting`, if the ring rests since then (see SharedRing::rest), or to `full`.
-void copy_frame(bpf::Assembler& code, const RingMaps& maps, const Ways& ways);
+// r6: the packet, r7: the control, r8: octets of the frame, at least some and no more than there is room for behind the end of a ring. `claim_record` leaves the
+// address of a record in r9, to which only we may write then, and jumps to `full` if there is no room for one; `copy_frame` copies the frame into it. If `resting`
+// is looked at behind the claim, either we see that the ring rests or our thread sees the claim (SharedRing::rest).
+void claim_record(bpf::Assembler& code, const RingMaps& maps, const Ways& ways);
+void copy_frame(bpf::Assembler& code);
 
-// The ends of a program. A frame that was copied gets its state; one whose record was claimed in vain goes where those go that find the ring resting; what passes
-// goes on, and what found the ring full ends.
-void end_with(bpf::Assembler& code, RingLayout::State state);
+// A frame that was copied gets its state.
+void finish_record(bpf::Assembler& code, RingLayout::State state);
+// Behind a claim. The first packet that finds the ring resting goes on (`skip`), which wakes the thread, and those behind it are in the ring. If the thread does not
+// rise for long, another one goes on: the first one may have been lost.
+void call_thread(bpf::Assembler& code, const Ways& ways);
+
+// The ends of a program. A packet that was copied ends. One whose record was claimed in vain (`skip`, with r9, and r1 as for `resting`) goes where those go
+// that find the ring resting; what passes goes on, and what found the ring full ends.
+void end_here(bpf::Assembler& code);
 void write_ends(bpf::Assembler& code, const Ways& ways);
 
 }  // namespace ring_program

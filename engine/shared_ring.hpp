@@ -50,6 +50,8 @@ class SharedRing {
     word<std::uint32_t>(control_ + RingLayout::resting).store(0, std::memory_order_release);
   }
   [[nodiscard]] bool is_resting() const noexcept { return word<std::uint32_t>(control_ + RingLayout::resting).load(std::memory_order_relaxed) != 0; }
+  // Whether a program has seen the ring resting, and wants it to rise.
+  [[nodiscard]] bool is_called() const noexcept { return word<std::uint32_t>(control_ + RingLayout::resting).load(std::memory_order_acquire) == RingLayout::called; }
   // False while frames wait, or are being written, that came before.
   [[nodiscard]] bool rest() noexcept;
 

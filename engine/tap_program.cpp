@@ -143,14 +143,19 @@ std::vector<bpf_insn> tap_program(const RingMaps& maps, std::uint32_t longest, s
     choose(code, rings);
   }
   code.store(Size::word, frame_pointer, ring_on_stack, r0);
-  find_control(code, maps.controls, ways.resting, ways.pass);
+  find_control(code, maps.controls, ways.pass);
+  jump_if_resting(code, ways.resting);
   read_packet(code, longest, other);
-  copy_frame(code, maps, ways);
+  claim_record(code, maps, ways);
+  jump_if_resting(code, ways.skip);
+  copy_frame(code);
   code.add32(r8, static_cast<std::int32_t>(queue << 16));
   ask_for_checksum(code, is_complete, untaken);
-  end_with(code, RingLayout::incomplete);
+  finish_record(code, RingLayout::incomplete);
+  end_here(code);
   code.place(is_complete);
-  end_with(code, RingLayout::filled);
+  finish_record(code, RingLayout::filled);
+  end_here(code);
   code.place(untaken);
   code.store(Size::word, r9, RingLayout::state, RingLayout::left);
   code.place(other);
