@@ -37,8 +37,9 @@ void set_name(char (&field)[size], const char* name) noexcept {
 
 std::uint64_t address_of(const void* pointer) noexcept { return reinterpret_cast<std::uint64_t>(pointer); }
 
-Descriptor make_map(bpf_map_type type, const char* name, std::uint32_t key_size, std::uint32_t value_size, std::uint32_t entries, std::uint32_t flags) {
+Descriptor make_map(bpf_map_type type, const char* name, std::uint32_t key_size, std::uint32_t value_size, std::uint32_t entries, std::uint32_t flags, int inner = 0) {
   bpf_attr attributes{};
+  attributes.inner_map_fd = static_cast<std::uint32_t>(inner);
   attributes.map_type = type;
   attributes.key_size = key_size;
   attributes.value_size = value_size;
@@ -91,6 +92,12 @@ Descriptor make_programs(const char* name, std::uint32_t entries) {
 
 Descriptor make_counters(const char* name, std::uint32_t entries) {
   return make_map(BPF_MAP_TYPE_PERCPU_ARRAY, name, sizeof(std::uint32_t), sizeof(std::uint64_t), entries, 0);
+}
+
+Descriptor make_ring_buffer(const char* name, std::uint32_t size) { return make_map(BPF_MAP_TYPE_RINGBUF, name, 0, 0, size, 0); }
+
+Descriptor make_ring_buffers(const char* name, const Descriptor& one, std::uint32_t entries) {
+  return make_map(BPF_MAP_TYPE_ARRAY_OF_MAPS, name, sizeof(std::uint32_t), sizeof(int), entries, 0, one.number());
 }
 
 void set_entry(const Descriptor& map, const void* key, const void* value) {

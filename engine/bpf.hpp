@@ -18,6 +18,8 @@ Descriptor make_array(const char* name, std::uint32_t value_size, std::uint32_t 
 Descriptor make_hash(const char* name, std::uint32_t key_size, std::uint32_t value_size, std::uint32_t entries);
 Descriptor make_programs(const char* name, std::uint32_t entries);  // entries are descriptors of programs, none yet; the kernel empties it with our last descriptor
 Descriptor make_counters(const char* name, std::uint32_t entries);  // of 64 bits, and each processor has its own
+Descriptor make_ring_buffer(const char* name, std::uint32_t size);  // a power of two, and of whole pages; may be waited for
+Descriptor make_ring_buffers(const char* name, const Descriptor& one, std::uint32_t entries);  // entries are descriptors of maps like `one`
 
 // EngineError if the map is full.
 void set_entry(const Descriptor& map, const void* key, const void* value);

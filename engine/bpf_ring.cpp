@@ -17,6 +17,15 @@ namespace {
 // 4 MiB 13 per cent less than with 8.
 constexpr std::uint32_t ring_size = 16 << 20;
 
+Descriptor make_bells(const std::vector<Doorbell>& bells) {
+  Descriptor map = bpf::make_ring_buffers("groupvpn_bells", bells.front().map(), static_cast<std::uint32_t>(bells.size()));
+  for (std::uint32_t ring = 0; ring < bells.size(); ++ring) {
+    const int bell = bells[ring].descriptor();
+    bpf::set_entry(map, &ring, &bell);
+  }
+  return map;
+}
+
 // The program goes with the TAP.
 void steer_queues(std::span<const int> queues, const Descriptor& spis) {
   const auto count = static_cast<std::uint32_t>(queues.size());
@@ -29,10 +38,12 @@ void steer_queues(std::span<const int> queues, const Descriptor& spis) {
 
 BpfIngress::BpfIngress(const Device& device, const MacAddress& token, std::uint32_t mtu, std::span<const int> tap_queues)
     : memory_(static_cast<std::uint32_t>(tap_queues.size()), mtu, ring_size),
+      bells_(tap_queues.size()),
       spis_(bpf::make_hash("groupvpn_spis", sizeof(std::uint32_t), 1, maximum_spis)) {
   const auto rings = static_cast<std::uint32_t>(tap_queues.size());
   if (rings > 1) steer_queues(tap_queues, spis_);
-  program_ = bpf::load(BPF_PROG_TYPE_SCHED_CLS, "groupvpn_esp", esp_program({memory_.maps(), spis_}, token, memory_.longest_frame(), rings));
+  const Descriptor bells = make_bells(bells_);
+  program_ = bpf::load(BPF_PROG_TYPE_SCHED_CLS, "groupvpn_esp", esp_program({memory_.maps(), spis_, bells}, token, memory_.longest_frame(), rings));
   link_ = bpf::attach(program_, bpf::Hook::ingress, device.index);
   program_number_ = bpf::number_of(program_);
 }
@@ -63,9 +74,13 @@ std::vector<std::unique_ptr<FrameRing>> BpfRing::make(const Device& device, cons
   return rings;
 }
 
-std::optional<FrameRing::Frame> BpfRing::take() noexcept {
+void BpfRing::rise() noexcept {
+  ring_.rise();
+  bell_.silence();
+}
+
+FrameRing::Frame BpfRing::take() noexcept {
   const SharedRing::Record record = ring_.take();
-  if (record.state == RingLayout::left) return std::nullopt;
   const bool is_whole = record.length != 0 && record.length <= ingress_->memory().longest_frame();
   return Frame{record.frame, record.length, RingLayout::frame_offset - RingLayout::header_size, is_whole};
 }

@@ -10,6 +10,7 @@
 
 #include "descriptor.hpp"
 #include "device.hpp"
+#include "doorbell.hpp"
 #include "frame_ring.hpp"
 #include "shared_ring.hpp"
 
@@ -24,25 +25,27 @@ class BpfIngress {
   BpfIngress(const Device& device, const MacAddress& token, std::uint32_t mtu, std::span<const int> tap_queues);
 
   [[nodiscard]] const RingMemory& memory() const noexcept { return memory_; }
+  [[nodiscard]] Doorbell& bell(std::uint32_t ring) noexcept { return bells_[ring]; }
   void set_spis(std::span<const TakenSpi> spis);
   [[nodiscard]] std::uint32_t program_number() const noexcept { return program_number_; }
 
  private:
   RingMemory memory_;
+  std::vector<Doorbell> bells_;
   Descriptor spis_, program_, link_;
   std::uint32_t program_number_ = 0;
   std::vector<TakenSpi> taken_spis_;
 };
 
-// What the program takes is in the ring, but for the first packet that comes while the thread does not look: that goes on to the rules, which lead ESP to the TAP,
-// and so wakes the thread. So no descriptor of the ring is needed, and a quiet interface costs nobody a spinning thread.
+// All that the program takes is in the ring, and the first packet that comes to a ring that rests wakes the thread.
 class BpfRing final : public FrameRing {
  public:
   // A ring for each queue of the TAP; what `Spread` keeps together comes by one of them, and by that queue. `mtu` is the IP MTU of the interface. EngineError
   // without the right to it, or before Linux 6.6.
   static std::vector<std::unique_ptr<FrameRing>> make(const Device& device, const MacAddress& token, std::uint32_t mtu, std::span<const int> tap_queues);
 
-  BpfRing(std::shared_ptr<BpfIngress> ingress, std::uint32_t number) noexcept : ingress_(std::move(ingress)), ring_(ingress_->memory(), number) {}
+  BpfRing(std::shared_ptr<BpfIngress> ingress, std::uint32_t number) noexcept
+      : ingress_(std::move(ingress)), bell_(ingress_->bell(number)), ring_(ingress_->memory(), number) {}
 
   [[nodiscard]] std::uint32_t longest_packet() const noexcept override { return ingress_->memory().longest_packet(); }
   [[nodiscard]] bool leaves_copies() const noexcept override { return false; }
@@ -50,17 +53,17 @@ class BpfRing final : public FrameRing {
   void set_spis(std::span<const TakenSpi> spis) override { ingress_->set_spis(spis); }
   [[nodiscard]] std::uint64_t overruns() const noexcept override { return ring_.overruns(); }
 
-  [[nodiscard]] int descriptor() const noexcept override { return -1; }
-  [[nodiscard]] bool is_called() const noexcept override { return ring_.is_called(); }
-  void rise() noexcept override { ring_.rise(); }
+  [[nodiscard]] int descriptor() const noexcept override { return bell_.descriptor(); }
+  void rise() noexcept override;
   [[nodiscard]] bool rest() noexcept override { return ring_.rest(); }
 
   [[nodiscard]] bool has() const noexcept override { return ring_.has(); }
-  [[nodiscard]] std::optional<Frame> take() noexcept override;
+  [[nodiscard]] Frame take() noexcept override;
   void release() noexcept override { ring_.release(); }
 
  private:
   std::shared_ptr<BpfIngress> ingress_;
+  Doorbell& bell_;
   SharedRing ring_;
 };
 

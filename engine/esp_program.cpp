@@ -115,12 +115,10 @@ std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& 
   choose_ring(code, rings);
   find_control(code, maps.rings.controls, ways.pass);
   claim_record(code, maps.rings, ways);
-  call_thread(code, ways);
   copy_frame(code);
   finish_record(code, RingLayout::filled);
+  wake_thread(code, maps.bells);
   end_here(code);
-  code.place(ways.resting);
-  code.jump(ways.pass);
   write_ends(code, ways);
   return code.finish();
 }

@@ -14,7 +14,8 @@ namespace groupvpn {
 
 struct EspProgramMaps {
   RingMaps rings;
-  const Descriptor& spis;  // by SPI in network order, how its packets are spread over the rings (Spread)
+  const Descriptor& spis;   // by SPI in network order, how its packets are spread over the rings (Spread)
+  const Descriptor& bells;  // a Doorbell for each ring
 };
 
 // A program for the ingress of an interface. It takes ESP (RFC 4303) over IPv4 without options, or over IPv6 without extension headers, that is
@@ -23,7 +24,7 @@ struct EspProgramMaps {
 // - in a frame of at most `longest` octets, that is not VLAN-tagged, not for another host and not from `token`
 // - of one of the SPIs
 //
-// and copies it into the ring that `Spread` says; the packet ends there. All others go on, and the first one that finds the ring resting, to wake its thread.
+// and copies it into the ring that `Spread` says, and wakes its thread if that rests; the packet ends there. All others go on.
 std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& token, std::uint32_t longest, std::uint32_t rings);
 
 // A program that leads each packet to the queue of a TAP that has the number of its ring. ESP in UDP and AH are spread by the same rules; what has no

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
 
 namespace groupvpn {
@@ -48,18 +47,17 @@ class FrameRing {
   // Frames that found the ring full.
   [[nodiscard]] virtual std::uint64_t overruns() const noexcept = 0;
 
-  // For poll: readable when a frame has come to a ring that rests. -1: such a frame goes by the TAP, where it wakes the thread, which is called to rise then.
+  // For poll: readable when a frame has come to a ring that rests.
   [[nodiscard]] virtual int descriptor() const noexcept = 0;
   // Takes note of an error that poll told of; returns it.
   virtual int take_error() noexcept { return 0; }
-  [[nodiscard]] virtual bool is_called() const noexcept { return false; }
-  // The thread looks at the ring from now on; and it will not, until it rises again. False while frames wait, or are being written.
+  // The thread looks at the ring from now on; and it will not, until it rises again. False if frames wait, or are being written: then it has to rise again.
   virtual void rise() noexcept {}
   [[nodiscard]] virtual bool rest() noexcept { return true; }
 
-  // Whether a frame is there that was not taken; that frame, or none if it goes by the TAP; and giving back all that were taken.
+  // Whether a frame is there that was not taken; that frame; and giving back all that were taken.
   [[nodiscard]] virtual bool has() const noexcept = 0;
-  [[nodiscard]] virtual std::optional<Frame> take() noexcept = 0;
+  [[nodiscard]] virtual Frame take() noexcept = 0;
   virtual void release() noexcept = 0;
 };
 

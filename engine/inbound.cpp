@@ -34,9 +34,10 @@ void Inbound::run() {
     const Spin::Clock::time_point asleep = Spin::Clock::now();
     const int ready = poll(waiting.data(), waiting.size(), timeout);
     if (ready > 0 && waiting[stop].revents != 0) break;
-    const bool has_frames = ready > 0 && waiting[ring].revents != 0;
-    if (has_frames && (waiting[ring].revents & POLLERR) != 0) context_.ring->take_error();  // it is down: frames come again when it is up
-    if (!is_risen_ && (has_frames || (context_.ring != nullptr && context_.ring->is_called()))) rise(Spin::Clock::now() - asleep);
+    if (ready > 0 && waiting[ring].revents != 0) {
+      if ((waiting[ring].revents & POLLERR) != 0) context_.ring->take_error();  // it is down: frames come again when it is up
+      rise(Spin::Clock::now() - asleep);
+    }
     if (ready > 0 && waiting[tap].revents != 0 && !serve_tap()) {
       context_.fault.set(std::string("inbound TAP: ") + std::strerror(errno));
       waiting[tap].fd = -1;
@@ -48,53 +49,41 @@ void Inbound::run() {
 }
 
 void Inbound::rise(Spin::Clock::duration slept) {
+  const bool was_risen = std::exchange(is_risen_, true);
   context_.ring->rise();
-  is_risen_ = true;
-  spin_.slept(slept, take_ring_burst());
+  const std::size_t taken = take_ring_burst();
+  if (!was_risen) spin_.slept(slept, taken);
 }
 
 // Until nothing has come for a while, or the TAP must have its turn.
 void Inbound::serve_ring() {
   for (int burst = 0; burst < ring_bursts_per_turn; ++burst) {
     if (take_ring_burst() != 0 || spin_.wait([this] { return context_.ring->has(); })) continue;
-    if (context_.ring->rest()) {
-      is_risen_ = false;
-      return;
-    }
+    is_risen_ = !context_.ring->rest();
+    if (!is_risen_) return;
     context_.ring->rise();  // a frame is being written
     sched_yield();
   }
 }
 
-// The frame may still be on its way there. If it does not come it was lost.
-void Inbound::wait_for_tap() {
-  const Spin::Clock::time_point deadline = Spin::Clock::now() + longest_on_the_way;
-  const std::uint64_t before = counters_.frames.value();
-  while (serve_tap() && counters_.frames.value() == before && Spin::Clock::now() < deadline) sched_yield();
-}
-
 // Frames are decrypted where they lie in the ring, and given back when the kernel has what was in them.
 std::size_t Inbound::take_ring_burst() {
   std::size_t taken = 0;
-  bool is_at_tap = false;  // the frame whose turn it is
-  for (; taken < burst_size && !is_at_tap && context_.ring->has(); ++taken) {
-    const std::optional<FrameRing::Frame> frame = context_.ring->take();
-    is_at_tap = !frame;
-    if (frame) take(*frame);
+  for (; taken < burst_size && context_.ring->has(); ++taken) {
+    const FrameRing::Frame frame = context_.ring->take();
+    counters_.frames.add();
+    const std::optional<LinkHeader> link = LinkHeader::parse(frame.data, frame.length);
+    if (!frame.is_whole || !link) {
+      refuse(frame.is_whole ? Reason::not_ip : Reason::oversize);
+      continue;
+    }
+    const auto link_size = static_cast<std::uint32_t>(link->size);
+    push({.data = frame.data + link_size, .length = frame.length - link_size, .headroom = frame.headroom + link_size}, frame.data);
   }
   if (taken == 0) return 0;
   process();
   context_.ring->release();
-  if (is_at_tap) wait_for_tap();
   return taken;
-}
-
-void Inbound::take(const FrameRing::Frame& frame) {
-  counters_.frames.add();
-  const std::optional<LinkHeader> link = LinkHeader::parse(frame.data, frame.length);
-  if (!frame.is_whole || !link) return refuse(frame.is_whole ? Reason::not_ip : Reason::oversize);
-  const auto link_size = static_cast<std::uint32_t>(link->size);
-  push({.data = frame.data + link_size, .length = frame.length - link_size, .headroom = frame.headroom + link_size}, frame.data);
 }
 
 bool Inbound::serve_tap() {

@@ -40,11 +40,9 @@ class Inbound {
   static constexpr int ring_bursts_per_turn = 16;  // before the TAP has its turn
 
   bool serve_tap();  // false when it is gone
-  void wait_for_tap();
   void rise(Spin::Clock::duration slept);
   void serve_ring();
   std::size_t take_ring_burst();
-  void take(const FrameRing::Frame& frame);
   void take(std::uint8_t* octets, std::size_t length);
   bool take_fragment(const Packet& packet, const std::uint8_t* frame);
   void keep_fragment(Reassembled result, const std::uint8_t* frame);

@@ -11,11 +11,13 @@ namespace groupvpn {
 
 class Mapping {
  public:
+  enum class Access : int { read = PROT_READ, write = PROT_READ | PROT_WRITE };
+
   Mapping() noexcept = default;
   // Of a descriptor, or anonymous memory (-1). `octets()` is null if the kernel did not want to.
-  Mapping(std::size_t size, int descriptor, std::uint64_t offset) noexcept : size_(size) {
+  Mapping(std::size_t size, int descriptor, std::uint64_t offset, Access access = Access::write) noexcept : size_(size) {
     const int kind = descriptor < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
-    void* at = mmap(nullptr, size, PROT_READ | PROT_WRITE, kind | MAP_POPULATE, descriptor, static_cast<off_t>(offset));
+    void* at = mmap(nullptr, size, static_cast<int>(access), kind | MAP_POPULATE, descriptor, static_cast<off_t>(offset));
     if (at != MAP_FAILED) octets_ = static_cast<std::uint8_t*>(at);
   }
   ~Mapping() {

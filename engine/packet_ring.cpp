@@ -82,7 +82,7 @@ bool PacketRing::has() const noexcept {
   return (std::atomic_ref(*status_of(at(taken_))).load(std::memory_order_acquire) & TP_STATUS_USER) != 0;
 }
 
-std::optional<FrameRing::Frame> PacketRing::take() noexcept {
+FrameRing::Frame PacketRing::take() noexcept {
   std::uint8_t* slot = at(taken_++);
   const auto* header = reinterpret_cast<const tpacket2_hdr*>(slot);
   const std::uint32_t begin = header->tp_mac, length = header->tp_snaplen;

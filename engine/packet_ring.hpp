@@ -31,7 +31,7 @@ class PacketRing final : public FrameRing {
   int take_error() noexcept override;  // ENETDOWN: frames come again when the interface is up
 
   [[nodiscard]] bool has() const noexcept override;
-  [[nodiscard]] std::optional<Frame> take() noexcept override;
+  [[nodiscard]] Frame take() noexcept override;
   void release() noexcept override;
 
  private:

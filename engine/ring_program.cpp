@@ -100,32 +100,23 @@ void finish_record(Assembler& code, Layout::State state) {
   code.store(Size::word, r9, Layout::state, static_cast<std::int32_t>(state));  // behind all that it speaks of: stores stay in their order on x86-64
 }
 
-// The thread finds the record that is left, and waits at the TAP for the packet.
-void call_thread(Assembler& code, const Ways& ways) {
-  constexpr std::int32_t bits_of_time = 20;
-  const Label is_awake = code.label(), is_called = code.label(), calls = code.label();
-  const auto tell_time = [&] {
-    code.call(BPF_FUNC_ktime_get_ns);
-    code.shift_right(r0, bits_of_time);
-  };
+// Of several that see it rest one wakes the thread. The message means nothing.
+void wake_thread(Assembler& code, const Descriptor& bells) {
+  constexpr std::int32_t force_wakeup = BPF_RB_FORCE_WAKEUP, message_size = 4;
+  const Label is_awake = code.label();
   code.load(Size::word, r1, r7, Layout::resting);
   code.jump_if(r1, Compare::equal, 0, is_awake);
-  code.jump_if(r1, Compare::equal, Layout::called, is_called);
   code.copy(r0, r1);
-  code.set(r2, Layout::called);
+  code.set(r2, 0);
   code.exchange_if_equal(r7, Layout::resting, r2);
-  code.jump_if32(r0, Compare::not_equal, r1, is_awake);  // by now, or called by another processor
-  tell_time();
-  code.jump(calls);
-  code.place(is_called);
-  tell_time();
-  code.load(Size::word, r1, r7, Layout::called_at);
-  code.copy32(r2, r0);
-  code.subtract32(r2, r1);
-  code.jump_if32(r2, Compare::less, Layout::call_is_lost, is_awake);
-  code.place(calls);
-  code.store(Size::word, r7, Layout::called_at, r0);
-  code.jump(ways.skip);
+  code.jump_if32(r0, Compare::not_equal, r1, is_awake);
+  look_up(code, bells, ring_on_stack, is_awake);
+  code.copy(r1, r0);
+  code.copy(r2, frame_pointer);
+  code.add(r2, ring_on_stack);
+  code.set(r3, message_size);
+  code.set(r4, force_wakeup);
+  code.call(BPF_FUNC_ringbuf_output);
   code.place(is_awake);
 }
 

@@ -31,8 +31,8 @@ class RingMemory {
   Mapping controls_memory_, records_memory_;
 };
 
-// One ring, for one thread. Frames wait in the order in which they were put there. While the ring rests a program lets them go on instead; it may also
-// have it rest by itself.
+// One ring, for one thread. Frames wait in the order in which they were put there. While the ring rests a program wakes the thread, or lets frames go on instead; it may
+// also have it rest by itself.
 class SharedRing {
  public:
   struct Record {
@@ -50,8 +50,6 @@ class SharedRing {
     word<std::uint32_t>(control_ + RingLayout::resting).store(0, std::memory_order_release);
   }
   [[nodiscard]] bool is_resting() const noexcept { return word<std::uint32_t>(control_ + RingLayout::resting).load(std::memory_order_relaxed) != 0; }
-  // Whether a program has seen the ring resting, and wants it to rise.
-  [[nodiscard]] bool is_called() const noexcept { return word<std::uint32_t>(control_ + RingLayout::resting).load(std::memory_order_acquire) == RingLayout::called; }
   // False while frames wait, or are being written, that came before.
   [[nodiscard]] bool rest() noexcept;
 
