@@ -100,7 +100,7 @@ void finish_record(Assembler& code, Layout::State state) {
   code.store(Size::word, r9, Layout::state, static_cast<std::int32_t>(state));  // behind all that it speaks of: stores stay in their order on x86-64
 }
 
-// Of several that see it rest one wakes the thread. The message means nothing.
+// Of several that see it rest one wakes the thread. The message means nothing. If it cannot be sent, the next packet tries again.
 void wake_thread(Assembler& code, const Descriptor& bells) {
   constexpr std::int32_t force_wakeup = BPF_RB_FORCE_WAKEUP, message_size = 4;
   const Label is_awake = code.label();
@@ -117,6 +117,9 @@ void wake_thread(Assembler& code, const Descriptor& bells) {
   code.set(r3, message_size);
   code.set(r4, force_wakeup);
   code.call(BPF_FUNC_ringbuf_output);
+  code.jump_if(r0, Compare::equal, 0, is_awake);
+  code.load(Size::word, r1, r7, Layout::mark);
+  code.store(Size::word, r7, Layout::resting, r1);
   code.place(is_awake);
 }
 
