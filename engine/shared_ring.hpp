@@ -50,7 +50,7 @@ class SharedRing {
     word<std::uint32_t>(control_ + RingLayout::resting).store(0, std::memory_order_release);
   }
   [[nodiscard]] bool is_resting() const noexcept { return word<std::uint32_t>(control_ + RingLayout::resting).load(std::memory_order_relaxed) != 0; }
-  // False while frames wait, or are being written, that came before.
+  // Rests. False if frames wait, or are being written, that came before: who called looks at them then, and lets it rest again.
   [[nodiscard]] bool rest() noexcept;
 
   // Tells of no records but those that are claimed by now, until it may go on.
