@@ -4,7 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench import load
 from bench.cpu import CpuTime
@@ -20,6 +20,10 @@ _UNBRIDLED = 3
 """How often a sender may send all that goes."""
 _SEGMENTS = 44
 _PING_INTERVAL = 0.005
+_TURN_SECONDS = 1.0
+_STEADY_RATE = {"pair": 150e3, "path": 100e3}
+"""Datagrams per second that two processors carry without loss, with something to spare; by shape of the place."""
+_STEADY_SECONDS = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,15 @@ DAEMON_CPU = Metric("tcp_daemon_cpu", "CPU s/GB", "daemons' CPU", more_is_better
 TOTAL_CPU = Metric("tcp_total_cpu", "CPU s/GB", "machine's CPU", more_is_better=False)
 RTT = Metric("rtt", "µs", "RTT median", more_is_better=False)
 RTT_P99 = Metric("rtt_p99", "µs", "RTT p99", more_is_better=False)
+TCP_TURN = Metric("tcp_turn", "Gbit/s", "TCP, 1 stream of 1 s")
+UDP_COST = Metric("udp64_cost", "CPU µs each", "UDP 64 B, steady rate", more_is_better=False)
+BY_TURNS = (TCP_TURN.name, UDP_COST.name)
+"""What is compared by turns: differences of a few per cent, less than what a shared machine drifts from one minute to the next."""
 UDP_SIZES = (64, 512, 1400)
 UDP = {size: Metric(f"udp{size}", "kpps", f"UDP {size} B") for size in UDP_SIZES}
 UDP_SEGMENT = Metric("udp1400seg", "kpps", "UDP 1400 B, UDP_SEGMENT")
 
-METRICS = {metric.name: metric for metric in (TCP, DAEMON_CPU, TOTAL_CPU, *UDP.values(), UDP_SEGMENT, RTT, RTT_P99)}
+METRICS = {metric.name: metric for metric in (TCP, DAEMON_CPU, TOTAL_CPU, *UDP.values(), UDP_SEGMENT, RTT, RTT_P99, TCP_TURN, UDP_COST)}
 
 Values = dict[Metric, float]
 
@@ -147,6 +155,23 @@ def rtt(place: Place, effort: Effort) -> tuple[Values, dict[str, object]]:
     return {RTT: seen.median, RTT_P99: seen.p99}, {"lost": seen.sent - seen.answered, "minimum": seen.minimum, "maximum": seen.maximum}
 
 
+def turn(place: Place, effort: Effort) -> tuple[Values, dict[str, object]]:
+    """What a small difference shows in: a short TCP stream, and the machine's CPU time for each datagram of 64 octets at a steady rate.
+
+    The highest rate is no measure of that: its search goes by steps of some per cent.
+    """
+    values, details = tcp(place, replace(effort, tcp=_TURN_SECONDS))
+    for _ in range(_UNBRIDLED):
+        before = CpuTime.read(())
+        trial = load.udp(place, size=64, seconds=_STEADY_SECONDS, rate=_STEADY_RATE[place.shape])
+        used = CpuTime.read(()) - before
+        if trial.loss <= UDP_LOSS:
+            break
+    else:
+        raise BenchError(f"{trial.loss:.1%} of {trial.offered:.0f} datagrams per second were lost")
+    return {TCP_TURN: values[TCP], UDP_COST: used.machine * 1e6 / trial.received}, {**details, "offered": trial.offered}
+
+
 Measure = Callable[[Place, Effort], tuple[Values, dict[str, object]]]
 
 MEASURES: dict[str, Measure] = {
@@ -154,5 +179,6 @@ MEASURES: dict[str, Measure] = {
     **{metric.name: _udp(size, metric) for size, metric in UDP.items()},
     "udp1400seg": _udp(1400, UDP_SEGMENT, _SEGMENTS),
     "rtt": rtt,
+    "turn": turn,
 }
 """By the name that `--measures` takes."""

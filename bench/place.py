@@ -1,5 +1,6 @@
 """Where a system is measured: two gateways in namespaces, either alone on one link (`pair`) or each with a host behind (`path`)."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ LAB_PREFIX = "bn"
 _FOLDER_PREFIX = "groupvpn-bench-"
 TUNNEL_MTU = 1400
 """The MTU that every system gets in a `pair`, as the peers' own benchmarks do."""
+_numbers = itertools.count(1)
+"""Several places of a process may stand side by side."""
 
 
 class BenchError(Exception):
@@ -124,7 +127,7 @@ def built(shape: str, *, edit: dict[str, Callable[[str], str]] | None = None, st
         shutil.copytree(TOPOLOGIES / shape, copy)
         for name, change in (edit or {}).items():
             (copy / name).write_text(change((copy / name).read_text()))
-        lab = Lab(topology.load(copy), f"{LAB_PREFIX}{os.getpid()}-{shape}")
+        lab = Lab(topology.load(copy), f"{LAB_PREFIX}{os.getpid()}-{next(_numbers)}-{shape}")
         with lab:
             lab.up(start=start)
             place = _pair(lab, folder) if shape == "pair" else _path(lab, folder)

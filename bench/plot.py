@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.measures import METRICS
+from bench.measures import BY_TURNS, METRICS
 from bench.results import Results, read
 from bench.systems import PATH_PREFIX
 
@@ -20,7 +20,8 @@ def draw(results: Results, target: Path) -> bool:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    metrics, systems = results.metrics, [name for name in results.systems if "/" not in name]
+    metrics = [name for name in results.metrics if name not in BY_TURNS]
+    systems = [name for name in results.measured(metrics) if "/" not in name]
     if not metrics or not systems:
         return False
     columns = min(3, len(metrics))

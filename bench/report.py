@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.load import BUILT
-from bench.measures import METRICS
+from bench.measures import BY_TURNS, METRICS
 from bench.results import Results, Spread, read
 from bench.systems import PATH_PREFIX
 from bench.targets import TARGETS
@@ -23,11 +24,14 @@ def show(console: Console, results: Results, targets: list[dict[str, Any]]) -> N
         ("", "Two gateways on one link (bare engine)"),
         (PATH_PREFIX, "Whole path: host – gateway – core – gateway – host"),
     ):
-        systems = [name for name in results.systems if name.startswith(PATH_PREFIX) == bool(prefix)]
+        metrics = [name for name in results.metrics if name not in BY_TURNS]
+        systems = [name for name in results.measured(metrics) if name.startswith(PATH_PREFIX) == bool(prefix)]
         if systems:
-            console.print(_values(results, systems, title))
+            console.print(_values(results, systems, metrics, title))
             if prefix + REFERENCE in systems and len(systems) > 1:
-                console.print(_ratios(results, systems, prefix + REFERENCE))
+                console.print(_ratios(results, systems, metrics, prefix + REFERENCE))
+    if by_turns := results.measured(BY_TURNS):
+        console.print(_values(results, by_turns, BY_TURNS, "By turns, side by side"))
     shown = [target for target in targets if target["met"] is not None]
     if shown:
         console.print(_targets(shown))
@@ -37,29 +41,29 @@ def show(console: Console, results: Results, targets: list[dict[str, Any]]) -> N
         console.print(f"not measured: {failure['system']} {failure['measure']}, round {failure['round']}: {failure['reason']}", style="red")
 
 
-def _columns(results: Results, systems: list[str], table: Table) -> list[str]:
-    metrics = [name for name in results.metrics if any(results.spread(system, name) for system in systems)]
-    for name in metrics:
+def _columns(results: Results, systems: list[str], metrics: Sequence[str], table: Table) -> list[str]:
+    filled = [name for name in metrics if any(results.spread(system, name) for system in systems)]
+    for name in filled:
         table.add_column(f"{METRICS[name].title}\n{METRICS[name].unit}", justify="right")
-    return metrics
+    return filled
 
 
-def _values(results: Results, systems: list[str], title: str) -> Table:
+def _values(results: Results, systems: list[str], metrics: Sequence[str], title: str) -> Table:
     table = Table(title=f"{title}: median and \\[lowest–highest] of the rounds", title_justify="left")
     table.add_column("system", no_wrap=True)
-    metrics = _columns(results, systems, table)
+    filled = _columns(results, systems, metrics, table)
     for system in systems:
-        table.add_row(system, *(_cell(results.spread(system, name)) for name in metrics))
+        table.add_row(system, *(_cell(results.spread(system, name)) for name in filled))
     return table
 
 
-def _ratios(results: Results, systems: list[str], reference: str) -> Table:
+def _ratios(results: Results, systems: list[str], metrics: Sequence[str], reference: str) -> Table:
     table = Table(title=f"Ratios to {reference} in the same round", title_justify="left")
     table.add_column("system", no_wrap=True)
-    metrics = _columns(results, systems, table)
+    filled = _columns(results, systems, metrics, table)
     for system in systems:
         if system != reference:
-            table.add_row(system, *(_cell(results.ratio(system, reference, name)) for name in metrics))
+            table.add_row(system, *(_cell(results.ratio(system, reference, name)) for name in filled))
     return table
 
 
@@ -78,13 +82,17 @@ def _targets(targets: list[dict[str, Any]]) -> Table:
 
 
 def markdown(results: Results) -> str:
-    """The values of every system, and the targets."""
-    titles = [f"{METRICS[name].title}, {METRICS[name].unit}" for name in results.metrics]
-    lines = [f"| system | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
-    for system in results.systems:
-        cells = (str(results.spread(system, name) or "–") for name in results.metrics)
-        lines.append(f"| {system} | {' | '.join(cells)} |")
-    lines += ["", "| target | wanted | observed | |", "|---|---|---|---|"]
+    """The values of every system, those by turns apart, and the targets."""
+    lines: list[str] = []
+    for metrics in ([name for name in results.metrics if name not in BY_TURNS], [name for name in results.metrics if name in BY_TURNS]):
+        titles = [f"{METRICS[name].title}, {METRICS[name].unit}" for name in metrics]
+        if titles:
+            lines += [f"| system | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
+        for system in results.measured(metrics):
+            cells = (str(results.spread(system, name) or "–") for name in metrics)
+            lines.append(f"| {system} | {' | '.join(cells)} |")
+        lines += [""]
+    lines += ["| target | wanted | observed | |", "|---|---|---|---|"]
     for target in (target.judge(results) for target in TARGETS):
         if target["met"] is not None:
             lines.append(f"| {target['title']} | {target['target']} | {target['text']} | {'met' if target['met'] else '**not met**'} |")

@@ -4,7 +4,7 @@ import json
 import platform
 import statistics
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,19 @@ class Sample:
     round: int
     value: float
     details: dict[str, Any] = field(default_factory=dict)
+
+
+def medians(taken: Iterable[Sample]) -> list[Sample]:
+    """What several turns of a round come to: one sample for each system and metric, their median. The turns are kept as its details."""
+    together: dict[tuple[str, str], list[Sample]] = {}
+    for sample in taken:
+        together.setdefault((sample.system, sample.metric), []).append(sample)
+    return [turns[0] if len(turns) == 1 else _median(turns) for turns in together.values()]
+
+
+def _median(turns: list[Sample]) -> Sample:
+    values = [turn.value for turn in turns]
+    return replace(turns[0], value=statistics.median(values), details={"turns": values})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +69,10 @@ class Results:
     failures: list[dict[str, Any]] = field(default_factory=list)
     """What could not be measured, and why: it is missing from the samples, never guessed."""
 
-    @property
-    def systems(self) -> list[str]:
-        """In the order in which they were first measured."""
-        return list(dict.fromkeys(sample.system for sample in self.samples))
+    def measured(self, metrics: Iterable[str]) -> list[str]:
+        """The systems that have one of these metrics, in the order in which they were first measured."""
+        wanted = set(metrics)
+        return list(dict.fromkeys(sample.system for sample in self.samples if sample.metric in wanted))
 
     @property
     def metrics(self) -> list[str]:

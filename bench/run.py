@@ -12,10 +12,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 
@@ -31,28 +34,40 @@ from groupvpn.lab.lab import LabError
 from groupvpn.lab.network import NetworkError
 from groupvpn.lab.topology import TopologyError
 
-PLAIN = ("plain-notso", "plain")
-CLEAR = ("groupvpn-gcm/clear",)
 PEERS = ("openvpn", "strongswan-gcm", "strongswan-cbc", "wireguard")
-OURS = ("groupvpn-gcm", "groupvpn-cbc-sha1", "groupvpn-cbc256-sha256")
-IN_UDP = ("groupvpn-gcm/udp",)
-"""ESP in UDP, an option between our own members: measured beside protocol 50, never instead of it."""
-MORE = ("groupvpn-gcm/acl=10", "groupvpn-gcm/acl=100", "groupvpn-gcm/sas=20", "groupvpn-gcm/sas=200")
-MORE_ON_PATH = ("groupvpn-gcm/acl=100",)
-PAIRS = (*PLAIN, *CLEAR, *PEERS, OURS[0], *MORE, *IN_UDP, *OURS[1:])
-"""What targets compare stands together: a machine that others use is slower or faster for minutes."""
-PATHS = tuple(f"path-{name}" for name in (*PLAIN, *CLEAR, *PEERS, OURS[0], *MORE_ON_PATH, *IN_UDP, *OURS[1:]))
-EVERYTHING = (*PAIRS, *PATHS)
-SCALING = {*CLEAR, *MORE, *(f"path-{name}" for name in (*CLEAR, *MORE_ON_PATH))}
-"""Measured by what their targets compare only."""
-SCALING_MEASURES = ("tcp", "udp64")
+"""What targets compare stands together in the order: a machine that others use is slower or faster for minutes."""
+BASES = ("plain-notso", "plain", *PEERS, "groupvpn-gcm", "groupvpn-gcm/udp", "groupvpn-cbc-sha1", "groupvpn-cbc256-sha256")
+"""`…/udp` is ESP in UDP, an option between our own members: measured beside protocol 50, never instead of it."""
+EVERYTHING = (*BASES, *(f"path-{name}" for name in BASES))
+BY_TURNS = (
+    ("groupvpn-gcm", "groupvpn-gcm/acl=10", "groupvpn-gcm/acl=100", "groupvpn-gcm/sas=20", "groupvpn-gcm/sas=200"),
+    ("plain", "groupvpn-gcm/clear"),
+    ("path-groupvpn-gcm", "path-groupvpn-gcm/acl=100"),
+    ("path-plain", "path-groupvpn-gcm/clear"),
+)
+"""What shall differ by less than 5 %: these stand side by side and are measured by turns, in each round."""
+TURNS = 10
 QUICK = ("plain-notso", "wireguard", "groupvpn-gcm", "groupvpn-cbc-sha1", "path-plain", "path-wireguard", "path-groupvpn-gcm")
 QUICK_MEASURES = ("tcp", "udp64", "rtt")
 QUICK_EFFORT = Effort(tcp=2.0, udp=0.4, pings=150, trials=8)
 
 _FILE_WIDTH = 170
 
-Plan = list[tuple[System, tuple[str, ...]]]
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Systems that stand side by side, and what is measured of them, as often as `turns` says; a round has the median of each figure."""
+
+    systems: tuple[System, ...]
+    measures: tuple[str, ...]
+    turns: int = 1
+
+    @property
+    def name(self) -> str:
+        """The names of the systems."""
+        return ", ".join(system.name for system in self.systems)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -82,6 +97,7 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--systems", help="names, separated by commas; --list shows them")
     parser.add_argument("--measures", help="names, separated by commas; --list shows them")
     parser.add_argument("--rounds", type=int, help="how often each system is measured, interleaved (3; 1 if quick)")
+    parser.add_argument("--turns", type=int, help="have the systems stand side by side, and take turns, this many in a round")
     parser.add_argument("--seconds", type=float, help="length of a TCP stream (3); a UDP trial takes a fifth of it")
     parser.add_argument("--quick", action="store_true", help="fewer systems, shorter measurements, one round")
     parser.add_argument("--profile", action="store_true", help="also run perf while measuring, and print where the CPU time went")
@@ -91,17 +107,22 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
-    measures = tuple(arguments.measures.split(",")) if arguments.measures else QUICK_MEASURES if arguments.quick else tuple(MEASURES)
+def _plan(arguments: argparse.Namespace) -> list[Step]:
+    quick = arguments.quick
+    measures = tuple(arguments.measures.split(",")) if arguments.measures else QUICK_MEASURES if quick else tuple(MEASURES)
     if unknown := [name for name in measures if name not in MEASURES]:
         raise BenchError(f"no measure {unknown[0]!r}; there are {', '.join(MEASURES)}")
+    alone = measures if arguments.measures else tuple(name for name in measures if name != "turn")
     if arguments.systems:
-        return [(systems.named(name), measures) for name in arguments.systems.split(",")]
-    if arguments.quick:
-        return [(systems.named(name), measures) for name in QUICK]
-    scaling = tuple(name for name in measures if name in SCALING_MEASURES)
-    wanted = {name: scaling if name in SCALING else measures for name in EVERYTHING}
-    return [(systems.named(name), some) for name, some in wanted.items() if some]
+        wanted = tuple(systems.named(name) for name in arguments.systems.split(","))
+        return [Step(wanted, alone, arguments.turns)] if arguments.turns else [Step((system,), alone) for system in wanted]
+    if arguments.turns:
+        raise BenchError("--turns: say by --systems what shall stand side by side")
+    single = tuple(name for name in alone if name != "turn")
+    plan = [Step((systems.named(name),), single) for name in (QUICK if quick else EVERYTHING)] if single else []
+    if "turn" in measures and not quick:
+        plan += [Step(tuple(map(systems.named, group)), ("turn",), TURNS) for group in BY_TURNS]
+    return plan
 
 
 def _effort(arguments: argparse.Namespace) -> Effort:
@@ -113,7 +134,7 @@ def _effort(arguments: argparse.Namespace) -> Effort:
     return effort
 
 
-def _run(console: Console, plan: Plan, effort: Effort, arguments: argparse.Namespace) -> int:
+def _run(console: Console, plan: list[Step], effort: Effort, arguments: argparse.Namespace) -> int:
     found = Results()
     rounds = arguments.rounds or (1 if arguments.quick else 3)
     about: dict[str, Any] = {
@@ -125,11 +146,11 @@ def _run(console: Console, plan: Plan, effort: Effort, arguments: argparse.Names
     }
     began, interrupted = time.monotonic(), False
     try:
-        for turn in range(rounds):
-            shift = turn * len(plan) // rounds  # no system always follows the same one at the same hour
-            for system, measures in plan[shift:] + plan[:shift]:
-                with console.status(f"round {turn + 1} of {rounds}: {system.name}"):
-                    _measure(console, found, system, measures, turn, effort, arguments)
+        for number in range(rounds):
+            shift = number * len(plan) // rounds  # no system always follows the same one at the same hour
+            for step in plan[shift:] + plan[:shift]:
+                with console.status(f"round {number + 1} of {rounds}: {step.name}"):
+                    _take(console, found, step, number, effort, arguments)
     except KeyboardInterrupt:
         interrupted = True
         console.print("interrupted; this is what was measured so far", style="yellow")
@@ -146,37 +167,49 @@ def _run(console: Console, plan: Plan, effort: Effort, arguments: argparse.Names
     return 130 if interrupted else int(bool(found.failures))
 
 
-def _measure(
-    console: Console, found: Results, system: System, measures: tuple[str, ...], turn: int, effort: Effort, arguments: argparse.Namespace
-) -> None:
-    """Set one system up, measure it, take it down; what fails is noted, and the run goes on."""
-    current = "set-up"
+def _take(console: Console, found: Results, step: Step, number: int, effort: Effort, arguments: argparse.Namespace) -> None:
+    """Set the systems of a step up, measure them, take them down; what fails is noted, and the run goes on."""
+    system, current = step.systems[0], "set-up"
     try:
-        with systems.running(system) as place:
-            for current in measures:
-                _sample(console, found, system, current, turn, effort, place, arguments)
+        with ExitStack() as stack:
+            places = []
+            for system in step.systems:
+                places.append((system, stack.enter_context(systems.running(system))))
+            for current in step.measures:
+                taken: list[Sample] = []
+                for system, place in in_turns(places, step.turns):
+                    taken += _samples(console, system, current, number, effort, place, arguments)
+                found.samples += results.medians(taken)
             if arguments.counters:
-                console.print_json(data=place.counters())
+                for _, place in places:
+                    console.print_json(data=place.counters())
     except (BenchError, LabError, NetworkError, TopologyError, OSError, subprocess.SubprocessError) as error:
-        found.failures.append({"system": system.name, "measure": current, "round": turn, "reason": str(error)})
+        found.failures.append({"system": system.name, "measure": current, "round": number, "reason": str(error)})
         console.print(f"{system.name}: {current} failed: {error}", style="red", markup=False)
 
 
-def _sample(
-    console: Console, found: Results, system: System, measure: str, turn: int, effort: Effort, place: Place, arguments: argparse.Namespace
-) -> None:
+def in_turns(items: Sequence[_Item], turns: int) -> Iterator[_Item]:
+    """All items as often as `turns` says, each turn begun by the next one: who follows itself, with warm caches, is better off."""
+    for turn in range(turns):
+        first = turn % len(items)
+        yield from items[first:]
+        yield from items[:first]
+
+
+def _samples(
+    console: Console, system: System, measure: str, number: int, effort: Effort, place: Place, arguments: argparse.Namespace
+) -> list[Sample]:
     recording = profile.Recording(place.folder / f"{measure}.perf") if arguments.profile else None
     if recording:
         with recording:
             values, details = MEASURES[measure](place, effort)
     else:
         values, details = MEASURES[measure](place, effort)
-    for metric, value in values.items():
-        found.samples.append(Sample(system.name, metric.name, turn, value, details))
     shown = ", ".join(f"{metric.title} {results.number(value)} {metric.unit}" for metric, value in values.items())
-    console.print(f"[{turn + 1}] {system.name}: {shown}", highlight=False, markup=False)
+    console.print(f"[{number + 1}] {system.name}: {shown}", highlight=False, markup=False)
     if recording:
         console.print(recording.report(), highlight=False, markup=False)
+    return [Sample(system.name, metric.name, number, value, details) for metric, value in values.items()]
 
 
 def _commit() -> str:

@@ -1,12 +1,14 @@
-"""The search for the highest UDP rate, on links whose limit is known, and ratios of rounds, and reports. Nothing is sent."""
+"""The search for the highest UDP rate, on links whose limit is known, ratios of rounds and of turns, and reports. Nothing is sent."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from bench.load import Trial
 from bench.measures import UDP_LOSS, highest_rate
-from bench.results import Results, Sample, write
+from bench.results import Results, Sample, medians, write
+from bench.run import BY_TURNS, TURNS, in_turns
 
 from bench import report
 
@@ -84,13 +86,33 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert results.ratio("ours", "nobody", "tcp") is None
 
 
+@pytest.mark.parametrize("group", BY_TURNS)
+def test_those_side_by_side_have_equally_many_turns_and_places(group: tuple[str, ...]) -> None:
+    order = list(in_turns(group, TURNS))
+    places = Counter((name, place % len(group)) for place, name in enumerate(order))
+    assert set(places.values()) == {TURNS // len(group)}
+    assert len(places) == len(group) ** 2
+
+
+def test_a_round_has_the_median_of_its_turns() -> None:
+    taken = [Sample(system, "tcp_turn", 1, value) for system, value in (("one", 3.0), ("other", 7.0), ("one", 1.0), ("one", 2.0))]
+    found = Results(medians(taken))
+    assert (found.values("one", "tcp_turn"), found.values("other", "tcp_turn")) == ({1: 2.0}, {1: 7.0})
+    assert found.samples[0].details == {"turns": [3.0, 1.0, 2.0]}
+
+
 def test_a_report_is_made_of_what_a_run_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    samples = [Sample("plain", "udp64", 0, 200.0), Sample("groupvpn-gcm/clear", "udp64", 0, 198.0)]
+    samples = [
+        Sample("plain", "udp64", 0, 200.0),
+        Sample("plain", "udp64_cost", 0, 5.0),
+        Sample("groupvpn-gcm/clear", "udp64_cost", 0, 5.2),
+    ]
     write(tmp_path / "run.json", Results(samples), {}, [])
     assert report.main([str(tmp_path / "run.json")]) == 0
     said = capsys.readouterr().out
     assert "| plain | 200 |" in said
-    assert "| engine: clear (denied) udp64 over no crypto map | ≥ 0.95 × | 0.99 | met |" in said
+    assert "| groupvpn-gcm/clear | 5.2 |" in said
+    assert "| engine, clear (denied) over no crypto map: machine's CPU per 64 B datagram | < 1.05 × | 1.04 | met |" in said
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", '{"samples": [{"what": 1}], "failures": []}', '{"samples": 3, "failures": []}'])
