@@ -97,7 +97,7 @@ def _by_turns(title: str, system: str, reference: str) -> Iterator[Target]:
 
 
 def _scaling() -> Iterator[Target]:
-    for option, text in (("acl=10", "10 ACL entries"), ("acl=100", "100 ACL entries"), ("sas=20", "20 SAs"), ("sas=200", "200 SAs")):
+    for option, text in (("acl=100", "100 ACL entries"), ("sas=200", "200 SAs")):
         yield from _by_turns(f"engine, {text} over 1", f"groupvpn-gcm/{option}", "groupvpn-gcm")
     yield from _by_turns("path, 100 ACL entries over 2", "path-groupvpn-gcm/acl=100", "path-groupvpn-gcm")
     for prefix, where in (("", "engine"), ("path-", "path")):
