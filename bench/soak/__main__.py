@@ -13,10 +13,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
+from types import FrameType
 
 from rich.console import Console
 from rich.table import Table
 
+from bench.place import LAB_PREFIX, remove_leftovers
 from bench.soak.flaps import MARGIN, Flap, FlapError, flap
 from bench.soak.group import Group, SoakError
 from bench.soak.traffic import Outcome, flowing
@@ -132,7 +134,7 @@ def cycle(group: Group, account: Account, rollovers: int) -> None:
 def soak(console: Console, seconds: float) -> Account:
     """Cycles until the time is over; at least one."""
     account = Account()
-    with Lab(topology.load(TOPOLOGY), f"soak-{os.getpid()}") as lab:
+    with Lab(topology.load(TOPOLOGY), f"{LAB_PREFIX}{os.getpid()}-soak") as lab:
         lab.up(start=False)
         with Group(lab) as group:
             began = time.monotonic()
@@ -165,7 +167,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="how long (30)")
     arguments = parser.parse_args(words)
     console = Console() if sys.stdout.isatty() else Console(width=170)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
+    for name in remove_leftovers():
+        console.print(f"removed what a killed run left: {name}", style="dim")
     try:
         return 0 if report(console, soak(console, arguments.minutes * 60)) else 1
     except KeyboardInterrupt:
@@ -174,6 +178,10 @@ def main(words: list[str] | None = None) -> int:
     except (SoakError, FlapError, LabError, NetworkError) as error:
         console.print(f"[red]{error}")
         return 2
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

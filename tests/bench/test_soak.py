@@ -1,11 +1,19 @@
-"""What the soak counts as lost: only what was sent while all links were up."""
+"""What the soak counts as lost: only what was sent while all links were up. And that it ends when it is told to."""
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bench.place import LAB_PREFIX
 from bench.soak.__main__ import Account
 from bench.soak.flaps import LINKS, Flap
 from bench.soak.group import SUITES
 from bench.soak.traffic import FLOWS, Outcome
 
 from groupvpn.ipsec.transform import SecurityProtocol
+from groupvpn.lab.lab import dismantle, running
 from groupvpn.lab.traffic import Tally
 
 
@@ -44,3 +52,26 @@ def test_every_kind_of_change_and_of_traffic_is_in_the_rotation() -> None:
     assert any(suite.udp for suite in SUITES)
     assert any(suite.time_window for suite in SUITES)
     assert {suite.protocol for suite in SUITES} == set(SecurityProtocol)
+
+
+@pytest.mark.netns
+def test_a_soak_in_the_background_ends_when_it_is_told_to_and_takes_everything_down() -> None:
+    """A shell has what it puts in the background ignore SIGINT."""
+    words = ["/bin/sh", "-c", f"trap '' INT; exec {sys.executable} -m bench.soak --minutes 10"]
+    with subprocess.Popen(words, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as child:
+        lab = f"{LAB_PREFIX}{child.pid}-soak"
+        deadline = time.monotonic() + 30
+        while lab not in running():
+            assert child.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        child.terminate()
+        try:
+            said, _ = child.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            dismantle(lab)
+            raise
+    assert child.returncode == 130
+    assert "everything was taken down" in said
+    assert lab not in running()
