@@ -1,5 +1,6 @@
 #include "coalesce.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "checksum.hpp"
@@ -135,7 +136,7 @@ void Coalescer::add(std::span<Packet> burst, std::uint16_t index) noexcept {
   Packet& packet = burst[index];
   const std::uint32_t headers = headers_of(packet, with_udp_);
   const bool has_addresses = packet.length >= ipv4_header_size && packet.length >= ip_header_of(packet.data);
-  for (SuperPacket& super : std::span(supers_).first(count_)) {
+  for (SuperPacket& super : std::span(supers_).first(count_).last(std::min(count_, most_open))) {
     if (!super.is_open) continue;
     Packet& first = burst[super.first];
     if (headers == 0) {

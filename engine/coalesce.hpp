@@ -37,7 +37,8 @@ struct SuperPacket {
 // Packets of one flow never change places.
 class Coalescer {
  public:
-  static constexpr std::size_t maximum_burst = 128;
+  static constexpr std::size_t maximum_burst = 256;
+  static constexpr std::size_t most_open = 32;  // super-packets that a packet may join, the newest ones: of many flows at once few have more than one packet
   static constexpr std::uint16_t maximum_segments = 64;  // what kernels take of UDP
 
   // `with_udp`: whether the kernel knows UDP super-packets (Linux 6.2).

@@ -30,14 +30,14 @@ class Inbound {
   [[nodiscard]] const PathCounters& counters() const noexcept { return counters_; }
 
  private:
-  static constexpr std::size_t burst_size = 128;
+  static constexpr std::size_t burst_size = 256;  // a super-packet ends with the burst, so those of larger ones are fuller; 512 gave no more
   static_assert(burst_size <= Coalescer::maximum_burst);
   // The kernel hands frames of any size that the device received, whatever MTU we were told, and super-packets of UDP. One octet more tells
   // what was truncated.
   static constexpr std::size_t longest_frame = Tap::maximum_header_size + LinkHeader::maximum_size + ipv4_maximum_size + 1;
-  static constexpr std::size_t arena_size = burst_size * 1664 + longest_frame;  // a burst of full Ethernet frames
+  static constexpr std::size_t arena_size = burst_size / 2 * 1664 + longest_frame;  // as many full Ethernet frames
 
-  static constexpr int ring_bursts_per_turn = 16;  // before the TAP has its turn
+  static constexpr int ring_bursts_per_turn = 8;  // before the TAP has its turn
 
   bool serve_tap();  // false when it is gone
   void rise(Spin::Clock::duration slept);

@@ -268,7 +268,8 @@ Work cut(std::uint8_t protocol, std::uint32_t payload, std::uint32_t segments) {
 }
 
 // The packets that such a frame was cut into become one again; an operation is one of them.
-Work coalesce(std::uint8_t protocol, std::uint32_t payload, std::uint32_t segments) {
+// All of one flow, or each of another one.
+Work coalesce(std::uint8_t protocol, std::uint32_t payload, std::uint32_t segments, bool is_one_flow = true) {
   struct State {
     Coalescer coalescer{true};
     std::vector<Octets> originals;
@@ -280,16 +281,17 @@ Work coalesce(std::uint8_t protocol, std::uint32_t payload, std::uint32_t segmen
   Cutter cutter(1);
   SuperFrame(protocol, payload, segments).cut(cutter, room);
   state->originals = room.packets;
+  for (std::size_t index = 0; index < segments && !is_one_flow; ++index) state->originals[index][20] ^= static_cast<std::uint8_t>(index);  // the source port
   state->storage.resize(slot_size * segments);
   state->packets.resize(segments);
-  return {[state, segments] {
+  return {[state, segments, wanted = is_one_flow ? 1U : segments] {
             for (std::size_t index = 0; index < segments; ++index) {
               const Octets& original = state->originals[index];
               std::uint8_t* data = &state->storage[index * slot_size];
               std::memcpy(data, original.data(), original.size());
               state->packets[index] = Packet{data, static_cast<std::uint32_t>(original.size()), 0, 0, Reason::delivered, nullptr};
             }
-            if (state->coalescer.couple(state->packets).size() != 1) std::abort();
+            if (state->coalescer.couple(state->packets).size() != wanted) std::abort();
           },
           segments};
 }
@@ -375,6 +377,7 @@ Registry registry() {
   works["cut/udp/64"] = [] { return cut(protocol_udp, 36, 44); };
   works["coalesce/tcp/1400"] = [] { return coalesce(protocol_tcp, 1360, 48); };
   works["coalesce/udp/1400"] = [] { return coalesce(protocol_udp, 1372, 44); };
+  works["coalesce/flows/64"] = [] { return coalesce(protocol_udp, 36, Coalescer::maximum_burst, false); };
   works["coalesce/udp/64"] = [] { return coalesce(protocol_udp, 36, 44); };
   return works;
 }

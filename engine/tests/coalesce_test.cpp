@@ -186,13 +186,31 @@ TEST_CASE(nothing_of_a_flow_is_overtaken) {
   CHECK(counts(couple({udp(data), udp(data, {.fragment = Ipv4::dont_fragment}, 2000), udp(data)})) == (Counts{2, 1}));
 }
 
+TEST_CASE(of_many_flows_the_newest_are_coupled) {
+  const auto by_turns = [](std::uint16_t flows) {
+    std::vector<Octets> packets;
+    for (std::uint8_t turn = 0; turn < 7; ++turn) {
+      for (std::uint16_t flow = 0; flow < flows; ++flow) packets.push_back(udp(Octets(100, turn), {.fragment = Ipv4::dont_fragment}, flow));
+    }
+    return packets;
+  };
+  constexpr std::uint16_t most = Coalescer::most_open;
+  CHECK(counts(couple(by_turns(most))) == Counts(most, 7));
+  CHECK(counts(couple(by_turns(most + 1))) == Counts(7 * (most + 1), 1));
+  std::vector<Octets> packets = by_turns(most + 1);
+  const Octets fragment = ipv4(Octets(64), {.protocol = protocol_udp, .fragment = 5});
+  packets.insert(packets.begin() + 3, fragment);
+  packets.insert(packets.begin() + 2 * most, fragment);
+  CHECK(comes_out_as_it_was(packets));
+}
+
 TEST_CASE(any_burst_comes_out_as_it_was) {
   Random random(41);
   for (int turn = 0; turn < 600; ++turn) {
     std::vector<std::uint32_t> sequences(6, 0xfffff000);
     std::vector<Octets> packets;
     const std::size_t size = random.below(4) == 0 ? 10 : 600;
-    for (std::uint32_t count = 1 + random.below(128); count != 0; --count) {
+    for (std::uint32_t count = 1 + random.below(Coalescer::maximum_burst); count != 0; --count) {
       const std::uint32_t flow = random.below(random.below(2) ? 6 : 2);
       const std::uint32_t oddity = random.below(40);
       const Octets data = random.octets(oddity == 0 ? random.below(700) : size);
