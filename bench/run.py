@@ -4,10 +4,13 @@ python -m bench.run                                                        every
 python -m bench.run --quick                                                a first impression in under two minutes
 python -m bench.run --systems groupvpn-gcm,wireguard --measures tcp --rounds 1 --seconds 3
 python -m bench.run --systems path-groupvpn-gcm --measures tcp --profile   where the time goes
+python -m bench.run --systems groupvpn-gcm,wireguard --measures tcp --turns 12
+                                                                           side by side, by turns: for differences of a few per cent
 python -m bench.run --list
 """
 
 import argparse
+import itertools
 import signal
 import subprocess
 import sys
@@ -76,7 +79,8 @@ def main(words: list[str] | None = None) -> int:
     arguments = _parse(words)
     console = Console() if sys.stdout.isatty() else Console(width=_FILE_WIDTH)
     if arguments.list:
-        console.print("systems:  ", ", ".join(EVERYTHING), "\nmeasures: ", ", ".join(MEASURES), highlight=False)
+        names = dict.fromkeys((*EVERYTHING, *itertools.chain(*BY_TURNS)))
+        console.print("systems:  ", ", ".join(names), "\nmeasures: ", ", ".join(MEASURES), highlight=False)
         return 0
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -116,14 +120,22 @@ def _plan(arguments: argparse.Namespace) -> list[Step]:
     alone = measures if arguments.measures else tuple(name for name in measures if name != "turn")
     if arguments.systems:
         wanted = tuple(systems.named(name) for name in arguments.systems.split(","))
-        return [Step(wanted, alone, arguments.turns)] if arguments.turns else [Step((system,), alone) for system in wanted]
-    if arguments.turns:
+        return [Step((system,), alone) for system in wanted] if arguments.turns is None else [_side_by_side(wanted, alone, arguments.turns)]
+    if arguments.turns is not None:
         raise BenchError("--turns: say by --systems what shall stand side by side")
     single = tuple(name for name in alone if name != "turn")
     plan = [Step((systems.named(name),), single) for name in (QUICK if quick else EVERYTHING)] if single else []
     if "turn" in measures and not quick:
         plan += [Step(tuple(map(systems.named, group)), ("turn",), TURNS) for group in BY_TURNS]
     return plan
+
+
+def _side_by_side(wanted: tuple[System, ...], measures: tuple[str, ...], turns: int) -> Step:
+    if turns < 1:
+        raise BenchError(f"--turns: {turns} is less than 1")
+    if len({system.name for system in wanted}) < len(wanted):
+        raise BenchError("--systems: a system beside itself has no name of its own; name each once")
+    return Step(wanted, measures, turns)
 
 
 def _effort(arguments: argparse.Namespace) -> Effort:
@@ -178,9 +190,11 @@ def _take(console: Console, found: Results, step: Step, number: int, effort: Eff
                 places.append((system, stack.enter_context(systems.running(system))))
             for current in step.measures:
                 taken: list[Sample] = []
-                for system, place in in_turns(places, step.turns):
-                    taken += _samples(console, system, current, number, effort, place, arguments)
-                found.samples += results.medians(taken)
+                try:
+                    for system, place in in_turns(places, step.turns):
+                        taken += _samples(console, system, current, number, effort, place, arguments)
+                finally:
+                    found.samples += results.medians(taken)
             if arguments.counters:
                 for _, place in places:
                     console.print_json(data=place.counters())
