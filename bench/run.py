@@ -20,7 +20,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -82,7 +81,7 @@ def main(words: list[str] | None = None) -> int:
         names = dict.fromkeys((*EVERYTHING, *itertools.chain(*BY_TURNS)))
         console.print("systems:  ", ", ".join(names), "\nmeasures: ", ", ".join(MEASURES), highlight=False)
         return 0
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         plan, effort = _plan(arguments), _effort(arguments)
         for name in places.remove_leftovers():
@@ -91,10 +90,6 @@ def main(words: list[str] | None = None) -> int:
     except BenchError as error:
         console.print(f"bench: {error}", style="red", markup=False)
         return 2
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _parse(words: list[str] | None) -> argparse.Namespace:
@@ -117,13 +112,14 @@ def _plan(arguments: argparse.Namespace) -> list[Step]:
     measures = tuple(arguments.measures.split(",")) if arguments.measures else QUICK_MEASURES if quick else tuple(MEASURES)
     if unknown := [name for name in measures if name not in MEASURES]:
         raise BenchError(f"no measure {unknown[0]!r}; there are {', '.join(MEASURES)}")
-    alone = measures if arguments.measures else tuple(name for name in measures if name != "turn")
+    single = tuple(name for name in measures if name != "turn")
     if arguments.systems:
-        wanted = tuple(systems.named(name) for name in arguments.systems.split(","))
-        return [Step((system,), alone) for system in wanted] if arguments.turns is None else [_side_by_side(wanted, alone, arguments.turns)]
+        wanted, chosen = tuple(systems.named(name) for name in arguments.systems.split(",")), measures if arguments.measures else single
+        return (
+            [Step((system,), chosen) for system in wanted] if arguments.turns is None else [_side_by_side(wanted, chosen, arguments.turns)]
+        )
     if arguments.turns is not None:
         raise BenchError("--turns: say by --systems what shall stand side by side")
-    single = tuple(name for name in alone if name != "turn")
     plan = [Step((systems.named(name),), single) for name in (QUICK if quick else EVERYTHING)] if single else []
     if "turn" in measures and not quick:
         plan += [Step(tuple(map(systems.named, group)), ("turn",), TURNS) for group in BY_TURNS]

@@ -13,7 +13,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from types import FrameType
 
 from rich.console import Console
 from rich.table import Table
@@ -167,10 +166,10 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="how long (30)")
     arguments = parser.parse_args(words)
     console = Console() if sys.stdout.isatty() else Console(width=170)
-    signal.signal(signal.SIGTERM, _interrupt)
-    for name in remove_leftovers():
-        console.print(f"removed what a killed run left: {name}", style="dim")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        for name in remove_leftovers():
+            console.print(f"removed what a killed run left: {name}", style="dim")
         return 0 if report(console, soak(console, arguments.minutes * 60)) else 1
     except KeyboardInterrupt:
         console.print("interrupted; everything was taken down")
@@ -178,10 +177,6 @@ def main(words: list[str] | None = None) -> int:
     except (SoakError, FlapError, LabError, NetworkError) as error:
         console.print(f"[red]{error}")
         return 2
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
