@@ -37,6 +37,15 @@ def test_filters_of_an_interface_are_rules_and_those_of_one_that_is_gone_nothing
     assert link_names(of(1 << 30)) == set()
 
 
+@pytest.mark.parametrize("kind", [20, 21])
+def test_addresses_are_told_of_by_the_name_of_their_interface(kind: int) -> None:
+    def of(number: int) -> bytes:
+        return struct.pack("=IHHII", 24, kind, 0, 0, 0) + struct.pack("=BBBBI", 2, 24, 0, 0, number)
+
+    assert link_names(of(links.index("lo") or 0)) == {"lo"}
+    assert link_names(of(1 << 30)) == set()
+
+
 @given(st.binary(max_size=200))
 def test_any_octets_end_in_an_answer(datagram: bytes) -> None:
     assert isinstance(link_names(datagram), set)

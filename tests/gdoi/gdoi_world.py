@@ -17,6 +17,7 @@ from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, PresharedKey
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
+from groupvpn.ipsec.sa import TrafficRule
 from groupvpn.ipsec.transform import Profile, Transform, TransformSet
 from groupvpn.lab.simulation import Network, Simulation
 
@@ -108,13 +109,20 @@ class World:
         return server
 
     def add_member(
-        self, number: int, *, start: bool = True, key: str = "a shared key", sender_ids: int = 1, **changes: object
+        self,
+        number: int,
+        *,
+        start: bool = True,
+        key: str = "a shared key",
+        sender_ids: int = 1,
+        kept: tuple[TrafficRule, ...] = (),
+        **changes: object,
     ) -> GroupMember:
         address = IPv4Address(f"10.0.{number}.1")
         entropy = self.simulation.entropy(str(address))
         ike = IkeEndpoint(ike_configuration(key), entropy)
         group = replace(MemberGroup("GET", 1234, (SERVER,)), **changes)  # type: ignore[arg-type]
-        member = GroupMember(group, address, ike, entropy, sender_ids=sender_ids)
+        member = GroupMember(group, address, ike, entropy, sender_ids=sender_ids, kept=kept)
         speaker = self.speakers[address] = Speaker(ike, members=[member])
         self.simulation.attach(address, speaker)
         if start:

@@ -86,6 +86,49 @@ def test_fail_close_drops_all_but_its_denies_until_the_first_registration_and_ne
     assert member.rules[-1] == TrafficRule(EVERYTHING)
 
 
+def successor(world: World, member: GroupMember, group: MemberGroup | None = None) -> GroupMember:
+    """A member in the place of one that did not leave the group; no key server answers it."""
+    world.cut(SERVER)
+    entropy = world.simulation.entropy("successor")
+    ike = world.speakers[address_of(1)].ike
+    other = GroupMember(group or member.group, member.local.address, ike, entropy, kept=member.kept)
+    other.start(world.now)
+    return other
+
+
+def test_what_a_member_had_in_force_holds_for_its_successor_without_the_sas() -> None:
+    world = World(members=0)
+    first = world.add_member(1)
+    assert first.kept == ()
+    world.run(5)
+    assert {rule.outbound_spi for rule in permits(first)} != {None}
+    second = successor(world, first)
+    assert second.rules == second.kept == tuple(TrafficRule(item) for item in SITES.entries)
+    assert (second.sas, second.is_registered) == ((), False)
+    second.clear_sas(world.now)
+    assert second.rules, "what it protects is dropped all the same"
+    second.clear(world.now)
+    assert second.rules == second.kept == (), "as if it had never been in the group"
+
+
+def test_a_successor_that_is_registered_lives_by_what_it_is_told() -> None:
+    world = World(members=0)
+    member = world.add_member(1, kept=(TrafficRule(EVERYTHING),))
+    assert member.rules == (TrafficRule(EVERYTHING),)
+    world.run(5)
+    assert [rule.entry for rule in member.rules] == [rule.entry for rule in member.kept] == list(SITES.entries)
+
+
+def test_the_fail_close_list_comes_before_what_a_member_had_in_force() -> None:
+    closing = AccessList("closing", (entry(Action.DENY, "10.0.1.1/32", "0.0.0.0/0"),))
+    world = World(members=0)
+    first = world.add_member(1)
+    world.run(5)
+    second = successor(world, first, replace(first.group, fail_close=closing))
+    assert second.rules == (TrafficRule(closing.entries[0]), TrafficRule(EVERYTHING))
+    assert second.kept == first.kept
+
+
 def test_without_a_server_there_is_no_registration() -> None:
     world = World(members=0)
     member = world.add_member(1, servers=())

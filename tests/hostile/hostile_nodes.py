@@ -157,6 +157,9 @@ class _State:
     def write(self, name: str, octets: bytes) -> None:
         self.files[name] = octets
 
+    def remove(self, name: str) -> bool:
+        return self.files.pop(name, None) is not None
+
 
 class Node:
     """A router at `address`, with its edges in memory."""
@@ -198,7 +201,7 @@ class Node:
         entropy = self.wire.entropy(self.address)
         edges = {
             "DatagramSockets": _Sockets,
-            "Loopbacks": lambda: SimpleNamespace(follow=lambda *_: None),
+            "Loopbacks": lambda *_: SimpleNamespace(follow=lambda *_: None),
             "present": dict,
             "mismatches": lambda *_: [],
             "os": SimpleNamespace(urandom=entropy),

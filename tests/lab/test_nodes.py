@@ -147,14 +147,89 @@ def test_a_killed_member_leaks_nothing_and_comes_back(small_lab: Lab) -> None:
     assert _passes(small_lab)
 
 
+def _leaves_in_the_clear(lab: Lab) -> bool:
+    """Whether the core sees what one host sends to the other."""
+    with lab.capture("core:togm1") as capture:
+        _passes(lab)
+    return any(frame.protocol == 1 and frame.source == lab.host("h1").address for frame in capture)
+
+
+def test_a_killed_member_leaks_nothing_before_a_key_server_answers_it(small_lab: Lab) -> None:
+    server, gm1 = small_lab.node("ks"), small_lab.node("gm1")
+    server.stop()
+    for _ in range(2):  # the second time it has not been registered in between
+        gm1.kill()
+        gm1.start()
+        gm1.wait_log("POLICY_KEPT")
+        gm1.wait(lambda: "gv" in gm1.run("ip", "-brief", "link"), "steering", 5)
+        assert not _leaves_in_the_clear(small_lab)
+    gm1.show("clear crypto gdoi")
+    gm1.wait(lambda: _leaves_in_the_clear(small_lab), "open", 5)
+    server.start()
+    gm1.wait_registered()
+    assert not _leaves_in_the_clear(small_lab)
+    assert gm1.stop() < 2
+    gm1.start()
+    assert "POLICY_KEPT" not in gm1.log[gm1.log.rindex("RESTART") :], "it ended by itself"
+
+
+def test_a_killed_member_whose_crypto_map_is_gone_is_open_again(small_lab: Lab) -> None:
+    gm1, file = small_lab.node("gm1"), small_lab.topology.nodes["gm1"].configuration
+    assert file is not None
+    gm1.kill()
+    file.write_text(file.read_text(encoding="utf-8").replace(" crypto map MAP\n", ""), encoding="utf-8")
+    gm1.start()
+    gm1.wait_log("eth0 is in the clear again")
+    assert gm1.run("nft", "list", "tables") == ""
+    assert _leaves_in_the_clear(small_lab)
+
+
+def test_loopback_addresses_of_a_killed_node_are_not_taken_for_foreign_ones(small_lab: Lab) -> None:
+    gm1 = small_lab.node("gm1")
+    gm1.run("ip", "address", "add", "10.9.9.9/32", "dev", "lo")
+    gm1.kill()
+    assert "10.9.1.1" in gm1.run("ip", "address", "show", "lo")
+    gm1.start()
+    gm1.wait_registered()
+    assert gm1.stop() < 2
+    there = gm1.run("ip", "address", "show", "lo")
+    assert "10.9.1.1" not in there
+    assert "10.9.9.9" in there
+
+
+def test_an_interface_that_waits_for_its_address_is_closed_and_then_served(small_lab: Lab) -> None:
+    gm1, file = small_lab.node("gm1"), small_lab.topology.nodes["gm1"].configuration
+    assert file is not None
+    gm1.stop()
+    text = file.read_text(encoding="utf-8").replace(" ip address 10.0.1.2 255.255.255.252", " ip address dhcp")
+    file.write_text(f"{text}crypto map MAP gdoi fail-close\n activate\n", encoding="utf-8")
+    gm1.run("ip", "address", "del", "10.0.1.2/30", "dev", "eth0")
+    gm1.start()
+    gm1.wait_log("GigabitEthernet0/0: no address yet; group GETVPN is registered when eth0 has one")
+    gm1.wait(lambda: "gv" in gm1.run("ip", "-brief", "link"), "steering", 5)
+    gm1.run("ip", "address", "add", "10.0.1.2/30", "dev", "eth0")
+    gm1.run("ip", "route", "add", "default", "via", "10.0.1.1")
+    gm1.wait_registered()
+    assert _passes(small_lab)
+    gm1.run("ip", "address", "del", "10.0.1.2/30", "dev", "eth0")
+    gm1.run("ip", "address", "add", "10.0.1.2/30", "dev", "eth0")
+    gm1.run("ip", "route", "add", "default", "via", "10.0.1.1")
+    assert _passes(small_lab), "the lease was renewed"
+
+
 def test_clean_lifts_the_block_of_a_killed_member(small_lab: Lab) -> None:
     gm1 = small_lab.node("gm1")
     gm1.kill()
     assert "groupvpn" in gm1.run("nft", "list", "tables")
+    assert "10.9.1.1" in gm1.run("ip", "address", "show", "lo")
     command = [sys.executable, "-m", "groupvpn", "clean", gm1.control_name, "--netns", gm1.namespace]
     done = subprocess.run([*command, "--state-dir", str(gm1.directory)], capture_output=True, text=True, check=True)
     assert "removed the block of eth0: what leaves by it is in the clear now" in done.stdout
+    assert "removed the loopback address 10.9.1.1/32" in done.stdout
     assert gm1.run("nft", "list", "tables") == ""
+    assert "10.9.1.1" not in gm1.run("ip", "address", "show", "lo")
+    gm1.start()
+    assert "POLICY_KEPT" not in gm1.log[gm1.log.rindex("RESTART") :]
 
 
 def test_noise_from_the_network_is_counted_and_harmless(shared_lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""Being told when interfaces or nftables change under us, instead of looking for it (rtnetlink(7), nfnetlink).
+"""Being told when interfaces, their addresses or nftables change under us, instead of looking for it (rtnetlink(7), nfnetlink).
 
 `nft flush ruleset`, which a firewall service does when it reloads, takes our table with it: from then on protected traffic would leave
 in the clear, so we want to know at once.
@@ -14,10 +14,12 @@ from groupvpn.dataplane import clsact, links
 from groupvpn.dataplane.taps import is_ours
 
 NETLINK_NETFILTER = 12
-RTMGRP_LINK, RTMGRP_TC = 0x1, 0x8
+RTMGRP_LINK, RTMGRP_TC, RTMGRP_IPV4_IFADDR = 0x1, 0x8, 0x10
 NFNLGRP_NFTABLES = 7
 RTM_NEWLINK = 16
 RTM_DELLINK = 17
+RTM_ADDRESS = frozenset((20, 21))
+"""RTM_NEWADDR and RTM_DELADDR."""
 RTM_TC = frozenset((clsact.RTM_NEWQDISC, clsact.RTM_DELQDISC, clsact.RTM_NEWTFILTER, clsact.RTM_DELTFILTER))
 """Of qdiscs and filters that come and go."""
 IFLA_IFNAME = 3
@@ -36,7 +38,7 @@ class Watch:
         )
         self._poll = select.epoll()
         self._process: int | None = None
-        for events, groups in zip(self._sockets, (RTMGRP_LINK | RTMGRP_TC, 1 << (NFNLGRP_NFTABLES - 1)), strict=True):
+        for events, groups in zip(self._sockets, (RTMGRP_LINK | RTMGRP_TC | RTMGRP_IPV4_IFADDR, 1 << (NFNLGRP_NFTABLES - 1)), strict=True):
             events.bind((0, groups))
             self._poll.register(events, select.EPOLLIN)
 
@@ -85,8 +87,9 @@ def link_names(datagram: bytes) -> set[str]:
     """The interfaces that a datagram of rtnetlink messages speaks of; `RULES` stands for a message that names none.
 
     A message is `nlmsghdr` (16 octets: length, type, flags, sequence, port), `ifinfomsg` (16 octets) and attributes of a length, a type
-    and a value, or `tcmsg`, which has the number of an interface in its second word: filters of our TAPs are told of by name, those of
-    interfaces that are gone not at all. Messages and attributes begin at multiples of 4 (netlink(7), rtnetlink(7)).
+    and a value, or `tcmsg` or `ifaddrmsg`, which have the number of an interface in their second word: addresses, and filters of our TAPs,
+    are told of by name, those of interfaces that are gone not at all. Messages and attributes begin at multiples of 4 (netlink(7),
+    rtnetlink(7)).
     """
     names: set[str] = set()
     is_empty = True
@@ -94,10 +97,10 @@ def link_names(datagram: bytes) -> set[str]:
         length, kind = struct.unpack_from("=IH", datagram)
         message = datagram[:length] if length >= 16 else datagram
         is_empty = False
-        if kind in RTM_TC and len(message) >= 24:
+        if kind in RTM_TC | RTM_ADDRESS and len(message) >= 24:
             (number,) = struct.unpack_from("=i", message, 20)
             name = links.name(number)
-            names |= set() if name is None else {name if is_ours(name) else RULES}
+            names |= set() if name is None else {name if is_ours(name) or kind in RTM_ADDRESS else RULES}
         else:
             names.add(_name(message[32:]) if kind in (RTM_NEWLINK, RTM_DELLINK) else RULES)
         datagram = datagram[(len(message) + 3) & ~3 :]

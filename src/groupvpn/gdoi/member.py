@@ -2,10 +2,12 @@
 
 `rules` and `sas` are what the data plane has to do at this moment; `PolicyChanged` says that they differ from before. Without a
 registration that is nothing (fail-open), or the fail-close list; from the first registration on, the lists that were downloaded stay in
-force whatever happens, and what they protect is dropped while there is no SA for it.
+force whatever happens, and what they protect is dropped while there is no SA for it. Where a member takes the place of another one that did
+not leave the group, the rules of that one hold until the first registration (`kept`).
 """
 
 from collections import Counter
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy
@@ -48,8 +50,10 @@ class GroupMember:
         *,
         compatibility: Compatibility = STRICT,
         sender_ids: int = 1,
+        kept: tuple[TrafficRule, ...] = (),
     ) -> None:
-        """`sender_ids` is how many to ask the key server for: one for each worker that encrypts (RFC 6407 3.5). It may lend fewer."""
+        """`sender_ids` is how many to ask the key server for: one for each worker that encrypts (RFC 6407 3.5). It may lend fewer. `kept`
+        are the rules that the member before this one had in force when it ended without leaving the group."""
         self.group = group
         self.local = Endpoint(address, GDOI_PORT)
         self.rules: tuple[TrafficRule, ...] = ()
@@ -64,6 +68,7 @@ class GroupMember:
         self._entropy = entropy
         self._compatibility = compatibility
         self._has_policy = False
+        self._kept = kept
         self._reregister_at: float | None = None
         self._override: Direction | None = None
         self._passive_until: float | None = None
@@ -83,6 +88,11 @@ class GroupMember:
         if self.group.passive or self._passive_until is not None:
             return Direction.INBOUND_OPTIONAL
         return Direction.INBOUND_ONLY if self.policy.receive_only else Direction.BOTH
+
+    @property
+    def kept(self) -> tuple[TrafficRule, ...]:
+        """What has to hold if this member ends without leaving the group: the downloaded lists with the local one, without SAs."""
+        return tuple(replace(rule, outbound_spi=None) for rule in self.rules) if self._has_policy else self._kept
 
     @property
     def reregisters_at(self) -> float | None:
@@ -265,7 +275,7 @@ class GroupMember:
         download = enrolled.download
         self.server = enrolled.server
         self._ike.hold_open(self, enrolled.sa, now)  # unicast rekeys come the way that we came
-        self._has_policy = True
+        self._has_policy, self._kept = True, ()
         self.rekey_sa.counters.received_after_registration = 0
         effects: list[Effect] = [report("GM_REGS_COMPL", group=self.group.name, address=self.local.address)]
         effects += self.rekey_sa.adopt(download.kek, download.sequence or 0, enrolled.offered)
@@ -329,7 +339,7 @@ class GroupMember:
         self.policy.clear()
         self.server = None
         self._ike.let_go(self)
-        self._has_policy = False
+        self._has_policy, self._kept = False, ()
         self._reregister_at = self._passive_until = self._override = None
         return self.rekey_sa.drop()
 
@@ -368,10 +378,16 @@ class GroupMember:
 
     def _wanted_rules(self, now: float) -> tuple[TrafficRule, ...]:
         if not self._has_policy:
-            closing = self.group.fail_close
-            return () if closing is None else tuple(TrafficRule(entry) for entry in (*closing.entries, EVERYTHING))
+            return rules_before_registration(self.group, self._kept)
         local = self.group.local_acl.entries if self.group.local_acl is not None else ()
         return (*(TrafficRule(entry) for entry in local), *self.policy.rules(self.direction, now))
+
+
+def rules_before_registration(group: MemberGroup, kept: tuple[TrafficRule, ...]) -> tuple[TrafficRule, ...]:
+    """What holds before a member of `group` registers: the fail-close list, else what the member before it has left in force (`kept`)."""
+    if group.fail_close is None:
+        return kept
+    return tuple(TrafficRule(entry) for entry in (*group.fail_close.entries, EVERYTHING))
 
 
 def _identity(sa: GroupSa) -> tuple[int, int | None, tuple[int, ...], int, float | None]:

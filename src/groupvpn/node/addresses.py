@@ -3,7 +3,7 @@
 import json
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
@@ -78,7 +78,10 @@ def mismatches(interfaces: Iterable[Interface], there: dict[str, list[IPv4Interf
 class Loopbacks:
     """The loopback addresses of a configuration, on the device `lo` while the node runs. Those that were there before us stay."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[frozenset[IPv4Interface]], None], left: Collection[IPv4Interface] = ()) -> None:
+        """`note` is told which addresses are ours before they are added; `left` are those of a run that was killed."""
+        self._note = note
+        self._left = frozenset(left)
         self._added: set[IPv4Interface] = set()
 
     def follow(self, configuration: Configuration, there: dict[str, list[IPv4Interface]]) -> None:
@@ -89,9 +92,14 @@ class Loopbacks:
             if not interface.shutdown
             for address in filter(None, (interface.address, *interface.secondary))
         }
+        present = set(there.get(LOOPBACK, []))
+        self._added |= self._left & present
+        self._left = frozenset()
+        missing = wanted - self._added - present
+        self._note(frozenset(self._added | missing))
         for address in sorted(self._added - wanted):
             self._remove(address)
-        for address in sorted(wanted - self._added - set(there.get(LOOPBACK, []))):
+        for address in sorted(missing):
             _ip("address", "add", str(address), "dev", LOOPBACK)
             self._added.add(address)
         if wanted:
@@ -104,7 +112,13 @@ class Loopbacks:
 
     def _remove(self, address: IPv4Interface) -> None:
         self._added.discard(address)
-        try:
-            _ip("address", "delete", str(address), "dev", LOOPBACK)
-        except AddressError:
-            return  # somebody else has removed it already
+        remove_loopback(address)
+
+
+def remove_loopback(address: IPv4Interface) -> bool:
+    """Take an address off `lo`; False if it is not there."""
+    try:
+        _ip("address", "delete", str(address), "dev", LOOPBACK)
+    except AddressError:
+        return False
+    return True

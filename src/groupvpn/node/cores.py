@@ -1,25 +1,29 @@
 """A configuration turned into protocol cores, and the cores' state turned into what the data plane should do.
 
 A key server is one core. A member is one core for each group on each source address (`Configuration.members`). All of them share the
-node's IKE endpoint; which of them a datagram, an event or a timer is for is the `Speaker`'s business.
+node's IKE endpoint; which of them a datagram, an event or a timer is for is the `Speaker`'s business. A member whose interface has no
+address yet waits for one, and what holds before a registration holds meanwhile.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from groupvpn.config.model import BoundMember, Configuration
 from groupvpn.effects import NAT_T_PORT, Effect, Entropy
 from groupvpn.gdoi.keyserver import KeyServer
-from groupvpn.gdoi.member import GroupMember
+from groupvpn.gdoi.member import GroupMember, rules_before_registration
 from groupvpn.gdoi.served_group import SignerLookup
 from groupvpn.gdoi.speaker import Speaker
-from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SegmentClamp
+from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SegmentClamp, TrafficRule
 
 MemberKey = tuple[str, IPv4Address]
 """Name of the group and the address that the member registers with."""
+MemberPlace = tuple[str, str]
+"""Name of the group and the name of the interface with whose address the member registers, whatever that is just now."""
 AddressOf = Callable[[str], IPv4Address | None]
 """The address that a device has now, for interfaces whose configuration says `ip address dhcp`."""
+_NO_ADDRESS = IPv4Address(0)
 Restore = Callable[[KeyServer], list[Effect]]
 """Gives a new key server what it must remember of the one before."""
 
@@ -33,6 +37,17 @@ class RunningMember:
     address: IPv4Address
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a member, or one that waits for an address, has to say of its interfaces. `address` is 0.0.0.0 for the latter."""
+
+    bound: BoundMember
+    address: IPv4Address
+    rules: tuple[TrafficRule, ...]
+    sas: tuple[GroupSa, ...] = ()
+    bypass: tuple[IPv4Address, ...] = ()
+
+
 class Cores:
     """The cores behind a node's `speaker`, kept in line with its configuration."""
 
@@ -40,6 +55,9 @@ class Cores:
         """`workers` encrypt beside each other for each interface, and want a Sender-ID each."""
         self._speaker, self._signer, self._entropy, self._workers = speaker, signer, entropy, workers
         self.members: dict[MemberKey, RunningMember] = {}
+        self.waiting: dict[MemberPlace, BoundMember] = {}
+        """Members whose interface has no address yet."""
+        self._kept: dict[MemberPlace, tuple[TrafficRule, ...]] = {}
 
     @property
     def key_server(self) -> KeyServer | None:
@@ -52,17 +70,28 @@ class Cores:
         is_mended = configuration.ike != ike.configuration
         ike.update(configuration.ike)
         effects = self._follow_key_server(configuration, restore, now)
+        before = {_place(member.bound): member for member in self.members.values()}
         wanted: dict[MemberKey, tuple[BoundMember, IPv4Address]] = {}
+        self.waiting = {}
         for bound in configuration.members():
             address = bound.address or address_of(bound.source.device)
+            if address is None and (running := before.get(_place(bound))) is not None:
+                address = running.address  # it has lost its address, not its policy
             if address is not None:
                 wanted[bound.group.name, address] = (bound, address)
+            else:
+                self.waiting[_place(bound)] = bound
+        places = {_place(bound) for bound in configuration.members()}
         for key in [key for key in self.members if key not in wanted]:
-            effects += self.members.pop(key).core.stop(now)
+            member = self.members.pop(key)
+            self._kept[_place(member.bound)] = member.core.kept
+            effects += member.core.stop(now)
+        self._kept = {place: rules for place, rules in self._kept.items() if place in places}
         for key, (bound, address) in wanted.items():
             running = self.members.get(key)
             if running is None:
-                core = GroupMember(bound.group, address, ike, self._entropy, sender_ids=self._workers)
+                kept = self._kept.pop(_place(bound), ())
+                core = GroupMember(bound.group, address, ike, self._entropy, sender_ids=self._workers, kept=kept)
                 self.members[key] = RunningMember(core, bound, address)
                 effects += core.start(now)
             else:
@@ -71,6 +100,21 @@ class Cores:
                 effects += running.core.retry(now) if is_mended else []
         self._speaker.members = [member.core for member in self.members.values()]
         return effects
+
+    def keep(self, rules: Mapping[MemberPlace, tuple[TrafficRule, ...]]) -> None:
+        """Let members that start begin with these rules: a run before this one had them in force, and did not end by itself."""
+        self._kept.update(rules)
+
+    @property
+    def kept(self) -> dict[MemberPlace, tuple[TrafficRule, ...]]:
+        """What would have to hold after an end that nobody wanted, by member; those for which that is nothing are left out."""
+        found = {_place(member.bound): member.core.kept for member in self.members.values()}
+        return {place: rules for place, rules in (self._kept | found).items() if rules}
+
+    def clear(self, group: str | None, now: float) -> list[Effect]:
+        """`clear crypto gdoi` for the members of a group, or of all."""
+        self._kept = {place: rules for place, rules in self._kept.items() if group not in (None, place[0])}
+        return [effect for (name, _), member in self.members.items() if group in (None, name) for effect in member.core.clear(now)]
 
     def _follow_key_server(self, configuration: Configuration, restore: Restore, now: float) -> list[Effect]:
         server, groups = self.key_server, configuration.key_server_groups
@@ -92,8 +136,22 @@ class Cores:
 
     def fail_closed(self, device_of: Callable[[str], str | None]) -> frozenset[str]:
         """Devices that have to stay closed when the node stops: those of a member whose crypto map says `fail-close`."""
-        closed = [member for member in self.members.values() if member.bound.group.fail_close is not None]
-        return frozenset(device for member in closed for item in member.bound.interfaces if (device := device_of(item.device)))
+        closed = [bound for bound in self._bound if bound.group.fail_close is not None]
+        return frozenset(device for bound in closed for item in bound.interfaces if (device := device_of(item.device)))
+
+    @property
+    def _bound(self) -> list[BoundMember]:
+        return [*(member.bound for member in self.members.values()), *self.waiting.values()]
+
+    def _parts(self) -> list[_Part]:
+        """In the order of their crypto map entries."""
+        parts = [
+            _Part(member.bound, member.address, member.core.rules, _sas_of(member), member.core.bypass) for member in self.members.values()
+        ]
+        for place, bound in self.waiting.items():
+            rules = rules_before_registration(bound.group, self._kept.get(place, ()))
+            parts.append(_Part(bound, _NO_ADDRESS, rules, bypass=bound.group.servers))
+        return sorted(parts, key=lambda part: part.bound.sequence)
 
     def desired_state(self, configuration: Configuration, device_of: Callable[[str], str | None]) -> DesiredState:
         """What the data plane should do for all members now.
@@ -101,22 +159,22 @@ class Cores:
         `device_of` gives the own name of a device, None if it is absent: then the data plane reports a fault until it comes.
         """
         policies = []
+        parts = self._parts()
         for interface in configuration.interfaces:
-            members = [member for member in self.members.values() if interface in member.bound.interfaces]
-            if not members:
+            present = [part for part in parts if interface in part.bound.interfaces]
+            if not present:
                 continue
-            members.sort(key=lambda member: member.bound.sequence)
             policies.append(
                 InterfacePolicy(
                     device=device_of(interface.device) or interface.device,
-                    local=interface.address.ip if interface.address else members[0].address,
-                    rules=tuple(rule for member in members for rule in member.core.rules),
-                    sas=tuple({sa.spi: sa for member in members for sa in _sas_of(member)}.values()),
-                    bypass=tuple(dict.fromkeys(address for member in members for address in member.core.bypass)),
+                    local=interface.address.ip if interface.address else present[0].address,
+                    rules=tuple(rule for part in present for rule in part.rules),
+                    sas=tuple({sa.spi: sa for part in present for sa in part.sas}.values()),
+                    bypass=tuple(dict.fromkeys(address for part in present for address in part.bypass)),
                     df=configuration.df,
                     fragmentation=interface.fragmentation or configuration.fragmentation,
                     mtu=interface.mtu,
-                    esp_ports=tuple(dict.fromkeys([NAT_T_PORT, *(member.bound.group.esp_in_udp_port for member in members)])),
+                    esp_ports=tuple(dict.fromkeys([NAT_T_PORT, *(part.bound.group.esp_in_udp_port for part in present)])),
                 )
             )
         clamps = tuple(
@@ -125,6 +183,10 @@ class Cores:
             if interface.adjust_mss is not None and not interface.name.is_loopback
         )
         return DesiredState(tuple(policies), clamps)
+
+
+def _place(bound: BoundMember) -> MemberPlace:
+    return bound.group.name, str(bound.source.name)
 
 
 def _sas_of(member: RunningMember) -> tuple[GroupSa, ...]:

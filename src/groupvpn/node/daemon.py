@@ -18,7 +18,9 @@ from groupvpn import __version__
 from groupvpn.config import Configuration, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.node import limits, namespace
+from groupvpn.node.addresses import remove_loopback
 from groupvpn.node.control import CommandError, ControlServer
+from groupvpn.node.in_force import InForce
 from groupvpn.node.notify import Notifier
 from groupvpn.node.router import Router
 from groupvpn.node.sockets import PortUnavailableError
@@ -178,6 +180,11 @@ def clean(name: str, netns: str | None, state_directory: Path | None) -> list[st
     try:
         removed += [f"the block of {device}: what leaves by it is in the clear now" for device in recovery.clean(name)]
         clamp.remove(name)
+        in_force = InForce(state, Log(name))
+        for address in sorted(in_force.last_loopbacks):
+            if remove_loopback(address):
+                removed.append(f"the loopback address {address}")
+        in_force.forget()
         if state.control_socket.exists():
             state.control_socket.unlink()
             removed.append(str(state.control_socket))

@@ -27,6 +27,7 @@ from groupvpn.ipsec.sa import Direction
 from groupvpn.node import audit, clock
 from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
 from groupvpn.node.cores import Cores
+from groupvpn.node.in_force import InForce
 from groupvpn.node.keystore import KeyStore
 from groupvpn.node.keytable import KeyTable
 from groupvpn.node.mappings import Mappings
@@ -75,10 +76,13 @@ class Router:
         self._debug = debug
         self._sockets = DatagramSockets(self._received)
         self._outbox = Outbox(state, log, self._transmit)
-        self._loopbacks = Loopbacks()
+        self._in_force = InForce(state, log)
+        self._loopbacks = Loopbacks(self._in_force.note_loopbacks, self._in_force.last_loopbacks)
         self._timer: asyncio.TimerHandle | None = None
         self._started = clock.monotonic()
         self._policy_changed = False
+        self._leases: dict[str, list[Any]] = {}
+        """The addresses of devices that DHCP serves, as the configuration was followed with."""
         self._settling = False
         self._stopping = False
         self.steering = Steering(
@@ -94,10 +98,23 @@ class Router:
             self._warn("KEY_TABLE", "keys of ISAKMP SAs are written to a file for debugging: whoever reads it can read the group's keys")
         there = self._follow_addresses()
         self._sockets.open(self._local_addresses(there))
+        self._take_over()
         self._follow_configuration()
+
+    def _take_over(self) -> None:
+        """What a run that was killed has protected holds until its groups are registered, if its filters still hold it."""
+        left = self.steering.left_behind()
+        if self._in_force.last_rules and left != ():
+            self.cores.keep(self._in_force.last_rules)
+            text = "the last run was killed: what its groups protect is dropped until they are registered; `clear crypto gdoi` opens it"
+            self.log.write("CRYPTO", 4, "POLICY_KEPT", text)
+        if left and not self._steers:
+            for device in self.steering.lift():
+                self.log.write("CRYPTO", 4, "POLICY_LIFTED", f"{device} is in the clear again: nothing of this configuration protects it")
 
     async def stop(self) -> None:
         """Take leave of peers, remove everything from the system, keep the state."""
+        has_started = self._timer is not None
         if self._timer:
             self._timer.cancel()
         self._stopping = True
@@ -109,6 +126,8 @@ class Router:
         await asyncio.sleep(SETTLE)
         self._sockets.close()
         self._loopbacks.clear()
+        if has_started:  # else what a killed run has left is still there
+            self._in_force.forget()
 
     def reconfigure(self, configuration: Configuration) -> None:
         """Take over another configuration: what did not change goes on undisturbed."""
@@ -132,12 +151,10 @@ class Router:
 
     def _local_addresses(self, there: dict[str, list[Any]]) -> set[IPv4Address]:
         """Addresses at which we answer: those of the configuration, and all of a device whose configuration leaves them to DHCP."""
-        found: set[IPv4Address] = set()
+        found = {item.ip for items in self._dhcp_addresses(there).values() for item in items}
         for interface in self.configuration.interfaces:
             if not interface.shutdown:
                 found.update(item.ip for item in filter(None, (interface.address, *interface.secondary)))
-                if interface.dhcp:
-                    found.update(item.ip for item in there.get(real_device(interface.device) or "", []))
         found.update(group.address for group in self.configuration.key_server_groups if group.address)
         return found
 
@@ -147,13 +164,28 @@ class Router:
         def address_of(device: str) -> IPv4Address | None:
             return next((item.ip for item in there.get(real_device(device) or "", [])), None)
 
-        was_server = self.cores.key_server is not None
+        was_server, waited = self.cores.key_server is not None, self.cores.waiting
         self._perform(self.cores.follow(self.configuration, address_of, self._outbox.restore, clock.monotonic()))
         if was_server and self.cores.key_server is None:
             self._outbox.forget()
-        if self.cores.members or self.steering.data_plane or any(interface.adjust_mss for interface in self.configuration.interfaces):
+        for place, bound in self.cores.waiting.items():
+            if place not in waited:
+                text = f"{bound.source.name}: no address yet; group {bound.group.name} is registered when {bound.source.device} has one"
+                self._warn("INTERFACE", text)
+        self._leases = self._dhcp_addresses(there)
+        if self._steers or self.steering.data_plane:
             self._policy_changed = True
         self._settle()
+
+    @property
+    def _steers(self) -> bool:
+        """Whether the configuration has anything for the data plane to do."""
+        return any(self.configuration.members()) or any(interface.adjust_mss for interface in self.configuration.interfaces)
+
+    def _dhcp_addresses(self, there: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """The addresses of the devices whose configuration leaves them to DHCP."""
+        devices = [interface.device for interface in self.configuration.interfaces if interface.dhcp and not interface.shutdown]
+        return {device: there.get(real_device(device) or "", []) for device in devices}
 
     # ------------------------------------------------------------------ events in
 
@@ -245,6 +277,7 @@ class Router:
             self.log.write("SYS", DEBUGGING, entry.mnemonic, ", ".join(f"{key} {value}" for key, value in entry.fields.items()))
 
     def _apply_policy(self) -> list[Effect]:
+        self._in_force.note_rules(self.cores.kept)
         self.steering.apply()
         self._mappings.follow(self.steering.applied, clock.monotonic())
         return []
@@ -263,6 +296,9 @@ class Router:
     def _follow_system(self) -> list[Effect]:
         self.steering.follow_system()
         self._mappings.follow(self.steering.applied, clock.monotonic())
+        if self._leases and self._dhcp_addresses(there := present()) != self._leases:
+            self._sockets.set_local(self._local_addresses(there))
+            self._follow_configuration()
         return []
 
     def _system_changed(self) -> None:
@@ -294,9 +330,8 @@ class Router:
         now = clock.monotonic()
         if self._check_group(group):
             self._perform(self.cores.key_server.clear(group, now) if self.cores.key_server else [])
-        for (name, _), member in self.cores.members.items():
-            if group in (None, name):
-                self._perform(member.core.clear(now))
+        self._perform(self.cores.clear(group, now))
+        self._policy_changed = self._policy_changed or bool(self.cores.waiting)
         self._settle()
 
     def rekey(self, group: str | None, activation_delay: int) -> None:
@@ -315,7 +350,7 @@ class Router:
     def _check_group(self, group: str | None) -> bool:
         """Whether we serve `group` (or any group, for None); raises `UnknownGroupError` if we do not even know it."""
         served = any(group in (None, item.name) for item in self.configuration.key_server_groups)
-        if group is not None and not served and not any(name == group for name, _ in self.cores.members):
+        if group is not None and not served and not any(name == group for name, _ in (*self.cores.members, *self.cores.waiting)):
             raise UnknownGroupError(f"no group {group!r} runs here")
         return served
 
@@ -347,10 +382,11 @@ class Router:
     def summary(self) -> str:
         """The node's condition in one line, for the service manager."""
         members = [member.core for member in self.cores.members.values()]
-        if not members:
+        count = len(members) + len(self.cores.waiting)
+        if not count:
             return f"Serving {len(self.configuration.key_server_groups)} groups"
         broken = "; not all is protected, see the log" if self.steering.faults else ""
-        return f"Registered in {sum(core.is_registered for core in members)} of {len(members)} groups{broken}"
+        return f"Registered in {sum(core.is_registered for core in members)} of {count} groups{broken}"
 
     def status(self) -> dict[str, Any]:
         """The node's condition as data (`docs/protocol/control-socket.md`)."""

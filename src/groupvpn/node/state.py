@@ -3,6 +3,7 @@
     lock            held (flock) while the node runs; contains its process id
     control.sock    the control socket (`control.py`)
     key-server.json keys, members, Sender-IDs and sequence numbers of the groups that this node serves
+    in-force.json   what a member protects and the loopback addresses, for the run after one that is killed (`in_force.py`)
     rsa/LABEL.json  RSA key pairs (`keystore.py`)
 
 A reader sees the old file or the new one, never half of one: a file is written beside its name, flushed to the disk and renamed.

@@ -4,6 +4,7 @@ The data plane, and with it the engine, is loaded when the first policy is appli
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,22 @@ class Steering:
         self._engine = engine
         self.applied = DesiredState()
         """What the data plane was told last."""
+
+    def left_behind(self) -> tuple[str, ...] | None:
+        """Interfaces that a killed run of this node still closes; None if the system cannot be asked: `apply` says why."""
+        from groupvpn.dataplane import recovery
+        from groupvpn.dataplane.filters import FiltersError
+        from groupvpn.dataplane.programs import ProgramError
+
+        with contextlib.suppress(ProgramError, FiltersError):
+            return recovery.leftovers(self._name)
+        return None
+
+    def lift(self) -> tuple[str, ...]:
+        """Open what a killed run of this node has left closed; returns the interfaces."""
+        from groupvpn.dataplane import recovery
+
+        return recovery.clean(self._name)
 
     def apply(self) -> None:
         """Make it so."""
@@ -93,7 +110,7 @@ class Steering:
 
     def _note_restored(self, data_plane: "LinuxDataPlane") -> None:
         for device in sorted(data_plane.take_restored()):
-            text = f"{device}: somebody changed or removed our nftables rules; they are put back; packets may have passed in the clear"
+            text = f"{device}: somebody changed or removed our rules; they are put back; packets may have passed in the clear"
             self._log.write("CRYPTO", 4, "DATAPLANE", text)
 
     def _note(self, faults: "Iterable[Fault]") -> None:

@@ -26,8 +26,9 @@ def test_a_dead_member_drops_does_not_leak_and_leaves_nothing(network: Lab) -> N
     assert all(stream.tally.lost for stream in found)
 
     with network.capture("core", incoming_only=True) as capture:
-        member.start()
-        member.wait_registered()
+        with streams(network, ("h1", "h2"), ("h2", "h1")):  # also while it has started and is not registered yet
+            member.start()
+            member.wait_registered()
         assert passes(network, "h1", "h2")
         assert passes(network, "h2", "h1")
     assert_unreadable(capture)

@@ -1,0 +1,107 @@
+"""What a run has put into force that a killed one leaves behind: the policy of its groups and its loopback addresses, on the disk.
+
+The file is removed when the node ends by itself, so one that is there at the start is that of a run which was killed. The
+rules tell the next run what its predecessor's filters drop, for it takes them over before it knows from a key server what is to be
+protected. There are no keys in it.
+"""
+
+import json
+from collections.abc import Mapping
+from ipaddress import IPv4Interface, ip_address
+
+from groupvpn.ipsec.acl import Action, AddressMatch, Entry
+from groupvpn.ipsec.sa import Direction, TrafficRule
+from groupvpn.node.cores import MemberPlace
+from groupvpn.node.state import StateDirectory
+from groupvpn.node.syslog import Log
+
+FILE = "in-force.json"
+
+Rules = Mapping[MemberPlace, tuple[TrafficRule, ...]]
+
+
+class InForce:
+    """The file of one node. `last_rules` and `last_loopbacks` are those of a run that was killed."""
+
+    def __init__(self, state: StateDirectory, log: Log) -> None:
+        self._state, self._log = state, log
+        self.last_rules, self.last_loopbacks = self._read()
+        self._rules, self._loopbacks = self.last_rules, self.last_loopbacks
+        self._written: bytes | None = None
+
+    def note_rules(self, rules: Rules) -> None:
+        """Write what the groups protect, before it is in force."""
+        self._rules = rules
+        self._write()
+
+    def note_loopbacks(self, addresses: frozenset[IPv4Interface]) -> None:
+        """Write which addresses are ours, before they are there."""
+        self._loopbacks = addresses
+        self._write()
+
+    def forget(self) -> None:
+        """Nothing of this node is in force."""
+        self._written = None
+        self._state.remove(FILE)
+
+    def _write(self) -> None:
+        if not self._rules and not self._loopbacks:
+            self.forget()
+            return
+        octets = json.dumps(
+            {
+                "loopbacks": sorted(map(str, self._loopbacks)),
+                "rules": [
+                    {"group": group, "interface": interface, "rules": [_write_rule(rule) for rule in rules]}
+                    for (group, interface), rules in self._rules.items()
+                ],
+            }
+        ).encode()
+        if octets == self._written:
+            return
+        try:
+            self._state.write(FILE, octets)
+        except OSError as error:
+            place = self._state.path / FILE
+            text = f"{place} cannot be written: {error.strerror}; should this node be killed, its next start cannot know what it protected"
+            self._log.write("SYS", 4, "STATE", text)
+            return
+        self._written = octets
+
+    def _read(self) -> tuple[Rules, frozenset[IPv4Interface]]:
+        octets = self._state.read(FILE)
+        if octets is None:
+            return {}, frozenset()
+        try:
+            record = json.loads(octets)
+            rules = {(str(item["group"]), str(item["interface"])): tuple(map(_read_rule, item["rules"])) for item in record["rules"]}
+            return rules, frozenset(map(IPv4Interface, record["loopbacks"]))
+        except (ValueError, KeyError, TypeError) as error:
+            self._log.write("SYS", 4, "STATE", f"{FILE} cannot be used ({error!r}): what the last run protected is not known")
+            return {}, frozenset()
+
+
+def _write_rule(rule: TrafficRule) -> list[object]:
+    entry = rule.entry
+    places = [[str(match.address), str(match.wildcard)] for match in (entry.source, entry.destination)]
+    return [entry.action.name, entry.protocol, *places, entry.source_port, entry.destination_port, rule.direction.name]
+
+
+def _read_rule(words: list[object]) -> TrafficRule:
+    action, protocol, source, destination, source_port, destination_port, direction = words
+    entry = Entry(
+        Action[str(action)], _number(protocol), _match(source), _match(destination), _number(source_port), _number(destination_port)
+    )
+    return TrafficRule(entry, direction=Direction[str(direction)])
+
+
+def _match(words: object) -> AddressMatch:
+    if not isinstance(words, list) or len(words) != 2:
+        raise TypeError(f"no address with a wildcard: {words!r}")
+    return AddressMatch(ip_address(str(words[0])), ip_address(str(words[1])))
+
+
+def _number(word: object) -> int:
+    if not isinstance(word, int) or not 0 <= word <= 0xFFFF:
+        raise TypeError(f"no protocol or port: {word!r}")
+    return word

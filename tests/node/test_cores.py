@@ -1,0 +1,147 @@
+"""Which members a configuration asks for, and what is protected while they wait for an address, lose it or get another one."""
+
+import random
+from ipaddress import IPv4Address
+
+import pytest
+
+from groupvpn.config import parse
+from groupvpn.config.model import Configuration
+from groupvpn.gdoi.member import EVERYTHING
+from groupvpn.gdoi.speaker import Speaker
+from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.ipsec.acl import Action, AddressMatch, Entry
+from groupvpn.ipsec.sa import InterfacePolicy, TrafficRule
+from groupvpn.node.cores import Cores
+
+MEMBER = """
+crypto isakmp policy 10
+ authentication pre-share
+crypto isakmp key secret address 10.0.0.2
+crypto gdoi group SITES
+ identity number 7
+ server address ipv4 10.0.0.2
+{closing}
+crypto map MAP 10 gdoi
+ set group SITES
+interface GigabitEthernet0/0
+ ! linux-device eth0
+ ip address {address}
+ crypto map MAP
+ip access-list extended OPEN
+ deny ospf any any
+"""
+CLOSING = "crypto map MAP gdoi fail-close\n match address OPEN\n activate"
+PLACE = ("SITES", "GigabitEthernet0/0")
+PROTECTED = (TrafficRule(Entry(Action.PERMIT, 0, AddressMatch.any(), AddressMatch.any())),)
+HERE, THERE = IPv4Address("10.0.1.2"), IPv4Address("10.0.1.9")
+
+
+class World:
+    """Cores behind an endpoint that speaks to nobody, on an interface with an address or without."""
+
+    def __init__(self, configuration: str) -> None:
+        self.configuration = _parsed(configuration)
+        entropy = random.Random(7).randbytes
+        self.cores = Cores(Speaker(IkeEndpoint(self.configuration.ike, entropy)), lambda label: None, entropy)
+        self.now = 0.0
+
+    def follow(self, address: IPv4Address | None) -> None:
+        self.now += 1
+        self.cores.follow(self.configuration, lambda device: address, lambda server: [], self.now)
+
+    @property
+    def policy(self) -> InterfacePolicy:
+        (policy,) = self.cores.desired_state(self.configuration, lambda device: device).interfaces
+        return policy
+
+    @property
+    def addresses(self) -> list[IPv4Address]:
+        return [address for _, address in self.cores.members]
+
+
+def _parsed(text: str) -> Configuration:
+    result = parse(text)
+    assert result.configuration is not None, result.diagnostics
+    return result.configuration
+
+
+@pytest.fixture
+def world() -> World:
+    return World(MEMBER.format(address="dhcp", closing=""))
+
+
+@pytest.fixture
+def closed_world() -> World:
+    return World(MEMBER.format(address="dhcp", closing=CLOSING))
+
+
+def test_an_interface_without_an_address_is_closed_if_its_map_says_so(closed_world: World) -> None:
+    closed_world.follow(None)
+    assert closed_world.addresses == []
+    assert closed_world.policy.rules[-1] == TrafficRule(EVERYTHING)
+    assert len(closed_world.policy.rules) == 2
+    assert closed_world.policy.bypass == (IPv4Address("10.0.0.2"),)
+    assert closed_world.cores.fail_closed(lambda device: device) == {"eth0"}
+    before = closed_world.policy.rules
+    closed_world.follow(HERE)
+    assert closed_world.addresses == [HERE]
+    assert not closed_world.cores.waiting
+    assert closed_world.policy.rules == before
+
+
+def test_an_interface_without_an_address_is_open_if_its_map_says_nothing(world: World) -> None:
+    world.follow(None)
+    assert list(world.cores.waiting) == [PLACE]
+    assert world.policy.rules == ()
+
+
+def test_what_a_killed_run_protected_is_protected_before_there_is_an_address_and_after(world: World) -> None:
+    world.cores.keep({PLACE: PROTECTED, ("GONE", "GigabitEthernet0/0"): PROTECTED})
+    world.follow(None)
+    assert world.policy.rules == PROTECTED
+    assert world.cores.kept == {PLACE: PROTECTED}
+    world.follow(HERE)
+    assert world.addresses == [HERE]
+    assert world.policy.rules == PROTECTED
+    assert world.cores.kept == {PLACE: PROTECTED}
+
+
+@pytest.mark.parametrize("address", [None, HERE], ids=["waiting", "registering"])
+def test_an_operator_can_open_what_a_killed_run_protected(world: World, address: IPv4Address | None) -> None:
+    world.cores.keep({PLACE: PROTECTED})
+    world.follow(address)
+    world.cores.clear("ANOTHER", world.now)
+    assert world.policy.rules == PROTECTED
+    world.cores.clear("SITES", world.now)
+    assert world.policy.rules == ()
+    assert world.cores.kept == {}
+
+
+def test_a_member_that_loses_its_address_keeps_its_policy(world: World) -> None:
+    world.cores.keep({PLACE: PROTECTED})
+    world.follow(HERE)
+    core = world.cores.members["SITES", HERE].core
+    world.follow(None)
+    assert world.cores.members["SITES", HERE].core is core
+    world.follow(HERE)
+    assert world.cores.members["SITES", HERE].core is core
+    assert world.policy.rules == PROTECTED
+
+
+def test_a_member_with_another_address_registers_anew_and_opens_nothing(world: World) -> None:
+    world.cores.keep({PLACE: PROTECTED})
+    world.follow(HERE)
+    world.follow(THERE)
+    assert world.addresses == [THERE]
+    assert world.policy.rules == PROTECTED
+
+
+def test_a_member_that_is_configured_no_more_leaves_nothing(world: World) -> None:
+    world.cores.keep({PLACE: PROTECTED})
+    world.follow(HERE)
+    text = MEMBER.format(address="dhcp", closing="").replace(" crypto map MAP\n", "")
+    world.configuration = _parsed(text)
+    world.follow(HERE)
+    assert world.cores.kept == {}
+    assert world.cores.desired_state(world.configuration, lambda device: device).interfaces == ()
