@@ -3,6 +3,7 @@
 What is played on two machines is in `test_playing.py`; `test_rfc_tables.py` looks after `docs/rfc/`.
 """
 
+import ast
 import re
 import shlex
 import subprocess
@@ -175,11 +176,32 @@ def test_every_decision_is_in_the_index() -> None:
         assert page.name == "README.md" or f"({page.name})" in index, page.name
 
 
+def lines_of_the_node() -> set[tuple[str, int]]:
+    """Mnemonic and severity of each line that `node/` writes by itself: `….write(FACILITY, SEVERITY, MNEMONIC, …)`, a tuple of these, or
+    `_warn(MNEMONIC, …)`. A severity that depends on something counts as each that it may be."""
+    found: set[tuple[str, int]] = set()
+    for file in (ROOT / "src" / "groupvpn" / "node").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "_warn":
+                found.add((ast.literal_eval(node.args[0]), 4))
+            parts = node.args if isinstance(node, ast.Call) else node.elts if isinstance(node, ast.Tuple) else []
+            match parts:
+                case [ast.Constant(str()), severity, ast.Constant(str(mnemonic)), _]:
+                    numbers = [part.value for part in ast.walk(severity) if isinstance(part, ast.Constant) and isinstance(part.value, int)]
+                    found |= {(mnemonic, number) for number in numbers}
+    return found
+
+
+def test_lines_of_the_node_are_found_in_each_form() -> None:
+    assert {("STATE", 2), ("STATE", 4), ("KEY_TABLE", 4), ("NONCES", 4), ("CONFIG", 4), ("CONFIG", 6)} <= lines_of_the_node()
+
+
 def test_every_grave_log_line_is_explained() -> None:
     guide = GUIDE.read_text(encoding="utf-8")
     rows = "\n".join(line for line in guide.splitlines() if line.startswith("| `"))
     grave = {name for name, message in gdoi_messages.MESSAGES.items() if message.severity <= 4}
     grave |= {name for name, message in ike_messages.MESSAGES.items() if message.severity <= 4}
+    grave |= {name for name, severity in lines_of_the_node() if severity <= 4}
     assert [name for name in sorted(grave) if f"`{name}`" not in rows] == []
 
 
