@@ -52,7 +52,7 @@ EARLIEST_REKEY = 0.25
 """No rekey starts before this part of a lifetime has passed (ours: else a long retransmission makes a storm of rekeys)."""
 
 ATTEMPT_TIMEOUT = 20.0
-"""A member gives one key server this long per exchange (phase 1, then registration) before it asks the next."""
+"""A member gives one key server this long for phase 1, from its start, before it asks the next (the pull: `registration.BACK_OFF`)."""
 OLD_SA_BACK_OFF = (1.0, 2.0)
 """Pauses after the sendings of a message of GROUPKEY-PULL under an ISAKMP SA that an earlier registration has left. A key server that was
 restarted has forgotten it, and whoever has lost its keys meanwhile should not wait longer to find that out."""
@@ -95,7 +95,11 @@ TIMERS = (
     Timer("acknowledgement missing", "10 s after the last transmission, or one period where that is longer", "RFC 8263 6"),
     Timer("ejection", "after three rekeys in a row without acknowledgement", "group VPN manuals"),
     Timer("passive after receive-only", "300 s", "group VPN manuals"),
-    Timer("registration attempt", "20 s without progress per server and exchange", "ours"),
+    Timer(
+        "registration attempt",
+        "20 s from the start of phase 1, then 15 s without an answer to each message of the registration; per server",
+        "ours",
+    ),
     Timer("registration under an old ISAKMP SA", "3 s without an answer, then once more through a new phase 1", "ours"),
     Timer("registration round", "5 s, doubling to 60 s, less up to a quarter of chance", "ours"),
     Timer("registration after a rekey that demands it", "within 5 s, at a random moment", "ours"),
