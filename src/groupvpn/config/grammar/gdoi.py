@@ -216,9 +216,10 @@ _SA_IPSEC = (
         Set(keeps_no=True, replaces=("replay time window-size",)),
         {"packets": Number(1, 1024, "Window in packets")},
         details=(
-            f"Without this line the window is {REPLAY_WINDOW} packets if the transform is of counter mode (GCM), where receivers keep a "
-            "window for each sender, and there is no anti-replay with any other transform: packets do not tell who sent them, so a window "
-            "drops honest traffic of more than two members, or of a member that was restarted. `no` switches it off in any case."
+            f"Without this line the window is {REPLAY_WINDOW} packets if the transform is of counter mode (GCM, GMAC, CTR), where "
+            "receivers keep a window for each sender, and there is no anti-replay with any other transform: packets do not tell who sent "
+            "them, so a window drops honest traffic of more than two members, or of a member that was restarted. "
+            "`no` switches it off in any case."
         ),
     ),
     Command(
