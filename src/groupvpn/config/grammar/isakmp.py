@@ -13,7 +13,7 @@ AUTHENTICATION = one_of(IkeAuthentication, "How the peers prove who they are", {
 GROUP = OneOf({str(group.number): group for group in IkeGroup}, "Diffie-Hellman group")
 LIFETIME = Number(LIFETIME_RANGE.start, LIFETIME_RANGE.stop - 1, "Lifetime of the ISAKMP SA in seconds")
 KEY = SecretWord("The pre-shared key")
-ENCODING = OneOf({"0": 0, "6": 6}, "0: the key follows in clear; 6: it follows encrypted")
+ENCODING = OneOf({"0": 0, "6": 6}, "0: the key follows in clear; 6: it follows encrypted, which is refused: give the key in clear")
 
 COMMANDS = (
     Command(
@@ -82,7 +82,7 @@ COMMANDS = (
         Set(),
         {
             "seconds": Number(10, 3600, "Seconds between messages"),
-            "retries": Number(2, 60, "Seconds between retries once a message was not answered"),
+            "retries": Number(2, 60, "Seconds between retries once a message was not answered; 2 unless given"),
         },
         details="With `periodic` a silent peer is asked each time the seconds have passed; `on-demand` leaves it to answering.",
     ),
