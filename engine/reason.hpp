@@ -13,7 +13,7 @@ enum class Reason : std::uint8_t {
   delivered,           // left by the wire, or went back to the kernel decrypted
   oversize,            // larger than the buffer: truncated by the read
   not_ip,              // the link header names neither IPv4 nor IPv6
-  malformed,           // IPv4 header: version, header length, total length, or a checksum request that points outside
+  malformed,           // IP header: version, lengths, a chain of IPv6 headers that does not end well, or a checksum request that points outside
   header_checksum,     // checksum of the outer IPv4 header
   fragment,            // a fragment whose datagram was never completed, overlapped or found no room, or that came twice
   not_esp,             // inbound: neither ESP nor AH, nor UDP
@@ -28,8 +28,8 @@ enum class Reason : std::uint8_t {
   authentication,      // the ICV does not verify
   padding,             // pad length beyond the payload, or pad octets that are not 1, 2, 3, ... (RFC 4303 2.4)
   dummy,               // next header 59: traffic flow confidentiality, made to be thrown away (RFC 4303 2.6)
-  next_header,         // something else than IPv4 inside
-  inner_malformed,     // decrypted IPv4 header that does not hold together
+  next_header,         // neither IPv4 nor IPv6 inside
+  inner_malformed,     // decrypted IPv4 or IPv6 header that does not hold together
   address_mismatch,    // inner addresses differ from the outer ones: not address preserving
   congestion,          // outer CE on a packet that is not ECN-capable (RFC 6040 4.2)
   no_sa,               // no SA to protect with

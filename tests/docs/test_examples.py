@@ -17,6 +17,8 @@ from documents import GUIDE, PAGES, ROOT, Block, applied, blocks, steps
 from groupvpn.config import Severity, parse
 from groupvpn.console.cli import app
 from groupvpn.console.registry import exec_commands
+from groupvpn.dataplane import guard
+from groupvpn.dataplane.steering import DROP_REASONS
 from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.ike import messages as ike_messages
 from groupvpn.lab import demo
@@ -212,6 +214,18 @@ def test_no_log_line_is_explained_that_does_not_exist() -> None:
     for row in rows:
         for name in _CODE.findall(row.split("|")[1]):
             assert name in known, name
+
+
+def test_every_drop_reason_is_explained() -> None:
+    page = (ROOT / "docs" / "dataplane.md").read_text(encoding="utf-8")
+    cells = " ".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    engine = (ROOT / "engine" / "reason.hpp").read_text(encoding="utf-8")
+    names = re.search(r"reason_names = \{(.*?)\};", engine, re.DOTALL)
+    assert names
+    reasons = set(re.findall(r'"(\w+)"', names.group(1))) - {"delivered"}
+    assert len(reasons) > 20
+    rules = {*DROP_REASONS, *guard.REASONS, "outbound_queue_full", "inbound_queue_full"}
+    assert [name for name in sorted(reasons | rules) if f"`{name}`" not in cells] == []
 
 
 def test_the_readme_shows_rows_of_the_demo() -> None:
