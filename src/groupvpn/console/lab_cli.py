@@ -92,7 +92,7 @@ def execute(
 ) -> None:
     """Run a program in a node's namespace.
 
-    Words that begin an exec command (show, clear, crypto, debug), or words together in quotes, go to its groupvpn instead.
+    Words that begin an exec command (show, clear, crypto), or words together in quotes, go to its groupvpn instead.
     """
     from groupvpn.lab.lab import LabError
     from groupvpn.node.control import ControlError
