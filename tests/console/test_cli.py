@@ -83,6 +83,13 @@ def test_run_in_a_namespace_that_is_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
+def test_clean_in_a_namespace_that_is_not_there(tmp_path: Path) -> None:
+    done = _groupvpn("clean", "nobody", "--netns", "no-such-namespace", "--state-dir", str(tmp_path / "state"))
+    assert done.returncode == 1
+    assert "network namespace 'no-such-namespace'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_exec_without_a_node(tmp_path: Path) -> None:
     done = _groupvpn("exec", "nobody", "show version", "--state-dir", str(tmp_path))
     assert done.returncode == 3

@@ -213,11 +213,12 @@ def clean(
     from groupvpn.dataplane.filters import FiltersError
     from groupvpn.dataplane.programs import ProgramError
     from groupvpn.node import daemon
+    from groupvpn.node.namespace import NamespaceError
     from groupvpn.node.state import StateError
 
     try:
         removed = daemon.clean(name, netns, state_dir)
-    except (StateError, ProgramError, FiltersError) as error:
+    except (StateError, ProgramError, FiltersError, NamespaceError) as error:
         fail(str(error))
     for item in removed:
         print(f"removed {item}")

@@ -99,7 +99,7 @@ def execute(
 
     found = _lab(lab)
     try:
-        if command[0] in ("show", "clear", "crypto", "debug") or (len(command) == 1 and " " in command[0]):
+        if command[0] in ("show", "clear", "crypto") or (len(command) == 1 and " " in command[0]):
             print(found.node(node).show(" ".join(command)))
             return
         namespace = found.host(node).namespace

@@ -227,7 +227,7 @@ def _replay(section: Section, profile: Profile, context: Context) -> Replay:
             counter.place if counter is not None else section.place,
             f"with `{transform.keywords}` packets do not tell who sent them: this window is right for groups of two members only, "
             "and drops honest packets of larger ones and of members that were restarted",
-            "use a GCM transform, or remove the line (no anti-replay)",
+            "use a transform with GCM, GMAC or CTR, or remove the line (no anti-replay)",
         )
     return _counted(window)
 
