@@ -219,6 +219,32 @@ def test_flushed_rules_and_removed_taps_come_back(wan: Wan, engine: RecordingEng
         assert links.index(tap) is not None
 
 
+DAMAGE = {
+    "its inbound TAP is down": "ip link set {tap}i down",
+    "its outbound TAP is down": "ip link set {tap}o0 down",
+    "nothing is redirected": "tc filter del dev {tap}i ingress",
+    "there is no hook": "tc qdisc del dev {tap}i clsact",
+}
+
+
+@pytest.mark.parametrize("command", DAMAGE.values(), ids=DAMAGE)
+def test_a_tap_that_is_of_no_use_any_more_is_made_anew(wan: Wan, engine: RecordingEngine, steer: str, command: str) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
+        plane.fileno()
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        plane.on_event()
+        tap = f"gv{links.index('wan')}"
+        gateway.run(*command.format(tap=tap).split())
+        assert plane.on_event() == ()
+        assert len(engine.ports) == 2
+        assert all(links.read(f"{tap}{which}").is_up for which in ("i", "o0"))
+        assert "redirect" in gateway.run("tc", "filter", "show", "dev", f"{tap}i", "ingress").lower()
+        assert sends(wan) == 0
+        plane.on_event()
+        assert len(engine.ports) == 2, "what it does itself is no damage"
+
+
 def held(gateway: Namespace) -> tuple[str, ...]:
     """The rules, whatever the numbers of programs are."""
     filters = (gateway.run("tc", "filter", "show", "dev", "wan", hook) for hook in ("egress", "ingress"))

@@ -119,13 +119,15 @@ class Attachment:
     def follow(self, link: links.Link) -> bool:
         """Take over a changed MAC address, and an MTU for the next `apply`; False if we must start anew.
 
-        That is for another interface or name, a lost TAP, a failed thread, or packets that have become too large for the ring.
+        That is for another interface or name, a TAP that is gone, down or redirects no more, a failed thread, or packets that have become
+        too large for the ring. Frames of a TAP without its redirection would pass for its own, and meet no list.
         """
         if (
             (link.index, link.name) != (self._link.index, self._link.name)
             or self._port.fault()
             or 0 < self._port.ring_limit < link.mtu
-            or not all(tap.is_present for tap in self.taps)
+            or not all(tap.is_usable for tap in self.taps)
+            or not redirect.is_there(self._tap_in.index)
         ):
             return False
         if link.mac != self._link.mac:

@@ -104,7 +104,7 @@ def attach(index: int, hook: Hook, program: int, name: str) -> None:
         if error.errno != errno.EINVAL:
             raise
         raise _in_the_way(index, hook, "the qdisc ingress has the place of clsact", "qdisc del dev {} ingress") from error
-    place = [there for there in _filters(index, hook) if (there.chain, there.preference) == (0, PREFERENCE)]
+    place = [there for there in filters(index, hook) if (there.chain, there.preference) == (0, PREFERENCE)]
     for there in place:
         if there.kind != "bpf" or (there.handle and not there.name.startswith(OWN)):
             what = f"a filter of somebody else ({there.kind} {there.name}".rstrip() + f") has preference {PREFERENCE}"
@@ -121,7 +121,7 @@ def attach(index: int, hook: Hook, program: int, name: str) -> None:
 
 def attached(index: int, hook: Hook) -> Attached | None:
     """Our filter at `hook` as it is now; None if there is none, or no clsact, or no such interface."""
-    for there in _filters(index, hook):
+    for there in filters(index, hook):
         if there[:4] == (0, PREFERENCE, HANDLE, "bpf") and there.name.startswith(OWN):
             return Attached(there.name, there.program)
     return None
@@ -129,7 +129,12 @@ def attached(index: int, hook: Hook) -> Attached | None:
 
 def is_shared(index: int, hook: Hook) -> bool:
     """Whether somebody else has a filter at `hook` too."""
-    return any(there.handle and not there.name.startswith(OWN) for there in _filters(index, hook))
+    return any(there.handle and not there.name.startswith(OWN) for there in filters(index, hook))
+
+
+def filters(index: int, hook: Hook) -> list[Filter]:
+    """All filters at `hook`; none if there is no such interface, for the kernel says so to who asks for a list."""
+    return [filter_of(payload) for payload in _exchange(index, hook, RTM_GETTFILTER, NLM_F_DUMP, 0, 0)]
 
 
 def detach(index: int) -> None:
@@ -145,7 +150,7 @@ def detach(index: int) -> None:
             if attached(index, hook) is not None:
                 raise
     with contextlib.suppress(FilterError):  # it is gone, or somebody adds a filter just now
-        if ours and not any(_filters(index, hook) for hook in Hook):
+        if ours and not any(filters(index, hook) for hook in Hook):
             _change_qdisc(index, ours[0], RTM_DELQDISC, 0)
 
 
@@ -185,11 +190,6 @@ def filter_of(payload: bytes) -> Filter:
     options = attributes(found.get(TCA_OPTIONS, b"")) if kind == "bpf" else {}
     name, program = _text(options.get(TCA_BPF_NAME, b"")), _number(options.get(TCA_BPF_ID, b""))
     return Filter(_number(found.get(TCA_CHAIN, b"")), information >> 16, handle, kind, name, program)
-
-
-def _filters(index: int, hook: Hook) -> list[Filter]:
-    """All filters at `hook`; none if there is no such interface, for the kernel says so to who asks for a list."""
-    return [filter_of(payload) for payload in _exchange(index, hook, RTM_GETTFILTER, NLM_F_DUMP, 0, 0)]
 
 
 def _change_filter(index: int, hook: Hook, request: int, flags: int, options: bytes = b"") -> None:

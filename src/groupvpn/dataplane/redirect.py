@@ -5,6 +5,7 @@ reverse-path checks, joins and firewalls see the interface they expect. The filt
 because it is the one that every kernel with tc has.
 """
 
+from groupvpn.dataplane import clsact
 from groupvpn.dataplane.programs import run
 
 
@@ -15,6 +16,14 @@ def install(tap: str, wan: str) -> None:
         f"qdisc add dev {tap} clsact\n"
         f"filter add dev {tap} ingress protocol all prio 1 u32 match u32 0 0 action mirred ingress redirect dev {wan}\n",
     )
+
+
+def is_there(tap: int) -> bool:
+    """Whether the TAP of that number redirects still: an operator, or a program that tidies up, may have taken the filter away."""
+    try:
+        return any(there.kind == "u32" and there.handle for there in clsact.filters(tap, clsact.Hook.INGRESS))
+    except clsact.FilterError:
+        return False
 
 
 def without_queue(tap: str) -> None:

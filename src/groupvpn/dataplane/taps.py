@@ -79,9 +79,9 @@ class Tap:
         links.bring_up_silent(self.name)
 
     @property
-    def is_present(self) -> bool:
-        """Whether the device still exists: an operator may have deleted it."""
-        return links.index(self.name) == self.index
+    def is_usable(self) -> bool:
+        """Whether the device still exists and is up: an operator may have changed either."""
+        return links.index(self.name) == self.index and links.is_up(self.name)
 
     def close(self) -> None:
         """Remove the device; closing twice does no harm."""
