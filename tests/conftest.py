@@ -1,8 +1,13 @@
-"""What a test may need of the machine. A test that lacks it fails and says so: a run that skips must not look like one that passed."""
+"""What a test may need of the machine. A test that lacks it fails and says so: a run that skips must not look like one that passed.
+
+And figures that tests measure on the way, which the end of the run shows, whichever process measured them.
+"""
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +49,35 @@ def require_namespaces() -> None:
     require_programs(*NETWORK_PROGRAMS)
     if not Path("/dev/net/tun").exists():
         pytest.fail("needs /dev/net/tun: `modprobe tun` as root", pytrace=False)
+
+
+_FIGURES: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def measured() -> Callable[[str], None]:
+    """Prints a figure at the end of the run. Figures inform; what must hold is asserted, with room for a busy machine."""
+    return _FIGURES.append
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist hands its figures over."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["figures"] = _FIGURES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what such a process has measured, unless it died."""
+    _FIGURES.extend(getattr(node, "workeroutput", {}).get("figures", ()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures."""
+    if _FIGURES:
+        terminalreporter.section("measured on the way")
+        for line in _FIGURES:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,9 @@ A scenario's lab has a name of its own and a private copy of the folder, so that
 Whatever happens, the lab is taken down, and a scenario fails that leaves a namespace, a process or a file behind.
 """
 
-import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,39 +15,12 @@ from groupvpn.lab.lab import Lab
 from groupvpn.lab.topology import load
 
 HERE = Path(__file__).parent
-PROGRAMS = {"ip": "iproute2", "tc": "iproute2", "nft": "nftables"}
-FIGURES: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and "privileged" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.netns)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if FIGURES:
-        terminalreporter.section("measured in the scenarios")
-        for line in FIGURES:
-            terminalreporter.write_line(line)
-
-
-@pytest.fixture(scope="session")
-def measured() -> Callable[[str], None]:
-    """Prints a figure at the end of the run. Figures inform; what must hold is asserted, with room for a busy machine."""
-    return FIGURES.append
-
-
-@pytest.fixture(scope="session")
-def privileged() -> None:
-    """Fails where scenarios cannot run: a run that skips them all must not look like one that passed."""
-    if os.geteuid():
-        pytest.fail("the scenarios make network namespaces: run them as root, or leave them out with -m 'not netns'")
-    missing = {package for program, package in PROGRAMS.items() if shutil.which(program) is None}
-    if missing:
-        pytest.fail(f"the scenarios need the Debian packages {', '.join(sorted(missing))}: `make setup` installs them")
-    if not Path("/dev/net/tun").exists():
-        pytest.fail("the scenarios need /dev/net/tun: `modprobe tun` as root")
 
 
 @pytest.fixture(scope="module")
