@@ -230,8 +230,10 @@ Reason Cutter::fragment(const Ipv4& ip, const CutLimits& limits, PacketSink& sin
   const std::uint32_t count = (payload_length + largest - 1) / largest;
   const std::uint32_t size = ((payload_length + count - 1) / count + 7) / 8 * 8;
   const std::uint16_t field = ip.fragment_field();
-  // With DF set the identification need not be unique (RFC 6864 4.1; Linux sends 0), so such a packet gets one of ours.
-  const std::uint16_t identification = ip.has_dont_fragment() ? next_identification_++ : ip.identification();
+  // With DF set the identification need not be unique (RFC 6864 4.1; Linux sends 0), so such a packet gets one of ours. A fragment keeps the
+  // one that it shares with others, whatever its DF says.
+  const bool is_atomic = ip.has_dont_fragment() && !ip.is_fragment();
+  const std::uint16_t identification = is_atomic ? next_identification_++ : ip.identification();
 
   for (std::uint32_t at = 0; at < payload_length; at += size) {
     const std::uint32_t part = std::min(size, payload_length - at);

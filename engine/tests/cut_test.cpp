@@ -250,6 +250,25 @@ TEST_CASE(a_fragment_is_fragmented_in_its_place) {
   CHECK_EQUAL(load16(&outcome.packets[1][6]), Ipv4::more_fragments | (185 + 744 / 8));
 }
 
+// RFC 6864 4.1: only where a packet is not part of another one does its identification not matter.
+TEST_CASE(df_that_is_cleared_leaves_fragments_the_identification_that_they_share) {
+  Random random(14);
+  const Octets payload = random.octets(3160);
+  Reassembler reassembler;
+  std::unique_ptr<Octets> whole;
+  for (std::size_t at = 0; at < payload.size(); at += 1480) {
+    const std::size_t end = std::min(at + 1480, payload.size());
+    const auto field = static_cast<std::uint16_t>(Ipv4::dont_fragment | at / 8 | (end < payload.size() ? Ipv4::more_fragments : 0U));
+    const Octets part(payload.begin() + static_cast<long>(at), payload.begin() + static_cast<long>(end));
+    for (Octets& cut_again : cut(ipv4(part, {.identification = 7, .fragment = field}), {}, 1438, true).packets) {
+      CHECK_EQUAL(load16(&cut_again[4]), 7);
+      Reassembled result = reassembler.add(*Ipv4::parse(cut_again.data(), cut_again.size()), 0);
+      if (result.datagram) whole = std::move(result.datagram);
+    }
+  }
+  CHECK(whole != nullptr && *whole == ipv4(payload, {.identification = 7}));
+}
+
 TEST_CASE(only_copied_options_are_in_later_fragments) {
   const Octets options = {0x94, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 0};  // router alert is copied, record route is not
   Outcome outcome = cut(ipv4(Octets(2000), {.options = options}), {}, 1438);
