@@ -245,7 +245,7 @@ Reason Cutter::fragment(const Ipv4& ip, const CutLimits& limits, PacketSink& sin
     const std::uint32_t offset = (field & Ipv4::offset_mask) + at / 8;
     store16(out + 2, static_cast<std::uint16_t>(header_length + part));
     store16(out + 4, identification);
-    store16(out + 6, static_cast<std::uint16_t>((has_more ? Ipv4::more_fragments : 0) | (offset & Ipv4::offset_mask)));
+    store16(out + 6, static_cast<std::uint16_t>((has_more ? Ipv4::more_fragments : 0) | offset));
     if (offset != 0) blank_uncopied_options(out + ipv4_header_size, header_length - ipv4_header_size);
     write_header_checksum(out);
     sink.commit(header_length + part);

@@ -83,7 +83,9 @@ using Address = std::array<std::uint8_t, 16>;
 
 inline constexpr std::size_t address_size(Family family) noexcept { return family == Family::ipv6 ? 16 : 4; }
 
-// An IPv4 packet whose header was checked: 20 <= header_length <= total_length <= octets behind the pointer (RFC 791 3.1).
+// An IPv4 packet whose header was checked: 20 <= header_length <= total_length <= octets behind the pointer (RFC 791 3.1), and as a fragment it
+// ends within the largest datagram. Elsewhere no host could put it together, and its offset would go round where it is cut: its end would become a
+// packet with ports that the sender chose and no access list saw.
 class Ipv4 {
  public:
   static constexpr std::uint16_t dont_fragment = 0x4000;
@@ -95,6 +97,8 @@ class Ipv4 {
     const std::size_t header = (octets[0] & 0x0fU) * 4U;
     const std::size_t total = load16(octets + 2);
     if (header < ipv4_header_size || total < header || total > available) return std::nullopt;
+    const std::size_t offset = (load16(octets + 6) & offset_mask) * std::size_t{8};
+    if (offset + total > ipv4_maximum_size) return std::nullopt;
     return Ipv4(octets);
   }
 

@@ -13,7 +13,7 @@ enum class Reason : std::uint8_t {
   delivered,           // left by the wire, or went back to the kernel decrypted
   oversize,            // larger than the buffer: truncated by the read
   not_ip,              // the link header names neither IPv4 nor IPv6
-  malformed,           // IP header: version, lengths, a chain of IPv6 headers that does not end well, or a checksum request that points outside
+  malformed,           // IP header: version, lengths, the end of a fragment, a chain of IPv6 headers, or a checksum request that points outside
   header_checksum,     // checksum of the outer IPv4 header
   fragment,            // a fragment whose datagram was never completed, overlapped or found no room, or that came twice
   not_esp,             // inbound: neither ESP nor AH, nor UDP

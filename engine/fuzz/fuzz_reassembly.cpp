@@ -16,9 +16,9 @@ std::optional<Reassembled> add_ipv4(Reassembler& reassembler, const Octets& payl
   header.fragment = place & (Ipv4::more_fragments | Ipv4::offset_mask);
   header.identification = identification;
   Octets fragment = ipv4(payload, header);
-  const Ipv4 ip = *Ipv4::parse(fragment.data(), fragment.size());
-  if (!ip.is_fragment()) return std::nullopt;
-  return reassembler.add(ip, now);
+  const std::optional<Ipv4> ip = Ipv4::parse(fragment.data(), fragment.size());
+  if (!ip || !ip->is_fragment()) return std::nullopt;
+  return reassembler.add(*ip, now);
 }
 
 std::optional<Reassembled> add_ipv6(Reassembler& reassembler, const Octets& payload, std::uint16_t place, std::uint8_t identification, double now) {

@@ -329,8 +329,7 @@ TEST_CASE(any_frame_with_any_request_gets_an_outcome) {
     Octets packet = random.octets(20 + random.below(3000));
     packet[0] = static_cast<std::uint8_t>(0x40 | (5 + random.below(4)));
     store16(&packet[2], static_cast<std::uint16_t>(packet.size()));
-    packet[6] &= 0x60;
-    packet[7] = 0;
+    if (random.below(2) == 0) store16(&packet[6], load16(&packet[6]) & (Ipv4::dont_fragment | Ipv4::more_fragments));
     packet[9] = random.below(2) ? protocol_tcp : protocol_udp;
     if (turn % 3 == 0 && packet.size() >= 40) {
       packet[0] = 0x60;
@@ -340,8 +339,13 @@ TEST_CASE(any_frame_with_any_request_gets_an_outcome) {
     if (!CutPacket::parse(packet.data(), packet.size())) continue;
     const Offload offload{static_cast<std::uint8_t>(random.below(2)), static_cast<std::uint8_t>(random.below(7)), static_cast<std::uint16_t>(random.below(1600)),
                           static_cast<std::uint16_t>(random.below(80)), static_cast<std::uint16_t>(random.below(40))};
-    const Outcome outcome = cut(packet, offload, 256 + random.below(1400), random.below(2) != 0);
+    Outcome outcome = cut(packet, offload, 256 + random.below(1400), random.below(2) != 0);
     CHECK(outcome.reason == Reason::delivered || outcome.reason == Reason::malformed || outcome.reason == Reason::too_big || outcome.reason == Reason::oversize);
     CHECK(outcome.reason != Reason::delivered || !outcome.packets.empty());
+    const auto offset_of = [](const Octets& octets) { return octets[0] >> 4 == 4 ? load16(&octets[6]) & Ipv4::offset_mask : 0; };
+    for (Octets& part : outcome.packets) {
+      CHECK(CutPacket::parse(part.data(), part.size()));
+      CHECK(offset_of(part) >= offset_of(packet));  // what was behind the transport header must not become one
+    }
   }
 }

@@ -24,6 +24,21 @@ TEST_CASE(an_ipv4_header_is_believed_only_if_it_fits) {
   }
 }
 
+TEST_CASE(a_fragment_ends_within_the_largest_datagram) {
+  for (const std::size_t options : {0U, 40U}) {
+    Octets packet = ipv4(Octets(1480), {.options = Octets(options, 1)});
+    const std::size_t last = (ipv4_maximum_size - packet.size()) / 8;
+    for (std::uint32_t field = 0; field < 65536; ++field) {
+      store16(&packet[6], static_cast<std::uint16_t>(field));
+      CHECK_EQUAL(Ipv4::parse(packet.data(), packet.size()).has_value(), (field & Ipv4::offset_mask) <= last);
+    }
+  }
+  for (const std::size_t size : {3U, 4U}) {
+    Octets packet = ipv4(Octets(size), {.fragment = 8189});
+    CHECK_EQUAL(Ipv4::parse(packet.data(), packet.size()).has_value(), size == 3);
+  }
+}
+
 TEST_CASE(a_link_header_ends_where_ip_begins) {
   Octets frame(64);
   const auto size = [&](std::size_t length) {

@@ -108,6 +108,15 @@ def test_what_a_member_breaks_the_rules_with() -> None:
     assert reason_of(PLAIN, forged(inner + b"\x01\x02\x02\x04", source="10.1.1.10")) == "address_mismatch"
 
 
+def test_a_fragment_inside_ends_within_the_largest_datagram() -> None:
+    """RFC 791 3.1: no host could put it together, and a router that cuts it further would let its offset go round to 0."""
+    fits, beyond = (ipv4(b"sixteen octets..", flags=offset) for offset in (8187, 8188))
+    assert reason_of(PLAIN, forged(fits + b"\x01\x02\x02\x04")) == "ok"
+    assert reason_of(PLAIN, forged(beyond + b"\x01\x02\x02\x04")) == "inner_malformed"
+    with pytest.raises(_engine.EngineError, match="malformed"):
+        _engine.encapsulate(PLAIN.engine(), beyond)
+
+
 def test_traffic_flow_padding_behind_the_inner_packet_is_allowed() -> None:
     inner = ipv4(b"sixteen octets..")
     assert _engine.decapsulate([PLAIN.engine()], forged(inner + bytes(40) + b"\x01\x02\x02\x04")) == (inner, "ok")
