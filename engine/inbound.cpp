@@ -160,7 +160,7 @@ bool Inbound::take_fragment(const Packet& packet, const std::uint8_t* frame) {
 }
 
 void Inbound::keep_fragment(Reassembled result, const std::uint8_t* frame) {
-  if (result.lost != 0) refuse(Reason::fragment, result.lost);
+  if (result.lost != 0) refuse(result.reason, result.lost);
   if (!result.datagram) return;
   counters_.joined.add(result.joined - 1);
   const auto length = static_cast<std::uint32_t>(result.datagram->size());

@@ -31,7 +31,7 @@ enum class Reason : std::uint8_t {
   next_header,         // neither IPv4 nor IPv6 inside
   inner_malformed,     // decrypted IPv4 or IPv6 header that does not hold together
   address_mismatch,    // inner addresses differ from the outer ones: not address preserving
-  congestion,          // outer CE on a packet that is not ECN-capable (RFC 6040 4.2)
+  congestion,          // outer CE on what is not ECN-capable (RFC 6040 4.2), or of which another fragment is not (RFC 3168 5.3)
   no_sa,               // no SA to protect with
   no_sender_id,        // outbound: the SA needs a Sender-ID and we have none (RFC 6054); inbound: the IV holds no counter of a sender
   sequence_exhausted,  // sequence or IV counter used up

@@ -6,6 +6,11 @@
 #include "checksum.hpp"
 
 namespace groupvpn {
+namespace {
+
+constexpr std::uint8_t not_capable = 1U << 0, congested = 1U << 3;  // as bits of `Entry::codepoints`
+
+}  // namespace
 
 Reassembler::Entries::iterator Reassembler::find_or_make(const Key& key, double now, std::uint32_t& lost) {
   const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.key == key; });
@@ -53,31 +58,34 @@ bool Reassembler::place(Entry& entry, const Fragment& fragment) {
   }
   entry.received += length;
   ++entry.fragments;
-  entry.is_congested = entry.is_congested || fragment.is_congested;
+  entry.codepoints |= static_cast<std::uint8_t>(1U << fragment.ecn);
   return true;
 }
 
-// The header of the first fragment, with the length of the whole; one marked fragment marks the packet (RFC 3168 5.3).
-std::unique_ptr<std::vector<std::uint8_t>> Reassembler::finish(Entry& entry) {
+// The header of the first fragment, with the length of the whole. One marked fragment marks the packet, which is dropped if another one is
+// not ECN-capable (RFC 3168 5.3): its sender would not understand the mark, and a mark must not be lost.
+Reassembled Reassembler::finish(Entry& entry) {
   const std::size_t length = entry.header.size() + entry.payload_length;
-  if (length > ipv4_maximum_size) return nullptr;
+  if (length > ipv4_maximum_size) return {.lost = entry.fragments};
+  const bool is_congested = (entry.codepoints & congested) != 0;
+  if (is_congested && (entry.codepoints & not_capable) != 0) return {.lost = entry.fragments, .reason = Reason::congestion};
   auto datagram = std::make_unique<std::vector<std::uint8_t>>(std::move(entry.header));
   datagram->insert(datagram->end(), entry.payload.begin(), entry.payload.end());
   std::uint8_t* ip = datagram->data();
   if (entry.key.family == Family::ipv6) {
     store16(ip + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
-    if (entry.is_congested) ip[1] |= 0x30;
-    return datagram;
+    if (is_congested) ip[1] |= 0x30;
+  } else {
+    store16(ip + 2, static_cast<std::uint16_t>(length));
+    store16(ip + 6, 0);
+    if (is_congested) ip[1] |= 3;
+    write_header_checksum(ip);
   }
-  store16(ip + 2, static_cast<std::uint16_t>(length));
-  store16(ip + 6, 0);
-  if (entry.is_congested) ip[1] |= 3;
-  write_header_checksum(ip);
-  return datagram;
+  return {.datagram = std::move(datagram), .joined = entry.fragments};
 }
 
 Reassembled Reassembler::add(const Ipv4& ip, double now) {
-  if (!is_checksum_right(ip.data(), ip.header_length())) return {.datagram = nullptr, .joined = 0, .lost = 1};
+  if (!is_checksum_right(ip.data(), ip.header_length())) return {.lost = 1};
   Fragment fragment{};
   fragment.key.family = Family::ipv4;
   fragment.key.protocol = ip.protocol();
@@ -88,7 +96,7 @@ Reassembled Reassembler::add(const Ipv4& ip, double now) {
   fragment.payload = {ip.payload(), ip.payload_length()};
   fragment.offset = (ip.fragment_field() & Ipv4::offset_mask) * 8U;
   fragment.is_last = (ip.fragment_field() & Ipv4::more_fragments) == 0;
-  fragment.is_congested = (ip.tos() & 3) == 3;
+  fragment.ecn = ip.tos() & 3;
   return add(fragment, now);
 }
 
@@ -105,7 +113,7 @@ Reassembled Reassembler::add(const Ipv6& ip, const Ipv6Chain& chain, double now)
   fragment.payload = {ip.data() + payload, ip.total_length() - payload};
   fragment.offset = field & 0xfff8U;
   fragment.is_last = (field & 1) == 0;
-  fragment.is_congested = (ip.traffic_class() & 3) == 3;
+  fragment.ecn = ip.traffic_class() & 3;
   fragment.named_at = chain.fragment_named_at;
   fragment.protocol = *header;
   return add(fragment, now);
@@ -124,11 +132,10 @@ Reassembled Reassembler::add(const Fragment& fragment, double now) {
     return result;
   }
   if (entry->payload_length == 0 || entry->received != entry->payload_length) return result;
-  result.joined = entry->fragments;
-  result.datagram = finish(*entry);
-  if (!result.datagram) result.lost += result.joined;
+  Reassembled whole = finish(*entry);
+  whole.lost += result.lost;
   entries_.erase(entry);
-  return result;
+  return whole;
 }
 
 std::uint32_t Reassembler::expire(double now) {

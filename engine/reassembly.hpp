@@ -15,11 +15,12 @@
 namespace groupvpn {
 
 // What became of one fragment. `lost` counts fragments of a datagram that was given up on, this one included where it applies, and this one alone
-// where it had come before.
+// where it had come before; `reason` says why.
 struct Reassembled {
-  std::unique_ptr<std::vector<std::uint8_t>> datagram;  // a whole IP packet, when this fragment completed it
+  std::unique_ptr<std::vector<std::uint8_t>> datagram = nullptr;  // a whole IP packet, when this fragment completed it
   std::uint32_t joined = 0;                             // with `datagram`: how many fragments it took
   std::uint32_t lost = 0;
+  Reason reason = Reason::fragment;  // or congestion: one is marked, and another not ECN-capable
 };
 
 // A table of datagrams in the making. An overlap gives the whole datagram up: an honest sender never makes one, and every way to resolve it has been
@@ -51,7 +52,8 @@ class Reassembler {
     std::span<const std::uint8_t> header;
     std::span<const std::uint8_t> payload;
     std::uint32_t offset;
-    bool is_last, is_congested;
+    bool is_last;
+    std::uint8_t ecn;
     std::uint32_t named_at;  // IPv6: the octet of the header that named the fragment header
     std::uint8_t protocol;   // IPv6: what it names now
   };
@@ -61,7 +63,7 @@ class Reassembler {
     std::uint32_t fragments = 0;
     std::uint32_t received = 0;       // payload octets
     std::uint32_t payload_length = 0;  // known once the last fragment came
-    bool is_congested = false;
+    std::uint8_t codepoints = 0;  // of ECN: a bit for each that a fragment had
     std::vector<std::uint8_t> header;  // of the first fragment, without the fragment header of IPv6
     std::vector<std::uint8_t> payload;
     std::bitset<8192> blocks;  // of 8 octets
@@ -73,7 +75,7 @@ class Reassembler {
   Reassembled add(const Fragment& fragment, double now);
   static bool is_duplicate(const Entry& entry, const Fragment& fragment);
   static bool place(Entry& entry, const Fragment& fragment);
-  static std::unique_ptr<std::vector<std::uint8_t>> finish(Entry& entry);
+  static Reassembled finish(Entry& entry);
 
   Entries entries_;  // oldest first
 };

@@ -241,7 +241,29 @@ TEST_CASE(families_do_not_mix) {
 TEST_CASE(one_congested_fragment_marks_a_packet_of_ipv6) {
   Reassembler reassembler;
   std::vector<Octets> fragments = split_ipv6(Octets(100), 56);
+  fragments[0][1] = 0x20;
   fragments[1][1] = 0x30;
   add_ipv6(reassembler, fragments[0]);
   CHECK_EQUAL((*add_ipv6(reassembler, fragments[1]).datagram)[1], 0x30);
+}
+
+// RFC 3168 5.3: a mark that its sender did not ask for must not reach it, nor be lost.
+TEST_CASE(a_congested_fragment_beside_one_without_ecn_drops_the_datagram) {
+  for (const std::size_t first : {0U, 1U}) {
+    for (const std::size_t congested : {0U, 1U}) {
+      Reassembler reassembler;
+      std::vector<Octets> four = split(Octets(100), 56), six = split_ipv6(Octets(100), 56);
+      four[congested][1] = 3;
+      write_header_checksum(four[congested].data());
+      six[congested][1] = 0x30;
+      CHECK_EQUAL(add(reassembler, four[first]).lost, 0U);
+      CHECK_EQUAL(add_ipv6(reassembler, six[first]).lost, 0U);
+      for (const Reassembled& result : {add(reassembler, four[1 - first]), add_ipv6(reassembler, six[1 - first])}) {
+        CHECK(result.datagram == nullptr);
+        CHECK_EQUAL(result.lost, 2U);
+        CHECK(result.reason == Reason::congestion);
+      }
+      CHECK_EQUAL(reassembler.pending_fragments(), 0U);
+    }
+  }
 }
