@@ -18,13 +18,15 @@ std::uint16_t udp_checksum_of(std::uint64_t sum) noexcept {
   return checksum == 0 ? std::uint16_t{0xffff} : checksum;  // 0 would say "no checksum" (RFC 768)
 }
 
-// Completes the one checksum that the kernel left to us: the field holds the sum of the pseudo header already.
+// Completes the one checksum that the kernel left to us: the field holds the sum of the pseudo header already. It may be that of UDP inside a
+// tunnel, which the protocol of the packet does not tell, so it is never 0; that of TCP verifies all the same, since 0 and 0xffff are one number
+// in ones' complement.
 Reason complete_checksum(std::uint8_t* frame, std::size_t link_size, const CutPacket& ip, const Offload& offload) noexcept {
   const std::size_t end = link_size + ip.total_length;
   const std::size_t field = std::size_t{offload.checksum_start} + offload.checksum_offset;
   if (offload.checksum_start < link_size + ip.ip_length || field + 2 > end) return Reason::malformed;
   const std::uint64_t sum = add_sum(frame + offload.checksum_start, end - offload.checksum_start);
-  store16(frame + field, ip.protocol == protocol_udp ? udp_checksum_of(sum) : finish_sum(sum));
+  store16(frame + field, udp_checksum_of(sum));
   return Reason::delivered;
 }
 

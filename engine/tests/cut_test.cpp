@@ -302,6 +302,22 @@ TEST_CASE(a_partial_checksum_is_completed) {
   }
 }
 
+// Of UDP 0 would say that there is no checksum (RFC 768), and that it is UDP inside a tunnel the header outside does not say.
+TEST_CASE(a_partial_checksum_is_never_completed_to_0) {
+  constexpr std::uint8_t gre = 47;
+  constexpr std::uint16_t pseudo = 0x1234;
+  constexpr std::size_t start = 20 + 24, size = 10;
+  for (const std::uint8_t protocol : {protocol_udp, protocol_tcp, protocol_ipip, gre}) {
+    Octets packet = ipv4(Octets(24 + size), {.protocol = protocol});
+    store16(&packet[start + 6], pseudo);
+    store16(&packet[start + 8], finish_sum(add_sum(&packet[start], size)));  // the sum of all becomes 0
+    Outcome outcome = cut(packet, {.flags = needs_checksum, .checksum_start = link_size + start, .checksum_offset = 6}, 1438);
+    const std::uint8_t* completed = outcome.packets.at(0).data() + start;
+    CHECK_EQUAL(load16(completed + 6), 0xffff);
+    CHECK_EQUAL(finish_sum(add_sum(completed, size, __builtin_bswap16(pseudo))), 0);  // which verifies as 0 would
+  }
+}
+
 TEST_CASE(requests_that_point_outside_are_refused) {
   const Octets packet = ipv4(tcp(Octets(100), 0x10), {.protocol = protocol_tcp});
   const auto length = static_cast<std::uint16_t>(link_size + packet.size());
