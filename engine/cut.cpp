@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "checksum.hpp"
+#include "fragment.hpp"
 
 namespace groupvpn {
 namespace {
@@ -117,22 +118,6 @@ bool may_be_fragmented(const CutPacket& ip, std::uint32_t length, const CutLimit
   if (limits.too_long == TooLong::refused) return false;
   if (ip.family == Family::ipv6) return limits.too_long == TooLong::split_later && length <= ipv6_minimum_mtu;
   return limits.clear_df || (load16(ip.octets + 6) & Ipv4::dont_fragment) == 0;
-}
-
-// Options that a fragment other than the first does not repeat become padding (RFC 791 3.1, the copied flag).
-void blank_uncopied_options(std::uint8_t* options, std::size_t length) noexcept {
-  constexpr std::uint8_t end_of_list = 0, no_operation = 1, copied = 0x80;
-  for (std::size_t at = 0; at < length;) {
-    if (options[at] == end_of_list) return;
-    if (options[at] == no_operation) {
-      ++at;
-      continue;
-    }
-    const std::size_t size = at + 1 < length ? options[at + 1] : 0;
-    if (size < 2 || at + size > length) return;
-    if ((options[at] & copied) == 0) std::memset(options + at, no_operation, size);
-    at += size;
-  }
 }
 
 }  // namespace

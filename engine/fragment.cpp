@@ -13,14 +13,29 @@ constexpr std::uint32_t unit = 8;  // fragments begin at multiples of it
 
 }  // namespace
 
+void blank_uncopied_options(std::uint8_t* options, std::size_t length) noexcept {
+  constexpr std::uint8_t end_of_list = 0, no_operation = 1, copied = 0x80;
+  for (std::size_t at = 0; at < length;) {
+    if (options[at] == end_of_list) return;
+    if (options[at] == no_operation) {
+      ++at;
+      continue;
+    }
+    const std::size_t size = at + 1 < length ? options[at + 1] : 0;
+    if (size < 2 || at + size > length) return;
+    if ((options[at] & copied) == 0) std::memset(options + at, no_operation, size);
+    at += size;
+  }
+}
+
 Fragmenter::Fragmenter(const Packet& packet, std::uint32_t mtu, std::uint32_t identification) noexcept
     : data_(packet.data), identification_(identification) {
   const Family family = packet.length == 0 ? Family::none : family_of(*packet.data);
   std::uint32_t header = 0;
   if (family == Family::ipv4) {
     const std::optional<Ipv4> ip = Ipv4::parse(packet.data, packet.length);
-    if (!ip || ip->is_fragment() || ip->header_length() != ipv4_header_size) return;
-    header = static_cast<std::uint32_t>(ipv4_header_size);
+    if (!ip || ip->is_fragment()) return;
+    header = ip->header_length();
     payload_ = ip->payload_length();
   } else if (family == Family::ipv6) {
     const std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
@@ -50,6 +65,7 @@ std::uint32_t Fragmenter::next(std::span<std::uint8_t> out) noexcept {
     const auto field = static_cast<std::uint16_t>((load16(data_ + 6) & Ipv4::dont_fragment) | (has_more ? Ipv4::more_fragments : 0) | at_ / unit);
     store16(header + 2, static_cast<std::uint16_t>(length));
     store16(header + 6, field);
+    if (at_ != 0) blank_uncopied_options(header + ipv4_header_size, header_ - ipv4_header_size);
     write_header_checksum(header);
   } else {
     std::uint8_t* fragment = header + header_;

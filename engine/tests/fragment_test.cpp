@@ -58,6 +58,28 @@ TEST_CASE(ipv4_fragments_are_put_together_to_what_they_were) {
   }
 }
 
+// As transport mode leaves them outside. Only the first part has those that are not to be copied (RFC 791 3.1).
+TEST_CASE(fragments_of_a_packet_with_options_repeat_those_that_are_to_be_copied) {
+  Random random(4);
+  const Octets options = {0x94, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 0};  // router alert is copied, record route is not
+  const Octets later = {0x94, 4, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0};
+  const Octets packet = ipv4(random.octets(3000), {.protocol = protocol_esp, .identification = 99, .options = options});
+  for (const std::uint32_t mtu : {68U, 576U, 1500U}) {
+    Reassembler reassembler;
+    std::unique_ptr<Octets> whole;
+    for (Octets& part : fragments_of(packet, mtu)) {
+      CHECK(part.size() <= mtu);
+      const Ipv4 ip = *Ipv4::parse(part.data(), part.size());
+      const Octets& expected = (ip.fragment_field() & Ipv4::offset_mask) == 0 ? options : later;
+      CHECK(ip.header_length() == 32 && std::equal(expected.begin(), expected.end(), part.begin() + 20));
+      CHECK(is_checksum_right(ip.data(), ip.header_length()));
+      Reassembled result = reassembler.add(ip, 0);
+      if (result.datagram) whole = std::move(result.datagram);
+    }
+    CHECK(whole != nullptr && *whole == packet);
+  }
+}
+
 TEST_CASE(ipv6_fragments_carry_the_header_that_says_so) {
   Random random(2);
   const Octets payload = random.octets(3000);
@@ -102,6 +124,6 @@ TEST_CASE(what_cannot_be_cut_has_no_fragments) {
   CHECK_EQUAL(fragments_of({}, 1500).size(), 0U);
   CHECK_EQUAL(fragments_of({0x10, 0, 0}, 1500).size(), 0U);
   CHECK_EQUAL(fragments_of(ipv4(Octets(3000), {.fragment = Ipv4::more_fragments}), 1500).size(), 0U);
-  CHECK_EQUAL(fragments_of(ipv4(Octets(3000), {.options = Octets(4, 1)}), 1500).size(), 0U);
+  CHECK_EQUAL(fragments_of(ipv4(Octets(3000), {.options = Octets(40, 1)}), 67).size(), 0U);  // no room for 8 octets
   CHECK_EQUAL(fragments_of(ipv6({}), 1500).size(), 0U);
 }

@@ -166,6 +166,10 @@ def test_transport_mode_honours_df_whatever_the_sa_says_of_it(net: Net) -> None:
     assert receiver.recv(9000) == content
     esp = [struct.unpack_from("!H", packet, 6)[0] for packet in core.packets() if packet[9] == 50]
     assert len(esp) == 2, "without DF it is fragmented after encryption"
+    sender.setsockopt(socket.SOL_IP, socket.IP_OPTIONS, b"\x01\x01\x01\x01")
+    sender.send(content[:-4])
+    assert receiver.recv(9000) == content[:-4], "and so it is with options, which transport mode leaves outside"
+    assert len([packet for packet in core.packets() if packet[9] == 50 and packet[0] == 0x46]) == 2
     assert balanced(net)
 
 
