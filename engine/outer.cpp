@@ -47,14 +47,16 @@ Reason plan_ipv6(const Packet& packet, bool is_tunnel, Plan& plan) noexcept {
 // What an outer header takes over from the one inside.
 struct Inherited {
   std::uint8_t tos, hop_limit;
-  bool has_df;  // IPv6 has none, but its routers do not fragment either
+  bool has_df;  // IPv6 has none; for it this says whether its source could send a smaller packet
   std::uint32_t flow_label;
 };
 
 Inherited inherit(const std::uint8_t* ip) noexcept {
   if (family_of(*ip) == Family::ipv4) return {ip[1], ip[8], (load16(ip + 6) & Ipv4::dont_fragment) != 0, 0};
   const std::uint32_t word = load32(ip);
-  return {static_cast<std::uint8_t>(word >> 20), ip[7], true, word & 0xfffff};
+  // What no source has to make smaller must not meet a router that refuses it (RFC 4213 3.2.2).
+  const bool can_be_smaller = ipv6_header_size + load16(ip + 4) > ipv6_minimum_mtu;
+  return {static_cast<std::uint8_t>(word >> 20), ip[7], can_be_smaller, word & 0xfffff};
 }
 
 void write_ipv4(const Inherited& inner, DontFragment df, std::uint8_t protocol, std::uint8_t* outer, std::uint32_t length,

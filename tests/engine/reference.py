@@ -29,6 +29,8 @@ PADDING = bytes(range(1, 256))
 UDP, ESP, AH = 17, 50, 51
 ENCAPSULATED = {4: 4, 6: 41}
 TUNNEL_HOP_LIMIT = 64
+MINIMUM_MTU = 1280
+"""Up to which the source of an IPv6 packet need not make it smaller, so that it must not have DF around it (RFC 4213 3.2.2)."""
 Seal = Callable[[bytes, bytes, bytes, bytes], bytes]
 """From SPI and number, the half of the number that is not sent, the IV and the padded plaintext: what stands behind the IV."""
 
@@ -70,23 +72,24 @@ class Sender:
             body, following = packet, ENCAPSULATED[self.form.inner]
             if self.form.outer:
                 hop_limit = TUNNEL_HOP_LIMIT
+        has_df = self.form.inner == 6 and len(packet) > MINIMUM_MTU
+        fragmentation = like[4:6] + struct.pack("!H", DONT_FRAGMENT if has_df else 0)
         if isinstance(self.transform, Ah):
-            return self._ah(body, following, number, hop_limit, like[4:6])
+            return self._ah(body, following, number, hop_limit, fragmentation)
         content = self._esp(body, following, number, like)
         if not self.form.udp:
-            return self._header(ESP, len(content), hop_limit, like[4:6]) + content
+            return self._header(ESP, len(content), hop_limit, fragmentation) + content
         udp = struct.pack("!4H", *PORTS, 8 + len(content), 0)
         if self.form.outer_family == 6:
             found = ones_complement(self._addresses + struct.pack("!II", 8 + len(content), UDP) + udp + content)
             udp = udp[:6] + struct.pack("!H", found or 0xFFFF)
-        return self._header(UDP, 8 + len(content), hop_limit, like[4:6]) + udp + content
+        return self._header(UDP, 8 + len(content), hop_limit, fragmentation) + udp + content
 
-    def _header(self, protocol: int, length: int, hop_limit: int, identification: bytes) -> bytes:
-        """What the packets of `Form.packet` lead to: no TOS, no flow label; DF around IPv6, which routers do not fragment either."""
+    def _header(self, protocol: int, length: int, hop_limit: int, fragmentation: bytes) -> bytes:
+        """What the packets of `Form.packet` lead to: no TOS, no flow label. `fragmentation` is the identification and the flags of IPv4."""
         if self.form.outer_family == 6:
             return struct.pack("!IHBB", 6 << 28, length, protocol, hop_limit) + self._addresses
-        flags = DONT_FRAGMENT if self.form.inner == 6 else 0
-        before = struct.pack("!BBH2sHBB", 0x45, 0, 20 + length, identification, flags, hop_limit, protocol)
+        before = struct.pack("!BBH4sBB", 0x45, 0, 20 + length, fragmentation, hop_limit, protocol)
         return before + struct.pack("!H", ones_complement(before + self._addresses)) + self._addresses
 
     def _esp(self, body: bytes, following: int, number: int, like: bytes) -> bytes:
@@ -100,7 +103,7 @@ class Sender:
         pad = -(len(body) + 2) % self._block
         return header + iv + self._seal(header, upper, iv, body + PADDING[:pad] + bytes([pad, following]))
 
-    def _ah(self, body: bytes, following: int, number: int, hop_limit: int, identification: bytes) -> bytes:
+    def _ah(self, body: bytes, following: int, number: int, hop_limit: int, fragmentation: bytes) -> bytes:
         name, icv_length = HASHES[self.transform.integrity.engine]
         unit = 8 if self.form.outer_family == 6 else 4
         size = -(-(12 + icv_length) // unit) * unit
@@ -110,9 +113,9 @@ class Sender:
         if self.form.outer_family == 6:
             immutable = struct.pack("!IHBB", 6 << 28, length, AH, 0) + self._addresses
         else:
-            immutable = struct.pack("!BBH2sHBBH", 0x45, 0, 20 + length, identification, 0, 0, AH, 0) + self._addresses
+            immutable = struct.pack("!BBH2sHBBH", 0x45, 0, 20 + length, fragmentation[:2], 0, 0, AH, 0) + self._addresses
         icv = hmac.digest(self.integrity_key, immutable + ah + bytes(size - 12) + body + upper, name)[:icv_length]
-        return self._header(AH, length, hop_limit, identification) + ah + icv + bytes(size - 12 - icv_length) + body
+        return self._header(AH, length, hop_limit, fragmentation) + ah + icv + bytes(size - 12 - icv_length) + body
 
     def _suite(self, cipher: str) -> tuple[int, int, Seal]:
         """Alignment, octets of the IV and what seals."""

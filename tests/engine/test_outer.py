@@ -83,10 +83,13 @@ def test_congestion_marks_come_through_between_families(form: Form, inner: int, 
     assert _engine.decapsulate([ours], received) == (with_tos(packet, 0xB8 | expected), "ok")
 
 
-@pytest.mark.parametrize(("df", "expected"), [("copy", DONT_FRAGMENT), ("set", DONT_FRAGMENT), ("clear", 0)])
-def test_ipv6_in_ipv4_has_df_as_if_it_had_been_set(df: str, expected: int) -> None:
+@pytest.mark.parametrize(("df", "small", "large"), [("copy", 0, DONT_FRAGMENT), ("set", DONT_FRAGMENT, DONT_FRAGMENT), ("clear", 0, 0)])
+def test_df_around_ipv6_is_copied_where_its_source_could_send_less(df: str, small: int, large: int) -> None:
+    """RFC 4213 3.2.2: nobody can make a packet of at most 1280 octets smaller, so routers of the core must be able to fragment it."""
     form = Form("6 in 4", 6, 4)
-    assert struct.unpack_from("!H", _engine.encapsulate(sa(form, df=df), form.packet(10)), 6)[0] == expected
+    for length, expected in ((41, small), (1280, small), (1281, large), (9000, large)):
+        sealed = _engine.encapsulate(sa(form, df=df), form.packet(length - 40))
+        assert struct.unpack_from("!H", sealed, 6)[0] == expected, length
 
 
 @pytest.mark.parametrize("form", FIXED, ids=lambda form: form.name)
