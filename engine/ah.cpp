@@ -142,7 +142,7 @@ Reason build_ah(Packet& packet, const Plan& plan, std::uint16_t identification, 
   const std::uint32_t ah_length = sa.ah_length(plan.family);
   const std::uint32_t front = plan.header_length + ah_length;
   const std::uint32_t length = front + plan.body_length;
-  if (length > plan.maximum_length()) return Reason::too_big;
+  if (length > sa.maximum_length(plan.family)) return Reason::too_big;
   constexpr std::uint32_t covered_only = 4;
   if (!plan.has_room(packet, front, plan.body_length + (sa.has_extended_sequence() ? covered_only : 0))) return Reason::oversize;
 

@@ -82,6 +82,9 @@ struct alignas(64) Schedule {
   std::array<std::uint8_t, 4> salt;
 };
 
+// Octets that ipsec-mb takes for an HMAC at most; it refuses a job of 65535.
+inline constexpr std::uint32_t maximum_covered = 65534;
+
 // One packet for the cipher, in place. `esp` points at the SPI; `payload_offset` octets later (after the IV) come `payload_length` octets
 // to encrypt or decrypt. `iv` holds salt and explicit IV for counter modes (RFC 4106 4, RFC 3686 4), the IV itself for CBC. `tag` is where
 // the ICV goes, or where the one to compare with is.

@@ -124,7 +124,7 @@ Reason Esp::build_esp(Packet& packet, const Plan& plan, Operation& operation, st
   const std::uint32_t payload_length = (plan.body_length + 2 + alignment - 1) / alignment * alignment;
   const std::uint32_t front = plan.header_length + esp_header_size + sa.iv_length();
   const std::uint32_t back = payload_length + sa.icv_length();
-  if (front + back > plan.maximum_length()) return Reason::too_big;
+  if (front + back > sa.maximum_length(plan.family)) return Reason::too_big;
   if (!plan.has_room(packet, front, back)) return Reason::oversize;
 
   const Grant grant = sa.next_sequence(now);

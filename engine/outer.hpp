@@ -20,9 +20,6 @@ struct Plan {
   std::uint32_t body_length;
   std::uint32_t total_length;   // of the packet as it was, without what the link layer padded
 
-  [[nodiscard]] std::uint32_t maximum_length() const noexcept {
-    return static_cast<std::uint32_t>(family == Family::ipv6 ? ipv6_maximum_size : ipv4_maximum_size);
-  }
   // Whether there is room for `front` octets before what is protected and `back` octets from its start on.
   [[nodiscard]] bool has_room(const Packet& packet, std::uint32_t front, std::uint32_t back) const noexcept {
     return packet.headroom + body_offset >= front && packet.length + packet.tailroom - body_offset >= back;

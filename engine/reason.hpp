@@ -36,7 +36,7 @@ enum class Reason : std::uint8_t {
   no_sender_id,        // outbound: the SA needs a Sender-ID and we have none (RFC 6054); inbound: the IV holds no counter of a sender
   sequence_exhausted,  // sequence or IV counter used up
   lifetime,            // the SA has reached a hard limit (RFC 4301 4.4.2.1)
-  too_big,             // larger than the wire takes, and DF forbids fragments
+  too_big,             // larger than the wire takes, and DF forbids fragments; or than IP can say, or AH cover
   crypto_failure,      // the cryptographic library refused the job
   send_failed,         // the wire did not take it
   inject_failed,       // the kernel did not take the decrypted frame

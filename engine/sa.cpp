@@ -116,6 +116,7 @@ Sa::Sa(const SaParameters& parameters)
 std::uint32_t Sa::inner_mtu(std::uint32_t mtu, Family inner, std::uint32_t header) const noexcept {
   const Family outer = endpoints_.family == Family::none ? inner : endpoints_.family;
   const bool is_tunnel = mode_ == Mode::tunnel;
+  mtu = std::min(mtu, maximum_length(outer));
   if (is_tunnel || header == 0) header = static_cast<std::uint32_t>(outer == Family::ipv6 ? ipv6_header_size : ipv4_header_size);
   const std::uint32_t kept = is_tunnel ? 0 : header;  // of the packet, outside of what is protected
   if (protocol_ == Protocol::ah) {

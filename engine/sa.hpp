@@ -115,6 +115,13 @@ class Sa {
     return (12U + icv_length_ + unit - 1) / unit * unit;
   }
 
+  // Octets of the longest packet that encapsulation makes with a header of this family. The ICV of AH covers all of it, and behind it the upper
+  // half of an extended sequence number; that of ESP covers less than `maximum_covered` in any packet.
+  [[nodiscard]] std::uint32_t maximum_length(Family outer) const noexcept {
+    const auto longest = static_cast<std::uint32_t>(outer == Family::ipv6 ? ipv6_maximum_size : ipv4_maximum_size);
+    return protocol_ == Protocol::ah ? std::min(longest, maximum_covered - (extended_sequence_ ? 4U : 0U)) : longest;
+  }
+
   // Octets of the longest packet of a family that still fits an IP packet of `mtu` octets after encapsulation; 0: none does. In transport mode
   // the IP header stays outside, with options or extension headers: `header` octets, 0 for a header without them.
   [[nodiscard]] std::uint32_t inner_mtu(std::uint32_t mtu, Family inner = Family::ipv4, std::uint32_t header = 0) const noexcept;

@@ -120,6 +120,23 @@ def test_the_length_of_ah(integrity: EspIntegrity) -> None:
         assert sealed[header + length :] == packet
 
 
+@pytest.mark.parametrize("esn", [False, True])
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+def test_the_longest_packet_of_ah(form: Form, esn: bool) -> None:
+    """What its HMAC covers is at most 65534 octets (`engine/README.md`). A longer packet takes no sequence number."""
+    options = {"extended_sequence": True, "replay_window": 64} if esn else {}
+    ours, header = ah(form, **options), 40 if form.inner == 6 else 20
+    longest = ours.inner_mtu(100_000, form.inner)
+    packet = form.packet(longest - header)
+    sealed = _engine.encapsulate(ours, packet)
+    assert len(sealed) in range(65534 - 11, 65535), "alignment may take some octets"
+    assert _engine.decapsulate([ours], sealed) == (packet, "ok")
+    before = ours.counters()
+    with pytest.raises(_engine.EngineError, match="too_big"):
+        _engine.encapsulate(ours, form.packet(longest - header + 1))
+    assert ours.counters() == before
+
+
 def test_the_protocols_of_esp_and_ah_do_not_mix() -> None:
     sealed = _engine.encapsulate(ah(TUNNEL), ipv4(b"payload"))
     esp = _engine.Sa(SPI, "null", b"", "hmac-sha1-96", KEY)
