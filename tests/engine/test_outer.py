@@ -1,6 +1,7 @@
 """Outer headers of tunnels with end points, of IPv6 and of UDP, and the headers that transport mode keeps."""
 
 import struct
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import product
 from typing import Any
@@ -112,7 +113,8 @@ def test_preserved_addresses_of_ipv6_are_compared() -> None:
 
 @pytest.mark.parametrize("form", FORMS_IN_UDP, ids=lambda form: form.name)
 def test_the_udp_header(form: Form) -> None:
-    ours, packet = sa(form), form.packet(101)
+    keys, packet = GCM.keys(), form.packet(101)
+    ours, plain = GCM.engine(form, keys), GCM.engine(replace(form, udp=False), keys)
     sealed = _engine.encapsulate(ours, packet)
     size = 40 if form.outer_family == 6 else 20
     assert sealed[6 if form.outer_family == 6 else 9] == 17
@@ -123,8 +125,10 @@ def test_the_udp_header(form: Form) -> None:
         assert checksum(sealed[8:40] + struct.pack("!II", length, 17) + sealed[40:]) == 0
     else:
         assert found == 0
-    plain = sa(Form(form.name, form.inner, form.outer, form.is_transport))
-    assert _engine.decapsulate([ours, plain][:1], sealed) == (packet, "ok")
+    without = _engine.encapsulate(plain, packet)
+    assert without[6 if form.outer_family == 6 else 9] == 50
+    for receiver in (ours, plain):  # either takes both
+        assert [_engine.decapsulate([receiver], form_of_it) for form_of_it in (sealed, without)] == [(packet, "ok")] * 2
 
 
 @pytest.mark.parametrize("form", [*FORMS, *FORMS_IN_UDP], ids=lambda form: form.name)
