@@ -5,7 +5,8 @@ import struct
 from typing import Any
 
 import pytest
-from tests.engine.forms import FORMS, INTEGRITIES, Ah, Form
+from scapy.layers.ipsec import AH, SecurityAssociation
+from tests.engine.forms import FORMS, INTEGRITIES, Ah, Form, parsed
 from tests.engine.packets import ipv4, ipv6, rewritten
 from tests.engine.test_outer import ROUTER_ALERT, TRANSPORT, extension, hop_by_hop
 from tests.engine.transforms import SPI
@@ -74,6 +75,48 @@ def test_options_of_ipv4() -> None:
     assert _engine.decapsulate([ah(TRANSPORT[4])], rewritten(sealed, 22, b"\x00\x01"))[1] == "authentication"
     with pytest.raises(_engine.EngineError, match="malformed"):
         _engine.encapsulate(ah(TRANSPORT[4]), ipv4(b"", options=b"\x07\x09\x04\x00"))
+
+
+def in_scapy() -> SecurityAssociation:
+    return SecurityAssociation(AH, SPI, auth_algo="HMAC-SHA1-96", auth_key=KEY)
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize(
+    "options",
+    [
+        ROUTER_ALERT,
+        b"\x01\x01\x01\x01",
+        b"\x07\x07\x04" + bytes(4) + b"\x01",  # record route
+        b"\x44\x08\x05" + bytes(5),  # timestamp
+        b"\x82\x0b" + bytes(8) + b"\xff\x01",  # security
+        b"\x9e\x04\x01\x02",  # one that nobody knows
+        ROUTER_ALERT + b"\x44\x08\x05" + bytes(5) + b"\x01\x01\x01\x01" + b"\x86\x04\x11\x22",
+    ],
+    ids=bytes.hex,
+)
+def test_scapy_and_the_engine_cover_the_same_options_of_ipv4(options: bytes) -> None:
+    """Not source routes, which scapy takes for mutable, nor what follows the end of the list, which it forgets."""
+    packet = ipv4(bytes(31), options=options)
+    assert bytes(in_scapy().decrypt(parsed(_engine.encapsulate(ah(TRANSPORT[4]), packet)))) == packet
+    assert _engine.decapsulate([ah(TRANSPORT[4])], bytes(in_scapy().encrypt(parsed(packet)))) == (packet, "ok")
+
+
+@pytest.mark.interop
+def test_scapy_and_the_engine_cover_the_same_extension_headers() -> None:
+    changing, lasting = b"\x3e\x04abcd", b"\x1e\x04efgh"
+    used_up = extension(6, b"\x00\x00" + bytes(20))
+    for first, content in (
+        (0, hop_by_hop(6)),
+        (0, extension(6, changing)),
+        (0, extension(6, lasting + changing)),
+        (60, extension(6, changing)),
+        (0, extension(60, changing) + extension(43, lasting) + used_up),
+    ):
+        packet = ipv6(content + bytes(40), protocol=first, traffic_class=0xB9, flow_label=0xABCDE)
+        assert bytes(in_scapy().decrypt(parsed(_engine.encapsulate(ah(TRANSPORT[6]), packet)))) == packet
+        if used_up not in content:  # which scapy, where it sends, turns as if it were not
+            assert _engine.decapsulate([ah(TRANSPORT[6])], bytes(in_scapy().encrypt(parsed(packet)))) == (packet, "ok")
 
 
 def test_a_source_route_is_covered_as_it_will_arrive() -> None:
