@@ -9,7 +9,7 @@ namespace groupvpn {
 // Which packets of an SA have to stay with one worker, so that none falls out of a replay window because another worker is ahead.
 enum class Spread : std::uint8_t {
   by_addresses,  // of each pair of hosts: nobody looks at the order of others
-  by_sender,     // of each Sender-ID, which stands at the beginning of the IV
+  by_sender,     // of each sender, who stands in the first 32 bits of the IV
   by_spi,        // all
 };
 

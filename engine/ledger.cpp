@@ -32,7 +32,7 @@ Head head_of(const SaParameters& parameters, char what, std::uint32_t number, bo
   Head head{};
   head[0] = static_cast<std::uint8_t>(parameters.cipher);
   head[1] = static_cast<std::uint8_t>(parameters.integrity);
-  head[2] = static_cast<std::uint8_t>(parameters.sender_id_bits);
+  head[2] = parameters.tells_senders() ? 1 : 0;  // not how wide a Sender-ID is, which a member may hear of later
   head[3] = has_number ? 1 : 0;
   store32(head.data() + 4, number);
   head[8] = static_cast<std::uint8_t>(what);

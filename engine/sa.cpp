@@ -96,7 +96,7 @@ Sa::Sa(const SaParameters& parameters)
       may_send_(!parameters.has_counter_in_iv() || parameters.sender_id.has_value()),
       has_counter_in_iv_(parameters.has_counter_in_iv()),
       sequence_limit_(sequence_limit_of(parameters)),
-      sender_id_bits_(parameters.has_counter_in_iv() ? parameters.sender_id_bits : 0),
+      tells_senders_(parameters.tells_senders()),
       soft_sequence_(soft_sequence_of(sequence_limit_)),
       checks_replay_(parameters.replay_window != 0 && !parameters.time) {
   Crypto crypto;
@@ -155,7 +155,7 @@ Reason Sa::look(Origin& origin, std::uint32_t low, const std::uint8_t* iv, std::
     return has_counter_in_iv_ && counter_schedule_ == nullptr ? look_closer(origin, iv, now) : Reason::delivered;
   }
   if (!checks_replay_) return Reason::delivered;
-  if (sender_id_bits_ != 0) origin.sender = sender_of(iv);
+  if (tells_senders_) origin.sender = sender_of(iv);
   const std::lock_guard lock(memory_->mutex);
   if (extended_sequence_) origin.sequence = memory_->windows.extend(origin.sender, low);
   return memory_->windows.is_acceptable(origin.sender, origin.sequence) ? Reason::delivered : Reason::replayed;

@@ -62,6 +62,8 @@ struct SaParameters {
   // cipher, enciphered with another one. NULL has no IV.
   [[nodiscard]] bool hides_counter() const noexcept { return time && !traits(cipher).is_counter_mode() && traits(cipher).iv != 0; }
   [[nodiscard]] bool has_counter_in_iv() const noexcept { return traits(cipher).is_counter_mode() || hides_counter(); }
+  // Whether packets name their sender.
+  [[nodiscard]] bool tells_senders() const noexcept { return has_counter_in_iv() && sender_id_bits != 0; }
   // What stands in front of the counter there (RFC 6054 3).
   [[nodiscard]] std::uint64_t begin_of_iv() const noexcept {
     return sender_id && sender_id_bits != 0 ? std::uint64_t{*sender_id} << (64 - sender_id_bits) : 0;
@@ -131,14 +133,12 @@ class Sa {
   [[nodiscard]] std::uint64_t last_sequence() const noexcept { return std::min(sequence_->last.load(std::memory_order_relaxed), sequence_limit_); }
   [[nodiscard]] std::uint64_t sequence_limit() const noexcept { return sequence_limit_; }
 
-  // The Sender-ID in an explicit IV, or in the counter that an IV hides; 0 where the cipher has none there (RFC 6054 3).
-  [[nodiscard]] std::uint32_t sender_of(const std::uint8_t* iv) const noexcept {
-    return sender_id_bits_ == 0 ? 0 : static_cast<std::uint32_t>(load64(iv) >> (64 - sender_id_bits_));
-  }
-  // What is behind the Sender-ID there: the packet's number among those of its sender.
-  [[nodiscard]] std::uint64_t number_of(const std::uint8_t* iv) const noexcept {
-    return load64(iv) & (~std::uint64_t{0} >> sender_id_bits_);
-  }
+  // Who has a window of its own, by the explicit IV or the counter that an IV hides: its leftmost 32 bits, which are the Sender-ID (RFC 6054 3) and,
+  // if that is shorter, the upper bits of the counter. 0 where the cipher has no counter there. So it does not matter how wide a Sender-ID is:
+  // a member may have to receive before it knows, and what it has received counts when it does.
+  [[nodiscard]] std::uint32_t sender_of(const std::uint8_t* iv) const noexcept { return tells_senders_ ? load32(iv) : 0; }
+  // The packet's number among those of such a sender. They rise from anywhere.
+  static std::uint64_t number_of(const std::uint8_t* iv) noexcept { return load64(iv); }
   // Fills in what tells a packet, which carries `low` and `iv`, and says whether it may be new: delivered, replayed, too_old or too_new. Nothing
   // changes, since nothing is authenticated yet. Where the IV hides the counter `look_closer` goes on when it is known.
   Reason look(Origin& origin, std::uint32_t low, const std::uint8_t* iv, std::int64_t now) noexcept;
@@ -152,7 +152,7 @@ class Sa {
   // How packets that come may be spread over workers. That of a peer alone (no Sender-ID) may have any IV.
   [[nodiscard]] Spread spread() const noexcept {
     if (!wants_order()) return Spread::by_addresses;
-    return is_counter_mode_ && sender_id_bits_ != 0 ? Spread::by_sender : Spread::by_spi;
+    return is_counter_mode_ && tells_senders_ ? Spread::by_sender : Spread::by_spi;
   }
 
   // Whether decapsulation needs octets before the SPI: the header, which transport mode keeps, or room, which combined ciphers take for extended
@@ -199,7 +199,7 @@ class Sa {
   bool may_send_;
   bool has_counter_in_iv_;
   std::uint64_t sequence_limit_;
-  unsigned sender_id_bits_;  // 0: packets do not tell senders apart
+  bool tells_senders_;
   std::uint64_t sender_id_in_iv_ = 0;
   std::shared_ptr<Sequence> sequence_;
 

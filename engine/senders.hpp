@@ -1,4 +1,4 @@
-// A replay window for each sender of a group SA, told apart by the Sender-ID in the explicit IV (RFC 6054 3).
+// A replay window for each sender of a group SA, told apart by what its explicit IV begins with (RFC 6054 3; `Sa::sender_of`).
 #pragma once
 
 #include <cstddef>

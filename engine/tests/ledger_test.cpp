@@ -12,14 +12,23 @@ using namespace groupvpn::test;
 
 namespace {
 
-bool is_replayed(Sa& sa, std::uint32_t sender, std::uint32_t number) {
-  std::array<std::uint8_t, 8> iv;
-  store64(iv.data(), std::uint64_t{sender} << 40);
-  Origin origin;
-  return sa.look(origin, number, iv.data(), 0) == Reason::replayed;
+// What an SA makes of a packet. `bits`: how wide the Sender-ID is to its sender.
+Reason look(Sa& sa, Origin& origin, std::uint32_t sender, std::uint32_t number, unsigned bits = 24) {
+  std::array<std::uint8_t, 16> iv{};
+  store64(iv.data(), std::uint64_t{sender} << (64 - bits) | number);
+  return sa.look(origin, number, iv.data(), 0);
 }
 
-void receive(Sa& sa, std::uint32_t sender, std::uint32_t number) { CHECK(sa.accept({number, sender, 0}, 0) == Reason::delivered); }
+bool is_replayed(Sa& sa, std::uint32_t sender, std::uint32_t number, unsigned bits = 24) {
+  Origin origin;
+  return look(sa, origin, sender, number, bits) == Reason::replayed;
+}
+
+void receive(Sa& sa, std::uint32_t sender, std::uint32_t number, unsigned bits = 24) {
+  Origin origin;
+  CHECK(look(sa, origin, sender, number, bits) == Reason::delivered);
+  CHECK(sa.accept(origin, 0) == Reason::delivered);
+}
 
 }  // namespace
 
@@ -40,6 +49,61 @@ TEST_CASE(an_sa_that_is_made_anew_knows_what_was_received) {
   CHECK(is_replayed(*sa, 7, 36));
   CHECK(!is_replayed(*make(keys, 0x2000, 1), 7, 100));
   CHECK(!is_replayed(*make(Keys(Cipher::aes_128_gcm, Integrity::none, 0xa2), 0x1000, 1), 7, 100));
+}
+
+// A member hears of the width only with its first Sender-ID, and may have to receive before (docs/protocol/esp-replay.md).
+TEST_CASE(what_was_received_outlives_another_width_of_sender_ids) {
+  std::uint8_t fill = 0xe0;
+  for (const Cipher cipher : {Cipher::aes_128_gcm, Cipher::aes_128_cbc}) {
+    for (const unsigned width : {1U, 8U, 16U, 24U, 32U}) {
+      const Keys keys(cipher, traits(cipher).is_combined() ? Integrity::none : Integrity::hmac_sha1_96, ++fill);
+      const auto make = [&](unsigned bits) {
+        SaParameters parameters = keys.parameters();
+        parameters.replay_window = 64;
+        parameters.sender_id_bits = bits;
+        return std::make_shared<Sa>(parameters);
+      };
+      for (std::uint32_t number = 1; number <= 200; ++number) receive(*make(24), 1, number, width);
+      for (const unsigned bits : {24U, width, 8U}) {
+        for (std::uint32_t number = 1; number <= 200; ++number) CHECK(is_replayed(*make(bits), 1, number, width));
+        CHECK(!is_replayed(*make(bits), 1, 201, width));
+      }
+      if (cipher == Cipher::aes_128_gcm) receive(*make(24), 0, 1, width);  // another sender, who may be at any number
+    }
+  }
+}
+
+TEST_CASE(what_was_received_under_a_time_window_outlives_another_width_too) {
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0xf1);
+  const auto make = [&keys](unsigned bits) {
+    SaParameters parameters = keys.parameters();
+    parameters.replay_window = 64;
+    parameters.sender_id_bits = bits;
+    parameters.time = TimeWindow{5, 10, -100, -100};
+    return std::make_shared<Sa>(parameters);
+  };
+  // A counter that has come beyond 32 bits, which one with a time window may: its sender is another one from there on.
+  constexpr std::uint64_t sender = std::uint64_t{3} << 48, beyond = std::uint64_t{1} << 32;
+  const auto judge = [](Sa& sa, std::uint64_t counter) {
+    std::array<std::uint8_t, 8> iv{};
+    store64(iv.data(), counter);
+    Origin origin;
+    const Reason reason = sa.look(origin, 5, iv.data(), 0);
+    return reason == Reason::delivered ? sa.accept(origin, 0) : reason;
+  };
+  for (const std::uint64_t counter : {beyond - 2, beyond - 1, beyond, beyond + 1}) CHECK(judge(*make(24), sender | counter) == Reason::delivered);
+  for (const unsigned bits : {24U, 16U, 32U}) {
+    for (const std::uint64_t counter : {beyond - 2, beyond - 1, beyond, beyond + 1}) CHECK(judge(*make(bits), sender | counter) == Reason::replayed);
+  }
+}
+
+TEST_CASE(a_cipher_that_does_not_count_goes_on_whatever_the_width_of_sender_ids) {
+  const Keys keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96, 0xf2);
+  for (std::uint64_t number = 1; number <= 4; ++number) {
+    SaParameters parameters = keys.parameters();
+    parameters.sender_id_bits = number % 2 == 0 ? 24 : 16;
+    CHECK_EQUAL(Sa(parameters).next_sequence(0).sequence, number);
+  }
 }
 
 TEST_CASE(a_larger_window_takes_what_it_does_not_know_for_seen) {

@@ -93,7 +93,8 @@ class Sa:
 
         `last_sequence` is the last sequence number already used under this key (and Sender-ID): the first packet gets the next one.
         `cipher` and `integrity` are the names that `crypto.registry` gives them.
-        `replay_window` is in packets, 0 for none: a window for each Sender-ID where the cipher counts, else one for all senders.
+        `replay_window` is in packets, 0 for none: a window for each Sender-ID where the cipher counts, else one for all senders. How wide a
+        Sender-ID is, `sender_id_bits`, matters to a sender only, but that 0 means one sender, whose whole IV counts.
 
         `time_window` is in seconds, 0 for none: then packets carry pseudotime in units of `tick` milliseconds instead of a sequence
         number (`docs/protocol/esp-time-based-replay.md`), and `replay_window` counts by the number in the IV. Pseudotime was 0 when

@@ -107,6 +107,19 @@ def test_each_sender_of_a_counter_mode_sa_has_a_replay_window_of_its_own() -> No
     assert {_engine.decapsulate([receiver], packet)[1] for packets in sealed for packet in packets} == {"replayed"}
 
 
+@pytest.mark.parametrize("bits", [8, 16, 24, 32])
+def test_a_member_receives_before_it_knows_how_wide_sender_ids_are(bits: int) -> None:
+    """As after the rekey that brings the first counter-mode TEK: no honest packet is refused, then or later, and none comes twice."""
+    keys = Keys.fresh(EspCipher.AES_128_GCM, EspIntegrity.NONE)
+    senders = [keys.engine(sender_id=number, sender_id_bits=bits, replay_window=64) for number in (1, 2)]
+    early, late = ([[_engine.encapsulate(sender, PACKET) for _ in range(200)] for sender in senders] for _ in range(2))
+    receiver = keys.engine(sender_id=-1, replay_window=64)
+    assert {_engine.decapsulate([receiver], packet)[1] for packets in early for packet in packets} == {"ok"}
+    registered = keys.engine(sender_id=3, sender_id_bits=bits, replay_window=64)
+    assert {_engine.decapsulate([registered], packet)[1] for packets in early for packet in packets} == {"replayed"}
+    assert {_engine.decapsulate([registered], packet)[1] for packets in late for packet in packets} == {"ok"}
+
+
 def test_a_member_that_starts_again_with_a_new_sender_id_is_heard_at_once() -> None:
     keys = Keys.fresh(EspCipher.AES_128_GCM, EspIntegrity.NONE)
     receiver = keys.engine(sender_id=9, replay_window=64)

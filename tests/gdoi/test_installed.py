@@ -155,6 +155,19 @@ def test_a_counter_mode_sa_needs_a_sender_id_to_send_but_not_to_receive() -> Non
     assert (policy.sas()[0].sender_id, policy.sas()[0].sender_id_bits) == (5, 16)
 
 
+def test_how_wide_sender_ids_are_matters_only_to_an_sa_that_sends_with_one() -> None:
+    """An SA whose packets bear none stays the same one when a registration tells the width."""
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    before = policy.sas()
+    rekey(policy, 10, tek(1000), tek(2000, transform=GCM))
+    assert policy.lacks_sender_id
+    register(policy, 12, tek(1000), tek(2000, transform=GCM), sender_ids=(5,), sender_id_bits=16)
+    cbc, gcm = policy.sas()
+    assert (cbc,) == before
+    assert gcm.sender_id_bits == 16
+
+
 def test_a_sender_id_serves_the_teks_of_later_rekeys() -> None:
     policy = InstalledPolicy()
     register(policy, 0, tek(1000, transform=GCM), sender_ids=(5,))

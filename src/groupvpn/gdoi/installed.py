@@ -179,19 +179,18 @@ class InstalledPolicy:
         tek, replay, time = held.tek, held.tek.replay, None
         if replay.method == "time" and held.clock is not None:
             time = TimeWindow(replay.window, replay.tick, held.clock.origin)
-        sender_ids = self.sender_ids if needs_sender_id(tek.transform, replay) else ()
-        return GroupSa(
+        sa = GroupSa(
             spi=tek.spi,
             transform=tek.transform,
             encryption_key=tek.encryption_key,
             integrity_key=tek.integrity_key,
             salt=tek.salt,
-            sender_id=sender_ids[0] if sender_ids else None,
-            further_sender_ids=sender_ids[1:],
-            sender_id_bits=self.sender_id_bits,
             replay_window=TIMED_REPLAY_WINDOW if time is not None else replay.window if replay.method == "counter" else 0,
             time=time,
         )
+        if not self.sender_ids or not needs_sender_id(tek.transform, replay):
+            return sa
+        return replace(sa, sender_id=self.sender_ids[0], further_sender_ids=self.sender_ids[1:], sender_id_bits=self.sender_id_bits)
 
     def _remove(self, spi: int) -> None:
         held = self.teks.pop(spi)

@@ -84,10 +84,11 @@ class GroupSa:
 
     `encryption_key` is the cipher key alone; `salt` is the 4-octet GCM salt (RFC 4106 4), empty for other ciphers. `sender_id` and
     `sender_id_bits` are this member's Sender-ID (RFC 6054): the engine writes it into the high bits of the explicit IV of counter-mode
-    ciphers and counts in the rest; `sender_id` is None on a member that may not send with a counter-mode SA. `further_sender_ids` are more
-    of them, for workers that encrypt beside the first one: each numbers its packets apart (RFC 6054 2). `replay_window` is in
-    packets, 0 for none. With `time` packets carry pseudotime, and the Sender-ID is needed by every cipher that has an IV. `udp` are
-    source and destination port of a UDP header before ESP, inside which this member sends; it receives both forms.
+    ciphers and counts in the rest; `sender_id` is None on a member that may not send with a counter-mode SA, and the width of no meaning
+    then: whoever receives need not know it. `further_sender_ids` are more of them, for workers that encrypt beside the first one: each
+    numbers its packets apart (RFC 6054 2). `replay_window` is in packets, 0 for none. With `time` packets carry pseudotime, and the
+    Sender-ID is needed by every cipher that has an IV. `udp` are source and destination port of a UDP header before ESP, inside which
+    this member sends; it receives both forms.
     """
 
     spi: int
