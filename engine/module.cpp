@@ -38,6 +38,10 @@ struct EventsHandle {
   std::shared_ptr<EventQueue> queue = std::make_shared<EventQueue>();
 };
 
+struct CountersHandle {
+  std::shared_ptr<SaCounters> counters = std::make_shared<SaCounters>();
+};
+
 std::span<const std::uint8_t> octets_of(const nb::bytes& bytes) { return {static_cast<const std::uint8_t*>(bytes.data()), bytes.size()}; }
 
 nb::bytes bytes_of(const Packet& packet) { return nb::bytes(packet.data, packet.length); }
@@ -91,7 +95,8 @@ void make_sa(SaHandle* self, std::uint32_t spi, std::string_view cipher, const n
              const nb::bytes& integrity_key, const nb::bytes& salt, std::string_view protocol, std::string_view mode, const EndpointOctets& endpoints,
              const Ports& udp, bool extended_sequence, std::string_view df, int tos, std::int64_t sender_id, unsigned sender_id_bits,
              std::uint32_t replay_window, std::uint64_t last_sequence, std::uint32_t time_window, std::uint32_t tick,
-             std::int64_t pseudotime_origin, std::optional<std::int64_t> now, bool apart, const nb::dict& limits, const EventsHandle* events) {
+             std::int64_t pseudotime_origin, std::optional<std::int64_t> now, bool apart, const nb::dict& limits, const EventsHandle* events,
+             const CountersHandle* counters) {
   SaParameters parameters;
   parameters.spi = spi;
   parameters.protocol = named<Protocol>(protocol, "protocol", {{"esp", Protocol::esp}, {"ah", Protocol::ah}});
@@ -116,6 +121,7 @@ void make_sa(SaHandle* self, std::uint32_t spi, std::string_view cipher, const n
   parameters.is_apart = apart;
   parameters.limits = limits_of(limits);
   if (events != nullptr) parameters.events = events->queue;
+  if (counters != nullptr) parameters.counters = counters->counters;
   new (self) SaHandle{std::make_shared<Sa>(parameters)};
 }
 
@@ -128,13 +134,17 @@ std::uint32_t inner_mtu(const SaHandle& handle, std::uint32_t wire_mtu, int fami
   return handle.sa->inner_mtu(wire_mtu, static_cast<Family>(family), header);
 }
 
-nb::dict counters_of(const SaHandle& handle) {
-  const Sa::Counters counters = handle.sa->counters();
+nb::dict dict_of(const SaCounters& counters) {
   nb::dict result;
-  result["encrypted_packets"] = counters.encrypted_packets;
-  result["encrypted_bytes"] = counters.encrypted_bytes;
-  result["decrypted_packets"] = counters.decrypted_packets;
-  result["decrypted_bytes"] = counters.decrypted_bytes;
+  result["encrypted_packets"] = counters.encrypted_packets.load(std::memory_order_relaxed);
+  result["encrypted_bytes"] = counters.encrypted_bytes.load(std::memory_order_relaxed);
+  result["decrypted_packets"] = counters.decrypted_packets.load(std::memory_order_relaxed);
+  result["decrypted_bytes"] = counters.decrypted_bytes.load(std::memory_order_relaxed);
+  return result;
+}
+
+nb::dict counters_of(const SaHandle& handle) {
+  nb::dict result = dict_of(handle.sa->counters());
   result["last_sequence"] = handle.sa->last_sequence();
   return result;
 }
@@ -274,12 +284,15 @@ NB_MODULE(_engine, m) {
       .def("drain", [](EventsHandle& self) { return self.queue->drain(); })
       .def("counters", &event_counters_of);
 
+  nb::class_<CountersHandle>(m, "SaCounters")
+      .def(nb::init<>())
+      .def("read", [](const CountersHandle& self) { return dict_of(*self.counters); });
   nb::class_<SaHandle>(m, "Sa")
       .def("__init__", &make_sa, "spi"_a, "cipher"_a, "encryption_key"_a, "integrity"_a, "integrity_key"_a, "salt"_a = nb::bytes("", 0),
            nb::kw_only(), "protocol"_a = "esp", "mode"_a = "tunnel", "endpoints"_a = nb::none(), "udp"_a = nb::none(),
            "extended_sequence"_a = false, "df"_a = "copy", "tos"_a = -1, "sender_id"_a = -1, "sender_id_bits"_a = 24, "replay_window"_a = 0,
            "last_sequence"_a = 0, "time_window"_a = 0, "tick"_a = 10, "pseudotime_origin"_a = 0, "now"_a = nb::none(), "apart"_a = false, "limits"_a = nb::dict(),
-           "events"_a = nb::none())
+           "events"_a = nb::none(), "counters"_a = nb::none())
       .def("set_pseudotime", &set_pseudotime, "origin"_a)
       .def_prop_ro("spi", [](const SaHandle& self) { return self.sa->spi(); })
       .def_prop_ro("sequence_limit", [](const SaHandle& self) { return self.sa->sequence_limit(); })

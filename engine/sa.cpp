@@ -98,7 +98,8 @@ Sa::Sa(const SaParameters& parameters)
       sequence_limit_(sequence_limit_of(parameters)),
       tells_senders_(parameters.tells_senders()),
       soft_sequence_(soft_sequence_of(sequence_limit_)),
-      checks_replay_(parameters.replay_window != 0 && !parameters.time) {
+      checks_replay_(parameters.replay_window != 0 && !parameters.time),
+      counters_(parameters.counters ? parameters.counters : std::make_shared<SaCounters>()) {
   Crypto crypto;
   crypto.prepare(schedule_, cipher_, parameters.encryption_key, integrity_, parameters.integrity_key, parameters.salt);
   sender_id_in_iv_ = parameters.begin_of_iv();
@@ -175,18 +176,13 @@ Reason Sa::accept(const Origin& origin, std::int64_t now) noexcept {
 }
 
 void Sa::count_encrypted(std::uint64_t packets, std::uint64_t octets) noexcept {
-  encrypted_packets_.fetch_add(packets, std::memory_order_relaxed);
-  encrypted_bytes_.fetch_add(octets, std::memory_order_relaxed);
+  counters_->encrypted_packets.fetch_add(packets, std::memory_order_relaxed);
+  counters_->encrypted_bytes.fetch_add(octets, std::memory_order_relaxed);
 }
 
 void Sa::count_decrypted(std::uint64_t packets, std::uint64_t octets) noexcept {
-  decrypted_packets_.fetch_add(packets, std::memory_order_relaxed);
-  decrypted_bytes_.fetch_add(octets, std::memory_order_relaxed);
-}
-
-Sa::Counters Sa::counters() const noexcept {
-  return {encrypted_packets_.load(std::memory_order_relaxed), encrypted_bytes_.load(std::memory_order_relaxed),
-          decrypted_packets_.load(std::memory_order_relaxed), decrypted_bytes_.load(std::memory_order_relaxed)};
+  counters_->decrypted_packets.fetch_add(packets, std::memory_order_relaxed);
+  counters_->decrypted_bytes.fetch_add(octets, std::memory_order_relaxed);
 }
 
 SaSet::SaSet(std::vector<std::shared_ptr<Sa>> sas) : sas_(std::move(sas)) {

@@ -35,6 +35,12 @@ struct UdpPorts {
   std::uint16_t source = 0, destination = 0;
 };
 
+// Packets that were protected and verified, and the octets inside. SAs that follow each other may count in one: then nothing is missing that a
+// thread still does with the earlier one. Apart in memory, since each has a thread that writes it again and again.
+struct alignas(64) SaCounters {
+  std::atomic<std::uint64_t> encrypted_packets{0}, encrypted_bytes{0}, decrypted_packets{0}, decrypted_bytes{0};
+};
+
 struct SaParameters {
   std::uint32_t spi = 0;
   Protocol protocol = Protocol::esp;
@@ -56,7 +62,8 @@ struct SaParameters {
   bool is_apart = false;            // shares no memory with other SAs of these keys, as one in another process would not: for tests and simulations
   std::uint64_t last_sequence = 0;  // used up before this SA was made, by an earlier life of the process
   Limits limits;
-  std::shared_ptr<EventQueue> events;  // is told of this SA's end; none: nobody is
+  std::shared_ptr<EventQueue> events;    // is told of this SA's end; none: nobody is
+  std::shared_ptr<SaCounters> counters;  // in which it counts; none: in its own
 
   // With a time window the sequence number is a stamp, and the number of the packet has to be found in the IV: in clear with a counter-mode
   // cipher, enciphered with another one. NULL has no IV.
@@ -173,10 +180,7 @@ class Sa {
 
   void count_encrypted(std::uint64_t packets, std::uint64_t octets) noexcept;
   void count_decrypted(std::uint64_t packets, std::uint64_t octets) noexcept;
-  struct Counters {
-    std::uint64_t encrypted_packets, encrypted_bytes, decrypted_packets, decrypted_bytes;
-  };
-  [[nodiscard]] Counters counters() const noexcept;
+  [[nodiscard]] const SaCounters& counters() const noexcept { return *counters_; }
 
  private:
   Grant exhausted() noexcept;
@@ -209,11 +213,7 @@ class Sa {
   std::shared_ptr<TimedReplay> timed_;  // of `memory_`
   std::unique_ptr<Schedule> counter_schedule_;
   std::shared_ptr<Lifetime> lifetime_;
-
-  std::atomic<std::uint64_t> encrypted_packets_{0};
-  std::atomic<std::uint64_t> encrypted_bytes_{0};
-  std::atomic<std::uint64_t> decrypted_packets_{0};
-  std::atomic<std::uint64_t> decrypted_bytes_{0};
+  std::shared_ptr<SaCounters> counters_;
 };
 
 // The SAs that decrypt, found by SPI in constant time. Immutable: a change makes a new one.

@@ -57,10 +57,30 @@ TEST_CASE(an_sa_ends_with_the_octet_that_its_limit_names) {
   CHECK(receive(sa, late) == Reason::lifetime);
   CHECK(receive(peer, late) == Reason::delivered);
   CHECK(queue->drain().empty());
-  const Sa::Counters counters = sa->counters();
-  CHECK_EQUAL(counters.encrypted_packets, 2U);
-  CHECK_EQUAL(counters.encrypted_bytes, 240U);
-  CHECK_EQUAL(counters.decrypted_packets, 1U);
+  CHECK_EQUAL(sa->counters().encrypted_packets.load(), 2U);
+  CHECK_EQUAL(sa->counters().encrypted_bytes.load(), 240U);
+  CHECK_EQUAL(sa->counters().decrypted_packets.load(), 1U);
+}
+
+TEST_CASE(sas_that_follow_each_other_count_in_one) {
+  SaParameters parameters;
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x98);
+  parameters = keys.parameters();
+  const auto first = std::make_shared<Sa>(parameters);
+  Buffer buffer{{}};
+  CHECK(send(*first, 100, buffer) == Reason::delivered);
+  CHECK_EQUAL(first->counters().encrypted_packets.load(), 1U);
+  parameters.counters = std::make_shared<SaCounters>();
+  const auto second = std::make_shared<Sa>(parameters);
+  parameters.sender_id = 2;
+  const auto third = std::make_shared<Sa>(parameters);
+  CHECK(send(*third, 100, buffer) == Reason::delivered);
+  CHECK(send(*second, 100, buffer) == Reason::delivered);  // a thread that has not heard of the third
+  CHECK(receive(third, buffer.octets()) == Reason::delivered);
+  CHECK_EQUAL(parameters.counters->encrypted_packets.load(), 2U);
+  CHECK_EQUAL(parameters.counters->encrypted_bytes.load(), 240U);
+  CHECK_EQUAL(third->counters().decrypted_bytes.load(), 120U);
+  CHECK_EQUAL(first->counters().encrypted_packets.load(), 1U);
 }
 
 TEST_CASE(a_packet_that_does_not_fit_is_discarded_and_ends_the_sa) {

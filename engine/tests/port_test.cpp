@@ -101,7 +101,7 @@ TEST_CASE(sas_change_while_packets_flow) {
     for (std::size_t turn = 0; !is_done; ++turn) {
       rig.port.set_sas(sas, {{rig.queue, {sas[turn % sas.size()]}}});
       static_cast<void>(sum(rig.port.counters(), "") + sum(rig.port.traffic(), ""));
-      static_cast<void>(sas[turn % sas.size()]->counters().encrypted_packets);
+      static_cast<void>(sas[turn % sas.size()]->counters().encrypted_packets.load());
       rig.port.set_wire_mtu(turn % 2 ? 1500 : 1400);
       std::this_thread::sleep_for(std::chrono::microseconds(200));
     }

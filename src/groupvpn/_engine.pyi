@@ -56,6 +56,13 @@ class Events:
     def counters(self) -> dict[str, int]:
         """`lost`: events that found the queue full; `suppressed`: packets that were not told of because there were too many."""
 
+class SaCounters:
+    """Packets that were protected and verified, and the octets inside. Given to one Sa after the other it goes on from each to the next."""
+
+    def __init__(self) -> None: ...
+    def read(self) -> dict[str, int]:
+        """encrypted_packets, encrypted_bytes, decrypted_packets, decrypted_bytes (octets of inner packets)."""
+
 class Sa:
     """One ESP SA as the engine holds it; key octets are wiped when the last user lets go of it."""
 
@@ -86,6 +93,7 @@ class Sa:
         apart: bool = False,
         limits: Mapping[str, float] = ...,
         events: Events | None = None,
+        counters: SaCounters | None = None,
     ) -> None:
         """`endpoints` are source and destination of the outer header, 4 or 16 octets each; without them a tunnel keeps the addresses of the
         packet inside. `udp` are source and destination port of UDP encapsulation (RFC 3948). `tos` is the outer TOS or traffic class,
@@ -108,7 +116,8 @@ class Sa:
         process has used under the same SPI and keys. Deadlines are seconds of CLOCK_BOOTTIME. The SA also tells when its sequence numbers
         (with a Sender-ID: its nonces) are nearly or quite used up: 2^32 before the end, or a sixteenth of them if that is less.
 
-        What was received under the same SPI and keys by an earlier Sa of this process is remembered: its replay windows go on.
+        What was received under the same SPI and keys by an earlier Sa of this process is remembered: its replay windows go on. What it has
+        counted goes on only in the `counters` that both are given; None is new ones.
 
         One Sa may be given to several ports and queues at once; they then draw from one sequence, so that no IV repeats.
         """
@@ -125,7 +134,7 @@ class Sa:
         In transport mode that depends on the octets of its IP header with options or extension headers, `header`; 0 for one without.
         """
     def counters(self) -> dict[str, int]:
-        """encrypted_packets, encrypted_bytes, decrypted_packets, decrypted_bytes (octets of inner packets), last_sequence."""
+        """As `SaCounters.read`, and last_sequence."""
 
 def encapsulate(sa: Sa, packet: bytes, now: int | None = None) -> bytes:
     """ESP in address-preserving tunnel mode: a whole IPv4 packet in, a whole IPv4 packet with protocol 50 out. For tests and tools.

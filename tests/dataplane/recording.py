@@ -8,18 +8,18 @@ from groupvpn.dataplane.taps import VNET_HEADER_LENGTH
 from groupvpn.ipsec.sa import DontFragment, GroupSa
 
 
+class RecordedCounters:
+    def __init__(self) -> None:
+        self.encrypted_packets = 0
+
+    def read(self) -> dict[str, int]:
+        return {"encrypted_packets": self.encrypted_packets, "encrypted_bytes": 0, "decrypted_packets": 0, "decrypted_bytes": 0}
+
+
 @dataclass(eq=False)
 class RecordedSa:
     spi: int
-
-    def counters(self) -> dict[str, int]:
-        return {
-            "encrypted_packets": 0,
-            "encrypted_bytes": 0,
-            "decrypted_packets": 0,
-            "decrypted_bytes": 0,
-            "last_sequence": 0,
-        }
+    counted: RecordedCounters
 
 
 @dataclass
@@ -102,10 +102,13 @@ class RecordingEngine:
     def features(self) -> dict[str, str | bool]:
         return {"ipsec_mb": "0.0", "architecture": "none", "des": "none", "clears_its_memory": True}
 
-    def make_sa(self, sa: GroupSa, df: DontFragment) -> RecordedSa:
+    def make_counters(self) -> RecordedCounters:
+        return RecordedCounters()
+
+    def make_sa(self, sa: GroupSa, df: DontFragment, counters: RecordedCounters) -> RecordedSa:
         if sa.spi in self.refused_spis:
             raise EngineRefusal(f"SA {sa.spi:#010x}: refused by the test")
-        self.sas.append(RecordedSa(sa.spi))
+        self.sas.append(RecordedSa(sa.spi, counters))
         return self.sas[-1]
 
     def make_port(self, device: str, taps: list[int], token: bytes, mtu: int, mark: int) -> RecordedPort:

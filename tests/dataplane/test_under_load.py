@@ -97,6 +97,20 @@ def test_sas_are_replaced_under_full_load_and_no_packet_is_lost_or_overtaken(cor
     assert sum(encrypted > 0 for encrypted, _ in totals.values()) > CHANGES // 2, "the flows hardly saw the changes"
 
 
+def test_an_sa_is_made_anew_under_full_load_and_counts_on(core: Core, planes: Planes) -> None:
+    """As another registration does it: the same SPI and keys, another Sender-ID on both sides. Every packet is in the counters."""
+    apply(core, planes, (0,), 0)
+    with flows(core) as sums:
+        for turn in range(1, CHANGES + 1):
+            for site, plane in zip(core.sites, planes, strict=True):
+                with site.gateway.entered():
+                    assert plane.apply(wanted(site.wan_address, (group_sa(0, site.number + 10 * turn),), 0x1000)) == ()
+            time.sleep(0.02)
+    by_spi, drops = counted(core, planes)
+    assert (sums["lost"], sums["late"], drops) == (0, 0, {}), sums
+    assert by_spi == {0x1000: [sums["sent"]] * 2}
+
+
 def test_a_tap_that_is_taken_away_under_load_comes_back_and_nothing_leaks(core: Core, planes: Planes) -> None:
     apply(core, planes, (0,), 0)
     site, plane = core.sites[0], planes[0]

@@ -39,7 +39,8 @@ def udp_packet(length: int = 100) -> bytes:
 
 
 def engine_sas(member: GroupMember) -> list[_engine.Sa]:
-    return [NativeEngine().make_sa(sa, DontFragment.COPY) for sa in member.sas]  # type: ignore[misc]
+    engine = NativeEngine()
+    return [engine.make_sa(sa, DontFragment.COPY, engine.make_counters()) for sa in member.sas]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("mode", Mode)

@@ -42,11 +42,15 @@ class EngineEvent:
     sequence: int = 0
 
 
+class EngineCounters(Protocol):
+    """What SAs that follow each other under one SPI and keys have done: it goes on from each to the next."""
+
+    def read(self) -> dict[str, int]:
+        """`encrypted_packets`, `encrypted_bytes`, `decrypted_packets`, `decrypted_bytes`."""
+
+
 class EngineSa(Protocol):
     """One ESP SA inside the engine."""
-
-    def counters(self) -> dict[str, int]:
-        """`encrypted_packets`, `encrypted_bytes`, `decrypted_packets`, `decrypted_bytes`, `last_sequence`."""
 
     def set_pseudotime(self, origin: int) -> None:
         """Pseudotime was 0 at `origin`, in milliseconds of CLOCK_BOOTTIME. Nothing happens without a time window."""
@@ -122,8 +126,11 @@ class Engine(Protocol):
     def features(self) -> dict[str, str | bool]:
         """See `groupvpn._engine.features`."""
 
-    def make_sa(self, sa: GroupSa | PeerSa, df: DontFragment) -> EngineSa:
-        """An SA that serves every port it is given to."""
+    def make_counters(self) -> EngineCounters:
+        """Counters that begin at 0."""
+
+    def make_sa(self, sa: GroupSa | PeerSa, df: DontFragment, counters: EngineCounters) -> EngineSa:
+        """An SA that serves every port it is given to, and counts there."""
 
     def make_port(self, device: str, taps: list[int], token: bytes, mtu: int, mark: int) -> EnginePort:
         """A port that is not started yet. `taps` are the queues of the inbound TAP, one for each worker."""
@@ -237,7 +244,13 @@ class NativeEngine:
 
         return _engine.Events()
 
-    def make_sa(self, sa: GroupSa | PeerSa, df: DontFragment) -> EngineSa:
+    def make_counters(self) -> EngineCounters:
+        """See `Engine`."""
+        from groupvpn import _engine
+
+        return _engine.SaCounters()
+
+    def make_sa(self, sa: GroupSa | PeerSa, df: DontFragment, counters: EngineCounters) -> EngineSa:
         """Hand one SA to the engine; raises `EngineRefusal` for an algorithm or size it does not have."""
         from groupvpn import _engine
 
@@ -255,6 +268,7 @@ class NativeEngine:
                 df=_DF[df],
                 limits=sa.limits.given,
                 events=self._events,
+                counters=cast("_engine.SaCounters", counters),
                 **(_of_peer(sa) if isinstance(sa, PeerSa) else _of_group(sa)),
             )
 

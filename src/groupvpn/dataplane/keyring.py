@@ -1,14 +1,17 @@
 """The engine's SAs, one for each SA of the desired state, kept as long as that state names it.
 
-An SA in the engine holds more than keys: its counters and its replay window. It therefore stays the same object while policies change
-around it, and all interfaces that use it share it. That a sequence number, and with it a counter-mode IV, is never used twice under one
-key, also by an SA that is made anew, is the engine's own promise (`engine/ledger.hpp`).
+An SA stays the same object while policies change around it, and all interfaces that use it share it. One that must be made anew, for
+another Sender-ID or rule for DF, counts on where the one before it does, with what the engine's threads still do with that. That a sequence
+number, and with it a counter-mode IV, is never used twice under one key, and nothing received twice, also by an SA that is made anew, is
+the engine's own promise (`engine/ledger.hpp`).
 """
 
 from dataclasses import dataclass, replace
 
-from groupvpn.dataplane.engine import Engine, EngineRefusal, EngineSa, milliseconds
+from groupvpn.crypto.secret import Secret
+from groupvpn.dataplane.engine import Engine, EngineCounters, EngineRefusal, EngineSa, milliseconds
 from groupvpn.ipsec.sa import DontFragment, GroupSa, PeerSa, SaName
+from groupvpn.ipsec.transform import Transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,12 @@ class _Held:
     df: DontFragment
     engine_sas: tuple[EngineSa, ...]
     """One for each Sender-ID, at least one; the first decrypts too."""
+    counters: tuple[EngineCounters, ...]
+    """One for each of them, and those of what came before."""
+
+    def precedes(self, sa: GroupSa | PeerSa) -> bool:
+        """Whether `sa` is another form of this one: the same SPI and keys."""
+        return self.sa.spi == sa.spi and self.sa.name == sa.name and _keys(self.sa) == _keys(sa)
 
 
 class Keyring:
@@ -31,12 +40,16 @@ class Keyring:
         """Hold exactly these SAs (each with what becomes of DF); those no longer wanted are let go, and the engine wipes their keys."""
         self.refusals = {}
         kept: list[_Held] = []
+        left = [held for held in self._held if (held.sa, held.df) not in wanted]
         for sa, df in wanted:
             if _find(kept, sa) is not None:
                 continue
             held = _find(self._held, sa)
             if held is None or held.df != df:
-                held = self._make(sa, df)
+                before = next((old for old in left if old.precedes(sa)), None)
+                held = self._make(sa, df, before.counters if before is not None else ())
+                if before is not None:
+                    left.remove(before)
             elif isinstance(sa, GroupSa) and sa.time is not None:
                 for engine_sa in held.engine_sas:
                     engine_sa.set_pseudotime(milliseconds(sa.time.origin))
@@ -60,15 +73,17 @@ class Keyring:
         if held is None:
             return None
         total: dict[str, int] = {}
-        for engine_sa in held.engine_sas:
-            for name, count in engine_sa.counters().items():
+        for counters in held.counters:
+            for name, count in counters.read().items():
                 total[name] = total.get(name, 0) + count
-        total.pop("last_sequence", None)
         return total
 
-    def _make(self, sa: GroupSa | PeerSa, df: DontFragment) -> _Held | None:
+    def _make(self, sa: GroupSa | PeerSa, df: DontFragment, counters: tuple[EngineCounters, ...]) -> _Held | None:
+        several = _for_each_sender(sa)
+        counters += tuple(self._engine.make_counters() for _ in several[len(counters) :])
         try:
-            return _Held(sa, df, tuple(self._engine.make_sa(one, df) for one in _for_each_sender(sa)))
+            made = tuple(self._engine.make_sa(one, df, counted) for one, counted in zip(several, counters, strict=False))
+            return _Held(sa, df, made, counters)
         except EngineRefusal as refusal:
             self.refusals[sa.name] = str(refusal)
             return None
@@ -78,6 +93,10 @@ def _for_each_sender(sa: GroupSa | PeerSa) -> list[GroupSa | PeerSa]:
     if not isinstance(sa, GroupSa):
         return [sa]
     return [sa, *(replace(sa, sender_id=sender_id) for sender_id in sa.further_sender_ids)]
+
+
+def _keys(sa: GroupSa | PeerSa) -> tuple[Transform, Secret, Secret, Secret]:
+    return sa.transform, sa.encryption_key, sa.integrity_key, sa.salt
 
 
 def _find(held: list[_Held], sa: GroupSa | PeerSa) -> _Held | None:
