@@ -55,16 +55,11 @@ EventQueue::EventQueue()
       poll_(epoll_create1(EPOLL_CLOEXEC)) {
   add(poll_, wake_);
   add(poll_, timer_);
-  events_.reserve(capacity);
+  events_.reserve(room);
 }
 
 void EventQueue::push(const Event& event) noexcept {
-  const bool is_of_packet = event.kind >= EventKind::unknown_spi;
-  if (events_.size() >= (is_of_packet ? capacity_for_packets : capacity)) {
-    ++counters_.lost;
-    return;
-  }
-  events_.push_back(event);  // what was reserved is never exceeded
+  events_.push_back(event);
   if (events_.size() == 1) eventfd_write(wake_.number(), 1);
 }
 
@@ -97,10 +92,12 @@ void EventQueue::notice(const Packet& packet) noexcept {
   std::memcpy(event.destination.data(), packet.outer.destination.data(), size);
   event.protocol = packet.outer.protocol;
   const std::lock_guard lock(mutex_);
-  if (limit_.admits(event.kind, event.source, event.moment)) {
-    push(event);
-  } else {
+  if (!limit_.admits(event.kind, event.source, event.moment)) {
     ++counters_.suppressed;
+  } else if (events_.size() >= capacity_for_packets) {
+    ++counters_.lost;
+  } else {
+    push(event);
   }
 }
 
@@ -129,7 +126,7 @@ void EventQueue::look_at_deadlines() {
 std::vector<Event> EventQueue::drain() {
   look_at_deadlines();
   std::vector<Event> fresh;
-  fresh.reserve(capacity);
+  fresh.reserve(room);
   const std::lock_guard lock(mutex_);
   eventfd_t value;
   eventfd_read(wake_.number(), &value);

@@ -70,12 +70,12 @@ class NoticeLimit {
   std::int64_t paid_until_ = 0;  // each event pays for `total_interval`; the debt may not exceed `total_burst` of them
 };
 
-// Bounded. Any thread tells, one drains. Telling takes a lock, but an SA tells once in its life for each kind, and a packet only on the way to
-// the counter of drops.
+// Any thread tells, one drains. Telling takes a lock, but an SA tells once in its life for each kind, and a packet only on the way to the counter
+// of drops. An SA is always heard, whatever arrives: what it has to say takes less memory than the SA itself. Packets have bounded room.
 class EventQueue {
  public:
-  static constexpr std::size_t capacity = 1024;
-  static constexpr std::size_t capacity_for_packets = capacity / 2;  // an SA's end is heard whatever arrives
+  static constexpr std::size_t room = 1024;  // from the start
+  static constexpr std::size_t capacity_for_packets = room / 2;
 
   EventQueue();  // EngineError
 
@@ -91,7 +91,7 @@ class EventQueue {
   std::vector<Event> drain();
 
   struct Counters {
-    std::uint64_t lost;        // found the queue full
+    std::uint64_t lost;        // packets that were not told of, because the queue had no room for them
     std::uint64_t suppressed;  // packets that were not told of, because there were too many
   };
   [[nodiscard]] Counters counters() const;

@@ -44,7 +44,7 @@ class Event:
     def sequence(self) -> int: ...
 
 class Events:
-    """A bounded queue of events, told by the SAs and ports that it is given to.
+    """A queue of events, told by the SAs and ports that it is given to.
 
     An SA tells each of its limits once. Of packets, one of a kind from a source in a minute is told of, and ten in a second in all.
     """
@@ -54,7 +54,7 @@ class Events:
         """Readable while there is something to drain; also when the deadline of an SA comes, which `drain` then tells."""
     def drain(self) -> list[Event]: ...
     def counters(self) -> dict[str, int]:
-        """`lost`: events that found the queue full; `suppressed`: packets that were not told of because there were too many."""
+        """Packets that were not told of: `lost` because too many events waited, `suppressed` because too many packets came."""
 
 class SaCounters:
     """Packets that were protected and verified, and the octets inside. Given to one Sa after the other it goes on from each to the next."""

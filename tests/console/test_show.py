@@ -402,7 +402,7 @@ def test_the_engine_says_by_which_ways_packets_come_and_go() -> None:
         0,
     )
     counters = {"eth0": InterfaceCounters("eth0", drops={"outbound_queue_full": 3, "inbound_queue_full": 5, "outbound_send_failed": 7})}
-    output = engine.status(EngineStatus("1.3.0", "avx512", "openssl", True, (fast, slow)), {"eth0": "GigabitEthernet0/0"}, counters)
+    output = engine.status(EngineStatus("1.3.0", "avx512", "openssl", True, (fast, slow), 11, 13), {"eth0": "GigabitEthernet0/0"}, counters)
     expect(
         output,
         "Crypto Engine: software, state = Active",
@@ -410,6 +410,7 @@ def test_the_engine_says_by_which_ways_packets_come_and_go() -> None:
         "    Code for this processor  : avx512",
         "    DES and 3DES by          : openssl",
         "    Library wipes its memory : yes",
+        "    Packets not logged       : 13 above the rate, 11 without room",
         "Interface GigabitEthernet0/0 (eth0):",
         "    Transmit                 : xdp, AF_XDP in copy mode: frames are built in memory that the kernel shares",
         "    Transmit, thread 2       : packet, a packet socket, past the queueing discipline",

@@ -123,3 +123,6 @@ class RecordingEngine:
     def take_events(self) -> tuple[EngineEvent, ...]:
         taken, self.events = tuple(self.events), []
         return taken
+
+    def event_counters(self) -> dict[str, int]:
+        return {"lost": 0, "suppressed": 0}

@@ -94,6 +94,7 @@ def test_replays_and_forgeries_are_told_of(wan: Wan, raw: socket.socket) -> None
         assert {(event.spi, str(event.source), str(event.destination)) for event in events} == {(OURS.spi, "10.2.0.5", "10.1.0.5")}
         drops = plane.counters()[0].drops
         assert (drops["inbound_replayed"], drops["inbound_authentication"]) == (2, 2)
+        assert (plane.engine().suppressed, plane.engine().lost) == (2, 0)
 
 
 def test_what_was_received_is_known_after_another_registration(wan: Wan, raw: socket.socket) -> None:

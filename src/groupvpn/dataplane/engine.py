@@ -141,6 +141,9 @@ class Engine(Protocol):
     def take_events(self) -> tuple[EngineEvent, ...]:
         """The events that wait, oldest first. Those about packets are limited in number (`engine/events.hpp`)."""
 
+    def event_counters(self) -> dict[str, int]:
+        """Dropped packets without an event: `lost` for want of room, `suppressed` because too many came."""
+
 
 def milliseconds(moment: float) -> int:
     """A moment in monotonic seconds as the engine counts it."""
@@ -286,6 +289,10 @@ class NativeEngine:
             EngineEvent(event.kind, event.spi, _address(event.source), _address(event.destination), event.protocol, event.sequence)
             for event in self._events.drain()
         )
+
+    def event_counters(self) -> dict[str, int]:
+        """See `Engine`."""
+        return self._events.counters()
 
 
 def _address(octets: bytes) -> IPv4Address | IPv6Address | None:

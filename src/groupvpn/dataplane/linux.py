@@ -143,7 +143,7 @@ class LinuxDataPlane:
 
     def engine(self) -> EngineStatus:
         """The engine, and its ports in the order of the policy; an interface at fault is left out."""
-        features = self._engine.features()
+        features, events = self._engine.features(), self._engine.event_counters()
         ports = [self._attachments[policy.device].status for policy in self._state.interfaces if policy.device in self._attachments]
         return EngineStatus(
             library=str(features["ipsec_mb"]),
@@ -151,6 +151,8 @@ class LinuxDataPlane:
             des=str(features["des"]),
             clears_its_memory=bool(features["clears_its_memory"]),
             ports=tuple(ports),
+            lost=events["lost"],
+            suppressed=events["suppressed"],
         )
 
     def events_fileno(self) -> int:

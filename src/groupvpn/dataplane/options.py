@@ -94,10 +94,15 @@ class PortStatus:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """The engine: `library` and its `architecture` on this processor, which code does DES, and whether the library wipes what it held."""
+    """The engine: `library` and its `architecture` on this processor, which code does DES, and whether the library wipes what it held.
+
+    `lost` and `suppressed` are packets that it dropped without telling of them: too many events waited, too many packets came.
+    """
 
     library: str
     architecture: str
     des: str
     clears_its_memory: bool
     ports: tuple[PortStatus, ...]
+    lost: int = 0
+    suppressed: int = 0

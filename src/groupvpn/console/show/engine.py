@@ -15,6 +15,7 @@ def status(engine: EngineStatus, names: Mapping[str, str], counters: Mapping[str
         labelled("Code for this processor", engine.architecture),
         labelled("DES and 3DES by", engine.des),
         labelled("Library wipes its memory", "yes" if engine.clears_its_memory else "no"),
+        labelled("Packets not logged", f"{engine.suppressed} above the rate, {engine.lost} without room"),
     ]
     for port in engine.ports:
         lines += ["", *_port(port, names.get(port.device, port.device), counters.get(port.device))]
