@@ -20,6 +20,7 @@ class RecordedCounters:
 class RecordedSa:
     spi: int
     counted: RecordedCounters
+    df: DontFragment
 
 
 @dataclass
@@ -108,7 +109,7 @@ class RecordingEngine:
     def make_sa(self, sa: GroupSa, df: DontFragment, counters: RecordedCounters) -> RecordedSa:
         if sa.spi in self.refused_spis:
             raise EngineRefusal(f"SA {sa.spi:#010x}: refused by the test")
-        self.sas.append(RecordedSa(sa.spi, counters))
+        self.sas.append(RecordedSa(sa.spi, counters, df))
         return self.sas[-1]
 
     def make_port(self, device: str, taps: list[int], token: bytes, mtu: int, mark: int) -> RecordedPort:

@@ -11,7 +11,7 @@ from groupvpn.gdoi.member import EVERYTHING
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
-from groupvpn.ipsec.sa import InterfacePolicy, TrafficRule
+from groupvpn.ipsec.sa import DontFragment, InterfacePolicy, TrafficRule
 from groupvpn.node.cores import Cores
 
 MEMBER = """
@@ -145,3 +145,13 @@ def test_a_member_that_is_configured_no_more_leaves_nothing(world: World) -> Non
     world.follow(HERE)
     assert world.cores.kept == {}
     assert world.cores.desired_state(world.configuration, lambda device: device).interfaces == ()
+
+
+def test_a_group_honours_the_global_df_bit_and_sas_between_two_ends_that_of_the_interface() -> None:
+    text = MEMBER.format(address="10.0.1.2 255.255.255.0", closing="crypto ipsec df-bit set")
+    more = "interface GigabitEthernet0/1\n ip address 10.0.2.2 255.255.255.0\n crypto ipsec df-bit clear\n crypto map MAP\n"
+    world = World(text + more)
+    world.follow(None)
+    first, second = world.cores.desired_state(world.configuration, lambda device: device).interfaces
+    assert (first.df, first.peer_df) == (DontFragment.SET, DontFragment.SET)
+    assert (second.df, second.peer_df) == (DontFragment.SET, DontFragment.CLEAR)

@@ -54,7 +54,7 @@ class Interface:
     adjust_mss: int | None = None
     """`ip tcp adjust-mss`, in octets."""
     df: DontFragment | None = None
-    """`crypto ipsec df-bit`: for classic crypto maps; a group honours the global one alone."""
+    """`crypto ipsec df-bit`: for SAs between two ends; a group honours the global one alone."""
     fragmentation: Fragmentation | None = None
     """`crypto ipsec fragmentation`; None: the global one applies."""
     joins: tuple[MulticastJoin, ...] = ()

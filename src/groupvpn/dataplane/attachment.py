@@ -52,11 +52,11 @@ class Attachment:
         """Follow `policy`. Old and new SAs serve side by side until the rules have changed, so that no packet falls between them."""
         self._fit(policy)
         receivers: tuple[GroupSa | PeerSa, ...] = (*policy.sas, *policy.inbound)
-        inbound = {sa.spi: held for sa in receivers if (held := keyring.get(sa)) is not None}
+        inbound = {sa.spi: held for sa in receivers if (held := keyring.get(sa, policy.df_of(sa))) is not None}
         if not self._inbound:  # first of all, for the rules of an earlier attachment may lead ESP here already
             self._use(inbound, {})
         senders: tuple[GroupSa | PeerSa, ...] = (*(sa for sa in policy.sas if _may_send(sa)), *policy.outbound)
-        sending = {sa.name: several for sa in senders if (several := keyring.senders(sa))}
+        sending = {sa.name: several for sa in senders if (several := keyring.senders(sa, policy.df_of(sa)))}
         slots = assign(self._slots, policy.rules, frozenset(sending))
         self._provide_taps(len(slots.sas) and max(slots.sas) + 1)
         outbound = {self._outbound_taps[slot][1]: sending[name] for slot, name in slots.sas.items()}

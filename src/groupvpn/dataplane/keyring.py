@@ -23,6 +23,10 @@ class _Held:
     counters: tuple[EngineCounters, ...]
     """One for each of them, and those of what came before."""
 
+    def is_of(self, sa: GroupSa | PeerSa, df: DontFragment) -> bool:
+        """Whether it is the engine's part of that."""
+        return self.sa.spi == sa.spi and self.df is df and self.sa == sa
+
     def precedes(self, sa: GroupSa | PeerSa) -> bool:
         """Whether `sa` is another form of this one: the same SPI and keys."""
         return self.sa.spi == sa.spi and self.sa.name == sa.name and _keys(self.sa) == _keys(sa)
@@ -40,12 +44,12 @@ class Keyring:
         """Hold exactly these SAs (each with what becomes of DF); those no longer wanted are let go, and the engine wipes their keys."""
         self.refusals = {}
         kept: list[_Held] = []
-        left = [held for held in self._held if (held.sa, held.df) not in wanted]
+        left = [held for held in self._held if not any(held.is_of(sa, df) for sa, df in wanted)]
         for sa, df in wanted:
-            if _find(kept, sa) is not None:
+            if _find(kept, sa, df) is not None:
                 continue
-            held = _find(self._held, sa)
-            if held is None or held.df != df:
+            held = _find(self._held, sa, df)
+            if held is None:
                 before = next((old for old in left if old.precedes(sa)), None)
                 held = self._make(sa, df, before.counters if before is not None else ())
                 if before is not None:
@@ -57,23 +61,23 @@ class Keyring:
                 kept.append(held)
         self._held = kept
 
-    def get(self, sa: GroupSa | PeerSa) -> EngineSa | None:
+    def get(self, sa: GroupSa | PeerSa, df: DontFragment) -> EngineSa | None:
         """The engine's SA that decrypts, or None if the engine refused it."""
-        held = _find(self._held, sa)
+        held = _find(self._held, sa, df)
         return held.engine_sas[0] if held is not None else None
 
-    def senders(self, sa: GroupSa | PeerSa) -> list[EngineSa]:
+    def senders(self, sa: GroupSa | PeerSa, df: DontFragment) -> list[EngineSa]:
         """Those that encrypt, one for each Sender-ID; none if the engine refused it."""
-        held = _find(self._held, sa)
+        held = _find(self._held, sa, df)
         return list(held.engine_sas) if held is not None else []
 
     def counters(self, sa: GroupSa | PeerSa) -> dict[str, int] | None:
-        """What it has encrypted and decrypted, by the names of `SaCounters`; None if the engine refused it."""
-        held = _find(self._held, sa)
-        if held is None:
+        """What it has encrypted and decrypted, whatever became of DF, by the names of `SaCounters`; None if the engine refused it."""
+        several = [held for held in self._held if held.sa == sa]
+        if not several:
             return None
         total: dict[str, int] = {}
-        for counters in held.counters:
+        for counters in (counters for held in several for counters in held.counters):
             for name, count in counters.read().items():
                 total[name] = total.get(name, 0) + count
         return total
@@ -99,8 +103,5 @@ def _keys(sa: GroupSa | PeerSa) -> tuple[Transform, Secret, Secret, Secret]:
     return sa.transform, sa.encryption_key, sa.integrity_key, sa.salt
 
 
-def _find(held: list[_Held], sa: GroupSa | PeerSa) -> _Held | None:
-    for item in held:
-        if item.sa.spi == sa.spi and item.sa == sa:
-            return item
-    return None
+def _find(held: list[_Held], sa: GroupSa | PeerSa, df: DontFragment) -> _Held | None:
+    return next((item for item in held if item.is_of(sa, df)), None)

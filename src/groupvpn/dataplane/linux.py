@@ -215,7 +215,7 @@ class LinuxDataPlane:
     def _reconcile(self) -> tuple[Fault, ...]:
         wanted = {policy.device: policy for policy in self._state.interfaces}
         faults = [fault for device in list(self._rules) if device not in wanted for fault in self._release(device, block=False)]
-        self._keyring.update([(sa, policy.df) for policy in wanted.values() for sa in policy.every_sa])
+        self._keyring.update([(sa, policy.df_of(sa)) for policy in wanted.values() for sa in policy.every_sa])
         faults += [fault for policy in wanted.values() for fault in self._serve(policy)]
         faults += self._clamp()
         self.faults = tuple(faults)

@@ -192,7 +192,7 @@ class InterfacePolicy:
     traffic with them (UDP 500, 848, 4500) always passes, as does a multicast rekey. `local` is the interface's own address. Fail-close
     before the first registration is expressed as rules without an SA. `inbound` and `outbound` are the SAs between two ends: the former
     decrypt, and have SPIs that no other SA has under which this node receives; the latter encrypt where a rule names them. ESP is also
-    taken out of UDP on the destination ports `esp_ports`.
+    taken out of UDP on the destination ports `esp_ports`. `df` is for the SAs of groups, `peer_df` for those between two ends.
     `mtu` is the largest IP packet in octets that may carry ESP, where that is less than what the device takes (`ip mtu`).
     """
 
@@ -202,6 +202,7 @@ class InterfacePolicy:
     sas: tuple[GroupSa, ...] = ()
     bypass: tuple[IPv4Address, ...] = ()
     df: DontFragment = DontFragment.COPY
+    peer_df: DontFragment = DontFragment.COPY
     fragmentation: Fragmentation = Fragmentation.BEFORE
     mtu: int | None = None
     inbound: tuple[PeerSa, ...] = ()
@@ -212,6 +213,10 @@ class InterfacePolicy:
     def every_sa(self) -> tuple[GroupSa | PeerSa, ...]:
         """All that the engine has to hold for the interface."""
         return *self.sas, *self.inbound, *self.outbound
+
+    def df_of(self, sa: GroupSa | PeerSa) -> DontFragment:
+        """What becomes of the DF bit under one of them."""
+        return self.peer_df if isinstance(sa, PeerSa) else self.df
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,7 @@ class Cores:
                     sas=tuple({sa.spi: sa for part in present for sa in part.sas}.values()),
                     bypass=tuple(dict.fromkeys(address for part in present for address in part.bypass)),
                     df=configuration.df,
+                    peer_df=interface.df or configuration.df,
                     fragmentation=interface.fragmentation or configuration.fragmentation,
                     mtu=interface.mtu,
                     esp_ports=tuple(dict.fromkeys([NAT_T_PORT, *(part.bound.group.esp_in_udp_port for part in present)])),

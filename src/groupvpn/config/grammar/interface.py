@@ -70,7 +70,7 @@ COMMANDS = (
         "The don't-fragment bit of the outer header",
         Set(),
         {"action": DF},
-        details="Accepted for classic crypto maps. A group honours the global setting alone.",
+        details="For SAs between two ends, which nothing configures yet. A group honours the global setting alone.",
     ),
     Command(INTERFACE, "shutdown", "Take the interface out of service: its crypto map does nothing", Set()),
     Command(
