@@ -1,5 +1,6 @@
 """Real nodes in namespaces, seen as an operator sees a daemon: start, stop, reload, files, limits, restarts."""
 
+import contextlib
 import json
 import re
 import socket
@@ -197,6 +198,16 @@ def test_loopback_addresses_of_a_killed_node_are_not_taken_for_foreign_ones(smal
     assert "10.9.9.9" in there
 
 
+def _ask_for_an_address(node: LabNode, port: int) -> None:
+    """Send to every DHCP server of the link, from `port`, by a device without an address."""
+    with entered(node.namespace), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+        client.bind(("0.0.0.0", port))
+        with contextlib.suppress(PermissionError):  # what the filters drop
+            client.sendto(bytes(240), ("255.255.255.255", 67))
+
+
 def test_an_interface_that_waits_for_its_address_is_closed_and_then_served(small_lab: Lab) -> None:
     gm1, file = small_lab.node("gm1"), small_lab.topology.nodes["gm1"].configuration
     assert file is not None
@@ -207,6 +218,11 @@ def test_an_interface_that_waits_for_its_address_is_closed_and_then_served(small
     gm1.start()
     gm1.wait_log("GigabitEthernet0/0: no address yet; group GETVPN is registered when eth0 has one")
     gm1.wait(lambda: "gv" in gm1.run("ip", "-brief", "link"), "steering", 5)
+    with small_lab.capture("core:togm1") as capture:
+        for port in (68, 69):
+            _ask_for_an_address(gm1, port)
+        gm1.wait(lambda: any(frame.ports == (68, 67) for frame in capture), "asking", 5)
+    assert not any(frame.ports == (69, 67) for frame in capture), "nothing else leaves"
     gm1.run("ip", "address", "add", "10.0.1.2/30", "dev", "eth0")
     gm1.run("ip", "route", "add", "default", "via", "10.0.1.1")
     gm1.wait_registered()

@@ -33,6 +33,7 @@ ip access-list extended OPEN
 """
 CLOSING = "crypto map MAP gdoi fail-close\n match address OPEN\n activate"
 PLACE = ("SITES", "GigabitEthernet0/0")
+LEASE = TrafficRule(Entry(Action.DENY, 17, AddressMatch.any(), AddressMatch.any(), 68, 67))
 PROTECTED = (TrafficRule(Entry(Action.PERMIT, 0, AddressMatch.any(), AddressMatch.any())),)
 HERE, THERE = IPv4Address("10.0.1.2"), IPv4Address("10.0.1.9")
 
@@ -79,8 +80,9 @@ def closed_world() -> World:
 def test_an_interface_without_an_address_is_closed_if_its_map_says_so(closed_world: World) -> None:
     closed_world.follow(None)
     assert closed_world.addresses == []
-    assert closed_world.policy.rules[-1] == TrafficRule(EVERYTHING)
-    assert len(closed_world.policy.rules) == 2
+    lease, exception, everything = closed_world.policy.rules
+    assert lease == LEASE, "or the address could never come"
+    assert (exception.entry.action, everything) == (Action.DENY, TrafficRule(EVERYTHING))
     assert closed_world.policy.bypass == (IPv4Address("10.0.0.2"),)
     assert closed_world.cores.fail_closed(lambda device: device) == {"eth0"}
     before = closed_world.policy.rules
@@ -99,11 +101,11 @@ def test_an_interface_without_an_address_is_open_if_its_map_says_nothing(world: 
 def test_what_a_killed_run_protected_is_protected_before_there_is_an_address_and_after(world: World) -> None:
     world.cores.keep({PLACE: PROTECTED, ("GONE", "GigabitEthernet0/0"): PROTECTED})
     world.follow(None)
-    assert world.policy.rules == PROTECTED
+    assert world.policy.rules == (LEASE, *PROTECTED)
     assert world.cores.kept == {PLACE: PROTECTED}
     world.follow(HERE)
     assert world.addresses == [HERE]
-    assert world.policy.rules == PROTECTED
+    assert world.policy.rules == (LEASE, *PROTECTED)
     assert world.cores.kept == {PLACE: PROTECTED}
 
 
@@ -112,7 +114,7 @@ def test_an_operator_can_open_what_a_killed_run_protected(world: World, address:
     world.cores.keep({PLACE: PROTECTED})
     world.follow(address)
     world.cores.clear("ANOTHER", world.now)
-    assert world.policy.rules == PROTECTED
+    assert world.policy.rules == (LEASE, *PROTECTED)
     world.cores.clear("SITES", world.now)
     assert world.policy.rules == ()
     assert world.cores.kept == {}
@@ -126,7 +128,7 @@ def test_a_member_that_loses_its_address_keeps_its_policy(world: World) -> None:
     assert world.cores.members["SITES", HERE].core is core
     world.follow(HERE)
     assert world.cores.members["SITES", HERE].core is core
-    assert world.policy.rules == PROTECTED
+    assert world.policy.rules == (LEASE, *PROTECTED)
 
 
 def test_a_member_with_another_address_registers_anew_and_opens_nothing(world: World) -> None:
@@ -134,7 +136,7 @@ def test_a_member_with_another_address_registers_anew_and_opens_nothing(world: W
     world.follow(HERE)
     world.follow(THERE)
     assert world.addresses == [THERE]
-    assert world.policy.rules == PROTECTED
+    assert world.policy.rules == (LEASE, *PROTECTED)
 
 
 def test_a_member_that_is_configured_no_more_leaves_nothing(world: World) -> None:
@@ -155,3 +157,9 @@ def test_a_group_honours_the_global_df_bit_and_sas_between_two_ends_that_of_the_
     first, second = world.cores.desired_state(world.configuration, lambda device: device).interfaces
     assert (first.df, first.peer_df) == (DontFragment.SET, DontFragment.SET)
     assert (second.df, second.peer_df) == (DontFragment.SET, DontFragment.CLEAR)
+
+
+def test_an_interface_with_an_address_of_its_own_has_no_exception_for_dhcp() -> None:
+    world = World(MEMBER.format(address="10.0.1.2 255.255.255.0", closing=CLOSING))
+    world.follow(None)
+    assert LEASE not in world.policy.rules

@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
-from groupvpn.config.model import BoundMember, Configuration
+from groupvpn.config.model import BoundMember, Configuration, Interface
 from groupvpn.effects import NAT_T_PORT, Effect, Entropy
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember, rules_before_registration
 from groupvpn.gdoi.served_group import SignerLookup
 from groupvpn.gdoi.speaker import Speaker
+from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SegmentClamp, TrafficRule
 
 MemberKey = tuple[str, IPv4Address]
@@ -24,6 +25,9 @@ MemberPlace = tuple[str, str]
 AddressOf = Callable[[str], IPv4Address | None]
 """The address that a device has now, for interfaces whose configuration says `ip address dhcp`."""
 _NO_ADDRESS = IPv4Address(0)
+_UDP, _BOOTPC, _BOOTPS = 17, 68, 67
+_DHCP = TrafficRule(Entry(Action.DENY, _UDP, AddressMatch.any(), AddressMatch.any(), _BOOTPC, _BOOTPS))
+"""From a DHCP client, and so to it the other way (RFC 2131 4.1)."""
 Restore = Callable[[KeyServer], list[Effect]]
 """Gives a new key server what it must remember of the one before."""
 
@@ -168,7 +172,7 @@ class Cores:
                 InterfacePolicy(
                     device=device_of(interface.device) or interface.device,
                     local=interface.address.ip if interface.address else present[0].address,
-                    rules=tuple(rule for part in present for rule in part.rules),
+                    rules=_rules_of(interface, present),
                     sas=tuple({sa.spi: sa for part in present for sa in part.sas}.values()),
                     bypass=tuple(dict.fromkeys(address for part in present for address in part.bypass)),
                     df=configuration.df,
@@ -184,6 +188,12 @@ class Cores:
             if interface.adjust_mss is not None and not interface.name.is_loopback
         )
         return DesiredState(tuple(policies), clamps)
+
+
+def _rules_of(interface: Interface, present: list[_Part]) -> tuple[TrafficRule, ...]:
+    """Those of all members on an interface. The address by which they register must be able to come, and to be renewed."""
+    rules = tuple(rule for part in present for rule in part.rules)
+    return (_DHCP, *rules) if rules and interface.dhcp else rules
 
 
 def _place(bound: BoundMember) -> MemberPlace:
