@@ -50,7 +50,12 @@ def deny(source: str = "any", destination: str = "any", protocol: int = 0, sport
 
 
 def state(
-    *rules: TrafficRule, sas: tuple[GroupSa, ...] = (), device: str = "wan", local: str = "10.9.0.1", bypass: tuple[str, ...] = ()
+    *rules: TrafficRule,
+    sas: tuple[GroupSa, ...] = (),
+    device: str = "wan",
+    local: str = "10.9.0.1",
+    bypass: tuple[str, ...] = (),
+    sources: tuple[str, ...] = (),
 ) -> DesiredState:
-    policy = InterfacePolicy(device, IPv4Address(local), rules, sas, tuple(IPv4Address(server) for server in bypass))
-    return DesiredState((policy,))
+    servers, registering = (tuple(map(IPv4Address, addresses)) for addresses in (bypass, sources))
+    return DesiredState((InterfacePolicy(device, IPv4Address(local), rules, sas, servers, sources=registering),))

@@ -23,7 +23,7 @@ def steering(
         index=3,
         device="wan",
         node="gm1",
-        local=IPv4Address("10.9.0.1"),
+        own=(IPv4Address("10.9.0.1"),),
         bypass=(SERVER,),
         rules=rules,
         taps=taps if taps is not None else (None,) * len(rules),

@@ -84,6 +84,8 @@ from groupvpn.ipsec.acl import Action, AddressMatch, Entry, IPAddress
 from groupvpn.ipsec.sa import Direction, TrafficRule
 
 pytestmark = pytest.mark.netns
+LOOPBACK = IPv4Address("198.51.100.7")
+"""Another address of ours, with which members register."""
 
 
 class Programs:
@@ -126,7 +128,7 @@ def steering(*rules: TrafficRule, tap: str | None = "out0", **changes: object) -
         index=1,
         device="wan",
         node="gm1",
-        local=LOCAL,
+        own=(LOCAL, LOOPBACK),
         bypass=(SERVER,),
         rules=rules,
         taps=(tap,) * len(rules),
@@ -189,7 +191,7 @@ class World:
         draw = self._random
         if version == 4:
             near = f"10.{draw.randint(0, 3)}.{draw.randint(0, 3)}.{draw.randint(1, 4)}"
-            far = ["224.0.0.13", "239.1.1.1", "0.0.0.0", "255.255.255.255", str(LOCAL), str(SERVER), str(PEER)]
+            far = ["224.0.0.13", "239.1.1.1", "0.0.0.0", "255.255.255.255", str(LOCAL), str(LOOPBACK), str(SERVER), str(PEER)]
         else:
             near = f"2001:db8:{draw.randint(0, 3)}:8000:{draw.choice(['', '0:0:0'])}:{draw.randint(1, 4)}"
             far = ["ff02::d", "ff08::1", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", str(PEER_6)]
@@ -472,6 +474,7 @@ def test_what_keeps_a_link_alive_passes_a_closed_door_both_ways(kind: str) -> No
         (848, {"words": 4}, False),
         (848, {"words": 15}, False),
         (848, {"upper": b"\x03\x50"}, False),
+        (848, {"source": str(LOOPBACK)}, True),
         (848, {"source": "10.9.0.2"}, False),
         (848, {"destination": "10.0.0.2"}, False),
         (848, {"protocol": TCP}, False),

@@ -209,7 +209,7 @@ class Model:
             return Fate(LAST)
         if seen.version == 6 and seen.protocol == AH and seen.upper and seen.upper[0] in (*EXTENSIONS, AH):
             seen = replace(seen, upper=b"")  # nobody can say what it carries
-        isakmp = seen.protocol == UDP and seen.is_from(steering.local) and seen.is_to(*steering.bypass)
+        isakmp = seen.protocol == UDP and seen.is_from(*steering.own) and seen.is_to(*steering.bypass)
         if (isakmp and (seen.is_later or (seen.upper and seen.port(0) in (500, 848, 4500)))) or self._is_of_the_link(seen):
             return Fate(LAST, "outbound_passed")
         for rule, tap in zip(steering.rules, steering.taps, strict=True):
@@ -250,7 +250,7 @@ class Model:
         if seen.upper and seen.spi(0 if protocol == ESP else 4) in steering.spis:
             is_copy = protocol == ESP and seen.is_whole and length <= steering.copy_limit
             return Fate(DROP) if is_copy else self._to_engine
-        is_told = steering.tap_in is not None and (seen.is_to(steering.local) or permitted)
+        is_told = steering.tap_in is not None and (seen.is_to(*steering.own) or permitted)
         return self._clear(seen)._replace(has_copy=is_told)
 
     def _clear(self, seen: Seen) -> Fate:
@@ -258,7 +258,7 @@ class Model:
         judged = ((one, one.action is Action.DENY or direction is not Direction.BOTH) for direction, one in self._turned(seen))
         passes = next((passes for one, passes in judged if takes(one, seen, passes=passes)), True) or self._is_of_the_link(seen)
         if seen.version == 4 and seen.protocol == UDP and seen.is_from(*steering.bypass):
-            taken = (500, 848, 4500) if seen.is_to(steering.local) else (848,) if seen.is_multicast else ()
+            taken = (500, 848, 4500) if seen.is_to(*steering.own) else (848,) if seen.is_multicast else ()
             passes |= bool(taken) if seen.is_later else seen.upper != b"" and seen.port(2) in taken
         return Fate(LAST, "inbound_passed") if passes else Fate(DROP, "inbound_clear")
 

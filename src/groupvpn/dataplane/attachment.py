@@ -66,7 +66,7 @@ class Attachment:
             index=self._link.index,
             device=self._link.name,
             node=self._node,
-            local=policy.local,
+            own=policy.own,
             bypass=policy.bypass,
             rules=tuple(replace(rule, outbound_spi=None, peer=None) for rule in policy.rules),
             taps=taps,

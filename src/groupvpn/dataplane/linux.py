@@ -273,7 +273,7 @@ class LinuxDataPlane:
             index=index or self._indices.get(policy.device, 0),
             device=name or policy.device,
             node=self._node,
-            local=policy.local,
+            own=policy.own,
             bypass=policy.bypass,
             rules=policy.rules,
             taps=(None,) * len(policy.rules),

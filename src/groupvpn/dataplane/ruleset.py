@@ -6,6 +6,7 @@ of the list, and pass if it has none. The whole table is described in `docs/data
 """
 
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
 
 from groupvpn.dataplane import guard
 from groupvpn.dataplane.chains import CLEAR, Chains, Judged, Rules
@@ -191,7 +192,7 @@ def _outbound(steering: Steering, chains: Chains) -> None:
     ]
     exceptions = [
         _NOT_IPV4,
-        f'ip saddr {steering.local} ip daddr @key_servers ip protocol udp jump outbound_isakmp comment "our own ISAKMP and GDOI"',
+        f'ip saddr {_one_of(steering.own)} ip daddr @key_servers ip protocol udp jump outbound_isakmp comment "our own ISAKMP and GDOI"',
         *_link_control(chains, "outbound", judged),
     ]
     chains.add("outbound", first, _of(4, judged), _UNLISTED["outbound"], exceptions)
@@ -229,8 +230,8 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         'ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"',
     ]
     isakmp = [
-        f"ip daddr {steering.local} {LATER_FRAGMENT[4]} counter accept",
-        f"ip daddr {steering.local} udp dport @isakmp_ports counter accept",
+        f"ip daddr {_one_of(steering.own)} {LATER_FRAGMENT[4]} counter accept",
+        f"ip daddr {_one_of(steering.own)} udp dport @isakmp_ports counter accept",
         f"ip daddr 224.0.0.0/4 {LATER_FRAGMENT[4]} counter accept",
         f'ip daddr 224.0.0.0/4 udp dport {GDOI_PORT} counter accept comment "multicast rekey"',
     ]
@@ -239,6 +240,10 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     chains.add("inbound_esp", known, otherwise="goto unknown_esp" if unknown else "return")
     chains.add("inbound_esp_in_udp", [*_NOT_FOR_US, f"{LATER_FRAGMENT[4]} return", esp_in_udp], otherwise="return")
     chains.add("inbound_isakmp", isakmp, otherwise="return")
+
+
+def _one_of(addresses: tuple[IPv4Address, ...]) -> str:
+    return str(addresses[0]) if len(addresses) == 1 else f"{{ {', '.join(map(str, addresses))} }}"
 
 
 def _esp_fragments(steering: Steering, chains: Chains) -> None:
@@ -255,7 +260,8 @@ def _unknown_esp(steering: Steering, chains: Chains) -> None:
     the engine gets a copy to tell of (RFC 4303 3.4.2). The rate is limited here already, so that nobody can drown the engine in copies."""
     if steering.tap_in is None:
         return
-    _add_by_addresses(steering, chains, "unknown_esp", ("goto told_of", "return", "return"), f"ip daddr {steering.local} goto told_of")
+    to_us = f"ip daddr {_one_of(steering.own)} goto told_of"
+    _add_by_addresses(steering, chains, "unknown_esp", ("goto told_of", "return", "return"), to_us)
     rate = f"limit rate {TOLD_OF}/second burst {TOLD_OF} packets"
     chains.add("told_of", [f'{rate} counter name {COPIES} dup to "{steering.tap_in}"'], otherwise="return")
 

@@ -38,7 +38,7 @@ IGMP, PIM = 2, 103
 @dataclass(frozen=True, slots=True)
 class Steering:
     """All that the rules of one interface depend on. `index` and `device` are the interface's number and what it is called now, `table`
-    what it is configured as.
+    what it is configured as. `own` are the addresses under which this node speaks with key servers.
 
     `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of frames that the engine gives back and
     `mark` the mark of those it sends; both are drawn at random when the node starts. `tap_in` is None where the engine could not be
@@ -51,7 +51,7 @@ class Steering:
     index: int
     device: str
     node: str
-    local: IPv4Address
+    own: tuple[IPv4Address, ...]
     bypass: tuple[IPv4Address, ...]
     rules: tuple[TrafficRule, ...]
     taps: tuple[str | None, ...]

@@ -6,6 +6,7 @@ judges like a later fragment, which has no ports: a permit takes it without them
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TYPE_CHECKING
 
@@ -193,7 +194,7 @@ class _Outbound(_Rules):
             return
         other = code.label()
         writer.unless_protocol(_UDP, other)
-        writer.unless_in(AddressMatch.host(self._steering.local), IPV4.source, other)
+        writer.unless_one_of(self._steering.own, IPV4.source, other)
         writer.unless_one_of(self._steering.bypass, IPV4.destination, other)
         if later:
             code.jump(self._to(_PASSED["outbound"]))
@@ -370,7 +371,7 @@ class _Inbound(_Rules):
         is_told, done = code.label(), code.label()
         if places.version == 4:
             other = code.label()
-            writer.unless_in(AddressMatch.host(self._steering.local), places.destination, other)
+            writer.unless_one_of(self._steering.own, places.destination, other)
             code.jump(is_told)
             code.place(other)
         self._ask_by_addresses(places, is_told, done)
@@ -454,11 +455,11 @@ class _Inbound(_Rules):
         other, to_group = code.label(), code.label()
         writer.unless_protocol(_UDP, other)
         writer.unless_one_of(self._steering.bypass, IPV4.source, other)
-        for place, ports, following in (
-            (AddressMatch.host(self._steering.local), ISAKMP_PORTS, to_group),
-            (_MULTICAST, (GDOI_PORT,), other),
+        for unless_for, ports, following in (
+            (partial(writer.unless_one_of, self._steering.own), ISAKMP_PORTS, to_group),
+            (partial(writer.unless_in, _MULTICAST), (GDOI_PORT,), other),
         ):
-            writer.unless_in(place, IPV4.destination, following)
+            unless_for(IPV4.destination, following)
             if later:
                 code.jump(self._to(passed))
             else:

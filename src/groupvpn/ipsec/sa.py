@@ -189,7 +189,8 @@ class InterfacePolicy:
 
     `rules` is the merged list in order (local denies, then what the key server sent); what matches none stays in the clear. Every SA of
     `sas` decrypts; those named by a rule's `outbound_spi` encrypt too. `bypass` are the key servers' addresses: our own ISAKMP and GDOI
-    traffic with them (UDP 500, 848, 4500) always passes, as does a multicast rekey. `local` is the interface's own address. Fail-close
+    traffic with them (UDP 500, 848, 4500) always passes, as does a multicast rekey. `local` is the interface's own address, `sources`
+    are all with which its members register. Fail-close
     before the first registration is expressed as rules without an SA. `inbound` and `outbound` are the SAs between two ends: the former
     decrypt, and have SPIs that no other SA has under which this node receives; the latter encrypt where a rule names them. ESP is also
     taken out of UDP on the destination ports `esp_ports`. `df` is for the SAs of groups, `peer_df` for those between two ends.
@@ -208,11 +209,17 @@ class InterfacePolicy:
     inbound: tuple[PeerSa, ...] = ()
     outbound: tuple[PeerSa, ...] = ()
     esp_ports: tuple[int, ...] = (NAT_T_PORT,)
+    sources: tuple[IPv4Address, ...] = ()
 
     @property
     def every_sa(self) -> tuple[GroupSa | PeerSa, ...]:
         """All that the engine has to hold for the interface."""
         return *self.sas, *self.inbound, *self.outbound
+
+    @property
+    def own(self) -> tuple[IPv4Address, ...]:
+        """All addresses of ours."""
+        return tuple(dict.fromkeys((self.local, *self.sources)))
 
     def df_of(self, sa: GroupSa | PeerSa) -> DontFragment:
         """What becomes of the DF bit under one of them."""
