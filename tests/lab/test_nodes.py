@@ -174,6 +174,32 @@ def test_a_killed_member_leaks_nothing_before_a_key_server_answers_it(small_lab:
     assert "POLICY_KEPT" not in gm1.log[gm1.log.rindex("RESTART") :], "it ended by itself"
 
 
+def test_a_block_that_another_node_left_does_not_end_unsaid(small_lab: Lab, tmp_path: Path) -> None:
+    gm1 = small_lab.node("gm1")
+    small_lab.node("ks").stop()
+    gm1.kill()
+    words = ["run", str(small_lab.topology.nodes["gm1"].configuration), "--name", f"{gm1.control_name}-2", "--netns", gm1.namespace]
+    for directory, line in ((gm1.directory, "POLICY_KEPT"), (tmp_path / "new", "POLICY_LOST")):
+        command = [sys.executable, "-m", "groupvpn", *words, "--state-dir", str(directory)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as other:
+            assert other.stderr is not None
+            said = next((text for text in other.stderr if "POLICY" in text or "START_FAILED" in text), "")
+            other.kill()
+        assert line in said
+    clean = [
+        sys.executable,
+        "-m",
+        "groupvpn",
+        "clean",
+        f"{gm1.control_name}-2",
+        "--netns",
+        gm1.namespace,
+        "--state-dir",
+        str(tmp_path / "new"),
+    ]
+    subprocess.run(clean, capture_output=True, check=True)
+
+
 def test_a_killed_member_whose_crypto_map_is_gone_is_open_again(small_lab: Lab) -> None:
     gm1, file = small_lab.node("gm1"), small_lab.topology.nodes["gm1"].configuration
     assert file is not None
@@ -239,7 +265,7 @@ def test_clean_lifts_the_block_of_a_killed_member(small_lab: Lab) -> None:
     assert "groupvpn" in gm1.run("nft", "list", "tables")
     assert "10.9.1.1" in gm1.run("ip", "address", "show", "lo")
     command = [sys.executable, "-m", "groupvpn", "clean", gm1.control_name, "--netns", gm1.namespace]
-    done = subprocess.run([*command, "--state-dir", str(gm1.directory)], capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # it finds the state directory that the node had
     assert "removed the block of eth0: what leaves by it is in the clear now" in done.stdout
     assert "removed the loopback address 10.9.1.1/32" in done.stdout
     assert gm1.run("nft", "list", "tables") == ""

@@ -12,7 +12,7 @@ from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DontFragment, InterfacePolicy, TrafficRule
-from groupvpn.node.cores import Cores
+from groupvpn.node.cores import Cores, places_of
 
 MEMBER = """
 crypto isakmp policy 10
@@ -32,6 +32,7 @@ ip access-list extended OPEN
  deny ospf any any
 """
 CLOSING = "crypto map MAP gdoi fail-close\n match address OPEN\n activate"
+LOOPBACK = "interface Loopback0\n ip address 10.9.0.1 255.255.255.255\n"
 PLACE = ("SITES", "GigabitEthernet0/0")
 LEASE = TrafficRule(Entry(Action.DENY, 17, AddressMatch.any(), AddressMatch.any(), 68, 67))
 PROTECTED = (TrafficRule(Entry(Action.PERMIT, 0, AddressMatch.any(), AddressMatch.any())),)
@@ -47,9 +48,11 @@ class World:
         self.cores = Cores(Speaker(IkeEndpoint(self.configuration.ike, entropy)), lambda label: None, entropy)
         self.now = 0.0
 
-    def follow(self, address: IPv4Address | None) -> None:
+    def follow(self, *addresses: IPv4Address, **more: IPv4Address) -> None:
+        """`addresses` are those of eth0, `more` has one of other devices."""
         self.now += 1
-        self.cores.follow(self.configuration, lambda device: address, lambda server: [], self.now)
+        there = {"eth0": addresses} | {device: (address,) for device, address in more.items()}
+        self.cores.follow(self.configuration, lambda device: there.get(device, ()), lambda server: [], self.now)
 
     @property
     def policy(self) -> InterfacePolicy:
@@ -78,7 +81,7 @@ def closed_world() -> World:
 
 
 def test_an_interface_without_an_address_is_closed_if_its_map_says_so(closed_world: World) -> None:
-    closed_world.follow(None)
+    closed_world.follow()
     assert closed_world.addresses == []
     lease, exception, everything = closed_world.policy.rules
     assert lease == LEASE, "or the address could never come"
@@ -93,14 +96,14 @@ def test_an_interface_without_an_address_is_closed_if_its_map_says_so(closed_wor
 
 
 def test_an_interface_without_an_address_is_open_if_its_map_says_nothing(world: World) -> None:
-    world.follow(None)
-    assert list(world.cores.waiting) == [PLACE]
+    world.follow()
+    assert places_of(world.cores.waiting) == [PLACE]
     assert world.policy.rules == ()
 
 
 def test_what_a_killed_run_protected_is_protected_before_there_is_an_address_and_after(world: World) -> None:
     world.cores.keep({PLACE: PROTECTED, ("GONE", "GigabitEthernet0/0"): PROTECTED})
-    world.follow(None)
+    world.follow()
     assert world.policy.rules == (LEASE, *PROTECTED)
     assert world.cores.kept == {PLACE: PROTECTED}
     world.follow(HERE)
@@ -109,10 +112,10 @@ def test_what_a_killed_run_protected_is_protected_before_there_is_an_address_and
     assert world.cores.kept == {PLACE: PROTECTED}
 
 
-@pytest.mark.parametrize("address", [None, HERE], ids=["waiting", "registering"])
-def test_an_operator_can_open_what_a_killed_run_protected(world: World, address: IPv4Address | None) -> None:
+@pytest.mark.parametrize("addresses", [(), (HERE,)], ids=["waiting", "registering"])
+def test_an_operator_can_open_what_a_killed_run_protected(world: World, addresses: tuple[IPv4Address, ...]) -> None:
     world.cores.keep({PLACE: PROTECTED})
-    world.follow(address)
+    world.follow(*addresses)
     world.cores.clear("ANOTHER", world.now)
     assert world.policy.rules == (LEASE, *PROTECTED)
     world.cores.clear("SITES", world.now)
@@ -124,7 +127,7 @@ def test_a_member_that_loses_its_address_keeps_its_policy(world: World) -> None:
     world.cores.keep({PLACE: PROTECTED})
     world.follow(HERE)
     core = world.cores.members["SITES", HERE].core
-    world.follow(None)
+    world.follow()
     assert world.cores.members["SITES", HERE].core is core
     world.follow(HERE)
     assert world.cores.members["SITES", HERE].core is core
@@ -153,7 +156,7 @@ def test_a_group_honours_the_global_df_bit_and_sas_between_two_ends_that_of_the_
     text = MEMBER.format(address="10.0.1.2 255.255.255.0", closing="crypto ipsec df-bit set")
     more = "interface GigabitEthernet0/1\n ip address 10.0.2.2 255.255.255.0\n crypto ipsec df-bit clear\n crypto map MAP\n"
     world = World(text + more)
-    world.follow(None)
+    world.follow()
     first, second = world.cores.desired_state(world.configuration, lambda device: device).interfaces
     assert (first.df, first.peer_df) == (DontFragment.SET, DontFragment.SET)
     assert (second.df, second.peer_df) == (DontFragment.SET, DontFragment.CLEAR)
@@ -161,5 +164,59 @@ def test_a_group_honours_the_global_df_bit_and_sas_between_two_ends_that_of_the_
 
 def test_an_interface_with_an_address_of_its_own_has_no_exception_for_dhcp() -> None:
     world = World(MEMBER.format(address="10.0.1.2 255.255.255.0", closing=CLOSING))
-    world.follow(None)
+    world.follow()
     assert LEASE not in world.policy.rules
+
+
+def test_a_member_keeps_its_address_whatever_else_its_device_gets(world: World) -> None:
+    world.follow(HERE)
+    core = world.cores.members["SITES", HERE].core
+    world.follow(THERE, HERE)
+    assert world.cores.members["SITES", HERE].core is core
+    world.follow(THERE)
+    assert world.addresses == [THERE]
+
+
+SECOND = "interface GigabitEthernet0/1\n ! linux-device eth1\n ip address dhcp\n crypto map MAP\n"
+
+
+def test_an_interface_whose_address_comes_to_another_one_stays_protected(world: World) -> None:
+    world.configuration = _parsed(MEMBER.format(address="dhcp", closing=CLOSING) + SECOND)
+    world.cores.keep({PLACE: PROTECTED})
+    world.follow(HERE)
+    world.follow(eth1=HERE)
+    assert world.addresses == [HERE]
+    first, second = world.cores.desired_state(world.configuration, lambda device: device).interfaces
+    assert (first.device, second.device) == ("eth0", "eth1")
+    assert first.rules == second.rules
+    assert first.rules[-1] == TrafficRule(EVERYTHING)
+    assert world.cores.fail_closed(lambda device: device) == {"eth0", "eth1"}
+
+
+def test_interfaces_that_register_with_another_address_stay_protected(world: World) -> None:
+    world.cores.keep({PLACE: PROTECTED})
+    world.follow(HERE)
+    world.configuration = _parsed(MEMBER.format(address="dhcp", closing="crypto map MAP local-address Loopback0") + LOOPBACK)
+    world.follow(HERE)
+    assert world.addresses == [IPv4Address("10.9.0.1")]
+    assert world.policy.rules == (LEASE, *PROTECTED)
+    assert world.policy.own == (IPv4Address("10.9.0.1"),)
+
+
+def test_maps_that_register_one_group_with_one_address_share_a_member(world: World) -> None:
+    text = MEMBER.format(address="10.0.1.2 255.255.255.0", closing="") + SECOND.replace("MAP", "OTHER").replace(
+        "dhcp", "10.0.2.2 255.255.255.0"
+    )
+    more = "crypto map OTHER 10 gdoi\n set group SITES\ncrypto map OTHER gdoi fail-close\n activate\n"
+    local = "".join(f"crypto map {name} local-address Loopback0\n" for name in ("MAP", "OTHER"))
+    world.configuration = _parsed(f"{text}{more}{local}{LOOPBACK}")
+    world.follow()
+    policies = world.cores.desired_state(world.configuration, lambda device: device).interfaces
+    assert [policy.device for policy in policies] == ["eth0", "eth1"]
+    assert {policy.rules for policy in policies} == {(TrafficRule(EVERYTHING),)}, "closed for one is closed for both"
+
+
+def test_our_own_key_exchange_is_told_by_all_addresses_that_it_comes_from() -> None:
+    world = World(MEMBER.format(address="10.0.1.2 255.255.255.0", closing="crypto map MAP local-address Loopback0") + LOOPBACK)
+    world.follow()
+    assert world.policy.own == (HERE, IPv4Address("10.9.0.1"))

@@ -83,6 +83,18 @@ def test_a_disk_that_is_full_is_told_of_and_tried_again(state: StateDirectory, m
     assert InForce(state, log).last_rules == RULES
 
 
+def test_a_file_that_cannot_be_removed_is_told_of(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(name: str) -> bool:
+        raise OSError(30, "Read-only file system")
+
+    log = Log("m")
+    in_force = InForce(state, log)
+    in_force.note_rules(RULES)
+    monkeypatch.setattr(state, "remove", read_only)
+    in_force.note_rules({})
+    assert "Read-only file system" in log.lines[-1].text
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=7) | st.dictionaries(st.sampled_from(["rules", "loopbacks", "group", "interface"]), inner),

@@ -111,6 +111,26 @@ def test_multicast_comes_while_joined() -> None:
     asyncio.run(scene())
 
 
+def test_multicast_comes_when_the_address_does_by_which_it_is_joined(namespace: str) -> None:
+    late = IPv4Address("10.0.0.77")
+
+    async def scene() -> None:
+        node = Node(ONE)
+        node.sockets.join(GROUP, late)
+        subprocess.run(["ip", "-n", namespace, "address", "add", f"{late}/24", "dev", "lo"], check=True)
+        node.sockets.join_again()
+        node.sockets.join_again()
+        with _peer() as peer:
+            peer.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, PEER.packed)
+            peer.sendto(b"rekey", (str(GROUP), 848))
+            peer.sendto(b"marker", (str(ONE), 848))
+            await _answer(peer)
+        assert (b"rekey", Endpoint(PEER, 4000), Endpoint(GROUP, 848)) in node.received
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
 def test_a_flood_does_not_keep_the_loop_from_other_work() -> None:
     async def scene() -> None:
         node = Node(ONE)

@@ -60,6 +60,11 @@ class Interface:
     joins: tuple[MulticastJoin, ...] = ()
     place: Place = field(compare=False, default=_NOWHERE)
 
+    @property
+    def is_leased(self) -> bool:
+        """Whether its address is the one that its device happens to have: by DHCP, or with a crypto map and no word about it."""
+        return not self.shutdown and (self.dhcp or (self.address is None and self.crypto_map is not None))
+
 
 @dataclass(frozen=True, slots=True)
 class CryptoMapEntry:

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
+from typing import Any
 
 from groupvpn.config.model import Configuration, Interface
 
@@ -47,13 +48,17 @@ def _ip(*arguments: str) -> str:
 
 
 def present() -> dict[str, list[IPv4Interface]]:
-    """The IPv4 addresses of every device of this namespace."""
+    """The IPv4 addresses of every device of this namespace; before others those that are known everywhere and that came first."""
     found: dict[str, list[IPv4Interface]] = {}
     for device in json.loads(_ip("-json", "-4", "address", "show") or "[]"):
-        for item in device.get("addr_info", ()):
+        for item in sorted(device.get("addr_info", ()), key=_reach):
             if "local" in item:
                 found.setdefault(device["ifname"], []).append(IPv4Interface(f"{item['local']}/{item['prefixlen']}"))
     return found
+
+
+def _reach(item: dict[str, Any]) -> tuple[bool, bool]:
+    return item.get("scope") != "global", bool(item.get("secondary"))
 
 
 def mismatches(interfaces: Iterable[Interface], there: dict[str, list[IPv4Interface]]) -> list[Mismatch]:

@@ -5,7 +5,7 @@ node's IKE endpoint; which of them a datagram, an event or a timer is for is the
 address yet waits for one, and what holds before a registration holds meanwhile.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
@@ -20,10 +20,10 @@ from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SegmentCla
 
 MemberKey = tuple[str, IPv4Address]
 """Name of the group and the address that the member registers with."""
-MemberPlace = tuple[str, str]
-"""Name of the group and the name of the interface with whose address the member registers, whatever that is just now."""
-AddressOf = Callable[[str], IPv4Address | None]
-"""The address that a device has now, for interfaces whose configuration says `ip address dhcp`."""
+Place = tuple[str, str]
+"""Name of a group and name of an interface whose traffic it protects."""
+AddressesOf = Callable[[str], Sequence[IPv4Address]]
+"""The addresses that a device has now, best first, for interfaces whose configuration gives none."""
 _NO_ADDRESS = IPv4Address(0)
 _UDP, _BOOTPC, _BOOTPS = 17, 68, 67
 _DHCP = TrafficRule(Entry(Action.DENY, _UDP, AddressMatch.any(), AddressMatch.any(), _BOOTPC, _BOOTPS))
@@ -59,42 +59,30 @@ class Cores:
         """`workers` encrypt beside each other for each interface, and want a Sender-ID each."""
         self._speaker, self._signer, self._entropy, self._workers = speaker, signer, entropy, workers
         self.members: dict[MemberKey, RunningMember] = {}
-        self.waiting: dict[MemberPlace, BoundMember] = {}
+        self.waiting: list[BoundMember] = []
         """Members whose interface has no address yet."""
-        self._kept: dict[MemberPlace, tuple[TrafficRule, ...]] = {}
+        self._kept: dict[Place, tuple[TrafficRule, ...]] = {}
 
     @property
     def key_server(self) -> KeyServer | None:
         """The key server, if groups are served here."""
         return self._speaker.key_server
 
-    def follow(self, configuration: Configuration, address_of: AddressOf, restore: Restore, now: float) -> list[Effect]:
+    def follow(self, configuration: Configuration, addresses_of: AddressesOf, restore: Restore, now: float) -> list[Effect]:
         """Start, update and stop cores until they are those of `configuration`; returns what they have to say, not settled yet."""
         ike = self._speaker.ike
         is_mended = configuration.ike != ike.configuration
         ike.update(configuration.ike)
         effects = self._follow_key_server(configuration, restore, now)
-        before = {_place(member.bound): member for member in self.members.values()}
-        wanted: dict[MemberKey, tuple[BoundMember, IPv4Address]] = {}
-        self.waiting = {}
-        for bound in configuration.members():
-            address = bound.address or address_of(bound.source.device)
-            if address is None and (running := before.get(_place(bound))) is not None:
-                address = running.address  # it has lost its address, not its policy
-            if address is not None:
-                wanted[bound.group.name, address] = (bound, address)
-            else:
-                self.waiting[_place(bound)] = bound
-        places = {_place(bound) for bound in configuration.members()}
+        wanted = self._find_addresses(configuration, addresses_of)
+        places = places_of(configuration.members())
+        self._kept = {place: rules for place, rules in self.kept.items() if place in places}
         for key in [key for key in self.members if key not in wanted]:
-            member = self.members.pop(key)
-            self._kept[_place(member.bound)] = member.core.kept
-            effects += member.core.stop(now)
-        self._kept = {place: rules for place, rules in self._kept.items() if place in places}
-        for key, (bound, address) in wanted.items():
-            running = self.members.get(key)
+            effects += self.members.pop(key).core.stop(now)
+        for key, bound in wanted.items():
+            running, (_, address) = self.members.get(key), key
             if running is None:
-                kept = self._kept.pop(_place(bound), ())
+                kept = self._kept_of(bound)
                 core = GroupMember(bound.group, address, ike, self._entropy, sender_ids=self._workers, kept=kept)
                 self.members[key] = RunningMember(core, bound, address)
                 effects += core.start(now)
@@ -105,15 +93,50 @@ class Cores:
         self._speaker.members = [member.core for member in self.members.values()]
         return effects
 
-    def keep(self, rules: Mapping[MemberPlace, tuple[TrafficRule, ...]]) -> None:
+    def _find_addresses(self, configuration: Configuration, addresses_of: AddressesOf) -> dict[MemberKey, BoundMember]:
+        """The members that there should be, by the address that each has now; those that have none wait.
+
+        A member keeps its address as long as the device has it, whatever others that has, and its policy when the address is lost. Members
+        of one group that have the same address are one.
+        """
+        running = {_source(member.bound): member.address for member in self.members.values()}
+        wanted: dict[MemberKey, BoundMember] = {}
+        lost: list[tuple[MemberKey, BoundMember]] = []
+        self.waiting = []
+        for bound in configuration.members():
+            before = running.get(_source(bound))
+            there = (bound.address,) if bound.address is not None else addresses_of(bound.source.device)
+            address = before if before in there else next(iter(there), None)
+            if address is not None:
+                key = bound.group.name, address
+                wanted[key] = _joined(wanted[key], bound) if key in wanted else bound
+            elif before is not None:
+                lost.append(((bound.group.name, before), bound))
+            else:
+                self.waiting.append(bound)
+        for key, bound in lost:
+            if key in wanted:  # the address has come to another interface
+                self.waiting.append(bound)
+            else:
+                wanted[key] = bound
+        return wanted
+
+    def _kept_of(self, bound: BoundMember) -> tuple[TrafficRule, ...]:
+        return next((self._kept[place] for place in places_of([bound]) if place in self._kept), ())
+
+    def keep(self, rules: Mapping[Place, tuple[TrafficRule, ...]]) -> None:
         """Let members that start begin with these rules: a run before this one had them in force, and did not end by itself."""
         self._kept.update(rules)
 
     @property
-    def kept(self) -> dict[MemberPlace, tuple[TrafficRule, ...]]:
-        """What would have to hold after an end that nobody wanted, by member; those for which that is nothing are left out."""
-        found = {_place(member.bound): member.core.kept for member in self.members.values()}
+    def kept(self) -> dict[Place, tuple[TrafficRule, ...]]:
+        """What would have to hold after an end that nobody wanted; places where that is nothing are left out."""
+        found = {place: member.core.kept for member in self.members.values() for place in places_of([member.bound])}
         return {place: rules for place, rules in (self._kept | found).items() if rules}
+
+    def knows(self, group: str) -> bool:
+        """Whether there is a member of the group, or one that waits for its address."""
+        return any(bound.group.name == group for bound in self._bound)
 
     def clear(self, group: str | None, now: float) -> list[Effect]:
         """`clear crypto gdoi` for the members of a group, or of all."""
@@ -145,15 +168,15 @@ class Cores:
 
     @property
     def _bound(self) -> list[BoundMember]:
-        return [*(member.bound for member in self.members.values()), *self.waiting.values()]
+        return [*(member.bound for member in self.members.values()), *self.waiting]
 
     def _parts(self) -> list[_Part]:
         """In the order of their crypto map entries."""
         parts = [
             _Part(member.bound, member.address, member.core.rules, _sas_of(member), member.core.bypass) for member in self.members.values()
         ]
-        for place, bound in self.waiting.items():
-            rules = rules_before_registration(bound.group, self._kept.get(place, ()))
+        for bound in self.waiting:
+            rules = rules_before_registration(bound.group, self._kept_of(bound))
             parts.append(_Part(bound, _NO_ADDRESS, rules, bypass=bound.group.servers))
         return sorted(parts, key=lambda part: part.bound.sequence)
 
@@ -174,6 +197,7 @@ class Cores:
                     local=interface.address.ip if interface.address else present[0].address,
                     rules=_rules_of(interface, present),
                     sas=tuple({sa.spi: sa for part in present for sa in part.sas}.values()),
+                    sources=tuple(dict.fromkeys(part.address for part in present if part.address != _NO_ADDRESS)),
                     bypass=tuple(dict.fromkeys(address for part in present for address in part.bypass)),
                     df=configuration.df,
                     peer_df=interface.df or configuration.df,
@@ -196,8 +220,21 @@ def _rules_of(interface: Interface, present: list[_Part]) -> tuple[TrafficRule, 
     return (_DHCP, *rules) if rules and interface.dhcp else rules
 
 
-def _place(bound: BoundMember) -> MemberPlace:
+def places_of(members: Iterable[BoundMember]) -> list[Place]:
+    """What they protect."""
+    return [(bound.group.name, str(interface.name)) for bound in members for interface in bound.interfaces]
+
+
+def _source(bound: BoundMember) -> tuple[str, str]:
+    """What stays the same when the address of a member changes: its group, and the interface with whose address it registers."""
     return bound.group.name, str(bound.source.name)
+
+
+def _joined(first: BoundMember, second: BoundMember) -> BoundMember:
+    """One member for the interfaces of both; what one of them wants closed before it is registered is closed on all."""
+    more = tuple(interface for interface in second.interfaces if interface not in first.interfaces)
+    closing = first.group.fail_close if first.group.fail_close is not None else second.group.fail_close
+    return replace(first, group=replace(first.group, fail_close=closing), interfaces=(*first.interfaces, *more))
 
 
 def _sas_of(member: RunningMember) -> tuple[GroupSa, ...]:

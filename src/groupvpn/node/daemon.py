@@ -18,7 +18,7 @@ from groupvpn import __version__
 from groupvpn.config import Configuration, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.node import limits, namespace
-from groupvpn.node.addresses import remove_loopback
+from groupvpn.node.addresses import AddressError, remove_loopback
 from groupvpn.node.control import CommandError, ControlServer
 from groupvpn.node.in_force import InForce
 from groupvpn.node.notify import Notifier
@@ -137,7 +137,7 @@ class _Daemon:
                 self.router.keys.ensure(label, bits)
             await self.control.start()
             self.router.start()
-        except (PortUnavailableError, StateError, OSError) as error:
+        except (PortUnavailableError, StateError, AddressError, OSError) as error:
             self.log.write("SYS", 2, "START_FAILED", str(error))
             await self._shut_down()
             return FAILED
@@ -176,7 +176,8 @@ def clean(name: str, netns: str | None, state_directory: Path | None) -> list[st
     removed: list[str] = []
     if netns:
         namespace.enter(netns)
-    state = StateDirectory(name, state_directory if state_directory or (STATE_ROOT / name).is_dir() else RUN_ROOT / f"{name}.state")
+    place, fallback = state_directory or _directory_of(name), RUN_ROOT / f"{name}.state"
+    state = StateDirectory(name, place or fallback)
     try:
         removed += [f"the block of {device}: what leaves by it is in the clear now" for device in recovery.clean(name)]
         clamp.remove(name)
@@ -190,4 +191,12 @@ def clean(name: str, netns: str | None, state_directory: Path | None) -> list[st
             removed.append(str(state.control_socket))
     finally:
         state.close()
+        if place is None:
+            with suppress(OSError):
+                fallback.rmdir()
     return removed
+
+
+def _directory_of(name: str) -> Path | None:
+    """The state directory of a node that was killed, if there is one: where it was found while it ran, else where it is by default."""
+    return next((place.resolve() for place in (RUN_ROOT / name, STATE_ROOT / name) if place.is_dir()), None)

@@ -11,13 +11,13 @@ from ipaddress import IPv4Interface, ip_address
 
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction, TrafficRule
-from groupvpn.node.cores import MemberPlace
+from groupvpn.node.cores import Place
 from groupvpn.node.state import StateDirectory
 from groupvpn.node.syslog import Log
 
 FILE = "in-force.json"
 
-Rules = Mapping[MemberPlace, tuple[TrafficRule, ...]]
+Rules = Mapping[Place, tuple[TrafficRule, ...]]
 
 
 class InForce:
@@ -42,7 +42,12 @@ class InForce:
     def forget(self) -> None:
         """Nothing of this node is in force."""
         self._written = None
-        self._state.remove(FILE)
+        try:
+            self._state.remove(FILE)
+        except OSError as error:
+            place = self._state.path / FILE
+            text = f"{place} cannot be removed: {error.strerror}; should this node be killed, its next start takes it for true"
+            self._log.write("SYS", 4, "STATE", text)
 
     def _write(self) -> None:
         if not self._rules and not self._loopbacks:

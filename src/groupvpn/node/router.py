@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from groupvpn.config.model import Configuration
+from groupvpn.config.model import Configuration, Role
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
@@ -26,7 +26,7 @@ from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.sa import Direction
 from groupvpn.node import audit, clock
 from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
-from groupvpn.node.cores import Cores
+from groupvpn.node.cores import Cores, places_of
 from groupvpn.node.in_force import InForce
 from groupvpn.node.keystore import KeyStore
 from groupvpn.node.keytable import KeyTable
@@ -82,7 +82,7 @@ class Router:
         self._started = clock.monotonic()
         self._policy_changed = False
         self._leases: dict[str, list[Any]] = {}
-        """The addresses of devices that DHCP serves, as the configuration was followed with."""
+        """The addresses of devices whose configuration gives none, when it was followed last."""
         self._settling = False
         self._stopping = False
         self.steering = Steering(
@@ -103,11 +103,21 @@ class Router:
 
     def _take_over(self) -> None:
         """What a run that was killed has protected holds until its groups are registered, if its filters still hold it."""
-        left = self.steering.left_behind()
-        if self._in_force.last_rules and left != ():
-            self.cores.keep(self._in_force.last_rules)
+        if self.configuration.role is Role.KEY_SERVER and not self._in_force.last_rules:
+            return  # it never steers, and has no use for what it takes to ask
+        members = list(self.configuration.members())
+        left = self.steering.left_behind([interface.device for bound in members for interface in bound.interfaces])
+        places = places_of(members)
+        kept = {place: rules for place, rules in self._in_force.last_rules.items() if place in places}
+        if kept and left != frozenset():
+            self.cores.keep(kept)
             text = "the last run was killed: what its groups protect is dropped until they are registered; `clear crypto gdoi` opens it"
             self.log.write("CRYPTO", 4, "POLICY_KEPT", text)
+        elif left and self._steers:
+            text = (
+                f"{', '.join(sorted(left))}: closed by a node that was killed; what that one protected is not known here and holds no more"
+            )
+            self.log.write("CRYPTO", 4, "POLICY_LOST", text)
         if left and not self._steers:
             for device in self.steering.lift():
                 self.log.write("CRYPTO", 4, "POLICY_LIFTED", f"{device} is in the clear again: nothing of this configuration protects it")
@@ -123,11 +133,13 @@ class Router:
         self._outbox.flush(self.cores.key_server)
         self._guarded(self.speaker.stop, now)
         self.steering.close(block=self.cores.fail_closed(real_device))
-        await asyncio.sleep(SETTLE)
-        self._sockets.close()
         self._loopbacks.clear()
         if has_started:  # else what a killed run has left is still there
             self._in_force.forget()
+        try:
+            await asyncio.sleep(SETTLE)
+        finally:
+            self._sockets.close()
 
     def reconfigure(self, configuration: Configuration) -> None:
         """Take over another configuration: what did not change goes on undisturbed."""
@@ -151,7 +163,7 @@ class Router:
 
     def _local_addresses(self, there: dict[str, list[Any]]) -> set[IPv4Address]:
         """Addresses at which we answer: those of the configuration, and all of a device whose configuration leaves them to DHCP."""
-        found = {item.ip for items in self._dhcp_addresses(there).values() for item in items}
+        found = {item.ip for items in self._leased_addresses(there).values() for item in items}
         for interface in self.configuration.interfaces:
             if not interface.shutdown:
                 found.update(item.ip for item in filter(None, (interface.address, *interface.secondary)))
@@ -161,18 +173,18 @@ class Router:
     def _follow_configuration(self) -> None:
         there = present()
 
-        def address_of(device: str) -> IPv4Address | None:
-            return next((item.ip for item in there.get(real_device(device) or "", [])), None)
+        def addresses_of(device: str) -> list[IPv4Address]:
+            return [item.ip for item in there.get(real_device(device) or "", [])]
 
         was_server, waited = self.cores.key_server is not None, self.cores.waiting
-        self._perform(self.cores.follow(self.configuration, address_of, self._outbox.restore, clock.monotonic()))
+        self._perform(self.cores.follow(self.configuration, addresses_of, self._outbox.restore, clock.monotonic()))
         if was_server and self.cores.key_server is None:
             self._outbox.forget()
-        for place, bound in self.cores.waiting.items():
-            if place not in waited:
+        for bound in self.cores.waiting:
+            if bound not in waited:
                 text = f"{bound.source.name}: no address yet; group {bound.group.name} is registered when {bound.source.device} has one"
                 self._warn("INTERFACE", text)
-        self._leases = self._dhcp_addresses(there)
+        self._leases = self._leased_addresses(there)
         if self._steers or self.steering.data_plane:
             self._policy_changed = True
         self._settle()
@@ -182,9 +194,9 @@ class Router:
         """Whether the configuration has anything for the data plane to do."""
         return any(self.configuration.members()) or any(interface.adjust_mss for interface in self.configuration.interfaces)
 
-    def _dhcp_addresses(self, there: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """The addresses of the devices whose configuration leaves them to DHCP."""
-        devices = [interface.device for interface in self.configuration.interfaces if interface.dhcp and not interface.shutdown]
+    def _leased_addresses(self, there: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """The addresses of the devices whose configuration gives them none."""
+        devices = [interface.device for interface in self.configuration.interfaces if interface.is_leased]
         return {device: there.get(real_device(device) or "", []) for device in devices}
 
     # ------------------------------------------------------------------ events in
@@ -296,7 +308,8 @@ class Router:
     def _follow_system(self) -> list[Effect]:
         self.steering.follow_system()
         self._mappings.follow(self.steering.applied, clock.monotonic())
-        if self._leases and self._dhcp_addresses(there := present()) != self._leases:
+        self._sockets.join_again()
+        if self._leases and self._leased_addresses(there := present()) != self._leases:
             self._sockets.set_local(self._local_addresses(there))
             self._follow_configuration()
         return []
@@ -350,7 +363,7 @@ class Router:
     def _check_group(self, group: str | None) -> bool:
         """Whether we serve `group` (or any group, for None); raises `UnknownGroupError` if we do not even know it."""
         served = any(group in (None, item.name) for item in self.configuration.key_server_groups)
-        if group is not None and not served and not any(name == group for name, _ in (*self.cores.members, *self.cores.waiting)):
+        if group is not None and not served and not self.cores.knows(group):
             raise UnknownGroupError(f"no group {group!r} runs here")
         return served
 

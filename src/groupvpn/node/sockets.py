@@ -88,11 +88,16 @@ class DatagramSockets:
         elif count == 1:
             self._membership(socket.IP_DROP_MEMBERSHIP, group, interface)
 
+    def join_again(self) -> None:
+        """An interface may have been made anew, or have got the address by which a group is to be joined."""
+        for group, interface in self._joined:
+            self._membership(socket.IP_ADD_MEMBERSHIP, group, interface)
+
     def _membership(self, option: int, group: IPv4Address, interface: IPv4Address) -> None:
         try:
             self._sockets[GDOI_PORT].setsockopt(socket.IPPROTO_IP, option, group.packed + interface.packed)
         except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENODEV):
                 raise
 
     def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:

@@ -45,21 +45,26 @@ class Steering:
         self.applied = DesiredState()
         """What the data plane was told last."""
 
-    def left_behind(self) -> tuple[str, ...] | None:
-        """Interfaces that a killed run of this node still closes; None if the system cannot be asked: `apply` says why."""
+    def left_behind(self, devices: Collection[str]) -> frozenset[str] | None:
+        """Interfaces that a killed run of this node still closes, and those of `devices` that a killed node of any name does; None if the
+        system cannot be asked: `apply` says why."""
         from groupvpn.dataplane import recovery
         from groupvpn.dataplane.filters import FiltersError
         from groupvpn.dataplane.programs import ProgramError
 
         with contextlib.suppress(ProgramError, FiltersError):
-            return recovery.leftovers(self._name)
+            return frozenset(recovery.leftovers(self._name)) | (frozenset(recovery.leftovers()) & frozenset(devices))
         return None
 
     def lift(self) -> tuple[str, ...]:
         """Open what a killed run of this node has left closed; returns the interfaces."""
         from groupvpn.dataplane import recovery
+        from groupvpn.dataplane.filters import FiltersError
+        from groupvpn.dataplane.programs import ProgramError
 
-        return recovery.clean(self._name)
+        with contextlib.suppress(ProgramError, FiltersError):
+            return recovery.clean(self._name)
+        return ()
 
     def apply(self) -> None:
         """Make it so."""

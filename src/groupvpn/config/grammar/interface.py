@@ -47,8 +47,8 @@ COMMANDS = (
         "The interface's address comes by DHCP",
         Set(replaces=("ip address",)),
         negation=Negation.FULL,
-        details="A DHCP client of the system sees to that. With a crypto map, UDP from port 68 to port 67 and back passes in the clear, whatever lists "
-        "and fail-close say, so that the address can come.",
+        details="A DHCP client of the system sees to that. With a crypto map, UDP from port 68 to port 67 and back passes in the clear, "
+        "whatever lists and fail-close say, so that the address can come.",
     ),
     Command(
         INTERFACE,
