@@ -8,6 +8,8 @@
 
 #include <sched.h>
 
+#include <algorithm>
+#include <array>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -15,6 +17,7 @@
 
 #include "bpf_ring.hpp"
 #include "error.hpp"
+#include "outbound.hpp"
 #include "own_network.hpp"
 
 using namespace groupvpn;
@@ -229,7 +232,33 @@ TEST_CASE(packets_by_ring_and_by_tap_keep_their_order) {
   CHECK(by_tap > 0 && by_tap < arrived);
 }
 
-// Whoever changes the queues gets his turn however much there is to do.
+// Whoever waits for his turn gets it next, however busy the thread is that has it. How long that takes is the machine's affair, so turns are counted;
+// a few of those who wait may have been kept by the scheduler before they began to.
+TEST_CASE(a_busy_thread_gives_way_to_who_waits) {
+  SharedTurn turn;
+  std::atomic<bool> is_done{false};
+  std::atomic<std::uint64_t> rounds{0};
+  std::thread busy([&] {
+    while (!is_done) {
+      turn.give_way();
+      const std::lock_guard lock(turn);
+      for (int work = 0; work < 20'000; ++work) asm volatile("");  // it has the turn nearly always
+      ++rounds;
+    }
+  });
+  std::array<std::uint64_t, 101> missed;
+  for (std::uint64_t& count : missed) {
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+    const std::uint64_t before = rounds;
+    const std::lock_guard lock(turn);
+    count = rounds - before;
+  }
+  is_done = true;
+  busy.join();
+  std::ranges::sort(missed);
+  CHECK(missed[missed.size() * 4 / 5] <= 5);
+}
+
 TEST_CASE(queues_come_and_go_under_a_flood) {
   if (!has_own_network()) return;
   Rig rig(has_bpf_ring() ? ReceiveMethod::bpf : ReceiveMethod::tap);
@@ -242,19 +271,15 @@ TEST_CASE(queues_come_and_go_under_a_flood) {
     const Octets frame = frame_around(ipv4(Octets(1400), {.protocol = protocol_udp}));
     while (!is_done) rig.to_protect.send(frame);
   });
-  using Clock = std::chrono::steady_clock;
-  Clock::duration longest{};
   for (int turn = 0; turn < 100; ++turn) {
-    const Clock::time_point begin = Clock::now();
     const std::size_t queue = rig.port.add_outbound({other.number()});
     rig.port.remove_outbound(queue);
-    longest = std::max(longest, Clock::now() - begin);
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   is_done = true;
   sender.join();
   rig.port.stop();
-  CHECK(longest < std::chrono::milliseconds(300));  // nearly a second without `give_way`
+  CHECK(sum(rig.port.counters(), "outbound_delivered") > 0);
 }
 
 TEST_CASE(an_sa_that_was_taken_away_is_wiped_at_once) {
