@@ -242,6 +242,9 @@ def test_an_interface_that_waits_for_its_address_is_closed_and_then_served(small
     file.write_text(f"{text}crypto map MAP gdoi fail-close\n activate\n", encoding="utf-8")
     gm1.run("ip", "address", "del", "10.0.1.2/30", "dev", "eth0")
     gm1.start()
+    assert gm1.stop() < 2
+    gm1.start()
+    assert "POLICY" not in gm1.log, "what a clean stop leaves closed is as it should be"
     gm1.wait_log("GigabitEthernet0/0: no address yet; group GETVPN is registered when eth0 has one")
     gm1.wait(lambda: "gv" in gm1.run("ip", "-brief", "link"), "steering", 5)
     with small_lab.capture("core:togm1") as capture:

@@ -106,19 +106,19 @@ class Router:
         if self.configuration.role is Role.KEY_SERVER and not self._in_force.last_rules:
             return  # it never steers, and has no use for what it takes to ask
         members = list(self.configuration.members())
-        left = self.steering.left_behind([interface.device for bound in members for interface in bound.interfaces])
+        open_before = [interface.device for bound in members if bound.group.fail_close is None for interface in bound.interfaces]
+        left = self.steering.left_behind(open_before)
+        ours, others = left or (frozenset(), frozenset())
         places = places_of(members)
         kept = {place: rules for place, rules in self._in_force.last_rules.items() if place in places}
-        if kept and left != frozenset():
+        if kept and (ours or others or left is None):
             self.cores.keep(kept)
             text = "the last run was killed: what its groups protect is dropped until they are registered; `clear crypto gdoi` opens it"
             self.log.write("CRYPTO", 4, "POLICY_KEPT", text)
-        elif left and self._steers:
-            text = (
-                f"{', '.join(sorted(left))}: closed by a node that was killed; what that one protected is not known here and holds no more"
-            )
-            self.log.write("CRYPTO", 4, "POLICY_LOST", text)
-        if left and not self._steers:
+        elif others:
+            text = "closed by another node, which is gone; what that one protected is not known here and holds no more"
+            self.log.write("CRYPTO", 4, "POLICY_LOST", f"{', '.join(sorted(others))}: {text}")
+        if ours and not self._steers:
             for device in self.steering.lift():
                 self.log.write("CRYPTO", 4, "POLICY_LIFTED", f"{device} is in the clear again: nothing of this configuration protects it")
 

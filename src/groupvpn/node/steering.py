@@ -45,15 +45,16 @@ class Steering:
         self.applied = DesiredState()
         """What the data plane was told last."""
 
-    def left_behind(self, devices: Collection[str]) -> frozenset[str] | None:
-        """Interfaces that a killed run of this node still closes, and those of `devices` that a killed node of any name does; None if the
+    def left_behind(self, devices: Collection[str]) -> tuple[frozenset[str], frozenset[str]] | None:
+        """Interfaces that a run of this node before still closes, and those of `devices` that another node does which is gone; None if the
         system cannot be asked: `apply` says why."""
         from groupvpn.dataplane import recovery
         from groupvpn.dataplane.filters import FiltersError
         from groupvpn.dataplane.programs import ProgramError
 
         with contextlib.suppress(ProgramError, FiltersError):
-            return frozenset(recovery.leftovers(self._name)) | (frozenset(recovery.leftovers()) & frozenset(devices))
+            ours = frozenset(recovery.leftovers(self._name))
+            return ours, frozenset(recovery.leftovers()) & frozenset(devices) - ours
         return None
 
     def lift(self) -> tuple[str, ...]:
