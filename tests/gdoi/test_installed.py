@@ -100,9 +100,9 @@ def test_a_new_list_counts_at_once_and_for_old_keys() -> None:
 
 def test_new_list_and_new_transform_together_use_the_old_key_until_t1() -> None:
     policy = InstalledPolicy()
-    register(policy, 0, tek(1000, 1000))
+    register(policy, 0, tek(1000, 1000), sender_ids=(7,))
     new = tek(2000, transform=GCM, entries=OTHER_LIST)
-    rekey(policy, 0, tek(1000, 1000, entries=OTHER_LIST), new, sender_ids=(7,))
+    rekey(policy, 0, tek(1000, 1000, entries=OTHER_LIST), new)
     assert outbound(policy, 969) == {1000}
     assert outbound(policy, 970) == {2000}
 
@@ -153,6 +153,20 @@ def test_a_counter_mode_sa_needs_a_sender_id_to_send_but_not_to_receive() -> Non
     assert not policy.lacks_sender_id
     assert outbound(policy, 1) == {1000}
     assert (policy.sas()[0].sender_id, policy.sas()[0].sender_id_bits) == (5, 16)
+
+
+def test_a_sender_id_ends_with_the_registration_that_brought_it() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000, transform=GCM), sender_ids=(5,))
+    rekey(policy, 1, tek(1000, transform=GCM), tek(2000, transform=GCM), sender_ids=(6,))
+    assert policy.sender_ids == (5,), "no rekey lends any"
+    register(policy, 2, tek(3000))
+    assert policy.sender_ids == ()
+    rekey(policy, 3, tek(3000), tek(4000, transform=GCM))
+    assert policy.lacks_sender_id
+    register(policy, 4, tek(4000, transform=GCM), sender_ids=(7,))
+    policy.start_over()
+    assert policy.sender_ids == ()
 
 
 def test_how_wide_sender_ids_are_matters_only_to_an_sa_that_sends_with_one() -> None:

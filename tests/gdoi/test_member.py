@@ -379,6 +379,27 @@ def test_a_counter_mode_rekey_without_a_sender_id_sends_the_member_to_the_key_se
         assert permits(member)[0].outbound_spi == member.sas[0].spi
 
 
+@pytest.mark.parametrize("bits", [16, 24])
+def test_no_two_members_send_with_one_sender_id_whatever_the_policy_was_meanwhile(bits: int) -> None:
+    """RFC 6407 4.4: of a member that was not lent one in its last registration the key server knows none, and lends what it had to others."""
+    world = World(served(tek_policy(transform=GCM)), members=2)
+    world.run(5)
+    changed = replace(served(tek_policy(transform=CBC)), sender_id_bits=bits)
+    world.do(world.server, world.server.update((changed,), world.now))
+    world.run(10)
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(120)
+    assert all(member.is_registered for member in world.members)
+    world.do(world.server, world.server.update((replace(changed, teks=served(tek_policy(transform=GCM)).teks),), world.now))
+    world.run(120)
+    members = [*world.members, world.add_member(7)]
+    world.run(10)
+    sas = [sa for member in members for sa in member.sas]
+    senders = [(sa.spi, sa.sender_id << 32 - sa.sender_id_bits) for sa in sas if sa.sender_id is not None]  # as the IV begins
+    assert len(senders) >= 3
+    assert len(set(senders)) == len(senders)
+
+
 # Local policy
 
 

@@ -64,7 +64,7 @@ class InstalledPolicy:
         """
         if is_rekey and not download.teks:
             return ()
-        if download.sender_ids:
+        if not is_rekey:  # which says all: who is lent none has none, for the key server may lend earlier ones to others by now
             self.sender_ids, self.sender_id_bits = download.sender_ids, download.sender_id_bits
         if download.pseudotime is not None:
             self.clock = PseudoClock.told(download.pseudotime, now)
@@ -94,10 +94,15 @@ class InstalledPolicy:
         for spi in tuple(self.teks) if spis is None else [spi for spi in spis if spi in self.teks]:
             self._remove(spi)
 
+    def start_over(self) -> None:
+        """Remove and wipe all SAs, and forget our Sender-IDs: the key server lends them anew. The access lists stay, as for `drop_sas`."""
+        self.drop_sas()
+        self.sender_ids = ()
+
     def clear(self) -> None:
         """Remove and wipe everything, lists too."""
-        self.drop_sas()
-        self._lists, self.sender_ids, self.receive_only, self.clock = (), (), False, None
+        self.start_over()
+        self._lists, self.receive_only, self.clock = (), False, None
 
     def outbound(self, entries: AccessEntries, now: float) -> int | None:
         """SPI of the SA that encrypts for one list, or None where there is none: the oldest that is not about to hand over.

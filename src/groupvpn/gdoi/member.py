@@ -327,7 +327,7 @@ class GroupMember:
         """The key server wants us to forget all keys and to come again. The lists stay, so that nothing leaks meanwhile."""
         name, address = self.group.name, self.local.address
         effects: list[Effect] = [report("GM_RECV_DELETE", group=name, address=address, server=server), *self.rekey_sa.drop()]
-        self.policy.drop_sas()
+        self.policy.start_over()
         self.server = None
         self._ike.let_go(self)
         self._reregister_at = None
