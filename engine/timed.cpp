@@ -49,9 +49,13 @@ Reason TimedReplay::judge(std::uint32_t stamp, std::int64_t now) const noexcept 
 Reason TimedReplay::look(std::uint32_t sender, std::uint64_t number, std::uint32_t stamp, std::int64_t now) noexcept {
   if (window_ == 0) return Reason::delivered;
   const std::lock_guard lock(mutex_);
-  if (const Sender* known = find(sender)) return known->window.is_acceptable(number) ? Reason::delivered : Reason::replayed;
+  const std::int64_t sent = moment(stamp, ticks(now));
+  if (const Sender* known = find(sender)) {
+    if (may_have_been_seen(*known, number, sent)) return Reason::too_old;
+    return known->window.is_acceptable(number) ? Reason::delivered : Reason::replayed;
+  }
   if (number == 0) return Reason::replayed;
-  return moment(stamp, ticks(now)) > floor_ ? Reason::delivered : Reason::too_old;
+  return sent > floor_ ? Reason::delivered : Reason::too_old;
 }
 
 Reason TimedReplay::accept(std::uint32_t sender, std::uint64_t number, std::uint32_t stamp, std::int64_t now) {
@@ -64,8 +68,10 @@ Reason TimedReplay::accept(std::uint32_t sender, std::uint64_t number, std::uint
     if (number == 0) return Reason::replayed;
     if (sent <= floor_) return Reason::too_old;
     if (senders_.size() == maximum_senders && !make_room(own - reach_)) return Reason::too_many_senders;
-    known = &senders_.try_emplace(sender, window_).first->second;
+    known = &senders_.try_emplace(sender, window_, number, floor_).first->second;
     known->newest = sent;
+  } else if (may_have_been_seen(*known, number, sent)) {
+    return Reason::too_old;
   }
   known->newest = std::max(known->newest, sent);
   return known->window.accept(number) ? Reason::delivered : Reason::replayed;

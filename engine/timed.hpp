@@ -55,8 +55,10 @@ class TimedReplay {
 
  private:
   struct Sender {
-    explicit Sender(std::uint32_t size) : window(size) {}
+    Sender(std::uint32_t size, std::uint64_t number, std::int64_t floor_then) : window(size), first(number), floor(floor_then) {}
     ReplayWindow window;
+    std::uint64_t first;      // number with which the window was made: of those below it only what is stamped above the floor was not seen before
+    std::int64_t floor;       // of that moment, in ticks
     std::int64_t newest = 0;  // stamp in ticks
   };
 
@@ -64,6 +66,9 @@ class TimedReplay {
   // The moment that a stamp means: the one next to ours.
   [[nodiscard]] std::int64_t moment(std::uint32_t stamp, std::int64_t own) const noexcept {
     return own + static_cast<std::int32_t>(stamp - static_cast<std::uint32_t>(own));
+  }
+  [[nodiscard]] static bool may_have_been_seen(const Sender& sender, std::uint64_t number, std::int64_t sent) noexcept {
+    return number < sender.first && sent <= sender.floor;
   }
   Sender* find(std::uint32_t sender) noexcept;
   bool make_room(std::int64_t oldest);

@@ -72,6 +72,23 @@ TEST_CASE(a_stamp_is_the_time_in_ticks_and_goes_round) {
   CHECK(timed.judge(501 + 2, wrap + 25) == Reason::too_new);
 }
 
+// Whoever has been restarted does not take what he took before, neither from a sender of whom he knows nothing nor from one who has sent again.
+TEST_CASE(a_fresh_packet_does_not_let_in_what_was_sent_before_the_start) {
+  for (const Keys& keys : suites()) {
+    Member sender(keys, 1), receiver(keys, 2, boot, boot, 1024);
+    std::vector<Octets> before, between;
+    for (int count = 0; count < 10; ++count) before.push_back(sender.send(boot + 1000 + count));
+    for (const Octets& wire : before) CHECK(receiver.receive(wire, boot + 1010) == Reason::delivered);
+    Member restarted(keys, 2, boot, boot + 2000, 1024);
+    for (int count = 0; count < 3; ++count) between.push_back(sender.send(boot + 2100));
+    CHECK(restarted.receive(before[0], boot + 2000) == Reason::too_old);
+    CHECK(restarted.receive(sender.send(boot + 2100), boot + 2100) == Reason::delivered);
+    for (const Octets& wire : before) CHECK(restarted.receive(wire, boot + 2110) == Reason::too_old);
+    for (const Octets& wire : between) CHECK(restarted.receive(wire, boot + 2110) == Reason::delivered);  // overtaken, and new
+    for (const Octets& wire : between) CHECK(restarted.receive(wire, boot + 2110) == Reason::replayed);
+  }
+}
+
 TEST_CASE(the_edges_of_a_time_window) {
   for (const std::uint32_t seconds : {1U, 5U, 30U, 100U}) {
     for (const std::uint32_t tick : {1U, 10U, 1000U}) {
