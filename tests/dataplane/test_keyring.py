@@ -105,6 +105,17 @@ def test_an_sa_that_is_made_anew_counts_on_with_what_the_one_before_it_still_doe
     assert packets(keyring, sa(5, GCM, sender_id=7, fill=9)) == 0
 
 
+def test_two_rules_for_df_that_become_one_count_for_both() -> None:
+    engine = RecordingEngine()
+    keyring = Keyring(engine)
+    keyring.update([(sa(5), COPY), (sa(5), CLEAR)])
+    for number, engine_sa in enumerate(engine.sas):
+        engine_sa.counted.encrypted_packets = 10 + number
+    keyring.update([(sa(5), CLEAR)])
+    engine.sas[0].counted.encrypted_packets += 100  # a thread still has it
+    assert packets(keyring, sa(5)) == 121
+
+
 def test_two_members_with_one_sa_count_apart() -> None:
     """A group on two source addresses: each has a Sender-ID of its own, and both may get another one at once."""
     engine = RecordingEngine()

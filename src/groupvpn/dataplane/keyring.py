@@ -59,6 +59,10 @@ class Keyring:
                     engine_sa.set_pseudotime(milliseconds(sa.time.origin))
             if held is not None:
                 kept.append(held)
+        for old in left:  # where two rules for DF have become one, that counts for both
+            heir = next((number for number, held in enumerate(kept) if held.sa == old.sa), None)
+            if heir is not None:
+                kept[heir] = replace(kept[heir], counters=(*kept[heir].counters, *old.counters))
         self._held = kept
 
     def get(self, sa: GroupSa | PeerSa, df: DontFragment) -> EngineSa | None:
