@@ -381,7 +381,7 @@ def test_a_counter_mode_rekey_without_a_sender_id_sends_the_member_to_the_key_se
 
 @pytest.mark.parametrize("bits", [16, 24])
 def test_no_two_members_send_with_one_sender_id_whatever_the_policy_was_meanwhile(bits: int) -> None:
-    """RFC 6407 4.4: of a member that was not lent one in its last registration the key server knows none, and lends what it had to others."""
+    """RFC 6407 4.4: of a member that was lent none in its last registration the key server knows none, and lends what it had to others."""
     world = World(served(tek_policy(transform=GCM)), members=2)
     world.run(5)
     changed = replace(served(tek_policy(transform=CBC)), sender_id_bits=bits)
