@@ -56,15 +56,6 @@ def read(device: str) -> Link:
     return Link(device, index, mac, mtu, bool(flags & IFF_UP))
 
 
-def is_up(device: str) -> bool:
-    """Whether there is such an interface, and it has been brought up."""
-    try:
-        (flags,) = struct.unpack_from("=H", _request(device, SIOCGIFFLAGS))
-    except LinkError:
-        return False
-    return bool(flags & IFF_UP)
-
-
 def index(device: str) -> int | None:
     """The interface's number, or None if there is no such interface."""
     try:

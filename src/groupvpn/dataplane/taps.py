@@ -81,7 +81,11 @@ class Tap:
     @property
     def is_usable(self) -> bool:
         """Whether the device still exists and is up: an operator may have changed either."""
-        return links.index(self.name) == self.index and links.is_up(self.name)
+        try:
+            link = links.read(self.name)
+        except links.LinkError:
+            return False
+        return link.index == self.index and link.is_up
 
     def close(self) -> None:
         """Remove the device; closing twice does no harm."""
