@@ -299,7 +299,7 @@ def test_frames_with_a_tag_are_not_ours_to_judge(bench: Bench, packet: Packet, o
 @pytest.mark.parametrize("tag", ["81000000", "8100e000", "88a80000"], ids=["802.1Q", "with a priority", "802.1ad"])
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_tag_that_names_no_vlan_is_none(bench: Bench, tag: str, version: int) -> None:
-    """The kernel takes what is in such a frame for a packet of this interface (IEEE 802.1Q 6.9): so it meets the list, and ESP the engine."""
+    """The kernel takes what is in it for a packet of this interface (IEEE 802.1Q 6.9): so it meets the list, and ESP the engine."""
     far, near = (OTHER, OURS) if version == 4 else (FAR_6, NEAR_6)
     denied = (deny(protocol=6), deny("any6", "any6", protocol=6))
     bench.plane.apply(state(*denied, permit(spi=5), permit("any6", "any6", spi=5), sas=(sa(5),)))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from tests.engine.gateways import Namespace
@@ -61,13 +62,16 @@ made.stop()
 
 
 @pytest.fixture
-def namespace() -> "Namespace":
+def namespace() -> Iterator[Namespace]:
+    """One with the two ends of a cable."""
     made = Namespace("x")
     made.run("ip link add wan type veth peer name core")
     for device in ("wan", "core"):
         made.run(f"ip link set {device} up")
-    yield made
-    made.remove()
+    try:
+        yield made
+    finally:
+        made.remove()
 
 
 def _run(namespace: Namespace, script: str) -> str:
