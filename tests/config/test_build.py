@@ -459,6 +459,12 @@ class TestKeyServer:
         assert "cannot be both" in wrong(both)
         assert "both served here and joined" in wrong(_KEY_SERVER + "server address ipv4 10.0.0.9\n")
 
+    def test_two_groups_served_here_do_not_share_an_identity(self) -> None:
+        second = _KEY_SERVER[_KEY_SERVER.index("crypto gdoi group") :].replace("group G", "group H")
+        assert "`G` has the identity 1 already" in wrong(_KEY_SERVER + second)
+        assert wrong(_KEY_SERVER + second.replace("number 1", "number 2")) == ""
+        assert wrong(_KEY_SERVER + second.replace("number 1", "address ipv4 0.0.0.1")) == "", "an address is no number"
+
     def test_cooperation_is_kept_for_later(self) -> None:
         text = _KEY_SERVER + " redundancy\n local priority 10\n peer address ipv4 10.0.0.2\n peer address ipv4 10.0.0.1\n"
         extras = good(text).key_server_extras["G"]

@@ -54,6 +54,7 @@ def build_groups(
         if identity is None:
             continue
         if local:
+            _check_identity(section, identity, served, context)
             served.append(_served(name, identity, local, interfaces, context))
             extras[name] = _extras(local, served[-1].address, context)
         else:
@@ -71,6 +72,15 @@ def _identity(section: Section, name: str, context: Context) -> GroupIdentity | 
     number = statement.value("number")
     identity: GroupIdentity = number if number is not None else statement.value("address")
     return identity
+
+
+def _check_identity(section: Section, identity: GroupIdentity, served: list[KeyServerGroup], context: Context) -> None:
+    """A registration names its group by the identity alone, so that two groups served here need two."""
+    other = next((group.name for group in served if group.identity == identity), None)
+    statement = section.statement("identity")
+    if other is not None and statement is not None:
+        message = f"group `{other}` has the identity {identity} already: members of both groups would be given the keys of `{other}`"
+        context.error(statement.place, message, "every group of a key server needs an identity of its own")
 
 
 def _served(name: str, identity: GroupIdentity, local: Section, interfaces: tuple[Interface, ...], context: Context) -> KeyServerGroup:
