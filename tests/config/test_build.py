@@ -432,6 +432,90 @@ class TestKeyServer:
         assert "nowhere" not in said(_KEY_SERVER + unicast)
         assert "no address to send" in said(_KEY_SERVER.replace("  address ipv4 10.0.0.1\n", "") + unicast)
 
+    @pytest.mark.parametrize(
+        ("entries", "message"),
+        [
+            ("permit udp host 10.0.0.1 eq 848 host 239.0.1.2 eq 848", ""),
+            ("permit ip any host 239.0.1.2", ""),
+            ("deny ip any any\naccess-list 121 permit udp any host 239.0.1.2", ""),
+            ("deny ip any any", "has no permit"),
+            ("permit ip any 239.0.0.0 0.255.255.255", "the first permit names no single destination"),
+            ("permit udp host 10.0.0.1 eq 848 any", "the first permit names no single destination"),
+            ("permit udp host 239.0.1.2 eq 848 host 10.0.0.1 eq 848", "10.0.0.1 is not a multicast address"),
+            ("permit ip any any\naccess-list 121 permit udp any host 239.0.1.2", "the first permit names no single destination"),
+        ],
+    )
+    def test_a_list_that_names_no_multicast_group_for_rekeys_is_told(self, entries: str, message: str) -> None:
+        text = f"access-list 121 {entries}\n" + _KEY_SERVER + "  rekey authentication mypubkey rsa K\n  rekey address ipv4 121\n"
+        found = [item for item in parse(text, "f").diagnostics if "access list `121`" in item.message]
+        assert [message in item.message for item in found] == ([True] if message else [])
+        assert all(item.line == len(text.splitlines()) and "host G eq 848" in item.hint for item in found)
+        assert "access list `121`" not in said(text + "  rekey transport unicast\n"), "the list is not used"
+
+    def test_an_extended_list_for_authorization_is_told(self) -> None:
+        """Only sources are compared; a destination or a port that somebody wrote would be thought to count."""
+        extended = "access-list 102 permit udp 10.0.0.0 0.0.0.255 host 10.0.0.1 eq 848\n" + _KEY_SERVER
+        assert "only its sources are compared" in said(extended + "  authorization address ipv4 102\n")
+        for header in ("access-list 5", "ip access-list standard S\n"):
+            text = f"{header} permit 10.0.0.0 0.0.0.255\n" + _KEY_SERVER + f"  authorization address ipv4 {header.split()[-1]}\n"
+            assert "sources" not in said(text)
+
+    @pytest.mark.parametrize(
+        ("line", "seconds"), [("seconds 300", 300), ("seconds 2592000", 2592000), ("days 1", 86400), ("days 30", 2592000)]
+    )
+    def test_the_lifetime_of_the_kek(self, line: str, seconds: int) -> None:
+        text = _KEY_SERVER + f"  rekey lifetime {line}\n"
+        configuration = good(text)
+        assert configuration.key_server_groups[0].rekey.lifetime == seconds
+        assert good(running_config(configuration)) == configuration
+        for taken_back in ("no rekey lifetime", f"no rekey lifetime {line}", "default rekey lifetime"):
+            assert good(text + taken_back + "\n").key_server_groups[0].rekey.lifetime == 86400
+
+    def test_a_day_of_lifetime_is_the_default_and_not_printed(self) -> None:
+        for line in ("days 1", "seconds 86400"):
+            assert "rekey lifetime" not in running_config(good(_KEY_SERVER + f"  rekey lifetime {line}\n"))
+
+    @pytest.mark.parametrize("line", ["seconds 299", "seconds 2592001", "days 0", "days 31"])
+    def test_what_is_no_lifetime_of_a_kek(self, line: str) -> None:
+        assert "is outside" in wrong(_KEY_SERVER + f"  rekey lifetime {line}\n")
+
+    def test_a_kek_that_does_not_outlive_the_teks_is_told(self) -> None:
+        rekeys = _KEY_SERVER + "  address ipv4 10.0.0.1\n  rekey transport unicast\n  rekey authentication mypubkey rsa K\n"
+        profile = "crypto ipsec profile p\n set security-association lifetime seconds {}\n"
+        assert "the KEK lives 3600 s and a TEK 3600 s" in said(rekeys + "  rekey lifetime seconds 3600\n")
+        assert "the KEK" not in said(rekeys + "  rekey lifetime seconds 3601\n")
+        assert "the KEK lives 86400 s and a TEK 86400 s" in said(rekeys + profile.format(86400))
+        assert "the KEK" not in said(_KEY_SERVER + "  rekey lifetime seconds 300\n"), "without a signing key there is no KEK"
+
+    @pytest.mark.parametrize(
+        ("line", "short"),
+        [
+            ("rekey transport unicast", "rekey transport"),
+            ("rekey lifetime seconds 600", "rekey lifetime"),
+            ("address ipv4 10.0.0.9", "address"),
+            ("address ipv4 10.0.0.9", "address ipv4"),
+            ("address ipv4 10.0.0.9", "address 10.0.0.9"),
+            ("authorization address ipv4 5", "authorization address"),
+            ("rekey address ipv4 121", "rekey address"),
+        ],
+    )
+    def test_a_line_of_a_key_server_is_taken_back_by_its_beginning(self, line: str, short: str) -> None:
+        lists = "access-list 5 permit any\naccess-list 121 permit ip any host 239.0.1.2\n"
+        text = lists + _KEY_SERVER.replace("  address ipv4 10.0.0.1\n", "")
+        before = good(text).key_server_groups
+        assert good(text + f"  {line}\n").key_server_groups != before
+        assert good(text + f"  {line}\n  no {short}\n").key_server_groups == before
+
+    def test_a_list_that_encrypts_nothing_is_told(self) -> None:
+        """An empty list is a policy that members take for `deny ip any any`: everything is sent in the clear."""
+        for text in (
+            _KEY_SERVER.replace("permit ip any any", "remark to be done"),
+            _KEY_SERVER.replace("access-list 101 permit ip any any\n", "ip access-list extended 101\n"),
+        ):
+            assert "`sa ipsec 1` of group `G` names access list `101`, which has no entries: nothing is encrypted" in said(text)
+        assert "nothing is encrypted" in said(_KEY_SERVER.replace("permit ip any any", "deny ip any any"))
+        assert "nothing is encrypted" not in said(_KEY_SERVER)
+
     def test_registration_interfaces_are_their_addresses(self) -> None:
         interfaces = (
             "interface GigabitEthernet0/0\n ip address 10.0.0.1 255.255.255.0\n ip address 10.0.7.1 255.255.255.0 secondary\n"
