@@ -654,8 +654,59 @@ class TestMember:
         for port in (500, 848):
             assert "key management" in wrong(_MEMBER.replace(" server address", f" client esp-in-udp port {port}\n server address", 1))
 
+    def test_fail_close_without_an_entry_would_close_nothing(self) -> None:
+        fail_close = "crypto map m gdoi fail-close\n activate\n"
+        without = _MEMBER.replace("crypto map m 10 gdoi\n set group G\n", fail_close)
+        assert "nothing would close the interface" in wrong(without)
+        assert wrong(without + " shutdown\n") == ""
+        assert wrong(fail_close + _MEMBER) == ""
+
     def test_a_group_entry_does_not_take_the_number_of_a_classic_one(self) -> None:
         assert "of type gdoi already" in wrong(_MEMBER + "crypto map m 10 ipsec-isakmp\n")
+
+
+class TestRegistration:
+    """What a member or a key server lacks so that no registration ever succeeds."""
+
+    PHASE_1 = (
+        "crypto isakmp policy 10\n encryption aes 256\n hash sha256\n group 19\n authentication pre-share\n"
+        "crypto isakmp key secret address 10.0.0.1\n"
+    )
+
+    def test_a_member_that_has_all_it_needs_is_not_warned(self) -> None:
+        assert said(self.PHASE_1 + _MEMBER) == ""
+        assert said(self.PHASE_1.replace("10.0.0.1", "10.0.0.0 255.255.0.0") + _MEMBER) == ""
+
+    def test_a_member_without_a_policy_is_told(self) -> None:
+        message = "`authentication pre-share`: group `G` cannot be joined"
+        assert message in said("crypto isakmp key secret address 10.0.0.1\n" + _MEMBER)
+        assert message in said(self.PHASE_1.replace("pre-share", "rsa-sig") + _MEMBER)
+
+    def test_a_member_without_a_key_for_its_key_server_is_told(self) -> None:
+        text = self.PHASE_1 + _MEMBER.replace("server address ipv4 10.0.0.1", "server address ipv4 10.0.0.1\n server address ipv4 10.0.0.2")
+        assert said(text) == "11: no `crypto isakmp key` is for 10.0.0.2: this node cannot register with it"
+        named = _MEMBER.replace("server address ipv4 10.0.0.1", "server address ipv4 ks") + "ip host ks 10.0.0.2\n"
+        assert "is for 10.0.0.2" in said(self.PHASE_1 + named)
+
+    @pytest.mark.parametrize(
+        ("address", "message"),
+        [
+            ("239.1.1.1", "is not the address of a key server"),
+            ("0.0.0.0", "is not the address of a key server"),
+            ("10.0.1.1", "is an address of this node"),
+        ],
+    )
+    def test_an_address_that_can_be_no_key_server_is_told(self, address: str, message: str) -> None:
+        text = _MEMBER.replace("server address ipv4 10.0.0.1", f"server address ipv4 {address}")
+        assert f"{address} {message}" in said(self.PHASE_1 + text)
+
+    def test_a_group_that_no_interface_joins_needs_nothing_yet(self) -> None:
+        assert said(_MEMBER[: _MEMBER.index("interface")]) == ""
+
+    def test_a_key_server_that_nobody_can_register_with_is_told(self) -> None:
+        assert "nobody can join" not in said(self.PHASE_1 + _KEY_SERVER)
+        assert "`authentication pre-share`: nobody can join group `G`" in said(_KEY_SERVER)
+        assert "there is no `crypto isakmp key`: nobody can join group `G`" in said(_KEY_SERVER)
 
 
 class TestInterfaces:

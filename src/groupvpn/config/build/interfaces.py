@@ -191,7 +191,10 @@ def _check_applied(context: Context, interfaces: tuple[Interface, ...], maps: di
         crypto_map = maps.get(item.crypto_map)
         if crypto_map is None or item.shutdown:
             continue
-        if not crypto_map.entries:
+        if not crypto_map.entries and crypto_map.fail_close is not None:
+            message = f"crypto map `{crypto_map.name}` on {item.name} has fail-close and no entry: nothing would close the interface"
+            context.error(item.place, message, "add `crypto map NAME SEQUENCE gdoi` with `set group NAME`")
+        elif not crypto_map.entries:
             context.warn(item.place, f"crypto map `{crypto_map.name}` on {item.name} has no entries: its traffic is not protected")
         if crypto_map.local_address is None:
             if item.address is None and not item.dhcp:
