@@ -2,7 +2,7 @@
 
 from groupvpn.config.arguments import Address, HostName, Line, Mask, Name, Number, OneOf, SecretWord, one_of
 from groupvpn.config.grammar.modes import GLOBAL, ISAKMP_PEER, ISAKMP_POLICY
-from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
+from groupvpn.config.language import Add, Alias, Command, Enter, Ignore, Negation, Set
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
 from groupvpn.ike.policy import KEEPALIVE_INTERVAL, LIFETIME_RANGE, IdentityKind
 
@@ -85,6 +85,19 @@ COMMANDS = (
             "retries": Number(2, 60, "Seconds between retries once a message was not answered; 2 unless given"),
         },
         details="With `periodic` a silent peer is asked each time the seconds have passed; `on-demand` leaves it to answering.",
+    ),
+    Command(
+        GLOBAL,
+        "crypto isakmp invalid-spi-recovery",
+        "Begin phase 1 with whom sends ESP of an unknown SPI, to tell of it",
+        Set(),
+        not_yet="recovery from unknown SPIs",
+    ),
+    Command(
+        GLOBAL,
+        "crypto isakmp default policy",
+        "Policies of routers for a configuration that has none",
+        Ignore("there are no policies but those that are configured", exact=True),
     ),
     Command(
         GLOBAL,
