@@ -176,13 +176,15 @@ class Ignore:
     """The statement is known, means nothing here for `reason`, and is kept as it was typed; it may open a mode of such lines.
 
     With `exact` its keywords must be written in full, so that no mistyped line passes for one of these. With `warns` the operator is told
-    `reason` at the line itself.
+    `reason` at the line itself. With `guards` the line filters, translates or separates traffic on a router: the operator is told of
+    every such line, by its number.
     """
 
     reason: str
     mode: Mode | None = None
     exact: bool = False
     warns: bool = False
+    guards: bool = False
 
 
 @dataclass(frozen=True, slots=True)

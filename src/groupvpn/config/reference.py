@@ -49,7 +49,8 @@ _IGNORED = """\
 ## Lines without a meaning on Linux
 
 A router configuration has many lines that are about the router. These are known by their keywords (written in full), accepted, kept in the
-running configuration, and have no effect; one notice per file sums them up. Anything else is an error.
+running configuration, and have no effect; one notice per file sums them up. Those that filter, translate or separate traffic on a router
+are a warning each, with the numbers of their lines: use what the table names in their place. Anything else is an error.
 """
 
 
