@@ -143,6 +143,51 @@ def test_a_mistyped_line_does_not_pass_for_a_known_one() -> None:
     assert only_error("pro foo\n").line == 1
 
 
+_PORT = "interface GigabitEthernet0/0\n ip address 10.0.0.1 255.255.255.0\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("ip tcp adjust-mss 1500", "1500 is outside 500 to 1460"),
+        ("no ip tcp adjust-mss 1500", "1500 is outside 500 to 1460"),
+        ("ip tcp adjust-mss", "the command is incomplete"),
+        ("ip tcp ajust-mss 1400", "`ajust-mss` does not fit here"),
+        ("ip nat insde", "`insde` does not fit here"),
+        ("ip nat inside extra", "`extra` is one word too many"),
+        ("ip igmp join-group 239.0.0.300", "`239.0.0.300` is not an IPv4 address"),
+    ],
+)
+def test_a_mistyped_line_of_an_interface_does_not_pass_for_a_global_one_without_effect(line: str, message: str) -> None:
+    (error,) = errors(f"{_PORT} {line}\n crypto ipsec df-bit clear\n")
+    assert (error.line, message in error.message) == (3, True), error.message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ip tcp synwait-time 10",
+        "ip nat pool P 10.0.0.1 10.0.0.2 prefix-length 24",
+        "ip nat inside source list 1 interface GigabitEthernet0/0 overload",
+        "no ip nat outside source static 10.0.0.1 10.0.0.2",
+        "ip igmp ssm-map enable",
+        "ip vrf RED",
+        "cdp run",
+        "clock timezone UTC 0",
+    ],
+)
+def test_a_global_line_without_effect_leaves_an_interface(line: str) -> None:
+    configuration = good(f"{_PORT}{line}\ncrypto ipsec df-bit clear\n")
+    assert (configuration.df.value, configuration.interfaces[0].df) == ("clear", None)
+    assert line in running_config(configuration).splitlines()
+
+
+def test_a_line_that_ends_the_section_it_stands_in_is_warned_of() -> None:
+    text = f"{_PORT} gateway\n crypto ipsec df-bit clear\n"
+    assert any("ends the section" in message for message in warnings(text))
+    assert not any("ends the section" in message for message in warnings(text.replace(" gateway", "gateway")))
+
+
 def test_nothing_comes_of_a_file_with_an_error() -> None:
     assert parse("hostname ks\nnonsense\n").configuration is None
 
