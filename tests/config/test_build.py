@@ -284,6 +284,12 @@ class TestAccessLists:
             ("permit ip any any dscp ef", "`dscp`"),
             ("permit icmp any any unreachable", "ICMP message type"),
             ("permit ip any eq 5 any", "only TCP and UDP have ports"),
+            ("deny udp any any eq 0", "port 0"),
+            ("permit tcp any eq 0 any", "port 0"),
+            ("deny tcp any any eq 22 80", "several ports"),
+            ("deny tcp any any eq 22 443", "several ports"),
+            ("permit udp any eq ntp snmp any", "several ports"),
+            ("permit tcp any any echo", "only ICMP has message types"),
         ],
     )
     def test_what_a_group_policy_cannot_hold_is_an_error_where_a_group_uses_it(self, text: str, reason: str) -> None:

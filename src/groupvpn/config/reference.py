@@ -40,8 +40,8 @@ ends in a full stop, and two commands on one line if both begin with the same wo
 command are listed with it.
 
 An entry of an access list that a group uses may have a protocol, addresses with wildcard masks, and single ports.
-Ranges and comparisons of ports, and options such as `established` or `dscp`, are errors there: a key server has no way
-to tell them to its members (RFC 6407 5.4.1).
+Ranges, lists and comparisons of ports, port 0, and options such as `established` or `dscp`, are errors there: a key
+server has no way to tell them to its members (RFC 6407 5.4.1).
 
 In syntax lines, `[ ]` is optional, `{ | }` is a choice, `...` repeats, and `<name>` is a value.
 """

@@ -124,8 +124,8 @@ _OPERATOR = OneOf({word: word for word in ("eq", "lt", "gt", "neq")}, "How the p
 _SOURCE = "{any | host <source> | <source> <source-wildcard>}"
 _STANDARD_SOURCE = "{any | host <source> | <source> [<source-wildcard>]}"
 _DESTINATION = "{any | host <destination> | <destination> <destination-wildcard>}"
-_SOURCE_PORT = "[<source-operator> <source-port> | range <source-port> <source-port-end>]"
-_DESTINATION_PORT = "[<destination-operator> <destination-port> | range <destination-port> <destination-port-end>]"
+_SOURCE_PORT = "[<source-operator> <source-port> ... | range <source-port> <source-port-end>]"
+_DESTINATION_PORT = "[<destination-operator> <destination-port> ... | range <destination-port> <destination-port-end>]"
 _OPTIONS = (
     "[{log | log-input | established | fragments | precedence <option> | tos <option> | dscp <option> | time-range <option>"
     " | ttl <option> | reflect <option>} ...]"
