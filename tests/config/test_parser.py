@@ -95,9 +95,57 @@ def test_no_of_a_named_entry_removes_the_entry() -> None:
     assert [entry.protocol for entry in good(text + " no 20\n").access_lists["L"].entries] == []
 
 
+@pytest.mark.parametrize(
+    ("entry", "same"),
+    [
+        ("deny tcp any any eq ssh", "deny tcp any any eq 22"),
+        ("deny udp any eq 500 any", "deny udp any eq isakmp any"),
+        ("deny 6 any any range 20 ftp", "deny tcp any any range ftp-data 21"),
+        ("deny ip 10.1.1.1 0.0.0.0 any", "deny ip host 10.1.1.1 any"),
+        ("deny ip any 10.2.2.2 0.0.0.255", "deny ip any 10.2.2.0 0.0.0.255"),
+        ("deny ip 10.2.2.2 255.255.255.255 any", "deny ip any any"),
+        ("deny ip host KS1 any", "deny ip host ks1 any"),
+    ],
+)
+def test_an_entry_is_the_same_however_it_is_spelled(entry: str, same: str) -> None:
+    text = f"ip access-list extended L\n {entry}\n permit ip host 10.9.9.9 any\n"
+    assert running_config(good(f"{text} {same}\n")) == running_config(good(text)), "it is in the list already"
+    without = "ip access-list extended L\n permit ip host 10.9.9.9 any\n"
+    assert running_config(good(f"{text} no {same}\n")) == running_config(good(without))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "deny tcp any eq 22 any",
+        "deny tcp any any eq 22 80",
+        "deny udp any any eq 22",
+        "permit tcp any any eq 22",
+        "deny tcp any any eq 22 log",
+    ],
+)
+def test_an_entry_that_says_something_else_is_another(other: str) -> None:
+    text = "ip access-list extended L\n deny tcp any any eq 22\n"
+    assert running_config(good(f"{text} no {other}\n")) == running_config(good(text))
+
+
+def test_an_entry_of_a_standard_list_is_the_same_however_it_is_spelled() -> None:
+    text = "ip access-list standard S\n permit 10.0.0.1\n no permit host 10.0.0.1\n permit 10.0.0.9 0.0.0.255\n permit 10.0.0.0 0.0.0.255\n"
+    assert [str(entry.source) for entry in good(text).access_lists["S"].entries] == ["10.0.0.0 0.0.0.255"]
+
+
 def test_entries_with_numbers_are_put_in_their_place() -> None:
-    text = "ip access-list extended L\n permit ip any any\n 5 deny udp any any\n deny tcp any any\n 10 permit icmp any any\n"
-    assert [entry.protocol for entry in good(text).access_lists["L"].entries] == [17, 1, 6]
+    text = "ip access-list extended L\n permit ip any any\n 5 deny udp any any\n deny tcp any any\n 15 permit icmp any any\n"
+    assert [entry.protocol for entry in good(text).access_lists["L"].entries] == [17, 0, 1, 6]
+
+
+def test_a_number_of_an_entry_is_not_given_twice() -> None:
+    text = "ip access-list extended L\n permit ip host 10.0.0.1 any\n deny tcp any any eq 22\n"
+    error = only_error(text + " 20 permit ip host 10.0.0.1 any\n")
+    assert (error.line, error.message) == (4, "20 is the number of `deny tcp any any eq 22` already")
+    assert "`no 20`" in error.hint
+    assert good(text + " 20 deny tcp any any eq ssh\n") == good(text), "the same entry again changes nothing"
+    assert len(good(text + " no 20\n 20 permit udp any any\n").access_lists["L"].entries) == 2
 
 
 def test_eight_key_servers_are_enough() -> None:

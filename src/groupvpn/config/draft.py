@@ -7,6 +7,7 @@ it again and taking it back with `no` behave the same for every command.
 from dataclasses import dataclass, field
 
 from groupvpn.config.grammar import ORDER, candidates
+from groupvpn.config.grammar.access_list import meaning
 from groupvpn.config.language import Add, Command, Enter, Ignore, Mode, Rule, Set
 from groupvpn.config.lexer import Line, words
 from groupvpn.config.match import Match, match
@@ -17,7 +18,11 @@ _SEQUENCE_STEP = 10
 
 
 class EffectError(ValueError):
-    """A statement that cannot take effect where it stands; the text says why."""
+    """A statement that cannot take effect where it stands; the text says why, `hint` how to mend it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(slots=True)
@@ -33,7 +38,7 @@ class Draft:
     rules: dict[int, Statement] = field(default_factory=dict)
     """Access list entries by sequence number."""
     entries: dict[tuple[object, ...], int] = field(default_factory=dict)
-    """Sequence number of each entry by its words, so that none is listed twice."""
+    """Sequence number of each entry by its meaning, so that none is listed twice."""
     last_sequence: int = 0
     sections: "dict[tuple[object, ...], Draft]" = field(default_factory=dict)
     device: str | None = None
@@ -120,29 +125,31 @@ class Draft:
 
     def _entry(self, statement: Statement) -> None:
         sequence = statement.value("sequence")
-        plain: tuple[object, ...] = statement.words[1:] if sequence is not None else statement.words
+        same = meaning(statement)
+        known = self.entries.get(same)
         if statement.negated:
-            number = sequence if sequence is not None else self.entries.get(plain)
-            self._forget(number)
+            self._forget(sequence if sequence is not None else known)
+            return
+        if known is not None and sequence in (None, known):
             return
         if sequence is None:
-            if plain in self.entries:
-                return
             sequence = self.last_sequence + _SEQUENCE_STEP
-        self._forget(sequence)
-        self._forget(self.entries.get(plain))
-        words = statement.words[-len(plain) :]
+        if sequence in self.rules:
+            message = f"{sequence} is the number of `{self.rules[sequence].text()}` already"
+            raise EffectError(message, f"take that away with `no {sequence}` before, or choose another number")
+        self._forget(known)
+        words = statement.words if statement.value("sequence") is None else statement.words[1:]
         self.rules[sequence] = Statement(
             statement.command, words, statement.values, statement.keywords, False, statement.place, statement.places
         )
-        self.entries[plain] = sequence
+        self.entries[same] = sequence
         self.last_sequence = max(self.last_sequence, sequence)
 
     def _forget(self, number: int | None) -> None:
         """Remove the entry with this number, if there is one."""
         gone = self.rules.pop(number, None) if number is not None else None
         if gone is not None:
-            del self.entries[gone.words]
+            del self.entries[meaning(gone)]
 
     def freeze(self) -> Section:
         """The canonical section: in the grammar's order, entries of lists in theirs."""

@@ -135,7 +135,7 @@ class Reader:
                 return
             section = target.apply(statement) if target and command.head != "banner" else None
         except EffectError as error:
-            self._say(Severity.ERROR, line, None, str(error))
+            self._say(Severity.ERROR, line, None, str(error), error.hint)
             return
         self.notices.record(statement)
         if isinstance(command.effect, Ignore) and command.effect.warns:
