@@ -94,6 +94,27 @@ class TestPhase1:
         (key,) = good("crypto isakmp key one address 10.0.0.1\ncrypto isakmp key two address 10.0.0.1\n").ike.keys
         assert key.key.reveal() == b"two"
 
+    @pytest.mark.parametrize(
+        ("peer", "same"),
+        [
+            ("address 0.0.0.0 0.0.0.0", "address 0.0.0.0"),
+            ("address 10.0.0.1", "address 10.0.0.1 255.255.255.255"),
+            ("address 10.0.0.0 255.255.255.0", "address 10.0.0.7 255.255.255.0"),
+            ("address 10.0.0.1 255.0.0.0", "address 10.0.0.1 255.0.0.0 no-xauth"),
+            ("hostname gm.example.com", "hostname GM.Example.com"),
+        ],
+    )
+    def test_the_peers_of_a_key_are_the_same_however_they_are_spelled(self, peer: str, same: str) -> None:
+        for first, second in ((peer, same), (same, peer)):
+            (key,) = good(f"crypto isakmp key OLD {first}\ncrypto isakmp key NEW {second}\n").ike.keys
+            assert key.key.reveal() == b"NEW"
+            assert good(f"crypto isakmp key OLD {first}\nno crypto isakmp key OLD {second}\n").ike.keys == ()
+
+    def test_keys_for_other_peers_stay(self) -> None:
+        text = "crypto isakmp key A address 10.0.0.0 255.255.255.0\ncrypto isakmp key B address 10.0.0.0\ncrypto isakmp key C hostname gm\n"
+        assert len(good(text).ike.keys) == 3
+        assert len(good(text + "no crypto isakmp key B address 10.0.0.0\n").ike.keys) == 2
+
     def test_encrypted_keys_are_refused(self) -> None:
         assert "master key" in wrong("crypto isakmp key 6 ABCDEF address 10.0.0.1\n")
 

@@ -79,7 +79,7 @@ class Draft:
             self.settings[id(command)] = statement
 
     def _add(self, statement: Statement, effect: Add) -> None:
-        key = (id(statement.command), *(tuple(statement.value(name) for name in effect.key) if effect.key else _plain(statement)))
+        key = (id(statement.command), *_identity(statement, effect))
         if statement.negated:
             self.items.pop(key, None)
             return
@@ -176,6 +176,13 @@ def read_canonical(mode: Mode, text: str, origin: Statement | None = None) -> St
 def default_of(command: Command) -> Statement:
     """The statement that holds where a command with a default was not given."""
     return read_canonical(command.mode, command.default)
+
+
+def _identity(statement: Statement, effect: Add) -> tuple[object, ...]:
+    """What tells a member of a list from the others."""
+    if effect.identify is not None:
+        return effect.identify(statement.values)
+    return tuple(statement.value(name) for name in effect.key) if effect.key else _plain(statement)
 
 
 def _text(statement: Statement) -> str:

@@ -14,6 +14,7 @@ From this one description come the parser, completion, help, the running configu
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from typing import Any
 
 
 class Rank(IntEnum):
@@ -146,11 +147,12 @@ class Set:
 class Add:
     """The statement joins a list. `key` names the values that identify it (all of it when empty); `no` removes it.
 
-    `limit` is how many the list holds.
+    `limit` is how many the list holds. `identify` says what identifies it instead of `key`, where several values mean the same.
     """
 
     key: tuple[str, ...] = ()
     limit: int | None = None
+    identify: Callable[[Mapping[str, tuple[Any, ...]]], tuple[object, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """Phase 1 from its statements: policies by priority, keys, identity, and a word about weak algorithms."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 
 from groupvpn.config.build.context import Context
 from groupvpn.config.draft import default_of
 from groupvpn.config.grammar import candidates
+from groupvpn.config.grammar.isakmp import peers_of_key
 from groupvpn.config.grammar.modes import ISAKMP_POLICY
 from groupvpn.config.language import Command
 from groupvpn.config.section import Section, Statement
@@ -91,14 +92,12 @@ def _warn_legacy(section: Section, values: dict[str, object], context: Context) 
 def _key(statement: Statement, context: Context) -> PresharedKey | None:
     if not _is_plain(statement, context):
         return None
-    if statement.value("hostname") is not None:
+    peers = peers_of_key(statement.values)
+    if isinstance(peers, str):
         return PresharedKey(statement.value("key"), hostname=statement.value("hostname"))
-    address: IPv4Address = statement.value("address")
-    mask = statement.value("mask", IPv4Address(0) if int(address) == 0 else IPv4Address(0xFFFFFFFF))
-    network = IPv4Network((address, str(mask)), strict=False)
-    if network.prefixlen == 0:
+    if peers.prefixlen == 0:
         context.warn(statement.place, "this key is for any peer at all: whoever knows it can take any other's place", "use a key per peer")
-    return PresharedKey(statement.value("key"), network)
+    return PresharedKey(statement.value("key"), peers)
 
 
 def _is_plain(statement: Statement, context: Context) -> bool:
