@@ -371,6 +371,14 @@ class TestKeyServer:
         assert good(_KEY_SERVER + time + "   replay counter window-size 64\n").key_server_groups[0].teks[0].replay == Replay("counter", 64)
         assert good(_KEY_SERVER + "   no replay counter window-size\n").key_server_groups[0].teks[0].replay == Replay("disabled")
 
+    @pytest.mark.parametrize("lines", ["{time}{no}", "{no}{time}", "{time}{no}{no}"])
+    def test_no_counter_says_nothing_where_replay_is_by_time(self, lines: str) -> None:
+        text = lines.format(time="   replay time window-size 5\n", no="   no replay counter window-size\n")
+        configuration = good(_KEY_SERVER + text)
+        assert configuration.key_server_groups[0].teks[0].replay == Replay("time", 5)
+        assert good(running_config(configuration)) == configuration
+        assert "no replay" not in running_config(configuration)
+
     @pytest.mark.parametrize("keywords", ["esp-aes 256 esp-sha256-hmac", "esp-3des esp-sha-hmac", "esp-null esp-sha-hmac"])
     def test_a_replay_window_needs_packets_that_name_their_sender(self, keywords: str) -> None:
         """With these transforms one window would serve all senders, and drop what the second of them sends."""

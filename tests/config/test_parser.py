@@ -3,9 +3,10 @@
 import pytest
 
 from groupvpn.config import Configuration, Diagnostic, Severity, parse, render, running_config
-from groupvpn.config.parser import MAXIMUM_ERRORS, MAXIMUM_WARNINGS
+from groupvpn.config.parser import MAXIMUM_ERRORS, MAXIMUM_WARNINGS, read
 
 _GROUP = "crypto gdoi group G\n identity number 1\n"
+_PORT = "interface GigabitEthernet0/0\n ip address 10.0.0.1 255.255.255.0\n"
 
 
 def good(text: str) -> Configuration:
@@ -71,6 +72,69 @@ def test_default_brings_back_the_default_where_no_means_something_else() -> None
     text = _GROUP + " server local\n  no rekey retransmit\n"
     assert good(text).key_server_groups[0].rekey.retransmit_count == 0
     assert good(text + "  default rekey retransmit\n").key_server_groups[0].rekey.retransmit_count == 2
+
+
+_ALL = """
+crypto isakmp policy 10
+ hash sha256
+crypto isakmp key K address 10.0.0.1
+crypto gdoi group G
+ identity number 1
+ server address ipv4 10.0.0.1
+crypto map M 10 gdoi
+ set group G
+crypto map M local-address Loopback0
+access-list 101 permit ip any any
+ip access-list extended L
+ permit ip any any
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("crypto isakmp policy 10", "crypto isakmp policy"),
+        ("crypto isakmp key K address 10.0.0.1", "crypto isakmp key"),
+        ("crypto gdoi group G", "crypto gdoi group"),
+        ("crypto map M 10 gdoi", "crypto map gdoi"),
+        ("crypto map M", "crypto map gdoi"),
+        ("crypto map M local-address", "crypto map local-address"),
+        ("ip access-list extended L", "ip access-list extended"),
+        ("access-list 101", "ip access-list extended"),
+    ],
+)
+def test_default_takes_away_what_no_takes_away(line: str, command: str) -> None:
+    kept, by_no, by_default = (read(_ALL + extra, "test.conf")[0] for extra in ("", f"no {line}\n", f"default {line}\n"))
+    assert by_default == by_no != kept
+    assert len([*by_default.statements(command), *by_default.sections(command)]) < len([*kept.statements(command), *kept.sections(command)])
+
+
+def test_default_takes_away_a_member_of_a_list_and_an_entry() -> None:
+    text = _GROUP + " server address ipv4 10.0.0.1\n default server address ipv4 10.0.0.1\n"
+    assert good(text).member_groups == {}
+    assert good("ip access-list extended L\n permit ip any any\n default permit ip any any\n").access_lists["L"].entries == ()
+
+
+def test_default_of_an_interface_empties_it() -> None:
+    text = f"{_PORT} ! linux-device eth7\n shutdown\n ip mtu 1400\ndefault interface GigabitEthernet0/0\n"
+    (interface,) = good(text).interfaces
+    assert (interface.address, interface.shutdown, interface.mtu, interface.device) == (None, False, None, "eth7")
+    assert good("default interface GigabitEthernet0/0\n").interfaces == ()
+
+
+def test_default_of_a_line_without_effect_leaves_nothing_of_it() -> None:
+    text = "ip cef\nno ip http server\nrouter ospf 1\n network 10.0.0.0 0.255.255.255 area 0\n"
+    assert good(text + "default ip cef\ndefault ip http server\ndefault router ospf 1\n") == good("")
+
+
+def test_no_ip_address_takes_every_address_away() -> None:
+    text = f"{_PORT} ip address 10.0.1.1 255.255.255.0 secondary\n"
+    for word in ("no", "default"):
+        (interface,) = good(f"{text} {word} ip address\n").interfaces
+        assert (interface.address, interface.secondary) == (None, ())
+        assert not good(f"interface gi0/0\n ip address dhcp\n {word} ip address\n").interfaces[0].dhcp
+    (interface,) = good(f"{text} no ip address 10.0.1.1 255.255.255.0 secondary\n").interfaces
+    assert (str(interface.address), interface.secondary) == ("10.0.0.1/24", ())
 
 
 def test_no_removes_a_member_of_a_list() -> None:
@@ -189,9 +253,6 @@ def test_an_ambiguous_abbreviation_lists_what_it_could_be() -> None:
 
 def test_a_mistyped_line_does_not_pass_for_a_known_one() -> None:
     assert only_error("pro foo\n").line == 1
-
-
-_PORT = "interface GigabitEthernet0/0\n ip address 10.0.0.1 255.255.255.0\n"
 
 
 @pytest.mark.parametrize(

@@ -64,19 +64,55 @@ class Draft:
                 pass
         return None
 
+    def reset(self, statement: Statement) -> None:
+        """Carry out `default ...`, given as the `no` form: what holds where nothing was said. Raises `EffectError`."""
+        command = statement.command
+        match command.effect:
+            case Set() as effect:
+                self.settings.pop(id(command), None)
+                self._take_along(statement, effect)
+            case Enter(_, names, is_hardware=True):
+                section = self.sections.get((id(command), *(statement.value(name) for name in names)))
+                if section is not None:
+                    section.empty()
+            case Ignore():
+                words = _plain(statement)
+                for negated in (False, True):
+                    self.items.pop((id(command), negated, *words), None)
+                self.sections.pop((id(command), False, *words), None)
+            case _:
+                self.apply(statement)
+
+    def empty(self) -> None:
+        """Forget all that was said in the section; it stays, and so does its Linux device."""
+        for said in (self.settings, self.items, self.rules, self.entries, self.sections):
+            said.clear()
+        self.last_sequence = 0
+
     def _set(self, statement: Statement, effect: Set) -> None:
         command = statement.command
+        rivals = [key for key, item in self.settings.items() if item.command.name in effect.replaces]
         if not statement.negated:
-            for other in [key for key, item in self.settings.items() if item.command.name in effect.replaces]:
-                del self.settings[other]
+            for rival in rivals:
+                del self.settings[rival]
         is_default = not statement.negated and command.default == _text(statement)
-        if is_default or (statement.negated and not effect.keeps_no):
+        # A `no` that means something says nothing new where the other command has pushed this one out already.
+        if is_default or (statement.negated and (rivals or not effect.keeps_no)):
             self.settings.pop(id(command), None)
+            self._take_along(statement, effect)
         elif statement.negated:
             head = tuple(command.head.split())
             self.settings[id(command)] = Statement(command, head, negated=True, place=statement.place)
         else:
             self.settings[id(command)] = statement
+
+    def _take_along(self, statement: Statement, effect: Set) -> None:
+        """Remove what goes with a setting that `no` or `default` takes away without naming a value."""
+        if not statement.negated or statement.values:
+            return
+        gone = effect.takes_along
+        self.settings = {key: item for key, item in self.settings.items() if item.command.name not in gone}
+        self.items = {key: item for key, item in self.items.items() if item.command.name not in gone}
 
     def _add(self, statement: Statement, effect: Add) -> None:
         key = (id(statement.command), *_identity(statement, effect))

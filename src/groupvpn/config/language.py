@@ -136,11 +136,12 @@ class Mode:
 class Set:
     """The statement replaces an earlier one of the same command; `no` brings the default back, or is kept where it means something.
 
-    `replaces` names other commands of the mode that it pushes out.
+    `replaces` names other commands of the mode that it pushes out, `takes_along` those that its `no` without a value takes away too.
     """
 
     keeps_no: bool = False
     replaces: tuple[str, ...] = ()
+    takes_along: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +158,14 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Enter:
-    """The statement opens a section in `mode`, identified by the values named in `key`; `no` removes the section."""
+    """The statement opens a section in `mode`, identified by the values named in `key`; `no` removes the section.
+
+    So does `default`, unless what the section is about `is_hardware`, which it only brings back to where nothing was said of it.
+    """
 
     mode: Mode
     key: tuple[str, ...] = ()
+    is_hardware: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class Reader:
             if found.candidate.alias is not None:
                 statement = self._canonical(statement, found, line)
             if resets and isinstance(target, Draft):
-                target.settings.pop(id(command), None)
+                target.reset(statement)
                 return
             section = target.apply(statement) if target and command.head != "banner" else None
         except EffectError as error:

@@ -26,7 +26,8 @@ the grammar, not the page.
 - A command that opens a mode stays open until a line comes that it does not know and a mode around it does; `exit`,
   `quit` and `end` leave modes too. A line that means nothing on Linux ends a mode only if the mode knows fewer of its
   words: a mistyped line of an interface is an error. A warning says so where it is indented as if it stood in the mode.
-- `no COMMAND` takes a command back, `default COMMAND` brings its default back.
+- `no COMMAND` takes a command back, `default COMMAND` brings its default back: for a section, a member of a list or an
+  entry of an access list, that it is not there.
 - Access lists, groups, profiles and maps may be named before they are defined. What is named and never defined makes
   its user incomplete: it is left out with a warning. A crypto map on an interface that names a group which does not
   exist is an error.

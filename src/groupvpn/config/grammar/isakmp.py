@@ -79,8 +79,8 @@ COMMANDS = (
             "hostname": HostName("Host name of the peer"),
         },
         negation=Negation.FULL,
-        details="A key takes the place of an earlier one for the same peers, and `no` removes it, however they are spelled: no mask means one "
-        "host, and any for 0.0.0.0. Where several keys fit, the longest mask counts.",
+        details="A key takes the place of an earlier one for the same peers, and `no` removes it, however they are spelled: no mask means "
+        "one host, and any for 0.0.0.0. Where several keys fit, the longest mask counts.",
     ),
     Command(
         GLOBAL,
