@@ -11,6 +11,8 @@ from groupvpn.ike.policy import IdentityKind
 from groupvpn.ipsec.acl import Action, AddressMatch
 from groupvpn.ipsec.sa import DontFragment, Fragmentation
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
+from groupvpn.wire.iana import IdType
+from groupvpn.wire.payloads import Identification
 
 _KEY_SERVER = """
 crypto ipsec transform-set t esp-gcm 256
@@ -131,8 +133,32 @@ class TestPhase1:
             " set aggressive-mode password secret\n"
         )
         ike = good(text).ike
-        assert ike.aggressive
+        assert ike.client_endpoint(IPv4Address("10.0.0.1")) == Identification(IdType.FQDN, b"gm.example.com")
+        assert ike.client_endpoint(IPv4Address("10.0.0.2")) is None
         assert ike.preshared_key(IPv4Address("10.0.0.1")) is not None
+        assert "guess at the key" in said(text)
+
+    @pytest.mark.parametrize(
+        ("words", "identity"),
+        [
+            ("ipv4-address 10.0.0.9", Identification.ipv4(IPv4Address("10.0.0.9"))),
+            ("fqdn gm.example.com", Identification(IdType.FQDN, b"gm.example.com")),
+            ("user-fqdn bob@example.com", Identification(IdType.USER_FQDN, b"bob@example.com")),
+        ],
+    )
+    def test_the_identity_of_aggressive_mode(self, words: str, identity: Identification) -> None:
+        configuration = good(f"crypto isakmp peer address 10.0.0.1\n set aggressive-mode client-endpoint {words}\n")
+        assert configuration.ike.client_endpoint(IPv4Address("10.0.0.1")) == identity
+        assert good(running_config(configuration)) == configuration
+
+    def test_a_users_name_is_printable(self) -> None:
+        assert "not a user's name" in wrong("crypto isakmp peer address 10.0.0.1\n set aggressive-mode client-endpoint user-fqdn bö@x\n")
+
+    def test_the_password_of_a_peer_goes_before_a_key_for_its_address(self) -> None:
+        text = "crypto isakmp key K address 10.0.0.1\ncrypto isakmp peer address 10.0.0.1\n set aggressive-mode password PEERKEY\n"
+        key = good(text).ike.preshared_key(IPv4Address("10.0.0.1"))
+        assert key is not None
+        assert key.reveal() == b"PEERKEY"
 
 
 class TestTransforms:

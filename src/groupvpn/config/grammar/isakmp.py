@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from groupvpn.config.arguments import Address, HostName, Line, Mask, Name, Number, OneOf, SecretWord, one_of
+from groupvpn.config.arguments import Address, HostName, Line, Mask, Number, OneOf, SecretWord, UserName, one_of
 from groupvpn.config.grammar.modes import GLOBAL, ISAKMP_PEER, ISAKMP_POLICY
 from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
@@ -129,10 +129,10 @@ COMMANDS = (
         {
             "address": Address("Identity to present"),
             "fqdn": HostName("Identity to present"),
-            "user": Name("Identity to present", 128),
+            "user": UserName("Identity to present", 128),
         },
-        details="This node then starts aggressive mode with every peer, not only this one. Aggressive mode shows identities in clear and "
-        "lets anyone who sees it guess at the key; main mode does not.",
+        details="The peer finds the key by the address that it sees, and where it has none for that, `fqdn` by a key with `hostname`. "
+        "Aggressive mode shows identities in clear and lets anyone who sees it guess at the key; main mode does not.",
     ),
     Command(
         ISAKMP_PEER,
@@ -140,5 +140,6 @@ COMMANDS = (
         "The pre-shared key for this peer",
         Set(),
         {"encoding": ENCODING, "key": KEY},
+        details="Goes before a `crypto isakmp key` for the same address.",
     ),
 )
