@@ -11,6 +11,8 @@ from groupvpn.ike.policy import IdentityKind
 from groupvpn.ipsec.acl import Action, AddressMatch
 from groupvpn.ipsec.sa import DontFragment, Fragmentation
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
+from groupvpn.wire.iana import IdType
+from groupvpn.wire.payloads import Identification
 
 _KEY_SERVER = """
 crypto ipsec transform-set t esp-gcm 256
@@ -94,6 +96,27 @@ class TestPhase1:
         (key,) = good("crypto isakmp key one address 10.0.0.1\ncrypto isakmp key two address 10.0.0.1\n").ike.keys
         assert key.key.reveal() == b"two"
 
+    @pytest.mark.parametrize(
+        ("peer", "same"),
+        [
+            ("address 0.0.0.0 0.0.0.0", "address 0.0.0.0"),
+            ("address 10.0.0.1", "address 10.0.0.1 255.255.255.255"),
+            ("address 10.0.0.0 255.255.255.0", "address 10.0.0.7 255.255.255.0"),
+            ("address 10.0.0.1 255.0.0.0", "address 10.0.0.1 255.0.0.0 no-xauth"),
+            ("hostname gm.example.com", "hostname GM.Example.com"),
+        ],
+    )
+    def test_the_peers_of_a_key_are_the_same_however_they_are_spelled(self, peer: str, same: str) -> None:
+        for first, second in ((peer, same), (same, peer)):
+            (key,) = good(f"crypto isakmp key OLD {first}\ncrypto isakmp key NEW {second}\n").ike.keys
+            assert key.key.reveal() == b"NEW"
+            assert good(f"crypto isakmp key OLD {first}\nno crypto isakmp key OLD {second}\n").ike.keys == ()
+
+    def test_keys_for_other_peers_stay(self) -> None:
+        text = "crypto isakmp key A address 10.0.0.0 255.255.255.0\ncrypto isakmp key B address 10.0.0.0\ncrypto isakmp key C hostname gm\n"
+        assert len(good(text).ike.keys) == 3
+        assert len(good(text + "no crypto isakmp key B address 10.0.0.0\n").ike.keys) == 2
+
     def test_encrypted_keys_are_refused(self) -> None:
         assert "master key" in wrong("crypto isakmp key 6 ABCDEF address 10.0.0.1\n")
 
@@ -110,8 +133,32 @@ class TestPhase1:
             " set aggressive-mode password secret\n"
         )
         ike = good(text).ike
-        assert ike.aggressive
+        assert ike.client_endpoint(IPv4Address("10.0.0.1")) == Identification(IdType.FQDN, b"gm.example.com")
+        assert ike.client_endpoint(IPv4Address("10.0.0.2")) is None
         assert ike.preshared_key(IPv4Address("10.0.0.1")) is not None
+        assert "guess at the key" in said(text)
+
+    @pytest.mark.parametrize(
+        ("words", "identity"),
+        [
+            ("ipv4-address 10.0.0.9", Identification.ipv4(IPv4Address("10.0.0.9"))),
+            ("fqdn gm.example.com", Identification(IdType.FQDN, b"gm.example.com")),
+            ("user-fqdn bob@example.com", Identification(IdType.USER_FQDN, b"bob@example.com")),
+        ],
+    )
+    def test_the_identity_of_aggressive_mode(self, words: str, identity: Identification) -> None:
+        configuration = good(f"crypto isakmp peer address 10.0.0.1\n set aggressive-mode client-endpoint {words}\n")
+        assert configuration.ike.client_endpoint(IPv4Address("10.0.0.1")) == identity
+        assert good(running_config(configuration)) == configuration
+
+    def test_a_users_name_is_printable(self) -> None:
+        assert "not a user's name" in wrong("crypto isakmp peer address 10.0.0.1\n set aggressive-mode client-endpoint user-fqdn bö@x\n")
+
+    def test_the_password_of_a_peer_goes_before_a_key_for_its_address(self) -> None:
+        text = "crypto isakmp key K address 10.0.0.1\ncrypto isakmp peer address 10.0.0.1\n set aggressive-mode password PEERKEY\n"
+        key = good(text).ike.preshared_key(IPv4Address("10.0.0.1"))
+        assert key is not None
+        assert key.reveal() == b"PEERKEY"
 
 
 class TestTransforms:
@@ -284,6 +331,12 @@ class TestAccessLists:
             ("permit ip any any dscp ef", "`dscp`"),
             ("permit icmp any any unreachable", "ICMP message type"),
             ("permit ip any eq 5 any", "only TCP and UDP have ports"),
+            ("deny udp any any eq 0", "port 0"),
+            ("permit tcp any eq 0 any", "port 0"),
+            ("deny tcp any any eq 22 80", "several ports"),
+            ("deny tcp any any eq 22 443", "several ports"),
+            ("permit udp any eq ntp snmp any", "several ports"),
+            ("permit tcp any any echo", "only ICMP has message types"),
         ],
     )
     def test_what_a_group_policy_cannot_hold_is_an_error_where_a_group_uses_it(self, text: str, reason: str) -> None:
@@ -343,6 +396,14 @@ class TestKeyServer:
         assert good(_KEY_SERVER + time + counter).key_server_groups[0].teks[0].replay == Replay("counter", 512)
         assert good(_KEY_SERVER + time + "   replay counter window-size 64\n").key_server_groups[0].teks[0].replay == Replay("counter", 64)
         assert good(_KEY_SERVER + "   no replay counter window-size\n").key_server_groups[0].teks[0].replay == Replay("disabled")
+
+    @pytest.mark.parametrize("lines", ["{time}{no}", "{no}{time}", "{time}{no}{no}"])
+    def test_no_counter_says_nothing_where_replay_is_by_time(self, lines: str) -> None:
+        text = lines.format(time="   replay time window-size 5\n", no="   no replay counter window-size\n")
+        configuration = good(_KEY_SERVER + text)
+        assert configuration.key_server_groups[0].teks[0].replay == Replay("time", 5)
+        assert good(running_config(configuration)) == configuration
+        assert "no replay" not in running_config(configuration)
 
     @pytest.mark.parametrize("keywords", ["esp-aes 256 esp-sha256-hmac", "esp-3des esp-sha-hmac", "esp-null esp-sha-hmac"])
     def test_a_replay_window_needs_packets_that_name_their_sender(self, keywords: str) -> None:

@@ -135,6 +135,16 @@ class HostName(Name):
         return super().accept(text)
 
 
+class UserName(Name):
+    """A user's name, such as `user@example.com`: printable ASCII."""
+
+    def accept(self, text: str) -> str:
+        """The name."""
+        if not all("!" <= letter <= "~" for letter in text):
+            raise ArgumentError(f"`{text}` is not a user's name such as user@example.com")
+        return super().accept(text)
+
+
 class SecretWord(ArgumentType):
     """A secret of one word, such as a pre-shared key; kept as `Secret`."""
 

@@ -237,7 +237,7 @@ _SA_IPSEC = (
             f"Without this line the window is {REPLAY_WINDOW} packets if the transform is of counter mode (GCM, GMAC, CTR), where "
             "receivers keep a window for each sender, and there is no anti-replay with any other transform: packets do not tell who sent "
             "them, so a window drops honest traffic of more than two members, or of a member that was restarted. "
-            "`no` switches it off in any case."
+            "`no` switches it off in any case but one: replay by time, which the next command asks for, it leaves alone."
         ),
     ),
     Command(
