@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from groupvpn.config import parse
 from groupvpn.console.registry import exec_commands
 from groupvpn.console.show import commands, engine, ipsec, isakmp, key_server, member, replay
 from groupvpn.console.show.ipsec import ProtectedInterface
@@ -429,3 +430,17 @@ def test_the_engine_says_by_which_ways_packets_come_and_go() -> None:
         "    Steering                 : nftables, an nftables table",
         "      not a better one       : bpf: BPF map: Operation not permitted",
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("", "4608000 kilobytes/3600 seconds"),
+        ("crypto ipsec security-association lifetime kilobytes 5000", "5000 kilobytes/3600 seconds"),
+        ("crypto ipsec security-association lifetime kilobytes disable", "no volume limit/3600 seconds"),
+    ],
+)
+def test_the_lifetime_of_sas(line: str, shown: str) -> None:
+    router: Any = SimpleNamespace(configuration=parse(line + "\n").configuration)
+    output = asyncio.run(exec_commands().run(router, "show crypto ipsec security-association lifetime"))
+    assert output == f"Security-association lifetime: {shown}"

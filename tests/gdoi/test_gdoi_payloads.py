@@ -133,6 +133,8 @@ def test_lifetimes_in_either_form_and_kilobytes_beside_them() -> None:
     tlv = with_attributes(Attribute(5, 2), Attribute(1, 2), Attribute(2, 4000), Attribute(1, 1), Attribute(2, b"\x00\x01\x51\x80"))
     assert read(tlv).teks[0].lifetime == 86400
     assert read(sak((Attribute(2, 2), Attribute(4, 300), Attribute(5, 2), Attribute(6, 1)))).kek.lifetime == 300  # type: ignore[union-attr]
+    month = Attribute(4, (2592000).to_bytes(4, "big"))
+    assert read(sak((Attribute(2, 2), month, Attribute(5, 2), Attribute(6, 1)))).kek.lifetime == 2592000  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("requested", "promised"), [(1, True), (2, False), (3, False), (99, False)])

@@ -223,6 +223,20 @@ def test_a_kek_rekey_goes_under_the_old_kek_and_numbers_restart_with_the_next_re
     assert [member.status(world.now).kek.sequence for member in world.members] == [1, 1]  # type: ignore[union-attr]
 
 
+def test_a_kek_of_thirty_days_is_told_and_renewed() -> None:
+    month = 30 * 86400
+    world = World(served(tek_policy(lifetime=10 * 86400), rekey=replace(UNICAST, lifetime=month)), members=1)
+    world.run(10)
+    first = world.members[0].status(world.now).kek
+    assert first is not None
+    assert month - 30 < first.remaining_life <= month
+    world.run(month - 20)
+    second = world.members[0].status(world.now).kek
+    assert second is not None
+    assert second.spi != first.spi
+    assert world.mnemonics(address_of(1)).count("GM_REGS_COMPL") == 1
+
+
 def test_a_member_that_has_the_new_kek_drops_repetitions_of_the_kek_rekey_in_silence() -> None:
     world = World(served(rekey=replace(UNICAST, lifetime=900, acknowledge=False)), members=1)
     world.run(2)

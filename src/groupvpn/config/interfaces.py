@@ -29,13 +29,17 @@ TYPES: dict[str, str] = {
     "CDMA-1x": "cd",
     "CTunnel": "ct",
     "Cellular": "ce",
+    "AppGigabitEthernet": "ap",
+    "BDI": "bd",
     "Dialer": "di",
+    "Embedded-Service-Engine": "em",
     "Lex": "le",
     "MFR": "mf",
     "Multilink": "mu",
     "POS": "pos",
     "Vif": "vif",
     "Virtual-PPP": "vp",
+    "VirtualPortGroup": "vpg",
     "Virtual-Template": "vt",
     "Virtual-TokenRing": "vk",
 }
@@ -47,7 +51,7 @@ LINUX_NAME_LENGTH = 15
 
 _UNIT = re.compile(r"\d{1,10}(/\d{1,10}){0,3}(\.\d{1,10})?(:\d{1,10})?\Z", re.ASCII)
 _LINUX_NAME = re.compile(r"[!-.0-~]{1,127}\Z", re.ASCII)
-_SHORT_NAMES = {short: name for name, short in TYPES.items()}
+_SHORT_NAMES = {short: name for name, short in TYPES.items()} | {"e": "Ethernet"}
 
 
 class InterfaceNameError(ValueError):

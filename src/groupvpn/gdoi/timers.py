@@ -44,7 +44,8 @@ PASSIVE_AFTER_RECEIVE_ONLY = 300.0
 MINIMUM_TEK_LIFETIME = 120
 """Seconds; shorter lifetimes leave no room for T0 and T1."""
 RECOMMENDED_TEK_LIFETIME = 7200
-KEK_LIFETIME_RANGE = range(300, 86401)
+KEK_LIFETIME_RANGE = range(300, 2592001)
+"""Seconds that a KEK may be configured to live: up to 30 days, like a TEK, which it should outlive."""
 RECOMMENDED_KEK_FACTOR = 3
 """A KEK should live at least this many times as long as the TEKs that it renews."""
 
@@ -77,7 +78,11 @@ class Timer:
 
 TIMERS = (
     Timer("TEK lifetime", "lifetime of the IPsec profile; 3600 s unless configured, 7200 s recommended", "group VPN manuals"),
-    Timer("KEK lifetime", "300 to 86400 s, 86400 s unless configured; at least three TEK lifetimes recommended", "group VPN manuals"),
+    Timer(
+        "KEK lifetime",
+        "300 to 2592000 s, 86400 s unless configured; at least three TEK lifetimes recommended",
+        "group VPN manuals; over a day is ours",
+    ),
     Timer("TEK rekey offset", "90 s for a lifetime up to 900 s, else a tenth of it", "group VPN manuals"),
     Timer("KEK rekey offset", "as for a TEK, from the KEK's lifetime", "ours"),
     Timer("multicast rekey start", "lifetime - offset - retransmissions x period", "group VPN manuals"),

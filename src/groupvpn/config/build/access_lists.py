@@ -61,8 +61,14 @@ def _unsupported(rule: Statement) -> Remark | None:
             return _refused(rule, f"{side}-port", "a range of ports cannot be part of a group policy", "write one entry for each port")
         if operator not in (None, "eq"):
             return _refused(rule, f"{side}-operator", f"`{operator}` cannot be part of a group policy: only `eq` can", "use `eq`")
-        if rule.value(f"{side}-port") is not None and protocol not in (_TCP, _UDP):
+        ports = rule.all(f"{side}-port")
+        if len(ports) > 1:
+            return _refused(rule, f"{side}-port", "several ports cannot be part of a group policy", "write one entry for each port")
+        if ports and protocol not in (_TCP, _UDP):
             return _refused(rule, f"{side}-port", "only TCP and UDP have ports", "leave the port out")
+        if ports and _number(ports[0]) == ANY_PORT:
+            message = "port 0 cannot be part of a group policy: there it stands for every port (RFC 6407 5.4.1)"
+            return _refused(rule, f"{side}-port", message, "take the entry out, or leave the port out where every port is meant")
     option = next((word for word in sorted(rule.keywords & _OPTIONS)), None)
     if option:
         return _refused(rule, "option", f"`{option}` cannot be part of a group policy", "match addresses, protocol and single ports only")

@@ -51,6 +51,8 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
         context.error(section.place, f"{name} carries a crypto map and this machine has no device `{device}`", hint)
     if mapped and mapped.value("standby") is not None:
         context.say(Severity.NOTICE, mapped.where("standby"), "redundancy of a crypto map: accepted, not yet in effect")
+    if not shutdown:
+        _warn_unguarded(section, name, device, context)
     description = section.statement("description")
     mtu = section.statement("ip mtu")
     segment = section.statement("ip tcp adjust-mss")
@@ -73,6 +75,26 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
         tuple(MulticastJoin(item.value("group"), item.value("source")) for item in section.statements("ip igmp join-group")),
         section.place,
     )
+
+
+def _warn_unguarded(section: Section, name: InterfaceName, device: str, context: Context) -> None:
+    """Say what an interface in service does not have, although its lines look so: a VRF under a crypto map, a protected tunnel."""
+    mapped, protection = section.statement("crypto map"), section.statement("tunnel protection ipsec profile")
+    for command in ("vrf forwarding", "ip vrf forwarding"):
+        for statement in section.statements(command) if mapped else ():
+            if not statement.negated:
+                message = (
+                    f"{name} has a crypto map and `{statement.text()}`: this node registers outside of VRFs, and knows no routes of one"
+                )
+                context.warn(statement.place, message)
+    if protection is not None:
+        report = context.error if context.present is not None and device in context.present else context.warn
+        report(protection.place, f"{name}: `tunnel protection` is not in effect: nothing protects what passes through it")
+    if mapped is not None and name.type == "Tunnel":
+        message = (
+            f"{name} has a crypto map, and tunnels are not made yet: only what a device `{device}` of other making carries is protected"
+        )
+        context.warn(mapped.place, message)
 
 
 def _mtu(statement: Statement | None, is_protected: bool, context: Context) -> int | None:
@@ -191,7 +213,10 @@ def _check_applied(context: Context, interfaces: tuple[Interface, ...], maps: di
         crypto_map = maps.get(item.crypto_map)
         if crypto_map is None or item.shutdown:
             continue
-        if not crypto_map.entries:
+        if not crypto_map.entries and crypto_map.fail_close is not None:
+            message = f"crypto map `{crypto_map.name}` on {item.name} has fail-close and no entry: nothing would close the interface"
+            context.error(item.place, message, "add `crypto map NAME SEQUENCE gdoi` with `set group NAME`")
+        elif not crypto_map.entries:
             context.warn(item.place, f"crypto map `{crypto_map.name}` on {item.name} has no entries: its traffic is not protected")
         if crypto_map.local_address is None:
             if item.address is None and not item.dhcp:

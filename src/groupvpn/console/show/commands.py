@@ -224,7 +224,8 @@ def _lifetime(router: Router, request: Request) -> str:
     volume = root.statement("crypto ipsec security-association lifetime kilobytes")
     time = root.statement("crypto ipsec security-association lifetime seconds")
     kilobytes = volume.value("kilobytes") if volume else DEFAULT_VOLUME
-    return f"Security-association lifetime: {kilobytes} kilobytes/{time.value('seconds') if time else DEFAULT_LIFETIME} seconds"
+    limit = f"{kilobytes} kilobytes" if kilobytes else "no volume limit"
+    return f"Security-association lifetime: {limit}/{time.value('seconds') if time else DEFAULT_LIFETIME} seconds"
 
 
 def _transform_sets(router: Router, request: Request) -> str:
