@@ -150,6 +150,41 @@ def test_a_member_that_comes_late_is_reached_even_when_all_was_sent() -> None:
     assert late in batch.members
 
 
+@pytest.mark.parametrize("acknowledge", [True, False])
+def test_a_transmission_whose_last_members_leave_is_whole(acknowledge: bool) -> None:
+    each = rekey([member(number) for number in range(51)], retries=1, under=replace(KEK, acknowledge=acknowledge))
+    assert sent(each, 15) == [(0, 1, 50), (5, 1, 1), (15, 2, 50)]
+    each.drop(member(50).peer)
+    assert sent(each, 1000) == []
+    assert each.is_over(25)
+
+
+def test_a_member_that_comes_in_the_middle_of_the_last_transmission_gets_one_more() -> None:
+    each = rekey([member(number) for number in range(60)], retries=0)
+    assert sent(each, 0) == [(0, 1, 50)]
+    late = member(99)
+    each.add(late, 3.0)
+    assert sent(each, 100) == [(5, 1, 10), (15, 2, 50), (20, 2, 11)]
+    assert each.acknowledge(late.peer, 2) is late
+
+
+def test_who_answers_while_it_waits_for_a_repetition_gets_none() -> None:
+    each = rekey([member(number) for number in range(60)], retries=1)
+    assert sent(each, 15) == [(0, 1, 50), (5, 1, 10), (15, 2, 50)]
+    each.acknowledge(member(55).peer, 1)
+    assert sent(each, 20) == [(20, 2, 9)]
+
+
+def test_what_is_due_is_no_retransmission_while_somebody_was_not_sent_to() -> None:
+    each = rekey([member(1)])
+    sent(each, 0)
+    assert each.next_is_retransmission
+    each.add(member(2), 3.0)
+    assert not each.next_is_retransmission
+    sent(each, 10)
+    assert each.next_is_retransmission
+
+
 def test_three_whole_rekeys_without_answer_are_one_too_many() -> None:
     one = member(1)
     assert [one.note_missed(), one.note_missed()] == [False, False]
