@@ -22,7 +22,7 @@ from gdoi_world import (
 )
 
 from groupvpn.crypto.registry import KekCipher
-from groupvpn.effects import Endpoint
+from groupvpn.effects import Endpoint, Send
 from groupvpn.gdoi.acknowledgement import build_acknowledgement
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.member import GroupMember
@@ -204,6 +204,17 @@ def test_retransmissions_stop_when_the_next_rekey_is_near() -> None:
     assert len(sent) == 1  # the next is due 45 s later, which is within 120 s
 
 
+def test_a_new_kek_is_repeated_though_the_next_rekey_is_near() -> None:
+    """That one comes under the new KEK, and who missed the new KEK does not hear it."""
+    world = World(served(tek_policy(lifetime=180)), members=2)
+    world.run(2)
+    world.cut(address_of(2))
+    change(world, served(tek_policy(lifetime=180), rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)))
+    world.heal()
+    world.run(12)
+    assert [member.rekey_sa.kek.cipher for member in world.members] == [KekCipher.AES_256_CBC] * 2  # type: ignore[union-attr]
+
+
 def test_a_kek_rekey_goes_under_the_old_kek_and_numbers_restart_with_the_next_rekey() -> None:
     world = World(served(tek_policy(lifetime=900), rekey=replace(UNICAST, lifetime=1800)), members=2)
     world.run(2)
@@ -340,6 +351,25 @@ def test_an_acknowledgement_in_anothers_name_or_damaged_is_only_counted() -> Non
     for message in (build_acknowledgement(kek, 1, address_of(1)), build_acknowledgement(kek, 1, address_of(2))[:-1] + b"\x00"):
         assert world.speakers[SERVER].receive(message, end(2), Endpoint(SERVER, 848), world.now) == []
     assert sum(world.server.counters.values()) == 2
+
+
+def test_an_acknowledgement_counts_for_the_round_under_its_kek_only() -> None:
+    world = World(members=1)
+    world.run(2)
+    intercept, lost = world.simulation.intercept, []
+
+    def lose_the_first_acknowledgement(send: Send) -> Send | None:
+        if send.datagram[18] == 35 and not lost:
+            lost.append(send)
+            return None
+        return intercept(send)
+
+    world.simulation.intercept = lose_the_first_acknowledgement
+    change(world, served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)))
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.run(60)
+    under_the_new_one = [send for send in world.sent if send.datagram[18] == 33 and send.datagram[:16] == world.members[0].rekey_sa.kek.spi]
+    assert len(lost) == len(under_the_new_one) == 1
 
 
 # Changes of configuration
@@ -597,6 +627,22 @@ def test_a_registration_that_a_rekey_overtakes_is_followed_by_that_rekey() -> No
     world.do(world.server, world.server.update((served(tek_policy(transform=GCM)),), world.now))
     world.run(30)
     assert spis(late) == spis(world.members[0])
+
+
+def test_a_registration_that_a_rekey_overtakes_is_followed_under_the_kek_that_it_brought() -> None:
+    """Another round is still under way at that moment, that of the KEK before it."""
+    world = World(members=1)
+    world.run(2)
+    world.cut(address_of(1))
+    change(world, served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)))
+    world.simulation.network = replace(world.simulation.network, delay=1.0)
+    late = world.add_member(2)
+    while not any(send.datagram[18] == 32 and send.destination == end(2) for send in world.sent):
+        world.run(0.5)
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.run(20)
+    assert set(spis(late)) == {key.spi for key in world.server.groups[0].keys.teks}
+    assert world.speakers[address_of(2)].counters["no such KEK"] == 0
 
 
 # crypto gdoi ks rekey

@@ -274,7 +274,7 @@ class KeyServer:
         member = group.members.get(source)
         if told.member != source.address and (member is None or not member.is_behind_nat):
             return self._drop("acknowledgement in another's name")
-        return self._marked(group.acknowledge(source, told.sequence, now))
+        return self._marked(group.acknowledge(source, kek.spi, told.sequence, now))
 
     def _drop(self, why: str) -> list[Effect]:
         self.counters[why] += 1

@@ -112,18 +112,20 @@ class ServedGroup:
         self.registrations += 1
         self.is_dirty = True
         effects.append(report("KS_REGS_COMPL", group=self.group.name, address=peer.address))
-        if self._is_stale(given, peer, server, now):
-            return effects + self._catch_up(member, now)
+        is_stale = self._is_stale(given, peer, server, now)
+        held = given.kek.spi if given.kek is not None else None
         for each in self.rounds:
-            each.drop(peer)
-        return effects
+            if not is_stale or each.under.spi != held:
+                each.drop(peer)
+        return effects + self._catch_up(member, held, now) if is_stale else effects
 
-    def acknowledge(self, peer: Endpoint, sequence: int, now: float) -> list[Effect]:
-        """A verified acknowledgement of rekey `sequence` came from `peer`."""
-        for each in self.rounds:
-            member = each.acknowledge(peer, sequence)
-            if member is not None:
+    def acknowledge(self, peer: Endpoint, spi: bytes, sequence: int, now: float) -> list[Effect]:
+        """A verified acknowledgement of rekey `sequence` under the KEK `spi` came from `peer`, which holds no earlier KEK then."""
+        for index, each in enumerate(self.rounds):
+            if each.under.spi == spi and (member := each.acknowledge(peer, sequence)) is not None:
                 member.note_acknowledged(sequence)
+                for earlier in self.rounds[:index]:
+                    earlier.drop(peer)
                 return self._finish_rounds(now)
         if self.members.get(peer) is None and not any(each.was_sent_to(peer) for each in self.rounds):
             return [report("KS_UNSOL_ACK", group=self.group.name, peer=peer.address, sequence=sequence)]
@@ -316,16 +318,16 @@ class ServedGroup:
         same_kek = (given.kek.spi if given.kek else None) == (current.kek.spi if current.kek else None)
         return not same_kek or any((tek.spi, tek.entries, tek.receive_only) not in has for tek in current.teks)
 
-    def _catch_up(self, member: Member, now: float) -> list[Effect]:
-        """A rekey went out while `member` registered, so what it was given is old: it joins a round under the KEK it holds, or gets one.
+    def _catch_up(self, member: Member, held: bytes | None, now: float) -> list[Effect]:
+        """A rekey went out while `member` registered, so what it was given is old: it joins the round under the KEK `held`, or gets one.
 
         A member whose KEK has been replaced and whose round is over learns the new keys when it registers again before its TEK dies.
         """
         kek = self.keys.kek
-        live = next((each for each in self.rounds if each.content is not Content.DELETE), None)
+        live = next((each for each in self.rounds if each.content is not Content.DELETE and each.under.spi == held), None)
         if live is not None:
             live.add(member, now)
-        elif kek is not None and kek.unicast:
+        elif kek is not None and kek.unicast and kek.spi == held:
             self._begin(Content.TEK, kek, [member], self.keys.next_sequence, now)
         return self._run_rounds(now)
 
@@ -335,11 +337,15 @@ class ServedGroup:
         due = [self.keys.next_tek_rekey(self.group, members), self.keys.next_kek_rekey(self.group, members)]
         next_rekey = min((time for time in due if time is not None), default=None)
         for each in self.rounds:
-            if each.next_is_retransmission and each.content is not Content.DELETE and is_retransmission_suppressed(now, next_rekey):
+            if each.next_is_retransmission and self._is_present(each.under) and is_retransmission_suppressed(now, next_rekey):
                 each.stop_retransmitting()
             while (batch := each.next_batch(now)) is not None:
                 effects += self._transmit(each, batch, now)
         return effects + self._finish_rounds(now)
+
+    def _is_present(self, kek: RekeyKey) -> bool:
+        """Whether the next rekey goes under `kek` too, and says all again to those who missed one."""
+        return self.keys.kek is not None and self.keys.kek.spi == kek.spi
 
     def _finish_rounds(self, now: float) -> list[Effect]:
         """Take rounds that are over off the list, and eject the members that left too many unanswered."""
