@@ -569,6 +569,36 @@ def test_a_delete_is_repeated_for_members_that_did_not_hear_it() -> None:
     assert set(spis(world.members[0])).isdisjoint(old)
 
 
+@pytest.mark.parametrize("acknowledge", [True, False])
+def test_a_delete_reaches_members_that_have_not_heard_of_the_new_kek(acknowledge: bool) -> None:
+    rekey = replace(UNICAST, acknowledge=acknowledge)
+    world = World(served(rekey=rekey), members=2)
+    world.run(10)
+    world.cut(address_of(1))
+    change(world, served(rekey=replace(rekey, cipher=KekCipher.AES_256_CBC)))
+    world.heal()
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(10)
+    (tek,) = world.server.groups[0].keys.teks
+    assert [spis(member) for member in world.members] == [[tek.spi]] * 2
+    assert world.mnemonics().count("GM_RECV_DELETE") == 2
+    assert "GDOI_REKEY_SEQ_FAILURE" not in world.mnemonics()
+
+
+def test_a_second_clear_does_not_end_the_repetitions_of_the_first() -> None:
+    world = World(members=2)
+    world.run(10)
+    old = spis(world.members[0])
+    world.cut(address_of(1))
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(7)
+    world.heal()
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(15)
+    assert set(spis(world.members[0])).isdisjoint(old)
+    assert spis(world.members[0]) == spis(world.members[1])
+
+
 def test_each_registration_gets_a_sender_id_that_nobody_had() -> None:
     world = World(served(tek_policy(transform=GCM)), members=3)
     world.run(2)

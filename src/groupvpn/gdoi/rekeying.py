@@ -78,6 +78,11 @@ class Round:
         self._ends = now + acknowledgement_wait(retransmit_period)
 
     @property
+    def pending(self) -> tuple[Member, ...]:
+        """The members to whom repetitions would go; nobody for multicast."""
+        return tuple(self._pending.values())
+
+    @property
     def unanswered(self) -> tuple[Member, ...]:
         """The members that have not acknowledged it; nobody for multicast or where no acknowledgement was asked for."""
         return tuple(self._pending.values()) if self.under.unicast and self.under.acknowledge else ()

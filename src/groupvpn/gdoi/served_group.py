@@ -206,7 +206,6 @@ class ServedGroup:
         effects: list[Effect] = []
         if leaving:
             effects.append(report("KS_LAST_GM", group=self.group.name, address=leaving[-1].peer.address))
-        self.rounds.clear()
         self.keys.wipe_all()
         self.keys.kek = None
         self.keys.sender_ids.restart(self.group.sender_id_bits)
@@ -215,6 +214,7 @@ class ServedGroup:
         effects += self._make_kek(now)
         self.keys.epoch += 1
         self.is_dirty = True
+        self._delete_earlier_keks(now)
         if old_kek is not None:
             self._begin(Content.DELETE, old_kek, leaving, count(old_sequence + 1).__next__, now)
         return effects + self._run_rounds(now)
@@ -310,6 +310,11 @@ class ServedGroup:
         self.rounds.append(each)
         if content is not Content.DELETE:
             self.last_round = each
+
+    def _delete_earlier_keks(self, now: float) -> None:
+        """Tell those to whom a rekey is still on its way, under the KEK that they hold if it has not arrived; deletes go on."""
+        for each in [each for each in self.rounds if each.content is not Content.DELETE]:
+            self._begin(Content.DELETE, each.under, each.pending, count(each.last_sequence + 1).__next__, now)
 
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
         """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""
