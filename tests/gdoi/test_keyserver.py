@@ -26,7 +26,7 @@ from groupvpn.effects import Endpoint, Send
 from groupvpn.gdoi.acknowledgement import build_acknowledgement
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.member import GroupMember
-from groupvpn.gdoi.policy import KeyServerGroup, Replay
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction
 
@@ -122,6 +122,46 @@ def test_a_full_table_takes_no_more_members() -> None:
     first, second = world.add_member(1), world.add_member(2)
     world.run(10)
     assert sorted([first.is_registered, second.is_registered]) == [False, True]
+
+
+@pytest.mark.parametrize("rekey", [UNICAST, MULTI, replace(UNICAST, acknowledge=False)], ids=["unicast", "multicast", "unacknowledged"])
+def test_a_full_table_gives_the_place_of_a_member_whose_keys_have_died(rekey: RekeyPolicy) -> None:
+    world = World(served(tek_policy(lifetime=900), rekey=rekey), members=1)
+    world.server.groups[0].members.maximum = 1
+    world.run(2)
+    world.simulation.detach(address_of(1))
+    second = world.add_member(2)
+    world.run(850)
+    assert not second.is_registered
+    world.run(150)
+    assert second.is_registered
+    assert [member.address for member in world.server.status(world.now)[0].members] == [address_of(2)]
+    world.forget_reports()
+    world.run(1000)
+    assert end(1) not in pushes(world)
+
+
+def test_a_full_table_keeps_members_that_answer() -> None:
+    world = World(served(tek_policy(lifetime=900)), members=1)
+    world.server.groups[0].members.maximum = 1
+    world.run(2)
+    second = world.add_member(2)
+    world.run(3000)
+    assert [world.members[0].is_registered, second.is_registered] == [True, False]
+    assert "GM_RE_REGISTER" not in world.mnemonics()
+
+
+def test_without_rekeys_a_member_leaves_the_list_with_its_keys() -> None:
+    world = World(served(tek_policy(lifetime=900), rekey=RekeyPolicy()), members=2)
+    world.run(2)
+    world.simulation.detach(address_of(2))
+    world.run(1000)
+    assert [member.address for member in world.server.status(world.now)[0].members] == [address_of(1)]
+    assert "KS_LAST_GM" not in world.mnemonics(SERVER)
+    world.simulation.detach(address_of(1))
+    world.run(1000)
+    assert world.server.status(world.now)[0].members == ()
+    assert world.mnemonics(SERVER)[-1] == "KS_LAST_GM"
 
 
 def test_registering_again_does_not_make_a_second_member() -> None:

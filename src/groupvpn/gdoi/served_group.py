@@ -108,7 +108,8 @@ class ServedGroup:
         effects: list[Effect] = []
         if not len(self.members):
             effects.append(report("KS_FIRST_GM", group=self.group.name, address=peer.address))
-        member = self.members.register(peer, server, now, given.sender_ids)
+        self._make_room(peer, now)
+        member = self.members.register(peer, server, now, given.sender_ids, keys_until=self.keys.last_expiry(now, given.teks))
         self.registrations += 1
         self.is_dirty = True
         effects.append(report("KS_REGS_COMPL", group=self.group.name, address=peer.address))
@@ -123,7 +124,7 @@ class ServedGroup:
         """A verified acknowledgement of rekey `sequence` under the KEK `spi` came from `peer`, which holds no earlier KEK then."""
         for index, each in enumerate(self.rounds):
             if each.under.spi == spi and (member := each.acknowledge(peer, sequence)) is not None:
-                member.note_acknowledged(sequence)
+                member.note_acknowledged(sequence, self.keys.last_expiry(now))
                 for earlier in self.rounds[:index]:
                     earlier.drop(peer)
                 return self._finish_rounds(now)
@@ -346,7 +347,7 @@ class ServedGroup:
                 each.stop_retransmitting()
             while (batch := each.next_batch(now)) is not None:
                 effects += self._transmit(each, batch, now)
-        return effects + self._finish_rounds(now)
+        return effects + self._finish_rounds(now) + self._expire_members(now)
 
     def _is_present(self, kek: RekeyKey) -> bool:
         """Whether the next rekey goes under `kek` too, and says all again to those who missed one."""
@@ -367,12 +368,24 @@ class ServedGroup:
 
     def _eject(self, member: Member) -> list[Effect]:
         self.members.remove(member.peer)
+        return [report("KS_NACK_GM_EJECT", group=self.group.name, address=member.peer.address), *self._left(member)]
+
+    def _expire_members(self, now: float) -> list[Effect]:
+        """Without rekeys a member that has not come again in time holds no key. With rekeys that nobody acknowledges who can tell."""
+        gone = self.members.expire(now) if self.keys.kek is None else ()
+        return self._left(gone[-1]) if gone else []
+
+    def _make_room(self, peer: Endpoint, now: float) -> None:
+        """In a full group `peer` takes the place of a member whose keys, as far as we know, have died."""
+        gone = self.members.make_room(peer, now)
+        if gone is not None:
+            for each in self.rounds:
+                each.drop(gone.peer)
+
+    def _left(self, member: Member) -> list[Effect]:
+        """`member` is off the list."""
         self.is_dirty = True
-        name, address = self.group.name, member.peer.address
-        effects: list[Effect] = [report("KS_NACK_GM_EJECT", group=name, address=address)]
-        if not len(self.members):
-            effects.append(report("KS_LAST_GM", group=name, address=address))
-        return effects
+        return [] if len(self.members) else [report("KS_LAST_GM", group=self.group.name, address=member.peer.address)]
 
     def _transmit(self, each: Round, batch: Batch, now: float) -> list[Effect]:
         """The datagrams of one batch: one message, signed once, to every member of it (or to the multicast group)."""
