@@ -5,6 +5,7 @@ from ipaddress import IPv4Address
 
 import pytest
 from gdoi_world import (
+    AH,
     CBC,
     GCM,
     MULTI,
@@ -22,13 +23,16 @@ from gdoi_world import (
 )
 
 from groupvpn.crypto.registry import KekCipher
+from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, Send
 from groupvpn.gdoi.acknowledgement import build_acknowledgement
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay
+from groupvpn.gdoi.rekey import Deletion, parse_push
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction
+from groupvpn.ipsec.transform import Transform
 
 OTHER = AccessList("other", (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),))
 
@@ -607,6 +611,24 @@ def test_a_delete_is_repeated_for_members_that_did_not_hear_it() -> None:
     world.run(30)
     assert "GM_RECV_DELETE" in world.mnemonics()
     assert set(spis(world.members[0])).isdisjoint(old)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "deletion"),
+    [((CBC,), Deletion((0,), kek=True)), ((AH,), Deletion(ah=(0,), kek=True)), ((CBC, AH), Deletion((0,), (0,), kek=True))],
+    ids=["esp", "ah", "both"],
+)
+def test_clear_deletes_the_protocols_of_the_teks_that_there_were(transforms: tuple[Transform, ...], deletion: Deletion) -> None:
+    teks = [tek_policy(number, transform=transform, acl=(SITES, OTHER)[number]) for number, transform in enumerate(transforms)]
+    world = World(served(*teks), members=1)
+    world.run(2)
+    under = world.members[0].rekey_sa.kek
+    assert under is not None
+    under = replace(under, key=Secret(under.key.reveal()))
+    world.forget_reports()
+    world.do(world.server, world.server.clear(None, world.now))
+    (push,) = (send.datagram for send in world.sent if send.datagram[18] == 33 and send.datagram[:16] == under.spi)
+    assert parse_push(push, under).deletion == deletion
 
 
 @pytest.mark.parametrize("acknowledge", [True, False])

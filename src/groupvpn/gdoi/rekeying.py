@@ -15,6 +15,7 @@ from groupvpn.effects import Endpoint
 from groupvpn.gdoi.group import RekeyKey
 from groupvpn.gdoi.members import Member
 from groupvpn.gdoi.timers import BATCH_MEMBERS, BATCH_PERIOD, acknowledgement_wait
+from groupvpn.ipsec.transform import SecurityProtocol
 
 
 class Content(Enum):
@@ -65,6 +66,8 @@ class Round:
         self.last_sent = now
         self.activates: float | None = None
         """When members begin to send with what it brings, in monotonic seconds; None leaves that to the end of the old keys."""
+        self.deletes: frozenset[SecurityProtocol] = frozenset()
+        """The protocols whose TEKs it deletes."""
         self._left = 1 + retransmit_count
         self._period = retransmit_period
         self._counter = counter

@@ -28,6 +28,7 @@ from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
 from groupvpn.gdoi.timers import MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, is_retransmission_suppressed
 from groupvpn.ike.natt import wrap
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
+from groupvpn.ipsec.transform import SecurityProtocol
 
 INTERRUPTED = 120.0
 """A key made this short before a restart may not have reached everybody: its rekey is repeated."""
@@ -203,6 +204,7 @@ class ServedGroup:
         Registrations that are under way hold keys that are wiped here: the caller ends them.
         """
         old_kek, old_sequence = self.keys.kek, self.keys.sequence
+        protocols = frozenset(key.transform.protocol for key in self.keys.teks)
         leaving = self.members.clear()
         effects: list[Effect] = []
         if leaving:
@@ -215,9 +217,10 @@ class ServedGroup:
         effects += self._make_kek(now)
         self.keys.epoch += 1
         self.is_dirty = True
-        self._delete_earlier_keks(now)
+        for each in [each for each in self.rounds if each.content is not Content.DELETE]:  # some may hold no later KEK
+            self._delete(each.under, each.last_sequence, each.pending, protocols, now)
         if old_kek is not None:
-            self._begin(Content.DELETE, old_kek, leaving, count(old_sequence + 1).__next__, now)
+            self._delete(old_kek, old_sequence, leaving, protocols, now)
         return effects + self._run_rounds(now)
 
     def resume(self, now: float) -> list[Effect]:
@@ -312,10 +315,10 @@ class ServedGroup:
         if content is not Content.DELETE:
             self.last_round = each
 
-    def _delete_earlier_keks(self, now: float) -> None:
-        """Tell those to whom a rekey is still on its way, under the KEK that they hold if it has not arrived; deletes go on."""
-        for each in [each for each in self.rounds if each.content is not Content.DELETE]:
-            self._begin(Content.DELETE, each.under, each.pending, count(each.last_sequence + 1).__next__, now)
+    def _delete(self, kek: RekeyKey, sequence: int, members: Iterable[Member], protocols: frozenset[SecurityProtocol], now: float) -> None:
+        """Start a round that deletes `kek`, whose last rekey had the number `sequence`, and all TEKs of `protocols`."""
+        self._begin(Content.DELETE, kek, members, count(sequence + 1).__next__, now)
+        self.rounds[-1].deletes = protocols
 
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
         """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""
@@ -412,7 +415,7 @@ class ServedGroup:
     def _message(self, each: Round, sequence: int, signer: RsaPrivateKey, source: IPv4Address, now: float) -> bytes:
         under = each.under.told(now, source)
         if each.content is Content.DELETE:
-            return build_push(None, under, signer, sequence, deletion=Deletion(all_teks=True, kek=True))
+            return build_push(None, under, signer, sequence, deletion=Deletion.of_everything(each.deletes))
         kek = self.keys.kek
         tells = kek is not None and (kek.spi != each.under.spi or self._told_kek != kek.spi)
         if kek is not None and kek.spi == each.under.spi:
