@@ -124,6 +124,18 @@ def test_a_list_without_an_sa_left_stays_and_drops() -> None:
     assert policy.entries == ()
 
 
+def test_a_list_that_lost_its_last_sa_is_noticed_beside_one_that_has_some() -> None:
+    policy = InstalledPolicy()
+    denies = (entry(Action.DENY, "192.168.0.0/16", "192.168.0.0/16"),)
+    register(policy, 0, tek(1000), tek(2000, entries=OTHER_LIST), tek(2001, entries=OTHER_LIST), tek(3000, entries=denies))
+    policy.drop_sas([2000, 3000])
+    assert not policy.lacks_sa
+    policy.drop_sas([2001])
+    assert policy.lacks_sa
+    register(policy, 10, tek(1000))
+    assert not policy.lacks_sa
+
+
 def test_keys_of_removed_sas_are_wiped() -> None:
     policy = InstalledPolicy()
     mortal = tek(1000)

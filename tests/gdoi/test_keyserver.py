@@ -5,6 +5,7 @@ from ipaddress import IPv4Address
 
 import pytest
 from gdoi_world import (
+    AH,
     CBC,
     GCM,
     MULTI,
@@ -22,13 +23,16 @@ from gdoi_world import (
 )
 
 from groupvpn.crypto.registry import KekCipher
-from groupvpn.effects import Endpoint
+from groupvpn.crypto.secret import Secret
+from groupvpn.effects import Endpoint, Send
 from groupvpn.gdoi.acknowledgement import build_acknowledgement
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.member import GroupMember
-from groupvpn.gdoi.policy import KeyServerGroup, Replay
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay
+from groupvpn.gdoi.rekey import Deletion, parse_push
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction
+from groupvpn.ipsec.transform import Transform
 
 OTHER = AccessList("other", (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),))
 
@@ -124,6 +128,46 @@ def test_a_full_table_takes_no_more_members() -> None:
     assert sorted([first.is_registered, second.is_registered]) == [False, True]
 
 
+@pytest.mark.parametrize("rekey", [UNICAST, MULTI, replace(UNICAST, acknowledge=False)], ids=["unicast", "multicast", "unacknowledged"])
+def test_a_full_table_gives_the_place_of_a_member_whose_keys_have_died(rekey: RekeyPolicy) -> None:
+    world = World(served(tek_policy(lifetime=900), rekey=rekey), members=1)
+    world.server.groups[0].members.maximum = 1
+    world.run(2)
+    world.simulation.detach(address_of(1))
+    second = world.add_member(2)
+    world.run(850)
+    assert not second.is_registered
+    world.run(150)
+    assert second.is_registered
+    assert [member.address for member in world.server.status(world.now)[0].members] == [address_of(2)]
+    world.forget_reports()
+    world.run(1000)
+    assert end(1) not in pushes(world)
+
+
+def test_a_full_table_keeps_members_that_answer() -> None:
+    world = World(served(tek_policy(lifetime=900)), members=1)
+    world.server.groups[0].members.maximum = 1
+    world.run(2)
+    second = world.add_member(2)
+    world.run(3000)
+    assert [world.members[0].is_registered, second.is_registered] == [True, False]
+    assert "GM_RE_REGISTER" not in world.mnemonics()
+
+
+def test_without_rekeys_a_member_leaves_the_list_with_its_keys() -> None:
+    world = World(served(tek_policy(lifetime=900), rekey=RekeyPolicy()), members=2)
+    world.run(2)
+    world.simulation.detach(address_of(2))
+    world.run(1000)
+    assert [member.address for member in world.server.status(world.now)[0].members] == [address_of(1)]
+    assert "KS_LAST_GM" not in world.mnemonics(SERVER)
+    world.simulation.detach(address_of(1))
+    world.run(1000)
+    assert world.server.status(world.now)[0].members == ()
+    assert world.mnemonics(SERVER)[-1] == "KS_LAST_GM"
+
+
 def test_registering_again_does_not_make_a_second_member() -> None:
     world = World(members=1)
     world.run(2)
@@ -202,6 +246,17 @@ def test_retransmissions_stop_when_the_next_rekey_is_near() -> None:
     world.run(80)
     sent = [line for line in world.lines(SERVER) if "KS_SEND_UNICAST_REKEY" in line]
     assert len(sent) == 1  # the next is due 45 s later, which is within 120 s
+
+
+def test_a_new_kek_is_repeated_though_the_next_rekey_is_near() -> None:
+    """That one comes under the new KEK, and who missed the new KEK does not hear it."""
+    world = World(served(tek_policy(lifetime=180)), members=2)
+    world.run(2)
+    world.cut(address_of(2))
+    change(world, served(tek_policy(lifetime=180), rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)))
+    world.heal()
+    world.run(12)
+    assert [member.rekey_sa.kek.cipher for member in world.members] == [KekCipher.AES_256_CBC] * 2  # type: ignore[union-attr]
 
 
 def test_a_kek_rekey_goes_under_the_old_kek_and_numbers_restart_with_the_next_rekey() -> None:
@@ -354,6 +409,25 @@ def test_an_acknowledgement_in_anothers_name_or_damaged_is_only_counted() -> Non
     for message in (build_acknowledgement(kek, 1, address_of(1)), build_acknowledgement(kek, 1, address_of(2))[:-1] + b"\x00"):
         assert world.speakers[SERVER].receive(message, end(2), Endpoint(SERVER, 848), world.now) == []
     assert sum(world.server.counters.values()) == 2
+
+
+def test_an_acknowledgement_counts_for_the_round_under_its_kek_only() -> None:
+    world = World(members=1)
+    world.run(2)
+    intercept, lost = world.simulation.intercept, []
+
+    def lose_the_first_acknowledgement(send: Send) -> Send | None:
+        if send.datagram[18] == 35 and not lost:
+            lost.append(send)
+            return None
+        return intercept(send)
+
+    world.simulation.intercept = lose_the_first_acknowledgement
+    change(world, served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)))
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.run(60)
+    under_the_new_one = [send for send in world.sent if send.datagram[18] == 33 and send.datagram[:16] == world.members[0].rekey_sa.kek.spi]
+    assert len(lost) == len(under_the_new_one) == 1
 
 
 # Changes of configuration
@@ -553,6 +627,54 @@ def test_a_delete_is_repeated_for_members_that_did_not_hear_it() -> None:
     assert set(spis(world.members[0])).isdisjoint(old)
 
 
+@pytest.mark.parametrize(
+    ("transforms", "deletion"),
+    [((CBC,), Deletion((0,), kek=True)), ((AH,), Deletion(ah=(0,), kek=True)), ((CBC, AH), Deletion((0,), (0,), kek=True))],
+    ids=["esp", "ah", "both"],
+)
+def test_clear_deletes_the_protocols_of_the_teks_that_there_were(transforms: tuple[Transform, ...], deletion: Deletion) -> None:
+    teks = [tek_policy(number, transform=transform, acl=(SITES, OTHER)[number]) for number, transform in enumerate(transforms)]
+    world = World(served(*teks), members=1)
+    world.run(2)
+    under = world.members[0].rekey_sa.kek
+    assert under is not None
+    under = replace(under, key=Secret(under.key.reveal()))
+    world.forget_reports()
+    world.do(world.server, world.server.clear(None, world.now))
+    (push,) = (send.datagram for send in world.sent if send.datagram[18] == 33 and send.datagram[:16] == under.spi)
+    assert parse_push(push, under).deletion == deletion
+
+
+@pytest.mark.parametrize("acknowledge", [True, False])
+def test_a_delete_reaches_members_that_have_not_heard_of_the_new_kek(acknowledge: bool) -> None:
+    rekey = replace(UNICAST, acknowledge=acknowledge)
+    world = World(served(rekey=rekey), members=2)
+    world.run(10)
+    world.cut(address_of(1))
+    change(world, served(rekey=replace(rekey, cipher=KekCipher.AES_256_CBC)))
+    world.heal()
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(10)
+    (tek,) = world.server.groups[0].keys.teks
+    assert [spis(member) for member in world.members] == [[tek.spi]] * 2
+    assert world.mnemonics().count("GM_RECV_DELETE") == 2
+    assert "GDOI_REKEY_SEQ_FAILURE" not in world.mnemonics()
+
+
+def test_a_second_clear_does_not_end_the_repetitions_of_the_first() -> None:
+    world = World(members=2)
+    world.run(10)
+    old = spis(world.members[0])
+    world.cut(address_of(1))
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(7)
+    world.heal()
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(15)
+    assert set(spis(world.members[0])).isdisjoint(old)
+    assert spis(world.members[0]) == spis(world.members[1])
+
+
 def test_each_registration_gets_a_sender_id_that_nobody_had() -> None:
     world = World(served(tek_policy(transform=GCM)), members=3)
     world.run(2)
@@ -611,6 +733,22 @@ def test_a_registration_that_a_rekey_overtakes_is_followed_by_that_rekey() -> No
     world.do(world.server, world.server.update((served(tek_policy(transform=GCM)),), world.now))
     world.run(30)
     assert spis(late) == spis(world.members[0])
+
+
+def test_a_registration_that_a_rekey_overtakes_is_followed_under_the_kek_that_it_brought() -> None:
+    """Another round is still under way at that moment, that of the KEK before it."""
+    world = World(members=1)
+    world.run(2)
+    world.cut(address_of(1))
+    change(world, served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)))
+    world.simulation.network = replace(world.simulation.network, delay=1.0)
+    late = world.add_member(2)
+    while not any(send.datagram[18] == 32 and send.destination == end(2) for send in world.sent):
+        world.run(0.5)
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.run(20)
+    assert set(spis(late)) == {key.spi for key in world.server.groups[0].keys.teks}
+    assert world.speakers[address_of(2)].counters["no such KEK"] == 0
 
 
 # crypto gdoi ks rekey

@@ -5,6 +5,7 @@ from ipaddress import IPv4Address
 
 import pytest
 from gdoi_world import (
+    AH,
     CBC,
     GCM,
     MULTI,
@@ -30,7 +31,7 @@ from groupvpn.gdoi.keys import Download, Kek
 from groupvpn.gdoi.member import EVERYTHING, GroupMember
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.refusal import GdoiError, Reason
-from groupvpn.gdoi.rekey import build_push
+from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.gdoi.timers import OLD_SA_BACK_OFF
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.ipsec.sa import Direction, TrafficRule
@@ -38,6 +39,7 @@ from groupvpn.lab.simulation import Network
 from groupvpn.wire.natt import KEEPALIVE
 
 SECOND_SERVER = IPv4Address("10.0.0.2")
+ELSEWHERE = AccessList("elsewhere", (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),))
 DENIES = AccessList("local", (entry(Action.DENY, "10.0.1.0/24", "10.0.2.0/24"),))
 
 
@@ -492,6 +494,33 @@ def test_a_delete_drops_instead_of_leaking_until_it_is_registered_again() -> Non
     assert permits(member)[0].outbound_spi is None
     world.run(6)
     assert member.is_registered
+
+
+def test_a_delete_of_the_only_sa_of_one_list_is_a_reason_to_register() -> None:
+    """Until then what that list protects is dropped, and the other list goes on."""
+    world = World(served(tek_policy(1), tek_policy(2, acl=ELSEWHERE, transform=AH)), members=1)
+    world.run(2)
+    member = world.members[0]
+    esp, ah = (sa.spi for sa in member.sas)
+    deliver(world, 1, build_push(None, kek_of(member), rsa_key(), 5, deletion=Deletion(esp=(ah,), ah=(esp,))))
+    assert [sa.spi for sa in member.sas] == [esp, ah], "neither is of that protocol"
+    assert member.is_registered
+    deliver(world, 1, build_push(None, kek_of(member), rsa_key(), 6, deletion=Deletion(ah=(0,))))
+    assert [rule.outbound_spi for rule in permits(member)] == [esp, None]
+    world.run(6)
+    assert [rule.outbound_spi for rule in permits(member)] == [esp, ah]
+    assert world.mnemonics().count("GM_RE_REGISTER") == 1
+
+
+def test_members_whose_teks_are_all_deleted_do_not_register_in_the_same_moment() -> None:
+    world = World(members=3)
+    world.run(2)
+    for number, member in enumerate(world.members, 1):
+        deliver(world, number, build_push(None, kek_of(member), rsa_key(), 5, deletion=Deletion((0,))))
+    assert all(member.sas == () for member in world.members)
+    assert len({member.next_timer() for member in world.members}) == 3
+    world.run(6)
+    assert all(len(member.sas) == 1 for member in world.members)
 
 
 def test_stop_leaves_nothing() -> None:

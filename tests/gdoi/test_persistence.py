@@ -12,7 +12,7 @@ from gdoi_world import CBC, GCM, SERVER, UNICAST, World, address_of, served, tek
 from groupvpn.crypto.registry import KekCipher
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.persistence import SnapshotError
-from groupvpn.gdoi.policy import KeyServerGroup
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy
 
 
 def restart(world: World, group: KeyServerGroup, *, down: float = 0.0) -> KeyServer:
@@ -159,6 +159,29 @@ def test_a_snapshot_is_plain_and_shows_no_secret_objects() -> None:
     world = World(members=1)
     world.run(10)
     assert json.loads(json.dumps(world.server.snapshot(world.now))) == world.server.snapshot(world.now)
+
+
+def test_when_the_keys_of_a_member_die_survives() -> None:
+    world = World(served(tek_policy(lifetime=900), rekey=RekeyPolicy()), members=2)
+    world.run(600)
+    world.simulation.detach(address_of(2))
+    restart(world, world.group, down=100)
+    world.run(100)
+    assert len(world.server.groups[0].members) == 2
+    world.run(200)
+    assert [member.peer.address for member in world.server.groups[0].members] == [address_of(1)]
+
+
+def test_a_snapshot_that_does_not_say_when_keys_of_members_die_has_them_hold_all() -> None:
+    world = World(members=1)
+    world.run(10)
+    state = json.loads(json.dumps(world.server.snapshot(world.now)))
+    for member in state["groups"]["GET"]["members"]:
+        del member["keys_until"]
+    fresh = world.add_server(SERVER, served(), start=False, life="second")
+    fresh.restore(state, world.now, 5)
+    (member,), (tek,) = fresh.groups[0].members, fresh.groups[0].keys.teks
+    assert member.keys_until == tek.expires == 3595
 
 
 def _without_teks(group: dict[str, Any]) -> None:

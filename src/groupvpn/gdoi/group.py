@@ -4,6 +4,7 @@ This is bookkeeping without messages: `rekeying` sends what stands here, `keyser
 seconds; a `Download` made from it carries the seconds that remain.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
@@ -179,6 +180,11 @@ class GroupKeys:
         dying = (key.expires for key in self.teks)
         retiring = (key.expires + RETIREMENT for key in self.retired)
         return min((*dying, *retiring), default=None)
+
+    def last_expiry(self, now: float, teks: Iterable[Tek] | None = None) -> float:
+        """When the last of `teks` dies, or of all TEKs; `now` if none lives."""
+        spis = {tek.spi for tek in teks} if teks is not None else {key.spi for key in self.teks}
+        return max((key.expires for key in self.teks if key.spi in spis), default=now)
 
     def download(self, group: KeyServerGroup, now: float, kek: Kek | None, sequence: int | None) -> Download:
         """Policy and keys as they stand: every live TEK of every `sa ipsec`, each with the access list of today.

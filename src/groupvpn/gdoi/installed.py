@@ -150,6 +150,12 @@ class InstalledPolicy:
         return min(moments.values(), default=None)
 
     @property
+    def lacks_sa(self) -> bool:
+        """Whether a list that protects something has no SA left, so that it is dropped, while others may have some: T0 is about those."""
+        served = {held.tek.entries for held in self.teks.values() if held.is_listed}
+        return any(entries not in served and any(entry.action is Action.PERMIT for entry in entries) for entries in self._lists)
+
+    @property
     def lacks_sender_id(self) -> bool:
         """Whether there is an SA on which this member may not send, because it holds no Sender-ID (RFC 6407 4.4).
 

@@ -184,7 +184,7 @@ class KeyServer:
             return Refusal(Reason.UNREGISTERED_INTERFACE, f"{sa.local.address} is not of a registration interface")
         if not group.is_authorized(sa.peer.address):
             return Refusal(Reason.UNAUTHORIZED, f"{sa.peer.address} is not in the authorization list")
-        if not group.members.has_room_for(sa.peer):
+        if not group.members.has_room_for(sa.peer, self._now):
             return self._full(group)
         self._registrar(sa).epochs[identity] = group.keys.epoch
         return group.download_for(sa.peer, sa.local, self._now)
@@ -194,7 +194,7 @@ class KeyServer:
         group = self._group_with(identity)
         if group is None or self._registrar(sa).epochs.get(identity) != group.keys.epoch:
             return Refusal(Reason.TRY_LATER, "the keys of the group were replaced during the registration")
-        if not group.members.has_room_for(sa.peer):
+        if not group.members.has_room_for(sa.peer, self._now):
             return self._full(group)
         if not sender_ids:
             return ()
@@ -274,7 +274,7 @@ class KeyServer:
         member = group.members.get(source)
         if told.member != source.address and (member is None or not member.is_behind_nat):
             return self._drop("acknowledgement in another's name")
-        return self._marked(group.acknowledge(source, told.sequence, now))
+        return self._marked(group.acknowledge(source, kek.spi, told.sequence, now))
 
     def _drop(self, why: str) -> list[Effect]:
         self.counters[why] += 1

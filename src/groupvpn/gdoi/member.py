@@ -289,18 +289,17 @@ class GroupMember:
         deletion, download = push.deletion, push.download
         if deletion.kek and (download is None or download.kek is None):
             return self._deleted(source.address, now)
-        if deletion.all_teks or deletion.teks:
-            self.policy.drop_sas(None if deletion.all_teks else deletion.teks)
+        self.policy.drop_sas(spi for spi, held in self.policy.teks.items() if deletion.covers(held.tek))
         effects: list[Effect] = []
         if download is not None:
             if download.kek is not None:
                 effects += self.rekey_sa.adopt(download.kek, 0, now)
             effects += self._install(download, now, source.address, is_rekey=True, now=now)
         self._reregister_at = self.policy.reregister_at()
-        if self._reregister_at is None and not self.policy.teks:
-            effects += self._reregister(now)
-        elif self.policy.lacks_sender_id:
+        if self.policy.lacks_sa or self.policy.lacks_sender_id:
             effects += self._reregister(now, within=DELETE_SPREAD)
+        elif self._reregister_at is None and not self.policy.teks:
+            effects += self._reregister(now)
         elif self.enrollment.is_running and self._reregister_at is not None and self._reregister_at > now:
             effects += self.enrollment.cancel(now)
         return effects

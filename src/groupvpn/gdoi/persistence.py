@@ -53,7 +53,8 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
         kek = _read_kek(_mapping(fields["kek"]), origin) if fields["kek"] is not None else None
         pseudotime = fields.get("pseudotime")
         clock = PseudoClock(origin - _number(pseudotime)) if pseudotime is not None else None
-        members = [_read_member(_mapping(item), origin) for item in _items(fields["members"])]
+        last = max((key.expires for key in teks), default=now)
+        members = [_read_member(_mapping(item), origin, last) for item in _items(fields["members"])]
         sequence, rekeys, registrations = (int(_number(fields[name])) for name in ("sequence", "rekeys_sent", "registrations"))
     except (KeyError, TypeError, ValueError) as error:
         raise SnapshotError(f"the snapshot of group {group.group.name} cannot be used: {error!r}") from error
@@ -152,15 +153,18 @@ def _write_member(member: Member, now: float) -> Plain:
         "sent_sequences": list(member.sent_sequences),
         "received_sequences": list(member.received_sequences),
         "sender_ids": list(member.sender_ids),
+        "keys_until": member.keys_until - now,
     }
 
 
-def _read_member(state: Mapping[str, object], origin: float) -> Member:
+def _read_member(state: Mapping[str, object], origin: float, last: float) -> Member:
+    """A member; in a snapshot of a release before `keys_until` all of them hold TEKs until `last`."""
     member = Member(
         peer=_endpoint(state["peer"]),
         server=_endpoint(state["server"]),
         registered_at=_number(state["registered_at"]) + origin,
         sender_ids=tuple(int(_number(item)) for item in _items(state["sender_ids"])),
+        keys_until=_number(state["keys_until"]) + origin if "keys_until" in state else last,
     )
     for name in ("rekeys_sent", "rekey_retries", "acks_received", "acks_missed", "missed_in_a_row"):
         setattr(member, name, int(_number(state[name])))

@@ -28,6 +28,7 @@ from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
 from groupvpn.gdoi.timers import MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, is_retransmission_suppressed
 from groupvpn.ike.natt import wrap
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
+from groupvpn.ipsec.transform import SecurityProtocol
 
 INTERRUPTED = 120.0
 """A key made this short before a restart may not have reached everybody: its rekey is repeated."""
@@ -108,22 +109,25 @@ class ServedGroup:
         effects: list[Effect] = []
         if not len(self.members):
             effects.append(report("KS_FIRST_GM", group=self.group.name, address=peer.address))
-        member = self.members.register(peer, server, now, given.sender_ids)
+        self._make_room(peer, now)
+        member = self.members.register(peer, server, now, given.sender_ids, keys_until=self.keys.last_expiry(now, given.teks))
         self.registrations += 1
         self.is_dirty = True
         effects.append(report("KS_REGS_COMPL", group=self.group.name, address=peer.address))
-        if self._is_stale(given, peer, server, now):
-            return effects + self._catch_up(member, now)
+        is_stale = self._is_stale(given, peer, server, now)
+        held = given.kek.spi if given.kek is not None else None
         for each in self.rounds:
-            each.drop(peer)
-        return effects
+            if not is_stale or each.under.spi != held:
+                each.drop(peer)
+        return effects + self._catch_up(member, held, now) if is_stale else effects
 
-    def acknowledge(self, peer: Endpoint, sequence: int, now: float) -> list[Effect]:
-        """A verified acknowledgement of rekey `sequence` came from `peer`."""
-        for each in self.rounds:
-            member = each.acknowledge(peer, sequence)
-            if member is not None:
-                member.note_acknowledged(sequence)
+    def acknowledge(self, peer: Endpoint, spi: bytes, sequence: int, now: float) -> list[Effect]:
+        """A verified acknowledgement of rekey `sequence` under the KEK `spi` came from `peer`, which holds no earlier KEK then."""
+        for index, each in enumerate(self.rounds):
+            if each.under.spi == spi and (member := each.acknowledge(peer, sequence)) is not None:
+                member.note_acknowledged(sequence, self.keys.last_expiry(now))
+                for earlier in self.rounds[:index]:
+                    earlier.drop(peer)
                 return self._finish_rounds(now)
         if self.members.get(peer) is None and not any(each.was_sent_to(peer) for each in self.rounds):
             return [report("KS_UNSOL_ACK", group=self.group.name, peer=peer.address, sequence=sequence)]
@@ -200,11 +204,11 @@ class ServedGroup:
         Registrations that are under way hold keys that are wiped here: the caller ends them.
         """
         old_kek, old_sequence = self.keys.kek, self.keys.sequence
+        protocols = frozenset(key.transform.protocol for key in self.keys.teks)
         leaving = self.members.clear()
         effects: list[Effect] = []
         if leaving:
             effects.append(report("KS_LAST_GM", group=self.group.name, address=leaving[-1].peer.address))
-        self.rounds.clear()
         self.keys.wipe_all()
         self.keys.kek = None
         self.keys.sender_ids.restart(self.group.sender_id_bits)
@@ -213,8 +217,10 @@ class ServedGroup:
         effects += self._make_kek(now)
         self.keys.epoch += 1
         self.is_dirty = True
+        for each in [each for each in self.rounds if each.content is not Content.DELETE]:  # some may hold no later KEK
+            self._delete(each.under, each.last_sequence, each.pending, protocols, now)
         if old_kek is not None:
-            self._begin(Content.DELETE, old_kek, leaving, count(old_sequence + 1).__next__, now)
+            self._delete(old_kek, old_sequence, leaving, protocols, now)
         return effects + self._run_rounds(now)
 
     def resume(self, now: float) -> list[Effect]:
@@ -309,6 +315,11 @@ class ServedGroup:
         if content is not Content.DELETE:
             self.last_round = each
 
+    def _delete(self, kek: RekeyKey, sequence: int, members: Iterable[Member], protocols: frozenset[SecurityProtocol], now: float) -> None:
+        """Start a round that deletes `kek`, whose last rekey had the number `sequence`, and all TEKs of `protocols`."""
+        self._begin(Content.DELETE, kek, members, count(sequence + 1).__next__, now)
+        self.rounds[-1].deletes = protocols
+
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
         """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""
         current = self.download_for(peer, server, now)
@@ -316,16 +327,16 @@ class ServedGroup:
         same_kek = (given.kek.spi if given.kek else None) == (current.kek.spi if current.kek else None)
         return not same_kek or any((tek.spi, tek.entries, tek.receive_only) not in has for tek in current.teks)
 
-    def _catch_up(self, member: Member, now: float) -> list[Effect]:
-        """A rekey went out while `member` registered, so what it was given is old: it joins a round under the KEK it holds, or gets one.
+    def _catch_up(self, member: Member, held: bytes | None, now: float) -> list[Effect]:
+        """A rekey went out while `member` registered, so what it was given is old: it joins the round under the KEK `held`, or gets one.
 
         A member whose KEK has been replaced and whose round is over learns the new keys when it registers again before its TEK dies.
         """
         kek = self.keys.kek
-        live = next((each for each in self.rounds if each.content is not Content.DELETE), None)
+        live = next((each for each in self.rounds if each.content is not Content.DELETE and each.under.spi == held), None)
         if live is not None:
             live.add(member, now)
-        elif kek is not None and kek.unicast:
+        elif kek is not None and kek.unicast and kek.spi == held:
             self._begin(Content.TEK, kek, [member], self.keys.next_sequence, now)
         return self._run_rounds(now)
 
@@ -335,11 +346,15 @@ class ServedGroup:
         due = [self.keys.next_tek_rekey(self.group, members), self.keys.next_kek_rekey(self.group, members)]
         next_rekey = min((time for time in due if time is not None), default=None)
         for each in self.rounds:
-            if each.next_is_retransmission and each.content is not Content.DELETE and is_retransmission_suppressed(now, next_rekey):
+            if each.next_is_retransmission and self._is_present(each.under) and is_retransmission_suppressed(now, next_rekey):
                 each.stop_retransmitting()
             while (batch := each.next_batch(now)) is not None:
                 effects += self._transmit(each, batch, now)
-        return effects + self._finish_rounds(now)
+        return effects + self._finish_rounds(now) + self._expire_members(now)
+
+    def _is_present(self, kek: RekeyKey) -> bool:
+        """Whether the next rekey goes under `kek` too, and says all again to those who missed one."""
+        return self.keys.kek is not None and self.keys.kek.spi == kek.spi
 
     def _finish_rounds(self, now: float) -> list[Effect]:
         """Take rounds that are over off the list, and eject the members that left too many unanswered."""
@@ -356,12 +371,24 @@ class ServedGroup:
 
     def _eject(self, member: Member) -> list[Effect]:
         self.members.remove(member.peer)
+        return [report("KS_NACK_GM_EJECT", group=self.group.name, address=member.peer.address), *self._left(member)]
+
+    def _expire_members(self, now: float) -> list[Effect]:
+        """Without rekeys a member that has not come again in time holds no key. With rekeys that nobody acknowledges who can tell."""
+        gone = self.members.expire(now) if self.keys.kek is None else ()
+        return self._left(gone[-1]) if gone else []
+
+    def _make_room(self, peer: Endpoint, now: float) -> None:
+        """In a full group `peer` takes the place of a member whose keys, as far as we know, have died."""
+        gone = self.members.make_room(peer, now)
+        if gone is not None:
+            for each in self.rounds:
+                each.drop(gone.peer)
+
+    def _left(self, member: Member) -> list[Effect]:
+        """`member` is off the list."""
         self.is_dirty = True
-        name, address = self.group.name, member.peer.address
-        effects: list[Effect] = [report("KS_NACK_GM_EJECT", group=name, address=address)]
-        if not len(self.members):
-            effects.append(report("KS_LAST_GM", group=name, address=address))
-        return effects
+        return [] if len(self.members) else [report("KS_LAST_GM", group=self.group.name, address=member.peer.address)]
 
     def _transmit(self, each: Round, batch: Batch, now: float) -> list[Effect]:
         """The datagrams of one batch: one message, signed once, to every member of it (or to the multicast group)."""
@@ -388,7 +415,7 @@ class ServedGroup:
     def _message(self, each: Round, sequence: int, signer: RsaPrivateKey, source: IPv4Address, now: float) -> bytes:
         under = each.under.told(now, source)
         if each.content is Content.DELETE:
-            return build_push(None, under, signer, sequence, deletion=Deletion(all_teks=True, kek=True))
+            return build_push(None, under, signer, sequence, deletion=Deletion.of_everything(each.deletes))
         kek = self.keys.kek
         tells = kek is not None and (kek.spi != each.under.spi or self._told_kek != kek.spi)
         if kek is not None and kek.spi == each.under.spi:

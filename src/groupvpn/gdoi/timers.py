@@ -94,7 +94,7 @@ TIMERS = (
     Timer("T2", "the SA dies", "RFC 6407 5.5"),
     Timer("short lifetimes", "T0 no earlier than half of what remained of the SA at installation", "ours"),
     Timer("activation and deactivation delay", "the GAP's ATD replaces T1, its DTD replaces T2 of the old SA", "RFC 6407 5.4.1"),
-    Timer("retransmission suppressed", "when a rekey is due within 120 s", "group VPN manuals"),
+    Timer("retransmission suppressed", "when a rekey under the same KEK is due within 120 s", "group VPN manuals; the KEK is ours"),
     Timer("merge", "rekeys due within 60 s of each other are one", "group VPN manuals (pseudotime); ours for TEK and KEK"),
     Timer("pseudotime told", "with every rekey, and 1800 s after the last one where a TEK has a time window", "group VPN manuals"),
     Timer("acknowledgement missing", "10 s after the last transmission, or one period where that is longer", "RFC 8263 6"),
