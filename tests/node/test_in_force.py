@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction, TrafficRule
 from groupvpn.node.in_force import FILE, InForce
-from groupvpn.node.state import StateDirectory
+from groupvpn.node.state import StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
 LOOPBACKS = frozenset((IPv4Interface("10.9.1.1/32"), IPv4Interface("10.9.2.1/24")))
@@ -70,7 +70,7 @@ def test_the_disk_is_left_alone_while_nothing_changes(state: StateDirectory, mon
 
 def test_a_disk_that_is_full_is_told_of_and_tried_again(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(name: str, octets: bytes) -> None:
-        raise OSError(28, "No space left on device")
+        raise StateError(f"{name} cannot be written: No space left on device")
 
     log = Log("m")
     in_force = InForce(state, log)
@@ -85,7 +85,7 @@ def test_a_disk_that_is_full_is_told_of_and_tried_again(state: StateDirectory, m
 
 def test_a_file_that_cannot_be_removed_is_told_of(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     def read_only(name: str) -> bool:
-        raise OSError(30, "Read-only file system")
+        raise StateError(f"{name} cannot be removed: Read-only file system")
 
     log = Log("m")
     in_force = InForce(state, log)
@@ -128,3 +128,21 @@ def test_a_rule_that_cannot_be_is_told_of(state: StateDirectory) -> None:
         log = Log("m")
         assert InForce(state, log).last_rules == {}
         assert len(log.lines) == 1
+
+
+@pytest.mark.parametrize("octets", [b"[" * 100_000, b'{"rules": 1e400, "loopbacks": []}', b'{"rules": [], "loopbacks": [1e400]}'])
+def test_octets_that_no_decoder_expects_are_told_of(state: StateDirectory, octets: bytes) -> None:
+    state.write(FILE, octets)
+    log = Log("m")
+    assert InForce(state, log).last_rules == {}
+    assert "cannot be used" in log.lines[-1].text
+
+
+def test_a_file_that_cannot_be_read_is_told_of(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> bytes:
+        raise StateError(f"{name} cannot be read: Input/output error")
+
+    monkeypatch.setattr(state, "read", broken)
+    log = Log("m")
+    assert InForce(state, log).last_rules == {}
+    assert "Input/output error" in log.lines[-1].text

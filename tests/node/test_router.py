@@ -16,9 +16,10 @@ from groupvpn.config import parse
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.effects import Effect, Endpoint, Report, Send
 from groupvpn.gdoi.events import StateChanged
+from groupvpn.node import clock
 from groupvpn.node.outbox import SNAPSHOT
 from groupvpn.node.router import Router
-from groupvpn.node.state import StateDirectory
+from groupvpn.node.state import StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
 HERE, THERE = (Endpoint(IPv4Address(f"10.0.0.{number}"), 848) for number in (1, 2))
@@ -55,6 +56,10 @@ class Sockets:
 
     def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
         self.sent.append((datagram, self._state.read(SNAPSHOT)))
+
+
+def _full(name: str, octets: bytes) -> None:
+    raise StateError(f"{name} cannot be written: No space left on device")
 
 
 def _play(router: Router, effects: list[Effect]) -> Sockets:
@@ -102,18 +107,35 @@ def test_what_must_not_be_forgotten_is_on_the_disk_before_it_is_sent(router: Rou
 def test_what_cannot_be_written_is_not_sent(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     _start_cores(router)
 
-    def full(name: str, octets: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(router.state, "write", full)
+    monkeypatch.setattr(router.state, "write", _full)
     sockets = _play(router, [Send(b"before", HERE, THERE), StateChanged("G"), Send(b"keys", HERE, THERE)])
     router._outbox.flush(router.cores.key_server)
     assert [datagram for datagram, _ in sockets.sent] == [b"before"]
     assert "No space left on device; nothing that depends on it is sent" in router.log.lines[-1].text
     monkeypatch.undo()
     router._perform([Send(b"asked again", HERE, THERE)])
-    router._outbox.flush(router.cores.key_server)
+    router._outbox.flush(router.cores.key_server, at_once=True)
     assert [datagram for datagram, _ in sockets.sent] == [b"before", b"asked again"]
+
+
+def test_a_full_disk_is_told_of_when_it_begins_and_when_it_ends(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends a datagram makes the node look whether it has something to write."""
+    _start_cores(router)
+    moments = iter(range(100))
+    monkeypatch.setattr(clock, "monotonic", lambda: next(moments) * 0.3)
+    attempts: list[str] = []
+    monkeypatch.setattr(router.state, "write", lambda name, octets: attempts.append(name) or _full(name, octets))
+    router._outbox.state_changed()
+    for _ in range(30):
+        router._outbox.flush(router.cores.key_server)
+    assert 3 <= len(attempts) <= 10
+    assert router._outbox.next_retry is not None
+    monkeypatch.undo()
+    router._outbox.flush(router.cores.key_server, at_once=True)
+    assert router._outbox.next_retry is None
+    begin, end = (line for line in router.log.lines if line.mnemonic == "STATE")
+    assert (begin.severity, end.severity) == (2, 5)
+    assert "is written again" in end.text
 
 
 def test_a_key_server_remembers_over_a_restart(router: Router, tmp_path: Path) -> None:
@@ -138,7 +160,10 @@ def test_a_group_that_is_served_no_more_leaves_no_keys_on_the_disk(router: Route
     assert router.state.read(SNAPSHOT) is None
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"taken": "x", "state": {}}', b'{"taken": 1, "state": {"version": 9}}'])
+DAMAGED = [b"", b"{", b"[]", b'{"taken": "x", "state": {}}', b'{"taken": 1, "state": {"version": 9}}', b'{"taken": 1, "state": []}', b"[" * 100_000]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGED, b'{"taken": 1, "state": {"version": 1, "groups": {"G": {"sender_id_bits": 1e400}}}}'])
 def test_a_damaged_snapshot_is_put_aside_and_said(router: Router, damage: bytes) -> None:
     router.state.write(SNAPSHOT, damage)
     _start_cores(router)
@@ -146,6 +171,15 @@ def test_a_damaged_snapshot_is_put_aside_and_said(router: Router, damage: bytes)
     assert any(line.mnemonic == "STATE" and "begin with new keys" in line.text for line in router.log.lines)
     assert router.cores.key_server is not None
     assert router.cores.key_server.groups[0].keys.teks
+
+
+def test_keys_that_cannot_be_removed_are_told_of(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(name: str) -> bool:
+        raise StateError(f"{name} cannot be removed: Read-only file system")
+
+    monkeypatch.setattr(router.state, "remove", read_only)
+    router._outbox.forget()
+    assert router.log.lines[-1].body.startswith("%SYS-4-STATE: key-server.json cannot be removed: Read-only file system")
 
 
 def test_reports_become_lines_of_their_facility(router: Router) -> None:

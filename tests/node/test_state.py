@@ -43,7 +43,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, run_root: Path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StateError, match=r"key-server\.json cannot be written: No space left on device"):
         state.write("key-server.json", b"new")
     monkeypatch.undo()
     assert state.read("key-server.json") == b"old"
@@ -120,3 +120,50 @@ def test_who_may_not_ask_a_node_is_told_so(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Path, "is_socket", forbidden)
     with pytest.raises(StateError, match="Permission denied; only root may"):
         find("gm1", run_root=tmp_path)
+
+
+def test_what_the_disk_refuses_is_an_error_that_names_the_file(tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+    state.write("key-server.json", b"keys")
+
+    def broken(self: Path, *_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    with pytest.raises(StateError, match=r"state/key-server\.json cannot be read: Input/output error"):
+        state.read("key-server.json")
+    monkeypatch.setattr(Path, "unlink", broken)
+    with pytest.raises(StateError, match=r"state/key-server\.json cannot be removed: Input/output error"):
+        state.remove("key-server.json")
+    monkeypatch.undo()
+    state.close()
+
+
+@pytest.mark.parametrize("ending", ["lock", "state"])
+def test_a_node_cannot_be_called_as_the_files_of_another(tmp_path: Path, run_root: Path, ending: str) -> None:
+    first = StateDirectory("a", tmp_path / "one", run_root=run_root)
+    with pytest.raises(StateError, match=rf"'a\.{ending}' cannot name a node"):
+        StateDirectory(f"a.{ending}", tmp_path / "two", run_root=run_root)
+    first.close()
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o775, 0o702])
+def test_a_directory_in_which_others_may_write_is_refused_and_left_as_it_is(tmp_path: Path, run_root: Path, mode: int) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(mode)
+    with pytest.raises(StateError, match="can be written by other users"):
+        StateDirectory("gm1", tmp_path / "state", run_root=run_root)
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == mode
+
+
+def test_a_directory_of_our_own_keeps_its_mode(tmp_path: Path, run_root: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o750)
+    StateDirectory("gm1", tmp_path / "state", run_root=run_root).close()
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o750
+
+
+def test_the_directory_of_another_user_is_refused(tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "state").stat().st_uid + 1)
+    with pytest.raises(StateError, match="belongs to another user"):
+        StateDirectory("gm1", tmp_path / "state", run_root=run_root)

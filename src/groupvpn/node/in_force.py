@@ -12,7 +12,7 @@ from ipaddress import IPv4Interface, ip_address
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction, TrafficRule
 from groupvpn.node.cores import Place
-from groupvpn.node.state import StateDirectory
+from groupvpn.node.state import DAMAGE, StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
 FILE = "in-force.json"
@@ -44,10 +44,8 @@ class InForce:
         self._written = None
         try:
             self._state.remove(FILE)
-        except OSError as error:
-            place = self._state.path / FILE
-            text = f"{place} cannot be removed: {error.strerror}; should this node be killed, its next start takes it for true"
-            self._log.write("SYS", 4, "STATE", text)
+        except StateError as error:
+            self._log.write("SYS", 4, "STATE", f"{error}; should this node be killed, its next start takes it for true")
 
     def _write(self) -> None:
         if not self._rules and not self._loopbacks:
@@ -66,22 +64,21 @@ class InForce:
             return
         try:
             self._state.write(FILE, octets)
-        except OSError as error:
-            place = self._state.path / FILE
-            text = f"{place} cannot be written: {error.strerror}; should this node be killed, its next start cannot know what it protected"
+        except StateError as error:
+            text = f"{error}; should this node be killed, its next start cannot know what it protected"
             self._log.write("SYS", 4, "STATE", text)
             return
         self._written = octets
 
     def _read(self) -> tuple[Rules, frozenset[IPv4Interface]]:
-        octets = self._state.read(FILE)
-        if octets is None:
-            return {}, frozenset()
         try:
+            octets = self._state.read(FILE)
+            if octets is None:
+                return {}, frozenset()
             record = json.loads(octets)
             rules = {(str(item["group"]), str(item["interface"])): tuple(map(_read_rule, item["rules"])) for item in record["rules"]}
             return rules, frozenset(map(IPv4Interface, record["loopbacks"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (StateError, *DAMAGE) as error:
             self._log.write("SYS", 4, "STATE", f"{FILE} cannot be used ({error!r}): what the last run protected is not known")
             return {}, frozenset()
 

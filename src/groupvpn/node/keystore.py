@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from groupvpn.crypto.rsa import RsaKeyError
 from groupvpn.crypto.secret import Secret
-from groupvpn.node.state import StateDirectory, StateError
+from groupvpn.node.state import DAMAGE, StateDirectory, StateError
 from groupvpn.pki.rsa_keys import KeyPair, KeyUsage, from_der, generate
 
 _FOLDER = "rsa"
@@ -38,7 +38,7 @@ class KeyStore:
         return self._pairs.get(label)
 
     def put(self, pair: KeyPair) -> None:
-        """Keep a pair; one of the same label is replaced."""
+        """Keep a pair; one of the same label is replaced. Raises `StateError`."""
         if not _LABEL.fullmatch(pair.label):
             raise StateError(f"{pair.label!r} cannot label a key: use up to 100 letters, digits, dots, hyphens or underscores")
         record = {
@@ -51,7 +51,7 @@ class KeyStore:
         self._pairs[pair.label] = pair
 
     def remove(self, label: str) -> bool:
-        """Forget a pair and wipe its file; False if there was none."""
+        """Forget a pair and wipe its file; False if there was none. Raises `StateError`."""
         self._pairs.pop(label, None)
         return bool(_LABEL.fullmatch(label)) and self._state.remove(_file(label))
 
@@ -69,7 +69,7 @@ class KeyStore:
             key = Secret(base64.b64decode(record["pkcs1"], validate=True))
             created, usage = datetime.fromisoformat(record["created"]), KeyUsage[record["usage"]]
             return from_der(label, key, created, usage=usage, exportable=bool(record["exportable"]))
-        except (ValueError, KeyError, TypeError, RsaKeyError) as error:
+        except (RsaKeyError, *DAMAGE) as error:
             place = self._state.path / _file(label)
             raise StateError(f"{place} is not a key pair ({type(error).__name__}); restore it or remove it and make a new one") from error
 

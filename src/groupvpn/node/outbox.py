@@ -12,10 +12,12 @@ from collections.abc import Callable
 from groupvpn.effects import Effect, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.node import clock
-from groupvpn.node.state import StateDirectory
+from groupvpn.node.state import DAMAGE, StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
 SNAPSHOT = "key-server.json"
+RETRY_PERIOD = 1.0
+"""Seconds between two attempts to write a state that could not be written: anybody's datagram may ask for one."""
 
 
 class Outbox:
@@ -25,6 +27,8 @@ class Outbox:
         self._state, self._log, self._transmit = state, log, transmit
         self._held: list[Send] = []
         self._is_due = False
+        self.next_retry: float | None = None
+        """When `flush` wants to be called, in monotonic seconds, for a state that could not be written; None while there is none."""
 
     def state_changed(self) -> None:
         """What is sent from now on waits for `flush`."""
@@ -37,36 +41,44 @@ class Outbox:
         else:
             self._transmit(datagram)
 
-    def flush(self, server: KeyServer | None) -> None:
+    def flush(self, server: KeyServer | None, *, at_once: bool = False) -> None:
         """Write the snapshot if it is due, then send what was held back.
 
-        If it cannot be written nothing of it is sent: members ask again, and each `flush` tries again.
+        If it cannot be written nothing of it is sent: members ask again. It is tried again at `next_retry`, or now if `at_once`.
         """
         if not self._is_due:
             return
         held, self._held = self._held, []
+        if self.next_retry is not None and clock.monotonic() < self.next_retry and not at_once:
+            return
         try:
             self.write(server)
-        except OSError as error:
-            place = self._state.path / SNAPSHOT
-            self._log.write("SYS", 2, "STATE", f"{place} cannot be written: {error.strerror}; nothing that depends on it is sent")
+        except StateError as error:
+            if self.next_retry is None:
+                self._log.write("SYS", 2, "STATE", f"{error}; nothing that depends on it is sent")
+            self.next_retry = clock.monotonic() + RETRY_PERIOD
             return
-        self._is_due = False
+        if self.next_retry is not None:
+            self._log.write("SYS", 5, "STATE", f"{self._state.path / SNAPSHOT} is written again")
+        self._is_due, self.next_retry = False, None
         for datagram in held:
             self._transmit(datagram)
 
     def write(self, server: KeyServer | None) -> None:
-        """Write the snapshot of the key server, if there is one. Raises `OSError`."""
+        """Write the snapshot of the key server, if there is one. Raises `StateError`."""
         if server is not None:
             record = {"taken": time.time(), "state": server.snapshot(clock.monotonic())}
             self._state.write(SNAPSHOT, json.dumps(record).encode())
 
     def forget(self) -> None:
         """No group is served any more: keys of groups that are gone have no business on the disk."""
-        self._state.remove(SNAPSHOT)
+        try:
+            self._state.remove(SNAPSHOT)
+        except StateError as error:
+            self._log.write("SYS", 4, "STATE", f"{error}; it holds keys of groups that are served no more: remove it")
 
     def restore(self, server: KeyServer) -> list[Effect]:
-        """Give a new key server the state of the one before. What cannot be used is put aside, not overwritten."""
+        """Give a new key server the state of the one before. What cannot be used is put aside, not overwritten. Raises `StateError`."""
         octets = self._state.read(SNAPSHOT)
         if octets is None:
             return []
@@ -74,7 +86,7 @@ class Outbox:
             record = json.loads(octets)
             elapsed = max(0.0, time.time() - float(record["taken"]))
             return server.restore(record["state"], clock.monotonic(), elapsed)
-        except (ValueError, KeyError, TypeError) as error:
+        except DAMAGE as error:
             self._state.write(f"{SNAPSHOT}.bad", octets)
             text = f"{SNAPSHOT} cannot be used ({error}); it is kept as {SNAPSHOT}.bad, and the groups begin with new keys"
             self._log.write("SYS", 4, "STATE", text)

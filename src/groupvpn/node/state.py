@@ -12,9 +12,10 @@ A reader sees the old file or the new one, never half of one: a file is written 
 import fcntl
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 STATE_ROOT = Path("/var/lib/groupvpn")
@@ -23,6 +24,10 @@ RUN_ROOT = Path("/run/groupvpn")
 """Where running nodes are found by name: a lock and a link to the state directory each."""
 CONTROL_SOCKET = "control.sock"
 NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_TAKEN_ENDINGS = (".lock", ".state")
+"""Of files that stand beside the links of nodes: a node `a.lock` would take the lock of the node `a`."""
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What decoding a file can raise when the file is not what we wrote."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
 
 
@@ -32,6 +37,15 @@ class StateError(Exception):
 
 class InUseError(StateError):
     """Another process runs under this name or in this directory."""
+
+
+@contextmanager
+def _saying(what: str) -> Iterator[None]:
+    """An `OSError` of the body becomes a `StateError` that says what could not be done."""
+    try:
+        yield
+    except OSError as error:
+        raise StateError(f"{what}: {error.strerror or error}") from error
 
 
 def _unusable(path: Path, error: OSError) -> StateError:
@@ -85,13 +99,14 @@ class StateDirectory:
     def __init__(self, name: str, path: Path | None = None, *, run_root: Path = RUN_ROOT) -> None:
         if not NODE_NAME.fullmatch(name):
             raise StateError(f"{name!r} cannot name a node: use up to 63 letters, digits, dots, hyphens or underscores")
+        if name.endswith(_TAKEN_ENDINGS):
+            raise StateError(f"{name!r} cannot name a node: .lock and .state end the names of files of ours; choose another --name")
         self.name = name
         self.path = (path or STATE_ROOT / name).absolute()
         self._link = run_root / name
         self._locks = [Lock(run_root / f"{name}.lock", f"the name {name!r}")]
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.chmod(0o700)
+            self._make()
             self._locks.append(Lock(self.path / "lock", f"the state directory {self.path}"))
             self._publish()
         except OSError as error:
@@ -100,6 +115,20 @@ class StateDirectory:
         except BaseException:
             self._release()
             raise
+
+    def _make(self) -> None:
+        """The directory, if there is none; one that is there has to be safe from other users, and is left as it is."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True)
+            return
+        except FileExistsError:
+            if not self.path.is_dir():
+                raise
+        found = self.path.stat()
+        if found.st_uid != os.geteuid():
+            raise StateError(f"{self.path} belongs to another user (uid {found.st_uid}), who could change keys in it; choose another one")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise StateError(f"{self.path} can be written by other users; use a directory for this node alone, or chmod 0700 {self.path}")
 
     def _publish(self) -> None:
         """Let the node be found by its name. The lock says that a link which is there belongs to nobody alive."""
@@ -122,47 +151,31 @@ class StateDirectory:
         return self.path / name
 
     def read(self, name: str) -> bytes | None:
-        """The contents of a file, None if it does not exist."""
-        try:
-            return self._file(name).read_bytes()
-        except FileNotFoundError:
-            return None
+        """The contents of a file, None if it does not exist. Raises `StateError`."""
+        file = self._file(name)
+        with _saying(f"{file} cannot be read"):
+            try:
+                return file.read_bytes()
+            except FileNotFoundError:
+                return None
 
     def write(self, name: str, octets: bytes) -> None:
-        """Replace a file in one step; it is on the disk when this returns."""
+        """Replace a file in one step; it is on the disk when this returns. Raises `StateError`."""
         file = self._file(name)
-        file.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(octets)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).replace(file)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                Path(temporary).unlink()
-            raise
-        directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        with _saying(f"{file} cannot be written"):
+            _replace(file, octets)
 
     def remove(self, name: str) -> bool:
-        """Remove a file, overwritten with zeros first; False if there was none.
+        """Remove a file, overwritten with zeros first; False if there was none. Raises `StateError`.
 
         A journalling or flash file system may keep older blocks all the same, which `docs/security.md` says too.
         """
         file = self._file(name)
-        try:
-            with file.open("r+b") as stream:
-                stream.write(bytes(file.stat().st_size))
-                stream.flush()
-                os.fsync(stream.fileno())
-            file.unlink()
-        except FileNotFoundError:
-            return False
+        with _saying(f"{file} cannot be removed"):
+            try:
+                _wipe(file)
+            except FileNotFoundError:
+                return False
         return True
 
     def files(self, folder: str) -> Iterator[str]:
@@ -178,6 +191,36 @@ class StateDirectory:
         self._release()
         with suppress(OSError):
             self._link.parent.rmdir()
+
+
+def _replace(file: Path, octets: bytes) -> None:
+    """Write a file beside its name, flush it to the disk and rename it."""
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(octets)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(file)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _wipe(file: Path) -> None:
+    """Overwrite a file with zeros, then remove it."""
+    with file.open("r+b") as stream:
+        stream.write(bytes(file.stat().st_size))
+        stream.flush()
+        os.fsync(stream.fileno())
+    file.unlink()
 
 
 def find(name: str, state_directory: Path | None = None, *, run_root: Path = RUN_ROOT) -> Path:
