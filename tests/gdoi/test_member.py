@@ -425,15 +425,54 @@ def test_a_changed_local_list_counts_at_once() -> None:
     assert (address_of(1), PolicyChanged("GET")) in world.others
 
 
-def test_another_identity_is_another_registration() -> None:
+def test_another_identity_is_another_registration_before_which_nothing_opens() -> None:
     world = World(members=1)
     world.run(2)
     member = world.members[0]
     world.do(member, member.update(replace(member.group, identity=99), world.now))
     assert not member.is_registered
-    assert member.rules == ()
+    assert [rule.entry for rule in member.rules] == list(SITES.entries)
+    assert {rule.outbound_spi for rule in permits(member)} == {None}, "keys of the other group are none of this one"
+    assert (member.sas, member.rekey_sa.kek) == ((), None)
     world.run(5)
     assert "KS_BAD_ID" in world.mnemonics(SERVER)
+    assert [rule.entry for rule in member.rules] == list(SITES.entries)
+
+
+def test_a_key_server_that_is_taken_off_the_list_opens_nothing_and_commands_no_more() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    before = member.rules, member.sas
+    world.do(member, member.update(replace(member.group, servers=(SECOND_SERVER,)), world.now))
+    assert (member.is_registered, member.rekey_sa.kek) == (False, None)
+    assert (member.rules, member.sas) == before, "traffic goes on under the keys that all have"
+    world.run(2 * 3600)
+    assert [rule.entry for rule in member.rules] == list(SITES.entries)
+    assert {rule.outbound_spi for rule in permits(member)} == {None}, "they are over: what they protected is dropped"
+
+
+def test_the_next_key_server_replaces_what_the_one_before_said() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    old = {sa.spi for sa in member.sas}
+    world.add_server(SECOND_SERVER, served())
+    world.do(member, member.update(replace(member.group, servers=(SECOND_SERVER,)), world.now))
+    world.run(5)
+    assert member.server == SECOND_SERVER
+    assert {rule.outbound_spi for rule in permits(member)}.isdisjoint({None, *old})
+
+
+def test_without_any_key_server_left_the_policy_holds_until_it_is_cleared() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    world.do(member, member.update(replace(member.group, servers=()), world.now))
+    world.run(2 * 3600)
+    assert [rule.entry for rule in member.rules] == list(SITES.entries)
+    world.do(member, member.clear(world.now))
+    assert member.rules == ()
 
 
 def test_passive_beats_receive_only_and_the_console_beats_both_until_the_next_rekey() -> None:

@@ -184,12 +184,18 @@ class GroupMember:
         return min((time for time in times if time is not None), default=None)
 
     def update(self, group: MemberGroup, now: float) -> list[Effect]:
-        """Take another configuration. Another group, or other servers, mean a new registration; lists and directions count at once."""
+        """Take another configuration. Another group, or other servers, mean a new registration; lists and directions count at once.
+
+        What was downloaded before stays in force until that registration. The SAs stay too, but for those of another group.
+        """
         old, self.group = self.group, group
         self.enrollment.update(group)
         effects: list[Effect] = []
-        if old.identity != group.identity or (self.server is not None and self.server not in group.servers):
-            effects += [*self.enrollment.cancel(now), *self._forget(), *self._enroll(now)]
+        if old.identity != group.identity:
+            self.policy.start_over()
+            effects += [*self.enrollment.cancel(now), *self._leave_server(), *self._enroll(now)]
+        elif self.server is not None and self.server not in group.servers:
+            effects += [*self.enrollment.cancel(now), *self._leave_server(), *self._enroll(now)]
         elif old.servers != group.servers and not self.is_registered:
             effects += [*self.enrollment.cancel(now), *self._enroll(now)]
         if old.local_acl != group.local_acl:
@@ -325,21 +331,23 @@ class GroupMember:
     def _deleted(self, server: IPv4Address, now: float) -> list[Effect]:
         """The key server wants us to forget all keys and to come again. The lists stay, so that nothing leaks meanwhile."""
         name, address = self.group.name, self.local.address
-        effects: list[Effect] = [report("GM_RECV_DELETE", group=name, address=address, server=server), *self.rekey_sa.drop()]
+        effects: list[Effect] = [report("GM_RECV_DELETE", group=name, address=address, server=server), *self._leave_server()]
         self.policy.start_over()
-        self.server = None
-        self._ike.let_go(self)
-        self._reregister_at = None
         effects += self.enrollment.cancel(now)
         return [*effects, *self.enrollment.begin(now, after=DELETE_SPREAD * chance(self._entropy))]
 
     def _forget(self) -> list[Effect]:
         """Leave the group for whatever reason: the temporary lists go with it."""
         self.policy.clear()
+        self._has_policy, self._kept = False, ()
+        self._passive_until = self._override = None
+        return self._leave_server()
+
+    def _leave_server(self) -> list[Effect]:
+        """The key server has no say over us any more, so its KEK goes. The lists are not touched."""
         self.server = None
         self._ike.let_go(self)
-        self._has_policy, self._kept = False, ()
-        self._reregister_at = self._passive_until = self._override = None
+        self._reregister_at = None
         return self.rekey_sa.drop()
 
     def _refused(self, error: GdoiError, source: Endpoint, now: float) -> list[Effect]:
