@@ -6,6 +6,7 @@ import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,19 @@ def test_a_follower_that_does_not_read_is_let_go(running: _Running, wait_for: Ca
         for _ in range(20 * control.FOLLOW_BACKLOG):
             running.publish("x" * 500)
         wait_for(lambda: not running.server._followers)
+    assert control.request(running.path, "show version") == "show version|"
+
+
+def test_followers_that_went_away_leave_their_places_to_others(running: _Running, wait_for: Callable[[Callable[[], bool]], None]) -> None:
+    """Nothing is logged meanwhile, so nothing is written to them that would fail."""
+    with ExitStack() as stack:
+        for _ in range(control.MAXIMUM_CLIENTS):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            client.connect(str(running.path))
+            client.sendall(b'{"follow": "log"}\n')
+        wait_for(lambda: len(running.server._followers) == control.MAXIMUM_CLIENTS)
+    wait_for(lambda: not running.server._clients)
+    assert not running.server._followers
     assert control.request(running.path, "show version") == "show version|"
 
 

@@ -70,9 +70,14 @@ class ControlServer:
             try:
                 queue.put_nowait(line)
             except asyncio.QueueFull:
-                self._followers.discard(queue)
-                queue.get_nowait()
-                queue.put_nowait(None)
+                self._dismiss(queue)
+
+    def _dismiss(self, queue: asyncio.Queue[str | None]) -> None:
+        """End a follower: `None` is the last that it is given."""
+        self._followers.discard(queue)
+        if queue.full():
+            queue.get_nowait()
+        queue.put_nowait(None)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -99,7 +104,7 @@ class ControlServer:
                 return
             request = _decode(line)
             if request is not None and request.get("follow") == "log":
-                await self._follow(writer)
+                await self._follow(reader, writer)
                 return
             await self._answer(writer, await self._reply(request))
 
@@ -120,14 +125,23 @@ class ControlServer:
         writer.write(json.dumps(answer).encode() + b"\n")
         await writer.drain()
 
-    async def _follow(self, writer: asyncio.StreamWriter) -> None:
+    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         queue: asyncio.Queue[str | None] = asyncio.Queue(FOLLOW_BACKLOG)
         self._followers.add(queue)
+        watch = asyncio.create_task(self._dismiss_at_end(reader, queue))
         try:
             while (line := await queue.get()) is not None:
                 await self._answer(writer, {"log": line})
         finally:
+            watch.cancel()
             self._followers.discard(queue)
+
+    async def _dismiss_at_end(self, reader: asyncio.StreamReader, queue: asyncio.Queue[str | None]) -> None:
+        """A follower that has gone away must not keep its place until the next line is logged, which may be hours."""
+        with suppress(ConnectionError):
+            while await reader.read(MAXIMUM_REQUEST):
+                continue
+        self._dismiss(queue)
 
 
 def _decode(line: bytes) -> dict[str, Any] | None:
