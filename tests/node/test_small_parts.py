@@ -55,6 +55,27 @@ def test_observers_get_each_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert seen == ["*Nov 21 01:02:03.456: %SYS-6-N: text"]
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device"), ValueError("closed file")])
+def test_a_log_that_cannot_be_written_stops_nobody(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    class Gone:
+        def write(self, text: str) -> int:
+            raise error
+
+        def flush(self) -> None:
+            raise error
+
+    def bad_observer(line: str) -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    log, seen = _log(), []
+    log.observe(bad_observer)
+    log.observe(seen.append)
+    log.write("SYS", 6, "N", "text")
+    assert seen == ["*Nov 21 01:02:03.456: %SYS-6-N: text"]
+    assert log.lines[-1].text == "text"
+
+
 def test_the_systems_log_is_a_sink(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[tuple[int, str]] = []
     monkeypatch.setattr("syslog.syslog", lambda severity, text: said.append((severity, text)))

@@ -9,6 +9,7 @@ import sys
 import syslog
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -63,17 +64,25 @@ class Log:
         self._observers.append(observer)
 
     def write(self, facility: str, severity: int, mnemonic: str, text: str) -> None:
-        """Log one line. Control characters, which a peer may have chosen, are shown as escapes; very long texts are cut."""
+        """Log one line. Control characters, which a peer may have chosen, are shown as escapes; very long texts are cut.
+
+        Never raises: where the lines go may be a full disk or a pipe whose reader is gone. They stay in memory all the same.
+        """
         clean = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:_LINE_LIMIT])
         line = LogLine(self._now(), facility, severity, mnemonic, clean)
         self._lines.append(line)
         self.counts[mnemonic] = self.counts.get(mnemonic, 0) + 1
+        with suppress(Exception):
+            self._print(line)
+        for observer in self._observers:
+            with suppress(Exception):
+                observer(str(line))
+
+    def _print(self, line: LogLine) -> None:
         if self._sink is Sink.SYSLOG:
-            syslog.syslog(severity, line.body)
+            syslog.syslog(line.severity, line.body)
         else:
             print(line, file=sys.stderr, flush=True)
-        for observer in self._observers:
-            observer(str(line))
 
     @property
     def lines(self) -> tuple[LogLine, ...]:
