@@ -1,18 +1,22 @@
 """Which members a configuration asks for, and what is protected while they wait for an address, lose it or get another one."""
 
 import random
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
 
 from groupvpn.config import parse
 from groupvpn.config.model import Configuration
+from groupvpn.effects import Effect
+from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import EVERYTHING
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DontFragment, InterfacePolicy, TrafficRule
 from groupvpn.node.cores import Cores, places_of
+from groupvpn.node.state import StateError
 
 MEMBER = """
 crypto isakmp policy 10
@@ -30,6 +34,18 @@ interface GigabitEthernet0/0
  crypto map MAP
 ip access-list extended OPEN
  deny ospf any any
+"""
+KEY_SERVER = """
+crypto ipsec transform-set T esp-aes esp-sha256-hmac
+crypto ipsec profile P
+ set transform-set T
+crypto gdoi group G
+ identity number 1
+ server local
+  sa ipsec 1
+   profile P
+   match address ipv4 101
+access-list 101 permit ip any any
 """
 CLOSING = "crypto map MAP gdoi fail-close\n match address OPEN\n activate"
 LOOPBACK = "interface Loopback0\n ip address 10.9.0.1 255.255.255.255\n"
@@ -220,3 +236,25 @@ def test_our_own_key_exchange_is_told_by_all_addresses_that_it_comes_from() -> N
     world = World(MEMBER.format(address="10.0.1.2 255.255.255.0", closing="crypto map MAP local-address Loopback0") + LOOPBACK)
     world.follow()
     assert world.policy.own == (HERE, IPv4Address("10.9.0.1"))
+
+
+def test_a_section_that_says_something_new_of_an_interface_does_not_part_it_from_its_members(closed_world: World) -> None:
+    """The configuration may be newer than the cores for a moment, or longer if a reload fails half-way."""
+    closed_world.follow(HERE)
+    before = closed_world.policy
+    closed_world.configuration = _parsed(
+        MEMBER.format(address="dhcp", closing=CLOSING).replace(" crypto map MAP", " ip mtu 1400\n crypto map MAP")
+    )
+    assert closed_world.policy == replace(before, mtu=1400)
+
+
+def test_a_key_server_that_cannot_remember_does_not_come_to_be() -> None:
+    """Nor does its empty state replace the one that could not be read."""
+    world = World(KEY_SERVER)
+
+    def unreadable(server: KeyServer) -> list[Effect]:
+        raise StateError("key-server.json cannot be read: Input/output error")
+
+    with pytest.raises(StateError):
+        world.cores.follow(world.configuration, lambda device: (), unreadable, 1.0)
+    assert world.cores.key_server is None

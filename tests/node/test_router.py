@@ -16,7 +16,8 @@ from groupvpn.config import parse
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.effects import Effect, Endpoint, Report, Send
 from groupvpn.gdoi.events import StateChanged
-from groupvpn.node import clock
+from groupvpn.node import addresses, clock
+from groupvpn.node.addresses import AddressError, present
 from groupvpn.node.outbox import SNAPSHOT
 from groupvpn.node.router import Router
 from groupvpn.node.state import StateDirectory, StateError
@@ -72,7 +73,7 @@ def _play(router: Router, effects: list[Effect]) -> Sockets:
 
 def _start_cores(router: Router) -> None:
     async def scene() -> None:
-        router._follow_configuration()
+        router._follow_configuration(present())
         assert router._timer is not None
         router._timer.cancel()
 
@@ -160,7 +161,15 @@ def test_a_group_that_is_served_no_more_leaves_no_keys_on_the_disk(router: Route
     assert router.state.read(SNAPSHOT) is None
 
 
-DAMAGED = [b"", b"{", b"[]", b'{"taken": "x", "state": {}}', b'{"taken": 1, "state": {"version": 9}}', b'{"taken": 1, "state": []}', b"[" * 100_000]
+DAMAGED = [
+    b"",
+    b"{",
+    b"[]",
+    b'{"taken": "x", "state": {}}',
+    b'{"taken": 1, "state": {"version": 9}}',
+    b'{"taken": 1, "state": []}',
+    b"[" * 100_000,
+]
 
 
 @pytest.mark.parametrize("damage", [*DAMAGED, b'{"taken": 1, "state": {"version": 1, "groups": {"G": {"sender_id_bits": 1e400}}}}'])
@@ -180,6 +189,82 @@ def test_keys_that_cannot_be_removed_are_told_of(router: Router, monkeypatch: py
     monkeypatch.setattr(router.state, "remove", read_only)
     router._outbox.forget()
     assert router.log.lines[-1].body.startswith("%SYS-4-STATE: key-server.json cannot be removed: Read-only file system")
+
+
+def test_a_reload_that_fails_leaves_the_configuration_as_it_was(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the next one does not take it for the one in force."""
+    _start_cores(router)
+    before, other = router.configuration, parse(KEY_SERVER + "hostname other\n").configuration
+    assert other is not None
+
+    def broken(*_: object) -> None:
+        raise AddressError("ip address show: Cannot allocate memory")
+
+    async def scene() -> None:
+        for place, name in ((addresses, "_ip"), (router.cores, "follow")):
+            with monkeypatch.context() as patch:
+                patch.setattr(place, name, broken)
+                with pytest.raises(AddressError):
+                    router.reconfigure(other)
+            assert router.configuration is before
+        router.reconfigure(other)
+        assert router.configuration is other
+        assert router._timer is not None
+        router._timer.cancel()
+
+    asyncio.run(scene())
+    assert [line.text for line in router.log.lines if line.mnemonic == "CONFIG_I"] == [f"Configured from {router.source}"]
+
+
+def test_nothing_is_taken_over_once_the_node_stops(router: Router) -> None:
+    nothing = parse("hostname r").configuration
+    assert nothing is not None
+    asyncio.run(router.stop())
+    router.reconfigure(nothing)
+    assert router.configuration is not nothing
+
+
+@pytest.mark.parametrize("part", ["cores", "summary", "state"])
+def test_the_timer_is_set_whatever_fails(router: Router, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    def broken(*_: object) -> Any:
+        raise KeyError("a bug")
+
+    _start_cores(router)
+    if part == "cores":
+        monkeypatch.setattr(router.speaker, "next_timer", broken)
+    elif part == "summary":
+        router.on_change, router._policy_changed = broken, True
+    else:
+        monkeypatch.setattr(router.cores.key_server, "snapshot", broken)
+        router._outbox.state_changed()
+
+    async def scene() -> None:
+        router._timer = None
+        router._due()
+        assert router._timer is not None
+        assert router._timer.when() <= asyncio.get_running_loop().time() + 60
+        router._timer.cancel()
+
+    asyncio.run(scene())
+    assert router.dropped["KeyError"]
+
+
+def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> Any:
+        raise KeyError("a bug")
+
+    _start_cores(router)
+    closed: list[str] = []
+    monkeypatch.setattr(router.cores.key_server, "snapshot", broken)
+    monkeypatch.setattr(router.speaker, "stop", broken)
+    monkeypatch.setattr(router.steering, "close", lambda block: closed.append("steering"))
+    monkeypatch.setattr(router._loopbacks, "clear", lambda: closed.append("loopbacks"))
+    monkeypatch.setattr(router._in_force, "forget", lambda: closed.append("in force"))
+    asyncio.run(router.stop())
+    assert closed == ["steering", "loopbacks", "in force"]
+    monkeypatch.setattr(router.steering, "close", broken)
+    asyncio.run(router.stop())
+    assert closed == ["steering", "loopbacks", "in force"], "what is in force still is not forgotten"
 
 
 def test_reports_become_lines_of_their_facility(router: Router) -> None:

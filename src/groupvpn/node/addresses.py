@@ -14,7 +14,7 @@ LOOPBACK = "lo"
 
 
 class AddressError(Exception):
-    """iproute2 refused."""
+    """iproute2 refused, or could not be run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,22 @@ def _ip(*arguments: str) -> str:
         done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise AddressError("the program ip was not found; install the package iproute2") from error
+    except OSError as error:
+        raise AddressError(f"the program ip cannot be run: {error.strerror or error}") from error
     if done.returncode:
         raise AddressError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
 
 
 def present() -> dict[str, list[IPv4Interface]]:
-    """The IPv4 addresses of every device of this namespace; before others those that are known everywhere and that came first."""
+    """The IPv4 addresses of every device of this namespace; before others those that are known everywhere and that came first. Raises
+    `AddressError`."""
+    try:
+        devices = json.loads(_ip("-json", "-4", "address", "show") or "[]")
+    except ValueError as error:
+        raise AddressError(f"ip -json -4 address show: no JSON ({error})") from error
     found: dict[str, list[IPv4Interface]] = {}
-    for device in json.loads(_ip("-json", "-4", "address", "show") or "[]"):
+    for device in devices:
         for item in sorted(device.get("addr_info", ()), key=_reach):
             if "local" in item:
                 found.setdefault(device["ifname"], []).append(IPv4Interface(f"{item['local']}/{item['prefixlen']}"))

@@ -69,11 +69,14 @@ class Cores:
         return self._speaker.key_server
 
     def follow(self, configuration: Configuration, addresses_of: AddressesOf, restore: Restore, now: float) -> list[Effect]:
-        """Start, update and stop cores until they are those of `configuration`; returns what they have to say, not settled yet."""
+        """Start, update and stop cores until they are those of `configuration`; returns what they have to say, not settled yet.
+
+        If `restore` raises nothing has changed.
+        """
         ike = self._speaker.ike
+        effects = self._follow_key_server(configuration, restore, now)
         is_mended = configuration.ike != ike.configuration
         ike.update(configuration.ike)
-        effects = self._follow_key_server(configuration, restore, now)
         wanted = self._find_addresses(configuration, addresses_of)
         places = places_of(configuration.members())
         self._kept = {place: rules for place, rules in self.kept.items() if place in places}
@@ -146,8 +149,10 @@ class Cores:
     def _follow_key_server(self, configuration: Configuration, restore: Restore, now: float) -> list[Effect]:
         server, groups = self.key_server, configuration.key_server_groups
         if server is None and groups:
-            server = self._speaker.key_server = KeyServer(groups, self._speaker.ike, self._signer, self._entropy)
-            return [*restore(server), *server.start(now)]
+            server = KeyServer(groups, self._speaker.ike, self._signer, self._entropy)
+            effects = [*restore(server), *server.start(now)]
+            self._speaker.key_server = server
+            return effects
         if server is not None and not groups:
             self._speaker.key_server = None
             return server.stop(now)
@@ -188,7 +193,7 @@ class Cores:
         policies = []
         parts = self._parts()
         for interface in configuration.interfaces:
-            present = [part for part in parts if interface in part.bound.interfaces]
+            present = [part for part in parts if interface.name in {item.name for item in part.bound.interfaces}]
             if not present:
                 continue
             policies.append(

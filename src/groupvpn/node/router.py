@@ -9,7 +9,8 @@ import asyncio
 import os
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from groupvpn.node.syslog import DEBUGGING, Log
 
 LONGEST_SLEEP = 60.0
 """Seconds after which cores are asked even if none wanted to be: asyncio's clock stops while the machine sleeps, ours does not."""
+BLIND_SLEEP = 1.0
+"""Seconds after which cores are asked where one of them cannot say when."""
 SETTLE = 0.01
 """Seconds that farewell datagrams get to leave before the sockets close."""
 
@@ -93,13 +96,14 @@ class Router:
     # ------------------------------------------------------------------ life
 
     def start(self) -> None:
-        """Open the sockets, start the cores. Raises `PortUnavailableError`, `StateError`, `OSError`."""
+        """Open the sockets, start the cores. Raises `PortUnavailableError`, `StateError`, `AddressError`, `OSError`."""
         if self._key_table:
             self._warn("KEY_TABLE", "keys of ISAKMP SAs are written to a file for debugging: whoever reads it can read the group's keys")
-        there = self._follow_addresses()
+        there = present()
+        self._follow_addresses(there)
         self._sockets.open(self._local_addresses(there))
         self._take_over()
-        self._follow_configuration()
+        self._follow_configuration(present())
 
     def _take_over(self) -> None:
         """What a run that was killed has protected holds until its groups are registered, if its filters still hold it."""
@@ -123,43 +127,53 @@ class Router:
                 self.log.write("CRYPTO", 4, "POLICY_LIFTED", f"{device} is in the clear again: nothing of this configuration protects it")
 
     async def stop(self) -> None:
-        """Take leave of peers, remove everything from the system, keep the state."""
+        """Take leave of peers, remove everything from the system, keep the state. What fails of it does not keep the rest from it."""
         has_started = self._timer is not None
         if self._timer:
             self._timer.cancel()
         self._stopping = True
-        now = clock.monotonic()
         self._outbox.state_changed()
-        self._outbox.flush(self.cores.key_server)
-        self._guarded(self.speaker.stop, now)
-        self.steering.close(block=self.cores.fail_closed(real_device))
-        self._loopbacks.clear()
-        if has_started:  # else what a killed run has left is still there
-            self._in_force.forget()
+        with self._contained("writing the last state"):
+            self._outbox.flush(self.cores.key_server, at_once=True)
+        self._guarded(self.speaker.stop, clock.monotonic())
+        with self._contained("removing what is in force"):  # what stays is known to the next start by what is not forgotten here
+            self.steering.close(block=self.cores.fail_closed(real_device))
+            self._loopbacks.clear()
+            if has_started:  # else what a killed run has left is still there
+                self._in_force.forget()
         try:
             await asyncio.sleep(SETTLE)
         finally:
             self._sockets.close()
 
     def reconfigure(self, configuration: Configuration) -> None:
-        """Take over another configuration: what did not change goes on undisturbed."""
+        """Take over another configuration: what did not change goes on undisturbed.
+
+        Raises `AddressError` or `StateError`: then the configuration before is that of the node, and the next attempt does all of it.
+        """
+        if self._stopping:
+            return
         if configuration == self.configuration:
             self.log.write("SYS", 6, "CONFIG_I", f"Configured from {self.source}: no change")
             return
-        self.configuration = configuration
-        self._sockets.set_local(self._local_addresses(self._follow_addresses()))
-        self._follow_configuration()
+        there = present()
+        before, self.configuration = self.configuration, configuration
+        try:
+            self._follow_addresses(there)
+            self._sockets.set_local(self._local_addresses(there))
+            self._follow_configuration(there)
+        except BaseException:
+            self.configuration = before
+            raise
         self.log.write("SYS", 5, "CONFIG_I", f"Configured from {self.source}")
 
-    def _follow_addresses(self) -> dict[str, list[Any]]:
-        there = present()
+    def _follow_addresses(self, there: dict[str, list[Any]]) -> None:
         try:
             self._loopbacks.follow(self.configuration, there)
         except AddressError as error:
             self._warn("LOOPBACK", str(error))
         for mismatch in mismatches(self.configuration.interfaces, there):
             self._warn("INTERFACE", str(mismatch))
-        return there
 
     def _local_addresses(self, there: dict[str, list[Any]]) -> set[IPv4Address]:
         """Addresses at which we answer: those of the configuration, and all of a device whose configuration leaves them to DHCP."""
@@ -170,9 +184,7 @@ class Router:
         found.update(group.address for group in self.configuration.key_server_groups if group.address)
         return found
 
-    def _follow_configuration(self) -> None:
-        there = present()
-
+    def _follow_configuration(self, there: dict[str, list[Any]]) -> None:
         def addresses_of(device: str) -> list[IPv4Address]:
             return [item.ip for item in there.get(real_device(device) or "", [])]
 
@@ -209,26 +221,39 @@ class Router:
 
     def _due(self) -> None:
         now = clock.monotonic()
-        self._guarded(self.speaker.tick, now)
-        if self.steering.next_repair is not None and self.steering.next_repair <= now:
-            self._guarded(self._repair)
-        self._settle()
+        try:
+            self._guarded(self.speaker.tick, now)
+            if self.steering.next_repair is not None and self.steering.next_repair <= now:
+                self._guarded(self._repair)
+        finally:
+            self._settle()
 
     def _settle(self) -> None:
         """After events were handled: state written, data plane brought in line, once for all of them; then the timer is set anew."""
         self._settling = False
         if self._stopping:
             return
-        self._outbox.flush(self.cores.key_server)
-        if self._policy_changed:
-            self._policy_changed = False
-            self._guarded(self._apply_policy)
-            self.on_change()
+        try:
+            with self._contained("writing the state"):
+                self._outbox.flush(self.cores.key_server)
+            if self._policy_changed:
+                self._policy_changed = False
+                self._guarded(self._apply_policy)
+                with self._contained("telling what has changed"):
+                    self.on_change()
+        finally:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Wake when something is due; soon, if a bug keeps us from knowing when."""
         if self._timer:
             self._timer.cancel()
-        now = clock.monotonic()
-        moments = [moment for moment in (self.speaker.next_timer(), self.steering.next_repair) if moment is not None]
-        delay = min(max(min(moments, default=now + LONGEST_SLEEP) - now, 0.0), LONGEST_SLEEP)
+        delay = BLIND_SLEEP
+        with self._contained("the timers"):
+            now = clock.monotonic()
+            times = (self.speaker.next_timer(), self.steering.next_repair, self._outbox.next_retry)
+            moment = min((time for time in times if time is not None), default=now + LONGEST_SLEEP)
+            delay = min(max(moment - now, 0.0), LONGEST_SLEEP)
         self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
     def _guard(self, call: Callable[[], list[Effect]], name: str) -> list[Effect]:
@@ -243,10 +268,16 @@ class Router:
 
     def _guarded(self, call: Callable[..., list[Effect]], *arguments: Any) -> None:
         """Call into a part of ours and carry out what it says; a bug on the way costs this call and no more."""
-        try:
+        with self._contained(call.__qualname__):
             self._perform(call(*arguments))
+
+    @contextmanager
+    def _contained(self, what: str) -> Iterator[None]:
+        """A bug in the body costs the rest of the body and no more."""
+        try:
+            yield
         except Exception as error:
-            self.note_bug(call.__qualname__, error)
+            self.note_bug(what, error)
 
     def note_bug(self, what: str, error: Exception) -> None:
         """Log an exception that nobody expected: where it was, and its traceback for those who debug."""
@@ -311,7 +342,7 @@ class Router:
         self._sockets.join_again()
         if self._leases and self._leased_addresses(there := present()) != self._leases:
             self._sockets.set_local(self._local_addresses(there))
-            self._follow_configuration()
+            self._follow_configuration(there)
         return []
 
     def _system_changed(self) -> None:
