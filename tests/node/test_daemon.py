@@ -2,12 +2,14 @@
 
 import asyncio
 import io
+from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
 
-from groupvpn.config import parse
+from groupvpn.config import Configuration, parse
+from groupvpn.node.addresses import AddressError
 from groupvpn.node.control import CommandError
 from groupvpn.node.daemon import Options, _Daemon
 from groupvpn.node.router import Router
@@ -37,3 +39,123 @@ def test_what_a_command_meets_is_answered(tmp_path: Path, error: Exception, answ
     assert str(caught.value) == answer
     assert any(line.mnemonic == "BUG" for line in daemon.log.lines) == is_bug
     state.close()
+
+
+MEMBER = """
+crypto gdoi group G
+ identity number 1
+ server address ipv4 10.0.0.2
+!
+end
+"""
+
+
+class Manager:
+    """Hears what the service manager is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def reloading(self, moment: int) -> None:
+        self.heard.append("reloading")
+
+    def ready(self, status: str) -> None:
+        self.heard.append("ready")
+
+
+class Reloading:
+    """A daemon in the middle of its life, of which the router only notes what it is to take over."""
+
+    def __init__(self, folder: Path, state: StateDirectory, text: str = MEMBER) -> None:
+        async def execute(router: Router, command: str, text: str) -> str:
+            return ""
+
+        self.file, self.taken, self.manager = folder / "r.cfg", [], Manager()
+        self.taken: list[Configuration]
+        configuration = parse(text).configuration
+        assert configuration is not None
+        self.daemon = _Daemon(Options(self.file, "r"), configuration, state, execute, is_ended="end" in text)
+        self.daemon._notifier = self.manager  # type: ignore[assignment]
+        self.daemon.router.reconfigure = self._reconfigure  # type: ignore[method-assign]
+        self.daemon._is_serving = True
+        self.fails: Exception | None = None
+
+    def _reconfigure(self, configuration: Configuration) -> None:
+        if self.fails:
+            raise self.fails
+        self.taken.append(configuration)
+        self.daemon.router.configuration = configuration
+
+    def __call__(self, text: str) -> str:
+        """Reload `text`; returns why it was rejected."""
+        self.file.write_text(text)
+        before = len(self.daemon.log.lines)
+        self.daemon._reload()
+        return "; ".join(line.text for line in self.daemon.log.lines[before:] if line.mnemonic == "CONFIG_REJECTED")
+
+
+@pytest.fixture
+def reload(tmp_path: Path) -> Iterator[Reloading]:
+    state = StateDirectory("r", tmp_path / "state", run_root=tmp_path / "run")
+    with redirect_stderr(io.StringIO()):
+        yield Reloading(tmp_path, state)
+    state.close()
+
+
+def test_a_reload_is_told_to_the_manager_and_taken_over(reload: Reloading) -> None:
+    assert reload(MEMBER.replace("10.0.0.2", "10.0.0.3")) == ""
+    assert len(reload.taken) == 1
+    assert reload.manager.heard == ["reloading", "ready"]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_bug"),
+    [
+        (AddressError("ip: Cannot allocate memory"), False),
+        (StateError("no disk"), False),
+        (OSError(11, "busy"), False),
+        (KeyError("x"), True),
+    ],
+)
+def test_a_reload_that_fails_is_rejected_and_over(reload: Reloading, error: Exception, is_bug: bool) -> None:
+    reload.fails = error
+    assert "the configuration before goes on" in reload(MEMBER)
+    assert reload.manager.heard == ["reloading", "ready"]
+    assert any(line.mnemonic == "BUG" for line in reload.daemon.log.lines) == is_bug
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "has no group any more"),
+        ("hostname r\n!\nend\n", "stop the node"),
+        (MEMBER.removesuffix("!\nend\n"), "does not end with the line `end`"),
+        (MEMBER.removesuffix("d\n"), "does not end with the line `end`"),
+        ("crypto nonsense", "crypto nonsense"),
+    ],
+)
+def test_what_a_file_is_while_it_is_written_ends_no_protection(reload: Reloading, text: str, reason: str) -> None:
+    assert reason in reload(text)
+    assert not reload.taken
+    assert reload(MEMBER + "! a comment behind it\n\n") == ""
+
+
+def test_a_file_without_end_stays_one(tmp_path: Path) -> None:
+    state = StateDirectory("n", tmp_path / "state", run_root=tmp_path / "run")
+    without = MEMBER.removesuffix("!\nend\n")
+    with redirect_stderr(io.StringIO()):
+        reload = Reloading(tmp_path, state, without)
+        assert reload(without + "hostname other\n") == ""
+        assert reload(MEMBER) == ""
+        assert "`end`" in reload(without)
+    state.close()
+
+
+def test_a_reload_during_the_start_waits_and_one_during_the_stop_is_nothing(reload: Reloading) -> None:
+    reload.daemon._is_serving = False
+    assert reload(MEMBER) == ""
+    assert (reload.taken, reload.daemon._reload_waits, reload.manager.heard) == ([], True, [])
+    reload.daemon._is_serving = True
+    reload.daemon._stop.set()
+    assert reload(MEMBER) == ""
+    assert (reload.taken, reload.manager.heard) == ([], [])

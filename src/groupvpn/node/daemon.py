@@ -16,6 +16,7 @@ from pathlib import Path
 
 from groupvpn import __version__
 from groupvpn.config import Configuration, Severity, parse, render
+from groupvpn.config.model import Role
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.node import limits, namespace
 from groupvpn.node.addresses import AddressError, remove_loopback
@@ -61,7 +62,8 @@ def run(options: Options, execute: Execute) -> int:
     """Run the node until it is stopped; returns the exit status."""
     limits.harden()
     try:
-        configuration = load(options)
+        text = _read(options)
+        configuration = _parsed(options, text)
         if options.namespace:
             namespace.enter(options.namespace)
         state = StateDirectory(options.name, options.state_directory)
@@ -72,28 +74,42 @@ def run(options: Options, execute: Execute) -> int:
         print(f"groupvpn: {error}", file=sys.stderr)
         return FAILED
     try:
-        return asyncio.run(_Daemon(options, configuration, state, execute).main())
+        return asyncio.run(_Daemon(options, configuration, state, execute, is_ended=_is_ended(text)).main())
     finally:
         state.close()
 
 
-def load(options: Options) -> Configuration:
-    """Read the configuration file; remarks that are no errors go to standard error. Raises `ConfigurationError`."""
+def _read(options: Options) -> str:
+    """The text of the configuration file. Raises `ConfigurationError`."""
     try:
-        text = options.file.read_text(encoding="utf-8", errors="replace")
+        return options.file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise ConfigurationError(f"groupvpn: {options.file}: {error.strerror}") from error
+
+
+def _parsed(options: Options, text: str) -> Configuration:
+    """What the text of the configuration file says. Raises `ConfigurationError`."""
     result = parse(text, str(options.file), devices=options.devices)
     if result.configuration is None:
         raise ConfigurationError(render(result.errors))
     return result.configuration
 
 
+def _is_ended(text: str) -> bool:
+    """Whether the last line of a configuration that is no comment is `end`."""
+    lines = [line.strip() for line in text.splitlines()]
+    return next((line == "end" for line in reversed(lines) if line and not line.startswith("!")), False)
+
+
 class _Daemon:
     """The life of one node in an event loop."""
 
-    def __init__(self, options: Options, configuration: Configuration, state: StateDirectory, execute: Execute) -> None:
-        self._options = options
+    def __init__(
+        self, options: Options, configuration: Configuration, state: StateDirectory, execute: Execute, *, is_ended: bool = False
+    ) -> None:
+        """`is_ended` says that the file of the configuration has `end` as its last line, as a whole one of this operator's has then."""
+        self._options, self._is_ended = options, is_ended
+        self._is_serving = self._reload_waits = False
         self._notifier = Notifier()
         self.log = Log(options.name, options.sink)
         self.router = Router(
@@ -142,6 +158,9 @@ class _Daemon:
             await self._shut_down()
             return FAILED
         self._notifier.ready(self.router.summary())
+        self._is_serving = True
+        if self._reload_waits:
+            self._reload()
         await self._stop.wait()
         await self._shut_down()
         return STOPPED
@@ -157,16 +176,45 @@ class _Daemon:
         self._notifier.send(f"STATUS={self.router.summary()}")
 
     def _reload(self) -> None:
-        """SIGHUP: take over the configuration as it stands in the file now."""
+        """SIGHUP: take over the configuration as it stands in the file now. It waits for the end of the start, and is nothing in a stop."""
+        if self._stop.is_set():
+            return
+        if not self._is_serving:
+            self._reload_waits = True
+            return
         self._notifier.reloading(time.monotonic_ns() // 1000)
         try:
-            configuration = load(self._options)
+            self._take_over_file()
         except ConfigurationError as error:
-            for line in str(error).splitlines():
-                self.log.write("SYS", 3, "CONFIG_REJECTED", line)
-        else:
-            self.router.reconfigure(configuration)
-        self._notifier.ready(self.router.summary())
+            self._reject(str(error))
+        except (AddressError, StateError, OSError) as error:
+            self._reject(f"{self._options.file} could not be taken over: {error}; the configuration before goes on; reload again")
+        except Exception as error:
+            self.router.note_bug("a reload", error)
+            self._reject(f"{self._options.file} could not be taken over; the configuration before goes on")
+        finally:
+            self._notifier.ready(self.router.summary())
+
+    def _take_over_file(self) -> None:
+        text = _read(self._options)
+        configuration, is_ended = _parsed(self._options, text), _is_ended(text)
+        self._refuse_remains(configuration, is_ended)
+        self.router.reconfigure(configuration)
+        self._is_ended = is_ended
+
+    def _refuse_remains(self, configuration: Configuration, is_ended: bool) -> None:
+        """Raise `ConfigurationError` for a file that looks as one does while it is written, or on a full disk: it would end protection."""
+        file = self._options.file
+        if configuration.role is Role.NONE and self.router.configuration.role is not Role.NONE:
+            text = "has no group any more, which would remove all policy and all keys; the configuration before goes on"
+            raise ConfigurationError(f"{file} {text}. If it is meant so, stop the node")
+        if self._is_ended and not is_ended:
+            text = "does not end with the line `end` any more, as if it were cut off; the configuration before goes on"
+            raise ConfigurationError(f"{file} {text}. If it is whole, write `end` below it")
+
+    def _reject(self, reason: str) -> None:
+        for line in reason.splitlines():
+            self.log.write("SYS", 3, "CONFIG_REJECTED", line)
 
 
 def clean(name: str, netns: str | None, state_directory: Path | None) -> list[str]:
