@@ -90,6 +90,18 @@ def test_a_key_travels_to_another_key_server(nodes: list[Node], cipher: str) -> 
     assert not other.exportable
 
 
+def test_the_passphrase_may_be_the_first_line_of_the_input(nodes: list[Node]) -> None:
+    """Where no other user of the machine sees it."""
+    nodes[0].type("crypto key generate rsa label GROUP modulus 1024 exportable")
+    exported = nodes[0].type("crypto key export rsa GROUP pem terminal aes", f"{PASSPHRASE}\r\n")
+    assert "ENCRYPTED" in exported
+    with pytest.raises(CommandError, match="A passphrase is needed: give it as the first line of standard input"):
+        nodes[1].type("crypto key import rsa GROUP terminal", exported[exported.index("-----BEGIN") :])
+    with pytest.raises(CommandError, match="A passphrase is needed"):
+        nodes[0].type("crypto key export rsa GROUP pem terminal aes")
+    assert nodes[1].type("crypto key import rsa GROUP terminal", f"{PASSPHRASE}\n{exported}\n") == "% Key pair import succeeded."
+
+
 def test_what_is_not_exportable_stays(nodes: list[Node]) -> None:
     nodes[0].type("crypto key generate rsa label STAYS modulus 1024")
     with pytest.raises(CommandError, match="not exportable"):

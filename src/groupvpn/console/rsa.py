@@ -75,13 +75,21 @@ def _zeroize(router: Router, request: Request) -> str:
     return "\n".join(f"% Key pair {name} has been removed" for name in removed)
 
 
+def _passphrase(request: Request) -> Secret:
+    """The last word of the command, or else the first line of its input, where other users of the machine do not see it."""
+    typed = request.get("passphrase")
+    if isinstance(typed, Secret):
+        return typed
+    first = request.text.partition("\n")[0].rstrip("\r")
+    if not first or first.startswith("-----BEGIN"):
+        raise CommandError("% A passphrase is needed: give it as the first line of standard input, or as the last word, which `ps` shows")
+    return Secret(first.encode())
+
+
 def _export(router: Router, request: Request) -> str:
     pair = _existing(router, str(request.name("label")))
-    passphrase = request.get("passphrase")
-    if not isinstance(passphrase, Secret):
-        raise CommandError("% A passphrase is needed")
     try:
-        public, private = pair.export_pem(str(request.get("cipher")), passphrase, os.urandom)
+        public, private = pair.export_pem(str(request.get("cipher")), _passphrase(request), os.urandom)
     except KeyPairError as error:
         raise CommandError(f"% {error}") from error
     lines = [f"% Key name: {pair.label}", f"   Usage: {pair.usage.value}", "   Key data:"]
@@ -89,9 +97,7 @@ def _export(router: Router, request: Request) -> str:
 
 
 def _import(router: Router, request: Request) -> str:
-    label, passphrase = str(request.name("label")), request.get("passphrase")
-    if not isinstance(passphrase, Secret):
-        raise CommandError("% A passphrase is needed")
+    label, passphrase = str(request.name("label")), _passphrase(request)
     if router.keys.get(label):
         raise CommandError(f"% A key pair labelled {label} exists; remove it with `crypto key zeroize rsa {label}` first")
     blocks = {found.group(1): found.group() + "\n" for found in _BLOCK.finditer(request.text)}
@@ -145,13 +151,13 @@ COMMANDS = (
     ),
     ExecCommand("crypto key zeroize rsa [<label>]", "Remove an RSA key pair, or all", _zeroize, {"label": _LABEL}),
     ExecCommand(
-        "crypto key export rsa <label> pem terminal <cipher> <passphrase>",
+        "crypto key export rsa <label> pem terminal <cipher> [<passphrase>]",
         "Print an exportable key pair, the private key encrypted",
         _export,
         {"label": _LABEL, "cipher": _CIPHER, "passphrase": _PASSPHRASE},
     ),
     ExecCommand(
-        "crypto key import rsa <label> [pem] [exportable] terminal <passphrase>",
+        "crypto key import rsa <label> [pem] [exportable] terminal [<passphrase>]",
         "Take in a key pair that another node has exported; its PEM text is the input of the command",
         _import,
         {"label": _LABEL, "passphrase": _PASSPHRASE},
