@@ -102,6 +102,16 @@ def test_the_passphrase_may_be_the_first_line_of_the_input(nodes: list[Node]) ->
     assert nodes[1].type("crypto key import rsa GROUP terminal", f"{PASSPHRASE}\n{exported}\n") == "% Key pair import succeeded."
 
 
+def test_a_full_disk_is_said_and_is_no_bug(nodes: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CommandError, match=r"rsa/KEY\.json cannot be written: No space left on device"):
+        nodes[0].type("crypto key generate rsa label KEY modulus 1024")
+    assert nodes[0].keys.get("KEY") is None
+
+
 def test_what_is_not_exportable_stays(nodes: list[Node]) -> None:
     nodes[0].type("crypto key generate rsa label STAYS modulus 1024")
     with pytest.raises(CommandError, match="not exportable"):
