@@ -74,7 +74,7 @@ class Reloading:
         self.taken: list[Configuration]
         configuration = parse(text).configuration
         assert configuration is not None
-        self.daemon = _Daemon(Options(self.file, "r"), configuration, state, execute, is_ended="end" in text)
+        self.daemon = _Daemon(Options(self.file, "r"), configuration, state, execute, has_end="end" in text)
         self.daemon._notifier = self.manager  # type: ignore[assignment]
         self.daemon.router.reconfigure = self._reconfigure  # type: ignore[method-assign]
         self.daemon._is_serving = True
@@ -129,15 +129,15 @@ def test_a_reload_that_fails_is_rejected_and_over(reload: Reloading, error: Exce
     [
         ("", "has no group any more"),
         ("hostname r\n!\nend\n", "stop the node"),
-        (MEMBER.removesuffix("!\nend\n"), "does not end with the line `end`"),
-        (MEMBER.removesuffix("d\n"), "does not end with the line `end`"),
+        (MEMBER.removesuffix("!\nend\n"), "has no line `end` any more"),
+        (MEMBER.removesuffix("d\n"), "has no line `end` any more"),
         ("crypto nonsense", "crypto nonsense"),
     ],
 )
 def test_what_a_file_is_while_it_is_written_ends_no_protection(reload: Reloading, text: str, reason: str) -> None:
     assert reason in reload(text)
     assert not reload.taken
-    assert reload(MEMBER + "! a comment behind it\n\n") == ""
+    assert reload(MEMBER + "interface Loopback0\n ip address 10.9.9.9 255.255.255.255\n") == "", "added below it"
 
 
 def test_a_file_without_end_stays_one(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def run(options: Options, execute: Execute) -> int:
         print(f"groupvpn: {error}", file=sys.stderr)
         return FAILED
     try:
-        return asyncio.run(_Daemon(options, configuration, state, execute, is_ended=_is_ended(text)).main())
+        return asyncio.run(_Daemon(options, configuration, state, execute, has_end=_has_end(text)).main())
     finally:
         state.close()
 
@@ -95,20 +95,19 @@ def _parsed(options: Options, text: str) -> Configuration:
     return result.configuration
 
 
-def _is_ended(text: str) -> bool:
-    """Whether the last line of a configuration that is no comment is `end`."""
-    lines = [line.strip() for line in text.splitlines()]
-    return next((line == "end" for line in reversed(lines) if line and not line.startswith("!")), False)
+def _has_end(text: str) -> bool:
+    """Whether a configuration has the line `end`. More may stand below it, where an operator has added something."""
+    return any(line.strip() == "end" for line in text.splitlines())
 
 
 class _Daemon:
     """The life of one node in an event loop."""
 
     def __init__(
-        self, options: Options, configuration: Configuration, state: StateDirectory, execute: Execute, *, is_ended: bool = False
+        self, options: Options, configuration: Configuration, state: StateDirectory, execute: Execute, *, has_end: bool = False
     ) -> None:
-        """`is_ended` says that the file of the configuration has `end` as its last line, as a whole one of this operator's has then."""
-        self._options, self._is_ended = options, is_ended
+        """`has_end` says that the file of the configuration has the line `end`: then a whole one always has it."""
+        self._options, self._has_end = options, has_end
         self._is_serving = self._reload_waits = False
         self._notifier = Notifier()
         self.log = Log(options.name, options.sink)
@@ -197,19 +196,19 @@ class _Daemon:
 
     def _take_over_file(self) -> None:
         text = _read(self._options)
-        configuration, is_ended = _parsed(self._options, text), _is_ended(text)
-        self._refuse_remains(configuration, is_ended)
+        configuration, has_end = _parsed(self._options, text), _has_end(text)
+        self._refuse_remains(configuration, has_end)
         self.router.reconfigure(configuration)
-        self._is_ended = is_ended
+        self._has_end = has_end
 
-    def _refuse_remains(self, configuration: Configuration, is_ended: bool) -> None:
+    def _refuse_remains(self, configuration: Configuration, has_end: bool) -> None:
         """Raise `ConfigurationError` for a file that looks as one does while it is written, or on a full disk: it would end protection."""
         file = self._options.file
         if configuration.role is Role.NONE and self.router.configuration.role is not Role.NONE:
             text = "has no group any more, which would remove all policy and all keys; the configuration before goes on"
             raise ConfigurationError(f"{file} {text}. If it is meant so, stop the node")
-        if self._is_ended and not is_ended:
-            text = "does not end with the line `end` any more, as if it were cut off; the configuration before goes on"
+        if self._has_end and not has_end:
+            text = "has no line `end` any more, as if it were cut off; the configuration before goes on"
             raise ConfigurationError(f"{file} {text}. If it is whole, write `end` below it")
 
     def _reject(self, reason: str) -> None:
