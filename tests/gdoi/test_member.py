@@ -29,10 +29,10 @@ from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup, Send
 from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.keys import Download, Kek
 from groupvpn.gdoi.member import EVERYTHING, GroupMember
-from groupvpn.gdoi.policy import MemberGroup
+from groupvpn.gdoi.policy import MemberGroup, TekPolicy
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.rekey import Deletion, build_push
-from groupvpn.gdoi.timers import OLD_SA_BACK_OFF
+from groupvpn.gdoi.timers import KEK_EXPIRED_SPREAD, OLD_SA_BACK_OFF
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.ipsec.sa import Direction, TrafficRule
 from groupvpn.lab.simulation import Network
@@ -279,6 +279,78 @@ def test_an_isakmp_sa_that_the_server_has_forgotten_costs_seconds_and_one_more_p
     world.run(sum(OLD_SA_BACK_OFF) + 1)
     assert member.is_registered
     assert "GM_REGISTER_FAIL" not in world.mnemonics()
+
+
+# The KEK dies
+
+
+def lost_kek(*teks: TekPolicy, members: int = 1) -> World:
+    """Members that missed the rekey which brought another KEK, at the moment at which theirs dies; the key server can be reached again."""
+    world = World(served(*teks, rekey=replace(UNICAST, lifetime=300)), members=members)
+    world.run(2)
+    for number in range(1, members + 1):
+        world.cut(address_of(number))
+    world.run(296.5)
+    world.heal()
+    world.forget_reports()
+    return world
+
+
+def test_a_member_that_no_rekey_can_reach_any_more_registers_long_before_t0() -> None:
+    world = lost_kek(tek_policy(lifetime=86400))
+    (member,) = world.members
+    before = member.sas, member.rules
+    world.run(1)
+    assert member.rekey_sa.kek is None
+    assert "GM_KEK_EXPIRED" in world.mnemonics(address_of(1))
+    assert (member.sas, member.rules) == before
+    world.run(KEK_EXPIRED_SPREAD + 2)
+    assert member.rekey_sa.kek is not None
+    assert member.enrollment.succeeded == 2
+    assert {sa.spi for sa in before[0]} <= {sa.spi for sa in member.sas}
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(1)
+    assert "GM_RECV_DELETE" in world.mnemonics(address_of(1))
+
+
+def test_members_whose_kek_died_do_not_all_come_back_in_the_same_second() -> None:
+    world = lost_kek(tek_policy(lifetime=86400), members=12)
+    world.run(1)
+    moments = sorted(member.reregisters_at or 0 for member in world.members)
+    assert moments[-1] - moments[0] > KEK_EXPIRED_SPREAD / 2
+    assert all(world.now - 1 <= moment <= world.now + KEK_EXPIRED_SPREAD for moment in moments)
+
+
+def test_a_kek_that_dies_does_not_put_off_t0() -> None:
+    world = lost_kek(tek_policy(lifetime=381))
+    (member,) = world.members
+    t0 = member.reregisters_at
+    assert t0 is not None
+    assert 300 < t0 < 322
+    world.run(1)
+    assert member.enrollment.is_running or (member.reregisters_at or 0) <= t0
+    world.run(30)
+    assert member.enrollment.succeeded == 2
+
+
+def test_a_kek_that_dies_during_a_registration_needs_no_other() -> None:
+    world = lost_kek(tek_policy(lifetime=86400))
+    (member,) = world.members
+    world.cut(address_of(1))
+    world.do(member, member.renew_sender_ids(world.now))
+    world.run(2)
+    assert member.rekey_sa.kek is None
+    assert member.enrollment.is_running
+    world.heal()
+    world.run(90)
+    assert member.enrollment.succeeded == 2
+    assert "GM_KEK_EXPIRED" not in world.mnemonics()
+
+
+def test_a_group_without_rekeys_has_no_kek_to_lose() -> None:
+    world = World(served(tek_policy(lifetime=2592000), rekey=replace(UNICAST, key_label=None)), members=1)
+    world.run(3 * 86400)
+    assert world.members[0].enrollment.attempted == 1
 
 
 # Rekeys

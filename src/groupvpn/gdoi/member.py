@@ -24,7 +24,7 @@ from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason
 from groupvpn.gdoi.rekey import STRICT, Compatibility, Push, push_spi
 from groupvpn.gdoi.rekey_sa import RekeySa
 from groupvpn.gdoi.status import GroupMemberStatus
-from groupvpn.gdoi.timers import DELETE_SPREAD, PASSIVE_AFTER_RECEIVE_ONLY, RETRY_FIRST
+from groupvpn.gdoi.timers import DELETE_SPREAD, KEK_EXPIRED_SPREAD, PASSIVE_AFTER_RECEIVE_ONLY, RETRY_FIRST
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction, GroupSa, TrafficRule
@@ -172,7 +172,7 @@ class GroupMember:
         if self._reregister_at is not None and self._reregister_at <= now:
             effects += self._reregister(now)
         if self.rekey_sa.kek is not None and self.rekey_sa.expires <= now:
-            effects += self.rekey_sa.drop()
+            effects += self._kek_expired(now)
         if self._passive_until is not None and self._passive_until <= now:
             self._passive_until = None
         return effects + self._refresh(now)
@@ -256,6 +256,15 @@ class GroupMember:
             return []
         after = within * chance(self._entropy) if within else 0.0
         return [report("GM_RE_REGISTER", group=self.group.name), *self._enroll(now, after=after)]
+
+    def _kek_expired(self, now: float) -> list[Effect]:
+        """No rekey and no delete reaches us any more before we register again. SAs and lists stay, so T0 may come first."""
+        effects = self.rekey_sa.drop()
+        if self.enrollment.is_running:
+            return effects
+        moment = now + KEK_EXPIRED_SPREAD * chance(self._entropy)
+        self._reregister_at = moment if self._reregister_at is None else min(moment, self._reregister_at)
+        return [report("GM_KEK_EXPIRED", group=self.group.name, address=self.local.address), *effects]
 
     def _obey(self, effects: list[Effect], now: float) -> list[Effect]:
         """Take what the registration gave out of its effects, and live by it."""

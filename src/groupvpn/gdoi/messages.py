@@ -74,6 +74,7 @@ _TABLE = (
     Message("GM_CONV_SA_DUPLEX_LOCAL", _NOTICE, "IPsec SAs converted to bidirectional in group {group} on GM {address} by local command"),
     # A member and its rekeys.
     Message("GM_RECV_REKEY", _NOTICE, "Received Rekey for group {group} from {source} to {destination} with seq # {sequence}"),
+    Message("GM_KEK_EXPIRED", _NOTICE, "Rekey SA of group {group} expired on GM {address}, and no rekey brought another. Register again"),
     Message("GDOI_REKEY_FAILURE", _ERROR, "Rekey for group {group} from {peer} refused on GM {address}: {reason}"),
     Message("GDOI_REKEY_SEQ_FAILURE", _ERROR, "Rekey for group {group} from {peer} refused on GM {address}: {reason}"),
     Message(
