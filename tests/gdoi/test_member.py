@@ -353,6 +353,44 @@ def test_a_group_without_rekeys_has_no_kek_to_lose() -> None:
     assert world.members[0].enrollment.attempted == 1
 
 
+def two_groups(**changes: object) -> tuple[World, GroupMember, GroupMember]:
+    """A node in two groups, of which either knows two key servers; `changes` are of the second group on the member."""
+    world = World(members=0)
+    second_server = world.add_server(SECOND_SERVER, served(address=SECOND_SERVER))
+    for server in (world.server, second_server):
+        world.do(server, server.update((served(), replace(served(), name="TWO", identity=2)), world.now))
+    one = world.add_member(1, start=False, servers=(SERVER, SECOND_SERVER))
+    speaker = world.speakers[address_of(1)]
+    group = replace(one.group, name="TWO", identity=2, **changes)  # type: ignore[arg-type]
+    two = GroupMember(group, address_of(1), speaker.ike, world.simulation.entropy("two"))
+    speaker.members.append(two)
+    world.simulation.carry_out(address_of(1), speaker.start(world.now))
+    world.run(5)
+    return world, one, two
+
+
+def test_an_isakmp_sa_that_one_group_finds_dead_does_not_send_the_other_to_the_next_server() -> None:
+    world, one, two = two_groups()
+    restarted = world.add_server(SERVER, served(), life="second")
+    world.do(restarted, restarted.update((served(), replace(served(), name="TWO", identity=2)), world.now))
+    for member in (one, two):
+        world.do(member, member.clear_sas(world.now))
+        world.run(1)
+    world.run(10)
+    assert (one.server, two.server) == (SERVER, SERVER)
+    assert (one.enrollment.succeeded, two.enrollment.succeeded) == (2, 2)
+    assert "GM_REGISTER_FAIL" not in world.mnemonics(address_of(1))
+
+
+def test_an_isakmp_sa_that_one_group_ends_for_its_policy_does_not_send_the_other_to_the_next_server() -> None:
+    world, one, two = two_groups(accepted_transforms=(GCM,))
+    assert one.server == SERVER
+    assert not two.is_registered
+    failed = [line for line in world.lines(address_of(1)) if "GM_REGISTER_FAIL" in line]
+    assert failed
+    assert all("of group TWO " in line for line in failed)
+
+
 # Rekeys
 
 
