@@ -546,6 +546,35 @@ def test_another_identity_is_another_registration() -> None:
     assert "KS_BAD_ID" in world.mnemonics(SERVER)
 
 
+@pytest.mark.parametrize("is_registered", [False, True])
+def test_servers_that_change_during_a_registration_begin_it_anew(is_registered: bool) -> None:
+    world = World(members=0)
+    world.add_server(SECOND_SERVER, served(address=SECOND_SERVER))
+    third = IPv4Address("10.0.0.3")
+    member = world.add_member(1, servers=(SECOND_SERVER, third), start=is_registered)
+    world.run(2)
+    world.cut(SECOND_SERVER)
+    world.do(member, member.renew_sender_ids(world.now) if is_registered else member.start(world.now))
+    world.run(sum(OLD_SA_BACK_OFF) + 1)
+    world.forget_reports()
+    world.do(member, member.update(replace(member.group, servers=(SERVER, SECOND_SERVER)), world.now))
+    world.run(2)
+    assert member.server == SERVER
+    assert "GM_REGISTER_FAIL" not in world.mnemonics()
+    assert not world.speakers[address_of(1)].ike.negotiating(), "nothing of the first attempt is left"
+
+
+def test_servers_that_go_during_a_registration_end_it() -> None:
+    world = World(members=0)
+    world.cut(SERVER)
+    member = world.add_member(1)
+    world.run(2)
+    world.do(member, member.update(replace(member.group, servers=()), world.now))
+    assert "GM_INCOMPLETE_CFG" in world.mnemonics()
+    assert member.next_timer() is None
+    assert not world.speakers[address_of(1)].ike.negotiating()
+
+
 def test_passive_beats_receive_only_and_the_console_beats_both_until_the_next_rekey() -> None:
     world = World(served(receive_only=True), members=0)
     plain, passive = world.add_member(1), world.add_member(2, passive=True)

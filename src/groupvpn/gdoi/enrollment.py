@@ -91,7 +91,7 @@ class Enrollment:
         return self._servers.current
 
     def update(self, group: MemberGroup) -> None:
-        """Use other servers, identity or lists from the next `begin` on."""
+        """Use other lists from the next `begin` on; before other servers or another identity, `cancel` what is under way."""
         self._group = group
         if group.servers != self._servers.servers:
             self._servers = ServerList(group.servers)

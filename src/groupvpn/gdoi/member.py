@@ -186,12 +186,14 @@ class GroupMember:
     def update(self, group: MemberGroup, now: float) -> list[Effect]:
         """Take another configuration. Another group, or other servers, mean a new registration; lists and directions count at once."""
         old, self.group = self.group, group
+        has_left = old.identity != group.identity or (self.server is not None and self.server not in group.servers)
+        begins_anew = has_left or (old.servers != group.servers and (self.enrollment.is_running or not self.is_registered))
+        effects = self.enrollment.cancel(now) if begins_anew else []
         self.enrollment.update(group)
-        effects: list[Effect] = []
-        if old.identity != group.identity or (self.server is not None and self.server not in group.servers):
-            effects += [*self.enrollment.cancel(now), *self._forget(), *self._enroll(now)]
-        elif old.servers != group.servers and not self.is_registered:
-            effects += [*self.enrollment.cancel(now), *self._enroll(now)]
+        if has_left:
+            effects += self._forget()
+        if begins_anew:
+            effects += self._enroll(now)
         if old.local_acl != group.local_acl:
             effects += self._merged(group.servers[0] if group.servers else None)
         return effects + self._refresh(now)
