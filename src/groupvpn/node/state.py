@@ -6,7 +6,8 @@
     in-force.json   what a member protects and the loopback addresses, for the run after one that is killed (`in_force.py`)
     rsa/LABEL.json  RSA key pairs (`keystore.py`)
 
-A reader sees the old file or the new one, never half of one: a file is written beside its name, flushed to the disk and renamed.
+A reader sees the old file or the new one, never half of one: a file is written beside its name, flushed to the disk and renamed. What a
+killed process leaves of one that it was writing is wiped when the directory is opened next.
 """
 
 import fcntl
@@ -23,6 +24,8 @@ RUN_ROOT = Path("/run/groupvpn")
 """Where running nodes are found by name: a lock and a link to the state directory each."""
 CONTROL_SOCKET = "control.sock"
 NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_UNFINISHED = re.compile(r"\..+\.json(\.bad)?\.[a-z0-9_]{8}")
+"""The name that `tempfile` gives a file of ours before it is renamed."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
 
 
@@ -93,6 +96,7 @@ class StateDirectory:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.chmod(0o700)
             self._locks.append(Lock(self.path / "lock", f"the state directory {self.path}"))
+            self._wipe_unfinished()
             self._publish()
         except OSError as error:
             self._release()
@@ -100,6 +104,12 @@ class StateDirectory:
         except BaseException:
             self._release()
             raise
+
+    def _wipe_unfinished(self) -> None:
+        """Remove files that a killed process was writing: there may be keys in them, and nothing will overwrite them."""
+        for entry in (*self.path.glob(".*"), *self.path.glob("rsa/.*")):
+            if _UNFINISHED.fullmatch(entry.name) and entry.is_file() and not entry.is_symlink():
+                _wipe(entry)
 
     def _publish(self) -> None:
         """Let the node be found by its name. The lock says that a link which is there belongs to nobody alive."""
@@ -154,13 +164,8 @@ class StateDirectory:
 
         A journalling or flash file system may keep older blocks all the same, which `docs/security.md` says too.
         """
-        file = self._file(name)
         try:
-            with file.open("r+b") as stream:
-                stream.write(bytes(file.stat().st_size))
-                stream.flush()
-                os.fsync(stream.fileno())
-            file.unlink()
+            _wipe(self._file(name))
         except FileNotFoundError:
             return False
         return True
@@ -178,6 +183,15 @@ class StateDirectory:
         self._release()
         with suppress(OSError):
             self._link.parent.rmdir()
+
+
+def _wipe(file: Path) -> None:
+    """Overwrite a file with zeros, then remove it."""
+    with file.open("r+b") as stream:
+        stream.write(bytes(file.stat().st_size))
+        stream.flush()
+        os.fsync(stream.fileno())
+    file.unlink()
 
 
 def find(name: str, state_directory: Path | None = None, *, run_root: Path = RUN_ROOT) -> Path:
