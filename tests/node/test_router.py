@@ -1,6 +1,7 @@
 """The router between its parts: effects carried out, bugs contained, snapshots written first. Its cores are played by the test."""
 
 import asyncio
+import errno
 import io
 import json
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ import pytest
 
 from groupvpn.config import parse
 from groupvpn.dataplane.engine import EngineEvent
-from groupvpn.effects import Effect, Endpoint, Report, Send
-from groupvpn.gdoi.events import StateChanged
+from groupvpn.effects import Effect, Endpoint, JoinGroup, Report, Send
+from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.node.outbox import SNAPSHOT
 from groupvpn.node.router import Router
 from groupvpn.node.state import StateDirectory
@@ -86,6 +87,17 @@ def test_a_bug_in_a_core_is_logged_with_its_place_and_goes_no_further(router: Ro
     assert "secret octets" not in line.text
     assert router.dropped == {"KeyError": 1}
     assert router.datagram_counters()["met a bug: KeyError"] == 1
+
+
+def test_an_effect_that_fails_costs_only_itself(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    monkeypatch.setattr(Sockets, "join", full, raising=False)
+    sockets = _play(router, [JoinGroup(IPv4Address("239.1.1.1"), HERE.address), PolicyChanged("G"), Send(b"hello", HERE, THERE)])
+    assert [datagram for datagram, _ in sockets.sent] == [b"hello"]
+    assert router._policy_changed, "the data plane is told all the same"
+    assert "OSError in JoinGroup" in next(line for line in router.log.lines if line.mnemonic == "BUG").text
 
 
 def test_what_must_not_be_forgotten_is_on_the_disk_before_it_is_sent(router: Router) -> None:
