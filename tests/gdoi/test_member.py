@@ -270,6 +270,25 @@ def test_members_do_not_all_come_back_in_the_same_second() -> None:
     assert all(3520 - 1 <= moment <= 3541 for moment in moments)
 
 
+def test_members_do_not_ask_again_and_again_a_key_server_that_takes_its_teks_for_younger() -> None:
+    """Its wall clock stood still while it was down, so it makes no other TEK before the members' one has died."""
+    world = World(served(tek_policy(transform=GCM)), members=2)
+    world.run(300)
+    snapshot = world.server.snapshot(world.now)
+    world.simulation.detach(SERVER)
+    world.run(1700)
+    server = world.add_server(SERVER, world.group, start=False, life="second")
+    world.do(server, [*server.restore(snapshot, world.now, 0.0), *server.start(world.now)])
+    world.run(1500)
+    world.forget_reports()
+    world.run(200)
+    assert world.mnemonics(SERVER).count("KS_REGS_COMPL") <= 2 * 6
+    assert all(permits(member)[0].outbound_spi is not None for member in world.members)
+    world.forget_reports()
+    world.run(1000)
+    assert "KS_REGS_COMPL" not in world.mnemonics(SERVER)
+
+
 def test_an_isakmp_sa_that_the_server_has_forgotten_costs_seconds_and_one_more_phase_1() -> None:
     world = World(members=1)
     world.run(2)

@@ -75,7 +75,7 @@ class InstalledPolicy:
         fresh = tuple(tek.spi for tek in download.teks if self._install_tek(tek, download.activation_delay, now))
         for tek in download.teks:
             if not is_rekey or tek.spi in fresh:
-                self._reregister_before[tek.spi] = reregister_before_expiry(tek.lifetime, chance)
+                self._reregister_before[tek.spi] = reregister_before_expiry(self.teks[tek.spi].expires - now, chance)
         if fresh and download.deactivation_delay:
             self._hasten(fresh, now + download.deactivation_delay)
         self._lists = lists
