@@ -89,8 +89,9 @@ class KeyServer:
         if isinstance(event, PhaseTwo):
             if event.header.exchange != ExchangeType.GROUPKEY_PULL:
                 return self._drop("not GROUPKEY-PULL")
+            overdue = self._overdue(now)
             registrar = self._registrar(event.sa)
-            return self._marked(self._translate(registrar, registrar.pull.receive(event.datagram, now), now))
+            return self._marked(overdue + self._translate(registrar, registrar.pull.receive(event.datagram, now), now))
         if isinstance(event, NotifyReceived):
             known = self._registrars.get(event.sa.cookies)
             return self._marked(self._translate(known, known.pull.notified(event.notify_type, event.data), now)) if known else []
@@ -186,8 +187,12 @@ class KeyServer:
             return Refusal(Reason.UNAUTHORIZED, f"{sa.peer.address} is not in the authorization list")
         if not group.members.has_room_for(sa.peer):
             return self._full(group)
+        try:
+            policy = group.download_for(sa.peer, sa.local, self._now)
+        except GdoiError as error:
+            return Refusal(error.reason, error.detail)
         self._registrar(sa).epochs[identity] = group.keys.epoch
-        return group.download_for(sa.peer, sa.local, self._now)
+        return policy
 
     def admit(self, identity: GroupIdentity, sa: IkeSa, sender_ids: int) -> tuple[int, ...] | Refusal:
         """`Authority`: the member is live; lend it Sender-IDs, unless what it was offered has been replaced meanwhile."""
@@ -203,6 +208,11 @@ class KeyServer:
         except SenderIdsExhaustedError as error:
             self._after += group.start_over(self._now)
             return Refusal(Reason.TRY_LATER, str(error))
+
+    def _overdue(self, now: float) -> list[Effect]:
+        """What should have been done before `now`. After a sleep of the machine a registration may come before the timer."""
+        late = [group for group in self.groups if (moment := group.next_timer()) is not None and moment <= now]
+        return [effect for group in late for effect in group.tick(now)]
 
     def _serve(self, group: KeyServerGroup) -> ServedGroup:
         return ServedGroup(group, self._signers, self._entropy, self._maximum_members)

@@ -20,6 +20,7 @@ from groupvpn.gdoi.group import NO_ADDRESS, GroupKeys, RekeyKey, wipe
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable
 from groupvpn.gdoi.messages import report
+from groupvpn.gdoi.offer import without_idle_teks
 from groupvpn.gdoi.policy import KeyServerGroup
 from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
@@ -134,17 +135,13 @@ class ServedGroup:
         if self.keys.expire(now):
             self.is_dirty = True
         effects: list[Effect] = []
-        kek_due = self.keys.next_kek_rekey(self.group, len(self.members))
-        tek_due = self.keys.next_tek_rekey(self.group, len(self.members))
-        if kek_due is not None and (kek_due <= now or (tek_due is not None and tek_due <= now and kek_due <= now + MERGE_LOOKAHEAD)):
-            effects += self._rekey(self._all_slots(), renew_kek=True, now=now)
-        elif tek_due is not None and tek_due <= now:
-            due = self.keys.slots_due(self.group, len(self.members), now + MERGE_LOOKAHEAD)
-            effects += self._rekey(due, renew_kek=False, now=now)
-        elif (sync_due := self.next_sync()) is not None and sync_due <= now:
-            renew_kek = kek_due is not None and kek_due <= now + MERGE_LOOKAHEAD
-            due = self._all_slots() if renew_kek else self.keys.slots_due(self.group, len(self.members), now + MERGE_LOOKAHEAD)
-            effects += self._rekey(due, renew_kek=renew_kek, now=now)
+        members, soon = len(self.members), now + MERGE_LOOKAHEAD
+        kek_due = self.keys.next_kek_rekey(self.group, members)
+        due = (kek_due, self.keys.next_tek_rekey(self.group, members), self.next_sync())
+        if any(moment is not None and moment <= now for moment in due):
+            effects += self._lapsed(now)
+            renew_kek = kek_due is not None and kek_due <= soon
+            effects += self._rekey(self.keys.slots_due(self.group, members, soon), renew_kek=renew_kek, now=now)
         return effects + self._run_rounds(now)
 
     def next_sync(self) -> float | None:
@@ -272,14 +269,16 @@ class ServedGroup:
         return []
 
     def _rekey(self, slots: Collection[int], *, renew_kek: bool, now: float, activates: float | None = None) -> list[Effect]:
-        """New TEKs for `slots`, a new KEK if asked for, and one round that brings them to the members under the KEK they hold.
+        """New TEKs for `slots` and wherever none lives, a new KEK if asked for, and one round that brings them to the members under the
+        KEK they hold.
 
         Members send with the new TEKs from `activates` on, or when the old ones are about to die.
         """
         old_kek, old_sequence = self.keys.kek, self.keys.sequence
         effects: list[Effect] = []
+        wanted = self.keys.lacking(self.group, now).union(slots)
         for policy in self.group.teks:
-            if policy.sequence in slots:
+            if policy.sequence in wanted:
                 self.keys.make_tek(policy, now, self._entropy)
         if renew_kek:
             effects += self._make_kek(now)
@@ -311,7 +310,7 @@ class ServedGroup:
 
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
         """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""
-        current = self.download_for(peer, server, now)
+        current = without_idle_teks(self.download_for(peer, server, now))
         has = {(tek.spi, tek.entries, tek.receive_only) for tek in given.teks}
         same_kek = (given.kek.spi if given.kek else None) == (current.kek.spi if current.kek else None)
         return not same_kek or any((tek.spi, tek.entries, tek.receive_only) not in has for tek in current.teks)
@@ -430,6 +429,12 @@ class ServedGroup:
 
     def _all_slots(self) -> set[int]:
         return {policy.sequence for policy in self.group.teks}
+
+    def _lapsed(self, now: float) -> list[Effect]:
+        """A line for each `sa ipsec` whose TEK died before we could renew it."""
+        return [
+            report("KS_TEK_LAPSED", group=self.group.name, sequence=sequence) for sequence in sorted(self.keys.lacking(self.group, now))
+        ]
 
     def _check_lists(self, sequence: int | None = None) -> list[Effect]:
         """GDOI_ACL_NUM for every list that is longer than a policy honours."""
