@@ -111,6 +111,11 @@ _TABLE = (
     Message(
         "KS_NO_RSA_KEYS", _WARNING, "RSA key {label} of group {group} not found: no rekeys until `crypto key generate rsa label {label}`"
     ),
+    Message(
+        "KS_RSA_KEY_CHANGED",
+        _WARNING,
+        "RSA key {label} of group {group} is not the one that its members know. They take no rekey until they have registered again",
+    ),
     Message("KS_CLEAR_REGISTER", _NOTICE, "Registrations of group {group} cleared by command"),
     # A key server and rekeys.
     Message(
@@ -125,6 +130,7 @@ _TABLE = (
         "The TEK of sa ipsec {sequence} in group {group} ended before this key server renewed it: members had none. It has made another",
     ),
     Message("KS_NO_REKEY", _WARNING, "Group {group} has no rekeys: its members get the new keys when they register again"),
+    Message("KS_REKEY_FAILED", _ERROR, "Rekey of group {group} cannot be sent: {reason}"),
     Message("KS_NACK_GM_EJECT", _WARNING, "KS ejected GM {address} in group {group} for missing acknowledgements"),
     Message("KS_UNSOL_ACK", _WARNING, "KS received unsolicited ACK from {peer} in group {group} with seq # {sequence}"),
     Message("KS_REKEY_TRANS_2_MULTI", _NOTICE, "Group {group} transitioned to multicast rekey"),

@@ -22,6 +22,7 @@ from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import without_idle_teks
 from groupvpn.gdoi.policy import KeyServerGroup
+from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
 from groupvpn.gdoi.rekeying import Batch, Content, Round
@@ -173,7 +174,9 @@ class ServedGroup:
         renew_kek = any(change.rule.renews is Renews.KEK for change in changes)
         if any(change.rule.rekey for change in changes):
             effects += self._rekey(self._all_slots() if renew_kek else slots, renew_kek=renew_kek, now=now)
-        elif self.keys.kek is None and group.rekey.key_label is not None and self._signers(group.rekey.key_label) is not None:
+        elif self.keys.kek is not None:
+            effects += self._replace_unsigned_kek(now)
+        elif group.rekey.key_label is not None and self._signers(group.rekey.key_label) is not None:
             effects += self._make_kek(now)
         if changes:
             self.is_dirty = True
@@ -227,7 +230,7 @@ class ServedGroup:
         self._told_time = now
         if slots or renew_kek or recent or self.next_sync() is not None:
             return self._rekey(self._all_slots() if renew_kek else slots, renew_kek=renew_kek, now=now)
-        return []
+        return self._replace_unsigned_kek(now)
 
     @property
     def next_transmission(self) -> float | None:
@@ -274,19 +277,22 @@ class ServedGroup:
 
         Members send with the new TEKs from `activates` on, or when the old ones are about to die.
         """
+        effects = self._replace_unsigned_kek(now)
+        can_tell = not effects
         old_kek, old_sequence = self.keys.kek, self.keys.sequence
-        effects: list[Effect] = []
         wanted = self.keys.lacking(self.group, now).union(slots)
         for policy in self.group.teks:
             if policy.sequence in wanted:
                 self.keys.make_tek(policy, now, self._entropy)
-        if renew_kek:
+        if renew_kek and can_tell:
             effects += self._make_kek(now)
         self._told_time = now
         self.is_dirty = True
-        if old_kek is not None and renew_kek and self.keys.kek is not None:
+        if old_kek is None or not can_tell:
+            return effects + self._run_rounds(now)
+        if renew_kek and self.keys.kek is not None:
             self._begin(Content.KEK, old_kek, self.members, count(old_sequence + 1).__next__, now)
-        elif old_kek is not None and self.keys.kek is old_kek:
+        elif self.keys.kek is old_kek:
             self._begin(Content.TEK, old_kek, self.members, self.keys.next_sequence, now)
             self.rounds[-1].activates = activates
         return effects + self._run_rounds(now)
@@ -310,7 +316,10 @@ class ServedGroup:
 
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
         """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""
-        current = without_idle_teks(self.download_for(peer, server, now))
+        try:
+            current = without_idle_teks(self.download_for(peer, server, now))
+        except GdoiError:
+            return False  # there is nothing newer to be told
         has = {(tek.spi, tek.entries, tek.receive_only) for tek in given.teks}
         same_kek = (given.kek.spi if given.kek else None) == (current.kek.spi if current.kek else None)
         return not same_kek or any((tek.spi, tek.entries, tek.receive_only) not in has for tek in current.teks)
@@ -365,12 +374,17 @@ class ServedGroup:
     def _transmit(self, each: Round, batch: Batch, now: float) -> list[Effect]:
         """The datagrams of one batch: one message, signed once, to every member of it (or to the multicast group)."""
         signer = self._signers(each.under.key_label)
-        if signer is None:
-            each.stop_retransmitting()
-            return [report("KS_NO_RSA_KEYS", group=self.group.name, label=each.under.key_label)]
+        if signer is None or signer.public.der != each.under.public_key:
+            each.give_up()
+            mnemonic = "KS_NO_RSA_KEYS" if signer is None else "KS_RSA_KEY_CHANGED"
+            return [report(mnemonic, group=self.group.name, label=each.under.key_label)]
         self.is_dirty = True
         source = source_of(self.group, self.members)
-        message = self._message(each, batch.sequence, signer, source, now)
+        try:
+            message = self._message(each, batch.sequence, signer, source, now)
+        except GdoiError as error:
+            each.give_up()
+            return [report("KS_REKEY_FAILED", group=self.group.name, reason=error.detail)]
         effects: list[Effect] = []
         if batch.opens:
             effects.append(self._sending(each, batch, source))
@@ -419,6 +433,15 @@ class ServedGroup:
         self._told_kek = kek.spi
         self.is_dirty = True
         return []
+
+    def _replace_unsigned_kek(self, now: float) -> list[Effect]:
+        """A KEK whose RSA key is another one by now can tell its members nothing: make the next, for those who register from now on."""
+        kek = self.keys.kek
+        signer = self._signers(kek.key_label) if kek is not None else None
+        if kek is None or signer is None or signer.public.der == kek.public_key:
+            return []
+        self._drop_kek()
+        return [report("KS_RSA_KEY_CHANGED", group=self.group.name, label=kek.key_label), *self._make_kek(now)]
 
     def _drop_kek(self) -> None:
         """No rekeys from now on: members register again before their TEKs die."""
