@@ -16,7 +16,7 @@ from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.keyserver_status import status_of
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS
 from groupvpn.gdoi.messages import report
-from groupvpn.gdoi.persistence import Plain, restore_group, snapshot_group
+from groupvpn.gdoi.persistence import Plain, SnapshotError, restore_group, snapshot_group
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup
 from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
 from groupvpn.gdoi.registration import Admitted, MemberRefused, NotifyPeer, ServerPull
@@ -58,6 +58,8 @@ class KeyServer:
         maximum_members: int = MAXIMUM_MEMBERS,
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self.unrestored: list[str] = []
+        """What `restore` could not use, group by group, in words."""
         self._ike = ike
         self._signers = signers
         self._entropy = entropy
@@ -156,7 +158,8 @@ class KeyServer:
     def restore(self, state: Plain, now: float, elapsed: float) -> list[Effect]:
         """Go on from a snapshot that was taken `elapsed` seconds ago; call it before `start`. Raises `ValueError` for what is no snapshot.
 
-        Keys that died meanwhile are left out, groups that are no longer configured are passed over.
+        Keys that died meanwhile are left out, groups that are no longer configured are passed over. A group whose part is bad is told in
+        `unrestored` and begins anew; the others go on.
         """
         effects: list[Effect] = []
         groups = state.get("groups")
@@ -164,8 +167,12 @@ class KeyServer:
             raise ValueError("not a snapshot of a key server, or of another version")
         for group in self.groups:
             if group.group.name in groups:
-                restore_group(group, groups[group.group.name], now, elapsed)
-                effects += group.resume(now)
+                try:
+                    restore_group(group, groups[group.group.name], now, elapsed)
+                except SnapshotError as error:
+                    self.unrestored.append(str(error))
+                else:
+                    effects += group.resume(now)
         return self._marked(effects)
 
     def status(self, now: float) -> tuple[KeyServerGroupStatus, ...]:
