@@ -228,8 +228,11 @@ class GroupKeys:
             self.clock = PseudoClock(now)
         return self.clock.milliseconds(now)
 
-    def outdated(self, group: KeyServerGroup) -> tuple[set[int], bool]:
-        """What no longer fits the configuration: `sa ipsec` entries without a TEK of their transform and replay method, and the KEK."""
+    def outdated(self, group: KeyServerGroup, destination: IPv4Address | None) -> tuple[set[int], bool]:
+        """What no longer fits the configuration: `sa ipsec` entries without a TEK of their transform and replay method, and the KEK.
+
+        `destination` is the multicast group of rekeys (anything for unicast).
+        """
         slots = {
             policy.sequence
             for policy in group.teks
@@ -238,8 +241,11 @@ class GroupKeys:
             or key.replay.method != policy.replay.method
         }
         kek, rekey = self.kek, group.rekey
-        wanted = (rekey.cipher, rekey.signature_hash, rekey.key_label, rekey.unicast)
-        return slots, kek is not None and (kek.cipher, kek.signature_hash, kek.key_label, kek.unicast) != wanted
+        if kek is None:
+            return slots, False
+        wanted = (rekey.cipher, rekey.signature_hash, rekey.key_label, rekey.unicast, rekey.unicast and rekey.acknowledge)
+        is_outdated = (kek.cipher, kek.signature_hash, kek.key_label, kek.unicast, kek.acknowledge) != wanted
+        return slots, is_outdated or not (kek.unicast or kek.destination == destination)
 
     def next_tek_rekey(self, group: KeyServerGroup, members: int) -> float | None:
         """When the first `sa ipsec` needs a new TEK, or None in a group without one.

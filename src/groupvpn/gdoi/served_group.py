@@ -28,6 +28,7 @@ from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_o
 from groupvpn.gdoi.rekeying import Batch, Content, Round
 from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
 from groupvpn.gdoi.timers import MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, is_retransmission_suppressed
+from groupvpn.gdoi.told import Told
 from groupvpn.ike.natt import wrap
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
 
@@ -51,6 +52,10 @@ class ServedGroup:
         self.last_round: Round | None = None
         self.registrations = 0
         self.refusals = 0
+        self.told: Told | None = None
+        """What the last rekey told; None after a snapshot of a release that did not note it."""
+        self.rekeyed_at: float | None = None
+        """When that was, in monotonic seconds; None before the first."""
         self._signers = signers
         self._entropy = entropy
         self._told_time = 0.0
@@ -62,6 +67,7 @@ class ServedGroup:
         """Make the first keys, unless a snapshot has brought some."""
         effects: list[Effect] = [report("KS_GROUP_ADD", group=self.group.name), *self._check_lists()]
         self._told_time = now
+        self.told = self.told or Told.of(self.group)
         for policy in self.group.teks:
             if self.keys.newest(policy.sequence) is None:
                 self.keys.make_tek(policy, now, self._entropy)
@@ -211,6 +217,7 @@ class ServedGroup:
         for policy in self.group.teks:
             self.keys.make_tek(policy, now, self._entropy)
         effects += self._make_kek(now)
+        self.told = Told.of(self.group)
         self.keys.epoch += 1
         self.is_dirty = True
         if old_kek is not None:
@@ -218,18 +225,26 @@ class ServedGroup:
         return effects + self._run_rounds(now)
 
     def resume(self, now: float) -> list[Effect]:
-        """After a restart from a snapshot: renew what no longer fits the configuration, and repeat a rekey that may have been cut short.
+        """After a restart from a snapshot: renew what no longer fits the configuration, tell members what else is new, and repeat a rekey
+        that may have been cut short.
 
         A group with time windows always gets one: how long we were away is what the wall clock says, which may be wrong.
         """
-        slots, renew_kek = self.keys.outdated(self.group)
+        _, destination = rekey_addresses(self.group.rekey)
+        slots, renew_kek = self.keys.outdated(self.group, destination)
         if self.keys.kek is not None and (self.group.rekey.key_label is None or not is_complete(self.group)):
             self._drop_kek()
             renew_kek = False
-        recent = any(now - key.created <= INTERRUPTED for key in self.keys.teks)
+        if self.keys.kek is not None and self.keys.kek.lifetime != self.group.rekey.lifetime:
+            self.keys.restart_kek_lifetime(self.group.rekey.lifetime, now)
+        told, self.told = self.told, Told.of(self.group)
+        if renew_kek or (told is not None and told.receive_only != self.group.receive_only):
+            slots = self._all_slots()
+        latest = [*(key.created for key in self.keys.teks), *([self.rekeyed_at] if self.rekeyed_at is not None else [])]
+        is_recent = any(now - moment <= INTERRUPTED for moment in latest)
         self._told_time = now
-        if slots or renew_kek or recent or self.next_sync() is not None:
-            return self._rekey(self._all_slots() if renew_kek else slots, renew_kek=renew_kek, now=now)
+        if slots or renew_kek or told != self.told or is_recent or self.next_sync() is not None:
+            return self._rekey(slots, renew_kek=renew_kek, now=now)
         return self._replace_unsigned_kek(now)
 
     @property
@@ -286,7 +301,8 @@ class ServedGroup:
                 self.keys.make_tek(policy, now, self._entropy)
         if renew_kek and can_tell:
             effects += self._make_kek(now)
-        self._told_time = now
+        self._told_time = self.rekeyed_at = now
+        self.told = Told.of(self.group)
         self.is_dirty = True
         if old_kek is None or not can_tell:
             return effects + self._run_rounds(now)
