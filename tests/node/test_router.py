@@ -160,6 +160,58 @@ def test_a_damaged_snapshot_is_put_aside_and_said(router: Router, damage: bytes)
     assert router.cores.key_server.groups[0].keys.teks
 
 
+def test_a_damaged_group_of_a_snapshot_is_said_and_the_others_go_on(router: Router) -> None:
+    two = parse(
+        KEY_SERVER + KEY_SERVER.replace("gdoi group G", "gdoi group H").replace("identity number 1", "identity number 2")
+    ).configuration
+    assert two is not None
+    router.configuration = two
+    _start_cores(router)
+    router._outbox.write(router.cores.key_server)
+    record = json.loads(router.state.read(SNAPSHOT) or b"")
+    spis = [key["spi"] for key in record["state"]["groups"]["H"]["teks"]]
+    del record["state"]["groups"]["G"]["teks"]
+    damaged = json.dumps(record).encode()
+    router.state.write(SNAPSHOT, damaged)
+    router.speaker.key_server = None
+    _start_cores(router)
+    assert router.state.read(f"{SNAPSHOT}.bad") == damaged
+    (line,) = [line.text for line in router.log.lines if line.mnemonic == "STATE"]
+    assert line.startswith(
+        "the snapshot of group G cannot be used (KeyError('teks')); it is kept as key-server.json.bad, and this group begins"
+    )
+    assert router.cores.key_server is not None
+    assert [key.spi for key in router.cores.key_server.groups[1].keys.teks] == spis
+
+
+def test_a_reload_that_a_bug_cuts_short_is_logged_and_tried_again_with_the_same_file(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after = parse(KEY_SERVER.replace("permit ip any any", "permit tcp any any")).configuration
+    assert after is not None
+    monkeypatch.setattr(router._sockets, "set_local", lambda addresses: None)
+    _start_cores(router)
+
+    def broken(*arguments: object) -> list[Effect]:
+        raise KeyError("a bug")
+
+    async def reload() -> str:
+        router.reconfigure(after)
+        assert router._timer is not None
+        router._timer.cancel()
+        return router.log.lines[-1].mnemonic
+
+    with monkeypatch.context() as patch:
+        patch.setattr(router.cores, "follow", broken)
+        assert asyncio.run(reload()) == "BUG"
+    assert asyncio.run(reload()) == "CONFIG_I"
+    assert not router.log.lines[-1].text.endswith("no change")
+    assert router.cores.key_server is not None
+    assert router.cores.key_server.groups[0].group == after.key_server_groups[0]
+    asyncio.run(reload())
+    assert router.log.lines[-1].text.endswith("no change")
+
+
 def test_reports_become_lines_of_their_facility(router: Router) -> None:
     _play(router, [Report("KS_GROUP_ADD", {"group": "G"}), Report("SOMETHING_NEW", {"value": 1})])
     bodies = [line.body for line in router.log.lines]

@@ -3,7 +3,8 @@
 `rules` and `sas` are what the data plane has to do at this moment; `PolicyChanged` says that they differ from before. Without a
 registration that is nothing (fail-open), or the fail-close list; from the first registration on, the lists that were downloaded stay in
 force whatever happens, and what they protect is dropped while there is no SA for it. Where a member takes the place of another one that did
-not leave the group, the rules of that one hold until the first registration (`kept`).
+not leave the group, the rules of that one hold until the first registration (`kept`). A registration that brings no TEK brings no lists:
+what held before it goes on to hold.
 """
 
 from collections import Counter
@@ -24,7 +25,7 @@ from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason
 from groupvpn.gdoi.rekey import STRICT, Compatibility, Push, push_spi
 from groupvpn.gdoi.rekey_sa import RekeySa
 from groupvpn.gdoi.status import GroupMemberStatus
-from groupvpn.gdoi.timers import DELETE_SPREAD, KEK_EXPIRED_SPREAD, PASSIVE_AFTER_RECEIVE_ONLY, RETRY_FIRST
+from groupvpn.gdoi.timers import DELETE_SPREAD, KEK_EXPIRED_SPREAD, PASSIVE_AFTER_RECEIVE_ONLY, RETRY_FIRST, RETRY_LONGEST
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction, GroupSa, TrafficRule
@@ -286,13 +287,14 @@ class GroupMember:
         download = enrolled.download
         self.server = enrolled.server
         self._ike.hold_open(self, enrolled.sa, now)  # unicast rekeys come the way that we came
-        self._has_policy, self._kept = True, ()
         self.rekey_sa.counters.received_after_registration = 0
         effects: list[Effect] = [report("GM_REGS_COMPL", group=self.group.name, address=self.local.address)]
         effects += self.rekey_sa.adopt(download.kek, download.sequence or 0, enrolled.offered)
         effects += self._install(download, enrolled.offered, enrolled.server, is_rekey=False, now=now)
+        if not download.teks:
+            effects.append(report("GM_NO_TEK", group=self.group.name, address=self.local.address, server=enrolled.server))
         if self._reregister_at is not None:
-            self._reregister_at = max(self._reregister_at, now + RETRY_FIRST)
+            self._reregister_at = max(self._reregister_at, now + (RETRY_FIRST if download.teks else RETRY_LONGEST))
         return effects + self._refresh(now)
 
     def _take(self, push: Push, source: Endpoint, now: float) -> list[Effect]:
@@ -319,6 +321,8 @@ class GroupMember:
         """Install what came from `server`; its lifetimes count from `since`. A direction that was typed at the console ends here."""
         was_receive_only, old_entries = self.policy.receive_only, self.policy.entries
         self.policy.install(download, since, chance(self._entropy), is_rekey=is_rekey)
+        if download.teks:
+            self._has_policy, self._kept = True, ()
         self._reregister_at = self.policy.reregister_at()
         self._override = None
         name, address = self.group.name, self.local.address

@@ -81,6 +81,8 @@ class Router:
         self._timer: asyncio.TimerHandle | None = None
         self._started = clock.monotonic()
         self._policy_changed = False
+        self._followed: Configuration | None = None
+        """The configuration that everything follows; None while that is not so."""
         self._leases: dict[str, list[Any]] = {}
         """The addresses of devices whose configuration gives none, when it was followed last."""
         self._settling = False
@@ -142,14 +144,22 @@ class Router:
             self._sockets.close()
 
     def reconfigure(self, configuration: Configuration) -> None:
-        """Take over another configuration: what did not change goes on undisturbed."""
-        if configuration == self.configuration:
+        """Take over another configuration: what did not change goes on undisturbed. After a bug on the way the next call tries again."""
+        if configuration == self._followed:
             self.log.write("SYS", 6, "CONFIG_I", f"Configured from {self.source}: no change")
             return
         self.configuration = configuration
+        self._guarded(self._follow_file)
+        if self._followed == configuration:
+            self.log.write("SYS", 5, "CONFIG_I", f"Configured from {self.source}")
+        else:
+            self._settle()
+
+    def _follow_file(self) -> list[Effect]:
+        self._followed = None
         self._sockets.set_local(self._local_addresses(self._follow_addresses()))
         self._follow_configuration()
-        self.log.write("SYS", 5, "CONFIG_I", f"Configured from {self.source}")
+        return []
 
     def _follow_addresses(self) -> dict[str, list[Any]]:
         there = present()
@@ -187,6 +197,7 @@ class Router:
         self._leases = self._leased_addresses(there)
         if self._steers or self.steering.data_plane:
             self._policy_changed = True
+        self._followed = self.configuration
         self._settle()
 
     @property
