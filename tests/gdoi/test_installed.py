@@ -90,6 +90,16 @@ def test_a_registration_that_brings_only_the_dying_sa_again_waits_half_of_what_i
     assert policy.reregister_at() == 3580
 
 
+def test_a_registration_that_promises_more_than_is_held_waits_half_of_what_is_held() -> None:
+    """A key server whose clock stood still while it was down takes the TEK for younger than it is."""
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    register(policy, 3540, tek(1000, 1760))
+    assert policy.sas()
+    assert policy.reregister_at() == 3570
+    assert policy.next_change(3540) == 3600, "no registration makes a TEK live longer"
+
+
 def test_a_new_list_counts_at_once_and_for_old_keys() -> None:
     policy = InstalledPolicy()
     register(policy, 0, tek(1000))

@@ -8,6 +8,7 @@ from gdoi_world import (
     AH,
     CBC,
     GCM,
+    LABEL,
     MULTI,
     MULTICAST,
     SERVER,
@@ -18,16 +19,19 @@ from gdoi_world import (
     address_of,
     end,
     entry,
+    rsa_key,
     served,
     tek_policy,
 )
 
 from groupvpn.crypto.registry import KekCipher
+from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, Send
 from groupvpn.gdoi.acknowledgement import build_acknowledgement
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.member import GroupMember
+from groupvpn.gdoi.offer import NOTHING
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay
 from groupvpn.gdoi.rekey import Deletion, parse_push
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
@@ -770,3 +774,147 @@ def test_a_rekey_by_command_without_rekeys_says_who_gets_the_keys_when() -> None
     world.run(2)
     world.do(world.server, world.server.rekey(None, 20, world.now))
     assert "KS_NO_REKEY" in world.mnemonics(SERVER)
+
+
+# Rekeys that cannot be sent
+
+
+@pytest.fixture
+def pair(monkeypatch: pytest.MonkeyPatch) -> dict[str, RsaPrivateKey]:
+    """The RSA key pair that the key server finds under its label."""
+    pairs = {LABEL: rsa_key()}
+    monkeypatch.setattr("gdoi_world.signer", pairs.get)
+    return pairs
+
+
+def test_a_key_pair_that_is_replaced_under_its_label_gives_those_who_come_a_new_kek(pair: dict[str, RsaPrivateKey]) -> None:
+    world = World(members=2)
+    world.run(5)
+    member = world.members[0]
+    old = member.rekey_sa.kek
+    assert old is not None
+    pair[LABEL] = rsa_key("REKEYRSA2")
+    change(world, world.group)  # as the node does when keys come or go
+    line = "%GDOI-4-KS_RSA_KEY_CHANGED: RSA key REKEYRSA of group GET is not the one that its members know."
+    assert [text[: len(line)] for text in world.lines(SERVER)] == [line]
+    kek = world.server.groups[0].keys.kek
+    assert kek is not None
+    assert (kek.spi != old.spi, kek.public_key) == (True, pair[LABEL].public.der)
+    world.run(3600)
+    assert "GDOI_REKEY_FAILURE" not in world.mnemonics()
+    assert world.mnemonics().count("GM_RE_REGISTER") == 2, "once for each: from then on it hears rekeys"
+    assert "KS_NACK_GM_EJECT" not in world.mnemonics()
+    world.forget_reports()
+    world.run(3600)
+    assert world.mnemonics(address_of(1)).count("GM_RECV_REKEY") == 1
+    assert "GM_RE_REGISTER" not in world.mnemonics()
+
+
+@pytest.mark.parametrize(
+    "group", [served(), served(tek_policy(transform=GCM)), served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC))]
+)
+def test_a_key_pair_that_is_replaced_unseen_signs_nothing_under_the_old_kek(pair: dict[str, RsaPrivateKey], group: KeyServerGroup) -> None:
+    world = World(members=1)
+    world.run(5)
+    pair[LABEL] = rsa_key("REKEYRSA2")
+    if group == world.group:
+        world.do(world.server, world.server.rekey(None, 0, world.now))
+    else:
+        change(world, group)
+    assert pushes(world) == []
+    assert world.mnemonics(SERVER).count("KS_RSA_KEY_CHANGED") == 1
+    late = world.add_member(2)
+    world.run(5)
+    assert late.rekey_sa.kek is not None
+    assert late.rekey_sa.kek.public_key == pair[LABEL].public.der
+    assert late.rekey_sa.kek.cipher == group.rekey.cipher
+
+
+def test_a_delete_that_nobody_would_believe_is_not_sent_and_said(pair: dict[str, RsaPrivateKey]) -> None:
+    world = World(members=1)
+    world.run(5)
+    pair[LABEL] = rsa_key("REKEYRSA2")
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(60)
+    assert pushes(world) == []
+    assert world.mnemonics(SERVER).count("KS_RSA_KEY_CHANGED") == 1
+
+
+def test_a_rekey_that_fits_no_datagram_is_said_and_nobody_is_ejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("groupvpn.gdoi.rekey.LONGEST_DATAGRAM", 1000)
+    world = World(members=1)
+    world.run(5)
+    for _ in range(10):
+        world.do(world.server, world.server.rekey(None, 0, world.now))
+        world.run(60)
+    assert (
+        len([text for text in world.lines(SERVER) if text.startswith("%GDOI-3-KS_REKEY_FAILED: Rekey of group GET cannot be sent: ")]) > 3
+    )
+    assert "KS_NACK_GM_EJECT" not in world.mnemonics()
+    assert [member.address for member in world.server.status(world.now)[0].members] == [address_of(1)]
+    world.run(3600)
+    assert outbound(world.members[0]) is not None
+
+
+def test_a_list_that_permits_nothing_any_more_opens_its_members_by_saying_so() -> None:
+    world = World(members=1)
+    world.run(5)
+    change(world, served(tek_policy(acl=AccessList("sites", (entry(Action.DENY, "10.0.0.0/8", "10.0.0.0/8"),)))))
+    assert [rule.entry for rule in world.members[0].rules] == [NOTHING]
+    late = world.add_member(2)
+    world.run(5)
+    assert [rule.entry for rule in late.rules] == [NOTHING]
+    assert len(pushes(world)) == 1, "what it was given is not stale"
+    world.run(3600)
+    assert world.mnemonics().count("GM_RE_REGISTER") == 0
+    change(world, served())
+    assert [rule.entry for rule in late.rules] == list(SITES.entries)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_list_that_permits_nothing_makes_no_registration_stale(number: int) -> None:
+    denying = AccessList("exceptions", (entry(Action.DENY, "10.9.0.0/16", "10.0.0.0/8"),))
+    teks = [tek_policy(1, 900), tek_policy(2, 900, acl=OTHER)]
+    teks.insert(number - 1, tek_policy(number, 900, acl=denying))
+    world = World(served(*(replace(tek, sequence=place) for place, tek in enumerate(teks))), members=3)
+    world.run(60)
+    assert pushes(world) == []
+    world.run(3600)
+    assert "GM_RE_REGISTER" not in world.mnemonics(), "a TEK and its successor serve the same list"
+
+
+def test_a_group_whose_last_sa_is_taken_away_gives_nothing_and_opens_nobody() -> None:
+    world = World(members=1)
+    world.run(5)
+    change(world, replace(served(), teks=()))
+    assert "%GDOI-3-KS_REKEY_FAILED: Rekey of group GET cannot be sent: no `sa ipsec`" in world.lines(SERVER)
+    late = world.add_member(2)
+    world.run(4000)
+    assert not late.is_registered
+    assert [rule.entry for rule in world.members[0].rules] == list(SITES.entries)
+    assert outbound(world.members[0]) is None
+    change(world, served())
+    world.run(90)
+    assert outbound(late) == outbound(world.members[0]) is not None
+
+
+def test_a_group_that_cannot_be_rekeyed_keeps_no_other_from_its_changes() -> None:
+    world = World(members=1)
+    other = replace(served(), name="OTHER", identity=77)
+    world.do(world.server, world.server.update((served(), other), world.now))
+    member = world.add_member(2, name="OTHER", identity=77)
+    world.run(5)
+    groups = replace(served(), teks=()), replace(other, teks=(tek_policy(acl=OTHER),))
+    world.do(world.server, world.server.update(groups, world.now))
+    world.run(1)
+    assert tuple(group.group for group in world.server.groups) == groups
+    assert [rule.entry for rule in member.rules] == list(OTHER.entries)
+
+
+def test_a_short_kek_does_not_heap_up_teks() -> None:
+    world = World(served(tek_policy(lifetime=86400), rekey=replace(UNICAST, lifetime=300)), members=1)
+    world.run(2 * 3600)
+    assert world.mnemonics(SERVER).count("KS_SEND_UNICAST_REKEY") > 30
+    assert len(world.server.groups[0].keys.teks) == 1
+    assert len(spis(world.members[0])) == 1
+    assert "GM_RE_REGISTER" not in world.mnemonics()

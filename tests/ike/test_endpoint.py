@@ -214,6 +214,35 @@ def test_one_address_has_a_limited_number_of_unfinished_exchanges() -> None:
     assert len(bob.negotiating()) == 4
 
 
+def test_first_messages_that_bear_an_address_do_not_keep_out_who_has_it() -> None:
+    """Anybody can write the address of a member on them; only the member sees our answers."""
+    bob = IkeEndpoint(configuration(), seeded("bob"), limits=HalfOpenLimits(per_peer=3, overall=100))
+    for number in range(10):
+        bob.receive(first_message(number), ALICE, BOB, 0.0)
+    honest = Pair()
+    honest.bob = bob
+    honest.start()
+    for _ in range(3):
+        honest.deliver(honest.in_flight.pop(0))
+    for number in range(10, 20):
+        bob.receive(first_message(number), ALICE, BOB, 0.0)
+    assert len(bob.negotiating()) == 3
+    honest.settle()
+    honest.both()
+
+
+def test_an_address_whose_exchanges_have_all_been_proven_gets_no_more() -> None:
+    bob = IkeEndpoint(configuration(), seeded("bob"), limits=HalfOpenLimits(per_peer=1, overall=100))
+    honest = Pair()
+    honest.bob = bob
+    honest.start()
+    for _ in range(3):
+        honest.deliver(honest.in_flight.pop(0))
+    assert [effect.mnemonic for effect in bob.receive(first_message(1), ALICE, BOB, 0.0)] == ["IKMP_HALF_OPEN"]  # type: ignore[attr-defined]
+    honest.settle()
+    honest.both()
+
+
 def test_a_flood_crowds_out_those_who_have_not_answered() -> None:
     bob = IkeEndpoint(configuration(), seeded("bob"), limits=HalfOpenLimits(per_peer=100, overall=10))
     honest = Pair()

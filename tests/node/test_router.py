@@ -1,6 +1,7 @@
 """The router between its parts: effects carried out, bugs contained, snapshots written first. Its cores are played by the test."""
 
 import asyncio
+import errno
 import io
 import json
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ import pytest
 
 from groupvpn.config import parse
 from groupvpn.dataplane.engine import EngineEvent
-from groupvpn.effects import Effect, Endpoint, Report, Send
-from groupvpn.gdoi.events import StateChanged
+from groupvpn.effects import Effect, Endpoint, JoinGroup, Report, Send
+from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.node import addresses, clock
 from groupvpn.node.addresses import AddressError, present
 from groupvpn.node.outbox import SNAPSHOT
@@ -92,6 +93,17 @@ def test_a_bug_in_a_core_is_logged_with_its_place_and_goes_no_further(router: Ro
     assert "secret octets" not in line.text
     assert router.dropped == {"KeyError": 1}
     assert router.datagram_counters()["met a bug: KeyError"] == 1
+
+
+def test_an_effect_that_fails_costs_only_itself(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    monkeypatch.setattr(Sockets, "join", full, raising=False)
+    sockets = _play(router, [JoinGroup(IPv4Address("239.1.1.1"), HERE.address), PolicyChanged("G"), Send(b"hello", HERE, THERE)])
+    assert [datagram for datagram, _ in sockets.sent] == [b"hello"]
+    assert router._policy_changed, "the data plane is told all the same"
+    assert "OSError in JoinGroup" in next(line for line in router.log.lines if line.mnemonic == "BUG").text
 
 
 def test_what_must_not_be_forgotten_is_on_the_disk_before_it_is_sent(router: Router) -> None:
@@ -177,7 +189,7 @@ def test_a_damaged_snapshot_is_put_aside_and_said(router: Router, damage: bytes)
     router.state.write(SNAPSHOT, damage)
     _start_cores(router)
     assert router.state.read(f"{SNAPSHOT}.bad") == damage
-    assert any(line.mnemonic == "STATE" and "begin with new keys" in line.text for line in router.log.lines)
+    assert any(line.mnemonic == "STATE" and "with new keys" in line.text for line in router.log.lines)
     assert router.cores.key_server is not None
     assert router.cores.key_server.groups[0].keys.teks
 
@@ -265,6 +277,59 @@ def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(router: Ro
     monkeypatch.setattr(router.steering, "close", broken)
     asyncio.run(router.stop())
     assert closed == ["steering", "loopbacks", "in force"], "what is in force still is not forgotten"
+
+
+def test_a_damaged_group_of_a_snapshot_is_said_and_the_others_go_on(router: Router) -> None:
+    two = parse(
+        KEY_SERVER + KEY_SERVER.replace("gdoi group G", "gdoi group H").replace("identity number 1", "identity number 2")
+    ).configuration
+    assert two is not None
+    router.configuration = two
+    _start_cores(router)
+    router._outbox.write(router.cores.key_server)
+    record = json.loads(router.state.read(SNAPSHOT) or b"")
+    spis = [key["spi"] for key in record["state"]["groups"]["H"]["teks"]]
+    del record["state"]["groups"]["G"]["teks"]
+    damaged = json.dumps(record).encode()
+    router.state.write(SNAPSHOT, damaged)
+    router.speaker.key_server = None
+    _start_cores(router)
+    assert router.state.read(f"{SNAPSHOT}.bad") == damaged
+    (line,) = [line.text for line in router.log.lines if line.mnemonic == "STATE"]
+    assert line.startswith(
+        "the snapshot of group G cannot be used (KeyError('teks')); it is kept as key-server.json.bad, and this group begins"
+    )
+    assert router.cores.key_server is not None
+    assert [key.spi for key in router.cores.key_server.groups[1].keys.teks] == spis
+
+
+def test_a_reload_that_a_bug_cuts_short_is_tried_again_with_the_same_file(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    after = parse(KEY_SERVER.replace("permit ip any any", "permit tcp any any")).configuration
+    assert after is not None
+    monkeypatch.setattr(router._sockets, "set_local", lambda addresses: None)
+    _start_cores(router)
+
+    def broken(*arguments: object) -> list[Effect]:
+        raise KeyError("a bug")
+
+    async def reload() -> str:
+        try:
+            router.reconfigure(after)
+        finally:
+            assert router._timer is not None
+            router._timer.cancel()
+        return router.log.lines[-1].mnemonic
+
+    with monkeypatch.context() as patch:
+        patch.setattr(router.cores, "follow", broken)
+        with pytest.raises(KeyError):
+            asyncio.run(reload())
+    assert asyncio.run(reload()) == "CONFIG_I"
+    assert not router.log.lines[-1].text.endswith("no change")
+    assert router.cores.key_server is not None
+    assert router.cores.key_server.groups[0].group == after.key_server_groups[0]
+    asyncio.run(reload())
+    assert router.log.lines[-1].text.endswith("no change")
 
 
 def test_reports_become_lines_of_their_facility(router: Router) -> None:

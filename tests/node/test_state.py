@@ -72,6 +72,32 @@ def test_a_killed_node_does_not_block_its_successor(tmp_path: Path, run_root: Pa
     StateDirectory("gm1", tmp_path / "state", run_root=run_root).close()
 
 
+def test_what_a_killed_node_was_writing_is_wiped_at_the_next_start(tmp_path: Path, run_root: Path) -> None:
+    names = ["key-server.json", "key-server.json.bad", "in-force.json", "rsa/KEY.json"]
+    child = os.fork()
+    if child == 0:
+        state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+        state.write("rsa/KEY.json", b"old")
+        os.fsync = lambda descriptor: None
+        Path.replace = lambda temporary, file: os.link(temporary, tmp_path / file.name)  # type: ignore[assignment, method-assign, return-value]
+        for name in names:
+            state.write(name, b"all keys")
+        os._exit(0)
+    os.waitpid(child, 0)
+    others = [".profile", ".bashrc.original", ".notes.json.ABCDEFGH"]
+    for name in others:
+        (tmp_path / "state" / name).write_bytes(b"not ours")
+    (tmp_path / "state/.linked.json.abcdefgh").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").write_bytes(b"not ours")
+    state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+    assert sorted(entry.name for entry in (tmp_path / "state").iterdir()) == sorted([*others, ".linked.json.abcdefgh", "lock", "rsa"])
+    assert [entry.name for entry in (tmp_path / "state/rsa").iterdir()] == ["KEY.json"]
+    assert state.read("rsa/KEY.json") == b"old"
+    assert (tmp_path / "elsewhere").read_bytes() == b"not ours"
+    assert {(tmp_path / Path(name).name).read_bytes() for name in names} == {bytes(8)}, "overwritten before they were removed"
+    state.close()
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "-a", "x" * 64, "a b"])
 def test_names_that_could_leave_the_directory_are_refused(tmp_path: Path, run_root: Path, name: str) -> None:
     with pytest.raises(StateError, match="cannot name a node"):

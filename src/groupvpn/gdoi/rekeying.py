@@ -130,6 +130,11 @@ class Round:
         self._left = 0
         self._queue.clear()
 
+    def give_up(self) -> None:
+        """It cannot be sent: nothing more goes out, and nobody is waited for."""
+        self.stop_retransmitting()
+        self._pending.clear()
+
     def acknowledge(self, peer: Endpoint, sequence: int) -> Member | None:
         """The member at `peer` answers a transmission of this round: returns it the first time, None for anything else."""
         if self.first_sequence is None or not self.first_sequence <= sequence <= self.last_sequence:

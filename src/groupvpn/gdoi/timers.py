@@ -65,6 +65,8 @@ RETRY_JITTER = 0.25
 DELETE_SPREAD = 5.0
 """After a rekey that sends all members to the key server (a delete, or a counter-mode TEK for members without Sender-IDs) each registers
 again within this time, at a moment of its own."""
+KEK_EXPIRED_SPREAD = 60.0
+"""A member whose KEK died without a successor registers again within this time, at a moment of its own: no hurry, its TEKs live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ TIMERS = (
     Timer("registration under an old ISAKMP SA", "3 s without an answer, then once more through a new phase 1", "ours"),
     Timer("registration round", "5 s, doubling to 60 s, less up to a quarter of chance", "ours"),
     Timer("registration after a rekey that demands it", "within 5 s, at a random moment", "ours"),
+    Timer("registration after a KEK that no rekey replaced", "within 60 s of its end, at a random moment, and no later than T0", "ours"),
 )
 """What an operator or a second implementation must know; `docs/protocol/group-life.md` is made from it."""
 

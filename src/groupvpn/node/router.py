@@ -77,7 +77,7 @@ class Router:
         engine = engine or EngineOptions()
         self.cores = Cores(self.speaker, self._signer, os.urandom, engine.workers)
         self._debug = debug
-        self._sockets = DatagramSockets(self._received)
+        self._sockets = DatagramSockets(self._received, lambda text: self._warn("MULTICAST", text))
         self._outbox = Outbox(state, log, self._transmit)
         self._in_force = InForce(state, log)
         self._loopbacks = Loopbacks(self._in_force.note_loopbacks, self._in_force.last_loopbacks)
@@ -164,6 +164,8 @@ class Router:
             self._follow_configuration(there)
         except BaseException:
             self.configuration = before
+            self._policy_changed = self._policy_changed or self.steering.data_plane is not None
+            self._settle()
             raise
         self.log.write("SYS", 5, "CONFIG_I", f"Configured from {self.source}")
 
@@ -223,6 +225,7 @@ class Router:
         now = clock.monotonic()
         try:
             self._guarded(self.speaker.tick, now)
+            self._sockets.join_refused()
             if self.steering.next_repair is not None and self.steering.next_repair <= now:
                 self._guarded(self._repair)
         finally:
@@ -291,22 +294,29 @@ class Router:
     # ------------------------------------------------------------------ effects out
 
     def _perform(self, effects: Iterable[Effect]) -> None:
+        """Carry out effects in order; one that fails costs itself and no other."""
         for effect in self.speaker.settle(list(effects), clock.monotonic()):
-            match effect:
-                case Send():
-                    self._outbox.send(effect)
-                case Report():
-                    self._report(effect)
-                case JoinGroup():
-                    self._sockets.join(effect.group, effect.interface_address)
-                case LeaveGroup():
-                    self._sockets.leave(effect.group, effect.interface_address)
-                case PolicyChanged():
-                    self._policy_changed = True
-                case StateChanged():
-                    self._outbox.state_changed()
-                case _:
-                    raise TypeError(f"nobody knows how to carry out {type(effect).__name__}")
+            try:
+                self._carry_out(effect)
+            except Exception as error:
+                self.note_bug(type(effect).__name__, error)
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Send():
+                self._outbox.send(effect)
+            case Report():
+                self._report(effect)
+            case JoinGroup():
+                self._sockets.join(effect.group, effect.interface_address)
+            case LeaveGroup():
+                self._sockets.leave(effect.group, effect.interface_address)
+            case PolicyChanged():
+                self._policy_changed = True
+            case StateChanged():
+                self._outbox.state_changed()
+            case _:
+                raise TypeError(f"nobody knows how to carry out {type(effect).__name__}")
 
     def _transmit(self, effect: Send) -> None:
         self._sockets.send(effect.datagram, effect.source, effect.destination)

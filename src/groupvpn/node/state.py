@@ -6,7 +6,8 @@
     in-force.json   what a member protects and the loopback addresses, for the run after one that is killed (`in_force.py`)
     rsa/LABEL.json  RSA key pairs (`keystore.py`)
 
-A reader sees the old file or the new one, never half of one: a file is written beside its name, flushed to the disk and renamed.
+A reader sees the old file or the new one, never half of one: a file is written beside its name, flushed to the disk and renamed. What a
+killed process leaves of one that it was writing is wiped when the directory is opened next.
 """
 
 import fcntl
@@ -28,6 +29,8 @@ _TAKEN_ENDINGS = (".lock", ".state")
 """Of files that stand beside the links of nodes: a node `a.lock` would take the lock of the node `a`."""
 DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What decoding a file can raise when the file is not what we wrote."""
+_UNFINISHED = re.compile(r"\..+\.json(\.bad)?\.[a-z0-9_]{8}")
+"""The name that `tempfile` gives a file of ours before it is renamed."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
 
 
@@ -108,6 +111,7 @@ class StateDirectory:
         try:
             self._make()
             self._locks.append(Lock(self.path / "lock", f"the state directory {self.path}"))
+            self._wipe_unfinished()
             self._publish()
         except OSError as error:
             self._release()
@@ -129,6 +133,12 @@ class StateDirectory:
             raise StateError(f"{self.path} belongs to another user (uid {found.st_uid}), who could change keys in it; choose another one")
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise StateError(f"{self.path} can be written by other users; use a directory for this node alone, or chmod 0700 {self.path}")
+
+    def _wipe_unfinished(self) -> None:
+        """Remove files that a killed process was writing: there may be keys in them, and nothing will overwrite them."""
+        for entry in (*self.path.glob(".*"), *self.path.glob("rsa/.*")):
+            if _UNFINISHED.fullmatch(entry.name) and entry.is_file() and not entry.is_symlink():
+                _wipe(entry)
 
     def _publish(self) -> None:
         """Let the node be found by its name. The lock says that a link which is there belongs to nobody alive."""
