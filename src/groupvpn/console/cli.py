@@ -216,6 +216,7 @@ def clean(
     from groupvpn.node.namespace import NamespaceError
     from groupvpn.node.state import StateError
 
+    is_known = state_dir is not None or daemon.directory_of(name) is not None
     try:
         removed = daemon.clean(name, netns, state_dir)
     except (StateError, ProgramError, FiltersError, NamespaceError) as error:
@@ -223,7 +224,8 @@ def clean(
     for item in removed:
         print(f"removed {item}")
     if not removed:
-        print("nothing to remove")
+        mend = f": no node {name} is known here; one that ran with --state-dir or --netns needs them here too"
+        print("nothing to remove" + ("" if is_known else mend))
 
 
 def main() -> None:

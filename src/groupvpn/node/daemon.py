@@ -17,7 +17,7 @@ from pathlib import Path
 from groupvpn import __version__
 from groupvpn.config import Configuration, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
-from groupvpn.node import limits, namespace
+from groupvpn.node import limits, location, namespace
 from groupvpn.node.addresses import AddressError, remove_loopback
 from groupvpn.node.control import CommandError, ControlServer
 from groupvpn.node.in_force import InForce
@@ -132,6 +132,7 @@ class _Daemon:
         self.log.write("SYS", 5, "RESTART", f"groupvpn {__version__} starts, {self.router.configuration.role.value}")
         for remark in self.router.configuration.notices:
             self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", f"{remark.line}: {remark.message}")
+        location.note(self.router.state, self.log)
         try:
             for label, bits in self._options.rsa_keys:
                 self.router.keys.ensure(label, bits)
@@ -170,22 +171,18 @@ class _Daemon:
 
 
 def clean(name: str, netns: str | None, state_directory: Path | None) -> list[str]:
-    """Remove what the killed node `name` left behind; returns what was removed. Raises `StateError` if the node is alive."""
-    from groupvpn.dataplane import clamp, recovery
-
+    """Remove what the killed node `name` left behind; returns what was removed. Raises `StateError` if it lives or ran elsewhere."""
     removed: list[str] = []
-    if netns:
-        namespace.enter(netns)
-    place, fallback = state_directory or _directory_of(name), RUN_ROOT / f"{name}.state"
+    place, fallback = state_directory or directory_of(name), RUN_ROOT / f"{name}.state"
+    is_there = location.go_back(name, place, netns)
     state = StateDirectory(name, place or fallback)
     try:
-        removed += [f"the block of {device}: what leaves by it is in the clear now" for device in recovery.clean(name)]
-        clamp.remove(name)
         in_force = InForce(state, Log(name))
-        for address in sorted(in_force.last_loopbacks):
-            if remove_loopback(address):
-                removed.append(f"the loopback address {address}")
+        if is_there:
+            removed += _clean_system(name, in_force)
         in_force.forget()
+        with suppress(OSError):
+            state.remove(location.FILE)
         if state.control_socket.exists():
             state.control_socket.unlink()
             removed.append(str(state.control_socket))
@@ -197,6 +194,15 @@ def clean(name: str, netns: str | None, state_directory: Path | None) -> list[st
     return removed
 
 
-def _directory_of(name: str) -> Path | None:
+def _clean_system(name: str, in_force: InForce) -> list[str]:
+    """Remove rules and addresses from the namespace that this process is in; returns what was removed."""
+    from groupvpn.dataplane import clamp, recovery
+
+    removed = [f"the block of {device}: what leaves by it is in the clear now" for device in recovery.clean(name)]
+    clamp.remove(name)
+    return removed + [f"the loopback address {address}" for address in sorted(in_force.last_loopbacks) if remove_loopback(address)]
+
+
+def directory_of(name: str) -> Path | None:
     """The state directory of a node that was killed, if there is one: where it was found while it ran, else where it is by default."""
     return next((place.resolve() for place in (RUN_ROOT / name, STATE_ROOT / name) if place.is_dir()), None)

@@ -3,7 +3,7 @@
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NAMESPACES = Path("/run/netns")
@@ -38,6 +38,17 @@ def enter(name: str) -> None:
         raise NamespaceError(name, error.strerror or str(error)) from error
     finally:
         os.close(descriptor)
+
+
+def current() -> str | None:
+    """The name of the namespace that the calling thread is in; None if `ip netns` has none for it."""
+    here = Path("/proc/thread-self/ns/net").stat()
+    with suppress(FileNotFoundError):
+        for place in sorted(NAMESPACES.iterdir()):
+            with suppress(OSError):
+                if os.path.samestat(place.stat(), here):
+                    return place.name
+    return None
 
 
 @contextmanager

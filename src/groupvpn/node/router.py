@@ -24,7 +24,7 @@ from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.sa import Direction
-from groupvpn.node import audit, clock
+from groupvpn.node import audit, clock, location
 from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
 from groupvpn.node.cores import Cores, places_of
 from groupvpn.node.in_force import InForce
@@ -132,7 +132,7 @@ class Router:
         self._outbox.state_changed()
         self._outbox.flush(self.cores.key_server)
         self._guarded(self.speaker.stop, now)
-        self.steering.close(block=self.cores.fail_closed(real_device))
+        self.steering.close(block=self.cores.fail_closed(real_device), mend=location.clean_command(self.state))
         self._loopbacks.clear()
         if has_started:  # else what a killed run has left is still there
             self._in_force.forget()

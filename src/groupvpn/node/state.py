@@ -3,6 +3,7 @@
     lock            held (flock) while the node runs; contains its process id
     control.sock    the control socket (`control.py`)
     key-server.json keys, members, Sender-IDs and sequence numbers of the groups that this node serves
+    namespace       the network namespace that the node runs in, for `groupvpn clean` (`location.py`)
     in-force.json   what a member protects and the loopback addresses, for the run after one that is killed (`in_force.py`)
     rsa/LABEL.json  RSA key pairs (`keystore.py`)
 
