@@ -478,9 +478,24 @@ class TestKeyServer:
         assert "members would send its traffic in the clear" in wrong(text)
         assert parse(_KEY_SERVER.replace("esp-gcm 256", transform).replace("   profile p\n", ""), "test.conf").errors == ()
 
-    def test_a_missing_profile_or_list_leaves_the_policy_out(self) -> None:
-        assert "profile `p`, which does not exist" in said(_KEY_SERVER.replace("crypto ipsec profile p", "crypto ipsec profile q"))
-        text = _KEY_SERVER.replace("access-list 101", "access-list 102")
+    def test_a_mistyped_profile_or_list_would_leave_traffic_unprotected(self) -> None:
+        text = _KEY_SERVER.replace("access-list 101", "ip access-list extended TRAFFIC\n").replace("101", "TRAFFIC")
+        text = text.replace("profile p", "profile traffic")
+        good(text)
+        for line, name in (("   profile traffic", "profile `trafic`"), ("   match address ipv4 TRAFFIC", "access list `TRAFIC`")):
+            mistyped = text.replace(line, line.replace("ff", "f").replace("FF", "F"))
+            assert f"{name}, which does not exist" in wrong(mistyped)
+            (error,) = parse(mistyped).errors
+            assert error.hint.lower() == "did you mean `traffic`?"
+
+    def test_a_profile_without_transform_set_would_leave_traffic_unprotected(self) -> None:
+        assert "which has no transform set" in wrong(_KEY_SERVER.replace(" set transform-set t\n", ""))
+        assert "which has no transform set" in wrong(_KEY_SERVER.replace("set transform-set t\n", "set transform-set tt\n"))
+
+    def test_an_excerpt_without_profiles_or_lists_leaves_the_policy_out(self) -> None:
+        without_profile = _KEY_SERVER[_KEY_SERVER.index("access-list") :]
+        assert "profile `p`, which does not exist" in said(without_profile)
+        text = _KEY_SERVER.replace("access-list 101 permit ip any any\n", "")
         assert "access list `101`, which does not exist" in said(text)
         assert good(text).key_server_groups[0].teks == ()
 

@@ -130,8 +130,7 @@ class _Daemon:
         self.log.observe(self.control.publish)
         self.router.on_change = self._tell_status
         self.log.write("SYS", 5, "RESTART", f"groupvpn {__version__} starts, {self.router.configuration.role.value}")
-        for remark in self.router.configuration.notices:
-            self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", f"{remark.line}: {remark.message}")
+        self._tell_remarks(self.router.configuration)
         location.note(self.router.state, self.log)
         try:
             for label, bits in self._options.rsa_keys:
@@ -157,6 +156,10 @@ class _Daemon:
     def _tell_status(self) -> None:
         self._notifier.send(f"STATUS={self.router.summary()}")
 
+    def _tell_remarks(self, configuration: Configuration) -> None:
+        for remark in configuration.notices:
+            self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", f"{remark.line}: {remark.message}")
+
     def _reload(self) -> None:
         """SIGHUP: take over the configuration as it stands in the file now."""
         self._notifier.reloading(time.monotonic_ns() // 1000)
@@ -166,6 +169,7 @@ class _Daemon:
             for line in str(error).splitlines():
                 self.log.write("SYS", 3, "CONFIG_REJECTED", line)
         else:
+            self._tell_remarks(configuration)
             self.router.reconfigure(configuration)
         self._notifier.ready(self.router.summary())
 
