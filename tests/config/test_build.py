@@ -246,6 +246,24 @@ class TestTransforms:
 
 
 class TestAccessLists:
+    @pytest.mark.parametrize(
+        ("entry", "meant"),
+        [
+            ("10.1.0.0 255.255.0.0 10.1.0.0 0.0.255.255", "0.0.255.255"),
+            ("any 10.1.2.0 255.255.255.0", "0.0.0.255"),
+            ("host 10.0.0.1 10.0.0.0 255.255.255.252", "0.0.0.3"),
+        ],
+    )
+    def test_a_network_mask_in_place_of_a_wildcard_mask_is_said(self, entry: str, meant: str) -> None:
+        result = parse(_KEY_SERVER.replace("ip any any", f"ip {entry}"))
+        (remark,) = [item for item in result.diagnostics if "looks like a network mask" in item.message]
+        assert (remark.severity, remark.hint) == (Severity.WARNING, f"did you mean `{meant}`?")
+        assert result.configuration is not None
+
+    @pytest.mark.parametrize("mask", ["0.0.0.0", "255.255.255.255", "0.0.0.255", "0.0.254.255", "255.0.255.255", "128.0.0.1"])
+    def test_other_wildcard_masks_are_nobodys_business(self, mask: str) -> None:
+        assert "network mask" not in said(_KEY_SERVER.replace("ip any any", f"ip any 10.0.0.0 {mask}"))
+
     def entry(self, text: str) -> object:
         (entry,) = good(f"ip host ks 10.9.9.9\nip access-list extended L\n {text}\n").access_lists["L"].entries
         return entry
