@@ -13,6 +13,7 @@ A reader sees the old file or the new one, never half of one: a file is written 
 import fcntl
 import os
 import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -192,9 +193,25 @@ def find(name: str, state_directory: Path | None = None, *, run_root: Path = RUN
     if not there:
         others = ", ".join(running(run_root=run_root)) or "none"
         raise StateError(f"no node {name!r} runs here (running: {others}); start it with `groupvpn run FILE --name {name}`")
+    if _is_dead(candidate):
+        where = f" --state-dir {state_directory}" if state_directory else ""
+        raise StateError(f"node {name!r} was killed: start it again, or remove what it left with `groupvpn clean {name}{where}`")
     return candidate.resolve()
+
+
+def _is_dead(candidate: Path) -> bool:
+    """Whether a control socket is that of a process which was killed: nobody listens at it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(candidate))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
 
 
 def running(*, run_root: Path = RUN_ROOT) -> list[str]:
     """Names of the nodes that run on this machine, sorted."""
-    return sorted(entry.name for entry in run_root.glob("*") if entry.is_symlink())
+    return sorted(entry.name for entry in run_root.glob("*") if entry.is_symlink() and not _is_dead(entry / CONTROL_SOCKET))
