@@ -1,5 +1,6 @@
 """The `groupvpn` command as a shell sees it: exit statuses, and messages that say what to do."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +108,41 @@ def test_a_topology_that_is_not_there() -> None:
     done = _groupvpn("lab", "up", "no-such-topology")
     assert done.returncode == 1
     assert "give a folder with a topology.yaml" in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["check", "FILE"], ["--version"]])
+def test_a_disk_that_is_full_is_told_without_a_traceback(tmp_path: Path, words: list[str], unbuffered: str) -> None:
+    file = tmp_path / "one.cfg"
+    file.write_text(GOOD + "ip acess-list extended X\n" * 99, encoding="utf-8")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        command = [sys.executable, "-m", "groupvpn", *(str(file) if word == "FILE" else word for word in words)]
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (1, "groupvpn: standard output: No space left on device\n")
+
+
+def test_who_does_not_read_to_the_end_gets_no_traceback(tmp_path: Path) -> None:
+    file = tmp_path / "one.cfg"
+    file.write_text(GOOD + "ip acess-list extended X\n" * 99, encoding="utf-8")
+    end, other = os.pipe()
+    os.close(end)
+    with os.fdopen(other, "w") as closed:
+        done = subprocess.run([sys.executable, "-m", "groupvpn", "check", str(file)], stdout=closed, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
+    file = tmp_path / "one.cfg"
+    file.write_text("hostname r1\nfoo \u0142 \u2026\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "groupvpn", "check", str(file)]
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (2, b"")
+    assert b"\\u0142" in done.stdout
+
+
+def test_a_closed_standard_input_has_no_text(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m groupvpn exec nobody 'crypto key import rsa X terminal pw' --state-dir {tmp_path} <&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr

@@ -6,6 +6,9 @@ Exit statuses: 0 all is well; 1 what was asked could not be done, and the messag
 Heavy modules are imported inside the commands that need them, so that each starts as fast as it can.
 """
 
+import errno
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -17,6 +20,8 @@ from groupvpn.console.completion import exec_words, node_names
 from groupvpn.console.lab_cli import lab_commands
 
 FAILED, WRONG, NOT_RUNNING = 1, 2, 3
+_OUTPUT_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE))
+"""Why a stream takes no more; that of a file has its name besides."""
 
 app = typer.Typer(
     name="groupvpn",
@@ -171,7 +176,7 @@ def execute(
     from groupvpn.node.state import StateError, find
 
     line = " ".join(command)
-    text = sys.stdin.read() if stdin or (" import " in f" {line} " and not sys.stdin.isatty()) else ""
+    text = _typed_in() if stdin or (" import " in f" {line} " and not (sys.stdin and sys.stdin.isatty())) else ""
     try:
         output = control.request(find(name, state_dir), line, text)
     except StateError as error:
@@ -181,6 +186,11 @@ def execute(
         raise SystemExit(FAILED) from error
     if output:
         print(output)
+
+
+def _typed_in() -> str:
+    """All that comes on standard input, nothing if that is closed."""
+    return sys.stdin.read() if sys.stdin else ""
 
 
 @app.command()
@@ -229,5 +239,27 @@ def clean(
 
 
 def main() -> None:
-    """Entry point of the `groupvpn` command."""
-    app()
+    """Entry point of the `groupvpn` command. What a stream cannot express is shown escaped, and a stream that fails ends the command."""
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+    try:
+        try:
+            app()
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None or error.errno not in _OUTPUT_ERRORS:
+            raise
+        _forget_output()
+        if error.errno == errno.EPIPE:
+            raise SystemExit(FAILED) from None
+        fail(f"standard output: {error.strerror}")
+
+
+def _forget_output() -> None:
+    """Put standard output out of use, so that the end of the program does not try again what it could not write."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
