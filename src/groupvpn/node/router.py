@@ -47,6 +47,10 @@ class UnknownGroupError(Exception):
     """No group of this name runs here."""
 
 
+class RekeyError(Exception):
+    """Members cannot be told of new keys."""
+
+
 class Router:
     """One node. `start` and everything after it belongs in a running event loop; nothing here is safe for other threads."""
 
@@ -347,12 +351,23 @@ class Router:
         self._policy_changed = self._policy_changed or bool(self.cores.waiting)
         self._settle()
 
-    def rekey(self, group: str | None, activation_delay: int) -> None:
-        """`crypto gdoi ks rekey`: new TEKs, with which members send `activation_delay` seconds from now. Raises `UnknownGroupError`."""
+    def rekey(self, group: str | None, activation_delay: int) -> tuple[str, ...]:
+        """`crypto gdoi ks rekey`: new TEKs, with which members send `activation_delay` seconds from now.
+
+        Returns the groups without rekeys, whose members get the new keys when they register again. Raises `UnknownGroupError`, and
+        `RekeyError` where a rekey is to be sent and cannot be.
+        """
         if not self._check_group(group) or self.cores.key_server is None:
-            raise UnknownGroupError("this node is not the key server of such a group")
+            raise UnknownGroupError("This node is not the key server of such a group")
+        chosen = {item.name: item.rekey.key_label for item in self.configuration.key_server_groups if group in (None, item.name)}
+        for name, label in chosen.items():
+            if label is not None and self._signer(label) is None:
+                raise RekeyError(f"RSA key {label} of group {name} is not there: make it with `crypto key generate rsa label {label}`")
         self._perform(self.cores.key_server.rekey(group, activation_delay, clock.monotonic()))
         self._settle()
+        if self._outbox.is_stuck:
+            raise RekeyError("The state cannot be written, and nothing is sent before it is; `show logging` says why")
+        return tuple(name for name, label in chosen.items() if label is None)
 
     def set_direction(self, direction: Direction) -> None:
         """`crypto gdoi gm ipsec direction`, for all groups that the node is a member of."""
@@ -364,7 +379,7 @@ class Router:
         """Whether we serve `group` (or any group, for None); raises `UnknownGroupError` if we do not even know it."""
         served = any(group in (None, item.name) for item in self.configuration.key_server_groups)
         if group is not None and not served and not self.cores.knows(group):
-            raise UnknownGroupError(f"no group {group!r} runs here")
+            raise UnknownGroupError(f"No group {group!r} runs here")
         return served
 
     def clear_sa(self) -> None:
