@@ -44,10 +44,19 @@ def test_check_of_a_wrong_file_among_good_ones(tmp_path: Path) -> None:
     assert "one.cfg: good" in done.stdout
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    done = _groupvpn("check", str(tmp_path / "none.cfg"))
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_file_that_is_not_there(tmp_path: Path, command: str) -> None:
+    done = _groupvpn(command, str(tmp_path / "none.cfg"))
     assert done.returncode == 1
     assert "No such file" in done.stderr
+
+
+def test_check_goes_on_after_a_file_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "one.cfg").write_text(GOOD, encoding="utf-8")
+    (tmp_path / "two.cfg").write_text("foo\n", encoding="utf-8")
+    done = _groupvpn("check", str(tmp_path / "none.cfg"), str(tmp_path / "one.cfg"))
+    assert (done.returncode, done.stdout) == (1, f"{tmp_path}/one.cfg: good (no group)\n")
+    assert _groupvpn("check", str(tmp_path / "none.cfg"), str(tmp_path / "two.cfg")).returncode == 2
 
 
 @pytest.mark.parametrize(

@@ -61,12 +61,14 @@ def check(
     """Check configurations: prints errors, warnings and notices; status 2 if one has errors."""
     from groupvpn.config import Severity, parse, render
 
-    wrong = False
+    wrong = unreadable = False
     for file in files:
         try:
             text = file.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
-            fail(f"{file}: {error.strerror}")
+            print(f"groupvpn: {file}: {error.strerror}", file=sys.stderr)
+            unreadable = True
+            continue
         result = parse(text, str(file))
         shown = [item for item in result.diagnostics if not quiet or item.severity is Severity.ERROR]
         if shown:
@@ -74,8 +76,8 @@ def check(
         wrong = wrong or result.configuration is None
         if result.configuration is not None and not quiet:
             print(f"{file}: good ({result.configuration.role.value})")
-    if wrong:
-        raise SystemExit(WRONG)
+    if wrong or unreadable:
+        raise SystemExit(WRONG if wrong else FAILED)
 
 
 @app.command()

@@ -57,6 +57,10 @@ class ConfigurationError(Exception):
     """The configuration has errors; the text is what the parser has to say about them."""
 
 
+class UnreadableError(ConfigurationError):
+    """There is no configuration to read."""
+
+
 def run(options: Options, execute: Execute) -> int:
     """Run the node until it is stopped; returns the exit status."""
     limits.harden()
@@ -67,7 +71,7 @@ def run(options: Options, execute: Execute) -> int:
         state = StateDirectory(options.name, options.state_directory)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
-        return WRONG_CONFIGURATION
+        return FAILED if isinstance(error, UnreadableError) else WRONG_CONFIGURATION
     except (OSError, StateError, namespace.NamespaceError) as error:
         print(f"groupvpn: {error}", file=sys.stderr)
         return FAILED
@@ -82,7 +86,7 @@ def load(options: Options) -> Configuration:
     try:
         text = options.file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise ConfigurationError(f"groupvpn: {options.file}: {error.strerror}") from error
+        raise UnreadableError(f"groupvpn: {options.file}: {error.strerror}") from error
     result = parse(text, str(options.file), devices=options.devices)
     if result.configuration is None:
         raise ConfigurationError(render(result.errors))
