@@ -62,6 +62,9 @@ def test_arguments_and_input_reach_the_command() -> None:
         ("show lines more", "Here could be: nothing more"),
         ("show lines | grep x", "comes one of include, exclude, begin"),
         ("show lines | include", "comes one of include"),
+        ("show lines |", "comes one of include"),
+        ("show lines | exclude e | include o", "One filter at a time"),
+        ("show lines | include (two", "'(two' cannot be looked for: `(` is not closed"),
     ],
 )
 def test_what_is_wrong_is_answered_with_what_is_right(line: str, complaint: str) -> None:
@@ -78,6 +81,8 @@ def test_what_is_wrong_is_answered_with_what_is_right(line: str, complaint: str)
         ("show lines | begin two", "two\nthree and two"),
         ("show lines | include three and", "three and two"),
         ("show lines | begin four", ""),
+        ("show lines | include one|three", "one\nthree and two"),
+        ("show lines | include ^[ot]..$", "one\ntwo"),
         ("", ""),
     ],
 )
