@@ -628,6 +628,8 @@ class TestMember:
 
     def test_a_map_that_is_not_there_is_an_error(self) -> None:
         assert "crypto map `x`, which does not exist" in wrong("interface gi0/0\n crypto map x\n")
+        (error,) = parse(_MEMBER.replace("crypto map m 10", "crypto map mapp 10").replace(" crypto map m\n", " crypto map map\n")).errors
+        assert (error.line, error.column, error.length, error.hint) == (9, 13, 3, "did you mean `mapp`?")
 
     def test_a_key_server_by_name(self) -> None:
         text = _MEMBER.replace("ipv4 10.0.0.1", "ipv4 ks1")
@@ -728,3 +730,10 @@ class TestInterfaces:
         assert "taken as 256" in said(text)
         assert "only protected packets" in said(text, Severity.NOTICE)
         assert "only protected packets" not in said(_MEMBER + " ip mtu 1400\n", Severity.NOTICE)
+
+
+@pytest.mark.parametrize("second", ["interface GigabitEthernet0/1\n", "interface Loopback0\n"])
+def test_an_address_on_two_interfaces_is_said(second: str) -> None:
+    text = f"{_MEMBER}{second} ip address 10.0.1.1 255.255.255.255\n"
+    assert "has the address 10.0.1.1, as GigabitEthernet0/0 has (line 7)" in said(text)
+    assert said(text + " shutdown\n") == said(_MEMBER)

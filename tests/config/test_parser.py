@@ -234,6 +234,17 @@ def test_an_error_shows_the_line_and_points_at_the_word() -> None:
     ]
 
 
+def test_a_line_that_cannot_be_read_is_not_said_to_be_lacking() -> None:
+    found = parse("crypto isakmp policy 10\n encrytpion aes 256\n hash sha256\n group 19\n authentication pre-share\n").diagnostics
+    assert [item.line for item in found] == [2]
+
+
+def test_an_interface_that_is_none_is_told_once() -> None:
+    message = only_error("interface GigabitEthernt0/0\n").message
+    assert message == "`GigabitEthernt` is not a type of interface; did you mean `GigabitEthernet`?"
+    assert only_error("interface gi0/x\n").message.count("is not") == 1
+
+
 def test_the_nearest_command_is_named() -> None:
     assert "crypto ipsec" in only_error("crypto ipsek profile p\n").hint
     assert "crypto isakmp" in only_error("crypto isakpm policy 1\n").hint
