@@ -13,7 +13,7 @@ import pytest
 
 from groupvpn.node import location
 from groupvpn.node.in_force import FILE, InForce
-from groupvpn.node.namespace import current, entered
+from groupvpn.node.namespace import NamespaceError, current, entered
 from groupvpn.node.state import STATE_ROOT, StateDirectory
 from groupvpn.node.syslog import Log
 
@@ -94,6 +94,11 @@ def test_the_command_that_the_log_advises_has_what_it_needs(home: str, tmp_path:
         assert location.clean_command(state) == f"groupvpn clean m --netns {home} --state-dir '{tmp_path}/a state'"
     state.path = STATE_ROOT / "m"
     assert location.clean_command(state) == "groupvpn clean m"
+
+
+def test_who_may_not_enter_a_namespace_is_told_who_may() -> None:
+    assert str(NamespaceError("n", PermissionError(1, "Operation not permitted"))).endswith("Operation not permitted; run as root")
+    assert "`ip netns list`" in str(NamespaceError("n", FileNotFoundError(2, "No such file or directory")))
 
 
 def test_a_node_that_is_not_known_here_is_said_to_be_so() -> None:
