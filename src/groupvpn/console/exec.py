@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from groupvpn.config.language import ArgumentType, Command, Leaf, Mode, Negation, Set
-from groupvpn.config.lexer import Line, words
+from groupvpn.config.lexer import Line, Token, words
 from groupvpn.config.match import Candidate, Mismatch, following, match
 from groupvpn.config.syntax import compile_command
 from groupvpn.console.pattern import Pattern, PatternError
@@ -19,8 +19,17 @@ from groupvpn.node.control import CommandError
 from groupvpn.node.router import Router
 
 EXEC = Mode("exec", "Router#")
-SEVERAL = "Several commands begin so"
-"""Help of a word with which no command ends, and from which more than one goes on."""
+TOPICS = {
+    "clear": "Forget, and begin anew",
+    "crypto": "Groups, IPsec, ISAKMP and keys",
+    "gdoi": "Groups",
+    "group": "One group only",
+    "ipsec": "IPsec SAs, their transform sets and lifetime",
+    "isakmp": "Phase 1",
+    "key": "RSA key pairs",
+    "show": "What this node has and does",
+}
+"""Help of words with which no command ends, and from which more than one goes on."""
 _FILTERS = ("include", "exclude", "begin")
 _SECOND_FILTER = re.compile(r"\|\s*(inc\w*|exc\w*|beg\w*)\s", re.IGNORECASE)
 
@@ -88,12 +97,20 @@ class Exec:
             helped = self.following(command_line.rstrip()[:-1])
             if helped:
                 return _listed(helped)
+        elif tokens[-1].text.endswith("?") and (begun := self._begun(command_line, tokens[-1])):
+            return _listed(begun)
         found = match(self._candidates, tokens, source)
         if isinstance(found, Mismatch):
             raise CommandError(_complaint(source, found))
         answered = self._candidates[found.candidate].answer(router, Request(found.values, found.keywords, text))
         output = answered if isinstance(answered, str) else await answered
         return lines_of(output) if lines_of else output
+
+    def _begun(self, line: str, last: Token) -> list[tuple[str, str]]:
+        """The keywords that begin with the word before a `?`, and their help."""
+        partial = last.text[:-1].lower()
+        keywords = [item for item in self.following(line[: last.column - 1]) if item[0][0].isalnum() and not item[0].isupper()]
+        return [(word, meaning) for word, meaning in keywords if word.lower().startswith(partial)]
 
     def following(self, line: str) -> list[tuple[str, str]]:
         """What may follow `line`, as words and their help: for completion and `?`."""
@@ -122,7 +139,7 @@ def _help(options: list[tuple[Candidate, Leaf]]) -> str:
         return argument.purpose
     ending = [candidate.command.help for candidate, leaf in options if leaf.last]
     helps = ending or list(dict.fromkeys(candidate.command.help for candidate, _ in options))
-    return helps[0] if len(helps) == 1 else SEVERAL
+    return helps[0] if len(helps) == 1 else TOPICS.get(options[0][1].label, "")
 
 
 def _complaint(line: Line, mismatch: Mismatch) -> str:
