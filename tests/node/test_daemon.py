@@ -53,6 +53,7 @@ def test_a_reload_tells_what_the_start_would_tell(tmp_path: Path) -> None:
         asyncio.run(_reloaded(daemon))
     told = [line.text for line in daemon.log.lines if line.mnemonic == "CONFIG"]
     assert any("group `G` has no identity" in text for text in told)
+    assert any("nothing to do" in text for text in told)
     state.close()
 
 

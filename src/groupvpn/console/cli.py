@@ -55,11 +55,11 @@ def options(
 
 @app.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Configuration files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Configuration files.")],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Check configurations: prints errors, warnings and notices; status 2 if one has errors."""
-    from groupvpn.config import Severity, parse, render
+    from groupvpn.config import Role, Severity, parse, render
 
     wrong = unreadable = False
     for file in files:
@@ -75,7 +75,8 @@ def check(
             print(render(shown))
         wrong = wrong or result.configuration is None
         if result.configuration is not None and not quiet:
-            print(f"{file}: good ({result.configuration.role.value})")
+            idle = ": nothing to do, for it serves and joins no group" if result.configuration.role is Role.NONE else ""
+            print(f"{file}: good ({result.configuration.role.value}){idle}")
     if wrong or unreadable:
         raise SystemExit(WRONG if wrong else FAILED)
 
@@ -135,7 +136,7 @@ def run(
         devices[interface_name] = device
     wanted = daemon.Options(
         file=file,
-        name=name or file.stem,
+        name=file.stem if name is None else name,
         namespace=netns,
         state_directory=state_dir,
         devices=devices,
@@ -166,7 +167,7 @@ def execute(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The node.", autocompletion=node_names)],
     command: Annotated[
         list[str],
-        typer.Argument(metavar="COMMAND…", help='The exec command, such as "show crypto gdoi".', autocompletion=exec_words),
+        typer.Argument(metavar="COMMAND", help='The exec command, such as "show crypto gdoi".', autocompletion=exec_words),
     ],
     state_dir: Annotated[Path | None, typer.Option(help="The node's state directory, if it cannot be found by its name.")] = None,
     stdin: Annotated[

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from groupvpn import __version__
-from groupvpn.config import Configuration, Severity, parse, render
+from groupvpn.config import Configuration, Role, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.node import limits, location, namespace
 from groupvpn.node.addresses import AddressError, remove_loopback
@@ -161,6 +161,8 @@ class _Daemon:
         self._notifier.send(f"STATUS={self.router.summary()}")
 
     def _tell_remarks(self, configuration: Configuration) -> None:
+        if configuration.role is Role.NONE:
+            self.log.write("SYS", 4, "CONFIG", "nothing to do: the configuration serves and joins no group")
         for remark in configuration.notices:
             self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", f"{remark.line}: {remark.message}")
 
