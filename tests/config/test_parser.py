@@ -272,7 +272,7 @@ def test_a_mistyped_word_is_told_before_another_mode() -> None:
     assert only_error("ip acess-list extended X\n").hint == "did you mean `ip access-list`?"
 
 
-@pytest.mark.parametrize("line", ["authorization address ipv4 MEMBERS", "redundancy", "rekey transport unicast"])
+@pytest.mark.parametrize("line", ["authorization address ipv4 MEMBERS", "rekey transport unicast"])
 def test_lines_after_a_mistyped_header_belong_where_it_would_have_led(line: str) -> None:
     first, second = errors(f"{_GROUP} server lcoal\n  {line}\n")
     assert first.hint == "did you mean `server local`?"
