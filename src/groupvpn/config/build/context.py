@@ -85,11 +85,11 @@ class Context:
         name = str(statement.value("list"))
         found = self.access_lists.get(name)
         if found is None:
-            message = f"{user} names access list `{name}`, which does not exist: it is incomplete and left out"
+            message = f"{user} names access list `{name}`, which does not exist"
             if protects:
-                self.missing(statement, "list", message, self.access_lists)
+                self.missing(statement, "list", f"{message}: nothing would be protected by it", self.access_lists)
             else:
-                self.warn(statement.where("list"), message, nearest(name, self.access_lists))
+                self.warn(statement.where("list"), f"{message}: it is incomplete and left out", nearest(name, self.access_lists))
             return None
         if name not in self._remarked:
             self._remarked.add(name)

@@ -187,9 +187,8 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
         message = f"{user} has profile `{profile.name}`, of whose transforms we support none: members would send its traffic in the clear"
         context.error(wanted.where("name"), message, "use a transform set of `esp-gcm`, or of `esp-aes` and `esp-sha256-hmac`")
     elif profile is None:
-        context.missing(
-            wanted, "name", f"{user} names profile `{wanted.value('name')}`, which does not exist: it is left out", context.profiles
-        )
+        message = f"{user} names profile `{wanted.value('name')}`, which does not exist: nothing would be protected by it"
+        context.missing(wanted, "name", message, context.profiles)
     elif not profile.transform_sets:
         message = f"{user} has profile `{profile.name}`, which has no transform set: members would send its traffic in the clear"
         context.error(wanted.where("name"), message, "add `set transform-set NAME` to the profile")
