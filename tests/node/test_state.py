@@ -2,12 +2,13 @@
 
 import errno
 import os
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from groupvpn.node.state import InUseError, StateDirectory, StateError, find
+from groupvpn.node.state import InUseError, StateDirectory, StateError, find, running
 
 
 @pytest.fixture
@@ -146,3 +147,20 @@ def test_who_may_not_ask_a_node_is_told_so(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Path, "is_socket", forbidden)
     with pytest.raises(StateError, match="Permission denied; only root may"):
         find("gm1", run_root=tmp_path)
+
+
+def test_a_node_that_was_killed_is_told_from_one_that_runs(tmp_path: Path, run_root: Path) -> None:
+    states = {name: StateDirectory(name, tmp_path / name, run_root=run_root) for name in ("dead", "alive")}
+    with socket.socket(socket.AF_UNIX) as living:
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(states["dead"].control_socket))
+        living.bind(str(states["alive"].control_socket))
+        living.listen()
+        assert find("alive", run_root=run_root) == states["alive"].control_socket
+        assert running(run_root=run_root) == ["alive"]
+        with pytest.raises(StateError, match=r"'dead' was killed: start it again, or .* `groupvpn clean dead`"):
+            find("dead", run_root=run_root)
+        with pytest.raises(StateError, match=rf"`groupvpn clean dead --state-dir {tmp_path}/dead`"):
+            find("dead", tmp_path / "dead", run_root=run_root)
+    for state in states.values():
+        state.close()

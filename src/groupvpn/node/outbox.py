@@ -26,6 +26,11 @@ class Outbox:
         self._held: list[Send] = []
         self._is_due = False
 
+    @property
+    def is_stuck(self) -> bool:
+        """After `flush`: whether the snapshot could not be written, so that nothing is sent."""
+        return self._is_due
+
     def state_changed(self) -> None:
         """What is sent from now on waits for `flush`."""
         self._is_due = True
