@@ -246,6 +246,24 @@ class TestTransforms:
 
 
 class TestAccessLists:
+    @pytest.mark.parametrize(
+        ("entry", "meant"),
+        [
+            ("10.1.0.0 255.255.0.0 10.1.0.0 0.0.255.255", "0.0.255.255"),
+            ("any 10.1.2.0 255.255.255.0", "0.0.0.255"),
+            ("host 10.0.0.1 10.0.0.0 255.255.255.252", "0.0.0.3"),
+        ],
+    )
+    def test_a_network_mask_in_place_of_a_wildcard_mask_is_said(self, entry: str, meant: str) -> None:
+        result = parse(_KEY_SERVER.replace("ip any any", f"ip {entry}"))
+        (remark,) = [item for item in result.diagnostics if "looks like a network mask" in item.message]
+        assert (remark.severity, remark.hint) == (Severity.WARNING, f"did you mean `{meant}`?")
+        assert result.configuration is not None
+
+    @pytest.mark.parametrize("mask", ["0.0.0.0", "255.255.255.255", "0.0.0.255", "0.0.254.255", "255.0.255.255", "128.0.0.1"])
+    def test_other_wildcard_masks_are_nobodys_business(self, mask: str) -> None:
+        assert "network mask" not in said(_KEY_SERVER.replace("ip any any", f"ip any 10.0.0.0 {mask}"))
+
     def entry(self, text: str) -> object:
         (entry,) = good(f"ip host ks 10.9.9.9\nip access-list extended L\n {text}\n").access_lists["L"].entries
         return entry
@@ -478,9 +496,24 @@ class TestKeyServer:
         assert "members would send its traffic in the clear" in wrong(text)
         assert parse(_KEY_SERVER.replace("esp-gcm 256", transform).replace("   profile p\n", ""), "test.conf").errors == ()
 
-    def test_a_missing_profile_or_list_leaves_the_policy_out(self) -> None:
-        assert "profile `p`, which does not exist" in said(_KEY_SERVER.replace("crypto ipsec profile p", "crypto ipsec profile q"))
-        text = _KEY_SERVER.replace("access-list 101", "access-list 102")
+    def test_a_mistyped_profile_or_list_would_leave_traffic_unprotected(self) -> None:
+        text = _KEY_SERVER.replace("access-list 101", "ip access-list extended TRAFFIC\n").replace("101", "TRAFFIC")
+        text = text.replace("profile p", "profile traffic")
+        good(text)
+        for line, name in (("   profile traffic", "profile `trafic`"), ("   match address ipv4 TRAFFIC", "access list `TRAFIC`")):
+            mistyped = text.replace(line, line.replace("ff", "f").replace("FF", "F"))
+            assert f"{name}, which does not exist" in wrong(mistyped)
+            (error,) = parse(mistyped).errors
+            assert error.hint.lower() == "did you mean `traffic`?"
+
+    def test_a_profile_without_transform_set_would_leave_traffic_unprotected(self) -> None:
+        assert "which has no transform set" in wrong(_KEY_SERVER.replace(" set transform-set t\n", ""))
+        assert "which has no transform set" in wrong(_KEY_SERVER.replace("set transform-set t\n", "set transform-set tt\n"))
+
+    def test_an_excerpt_without_profiles_or_lists_leaves_the_policy_out(self) -> None:
+        without_profile = _KEY_SERVER[_KEY_SERVER.index("access-list") :]
+        assert "profile `p`, which does not exist" in said(without_profile)
+        text = _KEY_SERVER.replace("access-list 101 permit ip any any\n", "")
         assert "access list `101`, which does not exist" in said(text)
         assert good(text).key_server_groups[0].teks == ()
 
@@ -685,6 +718,8 @@ class TestMember:
 
     def test_a_map_that_is_not_there_is_an_error(self) -> None:
         assert "crypto map `x`, which does not exist" in wrong("interface gi0/0\n crypto map x\n")
+        (error,) = parse(_MEMBER.replace("crypto map m 10", "crypto map mapp 10").replace(" crypto map m\n", " crypto map map\n")).errors
+        assert (error.line, error.column, error.length, error.hint) == (9, 13, 3, "did you mean `mapp`?")
 
     def test_a_key_server_by_name(self) -> None:
         text = _MEMBER.replace("ipv4 10.0.0.1", "ipv4 ks1")
@@ -836,3 +871,10 @@ class TestInterfaces:
         assert "taken as 256" in said(text)
         assert "only protected packets" in said(text, Severity.NOTICE)
         assert "only protected packets" not in said(_MEMBER + " ip mtu 1400\n", Severity.NOTICE)
+
+
+@pytest.mark.parametrize("second", ["interface GigabitEthernet0/1\n", "interface Loopback0\n"])
+def test_an_address_on_two_interfaces_is_said(second: str) -> None:
+    text = f"{_MEMBER}{second} ip address 10.0.1.1 255.255.255.255\n"
+    assert "has the address 10.0.1.1, as GigabitEthernet0/0 has (line 7)" in said(text)
+    assert said(text + " shutdown\n") == said(_MEMBER)

@@ -234,6 +234,17 @@ def test_an_error_shows_the_line_and_points_at_the_word() -> None:
     ]
 
 
+def test_a_line_that_cannot_be_read_is_not_said_to_be_lacking() -> None:
+    found = parse("crypto isakmp policy 10\n encrytpion aes 256\n hash sha256\n group 19\n authentication pre-share\n").diagnostics
+    assert [item.line for item in found] == [2]
+
+
+def test_an_interface_that_is_none_is_told_once() -> None:
+    message = only_error("interface GigabitEthernt0/0\n").message
+    assert message == "`GigabitEthernt` is not a type of interface; did you mean `GigabitEthernet`?"
+    assert only_error("interface gi0/x\n").message.count("is not") == 1
+
+
 def test_the_nearest_command_is_named() -> None:
     assert "crypto ipsec" in only_error("crypto ipsek profile p\n").hint
     assert "crypto isakmp" in only_error("crypto isakpm policy 1\n").hint
@@ -242,6 +253,34 @@ def test_the_nearest_command_is_named() -> None:
 
 def test_a_line_in_the_wrong_mode_is_sent_to_the_right_one() -> None:
     assert "gdoi-local-server" in only_error("rekey transport unicast\n").hint
+    assert "isakmp-policy" in only_error("encr aes\n").hint
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("ip address 192.0.2.1 255.255.0.255", "the nearest command is `ip address <address> <mask>`"),
+        ("ip adress 192.0.2.1 255.255.255.0", "did you mean `ip address`?"),
+    ],
+)
+def test_a_line_that_the_open_mode_nearly_knows_is_not_sent_elsewhere(line: str, hint: str) -> None:
+    """Trustpoints take any text, so that they would take most mistyped lines."""
+    assert only_error(f"interface GigabitEthernet0/0\n {line}\n").hint == hint
+
+
+def test_a_mistyped_word_is_told_before_another_mode() -> None:
+    assert only_error("ip acess-list extended X\n").hint == "did you mean `ip access-list`?"
+
+
+@pytest.mark.parametrize("line", ["authorization address ipv4 MEMBERS", "rekey transport unicast"])
+def test_lines_after_a_mistyped_header_belong_where_it_would_have_led(line: str) -> None:
+    first, second = errors(f"{_GROUP} server lcoal\n  {line}\n")
+    assert first.hint == "did you mean `server local`?"
+    assert "gdoi-local-server" in second.hint
+
+
+def test_what_free_text_would_take_is_not_sent_there() -> None:
+    assert "trustpoint" not in only_error("hash s\n").hint
 
 
 def test_an_ambiguous_abbreviation_lists_what_it_could_be() -> None:

@@ -20,7 +20,7 @@ from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.node import addresses, clock
 from groupvpn.node.addresses import AddressError, present
 from groupvpn.node.outbox import SNAPSHOT
-from groupvpn.node.router import Router
+from groupvpn.node.router import RekeyError, Router
 from groupvpn.node.state import StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
@@ -269,7 +269,7 @@ def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(router: Ro
     closed: list[str] = []
     monkeypatch.setattr(router.cores.key_server, "snapshot", broken)
     monkeypatch.setattr(router.speaker, "stop", broken)
-    monkeypatch.setattr(router.steering, "close", lambda block: closed.append("steering"))
+    monkeypatch.setattr(router.steering, "close", lambda block, mend: closed.append("steering"))
     monkeypatch.setattr(router._loopbacks, "clear", lambda: closed.append("loopbacks"))
     monkeypatch.setattr(router._in_force, "forget", lambda: closed.append("in force"))
     asyncio.run(router.stop())
@@ -330,6 +330,38 @@ def test_a_reload_that_a_bug_cuts_short_is_tried_again_with_the_same_file(router
     assert router.cores.key_server.groups[0].group == after.key_server_groups[0]
     asyncio.run(reload())
     assert router.log.lines[-1].text.endswith("no change")
+
+
+def _rekeyed(router: Router) -> tuple[str, ...]:
+    """What `crypto gdoi ks rekey` says."""
+
+    async def scene() -> tuple[str, ...]:
+        router._follow_configuration(present())
+        try:
+            return router.rekey(None, 30)
+        finally:
+            if router._timer is not None:
+                router._timer.cancel()
+
+    return asyncio.run(scene())
+
+
+def test_a_rekey_that_nobody_can_sign_is_refused(router: Router) -> None:
+    assert _rekeyed(router) == ("G",), "this group has no rekeys"
+    text = KEY_SERVER.replace(" server local\n", " server local\n  address ipv4 10.0.0.1\n  rekey authentication mypubkey rsa K\n")
+    signed = parse(text.replace("mypubkey rsa K\n", "mypubkey rsa K\n  rekey transport unicast\n")).configuration
+    assert signed is not None
+    router.configuration = signed
+    with pytest.raises(RekeyError, match="RSA key K of group G is not there"):
+        _rekeyed(router)
+    router.keys.ensure("K", 1024)
+    assert _rekeyed(router) == ()
+
+
+def test_a_rekey_that_cannot_be_remembered_is_no_success(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router.state, "write", _full)
+    with pytest.raises(RekeyError, match="nothing is sent"):
+        _rekeyed(router)
 
 
 def test_reports_become_lines_of_their_facility(router: Router) -> None:

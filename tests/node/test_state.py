@@ -2,12 +2,13 @@
 
 import errno
 import os
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from groupvpn.node.state import InUseError, StateDirectory, StateError, find
+from groupvpn.node.state import InUseError, StateDirectory, StateError, find, running
 
 
 @pytest.fixture
@@ -193,3 +194,20 @@ def test_the_directory_of_another_user_is_refused(tmp_path: Path, run_root: Path
     monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "state").stat().st_uid + 1)
     with pytest.raises(StateError, match="belongs to another user"):
         StateDirectory("gm1", tmp_path / "state", run_root=run_root)
+
+
+def test_a_node_that_was_killed_is_told_from_one_that_runs(tmp_path: Path, run_root: Path) -> None:
+    states = {name: StateDirectory(name, tmp_path / name, run_root=run_root) for name in ("dead", "alive")}
+    with socket.socket(socket.AF_UNIX) as living:
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(states["dead"].control_socket))
+        living.bind(str(states["alive"].control_socket))
+        living.listen()
+        assert find("alive", run_root=run_root) == states["alive"].control_socket
+        assert running(run_root=run_root) == ["alive"]
+        with pytest.raises(StateError, match=r"'dead' was killed: start it again, or .* `groupvpn clean dead`"):
+            find("dead", run_root=run_root)
+        with pytest.raises(StateError, match=rf"`groupvpn clean dead --state-dir {tmp_path}/dead`"):
+            find("dead", tmp_path / "dead", run_root=run_root)
+    for state in states.values():
+        state.close()

@@ -261,7 +261,10 @@ class InterfaceArgument(ArgumentType):
 
 
 def _interface_type(text: str) -> str:
+    """A type in a word of its own; what has a unit too is said to be wrong as the whole name of an interface is."""
     try:
+        if any(letter.isdigit() for letter in text):
+            InterfaceName.parse(text)
         return interface_type(text)
     except InterfaceNameError as error:
         raise ArgumentError(str(error)) from None

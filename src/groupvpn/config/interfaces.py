@@ -7,6 +7,7 @@ short name (`gi0-0`), which a Linux device can carry as an alternative name.
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 TYPES: dict[str, str] = {
     "Ethernet": "et",
@@ -98,7 +99,9 @@ def interface_type(text: str) -> str:
         return (exact or found)[0]
     if found:
         raise InterfaceNameError(f"`{text}` could be {' or '.join(found)}")
-    raise InterfaceNameError(f"`{text}` is not a type of interface")
+    close = get_close_matches(wanted[:40], [name.lower() for name in TYPES], n=1)
+    meant = next((f"; did you mean `{name}`?" for name in TYPES if close == [name.lower()]), "")
+    raise InterfaceNameError(f"`{text}` is not a type of interface{meant}")
 
 
 def interface_unit(text: str) -> str:

@@ -30,6 +30,11 @@ class Outbox:
         self.next_retry: float | None = None
         """When `flush` wants to be called, in monotonic seconds, for a state that could not be written; None while there is none."""
 
+    @property
+    def is_stuck(self) -> bool:
+        """After `flush`: whether the snapshot could not be written, so that nothing is sent."""
+        return self._is_due
+
     def state_changed(self) -> None:
         """What is sent from now on waits for `flush`."""
         self._is_due = True

@@ -25,7 +25,7 @@ from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.sa import Direction
-from groupvpn.node import audit, clock
+from groupvpn.node import audit, clock, location
 from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
 from groupvpn.node.cores import Cores, places_of
 from groupvpn.node.in_force import InForce
@@ -48,6 +48,10 @@ SETTLE = 0.01
 
 class UnknownGroupError(Exception):
     """No group of this name runs here."""
+
+
+class RekeyError(Exception):
+    """Members cannot be told of new keys."""
 
 
 class Router:
@@ -137,7 +141,7 @@ class Router:
             self._outbox.flush(self.cores.key_server, at_once=True)
         self._guarded(self.speaker.stop, clock.monotonic())
         with self._contained("removing what is in force"):  # what stays is known to the next start by what is not forgotten here
-            self.steering.close(block=self.cores.fail_closed(real_device))
+            self.steering.close(block=self.cores.fail_closed(real_device), mend=location.clean_command(self.state))
             self._loopbacks.clear()
             if has_started:  # else what a killed run has left is still there
                 self._in_force.forget()
@@ -388,12 +392,23 @@ class Router:
         self._policy_changed = self._policy_changed or bool(self.cores.waiting)
         self._settle()
 
-    def rekey(self, group: str | None, activation_delay: int) -> None:
-        """`crypto gdoi ks rekey`: new TEKs, with which members send `activation_delay` seconds from now. Raises `UnknownGroupError`."""
+    def rekey(self, group: str | None, activation_delay: int) -> tuple[str, ...]:
+        """`crypto gdoi ks rekey`: new TEKs, with which members send `activation_delay` seconds from now.
+
+        Returns the groups without rekeys, whose members get the new keys when they register again. Raises `UnknownGroupError`, and
+        `RekeyError` where a rekey is to be sent and cannot be.
+        """
         if not self._check_group(group) or self.cores.key_server is None:
-            raise UnknownGroupError("this node is not the key server of such a group")
+            raise UnknownGroupError("This node is not the key server of such a group")
+        chosen = {item.name: item.rekey.key_label for item in self.configuration.key_server_groups if group in (None, item.name)}
+        for name, label in chosen.items():
+            if label is not None and self._signer(label) is None:
+                raise RekeyError(f"RSA key {label} of group {name} is not there: make it with `crypto key generate rsa label {label}`")
         self._perform(self.cores.key_server.rekey(group, activation_delay, clock.monotonic()))
         self._settle()
+        if self._outbox.is_stuck:
+            raise RekeyError("The state cannot be written, and nothing is sent before it is; `show logging` says why")
+        return tuple(name for name, label in chosen.items() if label is None)
 
     def set_direction(self, direction: Direction) -> None:
         """`crypto gdoi gm ipsec direction`, for all groups that the node is a member of."""
@@ -405,7 +420,7 @@ class Router:
         """Whether we serve `group` (or any group, for None); raises `UnknownGroupError` if we do not even know it."""
         served = any(group in (None, item.name) for item in self.configuration.key_server_groups)
         if group is not None and not served and not self.cores.knows(group):
-            raise UnknownGroupError(f"no group {group!r} runs here")
+            raise UnknownGroupError(f"No group {group!r} runs here")
         return served
 
     def clear_sa(self) -> None:

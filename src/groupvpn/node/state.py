@@ -3,6 +3,7 @@
     lock            held (flock) while the node runs; contains its process id
     control.sock    the control socket (`control.py`)
     key-server.json keys, members, Sender-IDs and sequence numbers of the groups that this node serves
+    namespace       the network namespace that the node runs in, for `groupvpn clean` (`location.py`)
     in-force.json   what a member protects and the loopback addresses, for the run after one that is killed (`in_force.py`)
     rsa/LABEL.json  RSA key pairs (`keystore.py`)
 
@@ -13,6 +14,7 @@ killed process leaves of one that it was writing is wiped when the directory is 
 import fcntl
 import os
 import re
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -244,9 +246,25 @@ def find(name: str, state_directory: Path | None = None, *, run_root: Path = RUN
     if not there:
         others = ", ".join(running(run_root=run_root)) or "none"
         raise StateError(f"no node {name!r} runs here (running: {others}); start it with `groupvpn run FILE --name {name}`")
+    if _is_dead(candidate):
+        where = f" --state-dir {state_directory}" if state_directory else ""
+        raise StateError(f"node {name!r} was killed: start it again, or remove what it left with `groupvpn clean {name}{where}`")
     return candidate.resolve()
+
+
+def _is_dead(candidate: Path) -> bool:
+    """Whether a control socket is that of a process which was killed: nobody listens at it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(candidate))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
 
 
 def running(*, run_root: Path = RUN_ROOT) -> list[str]:
     """Names of the nodes that run on this machine, sorted."""
-    return sorted(entry.name for entry in run_root.glob("*") if entry.is_symlink())
+    return sorted(entry.name for entry in run_root.glob("*") if entry.is_symlink() and not _is_dead(entry / CONTROL_SOCKET))

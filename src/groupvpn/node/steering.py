@@ -103,16 +103,14 @@ class Steering:
         """Packets that an SA has protected."""
         return self.data_plane.sent(sa) if self.data_plane else 0
 
-    def close(self, block: Collection[str] = ()) -> None:
-        """Remove everything from the system, but for the rules of the devices in `block`: they go on dropping."""
+    def close(self, block: Collection[str] = (), mend: str = "groupvpn clean") -> None:
+        """Remove everything from the system, but for the rules of the devices in `block`: they go on dropping until the command `mend`."""
         if self.data_plane:
             asyncio.get_running_loop().remove_reader(self.data_plane.fileno())
             asyncio.get_running_loop().remove_reader(self.data_plane.events_fileno())
             self.data_plane.close(block=block)
             for device in sorted(block):
-                self._log.write(
-                    "CRYPTO", 4, "FAIL_CLOSE", f"{device} goes on dropping what must be protected; `groupvpn clean {self._name}` opens it"
-                )
+                self._log.write("CRYPTO", 4, "FAIL_CLOSE", f"{device} goes on dropping what must be protected; `{mend}` opens it")
 
     def _note_restored(self, data_plane: "LinuxDataPlane") -> None:
         for device in sorted(data_plane.take_restored()):

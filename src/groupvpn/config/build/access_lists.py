@@ -44,12 +44,25 @@ def _build(section: Section, name: str, context: Context) -> AccessList:
             if remark.message.startswith("`log`"):
                 remark = None
         if remark is None:
+            remarks += _netmasks(rule)
             try:
                 entries.append(_entry(rule, context))
             except _UnresolvedError as error:
                 context.incomplete.add(name)
                 remarks.append(Remark(rule.place, Severity.WARNING, str(error), "give it one with `ip host NAME ADDRESS`"))
     return AccessList(name, tuple(entries))
+
+
+def _netmasks(rule: Statement) -> list[Remark]:
+    """Wildcard masks of this entry that are network masks, ones before zeros: they leave the network open and compare the host."""
+    found = []
+    for name in ("source-wildcard", "destination-wildcard"):
+        mask = int(rule.value(name, IPv4Address(0)))
+        inverted = mask ^ 0xFFFFFFFF
+        if mask and inverted and not inverted & (inverted + 1):
+            message = f"`{IPv4Address(mask)}` looks like a network mask; this is a wildcard mask, whose ones are not compared"
+            found.append(Remark(rule.where(name), Severity.WARNING, message, f"did you mean `{IPv4Address(inverted)}`?"))
+    return found
 
 
 def _unsupported(rule: Statement) -> Remark | None:

@@ -221,7 +221,7 @@ def _warn_weak(key: Statement, policy: RekeyPolicy, local: Section, context: Con
 
 
 def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
-    """One traffic policy, None (and a warning) while its profile or access list is missing."""
+    """One traffic policy, None (and a word of it) while its profile or access list is missing."""
     sequence = section.header.value("sequence") if section.header else 0
     user = f"`sa ipsec {sequence}` of group `{name}`"
     wanted = section.statement("profile")
@@ -233,10 +233,13 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
     if profile is not None and profile.name in context.unusable_profiles:
         message = f"{user} has profile `{profile.name}`, of whose transforms we support none: members would send its traffic in the clear"
         context.error(wanted.where("name"), message, "use a transform set of `esp-gcm`, or of `esp-aes` and `esp-sha256-hmac`")
-    elif profile is None or not profile.transform_sets:
-        state = "does not exist" if profile is None else "has no transform set"
-        context.warn(wanted.where("name"), f"{user} names profile `{wanted.value('name')}`, which {state}: it is left out")
-    entries = context.policy_list(acl, user)
+    elif profile is None:
+        message = f"{user} names profile `{wanted.value('name')}`, which does not exist: nothing would be protected by it"
+        context.missing(wanted, "name", message, context.profiles)
+    elif not profile.transform_sets:
+        message = f"{user} has profile `{profile.name}`, which has no transform set: members would send its traffic in the clear"
+        context.error(wanted.where("name"), message, "add `set transform-set NAME` to the profile")
+    entries = context.policy_list(acl, user, protects=True)
     if entries is not None and len(entries.entries) > MAXIMUM_ENTRIES:
         context.warn(acl.where("list"), f"a group policy has {MAXIMUM_ENTRIES} entries at most: the later ones are not sent (GDOI_ACL_NUM)")
     if entries is not None and all(entry.action is Action.DENY for entry in entries.entries):

@@ -173,11 +173,17 @@ def _ipsec_sa(router: Router, request: Request) -> str:
 
 
 def _gdoi_ipsec_sa(router: Router, request: Request) -> str:
-    return "\n\n".join(ipsec.group_associations(running.bound.group.name, item) for running, item in _protected(router, request))
+    shown = [ipsec.group_associations(running.bound.group.name, item) for running, item in _protected(router, request)]
+    if not shown:
+        raise CommandError(_absent(request, "group member"))
+    return "\n\n".join(shown)
 
 
 def _ruleset(router: Router, request: Request) -> str:
-    return ipsec.ruleset([item for _, item in _protected(router, request)])
+    shown = [item for _, item in _protected(router, request)]
+    if not shown:
+        raise CommandError(_absent(request, "group member"))
+    return ipsec.ruleset(shown)
 
 
 def _engine(router: Router, request: Request) -> str:
