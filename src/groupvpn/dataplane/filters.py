@@ -130,8 +130,12 @@ class Filters:
 
 def left() -> Iterator[Left]:
     """All filters of ours in this network namespace, whoever made them; raises `FiltersError`."""
+    try:
+        numbers = links.numbers()
+    except OSError as problem:
+        raise FiltersError(f"cannot list interfaces: {problem.strerror or problem}") from problem
     with _refusing():
-        for index in links.numbers():
+        for index in numbers:
             for name in {there.name for hook in Hook if (there := clsact.attached(index, hook)) is not None}:
                 rules, _, node = name.partition(_OWNER)
                 yield Left(rules, node, index)

@@ -40,7 +40,7 @@ _TABLE = re.compile(r"[A-Za-z0-9._-]+")
 class Keeper:
     """A process that wakes guards when this one dies, in the network namespace of the thread that starts it.
 
-    Raises `programs.ProgramError` if the shell or nft is missing.
+    Raises `programs.ProgramError` if the shell or nft is missing, or no process can be started.
     """
 
     def __init__(self) -> None:
@@ -110,6 +110,8 @@ def _start() -> tuple[subprocess.Popen[bytes], IO[bytes]]:
         process = subprocess.Popen(
             command, bufsize=0, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, cwd="/", env=environment, start_new_session=True
         )
+    except OSError as error:
+        raise programs.ProgramError(NAME, f"cannot be started: {error.strerror or error}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     assert process.stdin is not None

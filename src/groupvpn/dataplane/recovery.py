@@ -16,7 +16,7 @@ def leftovers(node: str | None = None) -> tuple[str, ...]:
     """Interfaces whose rules have no living TAP to forward to. `node` limits it to that node's rules.
 
     The rules of a living node that could not start its engine look the same, so the caller must know that the node is dead. Raises
-    `filters.FiltersError` and `programs.ProgramError`.
+    `filters.FiltersError`, `programs.ProgramError` and `OSError`.
     """
     present = frozenset(links.names())
     owners: dict[str, str | None] = {}

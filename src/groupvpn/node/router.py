@@ -303,6 +303,7 @@ class Router:
 
     def _repair(self) -> list[Effect]:
         self.steering.repair()
+        self._mappings.follow(self.steering.applied, clock.monotonic())
         return []
 
     def _follow_system(self) -> list[Effect]:
