@@ -40,7 +40,7 @@ def test_a_fault_of_a_device_is_told_once_with_what_becomes_of_packets() -> None
 
 
 def test_nobody_is_told_that_packets_are_dropped_on_a_device_that_is_not_there() -> None:
-    (line,) = _lines(Fault("gi0-0", "interface gi0-0: No such device"))
+    (line,) = _lines(Fault("gi0-0", "interface gi0-0: No such device", is_absent=True))
     assert "there is no device gi0-0: nothing is protected" in line
     assert "dropped" not in line
 

@@ -86,7 +86,7 @@ class Router:
         self._settling = False
         self._stopping = False
         self.steering = Steering(
-            name, log, lambda: self.cores.desired_state(self.configuration, real_device), self._system_changed, self._engine_told, engine
+            name, log, lambda: self.cores.desired_state(self.configuration), self._system_changed, self._engine_told, engine
         )
         self._mappings = Mappings(self.ike.nat_keepalives, self.steering.sent)
 
@@ -132,7 +132,7 @@ class Router:
         self._outbox.state_changed()
         self._outbox.flush(self.cores.key_server)
         self._guarded(self.speaker.stop, now)
-        self.steering.close(block=self.cores.fail_closed(real_device))
+        self.steering.close(block=self.cores.fail_closed())
         self._loopbacks.clear()
         if has_started:  # else what a killed run has left is still there
             self._in_force.forget()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from groupvpn.ipsec.sa import DesiredState, PeerSa
 from groupvpn.node import clock
-from groupvpn.node.addresses import real_device
 from groupvpn.node.syslog import Log
 
 if TYPE_CHECKING:
@@ -91,14 +90,14 @@ class Steering:
                 self._note_restored(self.data_plane)
 
     def follow_system(self) -> None:
-        """Mend what changed under us; an alternative name may stand for another device now."""
+        """Mend what changed under us."""
         if self.data_plane:
             with self._retried():
                 faults = self.data_plane.on_event()
                 self._note_restored(self.data_plane)
                 if not self._is_behind:
                     self._note(faults)
-            if self._is_behind or self._wanted() != self.applied:
+            if self._is_behind:
                 self.apply()
 
     def _make(self) -> "LinuxDataPlane":
@@ -176,7 +175,7 @@ class Steering:
 
 def _described(fault: "Fault", is_open: bool) -> str:
     """A fault and what it means for packets: rules can only drop on a device that there is."""
-    if real_device(fault.device) is None:
+    if fault.is_absent:
         return f"there is no device {fault.device}: nothing is protected, and what leaves by another device passes in the clear"
     if not fault.concerns_protection:
         return f"{fault.device}: {fault.problem}"
