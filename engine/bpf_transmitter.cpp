@@ -134,7 +134,7 @@ BpfTransmitter::BpfTransmitter(const Device& device, std::uint32_t mark, std::si
   static_assert(offsetof(Entry, priority) == priority_at && offsetof(Entry, result) == result_at);
   if (memory_.octets() == nullptr) throw EngineError(describe_error("BPF map", errno));
   std::array<char, IF_NAMESIZE> name;
-  if (if_indextoname(static_cast<unsigned>(device.index), name.data()) == nullptr) throw EngineError("the interface is gone");
+  if (if_indextoname(static_cast<unsigned>(device.index), name.data()) == nullptr) throw EngineError(describe_error("no interface of that number", errno));
   if (slot_size > largest_frame) throw EngineError("frames of " + std::to_string(slot_size) + " octets are larger than a program can make them");
   const Bounds bounds{burst_size, entry_head + latest_begin, static_cast<std::uint32_t>(slot_size)};
   program_ = bpf::load(BPF_PROG_TYPE_SCHED_CLS, "groupvpn_send", transmit_program(map_, itself_, device.index, mark, bounds));

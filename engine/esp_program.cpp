@@ -93,7 +93,7 @@ void read_packet(Assembler& code, const MacAddress& token, std::uint32_t longest
   const Label is_ipv4 = code.label(), is_read = code.label();
   code.load(Size::word, r1, r6, field(offsetof(__sk_buff, pkt_type)));
   code.jump_if(r1, Compare::at_least, PACKET_OTHERHOST, pass);  // host, broadcast and multicast come before it
-  find_frame(code, shortest_frame, longest, is_ipv4, pass);
+  find_frame(code, Tags::of_a_vlan, shortest_frame, longest, is_ipv4, pass);
   read_esp(code, ipv6_places, pass);
   code.jump(is_read);
   code.place(is_ipv4);

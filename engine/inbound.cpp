@@ -33,6 +33,7 @@ void Inbound::run() {
     const int timeout = is_risen_ ? 0 : counters_.pending.load(std::memory_order_relaxed) != 0 ? fragment_check_milliseconds : -1;
     const Spin::Clock::time_point asleep = Spin::Clock::now();
     const int ready = poll(waiting.data(), waiting.size(), timeout);
+    if (ready < 0 && errno != EINTR) return context_.fault.set(describe_error("the inbound TAP cannot be waited for", errno));
     if (ready > 0 && waiting[stop].revents != 0) break;
     if (ready > 0 && waiting[ring].revents != 0) {
       if ((waiting[ring].revents & POLLERR) != 0) context_.ring->take_error();  // it is down: frames come again when it is up
@@ -45,7 +46,6 @@ void Inbound::run() {
     if (is_risen_) serve_ring();
     expire_fragments();
   }
-  stop_.clear();
 }
 
 void Inbound::rise(Spin::Clock::duration slept) {

@@ -23,9 +23,11 @@ class Inbound {
  public:
   explicit Inbound(const PathContext& context);
 
-  // Runs until stop() is called from another thread.
+  // Runs until stop() is called from another thread, or waiting fails, which is a fault then.
   void run();
   void stop() noexcept { stop_.raise(); }
+  // Forgets stop(), when the thread has ended.
+  void rearm() noexcept { stop_.clear(); }
 
   [[nodiscard]] const PathCounters& counters() const noexcept { return counters_; }
 

@@ -40,7 +40,9 @@ Outbound::Outbound(const PathContext& context, WireParameters wire, SuperWire su
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = stop_tag;
-  epoll_ctl(epoll_.number(), EPOLL_CTL_ADD, stop_.descriptor(), &event);
+  if (epoll_.number() < 0 || epoll_ctl(epoll_.number(), EPOLL_CTL_ADD, stop_.descriptor(), &event) != 0) {
+    throw EngineError(describe_error("outbound TAPs cannot be waited for", errno));
+  }
 }
 
 void Outbound::add_queue(std::size_t queue, Tap tap) {
@@ -70,6 +72,7 @@ void Outbound::run() {
     const bool is_sleeping = !is_risen_;
     const Spin::Clock::time_point asleep = Spin::Clock::now();
     const int ready = epoll_wait(epoll_.number(), events.data(), static_cast<int>(events.size()), is_sleeping ? -1 : 0);
+    if (ready < 0 && errno != EINTR) return context_.fault.set(describe_error("outbound TAPs cannot be waited for", errno));
     const Spin::Clock::time_point awake = Spin::Clock::now();
     queues_turn_.give_way();
     const std::lock_guard lock(queues_turn_);
@@ -89,7 +92,6 @@ void Outbound::run() {
     }
     if (is_risen_) is_stopping ? rest() : serve_ring();
   }
-  stop_.clear();
 }
 
 void Outbound::serve(std::span<const epoll_event> events) {

@@ -71,9 +71,11 @@ class Outbound final : private PacketSink {
   void add_queue(std::size_t queue, Tap tap);
   void remove_queue(std::size_t queue);
 
-  // Runs until stop() is called from another thread.
+  // Runs until stop() is called from another thread, or waiting fails, which is a fault then.
   void run();
   void stop() noexcept { stop_.raise(); }
+  // Forgets stop(), when the thread has ended.
+  void rearm() noexcept { stop_.clear(); }
 
   [[nodiscard]] const PathCounters& counters() const noexcept { return counters_; }
   [[nodiscard]] BackEnd back_end() const { return wire_.back_end(); }

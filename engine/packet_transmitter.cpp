@@ -37,29 +37,39 @@ PacketTransmitter::PacketTransmitter(const Device& device, std::uint32_t mark, s
 
 bool PacketTransmitter::send(std::span<OutgoingFrame> frames) noexcept {
   for (std::size_t index = 0; index < frames.size(); ++index) vectors_[index] = {frames[index].data, frames[index].length};
+  Patience patience;
   for (std::size_t done = 0; done < frames.size(); ++done) {
-    const std::size_t count = send_messages(socket_.number(), std::span(messages_).subspan(done, frames.size() - done));
+    const std::size_t count = send_messages(socket_.number(), std::span(messages_).subspan(done, frames.size() - done), patience);
     for (OutgoingFrame& frame : frames.subspan(done, count)) frame.is_sent = true;
     done += count;  // and the next one is passed by
   }
   return true;  // an interface that is down refuses frames one by one, and takes them again when it is up
 }
 
-std::size_t send_messages(int socket, std::span<mmsghdr> messages) noexcept {
+bool Patience::wait(int socket) noexcept {
+  constexpr int step = 10, most = 5 * Transmitter::patience;
+  if (idle_ >= Transmitter::patience || all_ >= most) {
+    all_ = most;
+    return false;
+  }
+  pollfd writable{socket, POLLOUT, 0};
+  poll(&writable, 1, step);
+  idle_ += step;
+  all_ += step;
+  return true;
+}
+
+std::size_t send_messages(int socket, std::span<mmsghdr> messages, Patience& patience) noexcept {
   std::size_t sent = 0;
-  int waited = 0;
   while (sent < messages.size()) {
     const int count = sendmmsg(socket, messages.data() + sent, static_cast<unsigned>(messages.size() - sent), 0);
     if (count > 0) {
       sent += static_cast<std::size_t>(count);
-      waited = 0;
+      patience.something_was_taken();
       continue;
     }
     if (errno == EINTR) continue;
-    if (errno != EAGAIN || waited >= Transmitter::patience) return sent;
-    pollfd writable{socket, POLLOUT, 0};
-    poll(&writable, 1, 10);
-    waited += 10;
+    if (errno != EAGAIN || !patience.wait(socket)) return sent;
   }
   return sent;
 }

@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -11,6 +12,8 @@
 #include <vector>
 
 #include "descriptor.hpp"
+#include "device.hpp"
+#include "error.hpp"
 #include "reason.hpp"
 #include "sa.hpp"
 
@@ -91,7 +94,9 @@ class Fault {
 // Wakes a thread that waits in epoll.
 class StopEvent {
  public:
-  StopEvent() : descriptor_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  StopEvent() : descriptor_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    if (descriptor_.number() < 0) throw EngineError(describe_error("no event to stop a thread with", errno));
+  }
   void raise() noexcept { eventfd_write(descriptor_.number(), 1); }
   void clear() noexcept {
     eventfd_t value;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <system_error>
 
 #include "bpf_ring.hpp"
 #include "error.hpp"
@@ -24,18 +25,36 @@ std::uint32_t checked_mtu(std::uint32_t mtu) {
   return mtu;
 }
 
+// While it lives no signal comes to this thread, nor ever to those that it starts.
+class BlockedSignals {
+ public:
+  BlockedSignals() noexcept {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  BlockedSignals(const BlockedSignals&) = delete;
+  BlockedSignals& operator=(const BlockedSignals&) = delete;
+  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
+
 // A thread in the network namespace of the port, that leaves all signals to the threads of the program that embeds us, and that runs on `processor` only
-// unless that is -1.
+// unless that is -1. EngineError if there may be no more threads.
 template <typename Body>
 std::thread make_thread(const std::string& name, const Descriptor& network, int processor, Body body) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  std::thread thread([&network, body = std::move(body)] {
-    enter(network);
-    body();
-  });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  const BlockedSignals blocked;
+  std::thread thread;
+  try {
+    thread = std::thread([&network, body = std::move(body)] {
+      enter(network);
+      body();
+    });
+  } catch (const std::system_error& error) {
+    throw EngineError("the thread " + name + " cannot be started: " + error.what());
+  }
   pthread_setname_np(thread.native_handle(), name.c_str());
   if (processor >= 0) {
     cpu_set_t only;
@@ -172,6 +191,15 @@ void Port::remove_outbound(std::size_t queue) {
 void Port::start() {
   if (is_started_) throw EngineError("the port is started already");
   is_started_ = true;
+  try {
+    start_threads();
+  } catch (const EngineError&) {
+    stop();
+    throw;
+  }
+}
+
+void Port::start_threads() {
   for (std::size_t number = 0; number < workers_.size(); ++number) {
     Worker& worker = *workers_[number];
     const std::string suffix = workers_.size() == 1 ? "" : std::to_string(number);
@@ -190,6 +218,8 @@ void Port::stop() {
   for (const std::unique_ptr<Worker>& worker : workers_) {
     if (worker->outbound_thread.joinable()) worker->outbound_thread.join();
     if (worker->inbound_thread.joinable()) worker->inbound_thread.join();
+    worker->outbound.rearm();
+    if (worker->inbound) worker->inbound->rearm();
   }
   is_started_ = false;
 }

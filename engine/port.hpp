@@ -83,6 +83,7 @@ class Port {
 
   void make_rings(const PortParameters& parameters);
   void use_one_queue() const;
+  void start_threads();
   std::unique_ptr<Worker> make_worker(const PortParameters& parameters, std::size_t number);
   [[nodiscard]] int processor(std::size_t thread) const noexcept { return processors_.empty() ? -1 : processors_[thread % processors_.size()]; }
 

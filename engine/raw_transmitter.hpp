@@ -10,6 +10,7 @@
 
 #include "descriptor.hpp"
 #include "device.hpp"
+#include "packet_transmitter.hpp"
 #include "slots.hpp"
 #include "transmitter.hpp"
 
@@ -30,7 +31,7 @@ class RawTransmitter final : public Transmitter {
     sockaddr_in6 v6;
   };
 
-  void send_run(std::span<OutgoingFrame> frames, int socket, bool is_v6) noexcept;
+  void send_run(std::span<OutgoingFrame> frames, int socket, bool is_v6, Patience& patience) noexcept;
 
   Descriptor v4_, v6_;
   std::uint32_t index_;

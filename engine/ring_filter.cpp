@@ -67,7 +67,9 @@ std::vector<sock_filter> ring_filter(std::span<const std::uint32_t> spis, const 
   add(program, BPF_LD | BPF_W | BPF_LEN, 0);  // where both meet; X is the length of the IP header
   refuse(program, BPF_JGT, longest);
   add(program, BPF_LD | BPF_B | BPF_ABS, ancillary + SKF_AD_VLAN_TAG_PRESENT);
-  require(program, BPF_JEQ, 0);
+  program.push_back({BPF_JMP | BPF_JEQ | BPF_K, 3, 0, 0});
+  add(program, BPF_LD | BPF_H | BPF_ABS, ancillary + SKF_AD_VLAN_TAG);
+  refuse(program, BPF_JSET, 0xfff);
   add(program, BPF_LD | BPF_B | BPF_ABS, ancillary + SKF_AD_PKTTYPE);
   refuse(program, BPF_JGE, PACKET_OTHERHOST);  // host, broadcast and multicast come before it
   add(program, BPF_LD | BPF_W | BPF_ABS, 6);

@@ -64,9 +64,17 @@ void jump_if_resting(Assembler& code, Label resting) {
   code.jump_if(r1, Compare::not_equal, 0, resting);
 }
 
-void find_frame(Assembler& code, std::int32_t shortest, std::uint32_t longest, Label ipv4, Label other) {
+void find_frame(Assembler& code, Tags tags, std::int32_t shortest, std::uint32_t longest, Label ipv4, Label other) {
   code.load(Size::word, r1, r6, field(offsetof(__sk_buff, vlan_present)));
-  code.jump_if(r1, Compare::not_equal, 0, other);
+  if (tags == Tags::any) {
+    code.jump_if(r1, Compare::not_equal, 0, other);
+  } else {
+    const Label is_untagged = code.label();
+    code.jump_if(r1, Compare::equal, 0, is_untagged);
+    code.load(Size::word, r1, r6, field(offsetof(__sk_buff, vlan_tci)));
+    code.jump_if(r1, Compare::has_bits, 0xfff, other);
+    code.place(is_untagged);
+  }
   code.load(Size::word, r8, r6, field(offsetof(__sk_buff, len)));
   code.jump_if(r8, Compare::greater, static_cast<std::int32_t>(longest), other);
   code.jump_if(r8, Compare::less, shortest, other);

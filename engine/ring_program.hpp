@@ -62,9 +62,12 @@ void find_control(bpf::Assembler& code, const Descriptor& controls, bpf::Assembl
 // r7: the control. Jumps if the ring rests, with what `resting` is then in r1.
 void jump_if_resting(bpf::Assembler& code, bpf::Assembler::Label resting);
 
+// Tags that make a frame somebody else's. One that names no VLAN is none for the kernel where a frame arrives (IEEE 802.1Q 6.9).
+enum class Tags { any, of_a_vlan };
+
 // r6: the packet. Leaves the octets of its frame in r8, and where it begins and ends in r2 and r3. Goes on for IPv6 and jumps to `ipv4` for that; to `other` for
-// what is neither, has a VLAN tag, or has not `shortest` to `longest` octets.
-void find_frame(bpf::Assembler& code, std::int32_t shortest, std::uint32_t longest, bpf::Assembler::Label ipv4, bpf::Assembler::Label other);
+// what is neither, has such a tag, or has not `shortest` to `longest` octets.
+void find_frame(bpf::Assembler& code, Tags tags, std::int32_t shortest, std::uint32_t longest, bpf::Assembler::Label ipv4, bpf::Assembler::Label other);
 
 struct Ways {
   bpf::Assembler::Label full, skip, resting, pass;

@@ -94,7 +94,7 @@ void read_packet(Assembler& code, std::uint32_t longest, Label other) {
   const Label is_ipv4 = code.label(), is_read = code.label();
   code.load(Size::word, r1, r6, field(offsetof(__sk_buff, gso_size)));
   code.jump_if(r1, Compare::not_equal, 0, other);
-  find_frame(code, shortest_frame, longest, is_ipv4, other);
+  find_frame(code, Tags::any, shortest_frame, longest, is_ipv4, other);
   read_ipv6(code, other);
   code.jump(is_read);
   code.place(is_ipv4);

@@ -182,6 +182,20 @@ TEST_CASE(a_refusal_by_the_queueing_discipline_is_told_of_each_frame) {
   CHECK_EQUAL(send(wire, burst), 9U);
 }
 
+TEST_CASE(a_burst_waits_once_for_an_interface_that_takes_nothing) {
+  if (!has_own_network()) return;
+  run("ip address replace 10.9.0.1/16 dev wan && ip route replace default via 10.9.0.2 onlink dev wan && "
+      "ip neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:01 dev wan");
+  run("tc qdisc add dev wan root tbf rate 8kbit burst 1600 limit 100000000");
+  Wire wire = wire_by(TransmitMethod::raw);
+  const auto began = std::chrono::steady_clock::now();
+  std::size_t bursts = 0;
+  while (bursts < 100 && send(wire, 0, Transmitter::burst_size, 1400) == Transmitter::burst_size) ++bursts;  // until the socket is full
+  CHECK(bursts > 0 && bursts < 100);
+  CHECK(std::chrono::steady_clock::now() - began < std::chrono::seconds(4));  // each frame that waited would make it 12
+  run("tc qdisc del dev wan root");
+}
+
 TEST_CASE(an_interface_that_is_gone_is_no_way_out_until_it_is_there_again) {
   if (!has_own_network()) return;
   const auto make = [](const std::string& words) { run("ip link add gone " + words + " type veth peer name there && ip link set gone up && ip link set there up"); };

@@ -11,6 +11,8 @@ from groupvpn.ike.policy import IdentityKind
 from groupvpn.ipsec.acl import Action, AddressMatch
 from groupvpn.ipsec.sa import DontFragment, Fragmentation
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
+from groupvpn.wire.iana import IdType
+from groupvpn.wire.payloads import Identification
 
 _KEY_SERVER = """
 crypto ipsec transform-set t esp-gcm 256
@@ -94,6 +96,27 @@ class TestPhase1:
         (key,) = good("crypto isakmp key one address 10.0.0.1\ncrypto isakmp key two address 10.0.0.1\n").ike.keys
         assert key.key.reveal() == b"two"
 
+    @pytest.mark.parametrize(
+        ("peer", "same"),
+        [
+            ("address 0.0.0.0 0.0.0.0", "address 0.0.0.0"),
+            ("address 10.0.0.1", "address 10.0.0.1 255.255.255.255"),
+            ("address 10.0.0.0 255.255.255.0", "address 10.0.0.7 255.255.255.0"),
+            ("address 10.0.0.1 255.0.0.0", "address 10.0.0.1 255.0.0.0 no-xauth"),
+            ("hostname gm.example.com", "hostname GM.Example.com"),
+        ],
+    )
+    def test_the_peers_of_a_key_are_the_same_however_they_are_spelled(self, peer: str, same: str) -> None:
+        for first, second in ((peer, same), (same, peer)):
+            (key,) = good(f"crypto isakmp key OLD {first}\ncrypto isakmp key NEW {second}\n").ike.keys
+            assert key.key.reveal() == b"NEW"
+            assert good(f"crypto isakmp key OLD {first}\nno crypto isakmp key OLD {second}\n").ike.keys == ()
+
+    def test_keys_for_other_peers_stay(self) -> None:
+        text = "crypto isakmp key A address 10.0.0.0 255.255.255.0\ncrypto isakmp key B address 10.0.0.0\ncrypto isakmp key C hostname gm\n"
+        assert len(good(text).ike.keys) == 3
+        assert len(good(text + "no crypto isakmp key B address 10.0.0.0\n").ike.keys) == 2
+
     def test_encrypted_keys_are_refused(self) -> None:
         assert "master key" in wrong("crypto isakmp key 6 ABCDEF address 10.0.0.1\n")
 
@@ -110,8 +133,32 @@ class TestPhase1:
             " set aggressive-mode password secret\n"
         )
         ike = good(text).ike
-        assert ike.aggressive
+        assert ike.client_endpoint(IPv4Address("10.0.0.1")) == Identification(IdType.FQDN, b"gm.example.com")
+        assert ike.client_endpoint(IPv4Address("10.0.0.2")) is None
         assert ike.preshared_key(IPv4Address("10.0.0.1")) is not None
+        assert "guess at the key" in said(text)
+
+    @pytest.mark.parametrize(
+        ("words", "identity"),
+        [
+            ("ipv4-address 10.0.0.9", Identification.ipv4(IPv4Address("10.0.0.9"))),
+            ("fqdn gm.example.com", Identification(IdType.FQDN, b"gm.example.com")),
+            ("user-fqdn bob@example.com", Identification(IdType.USER_FQDN, b"bob@example.com")),
+        ],
+    )
+    def test_the_identity_of_aggressive_mode(self, words: str, identity: Identification) -> None:
+        configuration = good(f"crypto isakmp peer address 10.0.0.1\n set aggressive-mode client-endpoint {words}\n")
+        assert configuration.ike.client_endpoint(IPv4Address("10.0.0.1")) == identity
+        assert good(running_config(configuration)) == configuration
+
+    def test_a_users_name_is_printable(self) -> None:
+        assert "not a user's name" in wrong("crypto isakmp peer address 10.0.0.1\n set aggressive-mode client-endpoint user-fqdn bö@x\n")
+
+    def test_the_password_of_a_peer_goes_before_a_key_for_its_address(self) -> None:
+        text = "crypto isakmp key K address 10.0.0.1\ncrypto isakmp peer address 10.0.0.1\n set aggressive-mode password PEERKEY\n"
+        key = good(text).ike.preshared_key(IPv4Address("10.0.0.1"))
+        assert key is not None
+        assert key.reveal() == b"PEERKEY"
 
 
 class TestTransforms:
@@ -199,6 +246,24 @@ class TestTransforms:
 
 
 class TestAccessLists:
+    @pytest.mark.parametrize(
+        ("entry", "meant"),
+        [
+            ("10.1.0.0 255.255.0.0 10.1.0.0 0.0.255.255", "0.0.255.255"),
+            ("any 10.1.2.0 255.255.255.0", "0.0.0.255"),
+            ("host 10.0.0.1 10.0.0.0 255.255.255.252", "0.0.0.3"),
+        ],
+    )
+    def test_a_network_mask_in_place_of_a_wildcard_mask_is_said(self, entry: str, meant: str) -> None:
+        result = parse(_KEY_SERVER.replace("ip any any", f"ip {entry}"))
+        (remark,) = [item for item in result.diagnostics if "looks like a network mask" in item.message]
+        assert (remark.severity, remark.hint) == (Severity.WARNING, f"did you mean `{meant}`?")
+        assert result.configuration is not None
+
+    @pytest.mark.parametrize("mask", ["0.0.0.0", "255.255.255.255", "0.0.0.255", "0.0.254.255", "255.0.255.255", "128.0.0.1"])
+    def test_other_wildcard_masks_are_nobodys_business(self, mask: str) -> None:
+        assert "network mask" not in said(_KEY_SERVER.replace("ip any any", f"ip any 10.0.0.0 {mask}"))
+
     def entry(self, text: str) -> object:
         (entry,) = good(f"ip host ks 10.9.9.9\nip access-list extended L\n {text}\n").access_lists["L"].entries
         return entry
@@ -284,6 +349,12 @@ class TestAccessLists:
             ("permit ip any any dscp ef", "`dscp`"),
             ("permit icmp any any unreachable", "ICMP message type"),
             ("permit ip any eq 5 any", "only TCP and UDP have ports"),
+            ("deny udp any any eq 0", "port 0"),
+            ("permit tcp any eq 0 any", "port 0"),
+            ("deny tcp any any eq 22 80", "several ports"),
+            ("deny tcp any any eq 22 443", "several ports"),
+            ("permit udp any eq ntp snmp any", "several ports"),
+            ("permit tcp any any echo", "only ICMP has message types"),
         ],
     )
     def test_what_a_group_policy_cannot_hold_is_an_error_where_a_group_uses_it(self, text: str, reason: str) -> None:
@@ -343,6 +414,14 @@ class TestKeyServer:
         assert good(_KEY_SERVER + time + counter).key_server_groups[0].teks[0].replay == Replay("counter", 512)
         assert good(_KEY_SERVER + time + "   replay counter window-size 64\n").key_server_groups[0].teks[0].replay == Replay("counter", 64)
         assert good(_KEY_SERVER + "   no replay counter window-size\n").key_server_groups[0].teks[0].replay == Replay("disabled")
+
+    @pytest.mark.parametrize("lines", ["{time}{no}", "{no}{time}", "{time}{no}{no}"])
+    def test_no_counter_says_nothing_where_replay_is_by_time(self, lines: str) -> None:
+        text = lines.format(time="   replay time window-size 5\n", no="   no replay counter window-size\n")
+        configuration = good(_KEY_SERVER + text)
+        assert configuration.key_server_groups[0].teks[0].replay == Replay("time", 5)
+        assert good(running_config(configuration)) == configuration
+        assert "no replay" not in running_config(configuration)
 
     @pytest.mark.parametrize("keywords", ["esp-aes 256 esp-sha256-hmac", "esp-3des esp-sha-hmac", "esp-null esp-sha-hmac"])
     def test_a_replay_window_needs_packets_that_name_their_sender(self, keywords: str) -> None:
@@ -417,9 +496,24 @@ class TestKeyServer:
         assert "members would send its traffic in the clear" in wrong(text)
         assert parse(_KEY_SERVER.replace("esp-gcm 256", transform).replace("   profile p\n", ""), "test.conf").errors == ()
 
-    def test_a_missing_profile_or_list_leaves_the_policy_out(self) -> None:
-        assert "profile `p`, which does not exist" in said(_KEY_SERVER.replace("crypto ipsec profile p", "crypto ipsec profile q"))
-        text = _KEY_SERVER.replace("access-list 101", "access-list 102")
+    def test_a_mistyped_profile_or_list_would_leave_traffic_unprotected(self) -> None:
+        text = _KEY_SERVER.replace("access-list 101", "ip access-list extended TRAFFIC\n").replace("101", "TRAFFIC")
+        text = text.replace("profile p", "profile traffic")
+        good(text)
+        for line, name in (("   profile traffic", "profile `trafic`"), ("   match address ipv4 TRAFFIC", "access list `TRAFIC`")):
+            mistyped = text.replace(line, line.replace("ff", "f").replace("FF", "F"))
+            assert f"{name}, which does not exist" in wrong(mistyped)
+            (error,) = parse(mistyped).errors
+            assert error.hint.lower() == "did you mean `traffic`?"
+
+    def test_a_profile_without_transform_set_would_leave_traffic_unprotected(self) -> None:
+        assert "which has no transform set" in wrong(_KEY_SERVER.replace(" set transform-set t\n", ""))
+        assert "which has no transform set" in wrong(_KEY_SERVER.replace("set transform-set t\n", "set transform-set tt\n"))
+
+    def test_an_excerpt_without_profiles_or_lists_leaves_the_policy_out(self) -> None:
+        without_profile = _KEY_SERVER[_KEY_SERVER.index("access-list") :]
+        assert "profile `p`, which does not exist" in said(without_profile)
+        text = _KEY_SERVER.replace("access-list 101 permit ip any any\n", "")
         assert "access list `101`, which does not exist" in said(text)
         assert good(text).key_server_groups[0].teks == ()
 
@@ -431,6 +525,90 @@ class TestKeyServer:
         unicast = "  rekey authentication mypubkey rsa K\n  rekey transport unicast\n"
         assert "nowhere" not in said(_KEY_SERVER + unicast)
         assert "no address to send" in said(_KEY_SERVER.replace("  address ipv4 10.0.0.1\n", "") + unicast)
+
+    @pytest.mark.parametrize(
+        ("entries", "message"),
+        [
+            ("permit udp host 10.0.0.1 eq 848 host 239.0.1.2 eq 848", ""),
+            ("permit ip any host 239.0.1.2", ""),
+            ("deny ip any any\naccess-list 121 permit udp any host 239.0.1.2", ""),
+            ("deny ip any any", "has no permit"),
+            ("permit ip any 239.0.0.0 0.255.255.255", "the first permit names no single destination"),
+            ("permit udp host 10.0.0.1 eq 848 any", "the first permit names no single destination"),
+            ("permit udp host 239.0.1.2 eq 848 host 10.0.0.1 eq 848", "10.0.0.1 is not a multicast address"),
+            ("permit ip any any\naccess-list 121 permit udp any host 239.0.1.2", "the first permit names no single destination"),
+        ],
+    )
+    def test_a_list_that_names_no_multicast_group_for_rekeys_is_told(self, entries: str, message: str) -> None:
+        text = f"access-list 121 {entries}\n" + _KEY_SERVER + "  rekey authentication mypubkey rsa K\n  rekey address ipv4 121\n"
+        found = [item for item in parse(text, "f").diagnostics if "access list `121`" in item.message]
+        assert [message in item.message for item in found] == ([True] if message else [])
+        assert all(item.line == len(text.splitlines()) and "host G eq 848" in item.hint for item in found)
+        assert "access list `121`" not in said(text + "  rekey transport unicast\n"), "the list is not used"
+
+    def test_an_extended_list_for_authorization_is_told(self) -> None:
+        """Only sources are compared; a destination or a port that somebody wrote would be thought to count."""
+        extended = "access-list 102 permit udp 10.0.0.0 0.0.0.255 host 10.0.0.1 eq 848\n" + _KEY_SERVER
+        assert "only its sources are compared" in said(extended + "  authorization address ipv4 102\n")
+        for header in ("access-list 5", "ip access-list standard S\n"):
+            text = f"{header} permit 10.0.0.0 0.0.0.255\n" + _KEY_SERVER + f"  authorization address ipv4 {header.split()[-1]}\n"
+            assert "sources" not in said(text)
+
+    @pytest.mark.parametrize(
+        ("line", "seconds"), [("seconds 300", 300), ("seconds 2592000", 2592000), ("days 1", 86400), ("days 30", 2592000)]
+    )
+    def test_the_lifetime_of_the_kek(self, line: str, seconds: int) -> None:
+        text = _KEY_SERVER + f"  rekey lifetime {line}\n"
+        configuration = good(text)
+        assert configuration.key_server_groups[0].rekey.lifetime == seconds
+        assert good(running_config(configuration)) == configuration
+        for taken_back in ("no rekey lifetime", f"no rekey lifetime {line}", "default rekey lifetime"):
+            assert good(text + taken_back + "\n").key_server_groups[0].rekey.lifetime == 86400
+
+    def test_a_day_of_lifetime_is_the_default_and_not_printed(self) -> None:
+        for line in ("days 1", "seconds 86400"):
+            assert "rekey lifetime" not in running_config(good(_KEY_SERVER + f"  rekey lifetime {line}\n"))
+
+    @pytest.mark.parametrize("line", ["seconds 299", "seconds 2592001", "days 0", "days 31"])
+    def test_what_is_no_lifetime_of_a_kek(self, line: str) -> None:
+        assert "is outside" in wrong(_KEY_SERVER + f"  rekey lifetime {line}\n")
+
+    def test_a_kek_that_does_not_outlive_the_teks_is_told(self) -> None:
+        rekeys = _KEY_SERVER + "  address ipv4 10.0.0.1\n  rekey transport unicast\n  rekey authentication mypubkey rsa K\n"
+        profile = "crypto ipsec profile p\n set security-association lifetime seconds {}\n"
+        assert "the KEK lives 3600 s and a TEK 3600 s" in said(rekeys + "  rekey lifetime seconds 3600\n")
+        assert "the KEK" not in said(rekeys + "  rekey lifetime seconds 3601\n")
+        assert "the KEK lives 86400 s and a TEK 86400 s" in said(rekeys + profile.format(86400))
+        assert "the KEK" not in said(_KEY_SERVER + "  rekey lifetime seconds 300\n"), "without a signing key there is no KEK"
+
+    @pytest.mark.parametrize(
+        ("line", "short"),
+        [
+            ("rekey transport unicast", "rekey transport"),
+            ("rekey lifetime seconds 600", "rekey lifetime"),
+            ("address ipv4 10.0.0.9", "address"),
+            ("address ipv4 10.0.0.9", "address ipv4"),
+            ("address ipv4 10.0.0.9", "address 10.0.0.9"),
+            ("authorization address ipv4 5", "authorization address"),
+            ("rekey address ipv4 121", "rekey address"),
+        ],
+    )
+    def test_a_line_of_a_key_server_is_taken_back_by_its_beginning(self, line: str, short: str) -> None:
+        lists = "access-list 5 permit any\naccess-list 121 permit ip any host 239.0.1.2\n"
+        text = lists + _KEY_SERVER.replace("  address ipv4 10.0.0.1\n", "")
+        before = good(text).key_server_groups
+        assert good(text + f"  {line}\n").key_server_groups != before
+        assert good(text + f"  {line}\n  no {short}\n").key_server_groups == before
+
+    def test_a_list_that_encrypts_nothing_is_told(self) -> None:
+        """An empty list is a policy that members take for `deny ip any any`: everything is sent in the clear."""
+        for text in (
+            _KEY_SERVER.replace("permit ip any any", "remark to be done"),
+            _KEY_SERVER.replace("access-list 101 permit ip any any\n", "ip access-list extended 101\n"),
+        ):
+            assert "`sa ipsec 1` of group `G` names access list `101`, which has no entries: nothing is encrypted" in said(text)
+        assert "nothing is encrypted" in said(_KEY_SERVER.replace("permit ip any any", "deny ip any any"))
+        assert "nothing is encrypted" not in said(_KEY_SERVER)
 
     def test_registration_interfaces_are_their_addresses(self) -> None:
         interfaces = (
@@ -458,6 +636,12 @@ class TestKeyServer:
         both = _KEY_SERVER + "crypto gdoi group H\n identity number 2\n server address ipv4 10.0.0.9\n"
         assert "cannot be both" in wrong(both)
         assert "both served here and joined" in wrong(_KEY_SERVER + "server address ipv4 10.0.0.9\n")
+
+    def test_two_groups_served_here_do_not_share_an_identity(self) -> None:
+        second = _KEY_SERVER[_KEY_SERVER.index("crypto gdoi group") :].replace("group G", "group H")
+        assert "`G` has the identity 1 already" in wrong(_KEY_SERVER + second)
+        assert wrong(_KEY_SERVER + second.replace("number 1", "number 2")) == ""
+        assert wrong(_KEY_SERVER + second.replace("number 1", "address ipv4 0.0.0.1")) == "", "an address is no number"
 
     def test_cooperation_is_kept_for_later(self) -> None:
         text = _KEY_SERVER + " redundancy\n local priority 10\n peer address ipv4 10.0.0.2\n peer address ipv4 10.0.0.1\n"
@@ -534,6 +718,8 @@ class TestMember:
 
     def test_a_map_that_is_not_there_is_an_error(self) -> None:
         assert "crypto map `x`, which does not exist" in wrong("interface gi0/0\n crypto map x\n")
+        (error,) = parse(_MEMBER.replace("crypto map m 10", "crypto map mapp 10").replace(" crypto map m\n", " crypto map map\n")).errors
+        assert (error.line, error.column, error.length, error.hint) == (9, 13, 3, "did you mean `mapp`?")
 
     def test_a_key_server_by_name(self) -> None:
         text = _MEMBER.replace("ipv4 10.0.0.1", "ipv4 ks1")
@@ -564,8 +750,59 @@ class TestMember:
         for port in (500, 848):
             assert "key management" in wrong(_MEMBER.replace(" server address", f" client esp-in-udp port {port}\n server address", 1))
 
+    def test_fail_close_without_an_entry_would_close_nothing(self) -> None:
+        fail_close = "crypto map m gdoi fail-close\n activate\n"
+        without = _MEMBER.replace("crypto map m 10 gdoi\n set group G\n", fail_close)
+        assert "nothing would close the interface" in wrong(without)
+        assert wrong(without + " shutdown\n") == ""
+        assert wrong(fail_close + _MEMBER) == ""
+
     def test_a_group_entry_does_not_take_the_number_of_a_classic_one(self) -> None:
         assert "of type gdoi already" in wrong(_MEMBER + "crypto map m 10 ipsec-isakmp\n")
+
+
+class TestRegistration:
+    """What a member or a key server lacks so that no registration ever succeeds."""
+
+    PHASE_1 = (
+        "crypto isakmp policy 10\n encryption aes 256\n hash sha256\n group 19\n authentication pre-share\n"
+        "crypto isakmp key secret address 10.0.0.1\n"
+    )
+
+    def test_a_member_that_has_all_it_needs_is_not_warned(self) -> None:
+        assert said(self.PHASE_1 + _MEMBER) == ""
+        assert said(self.PHASE_1.replace("10.0.0.1", "10.0.0.0 255.255.0.0") + _MEMBER) == ""
+
+    def test_a_member_without_a_policy_is_told(self) -> None:
+        message = "`authentication pre-share`: group `G` cannot be joined"
+        assert message in said("crypto isakmp key secret address 10.0.0.1\n" + _MEMBER)
+        assert message in said(self.PHASE_1.replace("pre-share", "rsa-sig") + _MEMBER)
+
+    def test_a_member_without_a_key_for_its_key_server_is_told(self) -> None:
+        text = self.PHASE_1 + _MEMBER.replace("server address ipv4 10.0.0.1", "server address ipv4 10.0.0.1\n server address ipv4 10.0.0.2")
+        assert said(text) == "11: no `crypto isakmp key` is for 10.0.0.2: this node cannot register with it"
+        named = _MEMBER.replace("server address ipv4 10.0.0.1", "server address ipv4 ks") + "ip host ks 10.0.0.2\n"
+        assert "is for 10.0.0.2" in said(self.PHASE_1 + named)
+
+    @pytest.mark.parametrize(
+        ("address", "message"),
+        [
+            ("239.1.1.1", "is not the address of a key server"),
+            ("0.0.0.0", "is not the address of a key server"),
+            ("10.0.1.1", "is an address of this node"),
+        ],
+    )
+    def test_an_address_that_can_be_no_key_server_is_told(self, address: str, message: str) -> None:
+        text = _MEMBER.replace("server address ipv4 10.0.0.1", f"server address ipv4 {address}")
+        assert f"{address} {message}" in said(self.PHASE_1 + text)
+
+    def test_a_group_that_no_interface_joins_needs_nothing_yet(self) -> None:
+        assert said(_MEMBER[: _MEMBER.index("interface")]) == ""
+
+    def test_a_key_server_that_nobody_can_register_with_is_told(self) -> None:
+        assert "nobody can join" not in said(self.PHASE_1 + _KEY_SERVER)
+        assert "`authentication pre-share`: nobody can join group `G`" in said(_KEY_SERVER)
+        assert "there is no `crypto isakmp key`: nobody can join group `G`" in said(_KEY_SERVER)
 
 
 class TestInterfaces:
@@ -634,3 +871,10 @@ class TestInterfaces:
         assert "taken as 256" in said(text)
         assert "only protected packets" in said(text, Severity.NOTICE)
         assert "only protected packets" not in said(_MEMBER + " ip mtu 1400\n", Severity.NOTICE)
+
+
+@pytest.mark.parametrize("second", ["interface GigabitEthernet0/1\n", "interface Loopback0\n"])
+def test_an_address_on_two_interfaces_is_said(second: str) -> None:
+    text = f"{_MEMBER}{second} ip address 10.0.1.1 255.255.255.255\n"
+    assert "has the address 10.0.1.1, as GigabitEthernet0/0 has (line 7)" in said(text)
+    assert said(text + " shutdown\n") == said(_MEMBER)

@@ -66,7 +66,7 @@ def test_completion_knows_no_forms() -> None:
 
 
 def test_help_shows_ranges_and_meanings() -> None:
-    assert "<300-86400>" in grammar.help(LOCAL_SERVER, "rekey lifetime seconds ")
+    assert "<300-2592000>" in grammar.help(LOCAL_SERVER, "rekey lifetime seconds ")
     assert "Seconds" in grammar.help(LOCAL_SERVER, "rekey lifetime seconds ")
 
 

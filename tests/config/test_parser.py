@@ -3,9 +3,10 @@
 import pytest
 
 from groupvpn.config import Configuration, Diagnostic, Severity, parse, render, running_config
-from groupvpn.config.parser import MAXIMUM_ERRORS, MAXIMUM_WARNINGS
+from groupvpn.config.parser import MAXIMUM_ERRORS, MAXIMUM_WARNINGS, read
 
 _GROUP = "crypto gdoi group G\n identity number 1\n"
+_PORT = "interface GigabitEthernet0/0\n ip address 10.0.0.1 255.255.255.0\n"
 
 
 def good(text: str) -> Configuration:
@@ -73,6 +74,69 @@ def test_default_brings_back_the_default_where_no_means_something_else() -> None
     assert good(text + "  default rekey retransmit\n").key_server_groups[0].rekey.retransmit_count == 2
 
 
+_ALL = """
+crypto isakmp policy 10
+ hash sha256
+crypto isakmp key K address 10.0.0.1
+crypto gdoi group G
+ identity number 1
+ server address ipv4 10.0.0.1
+crypto map M 10 gdoi
+ set group G
+crypto map M local-address Loopback0
+access-list 101 permit ip any any
+ip access-list extended L
+ permit ip any any
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("crypto isakmp policy 10", "crypto isakmp policy"),
+        ("crypto isakmp key K address 10.0.0.1", "crypto isakmp key"),
+        ("crypto gdoi group G", "crypto gdoi group"),
+        ("crypto map M 10 gdoi", "crypto map gdoi"),
+        ("crypto map M", "crypto map gdoi"),
+        ("crypto map M local-address", "crypto map local-address"),
+        ("ip access-list extended L", "ip access-list extended"),
+        ("access-list 101", "ip access-list extended"),
+    ],
+)
+def test_default_takes_away_what_no_takes_away(line: str, command: str) -> None:
+    kept, by_no, by_default = (read(_ALL + extra, "test.conf")[0] for extra in ("", f"no {line}\n", f"default {line}\n"))
+    assert by_default == by_no != kept
+    assert len([*by_default.statements(command), *by_default.sections(command)]) < len([*kept.statements(command), *kept.sections(command)])
+
+
+def test_default_takes_away_a_member_of_a_list_and_an_entry() -> None:
+    text = _GROUP + " server address ipv4 10.0.0.1\n default server address ipv4 10.0.0.1\n"
+    assert good(text).member_groups == {}
+    assert good("ip access-list extended L\n permit ip any any\n default permit ip any any\n").access_lists["L"].entries == ()
+
+
+def test_default_of_an_interface_empties_it() -> None:
+    text = f"{_PORT} ! linux-device eth7\n shutdown\n ip mtu 1400\ndefault interface GigabitEthernet0/0\n"
+    (interface,) = good(text).interfaces
+    assert (interface.address, interface.shutdown, interface.mtu, interface.device) == (None, False, None, "eth7")
+    assert good("default interface GigabitEthernet0/0\n").interfaces == ()
+
+
+def test_default_of_a_line_without_effect_leaves_nothing_of_it() -> None:
+    text = "ip cef\nno ip http server\nrouter ospf 1\n network 10.0.0.0 0.255.255.255 area 0\n"
+    assert good(text + "default ip cef\ndefault ip http server\ndefault router ospf 1\n") == good("")
+
+
+def test_no_ip_address_takes_every_address_away() -> None:
+    text = f"{_PORT} ip address 10.0.1.1 255.255.255.0 secondary\n"
+    for word in ("no", "default"):
+        (interface,) = good(f"{text} {word} ip address\n").interfaces
+        assert (interface.address, interface.secondary) == (None, ())
+        assert not good(f"interface gi0/0\n ip address dhcp\n {word} ip address\n").interfaces[0].dhcp
+    (interface,) = good(f"{text} no ip address 10.0.1.1 255.255.255.0 secondary\n").interfaces
+    assert (str(interface.address), interface.secondary) == ("10.0.0.1/24", ())
+
+
 def test_no_removes_a_member_of_a_list() -> None:
     text = _GROUP + " server address ipv4 10.0.0.1\n server address ipv4 10.0.0.2\n no server address ipv4 10.0.0.1\n"
     assert [str(server) for server in good(text).member_groups["G"].servers] == ["10.0.0.2"]
@@ -95,9 +159,57 @@ def test_no_of_a_named_entry_removes_the_entry() -> None:
     assert [entry.protocol for entry in good(text + " no 20\n").access_lists["L"].entries] == []
 
 
+@pytest.mark.parametrize(
+    ("entry", "same"),
+    [
+        ("deny tcp any any eq ssh", "deny tcp any any eq 22"),
+        ("deny udp any eq 500 any", "deny udp any eq isakmp any"),
+        ("deny 6 any any range 20 ftp", "deny tcp any any range ftp-data 21"),
+        ("deny ip 10.1.1.1 0.0.0.0 any", "deny ip host 10.1.1.1 any"),
+        ("deny ip any 10.2.2.2 0.0.0.255", "deny ip any 10.2.2.0 0.0.0.255"),
+        ("deny ip 10.2.2.2 255.255.255.255 any", "deny ip any any"),
+        ("deny ip host KS1 any", "deny ip host ks1 any"),
+    ],
+)
+def test_an_entry_is_the_same_however_it_is_spelled(entry: str, same: str) -> None:
+    text = f"ip access-list extended L\n {entry}\n permit ip host 10.9.9.9 any\n"
+    assert running_config(good(f"{text} {same}\n")) == running_config(good(text)), "it is in the list already"
+    without = "ip access-list extended L\n permit ip host 10.9.9.9 any\n"
+    assert running_config(good(f"{text} no {same}\n")) == running_config(good(without))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "deny tcp any eq 22 any",
+        "deny tcp any any eq 22 80",
+        "deny udp any any eq 22",
+        "permit tcp any any eq 22",
+        "deny tcp any any eq 22 log",
+    ],
+)
+def test_an_entry_that_says_something_else_is_another(other: str) -> None:
+    text = "ip access-list extended L\n deny tcp any any eq 22\n"
+    assert running_config(good(f"{text} no {other}\n")) == running_config(good(text))
+
+
+def test_an_entry_of_a_standard_list_is_the_same_however_it_is_spelled() -> None:
+    text = "ip access-list standard S\n permit 10.0.0.1\n no permit host 10.0.0.1\n permit 10.0.0.9 0.0.0.255\n permit 10.0.0.0 0.0.0.255\n"
+    assert [str(entry.source) for entry in good(text).access_lists["S"].entries] == ["10.0.0.0 0.0.0.255"]
+
+
 def test_entries_with_numbers_are_put_in_their_place() -> None:
-    text = "ip access-list extended L\n permit ip any any\n 5 deny udp any any\n deny tcp any any\n 10 permit icmp any any\n"
-    assert [entry.protocol for entry in good(text).access_lists["L"].entries] == [17, 1, 6]
+    text = "ip access-list extended L\n permit ip any any\n 5 deny udp any any\n deny tcp any any\n 15 permit icmp any any\n"
+    assert [entry.protocol for entry in good(text).access_lists["L"].entries] == [17, 0, 1, 6]
+
+
+def test_a_number_of_an_entry_is_not_given_twice() -> None:
+    text = "ip access-list extended L\n permit ip host 10.0.0.1 any\n deny tcp any any eq 22\n"
+    error = only_error(text + " 20 permit ip host 10.0.0.1 any\n")
+    assert (error.line, error.message) == (4, "20 is the number of `deny tcp any any eq 22` already")
+    assert "`no 20`" in error.hint
+    assert good(text + " 20 deny tcp any any eq ssh\n") == good(text), "the same entry again changes nothing"
+    assert len(good(text + " no 20\n 20 permit udp any any\n").access_lists["L"].entries) == 2
 
 
 def test_eight_key_servers_are_enough() -> None:
@@ -122,6 +234,17 @@ def test_an_error_shows_the_line_and_points_at_the_word() -> None:
     ]
 
 
+def test_a_line_that_cannot_be_read_is_not_said_to_be_lacking() -> None:
+    found = parse("crypto isakmp policy 10\n encrytpion aes 256\n hash sha256\n group 19\n authentication pre-share\n").diagnostics
+    assert [item.line for item in found] == [2]
+
+
+def test_an_interface_that_is_none_is_told_once() -> None:
+    message = only_error("interface GigabitEthernt0/0\n").message
+    assert message == "`GigabitEthernt` is not a type of interface; did you mean `GigabitEthernet`?"
+    assert only_error("interface gi0/x\n").message.count("is not") == 1
+
+
 def test_the_nearest_command_is_named() -> None:
     assert "crypto ipsec" in only_error("crypto ipsek profile p\n").hint
     assert "crypto isakmp" in only_error("crypto isakpm policy 1\n").hint
@@ -130,6 +253,34 @@ def test_the_nearest_command_is_named() -> None:
 
 def test_a_line_in_the_wrong_mode_is_sent_to_the_right_one() -> None:
     assert "gdoi-local-server" in only_error("rekey transport unicast\n").hint
+    assert "isakmp-policy" in only_error("encr aes\n").hint
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("ip address 192.0.2.1 255.255.0.255", "the nearest command is `ip address <address> <mask>`"),
+        ("ip adress 192.0.2.1 255.255.255.0", "did you mean `ip address`?"),
+    ],
+)
+def test_a_line_that_the_open_mode_nearly_knows_is_not_sent_elsewhere(line: str, hint: str) -> None:
+    """Trustpoints take any text, so that they would take most mistyped lines."""
+    assert only_error(f"interface GigabitEthernet0/0\n {line}\n").hint == hint
+
+
+def test_a_mistyped_word_is_told_before_another_mode() -> None:
+    assert only_error("ip acess-list extended X\n").hint == "did you mean `ip access-list`?"
+
+
+@pytest.mark.parametrize("line", ["authorization address ipv4 MEMBERS", "rekey transport unicast"])
+def test_lines_after_a_mistyped_header_belong_where_it_would_have_led(line: str) -> None:
+    first, second = errors(f"{_GROUP} server lcoal\n  {line}\n")
+    assert first.hint == "did you mean `server local`?"
+    assert "gdoi-local-server" in second.hint
+
+
+def test_what_free_text_would_take_is_not_sent_there() -> None:
+    assert "trustpoint" not in only_error("hash s\n").hint
 
 
 def test_an_ambiguous_abbreviation_lists_what_it_could_be() -> None:
@@ -141,6 +292,48 @@ def test_an_ambiguous_abbreviation_lists_what_it_could_be() -> None:
 
 def test_a_mistyped_line_does_not_pass_for_a_known_one() -> None:
     assert only_error("pro foo\n").line == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("ip tcp adjust-mss 1500", "1500 is outside 500 to 1460"),
+        ("no ip tcp adjust-mss 1500", "1500 is outside 500 to 1460"),
+        ("ip tcp adjust-mss", "the command is incomplete"),
+        ("ip tcp ajust-mss 1400", "`ajust-mss` does not fit here"),
+        ("ip nat insde", "`insde` does not fit here"),
+        ("ip nat inside extra", "`extra` is one word too many"),
+        ("ip igmp join-group 239.0.0.300", "`239.0.0.300` is not an IPv4 address"),
+    ],
+)
+def test_a_mistyped_line_of_an_interface_does_not_pass_for_a_global_one_without_effect(line: str, message: str) -> None:
+    (error,) = errors(f"{_PORT} {line}\n crypto ipsec df-bit clear\n")
+    assert (error.line, message in error.message) == (3, True), error.message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ip tcp synwait-time 10",
+        "ip nat pool P 10.0.0.1 10.0.0.2 prefix-length 24",
+        "ip nat inside source list 1 interface GigabitEthernet0/0 overload",
+        "no ip nat outside source static 10.0.0.1 10.0.0.2",
+        "ip igmp ssm-map enable",
+        "ip vrf RED",
+        "cdp run",
+        "clock timezone UTC 0",
+    ],
+)
+def test_a_global_line_without_effect_leaves_an_interface(line: str) -> None:
+    configuration = good(f"{_PORT}{line}\ncrypto ipsec df-bit clear\n")
+    assert (configuration.df.value, configuration.interfaces[0].df) == ("clear", None)
+    assert line in running_config(configuration).splitlines()
+
+
+def test_a_line_that_ends_the_section_it_stands_in_is_warned_of() -> None:
+    text = f"{_PORT} gateway\n crypto ipsec df-bit clear\n"
+    assert any("ends the section" in message for message in warnings(text))
+    assert not any("ends the section" in message for message in warnings(text.replace(" gateway", "gateway")))
 
 
 def test_nothing_comes_of_a_file_with_an_error() -> None:
@@ -197,7 +390,8 @@ def test_a_command_of_exec_mode_is_explained() -> None:
 
 
 def test_functions_that_wait_are_named_once() -> None:
-    notices = [item.message for item in good(_GROUP + " server local\n redundancy\n local priority 5\n").notices]
+    said = good(_GROUP + " server local\n redundancy\n local priority 5\n").notices
+    notices = [item.message for item in said if item.severity is Severity.NOTICE]
     assert notices == ["cooperative key servers: accepted, not yet in effect (lines 4, 5)"]
 
 

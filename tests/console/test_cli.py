@@ -1,5 +1,6 @@
 """The `groupvpn` command as a shell sees it: exit statuses, and messages that say what to do."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from groupvpn import __version__
+from groupvpn.console import lab_cli
 
 GOOD = "hostname r1\ninterface Loopback0\n ip address 10.0.0.1 255.255.255.255\n"
 
@@ -20,6 +22,13 @@ def test_version() -> None:
     assert (done.returncode, done.stdout) == (0, f"groupvpn {__version__}\n")
 
 
+@pytest.mark.parametrize("words", [["check", "-h"], ["exec", "-h"], ["lab", "exec", "--help"]])
+def test_what_may_be_repeated_has_three_dots(words: list[str]) -> None:
+    usage = _groupvpn(*words).stdout.splitlines()[0]
+    assert usage.endswith("}...")
+    assert "…" not in usage
+
+
 @pytest.mark.parametrize("words", [["--help"], ["lab", "--help"], ["run", "--help"], ["exec", "-h"]])
 def test_help(words: list[str]) -> None:
     done = _groupvpn(*words)
@@ -31,7 +40,7 @@ def test_check_of_good_files(tmp_path: Path) -> None:
     (tmp_path / "one.cfg").write_text(GOOD, encoding="utf-8")
     done = _groupvpn("check", str(tmp_path / "one.cfg"))
     assert done.returncode == 0
-    assert done.stdout == f"{tmp_path}/one.cfg: good (no group)\n"
+    assert done.stdout == f"{tmp_path}/one.cfg: good (no group): nothing to do, for it serves and joins no group\n"
 
 
 def test_check_of_a_wrong_file_among_good_ones(tmp_path: Path) -> None:
@@ -43,10 +52,19 @@ def test_check_of_a_wrong_file_among_good_ones(tmp_path: Path) -> None:
     assert "one.cfg: good" in done.stdout
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    done = _groupvpn("check", str(tmp_path / "none.cfg"))
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_file_that_is_not_there(tmp_path: Path, command: str) -> None:
+    done = _groupvpn(command, str(tmp_path / "none.cfg"))
     assert done.returncode == 1
     assert "No such file" in done.stderr
+
+
+def test_check_goes_on_after_a_file_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "one.cfg").write_text(GOOD, encoding="utf-8")
+    (tmp_path / "two.cfg").write_text("foo\n", encoding="utf-8")
+    done = _groupvpn("check", str(tmp_path / "none.cfg"), str(tmp_path / "one.cfg"))
+    assert (done.returncode, "one.cfg: good" in done.stdout) == (1, True)
+    assert _groupvpn("check", str(tmp_path / "none.cfg"), str(tmp_path / "two.cfg")).returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -58,7 +76,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         (["--rsa-key", "K:1025"], "in whole octets"),
         (["--state-dir", "/proc/none"], "/proc/none: No such file or directory"),
         (["--log", "paper"], "choose stderr or syslog"),
-        (["--name", "a/b"], ""),
+        (["--name", "a/b"], "'a/b' cannot name a node"),
+        (["--name", ""], "'' cannot name a node"),
         (["--workers", "0"], "0 workers: choose 1 to 32"),
         (["--pin", "first"], "write numbers of processors"),
         (["--pin", "4095"], "no processor 4095 for this process"),
@@ -107,3 +126,47 @@ def test_a_topology_that_is_not_there() -> None:
     done = _groupvpn("lab", "up", "no-such-topology")
     assert done.returncode == 1
     assert "give a folder with a topology.yaml" in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["check", "FILE"], ["--version"]])
+def test_a_disk_that_is_full_is_told_without_a_traceback(tmp_path: Path, words: list[str], unbuffered: str) -> None:
+    file = tmp_path / "one.cfg"
+    file.write_text(GOOD + "ip acess-list extended X\n" * 99, encoding="utf-8")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        command = [sys.executable, "-m", "groupvpn", *(str(file) if word == "FILE" else word for word in words)]
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (1, "groupvpn: standard output: No space left on device\n")
+
+
+def test_who_does_not_read_to_the_end_gets_no_traceback(tmp_path: Path) -> None:
+    file = tmp_path / "one.cfg"
+    file.write_text(GOOD + "ip acess-list extended X\n" * 99, encoding="utf-8")
+    end, other = os.pipe()
+    os.close(end)
+    with os.fdopen(other, "w") as closed:
+        done = subprocess.run([sys.executable, "-m", "groupvpn", "check", str(file)], stdout=closed, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
+    file = tmp_path / "one.cfg"
+    file.write_text("hostname r1\nfoo \u0142 \u2026\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "groupvpn", "check", str(file)]
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (2, b"")
+    assert b"\\u0142" in done.stdout
+
+
+def test_a_closed_standard_input_has_no_text(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m groupvpn exec nobody 'crypto key import rsa X terminal pw' --state-dir {tmp_path} <&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr
+
+
+def test_no_lab_at_all_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("groupvpn.lab.lab.running", list)
+    lab_cli.status()
+    assert capsys.readouterr().out == "no lab is up\n"

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from groupvpn.config.arguments import Name, Number
-from groupvpn.console.exec import SEVERAL, Exec, ExecCommand, Request
+from groupvpn.console.exec import TOPICS, Exec, ExecCommand, Request
 from groupvpn.console.registry import exec_commands
 from groupvpn.node.control import CommandError
 from groupvpn.node.router import Router
@@ -62,6 +62,9 @@ def test_arguments_and_input_reach_the_command() -> None:
         ("show lines more", "Here could be: nothing more"),
         ("show lines | grep x", "comes one of include, exclude, begin"),
         ("show lines | include", "comes one of include"),
+        ("show lines |", "comes one of include"),
+        ("show lines | exclude e | include o", "One filter at a time"),
+        ("show lines | include (two", "'(two' cannot be looked for: `(` is not closed"),
     ],
 )
 def test_what_is_wrong_is_answered_with_what_is_right(line: str, complaint: str) -> None:
@@ -78,6 +81,8 @@ def test_what_is_wrong_is_answered_with_what_is_right(line: str, complaint: str)
         ("show lines | begin two", "two\nthree and two"),
         ("show lines | include three and", "three and two"),
         ("show lines | begin four", ""),
+        ("show lines | include one|three", "one\nthree and two"),
+        ("show lines | include ^[ot]..$", "one\ntwo"),
         ("", ""),
     ],
 )
@@ -96,6 +101,10 @@ def test_help_lists_what_may_follow() -> None:
     [
         ("show ?", "  lines    Some lines\n  logging  Other lines"),
         ("make key bits ?", "  <1-9>  its size"),
+        ("sh?", f"  show  {TOPICS['show']}"),
+        ("show l?", "  lines    Some lines\n  logging  Other lines"),
+        ("SHOW LI?", "  lines  Some lines"),
+        ("make key b?", "  bits  A key"),
         ("make key ?", "  <cr>\n  bits    A key\n  export  A key\n  label   A key"),
     ],
 )
@@ -104,17 +113,30 @@ def test_a_question_mark_asks_what_may_follow(line: str, answer: str) -> None:
 
 
 def test_a_question_after_a_wrong_word_is_answered_with_what_is_right() -> None:
-    with pytest.raises(CommandError, match="Here could be: lines, logging"):
-        _run("show nothing ?")
+    for line in ("show nothing ?", "show nothing?"):
+        with pytest.raises(CommandError, match="Here could be: lines, logging"):
+            _run(line)
+
+
+def test_every_word_of_the_program_has_help() -> None:
+    console = exec_commands()
+
+    def check(line: str, depth: int) -> None:
+        for word, meaning in console.following(line):
+            assert meaning or word == "<cr>", f"{line} {word}"
+            if word.islower() and depth:
+                check(f"{line} {word}".strip(), depth - 1)
+
+    check("", 4)
 
 
 def test_a_word_has_the_help_of_the_command_that_ends_with_it() -> None:
     """And not that of whichever command below it comes last."""
     console = exec_commands()
     assert dict(console.following("show crypto"))["key"] == "Public keys of this node", "only one command goes on from here"
-    assert dict(console.following(""))["show"] == dict(console.following("show"))["crypto"] == SEVERAL
+    assert dict(console.following(""))["show"] == TOPICS["show"]
     below = dict(console.following("show crypto gdoi"))
-    assert below["group"] == SEVERAL
+    assert below["group"] == TOPICS["group"]
     assert below["gm"].endswith("registration of its groups")
     assert below["ks"].endswith("its groups")
 

@@ -4,11 +4,13 @@ import asyncio
 import re
 from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from groupvpn.config import parse
 from groupvpn.console.registry import exec_commands
 from groupvpn.console.show import commands, engine, ipsec, isakmp, key_server, member, replay
 from groupvpn.console.show.ipsec import ProtectedInterface
@@ -30,6 +32,7 @@ from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction, InterfaceCounters, SaCounters, TrafficRule
 from groupvpn.ipsec.transform import Transform
+from groupvpn.node.control import CommandError
 
 KS, GM = IPv4Address("10.9.0.1"), IPv4Address("10.1.0.1")
 GDOI_DENY = Entry(Action.DENY, 17, AddressMatch.any(), AddressMatch.any(), 848, 848)
@@ -344,6 +347,13 @@ def test_sas_of_an_interface_that_cannot_be_protected_say_so(protected: Protecte
     assert asyncio.run(exec_commands().run(router, "show crypto ipsec sa")) == "No SAs found"
 
 
+@pytest.mark.parametrize("line", ["show crypto ruleset", "show crypto gdoi ipsec sa", "show crypto gdoi group G ipsec sa"])
+def test_what_only_members_have_is_refused_elsewhere(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    monkeypatch.setattr(commands, "_protected", lambda router, request: [])
+    with pytest.raises(CommandError, match="% This node is no group member"):
+        asyncio.run(exec_commands().run(cast(Any, None), line))
+
+
 def test_ipsec_sa(protected: ProtectedInterface) -> None:
     output = ipsec.associations([protected])
     expect(
@@ -382,6 +392,13 @@ def test_ruleset_and_group_associations(protected: ProtectedInterface) -> None:
         "      local ident  = ANY, port = 848",
         "      direction: Both, replay(method/window): Counter/64",
     )
+
+
+def test_places_of_files_can_be_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    configuration = SimpleNamespace(hostname="r")
+    router: Any = SimpleNamespace(configuration=configuration, uptime=0, source=Path("r.cfg"), state=SimpleNamespace(path=tmp_path))
+    assert f"Configuration file is {tmp_path}/r.cfg" in asyncio.run(exec_commands().run(router, "show version"))
 
 
 def test_commands_complete_and_abbreviate() -> None:
@@ -429,3 +446,17 @@ def test_the_engine_says_by_which_ways_packets_come_and_go() -> None:
         "    Steering                 : nftables, an nftables table",
         "      not a better one       : bpf: BPF map: Operation not permitted",
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("", "4608000 kilobytes/3600 seconds"),
+        ("crypto ipsec security-association lifetime kilobytes 5000", "5000 kilobytes/3600 seconds"),
+        ("crypto ipsec security-association lifetime kilobytes disable", "no volume limit/3600 seconds"),
+    ],
+)
+def test_the_lifetime_of_sas(line: str, shown: str) -> None:
+    router: Any = SimpleNamespace(configuration=parse(line + "\n").configuration)
+    output = asyncio.run(exec_commands().run(router, "show crypto ipsec security-association lifetime"))
+    assert output == f"Security-association lifetime: {shown}"

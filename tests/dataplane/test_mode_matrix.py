@@ -1,6 +1,7 @@
 """The kernel's verdict on crafted packets, with the rules that we load, against the model in `mode_matrix`."""
 
 import contextlib
+import itertools
 import os
 import socket
 import struct
@@ -293,6 +294,35 @@ def test_frames_with_a_tag_are_not_ours_to_judge(bench: Bench, packet: Packet, o
         steered = [frame for queue in (bench.port.tap_in, *bench.port.queues) for frame in bench.port.frames(queue)]
         assert bool(steered) is not fate
     assert bench.plane.counters()[0].drops["inbound_clear"] == (packet.protocol == 17)
+
+
+@pytest.mark.parametrize("tag", ["81000000", "8100e000", "88a80000"], ids=["802.1Q", "with a priority", "802.1ad"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_tag_that_names_no_vlan_is_none(bench: Bench, tag: str, version: int) -> None:
+    """The kernel takes what is in it for a packet of this interface (IEEE 802.1Q 6.9): so it meets the list, and ESP the engine."""
+    far, near = (OTHER, OURS) if version == 4 else (FAR_6, NEAR_6)
+    denied = (deny(protocol=6), deny("any6", "any6", protocol=6))
+    bench.plane.apply(state(*denied, permit(spi=5), permit("any6", "any6", spi=5), sas=(sa(5),)))
+    clear, esp, passing = Packet(17, far, near, 53, 53), Packet(50, far, near, spi=5), Packet(6, far, near, 53, 53)
+    for packet in (clear, esp, passing):
+        bench.core.send(bench.to_wan + bytes.fromhex(tag) + packet.ether_type + packet.octets(1))
+    time.sleep(0.02)
+    assert bench.plane.counters()[0].drops["inbound_clear"] == 1
+    assert [frame for frame in bench.port.frames(bench.port.tap_in) if esp.octets(1) in frame]
+    assert bench.plane.counters()[0].delivered["inbound_passed"] == 1
+
+
+@pytest.mark.parametrize("tags", [*itertools.product(("81000000", "88a80000"), repeat=2)], ids="-".join)
+def test_a_second_tag_that_names_no_vlan_lets_nothing_pass(bench: Bench, tags: tuple[str, str]) -> None:
+    """The kernel would take both off, and nothing of ours sees what is behind the second one."""
+    bench.plane.apply(state(permit(spi=5), sas=(sa(5),)))
+    packet, vlan = Packet(17, OTHER, OURS, 53, 53), bytes.fromhex("81000005")
+    bench.core.send(bench.to_wan + bytes.fromhex("".join(tags)) + packet.ether_type + packet.octets(1))
+    time.sleep(0.02)
+    assert bench.plane.counters()[0].drops["inbound_clear"] == 1
+    bench.core.send(bench.to_wan + bytes.fromhex(tags[0]) + vlan + packet.ether_type + packet.octets(1))
+    time.sleep(0.02)
+    assert bench.plane.counters()[0].drops["inbound_clear"] == 1, "the business of an interface for that VLAN"
 
 
 def test_frames_with_the_engines_mark_are_not_steered_again(bench: Bench) -> None:

@@ -88,14 +88,14 @@ table netdev groupvpn_wan {
 		udp dport 4500 jump inbound_esp_in_udp
 		udp dport 5000 jump inbound_esp_in_udp
 		ip protocol 89 counter accept comment "deny 89 any any"
-		ether type != ip accept comment "ARP, tagged frames and the like: not ours to judge"
+		ether type != ip jump inbound_others
 		meta pkttype other accept comment "addressed to another host"
 		ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter name inbound_clear drop comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
 		goto inbound_unlisted
 	}
 	chain inbound_esp {
-		ether type != ip return
+		ether type != ip jump inbound_others
 		meta pkttype other return
 		ip frag-off & 0x1fff != 0 goto esp_fragments
 		esp spi @spis counter fwd to "gv3i" comment "ESP of an SA that we hold"
@@ -103,7 +103,7 @@ table netdev groupvpn_wan {
 		goto unknown_esp
 	}
 	chain inbound_esp_in_udp {
-		ether type != ip return
+		ether type != ip jump inbound_others
 		meta pkttype other return
 		ip frag-off & 0x1fff != 0 return
 		@th,64,32 @spis counter fwd to "gv3i" comment "ESP in UDP, of an SA that we hold"
@@ -115,6 +115,17 @@ table netdev groupvpn_wan {
 		ip daddr 224.0.0.0/4 ip frag-off & 0x1fff != 0 counter accept
 		ip daddr 224.0.0.0/4 udp dport 848 counter accept comment "multicast rekey"
 		return
+	}
+	chain inbound_others {
+		ether type 8021q vlan id 0 goto inbound_priority_tagged
+		ether type 8021ad vlan id 0 goto inbound_priority_tagged
+		accept comment "ARP, tagged frames and the like: not ours to judge"
+	}
+	chain inbound_priority_tagged {
+		meta protocol 8021q @ll,148,12 0 counter name inbound_clear drop comment "tagged twice, of no VLAN"
+		meta protocol 8021ad @ll,148,12 0 counter name inbound_clear drop comment "tagged twice, of no VLAN"
+		meta protocol ip return
+		accept
 	}
 	chain esp_fragments {
 		ip saddr @peers counter fwd to "gv3i" comment "from the far end of an SA"

@@ -172,6 +172,31 @@ def test_the_ring_leaves_to_the_tap_what_it_cannot_take(by_ring: Net) -> None:
     assert drops(by_ring) == {}
 
 
+@pytest.mark.parametrize("receive", ["bpf", "ring"])
+def test_a_ring_takes_esp_with_a_tag_that_names_no_vlan(receive: str) -> None:
+    """Switches put it there to carry a priority."""
+    net = Net("auto", receive)
+    try:
+        keys = Keys.fresh(*GCM)
+        protect(net, keys)
+        net.start()
+        _, receiver = udp_pair(net)
+        gateway, far = net.gateways[1], keys.engine(sender_id=9)
+        mac = bytes.fromhex(gateway.namespace.run("cat /sys/class/net/wan/address").strip().replace(":", ""))
+        wire = net.core.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        wire.bind(("gw2", 0x0800))
+        for tag in ("81000000", "8100e000", "88a80000", ""):
+            text = b"behind the tag " + tag.encode()
+            datagram = struct.pack("!HHHH", 5, 7000, 8 + len(text), 0) + text
+            packet = _engine.encapsulate(far, ipv4(datagram, source=HOST_A, destination=HOST_B, protocol=17))
+            wire.send(mac + bytes(6) + bytes.fromhex(tag) + b"\x08\x00" + packet)
+            assert receiver.recv(9000) == text
+        assert gateway.port.traffic()["inbound_frames"] == 4
+        assert gateway.packets_by('fwd to "esp-in"') == 0
+    finally:
+        net.close()
+
+
 def test_the_ring_outlives_an_interface_that_goes_down_and_up(by_ring: Net) -> None:
     protect(by_ring, Keys.fresh(*GCM))
     by_ring.start()

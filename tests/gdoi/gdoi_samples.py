@@ -20,7 +20,7 @@ from groupvpn.ike.natt import NatSituation
 from groupvpn.ike.policy import IsakmpPolicy
 from groupvpn.ike.sa import IkeSa
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
-from groupvpn.ipsec.transform import Transform
+from groupvpn.ipsec.transform import SecurityProtocol, Transform
 from groupvpn.wire.iana import ExchangeType
 from groupvpn.wire.payloads import Identification
 
@@ -33,6 +33,7 @@ VECTORS = Path(__file__).parent.parent / "vectors"
 AES_CBC = Transform(EspCipher.AES_256_CBC, EspIntegrity.HMAC_SHA2_256_128)
 TRIPLE_DES = Transform(EspCipher.TRIPLE_DES, EspIntegrity.HMAC_SHA1_96)
 GCM = Transform(EspCipher.AES_128_GCM, EspIntegrity.NONE)
+AH = Transform(EspCipher.NULL, EspIntegrity.HMAC_SHA2_256_128, protocol=SecurityProtocol.AH)
 
 
 def counting_entropy(seed: int = 1) -> "CountingEntropy":

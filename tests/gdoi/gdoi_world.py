@@ -18,7 +18,7 @@ from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, PresharedKey
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import TrafficRule
-from groupvpn.ipsec.transform import Profile, Transform, TransformSet
+from groupvpn.ipsec.transform import Profile, SecurityProtocol, Transform, TransformSet
 from groupvpn.lab.simulation import Network, Simulation
 
 SERVER = IPv4Address("10.0.0.1")
@@ -27,6 +27,7 @@ LABEL = "REKEYRSA"
 CBC = Transform(EspCipher.AES_256_CBC, EspIntegrity.HMAC_SHA2_256_128)
 TRIPLE_DES = Transform(EspCipher.TRIPLE_DES, EspIntegrity.HMAC_SHA1_96)
 GCM = Transform(EspCipher.AES_256_GCM, EspIntegrity.NONE)
+AH = Transform(EspCipher.NULL, EspIntegrity.HMAC_SHA2_256_128, protocol=SecurityProtocol.AH)
 
 
 def subnet(text: str) -> AddressMatch:

@@ -14,7 +14,7 @@ from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher
 from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.key_payloads import read_keys, write_keys
 from groupvpn.gdoi.keys import Download
-from groupvpn.gdoi.offer import Offer, offer_of, without_idle_teks
+from groupvpn.gdoi.offer import NOTHING, Offer, offer_of, without_idle_teks
 from groupvpn.gdoi.payloads import DEFAULT_KEK_LIFETIME, DEFAULT_TEK_LIFETIME, read_offer, write_offer
 from groupvpn.gdoi.policy import Replay
 from groupvpn.gdoi.refusal import GdoiError, Reason
@@ -90,7 +90,19 @@ def test_a_tek_whose_list_permits_nothing_leaves_its_denies_to_the_next() -> Non
     idle, busy = tek(0x1000, entries=(first,)), tek(0x2000, entries=(second,))
     assert without_idle_teks(Download((idle, busy))).teks == (replace(busy, entries=(first, second)),)
     assert without_idle_teks(Download((busy, idle))).teks == (busy,)
-    assert without_idle_teks(Download((idle,))).teks == ()
+
+
+def test_two_teks_of_one_list_get_the_same_denies_before_it() -> None:
+    first, second = deny(subnet("10.5.0.0"), AddressMatch.any()), permit(AddressMatch.any(), AddressMatch.any())
+    idle, old, new = tek(0x1000, entries=(first,)), tek(0x2000, entries=(second,)), tek(0x3000, entries=(second,))
+    assert [each.entries for each in without_idle_teks(Download((idle, old, new))).teks] == [(first, second)] * 2
+
+
+def test_lists_that_permit_nothing_at_all_are_told_as_one_that_no_packet_matches() -> None:
+    idle = tek(0x1000, entries=(deny(AddressMatch.any(), AddressMatch.any()),))
+    for each in (idle, replace(idle, entries=())):
+        assert without_idle_teks(Download((each,))).teks == (replace(idle, entries=(NOTHING,)),)
+    assert over_the_wire(offer_of(without_idle_teks(Download((idle,))))).teks[0].entries == (NOTHING,)
 
 
 def test_nothing_at_all_cannot_be_offered() -> None:
@@ -133,6 +145,8 @@ def test_lifetimes_in_either_form_and_kilobytes_beside_them() -> None:
     tlv = with_attributes(Attribute(5, 2), Attribute(1, 2), Attribute(2, 4000), Attribute(1, 1), Attribute(2, b"\x00\x01\x51\x80"))
     assert read(tlv).teks[0].lifetime == 86400
     assert read(sak((Attribute(2, 2), Attribute(4, 300), Attribute(5, 2), Attribute(6, 1)))).kek.lifetime == 300  # type: ignore[union-attr]
+    month = Attribute(4, (2592000).to_bytes(4, "big"))
+    assert read(sak((Attribute(2, 2), month, Attribute(5, 2), Attribute(6, 1)))).kek.lifetime == 2592000  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("requested", "promised"), [(1, True), (2, False), (3, False), (99, False)])

@@ -155,7 +155,7 @@ def test_the_recorded_rekeys_follow_each_other(run: str) -> None:
             under = fresh
         elif fresh is not None:
             under = fresh
-    assert len(deleted.teks) > 0
+    assert len(deleted.esp) > 0
     assert not deleted.kek
 
 

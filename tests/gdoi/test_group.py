@@ -8,6 +8,7 @@ from gdoi_world import GCM, MULTI, MULTICAST, SITES, UNICAST, entry, served, tek
 from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.group import FIRST_SPI, RETIREMENT, GroupKeys
 from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.lab.simulation import entropy_of
@@ -45,6 +46,37 @@ def test_a_download_has_every_live_tek_with_what_is_left_of_it() -> None:
     group.make_tek(policy.teks[0], 500, entropy)
     assert [tek.lifetime for tek in group.download(policy, 500.9, None, None).teks] == [99, 599, 3099]
     assert [tek.lifetime for tek in group.download(policy, 599.5, None, None).teks] == [500, 3000]
+
+
+@pytest.mark.parametrize("now", [599.1, 600, 5000])
+def test_a_download_never_leaves_out_a_list_whose_tek_has_died(now: float) -> None:
+    group, entropy = keys(), entropy_of("x")
+    policy = served(tek_policy(1, 600), tek_policy(2, 3600))
+    for tek in policy.teks:
+        group.make_tek(tek, 0, entropy)
+    with pytest.raises(GdoiError, match=r"no live TEK for `sa ipsec` \[1"):
+        group.download(policy, now, None, None)
+    for tek in policy.teks:
+        group.make_tek(tek, 6000, entropy)
+    assert [tek.lifetime for tek in group.download(policy, 6000, None, None).teks] == [600, 3600]
+
+
+def test_a_group_without_any_sa_has_nothing_to_give() -> None:
+    with pytest.raises(GdoiError, match="no `sa ipsec`"):
+        keys().download(replace(served(), teks=()), 0, None, None)
+
+
+def test_a_list_without_a_live_tek_is_due_at_once() -> None:
+    group, policy = keys(), served(tek_policy(1, 600), tek_policy(2, 3600))
+    assert group.slots_due(policy, 0, 10) == {1, 2}
+    for tek in policy.teks:
+        group.make_tek(tek, 0, entropy_of("x"))
+    assert group.slots_due(policy, 0, 10) == set()
+    group.expire(700)
+    assert group.slots_due(policy, 0, 700) == group.lacking(policy, 700) == {1}
+    due = group.next_tek_rekey(policy, 0)
+    assert due is not None
+    assert due <= 700
 
 
 def test_a_list_is_cut_at_a_hundred_entries_denies_included() -> None:

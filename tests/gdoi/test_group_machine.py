@@ -80,6 +80,19 @@ class GroupMachine(RuleBasedStateMachine):
         world.do(server, server.restore(state, world.now, down))
         world.do(server, server.start(world.now))
 
+    @rule(seconds=st.sampled_from([1000, 300, 5000]))
+    def suspend_server(self, seconds: int) -> None:
+        """Its machine sleeps, or its process is halted: it goes on with what it had, late."""
+        world = self.world
+        world.simulation.detach(SERVER)
+        world.run(seconds)
+        world.simulation.attach(SERVER, world.speakers[SERVER])
+
+    @invariant()
+    def who_is_registered_protects_something(self) -> None:
+        for member in self.world.members:
+            assert outbound(member) or not member.is_registered
+
     @invariant()
     def what_encrypts_also_decrypts(self) -> None:
         for member in self.world.members:

@@ -90,6 +90,16 @@ def test_a_registration_that_brings_only_the_dying_sa_again_waits_half_of_what_i
     assert policy.reregister_at() == 3580
 
 
+def test_a_registration_that_promises_more_than_is_held_waits_half_of_what_is_held() -> None:
+    """A key server whose clock stood still while it was down takes the TEK for younger than it is."""
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    register(policy, 3540, tek(1000, 1760))
+    assert policy.sas()
+    assert policy.reregister_at() == 3570
+    assert policy.next_change(3540) == 3600, "no registration makes a TEK live longer"
+
+
 def test_a_new_list_counts_at_once_and_for_old_keys() -> None:
     policy = InstalledPolicy()
     register(policy, 0, tek(1000))
@@ -122,6 +132,18 @@ def test_a_list_without_an_sa_left_stays_and_drops() -> None:
     assert policy.entries == SITES.entries
     policy.clear()
     assert policy.entries == ()
+
+
+def test_a_list_that_lost_its_last_sa_is_noticed_beside_one_that_has_some() -> None:
+    policy = InstalledPolicy()
+    denies = (entry(Action.DENY, "192.168.0.0/16", "192.168.0.0/16"),)
+    register(policy, 0, tek(1000), tek(2000, entries=OTHER_LIST), tek(2001, entries=OTHER_LIST), tek(3000, entries=denies))
+    policy.drop_sas([2000, 3000])
+    assert not policy.lacks_sa
+    policy.drop_sas([2001])
+    assert policy.lacks_sa
+    register(policy, 10, tek(1000))
+    assert not policy.lacks_sa
 
 
 def test_keys_of_removed_sas_are_wiped() -> None:

@@ -5,8 +5,10 @@ from ipaddress import IPv4Address
 
 import pytest
 from gdoi_world import (
+    AH,
     CBC,
     GCM,
+    LABEL,
     MULTI,
     MULTICAST,
     SERVER,
@@ -17,18 +19,24 @@ from gdoi_world import (
     address_of,
     end,
     entry,
+    rsa_key,
     served,
     tek_policy,
 )
 
 from groupvpn.crypto.registry import KekCipher
-from groupvpn.effects import Endpoint
+from groupvpn.crypto.rsa import RsaPrivateKey
+from groupvpn.crypto.secret import Secret
+from groupvpn.effects import Endpoint, Send
 from groupvpn.gdoi.acknowledgement import build_acknowledgement
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.member import GroupMember
-from groupvpn.gdoi.policy import KeyServerGroup, Replay
+from groupvpn.gdoi.offer import NOTHING
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay
+from groupvpn.gdoi.rekey import Deletion, parse_push
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction
+from groupvpn.ipsec.transform import Transform
 
 OTHER = AccessList("other", (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),))
 
@@ -124,6 +132,46 @@ def test_a_full_table_takes_no_more_members() -> None:
     assert sorted([first.is_registered, second.is_registered]) == [False, True]
 
 
+@pytest.mark.parametrize("rekey", [UNICAST, MULTI, replace(UNICAST, acknowledge=False)], ids=["unicast", "multicast", "unacknowledged"])
+def test_a_full_table_gives_the_place_of_a_member_whose_keys_have_died(rekey: RekeyPolicy) -> None:
+    world = World(served(tek_policy(lifetime=900), rekey=rekey), members=1)
+    world.server.groups[0].members.maximum = 1
+    world.run(2)
+    world.simulation.detach(address_of(1))
+    second = world.add_member(2)
+    world.run(850)
+    assert not second.is_registered
+    world.run(150)
+    assert second.is_registered
+    assert [member.address for member in world.server.status(world.now)[0].members] == [address_of(2)]
+    world.forget_reports()
+    world.run(1000)
+    assert end(1) not in pushes(world)
+
+
+def test_a_full_table_keeps_members_that_answer() -> None:
+    world = World(served(tek_policy(lifetime=900)), members=1)
+    world.server.groups[0].members.maximum = 1
+    world.run(2)
+    second = world.add_member(2)
+    world.run(3000)
+    assert [world.members[0].is_registered, second.is_registered] == [True, False]
+    assert "GM_RE_REGISTER" not in world.mnemonics()
+
+
+def test_without_rekeys_a_member_leaves_the_list_with_its_keys() -> None:
+    world = World(served(tek_policy(lifetime=900), rekey=RekeyPolicy()), members=2)
+    world.run(2)
+    world.simulation.detach(address_of(2))
+    world.run(1000)
+    assert [member.address for member in world.server.status(world.now)[0].members] == [address_of(1)]
+    assert "KS_LAST_GM" not in world.mnemonics(SERVER)
+    world.simulation.detach(address_of(1))
+    world.run(1000)
+    assert world.server.status(world.now)[0].members == ()
+    assert world.mnemonics(SERVER)[-1] == "KS_LAST_GM"
+
+
 def test_registering_again_does_not_make_a_second_member() -> None:
     world = World(members=1)
     world.run(2)
@@ -204,6 +252,17 @@ def test_retransmissions_stop_when_the_next_rekey_is_near() -> None:
     assert len(sent) == 1  # the next is due 45 s later, which is within 120 s
 
 
+def test_a_new_kek_is_repeated_though_the_next_rekey_is_near() -> None:
+    """That one comes under the new KEK, and who missed the new KEK does not hear it."""
+    world = World(served(tek_policy(lifetime=180)), members=2)
+    world.run(2)
+    world.cut(address_of(2))
+    change(world, served(tek_policy(lifetime=180), rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)))
+    world.heal()
+    world.run(12)
+    assert [member.rekey_sa.kek.cipher for member in world.members] == [KekCipher.AES_256_CBC] * 2  # type: ignore[union-attr]
+
+
 def test_a_kek_rekey_goes_under_the_old_kek_and_numbers_restart_with_the_next_rekey() -> None:
     world = World(served(tek_policy(lifetime=900), rekey=replace(UNICAST, lifetime=1800)), members=2)
     world.run(2)
@@ -221,6 +280,20 @@ def test_a_kek_rekey_goes_under_the_old_kek_and_numbers_restart_with_the_next_re
     world.run(800)
     assert "with seq # 1" in world.lines(SERVER)[0]
     assert [member.status(world.now).kek.sequence for member in world.members] == [1, 1]  # type: ignore[union-attr]
+
+
+def test_a_kek_of_thirty_days_is_told_and_renewed() -> None:
+    month = 30 * 86400
+    world = World(served(tek_policy(lifetime=10 * 86400), rekey=replace(UNICAST, lifetime=month)), members=1)
+    world.run(10)
+    first = world.members[0].status(world.now).kek
+    assert first is not None
+    assert month - 30 < first.remaining_life <= month
+    world.run(month - 20)
+    second = world.members[0].status(world.now).kek
+    assert second is not None
+    assert second.spi != first.spi
+    assert world.mnemonics(address_of(1)).count("GM_REGS_COMPL") == 1
 
 
 def test_a_member_that_has_the_new_kek_drops_repetitions_of_the_kek_rekey_in_silence() -> None:
@@ -340,6 +413,25 @@ def test_an_acknowledgement_in_anothers_name_or_damaged_is_only_counted() -> Non
     for message in (build_acknowledgement(kek, 1, address_of(1)), build_acknowledgement(kek, 1, address_of(2))[:-1] + b"\x00"):
         assert world.speakers[SERVER].receive(message, end(2), Endpoint(SERVER, 848), world.now) == []
     assert sum(world.server.counters.values()) == 2
+
+
+def test_an_acknowledgement_counts_for_the_round_under_its_kek_only() -> None:
+    world = World(members=1)
+    world.run(2)
+    intercept, lost = world.simulation.intercept, []
+
+    def lose_the_first_acknowledgement(send: Send) -> Send | None:
+        if send.datagram[18] == 35 and not lost:
+            lost.append(send)
+            return None
+        return intercept(send)
+
+    world.simulation.intercept = lose_the_first_acknowledgement
+    change(world, served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)))
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.run(60)
+    under_the_new_one = [send for send in world.sent if send.datagram[18] == 33 and send.datagram[:16] == world.members[0].rekey_sa.kek.spi]
+    assert len(lost) == len(under_the_new_one) == 1
 
 
 # Changes of configuration
@@ -539,6 +631,54 @@ def test_a_delete_is_repeated_for_members_that_did_not_hear_it() -> None:
     assert set(spis(world.members[0])).isdisjoint(old)
 
 
+@pytest.mark.parametrize(
+    ("transforms", "deletion"),
+    [((CBC,), Deletion((0,), kek=True)), ((AH,), Deletion(ah=(0,), kek=True)), ((CBC, AH), Deletion((0,), (0,), kek=True))],
+    ids=["esp", "ah", "both"],
+)
+def test_clear_deletes_the_protocols_of_the_teks_that_there_were(transforms: tuple[Transform, ...], deletion: Deletion) -> None:
+    teks = [tek_policy(number, transform=transform, acl=(SITES, OTHER)[number]) for number, transform in enumerate(transforms)]
+    world = World(served(*teks), members=1)
+    world.run(2)
+    under = world.members[0].rekey_sa.kek
+    assert under is not None
+    under = replace(under, key=Secret(under.key.reveal()))
+    world.forget_reports()
+    world.do(world.server, world.server.clear(None, world.now))
+    (push,) = (send.datagram for send in world.sent if send.datagram[18] == 33 and send.datagram[:16] == under.spi)
+    assert parse_push(push, under).deletion == deletion
+
+
+@pytest.mark.parametrize("acknowledge", [True, False])
+def test_a_delete_reaches_members_that_have_not_heard_of_the_new_kek(acknowledge: bool) -> None:
+    rekey = replace(UNICAST, acknowledge=acknowledge)
+    world = World(served(rekey=rekey), members=2)
+    world.run(10)
+    world.cut(address_of(1))
+    change(world, served(rekey=replace(rekey, cipher=KekCipher.AES_256_CBC)))
+    world.heal()
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(10)
+    (tek,) = world.server.groups[0].keys.teks
+    assert [spis(member) for member in world.members] == [[tek.spi]] * 2
+    assert world.mnemonics().count("GM_RECV_DELETE") == 2
+    assert "GDOI_REKEY_SEQ_FAILURE" not in world.mnemonics()
+
+
+def test_a_second_clear_does_not_end_the_repetitions_of_the_first() -> None:
+    world = World(members=2)
+    world.run(10)
+    old = spis(world.members[0])
+    world.cut(address_of(1))
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(7)
+    world.heal()
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(15)
+    assert set(spis(world.members[0])).isdisjoint(old)
+    assert spis(world.members[0]) == spis(world.members[1])
+
+
 def test_each_registration_gets_a_sender_id_that_nobody_had() -> None:
     world = World(served(tek_policy(transform=GCM)), members=3)
     world.run(2)
@@ -599,6 +739,22 @@ def test_a_registration_that_a_rekey_overtakes_is_followed_by_that_rekey() -> No
     assert spis(late) == spis(world.members[0])
 
 
+def test_a_registration_that_a_rekey_overtakes_is_followed_under_the_kek_that_it_brought() -> None:
+    """Another round is still under way at that moment, that of the KEK before it."""
+    world = World(members=1)
+    world.run(2)
+    world.cut(address_of(1))
+    change(world, served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)))
+    world.simulation.network = replace(world.simulation.network, delay=1.0)
+    late = world.add_member(2)
+    while not any(send.datagram[18] == 32 and send.destination == end(2) for send in world.sent):
+        world.run(0.5)
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.run(20)
+    assert set(spis(late)) == {key.spi for key in world.server.groups[0].keys.teks}
+    assert world.speakers[address_of(2)].counters["no such KEK"] == 0
+
+
 # crypto gdoi ks rekey
 
 
@@ -618,3 +774,147 @@ def test_a_rekey_by_command_without_rekeys_says_who_gets_the_keys_when() -> None
     world.run(2)
     world.do(world.server, world.server.rekey(None, 20, world.now))
     assert "KS_NO_REKEY" in world.mnemonics(SERVER)
+
+
+# Rekeys that cannot be sent
+
+
+@pytest.fixture
+def pair(monkeypatch: pytest.MonkeyPatch) -> dict[str, RsaPrivateKey]:
+    """The RSA key pair that the key server finds under its label."""
+    pairs = {LABEL: rsa_key()}
+    monkeypatch.setattr("gdoi_world.signer", pairs.get)
+    return pairs
+
+
+def test_a_key_pair_that_is_replaced_under_its_label_gives_those_who_come_a_new_kek(pair: dict[str, RsaPrivateKey]) -> None:
+    world = World(members=2)
+    world.run(5)
+    member = world.members[0]
+    old = member.rekey_sa.kek
+    assert old is not None
+    pair[LABEL] = rsa_key("REKEYRSA2")
+    change(world, world.group)  # as the node does when keys come or go
+    line = "%GDOI-4-KS_RSA_KEY_CHANGED: RSA key REKEYRSA of group GET is not the one that its members know."
+    assert [text[: len(line)] for text in world.lines(SERVER)] == [line]
+    kek = world.server.groups[0].keys.kek
+    assert kek is not None
+    assert (kek.spi != old.spi, kek.public_key) == (True, pair[LABEL].public.der)
+    world.run(3600)
+    assert "GDOI_REKEY_FAILURE" not in world.mnemonics()
+    assert world.mnemonics().count("GM_RE_REGISTER") == 2, "once for each: from then on it hears rekeys"
+    assert "KS_NACK_GM_EJECT" not in world.mnemonics()
+    world.forget_reports()
+    world.run(3600)
+    assert world.mnemonics(address_of(1)).count("GM_RECV_REKEY") == 1
+    assert "GM_RE_REGISTER" not in world.mnemonics()
+
+
+@pytest.mark.parametrize(
+    "group", [served(), served(tek_policy(transform=GCM)), served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC))]
+)
+def test_a_key_pair_that_is_replaced_unseen_signs_nothing_under_the_old_kek(pair: dict[str, RsaPrivateKey], group: KeyServerGroup) -> None:
+    world = World(members=1)
+    world.run(5)
+    pair[LABEL] = rsa_key("REKEYRSA2")
+    if group == world.group:
+        world.do(world.server, world.server.rekey(None, 0, world.now))
+    else:
+        change(world, group)
+    assert pushes(world) == []
+    assert world.mnemonics(SERVER).count("KS_RSA_KEY_CHANGED") == 1
+    late = world.add_member(2)
+    world.run(5)
+    assert late.rekey_sa.kek is not None
+    assert late.rekey_sa.kek.public_key == pair[LABEL].public.der
+    assert late.rekey_sa.kek.cipher == group.rekey.cipher
+
+
+def test_a_delete_that_nobody_would_believe_is_not_sent_and_said(pair: dict[str, RsaPrivateKey]) -> None:
+    world = World(members=1)
+    world.run(5)
+    pair[LABEL] = rsa_key("REKEYRSA2")
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(60)
+    assert pushes(world) == []
+    assert world.mnemonics(SERVER).count("KS_RSA_KEY_CHANGED") == 1
+
+
+def test_a_rekey_that_fits_no_datagram_is_said_and_nobody_is_ejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("groupvpn.gdoi.rekey.LONGEST_DATAGRAM", 1000)
+    world = World(members=1)
+    world.run(5)
+    for _ in range(10):
+        world.do(world.server, world.server.rekey(None, 0, world.now))
+        world.run(60)
+    assert (
+        len([text for text in world.lines(SERVER) if text.startswith("%GDOI-3-KS_REKEY_FAILED: Rekey of group GET cannot be sent: ")]) > 3
+    )
+    assert "KS_NACK_GM_EJECT" not in world.mnemonics()
+    assert [member.address for member in world.server.status(world.now)[0].members] == [address_of(1)]
+    world.run(3600)
+    assert outbound(world.members[0]) is not None
+
+
+def test_a_list_that_permits_nothing_any_more_opens_its_members_by_saying_so() -> None:
+    world = World(members=1)
+    world.run(5)
+    change(world, served(tek_policy(acl=AccessList("sites", (entry(Action.DENY, "10.0.0.0/8", "10.0.0.0/8"),)))))
+    assert [rule.entry for rule in world.members[0].rules] == [NOTHING]
+    late = world.add_member(2)
+    world.run(5)
+    assert [rule.entry for rule in late.rules] == [NOTHING]
+    assert len(pushes(world)) == 1, "what it was given is not stale"
+    world.run(3600)
+    assert world.mnemonics().count("GM_RE_REGISTER") == 0
+    change(world, served())
+    assert [rule.entry for rule in late.rules] == list(SITES.entries)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_list_that_permits_nothing_makes_no_registration_stale(number: int) -> None:
+    denying = AccessList("exceptions", (entry(Action.DENY, "10.9.0.0/16", "10.0.0.0/8"),))
+    teks = [tek_policy(1, 900), tek_policy(2, 900, acl=OTHER)]
+    teks.insert(number - 1, tek_policy(number, 900, acl=denying))
+    world = World(served(*(replace(tek, sequence=place) for place, tek in enumerate(teks))), members=3)
+    world.run(60)
+    assert pushes(world) == []
+    world.run(3600)
+    assert "GM_RE_REGISTER" not in world.mnemonics(), "a TEK and its successor serve the same list"
+
+
+def test_a_group_whose_last_sa_is_taken_away_gives_nothing_and_opens_nobody() -> None:
+    world = World(members=1)
+    world.run(5)
+    change(world, replace(served(), teks=()))
+    assert "%GDOI-3-KS_REKEY_FAILED: Rekey of group GET cannot be sent: no `sa ipsec`" in world.lines(SERVER)
+    late = world.add_member(2)
+    world.run(4000)
+    assert not late.is_registered
+    assert [rule.entry for rule in world.members[0].rules] == list(SITES.entries)
+    assert outbound(world.members[0]) is None
+    change(world, served())
+    world.run(90)
+    assert outbound(late) == outbound(world.members[0]) is not None
+
+
+def test_a_group_that_cannot_be_rekeyed_keeps_no_other_from_its_changes() -> None:
+    world = World(members=1)
+    other = replace(served(), name="OTHER", identity=77)
+    world.do(world.server, world.server.update((served(), other), world.now))
+    member = world.add_member(2, name="OTHER", identity=77)
+    world.run(5)
+    groups = replace(served(), teks=()), replace(other, teks=(tek_policy(acl=OTHER),))
+    world.do(world.server, world.server.update(groups, world.now))
+    world.run(1)
+    assert tuple(group.group for group in world.server.groups) == groups
+    assert [rule.entry for rule in member.rules] == list(OTHER.entries)
+
+
+def test_a_short_kek_does_not_heap_up_teks() -> None:
+    world = World(served(tek_policy(lifetime=86400), rekey=replace(UNICAST, lifetime=300)), members=1)
+    world.run(2 * 3600)
+    assert world.mnemonics(SERVER).count("KS_SEND_UNICAST_REKEY") > 30
+    assert len(world.server.groups[0].keys.teks) == 1
+    assert len(spis(world.members[0])) == 1
+    assert "GM_RE_REGISTER" not in world.mnemonics()

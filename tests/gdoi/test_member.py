@@ -5,6 +5,7 @@ from ipaddress import IPv4Address
 
 import pytest
 from gdoi_world import (
+    AH,
     CBC,
     GCM,
     MULTI,
@@ -28,16 +29,17 @@ from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup, Send
 from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.keys import Download, Kek
 from groupvpn.gdoi.member import EVERYTHING, GroupMember
-from groupvpn.gdoi.policy import MemberGroup
+from groupvpn.gdoi.policy import MemberGroup, TekPolicy
 from groupvpn.gdoi.refusal import GdoiError, Reason
-from groupvpn.gdoi.rekey import build_push
-from groupvpn.gdoi.timers import OLD_SA_BACK_OFF
+from groupvpn.gdoi.rekey import Deletion, build_push
+from groupvpn.gdoi.timers import KEK_EXPIRED_SPREAD, OLD_SA_BACK_OFF
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.ipsec.sa import Direction, TrafficRule
 from groupvpn.lab.simulation import Network
 from groupvpn.wire.natt import KEEPALIVE
 
 SECOND_SERVER = IPv4Address("10.0.0.2")
+ELSEWHERE = AccessList("elsewhere", (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),))
 DENIES = AccessList("local", (entry(Action.DENY, "10.0.1.0/24", "10.0.2.0/24"),))
 
 
@@ -268,6 +270,25 @@ def test_members_do_not_all_come_back_in_the_same_second() -> None:
     assert all(3520 - 1 <= moment <= 3541 for moment in moments)
 
 
+def test_members_do_not_ask_again_and_again_a_key_server_that_takes_its_teks_for_younger() -> None:
+    """Its wall clock stood still while it was down, so it makes no other TEK before the members' one has died."""
+    world = World(served(tek_policy(transform=GCM)), members=2)
+    world.run(300)
+    snapshot = world.server.snapshot(world.now)
+    world.simulation.detach(SERVER)
+    world.run(1700)
+    server = world.add_server(SERVER, world.group, start=False, life="second")
+    world.do(server, [*server.restore(snapshot, world.now, 0.0), *server.start(world.now)])
+    world.run(1500)
+    world.forget_reports()
+    world.run(200)
+    assert world.mnemonics(SERVER).count("KS_REGS_COMPL") <= 2 * 6
+    assert all(permits(member)[0].outbound_spi is not None for member in world.members)
+    world.forget_reports()
+    world.run(1000)
+    assert "KS_REGS_COMPL" not in world.mnemonics(SERVER)
+
+
 def test_an_isakmp_sa_that_the_server_has_forgotten_costs_seconds_and_one_more_phase_1() -> None:
     world = World(members=1)
     world.run(2)
@@ -277,6 +298,116 @@ def test_an_isakmp_sa_that_the_server_has_forgotten_costs_seconds_and_one_more_p
     world.run(sum(OLD_SA_BACK_OFF) + 1)
     assert member.is_registered
     assert "GM_REGISTER_FAIL" not in world.mnemonics()
+
+
+# The KEK dies
+
+
+def lost_kek(*teks: TekPolicy, members: int = 1) -> World:
+    """Members that missed the rekey which brought another KEK, at the moment at which theirs dies; the key server can be reached again."""
+    world = World(served(*teks, rekey=replace(UNICAST, lifetime=300)), members=members)
+    world.run(2)
+    for number in range(1, members + 1):
+        world.cut(address_of(number))
+    world.run(296.5)
+    world.heal()
+    world.forget_reports()
+    return world
+
+
+def test_a_member_that_no_rekey_can_reach_any_more_registers_long_before_t0() -> None:
+    world = lost_kek(tek_policy(lifetime=86400))
+    (member,) = world.members
+    before = member.sas, member.rules
+    world.run(1)
+    assert member.rekey_sa.kek is None
+    assert "GM_KEK_EXPIRED" in world.mnemonics(address_of(1))
+    assert (member.sas, member.rules) == before
+    world.run(KEK_EXPIRED_SPREAD + 2)
+    assert member.rekey_sa.kek is not None
+    assert member.enrollment.succeeded == 2
+    assert {sa.spi for sa in before[0]} <= {sa.spi for sa in member.sas}
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(1)
+    assert "GM_RECV_DELETE" in world.mnemonics(address_of(1))
+
+
+def test_members_whose_kek_died_do_not_all_come_back_in_the_same_second() -> None:
+    world = lost_kek(tek_policy(lifetime=86400), members=12)
+    world.run(1)
+    moments = sorted(member.reregisters_at or 0 for member in world.members)
+    assert moments[-1] - moments[0] > KEK_EXPIRED_SPREAD / 2
+    assert all(world.now - 1 <= moment <= world.now + KEK_EXPIRED_SPREAD for moment in moments)
+
+
+def test_a_kek_that_dies_does_not_put_off_t0() -> None:
+    world = lost_kek(tek_policy(lifetime=381))
+    (member,) = world.members
+    t0 = member.reregisters_at
+    assert t0 is not None
+    assert 300 < t0 < 322
+    world.run(1)
+    assert member.enrollment.is_running or (member.reregisters_at or 0) <= t0
+    world.run(30)
+    assert member.enrollment.succeeded == 2
+
+
+def test_a_kek_that_dies_during_a_registration_needs_no_other() -> None:
+    world = lost_kek(tek_policy(lifetime=86400))
+    (member,) = world.members
+    world.cut(address_of(1))
+    world.do(member, member.renew_sender_ids(world.now))
+    world.run(2)
+    assert member.rekey_sa.kek is None
+    assert member.enrollment.is_running
+    world.heal()
+    world.run(90)
+    assert member.enrollment.succeeded == 2
+    assert "GM_KEK_EXPIRED" not in world.mnemonics()
+
+
+def test_a_group_without_rekeys_has_no_kek_to_lose() -> None:
+    world = World(served(tek_policy(lifetime=2592000), rekey=replace(UNICAST, key_label=None)), members=1)
+    world.run(3 * 86400)
+    assert world.members[0].enrollment.attempted == 1
+
+
+def two_groups(**changes: object) -> tuple[World, GroupMember, GroupMember]:
+    """A node in two groups, of which either knows two key servers; `changes` are of the second group on the member."""
+    world = World(members=0)
+    second_server = world.add_server(SECOND_SERVER, served(address=SECOND_SERVER))
+    for server in (world.server, second_server):
+        world.do(server, server.update((served(), replace(served(), name="TWO", identity=2)), world.now))
+    one = world.add_member(1, start=False, servers=(SERVER, SECOND_SERVER))
+    speaker = world.speakers[address_of(1)]
+    group = replace(one.group, name="TWO", identity=2, **changes)  # type: ignore[arg-type]
+    two = GroupMember(group, address_of(1), speaker.ike, world.simulation.entropy("two"))
+    speaker.members.append(two)
+    world.simulation.carry_out(address_of(1), speaker.start(world.now))
+    world.run(5)
+    return world, one, two
+
+
+def test_an_isakmp_sa_that_one_group_finds_dead_does_not_send_the_other_to_the_next_server() -> None:
+    world, one, two = two_groups()
+    restarted = world.add_server(SERVER, served(), life="second")
+    world.do(restarted, restarted.update((served(), replace(served(), name="TWO", identity=2)), world.now))
+    for member in (one, two):
+        world.do(member, member.clear_sas(world.now))
+        world.run(1)
+    world.run(10)
+    assert (one.server, two.server) == (SERVER, SERVER)
+    assert (one.enrollment.succeeded, two.enrollment.succeeded) == (2, 2)
+    assert "GM_REGISTER_FAIL" not in world.mnemonics(address_of(1))
+
+
+def test_an_isakmp_sa_that_one_group_ends_for_its_policy_does_not_send_the_other_to_the_next_server() -> None:
+    world, one, two = two_groups(accepted_transforms=(GCM,))
+    assert one.server == SERVER
+    assert not two.is_registered
+    failed = [line for line in world.lines(address_of(1)) if "GM_REGISTER_FAIL" in line]
+    assert failed
+    assert all("of group TWO " in line for line in failed)
 
 
 # Rekeys
@@ -434,6 +565,35 @@ def test_another_identity_is_another_registration() -> None:
     assert "KS_BAD_ID" in world.mnemonics(SERVER)
 
 
+@pytest.mark.parametrize("is_registered", [False, True])
+def test_servers_that_change_during_a_registration_begin_it_anew(is_registered: bool) -> None:
+    world = World(members=0)
+    world.add_server(SECOND_SERVER, served(address=SECOND_SERVER))
+    third = IPv4Address("10.0.0.3")
+    member = world.add_member(1, servers=(SECOND_SERVER, third), start=is_registered)
+    world.run(2)
+    world.cut(SECOND_SERVER)
+    world.do(member, member.renew_sender_ids(world.now) if is_registered else member.start(world.now))
+    world.run(sum(OLD_SA_BACK_OFF) + 1)
+    world.forget_reports()
+    world.do(member, member.update(replace(member.group, servers=(SERVER, SECOND_SERVER)), world.now))
+    world.run(2)
+    assert member.server == SERVER
+    assert "GM_REGISTER_FAIL" not in world.mnemonics()
+    assert not world.speakers[address_of(1)].ike.negotiating(), "nothing of the first attempt is left"
+
+
+def test_servers_that_go_during_a_registration_end_it() -> None:
+    world = World(members=0)
+    world.cut(SERVER)
+    member = world.add_member(1)
+    world.run(2)
+    world.do(member, member.update(replace(member.group, servers=()), world.now))
+    assert "GM_INCOMPLETE_CFG" in world.mnemonics()
+    assert member.next_timer() is None
+    assert not world.speakers[address_of(1)].ike.negotiating()
+
+
 def test_passive_beats_receive_only_and_the_console_beats_both_until_the_next_rekey() -> None:
     world = World(served(receive_only=True), members=0)
     plain, passive = world.add_member(1), world.add_member(2, passive=True)
@@ -492,6 +652,33 @@ def test_a_delete_drops_instead_of_leaking_until_it_is_registered_again() -> Non
     assert permits(member)[0].outbound_spi is None
     world.run(6)
     assert member.is_registered
+
+
+def test_a_delete_of_the_only_sa_of_one_list_is_a_reason_to_register() -> None:
+    """Until then what that list protects is dropped, and the other list goes on."""
+    world = World(served(tek_policy(1), tek_policy(2, acl=ELSEWHERE, transform=AH)), members=1)
+    world.run(2)
+    member = world.members[0]
+    esp, ah = (sa.spi for sa in member.sas)
+    deliver(world, 1, build_push(None, kek_of(member), rsa_key(), 5, deletion=Deletion(esp=(ah,), ah=(esp,))))
+    assert [sa.spi for sa in member.sas] == [esp, ah], "neither is of that protocol"
+    assert member.is_registered
+    deliver(world, 1, build_push(None, kek_of(member), rsa_key(), 6, deletion=Deletion(ah=(0,))))
+    assert [rule.outbound_spi for rule in permits(member)] == [esp, None]
+    world.run(6)
+    assert [rule.outbound_spi for rule in permits(member)] == [esp, ah]
+    assert world.mnemonics().count("GM_RE_REGISTER") == 1
+
+
+def test_members_whose_teks_are_all_deleted_do_not_register_in_the_same_moment() -> None:
+    world = World(members=3)
+    world.run(2)
+    for number, member in enumerate(world.members, 1):
+        deliver(world, number, build_push(None, kek_of(member), rsa_key(), 5, deletion=Deletion((0,))))
+    assert all(member.sas == () for member in world.members)
+    assert len({member.next_timer() for member in world.members}) == 3
+    world.run(6)
+    assert all(len(member.sas) == 1 for member in world.members)
 
 
 def test_stop_leaves_nothing() -> None:

@@ -4,15 +4,16 @@ import json
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
-from gdoi_world import CBC, GCM, SERVER, UNICAST, World, address_of, served, tek_policy
+from gdoi_world import CBC, GCM, MULTI, SERVER, UNICAST, World, address_of, entry, served, signer, tek_policy
 
 from groupvpn.crypto.registry import KekCipher
 from groupvpn.gdoi.keyserver import KeyServer
-from groupvpn.gdoi.persistence import SnapshotError
-from groupvpn.gdoi.policy import KeyServerGroup
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy
+from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 
 
 def restart(world: World, group: KeyServerGroup, *, down: float = 0.0) -> KeyServer:
@@ -161,6 +162,29 @@ def test_a_snapshot_is_plain_and_shows_no_secret_objects() -> None:
     assert json.loads(json.dumps(world.server.snapshot(world.now))) == world.server.snapshot(world.now)
 
 
+def test_when_the_keys_of_a_member_die_survives() -> None:
+    world = World(served(tek_policy(lifetime=900), rekey=RekeyPolicy()), members=2)
+    world.run(600)
+    world.simulation.detach(address_of(2))
+    restart(world, world.group, down=100)
+    world.run(100)
+    assert len(world.server.groups[0].members) == 2
+    world.run(200)
+    assert [member.peer.address for member in world.server.groups[0].members] == [address_of(1)]
+
+
+def test_a_snapshot_that_does_not_say_when_keys_of_members_die_has_them_hold_all() -> None:
+    world = World(members=1)
+    world.run(10)
+    state = json.loads(json.dumps(world.server.snapshot(world.now)))
+    for member in state["groups"]["GET"]["members"]:
+        del member["keys_until"]
+    fresh = world.add_server(SERVER, served(), start=False, life="second")
+    fresh.restore(state, world.now, 5)
+    (member,), (tek,) = fresh.groups[0].members, fresh.groups[0].keys.teks
+    assert member.keys_until == tek.expires == 3595
+
+
 def _without_teks(group: dict[str, Any]) -> None:
     del group["teks"]
 
@@ -181,20 +205,123 @@ def _too_many_ids(group: dict[str, Any]) -> None:
     group["sender_ids_used"] = 2**40
 
 
+def _odd_list(group: dict[str, Any]) -> None:
+    group["told"]["lists"] = [[1]]
+
+
 def _bad_member(group: dict[str, Any]) -> None:
     group["members"][0]["peer"] = ["10.0.0.300", 848]
 
 
-@pytest.mark.parametrize("damage", [_without_teks, _text_sequence, _odd_key, _unknown_cipher, _too_many_ids, _bad_member])
+@pytest.mark.parametrize("damage", [_without_teks, _text_sequence, _odd_key, _unknown_cipher, _too_many_ids, _odd_list, _bad_member])
 def test_a_damaged_snapshot_is_refused_whole(damage: Callable[[dict[str, Any]], None]) -> None:
     world = World(members=1)
     world.run(10)
     state = deepcopy(world.server.snapshot(world.now))
     damage(state["groups"]["GET"])  # type: ignore[index]
     fresh = world.add_server(SERVER, served(), start=False, life="second")
-    with pytest.raises(SnapshotError, match="group GET"):
-        fresh.restore(state, world.now, 0)
+    assert fresh.restore(state, world.now, 0) == []
+    assert [text.split(" (")[0] for text in fresh.unrestored] == ["the snapshot of group GET cannot be used"]
     assert fresh.groups[0].keys.teks == []
+
+
+def test_a_damaged_group_keeps_no_other_from_going_on() -> None:
+    world = World(members=2)
+    world.run(10)
+    other = replace(served(), name="OTHER", identity=77)
+    world.do(world.server, world.server.update((served(), other), world.now))
+    world.run(300)
+    world.group = served(tek_policy(transform=GCM))
+    state = json.loads(json.dumps(world.server.snapshot(world.now)))
+    del state["groups"]["OTHER"]["teks"]
+    entropy = world.simulation.entropy("second")
+    speaker = world.speakers[SERVER]
+    server = speaker.key_server = world.servers[SERVER] = KeyServer((other, world.group), speaker.ike, signer, entropy)
+    world.do(server, [*server.restore(state, world.now, 0), *server.start(world.now)])
+    world.run(1)
+    assert len(server.unrestored) == 1
+    assert len(world.members[0].sas) == 2, "the rekey of the good one was sent"
+    assert [len(group.keys.teks) for group in server.groups] == [1, 2]
+
+
+OTHER = AccessList("sites", (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),))
+ELSEWHERE = AccessList("101", (Entry(Action.PERMIT, 17, AddressMatch.host(SERVER), AddressMatch.host(IPv4Address("239.9.9.9")), 848, 848),))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "new_teks"),
+    [
+        (served(), served(tek_policy(acl=OTHER)), 0),
+        (served(tek_policy(1), tek_policy(2, acl=OTHER)), served(tek_policy(1)), 0),
+        (served(tek_policy(1)), served(tek_policy(1), tek_policy(2, acl=OTHER)), 1),
+        (served(), served(receive_only=True), 1),
+        (served(rekey=MULTI), served(rekey=replace(MULTI, multicast_acl=ELSEWHERE)), 1),
+        (served(), served(rekey=replace(UNICAST, acknowledge=False)), 1),
+        (served(rekey=MULTI), served(rekey=replace(MULTI, acknowledge=False)), None),
+        (served(), served(rekey=replace(UNICAST, lifetime=7200)), None),
+        (served(), served(), None),
+    ],
+    ids=["list", "SA removed", "SA added", "receive-only", "rekey address", "acknowledgement", "unused", "KEK lifetime", "nothing"],
+)
+def test_members_are_told_at_once_what_was_edited_while_the_key_server_was_down(
+    before: KeyServerGroup, after: KeyServerGroup, new_teks: int | None
+) -> None:
+    world = World(before, members=1)
+    world.run(300)
+    (member,) = world.members
+    old = [sa.spi for sa in member.sas]
+    world.forget_reports()
+    restart(world, after, down=30)
+    world.run(5)
+    assert world.mnemonics().count("GM_RECV_REKEY") == (new_teks is not None)
+    assert len([sa for sa in member.sas if sa.spi not in old]) == (new_teks or 0)
+    late = world.add_member(7)
+    world.run(5)
+    assert [(rule.entry, rule.direction) for rule in member.rules] == [(rule.entry, rule.direction) for rule in late.rules]
+    kek, other = member.rekey_sa.kek, late.rekey_sa.kek
+    assert kek is not None
+    assert other is not None
+    assert (kek.spi, kek.acknowledge) == (other.spi, other.acknowledge)
+    world.forget_reports()
+    world.run(300)
+    restart(world, after, down=30)
+    world.run(5)
+    assert "GM_RECV_REKEY" not in world.mnemonics(), "once is enough"
+
+
+def test_a_new_kek_lifetime_counts_from_the_restart() -> None:
+    world = World(members=1)
+    world.run(300)
+    restart(world, served(rekey=replace(UNICAST, lifetime=7200)))
+    kek = world.server.status(world.now)[0].kek
+    assert kek is not None
+    assert (kek.original_life, kek.remaining_life) == (7200, 7200)
+
+
+def test_a_changed_list_whose_rekey_the_crash_cut_short_is_told_again() -> None:
+    world = World(members=1)
+    world.run(300)
+    world.cut(address_of(1))
+    group = served(tek_policy(acl=OTHER))
+    world.do(world.server, world.server.update((group,), world.now))
+    world.run(1)
+    world.heal()
+    restart(world, group, down=5)
+    world.run(1)
+    assert [rule.entry for rule in world.members[0].rules] == list(OTHER.entries)
+
+
+def test_a_snapshot_that_does_not_say_what_members_were_told_costs_one_rekey() -> None:
+    world = World(members=1)
+    world.run(300)
+    state = json.loads(json.dumps(world.server.snapshot(world.now)))
+    del state["groups"]["GET"]["told"], state["groups"]["GET"]["rekeyed_at"]
+    server = world.add_server(SERVER, served(), start=False, life="second")
+    world.do(server, [*server.restore(state, world.now, 0), *server.start(world.now)])
+    world.run(5)
+    assert world.mnemonics().count("GM_RECV_REKEY") == 1
+    assert len(world.members[0].sas) == 1
+    assert not server.unrestored
 
 
 @pytest.mark.parametrize("state", [{}, {"version": 2, "groups": {}}, {"version": 1, "groups": []}])

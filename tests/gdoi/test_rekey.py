@@ -4,7 +4,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
-from gdoi_samples import GCM, LIST, TRIPLE_DES, download, kek, rsa_key, tek
+from gdoi_samples import AH, GCM, LIST, TRIPLE_DES, download, kek, rsa_key, tek
 
 from groupvpn.crypto import cbc
 from groupvpn.crypto.registry import KekCipher, SignatureHash
@@ -16,10 +16,10 @@ from groupvpn.gdoi.payloads import write_offer
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.rekey import Deletion, Push, build_push, parse_push, push_spi
 from groupvpn.wire.gdoi_keys import KeyDownload, KeyPacket
-from groupvpn.wire.iana import ExchangeType, Flag
+from groupvpn.wire.iana import Doi, ExchangeType, Flag
 from groupvpn.wire.isakmp import HEADER_LENGTH, Header
 from groupvpn.wire.payload import Payload, encode_payloads
-from groupvpn.wire.payloads import Nonce, SequenceNumber, Signature
+from groupvpn.wire.payloads import Delete, Nonce, SequenceNumber, Signature
 
 NEW_KEK = kek(KekCipher.AES_256_CBC, spi=bytes(range(0x70, 0x80)), key=Secret(bytes(32)))
 
@@ -52,13 +52,35 @@ def test_every_kek_cipher_and_signature_hash(cipher: KekCipher, signature_hash: 
 
 @pytest.mark.parametrize(
     "deletion",
-    [Deletion(kek=True), Deletion(all_teks=True, kek=True), Deletion((0x1000, 0x2000)), Deletion((0x1000,), kek=True)],
+    [
+        Deletion(kek=True),
+        Deletion((0,), kek=True),
+        Deletion((0,), (0,), kek=True),
+        Deletion((0x1000, 0x2000)),
+        Deletion(ah=(0x1000, 0x2000)),
+        Deletion((0x1000,), (0x2000,), kek=True),
+    ],
 )
 def test_deletions_alone_and_beside_new_keys(deletion: Deletion) -> None:
     alone = build_push(None, kek(), rsa_key(), 6, deletion=deletion)
     assert parse_push(alone, kek()) == Push(6, deletion, None)
     both = push(download(kek=NEW_KEK, sequence=7), 7, deletion=deletion)
     assert parse_push(both, kek()) == Push(7, deletion, download(kek=NEW_KEK, sequence=7))
+
+
+def test_a_deletion_covers_the_teks_of_its_protocol() -> None:
+    esp, ah = tek(0x1000), tek(0x2000, AH)
+    assert [Deletion((0,)).covers(each) for each in (esp, ah)] == [True, False]
+    assert [Deletion(ah=(0,)).covers(each) for each in (esp, ah)] == [False, True]
+    assert [Deletion((0x2000,), (0x1000,)).covers(each) for each in (esp, ah)] == [False, False]
+    assert [Deletion((0x1000,), (0x2000,)).covers(each) for each in (esp, ah)] == [True, True]
+
+
+@pytest.mark.parametrize(("protocol", "spi"), [(3, bytes(4)), (1, bytes(16)), (2, bytes(8))])
+def test_a_deletion_of_something_else_is_refused(protocol: int, spi: bytes) -> None:
+    with pytest.raises(GdoiError) as caught:
+        parse_push(hand_made(SequenceNumber(5), Delete(Doi.GDOI, protocol, (spi,))), kek())
+    assert caught.value.reason is Reason.UNSUPPORTED_TEK_PROTOCOL
 
 
 def test_the_signature_is_over_the_unpadded_header_and_the_datagram_is_whole_blocks() -> None:

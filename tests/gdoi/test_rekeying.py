@@ -150,10 +150,45 @@ def test_a_member_that_comes_late_is_reached_even_when_all_was_sent() -> None:
     assert late in batch.members
 
 
+@pytest.mark.parametrize("acknowledge", [True, False])
+def test_a_transmission_whose_last_members_leave_is_whole(acknowledge: bool) -> None:
+    each = rekey([member(number) for number in range(51)], retries=1, under=replace(KEK, acknowledge=acknowledge))
+    assert sent(each, 15) == [(0, 1, 50), (5, 1, 1), (15, 2, 50)]
+    each.drop(member(50).peer)
+    assert sent(each, 1000) == []
+    assert each.is_over(25)
+
+
+def test_a_member_that_comes_in_the_middle_of_the_last_transmission_gets_one_more() -> None:
+    each = rekey([member(number) for number in range(60)], retries=0)
+    assert sent(each, 0) == [(0, 1, 50)]
+    late = member(99)
+    each.add(late, 3.0)
+    assert sent(each, 100) == [(5, 1, 10), (15, 2, 50), (20, 2, 11)]
+    assert each.acknowledge(late.peer, 2) is late
+
+
+def test_who_answers_while_it_waits_for_a_repetition_gets_none() -> None:
+    each = rekey([member(number) for number in range(60)], retries=1)
+    assert sent(each, 15) == [(0, 1, 50), (5, 1, 10), (15, 2, 50)]
+    each.acknowledge(member(55).peer, 1)
+    assert sent(each, 20) == [(20, 2, 9)]
+
+
+def test_what_is_due_is_no_retransmission_while_somebody_was_not_sent_to() -> None:
+    each = rekey([member(1)])
+    sent(each, 0)
+    assert each.next_is_retransmission
+    each.add(member(2), 3.0)
+    assert not each.next_is_retransmission
+    sent(each, 10)
+    assert each.next_is_retransmission
+
+
 def test_three_whole_rekeys_without_answer_are_one_too_many() -> None:
     one = member(1)
     assert [one.note_missed(), one.note_missed()] == [False, False]
-    one.note_acknowledged(7)
+    one.note_acknowledged(7, 3600.0)
     assert [one.note_missed(), one.note_missed(), one.note_missed()] == [False, False, True]
     assert (one.acks_received, one.acks_missed) == (1, 5)
 
@@ -166,6 +201,24 @@ def test_the_member_table_is_bounded_but_knows_its_own() -> None:
         table.register(member(3).peer, HERE, 1.0)
     assert table.register(member(1).peer, HERE, 5.0).registered_at == 5.0
     assert len(table) == 2
+
+
+def test_a_full_table_gives_up_who_holds_no_live_key_and_first_at_the_same_address() -> None:
+    table = MemberTable(maximum=3)
+    for number, port, until in ((1, 848, 50.0), (2, 4001, 70.0), (3, 848, 200.0)):
+        table.register(Endpoint(member(number).peer.address, port), HERE, 0.0, keys_until=until)
+    again = Endpoint(member(2).peer.address, 4002)
+    assert not table.has_room_for(again, 49.0)
+    assert table.make_room(again, 49.0) is None
+    assert table.has_room_for(again, 100.0)
+    gone = table.make_room(again, 100.0)
+    assert gone is not None
+    assert gone.peer == Endpoint(member(2).peer.address, 4001)
+    table.register(again, HERE, 100.0, keys_until=300.0)
+    gone = table.make_room(member(4).peer, 100.0)
+    assert gone is not None
+    assert gone.peer == member(1).peer
+    assert table.make_room(member(3).peer, 1000.0) is None, "there is room, and it is known"
 
 
 def test_registering_again_keeps_the_counters_and_forgives() -> None:

@@ -7,7 +7,9 @@ import pytest
 from groupvpn.gdoi import timers
 
 
-@pytest.mark.parametrize(("lifetime", "offset"), [(300, 90), (899, 90), (900, 90), (901, 90.1), (3600, 360), (7200, 720), (86400, 8640)])
+@pytest.mark.parametrize(
+    ("lifetime", "offset"), [(300, 90), (899, 90), (900, 90), (901, 90.1), (3600, 360), (7200, 720), (86400, 8640), (2592000, 259200)]
+)
 def test_the_offset_is_ninety_seconds_or_a_tenth(lifetime: float, offset: float) -> None:
     assert timers.rekey_offset(lifetime) == pytest.approx(offset)
 

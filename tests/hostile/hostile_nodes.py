@@ -99,6 +99,7 @@ class _Sockets:
     """Stands in for `DatagramSockets`: what is sent waits in a list."""
 
     deliver: Callable[[bytes, Endpoint, Endpoint], None]
+    tell: Callable[[str], None]
     outbox: list[Send] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
 
@@ -112,6 +113,9 @@ class _Sockets:
         pass
 
     leave = join
+
+    def join_refused(self) -> None:
+        pass
 
 
 @dataclass

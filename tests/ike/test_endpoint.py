@@ -17,10 +17,10 @@ from groupvpn.ike.identity import describe
 from groupvpn.ike.machine import State
 from groupvpn.ike.messages import MESSAGES, Restraint, render
 from groupvpn.ike.negotiations import HalfOpenLimits
-from groupvpn.ike.policy import IdentityKind, PresharedKey
-from groupvpn.wire.iana import Doi, ExchangeType, NotifyType, ProtocolId
+from groupvpn.ike.policy import ClientEndpoint, IdentityKind, PresharedKey
+from groupvpn.wire.iana import Doi, ExchangeType, IdType, NotifyType, ProtocolId
 from groupvpn.wire.isakmp import Header, encode_message
-from groupvpn.wire.payloads import Notification
+from groupvpn.wire.payloads import Identification, Notification
 
 MODES = [False, True]
 
@@ -142,6 +142,36 @@ def test_a_key_by_host_name_serves_aggressive_mode_only() -> None:
         assert (pair.sa("bob") is not None) == aggressive
 
 
+@pytest.mark.parametrize(("id_type", "name"), [(IdType.FQDN, "gm1.example.net"), (IdType.USER_FQDN, "bob@example.net")])
+def test_a_client_endpoint_starts_aggressive_mode_with_its_peer_and_is_what_we_call_ourselves(id_type: IdType, name: str) -> None:
+    endpoint = ClientEndpoint(BOB.address, Identification(id_type, name.encode()))
+    one, other = Pair(configuration(client_endpoints=(endpoint,)), configuration()).run().both()
+    assert one.mode == other.mode == ExchangeType.AGGRESSIVE
+    assert one.local_identity == other.peer_identity == endpoint.identity
+    assert describe(other.peer_identity) == name
+    assert describe(one.peer_identity) == str(BOB.address)
+
+
+def test_a_client_endpoint_of_another_peer_changes_nothing() -> None:
+    endpoint = ClientEndpoint(ALICE.address, Identification(IdType.FQDN, b"gm1.example.net"))
+    one, other = Pair(configuration(client_endpoints=(endpoint,)), configuration()).run().both()
+    assert one.mode == ExchangeType.MAIN
+    assert describe(other.peer_identity) == str(ALICE.address)
+
+
+@pytest.mark.parametrize(("id_type", "is_found"), [(IdType.FQDN, True), (IdType.USER_FQDN, False)])
+def test_a_key_by_host_name_is_found_by_the_domain_name_of_a_client_endpoint(id_type: IdType, is_found: bool) -> None:
+    endpoint = ClientEndpoint(BOB.address, Identification(id_type, b"gm1.example.net"))
+    by_name = (PresharedKey(Secret(b"correct horse"), hostname="gm1.example.net"),)
+    pair = Pair(configuration(client_endpoints=(endpoint,)), configuration(keys=by_name)).run()
+    assert (pair.sa("bob") is not None) == is_found
+
+
+def test_of_two_keys_for_the_same_addresses_the_first_counts() -> None:
+    keys = tuple(PresharedKey(Secret(word), network=IPv4Network("192.0.2.2/32")) for word in (b"correct horse", b"wrong"))
+    Pair(configuration(keys=keys), configuration()).run().both()
+
+
 def test_the_longest_prefix_decides_about_the_key() -> None:
     keys = (
         PresharedKey(Secret(b"wrong"), network=IPv4Network("0.0.0.0/0")),
@@ -182,6 +212,35 @@ def test_one_address_has_a_limited_number_of_unfinished_exchanges() -> None:
     assert bob.counters[Drop.HALF_OPEN.value] == 7
     assert bob.receive(first_message(10), Endpoint(IPv4Address("198.51.100.9"), 848), BOB, 0.0)
     assert len(bob.negotiating()) == 4
+
+
+def test_first_messages_that_bear_an_address_do_not_keep_out_who_has_it() -> None:
+    """Anybody can write the address of a member on them; only the member sees our answers."""
+    bob = IkeEndpoint(configuration(), seeded("bob"), limits=HalfOpenLimits(per_peer=3, overall=100))
+    for number in range(10):
+        bob.receive(first_message(number), ALICE, BOB, 0.0)
+    honest = Pair()
+    honest.bob = bob
+    honest.start()
+    for _ in range(3):
+        honest.deliver(honest.in_flight.pop(0))
+    for number in range(10, 20):
+        bob.receive(first_message(number), ALICE, BOB, 0.0)
+    assert len(bob.negotiating()) == 3
+    honest.settle()
+    honest.both()
+
+
+def test_an_address_whose_exchanges_have_all_been_proven_gets_no_more() -> None:
+    bob = IkeEndpoint(configuration(), seeded("bob"), limits=HalfOpenLimits(per_peer=1, overall=100))
+    honest = Pair()
+    honest.bob = bob
+    honest.start()
+    for _ in range(3):
+        honest.deliver(honest.in_flight.pop(0))
+    assert [effect.mnemonic for effect in bob.receive(first_message(1), ALICE, BOB, 0.0)] == ["IKMP_HALF_OPEN"]  # type: ignore[attr-defined]
+    honest.settle()
+    honest.both()
 
 
 def test_a_flood_crowds_out_those_who_have_not_answered() -> None:

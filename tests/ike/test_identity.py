@@ -30,6 +30,8 @@ def test_protocol_and_port(protocol: int, port: int, proper: bool) -> None:
 def test_names_for_people() -> None:
     assert describe(Identification.ipv4(IPv4Address("192.0.2.1"))) == "192.0.2.1"
     assert describe(Identification(IdType.FQDN, b"r1.example.net")) == "r1.example.net"
+    assert describe(Identification(IdType.USER_FQDN, b"bob@example.net")) == "bob@example.net"
+    assert "\n" not in describe(Identification(IdType.USER_FQDN, b"bob\nname"))
     assert describe(Identification(IdType.KEY_ID, b"\x00\x01")) == "type 11 0x0001"
     assert hostname(Identification(IdType.FQDN, b"bad\nname")) is None
     assert "\n" not in describe(Identification(IdType.FQDN, b"bad\nname"))

@@ -86,6 +86,24 @@ def test_a_changed_transform_and_a_key_server_that_is_killed_hurt_nobody() -> No
     assert {sa.transform.cipher for member in fleet.members.values() for sa in member.sas} == {EspCipher.AES_256_GCM}
 
 
+def test_a_key_server_that_sleeps_again_and_again_hurts_nobody_while_it_wakes_in_time() -> None:
+    """Each hour it sleeps for as long as a TEK leaves between its rekey and T0, whatever falls due meanwhile."""
+    fleet = Fleet(SMALL)
+    for _ in range(24):
+        fleet.run(HOUR - 600)
+        fleet.suspend_server(600)
+    assert fleet.invariants.registered == 20
+    assert fleet.server.groups[0].rekeys_sent >= 12
+    assert fleet.messages["KS_TEK_LAPSED"] == 0
+
+
+def test_a_key_server_that_sleeps_too_long_is_found_out() -> None:
+    fleet = Fleet(SMALL)
+    fleet.run(HOUR)
+    with pytest.raises(InvariantError, match="without a valid TEK"):
+        fleet.suspend_server(2 * HOUR)
+
+
 def test_a_fleet_without_loss_registers_once_and_repeats_nothing() -> None:
     result = run_fleet(replace(SMALL, members=60, days=0.5, network=Network()))
     assert result.registrations == 60

@@ -1,6 +1,7 @@
 """The router between its parts: effects carried out, bugs contained, snapshots written first. Its cores are played by the test."""
 
 import asyncio
+import errno
 import io
 import json
 from collections.abc import Iterator
@@ -14,10 +15,10 @@ import pytest
 
 from groupvpn.config import parse
 from groupvpn.dataplane.engine import EngineEvent
-from groupvpn.effects import Effect, Endpoint, Report, Send
-from groupvpn.gdoi.events import StateChanged
+from groupvpn.effects import Effect, Endpoint, JoinGroup, Report, Send
+from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.node.outbox import SNAPSHOT
-from groupvpn.node.router import Router
+from groupvpn.node.router import RekeyError, Router
 from groupvpn.node.state import StateDirectory
 from groupvpn.node.syslog import Log
 
@@ -88,6 +89,17 @@ def test_a_bug_in_a_core_is_logged_with_its_place_and_goes_no_further(router: Ro
     assert router.datagram_counters()["met a bug: KeyError"] == 1
 
 
+def test_an_effect_that_fails_costs_only_itself(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    monkeypatch.setattr(Sockets, "join", full, raising=False)
+    sockets = _play(router, [JoinGroup(IPv4Address("239.1.1.1"), HERE.address), PolicyChanged("G"), Send(b"hello", HERE, THERE)])
+    assert [datagram for datagram, _ in sockets.sent] == [b"hello"]
+    assert router._policy_changed, "the data plane is told all the same"
+    assert "OSError in JoinGroup" in next(line for line in router.log.lines if line.mnemonic == "BUG").text
+
+
 def test_what_must_not_be_forgotten_is_on_the_disk_before_it_is_sent(router: Router) -> None:
     _start_cores(router)
     sockets = _play(router, [StateChanged("G"), Send(b"keys", HERE, THERE)])
@@ -146,6 +158,93 @@ def test_a_damaged_snapshot_is_put_aside_and_said(router: Router, damage: bytes)
     assert any(line.mnemonic == "STATE" and "begin with new keys" in line.text for line in router.log.lines)
     assert router.cores.key_server is not None
     assert router.cores.key_server.groups[0].keys.teks
+
+
+def test_a_damaged_group_of_a_snapshot_is_said_and_the_others_go_on(router: Router) -> None:
+    two = parse(
+        KEY_SERVER + KEY_SERVER.replace("gdoi group G", "gdoi group H").replace("identity number 1", "identity number 2")
+    ).configuration
+    assert two is not None
+    router.configuration = two
+    _start_cores(router)
+    router._outbox.write(router.cores.key_server)
+    record = json.loads(router.state.read(SNAPSHOT) or b"")
+    spis = [key["spi"] for key in record["state"]["groups"]["H"]["teks"]]
+    del record["state"]["groups"]["G"]["teks"]
+    damaged = json.dumps(record).encode()
+    router.state.write(SNAPSHOT, damaged)
+    router.speaker.key_server = None
+    _start_cores(router)
+    assert router.state.read(f"{SNAPSHOT}.bad") == damaged
+    (line,) = [line.text for line in router.log.lines if line.mnemonic == "STATE"]
+    assert line.startswith(
+        "the snapshot of group G cannot be used (KeyError('teks')); it is kept as key-server.json.bad, and this group begins"
+    )
+    assert router.cores.key_server is not None
+    assert [key.spi for key in router.cores.key_server.groups[1].keys.teks] == spis
+
+
+def test_a_reload_that_a_bug_cuts_short_is_logged_and_tried_again_with_the_same_file(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after = parse(KEY_SERVER.replace("permit ip any any", "permit tcp any any")).configuration
+    assert after is not None
+    monkeypatch.setattr(router._sockets, "set_local", lambda addresses: None)
+    _start_cores(router)
+
+    def broken(*arguments: object) -> list[Effect]:
+        raise KeyError("a bug")
+
+    async def reload() -> str:
+        router.reconfigure(after)
+        assert router._timer is not None
+        router._timer.cancel()
+        return router.log.lines[-1].mnemonic
+
+    with monkeypatch.context() as patch:
+        patch.setattr(router.cores, "follow", broken)
+        assert asyncio.run(reload()) == "BUG"
+    assert asyncio.run(reload()) == "CONFIG_I"
+    assert not router.log.lines[-1].text.endswith("no change")
+    assert router.cores.key_server is not None
+    assert router.cores.key_server.groups[0].group == after.key_server_groups[0]
+    asyncio.run(reload())
+    assert router.log.lines[-1].text.endswith("no change")
+
+
+def _rekeyed(router: Router) -> tuple[str, ...]:
+    """What `crypto gdoi ks rekey` says."""
+
+    async def scene() -> tuple[str, ...]:
+        router._follow_configuration()
+        try:
+            return router.rekey(None, 30)
+        finally:
+            if router._timer is not None:
+                router._timer.cancel()
+
+    return asyncio.run(scene())
+
+
+def test_a_rekey_that_nobody_can_sign_is_refused(router: Router) -> None:
+    assert _rekeyed(router) == ("G",), "this group has no rekeys"
+    text = KEY_SERVER.replace(" server local\n", " server local\n  address ipv4 10.0.0.1\n  rekey authentication mypubkey rsa K\n")
+    signed = parse(text.replace("mypubkey rsa K\n", "mypubkey rsa K\n  rekey transport unicast\n")).configuration
+    assert signed is not None
+    router.configuration = signed
+    with pytest.raises(RekeyError, match="RSA key K of group G is not there"):
+        _rekeyed(router)
+    router.keys.ensure("K", 1024)
+    assert _rekeyed(router) == ()
+
+
+def test_a_rekey_that_cannot_be_remembered_is_no_success(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(name: str, octets: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(router.state, "write", full)
+    with pytest.raises(RekeyError, match="nothing is sent"):
+        _rekeyed(router)
 
 
 def test_reports_become_lines_of_their_facility(router: Router) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,8 @@ class Node:
 
     def __init__(self, *local: IPv4Address) -> None:
         self.received: list[tuple[bytes, Endpoint, Endpoint]] = []
-        self.sockets = DatagramSockets(self.deliver)
+        self.warnings: list[str] = []
+        self.sockets = DatagramSockets(self.deliver, self.warnings.append)
         self.sockets.open(local)
 
     def deliver(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
@@ -126,6 +128,33 @@ def test_multicast_comes_when_the_address_does_by_which_it_is_joined(namespace: 
             peer.sendto(b"marker", (str(ONE), 848))
             await _answer(peer)
         assert (b"rekey", Endpoint(PEER, 4000), Endpoint(GROUP, 848)) in node.received
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
+def test_groups_beyond_the_limit_of_the_kernel_are_said_once_and_joined_when_there_is_room() -> None:
+    Path("/proc/sys/net/ipv4/igmp_max_memberships").write_text("1")
+    other = IPv4Address("239.7.7.8")
+
+    async def scene() -> None:
+        node = Node(ONE)
+        node.sockets.join(other, ONE)
+        node.sockets.join(GROUP, ONE)
+        node.sockets.join_again()
+        node.sockets.join_refused()
+        assert len(node.warnings) == 1
+        assert "239.7.7.7 cannot be joined" in node.warnings[0]
+        assert "net.ipv4.igmp_max_memberships" in node.warnings[0]
+        node.sockets.leave(other, ONE)
+        node.sockets.join_refused()
+        with _peer() as peer:
+            peer.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, PEER.packed)
+            peer.sendto(b"rekey", (str(GROUP), 848))
+            peer.sendto(b"marker", (str(ONE), 848))
+            await _answer(peer)
+        assert (b"rekey", Endpoint(PEER, 4000), Endpoint(GROUP, 848)) in node.received
+        assert len(node.warnings) == 1
         node.sockets.close()
 
     asyncio.run(scene())

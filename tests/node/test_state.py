@@ -2,12 +2,13 @@
 
 import errno
 import os
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from groupvpn.node.state import InUseError, StateDirectory, StateError, find
+from groupvpn.node.state import InUseError, StateDirectory, StateError, find, running
 
 
 @pytest.fixture
@@ -72,6 +73,32 @@ def test_a_killed_node_does_not_block_its_successor(tmp_path: Path, run_root: Pa
     StateDirectory("gm1", tmp_path / "state", run_root=run_root).close()
 
 
+def test_what_a_killed_node_was_writing_is_wiped_at_the_next_start(tmp_path: Path, run_root: Path) -> None:
+    names = ["key-server.json", "key-server.json.bad", "in-force.json", "rsa/KEY.json"]
+    child = os.fork()
+    if child == 0:
+        state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+        state.write("rsa/KEY.json", b"old")
+        os.fsync = lambda descriptor: None
+        Path.replace = lambda temporary, file: os.link(temporary, tmp_path / file.name)  # type: ignore[assignment, method-assign, return-value]
+        for name in names:
+            state.write(name, b"all keys")
+        os._exit(0)
+    os.waitpid(child, 0)
+    others = [".profile", ".bashrc.original", ".notes.json.ABCDEFGH"]
+    for name in others:
+        (tmp_path / "state" / name).write_bytes(b"not ours")
+    (tmp_path / "state/.linked.json.abcdefgh").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").write_bytes(b"not ours")
+    state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+    assert sorted(entry.name for entry in (tmp_path / "state").iterdir()) == sorted([*others, ".linked.json.abcdefgh", "lock", "rsa"])
+    assert [entry.name for entry in (tmp_path / "state/rsa").iterdir()] == ["KEY.json"]
+    assert state.read("rsa/KEY.json") == b"old"
+    assert (tmp_path / "elsewhere").read_bytes() == b"not ours"
+    assert {(tmp_path / Path(name).name).read_bytes() for name in names} == {bytes(8)}, "overwritten before they were removed"
+    state.close()
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "-a", "x" * 64, "a b"])
 def test_names_that_could_leave_the_directory_are_refused(tmp_path: Path, run_root: Path, name: str) -> None:
     with pytest.raises(StateError, match="cannot name a node"):
@@ -120,3 +147,20 @@ def test_who_may_not_ask_a_node_is_told_so(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Path, "is_socket", forbidden)
     with pytest.raises(StateError, match="Permission denied; only root may"):
         find("gm1", run_root=tmp_path)
+
+
+def test_a_node_that_was_killed_is_told_from_one_that_runs(tmp_path: Path, run_root: Path) -> None:
+    states = {name: StateDirectory(name, tmp_path / name, run_root=run_root) for name in ("dead", "alive")}
+    with socket.socket(socket.AF_UNIX) as living:
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(states["dead"].control_socket))
+        living.bind(str(states["alive"].control_socket))
+        living.listen()
+        assert find("alive", run_root=run_root) == states["alive"].control_socket
+        assert running(run_root=run_root) == ["alive"]
+        with pytest.raises(StateError, match=r"'dead' was killed: start it again, or .* `groupvpn clean dead`"):
+            find("dead", run_root=run_root)
+        with pytest.raises(StateError, match=rf"`groupvpn clean dead --state-dir {tmp_path}/dead`"):
+            find("dead", tmp_path / "dead", run_root=run_root)
+    for state in states.values():
+        state.close()

@@ -167,6 +167,6 @@ def test_what_cannot_be_removed_at_the_end_is_said(steering: Steering, log: Log,
         steering.close(block={"lan", "wan"})
 
     asyncio.run(scene())
-    problem = "its rules (groupvpn_wan) are still there: nft: refused; `groupvpn clean gm1` removes what is left"
-    lan = "lan goes on dropping what must be protected; `groupvpn clean gm1` opens it"
+    problem = "its rules (groupvpn_wan) are still there: nft: refused; `groupvpn clean` removes what is left"
+    lan = "lan goes on dropping what must be protected; `groupvpn clean` opens it"
     assert [line.body for line in log.lines] == [f"%CRYPTO-3-DATAPLANE: wan: {problem}", f"%CRYPTO-4-FAIL_CLOSE: {lan}"]

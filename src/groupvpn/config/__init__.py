@@ -41,6 +41,9 @@ def parse(
     """
     sections, said, lines = read(text, filename)
     configuration, found = build(sections, lines, devices, present)
+    if any(item.severity is Severity.ERROR for item in said):
+        # What is warned of may be the lack of a line that could not be read.
+        found = [item for item in found if item.severity is Severity.ERROR]
     diagnostics = tuple(sorted((*said, *found), key=lambda item: (item.severity is Severity.NOTICE, item.line, item.column)))
     if any(item.severity is Severity.ERROR for item in diagnostics):
         return ParseResult(None, diagnostics)

@@ -9,6 +9,9 @@ from groupvpn.config.interfaces import InterfaceName, InterfaceNameError, interf
 from groupvpn.config.language import Alternatives, ArgumentError, ArgumentType, Leaf, Node, Rank, Sequence
 from groupvpn.crypto.secret import Secret
 
+DAY = 86400
+"""Seconds of a day."""
+
 _NUMBER = re.compile(r"\d{1,10}\Z", re.ASCII)
 _HOSTNAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\Z", re.ASCII)
 
@@ -36,6 +39,14 @@ class Number(ArgumentType):
     def span(self) -> str:
         """The ranges in words."""
         return " or ".join(f"{first} to {last}" for first, last in self.ranges)
+
+
+class Days(Number):
+    """A number of days; its value is their seconds."""
+
+    def accept(self, text: str) -> int:
+        """The seconds."""
+        return super().accept(text) * DAY
 
 
 class NumberOf(ArgumentType):
@@ -121,6 +132,16 @@ class HostName(Name):
         """The name."""
         if not _HOSTNAME.match(text):
             raise ArgumentError(f"`{text}` is not a host name")
+        return super().accept(text)
+
+
+class UserName(Name):
+    """A user's name, such as `user@example.com`: printable ASCII."""
+
+    def accept(self, text: str) -> str:
+        """The name."""
+        if not all("!" <= letter <= "~" for letter in text):
+            raise ArgumentError(f"`{text}` is not a user's name such as user@example.com")
         return super().accept(text)
 
 
@@ -240,7 +261,10 @@ class InterfaceArgument(ArgumentType):
 
 
 def _interface_type(text: str) -> str:
+    """A type in a word of its own; what has a unit too is said to be wrong as the whole name of an interface is."""
     try:
+        if any(letter.isdigit() for letter in text):
+            InterfaceName.parse(text)
         return interface_type(text)
     except InterfaceNameError as error:
         raise ArgumentError(str(error)) from None

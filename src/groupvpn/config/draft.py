@@ -7,6 +7,7 @@ it again and taking it back with `no` behave the same for every command.
 from dataclasses import dataclass, field
 
 from groupvpn.config.grammar import ORDER, candidates
+from groupvpn.config.grammar.access_list import meaning
 from groupvpn.config.language import Add, Command, Enter, Ignore, Mode, Rule, Set
 from groupvpn.config.lexer import Line, words
 from groupvpn.config.match import Match, match
@@ -17,7 +18,11 @@ _SEQUENCE_STEP = 10
 
 
 class EffectError(ValueError):
-    """A statement that cannot take effect where it stands; the text says why."""
+    """A statement that cannot take effect where it stands; the text says why, `hint` how to mend it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(slots=True)
@@ -33,7 +38,7 @@ class Draft:
     rules: dict[int, Statement] = field(default_factory=dict)
     """Access list entries by sequence number."""
     entries: dict[tuple[object, ...], int] = field(default_factory=dict)
-    """Sequence number of each entry by its words, so that none is listed twice."""
+    """Sequence number of each entry by its meaning, so that none is listed twice."""
     last_sequence: int = 0
     sections: "dict[tuple[object, ...], Draft]" = field(default_factory=dict)
     device: str | None = None
@@ -59,22 +64,58 @@ class Draft:
                 pass
         return None
 
+    def reset(self, statement: Statement) -> None:
+        """Carry out `default ...`, given as the `no` form: what holds where nothing was said. Raises `EffectError`."""
+        command = statement.command
+        match command.effect:
+            case Set() as effect:
+                self.settings.pop(id(command), None)
+                self._take_along(statement, effect)
+            case Enter(_, names, is_hardware=True):
+                section = self.sections.get((id(command), *(statement.value(name) for name in names)))
+                if section is not None:
+                    section.empty()
+            case Ignore():
+                words = _plain(statement)
+                for negated in (False, True):
+                    self.items.pop((id(command), negated, *words), None)
+                self.sections.pop((id(command), False, *words), None)
+            case _:
+                self.apply(statement)
+
+    def empty(self) -> None:
+        """Forget all that was said in the section; it stays, and so does its Linux device."""
+        for said in (self.settings, self.items, self.rules, self.entries, self.sections):
+            said.clear()
+        self.last_sequence = 0
+
     def _set(self, statement: Statement, effect: Set) -> None:
         command = statement.command
+        rivals = [key for key, item in self.settings.items() if item.command.name in effect.replaces]
         if not statement.negated:
-            for other in [key for key, item in self.settings.items() if item.command.name in effect.replaces]:
-                del self.settings[other]
+            for rival in rivals:
+                del self.settings[rival]
         is_default = not statement.negated and command.default == _text(statement)
-        if is_default or (statement.negated and not effect.keeps_no):
+        # A `no` that means something says nothing new where the other command has pushed this one out already.
+        if is_default or (statement.negated and (rivals or not effect.keeps_no)):
             self.settings.pop(id(command), None)
+            self._take_along(statement, effect)
         elif statement.negated:
             head = tuple(command.head.split())
             self.settings[id(command)] = Statement(command, head, negated=True, place=statement.place)
         else:
             self.settings[id(command)] = statement
 
+    def _take_along(self, statement: Statement, effect: Set) -> None:
+        """Remove what goes with a setting that `no` or `default` takes away without naming a value."""
+        if not statement.negated or statement.values:
+            return
+        gone = effect.takes_along
+        self.settings = {key: item for key, item in self.settings.items() if item.command.name not in gone}
+        self.items = {key: item for key, item in self.items.items() if item.command.name not in gone}
+
     def _add(self, statement: Statement, effect: Add) -> None:
-        key = (id(statement.command), *(tuple(statement.value(name) for name in effect.key) if effect.key else _plain(statement)))
+        key = (id(statement.command), *_identity(statement, effect))
         if statement.negated:
             self.items.pop(key, None)
             return
@@ -120,29 +161,31 @@ class Draft:
 
     def _entry(self, statement: Statement) -> None:
         sequence = statement.value("sequence")
-        plain: tuple[object, ...] = statement.words[1:] if sequence is not None else statement.words
+        same = meaning(statement)
+        known = self.entries.get(same)
         if statement.negated:
-            number = sequence if sequence is not None else self.entries.get(plain)
-            self._forget(number)
+            self._forget(sequence if sequence is not None else known)
+            return
+        if known is not None and sequence in (None, known):
             return
         if sequence is None:
-            if plain in self.entries:
-                return
             sequence = self.last_sequence + _SEQUENCE_STEP
-        self._forget(sequence)
-        self._forget(self.entries.get(plain))
-        words = statement.words[-len(plain) :]
+        if sequence in self.rules:
+            message = f"{sequence} is the number of `{self.rules[sequence].text()}` already"
+            raise EffectError(message, f"take that away with `no {sequence}` before, or choose another number")
+        self._forget(known)
+        words = statement.words if statement.value("sequence") is None else statement.words[1:]
         self.rules[sequence] = Statement(
             statement.command, words, statement.values, statement.keywords, False, statement.place, statement.places
         )
-        self.entries[plain] = sequence
+        self.entries[same] = sequence
         self.last_sequence = max(self.last_sequence, sequence)
 
     def _forget(self, number: int | None) -> None:
         """Remove the entry with this number, if there is one."""
         gone = self.rules.pop(number, None) if number is not None else None
         if gone is not None:
-            del self.entries[gone.words]
+            del self.entries[meaning(gone)]
 
     def freeze(self) -> Section:
         """The canonical section: in the grammar's order, entries of lists in theirs."""
@@ -169,6 +212,13 @@ def read_canonical(mode: Mode, text: str, origin: Statement | None = None) -> St
 def default_of(command: Command) -> Statement:
     """The statement that holds where a command with a default was not given."""
     return read_canonical(command.mode, command.default)
+
+
+def _identity(statement: Statement, effect: Add) -> tuple[object, ...]:
+    """What tells a member of a list from the others."""
+    if effect.identify is not None:
+        return effect.identify(statement.values)
+    return tuple(statement.value(name) for name in effect.key) if effect.key else _plain(statement)
 
 
 def _text(statement: Statement) -> str:

@@ -7,6 +7,7 @@ short name (`gi0-0`), which a Linux device can carry as an alternative name.
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 TYPES: dict[str, str] = {
     "Ethernet": "et",
@@ -29,13 +30,17 @@ TYPES: dict[str, str] = {
     "CDMA-1x": "cd",
     "CTunnel": "ct",
     "Cellular": "ce",
+    "AppGigabitEthernet": "ap",
+    "BDI": "bd",
     "Dialer": "di",
+    "Embedded-Service-Engine": "em",
     "Lex": "le",
     "MFR": "mf",
     "Multilink": "mu",
     "POS": "pos",
     "Vif": "vif",
     "Virtual-PPP": "vp",
+    "VirtualPortGroup": "vpg",
     "Virtual-Template": "vt",
     "Virtual-TokenRing": "vk",
 }
@@ -47,7 +52,7 @@ LINUX_NAME_LENGTH = 15
 
 _UNIT = re.compile(r"\d{1,10}(/\d{1,10}){0,3}(\.\d{1,10})?(:\d{1,10})?\Z", re.ASCII)
 _LINUX_NAME = re.compile(r"[!-.0-~]{1,127}\Z", re.ASCII)
-_SHORT_NAMES = {short: name for name, short in TYPES.items()}
+_SHORT_NAMES = {short: name for name, short in TYPES.items()} | {"e": "Ethernet"}
 
 
 class InterfaceNameError(ValueError):
@@ -94,7 +99,9 @@ def interface_type(text: str) -> str:
         return (exact or found)[0]
     if found:
         raise InterfaceNameError(f"`{text}` could be {' or '.join(found)}")
-    raise InterfaceNameError(f"`{text}` is not a type of interface")
+    close = get_close_matches(wanted[:40], [name.lower() for name in TYPES], n=1)
+    meant = next((f"; did you mean `{name}`?" for name in TYPES if close == [name.lower()]), "")
+    raise InterfaceNameError(f"`{text}` is not a type of interface{meant}")
 
 
 def interface_unit(text: str) -> str:

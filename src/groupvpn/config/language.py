@@ -14,6 +14,7 @@ From this one description come the parser, completion, help, the running configu
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from typing import Any
 
 
 class Rank(IntEnum):
@@ -135,30 +136,36 @@ class Mode:
 class Set:
     """The statement replaces an earlier one of the same command; `no` brings the default back, or is kept where it means something.
 
-    `replaces` names other commands of the mode that it pushes out.
+    `replaces` names other commands of the mode that it pushes out, `takes_along` those that its `no` without a value takes away too.
     """
 
     keeps_no: bool = False
     replaces: tuple[str, ...] = ()
+    takes_along: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
     """The statement joins a list. `key` names the values that identify it (all of it when empty); `no` removes it.
 
-    `limit` is how many the list holds.
+    `limit` is how many the list holds. `identify` says what identifies it instead of `key`, where several values mean the same.
     """
 
     key: tuple[str, ...] = ()
     limit: int | None = None
+    identify: Callable[[Mapping[str, tuple[Any, ...]]], tuple[object, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Enter:
-    """The statement opens a section in `mode`, identified by the values named in `key`; `no` removes the section."""
+    """The statement opens a section in `mode`, identified by the values named in `key`; `no` removes the section.
+
+    So does `default`, unless what the section is about `is_hardware`, which it only brings back to where nothing was said of it.
+    """
 
     mode: Mode
     key: tuple[str, ...] = ()
+    is_hardware: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +183,15 @@ class Ignore:
     """The statement is known, means nothing here for `reason`, and is kept as it was typed; it may open a mode of such lines.
 
     With `exact` its keywords must be written in full, so that no mistyped line passes for one of these. With `warns` the operator is told
-    `reason` at the line itself.
+    `reason` at the line itself. With `guards` the line filters, translates or separates traffic on a router: the operator is told of
+    every such line, by its number.
     """
 
     reason: str
     mode: Mode | None = None
     exact: bool = False
     warns: bool = False
+    guards: bool = False
 
 
 @dataclass(frozen=True, slots=True)

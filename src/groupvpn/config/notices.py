@@ -12,20 +12,30 @@ class Notices:
     """Collects statements without effect while a file is read."""
 
     ignored: list[Statement] = field(default_factory=list)
+    guards: dict[tuple[str, str], list[Statement]] = field(default_factory=dict)
+    """Lines that filter, translate or separate traffic on a router, by their keywords and the reason why nothing is done."""
     waiting: dict[str, list[Statement]] = field(default_factory=dict)
 
     def record(self, statement: Statement) -> None:
         """Remember `statement` if it is one of these."""
         effect = statement.command.effect
         if isinstance(effect, Ignore):
-            if not effect.warns:
+            if effect.guards and not statement.negated:
+                self.guards.setdefault((statement.command.head, effect.reason), []).append(statement)
+            elif not effect.warns:
                 self.ignored.append(statement)
         elif statement.command.not_yet and not statement.negated:
             self.waiting.setdefault(statement.command.not_yet, []).append(statement)
 
     def summary(self, filename: str) -> list[Diagnostic]:
-        """One notice for each function that is not built yet, and one for all lines that mean nothing here."""
+        """A warning for each kind of lines that guard traffic on a router, a notice for each function that is not built yet, and one for
+        all other lines that mean nothing here.
+        """
         found: list[Diagnostic] = []
+        for (command, reason), statements in self.guards.items():
+            numbers = sorted({statement.place.line for statement in statements})
+            message = f"`{command}` does nothing on Linux ({_lines(numbers)})"
+            found.append(Diagnostic(Severity.WARNING, filename, numbers[0], 1, message, reason))
         for function, statements in self.waiting.items():
             numbers = sorted({statement.place.line for statement in statements})
             message = f"{function}: accepted, not yet in effect ({_lines(numbers)})"

@@ -6,6 +6,7 @@ the outermost, as routers do. Every line is read, so that all errors of a file a
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from groupvpn.config.diagnostics import Diagnostic, Place, Severity
 from groupvpn.config.draft import Draft, EffectError, read_canonical
@@ -25,6 +26,8 @@ MAXIMUM_WARNINGS = 500
 """Warnings reported for one file while reading; later ones are not kept."""
 _WRAPPED_COMMENT = 60
 """A comment of at least this many characters may have been wrapped onto a line without `!`."""
+_NEARLY = 0.75
+"""Likeness (of `difflib`) from which a word is taken for a keyword with a slip of the pen."""
 
 
 @dataclass(slots=True)
@@ -88,13 +91,16 @@ class Reader:
             self._refuse(found, tokens, line, negated, depth)
 
     def _find(self, tokens: tuple[Token, ...], line: Line, negated: bool) -> tuple[int, Match | Mismatch]:
-        """The innermost open mode that knows the line (its index), or the mismatch that got furthest."""
+        """The innermost open mode that knows the line (its index), or the mismatch that got furthest.
+
+        A line without effect of an outer mode takes any rest, so it gives way to an inner mode that the line was most likely meant for.
+        """
         best: tuple[int, Mismatch] | None = None
         for depth in range(len(self._modes) - 1, -1, -1):
             mode = self._modes[depth]
             result = match(negations(mode) if negated else candidates(mode), tokens, line)
             if isinstance(result, Match):
-                return depth, result
+                return best if best is not None and _is_slip(best[1], result, tokens) else (depth, result)
             if best is None or result.position > best[1].position:
                 best = depth, result
         if best is None:
@@ -104,6 +110,8 @@ class Reader:
     def _accept(self, found: Match, depth: int, line: Line, resets: bool) -> None:
         command = found.candidate.command
         statement = self._statement(found, line)
+        if isinstance(command.effect, Ignore):
+            self._warn_of_end(depth, line)
         self._leave_to(depth)
         if isinstance(command.effect, Leave):
             self._leave_to(0 if command.effect.all else max(0, depth - 1))
@@ -123,11 +131,11 @@ class Reader:
             if found.candidate.alias is not None:
                 statement = self._canonical(statement, found, line)
             if resets and isinstance(target, Draft):
-                target.settings.pop(id(command), None)
+                target.reset(statement)
                 return
             section = target.apply(statement) if target and command.head != "banner" else None
         except EffectError as error:
-            self._say(Severity.ERROR, line, None, str(error))
+            self._say(Severity.ERROR, line, None, str(error), error.hint)
             return
         self.notices.record(statement)
         if isinstance(command.effect, Ignore) and command.effect.warns:
@@ -160,6 +168,16 @@ class Reader:
         """Leave modes until that of index `depth` is the innermost."""
         del self._modes[depth + 1 :]
         del self._open[depth:]
+
+    def _warn_of_end(self, depth: int, line: Line) -> None:
+        """Warn of a line without effect that ends a section and is indented as if it belonged there: the lines after it do not."""
+        ended = self._open[depth] if depth < len(self._open) else None
+        header = ended.header if ended else None
+        if header is None or isinstance(header.command.effect, Ignore):
+            return
+        if line.tokens[0].column > header.place.column:
+            message = f"{self.mode} has no such command: read in {self._modes[depth]}, it ends the section of line {header.place.line}"
+            self._say(Severity.WARNING, line, line.tokens[0], message, "move it behind the section's last line")
 
     def _comment(self, comment: str, line: Line) -> None:
         self._wrapping = comment if len(comment) >= _WRAPPED_COMMENT and comment[-1:] not in (".", "!", ":", "-", "*") else ""
@@ -223,6 +241,21 @@ class Reader:
 
     def _place(self, line: Line, token: Token, length: int = 0) -> Place:
         return Place(self.filename, line.number, token.column, length or len(token.text))
+
+
+def _is_slip(inner: Mismatch, outer: Match, tokens: tuple[Token, ...]) -> bool:
+    """Whether a line that `outer` takes as one without effect was rather meant for the mode that made `inner` of it.
+
+    It was if that mode knows more of its words, or as many and a keyword that is nearly the next one.
+    """
+    command = outer.candidate.command
+    if not isinstance(command.effect, Ignore):
+        return False
+    known = len(command.head.split())
+    if inner.position != known or known == len(tokens):
+        return inner.position > known
+    keywords = [leaf.folded for leaf in inner.expected if leaf.word]
+    return bool(get_close_matches(tokens[known].text.lower()[:40], keywords, n=1, cutoff=_NEARLY))
 
 
 def read(text: str, filename: str) -> tuple[Section, list[Diagnostic], Mapping[int, str]]:

@@ -24,8 +24,10 @@ the grammar, not the page.
   section names the Linux device behind the interface (see [interface names](decisions/interface-names.md)). Routers
   skip it like any comment.
 - A command that opens a mode stays open until a line comes that it does not know and a mode around it does; `exit`,
-  `quit` and `end` leave modes too.
-- `no COMMAND` takes a command back, `default COMMAND` brings its default back.
+  `quit` and `end` leave modes too. A line that means nothing on Linux ends a mode only if the mode knows fewer of its
+  words: a mistyped line of an interface is an error. A warning says so where it is indented as if it stood in the mode.
+- `no COMMAND` takes a command back, `default COMMAND` brings its default back: for a section, a member of a list or an
+  entry of an access list, that it is not there.
 - Access lists, groups, profiles and maps may be named before they are defined. What is named and never defined makes
   its user incomplete: it is left out with a warning. A crypto map on an interface that names a group which does not
   exist is an error.
@@ -39,8 +41,8 @@ ends in a full stop, and two commands on one line if both begin with the same wo
 command are listed with it.
 
 An entry of an access list that a group uses may have a protocol, addresses with wildcard masks, and single ports.
-Ranges and comparisons of ports, and options such as `established` or `dscp`, are errors there: a key server has no way
-to tell them to its members (RFC 6407 5.4.1).
+Ranges, lists and comparisons of ports, port 0, and options such as `established` or `dscp`, are errors there: a key
+server has no way to tell them to its members (RFC 6407 5.4.1).
 
 In syntax lines, `[ ]` is optional, `{ | }` is a choice, `...` repeats, and `<name>` is a value.
 """
@@ -49,7 +51,8 @@ _IGNORED = """\
 ## Lines without a meaning on Linux
 
 A router configuration has many lines that are about the router. These are known by their keywords (written in full), accepted, kept in the
-running configuration, and have no effect; one notice per file sums them up. Anything else is an error.
+running configuration, and have no effect; one notice per file sums them up. Those that filter, translate or separate traffic on a router
+are a warning each, with the numbers of their lines: use what the table names in their place. Anything else is an error.
 """
 
 

@@ -11,17 +11,19 @@ from groupvpn.config.match import Match, Mismatch, match
 
 _SECRET_WORDS = frozenset({"key", "secret", "password", "community", "key-string", "username", "authenticator", "cipher", "session-key"})
 """Words after which a secret may stand."""
+_NEARLY, _LIKE = 0.75, 0.6
+"""Likeness (of `difflib`) from which a word is a keyword with a slip of the pen, and from which it may be one."""
 _SHOWN = 8
 """Alternatives that a message lists."""
 
 
 def describe(found: Mismatch, tokens: tuple[Token, ...], modes: Sequence[Mode], depth: int, negated: bool) -> tuple[str, str]:
     """The reason a line was refused and a hint how to mend it. `modes` are the open modes, `depth` the one that got furthest."""
-    message = _reason(found, tokens, negated)
-    elsewhere = _elsewhere(tokens, modes, negated)
-    if elsewhere:
-        return message, elsewhere
-    return message, _nearest(tokens, found, modes, negated)
+    is_begun_here = found.position > 0
+    hint = _misspelled(tokens, found, negated, _NEARLY) if is_begun_here else ""
+    if not hint and not (is_begun_here and found.reasons):
+        hint = _elsewhere(tokens, modes, negated, abbreviated=not is_begun_here)
+    return _reason(found, tokens, negated), hint or _misspelled(tokens, found, negated, _LIKE) or _nearest(tokens, modes, negated)
 
 
 def masked(line: Line) -> str:
@@ -74,17 +76,27 @@ def _list(words: Sequence[str]) -> str:
     return " or ".join((", ".join(shown[:-1]), shown[-1])) if len(shown) > 1 else "".join(shown) or "nothing"
 
 
-def _elsewhere(tokens: tuple[Token, ...], modes: Sequence[Mode], negated: bool) -> str:
-    """Where the line would be right, if another mode knows it."""
+def _elsewhere(tokens: tuple[Token, ...], modes: Sequence[Mode], negated: bool, *, abbreviated: bool) -> str:
+    """Where the line would be right, if another mode knows it; its first word may be `abbreviated` there."""
     line = Line(0, " ".join(token.text for token in tokens), tokens)
     for mode in _other_modes(tuple(modes)):
         result = match(negations(mode) if negated else candidates(mode), tokens, line)
-        if isinstance(result, Match) and not isinstance(result.candidate.command.effect, Ignore | Leave):
+        if isinstance(result, Match) and _tells(result, tokens, abbreviated):
             opener = _opener(mode)
             return (
                 f"this line belongs into {mode.name} mode, which `{opener}` opens" if opener else f"this line belongs into {mode.name} mode"
             )
     return ""
+
+
+def _tells(found: Match, tokens: tuple[Token, ...], abbreviated: bool) -> bool:
+    """Whether a match in another mode says that the line was meant for it: anything is free text of what is not built yet."""
+    command = found.candidate.command
+    if isinstance(command.effect, Ignore | Leave):
+        return False
+    if not abbreviated and str(found.words[0]).lower() != tokens[0].text.lower():
+        return False
+    return not (command.not_yet and any(command.arguments[name].greedy for name in found.values if name in command.arguments))
 
 
 @cache
@@ -102,19 +114,25 @@ def _opener(mode: Mode) -> str:
     return ""
 
 
-def _nearest(tokens: tuple[Token, ...], found: Mismatch, modes: Sequence[Mode], negated: bool) -> str:
+def _misspelled(tokens: tuple[Token, ...], found: Mismatch, negated: bool, cutoff: float) -> str:
+    """The line up to its first wrong word, with a keyword in place of that one which is like it by `cutoff` at least."""
+    if found.position >= len(tokens):
+        return ""
+    keywords = [leaf.word for leaf in found.expected if leaf.word]
+    close = get_close_matches(tokens[found.position].text.lower()[:40], keywords, n=1, cutoff=cutoff)
+    if not close:
+        return ""
+    before = [token.text for token in tokens[: found.position]]
+    secret = any(word.lower() in _SECRET_WORDS for word in before)
+    repaired = [*(["…"] if secret else before), close[0]]
+    return f"did you mean `{'no ' if negated else ''}{' '.join(repaired)}`?"
+
+
+def _nearest(tokens: tuple[Token, ...], modes: Sequence[Mode], negated: bool) -> str:
     """The command whose words are most like the line's."""
-    if found.position < len(tokens):
-        keywords = [leaf.word for leaf in found.expected if leaf.word]
-        close = get_close_matches(tokens[found.position].text.lower()[:40], keywords, n=1, cutoff=0.6)
-        if close:
-            before = [token.text for token in tokens[: found.position]]
-            secret = any(word.lower() in _SECRET_WORDS for word in before)
-            repaired = [*(["…"] if secret else before), close[0]]
-            return f"did you mean `{'no ' if negated else ''}{' '.join(repaired)}`?"
     typed = " ".join(token.text.lower() for token in tokens[:6])[:120]
-    scored = [(SequenceMatcher(None, typed, text).ratio(), syntax) for mode in modes for text, syntax in _heads(mode)]
-    score, syntax = max(scored, default=(0.0, ""))
+    scored = [(SequenceMatcher(None, typed, text).ratio(), -len(syntax), syntax) for mode in modes for text, syntax in _heads(mode)]
+    score, _, syntax = max(scored, default=(0.0, 0, ""))
     return f"the nearest command is `{'no ' if negated else ''}{syntax}`" if score > 0.35 else ""
 
 

@@ -6,6 +6,9 @@ Exit statuses: 0 all is well; 1 what was asked could not be done, and the messag
 Heavy modules are imported inside the commands that need them, so that each starts as fast as it can.
 """
 
+import errno
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -17,6 +20,8 @@ from groupvpn.console.completion import exec_words, node_names
 from groupvpn.console.lab_cli import lab_commands
 
 FAILED, WRONG, NOT_RUNNING = 1, 2, 3
+_OUTPUT_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE))
+"""Why a stream takes no more; that of a file has its name besides."""
 
 app = typer.Typer(
     name="groupvpn",
@@ -50,27 +55,30 @@ def options(
 
 @app.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Configuration files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Configuration files.")],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Check configurations: prints errors, warnings and notices; status 2 if one has errors."""
-    from groupvpn.config import Severity, parse, render
+    from groupvpn.config import Role, Severity, parse, render
 
-    wrong = False
+    wrong = unreadable = False
     for file in files:
         try:
             text = file.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
-            fail(f"{file}: {error.strerror}")
+            print(f"groupvpn: {file}: {error.strerror}", file=sys.stderr)
+            unreadable = True
+            continue
         result = parse(text, str(file))
         shown = [item for item in result.diagnostics if not quiet or item.severity is Severity.ERROR]
         if shown:
             print(render(shown))
         wrong = wrong or result.configuration is None
         if result.configuration is not None and not quiet:
-            print(f"{file}: good ({result.configuration.role.value})")
-    if wrong:
-        raise SystemExit(WRONG)
+            idle = ": nothing to do, for it serves and joins no group" if result.configuration.role is Role.NONE else ""
+            print(f"{file}: good ({result.configuration.role.value}){idle}")
+    if wrong or unreadable:
+        raise SystemExit(WRONG if wrong else FAILED)
 
 
 @app.command()
@@ -128,7 +136,7 @@ def run(
         devices[interface_name] = device
     wanted = daemon.Options(
         file=file,
-        name=name or file.stem,
+        name=file.stem if name is None else name,
         namespace=netns,
         state_directory=state_dir,
         devices=devices,
@@ -159,7 +167,7 @@ def execute(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The node.", autocompletion=node_names)],
     command: Annotated[
         list[str],
-        typer.Argument(metavar="COMMAND…", help='The exec command, such as "show crypto gdoi".', autocompletion=exec_words),
+        typer.Argument(metavar="COMMAND", help='The exec command, such as "show crypto gdoi".', autocompletion=exec_words),
     ],
     state_dir: Annotated[Path | None, typer.Option(help="The node's state directory, if it cannot be found by its name.")] = None,
     stdin: Annotated[
@@ -171,7 +179,7 @@ def execute(
     from groupvpn.node.state import StateError, find
 
     line = " ".join(command)
-    text = sys.stdin.read() if stdin or (" import " in f" {line} " and not sys.stdin.isatty()) else ""
+    text = _typed_in() if stdin or (" import " in f" {line} " and not (sys.stdin and sys.stdin.isatty())) else ""
     try:
         output = control.request(find(name, state_dir), line, text)
     except StateError as error:
@@ -181,6 +189,11 @@ def execute(
         raise SystemExit(FAILED) from error
     if output:
         print(output)
+
+
+def _typed_in() -> str:
+    """All that comes on standard input, nothing if that is closed."""
+    return sys.stdin.read() if sys.stdin else ""
 
 
 @app.command()
@@ -216,6 +229,7 @@ def clean(
     from groupvpn.node.namespace import NamespaceError
     from groupvpn.node.state import StateError
 
+    is_known = state_dir is not None or daemon.directory_of(name) is not None
     try:
         removed = daemon.clean(name, netns, state_dir)
     except (StateError, ProgramError, FiltersError, NamespaceError) as error:
@@ -223,9 +237,32 @@ def clean(
     for item in removed:
         print(f"removed {item}")
     if not removed:
-        print("nothing to remove")
+        mend = f": no node {name} is known here; one that ran with --state-dir or --netns needs them here too"
+        print("nothing to remove" + ("" if is_known else mend))
 
 
 def main() -> None:
-    """Entry point of the `groupvpn` command."""
-    app()
+    """Entry point of the `groupvpn` command. What a stream cannot express is shown escaped, and a stream that fails ends the command."""
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+    try:
+        try:
+            app()
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None or error.errno not in _OUTPUT_ERRORS:
+            raise
+        _forget_output()
+        if error.errno == errno.EPIPE:
+            raise SystemExit(FAILED) from None
+        fail(f"standard output: {error.strerror}")
+
+
+def _forget_output() -> None:
+    """Put standard output out of use, so that the end of the program does not try again what it could not write."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -1,25 +1,37 @@
 """Exec commands as data: the line as a manual prints it, help, and the function that answers.
 
 Lines are read with the matcher of the configuration language, so keywords may be abbreviated and an ambiguous or wrong word is answered
-with what could stand there; a `?` as the last word asks for that. The output of any command can be cut down with `| include WORDS`,
-`| exclude WORDS` or `| begin WORDS`.
+with what could stand there; a `?` as the last word asks for that. The output of any command can be cut down with
+`| include EXPRESSION`, `| exclude EXPRESSION` or `| begin EXPRESSION` (`pattern.py`).
 """
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from groupvpn.config.language import ArgumentType, Command, Leaf, Mode, Negation, Set
-from groupvpn.config.lexer import Line, words
+from groupvpn.config.lexer import Line, Token, words
 from groupvpn.config.match import Candidate, Mismatch, following, match
 from groupvpn.config.syntax import compile_command
+from groupvpn.console.pattern import Pattern, PatternError
 from groupvpn.node.control import CommandError
 from groupvpn.node.router import Router
 
 EXEC = Mode("exec", "Router#")
-SEVERAL = "Several commands begin so"
-"""Help of a word with which no command ends, and from which more than one goes on."""
+TOPICS = {
+    "clear": "Forget, and begin anew",
+    "crypto": "Groups, IPsec, ISAKMP and keys",
+    "gdoi": "Groups",
+    "group": "One group only",
+    "ipsec": "IPsec SAs, their transform sets and lifetime",
+    "isakmp": "Phase 1",
+    "key": "RSA key pairs",
+    "show": "What this node has and does",
+}
+"""Help of words with which no command ends, and from which more than one goes on."""
 _FILTERS = ("include", "exclude", "begin")
+_SECOND_FILTER = re.compile(r"\|\s*(inc\w*|exc\w*|beg\w*)\s", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,8 @@ class Exec:
 
     async def run(self, router: Router, line: str, text: str = "") -> str:
         """Answer `line`; `text` is what the operator would paste after it. Raises `CommandError`."""
-        command_line, _, filtering = line.partition("|")
+        command_line, bar, filtering = line.partition("|")
+        lines_of = _filter(filtering) if bar else None
         tokens = words(command_line)
         source = Line(1, command_line, tokens)
         if not tokens:
@@ -84,12 +97,20 @@ class Exec:
             helped = self.following(command_line.rstrip()[:-1])
             if helped:
                 return _listed(helped)
+        elif tokens[-1].text.endswith("?") and (begun := self._begun(command_line, tokens[-1])):
+            return _listed(begun)
         found = match(self._candidates, tokens, source)
         if isinstance(found, Mismatch):
             raise CommandError(_complaint(source, found))
         answered = self._candidates[found.candidate].answer(router, Request(found.values, found.keywords, text))
         output = answered if isinstance(answered, str) else await answered
-        return _filtered(output, filtering) if filtering else output
+        return lines_of(output) if lines_of else output
+
+    def _begun(self, line: str, last: Token) -> list[tuple[str, str]]:
+        """The keywords that begin with the word before a `?`, and their help."""
+        partial = last.text[:-1].lower()
+        keywords = [item for item in self.following(line[: last.column - 1]) if item[0][0].isalnum() and not item[0].isupper()]
+        return [(word, meaning) for word, meaning in keywords if word.lower().startswith(partial)]
 
     def following(self, line: str) -> list[tuple[str, str]]:
         """What may follow `line`, as words and their help: for completion and `?`."""
@@ -118,7 +139,7 @@ def _help(options: list[tuple[Candidate, Leaf]]) -> str:
         return argument.purpose
     ending = [candidate.command.help for candidate, leaf in options if leaf.last]
     helps = ending or list(dict.fromkeys(candidate.command.help for candidate, _ in options))
-    return helps[0] if len(helps) == 1 else SEVERAL
+    return helps[0] if len(helps) == 1 else TOPICS.get(options[0][1].label, "")
 
 
 def _complaint(line: Line, mismatch: Mismatch) -> str:
@@ -135,13 +156,23 @@ def _complaint(line: Line, mismatch: Mismatch) -> str:
     return f"{line.text}\n{marker}\n% Invalid input detected at '^' marker. Here could be: {expected}{reasons}"
 
 
-def _filtered(output: str, filtering: str) -> str:
-    kind, _, wanted = filtering.strip().partition(" ")
+def _filter(filtering: str) -> Callable[[str], str]:
+    """What cuts an output down, from what stands after the bar. Raises `CommandError`."""
+    kind, _, expression = filtering.strip().partition(" ")
     full = [name for name in _FILTERS if kind and name.startswith(kind.lower())]
-    if len(full) != 1 or not wanted:
-        raise CommandError(f"% After `|` comes one of {', '.join(_FILTERS)}, then the words to look for")
-    lines = output.splitlines()
-    if full[0] == "begin":
-        start = next((number for number, line in enumerate(lines) if wanted in line), len(lines))
-        return "\n".join(lines[start:])
-    return "\n".join(line for line in lines if (wanted in line) == (full[0] == "include"))
+    if len(full) != 1 or not expression:
+        raise CommandError(f"% After `|` comes one of {', '.join(_FILTERS)}, then the expression to look for")
+    if _SECOND_FILTER.search(expression):
+        raise CommandError("% One filter at a time: after the first `|`, others separate alternatives, as in `| include one|two`")
+    try:
+        pattern = Pattern(expression.strip())
+    except PatternError as error:
+        raise CommandError(f"% {expression.strip()!r} cannot be looked for: {error}") from error
+    return lambda output: "\n".join(_chosen(output.splitlines(), full[0], pattern))
+
+
+def _chosen(lines: list[str], kind: str, pattern: Pattern) -> list[str]:
+    if kind == "begin":
+        start = next((number for number, line in enumerate(lines) if pattern.search(line)), len(lines))
+        return lines[start:]
+    return [line for line in lines if pattern.search(line) == (kind == "include")]

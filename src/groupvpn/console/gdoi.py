@@ -4,7 +4,7 @@ from groupvpn.config.arguments import Name, Number, OneOf
 from groupvpn.console.exec import ExecCommand, Request
 from groupvpn.ipsec.sa import Direction
 from groupvpn.node.control import CommandError
-from groupvpn.node.router import Router, UnknownGroupError
+from groupvpn.node.router import RekeyError, Router, UnknownGroupError
 
 DEFAULT_ACTIVATION_DELAY = 30
 """Seconds: as long as members wait between getting a new TEK and using it in a rekey that comes in time."""
@@ -36,10 +36,11 @@ def _clear_isakmp(router: Router, request: Request) -> str:
 def _rekey(router: Router, request: Request) -> str:
     delay = request.number("delay", DEFAULT_ACTIVATION_DELAY)
     try:
-        router.rekey(request.name("group"), delay)
-    except UnknownGroupError as error:
+        without = router.rekey(request.name("group"), delay)
+    except (UnknownGroupError, RekeyError) as error:
         raise CommandError(f"% {error}") from error
-    return f"% Rekey triggered; members send with the new keys in {delay} seconds"
+    told = [f"% Group {name} has no rekeys: its members get the new keys when they register again" for name in without]
+    return "\n".join(told) or f"% Rekey triggered; members send with the new keys in {delay} seconds"
 
 
 def _direction(router: Router, request: Request) -> str:

@@ -77,7 +77,10 @@ def status(lab: Annotated[str | None, typer.Argument(metavar="LAB", help="The la
     """Show which nodes run, and whether they are registered."""
     from groupvpn.lab.lab import running
 
-    for name in [lab] if lab else running():
+    names = [lab] if lab else running()
+    if not names:
+        print("no lab is up")
+    for name in names:
         found = _lab(name)
         print(f"{found.name}: {found.topology.description}")
         for node_name in found.topology.nodes:
@@ -88,7 +91,7 @@ def status(lab: Annotated[str | None, typer.Argument(metavar="LAB", help="The la
 def execute(
     lab: LabName,
     node: Annotated[str, typer.Argument(metavar="NODE", help="A node or host of the lab.")],
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND…", help="A program and its arguments, or an exec command (show …).")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="A program and its arguments, or an exec command (show …).")],
 ) -> None:
     """Run a program in a node's namespace.
 

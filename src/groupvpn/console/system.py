@@ -27,7 +27,7 @@ def _version(router: Router, request: Request) -> str:
         [
             f"groupvpn {__version__} on Linux {platform.release()}, Python {platform.python_version()}",
             f"{router.configuration.hostname} uptime is {uptime(router.uptime)}",
-            f"Configuration file is {router.source}",
+            f"Configuration file is {router.source.absolute()}",
             f"State directory is {router.state.path}",
         ]
     )

@@ -44,6 +44,7 @@ class Of(IntEnum):
     MARK = 8
     PROTOCOL = 16
     HAS_TAG = 20
+    TAG = 24
     BEGIN = 76
     END = 80
 

@@ -337,10 +337,10 @@ def _of_peer(sa: PeerSa) -> _Options:
 
 @contextlib.contextmanager
 def _refusing(where: str) -> Iterator[None]:
-    """Turn the engine's own errors, and values that do not fit its integers, into `EngineRefusal`."""
+    """Turn the engine's errors, values that do not fit its integers, and lack of memory into `EngineRefusal`."""
     from groupvpn import _engine
 
     try:
         yield
-    except (_engine.EngineError, ValueError, TypeError) as error:
+    except (_engine.EngineError, ValueError, TypeError, MemoryError) as error:
         raise EngineRefusal(f"{where}: {error}") from error

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from groupvpn import _engine
 
 _ETHER_IPV4, _ETHER_IPV6 = 0x0800, 0x86DD
+_TAGS = (0x8100, 0x88A8)
+"""Ethertypes of VLAN tags (IEEE 802.1Q 9.5)."""
+_VLAN = 0x0FFF
 _AH = 51
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
 """Extension headers (RFC 8200 4). AH, mobility and the like are protocols of the upper layer, as nftables has it too."""
@@ -57,14 +60,23 @@ class Headers:
         self._writer = writer
         self._code = writer.code
 
-    def find_type(self, ipv4: "_engine.Label", ipv6: "_engine.Label", neither: "_engine.Label") -> None:
+    def find_type(
+        self, ipv4: "_engine.Label", ipv6: "_engine.Label", neither: "_engine.Label", twice_tagged: "_engine.Label | None" = None
+    ) -> None:
         """Jump by what a frame carries; a frame with a VLAN tag carries neither.
 
+        With `twice_tagged` it is one that arrives, where the kernel takes a tag without a VLAN for none, and a second one too.
         What the kernel says of it is quickly asked, but a packet socket may make it say anything.
         """
         writer, code, register, compare = self._writer, self._code, self._writer.registers, self._writer.compares
+        is_untagged = code.label()
         code.load(writer.sizes.WORD, register.R1, register.R6, Of.HAS_TAG)
-        code.jump_if(register.R1, compare.NOT_EQUAL, 0, neither)
+        if twice_tagged is None:
+            code.jump_if(register.R1, compare.NOT_EQUAL, 0, neither)
+        else:
+            code.jump_if(register.R1, compare.EQUAL, 0, is_untagged)
+            self._pass_priority_tag(neither, twice_tagged)
+            code.place(is_untagged)
         code.load(writer.sizes.WORD, register.R1, register.R6, Of.PROTOCOL)
         code.jump_if(register.R1, compare.EQUAL, on_the_wire(_ETHER_IPV4, 2), ipv4)
         code.jump_if(register.R1, compare.EQUAL, on_the_wire(_ETHER_IPV6, 2), ipv6)
@@ -73,6 +85,25 @@ class Headers:
         code.jump_if(register.R1, compare.EQUAL, on_the_wire(_ETHER_IPV4, 2), ipv4)
         code.jump_if(register.R1, compare.EQUAL, on_the_wire(_ETHER_IPV6, 2), ipv6)
         code.jump(neither)
+
+    def _pass_priority_tag(self, neither: "_engine.Label", twice_tagged: "_engine.Label") -> None:
+        """Go on with a frame that has a tag which names no VLAN (IEEE 802.1Q 6.9), and no other one."""
+        writer, code, register, compare = self._writer, self._code, self._writer.registers, self._writer.compares
+        is_tagged, has_one = code.label(), code.label()
+        code.load(writer.sizes.WORD, register.R1, register.R6, Of.TAG)
+        code.mask(register.R1, _VLAN)
+        code.jump_if(register.R1, compare.NOT_EQUAL, 0, neither)
+        code.load(writer.sizes.WORD, register.R1, register.R6, Of.PROTOCOL)
+        for tag in _TAGS:
+            code.jump_if(register.R1, compare.EQUAL, on_the_wire(tag, 2), is_tagged)
+        code.jump(has_one)
+        code.place(is_tagged)
+        writer.read(ETHERNET + 2, FRAME, twice_tagged, start=0)
+        code.load(writer.sizes.HALF, register.R1, register.FRAME, IP_HEADER)
+        code.mask(register.R1, on_the_wire(_VLAN, 2))
+        code.jump_if(register.R1, compare.NOT_EQUAL, 0, neither)
+        code.jump(twice_tagged)
+        code.place(has_one)
 
     def _read_header(self, places: Places, ways: Ways) -> None:
         """Have the headers on the stack, and what follows them, of which what is missing is 0, if there are `PORTS` octets of it."""

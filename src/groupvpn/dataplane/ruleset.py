@@ -51,8 +51,10 @@ _TAGGED = "tagged frames and the like: not ours to judge"
 _NOT_IPV4 = f'ether type != ip accept comment "ARP, {_TAGGED}"'
 _NOT_IPV6 = f'ether type != ip6 accept comment "{_TAGGED}"'
 """`meta protocol` costs a quarter as much, but does not tell a frame with a VLAN tag from one without."""
+_ARRIVED_TAGGED = {4: "ether type != ip jump inbound_others", 6: "ether type != ip6 jump inbound_others"}
+_TAGS = ("8021q", "8021ad")
 _OTHERS = 'meta pkttype other accept comment "addressed to another host"'
-_NOT_FOR_US = ("ether type != ip return", "meta pkttype other return")
+_NOT_FOR_US = (_ARRIVED_TAGGED[4], "meta pkttype other return")
 """These two first in a chain of its own, so that only ESP need meet them."""
 _NEIGHBOURS = (
     'icmpv6 type 133-137 ip6 hoplimit 255 counter accept comment "neighbour discovery"',
@@ -202,7 +204,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     unknown = steering.tap_in is not None
     ports = [f"udp dport {port}" for port in sorted(set(steering.esp_ports))]
     ipv6 = [
-        _NOT_IPV6,
+        _ARRIVED_TAGGED[6],
         _OTHERS,
         f"meta l4proto {_ESP_AND_AH} {LATER_FRAGMENT[6]} goto esp_fragments_ipv6",
         *_taken_by_ring(steering, "ip6 nexthdr esp"),
@@ -218,7 +220,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         *(f"{port} jump inbound_esp_in_udp" for port in ports),
     ]
     exceptions = [
-        _NOT_IPV4,
+        _ARRIVED_TAGGED[4],
         _OTHERS,
         *_link_control(chains, "inbound", judged),
         'ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"',
@@ -234,6 +236,17 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     chains.add("inbound_esp", known, otherwise="goto unknown_esp" if unknown else "return")
     chains.add("inbound_esp_in_udp", [*_NOT_FOR_US, f"{LATER_FRAGMENT[4]} return", esp_in_udp], otherwise="return")
     chains.add("inbound_isakmp", isakmp, otherwise="return")
+    _add_others(steering, chains)
+
+
+def _add_others(steering: Steering, chains: Chains) -> None:
+    """What is neither IPv4 nor IPv6 of this interface passes. The kernel takes a tag that names no VLAN for none (IEEE 802.1Q 6.9), and so
+    do we; and a second one of that kind, behind which nothing of ours can see."""
+    others = [f"ether type {tag} vlan id 0 goto inbound_priority_tagged" for tag in _TAGS]
+    chains.add("inbound_others", others, otherwise=f'accept comment "ARP, {_TAGGED}"')
+    twice = [f'meta protocol {tag} @ll,148,12 0 counter name inbound_clear drop comment "tagged twice, of no VLAN"' for tag in _TAGS]
+    ours = ["meta protocol ip return", *(["meta protocol ip6 return"] if meets_ipv6(steering) else [])]
+    chains.add("inbound_priority_tagged", [*twice, *ours], otherwise="accept")
 
 
 def _one_of(addresses: tuple[IPv4Address, ...]) -> str:

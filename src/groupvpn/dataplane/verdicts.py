@@ -224,7 +224,7 @@ class _Inbound(_Rules):
         code.place(arrived)
         code.load(writer.sizes.WORD, register.R1, register.R6, Of.KIND)
         code.jump_if(register.R1, writer.compares.EQUAL, _TO_ANOTHER_HOST, neither)
-        self.find_type(ipv4, ipv6, neither)
+        self.find_type(ipv4, ipv6, neither, self._to(_DROPPED["inbound_clear"]))
         code.place(ipv4)
         self._write_ipv4()
         if self._meets_ipv6:

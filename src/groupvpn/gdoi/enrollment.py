@@ -9,7 +9,8 @@
       └───────────────── failed ◀───────────────────┘
 ```
 An ISAKMP SA that is still there is used again. It may have outlived the key server's memory of it; so if a registration under an old SA
-gets no answer, the same server is asked once more through a new phase 1.
+gets no answer, the same server is asked once more through a new phase 1. Registrations of several groups may share an SA: one that ends
+it, for its key server is silent or its policy is not ours, sends none of the others to the next server.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from groupvpn.gdoi.registration import BACK_OFF, MemberPull, NotifyPeer, Outdate
 from groupvpn.gdoi.server_list import ServerList
 from groupvpn.gdoi.timers import ATTEMPT_TIMEOUT, OLD_SA_BACK_OFF
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ike.events import Deleted, Established, Failed, FailureReason, NotifyReceived, PhaseTwo
+from groupvpn.ike.events import Deleted, DeletionReason, Established, Failed, FailureReason, NotifyReceived, PhaseTwo
 from groupvpn.ike.sa import IkeSa
 
 LONGEST_SEARCH = 4
@@ -90,7 +91,7 @@ class Enrollment:
         return self._servers.current
 
     def update(self, group: MemberGroup) -> None:
-        """Use other servers, identity or lists from the next `begin` on."""
+        """Use other lists from the next `begin` on; before other servers or another identity, `cancel` what is under way."""
         self._group = group
         if group.servers != self._servers.servers:
             self._servers = ServerList(group.servers)
@@ -131,7 +132,7 @@ class Enrollment:
         if isinstance(event, NotifyReceived) and event.sa is pull.sa:
             return self._translate(pull.notified(event.notify_type, event.data), now)
         if isinstance(event, Deleted) and event.sa is pull.sa:
-            return self._failed(event.reason.value, now)
+            return self._lost_sa(event.reason, now)
         return []
 
     def expects(self, event: PhaseTwo) -> bool:
@@ -177,6 +178,14 @@ class Enrollment:
         if event.reason is FailureReason.STOPPED:
             return self._ike.initiate(self._local, self._peer(), now)
         return self._failed(event.reason.value, now)
+
+    def _lost_sa(self, reason: DeletionReason, now: float) -> list[Effect]:
+        """The SA of the pull is gone. An old one, or one that we ended, perhaps for another group, says nothing against the server."""
+        self._pull = None
+        if not self._is_old_sa and reason is not DeletionReason.LOCAL:
+            return self._failed(reason.value, now)
+        self._is_old_sa = False
+        return self._start_phase_one(now)
 
     def _start_pull(self, sa: IkeSa, now: float) -> list[Effect]:
         self._phase, self._deadline = _Phase.PULL, None

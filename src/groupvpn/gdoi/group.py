@@ -4,6 +4,7 @@ This is bookkeeping without messages: `rekeying` sends what stands here, `keyser
 seconds; a `Download` made from it carries the seconds that remain.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
@@ -14,6 +15,7 @@ from groupvpn.gdoi import timers
 from groupvpn.gdoi.keys import Download, Kek, Tek
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, TekPolicy
 from groupvpn.gdoi.pseudotime import PseudoClock
+from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Entry
 from groupvpn.ipsec.transform import Transform
@@ -24,6 +26,10 @@ COOKIE_PAIR = 16
 """Octets of a KEK's SPI (RFC 6407 5.3)."""
 RETIREMENT = 120.0
 """Seconds between the death of a TEK and the wiping of its octets; longer than any registration takes."""
+SHORTEST_TOLD = 1.0
+"""Seconds that a TEK has to have left to be told: lifetimes on the wire are whole seconds, and 0 is none."""
+LONG_AGO = 0.0
+"""A moment that has passed, whatever the time is."""
 NO_ADDRESS = IPv4Address(0)
 """Destination that a unicast rekey tells, for the one message that all members get cannot name each of them."""
 
@@ -180,11 +186,19 @@ class GroupKeys:
         retiring = (key.expires + RETIREMENT for key in self.retired)
         return min((*dying, *retiring), default=None)
 
+    def last_expiry(self, now: float, teks: Iterable[Tek] | None = None) -> float:
+        """When the last of `teks` dies, or of all TEKs; `now` if none lives."""
+        spis = {tek.spi for tek in teks} if teks is not None else {key.spi for key in self.teks}
+        return max((key.expires for key in self.teks if key.spi in spis), default=now)
+
     def download(self, group: KeyServerGroup, now: float, kek: Kek | None, sequence: int | None) -> Download:
         """Policy and keys as they stand: every live TEK of every `sa ipsec`, each with the access list of today.
 
-        An access list counts at once and for old keys too, so it comes from `group` and not from the time the key was made.
+        An access list counts at once and for old keys too, so it comes from `group` and not from the time the key was made. Raises
+        `GdoiError` where an `sa ipsec` has no live TEK: a member takes what it is told for the whole policy, and the rest for clear text.
         """
+        if not group.teks or (lacking := self.lacking(group, now)):
+            raise GdoiError(Reason.TRY_LATER, f"no live TEK for `sa ipsec` {sorted(lacking)}" if group.teks else "no `sa ipsec`")
         teks = tuple(
             Tek(
                 spi=key.spi,
@@ -199,10 +213,15 @@ class GroupKeys:
             )
             for policy in group.teks
             for key in self.teks
-            if key.slot == policy.sequence and key.expires - now >= 1
+            if key.slot == policy.sequence and key.expires - now >= SHORTEST_TOLD
         )
         pseudotime = self.pseudotime(now) if any(tek.replay.method == "time" for tek in teks) else None
         return Download(teks=teks, kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits, pseudotime=pseudotime)
+
+    def lacking(self, group: KeyServerGroup, now: float) -> set[int]:
+        """The `sa ipsec` entries without a TEK that could still be told: none was made yet, or nobody was there to renew it in time."""
+        alive = {key.slot for key in self.teks if key.expires - now >= SHORTEST_TOLD}
+        return {policy.sequence for policy in group.teks} - alive
 
     @property
     def has_time_window(self) -> bool:
@@ -215,8 +234,11 @@ class GroupKeys:
             self.clock = PseudoClock(now)
         return self.clock.milliseconds(now)
 
-    def outdated(self, group: KeyServerGroup) -> tuple[set[int], bool]:
-        """What no longer fits the configuration: `sa ipsec` entries without a TEK of their transform and replay method, and the KEK."""
+    def outdated(self, group: KeyServerGroup, destination: IPv4Address | None) -> tuple[set[int], bool]:
+        """What no longer fits the configuration: `sa ipsec` entries without a TEK of their transform and replay method, and the KEK.
+
+        `destination` is the multicast group of rekeys (anything for unicast).
+        """
         slots = {
             policy.sequence
             for policy in group.teks
@@ -225,29 +247,27 @@ class GroupKeys:
             or key.replay.method != policy.replay.method
         }
         kek, rekey = self.kek, group.rekey
-        wanted = (rekey.cipher, rekey.signature_hash, rekey.key_label, rekey.unicast)
-        return slots, kek is not None and (kek.cipher, kek.signature_hash, kek.key_label, kek.unicast) != wanted
+        if kek is None:
+            return slots, False
+        wanted = (rekey.cipher, rekey.signature_hash, rekey.key_label, rekey.unicast, rekey.unicast and rekey.acknowledge)
+        is_outdated = (kek.cipher, kek.signature_hash, kek.key_label, kek.unicast, kek.acknowledge) != wanted
+        return slots, is_outdated or not (kek.unicast or kek.destination == destination)
 
     def next_tek_rekey(self, group: KeyServerGroup, members: int) -> float | None:
-        """When the first `sa ipsec` needs a new TEK, or None where there is none.
+        """When the first `sa ipsec` needs a new TEK, or None in a group without one.
 
         A group that cannot rekey makes its new TEKs on time all the same: members that come back before T1 find them.
         """
-        starts = (self.tek_rekey(group, policy.sequence, members) for policy in group.teks)
-        return min((start for start in starts if start is not None), default=None)
+        return min((self.tek_rekey(group, policy.sequence, members) for policy in group.teks), default=None)
 
-    def tek_rekey(self, group: KeyServerGroup, sequence: int, members: int) -> float | None:
-        """When `sa ipsec` number `sequence` needs a new TEK, or None before it has its first."""
+    def tek_rekey(self, group: KeyServerGroup, sequence: int, members: int) -> float:
+        """When `sa ipsec` number `sequence` needs a new TEK. That was long ago if it has none: the last one died before it was renewed."""
         key = self.newest(sequence)
-        return None if key is None else key.created + self._start(group, key.lifetime, members)
+        return LONG_AGO if key is None else key.created + self._start(group, key.lifetime, members)
 
     def slots_due(self, group: KeyServerGroup, members: int, until: float) -> set[int]:
         """The `sa ipsec` entries whose rekey falls due before `until`."""
-        return {
-            policy.sequence
-            for policy in group.teks
-            if (start := self.tek_rekey(group, policy.sequence, members)) is not None and start <= until
-        }
+        return {policy.sequence for policy in group.teks if self.tek_rekey(group, policy.sequence, members) <= until}
 
     def next_kek_rekey(self, group: KeyServerGroup, members: int) -> float | None:
         """When the KEK has to be replaced, or None without a KEK. A changed lifetime moves it."""

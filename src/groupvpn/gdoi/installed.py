@@ -3,7 +3,8 @@
 The SAs that a download lists are installed at once and decrypt from then on; sending changes from an SA to its successor 30 s before the
 old one dies. Two TEKs with the same access list follow each other; TEKs with different lists stand side by side. A registration states
 the whole policy, and a rekey all that is new: an SA that a registration does not list, or whose access list a rekey does not repeat, only
-decrypts until it dies.
+decrypts until it dies. A message without any TEK states no policy for the traffic (RFC 6407 5.6.1: it is to come with a rekey), and takes
+none away.
 """
 
 from collections.abc import Iterable
@@ -59,13 +60,13 @@ class InstalledPolicy:
     def install(self, download: Download, now: float, chance: float, *, is_rekey: bool) -> tuple[int, ...]:
         """Take in what a registration or a rekey brought; returns the SPIs that are new.
 
-        `chance` (0 to 1) moves T0 of the new SAs, so that members do not all come back in the same second. A rekey without TEKs (a new
-        KEK alone) changes nothing here.
+        `chance` (0 to 1) moves T0 of the new SAs, so that members do not all come back in the same second. Without TEKs a download says
+        nothing of the traffic: lists and SAs stay as they are.
         """
-        if is_rekey and not download.teks:
-            return ()
         if not is_rekey:  # which says all: who is lent none has none, for the key server may lend earlier ones to others by now
             self.sender_ids, self.sender_id_bits = download.sender_ids, download.sender_id_bits
+        if not download.teks:
+            return ()
         if download.pseudotime is not None:
             self.clock = PseudoClock.told(download.pseudotime, now)
         listed = {tek.spi for tek in download.teks}
@@ -75,7 +76,7 @@ class InstalledPolicy:
         fresh = tuple(tek.spi for tek in download.teks if self._install_tek(tek, download.activation_delay, now))
         for tek in download.teks:
             if not is_rekey or tek.spi in fresh:
-                self._reregister_before[tek.spi] = reregister_before_expiry(tek.lifetime, chance)
+                self._reregister_before[tek.spi] = reregister_before_expiry(self.teks[tek.spi].expires - now, chance)
         if fresh and download.deactivation_delay:
             self._hasten(fresh, now + download.deactivation_delay)
         self._lists = lists
@@ -148,6 +149,12 @@ class InstalledPolicy:
                 moment = held.expires - self._reregister_before[spi]
                 moments[held.tek.entries] = max(moment, moments.get(held.tek.entries, moment))
         return min(moments.values(), default=None)
+
+    @property
+    def lacks_sa(self) -> bool:
+        """Whether a list that protects something has no SA left, so that it is dropped, while others may have some: T0 is about those."""
+        served = {held.tek.entries for held in self.teks.values() if held.is_listed}
+        return any(entries not in served and any(entry.action is Action.PERMIT for entry in entries) for entries in self._lists)
 
     @property
     def lacks_sender_id(self) -> bool:

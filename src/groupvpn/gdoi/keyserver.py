@@ -16,7 +16,7 @@ from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.keyserver_status import status_of
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS
 from groupvpn.gdoi.messages import report
-from groupvpn.gdoi.persistence import Plain, restore_group, snapshot_group
+from groupvpn.gdoi.persistence import Plain, SnapshotError, restore_group, snapshot_group
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup
 from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
 from groupvpn.gdoi.registration import Admitted, MemberRefused, NotifyPeer, ServerPull
@@ -58,6 +58,8 @@ class KeyServer:
         maximum_members: int = MAXIMUM_MEMBERS,
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self.unrestored: list[str] = []
+        """What `restore` could not use, group by group, in words."""
         self._ike = ike
         self._signers = signers
         self._entropy = entropy
@@ -89,8 +91,9 @@ class KeyServer:
         if isinstance(event, PhaseTwo):
             if event.header.exchange != ExchangeType.GROUPKEY_PULL:
                 return self._drop("not GROUPKEY-PULL")
+            overdue = self._overdue(now)
             registrar = self._registrar(event.sa)
-            return self._marked(self._translate(registrar, registrar.pull.receive(event.datagram, now), now))
+            return self._marked(overdue + self._translate(registrar, registrar.pull.receive(event.datagram, now), now))
         if isinstance(event, NotifyReceived):
             known = self._registrars.get(event.sa.cookies)
             return self._marked(self._translate(known, known.pull.notified(event.notify_type, event.data), now)) if known else []
@@ -155,7 +158,8 @@ class KeyServer:
     def restore(self, state: Plain, now: float, elapsed: float) -> list[Effect]:
         """Go on from a snapshot that was taken `elapsed` seconds ago; call it before `start`. Raises `ValueError` for what is no snapshot.
 
-        Keys that died meanwhile are left out, groups that are no longer configured are passed over.
+        Keys that died meanwhile are left out, groups that are no longer configured are passed over. A group whose part is bad is told in
+        `unrestored` and begins anew; the others go on.
         """
         effects: list[Effect] = []
         groups = state.get("groups")
@@ -163,8 +167,12 @@ class KeyServer:
             raise ValueError("not a snapshot of a key server, or of another version")
         for group in self.groups:
             if group.group.name in groups:
-                restore_group(group, groups[group.group.name], now, elapsed)
-                effects += group.resume(now)
+                try:
+                    restore_group(group, groups[group.group.name], now, elapsed)
+                except SnapshotError as error:
+                    self.unrestored.append(str(error))
+                else:
+                    effects += group.resume(now)
         return self._marked(effects)
 
     def status(self, now: float) -> tuple[KeyServerGroupStatus, ...]:
@@ -184,17 +192,21 @@ class KeyServer:
             return Refusal(Reason.UNREGISTERED_INTERFACE, f"{sa.local.address} is not of a registration interface")
         if not group.is_authorized(sa.peer.address):
             return Refusal(Reason.UNAUTHORIZED, f"{sa.peer.address} is not in the authorization list")
-        if not group.members.has_room_for(sa.peer):
+        if not group.members.has_room_for(sa.peer, self._now):
             return self._full(group)
+        try:
+            policy = group.download_for(sa.peer, sa.local, self._now)
+        except GdoiError as error:
+            return Refusal(error.reason, error.detail)
         self._registrar(sa).epochs[identity] = group.keys.epoch
-        return group.download_for(sa.peer, sa.local, self._now)
+        return policy
 
     def admit(self, identity: GroupIdentity, sa: IkeSa, sender_ids: int) -> tuple[int, ...] | Refusal:
         """`Authority`: the member is live; lend it Sender-IDs, unless what it was offered has been replaced meanwhile."""
         group = self._group_with(identity)
         if group is None or self._registrar(sa).epochs.get(identity) != group.keys.epoch:
             return Refusal(Reason.TRY_LATER, "the keys of the group were replaced during the registration")
-        if not group.members.has_room_for(sa.peer):
+        if not group.members.has_room_for(sa.peer, self._now):
             return self._full(group)
         if not sender_ids:
             return ()
@@ -203,6 +215,11 @@ class KeyServer:
         except SenderIdsExhaustedError as error:
             self._after += group.start_over(self._now)
             return Refusal(Reason.TRY_LATER, str(error))
+
+    def _overdue(self, now: float) -> list[Effect]:
+        """What should have been done before `now`. After a sleep of the machine a registration may come before the timer."""
+        late = [group for group in self.groups if (moment := group.next_timer()) is not None and moment <= now]
+        return [effect for group in late for effect in group.tick(now)]
 
     def _serve(self, group: KeyServerGroup) -> ServedGroup:
         return ServedGroup(group, self._signers, self._entropy, self._maximum_members)
@@ -274,7 +291,7 @@ class KeyServer:
         member = group.members.get(source)
         if told.member != source.address and (member is None or not member.is_behind_nat):
             return self._drop("acknowledgement in another's name")
-        return self._marked(group.acknowledge(source, told.sequence, now))
+        return self._marked(group.acknowledge(source, kek.spi, told.sequence, now))
 
     def _drop(self, why: str) -> list[Effect]:
         self.counters[why] += 1

@@ -3,7 +3,8 @@
 `rules` and `sas` are what the data plane has to do at this moment; `PolicyChanged` says that they differ from before. Without a
 registration that is nothing (fail-open), or the fail-close list; from the first registration on, the lists that were downloaded stay in
 force whatever happens, and what they protect is dropped while there is no SA for it. Where a member takes the place of another one that did
-not leave the group, the rules of that one hold until the first registration (`kept`).
+not leave the group, the rules of that one hold until the first registration (`kept`). A registration that brings no TEK brings no lists:
+what held before it goes on to hold.
 """
 
 from collections import Counter
@@ -24,7 +25,7 @@ from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason
 from groupvpn.gdoi.rekey import STRICT, Compatibility, Push, push_spi
 from groupvpn.gdoi.rekey_sa import RekeySa
 from groupvpn.gdoi.status import GroupMemberStatus
-from groupvpn.gdoi.timers import DELETE_SPREAD, PASSIVE_AFTER_RECEIVE_ONLY, RETRY_FIRST
+from groupvpn.gdoi.timers import DELETE_SPREAD, KEK_EXPIRED_SPREAD, PASSIVE_AFTER_RECEIVE_ONLY, RETRY_FIRST, RETRY_LONGEST
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction, GroupSa, TrafficRule
@@ -172,7 +173,7 @@ class GroupMember:
         if self._reregister_at is not None and self._reregister_at <= now:
             effects += self._reregister(now)
         if self.rekey_sa.kek is not None and self.rekey_sa.expires <= now:
-            effects += self.rekey_sa.drop()
+            effects += self._kek_expired(now)
         if self._passive_until is not None and self._passive_until <= now:
             self._passive_until = None
         return effects + self._refresh(now)
@@ -186,12 +187,14 @@ class GroupMember:
     def update(self, group: MemberGroup, now: float) -> list[Effect]:
         """Take another configuration. Another group, or other servers, mean a new registration; lists and directions count at once."""
         old, self.group = self.group, group
+        has_left = old.identity != group.identity or (self.server is not None and self.server not in group.servers)
+        begins_anew = has_left or (old.servers != group.servers and (self.enrollment.is_running or not self.is_registered))
+        effects = self.enrollment.cancel(now) if begins_anew else []
         self.enrollment.update(group)
-        effects: list[Effect] = []
-        if old.identity != group.identity or (self.server is not None and self.server not in group.servers):
-            effects += [*self.enrollment.cancel(now), *self._forget(), *self._enroll(now)]
-        elif old.servers != group.servers and not self.is_registered:
-            effects += [*self.enrollment.cancel(now), *self._enroll(now)]
+        if has_left:
+            effects += self._forget()
+        if begins_anew:
+            effects += self._enroll(now)
         if old.local_acl != group.local_acl:
             effects += self._merged(group.servers[0] if group.servers else None)
         return effects + self._refresh(now)
@@ -257,6 +260,15 @@ class GroupMember:
         after = within * chance(self._entropy) if within else 0.0
         return [report("GM_RE_REGISTER", group=self.group.name), *self._enroll(now, after=after)]
 
+    def _kek_expired(self, now: float) -> list[Effect]:
+        """No rekey and no delete reaches us any more before we register again. SAs and lists stay, so T0 may come first."""
+        effects = self.rekey_sa.drop()
+        if self.enrollment.is_running:
+            return effects
+        moment = now + KEK_EXPIRED_SPREAD * chance(self._entropy)
+        self._reregister_at = moment if self._reregister_at is None else min(moment, self._reregister_at)
+        return [report("GM_KEK_EXPIRED", group=self.group.name, address=self.local.address), *effects]
+
     def _obey(self, effects: list[Effect], now: float) -> list[Effect]:
         """Take what the registration gave out of its effects, and live by it."""
         said: list[Effect] = []
@@ -275,13 +287,14 @@ class GroupMember:
         download = enrolled.download
         self.server = enrolled.server
         self._ike.hold_open(self, enrolled.sa, now)  # unicast rekeys come the way that we came
-        self._has_policy, self._kept = True, ()
         self.rekey_sa.counters.received_after_registration = 0
         effects: list[Effect] = [report("GM_REGS_COMPL", group=self.group.name, address=self.local.address)]
         effects += self.rekey_sa.adopt(download.kek, download.sequence or 0, enrolled.offered)
         effects += self._install(download, enrolled.offered, enrolled.server, is_rekey=False, now=now)
+        if not download.teks:
+            effects.append(report("GM_NO_TEK", group=self.group.name, address=self.local.address, server=enrolled.server))
         if self._reregister_at is not None:
-            self._reregister_at = max(self._reregister_at, now + RETRY_FIRST)
+            self._reregister_at = max(self._reregister_at, now + (RETRY_FIRST if download.teks else RETRY_LONGEST))
         return effects + self._refresh(now)
 
     def _take(self, push: Push, source: Endpoint, now: float) -> list[Effect]:
@@ -289,18 +302,17 @@ class GroupMember:
         deletion, download = push.deletion, push.download
         if deletion.kek and (download is None or download.kek is None):
             return self._deleted(source.address, now)
-        if deletion.all_teks or deletion.teks:
-            self.policy.drop_sas(None if deletion.all_teks else deletion.teks)
+        self.policy.drop_sas(spi for spi, held in self.policy.teks.items() if deletion.covers(held.tek))
         effects: list[Effect] = []
         if download is not None:
             if download.kek is not None:
                 effects += self.rekey_sa.adopt(download.kek, 0, now)
             effects += self._install(download, now, source.address, is_rekey=True, now=now)
         self._reregister_at = self.policy.reregister_at()
-        if self._reregister_at is None and not self.policy.teks:
-            effects += self._reregister(now)
-        elif self.policy.lacks_sender_id:
+        if self.policy.lacks_sa or self.policy.lacks_sender_id:
             effects += self._reregister(now, within=DELETE_SPREAD)
+        elif self._reregister_at is None and not self.policy.teks:
+            effects += self._reregister(now)
         elif self.enrollment.is_running and self._reregister_at is not None and self._reregister_at > now:
             effects += self.enrollment.cancel(now)
         return effects
@@ -309,6 +321,8 @@ class GroupMember:
         """Install what came from `server`; its lifetimes count from `since`. A direction that was typed at the console ends here."""
         was_receive_only, old_entries = self.policy.receive_only, self.policy.entries
         self.policy.install(download, since, chance(self._entropy), is_rekey=is_rekey)
+        if download.teks:
+            self._has_policy, self._kept = True, ()
         self._reregister_at = self.policy.reregister_at()
         self._override = None
         name, address = self.group.name, self.local.address

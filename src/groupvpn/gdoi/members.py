@@ -3,12 +3,13 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 
 from groupvpn.effects import NAT_T_PORT, Endpoint
 from groupvpn.gdoi.timers import MISSED_REKEYS_TO_EJECT
 
 MAXIMUM_MEMBERS = 20_000
-"""Members a key server holds per group; the next one is told to come later, so that memory stays bounded."""
+"""Members a key server holds per group, so that memory stays bounded; the next one takes the place of one whose keys are dead, or waits."""
 HISTORY = 4
 """Sequence numbers that `show crypto gdoi ks members` prints of each kind."""
 
@@ -25,7 +26,8 @@ def _history() -> deque[int]:
 class Member:
     """One active member. `peer` is where its registration came from and its rekeys go to, `server` our own end of that flow.
 
-    `missed_in_a_row` counts whole rekeys without an acknowledgement. Times are monotonic seconds.
+    `missed_in_a_row` counts whole rekeys without an acknowledgement. `keys_until` is when the last TEK dies that it is known to hold: from
+    its registration, or from a rekey that it acknowledged. Times are monotonic seconds.
     """
 
     peer: Endpoint
@@ -39,6 +41,7 @@ class Member:
     sent_sequences: deque[int] = field(default_factory=_history)
     received_sequences: deque[int] = field(default_factory=_history)
     sender_ids: tuple[int, ...] = ()
+    keys_until: float = inf
 
     @property
     def is_behind_nat(self) -> bool:
@@ -53,8 +56,9 @@ class Member:
             self.rekeys_sent += 1
         self.sent_sequences.append(sequence)
 
-    def note_acknowledged(self, sequence: int) -> None:
-        """It answered: whatever it missed before no longer counts."""
+    def note_acknowledged(self, sequence: int, keys_until: float) -> None:
+        """It answered, and holds TEKs until `keys_until`: whatever it missed before no longer counts."""
+        self.keys_until = keys_until
         self.acks_received += 1
         self.missed_in_a_row = 0
         self.received_sequences.append(sequence)
@@ -88,25 +92,39 @@ class MemberTable:
         """The member that registered from `peer`."""
         return self._members.get(peer)
 
-    def has_room_for(self, peer: Endpoint) -> bool:
-        """Whether `peer` could be registered: it is known, or the table is not full."""
-        return peer in self._members or len(self._members) < self.maximum
+    def has_room_for(self, peer: Endpoint, now: float) -> bool:
+        """Whether `peer` could be registered: it is known, the table is not full, or somebody's place can be had."""
+        return self._is_open_to(peer) or self._replaceable(peer, now) is not None
 
-    def register(self, peer: Endpoint, server: Endpoint, now: float, sender_ids: tuple[int, ...] = ()) -> Member:
+    def make_room(self, peer: Endpoint, now: float) -> Member | None:
+        """Forget the member whose place `peer` is to take, and return it; None where there is room, or no place to be had."""
+        member = None if self._is_open_to(peer) else self._replaceable(peer, now)
+        return self.remove(member.peer) if member is not None else None
+
+    def register(
+        self, peer: Endpoint, server: Endpoint, now: float, sender_ids: tuple[int, ...] = (), *, keys_until: float = inf
+    ) -> Member:
         """Take in a new member, or renew a known one without losing its counters. Raises `TableFullError`."""
-        if not self.has_room_for(peer):
+        if not self._is_open_to(peer):
             raise TableFullError(f"{self.maximum} members are registered, there is no room for {peer}")
         member = self._members.get(peer)
         if member is None:
-            member = self._members[peer] = Member(peer, server, now, sender_ids=sender_ids)
-        else:
-            member.server, member.registered_at, member.sender_ids, member.missed_in_a_row = server, now, sender_ids, 0
+            member = self._members[peer] = Member(peer, server, now)
+        member.server, member.registered_at, member.sender_ids, member.missed_in_a_row = server, now, sender_ids, 0
+        member.keys_until = keys_until
         return member
 
     def add(self, member: Member) -> None:
         """Put back a member that a snapshot told of."""
-        if self.has_room_for(member.peer):
+        if self._is_open_to(member.peer):
             self._members[member.peer] = member
+
+    def expire(self, now: float) -> tuple[Member, ...]:
+        """Forget those whose keys have died; returns who it was."""
+        dead = tuple(member for member in self._members.values() if member.keys_until <= now)
+        for member in dead:
+            self.remove(member.peer)
+        return dead
 
     def remove(self, peer: Endpoint) -> Member | None:
         """Forget the member at `peer`."""
@@ -117,3 +135,11 @@ class MemberTable:
         everybody = tuple(self._members.values())
         self._members.clear()
         return everybody
+
+    def _is_open_to(self, peer: Endpoint) -> bool:
+        return peer in self._members or len(self._members) < self.maximum
+
+    def _replaceable(self, peer: Endpoint, now: float) -> Member | None:
+        """Whose keys died first, at the address of `peer` before others: it may be the same member behind a NAT with another port."""
+        dead = (member for member in self._members.values() if member.keys_until <= now)
+        return min(dead, key=lambda member: (member.peer.address != peer.address, member.keys_until), default=None)

@@ -60,6 +60,11 @@ _TABLE = (
     Message("GM_UNREGISTER", _NOTICE, "GM {address} left the group {group}"),
     Message("GM_CLEAR_REGISTER", _NOTICE, "Registration of GM {address} in group {group} cleared by command"),
     Message("GM_RECV_DELETE", _NOTICE, "GM {address} received delete from KS {server} in group {group}. Re-register"),
+    Message(
+        "GM_NO_TEK",
+        _WARNING,
+        "Registration of GM {address} with KS {server} in group {group} brought no TEK. What held before it holds until a rekey brings one",
+    ),
     Message("GM_HASH_FAIL", _ERROR, "Registration message of KS {peer} for group {group} has a bad hash or none"),
     Message("GM_REJECTING_SA_PAYLOAD", _ERROR, "SA payload of KS {peer} for group {group} rejected: {reason}"),
     Message("UNSUPPORTED_TEK_PROTO", _ERROR, "Unexpected TEK protocol from KS {peer} in group {group}: {reason}"),
@@ -74,6 +79,7 @@ _TABLE = (
     Message("GM_CONV_SA_DUPLEX_LOCAL", _NOTICE, "IPsec SAs converted to bidirectional in group {group} on GM {address} by local command"),
     # A member and its rekeys.
     Message("GM_RECV_REKEY", _NOTICE, "Received Rekey for group {group} from {source} to {destination} with seq # {sequence}"),
+    Message("GM_KEK_EXPIRED", _NOTICE, "Rekey SA of group {group} expired on GM {address}, and no rekey brought another. Register again"),
     Message("GDOI_REKEY_FAILURE", _ERROR, "Rekey for group {group} from {peer} refused on GM {address}: {reason}"),
     Message("GDOI_REKEY_SEQ_FAILURE", _ERROR, "Rekey for group {group} from {peer} refused on GM {address}: {reason}"),
     Message(
@@ -106,6 +112,11 @@ _TABLE = (
     Message(
         "KS_NO_RSA_KEYS", _WARNING, "RSA key {label} of group {group} not found: no rekeys until `crypto key generate rsa label {label}`"
     ),
+    Message(
+        "KS_RSA_KEY_CHANGED",
+        _WARNING,
+        "RSA key {label} of group {group} is not the one that its members know. They take no rekey until they have registered again",
+    ),
     Message("KS_CLEAR_REGISTER", _NOTICE, "Registrations of group {group} cleared by command"),
     # A key server and rekeys.
     Message(
@@ -114,7 +125,13 @@ _TABLE = (
         "Sending Multicast Rekey for group {group} from address {source} to {destination} with seq # {sequence}",
     ),
     Message("KS_SEND_UNICAST_REKEY", _NOTICE, "Sending Unicast Rekey for group {group} from address {source} with seq # {sequence}"),
+    Message(
+        "KS_TEK_LAPSED",
+        _WARNING,
+        "The TEK of sa ipsec {sequence} in group {group} ended before this key server renewed it: members had none. It has made another",
+    ),
     Message("KS_NO_REKEY", _WARNING, "Group {group} has no rekeys: its members get the new keys when they register again"),
+    Message("KS_REKEY_FAILED", _ERROR, "Rekey of group {group} cannot be sent: {reason}"),
     Message("KS_NACK_GM_EJECT", _WARNING, "KS ejected GM {address} in group {group} for missing acknowledgements"),
     Message("KS_UNSOL_ACK", _WARNING, "KS received unsolicited ACK from {peer} in group {group} with seq # {sequence}"),
     Message("KS_REKEY_TRANS_2_MULTI", _NOTICE, "Group {group} transitioned to multicast rekey"),

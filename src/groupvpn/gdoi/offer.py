@@ -9,11 +9,15 @@ from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.rsa import RsaPublicKey
-from groupvpn.gdoi.keys import Download, Kek, Tek
+from groupvpn.gdoi.keys import Download, Kek
 from groupvpn.gdoi.policy import MemberGroup, Replay, needs_sender_id
 from groupvpn.gdoi.refusal import Reason, Refusal
-from groupvpn.ipsec.acl import Action, Entry
+from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, AddressMatch, Entry
 from groupvpn.ipsec.transform import Transform
+
+_NOWHERE = AddressMatch.host(IPv4Address("255.255.255.255"))
+NOTHING = Entry(Action.PERMIT, ANY_PROTOCOL, _NOWHERE, _NOWHERE)
+"""The list of a group that protects nothing: no packet comes from the limited broadcast address (RFC 1122 3.2.1.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +100,19 @@ def offer_of(download: Download) -> Offer:
 def without_idle_teks(download: Download) -> Download:
     """`download` without the TEKs whose list permits nothing, for which there is no SAT to write.
 
-    Their denies go in front of the next TEK's list, so that the lists one after the other still mean the same.
+    Their denies go in front of the next TEK's list, so that the lists one after the other still mean the same. If no list permits
+    anything the TEKs stay, with a list that says so: a message without any TEK would say nothing of the traffic.
     """
-    kept: list[Tek] = []
+    told: dict[tuple[Entry, ...], tuple[Entry, ...]] = {}
     waiting: tuple[Entry, ...] = ()
-    for tek in download.teks:
-        entries = waiting + tek.entries
-        if any(entry.action is Action.PERMIT for entry in tek.entries):
-            kept.append(replace(tek, entries=entries) if waiting else tek)
-            waiting = ()
+    for entries in dict.fromkeys(tek.entries for tek in download.teks):
+        if any(entry.action is Action.PERMIT for entry in entries):
+            told[entries], waiting = waiting + entries, ()
         else:
-            waiting = entries
-    return replace(download, teks=tuple(kept)) if len(kept) != len(download.teks) else download
+            waiting += entries
+    if not told:
+        told = {tek.entries: (NOTHING,) for tek in download.teks}
+    return replace(download, teks=tuple(replace(tek, entries=told[tek.entries]) for tek in download.teks if tek.entries in told))
 
 
 def _kek_offer(kek: Kek | None) -> KekOffer | None:

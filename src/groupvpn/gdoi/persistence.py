@@ -17,6 +17,7 @@ from groupvpn.gdoi.policy import Replay
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.gdoi.served_group import ServedGroup
+from groupvpn.gdoi.told import Told
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 
 Plain = dict[str, object]
@@ -36,6 +37,8 @@ def snapshot_group(group: ServedGroup, now: float) -> Plain:
         "sequence": keys.sequence,
         "rekeys_sent": group.rekeys_sent,
         "registrations": group.registrations,
+        "rekeyed_at": group.rekeyed_at - now if group.rekeyed_at is not None else None,
+        "told": _write_told(group.told) if group.told is not None else None,
         "pseudotime": keys.clock.seconds(now) if keys.clock else None,
         "kek": _write_kek(keys.kek, now) if keys.kek else None,
         "teks": [_write_tek(key, now) for key in keys.teks],
@@ -51,12 +54,16 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
         sender_ids = SenderIds(int(_number(fields["sender_id_bits"])), int(_number(fields["sender_ids_used"])))
         teks = [_read_tek(_mapping(item), origin) for item in _items(fields["teks"])]
         kek = _read_kek(_mapping(fields["kek"]), origin) if fields["kek"] is not None else None
+        told, rekeyed_at = fields.get("told"), fields.get("rekeyed_at")
+        told = _read_told(_mapping(told)) if told is not None else None
+        rekeyed_at = _number(rekeyed_at) + origin if rekeyed_at is not None else None
         pseudotime = fields.get("pseudotime")
         clock = PseudoClock(origin - _number(pseudotime)) if pseudotime is not None else None
-        members = [_read_member(_mapping(item), origin) for item in _items(fields["members"])]
+        last = max((key.expires for key in teks), default=now)
+        members = [_read_member(_mapping(item), origin, last) for item in _items(fields["members"])]
         sequence, rekeys, registrations = (int(_number(fields[name])) for name in ("sequence", "rekeys_sent", "registrations"))
     except (KeyError, TypeError, ValueError) as error:
-        raise SnapshotError(f"the snapshot of group {group.group.name} cannot be used: {error!r}") from error
+        raise SnapshotError(f"the snapshot of group {group.group.name} cannot be used ({error!r})") from error
     keys = group.keys
     keys.sender_ids = sender_ids
     keys.clock = clock
@@ -64,8 +71,18 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
     keys.kek = kek if kek is not None and kek.expires > now else None
     keys.sequence = sequence if keys.kek is not None else 0
     group.rekeys_sent, group.registrations = rekeys, registrations
+    group.told, group.rekeyed_at = told, rekeyed_at
     for member in members:
         group.members.add(member)
+
+
+def _write_told(told: Told) -> Plain:
+    return {"lists": [list(item) for item in told.lists], "receive_only": told.receive_only}
+
+
+def _read_told(state: Mapping[str, object]) -> Told:
+    items = [_items(item) for item in _items(state["lists"])]
+    return Told(tuple((int(_number(sequence)), _text(digest)) for sequence, digest in items), bool(state["receive_only"]))
 
 
 def _write_tek(key: TrafficKey, now: float) -> Plain:
@@ -152,15 +169,18 @@ def _write_member(member: Member, now: float) -> Plain:
         "sent_sequences": list(member.sent_sequences),
         "received_sequences": list(member.received_sequences),
         "sender_ids": list(member.sender_ids),
+        "keys_until": member.keys_until - now,
     }
 
 
-def _read_member(state: Mapping[str, object], origin: float) -> Member:
+def _read_member(state: Mapping[str, object], origin: float, last: float) -> Member:
+    """A member; in a snapshot of a release before `keys_until` all of them hold TEKs until `last`."""
     member = Member(
         peer=_endpoint(state["peer"]),
         server=_endpoint(state["server"]),
         registered_at=_number(state["registered_at"]) + origin,
         sender_ids=tuple(int(_number(item)) for item in _items(state["sender_ids"])),
+        keys_until=_number(state["keys_until"]) + origin if "keys_until" in state else last,
     )
     for name in ("rekeys_sent", "rekey_retries", "acks_received", "acks_missed", "missed_in_a_row"):
         setattr(member, name, int(_number(state[name])))

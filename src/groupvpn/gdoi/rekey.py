@@ -7,19 +7,20 @@ The signature covers `"rekey" | HDR | payloads before SIG`; in that HDR the encr
 padding. Every message under one KEK starts from the IV that came with it. Both are said in `docs/protocol/rekey.md`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, Self
 
 from groupvpn.crypto import cbc
 from groupvpn.crypto.registry import SignatureHash
 from groupvpn.crypto.rsa import RsaPublicKey
 from groupvpn.gdoi.key_payloads import read_keys, write_keys
-from groupvpn.gdoi.keys import Download, Kek
+from groupvpn.gdoi.keys import Download, Kek, Tek
 from groupvpn.gdoi.offer import offer_of, without_idle_teks
 from groupvpn.gdoi.payloads import read_offer, write_offer
 from groupvpn.gdoi.pull import LONGEST_DATAGRAM
 from groupvpn.gdoi.refusal import GdoiError, Reason
+from groupvpn.ipsec.transform import SecurityProtocol
 from groupvpn.wire.chain import Chain, decode_chain
 from groupvpn.wire.error import DecodeError, EncodeError
 from groupvpn.wire.gdoi_keys import KeyDownload
@@ -52,17 +53,23 @@ class Signer(Protocol):
 class Deletion:
     """SAs that the key server tells its members to delete (RFC 6407 5.9).
 
-    `teks` are SPIs; `all_teks` is the SPI of zero, which means every TEK. `kek` deletes the rekey SA: members register again.
+    `esp` and `ah` are SPIs of TEKs; one of zero means every TEK of that protocol. `kek` deletes the rekey SA: members register again.
     """
 
-    teks: tuple[int, ...] = ()
-    all_teks: bool = False
+    esp: tuple[int, ...] = ()
+    ah: tuple[int, ...] = ()
     kek: bool = False
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is deleted."""
-        return not (self.teks or self.all_teks or self.kek)
+    @classmethod
+    def of_everything(cls, protocols: Collection[SecurityProtocol]) -> Self:
+        """Every TEK of these protocols, and the KEK."""
+        esp, ah = ((0,) if protocol in protocols else () for protocol in (SecurityProtocol.ESP, SecurityProtocol.AH))
+        return cls(esp, ah, kek=True)
+
+    def covers(self, tek: Tek) -> bool:
+        """Whether `tek` is to be deleted."""
+        spis = self.ah if tek.transform.protocol is SecurityProtocol.AH else self.esp
+        return tek.spi in spis or 0 in spis
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +215,11 @@ def _read(chain: Chain, sequence: int, under: Kek, compatibility: Compatibility)
 
 
 def _write_deletion(deletion: Deletion, under: Kek) -> list[Delete]:
-    payloads = []
-    spis = (0,) if deletion.all_teks else deletion.teks
-    if spis:
-        payloads.append(Delete(Doi.GDOI, TekProtocolId.ESP, tuple(spi.to_bytes(TEK_SPI_LENGTH, "big") for spi in spis)))
+    payloads = [
+        Delete(Doi.GDOI, protocol, tuple(spi.to_bytes(TEK_SPI_LENGTH, "big") for spi in spis))
+        for protocol, spis in ((TekProtocolId.ESP, deletion.esp), (TekProtocolId.AH, deletion.ah))
+        if spis
+    ]
     if deletion.kek:
         payloads.append(Delete(Doi.GDOI, TekProtocolId.KEK, (under.spi,)))
     return payloads
@@ -219,15 +227,13 @@ def _write_deletion(deletion: Deletion, under: Kek) -> list[Delete]:
 
 def _read_deletion(payloads: Sequence[Delete], under: Kek) -> Deletion:
     """A KEK is named by its cookie pair, or by an SPI of zeros that stands for every KEK (RFC 6407 5.9)."""
-    teks: list[int] = []
-    all_teks = kek = False
+    teks: dict[int, list[int]] = {TekProtocolId.ESP: [], TekProtocolId.AH: []}
+    kek = False
     for payload in payloads:
         if payload.protocol_id == TekProtocolId.KEK:
             kek = kek or any(spi == under.spi or not any(spi) for spi in payload.spis)
-        elif payload.protocol_id == TekProtocolId.ESP and all(len(spi) == TEK_SPI_LENGTH for spi in payload.spis):
-            spis = [int.from_bytes(spi, "big") for spi in payload.spis]
-            all_teks = all_teks or 0 in spis
-            teks += [spi for spi in spis if spi]
+        elif payload.protocol_id in teks and all(len(spi) == TEK_SPI_LENGTH for spi in payload.spis):
+            teks[payload.protocol_id] += [int.from_bytes(spi, "big") for spi in payload.spis]
         else:
             raise GdoiError(Reason.UNSUPPORTED_TEK_PROTOCOL, f"a Delete payload for protocol {payload.protocol_id}")
-    return Deletion(tuple(teks), all_teks, kek)
+    return Deletion(tuple(teks[TekProtocolId.ESP]), tuple(teks[TekProtocolId.AH]), kek)

@@ -9,11 +9,13 @@ batch is due, and the key server makes the datagram, so that lifetimes in it are
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi.group import RekeyKey
 from groupvpn.gdoi.members import Member
 from groupvpn.gdoi.timers import BATCH_MEMBERS, BATCH_PERIOD, acknowledgement_wait
+from groupvpn.ipsec.transform import SecurityProtocol
 
 
 class Content(Enum):
@@ -64,15 +66,24 @@ class Round:
         self.last_sent = now
         self.activates: float | None = None
         """When members begin to send with what it brings, in monotonic seconds; None leaves that to the end of the old keys."""
+        self.deletes: frozenset[SecurityProtocol] = frozenset()
+        """The protocols whose TEKs it deletes."""
         self._left = 1 + retransmit_count
         self._period = retransmit_period
         self._counter = counter
         self._pending: dict[Endpoint, Member] = {member.peer: member for member in members} if under.unicast else {}
         self._recipients = set(self._pending)
-        self._queue: list[Member] = []
+        self._unsent = set(self._pending)
+        self._queue: dict[Endpoint, Member] = {}
+        """Those to whom the transmission that is open has still to go, all of them pending."""
         self._due: float | None = now
+        """When the next batch goes out; there is one, for the queue is not empty or transmissions are left."""
         self._ends = now + acknowledgement_wait(retransmit_period)
-        self._is_empty = under.unicast and not self._pending
+
+    @property
+    def pending(self) -> tuple[Member, ...]:
+        """The members to whom repetitions would go; nobody for multicast."""
+        return tuple(self._pending.values())
 
     @property
     def unanswered(self) -> tuple[Member, ...]:
@@ -86,20 +97,18 @@ class Round:
 
     @property
     def next_is_retransmission(self) -> bool:
-        """Whether what is due next would open a repetition, which the key server may find pointless."""
-        return self._due is not None and not self._queue and self.transmissions > 0
+        """Whether what is due next would open a repetition for members that were all sent to, which the key server may find pointless."""
+        return self._due is not None and not self._queue and self.transmissions > 0 and not self._unsent
 
     def next_timer(self) -> float | None:
         """When to call again: the next batch, or the end of waiting for answers; None when it is over."""
-        if self._is_empty:
+        if self._has_nobody_left:
             return self.started
         return self._due if self._due is not None else self._ends
 
     def is_over(self, now: float) -> bool:
         """Whether nothing more is to be sent and nothing more to be waited for."""
-        if self._is_empty or (self.under.acknowledge and self.under.unicast and not self._pending and self.transmissions):
-            return True
-        return self._due is None and (now >= self._ends or not self.under.unicast)
+        return self._has_nobody_left or (self._due is None and (now >= self._ends or not self.under.unicast))
 
     def next_batch(self, now: float) -> Batch | None:
         """What to send now, or None. Call until None: it plans the next batch or transmission as it goes."""
@@ -108,14 +117,11 @@ class Round:
         opens = not self._queue
         if opens:
             self._open()
-        members = tuple(self._queue[:BATCH_MEMBERS])
-        del self._queue[:BATCH_MEMBERS]
+        members = tuple(self._queue.pop(peer) for peer in tuple(islice(self._queue, BATCH_MEMBERS)))
+        self._unsent.difference_update(member.peer for member in members)
         self.last_sent = now
         self._ends = now + acknowledgement_wait(self._period)
-        if self._queue:
-            self._due = now + BATCH_PERIOD
-        else:
-            self._due = now + self._period if self._left else None
+        self._plan()
         return Batch(self.last_sequence, members, opens, self.transmissions > 1)
 
     def stop_retransmitting(self) -> None:
@@ -124,32 +130,55 @@ class Round:
         self._left = 0
         self._queue.clear()
 
+    def give_up(self) -> None:
+        """It cannot be sent: nothing more goes out, and nobody is waited for."""
+        self.stop_retransmitting()
+        self._pending.clear()
+
     def acknowledge(self, peer: Endpoint, sequence: int) -> Member | None:
         """The member at `peer` answers a transmission of this round: returns it the first time, None for anything else."""
         if self.first_sequence is None or not self.first_sequence <= sequence <= self.last_sequence:
             return None
-        return self._pending.pop(peer, None)
+        return self._release(peer)
 
     def was_sent_to(self, peer: Endpoint) -> bool:
         """Whether `peer` is one of those whom this round was for, answered or not."""
         return peer in self._recipients
 
     def add(self, member: Member, now: float) -> None:
-        """One more member to reach: it registered while the round was under way. The next transmission is for it, now if there was none."""
+        """One more member to reach: it registered while the round was under way. The next transmission is for it, one more than planned
+        if there was none, and now if nothing was due."""
         if not self.under.unicast:
             return
         self._pending[member.peer] = member
         self._recipients.add(member.peer)
-        self._is_empty = False
-        if self._due is None:
+        self._unsent.add(member.peer)
+        if member.peer not in self._queue:
             self._left = max(self._left, 1)
+        if self._due is None:
             self._due = now
 
     def drop(self, peer: Endpoint) -> None:
         """Send no more to `peer`: it has left, or learned everything in a registration."""
-        member = self._pending.pop(peer, None)
-        if member is not None and member in self._queue:
-            self._queue.remove(member)
+        self._release(peer)
+
+    @property
+    def _has_nobody_left(self) -> bool:
+        return self.under.unicast and not self._pending
+
+    def _release(self, peer: Endpoint) -> Member | None:
+        """Send no more to `peer`; returns the member if it was still waited for. Without it the transmission that is open may be whole."""
+        self._unsent.discard(peer)
+        if self._queue.pop(peer, None) is not None and not self._queue:
+            self._plan()
+        return self._pending.pop(peer, None)
+
+    def _plan(self) -> None:
+        """What follows the batch that was sent last: the next one of its transmission, the next transmission, or nothing."""
+        if self._queue:
+            self._due = self.last_sent + BATCH_PERIOD
+        else:
+            self._due = self.last_sent + self._period if self._left else None
 
     def _open(self) -> None:
         """Begin a transmission: to everybody the first time, then to those who did not answer (all, if no answers were asked for)."""
@@ -158,4 +187,4 @@ class Round:
         self.last_sequence = self._counter()
         if self.first_sequence is None:
             self.first_sequence = self.last_sequence
-        self._queue = list(self._pending.values())
+        self._queue = dict(self._pending)

@@ -20,14 +20,18 @@ from groupvpn.gdoi.group import NO_ADDRESS, GroupKeys, RekeyKey, wipe
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable
 from groupvpn.gdoi.messages import report
+from groupvpn.gdoi.offer import without_idle_teks
 from groupvpn.gdoi.policy import KeyServerGroup
+from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
 from groupvpn.gdoi.rekeying import Batch, Content, Round
 from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
 from groupvpn.gdoi.timers import MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, is_retransmission_suppressed
+from groupvpn.gdoi.told import Told
 from groupvpn.ike.natt import wrap
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
+from groupvpn.ipsec.transform import SecurityProtocol
 
 INTERRUPTED = 120.0
 """A key made this short before a restart may not have reached everybody: its rekey is repeated."""
@@ -49,6 +53,10 @@ class ServedGroup:
         self.last_round: Round | None = None
         self.registrations = 0
         self.refusals = 0
+        self.told: Told | None = None
+        """What the last rekey told; None after a snapshot of a release that did not note it."""
+        self.rekeyed_at: float | None = None
+        """When that was, in monotonic seconds; None before the first."""
         self._signers = signers
         self._entropy = entropy
         self._told_time = 0.0
@@ -60,6 +68,7 @@ class ServedGroup:
         """Make the first keys, unless a snapshot has brought some."""
         effects: list[Effect] = [report("KS_GROUP_ADD", group=self.group.name), *self._check_lists()]
         self._told_time = now
+        self.told = self.told or Told.of(self.group)
         for policy in self.group.teks:
             if self.keys.newest(policy.sequence) is None:
                 self.keys.make_tek(policy, now, self._entropy)
@@ -108,22 +117,25 @@ class ServedGroup:
         effects: list[Effect] = []
         if not len(self.members):
             effects.append(report("KS_FIRST_GM", group=self.group.name, address=peer.address))
-        member = self.members.register(peer, server, now, given.sender_ids)
+        self._make_room(peer, now)
+        member = self.members.register(peer, server, now, given.sender_ids, keys_until=self.keys.last_expiry(now, given.teks))
         self.registrations += 1
         self.is_dirty = True
         effects.append(report("KS_REGS_COMPL", group=self.group.name, address=peer.address))
-        if self._is_stale(given, peer, server, now):
-            return effects + self._catch_up(member, now)
+        is_stale = self._is_stale(given, peer, server, now)
+        held = given.kek.spi if given.kek is not None else None
         for each in self.rounds:
-            each.drop(peer)
-        return effects
+            if not is_stale or each.under.spi != held:
+                each.drop(peer)
+        return effects + self._catch_up(member, held, now) if is_stale else effects
 
-    def acknowledge(self, peer: Endpoint, sequence: int, now: float) -> list[Effect]:
-        """A verified acknowledgement of rekey `sequence` came from `peer`."""
-        for each in self.rounds:
-            member = each.acknowledge(peer, sequence)
-            if member is not None:
-                member.note_acknowledged(sequence)
+    def acknowledge(self, peer: Endpoint, spi: bytes, sequence: int, now: float) -> list[Effect]:
+        """A verified acknowledgement of rekey `sequence` under the KEK `spi` came from `peer`, which holds no earlier KEK then."""
+        for index, each in enumerate(self.rounds):
+            if each.under.spi == spi and (member := each.acknowledge(peer, sequence)) is not None:
+                member.note_acknowledged(sequence, self.keys.last_expiry(now))
+                for earlier in self.rounds[:index]:
+                    earlier.drop(peer)
                 return self._finish_rounds(now)
         if self.members.get(peer) is None and not any(each.was_sent_to(peer) for each in self.rounds):
             return [report("KS_UNSOL_ACK", group=self.group.name, peer=peer.address, sequence=sequence)]
@@ -134,17 +146,13 @@ class ServedGroup:
         if self.keys.expire(now):
             self.is_dirty = True
         effects: list[Effect] = []
-        kek_due = self.keys.next_kek_rekey(self.group, len(self.members))
-        tek_due = self.keys.next_tek_rekey(self.group, len(self.members))
-        if kek_due is not None and (kek_due <= now or (tek_due is not None and tek_due <= now and kek_due <= now + MERGE_LOOKAHEAD)):
-            effects += self._rekey(self._all_slots(), renew_kek=True, now=now)
-        elif tek_due is not None and tek_due <= now:
-            due = self.keys.slots_due(self.group, len(self.members), now + MERGE_LOOKAHEAD)
-            effects += self._rekey(due, renew_kek=False, now=now)
-        elif (sync_due := self.next_sync()) is not None and sync_due <= now:
-            renew_kek = kek_due is not None and kek_due <= now + MERGE_LOOKAHEAD
-            due = self._all_slots() if renew_kek else self.keys.slots_due(self.group, len(self.members), now + MERGE_LOOKAHEAD)
-            effects += self._rekey(due, renew_kek=renew_kek, now=now)
+        members, soon = len(self.members), now + MERGE_LOOKAHEAD
+        kek_due = self.keys.next_kek_rekey(self.group, members)
+        due = (kek_due, self.keys.next_tek_rekey(self.group, members), self.next_sync())
+        if any(moment is not None and moment <= now for moment in due):
+            effects += self._lapsed(now)
+            renew_kek = kek_due is not None and kek_due <= soon
+            effects += self._rekey(self.keys.slots_due(self.group, members, soon), renew_kek=renew_kek, now=now)
         return effects + self._run_rounds(now)
 
     def next_sync(self) -> float | None:
@@ -176,7 +184,9 @@ class ServedGroup:
         renew_kek = any(change.rule.renews is Renews.KEK for change in changes)
         if any(change.rule.rekey for change in changes):
             effects += self._rekey(self._all_slots() if renew_kek else slots, renew_kek=renew_kek, now=now)
-        elif self.keys.kek is None and group.rekey.key_label is not None and self._signers(group.rekey.key_label) is not None:
+        elif self.keys.kek is not None:
+            effects += self._replace_unsigned_kek(now)
+        elif group.rekey.key_label is not None and self._signers(group.rekey.key_label) is not None:
             effects += self._make_kek(now)
         if changes:
             self.is_dirty = True
@@ -200,37 +210,48 @@ class ServedGroup:
         Registrations that are under way hold keys that are wiped here: the caller ends them.
         """
         old_kek, old_sequence = self.keys.kek, self.keys.sequence
+        protocols = frozenset(key.transform.protocol for key in self.keys.teks)
         leaving = self.members.clear()
         effects: list[Effect] = []
         if leaving:
             effects.append(report("KS_LAST_GM", group=self.group.name, address=leaving[-1].peer.address))
-        self.rounds.clear()
         self.keys.wipe_all()
         self.keys.kek = None
         self.keys.sender_ids.restart(self.group.sender_id_bits)
         for policy in self.group.teks:
             self.keys.make_tek(policy, now, self._entropy)
         effects += self._make_kek(now)
+        self.told = Told.of(self.group)
         self.keys.epoch += 1
         self.is_dirty = True
+        for each in [each for each in self.rounds if each.content is not Content.DELETE]:  # some may hold no later KEK
+            self._delete(each.under, each.last_sequence, each.pending, protocols, now)
         if old_kek is not None:
-            self._begin(Content.DELETE, old_kek, leaving, count(old_sequence + 1).__next__, now)
+            self._delete(old_kek, old_sequence, leaving, protocols, now)
         return effects + self._run_rounds(now)
 
     def resume(self, now: float) -> list[Effect]:
-        """After a restart from a snapshot: renew what no longer fits the configuration, and repeat a rekey that may have been cut short.
+        """After a restart from a snapshot: renew what no longer fits the configuration, tell members what else is new, and repeat a rekey
+        that may have been cut short.
 
         A group with time windows always gets one: how long we were away is what the wall clock says, which may be wrong.
         """
-        slots, renew_kek = self.keys.outdated(self.group)
+        _, destination = rekey_addresses(self.group.rekey)
+        slots, renew_kek = self.keys.outdated(self.group, destination)
         if self.keys.kek is not None and (self.group.rekey.key_label is None or not is_complete(self.group)):
             self._drop_kek()
             renew_kek = False
-        recent = any(now - key.created <= INTERRUPTED for key in self.keys.teks)
+        if self.keys.kek is not None and self.keys.kek.lifetime != self.group.rekey.lifetime:
+            self.keys.restart_kek_lifetime(self.group.rekey.lifetime, now)
+        told, self.told = self.told, Told.of(self.group)
+        if renew_kek or (told is not None and told.receive_only != self.group.receive_only):
+            slots = self._all_slots()
+        latest = [*(key.created for key in self.keys.teks), *([self.rekeyed_at] if self.rekeyed_at is not None else [])]
+        is_recent = any(now - moment <= INTERRUPTED for moment in latest)
         self._told_time = now
-        if slots or renew_kek or recent or self.next_sync() is not None:
-            return self._rekey(self._all_slots() if renew_kek else slots, renew_kek=renew_kek, now=now)
-        return []
+        if slots or renew_kek or told != self.told or is_recent or self.next_sync() is not None:
+            return self._rekey(slots, renew_kek=renew_kek, now=now)
+        return self._replace_unsigned_kek(now)
 
     @property
     def next_transmission(self) -> float | None:
@@ -272,22 +293,28 @@ class ServedGroup:
         return []
 
     def _rekey(self, slots: Collection[int], *, renew_kek: bool, now: float, activates: float | None = None) -> list[Effect]:
-        """New TEKs for `slots`, a new KEK if asked for, and one round that brings them to the members under the KEK they hold.
+        """New TEKs for `slots` and wherever none lives, a new KEK if asked for, and one round that brings them to the members under the
+        KEK they hold.
 
         Members send with the new TEKs from `activates` on, or when the old ones are about to die.
         """
+        effects = self._replace_unsigned_kek(now)
+        can_tell = not effects
         old_kek, old_sequence = self.keys.kek, self.keys.sequence
-        effects: list[Effect] = []
+        wanted = self.keys.lacking(self.group, now).union(slots)
         for policy in self.group.teks:
-            if policy.sequence in slots:
+            if policy.sequence in wanted:
                 self.keys.make_tek(policy, now, self._entropy)
-        if renew_kek:
+        if renew_kek and can_tell:
             effects += self._make_kek(now)
-        self._told_time = now
+        self._told_time = self.rekeyed_at = now
+        self.told = Told.of(self.group)
         self.is_dirty = True
-        if old_kek is not None and renew_kek and self.keys.kek is not None:
+        if old_kek is None or not can_tell:
+            return effects + self._run_rounds(now)
+        if renew_kek and self.keys.kek is not None:
             self._begin(Content.KEK, old_kek, self.members, count(old_sequence + 1).__next__, now)
-        elif old_kek is not None and self.keys.kek is old_kek:
+        elif self.keys.kek is old_kek:
             self._begin(Content.TEK, old_kek, self.members, self.keys.next_sequence, now)
             self.rounds[-1].activates = activates
         return effects + self._run_rounds(now)
@@ -309,23 +336,31 @@ class ServedGroup:
         if content is not Content.DELETE:
             self.last_round = each
 
+    def _delete(self, kek: RekeyKey, sequence: int, members: Iterable[Member], protocols: frozenset[SecurityProtocol], now: float) -> None:
+        """Start a round that deletes `kek`, whose last rekey had the number `sequence`, and all TEKs of `protocols`."""
+        self._begin(Content.DELETE, kek, members, count(sequence + 1).__next__, now)
+        self.rounds[-1].deletes = protocols
+
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
         """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""
-        current = self.download_for(peer, server, now)
+        try:
+            current = without_idle_teks(self.download_for(peer, server, now))
+        except GdoiError:
+            return False  # there is nothing newer to be told
         has = {(tek.spi, tek.entries, tek.receive_only) for tek in given.teks}
         same_kek = (given.kek.spi if given.kek else None) == (current.kek.spi if current.kek else None)
         return not same_kek or any((tek.spi, tek.entries, tek.receive_only) not in has for tek in current.teks)
 
-    def _catch_up(self, member: Member, now: float) -> list[Effect]:
-        """A rekey went out while `member` registered, so what it was given is old: it joins a round under the KEK it holds, or gets one.
+    def _catch_up(self, member: Member, held: bytes | None, now: float) -> list[Effect]:
+        """A rekey went out while `member` registered, so what it was given is old: it joins the round under the KEK `held`, or gets one.
 
         A member whose KEK has been replaced and whose round is over learns the new keys when it registers again before its TEK dies.
         """
         kek = self.keys.kek
-        live = next((each for each in self.rounds if each.content is not Content.DELETE), None)
+        live = next((each for each in self.rounds if each.content is not Content.DELETE and each.under.spi == held), None)
         if live is not None:
             live.add(member, now)
-        elif kek is not None and kek.unicast:
+        elif kek is not None and kek.unicast and kek.spi == held:
             self._begin(Content.TEK, kek, [member], self.keys.next_sequence, now)
         return self._run_rounds(now)
 
@@ -335,11 +370,15 @@ class ServedGroup:
         due = [self.keys.next_tek_rekey(self.group, members), self.keys.next_kek_rekey(self.group, members)]
         next_rekey = min((time for time in due if time is not None), default=None)
         for each in self.rounds:
-            if each.next_is_retransmission and each.content is not Content.DELETE and is_retransmission_suppressed(now, next_rekey):
+            if each.next_is_retransmission and self._is_present(each.under) and is_retransmission_suppressed(now, next_rekey):
                 each.stop_retransmitting()
             while (batch := each.next_batch(now)) is not None:
                 effects += self._transmit(each, batch, now)
-        return effects + self._finish_rounds(now)
+        return effects + self._finish_rounds(now) + self._expire_members(now)
+
+    def _is_present(self, kek: RekeyKey) -> bool:
+        """Whether the next rekey goes under `kek` too, and says all again to those who missed one."""
+        return self.keys.kek is not None and self.keys.kek.spi == kek.spi
 
     def _finish_rounds(self, now: float) -> list[Effect]:
         """Take rounds that are over off the list, and eject the members that left too many unanswered."""
@@ -356,22 +395,39 @@ class ServedGroup:
 
     def _eject(self, member: Member) -> list[Effect]:
         self.members.remove(member.peer)
+        return [report("KS_NACK_GM_EJECT", group=self.group.name, address=member.peer.address), *self._left(member)]
+
+    def _expire_members(self, now: float) -> list[Effect]:
+        """Without rekeys a member that has not come again in time holds no key. With rekeys that nobody acknowledges who can tell."""
+        gone = self.members.expire(now) if self.keys.kek is None else ()
+        return self._left(gone[-1]) if gone else []
+
+    def _make_room(self, peer: Endpoint, now: float) -> None:
+        """In a full group `peer` takes the place of a member whose keys, as far as we know, have died."""
+        gone = self.members.make_room(peer, now)
+        if gone is not None:
+            for each in self.rounds:
+                each.drop(gone.peer)
+
+    def _left(self, member: Member) -> list[Effect]:
+        """`member` is off the list."""
         self.is_dirty = True
-        name, address = self.group.name, member.peer.address
-        effects: list[Effect] = [report("KS_NACK_GM_EJECT", group=name, address=address)]
-        if not len(self.members):
-            effects.append(report("KS_LAST_GM", group=name, address=address))
-        return effects
+        return [] if len(self.members) else [report("KS_LAST_GM", group=self.group.name, address=member.peer.address)]
 
     def _transmit(self, each: Round, batch: Batch, now: float) -> list[Effect]:
         """The datagrams of one batch: one message, signed once, to every member of it (or to the multicast group)."""
         signer = self._signers(each.under.key_label)
-        if signer is None:
-            each.stop_retransmitting()
-            return [report("KS_NO_RSA_KEYS", group=self.group.name, label=each.under.key_label)]
+        if signer is None or signer.public.der != each.under.public_key:
+            each.give_up()
+            mnemonic = "KS_NO_RSA_KEYS" if signer is None else "KS_RSA_KEY_CHANGED"
+            return [report(mnemonic, group=self.group.name, label=each.under.key_label)]
         self.is_dirty = True
         source = source_of(self.group, self.members)
-        message = self._message(each, batch.sequence, signer, source, now)
+        try:
+            message = self._message(each, batch.sequence, signer, source, now)
+        except GdoiError as error:
+            each.give_up()
+            return [report("KS_REKEY_FAILED", group=self.group.name, reason=error.detail)]
         effects: list[Effect] = []
         if batch.opens:
             effects.append(self._sending(each, batch, source))
@@ -388,7 +444,7 @@ class ServedGroup:
     def _message(self, each: Round, sequence: int, signer: RsaPrivateKey, source: IPv4Address, now: float) -> bytes:
         under = each.under.told(now, source)
         if each.content is Content.DELETE:
-            return build_push(None, under, signer, sequence, deletion=Deletion(all_teks=True, kek=True))
+            return build_push(None, under, signer, sequence, deletion=Deletion.of_everything(each.deletes))
         kek = self.keys.kek
         tells = kek is not None and (kek.spi != each.under.spi or self._told_kek != kek.spi)
         if kek is not None and kek.spi == each.under.spi:
@@ -421,6 +477,15 @@ class ServedGroup:
         self.is_dirty = True
         return []
 
+    def _replace_unsigned_kek(self, now: float) -> list[Effect]:
+        """A KEK whose RSA key is another one by now can tell its members nothing: make the next, for those who register from now on."""
+        kek = self.keys.kek
+        signer = self._signers(kek.key_label) if kek is not None else None
+        if kek is None or signer is None or signer.public.der == kek.public_key:
+            return []
+        self._drop_kek()
+        return [report("KS_RSA_KEY_CHANGED", group=self.group.name, label=kek.key_label), *self._make_kek(now)]
+
     def _drop_kek(self) -> None:
         """No rekeys from now on: members register again before their TEKs die."""
         if self.keys.kek is not None:
@@ -430,6 +495,12 @@ class ServedGroup:
 
     def _all_slots(self) -> set[int]:
         return {policy.sequence for policy in self.group.teks}
+
+    def _lapsed(self, now: float) -> list[Effect]:
+        """A line for each `sa ipsec` whose TEK died before we could renew it."""
+        return [
+            report("KS_TEK_LAPSED", group=self.group.name, sequence=sequence) for sequence in sorted(self.keys.lacking(self.group, now))
+        ]
 
     def _check_lists(self, sequence: int | None = None) -> list[Effect]:
         """GDOI_ACL_NUM for every list that is longer than a policy honours."""

@@ -44,7 +44,8 @@ PASSIVE_AFTER_RECEIVE_ONLY = 300.0
 MINIMUM_TEK_LIFETIME = 120
 """Seconds; shorter lifetimes leave no room for T0 and T1."""
 RECOMMENDED_TEK_LIFETIME = 7200
-KEK_LIFETIME_RANGE = range(300, 86401)
+KEK_LIFETIME_RANGE = range(300, 2592001)
+"""Seconds that a KEK may be configured to live: up to 30 days, like a TEK, which it should outlive."""
 RECOMMENDED_KEK_FACTOR = 3
 """A KEK should live at least this many times as long as the TEKs that it renews."""
 
@@ -64,6 +65,8 @@ RETRY_JITTER = 0.25
 DELETE_SPREAD = 5.0
 """After a rekey that sends all members to the key server (a delete, or a counter-mode TEK for members without Sender-IDs) each registers
 again within this time, at a moment of its own."""
+KEK_EXPIRED_SPREAD = 60.0
+"""A member whose KEK died without a successor registers again within this time, at a moment of its own: no hurry, its TEKs live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,11 @@ class Timer:
 
 TIMERS = (
     Timer("TEK lifetime", "lifetime of the IPsec profile; 3600 s unless configured, 7200 s recommended", "group VPN manuals"),
-    Timer("KEK lifetime", "300 to 86400 s, 86400 s unless configured; at least three TEK lifetimes recommended", "group VPN manuals"),
+    Timer(
+        "KEK lifetime",
+        "300 to 2592000 s, 86400 s unless configured; at least three TEK lifetimes recommended",
+        "group VPN manuals; over a day is ours",
+    ),
     Timer("TEK rekey offset", "90 s for a lifetime up to 900 s, else a tenth of it", "group VPN manuals"),
     Timer("KEK rekey offset", "as for a TEK, from the KEK's lifetime", "ours"),
     Timer("multicast rekey start", "lifetime - offset - retransmissions x period", "group VPN manuals"),
@@ -89,7 +96,7 @@ TIMERS = (
     Timer("T2", "the SA dies", "RFC 6407 5.5"),
     Timer("short lifetimes", "T0 no earlier than half of what remained of the SA at installation", "ours"),
     Timer("activation and deactivation delay", "the GAP's ATD replaces T1, its DTD replaces T2 of the old SA", "RFC 6407 5.4.1"),
-    Timer("retransmission suppressed", "when a rekey is due within 120 s", "group VPN manuals"),
+    Timer("retransmission suppressed", "when a rekey under the same KEK is due within 120 s", "group VPN manuals; the KEK is ours"),
     Timer("merge", "rekeys due within 60 s of each other are one", "group VPN manuals (pseudotime); ours for TEK and KEK"),
     Timer("pseudotime told", "with every rekey, and 1800 s after the last one where a TEK has a time window", "group VPN manuals"),
     Timer("acknowledgement missing", "10 s after the last transmission, or one period where that is longer", "RFC 8263 6"),
@@ -103,6 +110,7 @@ TIMERS = (
     Timer("registration under an old ISAKMP SA", "3 s without an answer, then once more through a new phase 1", "ours"),
     Timer("registration round", "5 s, doubling to 60 s, less up to a quarter of chance", "ours"),
     Timer("registration after a rekey that demands it", "within 5 s, at a random moment", "ours"),
+    Timer("registration after a KEK that no rekey replaced", "within 60 s of its end, at a random moment, and no later than T0", "ours"),
 )
 """What an operator or a second implementation must know; `docs/protocol/group-life.md` is made from it."""
 

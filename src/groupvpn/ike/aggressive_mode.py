@@ -19,7 +19,7 @@ from groupvpn.ike import main_mode, proposal
 from groupvpn.ike.authentication import check_peer_hash, own_hash
 from groupvpn.ike.context import NONCE_LENGTH, Context, Surroundings, with_keys, with_skeyid
 from groupvpn.ike.drop import Drop, RejectedError
-from groupvpn.ike.identity import hostname, local_identity
+from groupvpn.ike.identity import hostname, local_identity, offered_identity
 from groupvpn.ike.main_mode import Result
 from groupvpn.wire.chain import Chain
 from groupvpn.wire.iana import NotifyType
@@ -33,7 +33,7 @@ def start(surroundings: Surroundings, context: Context) -> Result:
     sa = proposal.offer(offered, context.doi)
     pair = dh.generate(group, surroundings.entropy)
     nonce = surroundings.entropy(NONCE_LENGTH)
-    identity = local_identity(surroundings.configuration, context.local)
+    identity = offered_identity(surroundings.configuration, context.local, context.peer)
     context = replace(
         context,
         offered=offered,

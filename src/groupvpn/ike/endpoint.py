@@ -96,7 +96,8 @@ class IkeEndpoint:
         configuration = self.configuration
         key = configuration.preshared_key(peer.address)
         offered = usable_policies(configuration, key)
-        mode = ExchangeType.AGGRESSIVE if configuration.aggressive else ExchangeType.MAIN
+        is_aggressive = configuration.aggressive or configuration.client_endpoint(peer.address) is not None
+        mode = ExchangeType.AGGRESSIVE if is_aggressive else ExchangeType.MAIN
         if not offered:
             return [messages.no_key(peer), Failed(local, peer, FailureReason.NO_KEY)]
         context = Context(

@@ -20,6 +20,11 @@ def local_identity(configuration: IkeConfiguration, local: Endpoint) -> Identifi
     return Identification.ipv4(local.address)
 
 
+def offered_identity(configuration: IkeConfiguration, local: Endpoint, peer: Endpoint) -> Identification:
+    """What we call ourselves where we begin aggressive mode with `peer`: what its `client-endpoint` says, else the same as everywhere."""
+    return configuration.client_endpoint(peer.address) or local_identity(configuration, local)
+
+
 def is_proper(identity: Identification) -> bool:
     """Whether protocol and port are such as phase 1 allows, and there is a name at all (RFC 2407 4.6.2: else the set-up is aborted)."""
     return bool(identity.data) and identity.protocol in (0, UDP) and identity.port in PORTS
@@ -27,12 +32,14 @@ def is_proper(identity: Identification) -> bool:
 
 def hostname(identity: Identification) -> str | None:
     """The domain name, if the identity is one and it is printable."""
-    if identity.id_type != IdType.FQDN or not all(0x20 < octet < 0x7F for octet in identity.data):
-        return None
-    return identity.data.decode("ascii")
+    return _printable(identity) if identity.id_type == IdType.FQDN else None
+
+
+def _printable(identity: Identification) -> str | None:
+    return identity.data.decode("ascii") if all(0x20 < octet < 0x7F for octet in identity.data) else None
 
 
 def describe(identity: Identification) -> str:
-    """The identity for people: an address, a name, or its type and octets (at most 32) in hexadecimal."""
-    name = identity.address or hostname(identity)
+    """The identity for people: an address, a name of a host or user, or its type and octets (at most 32) in hexadecimal."""
+    name = identity.address or (_printable(identity) if identity.id_type in (IdType.FQDN, IdType.USER_FQDN) else None)
     return str(name) if name is not None else f"type {identity.id_type} 0x{identity.data[:32].hex()}"

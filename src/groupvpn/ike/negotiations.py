@@ -1,7 +1,8 @@
 """The phase 1 exchanges of an endpoint that are not complete yet: found by cookie, bounded in number, timed.
 
 Against a flood of first messages (RFC 2408 2.5.3): nobody without a key configured here gets as far as an entry; one address has at most
-`per_peer` entries; when all `overall` are taken, the oldest whose peer has not yet shown that it receives makes room.
+`per_peer` entries, all together have `overall`; when either are taken, the oldest of them whose peer has not yet shown that it receives
+makes room, for anybody can write the address of another on a first message.
 Answers to such peers are repeated by the clock only while few exchanges are open, for the addresses of a flood are other people's.
 """
 
@@ -56,11 +57,11 @@ class Negotiations:
 
     def admit(self, peer: Endpoint) -> Exchange | None:
         """Make room for an exchange with `peer`: returns one that must be discarded for it, raises `RejectedError` if there is no room."""
-        if self._per_peer[peer.address] >= self._limits.per_peer:
-            raise RejectedError(Drop.HALF_OPEN, None, half_open(peer))
-        if len(self._answering) < self._limits.overall:
+        is_full = self._per_peer[peer.address] >= self._limits.per_peer
+        if not is_full and len(self._answering) < self._limits.overall:
             return None
-        oldest = next((exchange for exchange in self._answering.values() if exchange.is_unproven), None)
+        crowd = (exchange for (_, address), exchange in self._answering.items() if not is_full or address == peer.address)
+        oldest = next((exchange for exchange in crowd if exchange.is_unproven), None)
         if oldest is None:
             raise RejectedError(Drop.HALF_OPEN, None, half_open(peer))
         return oldest

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
 from groupvpn.crypto.secret import Secret
+from groupvpn.wire.payloads import Identification
 
 KEEPALIVE_INTERVAL = 20
 """Seconds of silence before a NAT keepalive, where nothing is configured (RFC 3948 4)."""
@@ -44,6 +45,14 @@ class IdentityKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ClientEndpoint:
+    """`crypto isakmp peer address PEER` with `set aggressive-mode client-endpoint …`: what this node calls itself to that peer."""
+
+    peer: IPv4Address
+    identity: Identification
+
+
+@dataclass(frozen=True, slots=True)
 class Keepalive:
     """`crypto isakmp keepalive SECONDS [RETRIES] [periodic|on-demand]` (dead peer detection, RFC 3706)."""
 
@@ -62,15 +71,21 @@ class IkeConfiguration:
     hostname: str = ""
     keepalive: Keepalive | None = None
     aggressive: bool = False
-    """Initiate aggressive mode instead of main mode; a responder answers in the mode it is asked in."""
+    """Initiate aggressive mode instead of main mode with every peer; a responder answers in the mode it is asked in."""
+    client_endpoints: tuple[ClientEndpoint, ...] = ()
+    """Peers with which to initiate aggressive mode, and the identity to present to each."""
     doi: int = 1
     """DOI of the phase 1 SA payload that an initiator writes: 1 (IPsec, RFC 2407) or 2 (GDOI); a responder repeats what it was sent."""
     nat_traversal: bool = True
     nat_keepalive: int | None = KEEPALIVE_INTERVAL
     """`crypto isakmp nat keepalive`: seconds of silence before the side behind a NAT sends a keepalive; None for never."""
 
+    def client_endpoint(self, peer: IPv4Address) -> Identification | None:
+        """The identity to present to `peer` in aggressive mode; None where nothing asks for that mode with this peer."""
+        return next((entry.identity for entry in self.client_endpoints if entry.peer == peer), None)
+
     def preshared_key(self, peer: IPv4Address, hostname: str | None = None) -> Secret | None:
-        """The key for `peer`, the longest matching prefix first, then by `hostname`; None where none is configured."""
+        """The key for `peer`, the longest matching prefix first (of equal ones the first), then by `hostname`; None if there is none."""
         covering = [entry for entry in self.keys if entry.network is not None and peer in entry.network]
         if covering:
             return max(covering, key=lambda entry: entry.network.prefixlen if entry.network else -1).key

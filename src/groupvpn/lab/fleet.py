@@ -130,6 +130,12 @@ class Fleet:
         self.carry_out(self.server.restore(state, self.simulation.now, down))
         self.carry_out(self.speaker.start(self.simulation.now))
 
+    def suspend_server(self, seconds: float) -> None:
+        """Let the key server's machine sleep: it goes on with what it had, as late as that."""
+        self.simulation.detach(SERVER)
+        self.run(seconds)
+        self.simulation.attach(SERVER, self.speaker)
+
     def _new_server(self, life: str) -> tuple[KeyServer, Speaker]:
         entropy = self.simulation.entropy(life)
         ike = IkeEndpoint(_ike(self.plan), entropy)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from groupvpn import __version__
-from groupvpn.config import Configuration, Severity, parse, render
+from groupvpn.config import Configuration, Role, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
-from groupvpn.node import limits, namespace
+from groupvpn.node import limits, location, namespace
 from groupvpn.node.addresses import AddressError, remove_loopback
 from groupvpn.node.control import CommandError, ControlServer
 from groupvpn.node.in_force import InForce
@@ -57,6 +57,10 @@ class ConfigurationError(Exception):
     """The configuration has errors; the text is what the parser has to say about them."""
 
 
+class UnreadableError(ConfigurationError):
+    """There is no configuration to read."""
+
+
 def run(options: Options, execute: Execute) -> int:
     """Run the node until it is stopped; returns the exit status."""
     limits.harden()
@@ -67,7 +71,7 @@ def run(options: Options, execute: Execute) -> int:
         state = StateDirectory(options.name, options.state_directory)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
-        return WRONG_CONFIGURATION
+        return FAILED if isinstance(error, UnreadableError) else WRONG_CONFIGURATION
     except (OSError, StateError, namespace.NamespaceError) as error:
         print(f"groupvpn: {error}", file=sys.stderr)
         return FAILED
@@ -82,7 +86,7 @@ def load(options: Options) -> Configuration:
     try:
         text = options.file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise ConfigurationError(f"groupvpn: {options.file}: {error.strerror}") from error
+        raise UnreadableError(f"groupvpn: {options.file}: {error.strerror}") from error
     result = parse(text, str(options.file), devices=options.devices)
     if result.configuration is None:
         raise ConfigurationError(render(result.errors))
@@ -130,8 +134,8 @@ class _Daemon:
         self.log.observe(self.control.publish)
         self.router.on_change = self._tell_status
         self.log.write("SYS", 5, "RESTART", f"groupvpn {__version__} starts, {self.router.configuration.role.value}")
-        for remark in self.router.configuration.notices:
-            self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", f"{remark.line}: {remark.message}")
+        self._tell_remarks(self.router.configuration)
+        location.note(self.router.state, self.log)
         try:
             for label, bits in self._options.rsa_keys:
                 self.router.keys.ensure(label, bits)
@@ -156,6 +160,12 @@ class _Daemon:
     def _tell_status(self) -> None:
         self._notifier.send(f"STATUS={self.router.summary()}")
 
+    def _tell_remarks(self, configuration: Configuration) -> None:
+        if configuration.role is Role.NONE:
+            self.log.write("SYS", 4, "CONFIG", "nothing to do: the configuration serves and joins no group")
+        for remark in configuration.notices:
+            self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", f"{remark.line}: {remark.message}")
+
     def _reload(self) -> None:
         """SIGHUP: take over the configuration as it stands in the file now."""
         self._notifier.reloading(time.monotonic_ns() // 1000)
@@ -165,27 +175,24 @@ class _Daemon:
             for line in str(error).splitlines():
                 self.log.write("SYS", 3, "CONFIG_REJECTED", line)
         else:
+            self._tell_remarks(configuration)
             self.router.reconfigure(configuration)
         self._notifier.ready(self.router.summary())
 
 
 def clean(name: str, netns: str | None, state_directory: Path | None) -> list[str]:
-    """Remove what the killed node `name` left behind; returns what was removed. Raises `StateError` if the node is alive."""
-    from groupvpn.dataplane import clamp, recovery
-
+    """Remove what the killed node `name` left behind; returns what was removed. Raises `StateError` if it lives or ran elsewhere."""
     removed: list[str] = []
-    if netns:
-        namespace.enter(netns)
-    place, fallback = state_directory or _directory_of(name), RUN_ROOT / f"{name}.state"
+    place, fallback = state_directory or directory_of(name), RUN_ROOT / f"{name}.state"
+    is_there = location.go_back(name, place, netns)
     state = StateDirectory(name, place or fallback)
     try:
-        removed += [f"the block of {device}: what leaves by it is in the clear now" for device in recovery.clean(name)]
-        clamp.remove(name)
         in_force = InForce(state, Log(name))
-        for address in sorted(in_force.last_loopbacks):
-            if remove_loopback(address):
-                removed.append(f"the loopback address {address}")
+        if is_there:
+            removed += _clean_system(name, in_force)
         in_force.forget()
+        with suppress(OSError):
+            state.remove(location.FILE)
         if state.control_socket.exists():
             state.control_socket.unlink()
             removed.append(str(state.control_socket))
@@ -197,6 +204,15 @@ def clean(name: str, netns: str | None, state_directory: Path | None) -> list[st
     return removed
 
 
-def _directory_of(name: str) -> Path | None:
+def _clean_system(name: str, in_force: InForce) -> list[str]:
+    """Remove rules and addresses from the namespace that this process is in; returns what was removed."""
+    from groupvpn.dataplane import clamp, recovery
+
+    removed = [f"the block of {device}: what leaves by it is in the clear now" for device in recovery.clean(name)]
+    clamp.remove(name)
+    return removed + [f"the loopback address {address}" for address in sorted(in_force.last_loopbacks) if remove_loopback(address)]
+
+
+def directory_of(name: str) -> Path | None:
     """The state directory of a node that was killed, if there is one: where it was found while it ran, else where it is by default."""
     return next((place.resolve() for place in (RUN_ROOT / name, STATE_ROOT / name) if place.is_dir()), None)

@@ -3,7 +3,7 @@
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NAMESPACES = Path("/run/netns")
@@ -15,8 +15,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class NamespaceError(Exception):
     """The namespace `name` cannot be entered."""
 
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"network namespace {name!r}: {reason}; `ip netns list` shows those that exist")
+    def __init__(self, name: str, error: OSError) -> None:
+        mend = "run as root" if isinstance(error, PermissionError) else "`ip netns list` shows those that exist"
+        super().__init__(f"network namespace {name!r}: {error.strerror or error}; {mend}")
         self.name = name
 
 
@@ -31,13 +32,24 @@ def enter(name: str) -> None:
     try:
         descriptor = os.open(NAMESPACES / name, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise NamespaceError(name, error.strerror or str(error)) from error
+        raise NamespaceError(name, error) from error
     try:
         _setns(descriptor)
     except OSError as error:
-        raise NamespaceError(name, error.strerror or str(error)) from error
+        raise NamespaceError(name, error) from error
     finally:
         os.close(descriptor)
+
+
+def current() -> str | None:
+    """The name of the namespace that the calling thread is in; None if `ip netns` has none for it."""
+    here = Path("/proc/thread-self/ns/net").stat()
+    with suppress(FileNotFoundError):
+        for place in sorted(NAMESPACES.iterdir()):
+            with suppress(OSError):
+                if os.path.samestat(place.stat(), here):
+                    return place.name
+    return None
 
 
 @contextmanager

@@ -26,6 +26,11 @@ class Outbox:
         self._held: list[Send] = []
         self._is_due = False
 
+    @property
+    def is_stuck(self) -> bool:
+        """After `flush`: whether the snapshot could not be written, so that nothing is sent."""
+        return self._is_due
+
     def state_changed(self) -> None:
         """What is sent from now on waits for `flush`."""
         self._is_due = True
@@ -73,9 +78,14 @@ class Outbox:
         try:
             record = json.loads(octets)
             elapsed = max(0.0, time.time() - float(record["taken"]))
-            return server.restore(record["state"], clock.monotonic(), elapsed)
+            effects = server.restore(record["state"], clock.monotonic(), elapsed)
         except (ValueError, KeyError, TypeError) as error:
-            self._state.write(f"{SNAPSHOT}.bad", octets)
-            text = f"{SNAPSHOT} cannot be used ({error}); it is kept as {SNAPSHOT}.bad, and the groups begin with new keys"
-            self._log.write("SYS", 4, "STATE", text)
+            self._put_aside(octets, f"{SNAPSHOT} cannot be used ({error})", "the groups begin with new keys")
             return []
+        for why in server.unrestored:
+            self._put_aside(octets, why, "this group begins with new keys")
+        return effects
+
+    def _put_aside(self, octets: bytes, why: str, therefore: str) -> None:
+        self._state.write(f"{SNAPSHOT}.bad", octets)
+        self._log.write("SYS", 4, "STATE", f"{why}; it is kept as {SNAPSHOT}.bad, and {therefore}")

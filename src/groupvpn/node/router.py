@@ -24,7 +24,7 @@ from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.sa import Direction
-from groupvpn.node import audit, clock
+from groupvpn.node import audit, clock, location
 from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
 from groupvpn.node.cores import Cores, places_of
 from groupvpn.node.in_force import InForce
@@ -45,6 +45,10 @@ SETTLE = 0.01
 
 class UnknownGroupError(Exception):
     """No group of this name runs here."""
+
+
+class RekeyError(Exception):
+    """Members cannot be told of new keys."""
 
 
 class Router:
@@ -74,13 +78,15 @@ class Router:
         engine = engine or EngineOptions()
         self.cores = Cores(self.speaker, self._signer, os.urandom, engine.workers)
         self._debug = debug
-        self._sockets = DatagramSockets(self._received)
+        self._sockets = DatagramSockets(self._received, lambda text: self._warn("MULTICAST", text))
         self._outbox = Outbox(state, log, self._transmit)
         self._in_force = InForce(state, log)
         self._loopbacks = Loopbacks(self._in_force.note_loopbacks, self._in_force.last_loopbacks)
         self._timer: asyncio.TimerHandle | None = None
         self._started = clock.monotonic()
         self._policy_changed = False
+        self._followed: Configuration | None = None
+        """The configuration that everything follows; None while that is not so."""
         self._leases: dict[str, list[Any]] = {}
         """The addresses of devices whose configuration gives none, when it was followed last."""
         self._settling = False
@@ -132,7 +138,7 @@ class Router:
         self._outbox.state_changed()
         self._outbox.flush(self.cores.key_server)
         self._guarded(self.speaker.stop, now)
-        self.steering.close(block=self.cores.fail_closed())
+        self.steering.close(block=self.cores.fail_closed(), mend=location.clean_command(self.state))
         self._loopbacks.clear()
         if has_started:  # else what a killed run has left is still there
             self._in_force.forget()
@@ -142,14 +148,22 @@ class Router:
             self._sockets.close()
 
     def reconfigure(self, configuration: Configuration) -> None:
-        """Take over another configuration: what did not change goes on undisturbed."""
-        if configuration == self.configuration:
+        """Take over another configuration: what did not change goes on undisturbed. After a bug on the way the next call tries again."""
+        if configuration == self._followed:
             self.log.write("SYS", 6, "CONFIG_I", f"Configured from {self.source}: no change")
             return
         self.configuration = configuration
+        self._guarded(self._follow_file)
+        if self._followed == configuration:
+            self.log.write("SYS", 5, "CONFIG_I", f"Configured from {self.source}")
+        else:
+            self._settle()
+
+    def _follow_file(self) -> list[Effect]:
+        self._followed = None
         self._sockets.set_local(self._local_addresses(self._follow_addresses()))
         self._follow_configuration()
-        self.log.write("SYS", 5, "CONFIG_I", f"Configured from {self.source}")
+        return []
 
     def _follow_addresses(self) -> dict[str, list[Any]]:
         there = present()
@@ -187,6 +201,7 @@ class Router:
         self._leases = self._leased_addresses(there)
         if self._steers or self.steering.data_plane:
             self._policy_changed = True
+        self._followed = self.configuration
         self._settle()
 
     @property
@@ -210,6 +225,7 @@ class Router:
     def _due(self) -> None:
         now = clock.monotonic()
         self._guarded(self.speaker.tick, now)
+        self._sockets.join_refused()
         if self.steering.next_repair is not None and self.steering.next_repair <= now:
             self._guarded(self._repair)
         self._settle()
@@ -260,22 +276,29 @@ class Router:
     # ------------------------------------------------------------------ effects out
 
     def _perform(self, effects: Iterable[Effect]) -> None:
+        """Carry out effects in order; one that fails costs itself and no other."""
         for effect in self.speaker.settle(list(effects), clock.monotonic()):
-            match effect:
-                case Send():
-                    self._outbox.send(effect)
-                case Report():
-                    self._report(effect)
-                case JoinGroup():
-                    self._sockets.join(effect.group, effect.interface_address)
-                case LeaveGroup():
-                    self._sockets.leave(effect.group, effect.interface_address)
-                case PolicyChanged():
-                    self._policy_changed = True
-                case StateChanged():
-                    self._outbox.state_changed()
-                case _:
-                    raise TypeError(f"nobody knows how to carry out {type(effect).__name__}")
+            try:
+                self._carry_out(effect)
+            except Exception as error:
+                self.note_bug(type(effect).__name__, error)
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Send():
+                self._outbox.send(effect)
+            case Report():
+                self._report(effect)
+            case JoinGroup():
+                self._sockets.join(effect.group, effect.interface_address)
+            case LeaveGroup():
+                self._sockets.leave(effect.group, effect.interface_address)
+            case PolicyChanged():
+                self._policy_changed = True
+            case StateChanged():
+                self._outbox.state_changed()
+            case _:
+                raise TypeError(f"nobody knows how to carry out {type(effect).__name__}")
 
     def _transmit(self, effect: Send) -> None:
         self._sockets.send(effect.datagram, effect.source, effect.destination)
@@ -348,12 +371,23 @@ class Router:
         self._policy_changed = self._policy_changed or bool(self.cores.waiting)
         self._settle()
 
-    def rekey(self, group: str | None, activation_delay: int) -> None:
-        """`crypto gdoi ks rekey`: new TEKs, with which members send `activation_delay` seconds from now. Raises `UnknownGroupError`."""
+    def rekey(self, group: str | None, activation_delay: int) -> tuple[str, ...]:
+        """`crypto gdoi ks rekey`: new TEKs, with which members send `activation_delay` seconds from now.
+
+        Returns the groups without rekeys, whose members get the new keys when they register again. Raises `UnknownGroupError`, and
+        `RekeyError` where a rekey is to be sent and cannot be.
+        """
         if not self._check_group(group) or self.cores.key_server is None:
-            raise UnknownGroupError("this node is not the key server of such a group")
+            raise UnknownGroupError("This node is not the key server of such a group")
+        chosen = {item.name: item.rekey.key_label for item in self.configuration.key_server_groups if group in (None, item.name)}
+        for name, label in chosen.items():
+            if label is not None and self._signer(label) is None:
+                raise RekeyError(f"RSA key {label} of group {name} is not there: make it with `crypto key generate rsa label {label}`")
         self._perform(self.cores.key_server.rekey(group, activation_delay, clock.monotonic()))
         self._settle()
+        if self._outbox.is_stuck:
+            raise RekeyError("The state cannot be written, and nothing is sent before it is; `show logging` says why")
+        return tuple(name for name, label in chosen.items() if label is None)
 
     def set_direction(self, direction: Direction) -> None:
         """`crypto gdoi gm ipsec direction`, for all groups that the node is a member of."""
@@ -365,7 +399,7 @@ class Router:
         """Whether we serve `group` (or any group, for None); raises `UnknownGroupError` if we do not even know it."""
         served = any(group in (None, item.name) for item in self.configuration.key_server_groups)
         if group is not None and not served and not self.cores.knows(group):
-            raise UnknownGroupError(f"no group {group!r} runs here")
+            raise UnknownGroupError(f"No group {group!r} runs here")
         return served
 
     def clear_sa(self) -> None:

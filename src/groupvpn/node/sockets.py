@@ -9,6 +9,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT, Endpoint
@@ -23,6 +24,9 @@ _IP_MULTICAST_ALL = 49
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _REKEY_TTL = 64
 """TTL of multicast rekeys that we send."""
+
+_NOT_THERE = (errno.EADDRNOTAVAIL, errno.ENODEV)
+"""Why a group cannot be joined on an interface that does not exist yet, or has not got its address yet."""
 
 Deliver = Callable[[bytes, Endpoint, Endpoint], None]
 """Called with a datagram, where it came from and the address and port that it was sent to."""
@@ -41,11 +45,13 @@ class PortUnavailableError(Exception):
 class DatagramSockets:
     """The sockets, bound to the running event loop once `open` was called."""
 
-    def __init__(self, deliver: Deliver) -> None:
-        self._deliver = deliver
+    def __init__(self, deliver: Deliver, tell: Callable[[str], None]) -> None:
+        """`tell` gets what the kernel refuses, in words for an operator."""
+        self._deliver, self._tell = deliver, tell
         self._sockets: dict[int, socket.socket] = {}
         self._local: frozenset[IPv4Address] = frozenset()
         self._joined: dict[tuple[IPv4Address, IPv4Address], int] = {}
+        self._refused: set[tuple[IPv4Address, IPv4Address]] = set()
         self.counters: dict[str, int] = {"received": 0, "sent": 0, "not for us": 0, "send errors": 0}
 
     def open(self, local: Iterable[IPv4Address]) -> None:
@@ -73,12 +79,13 @@ class DatagramSockets:
                 opened.close()
         self._sockets.clear()
         self._joined.clear()
+        self._refused.clear()
 
     def join(self, group: IPv4Address, interface: IPv4Address) -> None:
         """Receive datagrams to `group` that arrive on the interface which has the address `interface`."""
         self._joined[group, interface] = self._joined.get((group, interface), 0) + 1
         if self._joined[group, interface] == 1:
-            self._membership(socket.IP_ADD_MEMBERSHIP, group, interface)
+            self._enter(group, interface)
 
     def leave(self, group: IPv4Address, interface: IPv4Address) -> None:
         """Undo one `join`."""
@@ -86,19 +93,39 @@ class DatagramSockets:
         if count > 1:
             self._joined[group, interface] = count - 1
         elif count == 1:
-            self._membership(socket.IP_DROP_MEMBERSHIP, group, interface)
+            self._refused.discard((group, interface))
+            with suppress(OSError):  # that of an interface that is gone has ended with it
+                self._set_membership(socket.IP_DROP_MEMBERSHIP, group, interface)
 
     def join_again(self) -> None:
         """An interface may have been made anew, or have got the address by which a group is to be joined."""
         for group, interface in self._joined:
-            self._membership(socket.IP_ADD_MEMBERSHIP, group, interface)
+            self._enter(group, interface)
 
-    def _membership(self, option: int, group: IPv4Address, interface: IPv4Address) -> None:
+    def join_refused(self) -> None:
+        """Try those groups again that the kernel has refused."""
+        for group, interface in tuple(self._refused):
+            self._enter(group, interface)
+
+    def _enter(self, group: IPv4Address, interface: IPv4Address) -> None:
+        """Join for the kernel. What it refuses is said once."""
         try:
-            self._sockets[GDOI_PORT].setsockopt(socket.IPPROTO_IP, option, group.packed + interface.packed)
+            self._set_membership(socket.IP_ADD_MEMBERSHIP, group, interface)
         except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENODEV):
-                raise
+            if error.errno not in (errno.EADDRINUSE, *_NOT_THERE):
+                self._refuse(group, interface, error)
+                return
+        self._refused.discard((group, interface))
+
+    def _refuse(self, group: IPv4Address, interface: IPv4Address, error: OSError) -> None:
+        if (group, interface) in self._refused:
+            return
+        self._refused.add((group, interface))
+        mend = "; raise net.ipv4.igmp_max_memberships" if error.errno == errno.ENOBUFS else ""
+        self._tell(f"{group} cannot be joined at {interface}: {error.strerror}; rekeys to it are not heard{mend}")
+
+    def _set_membership(self, option: int, group: IPv4Address, interface: IPv4Address) -> None:
+        self._sockets[GDOI_PORT].setsockopt(socket.IPPROTO_IP, option, group.packed + interface.packed)
 
     def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
         """Send one datagram; a full queue or an unreachable peer is counted, the protocols retransmit."""

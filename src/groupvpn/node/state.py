@@ -3,15 +3,18 @@
     lock            held (flock) while the node runs; contains its process id
     control.sock    the control socket (`control.py`)
     key-server.json keys, members, Sender-IDs and sequence numbers of the groups that this node serves
+    namespace       the network namespace that the node runs in, for `groupvpn clean` (`location.py`)
     in-force.json   what a member protects and the loopback addresses, for the run after one that is killed (`in_force.py`)
     rsa/LABEL.json  RSA key pairs (`keystore.py`)
 
-A reader sees the old file or the new one, never half of one: a file is written beside its name, flushed to the disk and renamed.
+A reader sees the old file or the new one, never half of one: a file is written beside its name, flushed to the disk and renamed. What a
+killed process leaves of one that it was writing is wiped when the directory is opened next.
 """
 
 import fcntl
 import os
 import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +26,8 @@ RUN_ROOT = Path("/run/groupvpn")
 """Where running nodes are found by name: a lock and a link to the state directory each."""
 CONTROL_SOCKET = "control.sock"
 NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_UNFINISHED = re.compile(r"\..+\.json(\.bad)?\.[a-z0-9_]{8}")
+"""The name that `tempfile` gives a file of ours before it is renamed."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
 
 
@@ -93,6 +98,7 @@ class StateDirectory:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.chmod(0o700)
             self._locks.append(Lock(self.path / "lock", f"the state directory {self.path}"))
+            self._wipe_unfinished()
             self._publish()
         except OSError as error:
             self._release()
@@ -100,6 +106,12 @@ class StateDirectory:
         except BaseException:
             self._release()
             raise
+
+    def _wipe_unfinished(self) -> None:
+        """Remove files that a killed process was writing: there may be keys in them, and nothing will overwrite them."""
+        for entry in (*self.path.glob(".*"), *self.path.glob("rsa/.*")):
+            if _UNFINISHED.fullmatch(entry.name) and entry.is_file() and not entry.is_symlink():
+                _wipe(entry)
 
     def _publish(self) -> None:
         """Let the node be found by its name. The lock says that a link which is there belongs to nobody alive."""
@@ -154,13 +166,8 @@ class StateDirectory:
 
         A journalling or flash file system may keep older blocks all the same, which `docs/security.md` says too.
         """
-        file = self._file(name)
         try:
-            with file.open("r+b") as stream:
-                stream.write(bytes(file.stat().st_size))
-                stream.flush()
-                os.fsync(stream.fileno())
-            file.unlink()
+            _wipe(self._file(name))
         except FileNotFoundError:
             return False
         return True
@@ -180,6 +187,15 @@ class StateDirectory:
             self._link.parent.rmdir()
 
 
+def _wipe(file: Path) -> None:
+    """Overwrite a file with zeros, then remove it."""
+    with file.open("r+b") as stream:
+        stream.write(bytes(file.stat().st_size))
+        stream.flush()
+        os.fsync(stream.fileno())
+    file.unlink()
+
+
 def find(name: str, state_directory: Path | None = None, *, run_root: Path = RUN_ROOT) -> Path:
     """The control socket of the running node `name`, or of the node in `state_directory`. Raises `StateError` if there is none."""
     place = state_directory or run_root / name
@@ -191,9 +207,25 @@ def find(name: str, state_directory: Path | None = None, *, run_root: Path = RUN
     if not there:
         others = ", ".join(running(run_root=run_root)) or "none"
         raise StateError(f"no node {name!r} runs here (running: {others}); start it with `groupvpn run FILE --name {name}`")
+    if _is_dead(candidate):
+        where = f" --state-dir {state_directory}" if state_directory else ""
+        raise StateError(f"node {name!r} was killed: start it again, or remove what it left with `groupvpn clean {name}{where}`")
     return candidate.resolve()
+
+
+def _is_dead(candidate: Path) -> bool:
+    """Whether a control socket is that of a process which was killed: nobody listens at it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(candidate))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
 
 
 def running(*, run_root: Path = RUN_ROOT) -> list[str]:
     """Names of the nodes that run on this machine, sorted."""
-    return sorted(entry.name for entry in run_root.glob("*") if entry.is_symlink())
+    return sorted(entry.name for entry in run_root.glob("*") if entry.is_symlink() and not _is_dead(entry / CONTROL_SOCKET))

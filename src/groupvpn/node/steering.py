@@ -138,20 +138,19 @@ class Steering:
         """Packets that an SA has protected."""
         return self.data_plane.sent(sa) if self.data_plane else 0
 
-    def close(self, block: Collection[str] = ()) -> None:
-        """Remove everything from the system, but for the rules of the devices in `block`: they go on dropping. Says what stays beside."""
+    def close(self, block: Collection[str] = (), mend: str = "groupvpn clean") -> None:
+        """Remove everything from the system, but for the rules of the devices in `block`: they go on dropping until the command `mend`.
+        Says what stays beside."""
         if self.data_plane:
             for descriptor in self._readers:
                 asyncio.get_running_loop().remove_reader(descriptor)
             self._readers.clear()
             faults = self.data_plane.close(block=block)
             for fault in faults:
-                text = f"{fault.device}: {fault.problem}; `groupvpn clean {self._name}` removes what is left"
+                text = f"{fault.device}: {fault.problem}; `{mend}` removes what is left"
                 self._log.write("CRYPTO", 3, "DATAPLANE", text)
             for device in sorted(frozenset(block) - {fault.device for fault in faults}):
-                self._log.write(
-                    "CRYPTO", 4, "FAIL_CLOSE", f"{device} goes on dropping what must be protected; `groupvpn clean {self._name}` opens it"
-                )
+                self._log.write("CRYPTO", 4, "FAIL_CLOSE", f"{device} goes on dropping what must be protected; `{mend}` opens it")
 
     def _note_restored(self, data_plane: "LinuxDataPlane") -> None:
         for device in sorted(data_plane.take_restored()):

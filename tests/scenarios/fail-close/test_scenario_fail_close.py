@@ -56,15 +56,15 @@ def opened_by_hand(network: Lab) -> None:
     """A member that stopped and will not be started again: an operator lifts the block, and is told what that means."""
     member = network.node("gm1")
     member.stop()
-    assert f"groupvpn clean {member.control_name}" in member.log
-    command = [sys.executable, "-m", "groupvpn", "clean", member.control_name, "--netns", member.namespace]
-    done = subprocess.run([*command, "--state-dir", str(member.directory)], capture_output=True, text=True, check=True)
+    assert f"`groupvpn clean {member.control_name} --netns {member.namespace} --state-dir {member.directory}` opens it" in member.log
+    command = [sys.executable, "-m", "groupvpn", "clean", member.control_name, "--state-dir", str(member.directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "removed the block of eth0: what leaves by it is in the clear now" in done.stdout
     assert member.run("nft", "list", "tables") == ""
     with network.capture("core", incoming_only=True) as capture:
         assert blocked(network, "h1", "h2"), "member 2 is registered and takes no clear packets"
     assert len(capture.containing(PLAIN)) == 20, "but nothing keeps them here any more"
-    again = subprocess.run([*command, "--state-dir", str(member.directory)], capture_output=True, text=True, check=True)
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert again.stdout == "nothing to remove\n"
     member.start()
     member.wait_registered(30)

@@ -8,6 +8,7 @@ from groupvpn.config.build.context import Context
 from groupvpn.config.build.groups import build_groups
 from groupvpn.config.build.interfaces import build_crypto_maps, build_interfaces
 from groupvpn.config.build.phase1 import build_ike
+from groupvpn.config.build.registration import check_registration
 from groupvpn.config.build.transforms import build_transforms
 from groupvpn.config.diagnostics import Diagnostic
 from groupvpn.config.model import Configuration
@@ -51,16 +52,5 @@ def build(
         df_bit.value("action") if df_bit else DontFragment.COPY,
         fragmentation.value("when") if fragmentation else Fragmentation.BEFORE,
     )
-    _check_addresses(configuration, context)
+    check_registration(configuration, context)
     return configuration, context.diagnostics
-
-
-def _check_addresses(configuration: Configuration, context: Context) -> None:
-    """A key server that speaks from an address no interface has is most likely a mistake."""
-    own = {item.address.ip for item in configuration.interfaces if item.address}
-    own |= {address.ip for item in configuration.interfaces for address in item.secondary}
-    for section in context.root.sections("crypto gdoi group"):
-        local = section.section("server local")
-        statement = local.statement("address ipv4") if local else None
-        if statement is not None and own and statement.value("address") not in own:
-            context.warn(statement.where("address"), f"no interface of this configuration has the address {statement.value('address')}")

@@ -44,12 +44,25 @@ def _build(section: Section, name: str, context: Context) -> AccessList:
             if remark.message.startswith("`log`"):
                 remark = None
         if remark is None:
+            remarks += _netmasks(rule)
             try:
                 entries.append(_entry(rule, context))
             except _UnresolvedError as error:
                 context.incomplete.add(name)
                 remarks.append(Remark(rule.place, Severity.WARNING, str(error), "give it one with `ip host NAME ADDRESS`"))
     return AccessList(name, tuple(entries))
+
+
+def _netmasks(rule: Statement) -> list[Remark]:
+    """Wildcard masks of this entry that are network masks, ones before zeros: they leave the network open and compare the host."""
+    found = []
+    for name in ("source-wildcard", "destination-wildcard"):
+        mask = int(rule.value(name, IPv4Address(0)))
+        inverted = mask ^ 0xFFFFFFFF
+        if mask and inverted and not inverted & (inverted + 1):
+            message = f"`{IPv4Address(mask)}` looks like a network mask; this is a wildcard mask, whose ones are not compared"
+            found.append(Remark(rule.where(name), Severity.WARNING, message, f"did you mean `{IPv4Address(inverted)}`?"))
+    return found
 
 
 def _unsupported(rule: Statement) -> Remark | None:
@@ -61,8 +74,14 @@ def _unsupported(rule: Statement) -> Remark | None:
             return _refused(rule, f"{side}-port", "a range of ports cannot be part of a group policy", "write one entry for each port")
         if operator not in (None, "eq"):
             return _refused(rule, f"{side}-operator", f"`{operator}` cannot be part of a group policy: only `eq` can", "use `eq`")
-        if rule.value(f"{side}-port") is not None and protocol not in (_TCP, _UDP):
+        ports = rule.all(f"{side}-port")
+        if len(ports) > 1:
+            return _refused(rule, f"{side}-port", "several ports cannot be part of a group policy", "write one entry for each port")
+        if ports and protocol not in (_TCP, _UDP):
             return _refused(rule, f"{side}-port", "only TCP and UDP have ports", "leave the port out")
+        if ports and _number(ports[0]) == ANY_PORT:
+            message = "port 0 cannot be part of a group policy: there it stands for every port (RFC 6407 5.4.1)"
+            return _refused(rule, f"{side}-port", message, "take the entry out, or leave the port out where every port is meant")
     option = next((word for word in sorted(rule.keywords & _OPTIONS)), None)
     if option:
         return _refused(rule, "option", f"`{option}` cannot be part of a group policy", "match addresses, protocol and single ports only")

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from ipaddress import IPv4Address
 
 from groupvpn.config.diagnostics import Diagnostic, Place, Severity
@@ -66,17 +67,29 @@ class Context:
         """Report what asks for attention."""
         self.say(Severity.WARNING, place, message, hint)
 
-    def policy_list(self, statement: Statement | None, user: str) -> AccessList | None:
+    def missing(self, statement: Statement, argument: str, message: str, known: Collection[str]) -> None:
+        """Report a name that nothing has, although what protects traffic needs it; `known` are the names that there are.
+
+        It is an error, unless there is nothing of the kind at all: excerpts that manuals print are such.
+        """
+        report = self.error if known else self.warn
+        report(statement.where(argument), message, nearest(str(statement.value(argument)), known))
+
+    def policy_list(self, statement: Statement | None, user: str, *, protects: bool = False) -> AccessList | None:
         """The access list that `statement` names (argument `list`) for a group policy, None if there is none fit for use.
 
-        Reports a missing list, and once per list whatever its entries hold that a group policy cannot.
+        Reports a missing list, as an error if the list `protects`, and once per list whatever its entries hold that a group policy cannot.
         """
         if statement is None:
             return None
         name = str(statement.value("list"))
         found = self.access_lists.get(name)
         if found is None:
-            self.warn(statement.where("list"), f"{user} names access list `{name}`, which does not exist: it is incomplete and left out")
+            message = f"{user} names access list `{name}`, which does not exist"
+            if protects:
+                self.missing(statement, "list", f"{message}: nothing would be protected by it", self.access_lists)
+            else:
+                self.warn(statement.where("list"), f"{message}: it is incomplete and left out", nearest(name, self.access_lists))
             return None
         if name not in self._remarked:
             self._remarked.add(name)
@@ -86,3 +99,9 @@ class Context:
             self.warn(statement.where("list"), f"{user} is left out: access list `{name}` names hosts without an address")
             return None
         return found
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """A hint for a name that nothing has: the one that was most likely meant."""
+    close = get_close_matches(name[:80], [item for item in known if len(item) <= 80], n=1)
+    return f"did you mean `{close[0]}`?" if close else ""

@@ -15,7 +15,8 @@ from groupvpn.config.section import Section, Statement
 from groupvpn.crypto.registry import SignatureHash
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
-from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, AccessList
+from groupvpn.gdoi.timers import KEK_LIFETIME_RANGE, RECOMMENDED_KEK_FACTOR
+from groupvpn.ipsec.acl import ANY_PROTOCOL, MAXIMUM_ENTRIES, AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.transform import Profile, Transform
 
 _COMMANDS: dict[tuple[str, str], Command] = {
@@ -54,6 +55,7 @@ def build_groups(
         if identity is None:
             continue
         if local:
+            _check_identity(section, identity, served, context)
             served.append(_served(name, identity, local, interfaces, context))
             extras[name] = _extras(local, served[-1].address, context)
         else:
@@ -73,10 +75,21 @@ def _identity(section: Section, name: str, context: Context) -> GroupIdentity | 
     return identity
 
 
+def _check_identity(section: Section, identity: GroupIdentity, served: list[KeyServerGroup], context: Context) -> None:
+    """A registration names its group by the identity alone, so that two groups served here need two."""
+    other = next((group.name for group in served if group.identity == identity), None)
+    statement = section.statement("identity")
+    if other is not None and statement is not None:
+        message = f"group `{other}` has the identity {identity} already: members of both groups would be given the keys of `{other}`"
+        context.error(statement.place, message, "every group of a key server needs an identity of its own")
+
+
 def _served(name: str, identity: GroupIdentity, local: Section, interfaces: tuple[Interface, ...], context: Context) -> KeyServerGroup:
     address = local.statement("address ipv4")
     rekey = _rekey(name, local, address, context)
     teks = [tek for tek in (_tek(name, section, context) for section in local.sections("sa ipsec")) if tek]
+    if rekey.key_label is not None:
+        _check_kek_lifetime(local, rekey, teks, context)
     return KeyServerGroup(
         name,
         identity,
@@ -88,6 +101,19 @@ def _served(name: str, identity: GroupIdentity, local: Section, interfaces: tupl
         _value(local, LOCAL_SERVER.name, "group size", "size"),
         _registration_addresses(local, interfaces, context),
     )
+
+
+def _check_kek_lifetime(local: Section, rekey: RekeyPolicy, teks: list[TekPolicy], context: Context) -> None:
+    """A KEK has to outlive the TEKs that it renews."""
+    longest = max((tek.profile.lifetime for tek in teks), default=0)
+    if rekey.lifetime <= longest:
+        better = min(longest * RECOMMENDED_KEK_FACTOR, KEK_LIFETIME_RANGE[-1])
+        statement = local.statement("rekey lifetime seconds") or local.statement("rekey authentication")
+        context.warn(
+            statement.place if statement else local.place,
+            f"the KEK lives {rekey.lifetime} s and a TEK {longest} s: a KEK should outlive the TEKs that it renews",
+            f"`rekey lifetime seconds {better}`, or a shorter lifetime in the profile",
+        )
 
 
 def _registration_addresses(local: Section, interfaces: tuple[Interface, ...], context: Context) -> tuple[IPv4Address, ...] | None:
@@ -116,6 +142,9 @@ def _authorization(statement: Statement | None, context: Context) -> AccessList 
         hint = "define it, or remove the line to let every address register"
         context.error(statement.where("list"), f"access list `{name}` does not exist: it could refuse nobody", hint)
         return AccessList(name)
+    if any(entry != Entry(entry.action, ANY_PROTOCOL, entry.source, AddressMatch.any()) for entry in context.access_lists[name].entries):
+        message = f"access list `{name}` is an extended one: only its sources are compared, so that more may register than it seems"
+        context.warn(statement.where("list"), message, "use a standard list, such as `access-list 5 permit 10.0.0.0 0.0.0.255`")
     return context.policy_list(statement, "`authorization address`") or AccessList(name)
 
 
@@ -133,6 +162,9 @@ def _rekey(name: str, local: Section, address: Statement | None, context: Contex
         context.warn(
             key.place, f"group `{name}` has nowhere to send multicast rekeys", "add `rekey address ipv4 LIST` or `rekey transport unicast`"
         )
+    multicast_acl = context.policy_list(destination, f"group `{name}`")
+    if key is not None and not unicast and destination is not None and multicast_acl is not None:
+        _check_destination(destination, multicast_acl, context)
     retransmit = local.statement("rekey retransmit")
     period, count = 10, 2
     if retransmit is not None:
@@ -149,12 +181,27 @@ def _rekey(name: str, local: Section, address: Statement | None, context: Contex
         retransmit_period=period,
         retransmit_count=count,
         unicast=unicast,
-        multicast_acl=context.policy_list(destination, f"group `{name}`"),
+        multicast_acl=multicast_acl,
         acknowledge=not (acknowledge is not None and acknowledge.negated),
     )
     if key is not None:
         _warn_weak(key, policy, local, context)
     return policy
+
+
+def _check_destination(statement: Statement, acl: AccessList, context: Context) -> None:
+    """Multicast rekeys go where the first permit of their list says: to one address, of a multicast group."""
+    permit = next((entry for entry in acl.entries if entry.action is Action.PERMIT), None)
+    if permit is None:
+        problem = "has no permit"
+    elif not permit.destination.is_host:
+        problem = "does not say where rekeys go: the first permit names no single destination"
+    elif not permit.destination.address.is_multicast:
+        problem = f"does not say where rekeys go: {permit.destination.address} is not a multicast address"
+    else:
+        return
+    hint = "`permit udp host A eq 848 host G eq 848`, with A this key server and G the multicast group"
+    context.warn(statement.where("list"), f"access list `{acl.name}` {problem}", hint)
 
 
 def _warn_weak(key: Statement, policy: RekeyPolicy, local: Section, context: Context) -> None:
@@ -174,7 +221,7 @@ def _warn_weak(key: Statement, policy: RekeyPolicy, local: Section, context: Con
 
 
 def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
-    """One traffic policy, None (and a warning) while its profile or access list is missing."""
+    """One traffic policy, None (and a word of it) while its profile or access list is missing."""
     sequence = section.header.value("sequence") if section.header else 0
     user = f"`sa ipsec {sequence}` of group `{name}`"
     wanted = section.statement("profile")
@@ -186,12 +233,18 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
     if profile is not None and profile.name in context.unusable_profiles:
         message = f"{user} has profile `{profile.name}`, of whose transforms we support none: members would send its traffic in the clear"
         context.error(wanted.where("name"), message, "use a transform set of `esp-gcm`, or of `esp-aes` and `esp-sha256-hmac`")
-    elif profile is None or not profile.transform_sets:
-        state = "does not exist" if profile is None else "has no transform set"
-        context.warn(wanted.where("name"), f"{user} names profile `{wanted.value('name')}`, which {state}: it is left out")
-    entries = context.policy_list(acl, user)
+    elif profile is None:
+        message = f"{user} names profile `{wanted.value('name')}`, which does not exist: nothing would be protected by it"
+        context.missing(wanted, "name", message, context.profiles)
+    elif not profile.transform_sets:
+        message = f"{user} has profile `{profile.name}`, which has no transform set: members would send its traffic in the clear"
+        context.error(wanted.where("name"), message, "add `set transform-set NAME` to the profile")
+    entries = context.policy_list(acl, user, protects=True)
     if entries is not None and len(entries.entries) > MAXIMUM_ENTRIES:
         context.warn(acl.where("list"), f"a group policy has {MAXIMUM_ENTRIES} entries at most: the later ones are not sent (GDOI_ACL_NUM)")
+    if entries is not None and all(entry.action is Action.DENY for entry in entries.entries):
+        state = "permits nothing" if entries.entries else "has no entries"
+        context.warn(acl.where("list"), f"{user} names access list `{entries.name}`, which {state}: nothing is encrypted")
     if profile is None or not profile.transform_sets or entries is None:
         return None
     return TekPolicy(sequence, profile, entries, _replay(section, profile, context))

@@ -1,10 +1,10 @@
 """Interfaces and crypto maps from their statements: which Linux device each name means, and what is applied where."""
 
 from collections import defaultdict
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 
-from groupvpn.config.build.context import Context
-from groupvpn.config.diagnostics import Severity
+from groupvpn.config.build.context import Context, nearest
+from groupvpn.config.diagnostics import Place, Severity
 from groupvpn.config.interfaces import InterfaceName, InterfaceNameError, default_device, is_linux_name
 from groupvpn.config.model import CryptoMap, CryptoMapEntry, Interface, MulticastJoin
 from groupvpn.config.section import Section, Statement
@@ -24,7 +24,18 @@ def build_interfaces(context: Context) -> tuple[Interface, ...]:
         other = taken.setdefault(item.device, item)
         if other is not item:
             context.error(item.place, f"{item.name} and {other.name} both mean the Linux device `{item.device}`")
+    _warn_shared(interfaces, context)
     return interfaces
+
+
+def _warn_shared(interfaces: tuple[Interface, ...], context: Context) -> None:
+    """Warn of an address that a second interface in service has."""
+    owners: dict[IPv4Address, Interface] = {}
+    for item in interfaces:
+        for address in filter(None, (item.address, *item.secondary)) if not item.shutdown else ():
+            other = owners.setdefault(address.ip, item)
+            if other is not item:
+                context.warn(item.place, f"{item.name} has the address {address.ip}, as {other.name} has (line {other.place.line})")
 
 
 def _given_devices(context: Context) -> dict[InterfaceName, str]:
@@ -51,6 +62,8 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
         context.error(section.place, f"{name} carries a crypto map and this machine has no device `{device}`", hint)
     if mapped and mapped.value("standby") is not None:
         context.say(Severity.NOTICE, mapped.where("standby"), "redundancy of a crypto map: accepted, not yet in effect")
+    if not shutdown:
+        _warn_unguarded(section, name, device, context)
     description = section.statement("description")
     mtu = section.statement("ip mtu")
     segment = section.statement("ip tcp adjust-mss")
@@ -73,6 +86,26 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
         tuple(MulticastJoin(item.value("group"), item.value("source")) for item in section.statements("ip igmp join-group")),
         section.place,
     )
+
+
+def _warn_unguarded(section: Section, name: InterfaceName, device: str, context: Context) -> None:
+    """Say what an interface in service does not have, although its lines look so: a VRF under a crypto map, a protected tunnel."""
+    mapped, protection = section.statement("crypto map"), section.statement("tunnel protection ipsec profile")
+    for command in ("vrf forwarding", "ip vrf forwarding"):
+        for statement in section.statements(command) if mapped else ():
+            if not statement.negated:
+                message = (
+                    f"{name} has a crypto map and `{statement.text()}`: this node registers outside of VRFs, and knows no routes of one"
+                )
+                context.warn(statement.place, message)
+    if protection is not None:
+        report = context.error if context.present is not None and device in context.present else context.warn
+        report(protection.place, f"{name}: `tunnel protection` is not in effect: nothing protects what passes through it")
+    if mapped is not None and name.type == "Tunnel":
+        message = (
+            f"{name} has a crypto map, and tunnels are not made yet: only what a device `{device}` of other making carries is protected"
+        )
+        context.warn(mapped.place, message)
 
 
 def _mtu(statement: Statement | None, is_protected: bool, context: Context) -> int | None:
@@ -177,6 +210,13 @@ def _fail_close(name: str, section: Section | None, context: Context) -> AccessL
     return exceptions or AccessList("")
 
 
+def _where_applied(interface: Interface, context: Context) -> Place:
+    """The name of the crypto map in the section of an interface."""
+    sections = (item for item in context.root.sections("interface") if item.place == interface.place)
+    statement = next((found for section in sections if (found := section.statement("crypto map"))), None)
+    return statement.where("name") if statement else interface.place
+
+
 def _check_applied(context: Context, interfaces: tuple[Interface, ...], maps: dict[str, CryptoMap]) -> None:
     """Interfaces that carry a map that is not there, or that have no address to register with; groups that register twice."""
     known = {section.header.value("name") for section in context.root.sections("crypto map classic") if section.header} | set(maps)
@@ -186,12 +226,16 @@ def _check_applied(context: Context, interfaces: tuple[Interface, ...], maps: di
             continue
         if item.crypto_map not in known:
             message = f"{item.name} carries crypto map `{item.crypto_map}`, which does not exist"
-            context.error(item.place, message, "define it with `crypto map NAME SEQUENCE gdoi`")
+            hint = nearest(item.crypto_map, known) or "define it with `crypto map NAME SEQUENCE gdoi`"
+            context.error(_where_applied(item, context), message, hint)
             continue
         crypto_map = maps.get(item.crypto_map)
         if crypto_map is None or item.shutdown:
             continue
-        if not crypto_map.entries:
+        if not crypto_map.entries and crypto_map.fail_close is not None:
+            message = f"crypto map `{crypto_map.name}` on {item.name} has fail-close and no entry: nothing would close the interface"
+            context.error(item.place, message, "add `crypto map NAME SEQUENCE gdoi` with `set group NAME`")
+        elif not crypto_map.entries:
             context.warn(item.place, f"crypto map `{crypto_map.name}` on {item.name} has no entries: its traffic is not protected")
         if crypto_map.local_address is None:
             if item.address is None and not item.dhcp:

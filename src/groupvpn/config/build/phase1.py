@@ -1,15 +1,26 @@
 """Phase 1 from its statements: policies by priority, keys, identity, and a word about weak algorithms."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 
 from groupvpn.config.build.context import Context
 from groupvpn.config.draft import default_of
 from groupvpn.config.grammar import candidates
+from groupvpn.config.grammar.isakmp import peers_of_key
 from groupvpn.config.grammar.modes import ISAKMP_POLICY
 from groupvpn.config.language import Command
 from groupvpn.config.section import Section, Statement
 from groupvpn.crypto.registry import IkeAuthentication
-from groupvpn.ike.policy import KEEPALIVE_INTERVAL, IdentityKind, IkeConfiguration, IsakmpPolicy, Keepalive, PresharedKey
+from groupvpn.ike.policy import (
+    KEEPALIVE_INTERVAL,
+    ClientEndpoint,
+    IdentityKind,
+    IkeConfiguration,
+    IsakmpPolicy,
+    Keepalive,
+    PresharedKey,
+)
+from groupvpn.wire.iana import IdType
+from groupvpn.wire.payloads import Identification
 
 _COMMANDS: dict[str, Command] = {item.command.name: item.command for item in candidates(ISAKMP_POLICY)}
 _MODERN = {"encryption": "aes 256", "hash": "sha256", "group": "19"}
@@ -21,13 +32,9 @@ def build_ike(context: Context, hostname: str) -> IkeConfiguration:
     policies = tuple(
         sorted((_policy(section, context) for section in root.sections("crypto isakmp policy")), key=lambda item: item.priority)
     )
-    keys = [key for key in (_key(item, context) for item in root.statements("crypto isakmp key")) if key]
-    aggressive = False
-    for peer in root.sections("crypto isakmp peer address"):
-        aggressive = aggressive or peer.statement("set aggressive-mode client-endpoint") is not None
-        password = peer.statement("set aggressive-mode password")
-        if password is not None and peer.header is not None and _is_plain(password, context):
-            keys.append(PresharedKey(password.value("key"), IPv4Network(peer.header.value("address"))))
+    peers = tuple(root.sections("crypto isakmp peer address"))
+    keys = [key for key in (_password(peer, context) for peer in peers) if key]  # first: of equal prefixes the first counts
+    keys += [key for key in (_key(item, context) for item in root.statements("crypto isakmp key")) if key]
     identity = root.statement("crypto isakmp identity")
     keepalive = root.statement("crypto isakmp keepalive")
     return IkeConfiguration(
@@ -36,7 +43,7 @@ def build_ike(context: Context, hostname: str) -> IkeConfiguration:
         identity.value("kind") if identity else IdentityKind.ADDRESS,
         hostname,
         _keepalive(keepalive) if keepalive else None,
-        aggressive,
+        client_endpoints=tuple(endpoint for endpoint in (_client_endpoint(peer, context) for peer in peers) if endpoint),
         nat_keepalive=_nat_keepalive(root.statement("crypto isakmp nat keepalive")),
     )
 
@@ -88,17 +95,44 @@ def _warn_legacy(section: Section, values: dict[str, object], context: Context) 
     context.warn(section.place, f"weak by today's measure: {', '.join(shown)} (RFC 8247)", f"if all peers can: {better}")
 
 
+def _client_endpoint(peer: Section, context: Context) -> ClientEndpoint | None:
+    """The identity to present to a peer in aggressive mode, if its section asks for that mode."""
+    statement = peer.statement("set aggressive-mode client-endpoint")
+    if statement is None or peer.header is None:
+        return None
+    context.warn(
+        statement.place,
+        "aggressive mode shows identities in the clear and lets whoever sees it guess at the key",
+        "use a long random key, or main mode, which needs no `client-endpoint`",
+    )
+    return ClientEndpoint(peer.header.value("address"), _identification(statement))
+
+
+def _identification(statement: Statement) -> Identification:
+    if statement.value("address") is not None:
+        return Identification.ipv4(statement.value("address"))
+    if statement.value("fqdn") is not None:
+        return Identification(IdType.FQDN, statement.value("fqdn").encode("ascii"))
+    return Identification(IdType.USER_FQDN, statement.value("user").encode("ascii"))
+
+
+def _password(peer: Section, context: Context) -> PresharedKey | None:
+    """The key of a peer's own section."""
+    statement = peer.statement("set aggressive-mode password")
+    if statement is None or peer.header is None or not _is_plain(statement, context):
+        return None
+    return PresharedKey(statement.value("key"), IPv4Network(peer.header.value("address")))
+
+
 def _key(statement: Statement, context: Context) -> PresharedKey | None:
     if not _is_plain(statement, context):
         return None
-    if statement.value("hostname") is not None:
+    peers = peers_of_key(statement.values)
+    if isinstance(peers, str):
         return PresharedKey(statement.value("key"), hostname=statement.value("hostname"))
-    address: IPv4Address = statement.value("address")
-    mask = statement.value("mask", IPv4Address(0) if int(address) == 0 else IPv4Address(0xFFFFFFFF))
-    network = IPv4Network((address, str(mask)), strict=False)
-    if network.prefixlen == 0:
+    if peers.prefixlen == 0:
         context.warn(statement.place, "this key is for any peer at all: whoever knows it can take any other's place", "use a key per peer")
-    return PresharedKey(statement.value("key"), network)
+    return PresharedKey(statement.value("key"), peers)
 
 
 def _is_plain(statement: Statement, context: Context) -> bool:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 
-from groupvpn.config.grammar import access_list, crypto_map, gdoi, interface, ipsec, isakmp, platform, public_key
+from groupvpn.config.grammar import access_list, crypto_map, gdoi, interface, ipsec, isakmp, platform, public_key, router_interface
 from groupvpn.config.grammar.modes import MODES
 from groupvpn.config.language import Command, Leaf, Mode
 from groupvpn.config.lexer import Line, Token, words
@@ -20,6 +20,7 @@ COMMANDS: tuple[Command, ...] = (
     *gdoi.COMMANDS,
     *crypto_map.COMMANDS,
     *interface.COMMANDS,
+    *router_interface.COMMANDS,
     *access_list.COMMANDS,
     *platform.BLOCKS,
     *platform.LEAVING,

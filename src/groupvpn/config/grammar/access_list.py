@@ -4,11 +4,13 @@ Group policies match addresses, protocol and single ports (RFC 6407 5.4.1); opti
 says what becomes of an entry that uses them.
 """
 
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from groupvpn.config.arguments import HostAddress, Line, Name, Number, OneOf, Wildcard
 from groupvpn.config.grammar.modes import EXTENDED_LIST, GLOBAL, STANDARD_LIST
 from groupvpn.config.language import Alias, ArgumentType, Command, Enter, Negation, Rule
+from groupvpn.config.section import Statement
 from groupvpn.ipsec.acl import Action
 
 STANDARD_RANGES = ((1, 99), (1300, 1999))
@@ -124,8 +126,8 @@ _OPERATOR = OneOf({word: word for word in ("eq", "lt", "gt", "neq")}, "How the p
 _SOURCE = "{any | host <source> | <source> <source-wildcard>}"
 _STANDARD_SOURCE = "{any | host <source> | <source> [<source-wildcard>]}"
 _DESTINATION = "{any | host <destination> | <destination> <destination-wildcard>}"
-_SOURCE_PORT = "[<source-operator> <source-port> | range <source-port> <source-port-end>]"
-_DESTINATION_PORT = "[<destination-operator> <destination-port> | range <destination-port> <destination-port-end>]"
+_SOURCE_PORT = "[<source-operator> <source-port> ... | range <source-port> <source-port-end>]"
+_DESTINATION_PORT = "[<destination-operator> <destination-port> ... | range <destination-port> <destination-port-end>]"
 _OPTIONS = (
     "[{log | log-input | established | fragments | precedence <option> | tos <option> | dscp <option> | time-range <option>"
     " | ttl <option> | reflect <option>} ...]"
@@ -167,6 +169,27 @@ class _ListName(Name):
     def accept(self, text: str) -> str:
         """The name."""
         return str(self._number.accept(text)) if text.isdecimal() else super().accept(text)
+
+
+def meaning(entry: Statement) -> tuple[object, ...]:
+    """What an entry says, whatever its number and spelling: `eq ssh` is `eq 22`, `host A` is `A 0.0.0.0`."""
+    sides = [f"{side}{part}" for side in ("source", "destination") for part in ("", "-wildcard")]
+    values = [
+        (name, tuple(value.number if isinstance(value, Named) else value for value in entry.all(name)))
+        for name in sorted(entry.values)
+        if name not in (*sides, "sequence")
+    ]
+    flags = tuple(word for word in entry.words if word in entry.keywords and word not in ("any", "host"))
+    return (_compared(entry, "source"), _compared(entry, "destination"), flags, *values)
+
+
+def _compared(entry: Statement, side: str) -> tuple[object, int]:
+    """The address of one side without the bits that are not compared, or its host name; and those bits."""
+    wildcard = int(entry.value(f"{side}-wildcard", 0))
+    address = entry.value(side)
+    if address is None:
+        return 0, 0xFFFFFFFF
+    return int(address) & ~wildcard if isinstance(address, IPv4Address) else str(address).lower(), wildcard
 
 
 _STANDARD_HEADER = "ip access-list standard {list}"
@@ -244,7 +267,7 @@ COMMANDS = (
         Rule(),
         _ARGUMENTS,
         negation_syntax=f"{{<sequence> | {_EXTENDED}}}",
-        details="New entries go to the end unless they begin with a number.",
+        details="New entries go to the end unless they begin with a number, which must be free. `no` knows an entry in any spelling.",
     ),
     Command(STANDARD_LIST, "[<sequence>] remark <text>", "A comment in the list", Rule(), _ARGUMENTS),
     Command(EXTENDED_LIST, "[<sequence>] remark <text>", "A comment in the list", Rule(), _ARGUMENTS),

@@ -1,7 +1,7 @@
 """Crypto maps: those of groups, which are in effect, and classic ones, which are known."""
 
 from groupvpn.config.arguments import InterfaceArgument, Line, Name, Number, SecretWord
-from groupvpn.config.grammar.ipsec import REPLAY_WINDOW
+from groupvpn.config.grammar.ipsec import PFS_GROUPS, REPLAY_WINDOW, VOLUME
 from groupvpn.config.grammar.modes import CLASSIC_MAP, CRYPTO_MAP, FAIL_CLOSE, GLOBAL
 from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
 
@@ -105,10 +105,10 @@ COMMANDS = (
     ),
     Command(
         CLASSIC_MAP,
-        "set security-association lifetime {seconds <seconds> | kilobytes <kilobytes>}",
+        "set security-association lifetime {seconds <seconds> | kilobytes {<kilobytes> | disable}}",
         "Lifetime of the SAs",
         Add(),
-        {"seconds": Number(120, 2592000, "Seconds"), "kilobytes": Number(2560, 4294967295, "Kilobytes")},
+        {"seconds": Number(120, 2592000, "Seconds"), "kilobytes": VOLUME},
         not_yet=_CLASSIC,
     ),
     Command(
@@ -121,7 +121,7 @@ COMMANDS = (
     ),
     Command(
         CLASSIC_MAP,
-        "set pfs [group1 | group2 | group5 | group14 | group15 | group16 | group19 | group20 | group21 | group24]",
+        f"set pfs {PFS_GROUPS}",
         "Perfect forward secrecy",
         Set(),
         not_yet=_CLASSIC,

@@ -1,11 +1,12 @@
 """Groups: `crypto gdoi group` for key servers and members, and the modes inside it (RFC 6407)."""
 
-from groupvpn.config.arguments import Address, HostAddress, InterfaceArgument, Name, Number, OneOf, one_of
+from groupvpn.config.arguments import DAY, Address, Days, HostAddress, InterfaceArgument, Name, Number, OneOf, one_of
 from groupvpn.config.grammar.modes import COOPERATIVE, GDOI_GROUP, GLOBAL, LOCAL_SERVER, SA_IPSEC
 from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.effects import NAT_T_PORT
 from groupvpn.gdoi.policy import MAXIMUM_KEY_SERVERS, MAXIMUM_TIME_WINDOW, REPLAY_WINDOW
+from groupvpn.gdoi.timers import KEK_LIFETIME_RANGE
 
 ACCESS_LIST = Name("Name or number of an access list")
 KEK_CIPHER = one_of(KekCipher, "Cipher of the KEK", {"aes": KekCipher.AES_128_CBC})
@@ -100,16 +101,23 @@ _LOCAL_SERVER = (
         "Source and destination of multicast rekeys, as an access list",
         Set(),
         {"list": ACCESS_LIST},
-        details="The list's first entry names the key server and the multicast address: `permit udp host A eq 848 host G eq 848`.",
+        negation_syntax="rekey address [ipv4 [<list>]]",
+        details="The list's first permit names the key server and the multicast address: `permit udp host A eq 848 host G eq 848`. A "
+        "source that is no single host leaves the choice to `address ipv4`.",
     ),
     Command(
         LOCAL_SERVER,
         "rekey lifetime seconds <seconds>",
         "Lifetime of the KEK",
         Set(),
-        {"seconds": Number(300, 86400, "Seconds")},
+        {
+            "seconds": Number(KEK_LIFETIME_RANGE.start, KEK_LIFETIME_RANGE.stop - 1, "Seconds"),
+            "days": Days(1, KEK_LIFETIME_RANGE[-1] // DAY, "Days"),
+        },
         default="rekey lifetime seconds 86400",
-        details="At least three times the lifetime of the TEK is recommended.",
+        negation_syntax="rekey lifetime [seconds <seconds> | days <days>]",
+        aliases=(Alias("rekey lifetime days <days>", "rekey lifetime seconds {days}"),),
+        details="Longer than the lifetime of the TEK; at least three times as long is recommended. Days are kept as seconds.",
     ),
     Command(
         LOCAL_SERVER,
@@ -136,7 +144,13 @@ _LOCAL_SERVER = (
         {"kind": OneOf({"interoperable": "interoperable", "any": "any", "cisco": "cisco"}, "Form of acknowledgement")},
         default="rekey acknowledgement interoperable",
     ),
-    Command(LOCAL_SERVER, "rekey transport unicast", "Send rekeys to each member; without it they go to a multicast address", Set()),
+    Command(
+        LOCAL_SERVER,
+        "rekey transport unicast",
+        "Send rekeys to each member; without it they go to a multicast address",
+        Set(),
+        negation_syntax="rekey transport [unicast]",
+    ),
     Command(LOCAL_SERVER, "sa receive-only", "Members send in clear and accept clear and encrypted packets", Set()),
     Command(
         LOCAL_SERVER,
@@ -144,6 +158,8 @@ _LOCAL_SERVER = (
         "Addresses of the members that may register, as a standard access list",
         Set(),
         {"list": ACCESS_LIST},
+        negation_syntax="authorization address [ipv4 [<list>]]",
+        details="Of an extended list only the sources are compared.",
     ),
     Command(
         LOCAL_SERVER,
@@ -187,6 +203,7 @@ _LOCAL_SERVER = (
         "The key server's own address, source of unicast rekeys",
         Set(),
         {"address": Address("Address")},
+        negation_syntax="address [[ipv4] <address> | ipv4]",
         aliases=(Alias("address <address>", "address ipv4 {address}"),),
     ),
     Command(
@@ -206,6 +223,7 @@ _SA_IPSEC = (
         "What is encrypted, as an extended access list",
         Set(),
         {"list": ACCESS_LIST},
+        negation_syntax="match address [[ipv4] <list> | ipv4]",
         aliases=(Alias("match address <list>", "match address ipv4 {list}"),),
         details="Denies stay in the clear, permits are encrypted, what matches neither stays in the clear. Up to 100 entries count.",
     ),
@@ -219,7 +237,7 @@ _SA_IPSEC = (
             f"Without this line the window is {REPLAY_WINDOW} packets if the transform is of counter mode (GCM, GMAC, CTR), where "
             "receivers keep a window for each sender, and there is no anti-replay with any other transform: packets do not tell who sent "
             "them, so a window drops honest traffic of more than two members, or of a member that was restarted. "
-            "`no` switches it off in any case."
+            "`no` switches it off in any case but one: replay by time, which the next command asks for, it leaves alone."
         ),
     ),
     Command(

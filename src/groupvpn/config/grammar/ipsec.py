@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from groupvpn.config.arguments import Line, Name, Number, NumberOf, OneOf
 from groupvpn.config.grammar.modes import GLOBAL, IPSEC_PROFILE, TRANSFORM_SET
-from groupvpn.config.language import Alias, Command, Enter, Negation, Set
+from groupvpn.config.language import Alias, Command, Enter, Ignore, Negation, Set
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.ipsec.sa import DontFragment, Fragmentation
 from groupvpn.ipsec.transform import DEFAULT_LIFETIME, DEFAULT_VOLUME
@@ -37,6 +37,8 @@ SET_NAME = Name("Name of a transform set")
 REPLAY_WINDOW = NumberOf((64, 128, 256, 512, 1024), "Window in packets")
 DF = OneOf({item.value: item for item in DontFragment}, "What becomes of the bit")
 FRAGMENTATION = OneOf({item.value: item for item in Fragmentation}, "The packet before it is encrypted, or after")
+PFS_GROUPS = "[group1 | group2 | group5 | group14 | group15 | group16 | group19 | group20 | group21 | group24]"
+VOLUME = Number(2560, 4294967295, "Kilobytes")
 LIFETIME = Number(120, 2592000, "Lifetime of an SA in seconds")
 
 COMMANDS = (
@@ -81,6 +83,12 @@ COMMANDS = (
     ),
     Command(
         GLOBAL,
+        "crypto ipsec nat-transparency {udp-encapsulation | spi-matching}",
+        "How IPsec passes a NAT",
+        Ignore("NATs are found out by phase 1 itself", exact=True),
+    ),
+    Command(
+        GLOBAL,
         "crypto ipsec profile <name>",
         "A policy for SAs: transform sets and lifetime",
         Enter(IPSEC_PROFILE, ("name",)),
@@ -102,6 +110,21 @@ COMMANDS = (
         ),
         details="Without it the global setting counts. More than 900 s is advised, two hours recommended. A new value counts from the next "
         "rekey.",
+    ),
+    Command(
+        IPSEC_PROFILE,
+        "set security-association lifetime kilobytes {<kilobytes> | disable}",
+        "Kilobytes that an SA of this profile may protect; SAs of groups have no such limit",
+        Set(),
+        {"kilobytes": VOLUME},
+        not_yet="classic IPsec",
+    ),
+    Command(
+        IPSEC_PROFILE,
+        f"set pfs {PFS_GROUPS}",
+        "Perfect forward secrecy, which SAs of groups cannot have",
+        Set(),
+        not_yet="classic IPsec",
     ),
     Command(
         IPSEC_PROFILE,
@@ -148,10 +171,10 @@ COMMANDS = (
     ),
     Command(
         GLOBAL,
-        "crypto ipsec security-association lifetime kilobytes <kilobytes>",
+        "crypto ipsec security-association lifetime kilobytes {<kilobytes> | disable}",
         "Kilobytes that an SA may protect; SAs of groups have no such limit",
         Set(),
-        {"kilobytes": Number(2560, 4294967295, "Kilobytes")},
+        {"kilobytes": VOLUME},
         default=f"crypto ipsec security-association lifetime kilobytes {DEFAULT_VOLUME}",
         not_yet="classic IPsec",
     ),

@@ -1,8 +1,12 @@
 """Phase 1: policies, pre-shared keys, identity, keepalives (RFC 2409; the ranges are the routers')."""
 
-from groupvpn.config.arguments import Address, HostName, Line, Mask, Name, Number, OneOf, SecretWord, one_of
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from groupvpn.config.arguments import Address, HostName, Line, Mask, Number, OneOf, SecretWord, UserName, one_of
 from groupvpn.config.grammar.modes import GLOBAL, ISAKMP_PEER, ISAKMP_POLICY
-from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
+from groupvpn.config.language import Add, Alias, Command, Enter, Ignore, Negation, Set
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
 from groupvpn.ike.policy import KEEPALIVE_INTERVAL, LIFETIME_RANGE, IdentityKind
 
@@ -14,6 +18,16 @@ GROUP = OneOf({str(group.number): group for group in IkeGroup}, "Diffie-Hellman 
 LIFETIME = Number(LIFETIME_RANGE.start, LIFETIME_RANGE.stop - 1, "Lifetime of the ISAKMP SA in seconds")
 KEY = SecretWord("The pre-shared key")
 ENCODING = OneOf({"0": 0, "6": 6}, "0: the key follows in clear; 6: it follows encrypted, which is refused: give the key in clear")
+
+
+def peers_of_key(values: Mapping[str, tuple[Any, ...]]) -> IPv4Network | str:
+    """The network that `crypto isakmp key` is for, or the host name in small letters. Without a mask it is one host, and 0.0.0.0 is any."""
+    if "hostname" in values:
+        return str(values["hostname"][0]).lower()
+    address: IPv4Address = values["address"][0]
+    (mask,) = values.get("mask", (IPv4Address(0) if int(address) == 0 else IPv4Address(0xFFFFFFFF),))
+    return IPv4Network((address, str(mask)), strict=False)
+
 
 COMMANDS = (
     Command(
@@ -56,7 +70,7 @@ COMMANDS = (
         GLOBAL,
         "crypto isakmp key [<encoding>] <key> {address <address> [<mask>] | hostname <hostname>} [no-xauth]",
         "A pre-shared key and the peers it is for",
-        Add(("address", "mask", "hostname")),
+        Add(identify=lambda values: (peers_of_key(values),)),
         {
             "encoding": ENCODING,
             "key": KEY,
@@ -65,6 +79,8 @@ COMMANDS = (
             "hostname": HostName("Host name of the peer"),
         },
         negation=Negation.FULL,
+        details="A key takes the place of an earlier one for the same peers, and `no` removes it, however they are spelled: no mask means "
+        "one host, and any for 0.0.0.0. Where several keys fit, the longest mask counts.",
     ),
     Command(
         GLOBAL,
@@ -85,6 +101,19 @@ COMMANDS = (
             "retries": Number(2, 60, "Seconds between retries once a message was not answered; 2 unless given"),
         },
         details="With `periodic` a silent peer is asked each time the seconds have passed; `on-demand` leaves it to answering.",
+    ),
+    Command(
+        GLOBAL,
+        "crypto isakmp invalid-spi-recovery",
+        "Begin phase 1 with whom sends ESP of an unknown SPI, to tell of it",
+        Set(),
+        not_yet="recovery from unknown SPIs",
+    ),
+    Command(
+        GLOBAL,
+        "crypto isakmp default policy",
+        "Policies of routers for a configuration that has none",
+        Ignore("there are no policies but those that are configured", exact=True),
     ),
     Command(
         GLOBAL,
@@ -113,10 +142,10 @@ COMMANDS = (
         {
             "address": Address("Identity to present"),
             "fqdn": HostName("Identity to present"),
-            "user": Name("Identity to present", 128),
+            "user": UserName("Identity to present", 128),
         },
-        details="This node then starts aggressive mode with every peer, not only this one. Aggressive mode shows identities in clear and "
-        "lets anyone who sees it guess at the key; main mode does not.",
+        details="The peer finds the key by the address that it sees, and where it has none for that, `fqdn` by a key with `hostname`. "
+        "Aggressive mode shows identities in clear and lets anyone who sees it guess at the key; main mode does not.",
     ),
     Command(
         ISAKMP_PEER,
@@ -124,5 +153,6 @@ COMMANDS = (
         "The pre-shared key for this peer",
         Set(),
         {"encoding": ENCODING, "key": KEY},
+        details="Goes before a `crypto isakmp key` for the same address.",
     ),
 )

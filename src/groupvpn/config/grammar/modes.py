@@ -28,6 +28,10 @@ ARCHIVE = Mode("archive", "(config-archive)#", GLOBAL)
 ARCHIVE_LOG = Mode("archive-log", "(config-archive-log-cfg)#", ARCHIVE)
 CONTROL_PLANE = Mode("control-plane", "(config-cp)#", GLOBAL)
 DIAL_PEER_COR = Mode("dial-peer-cor", "(config-dp-cor)#", GLOBAL)
+REDUNDANCY = Mode("redundancy", "(config-red)#", GLOBAL)
+OBJECT_GROUP = Mode("object-group", "(config-object-group)#", GLOBAL)
+TIME_RANGE = Mode("time-range", "(config-time-range)#", GLOBAL)
+ZONE_PAIR = Mode("zone-pair", "(config-sec-zone-pair)#", GLOBAL)
 
 MODES: tuple[Mode, ...] = (
     GLOBAL,
@@ -56,4 +60,8 @@ MODES: tuple[Mode, ...] = (
     ARCHIVE_LOG,
     CONTROL_PLANE,
     DIAL_PEER_COR,
+    REDUNDANCY,
+    OBJECT_GROUP,
+    TIME_RANGE,
+    ZONE_PAIR,
 )

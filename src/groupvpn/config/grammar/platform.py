@@ -13,9 +13,13 @@ from groupvpn.config.grammar.modes import (
     GLOBAL,
     LINE,
     MODES,
+    OBJECT_GROUP,
+    REDUNDANCY,
     ROUTER,
+    TIME_RANGE,
+    ZONE_PAIR,
 )
-from groupvpn.config.language import Add, Command, Ignore, Leave, Mode, Negation, Set
+from groupvpn.config.language import Add, Alias, Command, Ignore, Leave, Mode, Negation, Set
 
 _REST = Line("Rest of the line")
 _SECRET = SecretLine("Rest of the line")
@@ -37,7 +41,6 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
         "platform <rest>",
         "card <rest>",
         "diagnostic <rest>",
-        "redundancy <rest>",
         "exception <rest>",
         "scheduler <rest>",
         "memory-size <rest>",
@@ -106,7 +109,6 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
         "ip msdp <rest>",
         "ip vrf <rest>",
         "vrf <rest>",
-        "ip nat <rest>",
         "ip inspect <rest>",
         "ip audit <rest>",
         "ip ips <rest>",
@@ -122,6 +124,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
         "class-map <rest>",
         "policy-map <rest>",
         "mpls <rest>",
+        "mpls ldp <rest>",
         "bridge <rest>",
         "spanning-tree <rest>",
         "vlan <rest>",
@@ -134,6 +137,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
         "ip domain-lookup [<rest>]",
         "ip domain list <rest>",
     ),
+    "policies of subscribers and firewalls": ("subscriber <rest>", "zone security <rest>"),
     "voice and dialling": (
         "mgcp <rest>",
         "voice <rest>",
@@ -159,6 +163,13 @@ _SECRETS: tuple[str, ...] = (
     "snmp-server user <secret>",
     "ntp authentication-key <secret>",
     "key config-key <secret>",
+)
+
+_TRANSLATION: tuple[str, ...] = (
+    "ip nat <rest>",
+    "ip nat inside source <rest>",
+    "ip nat inside destination <rest>",
+    "ip nat outside source <rest>",
 )
 
 _BLOCKS: tuple[tuple[Mode, str, str, tuple[str, ...]], ...] = (
@@ -240,13 +251,44 @@ _BLOCKS: tuple[tuple[Mode, str, str, tuple[str, ...]], ...] = (
     (ARCHIVE_LOG, "log config", "a log of configuration changes", ("hidekeys", "logging <rest>", "notify <rest>", "record <rest>")),
     (CONTROL_PLANE, "control-plane [<rest>]", "policing of a router's own traffic", ("service-policy <rest>",)),
     (DIAL_PEER_COR, "dial-peer cor custom", "voice and dialling", ("name <rest>",)),
+    (
+        REDUNDANCY,
+        "redundancy [<rest>]",
+        "two routers, or two processors of one, that stand in for each other",
+        ("mode <rest>", "main-cpu", "auto-sync <rest>", "scheme <rest>", "security <rest>", "application <rest>"),
+    ),
+    (
+        OBJECT_GROUP,
+        "object-group <rest>",
+        "sets of addresses and services: an access list cannot name one here",
+        (
+            "description <rest>",
+            "host <rest>",
+            "range <rest>",
+            "group-object <rest>",
+            "<address> <address>",
+            "any",
+            "ip",
+            "icmp [<rest>]",
+            "tcp [<rest>]",
+            "udp [<rest>]",
+            "tcp-udp [<rest>]",
+        ),
+    ),
+    (TIME_RANGE, "time-range <rest>", "times of day: an access list cannot name one here", ("periodic <rest>", "absolute <rest>")),
+    (
+        ZONE_PAIR,
+        "zone-pair security <rest>",
+        "policies of subscribers and firewalls",
+        ("description <rest>", "service-policy <rest>"),
+    ),
 )
 
 
-def _ignored(mode: Mode, syntax: str, reason: str, opens: Mode | None = None) -> Command:
-    arguments = {"rest": _REST, "secret": _SECRET, "peer": Name("Peer")}
+def _ignored(mode: Mode, syntax: str, reason: str, opens: Mode | None = None, guards: bool = False) -> Command:
+    arguments = {"rest": _REST, "secret": _SECRET, "peer": Name("Peer"), "address": Address("Address or mask")}
     used = {name: kind for name, kind in arguments.items() if f"<{name}>" in syntax}
-    return Command(mode, syntax, f"Accepted without effect: {reason}", Ignore(reason, opens, exact=True), used)
+    return Command(mode, syntax, f"Accepted without effect: {reason}", Ignore(reason, opens, exact=True, guards=guards), used)
 
 
 def _blocks() -> tuple[Command, ...]:
@@ -269,6 +311,8 @@ NODE = (
         "The domain of the node's name",
         Set(),
         {"name": HostName("Domain", 253)},
+        negation_syntax="ip {domain name | domain-name} [<name>]",
+        aliases=(Alias("ip domain-name <name>", "ip domain name {name}"),),
     ),
     Command(
         GLOBAL,
@@ -288,6 +332,7 @@ LEAVING = tuple(
 
 LINES = (
     *(_ignored(GLOBAL, syntax, reason) for reason, rows in _SETTINGS.items() for syntax in rows),
+    *(_ignored(GLOBAL, syntax, "use nftables", guards=True) for syntax in _TRANSLATION),
     *(_ignored(GLOBAL, syntax, "users, passwords and servers: Linux keeps these") for syntax in _SECRETS),
 )
 BLOCKS = _blocks()

@@ -172,11 +172,17 @@ def _ipsec_sa(router: Router, request: Request) -> str:
 
 
 def _gdoi_ipsec_sa(router: Router, request: Request) -> str:
-    return "\n\n".join(ipsec.group_associations(running.bound.group.name, item) for running, item in _protected(router, request))
+    shown = [ipsec.group_associations(running.bound.group.name, item) for running, item in _protected(router, request)]
+    if not shown:
+        raise CommandError(_absent(request, "group member"))
+    return "\n\n".join(shown)
 
 
 def _ruleset(router: Router, request: Request) -> str:
-    return ipsec.ruleset([item for _, item in _protected(router, request)])
+    shown = [item for _, item in _protected(router, request)]
+    if not shown:
+        raise CommandError(_absent(request, "group member"))
+    return ipsec.ruleset(shown)
 
 
 def _engine(router: Router, request: Request) -> str:
@@ -223,7 +229,8 @@ def _lifetime(router: Router, request: Request) -> str:
     volume = root.statement("crypto ipsec security-association lifetime kilobytes")
     time = root.statement("crypto ipsec security-association lifetime seconds")
     kilobytes = volume.value("kilobytes") if volume else DEFAULT_VOLUME
-    return f"Security-association lifetime: {kilobytes} kilobytes/{time.value('seconds') if time else DEFAULT_LIFETIME} seconds"
+    limit = f"{kilobytes} kilobytes" if kilobytes else "no volume limit"
+    return f"Security-association lifetime: {limit}/{time.value('seconds') if time else DEFAULT_LIFETIME} seconds"
 
 
 def _transform_sets(router: Router, request: Request) -> str:

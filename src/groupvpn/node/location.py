@@ -1,0 +1,57 @@
+"""The network namespace that a node runs in, kept in its state directory: `groupvpn clean` looks there for what the node left behind."""
+
+import shlex
+from contextlib import suppress
+from pathlib import Path
+
+from groupvpn.node import namespace
+from groupvpn.node.state import STATE_ROOT, StateDirectory, StateError
+from groupvpn.node.syslog import Log
+
+FILE = "namespace"
+
+
+def note(state: StateDirectory, log: Log) -> None:
+    """Write where this process runs: the name that `ip netns` has for it, nothing if it has none."""
+    try:
+        state.write(FILE, (namespace.current() or "").encode())
+    except (OSError, StateError) as error:
+        text = f"{state.path / FILE} cannot be written: {error}; `groupvpn clean` will not know where this node ran"
+        log.write("SYS", 4, "STATE", text)
+
+
+def go_back(name: str, place: Path | None, wanted: str | None) -> bool:
+    """Be where the node `name` ran, by its state directory `place`; False if that namespace is gone, with all that was in it.
+
+    `wanted` is the namespace that the operator names. Raises `StateError` if the node ran elsewhere, and `namespace.NamespaceError`.
+    """
+    noted = _noted(place)
+    if noted and wanted is None and not (namespace.NAMESPACES / noted).exists():
+        return False
+    target = wanted or noted
+    if noted and wanted and wanted != noted and (namespace.NAMESPACES / noted).exists():
+        raise StateError(f"node {name!r} ran in network namespace {noted!r}: give --netns {shlex.quote(noted)}")
+    if target:
+        namespace.enter(target)
+    if noted == "" and (here := namespace.current()):
+        raise StateError(
+            f"node {name!r} did not run in network namespace {here!r}, nor in any other that has a name: clean it from outside"
+        )
+    return True
+
+
+def _noted(place: Path | None) -> str | None:
+    """What a node wrote in its state directory; None if it is not known."""
+    with suppress(OSError):
+        return (place / FILE).read_text(encoding="utf-8", errors="replace") if place else None
+    return None
+
+
+def clean_command(state: StateDirectory) -> str:
+    """What an operator types to remove what this node leaves behind."""
+    words = ["groupvpn", "clean", state.name]
+    if here := namespace.current():
+        words += ["--netns", here]
+    if state.path != STATE_ROOT / state.name:
+        words += ["--state-dir", str(state.path)]
+    return shlex.join(words)

@@ -1,0 +1,118 @@
+"""`groupvpn clean` goes where the node ran, whatever the operator remembers, and touches nothing where it did not."""
+
+import io
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+import pytest
+
+from groupvpn.node import location
+from groupvpn.node.in_force import FILE, InForce
+from groupvpn.node.namespace import NamespaceError, current, entered
+from groupvpn.node.state import STATE_ROOT, StateDirectory
+from groupvpn.node.syslog import Log
+
+LOOPBACK = IPv4Interface("10.9.1.1/32")
+
+
+def _namespace() -> Iterator[str]:
+    name = f"l{secrets.token_hex(4)}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    yield name
+    subprocess.run(["ip", "netns", "delete", name], check=False)
+
+
+home = pytest.fixture(_namespace, name="home")
+elsewhere = pytest.fixture(_namespace, name="elsewhere")
+
+
+def _killed(name: str, place: Path, where: str | None) -> None:
+    """What a node leaves that was killed in the namespace `where`: its state directory, and an address there."""
+    state = StateDirectory(name, place)
+    with redirect_stderr(io.StringIO()):
+        if where is None:
+            location.note(state, Log(name))
+        else:
+            with entered(where):
+                location.note(state, Log(name))
+            subprocess.run(["ip", "-n", where, "address", "add", str(LOOPBACK), "dev", "lo"], check=True)
+        InForce(state, Log(name)).note_loopbacks(frozenset((LOOPBACK,)))
+    state.close()
+
+
+def _clean(name: str, place: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "groupvpn", "clean", name, "--state-dir", str(place), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("remembers", [True, False])
+def test_what_a_killed_node_left_in_its_namespace_is_removed(home: str, tmp_path: Path, remembers: bool) -> None:
+    _killed(home, tmp_path, home)
+    done = _clean(home, tmp_path, *(("--netns", home) if remembers else ()))
+    assert (done.returncode, done.stdout) == (0, f"removed the loopback address {LOOPBACK}\n"), done.stderr
+    assert not (tmp_path / FILE).exists()
+
+
+@pytest.mark.netns
+def test_clean_refuses_a_namespace_in_which_the_node_did_not_run(home: str, elsewhere: str, tmp_path: Path) -> None:
+    _killed(home, tmp_path, home)
+    done = _clean(home, tmp_path, "--netns", elsewhere)
+    assert done.returncode == 1
+    assert f"ran in network namespace '{home}': give --netns {home}" in done.stderr
+    assert (tmp_path / FILE).exists(), "what is to be removed is still known"
+
+
+@pytest.mark.netns
+def test_clean_refuses_a_namespace_for_a_node_that_ran_in_none(elsewhere: str, tmp_path: Path) -> None:
+    _killed(elsewhere, tmp_path, None)
+    done = _clean(elsewhere, tmp_path, "--netns", elsewhere)
+    assert done.returncode == 1
+    assert f"did not run in network namespace '{elsewhere}'" in done.stderr
+    assert (tmp_path / FILE).exists()
+
+
+@pytest.mark.netns
+def test_a_namespace_that_is_gone_took_everything_with_it(tmp_path: Path) -> None:
+    (name,) = [name for name in _namespace() if not _killed(name, tmp_path, name)]
+    done = _clean(name, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "nothing to remove\n"), done.stderr
+    assert not (tmp_path / FILE).exists()
+
+
+@pytest.mark.netns
+def test_the_command_that_the_log_advises_has_what_it_needs(home: str, tmp_path: Path) -> None:
+    state = StateDirectory("m", tmp_path / "a state", run_root=tmp_path / "run")
+    assert current() is None
+    assert location.clean_command(state) == f"groupvpn clean m --state-dir '{tmp_path}/a state'"
+    with entered(home):
+        assert location.clean_command(state) == f"groupvpn clean m --netns {home} --state-dir '{tmp_path}/a state'"
+    state.path = STATE_ROOT / "m"
+    assert location.clean_command(state) == "groupvpn clean m"
+
+
+def test_who_may_not_enter_a_namespace_is_told_who_may() -> None:
+    assert str(NamespaceError("n", PermissionError(1, "Operation not permitted"))).endswith("Operation not permitted; run as root")
+    assert "`ip netns list`" in str(NamespaceError("n", FileNotFoundError(2, "No such file or directory")))
+
+
+def test_a_node_that_is_not_known_here_is_said_to_be_so() -> None:
+    done = subprocess.run([sys.executable, "-m", "groupvpn", "clean", "nobody-knows"], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("nothing to remove: no node nobody-knows is known here; one that ran with --state-dir")
+
+
+def test_a_disk_that_is_full_keeps_no_node_from_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(name: str, octets: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    state, log = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run"), Log("m")
+    monkeypatch.setattr(state, "write", full)
+    with redirect_stderr(io.StringIO()):
+        location.note(state, log)
+    assert "No space left on device" in log.lines[-1].text
+    state.close()
