@@ -27,7 +27,7 @@ keeper = Keeper()
 print("ready", flush=True)
 time.sleep(60)
 """
-WAN, VLAN, BRIDGE = "groupvpn_wan", "groupvpn_eth0.100", "groupvpn_br-lan"
+WAN, VLAN, BRIDGE, ODD = "groupvpn_wan", "groupvpn_eth0.100", "groupvpn_br-lan", "groupvpn_wan/2b1"
 Start = Callable[[str], "subprocess.Popen[str]"]
 
 
@@ -114,8 +114,9 @@ def test_a_node_that_dies_leaves_its_guard_awake(gateway: Namespace, start: Star
 
 
 def test_only_what_was_said_last_counts(gateway: Namespace, start: Start) -> None:
-    sleeping(gateway, WAN, VLAN, BRIDGE)
-    assert dies(gateway, start(f"keeper.wake_at_death(['{WAN}']); keeper.wake_at_death(['{VLAN}', '{BRIDGE}'])")) == {VLAN, BRIDGE}
+    sleeping(gateway, WAN, VLAN, BRIDGE, ODD)
+    told = f"keeper.wake_at_death(['{WAN}']); keeper.wake_at_death(['{VLAN}', '{BRIDGE}', '{ODD}'])"
+    assert dies(gateway, start(told)) == {VLAN, BRIDGE, ODD}
 
 
 def test_nothing_is_woken_before_anything_is_said_and_when_all_is_taken_back(gateway: Namespace, start: Start) -> None:
@@ -220,7 +221,7 @@ def test_it_has_nothing_of_the_node(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @pytest.mark.parametrize("name", ["", "a b", "a;flush", "a\n", 'a"', "$a", "*", "ä"])
 def test_other_names_are_refused(keeper: Keeper, name: str) -> None:
-    with pytest.raises(ValueError, match="letters, digits, dots, dashes and underscores"):
+    with pytest.raises(ValueError, match="letters, digits, dots, dashes, slashes and underscores"):
         keeper.wake_at_death([WAN, name])
     assert keeper.is_alive
 

@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+from lifecycle import until
 from mode_matrix import Chance
 from namespaces import Namespace, connect, passes
 from policies import GCM, deny, entry, permit, sa, state
@@ -346,6 +347,7 @@ def test_a_fault_that_stays_does_not_feed_on_its_own_events(
 ) -> None:
     gateway, _ = wan
     engine.refuses_ports = True
+    until(lambda: " UP " in gateway.run("ip", "-br", "link", "show", "dev", "wan"))  # the kernel tells of that late
     with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
         plane.fileno()
         faults = plane.apply(state(permit(spi=5), sas=(sa(5),)))

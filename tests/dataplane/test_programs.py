@@ -17,6 +17,17 @@ def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) ->
         run(["nft", "list"])
 
 
+def test_a_program_that_cannot_be_started_is_an_error_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the unit's TasksMax is reached, or no descriptor is left."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(programs.subprocess, "run", refuse)
+    with pytest.raises(ProgramError, match=r"^nft: cannot be started: Resource temporarily unavailable$"):
+        run(["nft", "list"])
+
+
 @pytest.mark.parametrize("path", ["/nowhere", "", None])
 def test_programs_are_found_without_a_path_too(monkeypatch: pytest.MonkeyPatch, path: str | None) -> None:
     """As after `su`, whose PATH lacks the folders of the system's own programs."""

@@ -193,7 +193,7 @@ def test_a_wan_that_gets_another_name_under_load_leaks_nothing(core: Core, plane
 
 
 def follows(plane: LinuxDataPlane, device: str) -> bool:
-    return [port.device for port in plane.engine().ports] == [device]
+    return [port.called for port in plane.engine().ports] == [device]
 
 
 def until(holds: Callable[[], bool]) -> None:

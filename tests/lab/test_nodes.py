@@ -350,5 +350,9 @@ def test_a_device_that_gets_its_name_later_is_steered_then(small_lab: Lab) -> No
     assert "eth0" in gm1.status()["faults"][0]
     gm1.run("ip", "link", "property", "add", "dev", "wan0", "altname", "eth0")
     gm1.wait(lambda: not gm1.status()["faults"], "free of faults", 5)
-    assert "groupvpn_wan0" in gm1.run("nft", "list", "tables")
+    assert "groupvpn_eth0" in gm1.run("nft", "list", "tables")
     assert _passes(small_lab)
+    gm1.run("ip", "link", "set", "wan0", "name", "wan1")
+    gm1.wait(lambda: "(wan1)" in gm1.show("show crypto engine"), "steered by another name", 5)
+    assert _passes(small_lab)
+    assert "somebody changed" not in gm1.log

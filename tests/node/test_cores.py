@@ -72,7 +72,7 @@ class World:
 
     @property
     def policy(self) -> InterfacePolicy:
-        (policy,) = self.cores.desired_state(self.configuration, lambda device: device).interfaces
+        (policy,) = self.cores.desired_state(self.configuration).interfaces
         return policy
 
     @property
@@ -103,7 +103,7 @@ def test_an_interface_without_an_address_is_closed_if_its_map_says_so(closed_wor
     assert lease == LEASE, "or the address could never come"
     assert (exception.entry.action, everything) == (Action.DENY, TrafficRule(EVERYTHING))
     assert closed_world.policy.bypass == (IPv4Address("10.0.0.2"),)
-    assert closed_world.cores.fail_closed(lambda device: device) == {"eth0"}
+    assert closed_world.cores.fail_closed() == {"eth0"}
     before = closed_world.policy.rules
     closed_world.follow(HERE)
     assert closed_world.addresses == [HERE]
@@ -165,7 +165,7 @@ def test_a_member_that_is_configured_no_more_leaves_nothing(world: World) -> Non
     world.configuration = _parsed(text)
     world.follow(HERE)
     assert world.cores.kept == {}
-    assert world.cores.desired_state(world.configuration, lambda device: device).interfaces == ()
+    assert world.cores.desired_state(world.configuration).interfaces == ()
 
 
 def test_a_group_honours_the_global_df_bit_and_sas_between_two_ends_that_of_the_interface() -> None:
@@ -173,7 +173,7 @@ def test_a_group_honours_the_global_df_bit_and_sas_between_two_ends_that_of_the_
     more = "interface GigabitEthernet0/1\n ip address 10.0.2.2 255.255.255.0\n crypto ipsec df-bit clear\n crypto map MAP\n"
     world = World(text + more)
     world.follow()
-    first, second = world.cores.desired_state(world.configuration, lambda device: device).interfaces
+    first, second = world.cores.desired_state(world.configuration).interfaces
     assert (first.df, first.peer_df) == (DontFragment.SET, DontFragment.SET)
     assert (second.df, second.peer_df) == (DontFragment.SET, DontFragment.CLEAR)
 
@@ -202,11 +202,11 @@ def test_an_interface_whose_address_comes_to_another_one_stays_protected(world: 
     world.follow(HERE)
     world.follow(eth1=HERE)
     assert world.addresses == [HERE]
-    first, second = world.cores.desired_state(world.configuration, lambda device: device).interfaces
+    first, second = world.cores.desired_state(world.configuration).interfaces
     assert (first.device, second.device) == ("eth0", "eth1")
     assert first.rules == second.rules
     assert first.rules[-1] == TrafficRule(EVERYTHING)
-    assert world.cores.fail_closed(lambda device: device) == {"eth0", "eth1"}
+    assert world.cores.fail_closed() == {"eth0", "eth1"}
 
 
 def test_interfaces_that_register_with_another_address_stay_protected(world: World) -> None:
@@ -227,7 +227,7 @@ def test_maps_that_register_one_group_with_one_address_share_a_member(world: Wor
     local = "".join(f"crypto map {name} local-address Loopback0\n" for name in ("MAP", "OTHER"))
     world.configuration = _parsed(f"{text}{more}{local}{LOOPBACK}")
     world.follow()
-    policies = world.cores.desired_state(world.configuration, lambda device: device).interfaces
+    policies = world.cores.desired_state(world.configuration).interfaces
     assert [policy.device for policy in policies] == ["eth0", "eth1"]
     assert {policy.rules for policy in policies} == {(TrafficRule(EVERYTHING),)}, "closed for one is closed for both"
 

@@ -1,5 +1,11 @@
 """What the node says of a data plane that cannot do what it should."""
 
+import asyncio
+import os
+
+import pytest
+
+from groupvpn.dataplane import linux
 from groupvpn.dataplane.linux import Fault
 from groupvpn.ipsec.sa import DesiredState
 from groupvpn.node.steering import Steering
@@ -34,7 +40,7 @@ def test_a_fault_of_a_device_is_told_once_with_what_becomes_of_packets() -> None
 
 
 def test_nobody_is_told_that_packets_are_dropped_on_a_device_that_is_not_there() -> None:
-    (line,) = _lines(Fault("gi0-0", "interface gi0-0: No such device"))
+    (line,) = _lines(Fault("gi0-0", "interface gi0-0: No such device", is_absent=True))
     assert "there is no device gi0-0: nothing is protected" in line
     assert "dropped" not in line
 
@@ -43,3 +49,124 @@ def test_what_cannot_even_be_blocked_is_said_to_be_open() -> None:
     lines = _lines(Fault("lo", "nft: not found"), Fault("lo", "cannot even block it: nft: not found", is_open=True))
     assert len(lines) == 2
     assert all("packets may pass in the clear" in line and "dropped" not in line for line in lines)
+
+
+class _Plane(_Faulty):
+    """Fails, when it is told what to do, as long as `troubles` are left; so does its watch for `deaf` times."""
+
+    def __init__(self, *troubles: Exception, deaf: int = 0) -> None:
+        super().__init__()
+        self.troubles, self.deaf = list(troubles), deaf
+        self.told: list[DesiredState] = []
+        self.descriptors = os.pipe()
+
+    def fileno(self) -> int:
+        if self.deaf:
+            self.deaf -= 1
+            raise OSError(24, "Too many open files")
+        return self.descriptors[0]
+
+    def events_fileno(self) -> int:
+        return self.descriptors[1]
+
+    def apply(self, state: DesiredState) -> tuple[Fault, ...]:
+        if self.troubles:
+            raise self.troubles.pop(0)
+        self.told.append(state)
+        return ()
+
+    def on_event(self) -> tuple[Fault, ...]:
+        return ()
+
+    def close(self, block: frozenset[str]) -> tuple[Fault, ...]:
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        return self.faults
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log("gm1")
+
+
+@pytest.fixture
+def steering(log: Log) -> Steering:
+    return Steering("gm1", log, DesiredState, lambda: None, lambda: None)
+
+
+def _plays(steering: Steering, monkeypatch: pytest.MonkeyPatch, plane: _Plane) -> None:
+    monkeypatch.setattr(linux, "LinuxDataPlane", lambda *arguments, **options: plane)
+
+
+def test_a_policy_that_could_not_be_applied_is_a_fault_and_is_applied_later(
+    steering: Steering, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where no process can be started, which is no fault of one interface."""
+    plane = _Plane(OSError(11, "Resource temporarily unavailable"), ImportError("no module named _engine"))
+    _plays(steering, monkeypatch, plane)
+
+    async def scene() -> None:
+        steering.apply()
+        assert plane.told == []
+        assert "may pass in the clear" in " ".join(steering.faults)
+        assert steering.next_repair is not None
+        steering.follow_system()
+        assert "Resource temporarily unavailable" in " ".join(steering.faults), "an event mends nothing by itself"
+        steering.repair()
+        assert len(plane.told) == 1
+        assert steering.faults == frozenset()
+        assert steering.next_repair is None
+        steering.close()
+
+    asyncio.run(scene())
+    assert [line.severity for line in log.lines] == [3, 3, 5]
+
+
+def test_a_bug_of_the_data_plane_is_a_fault_too(steering: Steering, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane = _Plane(KeyError("wan"))
+    _plays(steering, monkeypatch, plane)
+
+    async def scene() -> None:
+        with pytest.raises(KeyError):
+            steering.apply()
+        assert steering.next_repair is not None
+        steering.repair()
+        assert len(plane.told) == 1
+        steering.close()
+
+    asyncio.run(scene())
+
+
+def test_a_policy_is_applied_where_nothing_can_be_watched_and_watching_is_tried_again(
+    steering: Steering, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane = _Plane(deaf=2)
+    _plays(steering, monkeypatch, plane)
+
+    async def scene() -> None:
+        steering.apply()
+        assert len(plane.told) == 1
+        steering.repair()
+        steering.repair()
+        assert len(plane.told) == 3
+        assert steering.faults == frozenset()
+        assert asyncio.get_running_loop().remove_reader(plane.descriptors[0])
+        steering.close()
+
+    asyncio.run(scene())
+    assert [line.severity for line in log.lines] == [3, 5]
+
+
+def test_what_cannot_be_removed_at_the_end_is_said(steering: Steering, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane = _Plane()
+    _plays(steering, monkeypatch, plane)
+
+    async def scene() -> None:
+        steering.apply()
+        plane.faults = (Fault("wan", "its rules (groupvpn_wan) are still there: nft: refused"),)
+        steering.close(block={"lan", "wan"})
+
+    asyncio.run(scene())
+    problem = "its rules (groupvpn_wan) are still there: nft: refused; `groupvpn clean` removes what is left"
+    lan = "lan goes on dropping what must be protected; `groupvpn clean` opens it"
+    assert [line.body for line in log.lines] == [f"%CRYPTO-3-DATAPLANE: wan: {problem}", f"%CRYPTO-4-FAIL_CLOSE: {lan}"]

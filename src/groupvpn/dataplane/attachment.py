@@ -8,7 +8,7 @@ from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import BackEnd, PortStatus
 from groupvpn.dataplane.rules import Rules
 from groupvpn.dataplane.slots import Slots, assign
-from groupvpn.dataplane.steering import COPIES, DROP_REASONS, Steering
+from groupvpn.dataplane.steering import COPIES, DROP_REASONS, Steering, interface_name
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
 from groupvpn.ipsec.sa import Fragmentation, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa, SaCounters
 
@@ -112,6 +112,11 @@ class Attachment:
             self._outbound_taps.append((tap, queue))
 
     @property
+    def index(self) -> int:
+        """The number of the interface."""
+        return self._link.index
+
+    @property
     def taps(self) -> tuple[Tap, ...]:
         """All TAPs of the interface, the inbound one first."""
         return (self._tap_in, *(tap for tap, _ in self._outbound_taps))
@@ -158,7 +163,7 @@ class Attachment:
         port = self._port
         transmit = tuple(BackEnd(*port.transmit(worker)) for worker in range(self._workers))
         return PortStatus(
-            self._link.name,
+            interface_name(self._rules.name),
             transmit,
             BackEnd(*port.receive()),
             self._rules.by,
@@ -166,6 +171,7 @@ class Attachment:
             len(self._outbound_taps),
             port.receivers,
             self._engine_processors,
+            self._link.name,
         )
 
     def close(self) -> None:

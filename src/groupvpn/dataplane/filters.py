@@ -103,14 +103,12 @@ class Filters:
         return _Loaded(steering, is_alone, numbers[0], numbers[1] if attachments else {}, tuple(attachments))
 
     def verify(self) -> bool:
-        """Whether the programs are at their hooks; if not, the next `load` puts them back."""
+        """Whether the programs are at their hooks; if not, the next `load` puts them back. Raises `FiltersError` where that cannot be found
+        out, as of an interface that goes just now."""
         if self._loaded is None:
             return True
-        try:
-            with _refusing():
-                return _holds(self._loaded)
-        except FiltersError:  # the interface goes just now
-            return False
+        with _refusing():
+            return _holds(self._loaded)
 
     def forget(self) -> None:
         """Let go of what ends with us, and expect nothing of the rest: the next `load` replaces everything, and counts from 0."""
@@ -130,8 +128,12 @@ class Filters:
 
 def left() -> Iterator[Left]:
     """All filters of ours in this network namespace, whoever made them; raises `FiltersError`."""
+    try:
+        numbers = links.numbers()
+    except OSError as problem:
+        raise FiltersError(f"cannot list interfaces: {problem.strerror or problem}") from problem
     with _refusing():
-        for index in links.numbers():
+        for index in numbers:
             for name in {there.name for hook in Hook if (there := clsact.attached(index, hook)) is not None}:
                 rules, _, node = name.partition(_OWNER)
                 yield Left(rules, node, index)

@@ -9,11 +9,12 @@ Beside programs the guard sleeps: it has no chain at a hook. Whoever wakes it ne
 interface itself meet the list too.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from enum import Enum
 
 from groupvpn.dataplane.chains import Judged, Rules, rules_of
-from groupvpn.dataplane.steering import OWNER, SERVED, TABLE_PREFIX, Steering, arrives_clear, arriving, leaves_clear
+from groupvpn.dataplane.steering import OWNER, SERVED, Steering, arrives_clear, arriving, interface_name, leaves_clear
 from groupvpn.ipsec.acl import Entry
 
 REASONS = {
@@ -21,6 +22,8 @@ REASONS = {
     "inbound_unsteered": "arrived in the clear where the policy wants it encrypted, when the interface had lost its rules",
 }
 """Named counters of the guard: packets that it dropped, by reason. They go on when rules change."""
+_WRITABLE = re.compile(r"""[!#-)+-.0-\[\]-~]{1,15}""")
+"""Names of interfaces that mean themselves between quotes of nft, which cannot escape a quote, and takes an asterisk for any ending."""
 _VERSIONS = {4: "ipv4", 6: "ipv6"}
 _HOOKS = {"outbound": "postrouting", "inbound": "prerouting"}
 """Base chains, and where they are. A guard that sleeps has none, so it costs nothing."""
@@ -74,7 +77,17 @@ def _chains(way: str, which: str, steering: Steering, listed: Sequence[tuple[Ent
         judged = [Judged(entry, "accept" if passes else f"counter name {way}_unsteered drop") for entry, passes in listed]
         yield f"{way}_{family}", [rule for item in judged if item.entry.version == version for rule in rules_of(item)]
     yield f"{way}_unsteered", [f"meta nfproto {family} goto {way}_{family}" for family in _VERSIONS.values()]
-    names = dict.fromkeys((steering.device, steering.table.removeprefix(TABLE_PREFIX)))
     own = [f"{which} {steering.index}"] if steering.index else []
     served = f' comment "{SERVED} {steering.tap_in}"' if steering.tap_in else ""
-    yield f"{way}_watch", [f"{it} goto {way}_unsteered{served}" for it in (*own, *(f'{which}name "{name}"' for name in names))]
+    yield f"{way}_watch", [f"{it} goto {way}_unsteered{served}" for it in (*own, *(f'{which}name "{name}"' for name in _names(steering)))]
+
+
+def stands(steering: Steering) -> bool:
+    """Whether there is anything to know the interface by: a number, or a name that nft can write."""
+    return bool(steering.index or _names(steering))
+
+
+def _names(steering: Steering) -> list[str]:
+    """What the interface is called, and what it is configured as."""
+    names = dict.fromkeys((steering.device, interface_name(steering.table)))
+    return [name for name in names if _WRITABLE.fullmatch(name)]

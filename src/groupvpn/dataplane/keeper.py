@@ -33,14 +33,14 @@ for table in $tables; do nft "{wake("$table")}"; done
 """`read` fails for a line without its end, so half a line does not count. For a table that is gone the kernel refuses what would wake it.
 One nft (2 ms) for each, so that the others are woken even so."""
 _PACKAGES = {"sh": "dash", "nft": "nftables"}
-_TABLE = re.compile(r"[A-Za-z0-9._-]+")
+_TABLE = re.compile(r"[A-Za-z0-9._/-]+")
 """nft takes these as they are, and (1.0.6) no quotes around the name of a table."""
 
 
 class Keeper:
     """A process that wakes guards when this one dies, in the network namespace of the thread that starts it.
 
-    Raises `programs.ProgramError` if the shell or nft is missing.
+    Raises `programs.ProgramError` if the shell or nft is missing, or no process can be started.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Keeper:
         """
         for table in tables:
             if not _TABLE.fullmatch(table):
-                raise ValueError(f"table {table!r}: a name must be of letters, digits, dots, dashes and underscores")
+                raise ValueError(f"table {table!r}: a name must be of letters, digits, dots, dashes, slashes and underscores")
         line = " ".join(sorted(set(tables))).encode() + b"\n"
         if line == self._line and self.is_alive:
             return
@@ -110,6 +110,8 @@ def _start() -> tuple[subprocess.Popen[bytes], IO[bytes]]:
         process = subprocess.Popen(
             command, bufsize=0, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, cwd="/", env=environment, start_new_session=True
         )
+    except OSError as error:
+        raise programs.ProgramError(NAME, f"cannot be started: {error.strerror or error}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     assert process.stdin is not None

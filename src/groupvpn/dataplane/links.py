@@ -4,12 +4,14 @@ The calls act in the network namespace of the calling thread. They cost microsec
 """
 
 import contextlib
+import errno
 import fcntl
 import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+SIOCGIFNAME = 0x8910
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 SIOCGIFMTU = 0x8921
@@ -26,12 +28,14 @@ NAME_LENGTH = 15
 
 
 class LinkError(OSError):
-    """An interface is missing, is of a kind that we cannot serve, or refused a setting."""
+    """An interface is missing, is of a kind that we cannot serve, or refused a setting. `errno` is None if it was not the kernel that
+    refused."""
 
-    def __init__(self, device: str, problem: str) -> None:
+    def __init__(self, device: str, problem: str, code: int | None = None) -> None:
         super().__init__(f"interface {device}: {problem}")
         self.device = device
         self.problem = problem
+        self.errno = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +61,37 @@ def read(device: str) -> Link:
 
 
 def index(device: str) -> int | None:
-    """The interface's number, or None if there is no such interface."""
-    try:
-        return socket.if_nametoindex(device)
-    except OSError:
+    """The interface's number, also by an alternative name, or None if there is no such interface; raises `LinkError` if that cannot be
+    found out."""
+    if not _can_be_a_name(device.encode(errors="surrogateescape")):
         return None
+    try:
+        (number,) = struct.unpack_from("=i", _request(device, SIOCGIFINDEX))
+    except LinkError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        return None
+    return int(number)
 
 
 def name(index: int) -> str | None:
-    """What the interface with this number is called now, or None if there is none."""
+    """What the interface with this number is called now, or None if there is none; raises `LinkError` if that cannot be found out."""
     try:
-        return socket.if_indextoname(index)
-    except OSError:
+        called = _ask(b"", SIOCGIFNAME, struct.pack("=i", index))[:NAME_LENGTH]
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise LinkError(f"number {index}", error.strerror or str(error), error.errno) from error
         return None
+    return called.partition(b"\0")[0].decode(errors="surrogateescape")
 
 
 def names() -> tuple[str, ...]:
-    """The names of all interfaces of this network namespace."""
+    """The names of all interfaces of this network namespace; raises `OSError`."""
     return tuple(name for _, name in socket.if_nameindex())
 
 
 def numbers() -> tuple[int, ...]:
-    """The numbers of all interfaces of this network namespace."""
+    """The numbers of all interfaces of this network namespace; raises `OSError`."""
     return tuple(number for number, _ in socket.if_nameindex())
 
 
@@ -115,12 +128,21 @@ def transmit_drops() -> dict[str, int]:
 
 
 def _request(device: str, request: int, value: bytes = b"") -> bytes:
-    """One interface ioctl: `struct ifreq` is the name in 16 octets and a union of 24; returns the union."""
-    name = device.encode()
-    if not 0 < len(name) <= NAME_LENGTH:
+    """One interface ioctl; returns the union of `struct ifreq`."""
+    name = device.encode(errors="surrogateescape")
+    if not _can_be_a_name(name):
         raise LinkError(device, f"an interface name has 1 to {NAME_LENGTH} octets")
+    try:
+        return _ask(name, request, value)[16:]
+    except OSError as error:
+        raise LinkError(device, error.strerror or str(error), error.errno) from error
+
+
+def _ask(name: bytes, request: int, value: bytes) -> bytes:
+    """`struct ifreq` is the name in 16 octets and a union of 24."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        try:
-            return fcntl.ioctl(control, request, struct.pack("=16s24s", name, value))[16:]
-        except OSError as error:
-            raise LinkError(device, error.strerror or str(error)) from error
+        return fcntl.ioctl(control, request, struct.pack("=16s24s", name, value))
+
+
+def _can_be_a_name(name: bytes) -> bool:
+    return 0 < len(name) <= NAME_LENGTH

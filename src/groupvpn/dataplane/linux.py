@@ -5,14 +5,16 @@ hundred entries takes some hundreds of them, and with nftables its `counters` so
 """
 
 import contextlib
+import errno
 import os
 import re
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import NamedTuple
 
-from groupvpn.dataplane import links, recovery
+from groupvpn.dataplane import guard, links, recovery
 from groupvpn.dataplane.attachment import Attachment
 from groupvpn.dataplane.clamp import ClampTable
 from groupvpn.dataplane.engine import Engine, EngineEvent, EngineRefusal, NativeEngine
@@ -21,12 +23,14 @@ from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import AUTOMATIC, EngineStatus
 from groupvpn.dataplane.programs import ProgramError
 from groupvpn.dataplane.rules import Guards, Rules
-from groupvpn.dataplane.steering import Steering
+from groupvpn.dataplane.steering import Steering, table_name
 from groupvpn.dataplane.taps import is_ours
 from groupvpn.dataplane.watch import Watch
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa
 
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]+")
+_REFUSALS = (links.LinkError, ProgramError, FiltersError, EngineRefusal)
+"""What the parts of ours raise that say themselves what is wrong."""
 _NODE = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 LOOPBACK = "lo"
 """The one interface from which nothing can leak: never blocked, since the node itself lives on it."""
@@ -46,6 +50,23 @@ class Fault:
     is_open: bool = False
     concerns_protection: bool = True
     """False for a fault that changes nothing for what must be protected."""
+    is_absent: bool = False
+    """There is no such interface: what would go by it goes another way, or nowhere."""
+
+
+class _Place(NamedTuple):
+    """Where an interface is: its number and its own name."""
+
+    number: int
+    name: str
+
+
+class _Rest(NamedTuple):
+    """An interface that failed is left alone until then, in monotonic seconds, if it is still there."""
+
+    until: float
+    place: _Place
+    faults: list[Fault]
 
 
 class LinuxDataPlane:
@@ -74,27 +95,25 @@ class LinuxDataPlane:
         self._guards = Guards(self._follow)
         self._steer = steer
         self._keeper = 0
-        self._indices: dict[str, int] = {}
+        self._seen: dict[str, _Place] = {}
+        self._owners: dict[int, str] = {}
+        """Which of several policies for one interface is in force, by its number."""
         self._clamps = ClampTable(node)
         self._watch: Watch | None = None
         self._has_recovered = False
+        self._left: frozenset[str] = frozenset()
         self._restored: set[str] = set()
-        self._resting: dict[str, tuple[float, list[Fault]]] = {}
+        self._resting: dict[str, _Rest] = {}
         self.faults: tuple[Fault, ...] = ()
 
     def apply(self, state: DesiredState) -> tuple[Fault, ...]:
         """Make `state` true; what is so already is not touched. Returns what could not be done, which `refresh` tries again."""
-        left: frozenset[str] = frozenset()
-        with contextlib.suppress(ProgramError, FiltersError):  # what keeps us from cleaning keeps us from loading too: a fault there
+        with contextlib.suppress(ProgramError, FiltersError, OSError):  # what keeps us from cleaning keeps us from loading: a fault there
             if not self._has_recovered:
-                left = frozenset(recovery.leftovers(self._node))
+                self._left = frozenset(recovery.leftovers(self._node))
         self._state, self._has_recovered = state, True
         self._resting.clear()
-        faults = self._reconcile()
-        with contextlib.suppress(ProgramError, FiltersError):
-            # What a predecessor left may have held these interfaces until now, by other names too.
-            recovery.lift(left - {policy.device for policy in state.interfaces})
-        return faults
+        return self._reconcile()
 
     def refresh(self) -> tuple[Fault, ...]:
         """Look at the system again and mend what changed under us: interfaces, TAPs, rules. Returns what could not be mended."""
@@ -120,8 +139,9 @@ class LinuxDataPlane:
         taps = {tap.name for attachment in self._attachments.values() for tap in attachment.taps}
         if all(is_ours(name) and name not in taps for name in changed):
             return self.faults  # TAPs of ours that came and went
-        for device in changed:
-            self._resting.pop(device, None)
+        for device, rest in list(self._resting.items()):
+            if not changed.isdisjoint((device, rest.place.name)):
+                del self._resting[device]
         return self._mend()
 
     def counters(self) -> tuple[InterfaceCounters, ...]:
@@ -198,80 +218,158 @@ class LinuxDataPlane:
             for rules in self._rules.values():
                 with contextlib.suppress(ProgramError):
                     rules.hold()
-        changed = {device for device, rules in self._rules.items() if not rules.verify()}
+        changed = {device for device, rules in self._rules.items() if _is_changed(rules)}
         for device in changed:
             self._resting.pop(device, None)
-        self._restored |= {device for device in changed if self._called_now(device) is not None}
-        return self._reconcile()
+        changed = {device for device in changed if self._is_called_as_before(device)}
+        faults = self._reconcile()
+        self._restored |= changed - self._resting.keys()
+        return faults
+
+    def _is_called_as_before(self, device: str) -> bool:
+        """If not, its rules may have gone without anybody's doing."""
+        place = self._place(device)
+        return place is not None and place.name == self._seen.get(device, place).name
 
     def _clamp(self) -> list[Fault]:
+        places = [(clamp, self._place(clamp.device)) for clamp in self._state.clamps]
         try:
-            self._clamps.load(self._state.clamps)
+            self._clamps.load(tuple(clamp if place is None else replace(clamp, device=place.name) for clamp, place in places))
         except ProgramError as problem:
             text = f"cannot adjust the segment size of TCP: {problem}"
             return [Fault(clamp.device, text, concerns_protection=False) for clamp in self._state.clamps]
         return []
 
     def _reconcile(self) -> tuple[Fault, ...]:
-        wanted = {policy.device: policy for policy in self._state.interfaces}
-        faults = [fault for device in list(self._rules) if device not in wanted for fault in self._release(device, block=False)]
+        """What is to hold holds before anything is removed."""
+        wanted: dict[str, InterfacePolicy] = {}
+        faults = []
+        for policy in self._state.interfaces:
+            if wanted.setdefault(policy.device, policy) is not policy:
+                faults.append(Fault(policy.device, "it has two policies, of which the first one holds", is_open=True))
+        self._step_aside(wanted)
         self._keyring.update([(sa, policy.df_of(sa)) for policy in wanted.values() for sa in policy.every_sa])
+        self._owners.clear()
         faults += [fault for policy in wanted.values() for fault in self._serve(policy)]
+        faults += self._release_others(wanted, frozenset(fault.device for fault in faults if fault.is_open))
         faults += self._clamp()
         self.faults = tuple(faults)
         return self.faults
 
+    def _step_aside(self, wanted: Collection[str]) -> None:
+        """Have engine and TAPs leave interfaces that are to be served under another name. What the rules forwarded to them is dropped."""
+        places = {device: place.number for device in wanted if (place := self._place(device)) is not None}
+        for device, rules in self._rules.items():
+            seen = self._seen.get(device)
+            if seen is not None and seen.number != places.get(device) and seen.number in places.values():
+                with contextlib.suppress(ProgramError, FiltersError, OSError):  # what stays of them is closed
+                    rules.hold()
+                self._detach(device)
+                rules.forget()
+
+    def _release_others(self, wanted: Collection[str], unblocked: Collection[str]) -> list[Fault]:
+        """Remove what is not wanted any more, and what a predecessor left: it may have held interfaces until now, by other names too.
+
+        It stays where nothing else keeps what must be protected from leaving in the clear.
+        """
+        open_places = {self._seen[device].number for device in unblocked if device in self._seen}
+        others = [device for device in self._rules if device not in wanted]
+        released = [device for device in others if device not in self._seen or self._seen[device].number not in open_places]
+        if not unblocked:
+            with contextlib.suppress(ProgramError, FiltersError):
+                recovery.lift(self._left.difference(wanted, self._rules))
+                self._left = frozenset()
+        return [fault for device in released for fault in self._release(device, block=False)]
+
     def _serve(self, policy: InterfacePolicy) -> list[Fault]:
         """Make one interface do what it should, or block it; an interface that failed a moment ago rests."""
-        until, faults = self._resting.get(policy.device, (0.0, []))
-        if time.monotonic() < until:
-            return faults
+        place = self._place(policy.device)
+        if place is not None:
+            self._owners.setdefault(place.number, policy.device)
+        rest = self._resting.get(policy.device)
+        if rest is not None and time.monotonic() < rest.until and rest.place == place:
+            return rest.faults
         faults = [Fault(policy.device, self._keyring.refusals[sa.name]) for sa in policy.every_sa if sa.name in self._keyring.refusals]
+        link = None
         try:
-            self._attach(policy.device).apply(policy, self._keyring)
-        except (links.LinkError, ProgramError, FiltersError, EngineRefusal) as problem:
-            faults += [Fault(policy.device, str(problem)), *self._block(policy)]
-            if self._called_now(policy.device) is not None:
-                self._resting[policy.device] = (time.monotonic() + RETRY_AFTER, faults)
+            link = self._link(policy.device, place)
+            self._attach(policy.device, link).apply(policy, self._keyring)
+        except Exception as problem:  # whatever it is: nothing may leave in the clear, and others are to be served
+            text = str(problem) if isinstance(problem, _REFUSALS) else f"{type(problem).__name__}: {problem}"
+            faults += self._block(policy, place, text, can_have_rules=link is not None)
+            if place is not None:
+                self._resting[policy.device] = _Rest(time.monotonic() + RETRY_AFTER, place, faults)
         return faults
 
-    def _attach(self, device: str) -> Attachment:
-        """The attachment of `device`, made anew if the interface or one of its TAPs is not the one it was."""
-        if not _DEVICE.fullmatch(device):
-            raise links.LinkError(device, "nftables cannot name this device; use letters, digits, dots, dashes and underscores")
-        rules = self._rules.setdefault(device, Rules(device, self._steer, self._guards))
-        attachment = self._attachments.get(device)
+    def _place(self, device: str) -> _Place | None:
+        """Where the interface `device` is: what has that name now, also as an alternative one, or else what had it when we saw it last,
+        whatever it is called now; None if there is neither.
+
+        Linux takes a chain off an interface that is renamed (seen on 6.18). A new name must not open it, so we follow.
+        """
+        seen = self._seen.get(device)
         try:
-            link = links.read(self._called_now(device) or device)
-            self._indices[device] = link.index
-            if attachment is not None and attachment.follow(link):
-                return attachment
-        except links.LinkError:
-            self._detach(device)
-            raise
-        rules.hold()
+            index = links.index(device) or (seen.number if seen is not None else 0)
+            name = links.name(index)
+        except links.LinkError:  # we cannot even ask
+            return seen
+        return _Place(index, name) if name is not None else None
+
+    def _link(self, device: str, place: _Place | None) -> links.Link:
+        """The interface `device`; raises `LinkError` if it is not there, or not of a kind that we can load rules for."""
+        if place is None:
+            raise links.LinkError(device, os.strerror(errno.ENODEV))
+        self._seen[device] = place
+        if not _DEVICE.fullmatch(place.name):
+            raise links.LinkError(place.name, "nftables cannot name this device; use letters, digits, dots, dashes and underscores")
+        if (owner := self._owners[place.number]) != device:
+            raise links.LinkError(device, f"it is the same interface as {owner}, whose rules hold there; give it another")
+        return links.read(place.name)
+
+    def _attach(self, device: str, link: links.Link) -> Attachment:
+        """The attachment of `device`, made anew if the interface or one of its TAPs is not the one it was."""
+        rules = self._rules_of(device)
+        attachment = self._attachments.get(device)
+        if attachment is not None and attachment.follow(link):
+            return attachment
+        rules.move(link.index, link.name)
         self._detach(device)
         self._attachments[device] = Attachment(link, rules, self._engine, self._node, self._token, self._mark)
         return self._attachments[device]
 
-    def _called_now(self, device: str) -> str | None:
-        """The name of the interface `device`: its own, or that of the one that had it when we saw it last; None if there is neither.
+    def _rules_of(self, device: str) -> Rules:
+        return self._rules.setdefault(device, Rules(device, self._steer, self._guards))
 
-        Linux takes a chain off an interface that is renamed (seen on 6.18). A new name must not open it, so we follow.
+    def _block(self, policy: InterfacePolicy, place: _Place | None, problem: str, *, can_have_rules: bool) -> list[Fault]:
+        """Without a working engine nothing that must be protected may pass: drop it, and try the engine again later.
+
+        Where no rules can be loaded, or not of the kind that was asked for, the guard alone does it. Returns what is wrong.
         """
-        return device if links.index(device) is not None else links.name(self._indices.get(device, 0))
-
-    def _block(self, policy: InterfacePolicy) -> list[Fault]:
-        """Without a working engine nothing that must be protected may pass: drop it, and try the engine again later."""
-        name = self._called_now(policy.device)
-        index = links.index(name) if name is not None else None
-        if not _DEVICE.fullmatch(name or policy.device) or name == LOOPBACK or len(policy.device) > links.NAME_LENGTH:
-            return []
+        fault = Fault(policy.device, problem, is_absent=place is None)
+        if place is not None and place.name == LOOPBACK:
+            return [replace(fault, concerns_protection=False)]
         self._detach(policy.device)
-        steering = Steering(
-            table=self._rules[policy.device].name,
-            index=index or self._indices.get(policy.device, 0),
-            device=name or policy.device,
+        steering = self._closing(policy, place)
+        if not guard.stands(steering):
+            return [replace(fault, is_open=True)]
+        rules = self._rules_of(policy.device)
+        reasons = []
+        for block in (rules.load, rules.hold) if can_have_rules else (rules.hold,):
+            try:
+                block(steering)
+            except Exception as reason:
+                reasons.append(str(reason))
+            else:
+                return [fault]
+        return [fault, Fault(policy.device, f"cannot even block it: {'; '.join(dict.fromkeys(reasons))}", is_open=True)]
+
+    def _closing(self, policy: InterfacePolicy, place: _Place | None) -> Steering:
+        """Drops what the policy protects, where the interface is, or where it was."""
+        index, name = place or self._seen.get(policy.device) or (0, policy.device)
+        return Steering(
+            table=table_name(policy.device),
+            index=index,
+            device=name,
             node=self._node,
             own=policy.own,
             bypass=policy.bypass,
@@ -284,14 +382,6 @@ class LinuxDataPlane:
             peers=(),
             esp_ports=policy.esp_ports,
         )
-        try:
-            if index is None:
-                self._rules[policy.device].hold(steering)
-            else:
-                self._rules[policy.device].load(steering)
-        except (ProgramError, FiltersError) as problem:
-            return [Fault(policy.device, f"cannot even block it: {problem}", is_open=True)]
-        return []
 
     def _detach(self, device: str) -> None:
         attachment = self._attachments.pop(device, None)
@@ -301,16 +391,25 @@ class LinuxDataPlane:
                 self._rules[device].forget()
 
     def _release(self, device: str, *, block: bool) -> list[Fault]:
-        rules = self._rules.pop(device)
-        self._indices.pop(device, None)
-        faults = []
+        rules, faults = self._rules[device], []
         try:
             if block:
                 rules.close()
             else:
                 rules.delete()
-        except (ProgramError, FiltersError) as problem:
+        except (ProgramError, FiltersError, OSError) as problem:
             what = "its guard sleeps" if block else f"its rules ({rules.name}) are still there"
             faults.append(Fault(device, f"{what}: {problem}"))
         self._detach(device)
+        if not faults:
+            self._rules.pop(device)
+            self._seen.pop(device, None)
         return faults
+
+
+def _is_changed(rules: Rules) -> bool:
+    """Whether somebody has changed rules, as far as that can be found out: to load them meets the same trouble, and says so."""
+    try:
+        return not rules.verify()
+    except FiltersError:
+        return False

@@ -78,8 +78,9 @@ class BackEnd:
 class PortStatus:
     """The engine's part of one interface.
 
-    `ring_limit` is the longest whole ESP packet in octets that comes in by a ring, 0 without one; `queues` counts the TAPs that it
-    reads from to encrypt. `transmit` has a way out for each worker, of which `receivers` take ESP in. `steer` is what decides over packets.
+    `device` is what the interface is configured as, `called` its own name. `ring_limit` is the longest whole ESP packet in octets that
+    comes in by a ring, 0 without one; `queues` counts the TAPs that it reads from to encrypt. `transmit` has a way out for each worker,
+    of which `receivers` take ESP in. `steer` is what decides over packets.
     """
 
     device: str
@@ -90,6 +91,7 @@ class PortStatus:
     queues: int
     receivers: int = 1
     processors: tuple[int, ...] = ()
+    called: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,13 @@ def run(command: list[str], text: str = "") -> str:
     """Run `command` with `text` on its standard input and return what it printed; raises `ProgramError`."""
     program = command[0]
     try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=_environment())
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False, env=_environment()
+        )
     except FileNotFoundError as error:
         raise ProgramError(program, f"not found; install the package {_PACKAGES.get(program, program)}") from error
+    except OSError as error:  # no memory, or no more processes or descriptors
+        raise ProgramError(program, f"cannot be started: {error.strerror or error}") from error
     except subprocess.TimeoutExpired as error:
         raise ProgramError(program, f"no answer within {TIMEOUT:g} s to: {' '.join(command)}") from error
     if done.returncode:

@@ -8,7 +8,7 @@ back, or until an operator lifts the block with `groupvpn clean`.
 from collections.abc import Collection
 
 from groupvpn.dataplane import filters, links, nftables
-from groupvpn.dataplane.steering import TABLE_PREFIX
+from groupvpn.dataplane.steering import interface_name, table_name
 from groupvpn.dataplane.taps import name_inbound
 
 
@@ -16,7 +16,7 @@ def leftovers(node: str | None = None) -> tuple[str, ...]:
     """Interfaces whose rules have no living TAP to forward to. `node` limits it to that node's rules.
 
     The rules of a living node that could not start its engine look the same, so the caller must know that the node is dead. Raises
-    `filters.FiltersError` and `programs.ProgramError`.
+    `filters.FiltersError`, `programs.ProgramError` and `OSError`.
     """
     present = frozenset(links.names())
     owners: dict[str, str | None] = {}
@@ -30,14 +30,14 @@ def leftovers(node: str | None = None) -> tuple[str, ...]:
         if nftables.taps(table) & present:
             living.add(table)
     found = sorted(rules for rules, owner in owners.items() if rules not in living and (node is None or owner == node))
-    return tuple(rules.removeprefix(TABLE_PREFIX) for rules in found)
+    return tuple(map(interface_name, found))
 
 
 def lift(devices: Collection[str]) -> None:
     """Remove the rules of interfaces, whoever made them. Raises `filters.FiltersError` and `programs.ProgramError`."""
     for device in devices:
-        filters.remove(TABLE_PREFIX + device)
-        nftables.delete(TABLE_PREFIX + device)
+        filters.remove(table_name(device))
+        nftables.delete(table_name(device))
 
 
 def clean(node: str | None = None) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ nftables needs no right to load programs, and an operator can read it.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from groupvpn.dataplane import nftables
 from groupvpn.dataplane.filters import Filters, FiltersError
@@ -12,8 +13,7 @@ from groupvpn.dataplane.guard import State, render
 from groupvpn.dataplane.keeper import Keeper
 from groupvpn.dataplane.options import AUTOMATIC, BackEnd
 from groupvpn.dataplane.programs import ProgramError
-from groupvpn.dataplane.ruleset import table_name
-from groupvpn.dataplane.steering import Steering, closed
+from groupvpn.dataplane.steering import Steering, closed, table_name
 from groupvpn.dataplane.table import Table
 
 _INET = ("inet",)
@@ -163,6 +163,13 @@ class Rules:
             self._table.forget()
             self._guard.stand(self._steering, State.ALONE)
 
+    def move(self, index: int, device: str) -> None:
+        """`hold` before the rules are loaded for an interface, which may be another one than before."""
+        moved = None
+        if self._steering is not None and self._steering.index != index:
+            moved = replace(self._steering, index=index, device=device)
+        self.hold(moved)
+
     def close(self) -> None:
         """We go and the rules stay, closed: no packet may go to whatever gets the number of a TAP that is gone."""
         if self._by.name == "nftables" and self._steering is not None:
@@ -173,8 +180,8 @@ class Rules:
         """Whether the rules are as we loaded them; if someone changed or removed them, the next `load` puts them back."""
         if self._by.name == "nftables":
             return self._table.verify()
-        is_whole = self._filters.verify()
-        return self._guard.verify() and is_whole
+        is_whole = self._guard.verify()
+        return self._filters.verify() and is_whole
 
     def forget(self) -> None:
         """Expect nothing of what is in the kernel: the next `load` replaces everything, and tries every way again."""

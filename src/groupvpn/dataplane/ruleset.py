@@ -18,7 +18,6 @@ from groupvpn.dataplane.steering import (
     ISAKMP_PORTS,
     OWNER,
     PIM,
-    TABLE_PREFIX,
     TOLD_OF,
     Steering,
     arrives_clear,
@@ -69,11 +68,6 @@ _LINK_CONTROL = (
 )
 _LINK_CONTROL_IPV6 = f'ip6 daddr ff02::d meta l4proto {PIM} ip6 hoplimit 1 counter accept comment "PIM between the routers of the link"'
 """Never protected either: how the core learns where to replicate (RFC 3376 4, RFC 7761 4.9)."""
-
-
-def table_name(device: str) -> str:
-    """The table of an interface."""
-    return TABLE_PREFIX + device
 
 
 @dataclass(frozen=True, slots=True)

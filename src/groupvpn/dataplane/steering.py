@@ -5,6 +5,8 @@ Outbound, what leaves is judged by the merged access list; inbound, what arrives
 (`Entry.inbound`): mirrored, and for multicast as it is. What no entry matches is left in the clear.
 """
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
@@ -22,7 +24,9 @@ DROP_REASONS = {
 COPIES = "inbound_copies"
 """Counter of the packets of which the engine got a copy. The copies are no packets of their own."""
 TABLE_PREFIX = "groupvpn_"
-"""Every table we own is called this and the interface's name, in the family `netdev`."""
+"""Every table we own is called this and the name that the interface is configured by, in the family `netdev`."""
+_ODD = re.compile(r"[^A-Za-z0-9_.-]")
+_ESCAPED = re.compile(r"/([0-9a-f]{2})")
 OWNER = "groupvpn node"
 """How the comment of a table of ours begins; the node's name follows."""
 SERVED = "by"
@@ -63,6 +67,18 @@ class Steering:
     esp_ports: tuple[int, ...]
     copy_limit: int = 0
     ring_program: int = 0
+
+
+def table_name(interface: str) -> str:
+    """The table of an interface. nft takes letters, digits, dots, dashes and underscores as they are; others are octets behind a slash,
+    which no interface has in its name."""
+    return TABLE_PREFIX + _ODD.sub(lambda found: "".join(f"/{octet:02x}" for octet in os.fsencode(found[0])), interface)
+
+
+def interface_name(table: str) -> str:
+    """The interface of a table of ours, as `table_name` got it."""
+    octets = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), table.removeprefix(TABLE_PREFIX)).encode("latin-1", errors="replace")
+    return os.fsdecode(octets)
 
 
 def closed(steering: Steering) -> Steering:

@@ -16,6 +16,7 @@ from groupvpn.dataplane.taps import is_ours
 NETLINK_NETFILTER = 12
 RTMGRP_LINK, RTMGRP_TC, RTMGRP_IPV4_IFADDR = 0x1, 0x8, 0x10
 NFNLGRP_NFTABLES = 7
+_LINKS, _RULES = RTMGRP_LINK | RTMGRP_TC | RTMGRP_IPV4_IFADDR, 1 << (NFNLGRP_NFTABLES - 1)
 RTM_NEWLINK = 16
 RTM_DELLINK = 17
 RTM_ADDRESS = frozenset((20, 21))
@@ -32,15 +33,15 @@ class Watch:
     """Readable (`fileno`) when something changed in this network namespace; what changed is for the reader to find out."""
 
     def __init__(self) -> None:
-        self._sockets = (
-            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE),
-            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER),
-        )
-        self._poll = select.epoll()
+        """Raises `OSError` if the kernel has no socket for it."""
         self._process: int | None = None
-        for events, groups in zip(self._sockets, (RTMGRP_LINK | RTMGRP_TC | RTMGRP_IPV4_IFADDR, 1 << (NFNLGRP_NFTABLES - 1)), strict=True):
-            events.bind((0, groups))
-            self._poll.register(events, select.EPOLLIN)
+        with contextlib.ExitStack() as undone:
+            self._poll = undone.enter_context(contextlib.closing(select.epoll()))
+            self._links = undone.enter_context(contextlib.closing(_listen(socket.NETLINK_ROUTE, _LINKS)))
+            self._rules = undone.enter_context(contextlib.closing(_listen(NETLINK_NETFILTER, _RULES)))
+            for events in (self._links, self._rules):
+                self._poll.register(events, select.EPOLLIN)
+            undone.pop_all()
 
     def fileno(self) -> int:
         """A descriptor for an event loop: readable while notifications wait."""
@@ -64,7 +65,7 @@ class Watch:
         if self._process is not None and select.select([self._process], [], [], 0)[0]:
             self._unfollow()
             changed.add(RULES)
-        for events in self._sockets:
+        for events in (self._links, self._rules):
             while True:
                 try:
                     datagram = events.recv(RECEIVE_SIZE)
@@ -72,15 +73,25 @@ class Watch:
                     break
                 except OSError:  # ENOBUFS: some were lost
                     datagram = b""
-                changed |= link_names(datagram) if events is self._sockets[0] and datagram else {RULES}
+                changed |= link_names(datagram) if events is self._links and datagram else {RULES}
         return frozenset(changed)
 
     def close(self) -> None:
         """Stop watching."""
         self._unfollow()
         self._poll.close()
-        for events in self._sockets:
+        for events in (self._links, self._rules):
             events.close()
+
+
+def _listen(protocol: int, groups: int) -> socket.socket:
+    events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+    try:
+        events.bind((0, groups))
+    except OSError:
+        events.close()
+        raise
+    return events
 
 
 def link_names(datagram: bytes) -> set[str]:
@@ -99,7 +110,10 @@ def link_names(datagram: bytes) -> set[str]:
         is_empty = False
         if kind in RTM_TC | RTM_ADDRESS and len(message) >= 24:
             (number,) = struct.unpack_from("=i", message, 20)
-            name = links.name(number)
+            try:
+                name = links.name(number)
+            except links.LinkError:  # the kernel has no socket for the question
+                name = RULES
             names |= set() if name is None else {name if is_ours(name) or kind in RTM_ADDRESS else RULES}
         else:
             names.add(_name(message[32:]) if kind in (RTM_NEWLINK, RTM_DELLINK) else RULES)

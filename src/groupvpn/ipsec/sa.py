@@ -194,7 +194,8 @@ class InterfacePolicy:
     before the first registration is expressed as rules without an SA. `inbound` and `outbound` are the SAs between two ends: the former
     decrypt, and have SPIs that no other SA has under which this node receives; the latter encrypt where a rule names them. ESP is also
     taken out of UDP on the destination ports `esp_ports`. `df` is for the SAs of groups, `peer_df` for those between two ends.
-    `mtu` is the largest IP packet in octets that may carry ESP, where that is less than what the device takes (`ip mtu`).
+    `mtu` is the largest IP packet in octets that may carry ESP, where that is less than what the device takes (`ip mtu`). `device` is the
+    interface's own name or an alternative one, as it is configured: the data plane finds out what is behind it, and follows.
     """
 
     device: str

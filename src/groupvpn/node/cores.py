@@ -166,10 +166,10 @@ class Cores:
                 effects += member.core.renew_sender_ids(now)
         return effects
 
-    def fail_closed(self, device_of: Callable[[str], str | None]) -> frozenset[str]:
+    def fail_closed(self) -> frozenset[str]:
         """Devices that have to stay closed when the node stops: those of a member whose crypto map says `fail-close`."""
         closed = [bound for bound in self._bound if bound.group.fail_close is not None]
-        return frozenset(device for bound in closed for item in bound.interfaces if (device := device_of(item.device)))
+        return frozenset(item.device for bound in closed for item in bound.interfaces)
 
     @property
     def _bound(self) -> list[BoundMember]:
@@ -185,11 +185,9 @@ class Cores:
             parts.append(_Part(bound, _NO_ADDRESS, rules, bypass=bound.group.servers))
         return sorted(parts, key=lambda part: part.bound.sequence)
 
-    def desired_state(self, configuration: Configuration, device_of: Callable[[str], str | None]) -> DesiredState:
-        """What the data plane should do for all members now.
-
-        `device_of` gives the own name of a device, None if it is absent: then the data plane reports a fault until it comes.
-        """
+    def desired_state(self, configuration: Configuration) -> DesiredState:
+        """What the data plane should do for all members now. Devices are called as they are configured: what else they are called, and
+        whether they are there, may change at any moment."""
         policies = []
         parts = self._parts()
         for interface in configuration.interfaces:
@@ -198,7 +196,7 @@ class Cores:
                 continue
             policies.append(
                 InterfacePolicy(
-                    device=device_of(interface.device) or interface.device,
+                    device=interface.device,
                     local=interface.address.ip if interface.address else present[0].address,
                     rules=_rules_of(interface, present),
                     sas=tuple({sa.spi: sa for part in present for sa in part.sas}.values()),
@@ -212,7 +210,7 @@ class Cores:
                 )
             )
         clamps = tuple(
-            SegmentClamp(device_of(interface.device) or interface.device, interface.adjust_mss)
+            SegmentClamp(interface.device, interface.adjust_mss)
             for interface in configuration.interfaces
             if interface.adjust_mss is not None and not interface.name.is_loopback
         )

@@ -93,7 +93,7 @@ class Router:
         self._settling = False
         self._stopping = False
         self.steering = Steering(
-            name, log, lambda: self.cores.desired_state(self.configuration, real_device), self._system_changed, self._engine_told, engine
+            name, log, lambda: self.cores.desired_state(self.configuration), self._system_changed, self._engine_told, engine
         )
         self._mappings = Mappings(self.ike.nat_keepalives, self.steering.sent)
 
@@ -141,7 +141,7 @@ class Router:
             self._outbox.flush(self.cores.key_server, at_once=True)
         self._guarded(self.speaker.stop, clock.monotonic())
         with self._contained("removing what is in force"):  # what stays is known to the next start by what is not forgotten here
-            self.steering.close(block=self.cores.fail_closed(real_device), mend=location.clean_command(self.state))
+            self.steering.close(block=self.cores.fail_closed(), mend=location.clean_command(self.state))
             self._loopbacks.clear()
             if has_started:  # else what a killed run has left is still there
                 self._in_force.forget()
@@ -348,6 +348,7 @@ class Router:
 
     def _repair(self) -> list[Effect]:
         self.steering.repair()
+        self._mappings.follow(self.steering.applied, clock.monotonic())
         return []
 
     def _follow_system(self) -> list[Effect]:

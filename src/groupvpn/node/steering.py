@@ -5,12 +5,11 @@ The data plane, and with it the engine, is loaded when the first policy is appli
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from groupvpn.ipsec.sa import DesiredState, PeerSa
 from groupvpn.node import clock
-from groupvpn.node.addresses import real_device
 from groupvpn.node.syslog import Log
 
 if TYPE_CHECKING:
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from groupvpn.dataplane.linux import Fault, LinuxDataPlane
     from groupvpn.dataplane.options import EngineOptions
 
+_OPEN = "the policy cannot be put into force: {error}. What it protects may pass in the clear, until it is mended"
+_DEAF = "changes of interfaces and rules are not noticed: {error}. Until it is mended, they are looked for now and then"
 REPAIR_PERIOD = 5.0
 """Seconds between two attempts to mend a fault that no event has mended."""
 
@@ -44,6 +45,9 @@ class Steering:
         self._engine = engine
         self.applied = DesiredState()
         """What the data plane was told last."""
+        self._readers: list[int] = []
+        self._is_behind = False
+        """Whether something went wrong that is no fault of one interface, so that all has to be applied once more."""
 
     def left_behind(self, devices: Collection[str]) -> tuple[frozenset[str], frozenset[str]] | None:
         """Interfaces that a run of this node before still closes, and those of `devices` that another node does which is gone; None if the
@@ -52,7 +56,7 @@ class Steering:
         from groupvpn.dataplane.filters import FiltersError
         from groupvpn.dataplane.programs import ProgramError
 
-        with contextlib.suppress(ProgramError, FiltersError):
+        with contextlib.suppress(ProgramError, FiltersError, OSError):
             ours = frozenset(recovery.leftovers(self._name))
             return ours, frozenset(recovery.leftovers()) & frozenset(devices) - ours
         return None
@@ -63,37 +67,68 @@ class Steering:
         from groupvpn.dataplane.filters import FiltersError
         from groupvpn.dataplane.programs import ProgramError
 
-        with contextlib.suppress(ProgramError, FiltersError):
+        with contextlib.suppress(ProgramError, FiltersError, OSError):
             return recovery.clean(self._name)
         return ()
 
     def apply(self) -> None:
-        """Make it so."""
-        if self.data_plane is None:
-            from groupvpn.dataplane.engine import NativeEngine
-            from groupvpn.dataplane.linux import LinuxDataPlane
-            from groupvpn.dataplane.options import EngineOptions
-
-            options = self._engine if self._engine is not None else EngineOptions()
-            self.data_plane = LinuxDataPlane(self._name, engine=NativeEngine(options), steer=options.steer)
-            asyncio.get_running_loop().add_reader(self.data_plane.fileno(), self._on_event)
-            asyncio.get_running_loop().add_reader(self.data_plane.events_fileno(), self._on_engine)
-        self.applied = self._wanted()
-        self._note(self.data_plane.apply(self.applied))
+        """Make it so. Whatever goes wrong on the way is a fault, and `repair` tries all of it again."""
+        with self._retried():
+            data_plane = self.data_plane = self.data_plane or self._make()
+            deafness = self._listen(data_plane)  # first, so that no event is missed
+            self.applied = self._wanted()
+            self._note(data_plane.apply(self.applied), *deafness)
+            self._is_behind = bool(deafness)
 
     def repair(self) -> None:
         """Try again what could not be done."""
-        if self.data_plane:
-            self._note(self.data_plane.refresh())
-            self._note_restored(self.data_plane)
+        if self._is_behind:
+            self.apply()
+        if self.data_plane and not self._is_behind:
+            with self._retried():
+                self._note(self.data_plane.refresh())
+                self._note_restored(self.data_plane)
 
     def follow_system(self) -> None:
-        """Mend what changed under us; an alternative name may stand for another device now."""
+        """Mend what changed under us."""
         if self.data_plane:
-            self._note(self.data_plane.on_event())
-            self._note_restored(self.data_plane)
-            if self._wanted() != self.applied:
+            with self._retried():
+                faults = self.data_plane.on_event()
+                self._note_restored(self.data_plane)
+                if not self._is_behind:
+                    self._note(faults)
+            if self._is_behind:
                 self.apply()
+
+    def _make(self) -> "LinuxDataPlane":
+        from groupvpn.dataplane.engine import NativeEngine
+        from groupvpn.dataplane.linux import LinuxDataPlane
+        from groupvpn.dataplane.options import EngineOptions
+
+        options = self._engine if self._engine is not None else EngineOptions()
+        return LinuxDataPlane(self._name, engine=NativeEngine(options), steer=options.steer)
+
+    def _listen(self, data_plane: "LinuxDataPlane") -> list[str]:
+        """Have the event loop follow the system and the engine, as far as it does not yet; returns why that cannot be."""
+        calls = ((data_plane.fileno, self._on_event), (data_plane.events_fileno, self._on_engine))
+        try:
+            for descriptor, call in calls[len(self._readers) :]:
+                asyncio.get_running_loop().add_reader(descriptor(), call)
+                self._readers.append(descriptor())
+        except OSError as error:
+            return [_DEAF.format(error=error)]
+        return []
+
+    @contextlib.contextmanager
+    def _retried(self) -> Iterator[None]:
+        """What breaks in the body is a fault, and tried again. One that the system does not explain is somebody's bug: it goes on."""
+        try:
+            yield
+        except Exception as error:
+            self._is_behind = True
+            self._log_faults(self.faults | {_OPEN.format(error=f"{type(error).__name__}: {error}")})
+            if not isinstance(error, (OSError, ImportError)):
+                raise
 
     def take_events(self) -> "tuple[EngineEvent, ...]":
         """What the engine tells, oldest first."""
@@ -104,12 +139,17 @@ class Steering:
         return self.data_plane.sent(sa) if self.data_plane else 0
 
     def close(self, block: Collection[str] = (), mend: str = "groupvpn clean") -> None:
-        """Remove everything from the system, but for the rules of the devices in `block`: they go on dropping until the command `mend`."""
+        """Remove everything from the system, but for the rules of the devices in `block`: they go on dropping until the command `mend`.
+        Says what stays beside."""
         if self.data_plane:
-            asyncio.get_running_loop().remove_reader(self.data_plane.fileno())
-            asyncio.get_running_loop().remove_reader(self.data_plane.events_fileno())
-            self.data_plane.close(block=block)
-            for device in sorted(block):
+            for descriptor in self._readers:
+                asyncio.get_running_loop().remove_reader(descriptor)
+            self._readers.clear()
+            faults = self.data_plane.close(block=block)
+            for fault in faults:
+                text = f"{fault.device}: {fault.problem}; `{mend}` removes what is left"
+                self._log.write("CRYPTO", 3, "DATAPLANE", text)
+            for device in sorted(frozenset(block) - {fault.device for fault in faults}):
                 self._log.write("CRYPTO", 4, "FAIL_CLOSE", f"{device} goes on dropping what must be protected; `{mend}` opens it")
 
     def _note_restored(self, data_plane: "LinuxDataPlane") -> None:
@@ -117,11 +157,13 @@ class Steering:
             text = f"{device}: somebody changed or removed our rules; they are put back; packets may have passed in the clear"
             self._log.write("CRYPTO", 4, "DATAPLANE", text)
 
-    def _note(self, faults: "Iterable[Fault]") -> None:
+    def _note(self, faults: "Iterable[Fault]", *more: str) -> None:
         """Log each fault when it begins, and once when all are over."""
         faults = tuple(faults)
         unblocked = {fault.device for fault in faults if fault.is_open}
-        now = frozenset(_described(fault, fault.device in unblocked) for fault in faults)
+        self._log_faults(frozenset((*more, *(_described(fault, fault.device in unblocked) for fault in faults))))
+
+    def _log_faults(self, now: frozenset[str]) -> None:
         for text in sorted(now - self.faults):
             self._log.write("CRYPTO", 3, "DATAPLANE", text)
         if self.faults and not now:
@@ -132,7 +174,7 @@ class Steering:
 
 def _described(fault: "Fault", is_open: bool) -> str:
     """A fault and what it means for packets: rules can only drop on a device that there is."""
-    if real_device(fault.device) is None:
+    if fault.is_absent:
         return f"there is no device {fault.device}: nothing is protected, and what leaves by another device passes in the clear"
     if not fault.concerns_protection:
         return f"{fault.device}: {fault.problem}"

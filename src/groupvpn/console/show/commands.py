@@ -84,7 +84,7 @@ def _gm_acl(router: Router, request: Request) -> str:
 def _gm_replay(router: Router, request: Request) -> str:
     counters = {item.device: item for item in router.steering.data_plane.counters()} if router.steering.data_plane else {}
     found = [
-        (status, [(str(item.name), counters.get(real_device(item.device) or "")) for item in running.bound.interfaces])
+        (status, [(str(item.name), counters.get(item.device)) for item in running.bound.interfaces])
         for running, status in _members(router, request)
     ]
     if not found:
@@ -130,7 +130,6 @@ def _protected(router: Router, request: Request) -> list[tuple[RunningMember, Pr
     found = []
     for running, status in _members(router, request):
         for interface in running.bound.interfaces:
-            device = real_device(interface.device)
             local = interface.address.ip if interface.address else running.address
             found.append(
                 (
@@ -139,10 +138,10 @@ def _protected(router: Router, request: Request) -> list[tuple[RunningMember, Pr
                         str(interface.name),
                         running.bound.crypto_map,
                         local,
-                        _mtu(device, interface.mtu),
+                        _mtu(real_device(interface.device), interface.mtu),
                         running.core.rules,
                         {tek.spi: tek for tek in status.teks},
-                        counters.get(device or ""),
+                        counters.get(interface.device),
                     ),
                 )
             )
@@ -189,7 +188,7 @@ def _ruleset(router: Router, request: Request) -> str:
 def _engine(router: Router, request: Request) -> str:
     if router.steering.data_plane is None:
         raise CommandError("% No interface is protected by this node yet; the engine starts with the first one")
-    names = {real_device(item.device) or "": str(item.name) for item in router.configuration.interfaces}
+    names = {item.device: str(item.name) for item in router.configuration.interfaces}
     counters = {item.device: item for item in router.steering.data_plane.counters()}
     faults = "".join(f"% {fault}\n" for fault in sorted(router.steering.faults))
     return faults + engine.status(router.steering.data_plane.engine(), names, counters)

@@ -24,7 +24,7 @@ def status(engine: EngineStatus, names: Mapping[str, str], counters: Mapping[str
 
 def _port(port: PortStatus, name: str, counters: InterfaceCounters | None) -> Iterator[str]:
     drops = counters.drops if counters is not None else {}
-    yield f"Interface {name} ({port.device}):"
+    yield f"Interface {name} ({port.called or port.device}):"
     for number, transmit in enumerate(port.transmit):
         if transmit != port.transmit[0] or number == 0:
             yield from _back_end("Transmit" if number == 0 else f"Transmit, thread {number + 1}", transmit, TRANSMIT)
