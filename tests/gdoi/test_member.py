@@ -628,3 +628,19 @@ def test_rekeys_find_their_way_through_a_nat_long_after_phase_1(interval: int | 
     world.forget_reports()
     world.run(100)
     assert not [send for send in world.sent if send.datagram == KEEPALIVE], "nobody keeps the way of a member that has left"
+def test_a_rekey_does_not_keep_a_member_that_used_up_its_nonces_from_another_sender_id() -> None:
+    world = World(served(tek_policy(transform=GCM)), members=1)
+    world.run(2)
+    member = world.members[0]
+    before = member.sas[0].sender_id
+    world.do(world.server, world.server.rekey(None, 600, world.now))
+    world.do(member, member.renew_sender_ids(world.now))
+    world.run(5)
+    assert len(member.sas) == 2
+    assert {sa.sender_id for sa in member.sas}.isdisjoint({before})
+    world.do(world.server, world.server.rekey(None, 600, world.now))
+    world.do(member, member.clear_sas(world.now))
+    world.run(5)
+    assert member.enrollment.succeeded == 2, "the next one may end a registration again"
+
+
