@@ -312,6 +312,17 @@ def test_a_kek_is_wiped_when_its_last_rekey_is_over_and_not_before() -> None:
 
 def test_the_state_changes_when_a_group_is_served_no_more() -> None:
     world = World(members=0)
+def test_a_kek_that_gets_no_successor_is_wiped() -> None:
+    world = World(members=1)
+    world.run(2)
+    kek = world.server.groups[0].keys.kek
+    assert kek is not None
+    change(world, served(rekey=replace(UNICAST, key_label="missing")))
+    assert "KS_NO_RSA_KEYS" in world.mnemonics(SERVER)
+    assert world.server.groups[0].keys.kek is None
+    assert len(kek.key) == 0
+
+
     other = replace(served(), name="TWO", identity=2)
     world.server.update((served(), other), world.now)
     assert StateChanged("TWO") in world.server.update((served(),), world.now)
