@@ -1,6 +1,7 @@
 """State files: who may read them, that they are replaced in one step, and that a name or directory has one owner."""
 
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -21,6 +22,13 @@ def test_files_are_for_the_owner_only(tmp_path: Path, run_root: Path) -> None:
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "state/rsa").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "state/rsa/KEY.json").stat().st_mode) == 0o600
+    state.close()
+
+
+def test_a_directory_that_is_there_is_closed_to_others(tmp_path: Path, run_root: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    state = StateDirectory("gm1", tmp_path / "state", run_root=run_root)
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
     state.close()
 
 
@@ -70,6 +78,21 @@ def test_a_killed_node_does_not_block_its_successor(tmp_path: Path, run_root: Pa
     os.waitpid(child, 0)
     assert (run_root / "gm1.lock").exists()
     StateDirectory("gm1", tmp_path / "state", run_root=run_root).close()
+
+
+def test_a_lock_whose_file_its_holder_removes_just_then_is_no_lock(tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = fcntl.flock
+
+    def too_late(descriptor: int, how: int) -> None:
+        monkeypatch.undo()
+        (run_root / "gm1.lock").unlink()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    state = StateDirectory("gm1", tmp_path / "one", run_root=run_root)
+    with pytest.raises(InUseError, match="name 'gm1' is in use"):
+        StateDirectory("gm1", tmp_path / "two", run_root=run_root)
+    state.close()
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "-a", "x" * 64, "a b"])
