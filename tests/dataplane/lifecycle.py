@@ -4,6 +4,7 @@ import contextlib
 import gc
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -169,9 +170,13 @@ def node(wire: Wire, steer: str, name: str = "gm1") -> Iterator["subprocess.Pope
         started.communicate()
 
 
-def die(started: "subprocess.Popen[str]") -> None:
-    """With SIGKILL; when this returns the keeper has done what it does."""
+def die(started: "subprocess.Popen[str]", *, with_keeper: bool = False) -> None:
+    """With SIGKILL; when this returns the keeper has done what it does, unless it is killed first."""
     keepers = children(started.pid)
+    if with_keeper:
+        started.send_signal(signal.SIGSTOP)
+        for keeper in keepers:
+            os.kill(keeper, signal.SIGKILL)
     started.kill()
     started.wait()
     until(lambda: not any(map(runs, keepers)))

@@ -12,7 +12,7 @@ from groupvpn import _engine
 from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane.engine import NativeEngine
 from groupvpn.dataplane.keyring import Keyring
-from groupvpn.ipsec.sa import DontFragment, GroupSa, InterfacePolicy, PeerSa
+from groupvpn.ipsec.sa import DontFragment, GroupSa, InterfacePolicy, PeerSa, TimeWindow
 
 COPY, CLEAR = DontFragment.COPY, DontFragment.CLEAR
 
@@ -69,6 +69,16 @@ def test_a_group_and_a_peer_on_one_interface_may_treat_df_differently() -> None:
     for has_df in (False, True):
         packet = ipv4(b"payload", flags=DONT_FRAGMENT if has_df else 0)
         assert (sets_df(group, packet), sets_df(peer, packet)) == (True, False)
+
+
+def test_a_clock_that_is_told_anew_is_set_in_milliseconds() -> None:
+    engine = RecordingEngine()
+    keyring = Keyring(engine)
+    told: list[int] = []
+    for origin in (1000.0, 1234.5678):
+        keyring.update([(replace(sa(5), time=TimeWindow(20, 10, origin)), COPY)])
+        vars(engine.sas[0])["set_pseudotime"] = told.append
+    assert told == [1234568]
 
 
 def test_another_sender_id_is_another_sa() -> None:

@@ -38,9 +38,12 @@ def test_close_leaves_nothing(wan: Wan, engine: RecordingEngine, steer: str) -> 
         assert plane.apply(state(deny(protocol=89), permit(spi=5), sas=(sa(5),), bypass=("10.9.0.2",))) == ()
         assert engine.ports[0].is_running
         assert gateway.snapshot() != before
+        engine.sas[0].counted.encrypted_packets = 7
+        assert plane.sent(sa(5)) == 7
         plane.close()
     assert gateway.snapshot() == before
     assert not engine.ports[0].is_running
+    assert plane.sent(sa(5)) == 0, "the keys are let go"
 
 
 def test_the_empty_state_leaves_nothing(wan: Wan, engine: RecordingEngine, steer: str) -> None:
@@ -78,6 +81,8 @@ def test_a_new_sa_touches_no_rule_and_no_tap(wan: Wan, engine: RecordingEngine, 
         plane.apply(state(permit(spi=5), sas=(sa(5), sa(6))))
         plane.apply(state(permit(spi=6), sas=(sa(5), sa(6))))
         plane.apply(state(permit(spi=6), sas=(sa(6),)))
+        plane.apply(state(permit(spi=7), sas=(sa(7),)))
+        plane.apply(state(permit(spi=6), sas=(sa(6),)))
         assert kernel(gateway) == before
         if steer == "nftables":
             assert "elements = { 6 }" in gateway.run("nft", "list", "set", "netdev", "groupvpn_wan", "spis")
@@ -86,6 +91,10 @@ def test_a_new_sa_touches_no_rule_and_no_tap(wan: Wan, engine: RecordingEngine, 
         ([5], {0: 5}),
         ([5, 6], {0: 5}),
         ([5, 6], {0: 6}),
+        ([6], {0: 6}),
+        ([6, 7], {0: 7}),  # side by side until the rules have changed
+        ([7], {0: 7}),
+        ([6, 7], {0: 6}),
         ([6], {0: 6}),
     ]
     assert [text.count("\n") for text in loaded[:2]] == ([] if steer == "bpf" else [1, 1])  # two changes of the set of SPIs, nothing else
@@ -170,6 +179,7 @@ def test_an_interface_that_comes_later_is_served_when_it_comes(wan: Wan, engine:
         assert "groupvpn_wan2" in nftables.tables()
         gateway.run("ip", "link", "del", "wan2")
         assert len(plane.on_event()) == 1
+        assert plane.take_restored() == frozenset(), "nobody has touched rules of ours"
         connect(gateway, "wan2", "10.8.0.1/24", outside, "core2", "10.8.0.2/24")
         assert plane.on_event() == ()
         assert [port.is_running for port in engine.ports] == [False, True]
@@ -264,6 +274,11 @@ def test_mtu_and_mac_of_the_wan_are_followed(wan: Wan, engine: RecordingEngine, 
         assert engine.ports[0].mtu == 1400
         assert links.read(f"gv{links.index('wan')}i").mac.hex() == "020000000099"
         assert len(engine.ports) == 1
+        engine.ports[0].ring_limit = 1500
+        for mtu, ports in (("1500", 1), ("1501", 2)):
+            gateway.run("ip", "link", "set", "wan", "mtu", mtu)
+            assert plane.on_event() == ()
+            assert len(engine.ports) == ports, "the ring takes no longer packets than it was made for"
 
 
 def test_a_port_with_a_failed_thread_is_made_anew(wan: Wan, engine: RecordingEngine, steer: str) -> None:
@@ -434,9 +449,10 @@ def test_an_engine_that_fails_means_drop_not_clear(wan: Wan, engine: RecordingEn
     gateway, outside = wan
     engine.refuses_ports = True
     with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
-        (fault,) = plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        (fault,) = plane.apply(state(permit(spi=5), sas=(sa(5),), bypass=("10.9.0.2",)))
         assert "refused by the test" in fault.problem
         assert sends(wan) == 0
+        assert speaks_to_the_key_server(wan)
         assert passes(outside, "10.9.0.2", gateway, "10.9.0.1") == 0
         engine.refuses_ports = False
         assert plane.refresh() == ()
@@ -505,10 +521,24 @@ def test_where_it_comes_from_does_not_matter(wan: Wan, seed: int) -> None:
         assert rules(*states) == rules(states[-1])
 
 
+@pytest.mark.parametrize("chance", [0x00, 0xFF])
+def test_frames_of_the_engine_come_from_no_group_and_no_other_device(chance: int) -> None:
+    plane = LinuxDataPlane(engine=RecordingEngine(), entropy=lambda count: bytes([chance]) * count)
+    assert (len(plane._token), plane._token[0] & 0b11) == (6, 0b10)
+    assert 0 < plane._mark < 1 << 31
+
+
 @pytest.mark.parametrize("name", ["", "a b", 'x"y', "x" * 64])
 def test_a_node_name_that_nft_could_not_quote_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="node name"):
         LinuxDataPlane(name)
+
+
+def speaks_to_the_key_server(wan: Wan) -> bool:
+    with contextlib.closing(wan[0].udp("10.9.0.1", 848)) as member, contextlib.closing(wan[1].udp("10.9.0.2", 848)) as server:
+        member.sendto(b"question", ("10.9.0.2", 848))
+        server.sendto(b"answer", server.recvfrom(100)[1])
+        return member.recv(100) == b"answer"
 
 
 def sends(wan: Wan, destination: str = "10.9.0.2", source: str = "10.9.0.1") -> int:

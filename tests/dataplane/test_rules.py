@@ -47,8 +47,10 @@ from groupvpn import _engine
 from groupvpn.dataplane import clsact, keeper, links, nftables, recovery, rules
 from groupvpn.dataplane.bytecode import LAST, NEXT
 from groupvpn.dataplane.clsact import FilterError, Hook
+from groupvpn.dataplane.engine import NativeEngine
 from groupvpn.dataplane.filters import Filters, FiltersError
 from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.dataplane.options import EngineOptions
 from groupvpn.dataplane.programs import ProgramError
 from groupvpn.dataplane.steering import Steering
 from groupvpn.ipsec.sa import DesiredState
@@ -226,7 +228,7 @@ def test_an_interface_that_comes_back_from_another_namespace_is_closed(wire: Wir
     assert wire.leaks() == (0, 0)
 
 
-@pytest.mark.parametrize(("steer", "stop"), [("bpf", "killed"), ("nftables", "stopped")])
+@pytest.mark.parametrize(("steer", "stop"), [("bpf", "killed"), ("bpf", "killed with its keeper"), ("nftables", "stopped")])
 def test_a_device_with_the_number_of_a_tap_that_is_gone_gets_nothing(
     wire: Wire, namespaces: list[Namespace], steer: str, stop: str
 ) -> None:
@@ -247,7 +249,7 @@ def test_a_device_with_the_number_of_a_tap_that_is_gone_gets_nothing(
 def stopped(wire: Wire, steer: str, how: str) -> dict[str, int]:
     """Let a node be killed, or stop and go on dropping; returns the numbers that its TAPs had, by the ends of their names."""
     with contextlib.ExitStack() as stack:
-        if how == "killed":
+        if how != "stopped":
             started = stack.enter_context(node(wire, steer))
         stack.enter_context(wire.gateway.entered())
         if how == "stopped":
@@ -257,7 +259,7 @@ def stopped(wire: Wire, steer: str, how: str) -> dict[str, int]:
         if how == "stopped":
             plane.close(block={"wan"})
         else:
-            die(started)
+            die(started, with_keeper="keeper" in how)
     return numbers
 
 
@@ -393,7 +395,6 @@ def test_a_guard_that_is_flushed_while_its_interface_is_away_comes_back(wire: Wi
     assert wire.leaks() == (0, 0)
 
 
-@only_bpf
 def test_a_policy_that_grows_while_its_interface_is_away_holds_when_it_comes_back(wire: Wire, plane: LinuxDataPlane) -> None:
     plane.apply(wanted(narrow="10.1.0.0/16"))
     wire.gone()
@@ -401,6 +402,15 @@ def test_a_policy_that_grows_while_its_interface_is_away_holds_when_it_comes_bac
     plane.apply(wanted())
     wire.make()
     assert wire.leaks() == (0, 0)
+
+
+def test_a_block_that_grows_while_its_interface_is_away_holds_when_it_comes_back(wire: Wire, entered: Namespace, steer: str) -> None:
+    with contextlib.closing(data_plane(steer, refuses_ports=True)) as plane:
+        assert len(plane.apply(wanted(narrow="10.1.0.0/16"))) == 1
+        wire.gone()
+        assert len(plane.apply(wanted())) == 1
+        wire.make()
+        assert wire.leaks() == (0, 0)
 
 
 @only_bpf
@@ -646,6 +656,9 @@ def test_filters_of_others_are_asked_of_what_we_let_pass_and_of_nothing_else(
         asked = theirs(Hook.EGRESS, LAST), theirs(Hook.INGRESS, LAST)
         plane.on_event()
         assert held(entered) >= SHARED
+        before = asked[0][0]
+        assert wire.lets_out(CLEAR)
+        assert asked[0][0] == before + 1
         assert plane.apply(state(deny(protocol=17, dport=CLEAR), deny(protocol=100), permit(spi=5), sas=(sa(5),))) == ()
         assert held(entered) >= SHARED
     before = [counter[0] for counter in asked]
@@ -691,6 +704,17 @@ def test_programs_of_somebody_else_are_asked_of_what_we_let_pass(wire: Wire, pla
         attachment.close()
     assert plane.refresh() == ()
     assert held(entered) == BPF
+
+
+@only_bpf
+def test_the_program_of_the_packet_ring_comes_before_ours(wire: Wire, entered: Namespace, steer: str) -> None:
+    index = links.index("wan") or 0
+    with LinuxDataPlane("gm1", engine=NativeEngine(EngineOptions(receive="bpf")), steer=steer) as plane:
+        assert plane.apply(state(permit(spi=0x500), sas=(sa(0x500),))) == ()
+        there = _engine.attached(TCX[Hook.INGRESS], index)
+        assert (len(there), there[0]) == (2, plane._attachments["wan"]._port.ring_program)
+        plane.refresh()
+        assert _engine.attached(TCX[Hook.INGRESS], index) == there, "it is as we left it"
 
 
 @only_bpf

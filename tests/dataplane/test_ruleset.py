@@ -375,6 +375,18 @@ def test_pim_of_an_ipv6_link_passes_where_a_permit_could_take_it() -> None:
     assert pim not in text_of(steering(permit("2001:db8:1::/48", "2001:db8:2::/48"), permit()))
 
 
+def test_neighbours_of_an_ipv6_link_pass_before_the_list_and_only_from_the_link() -> None:
+    text = text_of(steering(permit("any6", "any6")))
+    for way in ("outbound_ipv6", "inbound_ipv6"):
+        rules = chain(text, way)
+        (judged,) = [number for number, rule in enumerate(rules) if "permit ip" in rule]
+        for types, hops in (("133-137", 255), ("130-132", 1), ("143", 1)):
+            (number,) = [
+                number for number, rule in enumerate(rules) if rule.startswith(f"icmpv6 type {types} ip6 hoplimit {hops} counter accept")
+            ]
+            assert number < judged
+
+
 def test_without_an_engine_nothing_is_forwarded() -> None:
     text = text_of(steering(permit(), tap_in=None))
     assert "fwd" not in text

@@ -10,6 +10,7 @@ from gdoi_samples import kek
 from groupvpn.gdoi.acknowledgement import Acknowledgement, build_acknowledgement, parse_acknowledgement
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.rekey import push_spi
+from groupvpn.wire.payloads import Identification
 
 MEMBER = IPv4Address("10.0.1.1")
 
@@ -35,6 +36,15 @@ def test_one_under_another_kek_is_refused() -> None:
     with pytest.raises(GdoiError) as caught:
         parse_acknowledgement(datagram, kek(spi=bytes(range(16))))
     assert caught.value.reason is Reason.UNEXPECTED
+
+
+@pytest.mark.parametrize("named", [(17, 0), (0, 848)], ids=["protocol", "port"])
+def test_a_member_is_an_address_and_nothing_else(monkeypatch: pytest.MonkeyPatch, named: tuple[int, int]) -> None:
+    ipv4 = Identification.ipv4
+    monkeypatch.setattr(Identification, "ipv4", lambda address: ipv4(address, *named))
+    datagram = build_acknowledgement(kek(), 7, MEMBER)
+    with pytest.raises(GdoiError, match="no IPv4 address"):
+        parse_acknowledgement(datagram, kek())
 
 
 def test_every_damage_is_refused() -> None:

@@ -209,6 +209,7 @@ def test_identities_that_no_packet_can_be_matched_with(identity: TrafficIdentity
 
 
 BEARER = SaTekExtension(b"\x00\x00\x10\x00", ())
+OTHER_SAT = sat(spi=b"\x00\x00\x20\x00")
 
 
 @pytest.mark.parametrize(
@@ -239,6 +240,7 @@ BEARER = SaTekExtension(b"\x00\x00\x10\x00", ())
         (sat(), replace(BEARER, attributes=(Attribute(3, b"\x00\x00\x10\x00"),))),
         (sat(), replace(BEARER, attributes=(Attribute(3, b"\x00\x00\x99\x99"),))),
         (sat(), sat(spi=b"\x00\x00\x20\x00"), replace(BEARER, attributes=(Attribute(3, b"\x00\x00\x20\x00"),))),
+        (sat(), OTHER_SAT, OTHER_SAT, replace(BEARER, spi=OTHER_SAT.spi, attributes=(Attribute(3, sat().spi),))),
         (sat(), replace(BEARER, attributes=(Attribute(1, 0),))),
         (sat(), replace(BEARER, attributes=(Attribute(1, 64), Attribute(2, 5)))),
         (sat(), GroupAssociatedPolicy((Attribute(3, 1),))),

@@ -148,10 +148,10 @@ def test_a_list_that_lost_its_last_sa_is_noticed_beside_one_that_has_some() -> N
 
 def test_keys_of_removed_sas_are_wiped() -> None:
     policy = InstalledPolicy()
-    mortal = tek(1000)
+    mortal = tek(1000, salt=Secret(b"salt"))
     register(policy, 0, mortal)
     policy.expire(3600)
-    assert len(mortal.encryption_key) == len(mortal.integrity_key) == 0
+    assert len(mortal.encryption_key) == len(mortal.integrity_key) == len(mortal.salt) == 0
 
 
 def test_atd_and_dtd_of_the_gap_replace_t1_and_t2() -> None:
@@ -163,6 +163,32 @@ def test_atd_and_dtd_of_the_gap_replace_t1_and_t2() -> None:
     assert policy.expire(189) is False
     assert policy.expire(190) is True
     assert [sa.spi for sa in policy.sas()] == [2000]
+
+
+def test_the_dtd_of_one_list_leaves_the_sas_of_another_alone() -> None:
+    policy = InstalledPolicy()
+    other = tek(3000, entries=OTHER_LIST)
+    register(policy, 0, tek(1000), other)
+    rekey(policy, 100, tek(1000, 3500), tek(2000), other, activation_delay=60, deactivation_delay=90)
+    policy.expire(190)
+    assert [sa.spi for sa in policy.sas()] == [3000, 2000]
+
+
+def test_a_key_server_may_shorten_the_life_of_an_sa_and_not_lengthen_it() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    rekey(policy, 100, tek(1000, 7200))
+    assert policy.next_change(100) == 3600
+    rekey(policy, 200, tek(1000, 500))
+    assert policy.next_change(200) == 701
+
+
+def test_an_activation_that_is_far_away_does_not_outlast_the_old_sa() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    rekey(policy, 3500, tek(1000, 100), tek(2000), activation_delay=600)
+    assert outbound(policy, 3569) == {1000}
+    assert outbound(policy, 3570) == {2000}
 
 
 def test_a_counter_mode_sa_needs_a_sender_id_to_send_but_not_to_receive() -> None:

@@ -27,12 +27,14 @@ from gdoi_world import (
 from groupvpn.crypto.registry import KekCipher
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Endpoint, Send
+from groupvpn.effects import Endpoint, Report, Send
 from groupvpn.gdoi.acknowledgement import build_acknowledgement
 from groupvpn.gdoi.events import StateChanged
+from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.offer import NOTHING
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay
+from groupvpn.gdoi.refusal import Reason, Refusal
 from groupvpn.gdoi.rekey import Deletion, parse_push
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction
@@ -383,12 +385,48 @@ def test_a_kek_is_wiped_when_its_last_rekey_is_over_and_not_before() -> None:
     assert outbound(world.members[0]) == outbound(world.members[1])
 
 
+def test_a_kek_that_gets_no_successor_is_wiped() -> None:
+    world = World(members=1)
+    world.run(2)
+    kek = world.server.groups[0].keys.kek
+    assert kek is not None
+    change(world, served(rekey=replace(UNICAST, key_label="missing")))
+    assert "KS_NO_RSA_KEYS" in world.mnemonics(SERVER)
+    assert world.server.groups[0].keys.kek is None
+    assert len(kek.key) == 0
+
+
 def test_the_state_changes_when_a_group_is_served_no_more() -> None:
     world = World(members=0)
     other = replace(served(), name="TWO", identity=2)
     world.server.update((served(), other), world.now)
     assert StateChanged("TWO") in world.server.update((served(),), world.now)
     assert [group.group.name for group in world.server.groups] == ["GET"]
+
+
+def test_a_group_that_is_served_no_more_leaves_no_key() -> None:
+    world = World(members=1)
+    world.run(2)
+    keys = world.server.groups[0].keys
+    kek, (tek,) = keys.kek, keys.teks
+    assert kek is not None
+    world.server.update((), world.now)
+    assert len(kek.key) == len(tek.encryption_key) == len(tek.integrity_key) == 0
+
+
+def test_who_registers_again_gets_no_more_of_the_rekey_that_it_missed() -> None:
+    world = World(members=2)
+    world.run(2)
+    world.cut(address_of(2))
+    world.do(world.server, world.server.rekey(None, 20, world.now))
+    world.run(2)
+    world.heal()
+    world.do(world.members[1], world.members[1].clear_sas(world.now))
+    world.run(3)
+    assert spis(world.members[1]) == spis(world.members[0])
+    world.forget_reports()
+    world.run(40)
+    assert pushes(world) == []
 
 
 # Acknowledgements
@@ -725,6 +763,64 @@ def test_what_must_survive_is_announced_before_the_datagram_that_relies_on_it() 
     effects = speaker.settle(world.server.update((served(tek_policy(transform=GCM)),), world.now), world.now)
     assert effects[0] == StateChanged("GET")
     assert len(effects) > 1
+
+
+def test_every_transmission_is_announced_before_it_leaves() -> None:
+    world = World(members=1)
+    world.run(2)
+    world.cut(address_of(1))
+    world.do(world.server, world.server.rekey(None, 20, world.now))
+    announced, *effects = world.server.tick(world.now + 10)
+    assert announced == StateChanged("GET"), "or a restart would use its sequence number again"
+    assert any(isinstance(effect, Send) for effect in effects)
+
+
+def test_the_end_of_a_membership_is_announced() -> None:
+    world = World(members=1)
+    world.run(2)
+    world.cut(address_of(1))
+    world.server.groups[0].members.get(end(1)).missed_in_a_row = 2  # type: ignore[union-attr]
+    world.do(world.server, world.server.rekey(None, 20, world.now))
+    world.run(29)
+    announced, *effects = world.server.tick(world.now + 1)
+    assert announced == StateChanged("GET")
+    assert "KS_NACK_GM_EJECT" in [effect.mnemonic for effect in effects if isinstance(effect, Report)]
+
+
+def test_the_end_of_a_key_is_announced() -> None:
+    world = World(served(rekey=replace(UNICAST, key_label=None)), members=0)
+    expires = world.server.groups[0].keys.teks[0].expires
+    world.run(expires - world.now - 1)
+    assert world.server.tick(expires) == [StateChanged("GET")]
+
+
+def test_a_change_that_no_rekey_tells_is_announced() -> None:
+    world = World(members=0)
+    assert world.server.update((served(rekey=replace(UNICAST, lifetime=7200)),), world.now) == [StateChanged("GET")]
+    assert world.server.update((served(rekey=replace(UNICAST, lifetime=7200)),), world.now) == []
+
+
+def test_a_registration_that_clear_overtakes_is_not_completed_with_the_new_keys() -> None:
+    world = World(members=1)
+    world.run(2)
+    (sa,) = world.speakers[SERVER].ike.sas()
+    assert isinstance(world.server.policy_for(1234, sa), Download)
+    assert world.server.admit(1234, sa, 0) == ()
+    world.server.clear(None, world.now)
+    refusal = world.server.admit(1234, sa, 0)
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is Reason.TRY_LATER
+
+
+def test_another_width_of_sender_ids_waits_for_clear() -> None:
+    gcm = tek_policy(transform=GCM)
+    world = World(served(gcm), members=1)
+    world.run(2)
+    change(world, served(gcm, sender_id_bits=12))
+    assert world.members[0].sas[0].sender_id_bits == 24
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(20)
+    assert world.members[0].sas[0].sender_id_bits == 12
 
 
 def test_a_registration_that_a_rekey_overtakes_is_followed_by_that_rekey() -> None:

@@ -298,6 +298,19 @@ def test_an_isakmp_sa_that_the_server_has_forgotten_costs_seconds_and_one_more_p
     world.run(sum(OLD_SA_BACK_OFF) + 1)
     assert member.is_registered
     assert "GM_REGISTER_FAIL" not in world.mnemonics()
+    assert len(world.speakers[address_of(1)].ike.sas()) == 1, "the old one is deleted"
+
+
+@pytest.mark.parametrize(("rest", "phases"), [(30, 1), (10, 2)])
+def test_an_isakmp_sa_that_is_about_to_end_is_not_used_again(rest: int, phases: int) -> None:
+    world = World(members=1)
+    world.run(2)
+    member, ike = world.members[0], world.speakers[address_of(1)].ike
+    world.run(ike.sas()[0].expires - world.now - rest)
+    world.do(member, member.clear(world.now))
+    world.run(5)
+    assert member.is_registered
+    assert len(ike.sas()) == phases
 
 
 # The KEK dies
@@ -454,6 +467,31 @@ def test_refused_rekeys_do_not_flood_the_log() -> None:
         deliver(world, 1, forged)
     assert world.mnemonics().count("GDOI_REKEY_FAILURE") == 1
     assert sum(member.counters.values()) == 50
+
+
+def test_a_kek_that_is_replaced_or_dropped_is_wiped() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    first = kek_of(member)
+    world.do(world.server, world.server.update((served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)),), world.now))
+    world.run(2)
+    second = kek_of(member)
+    assert (len(first.key), len(second.key)) == (0, 32)
+    world.do(member, member.stop(world.now))
+    assert len(second.key) == 0
+
+
+def test_a_rekey_ends_a_registration_that_it_makes_superfluous() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    world.do(world.server, world.server.rekey(None, 20, world.now))
+    world.do(member, member.clear_sas(world.now))
+    assert member.enrollment.is_running
+    world.run(5)
+    assert len(member.sas) == 2
+    assert member.enrollment.succeeded == 1
 
 
 def test_a_rekey_under_an_unknown_kek_is_dropped_in_silence() -> None:
@@ -633,6 +671,20 @@ def test_servers_that_go_during_a_registration_end_it() -> None:
     assert not world.speakers[address_of(1)].ike.negotiating()
 
 
+def test_a_member_leaves_a_server_that_it_is_not_to_ask_any_more() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    world.do(member, member.update(replace(member.group, servers=(SECOND_SERVER, SERVER)), world.now))
+    assert member.is_registered
+    world.do(member, member.update(replace(member.group, servers=(SECOND_SERVER,)), world.now))
+    assert not member.is_registered
+    assert member.rekey_sa.kek is None
+    world.add_server(SECOND_SERVER, served())
+    world.run(60)
+    assert member.server == SECOND_SERVER
+
+
 def test_passive_beats_receive_only_and_the_console_beats_both_until_the_next_rekey() -> None:
     world = World(served(receive_only=True), members=0)
     plain, passive = world.add_member(1), world.add_member(2, passive=True)
@@ -769,6 +821,19 @@ def test_one_node_may_be_in_two_groups() -> None:
     assert [member.status(world.now).rekeys_received for member in (one, two)] == [1, 1]
 
 
+def test_one_node_may_be_in_a_group_at_two_addresses() -> None:
+    world = World(members=1)
+    world.run(2)
+    speaker = world.speakers[address_of(1)]
+    world.simulation.attach(address_of(2), speaker)
+    two = GroupMember(world.members[0].group, address_of(2), speaker.ike, world.simulation.entropy("two"))
+    speaker.members.append(two)
+    world.do(two, two.start(world.now))
+    world.run(5)
+    assert two.is_registered
+    assert {member.peer for member in world.server.groups[0].members} == {end(1), end(2)}
+
+
 def test_a_tek_protocol_that_we_do_not_have_is_rejected_by_both_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(sa: object) -> None:
         raise GdoiError(Reason.UNSUPPORTED_TEK_PROTOCOL, "protocol 2")
@@ -806,6 +871,22 @@ def test_a_member_that_used_up_its_nonces_gets_another_sender_id() -> None:
     (after,) = member.sas
     assert before.spi == after.spi
     assert after.sender_id not in (before.sender_id, world.members[1].sas[0].sender_id)
+
+
+def test_a_rekey_does_not_keep_a_member_that_used_up_its_nonces_from_another_sender_id() -> None:
+    world = World(served(tek_policy(transform=GCM)), members=1)
+    world.run(2)
+    member = world.members[0]
+    before = member.sas[0].sender_id
+    world.do(world.server, world.server.rekey(None, 600, world.now))
+    world.do(member, member.renew_sender_ids(world.now))
+    world.run(5)
+    assert len(member.sas) == 2
+    assert {sa.sender_id for sa in member.sas}.isdisjoint({before})
+    world.do(world.server, world.server.rekey(None, 600, world.now))
+    world.do(member, member.clear_sas(world.now))
+    world.run(5)
+    assert member.enrollment.succeeded == 2, "the next one may end a registration again"
 
 
 # Behind a NAT

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
-from gdoi_world import CBC, GCM, MULTI, SERVER, UNICAST, World, address_of, entry, served, signer, tek_policy
+from gdoi_world import CBC, GCM, LABEL, MULTI, SERVER, UNICAST, World, address_of, entry, rsa_key, served, signer, tek_policy
 
 from groupvpn.crypto.registry import KekCipher
 from groupvpn.gdoi.keyserver import KeyServer
@@ -125,6 +125,41 @@ def test_what_was_configured_meanwhile_is_rekeyed(after: KeyServerGroup) -> None
     kek = world.members[0].rekey_sa.kek
     assert kek is not None
     assert kek.cipher == after.rekey.cipher
+
+
+def test_a_kek_whose_lifetime_was_changed_ends_when_it_was_told_to() -> None:
+    world = World(members=1)
+    world.run(1000)
+    shorter = served(rekey=replace(UNICAST, lifetime=7200))
+    world.do(world.server, world.server.update((shorter,), world.now))
+    world.run(100)
+    kek = restart(world, shorter, down=60).status(world.now)[0].kek
+    assert kek is not None
+    assert kek.remaining_life == 7200 - 160
+
+
+def test_another_signature_key_that_was_configured_meanwhile_is_told_and_used() -> None:
+    world = World(members=1)
+    world.run(1000)
+    label = f"{LABEL}2"
+    restart(world, served(rekey=replace(UNICAST, key_label=label)))
+    world.run(5)
+    kek = world.members[0].rekey_sa.kek
+    assert kek is not None
+    assert kek.public_key == rsa_key(label).public.der
+
+
+def test_what_members_have_missed_is_not_forgiven() -> None:
+    world = World(members=2)
+    world.run(2)
+    world.cut(address_of(2))
+    world.do(world.server, world.server.rekey(None, 20, world.now))
+    world.run(200)
+    before = world.server.status(world.now)[0].members
+    missed = [member.missed_in_a_row for member in world.server.groups[0].members]
+    server = restart(world, served())
+    assert server.status(world.now)[0].members == before
+    assert [member.missed_in_a_row for member in server.groups[0].members] == missed == [0, 1]
 
 
 def test_rekey_authentication_that_was_taken_away_meanwhile_ends_the_rekeys() -> None:

@@ -186,9 +186,10 @@ def test_a_sak_that_repeats_the_present_kek_may_come_without_keys() -> None:
     under.key.wipe()
     assert result is not None
     assert result.kek == present
-    other = write_offer(offer_of(Download((), NEW_KEK)))
-    with pytest.raises(GdoiError, match="no keys for the KEK"):
-        parse_push(hand_made(SequenceNumber(5), other, KeyDownload(())), kek())
+    for other in (NEW_KEK, replace(present, cipher=KekCipher.AES_256_CBC)):
+        sa = write_offer(offer_of(Download((), other)))
+        with pytest.raises(GdoiError, match="no keys for the KEK"):
+            parse_push(hand_made(SequenceNumber(5), sa, KeyDownload(())), kek())
 
 
 def test_a_new_kek_without_a_public_key_keeps_the_old_one() -> None:

@@ -139,6 +139,16 @@ def test_a_member_that_leaves_is_not_waited_for() -> None:
     assert sent(each, 0) == [(0, 1, 1)]
 
 
+def test_a_member_that_leaves_between_two_batches_gets_nothing() -> None:
+    members = [member(number) for number in range(52)]
+    each = rekey(members)
+    assert sent(each, 0) == [(0, 1, 50)]
+    each.drop(members[-1].peer)
+    batch = each.next_batch(5)
+    assert batch is not None
+    assert batch.members == (members[-2],)
+
+
 def test_a_member_that_comes_late_is_reached_even_when_all_was_sent() -> None:
     each = rekey([member(1)], retries=0)
     sent(each, 0)
@@ -148,6 +158,7 @@ def test_a_member_that_comes_late_is_reached_even_when_all_was_sent() -> None:
     assert batch is not None
     assert batch.sequence == 2
     assert late in batch.members
+    assert each.next_batch(100.0) is None, "once is enough"
 
 
 @pytest.mark.parametrize("acknowledge", [True, False])

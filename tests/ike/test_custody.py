@@ -16,6 +16,9 @@ from groupvpn.wire.iana import Doi, ExchangeType, NotifyType, ProtocolId
 from groupvpn.wire.payload import encode_payloads
 from groupvpn.wire.payloads import Delete, Hash, Nonce, Notification
 
+TWO_MINUTES = b"\x80\x01\x00\x01\x80\x02\x00\x78"
+"""As the data of RESPONDER-LIFETIME."""
+
 
 def reasons(pair: Pair, name: str) -> list[DeletionReason]:
     """Why SAs ended at `name`."""
@@ -34,6 +37,17 @@ def test_an_sa_ends_with_its_lifetime_on_both_sides() -> None:
     assert pair.alice.next_timer() is pair.bob.next_timer() is None
     pair.alice.tick(pair.now)
     assert len(one.skeyid_a) == 0, "the keys are wiped"
+
+
+def test_an_sa_that_expires_on_one_side_ends_on_the_other() -> None:
+    pair = Pair().run()
+    _, other = pair.both()
+    pair.carry_out("bob", pair.bob.notify(other, NotifyType.RESPONDER_LIFETIME, TWO_MINUTES, pair.now))
+    pair.settle()
+    pair.advance(120)
+    assert reasons(pair, "alice") == [DeletionReason.EXPIRED]
+    assert reasons(pair, "bob") == [DeletionReason.PEER_DELETED]
+    assert other not in pair.bob.sas()
 
 
 def test_a_delete_reaches_the_peer() -> None:
@@ -74,6 +88,17 @@ def test_a_restarted_peer_takes_its_old_sas_with_it() -> None:
 def test_a_second_sa_of_a_peer_that_did_not_restart_leaves_the_first() -> None:
     pair = Pair().run()
     pair.run()
+    assert not reasons(pair, "bob")
+    assert len(pair.bob.sas()) == 2
+
+
+def test_an_initial_contact_that_comes_late_leaves_younger_sas() -> None:
+    pair = Pair().run()
+    first, _ = pair.both()
+    pair.advance(1)
+    pair.run()
+    pair.carry_out("alice", pair.alice.notify(first, NotifyType.INITIAL_CONTACT, b"", pair.now))
+    pair.settle()
     assert not reasons(pair, "bob")
     assert len(pair.bob.sas()) == 2
 
@@ -189,10 +214,33 @@ def test_lifetimes_of_the_responder_are_obeyed_if_they_make_sense() -> None:
         pair.carry_out("bob", pair.bob.notify(other, NotifyType.RESPONDER_LIFETIME, data, pair.now))
         pair.settle()
         assert one.expires == before
-    pair.carry_out("bob", pair.bob.notify(other, NotifyType.RESPONDER_LIFETIME, b"\x80\x01\x00\x01\x80\x02\x00\x78", pair.now))
+    pair.carry_out("bob", pair.bob.notify(other, NotifyType.RESPONDER_LIFETIME, TWO_MINUTES, pair.now))
     pair.settle()
     assert one.expires == one.established + 120
     assert pair.alice.next_timer() == one.expires
+
+
+def test_the_initiator_does_not_set_the_lifetime_of_the_responder() -> None:
+    pair = Pair().run()
+    one, other = pair.both()
+    before = other.expires
+    pair.carry_out("alice", pair.alice.notify(one, NotifyType.RESPONDER_LIFETIME, TWO_MINUTES, pair.now))
+    pair.settle()
+    assert other.expires == before
+    assert pair.events("bob", NotifyReceived)
+
+
+@pytest.mark.parametrize("exchange", [ExchangeType.INFORMATIONAL, ExchangeType.GROUPKEY_PULL])
+def test_a_message_under_an_sa_without_a_message_id_is_dropped(exchange: ExchangeType) -> None:
+    pair = Pair().run()
+    one, _ = pair.both()
+    notify = Notification(Doi.IPSEC, ProtocolId.ISAKMP, 40501, one.cookies)
+    _, rest = encode_payloads((notify,))
+    message = one.protect(exchange, 0, *encode_payloads((Hash(one.prf(bytes(4), rest)), notify)))
+    pair.carry_out("alice", [one.send(message)])
+    pair.settle()
+    assert pair.bob.counters == {Drop.UNEXPECTED.value: 1}
+    assert not pair.events("bob", NotifyReceived) + pair.events("bob", PhaseTwo)
 
 
 def test_an_unprotected_message_under_an_sa_is_dropped() -> None:

@@ -4,10 +4,12 @@ import pytest
 from wire_pair import Pair, configuration, seeded
 
 from groupvpn.effects import Send
+from groupvpn.ike import informational
 from groupvpn.ike.dpd import ATTEMPTS, WRAP, Liveness
 from groupvpn.ike.events import Deleted, DeletionReason
 from groupvpn.ike.policy import Keepalive
-from groupvpn.wire.iana import NotifyType
+from groupvpn.wire.iana import Doi, NotifyType, ProtocolId
+from groupvpn.wire.payloads import Notification
 
 PERIODIC = Keepalive(10, 2, periodic=True)
 ON_DEMAND = Keepalive(10, 2)
@@ -108,6 +110,16 @@ def test_without_keepalive_nobody_asks_but_everybody_answers() -> None:
     pair.settle()
     assert len(pair.log) == said + 2, "an older question is not answered"
     assert other in pair.bob.sas()
+
+
+def test_a_question_about_another_sa_is_not_answered() -> None:
+    pair = Pair().run()
+    one, _ = pair.both()
+    question = Notification(Doi.IPSEC, ProtocolId.ISAKMP, NotifyType.R_U_THERE, bytes(16), (7).to_bytes(4, "big"))
+    pair.carry_out("alice", [one.send(informational.protected(one, question, seeded("question")))])
+    said = len(pair.log)
+    pair.settle()
+    assert len(pair.log) == said
 
 
 def test_sequence_numbers() -> None:

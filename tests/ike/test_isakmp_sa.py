@@ -105,6 +105,15 @@ def test_the_number_of_chains_is_bounded() -> None:
     assert len(one._chains) == MAXIMUM_CHAINS - 1
 
 
+def test_the_chain_that_rested_longest_makes_room() -> None:
+    one, _ = Pair().run().both()
+    first = {number: one.protect(PULL, number, 8, b"x") for number in range(1, MAXIMUM_CHAINS + 1)}
+    assert one.protect(PULL, 1, 8, b"x") != first[1], "it goes on"
+    one.protect(PULL, MAXIMUM_CHAINS + 1, 8, b"x")
+    assert one.protect(PULL, 1, 8, b"x") != first[1]
+    assert one.protect(PULL, 2, 8, b"x") == first[2], "it begins anew"
+
+
 def test_message_ids_are_fresh_and_not_zero() -> None:
     one, _ = Pair().run().both()
     one.protect(PULL, 5, 8, b"x")

@@ -138,6 +138,19 @@ def test_a_flow_that_is_held_outlives_its_sa() -> None:
     assert pair.alice.next_timer() is None
 
 
+def test_keepalives_go_where_the_peer_is_now() -> None:
+    pair = natted()
+    one, other = pair.both()
+    other.nat = NatSituation(local=True, peer=True)
+    pair.middlebox = Nat(base=50000)
+    pair.carry_out("alice", pair.alice.notify(one, 40501, b"", pair.now))
+    pair.settle()
+    said = len(pair.log)
+    pair.advance(20)
+    (keepalive,) = [send for send in pair.log[said:] if send.source.address == BOB.address]
+    assert keepalive == Send(KEEPALIVE, natt.floated(BOB), Endpoint(OUTSIDE, 54500))
+
+
 def test_nothing_is_held_open_without_a_nat() -> None:
     pair = Pair().run()
     one, _ = pair.both()

@@ -158,6 +158,36 @@ def test_a_member_with_another_address_registers_anew_and_opens_nothing(world: W
     assert world.policy.rules == (LEASE, *PROTECTED)
 
 
+def test_a_registered_member_with_another_address_opens_nothing(world: World) -> None:
+    world.follow(HERE)
+    core = world.cores.members["SITES", HERE].core
+    core._has_policy, core.rules = True, PROTECTED
+    world.follow(THERE)
+    assert world.addresses == [THERE]
+    assert world.policy.rules == (LEASE, *PROTECTED)
+
+
+def test_a_registration_under_way_begins_anew_when_phase_1_is_configured_otherwise(world: World) -> None:
+    world.follow(HERE)
+    enrollment = world.cores.members["SITES", HERE].core.enrollment
+    world.follow(HERE)
+    assert enrollment.attempted == 1
+    world.configuration = _parsed(MEMBER.format(address="dhcp", closing="").replace("key secret", "key another"))
+    world.follow(HERE)
+    assert enrollment.attempted == 2
+
+
+def test_groups_on_one_interface_are_in_the_order_of_their_crypto_map_entries(world: World) -> None:
+    world.cores.keep({PLACE: PROTECTED})
+    world.follow(HERE)
+    more = "crypto gdoi group FIRST\n identity number 8\n server address ipv4 10.0.0.2\ncrypto map MAP 5 gdoi\n set group FIRST"
+    world.configuration = _parsed(MEMBER.format(address="dhcp", closing=more))
+    first = (TrafficRule(Entry(Action.PERMIT, 6, AddressMatch.any(), AddressMatch.any())),)
+    world.cores.keep({("FIRST", "GigabitEthernet0/0"): first})
+    world.follow(HERE)
+    assert world.policy.rules == (LEASE, *first, *PROTECTED)
+
+
 def test_a_member_that_is_configured_no_more_leaves_nothing(world: World) -> None:
     world.cores.keep({PLACE: PROTECTED})
     world.follow(HERE)

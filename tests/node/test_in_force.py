@@ -68,6 +68,13 @@ def test_the_disk_is_left_alone_while_nothing_changes(state: StateDirectory, mon
     in_force.note_rules(dict(RULES))
 
 
+def test_what_is_in_force_again_is_on_the_disk_again(state: StateDirectory) -> None:
+    in_force = InForce(state, Log("m"))
+    for rules in (RULES, {}, RULES):
+        in_force.note_rules(rules)
+    assert InForce(state, Log("m")).last_rules == RULES
+
+
 def test_a_disk_that_is_full_is_told_of_and_tried_again(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(name: str, octets: bytes) -> None:
         raise StateError(f"{name} cannot be written: No space left on device")

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import redirect_stderr
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +17,11 @@ from groupvpn.config import parse
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.effects import Effect, Endpoint, JoinGroup, Report, Send
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
+from groupvpn.ipsec.acl import Action, AddressMatch, Entry
+from groupvpn.ipsec.sa import DesiredState, TrafficRule
 from groupvpn.node import addresses, clock
 from groupvpn.node.addresses import AddressError, present
+from groupvpn.node.in_force import InForce
 from groupvpn.node.outbox import SNAPSHOT
 from groupvpn.node.router import RekeyError, Router
 from groupvpn.node.state import StateDirectory, StateError
@@ -72,9 +75,9 @@ def _play(router: Router, effects: list[Effect]) -> Sockets:
     return sockets
 
 
-def _start_cores(router: Router) -> None:
+def _start_cores(router: Router, there: dict[str, list[IPv4Interface]] | None = None) -> None:
     async def scene() -> None:
-        router._follow_configuration(present())
+        router._follow_configuration(present() if there is None else there)
         assert router._timer is not None
         router._timer.cancel()
 
@@ -429,3 +432,112 @@ def test_the_summary_of_a_member_tells_of_interfaces_without_protection(tmp_path
     router.steering.faults = frozenset({"there is no device gi0-0"})
     assert router.summary() == "Registered in 0 of 1 groups; not all is protected, see the log"
     state.close()
+
+
+PROTECTED = {("G", "GigabitEthernet0/0"): (TrafficRule(Entry(Action.PERMIT, 0, AddressMatch.any(), AddressMatch.any())),)}
+LEASED = MEMBER.replace("10.0.0.1 255.255.255.0", "dhcp")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[StateDirectory]:
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    with redirect_stderr(io.StringIO()):
+        yield state
+    state.close()
+
+
+def _member(state: StateDirectory, text: str = MEMBER) -> Router:
+    configuration = parse(text).configuration
+    assert configuration is not None
+    return Router("m", state.path / "m.cfg", configuration, state, Log("m"))
+
+
+def test_what_is_protected_is_on_the_disk_before_it_is_in_force(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    router = _member(state)
+    on_disk: list[object] = []
+    monkeypatch.setattr(router.steering, "apply", lambda: on_disk.append(InForce(state, Log("m")).last_rules))
+    router.cores.keep(PROTECTED)
+    router._apply_policy()
+    assert on_disk == [PROTECTED]
+
+
+NOTHING, DEVICE = frozenset[str](), frozenset({"lo"})
+
+
+@pytest.mark.parametrize(
+    ("left", "kept"),
+    [((DEVICE, NOTHING), PROTECTED), ((NOTHING, DEVICE), PROTECTED), (None, PROTECTED), ((NOTHING, NOTHING), {})],
+    ids=["ours", "of another name", "cannot be asked", "gone"],
+)
+def test_what_a_killed_run_protected_holds_as_long_as_its_filters(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch, left: tuple[frozenset[str], frozenset[str]] | None, kept: object
+) -> None:
+    InForce(state, Log("m")).note_rules(PROTECTED)
+    router = _member(state)
+    monkeypatch.setattr(router.steering, "left_behind", lambda devices: left)
+    monkeypatch.setattr(router.steering, "lift", lambda: pytest.fail("it is opened before it is protected"))
+    router._take_over()
+    assert router.cores.kept == kept
+
+
+def test_a_start_that_fails_forgets_nothing_of_a_killed_run(state: StateDirectory) -> None:
+    InForce(state, Log("m")).note_rules(PROTECTED)
+    asyncio.run(_member(state).stop())
+    assert InForce(state, Log("m")).last_rules == PROTECTED
+
+
+def test_a_key_server_that_stops_writes_what_it_knows(router: Router) -> None:
+    _start_cores(router)
+    assert router.cores.key_server is not None
+    router.cores.key_server.groups[0].refusals = router.cores.key_server.groups[0].registrations = 7
+    asyncio.run(router.stop())
+    assert json.loads(router.state.read(SNAPSHOT) or b"")["state"]["groups"]["G"]["registrations"] == 7
+
+
+def test_what_depends_on_the_system_follows_its_changes(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    router = _member(state)
+    followed: list[str] = []
+    monkeypatch.setattr(router.steering, "follow_system", lambda: followed.append("filters"))
+    monkeypatch.setattr(router._mappings, "follow", lambda state, now: followed.append("NATs"))
+    monkeypatch.setattr(router._sockets, "join_again", lambda: followed.append("multicast"))
+    router._follow_system()
+    assert followed == ["filters", "NATs", "multicast"]
+
+
+def test_a_new_lease_is_answered_at_and_registered_from(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: dict[str, list[IPv4Interface]] = {}
+    monkeypatch.setattr("groupvpn.node.router.present", lambda: there)
+    router = _member(state, LEASED)
+    monkeypatch.setattr(router.steering, "apply", lambda: None)
+    answering: list[set[IPv4Address]] = []
+    monkeypatch.setattr(router._sockets, "set_local", answering.append)
+    _start_cores(router, there)
+    assert not router.cores.members
+    there["lo"] = [IPv4Interface("10.0.0.7/24")]
+
+    async def scene() -> None:
+        router._system_changed()
+        router._system_changed()
+        assert router._timer is not None
+        router._timer.cancel()
+
+    asyncio.run(scene())
+    assert answering == [{IPv4Address("10.0.0.7")}]
+    assert list(router.cores.members) == [("G", IPv4Address("10.0.0.7"))]
+
+
+def test_an_operator_opens_what_waits_for_an_address_at_once(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("groupvpn.node.router.present", dict)
+    router = _member(state, LEASED)
+    applied: list[DesiredState] = []
+    monkeypatch.setattr(router.steering, "apply", lambda: applied.append(router.steering._wanted()))
+    router.cores.keep(PROTECTED)
+    _start_cores(router, {})
+
+    async def scene() -> None:
+        router.clear_gdoi()
+        assert router._timer is not None
+        router._timer.cancel()
+
+    asyncio.run(scene())
+    assert [bool(state.interfaces[0].rules) for state in applied] == [True, False]

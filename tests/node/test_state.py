@@ -1,6 +1,7 @@
 """State files: who may read them, that they are replaced in one step, and that a name or directory has one owner."""
 
 import errno
+import fcntl
 import os
 import socket
 import stat
@@ -96,6 +97,21 @@ def test_what_a_killed_node_was_writing_is_wiped_at_the_next_start(tmp_path: Pat
     assert state.read("rsa/KEY.json") == b"old"
     assert (tmp_path / "elsewhere").read_bytes() == b"not ours"
     assert {(tmp_path / Path(name).name).read_bytes() for name in names} == {bytes(8)}, "overwritten before they were removed"
+    state.close()
+
+
+def test_a_lock_whose_file_its_holder_removes_just_then_is_no_lock(tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = fcntl.flock
+
+    def too_late(descriptor: int, how: int) -> None:
+        monkeypatch.undo()
+        (run_root / "gm1.lock").unlink()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    state = StateDirectory("gm1", tmp_path / "one", run_root=run_root)
+    with pytest.raises(InUseError, match="name 'gm1' is in use"):
+        StateDirectory("gm1", tmp_path / "two", run_root=run_root)
     state.close()
 
 

@@ -1,26 +1,35 @@
-"""What the node says of a data plane that cannot do what it should."""
+"""What the node says of a data plane that cannot do what it should, and when it steers anew."""
 
 import asyncio
 import os
 
 import pytest
 
-from groupvpn.dataplane import linux
+from groupvpn.dataplane import linux, recovery
 from groupvpn.dataplane.linux import Fault
 from groupvpn.ipsec.sa import DesiredState
-from groupvpn.node.steering import Steering
+from groupvpn.node import clock
+from groupvpn.node.steering import REPAIR_PERIOD, Steering
 from groupvpn.node.syslog import Log
 
 
 class _Faulty:
-    def __init__(self, *faults: Fault) -> None:
-        self.faults = faults
+    def __init__(self, *faults: Fault, restored: frozenset[str] = frozenset()) -> None:
+        self.faults, self.restored = faults, restored
+        self.applied: list[DesiredState] = []
+
+    def apply(self, state: DesiredState) -> tuple[Fault, ...]:
+        self.applied.append(state)
+        return self.faults
 
     def refresh(self) -> tuple[Fault, ...]:
         return self.faults
 
+    def on_event(self) -> tuple[Fault, ...]:
+        return self.faults
+
     def take_restored(self) -> frozenset[str]:
-        return frozenset()
+        return self.restored
 
 
 def _lines(*faults: Fault) -> list[str]:
@@ -170,3 +179,31 @@ def test_what_cannot_be_removed_at_the_end_is_said(steering: Steering, log: Log,
     problem = "its rules (groupvpn_wan) are still there: nft: refused; `groupvpn clean` removes what is left"
     lan = "lan goes on dropping what must be protected; `groupvpn clean` opens it"
     assert [line.body for line in log.lines] == [f"%CRYPTO-3-DATAPLANE: wan: {problem}", f"%CRYPTO-4-FAIL_CLOSE: {lan}"]
+
+
+def test_a_fault_is_tried_again_after_a_while_and_only_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "monotonic", lambda: 1000.0)
+    steering = Steering("gm1", Log("gm1"), DesiredState, lambda: None, lambda: None)
+    plane = steering.data_plane = _Faulty(Fault("lo", "the engine has stopped"))  # type: ignore[assignment]
+    steering.repair()
+    assert steering.next_repair == 1000 + REPAIR_PERIOD
+    plane.faults = ()
+    steering.repair()
+    assert steering.next_repair is None
+
+
+def test_what_the_system_has_changed_is_told() -> None:
+    log = Log("gm1")
+    steering = Steering("gm1", log, DesiredState, lambda: None, lambda: None)
+    plane = _Faulty(restored=frozenset({"eth0"}))
+    steering.data_plane = plane  # type: ignore[assignment]
+    steering.follow_system()
+    assert "eth0: somebody changed or removed our rules; they are put back" in log.lines[-1].text
+    assert plane.applied == [], "the data plane follows names by itself"
+
+
+def test_what_a_run_before_has_left_is_not_taken_for_that_of_another_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"gm1": ["eth0"], None: ["eth0", "eth1", "eth2"]}
+    monkeypatch.setattr(recovery, "leftovers", lambda node=None: there[node])
+    steering = Steering("gm1", Log("gm1"), DesiredState, lambda: None, lambda: None)
+    assert steering.left_behind(["eth0", "eth1"]) == ({"eth0"}, {"eth1"})

@@ -75,6 +75,8 @@ class GroupMember:
         self._passive_until: float | None = None
         self._next_change: float | None = None
         self._last_report = float("-inf")
+        self._needs_sender_ids = False
+        """Whether only a registration helps, whatever a rekey brings meanwhile."""
 
     @property
     def is_registered(self) -> bool:
@@ -223,6 +225,7 @@ class GroupMember:
 
     def renew_sender_ids(self, now: float) -> list[Effect]:
         """The engine has used up the nonces of our Sender-ID on some SA: register again for another (RFC 6407 5.6.4.3)."""
+        self._needs_sender_ids = True
         return [*self._reregister(now), *self._refresh(now)]
 
     def set_direction(self, direction: Direction | None, now: float) -> list[Effect]:
@@ -292,6 +295,7 @@ class GroupMember:
         download = enrolled.download
         self.server = enrolled.server
         self._ike.hold_open(self, enrolled.sa, now)  # unicast rekeys come the way that we came
+        self._needs_sender_ids = False
         self.rekey_sa.counters.received_after_registration = 0
         effects: list[Effect] = [report("GM_REGS_COMPL", group=self.group.name, address=self.local.address)]
         effects += self.rekey_sa.adopt(download.kek, download.sequence or 0, enrolled.offered)
@@ -316,7 +320,7 @@ class GroupMember:
         self._reregister_at = self.policy.reregister_at()
         if self.policy.lacks_sa or self.policy.lacks_sender_id:
             effects += self._reregister(now, within=DELETE_SPREAD)
-        elif self._reregister_at is None and not self.policy.teks:
+        elif self._needs_sender_ids or (self._reregister_at is None and not self.policy.teks):
             effects += self._reregister(now)
         elif self.enrollment.is_running and self._reregister_at is not None and self._reregister_at > now:
             effects += self.enrollment.cancel(now)
@@ -361,7 +365,7 @@ class GroupMember:
         """The key server has no say over us any more, so its KEK goes. The lists are not touched."""
         self.server = None
         self._ike.let_go(self)
-        self._reregister_at = None
+        self._reregister_at, self._needs_sender_ids = None, False
         return self.rekey_sa.drop()
 
     def _refused(self, error: GdoiError, source: Endpoint, now: float) -> list[Effect]:

@@ -317,6 +317,8 @@ class ServedGroup:
         elif self.keys.kek is old_kek:
             self._begin(Content.TEK, old_kek, self.members, self.keys.next_sequence, now)
             self.rounds[-1].activates = activates
+        elif old_kek is not None and all(each.under.spi != old_kek.spi for each in self.rounds):
+            wipe(old_kek)
         return effects + self._run_rounds(now)
 
     def _begin(self, content: Content, under: RekeyKey, members: Iterable[Member], counter: Callable[[], int], now: float) -> None:
