@@ -138,6 +138,15 @@ class TestPhase1:
         assert ike.preshared_key(IPv4Address("10.0.0.1")) is not None
         assert "guess at the key" in said(text)
 
+    def test_aggressive_mode_may_be_refused_altogether(self) -> None:
+        text = "crypto isakmp aggressive-mode disable\n"
+        assert good(text).ike.refuses_aggressive
+        assert not good(text + "no crypto isakmp aggressive-mode disable\n").ike.refuses_aggressive
+        assert not said(text, Severity.NOTICE)
+        text += "crypto isakmp peer address 10.0.0.1\n set aggressive-mode client-endpoint fqdn gm.example.com\n"
+        assert "begins with main mode" in said(text)
+        assert "guess at the key" not in said(text)
+
     @pytest.mark.parametrize(
         ("words", "identity"),
         [
