@@ -555,6 +555,9 @@ class TestKeyServer:
         assert all(item.line == len(text.splitlines()) and "host G eq 848" in item.hint for item in found)
         assert "access list `121`" not in said(text + "  rekey transport unicast\n"), "the list is not used"
 
+    def test_authorization_by_identity_looks_protected_and_is_not(self) -> None:
+        assert "refuses nobody" in said(_KEY_SERVER + "  authorization identity NAMES\n")
+
     def test_an_extended_list_for_authorization_is_told(self) -> None:
         """Only sources are compared; a destination or a port that somebody wrote would be thought to count."""
         extended = "access-list 102 permit udp 10.0.0.0 0.0.0.255 host 10.0.0.1 eq 848\n" + _KEY_SERVER
