@@ -126,6 +126,28 @@ def test_an_address_that_a_stranger_moves_to_behind_a_nat_of_its_own_is_not_its_
     assert not world.server.status(world.now)[0].members
 
 
+def test_a_member_that_a_nat_gives_a_listed_address_need_not_wait_for_the_end_of_its_old_sa() -> None:
+    before, after = IPv4Address("203.0.113.1"), IPv4Address("203.0.113.2")
+    allowed = AccessList("50", (Entry(Action.PERMIT, 0, AddressMatch.host(after), AddressMatch.any()),))
+    world = World(served(authorization=allowed), members=0)
+    outside = [before]
+
+    def translate(send: Send) -> Send:
+        if send.source.address == address_of(1):
+            return replace(send, source=Endpoint(outside[0], send.source.port + 10000))
+        if send.destination.address == outside[0]:
+            return replace(send, destination=Endpoint(address_of(1), send.destination.port - 10000))
+        return replace(send, destination=Endpoint(IPv4Address("203.0.113.9"), 9)) if send.source.address == SERVER else send
+
+    world.simulation.intercept = translate
+    member = world.add_member(1)
+    world.run(10)
+    assert not member.is_registered
+    outside[0] = after
+    world.run(130)
+    assert member.is_registered
+
+
 def test_registrations_at_an_address_that_is_not_chosen_are_refused_until_it_is() -> None:
     world = World(served(registration_addresses=(IPv4Address("10.0.0.99"),)), members=1)
     world.run(10)

@@ -276,7 +276,9 @@ class KeyServer:
         if refusal.reason is Reason.UNREGISTERED_INTERFACE:
             return [report("UNREGISTERED_INTERFACE", group=name, peer=peer, address=sa.local.address)]
         if refusal.reason is Reason.UNAUTHORIZED:
-            return [report("UNAUTHORIZED_IPADDR", group=name, peer=(_unauthorized(group, sa) if group else None) or peer)]
+            stranger = (_unauthorized(group, sa) if group else None) or peer
+            moved = self._ike.delete(sa, self._now) if stranger != peer else []  # its address of now may do: with a phase 1 from there
+            return [report("UNAUTHORIZED_IPADDR", group=name, peer=stranger), *moved]
         if refusal.reason.server_mnemonic == "KS_GM_REJECTS_SA_PAYLOAD":
             return [report("KS_GM_REJECTS_SA_PAYLOAD", group=name, peer=peer, reason=str(refusal))]
         if refusal.reason is Reason.BAD_GROUP_ID:
