@@ -138,6 +138,15 @@ class TestPhase1:
         assert ike.preshared_key(IPv4Address("10.0.0.1")) is not None
         assert "guess at the key" in said(text)
 
+    def test_aggressive_mode_may_be_refused_altogether(self) -> None:
+        text = "crypto isakmp aggressive-mode disable\n"
+        assert good(text).ike.refuses_aggressive
+        assert not good(text + "no crypto isakmp aggressive-mode disable\n").ike.refuses_aggressive
+        assert not said(text, Severity.NOTICE)
+        text += "crypto isakmp peer address 10.0.0.1\n set aggressive-mode client-endpoint fqdn gm.example.com\n"
+        assert "begins with main mode" in said(text)
+        assert "guess at the key" not in said(text)
+
     @pytest.mark.parametrize(
         ("words", "identity"),
         [
@@ -545,6 +554,9 @@ class TestKeyServer:
         assert [message in item.message for item in found] == ([True] if message else [])
         assert all(item.line == len(text.splitlines()) and "host G eq 848" in item.hint for item in found)
         assert "access list `121`" not in said(text + "  rekey transport unicast\n"), "the list is not used"
+
+    def test_authorization_by_identity_looks_protected_and_is_not(self) -> None:
+        assert "refuses nobody" in said(_KEY_SERVER + "  authorization identity NAMES\n")
 
     def test_an_extended_list_for_authorization_is_told(self) -> None:
         """Only sources are compared; a destination or a port that somebody wrote would be thought to count."""

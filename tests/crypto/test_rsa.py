@@ -100,6 +100,30 @@ def test_keys_of_another_kind_and_of_extreme_sizes_are_refused() -> None:
         RsaPublicKey.from_der(spki(rsa.RSAPublicNumbers((1 << 64) + 1, (1 << 1023) + 1).public_key()))
 
 
+@pytest.mark.parametrize("exponent", [1, 2, 65536])
+def test_keys_under_which_anybody_could_sign_or_nobody_are_refused(exponent: int) -> None:
+    """Under an exponent of 1 a padded digest is its own signature; an even one is of no RSA key."""
+    padded = exponent.to_bytes(exponent.bit_length() // 8 + 1, "big")
+    body = PUBLIC.der[-133:-5] + bytes([2, len(padded)]) + padded
+    with pytest.raises(RsaKeyError, match=f"public exponent is {exponent},"):
+        RsaPublicKey.from_der(_spki_of(body))
+
+
+def test_an_even_modulus_is_refused() -> None:
+    octets = bytearray(PUBLIC.der)
+    octets[-6] ^= 1
+    with pytest.raises(RsaKeyError, match="modulus is even"):
+        RsaPublicKey.from_der(bytes(octets))
+
+
+def _spki_of(body: bytes) -> bytes:
+    """A SubjectPublicKeyInfo that ends in `body`: 1024 bits of modulus, then the exponent. The library reads such keys, but makes none."""
+    key = bytes.fromhex("028181 00") + body
+    key = bytes.fromhex("3081") + bytes([len(key)]) + key
+    key = bytes.fromhex("300d06092a864886f70d010101050003 81") + bytes([len(key) + 1, 0]) + key
+    return bytes.fromhex("3081") + bytes([len(key)]) + key
+
+
 def test_private_keys_go_through_der() -> None:
     again = RsaPrivateKey.from_der(PRIVATE.to_der())
     assert again.public == PRIVATE.public

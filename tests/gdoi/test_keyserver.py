@@ -1,7 +1,7 @@
 """A key server with members on a network in memory: who may join, what rekeys carry, and when."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 from gdoi_world import (
@@ -19,6 +19,7 @@ from gdoi_world import (
     address_of,
     end,
     entry,
+    ike_configuration,
     rsa_key,
     served,
     tek_policy,
@@ -36,6 +37,7 @@ from groupvpn.gdoi.offer import NOTHING
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay
 from groupvpn.gdoi.refusal import Reason, Refusal
 from groupvpn.gdoi.rekey import Deletion, parse_push
+from groupvpn.ike.policy import PresharedKey
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction
 from groupvpn.ipsec.transform import Transform
@@ -99,6 +101,53 @@ def test_an_address_outside_the_authorization_list_is_refused() -> None:
     assert [member.is_registered for member in world.members] == [True, False]
     assert "%GDOI-1-UNAUTHORIZED_IPADDR: Group GET received registration from unauthorized ip address: 10.0.2.1" in world.lines(SERVER)
     assert world.server.status(world.now)[0].refusals >= 1
+
+
+def test_an_address_that_a_stranger_moves_to_behind_a_nat_of_its_own_is_not_its_own() -> None:
+    """The second member pretends to sit behind a NAT, so that the key server follows it, and registers from the first one's address."""
+    allowed = AccessList("50", (Entry(Action.PERMIT, 0, AddressMatch.host(address_of(1)), AddressMatch.any()),))
+    world = World(served(authorization=allowed), members=0)
+    keys = tuple(PresharedKey(Secret(f"key {number}".encode()), IPv4Network(address_of(number))) for number in (1, 2))
+    world.speakers[SERVER].ike.update(replace(ike_configuration(), keys=keys))
+    observe = world.simulation.intercept
+    assert observe is not None
+
+    def move(send: Send) -> Send | None:
+        if send.source.address == address_of(2):
+            shown = address_of(1) if send.datagram[22] == 32 else address_of(2)
+            send = replace(send, source=Endpoint(shown, send.source.port + 10000))
+        elif send.destination.port > 10000:
+            send = replace(send, destination=Endpoint(address_of(2), send.destination.port - 10000))
+        return observe(send)
+
+    world.simulation.intercept = move
+    stranger = world.add_member(2, key="key 2")
+    world.run(10)
+    assert not stranger.is_registered
+    assert "%GDOI-1-UNAUTHORIZED_IPADDR: Group GET received registration from unauthorized ip address: 10.0.2.1" in world.lines(SERVER)
+    assert not world.server.status(world.now)[0].members
+
+
+def test_a_member_that_a_nat_gives_a_listed_address_need_not_wait_for_the_end_of_its_old_sa() -> None:
+    before, after = IPv4Address("203.0.113.1"), IPv4Address("203.0.113.2")
+    allowed = AccessList("50", (Entry(Action.PERMIT, 0, AddressMatch.host(after), AddressMatch.any()),))
+    world = World(served(authorization=allowed), members=0)
+    outside = [before]
+
+    def translate(send: Send) -> Send:
+        if send.source.address == address_of(1):
+            return replace(send, source=Endpoint(outside[0], send.source.port + 10000))
+        if send.destination.address == outside[0]:
+            return replace(send, destination=Endpoint(address_of(1), send.destination.port - 10000))
+        return replace(send, destination=Endpoint(IPv4Address("203.0.113.9"), 9)) if send.source.address == SERVER else send
+
+    world.simulation.intercept = translate
+    member = world.add_member(1)
+    world.run(10)
+    assert not member.is_registered
+    outside[0] = after
+    world.run(130)
+    assert member.is_registered
 
 
 def test_registrations_at_an_address_that_is_not_chosen_are_refused_until_it_is() -> None:

@@ -77,6 +77,22 @@ def test_a_stranger_gets_no_answer(aggressive: bool) -> None:
     assert not pair.bob.negotiating()
 
 
+def test_aggressive_mode_that_is_refused_tells_nobody_a_hash() -> None:
+    """Message 2 of it holds HASH_R, against which whoever asked can try passwords."""
+    pair = Pair(configuration(aggressive=True), configuration(refuses_aggressive=True)).run()
+    assert len(pair.log) == 1
+    assert pair.bob.counters == {Drop.REFUSED_MODE.value: 1}
+    assert not pair.bob.negotiating()
+
+
+def test_who_refuses_aggressive_mode_begins_main_mode() -> None:
+    endpoint = ClientEndpoint(BOB.address, Identification(IdType.FQDN, b"gm1.example.net"))
+    careful = configuration(aggressive=True, client_endpoints=(endpoint,), refuses_aggressive=True)
+    one, other = Pair(careful, configuration()).run().both()
+    assert one.mode == ExchangeType.MAIN
+    assert describe(other.peer_identity) == str(ALICE.address)
+
+
 def test_silence_ends_in_failure_after_the_backoff() -> None:
     pair = Pair(middlebox=lambda send: None)
     pair.start()

@@ -67,6 +67,23 @@ def test_a_nat_before_the_initiator_is_found_by_both(aggressive: bool) -> None:
     assert not pair.alice.counters + pair.bob.counters
 
 
+@pytest.mark.parametrize(("mover", "aggressive"), [(ALICE, False), (ALICE, True), (BOB, False)], ids=["5", "aggressive 3", "6"])
+def test_nobody_moves_to_another_address_in_phase_1(mover: Endpoint, aggressive: bool) -> None:
+    """The pre-shared key was chosen by the address of the first message: who ends at another one would be taken for its owner."""
+    nat = Nat()
+
+    def move(send: Send) -> Send | None:
+        passed = nat(send)
+        if passed is None or send.source != natt.floated(mover):
+            return passed
+        return replace(passed, source=Endpoint(IPv4Address("198.51.100.9"), passed.source.port))
+
+    pair = Pair(configuration(aggressive=aggressive), middlebox=move).run()
+    deceived = pair.bob if mover == ALICE else pair.alice
+    assert not deceived.sas()
+    assert set(deceived.counters) == {Drop.UNKNOWN_SA.value}
+
+
 @pytest.mark.parametrize("aggressive", MODES)
 def test_the_marker_is_on_port_4500_only(aggressive: bool) -> None:
     pair = natted(aggressive)

@@ -20,6 +20,8 @@ MODULUS_BITS = range(1024, 4097)
 PUBLIC_EXPONENT = 65537
 LARGEST_EXPONENT = 2**32
 """Public exponents above this make verifying slow, and nobody needs them."""
+SMALLEST_EXPONENT = 3
+"""RFC 8017 3.1. Under an exponent of 1 everybody can sign."""
 
 HASHES: dict[SignatureHash, hashes.HashAlgorithm] = {
     SignatureHash.SHA1: hashes.SHA1(),  # noqa: S303 - what deployed groups still sign with
@@ -143,8 +145,13 @@ class RsaPrivateKey:
 
 
 def _check(key: rsa.RSAPublicKey) -> None:
-    exponent = key.public_numbers().e
+    """The library checks the numbers that a private key is made of, but takes a public key from DER as it comes."""
+    numbers = key.public_numbers()
     if key.key_size not in MODULUS_BITS:
         raise RsaKeyError(f"a modulus has {MODULUS_BITS.start} to {MODULUS_BITS.stop - 1} bits, not {key.key_size}")
-    if exponent > LARGEST_EXPONENT:
-        raise RsaKeyError(f"the public exponent has {exponent.bit_length()} bits")
+    if numbers.e > LARGEST_EXPONENT:
+        raise RsaKeyError(f"the public exponent has {numbers.e.bit_length()} bits")
+    if numbers.e < SMALLEST_EXPONENT or numbers.e % 2 == 0:
+        raise RsaKeyError(f"the public exponent is {numbers.e}, not an odd number from {SMALLEST_EXPONENT} on")
+    if numbers.n % 2 == 0:
+        raise RsaKeyError("the modulus is even, so it is no product of two odd primes")

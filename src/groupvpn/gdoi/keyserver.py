@@ -7,6 +7,7 @@ its keys is `served_group`'s business.
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from groupvpn.effects import Effect, Endpoint, Entropy
 from groupvpn.gdoi.acknowledgement import parse_acknowledgement
@@ -182,16 +183,17 @@ class KeyServer:
     def policy_for(self, identity: GroupIdentity, sa: IkeSa) -> Download | Refusal:
         """`Authority`: what the member behind `sa` is offered, or why it is not.
 
-        The address is the one that the packets came from, which the pre-shared key vouches for; a name in the IKE identity does not
-        excuse a member from the address list.
+        The address list judges the address that phase 1 began from, which the pre-shared key vouches for, and the one that packets come
+        from now: whoever claims to sit behind a NAT may change that at will. A name in the IKE identity excuses nobody from the list.
         """
         group = self._group_with(identity)
         if group is None:
             return Refusal(Reason.BAD_GROUP_ID, f"no group with identity {identity}")
         if not group.answers_at(sa.local.address):
             return Refusal(Reason.UNREGISTERED_INTERFACE, f"{sa.local.address} is not of a registration interface")
-        if not group.is_authorized(sa.peer.address):
-            return Refusal(Reason.UNAUTHORIZED, f"{sa.peer.address} is not in the authorization list")
+        stranger = _unauthorized(group, sa)
+        if stranger is not None:
+            return Refusal(Reason.UNAUTHORIZED, f"{stranger} is not in the authorization list")
         if not group.members.has_room_for(sa.peer, self._now):
             return self._full(group)
         try:
@@ -274,7 +276,9 @@ class KeyServer:
         if refusal.reason is Reason.UNREGISTERED_INTERFACE:
             return [report("UNREGISTERED_INTERFACE", group=name, peer=peer, address=sa.local.address)]
         if refusal.reason is Reason.UNAUTHORIZED:
-            return [report("UNAUTHORIZED_IPADDR", group=name, peer=peer)]
+            stranger = (_unauthorized(group, sa) if group else None) or peer
+            moved = self._ike.delete(sa, self._now) if stranger != peer else []  # its address of now may do: with a phase 1 from there
+            return [report("UNAUTHORIZED_IPADDR", group=name, peer=stranger), *moved]
         if refusal.reason.server_mnemonic == "KS_GM_REJECTS_SA_PAYLOAD":
             return [report("KS_GM_REJECTS_SA_PAYLOAD", group=name, peer=peer, reason=str(refusal))]
         if refusal.reason is Reason.BAD_GROUP_ID:
@@ -303,6 +307,11 @@ class KeyServer:
         for group in self.groups:
             group.is_dirty = False
         return changed + effects
+
+
+def _unauthorized(group: ServedGroup, sa: IkeSa) -> IPv4Address | None:
+    """The first address of the member behind `sa` that may not join `group`: the one it had at first, or the one a NAT gives it now."""
+    return next((address for address in (sa.first_peer.address, sa.peer.address) if not group.is_authorized(address)), None)
 
 
 def _keks(group: ServedGroup) -> list[RekeyKey]:

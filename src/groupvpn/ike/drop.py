@@ -12,6 +12,7 @@ class Drop(Enum):
     MALFORMED = "malformed"
     UNKNOWN_SA = "no such SA"
     UNEXPECTED = "unexpected in this state"
+    REFUSED_MODE = "aggressive mode, which is refused"
     WRONG_SOURCE = "from another address than before"
     DUPLICATE = "duplicate"
     REPLAYED = "replayed"

@@ -96,8 +96,8 @@ class IkeEndpoint:
         configuration = self.configuration
         key = configuration.preshared_key(peer.address)
         offered = usable_policies(configuration, key)
-        is_aggressive = configuration.aggressive or configuration.client_endpoint(peer.address) is not None
-        mode = ExchangeType.AGGRESSIVE if is_aggressive else ExchangeType.MAIN
+        is_asked_for = configuration.aggressive or configuration.client_endpoint(peer.address) is not None
+        mode = ExchangeType.AGGRESSIVE if is_asked_for and not configuration.refuses_aggressive else ExchangeType.MAIN
         if not offered:
             return [messages.no_key(peer), Failed(local, peer, FailureReason.NO_KEY)]
         context = Context(
@@ -225,6 +225,8 @@ class IkeEndpoint:
         if header.exchange not in (ExchangeType.MAIN, ExchangeType.AGGRESSIVE) or self._negotiations.is_own_cookie(header.initiator_cookie):
             raise RejectedError(Drop.UNEXPECTED)
         mode = ExchangeType(header.exchange)
+        if mode is ExchangeType.AGGRESSIVE and self.configuration.refuses_aggressive:
+            raise RejectedError(Drop.REFUSED_MODE)
         context = Context(mode, is_initiator=False, local=destination, peer=source, initiator_cookie=header.initiator_cookie)
         exchange = Exchange(self._surroundings, context, self._backoff, now)
         crowded_out = self._negotiations.admit(source)

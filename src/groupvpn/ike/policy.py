@@ -72,6 +72,8 @@ class IkeConfiguration:
     keepalive: Keepalive | None = None
     aggressive: bool = False
     """Initiate aggressive mode instead of main mode with every peer; a responder answers in the mode it is asked in."""
+    refuses_aggressive: bool = False
+    """`crypto isakmp aggressive-mode disable`: answer no aggressive mode and begin none, whatever else asks for it."""
     client_endpoints: tuple[ClientEndpoint, ...] = ()
     """Peers with which to initiate aggressive mode, and the identity to present to each."""
     doi: int = 1

@@ -299,6 +299,12 @@ def _extras(local: Section, own: IPv4Address | None, context: Context) -> KeySer
                 context.warn(item.where("address"), "this key server is named as its own peer")
         redundancy = Redundancy(_value(cooperative, COOPERATIVE.name, "local priority", "priority"), peers)
     identity = local.statement("authorization identity")
+    if identity is not None:
+        context.warn(
+            identity.place,
+            "authorization by certificate is not yet in effect: this line refuses nobody who has a pre-shared key",
+            "`authorization address ipv4 LIST` refuses all but the addresses of a list",
+        )
     return KeyServerExtras(redundancy, identity.value("name") if identity else None)
 
 

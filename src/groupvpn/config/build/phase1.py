@@ -37,13 +37,15 @@ def build_ike(context: Context, hostname: str) -> IkeConfiguration:
     keys += [key for key in (_key(item, context) for item in root.statements("crypto isakmp key")) if key]
     identity = root.statement("crypto isakmp identity")
     keepalive = root.statement("crypto isakmp keepalive")
+    refuses_aggressive = root.statement("crypto isakmp aggressive-mode disable") is not None
     return IkeConfiguration(
         policies,
         tuple(keys),
         identity.value("kind") if identity else IdentityKind.ADDRESS,
         hostname,
         _keepalive(keepalive) if keepalive else None,
-        client_endpoints=tuple(endpoint for endpoint in (_client_endpoint(peer, context) for peer in peers) if endpoint),
+        refuses_aggressive=refuses_aggressive,
+        client_endpoints=tuple(found for peer in peers if (found := _client_endpoint(peer, context, refused=refuses_aggressive))),
         nat_keepalive=_nat_keepalive(root.statement("crypto isakmp nat keepalive")),
     )
 
@@ -95,16 +97,20 @@ def _warn_legacy(section: Section, values: dict[str, object], context: Context) 
     context.warn(section.place, f"weak by today's measure: {', '.join(shown)} (RFC 8247)", f"if all peers can: {better}")
 
 
-def _client_endpoint(peer: Section, context: Context) -> ClientEndpoint | None:
+def _client_endpoint(peer: Section, context: Context, *, refused: bool) -> ClientEndpoint | None:
     """The identity to present to a peer in aggressive mode, if its section asks for that mode."""
     statement = peer.statement("set aggressive-mode client-endpoint")
     if statement is None or peer.header is None:
         return None
-    context.warn(
-        statement.place,
-        "aggressive mode shows identities in the clear and lets whoever sees it guess at the key",
-        "use a long random key, or main mode, which needs no `client-endpoint`",
-    )
+    if refused:
+        hint = "remove this line, or `crypto isakmp aggressive-mode disable`"
+        context.warn(statement.place, "aggressive mode is disabled: this node begins with main mode, and shows its own identity", hint)
+    else:
+        context.warn(
+            statement.place,
+            "aggressive mode shows identities in the clear and lets whoever sees it guess at the key",
+            "use a long random key, or main mode, which needs no `client-endpoint`",
+        )
     return ClientEndpoint(peer.header.value("address"), _identification(statement))
 
 

@@ -126,6 +126,14 @@ COMMANDS = (
     ),
     Command(
         GLOBAL,
+        "crypto isakmp aggressive-mode disable",
+        "Refuse aggressive mode",
+        Set(),
+        details="Without it a node answers whoever asks for aggressive mode, from an address or by a host name for which there is a key, "
+        "with a hash against which passwords can be tried. With it a node begins no aggressive mode either, but main mode.",
+    ),
+    Command(
+        GLOBAL,
         "crypto isakmp peer address <address>",
         "What to do with one peer",
         Enter(ISAKMP_PEER, ("address",)),

@@ -99,13 +99,6 @@ COMMANDS = (
     ),
     Command(
         GLOBAL,
-        "crypto isakmp aggressive-mode disable",
-        "Refuse aggressive mode",
-        Set(),
-        not_yet="refusing aggressive mode",
-    ),
-    Command(
-        GLOBAL,
         "crypto engine <options>",
         "Hardware",
         Ignore("a setting of router hardware"),
