@@ -59,7 +59,7 @@ def test_files_are_for_the_owner_and_memory_for_nobody(shared_lab: Lab) -> None:
     server = shared_lab.node("ks")
     assert stat.S_IMODE(server.directory.stat().st_mode) == 0o700
     files = [entry for entry in server.directory.rglob("*") if not entry.is_dir()]
-    assert {entry.name for entry in files} == {"control.sock", "lock", "key-server.json", "GROUPKEY.json"}
+    assert {entry.name for entry in files} == {"control.sock", "lock", "namespace", "key-server.json", "GROUPKEY.json"}
     assert {stat.S_IMODE(entry.stat().st_mode) for entry in files} == {0o600}
     assert server.process is not None
     limits = Path(f"/proc/{server.process.pid}/limits").read_text(encoding="ascii")
