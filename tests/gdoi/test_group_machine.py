@@ -72,7 +72,8 @@ class GroupMachine(RuleBasedStateMachine):
     @rule(down=st.sampled_from([0, 20, 300]))
     def restart_server(self, down: int) -> None:
         world = self.world
-        state = json.loads(json.dumps(world.server.snapshot(world.now)))
+        state = json.loads(world.server.snapshot_text(world.now))
+        assert state == world.server.snapshot(world.now)
         world.simulation.detach(SERVER)
         world.run(down)
         self.lives += 1

@@ -11,14 +11,18 @@ import pytest
 from gdoi_world import CBC, GCM, LABEL, MULTI, SERVER, UNICAST, World, address_of, entry, rsa_key, served, signer, tek_policy
 
 from groupvpn.crypto.registry import KekCipher
+from groupvpn.effects import Endpoint
+from groupvpn.gdoi import persistence
 from groupvpn.gdoi.keyserver import KeyServer
+from groupvpn.gdoi.members import Member
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 
 
 def restart(world: World, group: KeyServerGroup, *, down: float = 0.0) -> KeyServer:
     """Kill the key server, wait, and start another one from its snapshot, which went through JSON as in a file."""
-    state = json.loads(json.dumps(world.server.snapshot(world.now)))
+    state = json.loads(world.server.snapshot_text(world.now))
+    assert state == world.server.snapshot(world.now)
     world.simulation.detach(SERVER)
     world.run(down)
     server = world.add_server(SERVER, group, start=False, life="second")
@@ -195,6 +199,54 @@ def test_a_snapshot_is_plain_and_shows_no_secret_objects() -> None:
     world = World(members=1)
     world.run(10)
     assert json.loads(json.dumps(world.server.snapshot(world.now))) == world.server.snapshot(world.now)
+
+
+def test_the_text_of_a_snapshot_is_its_json() -> None:
+    world = World(members=3)
+    world.do(world.server, world.server.update((world.group, replace(served(), name='A "B"', identity=77)), world.now))
+    for _ in range(4):
+        world.run(900)
+        assert json.loads(world.server.snapshot_text(world.now)) == world.server.snapshot(world.now)
+    world.cut(address_of(1))
+    world.run(4000)
+    assert json.loads(world.server.snapshot_text(world.now)) == world.server.snapshot(world.now)
+
+
+def test_a_snapshot_writes_out_no_member_that_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key server takes one for each registration: with 5000 members each would stop it for a tenth of a second."""
+    world = World(members=0)
+    table, here = world.server.groups[0].members, Endpoint(SERVER, 848)
+    for number in range(300):
+        table.register(Endpoint(IPv4Address("10.9.0.0") + number, 848), here, world.now)
+    written: list[Member] = []
+    monkeypatch.setattr(persistence, "_write_member", lambda member: written.append(member) or {})
+    world.server.snapshot_text(world.now)
+    assert len(written) == 300
+    world.run(10)
+    changed = [*table][7:11]
+    table.register(changed[0].peer, here, world.now)
+    changed[1].note_sent(1, is_retry=False)
+    changed[2].note_acknowledged(1, world.now)
+    changed[3].note_missed()
+    written.clear()
+    world.server.snapshot_text(world.now)
+    assert written == changed
+
+
+def test_times_of_members_in_a_snapshot_of_a_release_before_they_had_a_moment_of_their_own() -> None:
+    world = World(members=1)
+    world.run(100)
+    state = json.loads(world.server.snapshot_text(world.now))
+    group = state["groups"]["GET"]
+    moment = group.pop("members_at")
+    for member in group["members"]:
+        member["registered_at"] -= moment
+        member["keys_until"] -= moment
+    fresh = world.add_server(SERVER, served(), start=False, life="second")
+    fresh.restore(state, 5000.0, 20)
+    (member,) = fresh.groups[0].members
+    assert member.registered_at == pytest.approx(5000 - 20 - 100, abs=1)
+    assert member.keys_until == pytest.approx(5000 - 20 + 3500, abs=1)
 
 
 def test_when_the_keys_of_a_member_die_survives() -> None:

@@ -250,7 +250,7 @@ def test_the_timer_is_set_whatever_fails(router: Router, monkeypatch: pytest.Mon
     elif part == "summary":
         router.on_change, router._policy_changed = broken, True
     else:
-        monkeypatch.setattr(router.cores.key_server, "snapshot", broken)
+        monkeypatch.setattr(router.cores.key_server, "snapshot_text", broken)
         router._outbox.state_changed()
 
     async def scene() -> None:
@@ -270,7 +270,7 @@ def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(router: Ro
 
     _start_cores(router)
     closed: list[str] = []
-    monkeypatch.setattr(router.cores.key_server, "snapshot", broken)
+    monkeypatch.setattr(router.cores.key_server, "snapshot_text", broken)
     monkeypatch.setattr(router.speaker, "stop", broken)
     monkeypatch.setattr(router.steering, "close", lambda block, mend: closed.append("steering"))
     monkeypatch.setattr(router._loopbacks, "clear", lambda: closed.append("loopbacks"))

@@ -28,6 +28,8 @@ class Member:
 
     `missed_in_a_row` counts whole rekeys without an acknowledgement. `keys_until` is when the last TEK dies that it is known to hold: from
     its registration, or from a rekey that it acknowledged. Times are monotonic seconds.
+
+    `written` is what the last snapshot said of it: thousands stay as they are between two snapshots. A method that changes it empties that.
     """
 
     peer: Endpoint
@@ -42,14 +44,22 @@ class Member:
     received_sequences: deque[int] = field(default_factory=_history)
     sender_ids: tuple[int, ...] = ()
     keys_until: float = inf
+    written: str = field(default="", compare=False, repr=False)
 
     @property
     def is_behind_nat(self) -> bool:
         """Whether a NAT was found on the way to it, so that it cannot know the address we see (RFC 3947 4)."""
         return self.server.port == NAT_T_PORT
 
+    def renew(self, server: Endpoint, now: float, sender_ids: tuple[int, ...], keys_until: float) -> None:
+        """It has registered, once more or for the first time; its counters go on."""
+        self.written = ""
+        self.server, self.registered_at, self.sender_ids, self.missed_in_a_row = server, now, sender_ids, 0
+        self.keys_until = keys_until
+
     def note_sent(self, sequence: int, *, is_retry: bool) -> None:
         """A rekey message went out to it."""
+        self.written = ""
         if is_retry:
             self.rekey_retries += 1
         else:
@@ -58,6 +68,7 @@ class Member:
 
     def note_acknowledged(self, sequence: int, keys_until: float) -> None:
         """It answered, and holds TEKs until `keys_until`: whatever it missed before no longer counts."""
+        self.written = ""
         self.keys_until = keys_until
         self.acks_received += 1
         self.missed_in_a_row = 0
@@ -65,6 +76,7 @@ class Member:
 
     def note_missed(self) -> bool:
         """A whole rekey ended without its acknowledgement; returns whether that was one too many."""
+        self.written = ""
         self.acks_missed += 1
         self.missed_in_a_row += 1
         return self.missed_in_a_row >= MISSED_REKEYS_TO_EJECT
@@ -110,8 +122,7 @@ class MemberTable:
         member = self._members.get(peer)
         if member is None:
             member = self._members[peer] = Member(peer, server, now)
-        member.server, member.registered_at, member.sender_ids, member.missed_in_a_row = server, now, sender_ids, 0
-        member.keys_until = keys_until
+        member.renew(server, now, sender_ids, keys_until)
         return member
 
     def add(self, member: Member) -> None:

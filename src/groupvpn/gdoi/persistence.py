@@ -1,10 +1,13 @@
 """A group's state as plain data for JSON, and back: what a key server must know again after a restart.
 
 Nothing that members rely on may be lost: keys, the rekey sequence, who is a member, and above all how many Sender-IDs were given out.
-Times are seconds relative to the moment of the snapshot (negative: before it), because monotonic clocks begin anew with each boot.
+Times are seconds relative to the moment of the snapshot (negative: before it), because monotonic clocks begin anew with each boot. Those of
+members are relative to a moment of their own, which the snapshot names (`members_at`), so that the text of a member stays as it is from one
+snapshot to the next: a snapshot for each registration must not cost more the more members there are.
 The data holds keys in the clear; the node keeps it in a file of mode 0600.
 """
 
+import json
 from collections.abc import Mapping
 from ipaddress import IPv4Address
 
@@ -30,6 +33,16 @@ class SnapshotError(ValueError):
 
 def snapshot_group(group: ServedGroup, now: float) -> Plain:
     """The state of `group`, relative to `now`."""
+    return {**_without_members(group, now), "members": [_write_member(member) for member in group.members]}
+
+
+def snapshot_text(group: ServedGroup, now: float) -> str:
+    """`snapshot_group` as JSON. Members that are as they were are not written out again."""
+    rest = json.dumps(_without_members(group, now))
+    return f'{rest[:-1]}, "members": [{", ".join(map(_member_text, group.members))}]}}'
+
+
+def _without_members(group: ServedGroup, now: float) -> Plain:
     keys = group.keys
     return {
         "sender_id_bits": keys.sender_ids.bits,
@@ -42,7 +55,7 @@ def snapshot_group(group: ServedGroup, now: float) -> Plain:
         "pseudotime": keys.clock.seconds(now) if keys.clock else None,
         "kek": _write_kek(keys.kek, now) if keys.kek else None,
         "teks": [_write_tek(key, now) for key in keys.teks],
-        "members": [_write_member(member, now) for member in group.members],
+        "members_at": now,
     }
 
 
@@ -60,7 +73,8 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
         pseudotime = fields.get("pseudotime")
         clock = PseudoClock(origin - _number(pseudotime)) if pseudotime is not None else None
         last = max((key.expires for key in teks), default=now)
-        members = [_read_member(_mapping(item), origin, last) for item in _items(fields["members"])]
+        zero = origin - _number(fields.get("members_at", 0))  # a release before it wrote their times relative to the snapshot
+        members = [_read_member(_mapping(item), zero, last) for item in _items(fields["members"])]
         sequence, rekeys, registrations = (int(_number(fields[name])) for name in ("sequence", "rekeys_sent", "registrations"))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SnapshotError(f"the snapshot of group {group.group.name} cannot be used ({error!r})") from error
@@ -156,11 +170,17 @@ def _read_kek(state: Mapping[str, object], origin: float) -> RekeyKey:
     )
 
 
-def _write_member(member: Member, now: float) -> Plain:
+def _member_text(member: Member) -> str:
+    if not member.written:
+        member.written = json.dumps(_write_member(member))
+    return member.written
+
+
+def _write_member(member: Member) -> Plain:
     return {
         "peer": [str(member.peer.address), member.peer.port],
         "server": [str(member.server.address), member.server.port],
-        "registered_at": member.registered_at - now,
+        "registered_at": member.registered_at,
         "rekeys_sent": member.rekeys_sent,
         "rekey_retries": member.rekey_retries,
         "acks_received": member.acks_received,
@@ -169,7 +189,7 @@ def _write_member(member: Member, now: float) -> Plain:
         "sent_sequences": list(member.sent_sequences),
         "received_sequences": list(member.received_sequences),
         "sender_ids": list(member.sender_ids),
-        "keys_until": member.keys_until - now,
+        "keys_until": member.keys_until,
     }
 
 

@@ -123,7 +123,7 @@ class Fleet:
 
     def restart_server(self, down: float) -> None:
         """Kill the key server, and start another one from its snapshot `down` seconds later."""
-        state = json.loads(json.dumps(self.server.snapshot(self.simulation.now)))
+        state = json.loads(self.server.snapshot_text(self.simulation.now))
         self.simulation.detach(SERVER)
         self.run(down)
         self.server, self.speaker = self._new_server(f"server from {self.simulation.now}")

@@ -72,8 +72,8 @@ class Outbox:
     def write(self, server: KeyServer | None) -> None:
         """Write the snapshot of the key server, if there is one. Raises `StateError`."""
         if server is not None:
-            record = {"taken": time.time(), "state": server.snapshot(clock.monotonic())}
-            self._state.write(SNAPSHOT, json.dumps(record).encode())
+            record = f'{{"taken": {time.time()}, "state": {server.snapshot_text(clock.monotonic())}}}'
+            self._state.write(SNAPSHOT, record.encode())
 
     def forget(self) -> None:
         """No group is served any more: keys of groups that are gone have no business on the disk."""
