@@ -91,6 +91,20 @@ def test_a_rekey_that_the_crash_cut_short_is_sent_again() -> None:
     assert [len(member.sas) for member in world.members] == [2, 2]
 
 
+def test_a_long_rekey_that_the_crash_cut_short_is_sent_again() -> None:
+    """Its first transmission to 2000 members takes 200 seconds."""
+    world = World(members=0)
+    table = world.server.groups[0].members
+    for number in range(2000):
+        table.register(Endpoint(IPv4Address("10.9.0.0") + number, 848), Endpoint(SERVER, 848), world.now)
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.run(180)
+    world.forget_reports()
+    restart(world, served(), down=3)
+    world.run(5)
+    assert world.mnemonics().count("KS_SEND_UNICAST_REKEY") == 1
+
+
 def test_a_kek_rekey_that_the_crash_cut_short_costs_a_registration_and_no_sa() -> None:
     """The old KEK is not kept: who missed the new one hears no rekey, registers at T0 and has had a valid TEK all the time."""
     group = served(rekey=replace(UNICAST, lifetime=3600))

@@ -27,14 +27,14 @@ from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
 from groupvpn.gdoi.rekeying import Batch, Content, Round
 from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
-from groupvpn.gdoi.timers import MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, is_retransmission_suppressed
+from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, batches, is_retransmission_suppressed
 from groupvpn.gdoi.told import Told
 from groupvpn.ike.natt import wrap
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
 from groupvpn.ipsec.transform import SecurityProtocol
 
 INTERRUPTED = 120.0
-"""A key made this short before a restart may not have reached everybody: its rekey is repeated."""
+"""A key made this short before a restart may not have reached everybody: its rekey is repeated. Batches of unicast take longer."""
 SignerLookup = Callable[[str], RsaPrivateKey | None]
 """Finds the private key of the pair with a label; None where there is none."""
 
@@ -247,7 +247,8 @@ class ServedGroup:
         if renew_kek or (told is not None and told.receive_only != self.group.receive_only):
             slots = self._all_slots()
         latest = [*(key.created for key in self.keys.teks), *([self.rekeyed_at] if self.rekeyed_at is not None else [])]
-        is_recent = any(now - moment <= INTERRUPTED for moment in latest)
+        interrupted = INTERRUPTED + (BATCH_PERIOD * batches(len(self.members)) if self.group.rekey.unicast else 0)
+        is_recent = any(now - moment <= interrupted for moment in latest)
         self._told_time = now
         if slots or renew_kek or told != self.told or is_recent or self.next_sync() is not None:
             return self._rekey(slots, renew_kek=renew_kek, now=now)
