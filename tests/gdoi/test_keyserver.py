@@ -872,6 +872,25 @@ def test_another_width_of_sender_ids_waits_for_clear() -> None:
     assert world.members[0].sas[0].sender_id_bits == 12
 
 
+def with_many(world: World, count: int) -> list[Endpoint]:
+    """Take `count` members into the list that nobody plays."""
+    peers = [Endpoint(IPv4Address("10.9.0.0") + number, 848) for number in range(count)]
+    for peer in peers:
+        world.server.groups[0].members.register(peer, Endpoint(SERVER, 848), world.now)
+    return peers
+
+
+def test_a_rekey_of_many_batches_announces_each_of_its_numbers_once() -> None:
+    """With 5000 members a snapshot for each batch would be 1.5 MB every five seconds."""
+    world = World(served(rekey=replace(UNICAST, acknowledge=False, retransmit_count=2)), members=0)
+    with_many(world, 220)
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.run(100)
+    assert world.server.status(world.now)[0].sequence == 3
+    assert [effect for _, effect in world.others if isinstance(effect, StateChanged)] == [StateChanged("GET")] * (1 + 3)
+    assert len({send.destination for send in world.sent}) == 220
+
+
 def test_a_registration_that_a_rekey_overtakes_is_followed_by_that_rekey() -> None:
     world = World(members=1)
     world.run(2)

@@ -424,7 +424,7 @@ class ServedGroup:
             each.give_up()
             mnemonic = "KS_NO_RSA_KEYS" if signer is None else "KS_RSA_KEY_CHANGED"
             return [report(mnemonic, group=self.group.name, label=each.under.key_label)]
-        self.is_dirty = True
+        self.is_dirty = self.is_dirty or batch.opens  # the batches after the first have its number: nothing new that must not be lost
         source = source_of(self.group, self.members)
         try:
             message = self._message(each, batch.sequence, signer, source, now)
