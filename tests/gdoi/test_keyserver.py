@@ -891,6 +891,18 @@ def test_a_rekey_of_many_batches_announces_each_of_its_numbers_once() -> None:
     assert len({send.destination for send in world.sent}) == 220
 
 
+def test_a_rekey_that_replaces_one_begins_with_those_whom_that_had_not_reached() -> None:
+    """Else who is far down a long list is reached by none of them."""
+    world = World(members=0)
+    peers = with_many(world, 120)
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.run(3)
+    assert [send.destination for send in world.sent] == [*peers[:50], *peers[50:100]]
+    world.run(5)
+    assert [send.destination for send in world.sent][100:] == [*peers[100:], *peers[:30]]
+
+
 def test_a_registration_that_a_rekey_overtakes_is_followed_by_that_rekey() -> None:
     world = World(members=1)
     world.run(2)

@@ -86,6 +86,11 @@ class Round:
         return tuple(self._pending.values())
 
     @property
+    def unsent(self) -> frozenset[Endpoint]:
+        """Where the members are that no transmission has gone to yet."""
+        return frozenset(self._unsent)
+
+    @property
     def unanswered(self) -> tuple[Member, ...]:
         """The members that have not acknowledged it; nobody for multicast or where no acknowledgement was asked for."""
         return tuple(self._pending.values()) if self.under.unicast and self.under.acknowledge else ()

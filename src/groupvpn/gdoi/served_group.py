@@ -323,13 +323,18 @@ class ServedGroup:
         return effects + self._run_rounds(now)
 
     def _begin(self, content: Content, under: RekeyKey, members: Iterable[Member], counter: Callable[[], int], now: float) -> None:
-        """Start a round. Older rounds under the same KEK are superseded: all they would say, this one says."""
+        """Start a round. Older rounds under the same KEK are superseded: all they would say, this one says.
+
+        Those whom they had not reached come first. Else no round would reach the end of a list that is too long for one to go through
+        before the next is due.
+        """
+        waiting = frozenset[Endpoint]().union(*(each.unsent for each in self.rounds if each.under.spi == under.spi))
         self.rounds = [each for each in self.rounds if each.under.spi != under.spi]
         rekey = self.group.rekey
         each = Round(
             content,
             under,
-            members,
+            sorted(members, key=lambda member: member.peer not in waiting) if waiting else members,
             retransmit_count=rekey.retransmit_count,
             retransmit_period=rekey.retransmit_period,
             counter=counter,
