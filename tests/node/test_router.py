@@ -16,6 +16,7 @@ import pytest
 from groupvpn.config import parse
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.effects import Effect, Endpoint, JoinGroup, Report, Send
+from groupvpn.gdoi import keyserver_status
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, TrafficRule
@@ -380,6 +381,16 @@ def test_the_summary_and_status_of_a_key_server(router: Router) -> None:
     assert status["role"] == "key server"
     assert status["groups"] == [{"group": "G", "members": 0, "sequence": 0}]
     assert json.loads(json.dumps(status)) == status
+
+
+def test_the_status_of_a_key_server_tells_nothing_of_each_member(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked every few seconds by whoever watches, and there may be 20,000 members: it only counts them."""
+    _start_cores(router)
+    (group,) = router.cores.key_server.groups
+    for port in range(1, 4):
+        group.members.register(Endpoint(THERE.address, port), HERE, 0.0)
+    monkeypatch.setattr(keyserver_status, "_members", lambda served, now: pytest.fail("members were described"))
+    assert router.status()["groups"] == [{"group": "G", "members": 3, "sequence": 0}]
 
 
 MEMBER = """

@@ -460,7 +460,6 @@ class Router:
 
     def status(self) -> dict[str, Any]:
         """The node's condition as data (`docs/protocol/control-socket.md`)."""
-        now = clock.monotonic()
         return {
             "name": self.name,
             "role": self.configuration.role.value,
@@ -475,8 +474,8 @@ class Router:
                 for (name, address), member in self.cores.members.items()
             ],
             "groups": [
-                {"group": item.name, "members": len(item.members), "sequence": item.sequence}
-                for item in (self.cores.key_server.status(now) if self.cores.key_server else ())
+                {"group": item.group.name, "members": len(item.members), "sequence": item.keys.sequence}
+                for item in (self.cores.key_server.groups if self.cores.key_server else ())
             ],
             "faults": sorted(self.steering.faults),
             "datagrams": self.datagram_counters(),
