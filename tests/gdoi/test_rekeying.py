@@ -3,6 +3,7 @@
 from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import count
+from typing import Any
 
 import pytest
 from gdoi_world import MULTICAST, SERVER, UNICAST
@@ -230,6 +231,25 @@ def test_a_full_table_gives_up_who_holds_no_live_key_and_first_at_the_same_addre
     assert gone is not None
     assert gone.peer == member(1).peer
     assert table.make_room(member(3).peer, 1000.0) is None, "there is room, and it is known"
+
+
+def test_whether_a_full_table_has_a_place_is_known_at_the_first_that_is_dead() -> None:
+    """It is asked twice in each registration, and the table has up to 20,000 members."""
+    looked_at: list[Endpoint] = []
+
+    class Watched(Member):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "keys_until":
+                looked_at.append(self.peer)
+            return super().__getattribute__(name)
+
+    table = MemberTable(maximum=30)
+    for number in range(30):
+        table.add(Watched(member(number).peer, HERE, 0.0, keys_until=10.0 if number >= 3 else 99.0))
+    looked_at.clear()
+    assert table.has_room_for(member(77).peer, now=20.0)
+    assert len(looked_at) == 4
+    assert not table.has_room_for(member(77).peer, now=5.0)
 
 
 def test_registering_again_keeps_the_counters_and_forgives() -> None:

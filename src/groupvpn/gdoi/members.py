@@ -106,7 +106,7 @@ class MemberTable:
 
     def has_room_for(self, peer: Endpoint, now: float) -> bool:
         """Whether `peer` could be registered: it is known, the table is not full, or somebody's place can be had."""
-        return self._is_open_to(peer) or self._replaceable(peer, now) is not None
+        return self._is_open_to(peer) or any(True for _ in self._dead(now))
 
     def make_room(self, peer: Endpoint, now: float) -> Member | None:
         """Forget the member whose place `peer` is to take, and return it; None where there is room, or no place to be had."""
@@ -132,7 +132,7 @@ class MemberTable:
 
     def expire(self, now: float) -> tuple[Member, ...]:
         """Forget those whose keys have died; returns who it was."""
-        dead = tuple(member for member in self._members.values() if member.keys_until <= now)
+        dead = tuple(self._dead(now))
         for member in dead:
             self.remove(member.peer)
         return dead
@@ -150,7 +150,10 @@ class MemberTable:
     def _is_open_to(self, peer: Endpoint) -> bool:
         return peer in self._members or len(self._members) < self.maximum
 
+    def _dead(self, now: float) -> Iterator[Member]:
+        """Those whose keys have died."""
+        return (member for member in self._members.values() if member.keys_until <= now)
+
     def _replaceable(self, peer: Endpoint, now: float) -> Member | None:
         """Whose keys died first, at the address of `peer` before others: it may be the same member behind a NAT with another port."""
-        dead = (member for member in self._members.values() if member.keys_until <= now)
-        return min(dead, key=lambda member: (member.peer.address != peer.address, member.keys_until), default=None)
+        return min(self._dead(now), key=lambda member: (member.peer.address != peer.address, member.keys_until), default=None)
