@@ -14,7 +14,7 @@ import pytest
 from groupvpn.node import location
 from groupvpn.node.in_force import FILE, InForce
 from groupvpn.node.namespace import NamespaceError, current, entered
-from groupvpn.node.state import STATE_ROOT, StateDirectory, StateError
+from groupvpn.node.state import RUN_ROOT, STATE_ROOT, StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
 LOOPBACK = IPv4Interface("10.9.1.1/32")
@@ -102,8 +102,10 @@ def test_who_may_not_enter_a_namespace_is_told_who_may() -> None:
 
 
 def test_a_node_that_is_not_known_here_is_said_to_be_so() -> None:
+    was_there = RUN_ROOT.exists()
     done = subprocess.run([sys.executable, "-m", "groupvpn", "clean", "nobody-knows"], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("nothing to remove: no node nobody-knows is known here; one that ran with --state-dir")
+    assert was_there or not RUN_ROOT.exists()
 
 
 def test_a_disk_that_is_full_keeps_no_node_from_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,8 +113,10 @@ def test_a_disk_that_is_full_keeps_no_node_from_its_start(tmp_path: Path, monkey
         raise StateError(f"{name} cannot be written: No space left on device")
 
     state, log = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run"), Log("m")
+    state.write(location.FILE, b"where an earlier run was")
     monkeypatch.setattr(state, "write", full)
     with redirect_stderr(io.StringIO()):
         location.note(state, log)
     assert "No space left on device" in log.lines[-1].text
+    assert state.read(location.FILE) is None, "`clean` is not sent to the wrong place"
     state.close()

@@ -75,7 +75,7 @@ def test_a_killed_node_does_not_block_its_successor(tmp_path: Path, run_root: Pa
 
 
 def test_what_a_killed_node_was_writing_is_wiped_at_the_next_start(tmp_path: Path, run_root: Path) -> None:
-    names = ["key-server.json", "key-server.json.bad", "in-force.json", "rsa/KEY.json"]
+    names = ["key-server.json", "key-server.json.bad", "in-force.json", "namespace", "rsa/KEY.json"]
     child = os.fork()
     if child == 0:
         state = StateDirectory("ks", tmp_path / "state", run_root=run_root)

@@ -247,6 +247,7 @@ def clean(name: str, netns: str | None, state_directory: Path | None) -> list[st
         if place is None:
             with suppress(OSError):
                 fallback.rmdir()
+                RUN_ROOT.rmdir()
     return removed
 
 

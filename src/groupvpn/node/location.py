@@ -16,6 +16,8 @@ def note(state: StateDirectory, log: Log) -> None:
     try:
         state.write(FILE, (namespace.current() or "").encode())
     except (OSError, StateError) as error:
+        with suppress(StateError):  # better no note than that of another run
+            state.remove(FILE)
         log.write("SYS", 4, "STATE", f"{error}; `groupvpn clean` will not know where this node ran")
 
 

@@ -31,7 +31,7 @@ _TAKEN_ENDINGS = (".lock", ".state")
 """Of files that stand beside the links of nodes: a node `a.lock` would take the lock of the node `a`."""
 DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What decoding a file can raise when the file is not what we wrote."""
-_UNFINISHED = re.compile(r"\..+\.json(\.bad)?\.[a-z0-9_]{8}")
+_UNFINISHED = re.compile(r"\.(.+\.json(\.bad)?|namespace)\.[a-z0-9_]{8}")
 """The name that `tempfile` gives a file of ours before it is renamed."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
 
