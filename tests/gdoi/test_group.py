@@ -101,6 +101,19 @@ def test_dead_teks_leave_at_once_and_are_wiped_when_no_registration_can_need_the
     assert group.next_expiry() is None
 
 
+def test_after_a_long_sleep_nothing_is_due_any_more_that_was() -> None:
+    """Keys that die while nobody looks do so in another order than they were made; a timer in the past would keep the processor busy."""
+    group, entropy = keys(), entropy_of("x")
+    longer, shorter = served(tek_policy(1, 7200), tek_policy(2, 6800)).teks
+    for tek in (longer, shorter):
+        group.make_tek(tek, 0, entropy)
+    for now in (7205, 6800 + RETIREMENT + 300, 7200 + RETIREMENT):
+        group.expire(now)
+        due = group.next_expiry()
+        assert due is None or due > now
+    assert group.retired == []
+
+
 def test_wipe_all_spares_nothing() -> None:
     group, entropy = keys(), entropy_of("x")
     made = [group.make_tek(tek_policy(lifetime=life), 0, entropy) for life in (100, 600)]

@@ -223,6 +223,16 @@ def test_without_rekeys_a_member_leaves_the_list_with_its_keys() -> None:
     assert world.mnemonics(SERVER)[-1] == "KS_LAST_GM"
 
 
+@pytest.mark.parametrize("rekey", [replace(UNICAST, acknowledge=False), MULTI], ids=["unicast", "multicast"])
+def test_members_that_lived_on_rekeys_stay_on_the_list_when_there_are_none_any_more(rekey: RekeyPolicy) -> None:
+    world = World(served(rekey=rekey), members=2)
+    world.run(8000)
+    change(world, served(rekey=RekeyPolicy()))
+    world.do(world.server, world.server.tick(world.now))
+    assert len(world.server.status(world.now)[0].members) == 2
+    assert "KS_LAST_GM" not in world.mnemonics(SERVER)
+
+
 def test_registering_again_does_not_make_a_second_member() -> None:
     world = World(members=1)
     world.run(2)
@@ -445,6 +455,19 @@ def test_a_kek_that_gets_no_successor_is_wiped() -> None:
     assert len(kek.key) == 0
 
 
+@pytest.mark.parametrize("after", [(served(rekey=RekeyPolicy()),), ()], ids=["no rekeys", "no group"])
+def test_a_kek_under_which_a_rekey_is_on_its_way_is_wiped_with_it(after: tuple[KeyServerGroup, ...]) -> None:
+    world = World(served(rekey=replace(UNICAST, acknowledge=True)), members=2)
+    world.run(2)
+    kek = world.server.groups[0].keys.kek
+    assert kek is not None
+    world.cut(address_of(1))
+    change(world, served(rekey=replace(UNICAST, acknowledge=True, cipher=KekCipher.AES_256_CBC)))
+    assert len(kek.key) == 16
+    world.do(world.server, world.server.update(after, world.now))
+    assert len(kek.key) == 0
+
+
 def test_the_state_changes_when_a_group_is_served_no_more() -> None:
     world = World(members=0)
     other = replace(served(), name="TWO", identity=2)
@@ -602,6 +625,20 @@ def test_a_new_kek_lifetime_counts_from_its_entry_and_is_told_with_the_next_reke
     member_kek = world.members[0].status(world.now).kek
     assert member_kek is not None
     assert member_kek.remaining_life == pytest.approx(7200 - 2301, abs=2)
+
+
+def test_a_new_kek_lifetime_is_told_to_every_batch_and_to_those_that_missed_the_first_transmission() -> None:
+    world = World(served(rekey=replace(UNICAST, acknowledge=True)), members=53)
+    world.run(30)
+    change(world, served(rekey=replace(UNICAST, acknowledge=True, lifetime=7200)))
+    world.cut(address_of(1))
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.run(1)
+    world.heal()
+    world.run(30)
+    ends = {round(member.rekey_sa.expires - world.now) for member in world.members}
+    assert len(ends) <= 2
+    assert max(ends) < 7200
 
 
 @pytest.mark.parametrize(

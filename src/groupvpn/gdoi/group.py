@@ -167,11 +167,10 @@ class GroupKeys:
         if dead:
             self.teks = [key for key in self.teks if key.expires > now]
             self.retired += dead
-        if self.retired and self.retired[0].expires + RETIREMENT <= now:
-            for key in self.retired:
-                if key.expires + RETIREMENT <= now:
-                    wipe(key)
-            self.retired = [key for key in self.retired if key.expires + RETIREMENT > now]
+        for key in self.retired:
+            if key.expires + RETIREMENT <= now:
+                wipe(key)
+        self.retired = [key for key in self.retired if key.expires + RETIREMENT > now]
         return bool(dead)
 
     def wipe_all(self) -> None:

@@ -57,6 +57,11 @@ class Member:
         self.server, self.registered_at, self.sender_ids, self.missed_in_a_row = server, now, sender_ids, 0
         self.keys_until = keys_until
 
+    def note_keys(self, until: float) -> None:
+        """It holds TEKs until `until`, if not longer."""
+        self.written = ""
+        self.keys_until = max(self.keys_until, until)
+
     def note_sent(self, sequence: int, *, is_retry: bool) -> None:
         """A rekey message went out to it."""
         self.written = ""

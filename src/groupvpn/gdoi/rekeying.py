@@ -68,6 +68,8 @@ class Round:
         """When members begin to send with what it brings, in monotonic seconds; None leaves that to the end of the old keys."""
         self.deletes: frozenset[SecurityProtocol] = frozenset()
         """The protocols whose TEKs it deletes."""
+        self.tells_kek = False
+        """Whether each of its messages also says anew how long the KEK lives that protects it."""
         self._left = 1 + retransmit_count
         self._period = retransmit_period
         self._counter = counter

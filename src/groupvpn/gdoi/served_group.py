@@ -79,11 +79,11 @@ class ServedGroup:
 
     def stop(self) -> list[Effect]:
         """Leave the group: wipe its keys and send nothing more. Members keep what they have until it expires."""
-        self.rounds.clear()
         self.keys.wipe_all()
         if self.keys.kek is not None:
             wipe(self.keys.kek)
             self.keys.kek = None
+        self._end_rounds(frozenset(Content))
         return [report("KS_GROUP_DELETE", group=self.group.name)]
 
     def is_authorized(self, address: IPv4Address) -> bool:
@@ -239,7 +239,7 @@ class ServedGroup:
         _, destination = rekey_addresses(self.group.rekey)
         slots, renew_kek = self.keys.outdated(self.group, destination)
         if self.keys.kek is not None and (self.group.rekey.key_label is None or not is_complete(self.group)):
-            self._drop_kek()
+            self._drop_kek(now)
             renew_kek = False
         if self.keys.kek is not None and self.keys.kek.lifetime != self.group.rekey.lifetime:
             self.keys.restart_kek_lifetime(self.group.rekey.lifetime, now)
@@ -274,7 +274,7 @@ class ServedGroup:
                 self.keys.restart_kek_lifetime(rekey.lifetime, now)
                 self._told_kek = b""
             case Kind.REKEY_DISABLED:
-                self._drop_kek()
+                self._drop_kek(now)
             case Kind.REKEY_ADDRESS_ENTRIES if kek is not None:
                 _, destination = rekey_addresses(rekey)
                 if destination is not None:
@@ -301,7 +301,7 @@ class ServedGroup:
         """
         effects = self._replace_unsigned_kek(now)
         can_tell = not effects
-        old_kek, old_sequence = self.keys.kek, self.keys.sequence
+        old_kek, old_sequence, held_until = self.keys.kek, self.keys.sequence, self.keys.last_expiry(now)
         wanted = self.keys.lacking(self.group, now).union(slots)
         for policy in self.group.teks:
             if policy.sequence in wanted:
@@ -318,8 +318,11 @@ class ServedGroup:
         elif self.keys.kek is old_kek:
             self._begin(Content.TEK, old_kek, self.members, self.keys.next_sequence, now)
             self.rounds[-1].activates = activates
-        elif old_kek is not None and all(each.under.spi != old_kek.spi for each in self.rounds):
-            wipe(old_kek)
+            self._told_kek = old_kek.spi
+        else:
+            self._keep_unanswering(old_kek, held_until)
+            if all(each.under.spi != old_kek.spi for each in self.rounds):
+                wipe(old_kek)
         return effects + self._run_rounds(now)
 
     def _begin(self, content: Content, under: RekeyKey, members: Iterable[Member], counter: Callable[[], int], now: float) -> None:
@@ -328,7 +331,8 @@ class ServedGroup:
         Those whom they had not reached come first. Else no round would reach the end of a list that is too long for one to go through
         before the next is due.
         """
-        waiting = frozenset[Endpoint]().union(*(each.unsent for each in self.rounds if each.under.spi == under.spi))
+        superseded = [each for each in self.rounds if each.under.spi == under.spi]
+        waiting = frozenset[Endpoint]().union(*(each.unsent for each in superseded))
         self.rounds = [each for each in self.rounds if each.under.spi != under.spi]
         rekey = self.group.rekey
         each = Round(
@@ -340,6 +344,7 @@ class ServedGroup:
             counter=counter,
             now=now,
         )
+        each.tells_kek = self._told_kek != under.spi or any(other.tells_kek for other in superseded)
         self.rounds.append(each)
         if content is not Content.DELETE:
             self.last_round = each
@@ -427,6 +432,7 @@ class ServedGroup:
         signer = self._signers(each.under.key_label)
         if signer is None or signer.public.der != each.under.public_key:
             each.give_up()
+            self._told_kek = b"" if each.tells_kek else self._told_kek
             mnemonic = "KS_NO_RSA_KEYS" if signer is None else "KS_RSA_KEY_CHANGED"
             return [report(mnemonic, group=self.group.name, label=each.under.key_label)]
         self.is_dirty = self.is_dirty or batch.opens  # the batches after the first have its number: nothing new that must not be lost
@@ -435,6 +441,7 @@ class ServedGroup:
             message = self._message(each, batch.sequence, signer, source, now)
         except GdoiError as error:
             each.give_up()
+            self._told_kek = b"" if each.tells_kek else self._told_kek
             return [report("KS_REKEY_FAILED", group=self.group.name, reason=error.detail)]
         effects: list[Effect] = []
         if batch.opens:
@@ -454,9 +461,7 @@ class ServedGroup:
         if each.content is Content.DELETE:
             return build_push(None, under, signer, sequence, deletion=Deletion.of_everything(each.deletes))
         kek = self.keys.kek
-        tells = kek is not None and (kek.spi != each.under.spi or self._told_kek != kek.spi)
-        if kek is not None and kek.spi == each.under.spi:
-            self._told_kek = kek.spi
+        tells = kek is not None and (kek.spi != each.under.spi or each.tells_kek)
         download = self.keys.download(self.group, now, kek.told(now, source) if kek and tells else None, sequence)
         if each.activates is not None:
             download = replace(download, activation_delay=max(1, round(each.activates - now)))
@@ -491,15 +496,31 @@ class ServedGroup:
         signer = self._signers(kek.key_label) if kek is not None else None
         if kek is None or signer is None or signer.public.der == kek.public_key:
             return []
-        self._drop_kek()
+        self._drop_kek(now)
         return [report("KS_RSA_KEY_CHANGED", group=self.group.name, label=kek.key_label), *self._make_kek(now)]
 
-    def _drop_kek(self) -> None:
+    def _drop_kek(self, now: float) -> None:
         """No rekeys from now on: members register again before their TEKs die."""
         if self.keys.kek is not None:
+            self._keep_unanswering(self.keys.kek, self.keys.last_expiry(now))
             wipe(self.keys.kek)
         self.keys.kek = None
-        self.rounds = [each for each in self.rounds if each.content is Content.DELETE]
+        self._end_rounds(frozenset((Content.TEK, Content.KEK)))
+
+    def _end_rounds(self, contents: Collection[Content]) -> None:
+        """Send no more of these, and wipe the KEKs that nothing goes under any more."""
+        ended = [each for each in self.rounds if each.content in contents]
+        self.rounds = [each for each in self.rounds if each.content not in contents]
+        in_use = {each.under.spi for each in self.rounds} | ({self.keys.kek.spi} if self.keys.kek else set())
+        for each in ended:
+            if each.under.spi not in in_use:
+                wipe(each.under)
+
+    def _keep_unanswering(self, kek: RekeyKey, until: float) -> None:
+        """Where nobody answered to rekeys under `kek`, members hold all that these brought, until `until`, as far as we know."""
+        if not (kek.unicast and kek.acknowledge):
+            for member in self.members:
+                member.note_keys(until)
 
     def _all_slots(self) -> set[int]:
         return {policy.sequence for policy in self.group.teks}
