@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from groupvpn.config import parse
+from groupvpn.config.model import Configuration
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.effects import Effect, Endpoint, JoinGroup, Report, Send
 from groupvpn.gdoi import keyserver_status
@@ -230,6 +231,38 @@ def test_a_reload_that_fails_leaves_the_configuration_as_it_was(router: Router, 
 
     asyncio.run(scene())
     assert [line.text for line in router.log.lines if line.mnemonic == "CONFIG_I"] == [f"Configured from {router.source}"]
+
+
+def test_a_reload_that_fails_leaves_the_addresses_as_they_were(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[IPv4Interface] = []
+
+    def ip(*words: str) -> str:
+        if words[0] == "address":
+            address = IPv4Interface(words[2])
+            (there.append if words[1] == "add" else there.remove)(address)
+        return json.dumps([{"ifname": "lo", "addr_info": [{"local": str(item.ip), "prefixlen": 32} for item in there]}])
+
+    def unreadable(*_: object) -> None:
+        raise StateError("key-server.json cannot be read: Input/output error")
+
+    def looped(address: str) -> Configuration:
+        configuration = parse(f"{KEY_SERVER}interface Loopback0\n ip address {address} 255.255.255.255\n").configuration
+        assert configuration is not None
+        return configuration
+
+    async def scene() -> None:
+        router.configuration = looped("10.7.0.1")
+        router._follow_addresses(present())
+        monkeypatch.setattr(router.cores, "follow", unreadable)
+        with pytest.raises(StateError):
+            router.reconfigure(looped("10.7.0.2"))
+        assert router._timer is not None
+        router._timer.cancel()
+
+    monkeypatch.setattr(addresses, "_ip", ip)
+    asyncio.run(scene())
+    assert there == [IPv4Interface("10.7.0.1/32")]
+    assert router._sockets._local == {IPv4Address("10.7.0.1")}
 
 
 def test_nothing_is_taken_over_once_the_node_stops(router: Router) -> None:

@@ -168,6 +168,8 @@ class Router:
             self._follow_configuration(there)
         except BaseException:
             self.configuration = before
+            with self._contained("going back to the addresses before"):
+                self._restore_addresses(there)
             self._policy_changed = self._policy_changed or self.steering.data_plane is not None
             self._settle()
             raise
@@ -180,6 +182,15 @@ class Router:
             self._warn("LOOPBACK", str(error))
         for mismatch in mismatches(self.configuration.interfaces, there):
             self._warn("INTERFACE", str(mismatch))
+
+    def _restore_addresses(self, there: dict[str, list[Any]]) -> None:
+        """What `_follow_addresses` and the sockets took over of a configuration that failed is undone; `there` is from before that."""
+        try:
+            there = present()
+            self._loopbacks.follow(self.configuration, there)
+        except AddressError as error:
+            self._warn("LOOPBACK", str(error))
+        self._sockets.set_local(self._local_addresses(there))
 
     def _local_addresses(self, there: dict[str, list[Any]]) -> set[IPv4Address]:
         """Addresses at which we answer: those of the configuration, and all of a device whose configuration leaves them to DHCP."""
