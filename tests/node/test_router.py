@@ -5,7 +5,7 @@ import errno
 import io
 import json
 from collections.abc import Iterator
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,6 +154,51 @@ def test_a_full_disk_is_told_of_when_it_begins_and_when_it_ends(router: Router, 
     begin, end = (line for line in router.log.lines if line.mnemonic == "STATE")
     assert (begin.severity, end.severity) == (2, 5)
     assert "is written again" in end.text
+
+
+@pytest.mark.parametrize("is_disk_full_first", [False, True])
+def test_a_state_that_meets_a_bug_is_not_written_again_at_once(
+    router: Router, monkeypatch: pytest.MonkeyPatch, is_disk_full_first: bool
+) -> None:
+    _start_cores(router)
+    now, attempts = 0.0, 0
+
+    def broken(_: float) -> str:
+        nonlocal attempts
+        attempts += 1
+        raise StateError("the disk is full") if is_disk_full_first and attempts == 1 else KeyError("a bug")
+
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+    monkeypatch.setattr(router.cores.key_server, "snapshot_text", broken)
+    router._outbox.state_changed()
+    for step in range(20):
+        now = step * 0.25
+        with suppress(KeyError):
+            router._outbox.flush(router.cores.key_server)
+        assert router._outbox.next_retry is not None
+        assert router._outbox.next_retry > now
+    assert attempts == 5
+    monkeypatch.undo()
+    router._outbox.flush(router.cores.key_server, at_once=True)
+    assert not router._outbox.is_stuck
+    assert router._outbox.next_retry is None
+    assert sum(line.mnemonic == "STATE" for line in router.log.lines) == 2 * is_disk_full_first
+
+
+def test_a_full_disk_is_told_of_after_a_bug(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    _start_cores(router)
+    errors: Iterator[Exception] = iter((KeyError("a bug"), StateError("the disk is full"), StateError("the disk is full")))
+
+    def broken(_: float) -> str:
+        raise next(errors)
+
+    monkeypatch.setattr(router.cores.key_server, "snapshot_text", broken)
+    router._outbox.state_changed()
+    with pytest.raises(KeyError):
+        router._outbox.flush(router.cores.key_server)
+    for _ in range(2):
+        router._outbox.flush(router.cores.key_server, at_once=True)
+    assert [line.text for line in router.log.lines if line.mnemonic == "STATE"] == ["the disk is full; nothing that depends on it is sent"]
 
 
 def test_a_key_server_remembers_over_a_restart(router: Router, tmp_path: Path) -> None:
