@@ -25,7 +25,7 @@ from groupvpn.node import addresses, clock
 from groupvpn.node.addresses import AddressError, present
 from groupvpn.node.in_force import InForce
 from groupvpn.node.outbox import SNAPSHOT
-from groupvpn.node.router import RekeyError, Router
+from groupvpn.node.router import BLIND_SLEEP, RekeyError, Router
 from groupvpn.node.state import StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
@@ -341,6 +341,59 @@ def test_the_timer_is_set_whatever_fails(router: Router, monkeypatch: pytest.Mon
 
     asyncio.run(scene())
     assert router.dropped["KeyError"]
+
+
+def test_a_timer_that_meets_a_bug_is_not_tried_again_at_once(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(now: float) -> list[Effect]:
+        raise KeyError("a bug")
+
+    _start_cores(router)
+    now = 1000.0
+    monkeypatch.setattr(router.cores.key_server, "tick", broken)
+    monkeypatch.setattr(router.cores.key_server, "next_timer", lambda: 999.0)
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+
+    def delay() -> float:
+        assert router._timer is not None
+        return router._timer.when() - asyncio.get_running_loop().time()
+
+    async def scene() -> None:
+        nonlocal now
+        router._due()
+        assert delay() == pytest.approx(BLIND_SLEEP, abs=0.2)
+        now += BLIND_SLEEP / 2
+        router._received(b"", THERE, HERE)
+        router._settle()
+        assert delay() == pytest.approx(BLIND_SLEEP / 2, abs=0.2), "datagrams neither hasten it nor put it off"
+        monkeypatch.setattr(router.cores.key_server, "tick", lambda now: [])
+        router._due()
+        now += BLIND_SLEEP / 2
+        router._settle()
+        assert delay() <= 0
+        assert router._timer is not None
+        router._timer.cancel()
+
+    asyncio.run(scene())
+    assert router.dropped["KeyError"] == 1
+
+
+def test_a_bug_that_is_met_again_and_again_is_logged_once_a_minute(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> list[Effect]:
+        raise KeyError("a bug")
+
+    def other() -> list[Effect]:
+        raise KeyError("another bug")
+
+    now = 0.0
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+    for step in range(100):
+        now = float(step)
+        router._guarded(broken)
+    router._guarded(other)
+    lines = [line.text for line in router.log.lines if line.mnemonic == "BUG" and line.severity == 2]
+    assert ["please report it (since the last line: 59 more)" in text for text in lines] == [False, True, False]
+    assert len([line for line in router.log.lines if line.mnemonic == "BUG"]) == 2 * len(lines), "nor are the tracebacks repeated"
+    assert router.dropped == {"KeyError": 101}
 
 
 def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
