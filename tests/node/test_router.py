@@ -21,7 +21,7 @@ from groupvpn.gdoi import keyserver_status
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, TrafficRule
-from groupvpn.node import addresses, clock
+from groupvpn.node import addresses, clock, namespace
 from groupvpn.node.addresses import AddressError, present
 from groupvpn.node.in_force import InForce
 from groupvpn.node.outbox import SNAPSHOT
@@ -412,6 +412,20 @@ def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(router: Ro
     monkeypatch.setattr(router.steering, "close", broken)
     asyncio.run(router.stop())
     assert closed == ["steering", "loopbacks", "in force"], "what is in force still is not forgotten"
+
+
+def test_a_namespace_whose_name_is_not_known_keeps_nothing_from_being_removed(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted() -> str:
+        raise OSError(errno.EMFILE, "Too many open files", "/run/netns")
+
+    _start_cores(router)
+    closed: list[str] = []
+    monkeypatch.setattr(namespace, "current", exhausted)
+    monkeypatch.setattr(router.steering, "close", lambda block, mend: closed.append(mend))
+    monkeypatch.setattr(router._in_force, "forget", lambda: closed.append("in force"))
+    asyncio.run(router.stop())
+    assert closed == [f"groupvpn clean r --state-dir {router.state.path}", "in force"]
+    assert not router.dropped
 
 
 def test_a_damaged_group_of_a_snapshot_is_said_and_the_others_go_on(router: Router) -> None:
