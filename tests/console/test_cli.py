@@ -1,6 +1,7 @@
 """The `groupvpn` command as a shell sees it: exit statuses, and messages that say what to do."""
 
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,16 @@ def test_clean_in_a_namespace_that_is_not_there(tmp_path: Path) -> None:
     done = _groupvpn("clean", "nobody", "--netns", "no-such-namespace", "--state-dir", str(tmp_path / "state"))
     assert done.returncode == 1
     assert "network namespace 'no-such-namespace'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_clean_of_what_the_system_refuses_to_remove(tmp_path: Path) -> None:
+    name = f"c{secrets.token_hex(4)}"
+    (tmp_path / "control.sock").mkdir()
+    done = _groupvpn("clean", name, "--state-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("groupvpn: ")
+    assert str(tmp_path / "control.sock") in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -5,7 +5,7 @@ import errno
 import io
 import json
 from collections.abc import Iterator
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,17 +14,18 @@ from typing import Any
 import pytest
 
 from groupvpn.config import parse
+from groupvpn.config.model import Configuration
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.effects import Effect, Endpoint, JoinGroup, Report, Send
 from groupvpn.gdoi import keyserver_status
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, TrafficRule
-from groupvpn.node import addresses, clock
+from groupvpn.node import addresses, clock, namespace
 from groupvpn.node.addresses import AddressError, present
 from groupvpn.node.in_force import InForce
 from groupvpn.node.outbox import SNAPSHOT
-from groupvpn.node.router import RekeyError, Router
+from groupvpn.node.router import BLIND_SLEEP, RekeyError, Router
 from groupvpn.node.state import StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
@@ -155,6 +156,51 @@ def test_a_full_disk_is_told_of_when_it_begins_and_when_it_ends(router: Router, 
     assert "is written again" in end.text
 
 
+@pytest.mark.parametrize("is_disk_full_first", [False, True])
+def test_a_state_that_meets_a_bug_is_not_written_again_at_once(
+    router: Router, monkeypatch: pytest.MonkeyPatch, is_disk_full_first: bool
+) -> None:
+    _start_cores(router)
+    now, attempts = 0.0, 0
+
+    def broken(_: float) -> str:
+        nonlocal attempts
+        attempts += 1
+        raise StateError("the disk is full") if is_disk_full_first and attempts == 1 else KeyError("a bug")
+
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+    monkeypatch.setattr(router.cores.key_server, "snapshot_text", broken)
+    router._outbox.state_changed()
+    for step in range(20):
+        now = step * 0.25
+        with suppress(KeyError):
+            router._outbox.flush(router.cores.key_server)
+        assert router._outbox.next_retry is not None
+        assert router._outbox.next_retry > now
+    assert attempts == 5
+    monkeypatch.undo()
+    router._outbox.flush(router.cores.key_server, at_once=True)
+    assert not router._outbox.is_stuck
+    assert router._outbox.next_retry is None
+    assert sum(line.mnemonic == "STATE" for line in router.log.lines) == 2 * is_disk_full_first
+
+
+def test_a_full_disk_is_told_of_after_a_bug(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    _start_cores(router)
+    errors: Iterator[Exception] = iter((KeyError("a bug"), StateError("the disk is full"), StateError("the disk is full")))
+
+    def broken(_: float) -> str:
+        raise next(errors)
+
+    monkeypatch.setattr(router.cores.key_server, "snapshot_text", broken)
+    router._outbox.state_changed()
+    with pytest.raises(KeyError):
+        router._outbox.flush(router.cores.key_server)
+    for _ in range(2):
+        router._outbox.flush(router.cores.key_server, at_once=True)
+    assert [line.text for line in router.log.lines if line.mnemonic == "STATE"] == ["the disk is full; nothing that depends on it is sent"]
+
+
 def test_a_key_server_remembers_over_a_restart(router: Router, tmp_path: Path) -> None:
     _start_cores(router)
     router._outbox.write(router.cores.key_server)
@@ -232,6 +278,38 @@ def test_a_reload_that_fails_leaves_the_configuration_as_it_was(router: Router, 
     assert [line.text for line in router.log.lines if line.mnemonic == "CONFIG_I"] == [f"Configured from {router.source}"]
 
 
+def test_a_reload_that_fails_leaves_the_addresses_as_they_were(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[IPv4Interface] = []
+
+    def ip(*words: str) -> str:
+        if words[0] == "address":
+            address = IPv4Interface(words[2])
+            (there.append if words[1] == "add" else there.remove)(address)
+        return json.dumps([{"ifname": "lo", "addr_info": [{"local": str(item.ip), "prefixlen": 32} for item in there]}])
+
+    def unreadable(*_: object) -> None:
+        raise StateError("key-server.json cannot be read: Input/output error")
+
+    def looped(address: str) -> Configuration:
+        configuration = parse(f"{KEY_SERVER}interface Loopback0\n ip address {address} 255.255.255.255\n").configuration
+        assert configuration is not None
+        return configuration
+
+    async def scene() -> None:
+        router.configuration = looped("10.7.0.1")
+        router._follow_addresses(present())
+        monkeypatch.setattr(router.cores, "follow", unreadable)
+        with pytest.raises(StateError):
+            router.reconfigure(looped("10.7.0.2"))
+        assert router._timer is not None
+        router._timer.cancel()
+
+    monkeypatch.setattr(addresses, "_ip", ip)
+    asyncio.run(scene())
+    assert there == [IPv4Interface("10.7.0.1/32")]
+    assert router._sockets._local == {IPv4Address("10.7.0.1")}
+
+
 def test_nothing_is_taken_over_once_the_node_stops(router: Router) -> None:
     nothing = parse("hostname r").configuration
     assert nothing is not None
@@ -265,6 +343,59 @@ def test_the_timer_is_set_whatever_fails(router: Router, monkeypatch: pytest.Mon
     assert router.dropped["KeyError"]
 
 
+def test_a_timer_that_meets_a_bug_is_not_tried_again_at_once(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(now: float) -> list[Effect]:
+        raise KeyError("a bug")
+
+    _start_cores(router)
+    now = 1000.0
+    monkeypatch.setattr(router.cores.key_server, "tick", broken)
+    monkeypatch.setattr(router.cores.key_server, "next_timer", lambda: 999.0)
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+
+    def delay() -> float:
+        assert router._timer is not None
+        return router._timer.when() - asyncio.get_running_loop().time()
+
+    async def scene() -> None:
+        nonlocal now
+        router._due()
+        assert delay() == pytest.approx(BLIND_SLEEP, abs=0.2)
+        now += BLIND_SLEEP / 2
+        router._received(b"", THERE, HERE)
+        router._settle()
+        assert delay() == pytest.approx(BLIND_SLEEP / 2, abs=0.2), "datagrams neither hasten it nor put it off"
+        monkeypatch.setattr(router.cores.key_server, "tick", lambda now: [])
+        router._due()
+        now += BLIND_SLEEP / 2
+        router._settle()
+        assert delay() <= 0
+        assert router._timer is not None
+        router._timer.cancel()
+
+    asyncio.run(scene())
+    assert router.dropped["KeyError"] == 1
+
+
+def test_a_bug_that_is_met_again_and_again_is_logged_once_a_minute(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> list[Effect]:
+        raise KeyError("a bug")
+
+    def other() -> list[Effect]:
+        raise KeyError("another bug")
+
+    now = 0.0
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+    for step in range(100):
+        now = float(step)
+        router._guarded(broken)
+    router._guarded(other)
+    lines = [line.text for line in router.log.lines if line.mnemonic == "BUG" and line.severity == 2]
+    assert ["please report it (since the last line: 59 more)" in text for text in lines] == [False, True, False]
+    assert len([line for line in router.log.lines if line.mnemonic == "BUG"]) == 2 * len(lines), "nor are the tracebacks repeated"
+    assert router.dropped == {"KeyError": 101}
+
+
 def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> Any:
         raise KeyError("a bug")
@@ -281,6 +412,20 @@ def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(router: Ro
     monkeypatch.setattr(router.steering, "close", broken)
     asyncio.run(router.stop())
     assert closed == ["steering", "loopbacks", "in force"], "what is in force still is not forgotten"
+
+
+def test_a_namespace_whose_name_is_not_known_keeps_nothing_from_being_removed(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted() -> str:
+        raise OSError(errno.EMFILE, "Too many open files", "/run/netns")
+
+    _start_cores(router)
+    closed: list[str] = []
+    monkeypatch.setattr(namespace, "current", exhausted)
+    monkeypatch.setattr(router.steering, "close", lambda block, mend: closed.append(mend))
+    monkeypatch.setattr(router._in_force, "forget", lambda: closed.append("in force"))
+    asyncio.run(router.stop())
+    assert closed == [f"groupvpn clean r --state-dir {router.state.path}", "in force"]
+    assert not router.dropped
 
 
 def test_a_damaged_group_of_a_snapshot_is_said_and_the_others_go_on(router: Router) -> None:

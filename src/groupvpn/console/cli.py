@@ -232,7 +232,7 @@ def clean(
     is_known = state_dir is not None or daemon.directory_of(name) is not None
     try:
         removed = daemon.clean(name, netns, state_dir)
-    except (StateError, ProgramError, FiltersError, NamespaceError) as error:
+    except (StateError, ProgramError, FiltersError, NamespaceError, OSError) as error:
         fail(str(error))
     for item in removed:
         print(f"removed {item}")

@@ -51,8 +51,9 @@ def _noted(place: Path | None) -> str | None:
 def clean_command(state: StateDirectory) -> str:
     """What an operator types to remove what this node leaves behind."""
     words = ["groupvpn", "clean", state.name]
-    if here := namespace.current():
-        words += ["--netns", here]
+    with suppress(OSError):  # `clean` finds the namespace by the note too
+        if here := namespace.current():
+            words += ["--netns", here]
     if state.path != STATE_ROOT / state.name:
         words += ["--state-dir", str(state.path)]
     return shlex.join(words)

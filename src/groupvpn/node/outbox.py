@@ -26,7 +26,7 @@ class Outbox:
     def __init__(self, state: StateDirectory, log: Log, transmit: Callable[[Send], None]) -> None:
         self._state, self._log, self._transmit = state, log, transmit
         self._held: list[Send] = []
-        self._is_due = False
+        self._is_due = self._is_told = False
         self.next_retry: float | None = None
         """When `flush` wants to be called, in monotonic seconds, for a state that could not be written; None while there is none."""
 
@@ -59,13 +59,15 @@ class Outbox:
         try:
             self.write(server)
         except StateError as error:
-            if self.next_retry is None:
+            if not self._is_told:
                 self._log.write("SYS", 2, "STATE", f"{error}; nothing that depends on it is sent")
-            self.next_retry = clock.monotonic() + RETRY_PERIOD
+            self._is_told = True
             return
-        if self.next_retry is not None:
+        finally:  # a bug is no reason to try without rest either
+            self.next_retry = clock.monotonic() + RETRY_PERIOD
+        if self._is_told:
             self._log.write("SYS", 5, "STATE", f"{self._state.path / SNAPSHOT} is written again")
-        self._is_due, self.next_retry = False, None
+        self._is_due, self._is_told, self.next_retry = False, False, None
         for datagram in held:
             self._transmit(datagram)
 

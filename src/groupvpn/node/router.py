@@ -6,6 +6,7 @@ unexpected exception in a core is a bug of ours: it is logged, the datagram or t
 """
 
 import asyncio
+import math
 import os
 import traceback
 from collections import Counter
@@ -41,7 +42,11 @@ from groupvpn.node.syslog import DEBUGGING, Log
 LONGEST_SLEEP = 60.0
 """Seconds after which cores are asked even if none wanted to be: asyncio's clock stops while the machine sleeps, ours does not."""
 BLIND_SLEEP = 1.0
-"""Seconds after which cores are asked where one of them cannot say when."""
+"""Seconds after which cores are asked where one of them cannot say when, or where a timer has met a bug and may be due for ever."""
+BUG_PERIOD = 60.0
+"""Seconds in which a bug that is met again in the same place is not logged again."""
+MOST_BUGS = 100
+"""Bugs of which it is remembered when they were logged."""
 SETTLE = 0.01
 """Seconds that farewell datagrams get to leave before the sockets close."""
 
@@ -75,6 +80,8 @@ class Router:
         """Called when the summary may have changed."""
         self.dropped: Counter[str] = Counter()
         """Datagrams and timers that met a bug, by the exception's name."""
+        self._bugs: dict[str, tuple[float, int]] = {}
+        """When each bug was logged, and how often it was met since; those met last stand last."""
         self._key_table = KeyTable(key_table) if key_table else None
         self.ike = IkeEndpoint(configuration.ike, os.urandom, key_log=self._key_table.add if self._key_table else None)
         self.speaker = Speaker(self.ike, guard=self._guard)
@@ -86,6 +93,7 @@ class Router:
         self._in_force = InForce(state, log)
         self._loopbacks = Loopbacks(self._in_force.note_loopbacks, self._in_force.last_loopbacks)
         self._timer: asyncio.TimerHandle | None = None
+        self._rest_until = 0.0
         self._started = clock.monotonic()
         self._policy_changed = False
         self._leases: dict[str, list[Any]] = {}
@@ -168,6 +176,8 @@ class Router:
             self._follow_configuration(there)
         except BaseException:
             self.configuration = before
+            with self._contained("going back to the addresses before"):
+                self._restore_addresses(there)
             self._policy_changed = self._policy_changed or self.steering.data_plane is not None
             self._settle()
             raise
@@ -180,6 +190,15 @@ class Router:
             self._warn("LOOPBACK", str(error))
         for mismatch in mismatches(self.configuration.interfaces, there):
             self._warn("INTERFACE", str(mismatch))
+
+    def _restore_addresses(self, there: dict[str, list[Any]]) -> None:
+        """What `_follow_addresses` and the sockets took over of a configuration that failed is undone; `there` is from before that."""
+        try:
+            there = present()
+            self._loopbacks.follow(self.configuration, there)
+        except AddressError as error:
+            self._warn("LOOPBACK", str(error))
+        self._sockets.set_local(self._local_addresses(there))
 
     def _local_addresses(self, there: dict[str, list[Any]]) -> set[IPv4Address]:
         """Addresses at which we answer: those of the configuration, and all of a device whose configuration leaves them to DHCP."""
@@ -226,13 +245,15 @@ class Router:
             asyncio.get_running_loop().call_soon(self._settle)
 
     def _due(self) -> None:
-        now = clock.monotonic()
+        now, bugs = clock.monotonic(), self.dropped.total()
         try:
             self._guarded(self.speaker.tick, now)
             self._sockets.join_refused()
             if self.steering.next_repair is not None and self.steering.next_repair <= now:
                 self._guarded(self._repair)
         finally:
+            if self.dropped.total() > bugs:
+                self._rest_until = clock.monotonic() + BLIND_SLEEP
             self._settle()
 
     def _settle(self) -> None:
@@ -252,7 +273,7 @@ class Router:
             self._set_timer()
 
     def _set_timer(self) -> None:
-        """Wake when something is due; soon, if a bug keeps us from knowing when."""
+        """Wake when something is due; soon, if a bug keeps us from knowing when, and not at once where the last waking has met one."""
         if self._timer:
             self._timer.cancel()
         delay = BLIND_SLEEP
@@ -260,7 +281,7 @@ class Router:
             now = clock.monotonic()
             times = (self.speaker.next_timer(), self.steering.next_repair, self._outbox.next_retry)
             moment = min((time for time in times if time is not None), default=now + LONGEST_SLEEP)
-            delay = min(max(moment - now, 0.0), LONGEST_SLEEP)
+            delay = min(max(moment - now, self._rest_until - now, 0.0), LONGEST_SLEEP)
         self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
     def _guard(self, call: Callable[[], list[Effect]], name: str) -> list[Effect]:
@@ -287,11 +308,19 @@ class Router:
             self.note_bug(what, error)
 
     def note_bug(self, what: str, error: Exception) -> None:
-        """Log an exception that nobody expected: where it was, and its traceback for those who debug."""
+        """Log an exception that nobody expected: where it was, and its traceback for those who debug. Its repetitions are only counted."""
         name, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
         self.dropped[name] += 1
-        where = f"{Path(place.filename).name}:{place.lineno}"
-        self.log.write("SYS", 2, "BUG", f"{name} in {what} ({where}), which was abandoned; please report it")
+        bug, now = f"{name} in {what} ({Path(place.filename).name}:{place.lineno})", clock.monotonic()
+        logged, count = self._bugs.pop(bug, (-math.inf, 0))
+        if now - logged < BUG_PERIOD:
+            self._bugs[bug] = logged, count + 1
+            return
+        self._bugs[bug] = now, 0
+        if len(self._bugs) > MOST_BUGS:
+            del self._bugs[next(iter(self._bugs))]
+        more = f" (since the last line: {count} more)" if count else ""
+        self.log.write("SYS", 2, "BUG", f"{bug}, which was abandoned; please report it{more}")
         if self._debug:
             self.log.write("SYS", DEBUGGING, "BUG", "".join(traceback.format_exception(error)))
 
