@@ -358,6 +358,30 @@ def test_a_global_line_without_effect_leaves_an_interface(line: str) -> None:
     assert line in running_config(configuration).splitlines()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ip dhcp snooping",
+        "ntp broadcastdelay 5",
+        "no ntp broadcastdelay 5",
+        "ip multicast route-limit 5",
+        "ip tcp ajust-mss 1400",
+    ],
+)
+def test_a_global_line_that_an_interface_nearly_knows_leaves_it_unless_it_is_indented(line: str) -> None:
+    port = _PORT.replace(" ip", "  ip")
+    assert line in running_config(good(f"{line}\n{_PORT}")).splitlines()
+    for before in (_PORT, f" {port}", "interface GigabitEthernet0/0\n!\n"):
+        indented = "" if before != f" {port}" else " "
+        configuration = good(f"{before}{indented}{line}\n{indented}crypto ipsec df-bit clear\n{_GROUP}")
+        assert (configuration.df.value, configuration.interfaces[0].df) == ("clear", None)
+        assert line in running_config(configuration).splitlines()
+    assert only_error(f"{_PORT} {line}\n").line == 3
+    flat = f"{_PORT}{line}\n{_GROUP}".replace("\n ", "\n")
+    assert only_error(flat).line == 3, "nothing tells that it is not a line of the interface"
+    assert only_error(f"interface GigabitEthernet0/0\n{line}\n").line == 2
+
+
 def test_a_line_that_ends_the_section_it_stands_in_is_warned_of() -> None:
     text = f"{_PORT} gateway\n crypto ipsec df-bit clear\n"
     assert any("ends the section" in message for message in warnings(text))
