@@ -57,8 +57,10 @@ class Draft:
                 return self._enter(statement, effect.mode, (id(command), *(statement.value(name) for name in effect.key)))
             case Rule(header):
                 self._rule(statement, header)
-            case Ignore(_, opens):
+            case Ignore(_, opens, guards=guards):
                 key = (id(command), statement.negated, *_plain(statement))
+                if guards:
+                    self._push_out(statement)
                 if opens is not None and not statement.negated:
                     return self._enter(statement, opens, key)
                 self.items[key] = statement
@@ -126,6 +128,15 @@ class Draft:
             if held >= effect.limit:
                 raise EffectError(f"at most {effect.limit} `{statement.command.name}` lines are allowed here")
         self.items[key] = statement
+
+    def _push_out(self, statement: Statement) -> None:
+        """Remove what `statement` takes back: the `no` of it, or what it is the `no` of. A `no` without values is that of every value."""
+        command, words = id(statement.command), _plain(statement)
+        bare = tuple(statement.command.head.split())
+        for taken in (words, bare):
+            self.items.pop((command, not statement.negated, *taken), None)
+        if statement.negated and words == bare:
+            self.items = {key: item for key, item in self.items.items() if item.command is not statement.command}
 
     def _enter(self, statement: Statement, mode: Mode, key: tuple[object, ...]) -> "Draft | None":
         if statement.negated:

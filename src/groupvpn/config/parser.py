@@ -66,7 +66,6 @@ class Reader:
                 break
         if self._banner and self._banner_line:
             self._say(Severity.ERROR, self._banner_line, None, f"the banner is not closed: `{self._banner}` does not come again")
-        self.diagnostics += self.notices.summary(self.filename)
 
     @property
     def mode(self) -> Mode:
@@ -283,4 +282,5 @@ def read(text: str, filename: str) -> tuple[Section, list[Diagnostic], Mapping[i
     reader = Reader(filename)
     reader.read(text)
     shown = {line.number: masked(line) for line in lines(text)} if len(text) <= MAXIMUM_TEXT else {}
-    return reader.draft.freeze(), reader.diagnostics, shown
+    root = reader.draft.freeze()
+    return root, [*reader.diagnostics, *reader.notices.summary(filename, root)], shown
