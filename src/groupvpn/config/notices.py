@@ -26,9 +26,10 @@ class Notices:
         """
         guards: dict[tuple[str, str], list[Statement]] = {}
         waiting: dict[str, list[Statement]] = {}
+        named = {id(statement) for section in root.sections("interface") for statement in vrf_under_map(section)}
         for statement in _said(root):
             effect = statement.command.effect
-            if statement.negated:
+            if statement.negated or id(statement) in named:
                 continue
             if isinstance(effect, Ignore) and effect.guards:
                 guards.setdefault((statement.command.head, effect.reason), []).append(statement)
@@ -50,6 +51,14 @@ class Notices:
             message = f"{count} line{'s' if count > 1 else ''} known and without effect on Linux: {listed}"
             found.append(Diagnostic(Severity.NOTICE, filename, self.ignored[0].place.line, 1, message))
         return found
+
+
+def vrf_under_map(interface: Section) -> list[Statement]:
+    """Lines that put an interface in service with a crypto map into a VRF: a warning of their own says what that means."""
+    if interface.statement("crypto map") is None or interface.statement("shutdown") is not None:
+        return []
+    found = [item for name in ("vrf forwarding", "ip vrf forwarding") for item in interface.statements(name)]
+    return [item for item in found if not item.negated]
 
 
 def _said(section: Section) -> Iterator[Statement]:
