@@ -556,7 +556,9 @@ class TestKeyServer:
         assert "access list `121`" not in said(text + "  rekey transport unicast\n"), "the list is not used"
 
     def test_authorization_by_identity_looks_protected_and_is_not(self) -> None:
-        assert "refuses nobody" in said(_KEY_SERVER + "  authorization identity NAMES\n")
+        text = _KEY_SERVER + "  authorization identity NAMES\n"
+        assert "refuses nobody" in said(text)
+        assert "authorization" not in said(text, Severity.NOTICE)
 
     def test_an_extended_list_for_authorization_is_told(self) -> None:
         """Only sources are compared; a destination or a port that somebody wrote would be thought to count."""

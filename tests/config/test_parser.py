@@ -212,6 +212,34 @@ def test_a_number_of_an_entry_is_not_given_twice() -> None:
     assert len(good(text + " no 20\n 20 permit udp any any\n").access_lists["L"].entries) == 2
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "10 remark a, 10 remark b, 10 permit ip any any, 20 remark c, 20 deny udp any any",
+        "10 permit ip any any, 20 deny udp any any, 20 remark c, 10 remark a, 10 remark b",
+        "remark a, remark b, 10 permit ip any any, remark c, 20 deny udp any any",
+        "remark a, remark b, permit ip any any, 20 remark c, deny udp any any",
+        "20 remark c, 10 remark b, 10 permit ip any any, 20 deny udp any any, 10 remark a, no remark b, 10 remark b, 20 remark c",
+    ],
+)
+def test_a_remark_has_the_number_of_the_entry_behind_it(lines: str) -> None:
+    head = "ip access-list extended L\n"
+    shown = ["remark a", "remark b", "permit ip any any", "remark c", "deny udp any any"]
+
+    def kept(more: str = "") -> list[str]:
+        text = running_config(good(head + "".join(f" {line}\n" for line in lines.split(", ")) + more))
+        return [line.strip() for line in text.split(head)[1].splitlines() if line.startswith(" ")]
+
+    assert kept() == shown
+    assert kept(" no 10\n") == shown[3:]
+    assert kept(" no 20\n") == shown[:3]
+    assert kept(" no remark a\n") == kept(" no 10 remark a\n") == kept(" default remark a\n") == shown[1:]
+    assert kept(" permit icmp any any\n") == [*shown, "permit icmp any any"]
+    assert kept(" remark d\n 15 permit icmp any any\n") == [*shown[:3], "permit icmp any any", *shown[3:], "remark d"]
+    error = only_error(head + "".join(f" {line}\n" for line in lines.split(", ")) + " 10 permit icmp any any\n")
+    assert error.message == "10 is the number of `permit ip any any` already"
+
+
 def test_eight_key_servers_are_enough() -> None:
     servers = "".join(f" server address ipv4 10.0.0.{number}\n" for number in range(1, 9))
     assert len(good(_GROUP + servers).member_groups["G"].servers) == 8
@@ -328,6 +356,30 @@ def test_a_global_line_without_effect_leaves_an_interface(line: str) -> None:
     configuration = good(f"{_PORT}{line}\ncrypto ipsec df-bit clear\n")
     assert (configuration.df.value, configuration.interfaces[0].df) == ("clear", None)
     assert line in running_config(configuration).splitlines()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ip dhcp snooping",
+        "ntp broadcastdelay 5",
+        "no ntp broadcastdelay 5",
+        "ip multicast route-limit 5",
+        "ip tcp ajust-mss 1400",
+    ],
+)
+def test_a_global_line_that_an_interface_nearly_knows_leaves_it_unless_it_is_indented(line: str) -> None:
+    port = _PORT.replace(" ip", "  ip")
+    assert line in running_config(good(f"{line}\n{_PORT}")).splitlines()
+    for before in (_PORT, f" {port}", "interface GigabitEthernet0/0\n!\n"):
+        indented = "" if before != f" {port}" else " "
+        configuration = good(f"{before}{indented}{line}\n{indented}crypto ipsec df-bit clear\n{_GROUP}")
+        assert (configuration.df.value, configuration.interfaces[0].df) == ("clear", None)
+        assert line in running_config(configuration).splitlines()
+    assert only_error(f"{_PORT} {line}\n").line == 3
+    flat = f"{_PORT}{line}\n{_GROUP}".replace("\n ", "\n")
+    assert only_error(flat).line == 3, "nothing tells that it is not a line of the interface"
+    assert only_error(f"interface GigabitEthernet0/0\n{line}\n").line == 2
 
 
 def test_a_line_that_ends_the_section_it_stands_in_is_warned_of() -> None:

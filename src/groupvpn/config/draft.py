@@ -37,9 +37,11 @@ class Draft:
     """`Add` and `Ignore` statements by command and key."""
     rules: dict[int, Statement] = field(default_factory=dict)
     """Access list entries by sequence number."""
+    remarks: dict[int, list[Statement]] = field(default_factory=dict)
+    """Remarks in an access list by the number of the entry that they stand before."""
     entries: dict[tuple[object, ...], int] = field(default_factory=dict)
-    """Sequence number of each entry by its meaning, so that none is listed twice."""
-    last_sequence: int = 0
+    """Sequence number of each entry and remark by its meaning, so that none is listed twice."""
+    next_sequence: int = _SEQUENCE_STEP
     sections: "dict[tuple[object, ...], Draft]" = field(default_factory=dict)
     device: str | None = None
 
@@ -55,8 +57,10 @@ class Draft:
                 return self._enter(statement, effect.mode, (id(command), *(statement.value(name) for name in effect.key)))
             case Rule(header):
                 self._rule(statement, header)
-            case Ignore(_, opens):
+            case Ignore(_, opens, guards=guards):
                 key = (id(command), statement.negated, *_plain(statement))
+                if guards:
+                    self._push_out(statement)
                 if opens is not None and not statement.negated:
                     return self._enter(statement, opens, key)
                 self.items[key] = statement
@@ -85,9 +89,9 @@ class Draft:
 
     def empty(self) -> None:
         """Forget all that was said in the section; it stays, and so does its Linux device."""
-        for said in (self.settings, self.items, self.rules, self.entries, self.sections):
+        for said in (self.settings, self.items, self.rules, self.remarks, self.entries, self.sections):
             said.clear()
-        self.last_sequence = 0
+        self.next_sequence = _SEQUENCE_STEP
 
     def _set(self, statement: Statement, effect: Set) -> None:
         command = statement.command
@@ -124,6 +128,15 @@ class Draft:
             if held >= effect.limit:
                 raise EffectError(f"at most {effect.limit} `{statement.command.name}` lines are allowed here")
         self.items[key] = statement
+
+    def _push_out(self, statement: Statement) -> None:
+        """Remove what `statement` takes back: the `no` of it, or what it is the `no` of. A `no` without values is that of every value."""
+        command, words = id(statement.command), _plain(statement)
+        bare = tuple(statement.command.head.split())
+        for taken in (words, bare):
+            self.items.pop((command, not statement.negated, *taken), None)
+        if statement.negated and words == bare:
+            self.items = {key: item for key, item in self.items.items() if item.command is not statement.command}
 
     def _enter(self, statement: Statement, mode: Mode, key: tuple[object, ...]) -> "Draft | None":
         if statement.negated:
@@ -163,36 +176,55 @@ class Draft:
         sequence = statement.value("sequence")
         same = meaning(statement)
         known = self.entries.get(same)
+        is_remark = "remark" in statement.keywords
         if statement.negated:
-            self._forget(sequence if sequence is not None else known)
+            if sequence is None or is_remark:
+                self._forget(same)
+            else:
+                self._forget_number(sequence)
             return
         if known is not None and sequence in (None, known):
             return
         if sequence is None:
-            sequence = self.last_sequence + _SEQUENCE_STEP
-        if sequence in self.rules:
+            sequence = self.next_sequence
+        if sequence in self.rules and not is_remark:
             message = f"{sequence} is the number of `{self.rules[sequence].text()}` already"
             raise EffectError(message, f"take that away with `no {sequence}` before, or choose another number")
-        self._forget(known)
+        self._forget(same)
         words = statement.words if statement.value("sequence") is None else statement.words[1:]
-        self.rules[sequence] = Statement(
-            statement.command, words, statement.values, statement.keywords, False, statement.place, statement.places
-        )
+        kept = Statement(statement.command, words, statement.values, statement.keywords, False, statement.place, statement.places)
+        if is_remark:
+            self.remarks.setdefault(sequence, []).append(kept)
+        else:
+            self.rules[sequence] = kept
         self.entries[same] = sequence
-        self.last_sequence = max(self.last_sequence, sequence)
+        self.next_sequence = max(self.next_sequence, sequence if is_remark else sequence + _SEQUENCE_STEP)
 
-    def _forget(self, number: int | None) -> None:
-        """Remove the entry with this number, if there is one."""
-        gone = self.rules.pop(number, None) if number is not None else None
-        if gone is not None:
-            del self.entries[meaning(gone)]
+    def _forget(self, same: tuple[object, ...]) -> None:
+        """Remove the entry or remark that says this, if there is one."""
+        number = self.entries.pop(same, None)
+        if number is None:
+            return
+        if number in self.rules and meaning(self.rules[number]) == same:
+            del self.rules[number]
+        else:
+            self.remarks[number] = [remark for remark in self.remarks[number] if meaning(remark) != same]
+
+    def _forget_number(self, number: int) -> None:
+        """Remove the entry with this number and the remarks before it, if there are any."""
+        for remark in self.remarks.pop(number, ()):
+            del self.entries[meaning(remark)]
+        if number in self.rules:
+            del self.entries[meaning(self.rules.pop(number))]
 
     def freeze(self) -> Section:
         """The canonical section: in the grammar's order, entries of lists in theirs."""
         children: list[Statement | Section] = [*self.settings.values(), *self.items.values()]
-        children += [self.rules[number] for number in sorted(self.rules)]
+        for number in sorted({*self.remarks, *self.rules}):
+            children += self.remarks.get(number, [])
+            children += [self.rules[number]] if number in self.rules else []
         children += [section.freeze() for section in self.sections.values()]
-        if not self.rules:
+        if not self.rules and not self.remarks:
             children.sort(key=_order)
         return Section(self.mode, self.header, tuple(children), self.device)
 

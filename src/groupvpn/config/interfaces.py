@@ -52,7 +52,7 @@ LINUX_NAME_LENGTH = 15
 
 _UNIT = re.compile(r"\d{1,10}(/\d{1,10}){0,3}(\.\d{1,10})?(:\d{1,10})?\Z", re.ASCII)
 _LINUX_NAME = re.compile(r"[!-.0-~]{1,127}\Z", re.ASCII)
-_SHORT_NAMES = {short: name for name, short in TYPES.items()} | {"e": "Ethernet"}
+_SHORT_NAMES = {short: name for name, short in TYPES.items()} | {"e": "Ethernet", "b": "BVI"}
 
 
 class InterfaceNameError(ValueError):

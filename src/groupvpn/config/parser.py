@@ -1,7 +1,8 @@
 """Text into a tree of statements: which mode a line belongs to, what it says, and what is wrong with it.
 
 Modes are told by the grammar, not by indentation: a line that the current mode does not know is tried in the mode around it, and so on to
-the outermost, as routers do. Every line is read, so that all errors of a file are reported at once.
+the outermost, as routers do. Indentation only decides what a line may be a mistyped one of. Every line is read, so
+that all errors of a file are reported at once.
 """
 
 from collections.abc import Mapping
@@ -40,6 +41,10 @@ class Reader:
     notices: Notices = field(default_factory=Notices)
     _open: list[Draft | None] = field(default_factory=list)
     """Sections entered, outermost first; None for one that is left out because its header is a placeholder."""
+    _columns: list[tuple[int, int | None]] = field(default_factory=list)
+    """Where the header of each of these begins, and its first line if one was read."""
+    _is_indented: bool = False
+    """Whether the text has indented lines."""
     _modes: list[Mode] = field(default_factory=lambda: [GLOBAL])
     _wrapping: str = ""
     """The comment on the line before, if its sentence did not end."""
@@ -53,6 +58,7 @@ class Reader:
         if len(text) > MAXIMUM_TEXT:
             self._say(Severity.ERROR, Line(1, "", ()), None, f"the configuration has more than {MAXIMUM_TEXT} characters")
             return
+        self._is_indented = any(line.tokens and line.tokens[0].column > 1 for line in lines(text))
         for line in lines(text):
             self._line(line)
             if self.errors >= MAXIMUM_ERRORS:
@@ -60,7 +66,6 @@ class Reader:
                 break
         if self._banner and self._banner_line:
             self._say(Severity.ERROR, self._banner_line, None, f"the banner is not closed: `{self._banner}` does not come again")
-        self.diagnostics += self.notices.summary(self.filename)
 
     @property
     def mode(self) -> Mode:
@@ -100,12 +105,19 @@ class Reader:
             mode = self._modes[depth]
             result = match(negations(mode) if negated else candidates(mode), tokens, line)
             if isinstance(result, Match):
-                return best if best is not None and _is_slip(best[1], result, tokens) else (depth, result)
+                is_slip = best is not None and self._may_belong(best[0], line) and _is_slip(best[1], result, tokens)
+                return best if best is not None and is_slip else (depth, result)
             if best is None or result.position > best[1].position:
                 best = depth, result
         if best is None:
             raise AssertionError("the outermost mode is always open")
         return best
+
+    def _may_belong(self, depth: int, line: Line) -> bool:
+        """Whether `line` stands where lines of the open section of index `depth` may: behind its header's column, if they are indented."""
+        header, body = self._columns[depth - 1]
+        is_indented = self._is_indented if body is None else body > header
+        return not is_indented or line.tokens[0].column > header
 
     def _accept(self, found: Match, depth: int, line: Line, resets: bool) -> None:
         command = found.candidate.command
@@ -113,6 +125,9 @@ class Reader:
         if isinstance(command.effect, Ignore):
             self._warn_of_end(depth, line)
         self._leave_to(depth)
+        column = line.tokens[0].column
+        if self._columns and self._columns[-1][1] is None:
+            self._columns[-1] = self._columns[-1][0], column
         if isinstance(command.effect, Leave):
             self._leave_to(0 if command.effect.all else max(0, depth - 1))
             return
@@ -121,8 +136,7 @@ class Reader:
             self._say(Severity.WARNING, line, token, f"`{token.text}` is to be filled in: the line is left out")
             opens = command.effect.mode if isinstance(command.effect, Enter | Ignore) else None
             if opens is not None and not statement.negated:
-                self._open.append(None)
-                self._modes.append(opens)
+                self._enter(None, opens, column)
             return
         target = self._open[-1] if self._open else self.draft
         if target is None and self._open:
@@ -141,8 +155,7 @@ class Reader:
         if isinstance(command.effect, Ignore) and command.effect.warns:
             self._say(Severity.WARNING, line, line.tokens[0], command.effect.reason)
         if section is not None:
-            self._open.append(section)
-            self._modes.append(section.mode)
+            self._enter(section, section.mode, column)
         if command.head == "banner" and not statement.negated:
             self._begin_banner(statement, line)
 
@@ -164,10 +177,16 @@ class Reader:
         place = self._place(line, line.tokens[0], len(line.text.rstrip()) - line.tokens[0].column + 1)
         return Statement(candidate.command, found.words, found.values, found.keywords, candidate.negated, place, places)
 
+    def _enter(self, section: Draft | None, mode: Mode, column: int) -> None:
+        self._open.append(section)
+        self._modes.append(mode)
+        self._columns.append((column, None))
+
     def _leave_to(self, depth: int) -> None:
         """Leave modes until that of index `depth` is the innermost."""
         del self._modes[depth + 1 :]
         del self._open[depth:]
+        del self._columns[depth:]
 
     def _warn_of_end(self, depth: int, line: Line) -> None:
         """Warn of a line without effect that ends a section and is indented as if it belonged there: the lines after it do not."""
@@ -263,4 +282,5 @@ def read(text: str, filename: str) -> tuple[Section, list[Diagnostic], Mapping[i
     reader = Reader(filename)
     reader.read(text)
     shown = {line.number: masked(line) for line in lines(text)} if len(text) <= MAXIMUM_TEXT else {}
-    return reader.draft.freeze(), reader.diagnostics, shown
+    root = reader.draft.freeze()
+    return root, [*reader.diagnostics, *reader.notices.summary(filename, root)], shown

@@ -17,7 +17,7 @@ the grammar, not the page.
 
 ## How a text is read
 
-- A line is a command. Words are separated by blanks; indentation means nothing.
+- A line is a command. Words are separated by blanks; indentation means next to nothing.
 - Keywords may be shortened as long as they stay unique (`crypto isakmp pol 1`, `encr aes`), and their case does not
   matter. Names and keys are taken as they are.
 - A line that begins with `!` is a comment, anywhere. One comment has a meaning: `! linux-device eth0` in an interface
@@ -25,7 +25,8 @@ the grammar, not the page.
   skip it like any comment.
 - A command that opens a mode stays open until a line comes that it does not know and a mode around it does; `exit`,
   `quit` and `end` leave modes too. A line that means nothing on Linux ends a mode only if the mode knows fewer of its
-  words: a mistyped line of an interface is an error. A warning says so where it is indented as if it stood in the mode.
+  words (a mistyped line of an interface is an error), or if the mode's lines are indented and it is not. A warning says
+  so where it is indented as if it stood in the mode.
 - `no COMMAND` takes a command back, `default COMMAND` brings its default back: for a section, a member of a list or an
   entry of an access list, that it is not there.
 - Access lists, groups, profiles and maps may be named before they are defined. What is named and never defined makes

@@ -7,6 +7,7 @@ from groupvpn.config.build.context import Context, nearest
 from groupvpn.config.diagnostics import Place, Severity
 from groupvpn.config.interfaces import InterfaceName, InterfaceNameError, default_device, is_linux_name
 from groupvpn.config.model import CryptoMap, CryptoMapEntry, Interface, MulticastJoin
+from groupvpn.config.notices import vrf_under_map
 from groupvpn.config.section import Section, Statement
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.ipsec.acl import AccessList, Action
@@ -91,13 +92,9 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
 def _warn_unguarded(section: Section, name: InterfaceName, device: str, context: Context) -> None:
     """Say what an interface in service does not have, although its lines look so: a VRF under a crypto map, a protected tunnel."""
     mapped, protection = section.statement("crypto map"), section.statement("tunnel protection ipsec profile")
-    for command in ("vrf forwarding", "ip vrf forwarding"):
-        for statement in section.statements(command) if mapped else ():
-            if not statement.negated:
-                message = (
-                    f"{name} has a crypto map and `{statement.text()}`: this node registers outside of VRFs, and knows no routes of one"
-                )
-                context.warn(statement.place, message)
+    for statement in vrf_under_map(section):
+        message = f"{name} has a crypto map and `{statement.text()}`: this node registers outside of VRFs, and knows no routes of one"
+        context.warn(statement.place, message)
     if protection is not None:
         report = context.error if context.present is not None and device in context.present else context.warn
         report(protection.place, f"{name}: `tunnel protection` is not in effect: nothing protects what passes through it")

@@ -269,6 +269,20 @@ COMMANDS = (
         negation_syntax=f"{{<sequence> | {_EXTENDED}}}",
         details="New entries go to the end unless they begin with a number, which must be free. `no` knows an entry in any spelling.",
     ),
-    Command(STANDARD_LIST, "[<sequence>] remark <text>", "A comment in the list", Rule(), _ARGUMENTS),
-    Command(EXTENDED_LIST, "[<sequence>] remark <text>", "A comment in the list", Rule(), _ARGUMENTS),
+    Command(
+        STANDARD_LIST,
+        "[<sequence>] remark <text>",
+        "A comment in the list",
+        Rule(),
+        _ARGUMENTS,
+        details="It has the number of the entry behind it; `no <sequence>` takes both away.",
+    ),
+    Command(
+        EXTENDED_LIST,
+        "[<sequence>] remark <text>",
+        "A comment in the list",
+        Rule(),
+        _ARGUMENTS,
+        details="It has the number of the entry behind it; `no <sequence>` takes both away.",
+    ),
 )

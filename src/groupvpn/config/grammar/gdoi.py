@@ -167,7 +167,7 @@ _LOCAL_SERVER = (
         "Certificate names of the members that may register",
         Set(),
         {"name": Name("Name of a `crypto identity`")},
-        not_yet="authorization by certificate",
+        details="Not yet in effect: it refuses nobody who has a pre-shared key, which a warning says.",
     ),
     Command(
         LOCAL_SERVER,

@@ -161,8 +161,7 @@ TUNNELS = (
         "Protection of a tunnel by SAs of its own",
         Set(),
         {"name": Name("Name of the profile")},
-        not_yet=_TUNNELS,
-        details="Nothing protects the tunnel until then, which a warning says; it is an error if the machine has such a device.",
+        details="Not yet in effect: nothing protects the tunnel, which a warning says; it is an error if the machine has such a device.",
     ),
     Command(
         INTERFACE,
