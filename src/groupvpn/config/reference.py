@@ -32,8 +32,8 @@ the grammar, not the page.
   its user incomplete: it is left out with a warning. A crypto map on an interface that names a group which does not
   exist is an error.
 - A node is a key server or a group member. A configuration that asks for both is an error.
-- Every error of a file is reported, with its line, column and reason, and the nearest command that exists. Nothing of a
-  file with an error is applied.
+- Every error of a file is reported, with its line, column and reason, and the syntax or the nearest command where that
+  helps. Nothing of a file with an error is applied.
 
 Printed configurations hold a few things that routers refuse. They are read with a warning: a value in angle brackets
 such as `<address>` (the line is left out), a line of dots, a comment that runs on in a line without `!` if that line
