@@ -12,10 +12,11 @@ from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, PresharedKey
+from groupvpn.ike.policy import ClientEndpoint, IkeConfiguration, IsakmpPolicy, PresharedKey
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.transform import Profile, Transform, TransformSet
 from groupvpn.lab.seeded_rsa import seeded_key
+from groupvpn.wire.payloads import Identification
 
 SERVER, MEMBER = (Endpoint(IPv4Address(address), GDOI_PORT) for address in ("10.0.0.1", "10.0.1.1"))
 SIGNER = seeded_key("fuzz", 1024)
@@ -30,7 +31,8 @@ def seeded(seed: str) -> Callable[[int], bytes]:
 
 def _ike(aggressive: bool) -> IkeConfiguration:
     policy = IsakmpPolicy(1, IkeCipher.AES_128, IkeHash.SHA2_256, IkeAuthentication.PRE_SHARED_KEY, IkeGroup.ECP_256)
-    return IkeConfiguration((policy,), (PresharedKey(Secret(b"fuzz"), IPv4Network("0.0.0.0/0")),), aggressive=aggressive)
+    endpoints = (ClientEndpoint(SERVER.address, Identification.ipv4(MEMBER.address)),) if aggressive else ()
+    return IkeConfiguration((policy,), (PresharedKey(Secret(b"fuzz"), IPv4Network("0.0.0.0/0")),), client_endpoints=endpoints)
 
 
 class Rig:

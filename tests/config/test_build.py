@@ -624,6 +624,18 @@ class TestKeyServer:
         assert "nothing is encrypted" in said(_KEY_SERVER.replace("permit ip any any", "deny ip any any"))
         assert "nothing is encrypted" not in said(_KEY_SERVER)
 
+    def test_a_list_whose_entries_are_refused_is_not_told_to_be_empty(self) -> None:
+        for entry in ("permit tcp any any range 1 9", "permit ip any any dscp ef"):
+            text = _KEY_SERVER.replace("permit ip any any", entry)
+            assert "cannot be part of a group policy" in wrong(text)
+            assert "nothing is encrypted" not in said(text)
+            assert "nothing is encrypted" not in said(text.replace("crypto gdoi", "access-list 101 deny ip any any\ncrypto gdoi", 1))
+
+    def test_an_error_elsewhere_does_not_hide_that_a_list_is_empty(self) -> None:
+        text = _KEY_SERVER.replace("permit ip any any", "remark to be done") + "crypto isakmp key 6 abc address 10.0.0.9\n"
+        assert wrong(text)
+        assert "nothing is encrypted" in said(text)
+
     def test_registration_interfaces_are_their_addresses(self) -> None:
         interfaces = (
             "interface GigabitEthernet0/0\n ip address 10.0.0.1 255.255.255.0\n ip address 10.0.7.1 255.255.255.0 secondary\n"
@@ -650,6 +662,13 @@ class TestKeyServer:
         both = _KEY_SERVER + "crypto gdoi group H\n identity number 2\n server address ipv4 10.0.0.9\n"
         assert "cannot be both" in wrong(both)
         assert "both served here and joined" in wrong(_KEY_SERVER + "server address ipv4 10.0.0.9\n")
+
+    def test_what_an_error_takes_away_is_not_said_to_be_lacking(self) -> None:
+        key = "crypto isakmp policy 10\n authentication pre-share\ncrypto isakmp key 6 JDYkqyIFWeBvzpljSfWmRZrmRSRE8 address 10.0.0.1\n"
+        both = _KEY_SERVER + _MEMBER.replace("group G", "group H").replace("number 1", "number 2").replace("10.0.1.1", "10.0.0.1")
+        for text in (key + _MEMBER, both):
+            assert wrong(text)
+            assert not [line for line in said(text).splitlines() if "isakmp" in line or "no key server" in line]
 
     def test_two_groups_served_here_do_not_share_an_identity(self) -> None:
         second = _KEY_SERVER[_KEY_SERVER.index("crypto gdoi group") :].replace("group G", "group H")

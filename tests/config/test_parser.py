@@ -287,13 +287,31 @@ def test_a_line_in_the_wrong_mode_is_sent_to_the_right_one() -> None:
 @pytest.mark.parametrize(
     ("line", "hint"),
     [
-        ("ip address 192.0.2.1 255.255.0.255", "the nearest command is `ip address <address> <mask>`"),
+        ("ip address 192.0.2.1 255.255.0.255", "the syntax is `ip address <address> <mask>`"),
         ("ip adress 192.0.2.1 255.255.255.0", "did you mean `ip address`?"),
     ],
 )
 def test_a_line_that_the_open_mode_nearly_knows_is_not_sent_elsewhere(line: str, hint: str) -> None:
     """Trustpoints take any text, so that they would take most mistyped lines."""
     assert only_error(f"interface GigabitEthernet0/0\n {line}\n").hint == hint
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("interface gi0/0\n duplex\n", ""),
+        ("interface gi0/0\n no ip foo\n", ""),
+        ("crypto isakmp\n", ""),
+        ("crypto isakmp policy\n", "the syntax is `crypto isakmp policy <priority>`"),
+        ("crypto isakmp policy 10\n group 77\n", "the syntax is `group <group>`"),
+        ("no hostname a b\n", "the syntax is `no hostname <name>`"),
+        ("ip access-list extended X\n permit tcp any any eq 22 ttl eq 5\n", ""),
+        ("interface gi0/0/x\n", "the syntax is `interface <interface> [point-to-point | multipoint]`"),
+    ],
+)
+def test_a_line_that_begins_as_a_command_is_not_sent_to_another(text: str, hint: str) -> None:
+    """Of several that begin so the message lists what could follow."""
+    assert only_error(text).hint == hint
 
 
 def test_a_mistyped_word_is_told_before_another_mode() -> None:

@@ -97,7 +97,7 @@ def test_the_passphrase_may_be_the_first_line_of_the_input(nodes: list[Node]) ->
     assert "ENCRYPTED" in exported
     with pytest.raises(CommandError, match="A passphrase is needed: give it as the first line of standard input"):
         nodes[1].type("crypto key import rsa GROUP terminal", exported[exported.index("-----BEGIN") :])
-    with pytest.raises(CommandError, match="A passphrase is needed"):
+    with pytest.raises(CommandError, match=r"A passphrase is needed: .* of `groupvpn exec --input`"):
         nodes[0].type("crypto key export rsa GROUP pem terminal aes")
     assert nodes[1].type("crypto key import rsa GROUP terminal", f"{PASSPHRASE}\n{exported}\n") == "% Key pair import succeeded."
 

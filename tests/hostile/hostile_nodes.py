@@ -7,7 +7,7 @@ Time stands still while datagrams are delivered; `Wire.advance` moves it.
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -80,6 +80,11 @@ interface GigabitEthernet0/0
  crypto map MAP
 end
 """
+AGGRESSIVE = f"""
+crypto isakmp peer address {SERVER}
+ set aggressive-mode client-endpoint ipv4-address {MEMBER}
+"""
+"""Before the member's configuration: it begins aggressive mode."""
 
 
 def seeded(seed: str) -> Callable[[int], bytes]:
@@ -168,16 +173,16 @@ class _State:
 class Node:
     """A router at `address`, with its edges in memory."""
 
-    def __init__(self, wire: "Wire", address: IPv4Address, text: str, *, aggressive: bool = False) -> None:
+    def __init__(self, wire: "Wire", address: IPv4Address, text: str) -> None:
         self.address, self.wire = address, wire
         configuration = parse(text, "test").configuration
         assert configuration is not None, parse(text, "test").diagnostics
-        configuration = replace(configuration, ike=replace(configuration.ike, aggressive=aggressive))
         self.loop = _Loop()
         with self.world():
             self.router = Router(str(address), Path("test"), configuration, _State(), Log(str(address)))  # type: ignore[arg-type]
         self.sockets: _Sockets = self.router._sockets  # type: ignore[assignment]
         self.router.steering.data_plane = _DataPlane()  # type: ignore[assignment]
+        self.router.steering._listen = lambda _: []  # type: ignore[method-assign]
         self.router._signer = lambda label: signing_key() if label == "KEYS" else None  # type: ignore[method-assign]
         self.router.cores._signer = self.router._signer
 
@@ -260,7 +265,7 @@ class Wire:
         self.in_flight: list[Send] = []
         self.lost: list[Send] = []
         self.ks = Node(self, SERVER, key_server)
-        self.gm = Node(self, MEMBER, group_member, aggressive=aggressive)
+        self.gm = Node(self, MEMBER, AGGRESSIVE + group_member if aggressive else group_member)
         self.nodes = {SERVER: self.ks, MEMBER: self.gm}
 
     def entropy(self, address: IPv4Address) -> Callable[[int], bytes]:

@@ -87,7 +87,7 @@ def test_aggressive_mode_that_is_refused_tells_nobody_a_hash() -> None:
 
 def test_who_refuses_aggressive_mode_begins_main_mode() -> None:
     endpoint = ClientEndpoint(BOB.address, Identification(IdType.FQDN, b"gm1.example.net"))
-    careful = configuration(aggressive=True, client_endpoints=(endpoint,), refuses_aggressive=True)
+    careful = configuration(client_endpoints=(endpoint,), refuses_aggressive=True)
     one, other = Pair(careful, configuration()).run().both()
     assert one.mode == ExchangeType.MAIN
     assert describe(other.peer_identity) == str(ALICE.address)

@@ -14,7 +14,8 @@ from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Effect, Endpoint, Entropy, Report, Send
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Established
-from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, PresharedKey
+from groupvpn.ike.identity import local_identity
+from groupvpn.ike.policy import ClientEndpoint, IkeConfiguration, IsakmpPolicy, PresharedKey
 from groupvpn.ike.sa import IkeSa
 
 ALICE = Endpoint(IPv4Address("192.0.2.1"), 848)
@@ -51,10 +52,10 @@ def policy(
 
 
 def configuration(*policies: IsakmpPolicy, key: str = "correct horse", aggressive: bool = False, **more: object) -> IkeConfiguration:
-    """A configuration with one key for everybody."""
+    """A configuration with one key for everybody; with `aggressive`, Alice asks Bob for that mode by the name she has anyway."""
     keys = (PresharedKey(Secret(key.encode()), network=EVERYBODY),)
-    base = IkeConfiguration(policies=policies or (policy(),), keys=keys, aggressive=aggressive)
-    return replace(base, **more)
+    base = replace(IkeConfiguration(policies=policies or (policy(),), keys=keys), **more)
+    return replace(base, client_endpoints=(ClientEndpoint(BOB.address, local_identity(base, ALICE)),)) if aggressive else base
 
 
 @dataclass

@@ -29,12 +29,15 @@ the grammar, not the page.
   so where it is indented as if it stood in the mode.
 - `no COMMAND` takes a command back, `default COMMAND` brings its default back: for a section, a member of a list or an
   entry of an access list, that it is not there.
-- Access lists, groups, profiles and maps may be named before they are defined. What is named and never defined makes
-  its user incomplete: it is left out with a warning. A crypto map on an interface that names a group which does not
-  exist is an error.
+- Access lists, groups, profiles and maps may be named before they are defined. What is named and never defined is an
+  error where traffic would go unprotected or anybody could register without it: the profile and the access list of
+  `sa ipsec`, the list of `authorization address`, the sets of `client transform-sets`, the crypto map of an interface
+  and the group of such a map. So is a profile without a transform set that `sa ipsec` names. In an excerpt that defines
+  no profile or no access list at all, `sa ipsec` gets a warning for it. Anywhere else, what names it does without it,
+  and a warning says so.
 - A node is a key server or a group member. A configuration that asks for both is an error.
-- Every error of a file is reported, with its line, column and reason, and the nearest command that exists. Nothing of a
-  file with an error is applied.
+- Every error of a file is reported, with its line, column and reason, and the syntax or the nearest command where that
+  helps. Nothing of a file with an error is applied.
 
 Printed configurations hold a few things that routers refuse. They are read with a warning: a value in angle brackets
 such as `<address>` (the line is left out), a line of dots, a comment that runs on in a line without `!` if that line

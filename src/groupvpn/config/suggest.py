@@ -7,7 +7,7 @@ from functools import cache
 from groupvpn.config.grammar import COMMANDS, candidates, negations
 from groupvpn.config.language import Command, Ignore, Leave, Mode
 from groupvpn.config.lexer import Line, Token
-from groupvpn.config.match import Match, Mismatch, match
+from groupvpn.config.match import Match, Mismatch, following, match
 
 _SECRET_WORDS = frozenset({"key", "secret", "password", "community", "key-string", "username", "authenticator", "cipher", "session-key"})
 """Words after which a secret may stand."""
@@ -15,6 +15,8 @@ _NEARLY, _LIKE = 0.75, 0.6
 """Likeness (of `difflib`) from which a word is a keyword with a slip of the pen, and from which it may be one."""
 _SHOWN = 8
 """Alternatives that a message lists."""
+_LONGEST_SYNTAX = 100
+"""Characters of a syntax that helps; that of an access list entry is a paragraph."""
 
 
 def describe(found: Mismatch, tokens: tuple[Token, ...], modes: Sequence[Mode], depth: int, negated: bool) -> tuple[str, str]:
@@ -23,7 +25,10 @@ def describe(found: Mismatch, tokens: tuple[Token, ...], modes: Sequence[Mode], 
     hint = _misspelled(tokens, found, negated, _NEARLY) if is_begun_here else ""
     if not hint and not (is_begun_here and found.reasons):
         hint = _elsewhere(tokens, modes, negated, abbreviated=not is_begun_here)
-    return _reason(found, tokens, negated), hint or _misspelled(tokens, found, negated, _LIKE) or _nearest(tokens, modes, negated)
+    hint = hint or _misspelled(tokens, found, negated, _LIKE)
+    if not hint:
+        hint = _syntax(found, tokens, modes[depth], negated) if is_begun_here else _nearest(tokens, modes, negated)
+    return _reason(found, tokens, negated), hint
 
 
 def masked(line: Line) -> str:
@@ -126,6 +131,19 @@ def _misspelled(tokens: tuple[Token, ...], found: Mismatch, negated: bool, cutof
     secret = any(word.lower() in _SECRET_WORDS for word in before)
     repaired = [*(["…"] if secret else before), close[0]]
     return f"did you mean `{'no ' if negated else ''}{' '.join(repaired)}`?"
+
+
+def _syntax(found: Mismatch, tokens: tuple[Token, ...], mode: Mode, negated: bool) -> str:
+    """The one command that the line begins as, if it is short; nothing if there are several, of which another may have been meant."""
+    line = Line(0, " ".join(token.text for token in tokens), tokens)
+    options, _ = following(negations(mode) if negated else candidates(mode), tokens[: found.position], line)
+    commands = {candidate.command.syntax: candidate.command for candidate, _ in options}
+    if found.complete is not None:
+        commands[found.complete.candidate.command.syntax] = found.complete.candidate.command
+    shortest = min(commands, key=len, default="")
+    if not all(text.startswith(shortest) and not isinstance(command.effect, Ignore | Leave) for text, command in commands.items()):
+        return ""
+    return f"the syntax is `{'no ' if negated else ''}{shortest}`" if 0 < len(shortest) <= _LONGEST_SYNTAX else ""
 
 
 def _nearest(tokens: tuple[Token, ...], modes: Sequence[Mode], negated: bool) -> str:

@@ -171,7 +171,7 @@ def execute(
     ],
     state_dir: Annotated[Path | None, typer.Option(help="The node's state directory, if it cannot be found by its name.")] = None,
     stdin: Annotated[
-        bool, typer.Option("--input/--no-input", help="Give what stands on standard input to the command (keys to import).")
+        bool, typer.Option("--input/--no-input", help="Give what stands on standard input to the command (a passphrase, keys to import).")
     ] = False,
 ) -> None:
     """Run an exec command in a running node and print its answer."""

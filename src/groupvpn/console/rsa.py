@@ -82,7 +82,8 @@ def _passphrase(request: Request) -> Secret:
         return typed
     first = request.text.partition("\n")[0].rstrip("\r")
     if not first or first.startswith("-----BEGIN"):
-        raise CommandError("% A passphrase is needed: give it as the first line of standard input, or as the last word, which `ps` shows")
+        hint = "give it as the first line of standard input of `groupvpn exec --input`, or as the last word, which `ps` shows"
+        raise CommandError(f"% A passphrase is needed: {hint}")
     return Secret(first.encode())
 
 

@@ -96,7 +96,7 @@ class IkeEndpoint:
         configuration = self.configuration
         key = configuration.preshared_key(peer.address)
         offered = usable_policies(configuration, key)
-        is_asked_for = configuration.aggressive or configuration.client_endpoint(peer.address) is not None
+        is_asked_for = configuration.client_endpoint(peer.address) is not None
         mode = ExchangeType.AGGRESSIVE if is_asked_for and not configuration.refuses_aggressive else ExchangeType.MAIN
         if not offered:
             return [messages.no_key(peer), Failed(local, peer, FailureReason.NO_KEY)]

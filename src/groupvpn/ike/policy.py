@@ -70,12 +70,10 @@ class IkeConfiguration:
     identity: IdentityKind = IdentityKind.ADDRESS
     hostname: str = ""
     keepalive: Keepalive | None = None
-    aggressive: bool = False
-    """Initiate aggressive mode instead of main mode with every peer; a responder answers in the mode it is asked in."""
     refuses_aggressive: bool = False
     """`crypto isakmp aggressive-mode disable`: answer no aggressive mode and begin none, whatever else asks for it."""
     client_endpoints: tuple[ClientEndpoint, ...] = ()
-    """Peers with which to initiate aggressive mode, and the identity to present to each."""
+    """Peers with which to initiate aggressive mode, and the identity to present to each; a responder answers in the mode it is asked in."""
     doi: int = 1
     """DOI of the phase 1 SA payload that an initiator writes: 1 (IPsec, RFC 2407) or 2 (GDOI); a responder repeats what it was sent."""
     nat_traversal: bool = True

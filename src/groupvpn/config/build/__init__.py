@@ -10,7 +10,7 @@ from groupvpn.config.build.interfaces import build_crypto_maps, build_interfaces
 from groupvpn.config.build.phase1 import build_ike
 from groupvpn.config.build.registration import check_registration
 from groupvpn.config.build.transforms import build_transforms
-from groupvpn.config.diagnostics import Diagnostic
+from groupvpn.config.diagnostics import Diagnostic, Severity
 from groupvpn.config.model import Configuration
 from groupvpn.config.section import Section
 from groupvpn.ipsec.sa import DontFragment, Fragmentation
@@ -52,5 +52,7 @@ def build(
         df_bit.value("action") if df_bit else DontFragment.COPY,
         fragmentation.value("when") if fragmentation else Fragmentation.BEFORE,
     )
-    check_registration(configuration, context)
+    if not any(item.severity is Severity.ERROR for item in context.diagnostics):
+        # Else what a registration lacks may be what was refused.
+        check_registration(configuration, context)
     return configuration, context.diagnostics

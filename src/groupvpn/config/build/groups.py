@@ -242,7 +242,8 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
     entries = context.policy_list(acl, user, protects=True)
     if entries is not None and len(entries.entries) > MAXIMUM_ENTRIES:
         context.warn(acl.where("list"), f"a group policy has {MAXIMUM_ENTRIES} entries at most: the later ones are not sent (GDOI_ACL_NUM)")
-    if entries is not None and all(entry.action is Action.DENY for entry in entries.entries):
+    is_whole = entries is not None and not any(remark.severity is Severity.ERROR for remark in context.remarks.get(entries.name, ()))
+    if entries is not None and is_whole and all(entry.action is Action.DENY for entry in entries.entries):
         state = "permits nothing" if entries.entries else "has no entries"
         context.warn(acl.where("list"), f"{user} names access list `{entries.name}`, which {state}: nothing is encrypted")
     if profile is None or not profile.transform_sets or entries is None:
