@@ -4,6 +4,7 @@ import io
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from ipaddress import IPv4Interface
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from groupvpn.node import location
+from groupvpn.node import location, namespace
 from groupvpn.node.in_force import FILE, InForce
-from groupvpn.node.namespace import NamespaceError, current, entered
+from groupvpn.node.namespace import NAMESPACES, NamespaceError, current, entered
 from groupvpn.node.state import RUN_ROOT, STATE_ROOT, StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
@@ -75,6 +76,50 @@ def test_clean_refuses_a_namespace_for_a_node_that_ran_in_none(elsewhere: str, t
     assert done.returncode == 1
     assert f"did not run in network namespace '{elsewhere}'" in done.stderr
     assert (tmp_path / FILE).exists()
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("called", ["its path", "another name"])
+def test_clean_knows_a_namespace_whatever_it_is_called(home: str, tmp_path: Path, called: str) -> None:
+    path, other = NAMESPACES / home, f"{home}b"
+    _killed(home, tmp_path, home)
+    with entered(home):
+        subprocess.run(["ip", "netns", "attach", other, str(threading.get_native_id())], check=True)
+    done = _clean(home, tmp_path, "--netns", str(path) if called == "its path" else other)
+    subprocess.run(["ip", "netns", "delete", other], check=True)
+    assert (done.returncode, done.stdout) == (0, f"removed the loopback address {LOOPBACK}\n"), done.stderr
+
+
+@pytest.mark.netns
+def test_a_namespace_may_get_a_name_when_a_node_has_run_in_it(home: str, elsewhere: str, tmp_path: Path) -> None:
+    with entered(home):
+        subprocess.run(["ip", "netns", "delete", home], check=True)
+        _killed(home, tmp_path, None)
+        subprocess.run(["ip", "netns", "attach", home, str(threading.get_native_id())], check=True)
+    assert _clean(home, tmp_path, "--netns", elsewhere).returncode == 1
+    done = _clean(home, tmp_path, "--netns", home)
+    assert (done.returncode, done.stdout) == (0, "nothing to remove\n"), done.stderr
+
+
+@pytest.mark.netns
+def test_who_is_where_the_node_ran_need_not_be_allowed_to_enter(home: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(descriptor: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    _killed(home, tmp_path, home)
+    with entered(home), monkeypatch.context() as patch:
+        patch.setattr(namespace, "_setns", refuse)
+        assert location.go_back(home, tmp_path, None)
+        assert location.go_back(home, tmp_path, home)
+
+
+@pytest.mark.netns
+def test_what_a_node_left_where_it_ran_before_can_be_removed_after_the_rest(home: str, elsewhere: str, tmp_path: Path) -> None:
+    _killed(home, tmp_path, elsewhere)
+    _killed(home, tmp_path, home)
+    assert "; where it ran before that can be cleaned afterwards" in _clean(home, tmp_path, "--netns", elsewhere).stderr
+    assert _clean(home, tmp_path).returncode == 0
+    assert _clean(home, tmp_path, "--netns", elsewhere).returncode == 0
 
 
 @pytest.mark.netns
