@@ -1,9 +1,11 @@
 """`groupvpn clean` goes where the node ran, whatever the operator remembers, and touches nothing where it did not."""
 
 import io
+import os
 import secrets
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import redirect_stderr
@@ -18,6 +20,7 @@ from groupvpn.node.namespace import NAMESPACES, NamespaceError, current, entered
 from groupvpn.node.state import RUN_ROOT, STATE_ROOT, StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
+OTHER_USER = 65534
 LOOPBACK = IPv4Interface("10.9.1.1/32")
 
 
@@ -139,6 +142,42 @@ def test_the_command_that_the_log_advises_has_what_it_needs(home: str, tmp_path:
         assert location.clean_command(state) == f"groupvpn clean m --netns {home} --state-dir '{tmp_path}/a state'"
     state.path = STATE_ROOT / "m"
     assert location.clean_command(state) == "groupvpn clean m"
+
+
+@pytest.fixture
+def of_a_service() -> Iterator[Path]:
+    """A state directory where another user can reach it."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        place = Path(folder) / "state"
+        place.mkdir(mode=0o700)
+        yield place
+
+
+def _give_away(place: Path) -> None:
+    for path in (place, *place.iterdir()):
+        os.chown(path, OTHER_USER, OTHER_USER, follow_symlinks=False)
+
+
+@pytest.mark.netns
+def test_root_can_clean_a_node_of_another_user(home: str, of_a_service: Path) -> None:
+    _killed(home, of_a_service, home)
+    _give_away(of_a_service)
+    done = _clean(home, of_a_service)
+    assert (done.returncode, done.stdout) == (0, f"removed the loopback address {LOOPBACK}\n"), done.stderr
+    assert not list(of_a_service.iterdir())
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("name", ["lock", FILE, location.FILE, f".{FILE}.abcdefgh"])
+def test_a_link_of_another_user_leads_root_nowhere(home: str, of_a_service: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_bytes(b"of root")
+    _killed(home, of_a_service, None)
+    (of_a_service / name).unlink(missing_ok=True)
+    (of_a_service / name).symlink_to(tmp_path / "secret")
+    _give_away(of_a_service)
+    _clean(home, of_a_service)
+    assert (tmp_path / "secret").read_bytes() == b"of root"
 
 
 def test_who_may_not_enter_a_namespace_is_told_who_may() -> None:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from groupvpn.node import namespace
-from groupvpn.node.state import STATE_ROOT, StateDirectory, StateError
+from groupvpn.node.state import STATE_ROOT, StateDirectory, StateError, being_owner
 from groupvpn.node.syslog import Log
 
 FILE = "namespace"
@@ -49,8 +49,10 @@ def go_back(name: str, place: Path | None, wanted: str | None) -> bool:
 
 def _noted(place: Path | None) -> str | None:
     """What a node wrote in its state directory; None if it is not known."""
-    with suppress(OSError):
-        return (place / FILE).read_text(encoding="utf-8", errors="replace") if place else None
+    if place is None:
+        return None
+    with suppress(OSError), being_owner(place):
+        return (place / FILE).read_text(encoding="utf-8", errors="replace")
     return None
 
 
