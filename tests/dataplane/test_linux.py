@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import select
 import shutil
 
 import pytest
@@ -11,7 +12,8 @@ from namespaces import Namespace, connect, passes
 from policies import GCM, deny, entry, permit, sa, state
 from recording import RecordingEngine
 
-from groupvpn.dataplane import links, nftables, programs, recovery, redirect
+from groupvpn.dataplane import filters, links, nftables, programs, recovery, redirect
+from groupvpn.dataplane.filters import FiltersError
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.programs import ProgramError
 from groupvpn.ipsec.sa import DesiredState, Direction, TrafficRule
@@ -490,6 +492,28 @@ def test_a_new_start_takes_over_what_the_last_left(wan: Wan, engine: RecordingEn
         with LinuxDataPlane("gm1", engine=RecordingEngine(), steer=steer) as third:
             third.apply(DesiredState())  # the interface is no longer ours
             assert nftables.tables() == ()
+
+
+def test_what_is_lifted_once_is_not_lifted_again_for_what_cannot_be(wan: Wan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt is a change of rules, which would be the reason for the next one."""
+    gateway, _ = wan
+    removed = []
+
+    def remove(table: str) -> None:
+        removed.append(table)
+        if table == "groupvpn_b":
+            raise FiltersError("refused by the test")
+
+    monkeypatch.setattr(recovery, "leftovers", lambda node: ("a", "b", "c"))
+    monkeypatch.setattr(filters, "remove", remove)
+    with gateway.entered(), LinuxDataPlane("gm1", engine=RecordingEngine()) as plane:
+        watch = plane.fileno()
+        plane.apply(DesiredState())
+        assert sorted(removed) == ["groupvpn_a", "groupvpn_b", "groupvpn_c"]
+        while select.select([watch], [], [], 0.2)[0] and len(removed) < 9:
+            plane.on_event()
+        assert removed.count("groupvpn_a") == removed.count("groupvpn_c") == 1
+        assert 1 < removed.count("groupvpn_b") < 6
 
 
 def test_receive_only_sends_clear(wan: Wan, engine: RecordingEngine, steer: str) -> None:

@@ -276,9 +276,7 @@ class LinuxDataPlane:
         others = [device for device in self._rules if device not in wanted]
         released = [device for device in others if device not in self._seen or self._seen[device].number not in open_places]
         if not unblocked:
-            with contextlib.suppress(ProgramError, FiltersError):
-                recovery.lift(self._left.difference(wanted, self._rules))
-                self._left = frozenset()
+            self._left = frozenset(device for device in self._left.difference(wanted, self._rules) if not _is_lifted(device))
         return [fault for device in released for fault in self._release(device, block=False)]
 
     def _serve(self, policy: InterfacePolicy) -> list[Fault]:
@@ -413,3 +411,12 @@ def _is_changed(rules: Rules) -> bool:
         return not rules.verify()
     except FiltersError:
         return False
+
+
+def _is_lifted(device: str) -> bool:
+    """Lift what a predecessor left on an interface; False if that fails."""
+    try:
+        recovery.lift((device,))
+    except (ProgramError, FiltersError):
+        return False
+    return True

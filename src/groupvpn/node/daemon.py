@@ -231,7 +231,7 @@ def clean(name: str, netns: str | None, state_directory: Path | None) -> list[st
     removed: list[str] = []
     place, fallback = state_directory or directory_of(name), RUN_ROOT / f"{name}.state"
     is_there = location.go_back(name, place, netns)
-    state = StateDirectory(name, place or fallback)
+    state = StateDirectory(name, place or fallback, as_owner=True)
     try:
         in_force = InForce(state, Log(name))
         if is_there:

@@ -5,16 +5,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from groupvpn.node import namespace
-from groupvpn.node.state import STATE_ROOT, StateDirectory, StateError
+from groupvpn.node.state import STATE_ROOT, StateDirectory, StateError, being_owner
 from groupvpn.node.syslog import Log
 
 FILE = "namespace"
+_NAMELESS = "net:["
+"""So begins what the kernel calls a namespace, which is noted where it has no name."""
 
 
 def note(state: StateDirectory, log: Log) -> None:
-    """Write where this process runs: the name that `ip netns` has for it, nothing if it has none."""
+    """Write where this process runs: the name that `ip netns` has for it, that of the kernel if it has none."""
     try:
-        state.write(FILE, (namespace.current() or "").encode())
+        state.write(FILE, (namespace.current() or namespace.label()).encode())
     except (OSError, StateError) as error:
         with suppress(StateError):  # better no note than that of another run
             state.remove(FILE)
@@ -27,24 +29,30 @@ def go_back(name: str, place: Path | None, wanted: str | None) -> bool:
     `wanted` is the namespace that the operator names. Raises `StateError` if the node ran elsewhere, and `namespace.NamespaceError`.
     """
     noted = _noted(place)
-    if noted and wanted is None and not (namespace.NAMESPACES / noted).exists():
+    if not noted or noted.startswith(_NAMELESS):
+        if wanted:
+            namespace.enter(wanted)
+        if noted is not None and noted != namespace.label() and (here := namespace.current()):
+            raise StateError(
+                f"node {name!r} did not run in network namespace {here!r}, nor in any other that has a name: clean it from outside"
+            )
+        return True
+    if (namespace.NAMESPACES / noted).exists():
+        if wanted and not namespace.are_one(wanted, noted):
+            advice = f"give --netns {shlex.quote(noted)}; where it ran before that can be cleaned afterwards"
+            raise StateError(f"node {name!r} ran in network namespace {noted!r}: {advice}")
+    elif wanted is None:
         return False
-    target = wanted or noted
-    if noted and wanted and wanted != noted and (namespace.NAMESPACES / noted).exists():
-        raise StateError(f"node {name!r} ran in network namespace {noted!r}: give --netns {shlex.quote(noted)}")
-    if target:
-        namespace.enter(target)
-    if noted == "" and (here := namespace.current()):
-        raise StateError(
-            f"node {name!r} did not run in network namespace {here!r}, nor in any other that has a name: clean it from outside"
-        )
+    namespace.enter(wanted or noted)
     return True
 
 
 def _noted(place: Path | None) -> str | None:
     """What a node wrote in its state directory; None if it is not known."""
-    with suppress(OSError):
-        return (place / FILE).read_text(encoding="utf-8", errors="replace") if place else None
+    if place is None:
+        return None
+    with suppress(OSError), being_owner(place):
+        return (place / FILE).read_text(encoding="utf-8", errors="replace")
     return None
 
 

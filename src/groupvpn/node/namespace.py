@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NAMESPACES = Path("/run/netns")
+HERE = Path("/proc/thread-self/ns/net")
 CLONE_NEWNET = 0x40000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -28,13 +29,14 @@ def _setns(descriptor: int) -> None:
 
 
 def enter(name: str) -> None:
-    """Move the calling thread, and threads it starts later, into the namespace `name` for good."""
+    """Move the calling thread, and threads it starts later, into the namespace `name` for good; nothing if it is there already."""
     try:
         descriptor = os.open(NAMESPACES / name, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise NamespaceError(name, error) from error
     try:
-        _setns(descriptor)
+        if not os.path.samestat(os.fstat(descriptor), HERE.stat()):  # to enter it again would take CAP_SYS_ADMIN too
+            _setns(descriptor)
     except OSError as error:
         raise NamespaceError(name, error) from error
     finally:
@@ -43,13 +45,25 @@ def enter(name: str) -> None:
 
 def current() -> str | None:
     """The name of the namespace that the calling thread is in; None if `ip netns` has none for it."""
-    here = Path("/proc/thread-self/ns/net").stat()
+    here = HERE.stat()
     with suppress(FileNotFoundError):
         for place in sorted(NAMESPACES.iterdir()):
             with suppress(OSError):
                 if os.path.samestat(place.stat(), here):
                     return place.name
     return None
+
+
+def label() -> str:
+    """What the kernel calls the namespace that the calling thread is in, for as long as that lives: `net:[4026531840]`."""
+    return str(HERE.readlink())
+
+
+def are_one(name: str, other: str) -> bool:
+    """Whether two names, or paths, are those of one namespace."""
+    with suppress(OSError):
+        return (NAMESPACES / name).samefile(NAMESPACES / other)
+    return False
 
 
 @contextmanager
@@ -59,7 +73,7 @@ def entered(name: str) -> Iterator[None]:
     Only the calling thread moves. A socket that is opened inside stays in the namespace afterwards, which is how one process speaks for
     many hosts of a lab.
     """
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    home = os.open(HERE, os.O_RDONLY | os.O_CLOEXEC)
     try:
         enter(name)
         try:

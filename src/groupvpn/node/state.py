@@ -18,7 +18,8 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 STATE_ROOT = Path("/var/lib/groupvpn")
@@ -51,6 +52,19 @@ def _saying(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StateError(f"{what}: {error.strerror or error}") from error
+
+
+@contextmanager
+def being_owner(place: Path) -> Iterator[None]:
+    """Let root be the user whom a directory belongs to: a link that this user put there leads to nothing that only root may touch."""
+    if os.geteuid() or not place.exists():
+        yield
+        return
+    os.seteuid(place.stat().st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def _unusable(path: Path, error: OSError) -> StateError:
@@ -99,21 +113,26 @@ class Lock:
 
 
 class StateDirectory:
-    """The state directory of the node `name`, locked for this process until `close`."""
+    """The state directory of the node `name`, locked for this process until `close`.
 
-    def __init__(self, name: str, path: Path | None = None, *, run_root: Path = RUN_ROOT) -> None:
+    That of another user is refused, unless `as_owner` says that root is to read and remove there what that user may.
+    """
+
+    def __init__(self, name: str, path: Path | None = None, *, run_root: Path = RUN_ROOT, as_owner: bool = False) -> None:
         if not NODE_NAME.fullmatch(name):
             raise StateError(f"{name!r} cannot name a node: use up to 63 letters, digits, dots, hyphens or underscores")
         if name.endswith(_TAKEN_ENDINGS):
             raise StateError(f"{name!r} cannot name a node: .lock and .state end the names of files of ours; choose another --name")
         self.name = name
         self.path = (path or STATE_ROOT / name).absolute()
+        self._as_owner = partial(being_owner, self.path) if as_owner else nullcontext
         self._link = run_root / name
         self._locks = [Lock(run_root / f"{name}.lock", f"the name {name!r}")]
         try:
-            self._make()
-            self._locks.append(Lock(self.path / "lock", f"the state directory {self.path}"))
-            self._wipe_unfinished()
+            with self._as_owner():
+                self._make()
+                self._locks.append(Lock(self.path / "lock", f"the state directory {self.path}"))
+                self._wipe_unfinished()
             self._publish()
         except OSError as error:
             self._release()
@@ -165,7 +184,7 @@ class StateDirectory:
     def read(self, name: str) -> bytes | None:
         """The contents of a file, None if it does not exist. Raises `StateError`."""
         file = self._file(name)
-        with _saying(f"{file} cannot be read"):
+        with _saying(f"{file} cannot be read"), self._as_owner():
             try:
                 return file.read_bytes()
             except FileNotFoundError:
@@ -183,7 +202,7 @@ class StateDirectory:
         A journalling or flash file system may keep older blocks all the same, which `docs/security.md` says too.
         """
         file = self._file(name)
-        with _saying(f"{file} cannot be removed"):
+        with _saying(f"{file} cannot be removed"), self._as_owner():
             try:
                 _wipe(file)
             except FileNotFoundError:
