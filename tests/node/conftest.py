@@ -1,9 +1,23 @@
 """What several tests of the node need."""
 
+import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
+from pathlib import Path
 
 import pytest
+
+from groupvpn.node.state import StateDirectory
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[StateDirectory]:
+    """The state directory of a node, which says nothing on the standard error stream meanwhile."""
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    with redirect_stderr(io.StringIO()):
+        yield state
+    state.close()
 
 
 @pytest.fixture

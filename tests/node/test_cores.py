@@ -5,6 +5,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
+from node_samples import KEY_SERVER
 
 from groupvpn.config import parse
 from groupvpn.config.model import Configuration
@@ -34,18 +35,6 @@ interface GigabitEthernet0/0
  crypto map MAP
 ip access-list extended OPEN
  deny ospf any any
-"""
-KEY_SERVER = """
-crypto ipsec transform-set T esp-aes esp-sha256-hmac
-crypto ipsec profile P
- set transform-set T
-crypto gdoi group G
- identity number 1
- server local
-  sa ipsec 1
-   profile P
-   match address ipv4 101
-access-list 101 permit ip any any
 """
 CLOSING = "crypto map MAP gdoi fail-close\n match address OPEN\n activate"
 LOOPBACK = "interface Loopback0\n ip address 10.9.0.1 255.255.255.255\n"

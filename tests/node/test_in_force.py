@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from contextlib import redirect_stderr
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -26,14 +25,6 @@ RULES = {
     ),
     ("OTHER", "Loopback0"): (TrafficRule(Entry(Action.PERMIT, 6, AddressMatch.any(6), AddressMatch.any(6))),),
 }
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateDirectory]:
-    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
-    with redirect_stderr(io.StringIO()):
-        yield state
-    state.close()
 
 
 def test_what_was_in_force_is_known_to_the_next_run(state: StateDirectory) -> None:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from node_samples import KEY_SERVER
 
 from groupvpn.config import parse
 from groupvpn.config.model import Configuration
@@ -30,18 +31,6 @@ from groupvpn.node.state import StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
 HERE, THERE = (Endpoint(IPv4Address(f"10.0.0.{number}"), 848) for number in (1, 2))
-KEY_SERVER = """
-crypto ipsec transform-set T esp-aes esp-sha256-hmac
-crypto ipsec profile P
- set transform-set T
-crypto gdoi group G
- identity number 1
- server local
-  sa ipsec 1
-   profile P
-   match address ipv4 101
-access-list 101 permit ip any any
-"""
 
 
 @pytest.fixture
@@ -592,14 +581,6 @@ def test_the_summary_of_a_member_tells_of_interfaces_without_protection(tmp_path
 
 PROTECTED = {("G", "GigabitEthernet0/0"): (TrafficRule(Entry(Action.PERMIT, 0, AddressMatch.any(), AddressMatch.any())),)}
 LEASED = MEMBER.replace("10.0.0.1 255.255.255.0", "dhcp")
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateDirectory]:
-    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
-    with redirect_stderr(io.StringIO()):
-        yield state
-    state.close()
 
 
 def _member(state: StateDirectory, text: str = MEMBER) -> Router:
