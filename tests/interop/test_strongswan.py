@@ -1,17 +1,19 @@
 """Phase 1 with strongSwan's charon: both roles, both modes, keepalive questions, deletes, NAT traversal, and a wrong key."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
-from peers import THEIRS, Charon, Connection, Namespaces, Ours
+from peers import OURS, THEIRS, Charon, Connection, Namespaces, Ours
 
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Report
+from groupvpn.effects import ISAKMP_PORT, Endpoint, Report
 from groupvpn.ike.events import Deleted, DeletionReason, Established, Failed, FailureReason
-from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, Keepalive, PresharedKey
+from groupvpn.ike.identity import local_identity
+from groupvpn.ike.policy import ClientEndpoint, IkeConfiguration, IsakmpPolicy, Keepalive, PresharedKey
 from groupvpn.wire.iana import ExchangeType
 
 pytestmark = [pytest.mark.interop("swanctl"), pytest.mark.netns]
@@ -45,8 +47,10 @@ class Meeting:
             policies=(policy,),
             keys=(PresharedKey(Secret(SECRET.encode()), network=IPv4Network(f"{THEIRS}/32")),),
             keepalive=Keepalive(1, periodic=True),
-            aggressive=aggressive,
         )
+        if aggressive:
+            asked = ClientEndpoint(THEIRS, local_identity(configuration, Endpoint(OURS, ISAKMP_PORT)))
+            configuration = replace(configuration, client_endpoints=(asked,))
         self.namespaces = Namespaces()
         self._closing: list[Callable[[], None]] = [self.namespaces.close]
         try:

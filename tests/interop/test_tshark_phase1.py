@@ -3,6 +3,7 @@
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, Ike
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, Send
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, PresharedKey
+from groupvpn.ike.identity import local_identity
+from groupvpn.ike.policy import ClientEndpoint, IkeConfiguration, IsakmpPolicy, PresharedKey
 
 pytestmark = pytest.mark.interop("tshark")
 
@@ -63,7 +65,10 @@ def test_tshark_reads_phase_1(tmp_path: Path, aggressive: bool, cipher: IkeCiphe
     assert shutil.which("tshark"), "tshark is missing: apt-get install tshark"
     policy = IsakmpPolicy(1, cipher, algorithm, IkeAuthentication.PRE_SHARED_KEY, IkeGroup.MODP_2048)
     keys = (PresharedKey(Secret(b"correct horse"), network=IPv4Network("0.0.0.0/0")),)
-    sends, told = conversation(IkeConfiguration(policies=(policy,), keys=keys, aggressive=aggressive))
+    configuration = IkeConfiguration(policies=(policy,), keys=keys)
+    if aggressive:
+        configuration = replace(configuration, client_endpoints=(ClientEndpoint(SERVER.address, local_identity(configuration, MEMBER)),))
+    sends, told = conversation(configuration)
     (tmp_path / "phase1.pcap").write_bytes(pcap(sends))
     ((cookie, key),) = told
     command = ["tshark", "-r", str(tmp_path / "phase1.pcap"), "-d", "udp.port==848,isakmp", "-V"]
