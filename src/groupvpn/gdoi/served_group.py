@@ -431,8 +431,7 @@ class ServedGroup:
         """The datagrams of one batch: one message, signed once, to every member of it (or to the multicast group)."""
         signer = self._signers(each.under.key_label)
         if signer is None or signer.public.der != each.under.public_key:
-            each.give_up()
-            self._told_kek = b"" if each.tells_kek else self._told_kek
+            self._give_up(each)
             mnemonic = "KS_NO_RSA_KEYS" if signer is None else "KS_RSA_KEY_CHANGED"
             return [report(mnemonic, group=self.group.name, label=each.under.key_label)]
         self.is_dirty = self.is_dirty or batch.opens  # the batches after the first have its number: nothing new that must not be lost
@@ -440,8 +439,7 @@ class ServedGroup:
         try:
             message = self._message(each, batch.sequence, signer, source, now)
         except GdoiError as error:
-            each.give_up()
-            self._told_kek = b"" if each.tells_kek else self._told_kek
+            self._give_up(each)
             return [report("KS_REKEY_FAILED", group=self.group.name, reason=error.detail)]
         effects: list[Effect] = []
         if batch.opens:
@@ -455,6 +453,12 @@ class ServedGroup:
             from_end = Endpoint(source if source != NO_ADDRESS else member.server.address, member.server.port)
             effects.append(Send(wrap(message, from_end.port), from_end, member.peer))
         return effects
+
+    def _give_up(self, each: Round) -> None:
+        """Nobody hears this round: what it was to tell of the KEK the next one has to."""
+        each.give_up()
+        if each.tells_kek:
+            self._told_kek = b""
 
     def _message(self, each: Round, sequence: int, signer: RsaPrivateKey, source: IPv4Address, now: float) -> bytes:
         under = each.under.told(now, source)
