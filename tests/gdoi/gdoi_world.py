@@ -39,6 +39,7 @@ def entry(action: Action, source: str, destination: str) -> Entry:
 
 
 SITES = AccessList("sites", (entry(Action.DENY, "10.0.0.0/24", "10.0.0.0/24"), entry(Action.PERMIT, "10.0.0.0/8", "10.0.0.0/8")))
+OTHER = AccessList("other", (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),))
 REKEY_LIST = AccessList("101", (Entry(Action.PERMIT, 17, AddressMatch.host(SERVER), AddressMatch.host(MULTICAST), 848, 848),))
 UNICAST = RekeyPolicy(key_label=LABEL, cipher=KekCipher.AES_128_CBC, signature_hash=SignatureHash.SHA2_256, unicast=True)
 MULTI = replace(UNICAST, unicast=False, multicast_acl=REKEY_LIST)
@@ -179,3 +180,30 @@ def address_of(number: int) -> IPv4Address:
 
 def end(number: int) -> Endpoint:
     return Endpoint(address_of(number), 848)
+
+
+def spis(member: GroupMember) -> list[int]:
+    """The SPIs of all SAs that a member has."""
+    return [sa.spi for sa in member.sas]
+
+
+def permits(member: GroupMember) -> list[TrafficRule]:
+    """The rules by which a member protects."""
+    return [rule for rule in member.rules if rule.entry.action is Action.PERMIT]
+
+
+def outbound(member: GroupMember) -> int | None:
+    """The SPI that a member sends under."""
+    return next(rule.outbound_spi for rule in member.rules if rule.entry.action is Action.PERMIT)
+
+
+def change(world: World, group: KeyServerGroup) -> None:
+    """Give the key server another configuration of its group."""
+    world.forget_reports()
+    world.do(world.server, world.server.update((group,), world.now))
+    world.run(1)
+
+
+def pushes(world: World) -> list[Endpoint]:
+    """Destinations of the rekey messages that were sent."""
+    return [send.destination for send in world.sent if send.datagram[18] == 33]

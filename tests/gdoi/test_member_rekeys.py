@@ -1,0 +1,247 @@
+"""What a member takes of rekeys and deletes, and what it refuses."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+from gdoi_world import (
+    AH,
+    CBC,
+    GCM,
+    MULTI,
+    MULTICAST,
+    SERVER,
+    SITES,
+    UNICAST,
+    World,
+    address_of,
+    end,
+    entry,
+    permits,
+    rsa_key,
+    served,
+    tek_policy,
+)
+
+from groupvpn.crypto.registry import KekCipher
+from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup, Send
+from groupvpn.gdoi.keys import Download, Kek
+from groupvpn.gdoi.member import GroupMember
+from groupvpn.gdoi.rekey import Deletion, build_push
+from groupvpn.ipsec.acl import AccessList, Action
+from groupvpn.wire.natt import KEEPALIVE
+
+ELSEWHERE = AccessList("elsewhere", (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),))
+
+
+def kek_of(member: GroupMember) -> Kek:
+    assert member.rekey_sa.kek is not None
+    return member.rekey_sa.kek
+
+
+def deliver(world: World, number: int, message: bytes) -> None:
+    speaker = world.speakers[address_of(number)]
+    effects = speaker.receive(message, Endpoint(SERVER, 848), end(number), world.now)
+    world.simulation.carry_out(address_of(number), effects)
+
+
+# Rekeys
+
+
+def test_an_old_sequence_number_is_refused_and_said() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    kek = kek_of(member)
+    tek = member.policy.teks[member.sas[0].spi].tek
+    deliver(world, 1, build_push(Download((tek,)), kek, rsa_key(), 5))
+    world.forget_reports()
+    world.run(2)
+    before = (member.rules, member.sas)
+    for number in (5, 4, 1):
+        deliver(world, 1, build_push(Download((tek,)), kek, rsa_key(), number))
+        world.run(2)
+    assert world.mnemonics() == ["GDOI_REKEY_SEQ_FAILURE"] * 3
+    assert (member.rules, member.sas) == before
+    deliver(world, 1, build_push(Download((tek,)), kek, rsa_key(), 1_000_000))
+    assert member.rekey_sa.last_sequence == 1_000_000
+
+
+def test_a_rekey_with_another_signature_changes_nothing() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    tek = member.policy.teks[member.sas[0].spi].tek
+    forged = build_push(Download((replace(tek, spi=4711),)), kek_of(member), rsa_key("REKEYRSA2"), 9)
+    deliver(world, 1, forged)
+    assert "GDOI_REKEY_FAILURE" in world.mnemonics()
+    assert member.rekey_sa.last_sequence == 0
+    assert 4711 not in {sa.spi for sa in member.sas}
+
+
+def test_refused_rekeys_do_not_flood_the_log() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    tek = member.policy.teks[member.sas[0].spi].tek
+    forged = build_push(Download((tek,)), kek_of(member), rsa_key("REKEYRSA2"), 9)
+    for _ in range(50):
+        deliver(world, 1, forged)
+    assert world.mnemonics().count("GDOI_REKEY_FAILURE") == 1
+    assert sum(member.counters.values()) == 50
+
+
+def test_a_kek_that_is_replaced_or_dropped_is_wiped() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    first = kek_of(member)
+    world.do(world.server, world.server.update((served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)),), world.now))
+    world.run(2)
+    second = kek_of(member)
+    assert (len(first.key), len(second.key)) == (0, 32)
+    world.do(member, member.stop(world.now))
+    assert len(second.key) == 0
+
+
+def test_a_rekey_ends_a_registration_that_it_makes_superfluous() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    world.do(world.server, world.server.rekey(None, 20, world.now))
+    world.do(member, member.clear_sas(world.now))
+    assert member.enrollment.is_running
+    world.run(5)
+    assert len(member.sas) == 2
+    assert member.enrollment.succeeded == 1
+
+
+def test_a_rekey_under_an_unknown_kek_is_dropped_in_silence() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    tek = member.policy.teks[member.sas[0].spi].tek
+    world.forget_reports()
+    deliver(world, 1, build_push(Download((tek,)), replace(kek_of(member), spi=bytes(16)), rsa_key(), 9))
+    assert world.mnemonics() == []
+    assert world.sent == []
+
+
+def test_a_rekey_outside_the_client_lists_is_not_taken_and_not_acknowledged() -> None:
+    world = World(members=0)
+    member = world.add_member(1, accepted_transforms=(CBC,))
+    world.run(2)
+    old = member.sas
+    world.forget_reports()
+    world.do(world.server, world.server.update((served(tek_policy(transform=GCM)),), world.now))
+    world.run(1)
+    assert "GM_REJECTING_SA_PAYLOAD" in world.mnemonics()
+    assert member.sas == old
+    assert [send for send in world.sent if send.datagram[18] == 35] == []
+
+
+def test_the_acknowledgement_goes_back_as_a_reply() -> None:
+    world = World(members=1)
+    world.run(2)
+    world.forget_reports()
+    world.run(3600 - 360 - 25 - world.now + 1)
+    answers = [send for send in world.sent if send.datagram[18] == 35]
+    assert [(answer.source, answer.destination) for answer in answers] == [(end(1), Endpoint(SERVER, 848))]
+    assert world.members[0].status(world.now).rekey_acks_sent == 1
+
+
+def test_a_multicast_group_is_joined_at_registration_and_left_with_the_crypto_map() -> None:
+    world = World(served(rekey=MULTI), members=1)
+    world.run(2)
+    assert (address_of(1), JoinGroup(MULTICAST, address_of(1))) in world.others
+    world.do(world.members[0], world.members[0].stop(world.now))
+    assert (address_of(1), LeaveGroup(MULTICAST, address_of(1))) in world.others
+
+
+def test_a_delete_drops_instead_of_leaking_until_it_is_registered_again() -> None:
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(0.02)
+    assert "GM_RECV_DELETE" in world.mnemonics()
+    assert not member.is_registered
+    assert [rule.entry for rule in member.rules] == list(SITES.entries)
+    assert permits(member)[0].outbound_spi is None
+    world.run(6)
+    assert member.is_registered
+
+
+def test_a_delete_of_the_only_sa_of_one_list_is_a_reason_to_register() -> None:
+    """Until then what that list protects is dropped, and the other list goes on."""
+    world = World(served(tek_policy(1), tek_policy(2, acl=ELSEWHERE, transform=AH)), members=1)
+    world.run(2)
+    member = world.members[0]
+    esp, ah = (sa.spi for sa in member.sas)
+    deliver(world, 1, build_push(None, kek_of(member), rsa_key(), 5, deletion=Deletion(esp=(ah,), ah=(esp,))))
+    assert [sa.spi for sa in member.sas] == [esp, ah], "neither is of that protocol"
+    assert member.is_registered
+    deliver(world, 1, build_push(None, kek_of(member), rsa_key(), 6, deletion=Deletion(ah=(0,))))
+    assert [rule.outbound_spi for rule in permits(member)] == [esp, None]
+    world.run(6)
+    assert [rule.outbound_spi for rule in permits(member)] == [esp, ah]
+    assert world.mnemonics().count("GM_RE_REGISTER") == 1
+
+
+def test_members_whose_teks_are_all_deleted_do_not_register_in_the_same_moment() -> None:
+    world = World(members=3)
+    world.run(2)
+    for number, member in enumerate(world.members, 1):
+        deliver(world, number, build_push(None, kek_of(member), rsa_key(), 5, deletion=Deletion((0,))))
+    assert all(member.sas == () for member in world.members)
+    assert len({member.next_timer() for member in world.members}) == 3
+    world.run(6)
+    assert all(len(member.sas) == 1 for member in world.members)
+
+
+# Behind a NAT
+
+
+class MemberNat:
+    """A NAT before the first member that forgets a mapping of which nothing leaves for `memory` seconds."""
+
+    OUTSIDE = IPv4Address("203.0.113.7")
+
+    def __init__(self, world: World, memory: float) -> None:
+        self.world, self.memory = world, memory
+        self.inside = address_of(1)
+        self.lost = 0
+        self._last_use: dict[int, float] = {}
+        self._pass_on = world.simulation.intercept
+        world.simulation.intercept = self
+
+    def __call__(self, send: Send) -> Send | None:
+        if send.source.address == self.inside:
+            self._last_use[send.source.port] = self.world.now
+            return self._pass_on(replace(send, source=Endpoint(self.OUTSIDE, 40000 + send.source.port)))
+        if send.destination.address != self.OUTSIDE:
+            return self._pass_on(send)
+        port = send.destination.port - 40000
+        if self.world.now - self._last_use.get(port, float("-inf")) > self.memory:
+            self.lost += 1
+            return None
+        return self._pass_on(replace(send, destination=Endpoint(self.inside, port)))
+
+
+@pytest.mark.parametrize("interval", [20, None])
+def test_rekeys_find_their_way_through_a_nat_long_after_phase_1(interval: int | None) -> None:
+    """The ISAKMP SA lives for 300 seconds, the TEK for an hour, and what the NAT knows for 30 seconds."""
+    world = World(served(), members=0)
+    nat = MemberNat(world, memory=30)
+    hidden, plain = world.add_member(1), world.add_member(2)
+    for speaker in world.speakers.values():
+        speaker.ike.update(replace(speaker.ike.configuration, nat_keepalive=interval))
+    world.run(3560)
+    assert len(plain.sas) == len(hidden.sas) == 2
+    assert plain.enrollment.succeeded == 1
+    assert hidden.enrollment.succeeded == (2 if interval is None else 1), "without the rekey a member has to come back"
+    assert (nat.lost == 0) is (interval is not None)
+    world.do(hidden, hidden.stop(world.now))
+    world.forget_reports()
+    world.run(100)
+    assert not [send for send in world.sent if send.datagram == KEEPALIVE], "nobody keeps the way of a member that has left"
