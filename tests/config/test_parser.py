@@ -476,6 +476,12 @@ def test_lines_without_effect_are_kept() -> None:
     [
         "crypto isakmp key hunter2 adress 10.0.0.1\n",
         "crypto isakmp key hunter2\n",
+        "crypto isakmp kee hunter2 address 10.0.0.1\n",
+        "crypto isakmp ke hunter2 address 10.0.0.1\n",
+        "crypto isakmp k hunter2 address 10.0.0.1\n",
+        "crypto isakmp Kye 0 hunter2 address 10.0.0.1\n",
+        "username admin pasword hunter2\n",
+        "crypto isakmp peer address 10.0.0.1\n set aggressive-mode passwd hunter2\n",
         "crypto isakmp key hunter2 hunter2 hunter2\n",
         "crypto isakmp peer address 10.0.0.1\n set aggressive-mode password hunter2 x\n",
         "crypto isakmp key 6 hunter2 address 10.0.0.1\n",

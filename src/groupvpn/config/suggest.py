@@ -1,5 +1,6 @@
 """What is wrong with a line that no command fits, and the nearest that would."""
 
+import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher, get_close_matches
 from functools import cache
@@ -11,6 +12,7 @@ from groupvpn.config.match import Match, Mismatch, following, match
 
 _SECRET_WORDS = frozenset({"key", "secret", "password", "community", "key-string", "username", "authenticator", "cipher", "session-key"})
 """Words after which a secret may stand."""
+_SIMPLE_WORD = re.compile(r"[a-z][a-z0-9-]*")
 _NEARLY, _LIKE = 0.75, 0.6
 """Likeness (of `difflib`) from which a word is a keyword with a slip of the pen, and from which it may be one."""
 _SHOWN = 8
@@ -33,7 +35,7 @@ def describe(found: Mismatch, tokens: tuple[Token, ...], modes: Sequence[Mode], 
 
 def masked(line: Line) -> str:
     """The line for a diagnostic: what may be a secret shows as asterisks."""
-    position = next((index for index, token in enumerate(line.tokens) if token.text.lower() in _SECRET_WORDS), None)
+    position = next((index for index, token in enumerate(line.tokens) if _announces_secret(token.text)), None)
     if position is None or not _may_hold_secret(line.tokens):
         return line.text.rstrip()
     text = list(line.text.rstrip())
@@ -46,6 +48,22 @@ def masked(line: Line) -> str:
     return "".join(text)
 
 
+def _announces_secret(word: str) -> bool:
+    """Whether a secret may stand behind this word: one of `_SECRET_WORDS`, a third of one, or what is like one and no other keyword."""
+    folded = word.lower()[:40]
+    if folded in _SECRET_WORDS or folded in _keywords():
+        return folded in _SECRET_WORDS
+    is_begun = any(secret.startswith(folded) and 3 * len(folded) >= len(secret) for secret in _SECRET_WORDS)
+    return is_begun or bool(get_close_matches(folded, _SECRET_WORDS, n=1, cutoff=_LIKE))
+
+
+@cache
+def _keywords() -> frozenset[str]:
+    """Every word that commands are written with."""
+    words = (word for command in COMMANDS for word in re.split(r"[\s{}\[\]|]+", command.syntax.lower()))
+    return frozenset(filter(_SIMPLE_WORD.fullmatch, words))
+
+
 def _may_hold_secret(tokens: tuple[Token, ...]) -> bool:
     """Whether the line sets a key; `crypto key generate` and the like only name one."""
     heads = [token.text.lower() for token in tokens[:2]]
@@ -54,7 +72,7 @@ def _may_hold_secret(tokens: tuple[Token, ...]) -> bool:
 
 def _reason(found: Mismatch, tokens: tuple[Token, ...], negated: bool) -> str:
     line = Line(0, "", tokens)
-    hidden = found.position < len(tokens) and any(token.text.lower() in _SECRET_WORDS for token in line.tokens[: found.position])
+    hidden = found.position < len(tokens) and any(_announces_secret(token.text) for token in line.tokens[: found.position])
     word = "this word" if hidden else f"`{tokens[found.position].text}`" if found.position < len(tokens) else ""
     if found.ambiguous:
         short = tokens[min(found.position, len(tokens) - 1)].text if len(tokens) > found.position else tokens[-1].text
@@ -75,9 +93,10 @@ def _labels(found: Mismatch) -> tuple[str, ...]:
 
 
 def _list(words: Sequence[str]) -> str:
-    shown = [f"`{word}`" for word in words[:_SHOWN]]
-    if len(words) > _SHOWN:
-        shown.append(f"{len(words) - _SHOWN} others")
+    count = len(words) if len(words) <= _SHOWN + 1 else _SHOWN  # "1 others" would say no more than the word does
+    shown = [f"`{word}`" for word in words[:count]]
+    if len(words) > count:
+        shown.append(f"{len(words) - count} others")
     return " or ".join((", ".join(shown[:-1]), shown[-1])) if len(shown) > 1 else "".join(shown) or "nothing"
 
 
@@ -128,7 +147,7 @@ def _misspelled(tokens: tuple[Token, ...], found: Mismatch, negated: bool, cutof
     if not close:
         return ""
     before = [token.text for token in tokens[: found.position]]
-    secret = any(word.lower() in _SECRET_WORDS for word in before)
+    secret = any(map(_announces_secret, before))
     repaired = [*(["…"] if secret else before), close[0]]
     return f"did you mean `{'no ' if negated else ''}{' '.join(repaired)}`?"
 
