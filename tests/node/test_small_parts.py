@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -53,6 +54,40 @@ def test_observers_get_each_line(capsys: pytest.CaptureFixture[str]) -> None:
     log.observe(seen.append)
     log.write("SYS", 6, "N", "text")
     assert seen == ["*Nov 21 01:02:03.456: %SYS-6-N: text"]
+
+
+def test_a_log_that_nobody_reads_stops_nobody_and_says_later_what_is_missing() -> None:
+    program = """if True:
+        from groupvpn.node.syslog import Log
+        log = Log("gm1")
+        for number in range(500):
+            log.write("SYS", 6, "N", f"<{number}>".ljust(900, "\u20ac"))
+        print("written", flush=True)
+        input()
+        log.write("SYS", 6, "N", "<at last>")
+        """
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8") as child:
+        assert child.stdin
+        assert child.stdout
+        assert child.stderr
+        try:
+            assert select.select([child.stdout], [], [], 30.0)[0], "the log waits for its reader"
+            assert child.stdout.readline() == "written\n"
+            first = child.stderr.readline()
+            os.set_blocking(child.stderr.fileno(), False)
+            rest = child.stderr.readlines()
+            os.set_blocking(child.stderr.fileno(), True)
+            child.stdin.write("\n")
+            child.stdin.close()
+            rest += child.stderr.readlines()
+        finally:
+            child.kill()
+    lines = [first, *rest]
+    assert [re.findall("<.*>", line) for line in lines[:-2]] == [[f"<{number}>"] for number in range(len(lines) - 2)]
+    assert all(line.endswith("\u20ac\n") for line in lines[:-2]), "lines are whole"
+    assert f"%SYS-4-LOG_LOST: {500 - (len(lines) - 2)} lines before this one" in lines[-2]
+    assert lines[-1].endswith("<at last>\n")
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device"), ValueError("closed file")])

@@ -5,6 +5,7 @@ ones stay in memory for `show logging`, and followers of the control socket get 
 report fields that are not keys, and `Secret` prints none.
 """
 
+import select
 import sys
 import syslog
 from collections import deque
@@ -13,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import TextIO
 
 from groupvpn.node.clock import log_stamp
 
@@ -56,6 +58,8 @@ class Log:
         self._observers: list[Callable[[str], None]] = []
         self.counts: dict[str, int] = {}
         """How often each mnemonic was logged."""
+        self._unread = 0
+        """Lines that were left out of standard error since nobody reads it."""
         if sink is Sink.SYSLOG:
             syslog.openlog(f"groupvpn[{name}]", syslog.LOG_PID, syslog.LOG_DAEMON)
 
@@ -66,10 +70,11 @@ class Log:
     def write(self, facility: str, severity: int, mnemonic: str, text: str) -> None:
         """Log one line. Control characters, which a peer may have chosen, are shown as escapes; very long texts are cut.
 
-        Never raises: where the lines go may be a full disk or a pipe whose reader is gone. They stay in memory all the same.
+        Never raises and never waits: where the lines go may be a full disk, a pipe whose reader is gone or sleeps, a terminal that is
+        held. They stay in memory all the same.
         """
         clean = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:_LINE_LIMIT])
-        line = LogLine(self._now(), facility, severity, mnemonic, clean)
+        line = LogLine(self._now(), facility, severity, mnemonic, clean[:_LINE_LIMIT])
         self._lines.append(line)
         self.counts[mnemonic] = self.counts.get(mnemonic, 0) + 1
         with suppress(Exception):
@@ -81,6 +86,13 @@ class Log:
     def _print(self, line: LogLine) -> None:
         if self._sink is Sink.SYSLOG:
             syslog.syslog(line.severity, line.body)
+            return
+        if self._unread and _has_room(sys.stderr):
+            text = f"{self._unread} lines before this one are not here, since nobody read them; `show logging` has the last"
+            print(LogLine(line.moment, "SYS", 4, "LOG_LOST", text), file=sys.stderr, flush=True)
+            self._unread = 0
+        if self._unread or not _has_room(sys.stderr):
+            self._unread += 1
         else:
             print(line, file=sys.stderr, flush=True)
 
@@ -88,3 +100,14 @@ class Log:
     def lines(self) -> tuple[LogLine, ...]:
         """The last lines, oldest first."""
         return tuple(self._lines)
+
+
+def _has_room(stream: TextIO) -> bool:
+    """Whether a line can be written without waiting: a pipe that polls as writable takes `PIPE_BUF` octets (4096), more than a line has."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # no file at all
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
