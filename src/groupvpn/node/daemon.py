@@ -239,8 +239,7 @@ def clean(name: str, netns: str | None, state_directory: Path | None) -> list[st
         in_force.forget()
         with suppress(StateError):
             state.remove(location.FILE)
-        if state.control_socket.exists():
-            state.control_socket.unlink()
+        if state.remove_control_socket():
             removed.append(str(state.control_socket))
     finally:
         state.close()

@@ -17,8 +17,8 @@ import re
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -75,8 +75,8 @@ def _unusable(path: Path, error: OSError) -> StateError:
 class Lock:
     """A file that one process at a time can hold; the kernel lets go of it when the process ends, however it ends."""
 
-    def __init__(self, path: Path, what: str) -> None:
-        self._path = path
+    def __init__(self, path: Path, what: str, as_owner: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        self._path, self._as_owner = path, as_owner
         while not self._acquire(what):
             continue
         os.ftruncate(self._descriptor, 0)
@@ -107,7 +107,7 @@ class Lock:
 
     def release(self) -> None:
         """Let go of the lock and remove its file."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), self._as_owner():
             self._path.unlink()
         os.close(self._descriptor)
 
@@ -131,7 +131,7 @@ class StateDirectory:
         try:
             with self._as_owner():
                 self._make()
-                self._locks.append(Lock(self.path / "lock", f"the state directory {self.path}"))
+                self._locks.append(Lock(self.path / "lock", f"the state directory {self.path}", self._as_owner))
                 self._wipe_unfinished()
             self._publish()
         except OSError as error:
@@ -175,6 +175,15 @@ class StateDirectory:
     def control_socket(self) -> Path:
         """Where the control socket of this node is."""
         return self.path / CONTROL_SOCKET
+
+    def remove_control_socket(self) -> bool:
+        """Remove the control socket that a killed node left; False if there was none. Raises `StateError`."""
+        with _saying(f"{self.control_socket} cannot be removed"), self._as_owner():
+            try:
+                self.control_socket.unlink()
+            except FileNotFoundError:
+                return False
+        return True
 
     def _file(self, name: str) -> Path:
         if not _FILE_NAME.fullmatch(name):
