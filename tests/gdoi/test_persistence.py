@@ -399,17 +399,45 @@ def test_a_new_kek_lifetime_counts_from_the_restart() -> None:
     assert (kek.original_life, kek.remaining_life) == (7200, 7200)
 
 
-def test_a_changed_list_whose_rekey_the_crash_cut_short_is_told_again() -> None:
-    world = World(members=1)
+@pytest.mark.parametrize("down", [5, 200])
+@pytest.mark.parametrize("rekey", [UNICAST, replace(MULTI, retransmit_count=0)], ids=["unicast", "multicast sent once"])
+def test_a_changed_list_whose_rekey_the_crash_cut_short_is_told_again(down: int, rekey: RekeyPolicy) -> None:
+    world = World(served(rekey=rekey), members=1)
     world.run(300)
-    world.cut(address_of(1))
-    group = served(tek_policy(acl=OTHER))
+    world.cut(SERVER)
+    group = served(tek_policy(acl=OTHER), rekey=rekey)
     world.do(world.server, world.server.update((group,), world.now))
     world.run(1)
     world.heal()
-    restart(world, group, down=5)
+    restart(world, group, down=down)
     world.run(1)
     assert [rule.entry for rule in world.members[0].rules] == list(OTHER.entries)
+
+
+def test_a_rekey_that_everybody_has_answered_is_not_repeated() -> None:
+    world = World(members=2)
+    world.run(2)
+    world.do(world.server, world.server.rekey(None, 20, world.now))
+    world.run(1)
+    world.forget_reports()
+    restart(world, served(), down=1)
+    world.run(5)
+    assert "KS_SEND_UNICAST_REKEY" not in world.mnemonics()
+
+
+@pytest.mark.parametrize("down", [100, 200])
+def test_a_snapshot_that_does_not_say_whether_a_rekey_is_under_way_has_its_age_tell(down: int) -> None:
+    world = World(members=1)
+    world.run(2)
+    world.do(world.server, world.server.rekey(None, 20, world.now))
+    state = json.loads(world.server.snapshot_text(world.now))
+    del state["groups"]["GET"]["under_way"]
+    world.run(30)
+    world.forget_reports()
+    world.simulation.detach(SERVER)
+    server = world.add_server(SERVER, served(), start=False, life="second")
+    world.do(server, [*server.restore(state, world.now, down), *server.start(world.now)])
+    assert ("KS_SEND_UNICAST_REKEY" in world.mnemonics()) == (down == 100)
 
 
 def test_a_snapshot_that_does_not_say_what_members_were_told_costs_one_rekey() -> None:

@@ -51,6 +51,7 @@ def _without_members(group: ServedGroup, now: float) -> Plain:
         "rekeys_sent": group.rekeys_sent,
         "registrations": group.registrations,
         "rekeyed_at": group.rekeyed_at - now if group.rekeyed_at is not None else None,
+        "under_way": group.is_under_way,
         "told": _write_told(group.told) if group.told is not None else None,
         "pseudotime": keys.clock.seconds(now) if keys.clock else None,
         "kek": _write_kek(keys.kek, now) if keys.kek else None,
@@ -70,7 +71,7 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
         told, rekeyed_at = fields.get("told"), fields.get("rekeyed_at")
         told = _read_told(_mapping(told)) if told is not None else None
         rekeyed_at = _number(rekeyed_at) + origin if rekeyed_at is not None else None
-        pseudotime = fields.get("pseudotime")
+        under_way, pseudotime = fields.get("under_way"), fields.get("pseudotime")
         clock = PseudoClock(origin - _number(pseudotime)) if pseudotime is not None else None
         last = max((key.expires for key in teks), default=now)
         zero = origin - _number(fields.get("members_at", 0))  # a release before it wrote their times relative to the snapshot
@@ -86,6 +87,7 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
     keys.sequence = sequence if keys.kek is not None else 0
     group.rekeys_sent, group.registrations = rekeys, registrations
     group.told, group.rekeyed_at = told, rekeyed_at
+    group.was_under_way = bool(under_way) if under_way is not None else None
     for member in members:
         group.members.add(member)
 

@@ -34,7 +34,7 @@ from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
 from groupvpn.ipsec.transform import SecurityProtocol
 
 INTERRUPTED = 120.0
-"""A key made this short before a restart may not have reached everybody: its rekey is repeated. Batches of unicast take longer."""
+"""Where a snapshot does not say whether a rekey was under way, one for a key made this short before a restart was. Batches take longer."""
 SignerLookup = Callable[[str], RsaPrivateKey | None]
 """Finds the private key of the pair with a label; None where there is none."""
 
@@ -57,6 +57,8 @@ class ServedGroup:
         """What the last rekey told; None after a snapshot of a release that did not note it."""
         self.rekeyed_at: float | None = None
         """When that was, in monotonic seconds; None before the first."""
+        self.was_under_way: bool | None = None
+        """After a restart, until `resume`: whether the snapshot says that a rekey was on its way; None where it does not say."""
         self._signers = signers
         self._entropy = entropy
         self._told_time = 0.0
@@ -246,13 +248,22 @@ class ServedGroup:
         told, self.told = self.told, Told.of(self.group)
         if renew_kek or (told is not None and told.receive_only != self.group.receive_only):
             slots = self._all_slots()
-        latest = [*(key.created for key in self.keys.teks), *([self.rekeyed_at] if self.rekeyed_at is not None else [])]
-        interrupted = INTERRUPTED + (BATCH_PERIOD * batches(len(self.members)) if self.group.rekey.unicast else 0)
-        is_recent = any(now - moment <= interrupted for moment in latest)
+        was_under_way = self._is_recent(now) if self.was_under_way is None else self.was_under_way
         self._told_time = now
-        if slots or renew_kek or told != self.told or is_recent or self.next_sync() is not None:
+        if slots or renew_kek or told != self.told or was_under_way or self.next_sync() is not None:
             return self._rekey(slots, renew_kek=renew_kek, now=now)
         return self._replace_unsigned_kek(now)
+
+    def _is_recent(self, now: float) -> bool:
+        """Whether the last keys or the last rekey are so young that not everybody may have been told of them."""
+        latest = [*(key.created for key in self.keys.teks), *([self.rekeyed_at] if self.rekeyed_at is not None else [])]
+        interrupted = INTERRUPTED + (BATCH_PERIOD * batches(len(self.members)) if self.group.rekey.unicast else 0)
+        return any(now - moment <= interrupted for moment in latest)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a rekey may not have reached everybody yet."""
+        return any(each.content is not Content.DELETE for each in self.rounds)
 
     @property
     def next_transmission(self) -> float | None:
@@ -398,6 +409,7 @@ class ServedGroup:
         effects: list[Effect] = []
         for each in [each for each in self.rounds if each.is_over(now)]:
             self.rounds.remove(each)
+            self.is_dirty = True
             for member in each.unanswered if each.content is not Content.DELETE else ():
                 if member.note_missed():
                     effects += self._eject(member)
