@@ -8,7 +8,7 @@ The data holds keys in the clear; the node keeps it in a file of mode 0600.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher, SignatureHash
@@ -23,6 +23,8 @@ from groupvpn.gdoi.served_group import ServedGroup
 from groupvpn.gdoi.told import Told
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 
+VERSION = 1
+"""Of the format as a whole. A snapshot of an earlier release may lack a field, and one of a later release have others: both are taken."""
 Plain = dict[str, object]
 """Strings, numbers, booleans, None, and lists and dicts of these."""
 
@@ -31,15 +33,27 @@ class SnapshotError(ValueError):
     """Data that is no snapshot of a group."""
 
 
-def snapshot_group(group: ServedGroup, now: float) -> Plain:
-    """The state of `group`, relative to `now`."""
-    return {**_without_members(group, now), "members": [_write_member(member) for member in group.members]}
+def snapshot_text(groups: Iterable[ServedGroup], now: float) -> str:
+    """The state of `groups` as JSON, relative to `now`. Members that are as they were are not written out again."""
+    return object_text({"version": VERSION}, {"groups": object_text({}, {group.group.name: _group_text(group, now) for group in groups})})
 
 
-def snapshot_text(group: ServedGroup, now: float) -> str:
-    """`snapshot_group` as JSON. Members that are as they were are not written out again."""
-    rest = json.dumps(_without_members(group, now))
-    return f'{rest[:-1]}, "members": [{", ".join(map(_member_text, group.members))}]}}'
+def groups_of(state: object) -> Mapping[str, object]:
+    """The parts of a snapshot by the name of the group, for `restore_group`. Raises `ValueError` for what is no snapshot."""
+    groups = state.get("groups") if isinstance(state, dict) and state.get("version") == VERSION else None
+    if not isinstance(groups, dict):
+        raise ValueError("not a snapshot of a key server, or of another version")
+    return groups
+
+
+def object_text(fields: Plain, texts: Mapping[str, str]) -> str:
+    """A JSON object of `fields`, and behind them of `texts`, whose values are JSON already."""
+    parts = {**{name: json.dumps(value) for name, value in fields.items()}, **texts}
+    return f"{{{', '.join(f'{json.dumps(name)}: {text}' for name, text in parts.items())}}}"
+
+
+def _group_text(group: ServedGroup, now: float) -> str:
+    return object_text(_without_members(group, now), {"members": f"[{', '.join(map(_member_text, group.members))}]"})
 
 
 def _without_members(group: ServedGroup, now: float) -> Plain:

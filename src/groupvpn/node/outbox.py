@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from groupvpn.effects import Effect, Send
 from groupvpn.gdoi.keyserver import KeyServer
+from groupvpn.gdoi.persistence import object_text
 from groupvpn.node import clock
 from groupvpn.node.state import DAMAGE, StateDirectory, StateError
 from groupvpn.node.syslog import Log
@@ -74,7 +75,7 @@ class Outbox:
     def write(self, server: KeyServer | None) -> None:
         """Write the snapshot of the key server, if there is one. Raises `StateError`."""
         if server is not None:
-            record = f'{{"taken": {time.time()}, "state": {server.snapshot_text(clock.monotonic())}}}'
+            record = object_text({"taken": time.time()}, {"state": server.snapshot_text(clock.monotonic())})
             self._state.write(SNAPSHOT, record.encode())
 
     def forget(self) -> None:
