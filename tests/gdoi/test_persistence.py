@@ -128,6 +128,64 @@ def test_a_kek_rekey_that_the_crash_cut_short_costs_a_registration_and_no_sa() -
     assert deaf.rekey_sa.kek.spi == kek.spi
 
 
+@pytest.mark.parametrize("down", [1, 200])
+@pytest.mark.parametrize("rekey", [UNICAST, replace(MULTI, retransmit_count=0)], ids=["unicast", "multicast sent once"])
+def test_a_clear_that_the_crash_cut_short_is_finished(rekey: RekeyPolicy, down: int) -> None:
+    """It is how a stolen member is shut out. Nobody has heard the first transmission."""
+    world = World(served(tek_policy(transform=GCM), rekey=rekey), members=3)
+    world.run(10)
+    old = {sa.spi for member in world.members for sa in member.sas}
+    world.cut(SERVER)
+    world.do(world.server, world.server.clear(None, world.now))
+    world.heal()
+    world.forget_reports()
+    restart(world, world.group, down=down)
+    world.run(20)
+    assert world.mnemonics().count("GM_RECV_DELETE") == 3
+    assert "GDOI_REKEY_SEQ_FAILURE" not in world.mnemonics()
+    assert all(member.is_registered and old.isdisjoint(sa.spi for sa in member.sas) for member in world.members)
+    assert len(spis(world)) == 1
+
+
+def test_a_clear_that_the_crash_cut_short_goes_on_with_those_who_have_not_answered() -> None:
+    world = World(members=2)
+    world.run(10)
+    under = world.members[0].rekey_sa.kek
+    assert under is not None
+    world.cut(address_of(2))
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(8)
+    assert [member.peer.address for member in world.server.groups[0].members] == [address_of(1)]
+    world.heal()
+    world.forget_reports()
+    server = restart(world, world.group)
+    deletes = [send for send in world.sent if send.datagram[18] == 33 and send.datagram[:16] == under.spi]
+    assert [send.destination.address for send in deletes] == [address_of(2)]
+    assert [each.last_sequence for each in server.groups[0].rounds] == [2], "the first was number 1"
+    world.run(20)
+    assert len(spis(world)) == 1
+    assert server.groups[0].rounds == []
+    assert json.loads(server.snapshot_text(world.now))["groups"]["GET"]["deletes"] == []
+
+
+def test_a_clear_that_the_crash_cut_short_is_over_when_its_kek_is_dead() -> None:
+    world = World(served(rekey=replace(UNICAST, lifetime=3600)), members=1)
+    world.run(10)
+    world.cut(address_of(1))
+    world.do(world.server, world.server.clear(None, world.now))
+    assert restart(world, world.group, down=3600).groups[0].rounds == []
+
+
+def test_a_snapshot_that_knows_of_no_deletes_is_taken() -> None:
+    world = World(members=1)
+    world.run(10)
+    state = json.loads(world.server.snapshot_text(world.now))
+    del state["groups"]["GET"]["deletes"]
+    fresh = world.add_server(SERVER, served(), start=False, life="second")
+    fresh.restore(state, world.now, 0)
+    assert (fresh.unrestored, fresh.groups[0].rounds) == ([], [])
+
+
 @pytest.mark.parametrize(
     "after",
     [served(tek_policy(transform=CBC)), served(tek_policy(transform=GCM), rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC))],
@@ -304,11 +362,17 @@ def _odd_list(group: dict[str, Any]) -> None:
     group["told"]["lists"] = [[1]]
 
 
+def _odd_delete(group: dict[str, Any]) -> None:
+    group["deletes"] = [{"under": group["kek"], "sequence": 1, "protocols": ["GRE"], "members": []}]
+
+
 def _bad_member(group: dict[str, Any]) -> None:
     group["members"][0]["peer"] = ["10.0.0.300", 848]
 
 
-@pytest.mark.parametrize("damage", [_without_teks, _text_sequence, _odd_key, _unknown_cipher, _too_many_ids, _odd_list, _bad_member])
+@pytest.mark.parametrize(
+    "damage", [_without_teks, _text_sequence, _odd_key, _unknown_cipher, _too_many_ids, _odd_list, _odd_delete, _bad_member]
+)
 def test_a_damaged_snapshot_is_refused_whole(damage: Callable[[dict[str, Any]], None]) -> None:
     world = World(members=1)
     world.run(10)

@@ -18,6 +18,7 @@ from groupvpn.gdoi.group import RekeyKey, TrafficKey
 from groupvpn.gdoi.members import Member
 from groupvpn.gdoi.policy import Replay
 from groupvpn.gdoi.pseudotime import PseudoClock
+from groupvpn.gdoi.rekeying import Content, Round, UnfinishedDelete
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.gdoi.served_group import ServedGroup
 from groupvpn.gdoi.told import Told
@@ -53,7 +54,18 @@ def object_text(fields: Plain, texts: Mapping[str, str]) -> str:
 
 
 def _group_text(group: ServedGroup, now: float) -> str:
-    return object_text(_without_members(group, now), {"members": f"[{', '.join(map(_member_text, group.members))}]"})
+    deletes = [_delete_text(each, now) for each in group.rounds if each.content is Content.DELETE]
+    return object_text(_without_members(group, now), {"deletes": f"[{', '.join(deletes)}]", "members": _members_text(group.members)})
+
+
+def _delete_text(each: Round, now: float) -> str:
+    protocols = sorted(protocol.name for protocol in each.deletes)
+    fields: Plain = {"under": _write_kek(each.under, now), "sequence": each.last_sequence, "protocols": protocols}
+    return object_text(fields, {"members": _members_text(each.pending)})
+
+
+def _members_text(members: Iterable[Member]) -> str:
+    return f"[{', '.join(map(_member_text, members))}]"
 
 
 def _without_members(group: ServedGroup, now: float) -> Plain:
@@ -90,6 +102,7 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
         last = max((key.expires for key in teks), default=now)
         zero = origin - _number(fields.get("members_at", 0))  # a release before it wrote their times relative to the snapshot
         members = [_read_member(_mapping(item), zero, last) for item in _items(fields["members"])]
+        deletes = tuple(_read_delete(_mapping(item), origin, zero, last) for item in _items(fields.get("deletes", [])))
         sequence, rekeys, registrations = (int(_number(fields[name])) for name in ("sequence", "rekeys_sent", "registrations"))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SnapshotError(f"the snapshot of group {group.group.name} cannot be used ({error!r})") from error
@@ -101,6 +114,7 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
     keys.sequence = sequence if keys.kek is not None else 0
     group.rekeys_sent, group.registrations = rekeys, registrations
     group.told, group.rekeyed_at = told, rekeyed_at
+    group.unfinished = deletes
     group.was_under_way = bool(under_way) if under_way is not None else None
     for member in members:
         group.members.add(member)
@@ -183,6 +197,15 @@ def _read_kek(state: Mapping[str, object], origin: float) -> RekeyKey:
         unicast=bool(state["unicast"]),
         acknowledge=bool(state["acknowledge"]),
         destination=IPv4Address(_text(state["destination"])),
+    )
+
+
+def _read_delete(state: Mapping[str, object], origin: float, zero: float, last: float) -> UnfinishedDelete:
+    return UnfinishedDelete(
+        under=_read_kek(_mapping(state["under"]), origin),
+        sequence=int(_number(state["sequence"])),
+        deletes=frozenset(SecurityProtocol[_text(name)] for name in _items(state["protocols"])),
+        members=tuple(_read_member(_mapping(item), zero, last) for item in _items(state["members"])),
     )
 
 

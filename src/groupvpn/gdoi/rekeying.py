@@ -42,6 +42,16 @@ class Batch:
     is_retry: bool
 
 
+@dataclass(frozen=True, slots=True)
+class UnfinishedDelete:
+    """What a snapshot keeps of a round that deletes: `members` may not have heard it, and `sequence` is the last number under its KEK."""
+
+    under: RekeyKey
+    sequence: int
+    deletes: frozenset[SecurityProtocol]
+    members: tuple[Member, ...]
+
+
 class Round:
     """One rekey and its retransmissions. `under` is the KEK that protects it and says how it travels."""
 
@@ -142,6 +152,7 @@ class Round:
         """It cannot be sent: nothing more goes out, and nobody is waited for."""
         self.stop_retransmitting()
         self._pending.clear()
+        self._ends = self.last_sent
 
     def acknowledge(self, peer: Endpoint, sequence: int) -> Member | None:
         """The member at `peer` answers a transmission of this round: returns it the first time, None for anything else."""

@@ -25,7 +25,7 @@ from groupvpn.gdoi.policy import KeyServerGroup
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
-from groupvpn.gdoi.rekeying import Batch, Content, Round
+from groupvpn.gdoi.rekeying import Batch, Content, Round, UnfinishedDelete
 from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
 from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, batches, is_retransmission_suppressed
 from groupvpn.gdoi.told import Told
@@ -59,6 +59,8 @@ class ServedGroup:
         """When that was, in monotonic seconds; None before the first."""
         self.was_under_way: bool | None = None
         """After a restart, until `resume`: whether the snapshot says that a rekey was on its way; None where it does not say."""
+        self.unfinished: tuple[UnfinishedDelete, ...] = ()
+        """After a restart, until `resume`: the deletes that the snapshot says were on their way."""
         self._signers = signers
         self._entropy = entropy
         self._told_time = 0.0
@@ -233,11 +235,15 @@ class ServedGroup:
         return effects + self._run_rounds(now)
 
     def resume(self, now: float) -> list[Effect]:
-        """After a restart from a snapshot: renew what no longer fits the configuration, tell members what else is new, and repeat a rekey
-        that may have been cut short.
+        """After a restart from a snapshot: go on with deletes, renew what no longer fits the configuration, tell members what else is new,
+        and repeat a rekey that may have been cut short.
 
         A group with time windows always gets one: how long we were away is what the wall clock says, which may be wrong.
         """
+        for each in self.unfinished:
+            if each.under.expires > now:
+                self._delete(each.under, each.sequence, each.members, each.deletes, now)
+        self.unfinished = ()
         _, destination = rekey_addresses(self.group.rekey)
         slots, renew_kek = self.keys.outdated(self.group, destination)
         if self.keys.kek is not None and (self.group.rekey.key_label is None or not is_complete(self.group)):
@@ -252,7 +258,7 @@ class ServedGroup:
         self._told_time = now
         if slots or renew_kek or told != self.told or was_under_way or self.next_sync() is not None:
             return self._rekey(slots, renew_kek=renew_kek, now=now)
-        return self._replace_unsigned_kek(now)
+        return self._replace_unsigned_kek(now) + self._run_rounds(now)
 
     def _is_recent(self, now: float) -> bool:
         """Whether the last keys or the last rekey are so young that not everybody may have been told of them."""
@@ -363,7 +369,7 @@ class ServedGroup:
     def _delete(self, kek: RekeyKey, sequence: int, members: Iterable[Member], protocols: frozenset[SecurityProtocol], now: float) -> None:
         """Start a round that deletes `kek`, whose last rekey had the number `sequence`, and all TEKs of `protocols`."""
         self._begin(Content.DELETE, kek, members, count(sequence + 1).__next__, now)
-        self.rounds[-1].deletes = protocols
+        self.rounds[-1].deletes, self.rounds[-1].last_sequence = protocols, sequence
 
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
         """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""
