@@ -124,8 +124,14 @@ class KeyServer:
         return min((time for time in times if time is not None), default=None)
 
     def update(self, groups: Iterable[KeyServerGroup], now: float) -> list[Effect]:
-        """Serve `groups` from now on. Call it once, when configuration mode is left: each group sends one rekey for all its changes."""
+        """Serve `groups` from now on. Call it once, when configuration mode is left: each group sends one rekey for all its changes.
+
+        What the look-up of an RSA key raises is raised before any group has changed: the next attempt finds all that there is to tell.
+        """
         wanted = {group.name: group for group in groups}
+        for group in wanted.values():
+            if group.rekey.key_label is not None:
+                self._signers(group.rekey.key_label)
         removed = [name for name in self._groups if name not in wanted]
         effects: list[Effect] = [StateChanged(name) for name in removed]
         for name in removed:
