@@ -162,11 +162,11 @@ class KeyServer:
         """
         return snapshot_text(self.groups, now)
 
-    def restore(self, state: object, now: float, elapsed: float) -> list[Effect]:
+    def restore(self, state: object, now: float, elapsed: float, *, renew: bool = False) -> list[Effect]:
         """Go on from a snapshot that was taken `elapsed` seconds ago; call it before `start`. Raises `ValueError` for what is no snapshot.
 
         Keys that died meanwhile are left out, groups that are no longer configured are passed over. A group whose part is bad is told in
-        `unrestored` and begins anew; the others go on.
+        `unrestored` and begins anew; the others go on. `renew` says that `elapsed` is a guess: all keys are made anew.
         """
         effects: list[Effect] = []
         groups = groups_of(state)
@@ -177,7 +177,7 @@ class KeyServer:
                 except SnapshotError as error:
                     self.unrestored.append(str(error))
                 else:
-                    effects += group.resume(now)
+                    effects += group.resume(now, renew=renew)
         return self._marked(effects)
 
     def status(self, now: float) -> tuple[KeyServerGroupStatus, ...]:

@@ -27,7 +27,7 @@ from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
 from groupvpn.gdoi.rekeying import Batch, Content, Round, UnfinishedDelete
 from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
-from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, batches, is_retransmission_suppressed
+from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, SHORTEST_OFFSET, batches, is_retransmission_suppressed
 from groupvpn.gdoi.told import Told
 from groupvpn.ike.natt import wrap
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
@@ -234,9 +234,9 @@ class ServedGroup:
             self._delete(old_kek, old_sequence, leaving, protocols, now)
         return effects + self._run_rounds(now)
 
-    def resume(self, now: float) -> list[Effect]:
+    def resume(self, now: float, *, renew: bool = False) -> list[Effect]:
         """After a restart from a snapshot: go on with deletes, renew what no longer fits the configuration, tell members what else is new,
-        and repeat a rekey that may have been cut short.
+        and repeat a rekey that may have been cut short. `renew` makes all keys anew, for nobody knows how old they are.
 
         A group with time windows always gets one: how long we were away is what the wall clock says, which may be wrong.
         """
@@ -254,11 +254,26 @@ class ServedGroup:
         told, self.told = self.told, Told.of(self.group)
         if renew_kek or (told is not None and told.receive_only != self.group.receive_only):
             slots = self._all_slots()
+        if renew:
+            slots, renew_kek = self._all_slots(), self.keys.kek is not None
+            self._hasten(now)
         was_under_way = self._is_recent(now) if self.was_under_way is None else self.was_under_way
         self._told_time = now
         if slots or renew_kek or told != self.told or was_under_way or self.next_sync() is not None:
             return self._rekey(slots, renew_kek=renew_kek, now=now)
         return self._replace_unsigned_kek(now) + self._run_rounds(now)
+
+    def _hasten(self, now: float) -> None:
+        """Let all TEKs die when a rekey that starts now can have reached everybody, with as much to spare as any.
+
+        Not where none can be sent; nor where members may refuse it, for they know a pseudotime that is ahead of ours.
+        """
+        kek, rekey = self.keys.kek, self.group.rekey
+        signer = self._signers(kek.key_label) if kek is not None else None
+        if kek is None or signer is None or signer.public.der != kek.public_key or self.keys.has_time_window:
+            return
+        sending = rekey.retransmit_count * rekey.retransmit_period + (BATCH_PERIOD * batches(len(self.members)) if rekey.unicast else 0)
+        self.keys.hasten(now + sending + SHORTEST_OFFSET)
 
     def _is_recent(self, now: float) -> bool:
         """Whether the last keys or the last rekey are so young that not everybody may have been told of them."""
