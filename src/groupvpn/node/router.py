@@ -122,9 +122,7 @@ class Router:
         """What a run that was killed has protected holds until its groups are registered, if its filters still hold it. Where it is not
         known what that was, nothing passes until then but to the key servers, as with `fail-close`."""
         is_unknown = self._in_force.is_unknown
-        if self.configuration.role is Role.KEY_SERVER and not self._in_force.last_rules:
-            if is_unknown:
-                self._in_force.note_rules({})
+        if self.configuration.role is Role.KEY_SERVER and not self._in_force.last_rules and not is_unknown:
             return  # it never steers, and has no use for what it takes to ask
         members = list(self.configuration.members())
         opening = [bound for bound in members if bound.group.fail_close is None]
@@ -261,7 +259,8 @@ class Router:
             self._guarded(self.speaker.tick, now)
             self._sockets.join_refused()
             if self._in_force.next_retry is not None and self._in_force.next_retry <= now:
-                self._in_force.retry()
+                with self._contained("writing what is in force"):
+                    self._in_force.retry()
             if self.steering.next_repair is not None and self.steering.next_repair <= now:
                 self._guarded(self._repair)
         finally:
