@@ -1,9 +1,11 @@
 """A key server and members on a network in memory, for the tests of what they do together."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeAuthentication, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
 from groupvpn.crypto.rsa import RsaPrivateKey
@@ -202,6 +204,14 @@ def change(world: World, group: KeyServerGroup) -> None:
     world.forget_reports()
     world.do(world.server, world.server.update((group,), world.now))
     world.run(1)
+
+
+def snapshot_anew(world: World) -> Any:
+    """What a snapshot says of which nothing is remembered from the one before."""
+    for group in world.server.groups:
+        for member in group.members:
+            member.written = ""
+    return json.loads(world.server.snapshot_text(world.now))
 
 
 def pushes(world: World) -> list[Endpoint]:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from gdoi_world import CBC, GCM, MULTI, SERVER, SITES, UNICAST, World, address_of, entry, served, tek_policy
+from gdoi_world import CBC, GCM, MULTI, SERVER, SITES, UNICAST, World, address_of, entry, served, snapshot_anew, tek_policy
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -73,7 +73,7 @@ class GroupMachine(RuleBasedStateMachine):
     def restart_server(self, down: int) -> None:
         world = self.world
         state = json.loads(world.server.snapshot_text(world.now))
-        assert state == world.server.snapshot(world.now)
+        assert state == snapshot_anew(world)
         world.simulation.detach(SERVER)
         world.run(down)
         self.lives += 1

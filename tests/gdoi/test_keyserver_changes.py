@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import gdoi_world
 import pytest
 from gdoi_world import (
     CBC,
@@ -23,6 +24,7 @@ from gdoi_world import (
     pushes,
     rsa_key,
     served,
+    snapshot_anew,
     spis,
     tek_policy,
 )
@@ -336,4 +338,33 @@ def test_a_group_that_cannot_be_rekeyed_keeps_no_other_from_its_changes() -> Non
     world.do(world.server, world.server.update(groups, world.now))
     world.run(1)
     assert tuple(group.group for group in world.server.groups) == groups
+    assert [rule.entry for rule in member.rules] == list(OTHER.entries)
+
+
+class DamagedError(Exception):
+    """What the node raises for a key file that it cannot use."""
+
+
+def test_a_configuration_with_an_rsa_key_that_cannot_be_read_changes_no_group_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next attempt finds nothing changed, and tells nobody."""
+    unusable = {f"{LABEL}2"}
+
+    def signer_or_raise(label: str) -> RsaPrivateKey:
+        if label in unusable:
+            raise DamagedError
+        return rsa_key(label)
+
+    monkeypatch.setattr(gdoi_world, "signer", signer_or_raise)
+    world = World(members=1)
+    world.run(5)
+    (member,) = world.members
+    before = snapshot_anew(world)
+    groups = served(tek_policy(acl=OTHER)), replace(served(), name="NEW", identity=77, rekey=replace(UNICAST, key_label=f"{LABEL}2"))
+    with pytest.raises(DamagedError):
+        world.server.update(groups, world.now)
+    assert [group.group for group in world.server.groups] == [world.group]
+    assert snapshot_anew(world) == before
+    unusable.clear()
+    world.do(world.server, world.server.update(groups, world.now))
+    world.run(1)
     assert [rule.entry for rule in member.rules] == list(OTHER.entries)

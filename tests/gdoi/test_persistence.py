@@ -2,27 +2,26 @@
 
 import json
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
-from gdoi_world import CBC, GCM, LABEL, MULTI, SERVER, UNICAST, World, address_of, entry, rsa_key, served, signer, tek_policy
+from gdoi_world import CBC, GCM, LABEL, MULTI, SERVER, UNICAST, World, address_of, entry, rsa_key, served, signer, snapshot_anew, tek_policy
 
 from groupvpn.crypto.registry import KekCipher
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi import persistence
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.members import Member
-from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 
 
 def restart(world: World, group: KeyServerGroup, *, down: float = 0.0) -> KeyServer:
     """Kill the key server, wait, and start another one from its snapshot, which went through JSON as in a file."""
     state = json.loads(world.server.snapshot_text(world.now))
-    assert state == world.server.snapshot(world.now)
+    assert state == snapshot_anew(world)
     world.simulation.detach(SERVER)
     world.run(down)
     server = world.add_server(SERVER, group, start=False, life="second")
@@ -129,6 +128,64 @@ def test_a_kek_rekey_that_the_crash_cut_short_costs_a_registration_and_no_sa() -
     assert deaf.rekey_sa.kek.spi == kek.spi
 
 
+@pytest.mark.parametrize("down", [1, 200])
+@pytest.mark.parametrize("rekey", [UNICAST, replace(MULTI, retransmit_count=0)], ids=["unicast", "multicast sent once"])
+def test_a_clear_that_the_crash_cut_short_is_finished(rekey: RekeyPolicy, down: int) -> None:
+    """It is how a stolen member is shut out. Nobody has heard the first transmission."""
+    world = World(served(tek_policy(transform=GCM), rekey=rekey), members=3)
+    world.run(10)
+    old = {sa.spi for member in world.members for sa in member.sas}
+    world.cut(SERVER)
+    world.do(world.server, world.server.clear(None, world.now))
+    world.heal()
+    world.forget_reports()
+    restart(world, world.group, down=down)
+    world.run(20)
+    assert world.mnemonics().count("GM_RECV_DELETE") == 3
+    assert "GDOI_REKEY_SEQ_FAILURE" not in world.mnemonics()
+    assert all(member.is_registered and old.isdisjoint(sa.spi for sa in member.sas) for member in world.members)
+    assert len(spis(world)) == 1
+
+
+def test_a_clear_that_the_crash_cut_short_goes_on_with_those_who_have_not_answered() -> None:
+    world = World(members=2)
+    world.run(10)
+    under = world.members[0].rekey_sa.kek
+    assert under is not None
+    world.cut(address_of(2))
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(8)
+    assert [member.peer.address for member in world.server.groups[0].members] == [address_of(1)]
+    world.heal()
+    world.forget_reports()
+    server = restart(world, world.group)
+    deletes = [send for send in world.sent if send.datagram[18] == 33 and send.datagram[:16] == under.spi]
+    assert [send.destination.address for send in deletes] == [address_of(2)]
+    assert [each.last_sequence for each in server.groups[0].rounds] == [2], "the first was number 1"
+    world.run(20)
+    assert len(spis(world)) == 1
+    assert server.groups[0].rounds == []
+    assert json.loads(server.snapshot_text(world.now))["groups"]["GET"]["deletes"] == []
+
+
+def test_a_clear_that_the_crash_cut_short_is_over_when_its_kek_is_dead() -> None:
+    world = World(served(rekey=replace(UNICAST, lifetime=3600)), members=1)
+    world.run(10)
+    world.cut(address_of(1))
+    world.do(world.server, world.server.clear(None, world.now))
+    assert restart(world, world.group, down=3600).groups[0].rounds == []
+
+
+def test_a_snapshot_that_knows_of_no_deletes_is_taken() -> None:
+    world = World(members=1)
+    world.run(10)
+    state = json.loads(world.server.snapshot_text(world.now))
+    del state["groups"]["GET"]["deletes"]
+    fresh = world.add_server(SERVER, served(), start=False, life="second")
+    fresh.restore(state, world.now, 0)
+    assert (fresh.unrestored, fresh.groups[0].rounds) == ([], [])
+
+
 @pytest.mark.parametrize(
     "after",
     [served(tek_policy(transform=CBC)), served(tek_policy(transform=GCM), rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC))],
@@ -209,21 +266,16 @@ def test_a_group_that_is_not_configured_any_more_is_passed_over() -> None:
     assert [status.name for status in server.status(world.now)] == ["OTHER"]
 
 
-def test_a_snapshot_is_plain_and_shows_no_secret_objects() -> None:
-    world = World(members=1)
-    world.run(10)
-    assert json.loads(json.dumps(world.server.snapshot(world.now))) == world.server.snapshot(world.now)
-
-
-def test_the_text_of_a_snapshot_is_its_json() -> None:
+def test_what_a_snapshot_remembers_of_the_one_before_is_true() -> None:
     world = World(members=3)
     world.do(world.server, world.server.update((world.group, replace(served(), name='A "B"', identity=77)), world.now))
     for _ in range(4):
         world.run(900)
-        assert json.loads(world.server.snapshot_text(world.now)) == world.server.snapshot(world.now)
+        assert json.loads(world.server.snapshot_text(world.now)) == snapshot_anew(world)
+    assert list(snapshot_anew(world)["groups"]) == ["GET", 'A "B"']
     world.cut(address_of(1))
     world.run(4000)
-    assert json.loads(world.server.snapshot_text(world.now)) == world.server.snapshot(world.now)
+    assert json.loads(world.server.snapshot_text(world.now)) == snapshot_anew(world)
 
 
 def test_a_snapshot_writes_out_no_member_that_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +329,7 @@ def test_when_the_keys_of_a_member_die_survives() -> None:
 def test_a_snapshot_that_does_not_say_when_keys_of_members_die_has_them_hold_all() -> None:
     world = World(members=1)
     world.run(10)
-    state = json.loads(json.dumps(world.server.snapshot(world.now)))
+    state = json.loads(world.server.snapshot_text(world.now))
     for member in state["groups"]["GET"]["members"]:
         del member["keys_until"]
     fresh = world.add_server(SERVER, served(), start=False, life="second")
@@ -310,16 +362,22 @@ def _odd_list(group: dict[str, Any]) -> None:
     group["told"]["lists"] = [[1]]
 
 
+def _odd_delete(group: dict[str, Any]) -> None:
+    group["deletes"] = [{"under": group["kek"], "sequence": 1, "protocols": ["GRE"], "members": []}]
+
+
 def _bad_member(group: dict[str, Any]) -> None:
     group["members"][0]["peer"] = ["10.0.0.300", 848]
 
 
-@pytest.mark.parametrize("damage", [_without_teks, _text_sequence, _odd_key, _unknown_cipher, _too_many_ids, _odd_list, _bad_member])
+@pytest.mark.parametrize(
+    "damage", [_without_teks, _text_sequence, _odd_key, _unknown_cipher, _too_many_ids, _odd_list, _odd_delete, _bad_member]
+)
 def test_a_damaged_snapshot_is_refused_whole(damage: Callable[[dict[str, Any]], None]) -> None:
     world = World(members=1)
     world.run(10)
-    state = deepcopy(world.server.snapshot(world.now))
-    damage(state["groups"]["GET"])  # type: ignore[index]
+    state = json.loads(world.server.snapshot_text(world.now))
+    damage(state["groups"]["GET"])
     fresh = world.add_server(SERVER, served(), start=False, life="second")
     assert fresh.restore(state, world.now, 0) == []
     assert [text.split(" (")[0] for text in fresh.unrestored] == ["the snapshot of group GET cannot be used"]
@@ -333,7 +391,7 @@ def test_a_damaged_group_keeps_no_other_from_going_on() -> None:
     world.do(world.server, world.server.update((served(), other), world.now))
     world.run(300)
     world.group = served(tek_policy(transform=GCM))
-    state = json.loads(json.dumps(world.server.snapshot(world.now)))
+    state = json.loads(world.server.snapshot_text(world.now))
     del state["groups"]["OTHER"]["teks"]
     entropy = world.simulation.entropy("second")
     speaker = world.speakers[SERVER]
@@ -399,23 +457,51 @@ def test_a_new_kek_lifetime_counts_from_the_restart() -> None:
     assert (kek.original_life, kek.remaining_life) == (7200, 7200)
 
 
-def test_a_changed_list_whose_rekey_the_crash_cut_short_is_told_again() -> None:
-    world = World(members=1)
+@pytest.mark.parametrize("down", [5, 200])
+@pytest.mark.parametrize("rekey", [UNICAST, replace(MULTI, retransmit_count=0)], ids=["unicast", "multicast sent once"])
+def test_a_changed_list_whose_rekey_the_crash_cut_short_is_told_again(down: int, rekey: RekeyPolicy) -> None:
+    world = World(served(rekey=rekey), members=1)
     world.run(300)
-    world.cut(address_of(1))
-    group = served(tek_policy(acl=OTHER))
+    world.cut(SERVER)
+    group = served(tek_policy(acl=OTHER), rekey=rekey)
     world.do(world.server, world.server.update((group,), world.now))
     world.run(1)
     world.heal()
-    restart(world, group, down=5)
+    restart(world, group, down=down)
     world.run(1)
     assert [rule.entry for rule in world.members[0].rules] == list(OTHER.entries)
+
+
+def test_a_rekey_that_everybody_has_answered_is_not_repeated() -> None:
+    world = World(members=2)
+    world.run(2)
+    world.do(world.server, world.server.rekey(None, 20, world.now))
+    world.run(1)
+    world.forget_reports()
+    restart(world, served(), down=1)
+    world.run(5)
+    assert "KS_SEND_UNICAST_REKEY" not in world.mnemonics()
+
+
+@pytest.mark.parametrize("down", [100, 200])
+def test_a_snapshot_that_does_not_say_whether_a_rekey_is_under_way_has_its_age_tell(down: int) -> None:
+    world = World(members=1)
+    world.run(2)
+    world.do(world.server, world.server.rekey(None, 20, world.now))
+    state = json.loads(world.server.snapshot_text(world.now))
+    del state["groups"]["GET"]["under_way"]
+    world.run(30)
+    world.forget_reports()
+    world.simulation.detach(SERVER)
+    server = world.add_server(SERVER, served(), start=False, life="second")
+    world.do(server, [*server.restore(state, world.now, down), *server.start(world.now)])
+    assert ("KS_SEND_UNICAST_REKEY" in world.mnemonics()) == (down == 100)
 
 
 def test_a_snapshot_that_does_not_say_what_members_were_told_costs_one_rekey() -> None:
     world = World(members=1)
     world.run(300)
-    state = json.loads(json.dumps(world.server.snapshot(world.now)))
+    state = json.loads(world.server.snapshot_text(world.now))
     del state["groups"]["GET"]["told"], state["groups"]["GET"]["rekeyed_at"]
     server = world.add_server(SERVER, served(), start=False, life="second")
     world.do(server, [*server.restore(state, world.now, 0), *server.start(world.now)])
@@ -423,6 +509,44 @@ def test_a_snapshot_that_does_not_say_what_members_were_told_costs_one_rekey() -
     assert world.mnemonics().count("GM_RECV_REKEY") == 1
     assert len(world.members[0].sas) == 1
     assert not server.unrestored
+
+
+@pytest.mark.parametrize("rekey", [UNICAST, MULTI, RekeyPolicy()], ids=["unicast", "multicast", "none"])
+@pytest.mark.parametrize("down", [30, 5000])
+def test_a_key_server_that_cannot_know_how_long_it_was_away_renews_its_keys(rekey: RekeyPolicy, down: int) -> None:
+    """Where it can tell members, the keys of unknown age end as soon as a rekey can have reached everybody."""
+    world = World(served(tek_policy(transform=GCM), rekey=rekey), members=2)
+    world.run(600)
+    old_kek = world.server.groups[0].keys.kek
+    ((old,),) = spis(world)
+    state = json.loads(world.server.snapshot_text(world.now))
+    world.simulation.detach(SERVER)
+    world.run(down)
+    server = world.add_server(SERVER, world.group, start=False, life="second")
+    world.do(server, [*server.restore(state, world.now, 0.0, renew=True), *server.start(world.now)])
+    kek = server.groups[0].keys.kek
+    assert (kek is None and old_kek is None) or (kek and old_kek and kek.spi != old_kek.spi)
+    late = world.add_member(3)
+    for _ in range(180):
+        world.run(1)
+        everybody = [*world.members, late] if down == 30 and late.is_registered else []
+        sending = {rule.outbound_spi for member in everybody for rule in member.rules if rule.outbound_spi}
+        assert all(sending <= {sa.spi for sa in member.sas} for member in everybody), "what one sends another cannot read"
+    assert all(any(rule.outbound_spi for rule in member.rules) for member in [*world.members, late])
+    ends = [sa.spi for member in [*world.members, late] for sa in member.sas]
+    assert (old not in ends) == (rekey.key_label is not None)
+
+
+def test_keys_of_unknown_age_go_on_where_the_pseudotime_may_keep_members_from_hearing_of_others() -> None:
+    world = World(served(tek_policy(replay=Replay("time", 5))), members=1)
+    world.run(600)
+    ((old,),) = spis(world)
+    state = json.loads(world.server.snapshot_text(world.now))
+    server = world.add_server(SERVER, world.group, start=False, life="second")
+    world.do(server, [*server.restore(state, world.now, 0.0, renew=True), *server.start(world.now)])
+    world.run(300)
+    assert len(world.members[0].sas) == 2
+    assert world.members[0].sas[0].spi == old
 
 
 @pytest.mark.parametrize("state", [{}, {"version": 2, "groups": {}}, {"version": 1, "groups": []}])

@@ -37,7 +37,7 @@ def server_origin(world: World) -> float:
 
 def restart(world: World, group: KeyServerGroup, *, down: float, believed: float) -> KeyServer:
     """Kill the key server; the next one, `down` seconds later, believes that it was away for `believed`."""
-    state = json.loads(json.dumps(world.server.snapshot(world.now)))
+    state = json.loads(world.server.snapshot_text(world.now))
     world.simulation.detach(SERVER)
     world.run(down)
     server = world.add_server(SERVER, group, start=False, life=f"from {world.now}")

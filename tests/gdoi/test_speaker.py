@@ -24,7 +24,7 @@ def mutations(datagram: bytes) -> list[bytes]:
 def state_of(speaker: Speaker, now: float) -> Any:
     """All that GDOI knows, drops aside."""
     if speaker.key_server is not None:
-        return speaker.key_server.snapshot(now)
+        return speaker.key_server.snapshot_text(now)
     member = speaker.members[0]
     return (member.rules, [sa.spi for sa in member.sas], member.rekey_sa.last_sequence, member.is_registered, member.reregisters_at)
 

@@ -76,8 +76,13 @@ def test_a_disk_that_is_full_is_told_of_and_tried_again(state: StateDirectory, m
     in_force.note_rules(RULES)
     assert log.lines[-1].body.startswith("%SYS-4-STATE: ")
     assert "No space left on device" in log.lines[-1].text
+    assert in_force.next_retry is not None
+    in_force.retry()
+    assert len(log.lines) == 1, "once is enough"
     monkeypatch.undo()
-    in_force.note_rules(RULES)
+    in_force.retry()
+    assert in_force.next_retry is None
+    assert log.lines[-1].body.startswith("%SYS-5-STATE: ")
     assert InForce(state, log).last_rules == RULES
 
 
@@ -91,6 +96,9 @@ def test_a_file_that_cannot_be_removed_is_told_of(state: StateDirectory, monkeyp
     monkeypatch.setattr(state, "remove", read_only)
     in_force.note_rules({})
     assert "Read-only file system" in log.lines[-1].text
+    monkeypatch.undo()
+    in_force.retry()
+    assert not (state.path / FILE).exists()
 
 
 _JSON = st.recursive(
@@ -113,6 +121,7 @@ def test_any_octets_are_rules_or_are_told_of(octets: bytes) -> None:
         found = InForce(State(), log)  # type: ignore[arg-type]
     if log.lines:
         assert "cannot be used" in log.lines[-1].text
+        assert found.is_unknown
         assert (found.last_rules, found.last_loopbacks) == ({}, frozenset())
 
 
@@ -144,3 +153,14 @@ def test_a_file_that_cannot_be_read_is_told_of(state: StateDirectory, monkeypatc
     log = Log("m")
     assert InForce(state, log).last_rules == {}
     assert "Input/output error" in log.lines[-1].text
+
+
+def test_a_file_that_cannot_be_used_stays_until_it_is_known_what_holds(state: StateDirectory) -> None:
+    """Else a second kill, right after the start, would leave a file which says that nothing was protected."""
+    state.write(FILE, bytes(40))
+    in_force = InForce(state, Log("m"))
+    in_force.note_loopbacks(LOOPBACKS)
+    assert InForce(state, Log("m")).is_unknown
+    in_force.note_rules({})
+    last = InForce(state, Log("m"))
+    assert (last.is_unknown, last.last_loopbacks) == (False, LOOPBACKS)

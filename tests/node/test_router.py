@@ -20,6 +20,7 @@ from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.effects import Effect, Endpoint, JoinGroup, Report, Send
 from groupvpn.gdoi import keyserver_status
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
+from groupvpn.gdoi.member import EVERYTHING
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, TrafficRule
 from groupvpn.node import addresses, clock, namespace
@@ -615,6 +616,47 @@ def test_what_a_killed_run_protected_holds_as_long_as_its_filters(
     monkeypatch.setattr(router.steering, "lift", lambda: pytest.fail("it is opened before it is protected"))
     router._take_over()
     assert router.cores.kept == kept
+
+
+@pytest.mark.parametrize(
+    ("left", "is_closed"), [((DEVICE, NOTHING), True), (None, True), ((NOTHING, NOTHING), False)], ids=["ours", "cannot be asked", "gone"]
+)
+def test_where_it_is_not_known_what_a_killed_run_protected_nothing_passes(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch, left: tuple[frozenset[str], frozenset[str]] | None, is_closed: bool
+) -> None:
+    state.write("in-force.json", bytes(40))
+    router = _member(state)
+    monkeypatch.setattr(router.steering, "left_behind", lambda devices: left)
+    monkeypatch.setattr(router.steering, "apply", lambda: None)
+    router._take_over()
+    _start_cores(router)
+    policies = router.cores.desired_state(router.configuration).interfaces
+    assert [rule.entry for policy in policies for rule in policy.rules] == [EVERYTHING] * is_closed
+    assert {address for policy in policies for address in policy.bypass} == {IPv4Address("10.0.0.2")}
+    assert InForce(state, Log("m")).last_rules == (PROTECTED if is_closed else {})
+    assert ("POLICY_KEPT" in router.log.counts) == is_closed
+    router.cores.clear(None, clock.monotonic())
+    assert not any(policy.rules for policy in router.cores.desired_state(router.configuration).interfaces)
+
+
+def test_a_policy_that_could_not_be_written_is_written_later(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    router = _member(state)
+    monkeypatch.setattr(router.steering, "apply", lambda: None)
+    router.cores.keep(PROTECTED)
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "write", _full)
+        _start_cores(router)
+    moment = router._in_force.next_retry
+    assert moment is not None
+    monkeypatch.setattr("groupvpn.node.clock.monotonic", lambda: moment)
+
+    async def scene() -> None:
+        router._due()
+        assert router._timer is not None
+        router._timer.cancel()
+
+    asyncio.run(scene())
+    assert InForce(state, Log("m")).last_rules == PROTECTED
 
 
 def test_a_start_that_fails_forgets_nothing_of_a_killed_run(state: StateDirectory) -> None:

@@ -159,6 +159,9 @@ def test_the_key_table_is_for_its_owner_and_in_tsharks_form(tmp_path: Path) -> N
     assert lines[0] == "0001020304050607," + "aa" * 16
     assert all(re.fullmatch(r"[0-9a-f]{16},[0-9a-f]+", line) for line in lines)
     assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "keys").chmod(0o644)
+    table.add(bytes(8), Secret(b"\xbb" * 32))
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o600, "also where the file was there before"
     (tmp_path / "link").symlink_to(tmp_path / "keys")
     with pytest.raises(OSError, match="link"):
         KeyTable(tmp_path / "link").add(bytes(8), Secret(b"\xcc" * 16))

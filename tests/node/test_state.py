@@ -140,6 +140,67 @@ def test_remove_wipes_and_reports(tmp_path: Path, run_root: Path) -> None:
     state.close()
 
 
+@pytest.mark.parametrize("name", ["key-server.json", "in-force.json", "namespace", "rsa/K.json"])
+def test_a_kill_while_a_file_is_removed_leaves_no_zeros_under_its_name(tmp_path: Path, run_root: Path, name: str) -> None:
+    """The next start would take them for a damaged file, which is no reason to go on without."""
+    place, sync = tmp_path / "state", os.fsync
+    child = os.fork()
+    if child == 0:
+        state = StateDirectory("ks", place, run_root=run_root)
+        state.write(name, b"all keys")
+        (place / "rsa").mkdir(exist_ok=True)
+        synced: list[bool] = []
+
+        def die_when_the_zeros_are_written(descriptor: int) -> None:
+            sync(descriptor)
+            synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+            if not synced[-1]:
+                os._exit(0 if synced == [True, False] else 1)
+
+        os.fsync = die_when_the_zeros_are_written
+        state.remove(name)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the directory was written to the disk before the zeros"
+    assert not (place / name).exists()
+    state = StateDirectory("ks", place, run_root=run_root)
+    assert state.read(name) is None
+    assert not [entry for entry in (*place.iterdir(), *(place / "rsa").iterdir()) if entry.name.startswith(".")]
+    state.close()
+
+
+def test_a_file_that_cannot_be_overwritten_is_removed_all_the_same(tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+    state.write("key-server.json", b"keys")
+    state.close()
+    left = tmp_path / "state/.key-server.json.abcdefgh"
+    left.write_bytes(b"keys")
+
+    def full(descriptor: int) -> None:
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+    assert not left.exists()
+    with pytest.raises(StateError, match="No space left on device"):
+        state.remove("key-server.json")
+    assert [entry.name for entry in (tmp_path / "state").iterdir()] == ["lock"]
+    state.close()
+
+
+def test_a_full_disk_that_takes_no_process_id_keeps_no_node_from_starting(
+    tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, octets: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    state = StateDirectory("gm1", tmp_path / "state", run_root=run_root)
+    with pytest.raises(InUseError, match="name 'gm1' is in use by process unknown"):
+        StateDirectory("gm1", tmp_path / "state", run_root=run_root)
+    state.close()
+
+
 def test_find_names_the_nodes_that_run(tmp_path: Path, run_root: Path) -> None:
     state = StateDirectory("gm1", tmp_path / "state", run_root=run_root)
     with pytest.raises(StateError, match=r"no node 'gm2' runs here \(running: gm1\)"):

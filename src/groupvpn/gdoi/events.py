@@ -12,7 +12,7 @@ class PolicyChanged:
 
 @dataclass(frozen=True, slots=True)
 class StateChanged:
-    """What `KeyServer.snapshot` gives has changed for group `group`.
+    """What `KeyServer.snapshot_text` gives has changed for group `group`.
 
     It stands before the datagrams of the same list of effects: once the snapshot is durable, no crash can make the key server give a
     Sender-ID twice, repeat a sequence number or forget a key that members hold.

@@ -7,6 +7,7 @@ seconds; a `Download` made from it carries the seconds that remain.
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
+from math import ceil
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
@@ -172,6 +173,10 @@ class GroupKeys:
                 wipe(key)
         self.retired = [key for key in self.retired if key.expires + RETIREMENT > now]
         return bool(dead)
+
+    def hasten(self, until: float) -> None:
+        """Let every TEK die at `until`, if not sooner."""
+        self.teks = [replace(key, lifetime=min(key.lifetime, ceil(until - key.created))) for key in self.teks]
 
     def wipe_all(self) -> None:
         """Forget every TEK at once; nothing may be about to send them. The KEK is the caller's, who may still need it to say so."""

@@ -4,7 +4,6 @@ Registrations arrive as `PhaseTwo` events of the IKE endpoint, acknowledgements 
 its keys is `served_group`'s business.
 """
 
-import json
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.keyserver_status import status_of
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS
 from groupvpn.gdoi.messages import report
-from groupvpn.gdoi.persistence import Plain, SnapshotError, restore_group, snapshot_group, snapshot_text
+from groupvpn.gdoi.persistence import SnapshotError, groups_of, restore_group, snapshot_text
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup
 from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
 from groupvpn.gdoi.registration import Admitted, MemberRefused, NotifyPeer, ServerPull
@@ -125,8 +124,14 @@ class KeyServer:
         return min((time for time in times if time is not None), default=None)
 
     def update(self, groups: Iterable[KeyServerGroup], now: float) -> list[Effect]:
-        """Serve `groups` from now on. Call it once, when configuration mode is left: each group sends one rekey for all its changes."""
+        """Serve `groups` from now on. Call it once, when configuration mode is left: each group sends one rekey for all its changes.
+
+        What the look-up of an RSA key raises is raised before any group has changed: the next attempt finds all that there is to tell.
+        """
         wanted = {group.name: group for group in groups}
+        for group in wanted.values():
+            if group.rekey.key_label is not None:
+                self._signers(group.rekey.key_label)
         removed = [name for name in self._groups if name not in wanted]
         effects: list[Effect] = [StateChanged(name) for name in removed]
         for name in removed:
@@ -150,28 +155,21 @@ class KeyServer:
         chosen = [group for group in self.groups if name in (None, group.group.name)]
         return self._marked([effect for group in chosen for effect in group.rekey_now(activation_delay, now)])
 
-    def snapshot(self, now: float) -> Plain:
-        """Everything that a restart must not lose, as plain data for JSON. It holds all keys of all groups: keep it as secret as they are.
-
-        Times in it are relative to `now`.
-        """
-        return {"version": 1, "groups": {group.group.name: snapshot_group(group, now) for group in self.groups}}
-
     def snapshot_text(self, now: float) -> str:
-        """`snapshot` as JSON, in little time with thousands of members: for whoever writes one for each registration."""
-        groups = ", ".join(f"{json.dumps(group.group.name)}: {snapshot_text(group, now)}" for group in self.groups)
-        return f'{{"version": 1, "groups": {{{groups}}}}}'
+        """Everything that a restart must not lose, as JSON. It holds all keys of all groups: keep it as secret as they are.
 
-    def restore(self, state: Plain, now: float, elapsed: float) -> list[Effect]:
+        It takes little time with thousands of members, for one is written for each registration. Times in it are relative to `now`.
+        """
+        return snapshot_text(self.groups, now)
+
+    def restore(self, state: object, now: float, elapsed: float, *, renew: bool = False) -> list[Effect]:
         """Go on from a snapshot that was taken `elapsed` seconds ago; call it before `start`. Raises `ValueError` for what is no snapshot.
 
         Keys that died meanwhile are left out, groups that are no longer configured are passed over. A group whose part is bad is told in
-        `unrestored` and begins anew; the others go on.
+        `unrestored` and begins anew; the others go on. `renew` says that `elapsed` is a guess: all keys are made anew.
         """
         effects: list[Effect] = []
-        groups = state.get("groups")
-        if state.get("version") != 1 or not isinstance(groups, dict):
-            raise ValueError("not a snapshot of a key server, or of another version")
+        groups = groups_of(state)
         for group in self.groups:
             if group.group.name in groups:
                 try:
@@ -179,7 +177,7 @@ class KeyServer:
                 except SnapshotError as error:
                     self.unrestored.append(str(error))
                 else:
-                    effects += group.resume(now)
+                    effects += group.resume(now, renew=renew)
         return self._marked(effects)
 
     def status(self, now: float) -> tuple[KeyServerGroupStatus, ...]:

@@ -8,7 +8,7 @@ The data holds keys in the clear; the node keeps it in a file of mode 0600.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher, SignatureHash
@@ -18,11 +18,14 @@ from groupvpn.gdoi.group import RekeyKey, TrafficKey
 from groupvpn.gdoi.members import Member
 from groupvpn.gdoi.policy import Replay
 from groupvpn.gdoi.pseudotime import PseudoClock
+from groupvpn.gdoi.rekeying import Content, Round, UnfinishedDelete
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.gdoi.served_group import ServedGroup
 from groupvpn.gdoi.told import Told
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 
+VERSION = 1
+"""Of the format as a whole. A snapshot of an earlier release may lack a field, and one of a later release have others: both are taken."""
 Plain = dict[str, object]
 """Strings, numbers, booleans, None, and lists and dicts of these."""
 
@@ -31,15 +34,38 @@ class SnapshotError(ValueError):
     """Data that is no snapshot of a group."""
 
 
-def snapshot_group(group: ServedGroup, now: float) -> Plain:
-    """The state of `group`, relative to `now`."""
-    return {**_without_members(group, now), "members": [_write_member(member) for member in group.members]}
+def snapshot_text(groups: Iterable[ServedGroup], now: float) -> str:
+    """The state of `groups` as JSON, relative to `now`. Members that are as they were are not written out again."""
+    return object_text({"version": VERSION}, {"groups": object_text({}, {group.group.name: _group_text(group, now) for group in groups})})
 
 
-def snapshot_text(group: ServedGroup, now: float) -> str:
-    """`snapshot_group` as JSON. Members that are as they were are not written out again."""
-    rest = json.dumps(_without_members(group, now))
-    return f'{rest[:-1]}, "members": [{", ".join(map(_member_text, group.members))}]}}'
+def groups_of(state: object) -> Mapping[str, object]:
+    """The parts of a snapshot by the name of the group, for `restore_group`. Raises `ValueError` for what is no snapshot."""
+    groups = state.get("groups") if isinstance(state, dict) and state.get("version") == VERSION else None
+    if not isinstance(groups, dict):
+        raise ValueError("not a snapshot of a key server, or of another version")
+    return groups
+
+
+def object_text(fields: Plain, texts: Mapping[str, str]) -> str:
+    """A JSON object of `fields`, and behind them of `texts`, whose values are JSON already."""
+    parts = {**{name: json.dumps(value) for name, value in fields.items()}, **texts}
+    return f"{{{', '.join(f'{json.dumps(name)}: {text}' for name, text in parts.items())}}}"
+
+
+def _group_text(group: ServedGroup, now: float) -> str:
+    deletes = [_delete_text(each, now) for each in group.rounds if each.content is Content.DELETE]
+    return object_text(_without_members(group, now), {"deletes": f"[{', '.join(deletes)}]", "members": _members_text(group.members)})
+
+
+def _delete_text(each: Round, now: float) -> str:
+    protocols = sorted(protocol.name for protocol in each.deletes)
+    fields: Plain = {"under": _write_kek(each.under, now), "sequence": each.last_sequence, "protocols": protocols}
+    return object_text(fields, {"members": _members_text(each.pending)})
+
+
+def _members_text(members: Iterable[Member]) -> str:
+    return f"[{', '.join(map(_member_text, members))}]"
 
 
 def _without_members(group: ServedGroup, now: float) -> Plain:
@@ -51,6 +77,7 @@ def _without_members(group: ServedGroup, now: float) -> Plain:
         "rekeys_sent": group.rekeys_sent,
         "registrations": group.registrations,
         "rekeyed_at": group.rekeyed_at - now if group.rekeyed_at is not None else None,
+        "under_way": group.is_under_way,
         "told": _write_told(group.told) if group.told is not None else None,
         "pseudotime": keys.clock.seconds(now) if keys.clock else None,
         "kek": _write_kek(keys.kek, now) if keys.kek else None,
@@ -70,11 +97,12 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
         told, rekeyed_at = fields.get("told"), fields.get("rekeyed_at")
         told = _read_told(_mapping(told)) if told is not None else None
         rekeyed_at = _number(rekeyed_at) + origin if rekeyed_at is not None else None
-        pseudotime = fields.get("pseudotime")
+        under_way, pseudotime = fields.get("under_way"), fields.get("pseudotime")
         clock = PseudoClock(origin - _number(pseudotime)) if pseudotime is not None else None
         last = max((key.expires for key in teks), default=now)
         zero = origin - _number(fields.get("members_at", 0))  # a release before it wrote their times relative to the snapshot
         members = [_read_member(_mapping(item), zero, last) for item in _items(fields["members"])]
+        deletes = tuple(_read_delete(_mapping(item), origin, zero, last) for item in _items(fields.get("deletes", [])))
         sequence, rekeys, registrations = (int(_number(fields[name])) for name in ("sequence", "rekeys_sent", "registrations"))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SnapshotError(f"the snapshot of group {group.group.name} cannot be used ({error!r})") from error
@@ -86,6 +114,8 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
     keys.sequence = sequence if keys.kek is not None else 0
     group.rekeys_sent, group.registrations = rekeys, registrations
     group.told, group.rekeyed_at = told, rekeyed_at
+    group.unfinished = deletes
+    group.was_under_way = bool(under_way) if under_way is not None else None
     for member in members:
         group.members.add(member)
 
@@ -167,6 +197,15 @@ def _read_kek(state: Mapping[str, object], origin: float) -> RekeyKey:
         unicast=bool(state["unicast"]),
         acknowledge=bool(state["acknowledge"]),
         destination=IPv4Address(_text(state["destination"])),
+    )
+
+
+def _read_delete(state: Mapping[str, object], origin: float, zero: float, last: float) -> UnfinishedDelete:
+    return UnfinishedDelete(
+        under=_read_kek(_mapping(state["under"]), origin),
+        sequence=int(_number(state["sequence"])),
+        deletes=frozenset(SecurityProtocol[_text(name)] for name in _items(state["protocols"])),
+        members=tuple(_read_member(_mapping(item), zero, last) for item in _items(state["members"])),
     )
 
 

@@ -42,6 +42,16 @@ class Batch:
     is_retry: bool
 
 
+@dataclass(frozen=True, slots=True)
+class UnfinishedDelete:
+    """What a snapshot keeps of a round that deletes: `members` may not have heard it, and `sequence` is the last number under its KEK."""
+
+    under: RekeyKey
+    sequence: int
+    deletes: frozenset[SecurityProtocol]
+    members: tuple[Member, ...]
+
+
 class Round:
     """One rekey and its retransmissions. `under` is the KEK that protects it and says how it travels."""
 
@@ -114,8 +124,9 @@ class Round:
         return self._due if self._due is not None else self._ends
 
     def is_over(self, now: float) -> bool:
-        """Whether nothing more is to be sent and nothing more to be waited for."""
-        return self._has_nobody_left or (self._due is None and (now >= self._ends or not self.under.unicast))
+        """Whether nothing more is to be sent and nothing more to be waited for. Where nobody answers it is over no sooner: until then a
+        snapshot tells of it, also the one that is written before its last transmission leaves."""
+        return self._has_nobody_left or (self._due is None and now >= self._ends)
 
     def next_batch(self, now: float) -> Batch | None:
         """What to send now, or None. Call until None: it plans the next batch or transmission as it goes."""
@@ -141,6 +152,7 @@ class Round:
         """It cannot be sent: nothing more goes out, and nobody is waited for."""
         self.stop_retransmitting()
         self._pending.clear()
+        self._ends = self.last_sent
 
     def acknowledge(self, peer: Endpoint, sequence: int) -> Member | None:
         """The member at `peer` answers a transmission of this round: returns it the first time, None for anything else."""

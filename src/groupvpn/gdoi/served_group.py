@@ -25,16 +25,16 @@ from groupvpn.gdoi.policy import KeyServerGroup
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
-from groupvpn.gdoi.rekeying import Batch, Content, Round
+from groupvpn.gdoi.rekeying import Batch, Content, Round, UnfinishedDelete
 from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
-from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, batches, is_retransmission_suppressed
+from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, SHORTEST_OFFSET, batches, is_retransmission_suppressed
 from groupvpn.gdoi.told import Told
 from groupvpn.ike.natt import wrap
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
 from groupvpn.ipsec.transform import SecurityProtocol
 
 INTERRUPTED = 120.0
-"""A key made this short before a restart may not have reached everybody: its rekey is repeated. Batches of unicast take longer."""
+"""Where a snapshot does not say whether a rekey was under way, one for a key made this short before a restart was. Batches take longer."""
 SignerLookup = Callable[[str], RsaPrivateKey | None]
 """Finds the private key of the pair with a label; None where there is none."""
 
@@ -57,6 +57,10 @@ class ServedGroup:
         """What the last rekey told; None after a snapshot of a release that did not note it."""
         self.rekeyed_at: float | None = None
         """When that was, in monotonic seconds; None before the first."""
+        self.was_under_way: bool | None = None
+        """After a restart, until `resume`: whether the snapshot says that a rekey was on its way; None where it does not say."""
+        self.unfinished: tuple[UnfinishedDelete, ...] = ()
+        """After a restart, until `resume`: the deletes that the snapshot says were on their way."""
         self._signers = signers
         self._entropy = entropy
         self._told_time = 0.0
@@ -230,12 +234,16 @@ class ServedGroup:
             self._delete(old_kek, old_sequence, leaving, protocols, now)
         return effects + self._run_rounds(now)
 
-    def resume(self, now: float) -> list[Effect]:
-        """After a restart from a snapshot: renew what no longer fits the configuration, tell members what else is new, and repeat a rekey
-        that may have been cut short.
+    def resume(self, now: float, *, renew: bool = False) -> list[Effect]:
+        """After a restart from a snapshot: go on with deletes, renew what no longer fits the configuration, tell members what else is new,
+        and repeat a rekey that may have been cut short. `renew` makes all keys anew, for nobody knows how old they are.
 
         A group with time windows always gets one: how long we were away is what the wall clock says, which may be wrong.
         """
+        for each in self.unfinished:
+            if each.under.expires > now:
+                self._delete(each.under, each.sequence, each.members, each.deletes, now)
+        self.unfinished = ()
         _, destination = rekey_addresses(self.group.rekey)
         slots, renew_kek = self.keys.outdated(self.group, destination)
         if self.keys.kek is not None and (self.group.rekey.key_label is None or not is_complete(self.group)):
@@ -246,13 +254,37 @@ class ServedGroup:
         told, self.told = self.told, Told.of(self.group)
         if renew_kek or (told is not None and told.receive_only != self.group.receive_only):
             slots = self._all_slots()
+        if renew:
+            slots, renew_kek = self._all_slots(), self.keys.kek is not None
+            self._hasten(now)
+        was_under_way = self._is_recent(now) if self.was_under_way is None else self.was_under_way
+        self._told_time = now
+        if slots or renew_kek or told != self.told or was_under_way or self.next_sync() is not None:
+            return self._rekey(slots, renew_kek=renew_kek, now=now)
+        return self._replace_unsigned_kek(now) + self._run_rounds(now)
+
+    def _hasten(self, now: float) -> None:
+        """Let all TEKs die when a rekey that starts now can have reached everybody, with as much to spare as any.
+
+        Not where none can be sent; nor where members may refuse it, for they know a pseudotime that is ahead of ours.
+        """
+        kek, rekey = self.keys.kek, self.group.rekey
+        signer = self._signers(kek.key_label) if kek is not None else None
+        if kek is None or signer is None or signer.public.der != kek.public_key or self.keys.has_time_window:
+            return
+        sending = rekey.retransmit_count * rekey.retransmit_period + (BATCH_PERIOD * batches(len(self.members)) if rekey.unicast else 0)
+        self.keys.hasten(now + sending + SHORTEST_OFFSET)
+
+    def _is_recent(self, now: float) -> bool:
+        """Whether the last keys or the last rekey are so young that not everybody may have been told of them."""
         latest = [*(key.created for key in self.keys.teks), *([self.rekeyed_at] if self.rekeyed_at is not None else [])]
         interrupted = INTERRUPTED + (BATCH_PERIOD * batches(len(self.members)) if self.group.rekey.unicast else 0)
-        is_recent = any(now - moment <= interrupted for moment in latest)
-        self._told_time = now
-        if slots or renew_kek or told != self.told or is_recent or self.next_sync() is not None:
-            return self._rekey(slots, renew_kek=renew_kek, now=now)
-        return self._replace_unsigned_kek(now)
+        return any(now - moment <= interrupted for moment in latest)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a rekey may not have reached everybody yet."""
+        return any(each.content is not Content.DELETE for each in self.rounds)
 
     @property
     def next_transmission(self) -> float | None:
@@ -352,7 +384,7 @@ class ServedGroup:
     def _delete(self, kek: RekeyKey, sequence: int, members: Iterable[Member], protocols: frozenset[SecurityProtocol], now: float) -> None:
         """Start a round that deletes `kek`, whose last rekey had the number `sequence`, and all TEKs of `protocols`."""
         self._begin(Content.DELETE, kek, members, count(sequence + 1).__next__, now)
-        self.rounds[-1].deletes = protocols
+        self.rounds[-1].deletes, self.rounds[-1].last_sequence = protocols, sequence
 
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
         """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""
@@ -398,6 +430,7 @@ class ServedGroup:
         effects: list[Effect] = []
         for each in [each for each in self.rounds if each.is_over(now)]:
             self.rounds.remove(each)
+            self.is_dirty = True
             for member in each.unanswered if each.content is not Content.DELETE else ():
                 if member.note_missed():
                     effects += self._eject(member)

@@ -2,7 +2,7 @@
 
 The file is removed when the node ends by itself, so one that is there at the start is that of a run which was killed. The
 rules tell the next run what its predecessor's filters drop, for it takes them over before it knows from a key server what is to be
-protected. There are no keys in it.
+protected. A file that is there and cannot be used says that a run was killed and not what it protected. There are no keys in it.
 """
 
 import json
@@ -11,11 +11,14 @@ from ipaddress import IPv4Interface, ip_address
 
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction, TrafficRule
+from groupvpn.node import clock
 from groupvpn.node.cores import Place
 from groupvpn.node.state import DAMAGE, StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
 FILE = "in-force.json"
+RETRY_PERIOD = 1.0
+"""Seconds between two attempts to write what could not be written."""
 
 Rules = Mapping[Place, tuple[TrafficRule, ...]]
 
@@ -25,13 +28,18 @@ class InForce:
 
     def __init__(self, state: StateDirectory, log: Log) -> None:
         self._state, self._log = state, log
+        self.is_unknown = False
+        """Whether a run was killed of which nothing can be known: its file is there and cannot be used."""
         self.last_rules, self.last_loopbacks = self._read()
         self._rules, self._loopbacks = self.last_rules, self.last_loopbacks
         self._written: bytes | None = None
+        self._is_noted, self._is_told = not self.is_unknown, False
+        self.next_retry: float | None = None
+        """When `retry` wants to be called, in monotonic seconds, for what could not be written; None while there is nothing."""
 
     def note_rules(self, rules: Rules) -> None:
         """Write what the groups protect, before it is in force."""
-        self._rules = rules
+        self._rules, self._is_noted = rules, True
         self._write()
 
     def note_loopbacks(self, addresses: frozenset[IPv4Interface]) -> None:
@@ -41,16 +49,35 @@ class InForce:
 
     def forget(self) -> None:
         """Nothing of this node is in force."""
-        self._written = None
-        try:
-            self._state.remove(FILE)
-        except StateError as error:
-            self._log.write("SYS", 4, "STATE", f"{error}; should this node be killed, its next start takes it for true")
+        self._rules, self._loopbacks, self._is_noted = {}, frozenset(), True
+        self._write()
+
+    def retry(self) -> None:
+        """Write what could not be written before."""
+        self._write()
 
     def _write(self) -> None:
-        if not self._rules and not self._loopbacks:
-            self.forget()
+        """Bring the file in line. One that cannot be used stays until it is known which rules hold: it still says that there were some."""
+        if not self._is_noted:
             return
+        is_empty = not self._rules and not self._loopbacks
+        try:
+            if is_empty:
+                self._written = None
+                self._state.remove(FILE)
+            else:
+                self._replace()
+        except StateError as error:
+            if not self._is_told:
+                what = "takes it for true" if is_empty else "cannot know what it protected"
+                self._log.write("SYS", 4, "STATE", f"{error}; should this node be killed, its next start {what}")
+            self._is_told, self.next_retry = True, clock.monotonic() + RETRY_PERIOD
+            return
+        if self._is_told:
+            self._log.write("SYS", 5, "STATE", f"{self._state.path / FILE} says again what is in force")
+        self._is_told, self.next_retry = False, None
+
+    def _replace(self) -> None:
         octets = json.dumps(
             {
                 "loopbacks": sorted(map(str, self._loopbacks)),
@@ -60,15 +87,9 @@ class InForce:
                 ],
             }
         ).encode()
-        if octets == self._written:
-            return
-        try:
+        if octets != self._written:
             self._state.write(FILE, octets)
-        except StateError as error:
-            text = f"{error}; should this node be killed, its next start cannot know what it protected"
-            self._log.write("SYS", 4, "STATE", text)
-            return
-        self._written = octets
+            self._written = octets
 
     def _read(self) -> tuple[Rules, frozenset[IPv4Interface]]:
         try:
@@ -79,6 +100,7 @@ class InForce:
             rules = {(str(item["group"]), str(item["interface"])): tuple(map(_read_rule, item["rules"])) for item in record["rules"]}
             return rules, frozenset(map(IPv4Interface, record["loopbacks"]))
         except (StateError, *DAMAGE) as error:
+            self.is_unknown = True
             self._log.write("SYS", 4, "STATE", f"{FILE} cannot be used ({error!r}): what the last run protected is not known")
             return {}, frozenset()
 

@@ -20,4 +20,5 @@ class KeyTable:
         """Add one SA."""
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "a", encoding="ascii") as stream:
+            os.fchmod(descriptor, 0o600)  # it may have been there before
             stream.write(f"{initiator_cookie.hex()},{key.reveal().hex()}\n")

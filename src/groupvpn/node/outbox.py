@@ -7,10 +7,12 @@ hold.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from groupvpn.effects import Effect, Send
 from groupvpn.gdoi.keyserver import KeyServer
+from groupvpn.gdoi.persistence import object_text
 from groupvpn.node import clock
 from groupvpn.node.state import DAMAGE, StateDirectory, StateError
 from groupvpn.node.syslog import Log
@@ -25,6 +27,7 @@ class Outbox:
 
     def __init__(self, state: StateDirectory, log: Log, transmit: Callable[[Send], None]) -> None:
         self._state, self._log, self._transmit = state, log, transmit
+        self._boot = clock.boot_id()
         self._held: list[Send] = []
         self._is_due = self._is_told = False
         self.next_retry: float | None = None
@@ -74,7 +77,9 @@ class Outbox:
     def write(self, server: KeyServer | None) -> None:
         """Write the snapshot of the key server, if there is one. Raises `StateError`."""
         if server is not None:
-            record = f'{{"taken": {time.time()}, "state": {server.snapshot_text(clock.monotonic())}}}'
+            now = clock.monotonic()
+            when: dict[str, object] = {"taken": time.time(), "boot": self._boot, "at": now}
+            record = object_text(when, {"state": server.snapshot_text(now)})
             self._state.write(SNAPSHOT, record.encode())
 
     def forget(self) -> None:
@@ -85,20 +90,33 @@ class Outbox:
             self._log.write("SYS", 4, "STATE", f"{error}; it holds keys of groups that are served no more: remove it")
 
     def restore(self, server: KeyServer) -> list[Effect]:
-        """Give a new key server the state of the one before. What cannot be used is put aside, not overwritten. Raises `StateError`."""
+        """Give a new key server the state of the one before. What cannot be used is put aside, not overwritten. Raises `StateError`.
+
+        Where it cannot be known how long ago that was written, the groups renew their keys.
+        """
         octets = self._state.read(SNAPSHOT)
         if octets is None:
             return []
         try:
             record = json.loads(octets)
-            elapsed = max(0.0, time.time() - float(record["taken"]))
-            effects = server.restore(record["state"], clock.monotonic(), elapsed)
+            now = clock.monotonic()
+            elapsed = self._elapsed(record, now)
+            effects = server.restore(record["state"], now, max(0.0, elapsed), renew=elapsed < 0)
         except DAMAGE as error:
             self._put_aside(octets, f"{SNAPSHOT} cannot be used ({error})", "the groups begin with new keys")
             return []
+        if elapsed < 0:
+            therefore = "how long the key server was down is not known, and its groups get new keys"
+            self._log.write("SYS", 4, "CLOCK", f"The clock is {-elapsed:.0f} s behind {SNAPSHOT}: {therefore}")
         for why in server.unrestored:
             self._put_aside(octets, why, "this group begins with new keys")
         return effects
+
+    def _elapsed(self, record: Mapping[str, Any], now: float) -> float:
+        """Seconds since `record` was written: exact within one boot, else by the wall clock, which may say less than none."""
+        if self._boot and record.get("boot") == self._boot and float(record["at"]) <= now:
+            return now - float(record["at"])
+        return time.time() - float(record["taken"])
 
     def _put_aside(self, octets: bytes, why: str, therefore: str) -> None:
         self._state.write(f"{SNAPSHOT}.bad", octets)

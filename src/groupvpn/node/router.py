@@ -22,10 +22,11 @@ from groupvpn.dataplane.options import EngineOptions
 from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
 from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
+from groupvpn.gdoi.member import EVERYTHING
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ipsec.sa import Direction
+from groupvpn.ipsec.sa import Direction, TrafficRule
 from groupvpn.node import audit, clock, location
 from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
 from groupvpn.node.cores import Cores, places_of
@@ -118,22 +119,30 @@ class Router:
         self._follow_configuration(present())
 
     def _take_over(self) -> None:
-        """What a run that was killed has protected holds until its groups are registered, if its filters still hold it."""
-        if self.configuration.role is Role.KEY_SERVER and not self._in_force.last_rules:
+        """What a run that was killed has protected holds until its groups are registered, if its filters still hold it. Where it is not
+        known what that was, nothing passes until then but to the key servers, as with `fail-close`."""
+        is_unknown = self._in_force.is_unknown
+        if self.configuration.role is Role.KEY_SERVER and not self._in_force.last_rules and not is_unknown:
             return  # it never steers, and has no use for what it takes to ask
         members = list(self.configuration.members())
-        open_before = [interface.device for bound in members if bound.group.fail_close is None for interface in bound.interfaces]
+        opening = [bound for bound in members if bound.group.fail_close is None]
+        open_before = [interface.device for bound in opening for interface in bound.interfaces]
         left = self.steering.left_behind(open_before)
         ours, others = left or (frozenset(), frozenset())
         places = places_of(members)
         kept = {place: rules for place, rules in self._in_force.last_rules.items() if place in places}
+        if is_unknown:
+            kept = {place: (TrafficRule(EVERYTHING),) for place in places_of(opening)}
         if kept and (ours or others or left is None):
             self.cores.keep(kept)
-            text = "the last run was killed: what its groups protect is dropped until they are registered; `clear crypto gdoi` opens it"
+            what = "all traffic of its groups' interfaces" if is_unknown else "what its groups protect"
+            text = f"the last run was killed: {what} is dropped until they are registered; `clear crypto gdoi` opens it"
             self.log.write("CRYPTO", 4, "POLICY_KEPT", text)
         elif others:
             text = "closed by another node, which is gone; what that one protected is not known here and holds no more"
             self.log.write("CRYPTO", 4, "POLICY_LOST", f"{', '.join(sorted(others))}: {text}")
+        if is_unknown:
+            self._in_force.note_rules(self.cores.kept)
         if ours and not self._steers:
             for device in self.steering.lift():
                 self.log.write("CRYPTO", 4, "POLICY_LIFTED", f"{device} is in the clear again: nothing of this configuration protects it")
@@ -249,6 +258,9 @@ class Router:
         try:
             self._guarded(self.speaker.tick, now)
             self._sockets.join_refused()
+            if self._in_force.next_retry is not None and self._in_force.next_retry <= now:
+                with self._contained("writing what is in force"):
+                    self._in_force.retry()
             if self.steering.next_repair is not None and self.steering.next_repair <= now:
                 self._guarded(self._repair)
         finally:
@@ -279,7 +291,7 @@ class Router:
         delay = BLIND_SLEEP
         with self._contained("the timers"):
             now = clock.monotonic()
-            times = (self.speaker.next_timer(), self.steering.next_repair, self._outbox.next_retry)
+            times = (self.speaker.next_timer(), self.steering.next_repair, self._outbox.next_retry, self._in_force.next_retry)
             moment = min((time for time in times if time is not None), default=now + LONGEST_SLEEP)
             delay = min(max(moment - now, self._rest_until - now, 0.0), LONGEST_SLEEP)
         self._timer = asyncio.get_running_loop().call_later(delay, self._due)

@@ -8,12 +8,13 @@
     rsa/LABEL.json  RSA key pairs (`keystore.py`)
 
 A reader sees the old file or the new one, never half of one: a file is written beside its name, flushed to the disk and renamed. What a
-killed process leaves of one that it was writing is wiped when the directory is opened next.
+killed process leaves of one that it was writing or wiping is wiped when the directory is opened next.
 """
 
 import fcntl
 import os
 import re
+import secrets
 import socket
 import stat
 import tempfile
@@ -33,7 +34,7 @@ _TAKEN_ENDINGS = (".lock", ".state")
 DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What decoding a file can raise when the file is not what we wrote."""
 _UNFINISHED = re.compile(r"\.(.+\.json(\.bad)?|namespace)\.[a-z0-9_]{8}")
-"""The name that `tempfile` gives a file of ours before it is renamed."""
+"""The name of a file of ours before it has its own (`tempfile`), and after: while it is wiped."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
 
 
@@ -79,8 +80,9 @@ class Lock:
         self._path, self._as_owner = path, as_owner
         while not self._acquire(what):
             continue
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # a full disk: the number is only for who is refused
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def _acquire(self, what: str) -> bool:
         """Open and lock the file; False if its last holder removed it, or the empty directory around it, meanwhile."""
@@ -156,10 +158,12 @@ class StateDirectory:
             raise StateError(f"{self.path} can be written by other users; use a directory for this node alone, or chmod 0700 {self.path}")
 
     def _wipe_unfinished(self) -> None:
-        """Remove files that a killed process was writing: there may be keys in them, and nothing will overwrite them."""
+        """Remove files that a killed process was writing or wiping: there may be keys in them, and nothing will overwrite them."""
         for entry in (*self.path.glob(".*"), *self.path.glob("rsa/.*")):
             if _UNFINISHED.fullmatch(entry.name) and entry.is_file() and not entry.is_symlink():
-                _wipe(entry)
+                with suppress(OSError):
+                    _overwrite(entry)
+                entry.unlink()
 
     def _publish(self) -> None:
         """Let the node be found by its name. The lock says that a link which is there belongs to nobody alive."""
@@ -247,20 +251,34 @@ def _replace(file: Path, octets: bytes) -> None:
         with suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(file.parent)
+
+
+def _sync(directory: Path) -> None:
+    """Flush to the disk which names are in a directory."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def _wipe(file: Path) -> None:
-    """Overwrite a file with zeros, then remove it."""
+    """Overwrite a file with zeros and remove it, both under a name that nobody reads: a kill meanwhile leaves it for `_wipe_unfinished`."""
+    doomed = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    file.replace(doomed)
+    _sync(file.parent)
+    try:
+        _overwrite(doomed)
+    finally:
+        doomed.unlink()
+
+
+def _overwrite(file: Path) -> None:
     with file.open("r+b") as stream:
         stream.write(bytes(file.stat().st_size))
         stream.flush()
         os.fsync(stream.fileno())
-    file.unlink()
 
 
 def find(name: str, state_directory: Path | None = None, *, run_root: Path = RUN_ROOT) -> Path:
