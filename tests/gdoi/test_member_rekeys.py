@@ -20,10 +20,12 @@ from gdoi_world import (
     permits,
     rsa_key,
     served,
+    spis,
     tek_policy,
 )
 
 from groupvpn.crypto.registry import KekCipher
+from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup, Send
 from groupvpn.gdoi.keys import Download, Kek
 from groupvpn.gdoi.member import GroupMember
@@ -125,6 +127,26 @@ def test_a_rekey_under_an_unknown_kek_is_dropped_in_silence() -> None:
     deliver(world, 1, build_push(Download((tek,)), replace(kek_of(member), spi=bytes(16)), rsa_key(), 9))
     assert world.mnemonics() == []
     assert world.sent == []
+
+
+def test_a_rekey_under_a_kek_that_has_expired_is_dropped_in_silence() -> None:
+    """It may have waited in the socket while the machine slept, or been held back: datagrams are handled before timers are."""
+    world = World(served(rekey=replace(UNICAST, lifetime=600)), members=1)
+    world.run(2)
+    (member,) = world.members
+    kek, before = kek_of(member), spis(member)
+    tek = replace(member.policy.teks[before[0]].tek, spi=0x1234, encryption_key=Secret(bytes(32)), integrity_key=Secret(bytes(32)))
+    late = build_push(Download((tek,)), kek, rsa_key(), 9)
+    world.simulation.detach(address_of(1))
+    world.run(member.rekey_sa.expires - world.now)
+    world.forget_reports()
+    deliver(world, 1, late)
+    assert (world.mnemonics(), spis(member)) == ([], before)
+    assert member.counters == {"no such KEK": 1}
+    world.simulation.attach(address_of(1), world.speakers[address_of(1)])
+    world.run(90)
+    assert member.rekey_sa.kek is not None
+    assert member.rekey_sa.kek.spi != kek.spi, "it has registered again"
 
 
 def test_a_rekey_outside_the_client_lists_is_not_taken_and_not_acknowledged() -> None:

@@ -134,12 +134,13 @@ class GroupMember:
         return self.rekey_sa.kek is not None and self.rekey_sa.kek.spi == spi
 
     def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
-        """Handle a rekey message, without the non-ESP marker. Under a KEK that we do not hold it is dropped in silence.
+        """Handle a rekey message, without the non-ESP marker. Under a KEK that we do not hold, or that has expired, it is dropped in
+        silence: what waited while the machine slept comes before the timer that ends the KEK.
 
         `destination` is where it was sent to: our address, or the multicast group.
         """
         under = self.rekey_sa.kek
-        if under is None or not self.holds(push_spi(datagram)):
+        if under is None or self.rekey_sa.expires <= now or not self.holds(push_spi(datagram)):
             self.counters["no such KEK"] += 1
             return []
         try:
