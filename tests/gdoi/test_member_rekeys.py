@@ -27,6 +27,7 @@ from gdoi_world import (
 from groupvpn.crypto.registry import KekCipher
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup, Send
+from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.keys import Download, Kek
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.rekey import Deletion, build_push
@@ -116,6 +117,20 @@ def test_a_rekey_ends_a_registration_that_it_makes_superfluous() -> None:
     world.run(5)
     assert len(member.sas) == 2
     assert member.enrollment.succeeded == 1
+
+
+def test_the_data_plane_is_told_of_an_sa_that_is_to_die_sooner() -> None:
+    """It ends the SA by itself, in case nobody is there at that moment to remove it."""
+    world = World(members=1)
+    world.run(2)
+    (member,) = world.members
+    (sa,) = member.sas
+    held = member.policy.teks[sa.spi]
+    assert sa.limits.hard_deadline == held.expires
+    world.others.clear()
+    deliver(world, 1, build_push(Download((replace(held.tek, lifetime=100),)), kek_of(member), rsa_key(), 9))
+    assert [sa.limits.hard_deadline for sa in member.sas] == [held.expires] == [world.now + 101]
+    assert (address_of(1), PolicyChanged("GET")) in world.others
 
 
 def test_a_rekey_under_an_unknown_kek_is_dropped_in_silence() -> None:
