@@ -18,7 +18,8 @@ from policies import GCM, Planes, deny, permit, sa, state
 
 from groupvpn.dataplane import links
 from groupvpn.dataplane.linux import LinuxDataPlane
-from groupvpn.ipsec.sa import DesiredState, GroupSa
+from groupvpn.ipsec.sa import DesiredState, GroupSa, Limits
+from groupvpn.node import clock
 
 pytestmark = pytest.mark.netns
 FLOW = Path(__file__).with_name("flow.py")
@@ -97,14 +98,23 @@ def test_sas_are_replaced_under_full_load_and_no_packet_is_lost_or_overtaken(cor
     assert sum(encrypted > 0 for encrypted, _ in totals.values()) > CHANGES // 2, "the flows hardly saw the changes"
 
 
-def test_an_sa_is_made_anew_under_full_load_and_counts_on(core: Core, planes: Planes) -> None:
-    """As another registration does it: the same SPI and keys, another Sender-ID on both sides. Every packet is in the counters."""
+def ending_sooner(number: int, turn: int) -> GroupSa:
+    return replace(group_sa(0, number), limits=Limits(hard_deadline=clock.monotonic() + 1000.0 - turn))
+
+
+def with_another_sender_id(number: int, turn: int) -> GroupSa:
+    return group_sa(0, number + 10 * turn)
+
+
+@pytest.mark.parametrize("another", [with_another_sender_id, ending_sooner])
+def test_an_sa_is_made_anew_under_full_load_and_counts_on(core: Core, planes: Planes, another: Callable[[int, int], GroupSa]) -> None:
+    """As another registration does it: the same SPI and keys, another Sender-ID or end on both sides. Every packet is in the counters."""
     apply(core, planes, (0,), 0)
     with flows(core) as sums:
         for turn in range(1, CHANGES + 1):
             for site, plane in zip(core.sites, planes, strict=True):
                 with site.gateway.entered():
-                    assert plane.apply(wanted(site.wan_address, (group_sa(0, site.number + 10 * turn),), 0x1000)) == ()
+                    assert plane.apply(wanted(site.wan_address, (another(site.number, turn),), 0x1000)) == ()
             time.sleep(0.02)
     by_spi, drops = counted(core, planes)
     assert (sums["lost"], sums["late"], drops) == (0, 0, {}), sums

@@ -24,6 +24,11 @@ def outbound(policy: InstalledPolicy, now: float) -> set[int | None]:
     return {rule.outbound_spi for rule in policy.rules(Direction.BOTH, now) if rule.entry.action is Action.PERMIT}
 
 
+def deadlines(policy: InstalledPolicy) -> list[float | None]:
+    """When the data plane ends the SAs, also if nobody removes them then."""
+    return [sa.limits.hard_deadline for sa in policy.sas()]
+
+
 def rekey(policy: InstalledPolicy, now: float, *teks: Tek, **changes: object) -> tuple[int, ...]:
     return policy.install(replace(Download(teks), **changes), now, 0.0, is_rekey=True)  # type: ignore[arg-type]
 
@@ -179,8 +184,10 @@ def test_a_key_server_may_shorten_the_life_of_an_sa_and_not_lengthen_it() -> Non
     register(policy, 0, tek(1000))
     rekey(policy, 100, tek(1000, 7200))
     assert policy.next_change(100) == 3600
+    assert deadlines(policy) == [3600]
     rekey(policy, 200, tek(1000, 500))
     assert policy.next_change(200) == 701
+    assert deadlines(policy) == [701]
 
 
 def test_an_activation_that_is_far_away_does_not_outlast_the_old_sa() -> None:

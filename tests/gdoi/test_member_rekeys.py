@@ -20,11 +20,14 @@ from gdoi_world import (
     permits,
     rsa_key,
     served,
+    spis,
     tek_policy,
 )
 
 from groupvpn.crypto.registry import KekCipher
+from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup, Send
+from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.keys import Download, Kek
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.rekey import Deletion, build_push
@@ -116,6 +119,20 @@ def test_a_rekey_ends_a_registration_that_it_makes_superfluous() -> None:
     assert member.enrollment.succeeded == 1
 
 
+def test_the_data_plane_is_told_of_an_sa_that_is_to_die_sooner() -> None:
+    """It ends the SA by itself, in case nobody is there at that moment to remove it."""
+    world = World(members=1)
+    world.run(2)
+    (member,) = world.members
+    (sa,) = member.sas
+    held = member.policy.teks[sa.spi]
+    assert sa.limits.hard_deadline == held.expires
+    world.others.clear()
+    deliver(world, 1, build_push(Download((replace(held.tek, lifetime=100),)), kek_of(member), rsa_key(), 9))
+    assert [sa.limits.hard_deadline for sa in member.sas] == [held.expires] == [world.now + 101]
+    assert (address_of(1), PolicyChanged("GET")) in world.others
+
+
 def test_a_rekey_under_an_unknown_kek_is_dropped_in_silence() -> None:
     world = World(members=1)
     world.run(2)
@@ -125,6 +142,26 @@ def test_a_rekey_under_an_unknown_kek_is_dropped_in_silence() -> None:
     deliver(world, 1, build_push(Download((tek,)), replace(kek_of(member), spi=bytes(16)), rsa_key(), 9))
     assert world.mnemonics() == []
     assert world.sent == []
+
+
+def test_a_rekey_under_a_kek_that_has_expired_is_dropped_in_silence() -> None:
+    """It may have waited in the socket while the machine slept, or been held back: datagrams are handled before timers are."""
+    world = World(served(rekey=replace(UNICAST, lifetime=600)), members=1)
+    world.run(2)
+    (member,) = world.members
+    kek, before = kek_of(member), spis(member)
+    tek = replace(member.policy.teks[before[0]].tek, spi=0x1234, encryption_key=Secret(bytes(32)), integrity_key=Secret(bytes(32)))
+    late = build_push(Download((tek,)), kek, rsa_key(), 9)
+    world.simulation.detach(address_of(1))
+    world.run(member.rekey_sa.expires - world.now)
+    world.forget_reports()
+    deliver(world, 1, late)
+    assert (world.mnemonics(), spis(member)) == ([], before)
+    assert member.counters == {"no such KEK": 1}
+    world.simulation.attach(address_of(1), world.speakers[address_of(1)])
+    world.run(90)
+    assert member.rekey_sa.kek is not None
+    assert member.rekey_sa.kek.spi != kek.spi, "it has registered again"
 
 
 def test_a_rekey_outside_the_client_lists_is_not_taken_and_not_acknowledged() -> None:

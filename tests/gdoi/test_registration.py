@@ -39,6 +39,7 @@ from groupvpn.gdoi.registration import (
     MemberPull,
     MemberRefused,
     NotifyPeer,
+    Outdated,
     Refused,
     Registered,
     ServerPull,
@@ -269,6 +270,31 @@ def test_the_member_repeats_itself_with_back_off_and_gives_up() -> None:
             assert effects == first
     assert times == [1.0, 3.0, 7.0, sum(BACK_OFF)]
     assert only(Refused, effects).refusal.reason is Reason.NO_ANSWER
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_a_policy_of_an_unknown_moment_is_asked_for_anew(repeats: bool) -> None:
+    """Message 2 may have waited in the socket while nobody read it; lifetimes count from its arrival. The last pull takes what it gets."""
+    for takes_outdated in (False, True):
+        member, server, _ = pair(takes_outdated=takes_outdated)
+        (first,) = sent(member.start(0))
+        (second,) = sent(server.receive(first, 0))
+        due = member.next_timer()
+        assert due == BACK_OFF[0]
+        if repeats:
+            assert sent(member.tick(due)) == [first]
+            due = member.next_timer()
+            assert due == BACK_OFF[0] + BACK_OFF[1]
+        effects = member.receive(second, due)
+        assert effects == [Outdated()] or takes_outdated
+        assert len(sent(effects)) == takes_outdated
+        assert member.is_finished != takes_outdated
+
+
+def test_a_policy_that_came_in_time_is_taken() -> None:
+    member, server, _ = pair(takes_outdated=False)
+    (second,) = sent(server.receive(sent(member.start(0))[0], 0))
+    assert len(sent(member.receive(second, BACK_OFF[0] - 0.01))) == 1
 
 
 def test_giving_up_tells_what_was_wrong_with_the_answers() -> None:

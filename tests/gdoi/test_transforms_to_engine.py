@@ -1,6 +1,7 @@
 """Every transform on its whole way: policy of the key server, messages, policy of a member, SA in the engine, packet."""
 
 import struct
+from dataclasses import replace
 
 import pytest
 from gdoi_world import World, served, tek_policy
@@ -9,7 +10,7 @@ from groupvpn import _engine
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.dataplane.engine import NativeEngine
 from groupvpn.gdoi.member import GroupMember
-from groupvpn.ipsec.sa import DontFragment
+from groupvpn.ipsec.sa import NO_LIMITS, DontFragment
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 
 ESP = [Transform(cipher, integrity) for cipher in EspCipher for integrity in EspIntegrity]
@@ -39,8 +40,10 @@ def udp_packet(length: int = 100) -> bytes:
 
 
 def engine_sas(member: GroupMember) -> list[_engine.Sa]:
+    """Without their ends, which are moments of the simulation's clock."""
     engine = NativeEngine()
-    return [engine.make_sa(sa, DontFragment.COPY, engine.make_counters()) for sa in member.sas]  # type: ignore[misc]
+    endless = [replace(sa, limits=NO_LIMITS) for sa in member.sas]
+    return [engine.make_sa(sa, DontFragment.COPY, engine.make_counters()) for sa in endless]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("mode", Mode)

@@ -125,15 +125,9 @@ class _Sockets:
 
 @dataclass
 class _Loop:
-    """Stands in for the event loop: remembers when the router wants to be called."""
+    """Stands in for the event loop: remembers what the router wants to be called in the next turn."""
 
-    call: Callable[[], None] | None = None
-    delay: float = 0.0
     soon: list[Callable[[], None]] = field(default_factory=list)
-
-    def call_later(self, delay: float, call: Callable[[], None]) -> Any:
-        self.call, self.delay = call, delay
-        return SimpleNamespace(cancel=lambda: None)
 
     def call_soon(self, call: Callable[[], None]) -> None:
         self.soon.append(call)
@@ -142,6 +136,17 @@ class _Loop:
         """What was asked for `call_soon` is called, as in the next turn of an event loop."""
         while self.soon:
             self.soon.pop(0)()
+
+
+@dataclass
+class _Alarm:
+    """Rings when the test says so."""
+
+    call: Callable[[], None]
+    moment: float | None = None
+
+    def set(self, moment: float) -> None:
+        self.moment = moment
 
 
 class _DataPlane:
@@ -201,8 +206,7 @@ class Node:
     def fire(self) -> None:
         """The router's timer rings."""
         with self.world():
-            assert self.loop.call is not None
-            self.loop.call()
+            self.router._alarm.call()  # type: ignore[attr-defined]
 
     @contextmanager
     def world(self) -> Iterator[None]:
@@ -216,7 +220,7 @@ class Node:
             "os": SimpleNamespace(urandom=entropy),
             "asyncio": SimpleNamespace(get_running_loop=lambda: self.loop),
         }
-        with patch.multiple(router_module, **edges), patch.object(clock, "monotonic", lambda: self.wire.now):
+        with patch.multiple(router_module, **edges), patch.multiple(clock, monotonic=lambda: self.wire.now, Alarm=_Alarm):
             yield
 
     @property

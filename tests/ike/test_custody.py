@@ -50,6 +50,19 @@ def test_an_sa_that_expires_on_one_side_ends_on_the_other() -> None:
     assert other not in pair.bob.sas()
 
 
+def test_nothing_comes_under_an_sa_that_has_expired() -> None:
+    """A message that waited in the socket while the machine slept is handled before the timer that ends the SA."""
+    pair = Pair().run()
+    one, other = pair.both()
+    (notify,) = pair.alice.notify(one, 40501, b"data", pair.now)
+    assert isinstance(notify, Send)
+    late = [notify.datagram, one.protect(ExchangeType.GROUPKEY_PULL, 77, 8, b"octets")]
+    for datagram in late:
+        assert pair.bob.receive(datagram, ALICE, BOB, other.expires) == []
+    assert pair.bob.counters == {Drop.UNKNOWN_SA.value: len(late)}
+    assert all(len(pair.bob.receive(datagram, ALICE, BOB, other.expires - 1)) == 1 for datagram in late)
+
+
 def test_a_delete_reaches_the_peer() -> None:
     pair = Pair().run()
     one, other = pair.both()

@@ -30,9 +30,14 @@ def test_a_packet_that_does_not_verify_is_told_with_what_rfc_4303_asks_for(kind:
     assert line == ("CRYPTO", 4, mnemonic, f"{words}, spi=0x1214F0D(18960141), seqno=77, srcaddr=10.1.1.1, destaddr=10.2.2.2")
 
 
-@pytest.mark.parametrize("kind", ["hard_bytes", "hard_packets", "hard_seconds", "hard_sequence"])
+@pytest.mark.parametrize("kind", ["hard_bytes", "hard_packets", "hard_sequence"])
 def test_an_sa_that_is_over_is_told_of_and_one_that_nears_its_end_is_not(kind: str) -> None:
     line = line_of(EngineEvent(kind, 0x500))
     assert line is not None
     assert "0x500" in line[3]
     assert line_of(EngineEvent(kind.replace("hard", "soft"), 0x500)) is None
+
+
+def test_the_end_of_an_sa_in_its_time_is_no_news() -> None:
+    """Each TEK comes to it, and the member whose it is says what that means: an old one that has a successor means nothing."""
+    assert line_of(EngineEvent("hard_seconds", 0x500)) is None

@@ -182,5 +182,4 @@ def test_a_reload_tells_what_the_start_would_tell(tmp_path: Path) -> None:
 
 async def _reloaded(daemon: _Daemon) -> None:
     daemon._reload()
-    if daemon.router._timer is not None:
-        daemon.router._timer.cancel()
+    daemon.router._alarm.close()

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import io
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import redirect_stderr, suppress
 from ipaddress import IPv4Address, IPv4Interface
@@ -70,8 +71,8 @@ def _play(router: Router, effects: list[Effect]) -> Sockets:
 def _start_cores(router: Router, there: dict[str, list[IPv4Interface]] | None = None) -> None:
     async def scene() -> None:
         router._follow_configuration(present() if there is None else there)
-        assert router._timer is not None
-        router._timer.cancel()
+        assert router._alarm.moment is not None
+        router._alarm.close()
 
     asyncio.run(scene())
 
@@ -261,8 +262,8 @@ def test_a_reload_that_fails_leaves_the_configuration_as_it_was(router: Router, 
             assert router.configuration is before
         router.reconfigure(other)
         assert router.configuration is other
-        assert router._timer is not None
-        router._timer.cancel()
+        assert router._alarm.moment is not None
+        router._alarm.close()
 
     asyncio.run(scene())
     assert [line.text for line in router.log.lines if line.mnemonic == "CONFIG_I"] == [f"Configured from {router.source}"]
@@ -291,8 +292,8 @@ def test_a_reload_that_fails_leaves_the_addresses_as_they_were(router: Router, m
         monkeypatch.setattr(router.cores, "follow", unreadable)
         with pytest.raises(StateError):
             router.reconfigure(looped("10.7.0.2"))
-        assert router._timer is not None
-        router._timer.cancel()
+        assert router._alarm.moment is not None
+        router._alarm.close()
 
     monkeypatch.setattr(addresses, "_ip", ip)
     asyncio.run(scene())
@@ -306,6 +307,30 @@ def test_nothing_is_taken_over_once_the_node_stops(router: Router) -> None:
     asyncio.run(router.stop())
     router.reconfigure(nothing)
     assert router.configuration is not nothing
+
+
+def test_what_came_due_while_the_machine_slept_is_done_when_it_wakes(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it sleeps the clock of asyncio stands still, and ours goes on."""
+    ticked: list[float] = []
+
+    async def scene() -> None:
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        give_up = threading.Timer(3.0, lambda: loop.call_soon_threadsafe(done.set))
+        give_up.start()
+        due = clock.monotonic() + 0.1
+        monkeypatch.setattr(router.speaker, "next_timer", lambda: None if ticked else due)
+        monkeypatch.setattr(router.speaker, "tick", lambda now: ticked.append(now) or done.set() or [])
+        with monkeypatch.context() as patch:
+            moment = loop.time()
+            patch.setattr(loop, "time", lambda: moment)
+            router._settle()
+            await done.wait()
+        give_up.cancel()
+        await router.stop()
+        assert len(ticked) == 1
+        assert due <= ticked[0] < due + 1.0
+
+    asyncio.run(scene())
 
 
 @pytest.mark.parametrize("part", ["cores", "summary", "state"])
@@ -323,11 +348,10 @@ def test_the_timer_is_set_whatever_fails(router: Router, monkeypatch: pytest.Mon
         router._outbox.state_changed()
 
     async def scene() -> None:
-        router._timer = None
         router._due()
-        assert router._timer is not None
-        assert router._timer.when() <= asyncio.get_running_loop().time() + 60
-        router._timer.cancel()
+        assert router._alarm.moment is not None
+        assert router._alarm.moment <= clock.monotonic() + 60
+        router._alarm.close()
 
     asyncio.run(scene())
     assert router.dropped["KeyError"]
@@ -344,8 +368,8 @@ def test_a_timer_that_meets_a_bug_is_not_tried_again_at_once(router: Router, mon
     monkeypatch.setattr(clock, "monotonic", lambda: now)
 
     def delay() -> float:
-        assert router._timer is not None
-        return router._timer.when() - asyncio.get_running_loop().time()
+        assert router._alarm.moment is not None
+        return router._alarm.moment - now
 
     async def scene() -> None:
         nonlocal now
@@ -360,8 +384,8 @@ def test_a_timer_that_meets_a_bug_is_not_tried_again_at_once(router: Router, mon
         now += BLIND_SLEEP / 2
         router._settle()
         assert delay() <= 0
-        assert router._timer is not None
-        router._timer.cancel()
+        assert router._alarm.moment is not None
+        router._alarm.close()
 
     asyncio.run(scene())
     assert router.dropped["KeyError"] == 1
@@ -455,8 +479,8 @@ def test_a_reload_that_a_bug_cuts_short_is_tried_again_with_the_same_file(router
         try:
             router.reconfigure(after)
         finally:
-            assert router._timer is not None
-            router._timer.cancel()
+            assert router._alarm.moment is not None
+            router._alarm.close()
         return router.log.lines[-1].mnemonic
 
     with monkeypatch.context() as patch:
@@ -479,8 +503,7 @@ def _rekeyed(router: Router) -> tuple[str, ...]:
         try:
             return router.rekey(None, 30)
         finally:
-            if router._timer is not None:
-                router._timer.cancel()
+            router._alarm.close()
 
     return asyncio.run(scene())
 
@@ -697,8 +720,8 @@ def test_a_new_lease_is_answered_at_and_registered_from(state: StateDirectory, m
     async def scene() -> None:
         router._system_changed()
         router._system_changed()
-        assert router._timer is not None
-        router._timer.cancel()
+        assert router._alarm.moment is not None
+        router._alarm.close()
 
     asyncio.run(scene())
     assert answering == [{IPv4Address("10.0.0.7")}]
@@ -715,8 +738,8 @@ def test_an_operator_opens_what_waits_for_an_address_at_once(state: StateDirecto
 
     async def scene() -> None:
         router.clear_gdoi()
-        assert router._timer is not None
-        router._timer.cancel()
+        assert router._alarm.moment is not None
+        router._alarm.close()
 
     asyncio.run(scene())
     assert [bool(state.interfaces[0].rules) for state in applied] == [True, False]

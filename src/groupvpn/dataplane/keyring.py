@@ -1,9 +1,9 @@
 """The engine's SAs, one for each SA of the desired state, kept as long as that state names it.
 
 An SA stays the same object while policies change around it, and all interfaces that use it share it. One that must be made anew, for
-another Sender-ID or rule for DF, counts on where the one before it does, with what the engine's threads still do with that. That a sequence
-number, and with it a counter-mode IV, is never used twice under one key, and nothing received twice, also by an SA that is made anew, is
-the engine's own promise (`engine/ledger.hpp`).
+another Sender-ID, end or rule for DF, counts on where the one before it does, with what the engine's threads still do with that. That a
+sequence number, and with it a counter-mode IV, is never used twice under one key, and nothing received twice, also by an SA that is made
+anew, is the engine's own promise (`engine/ledger.hpp`).
 """
 
 from dataclasses import dataclass, replace

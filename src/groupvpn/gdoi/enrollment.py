@@ -31,7 +31,7 @@ from groupvpn.ike.events import Deleted, DeletionReason, Established, Failed, Fa
 from groupvpn.ike.sa import IkeSa
 
 LONGEST_SEARCH = 4
-"""Registrations in a row that may be begun anew because the pseudotime in them is of an unknown moment; the next takes what it gets."""
+"""Registrations in a row that may be begun anew because the policy in them is of an unknown moment; the next takes what it gets."""
 SHORTEST_REST = 20.0
 """An ISAKMP SA that dies within this many seconds is not worth a registration."""
 

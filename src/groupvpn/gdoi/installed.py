@@ -15,7 +15,7 @@ from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, needs_sender_id
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.timers import SWITCH_BEFORE_EXPIRY, reregister_before_expiry
 from groupvpn.ipsec.acl import Action, Entry
-from groupvpn.ipsec.sa import Direction, GroupSa, TimeWindow, TrafficRule
+from groupvpn.ipsec.sa import Direction, GroupSa, Limits, TimeWindow, TrafficRule
 
 AccessEntries = tuple[Entry, ...]
 
@@ -126,7 +126,7 @@ class InstalledPolicy:
         return tuple(rules)
 
     def sas(self) -> tuple[GroupSa, ...]:
-        """Every SA that decrypts."""
+        """Every SA that decrypts. Each carries its T2, so that it ends then also if nobody calls `expire`."""
         return tuple(self._sa(held) for held in self.teks.values())
 
     def next_change(self, now: float) -> float | None:
@@ -199,6 +199,7 @@ class InstalledPolicy:
             salt=tek.salt,
             replay_window=TIMED_REPLAY_WINDOW if time is not None else replay.window if replay.method == "counter" else 0,
             time=time,
+            limits=Limits(hard_deadline=held.expires),
         )
         if not self.sender_ids or not needs_sender_id(tek.transform, replay):
             return sa

@@ -134,12 +134,13 @@ class GroupMember:
         return self.rekey_sa.kek is not None and self.rekey_sa.kek.spi == spi
 
     def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
-        """Handle a rekey message, without the non-ESP marker. Under a KEK that we do not hold it is dropped in silence.
+        """Handle a rekey message, without the non-ESP marker. Under a KEK that we do not hold, or that has expired, it is dropped in
+        silence: what waited while the machine slept comes before the timer that ends the KEK.
 
         `destination` is where it was sent to: our address, or the multicast group.
         """
         under = self.rekey_sa.kek
-        if under is None or not self.holds(push_spi(datagram)):
+        if under is None or self.rekey_sa.expires <= now or not self.holds(push_spi(datagram)):
             self.counters["no such KEK"] += 1
             return []
         try:
@@ -415,7 +416,7 @@ def rules_before_registration(group: MemberGroup, kept: tuple[TrafficRule, ...])
     return tuple(TrafficRule(entry) for entry in (*group.fail_close.entries, EVERYTHING))
 
 
-def _identity(sa: GroupSa) -> tuple[int, int | None, tuple[int, ...], int, int, float | None]:
+def _identity(sa: GroupSa) -> tuple[int, int | None, tuple[int, ...], int, int, float | None, float | None]:
     """What tells two states of an SA apart without looking at keys: an SPI never gets other keys while it is installed."""
     origin = sa.time.origin if sa.time is not None else None
-    return sa.spi, sa.sender_id, sa.further_sender_ids, sa.sender_id_bits, sa.replay_window, origin
+    return sa.spi, sa.sender_id, sa.further_sender_ids, sa.sender_id_bits, sa.replay_window, origin, sa.limits.hard_deadline

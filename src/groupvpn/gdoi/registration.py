@@ -61,9 +61,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """Effect, and end of a `MemberPull`: message 1 had to be repeated, so nobody knows when the pseudotime of message 2 was read.
+    """Effect, and end of a `MemberPull`: nobody knows how old message 2 is, so its pseudotime and lifetimes count from an unknown moment.
 
-    A key server repeats its answer as it was. Another registration under the same ISAKMP SA brings a fresh one.
+    It is so where message 1 had to be repeated, for a key server repeats its answer as it was, and where the answer was read after the
+    wait for it was over: it has waited in the socket. Another registration under the same ISAKMP SA brings a fresh one.
     """
 
 
@@ -215,7 +216,7 @@ class MemberPull:
         refusal = self._acceptance.judge(offer)
         if refusal is not None:
             return self._reject(refusal)
-        if offer.pseudotime is not None and self._sendings > 1 and not self._takes_outdated:
+        if self._is_outdated(offer, now) and not self._takes_outdated:
             return self._end(Outdated())
         self._offer = offer
         request: tuple[Payload, ...] = ()
@@ -223,6 +224,11 @@ class MemberPull:
             request = (GroupAssociatedPolicy((Attribute(GapAttribute.SENDER_ID_REQUEST, self._sender_ids),)),)
         message = seal(self.sa, self.message_id, (self._nonce, self._peer_nonce), request)
         return self._begin(_Step.KEYS, message, now)
+
+    def _is_outdated(self, offer: Offer, now: float) -> bool:
+        """Whether message 2 may be too old: by seconds, which only pseudotime minds, or as long as nobody has read the socket."""
+        has_waited = self._deadline is not None and now >= self._deadline
+        return has_waited or (offer.pseudotime is not None and self._sendings > 1)
 
     def _receive_keys(self, datagram: bytes) -> list[Effect]:
         """Message 4: HASH(4) [, SEQ], KD. The end."""

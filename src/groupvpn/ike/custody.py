@@ -83,9 +83,11 @@ class Custody:
         return effects
 
     def receive(self, header: Header, message: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
-        """A message with the cookies of an SA."""
+        """A message with the cookies of an SA. One that waited while the machine slept may come before the timer that ends the SA."""
         upkeep = self._upkeeps[header.cookies]
         sa = upkeep.sa
+        if sa.expires <= now:
+            raise RejectedError(Drop.UNKNOWN_SA)
         if header.exchange in (ExchangeType.MAIN, ExchangeType.AGGRESSIVE):
             return self._repeat(upkeep, message)
         if (source, destination) != (sa.peer, sa.local) and not (sa.nat.peer and destination.port == NAT_T_PORT):

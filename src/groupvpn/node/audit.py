@@ -11,11 +11,14 @@ Line = tuple[str, int, str, str]
 """Facility, severity, mnemonic and text, as `Log.write` takes them."""
 SEQUENCE_KINDS = frozenset({"soft_sequence", "hard_sequence"})
 """Events of an SA that needs another Sender-ID, or another key, to go on sending."""
-_LIMITS = {"hard_bytes": "limit in bytes", "hard_packets": "limit in packets", "hard_seconds": "end in time"}
+_LIMITS = {"hard_bytes": "limit in bytes", "hard_packets": "limit in packets"}
 
 
 def line_of(event: "EngineEvent") -> Line | None:
-    """The line for an event; None for one that needs no operator, such as an SA that comes near its end."""
+    """The line for an event; None for one that needs no operator: an SA that comes near its end, or has come to it in its time (T2).
+
+    The member whose SA it is removes it at the same moment, and says so where that leaves a list without one.
+    """
     if event.kind == "unknown_spi":
         text = f"destaddr={event.destination}, prot={event.protocol}, spi=0x{event.spi:X}({event.spi}), srcaddr={event.source}"
         return "CRYPTO", 4, "RECDV_PKT_INV_SPI", f"decaps: rec'd IPSEC packet has invalid spi for {text}"

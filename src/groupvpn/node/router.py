@@ -41,7 +41,7 @@ from groupvpn.node.steering import Steering
 from groupvpn.node.syslog import DEBUGGING, Log
 
 LONGEST_SLEEP = 60.0
-"""Seconds after which cores are asked even if none wanted to be: asyncio's clock stops while the machine sleeps, ours does not."""
+"""Seconds after which cores are asked even if none wanted to be, should a timer ever be late."""
 BLIND_SLEEP = 1.0
 """Seconds after which cores are asked where one of them cannot say when, or where a timer has met a bug and may be due for ever."""
 BUG_PERIOD = 60.0
@@ -93,7 +93,7 @@ class Router:
         self._outbox = Outbox(state, log, self._transmit)
         self._in_force = InForce(state, log)
         self._loopbacks = Loopbacks(self._in_force.note_loopbacks, self._in_force.last_loopbacks)
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = clock.Alarm(self._due)
         self._rest_until = 0.0
         self._started = clock.monotonic()
         self._policy_changed = False
@@ -149,9 +149,8 @@ class Router:
 
     async def stop(self) -> None:
         """Take leave of peers, remove everything from the system, keep the state. What fails of it does not keep the rest from it."""
-        has_started = self._timer is not None
-        if self._timer:
-            self._timer.cancel()
+        has_started = self._alarm.moment is not None  # whoever has started settles
+        self._alarm.close()
         self._stopping = True
         self._outbox.state_changed()
         with self._contained("writing the last state"):
@@ -286,15 +285,13 @@ class Router:
 
     def _set_timer(self) -> None:
         """Wake when something is due; soon, if a bug keeps us from knowing when, and not at once where the last waking has met one."""
-        if self._timer:
-            self._timer.cancel()
-        delay = BLIND_SLEEP
+        now = clock.monotonic()
+        moment = now + BLIND_SLEEP
         with self._contained("the timers"):
-            now = clock.monotonic()
             times = (self.speaker.next_timer(), self.steering.next_repair, self._outbox.next_retry, self._in_force.next_retry)
-            moment = min((time for time in times if time is not None), default=now + LONGEST_SLEEP)
-            delay = min(max(moment - now, self._rest_until - now, 0.0), LONGEST_SLEEP)
-        self._timer = asyncio.get_running_loop().call_later(delay, self._due)
+            wanted = min((time for time in times if time is not None), default=now + LONGEST_SLEEP)
+            moment = min(max(wanted, self._rest_until, now), now + LONGEST_SLEEP)
+        self._alarm.set(moment)
 
     def _guard(self, call: Callable[[], list[Effect]], name: str) -> list[Effect]:
         """Call into a core; a bug in it costs this call and no more."""
