@@ -19,8 +19,9 @@ from groupvpn.ike.messages import MESSAGES, Restraint, render
 from groupvpn.ike.negotiations import HalfOpenLimits
 from groupvpn.ike.policy import ClientEndpoint, IdentityKind, PresharedKey
 from groupvpn.wire.iana import Doi, ExchangeType, IdType, NotifyType, ProtocolId
-from groupvpn.wire.isakmp import Header, encode_message
+from groupvpn.wire.isakmp import Header, decode_message, encode_message
 from groupvpn.wire.payloads import Identification, Notification
+from groupvpn.wire.sa import SecurityAssociation
 
 MODES = [False, True]
 
@@ -136,7 +137,16 @@ def test_the_endpoint_gets_an_sa_from_port_500_too() -> None:
     assert (one.local, one.peer) == tuple(ends)
 
 
-@pytest.mark.parametrize("doi", [Doi.IPSEC, Doi.GDOI])
+def test_an_initiator_names_the_doi_of_group_keys() -> None:
+    """RFC 6407 2.1: the DOI of the SA payload of phase 1 is GDOI's, whose situation is zero."""
+    pair = Pair()
+    (send, *_) = pair.alice.initiate(ALICE, BOB, pair.now)
+    assert isinstance(send, Send)
+    offered = decode_message(send.datagram)[1].only(SecurityAssociation)
+    assert (offered.doi, offered.situation) == (Doi.GDOI, 0)
+
+
+@pytest.mark.parametrize("doi", [Doi.ISAKMP, Doi.IPSEC, Doi.GDOI])
 def test_the_responder_learns_the_doi(doi: Doi) -> None:
     one, other = Pair(configuration(doi=doi), configuration()).run().both()
     assert one.doi == other.doi == doi
