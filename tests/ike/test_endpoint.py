@@ -345,6 +345,34 @@ def test_nonsense_is_counted(datagram: bytes, port: int) -> None:
     assert sum(bob.counters.values()) == 1
 
 
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [(35, 3), (39, 3), (47, 9), (45, 0)],
+    ids=["another DOI", "a situation with labels", "fewer transforms than announced", "a proposal for another protocol"],
+)
+def test_an_offer_that_cannot_be_read_is_counted_and_not_answered(offset: int, value: int) -> None:
+    """RFC 2408 5.4 and 5.5 let us tell (MAY); an answer to whoever it was would serve forgers. An offer read and not taken is told."""
+    pair = Pair(configuration(doi=Doi.IPSEC))
+    pair.start()
+    send = pair.in_flight.pop(0)
+    changed = bytearray(send.datagram)
+    changed[offset] = value
+    pair.deliver(Send(bytes(changed), send.source, send.destination))
+    is_read = offset == 45
+    assert pair.bob.counters == {(Drop.NO_PROPOSAL if is_read else Drop.MALFORMED).value: 1}
+    assert len(pair.in_flight) == is_read
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+def test_a_first_message_with_a_responder_cookie_is_dropped(aggressive: bool) -> None:
+    pair = Pair(configuration(aggressive=aggressive))
+    pair.start()
+    send = pair.in_flight.pop(0)
+    pair.deliver(Send(send.datagram[:8] + b"\1" * 8 + send.datagram[16:], send.source, send.destination))
+    assert pair.bob.counters == {Drop.UNKNOWN_SA.value: 1}
+    assert not pair.bob.negotiating()
+
+
 def forged(pair: Pair, notify: NotifyType, source: Endpoint = BOB) -> Send:
     """An unprotected notify about Alice's exchange, as anybody on the path can make it."""
     context = pair.alice.negotiating()[0].context
