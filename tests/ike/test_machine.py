@@ -105,8 +105,9 @@ def test_a_message_of_the_wrong_shape_is_dropped(change: object) -> None:
         lambda payloads: (*payloads, CertificateRequest()),
         lambda payloads: (*payloads, Certificate(4, b"certificate"), Certificate(4, b"of its authority")),
         lambda payloads: payloads[:1],
+        lambda payloads: payloads[::-1],
     ],
-    ids=["a private payload", "a certificate request", "certificates", "no vendor ids"],
+    ids=["a private payload", "a certificate request", "certificates", "no vendor ids", "the SA payload last"],
 )
 def test_what_may_be_there_does_no_harm(change: object) -> None:
     pair = change_first(change=change)
