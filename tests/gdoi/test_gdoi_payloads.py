@@ -25,6 +25,7 @@ from groupvpn.wire.attributes import Attribute
 from groupvpn.wire.gdoi_extensions import SaDeny, SaTekExtension
 from groupvpn.wire.gdoi_keys import KeyDownload, KeyPacket
 from groupvpn.wire.gdoi_sa import GroupAssociatedPolicy, GroupSecurityAssociation, SaKek, SaTek, TrafficIdentity
+from groupvpn.wire.iana import AddressPreservation, IpsecAttribute, SaDirection
 from groupvpn.wire.payload import Payload
 from groupvpn.wire.payloads import RawPayload
 
@@ -137,12 +138,19 @@ def test_defaults_of_the_rfcs() -> None:
     assert offered.transform == TRIPLE_DES
     assert offered.lifetime == DEFAULT_TEK_LIFETIME
     assert offered.replay == Replay("disabled")
+    assert not offered.receive_only
+    said = with_attributes(
+        Attribute(5, 2),
+        Attribute(IpsecAttribute.ADDRESS_PRESERVATION, AddressPreservation.SOURCE_AND_DESTINATION),
+        Attribute(IpsecAttribute.SA_DIRECTION, SaDirection.SYMMETRIC),
+    )
+    assert read(said).teks == (offered,), "both addresses, symmetric"
     assert read(sak()).kek is not None
     assert read(sak()).kek == replace(read(sak()).kek, lifetime=DEFAULT_KEK_LIFETIME, acknowledge=False)  # type: ignore[type-var]
 
 
-def test_lifetimes_in_either_form_and_kilobytes_beside_them() -> None:
-    tlv = with_attributes(Attribute(5, 2), Attribute(1, 2), Attribute(2, 4000), Attribute(1, 1), Attribute(2, b"\x00\x01\x51\x80"))
+def test_lifetimes_in_either_form() -> None:
+    tlv = with_attributes(Attribute(5, 2), Attribute(1, 1), Attribute(2, b"\x00\x01\x51\x80"))
     assert read(tlv).teks[0].lifetime == 86400
     assert read(sak((Attribute(2, 2), Attribute(4, 300), Attribute(5, 2), Attribute(6, 1)))).kek.lifetime == 300  # type: ignore[union-attr]
     month = Attribute(4, (2592000).to_bytes(4, "big"))
@@ -222,6 +230,9 @@ OTHER_SAT = sat(spi=b"\x00\x00\x20\x00")
         (with_attributes(),),
         (with_attributes(Attribute(5, 99)),),
         (with_attributes(Attribute(5, 2), Attribute(1, 1), Attribute(2, b"\x01" * 5)),),
+        (with_attributes(Attribute(5, 2), Attribute(1, 2), Attribute(2, 4000)),),
+        (with_attributes(Attribute(5, 2), Attribute(1, 1), Attribute(2, 3600), Attribute(1, 2), Attribute(2, 4000)),),
+        (with_attributes(Attribute(5, 2), Attribute(1, 3), Attribute(2, 4000)),),
         (sat(transform_id=20, attributes=(Attribute(5, 2), Attribute(6, 128))),),
         (sat(transform_id=12, attributes=(Attribute(5, 2), Attribute(6, 129))),),
         (sat(transform_id=99),),

@@ -7,6 +7,7 @@ import pytest
 from gdoi_world import (
     GCM,
     MULTI,
+    OTHER,
     SERVER,
     UNICAST,
     World,
@@ -39,6 +40,17 @@ def test_members_register_and_share_one_sa() -> None:
     assert [member.address for member in status.members] == [address_of(number) for number in (1, 2, 3)]
     assert world.mnemonics(SERVER).count("KS_FIRST_GM") == 1
     assert world.mnemonics(SERVER).count("KS_REGS_COMPL") == 3
+
+
+def test_sas_of_a_counter_mode_have_keys_of_their_own_and_one_sender_id_for_all() -> None:
+    """RFC 6407 3.5, RFC 6054 4."""
+    world = World(served(tek_policy(1, transform=GCM), tek_policy(2, transform=GCM, acl=OTHER)), members=2)
+    world.run(2)
+    for member in world.members:
+        one, other = member.sas
+        assert one.encryption_key.reveal() != other.encryption_key.reveal()
+        assert one.sender_id == other.sender_id is not None
+    assert len({member.sas[0].sender_id for member in world.members}) == 2
 
 
 def test_a_group_that_is_not_served_is_refused() -> None:

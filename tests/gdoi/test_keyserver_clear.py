@@ -53,12 +53,15 @@ def test_a_delete_is_repeated_for_members_that_did_not_hear_it() -> None:
     world = World(members=1)
     world.run(10)
     old = spis(world.members[0])
+    kek = world.members[0].rekey_sa.kek
+    assert kek is not None
     world.cut(address_of(1))
     world.do(world.server, world.server.clear(None, world.now))
     world.run(5)
     world.heal()
     world.run(30)
     assert "GM_RECV_DELETE" in world.mnemonics()
+    assert [send.datagram[:16] for send in world.sent if send.datagram[18] == 35] == [kek.spi], "acknowledged, though it deletes the KEK"
     assert set(spis(world.members[0])).isdisjoint(old)
 
 

@@ -311,6 +311,23 @@ def test_an_acknowledgement_in_anothers_name_or_damaged_is_only_counted() -> Non
     assert sum(world.server.counters.values()) == 2
 
 
+@pytest.mark.parametrize("rekey", [replace(UNICAST, acknowledge=False), MULTI], ids=["unicast", "multicast"])
+def test_an_acknowledgement_that_nobody_asked_for_is_only_counted(rekey: RekeyPolicy) -> None:
+    """RFC 8263 5: it is discarded where the policy does not ask for it; a repetition still goes to everybody."""
+    world = World(served(rekey=replace(rekey, retransmit_count=1, retransmit_period=10)), members=1)
+    world.run(2)
+    kek = world.members[0].rekey_sa.kek
+    assert kek is not None
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    before = world.server.groups[0].members.get(end(1))
+    message = build_acknowledgement(kek, 1, address_of(1))
+    assert world.speakers[SERVER].receive(message, end(1), Endpoint(SERVER, 848), world.now) == []
+    assert world.server.counters == {"acknowledgement that nobody asked for": 1}
+    assert world.server.groups[0].members.get(end(1)) == before
+    world.run(15)
+    assert len([send for send in world.sent if send.datagram[18] == 33]) == 2
+
+
 def test_an_acknowledgement_counts_for_the_round_under_its_kek_only() -> None:
     world = World(members=1)
     world.run(2)

@@ -70,6 +70,20 @@ def test_an_old_sequence_number_is_refused_and_said() -> None:
     assert member.rekey_sa.last_sequence == 1_000_000
 
 
+def test_a_registration_under_the_same_kek_does_not_turn_the_sequence_number_back() -> None:
+    """RFC 6407 3.3: a rekey may overtake message 4, whose SEQ is stale then."""
+    world = World(members=1)
+    world.run(2)
+    member = world.members[0]
+    tek = member.policy.teks[member.sas[0].spi].tek
+    deliver(world, 1, build_push(Download((tek,)), kek_of(member), rsa_key(), 1000))
+    held = replace(kek_of(member), key=Secret(kek_of(member).key.reveal()))
+    member.rekey_sa.adopt(held, 3, world.now)
+    assert member.rekey_sa.last_sequence == 1000
+    deliver(world, 1, build_push(Download((tek,)), kek_of(member), rsa_key(), 999))
+    assert "GDOI_REKEY_SEQ_FAILURE" in world.mnemonics()
+
+
 def test_a_rekey_with_another_signature_changes_nothing() -> None:
     world = World(members=1)
     world.run(2)

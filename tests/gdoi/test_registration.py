@@ -49,7 +49,16 @@ from groupvpn.wire.attributes import Attribute
 from groupvpn.wire.gdoi_sa import GroupAssociatedPolicy, GroupSecurityAssociation
 from groupvpn.wire.isakmp import HEADER_LENGTH
 from groupvpn.wire.payload import Payload
-from groupvpn.wire.payloads import Identification, KeyExchange, Nonce, Notification, VendorId
+from groupvpn.wire.payloads import (
+    Certificate,
+    CertificateRequest,
+    Identification,
+    KeyExchange,
+    Nonce,
+    Notification,
+    ProofOfPossession,
+    VendorId,
+)
 
 
 def pair(groups: Groups | None = None, identity: GroupIdentity = GROUP, **more: object) -> tuple[MemberPull, ServerPull, Groups]:
@@ -453,8 +462,8 @@ def test_a_nonce_that_is_too_long_is_dropped() -> None:
         assert [type(effect) for effect in server.receive(message, 0)] == [kind]
 
 
-@pytest.mark.parametrize("extra", [VendorId(b"somebody"), Notification(2, 0, 24578)])
-def test_vendor_ids_and_notifies_are_passed_over(extra: Payload) -> None:
+@pytest.mark.parametrize("extra", [VendorId(b"somebody"), Notification(2, 0, 24578), Certificate(4, b"certificate"), CertificateRequest()])
+def test_what_asks_for_nothing_is_passed_over(extra: Payload) -> None:
     member_sa, server_sa = ike_pair()
     server = ServerPull(server_sa, counting_entropy(2), Groups())
     message = seal(member_sa, 1, (), (extra, Nonce(bytes(16)), group_id(GROUP)))
@@ -468,6 +477,7 @@ def test_vendor_ids_and_notifies_are_passed_over(extra: Payload) -> None:
         (group_id(GROUP),),
         (Nonce(bytes(16)), Nonce(bytes(16)), group_id(GROUP)),
         (Nonce(bytes(16)), group_id(GROUP), KeyExchange(bytes(128))),
+        (Nonce(bytes(16)), group_id(GROUP), ProofOfPossession(bytes(128))),
     ],
 )
 def test_a_request_of_another_shape_is_dropped(payloads: tuple[Payload, ...]) -> None:

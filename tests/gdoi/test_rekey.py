@@ -19,7 +19,7 @@ from groupvpn.wire.gdoi_keys import KeyDownload, KeyPacket
 from groupvpn.wire.iana import Doi, ExchangeType, Flag
 from groupvpn.wire.isakmp import HEADER_LENGTH, Header
 from groupvpn.wire.payload import Payload, encode_payloads
-from groupvpn.wire.payloads import Delete, Nonce, SequenceNumber, Signature
+from groupvpn.wire.payloads import Certificate, Delete, Nonce, SequenceNumber, Signature
 
 NEW_KEK = kek(KekCipher.AES_256_CBC, spi=bytes(range(0x70, 0x80)), key=Secret(bytes(32)))
 
@@ -164,11 +164,20 @@ def test_sender_ids_in_a_rekey_are_refused() -> None:
         parse_push(hand_made(SequenceNumber(5), sa, KeyDownload((keys, KeyPacket.sid(8, (1,))))), kek())
 
 
+def test_a_certificate_beside_the_signature_is_passed_over() -> None:
+    """RFC 3547 4 lets a key server send one; the key that counts is the one that came with the KEK."""
+    sa = write_offer(offer_of(download(tek(), kek=None)))
+    keys = KeyPacket.tek(b"\x00\x00\x10\x00", tek().encryption_key.reveal(), tek().integrity_key.reveal())
+    told = hand_made(SequenceNumber(5), sa, KeyDownload((keys,)), Certificate(4, b"certificate"))
+    assert parse_push(told, kek()).download == download(tek(), kek=None, sequence=5)
+
+
 def test_payloads_of_another_shape_are_refused() -> None:
     sa = write_offer(offer_of(download(tek(), kek=None)))
     for payloads in (
         (SequenceNumber(5),),
         (SequenceNumber(5), sa),
+        (SequenceNumber(5), Certificate(4, b"certificate")),
         (sa, KeyDownload(()), SequenceNumber(5)),
         (SequenceNumber(5), Nonce(bytes(16)), sa, KeyDownload(())),
         (SequenceNumber(5), sa, KeyDownload(()), sa, KeyDownload(())),

@@ -14,7 +14,7 @@ from groupvpn.ike.events import Deleted, DeleteReceived, DeletionReason, NotifyR
 from groupvpn.ike.sa import ProtectionError
 from groupvpn.wire.iana import Doi, ExchangeType, NotifyType, ProtocolId
 from groupvpn.wire.payload import encode_payloads
-from groupvpn.wire.payloads import Delete, Hash, Nonce, Notification
+from groupvpn.wire.payloads import Certificate, CertificateRequest, Delete, Hash, Nonce, Notification
 
 TWO_MINUTES = b"\x80\x01\x00\x01\x80\x02\x00\x78"
 """As the data of RESPONDER-LIFETIME."""
@@ -146,6 +146,19 @@ def test_notifies_and_deletes_of_others_are_handed_up() -> None:
     pair.settle()
     assert pair.events("bob", NotifyReceived) == [NotifyReceived(other, 40501, ProtocolId.ISAKMP, one.cookies, b"data")]
     assert pair.events("bob", DeleteReceived) == [DeleteReceived(other, ProtocolId.ESP, (b"\x00\x00\x10\x01",))]
+
+
+def test_certificates_in_an_informational_message_are_passed_over() -> None:
+    """RFC 2408 3.9 and 3.10 have them taken at any point; the HASH covers them."""
+    pair = Pair().run()
+    one, other = pair.both()
+    esp = Delete(Doi.IPSEC, ProtocolId.ESP, (b"\x00\x00\x10\x01",))
+    payloads = (CertificateRequest(), esp, Certificate(4, b"certificate"))
+    digest = Hash(one.prf((7).to_bytes(4, "big"), encode_payloads(payloads)[1]))
+    pair.carry_out("alice", [one.send(one.protect(ExchangeType.INFORMATIONAL, 7, *encode_payloads((digest, *payloads))))])
+    pair.settle()
+    assert pair.events("bob", DeleteReceived) == [DeleteReceived(other, ProtocolId.ESP, (b"\x00\x00\x10\x01",))]
+    assert not pair.bob.counters
 
 
 def test_phase_2_is_handed_up_as_it_came() -> None:

@@ -122,6 +122,17 @@ def test_a_question_about_another_sa_is_not_answered() -> None:
     assert len(pair.log) == said
 
 
+def test_a_question_without_an_spi_is_about_the_sa_that_it_comes_under() -> None:
+    """RFC 3706 5.3 has the cookies as SPI (SHOULD), and 5.2 an answer to every question: only an SPI that is there can be wrong."""
+    pair = Pair().run()
+    one, _ = pair.both()
+    question = Notification(Doi.IPSEC, ProtocolId.ISAKMP, NotifyType.R_U_THERE, b"", (7).to_bytes(4, "big"))
+    pair.carry_out("alice", [one.send(informational.protected(one, question, seeded("question")))])
+    said = len(pair.log)
+    pair.settle()
+    assert len(pair.log) == said + 1
+
+
 def test_sequence_numbers() -> None:
     liveness = Liveness(PERIODIC, seeded("x"), 0.0)
     assert liveness.due == 10.0

@@ -19,8 +19,9 @@ from groupvpn.ike.messages import MESSAGES, Restraint, render
 from groupvpn.ike.negotiations import HalfOpenLimits
 from groupvpn.ike.policy import ClientEndpoint, IdentityKind, PresharedKey
 from groupvpn.wire.iana import Doi, ExchangeType, IdType, NotifyType, ProtocolId
-from groupvpn.wire.isakmp import Header, encode_message
+from groupvpn.wire.isakmp import Header, decode_message, encode_message
 from groupvpn.wire.payloads import Identification, Notification
+from groupvpn.wire.sa import SecurityAssociation
 
 MODES = [False, True]
 
@@ -136,7 +137,16 @@ def test_the_endpoint_gets_an_sa_from_port_500_too() -> None:
     assert (one.local, one.peer) == tuple(ends)
 
 
-@pytest.mark.parametrize("doi", [Doi.IPSEC, Doi.GDOI])
+def test_an_initiator_names_the_doi_of_group_keys() -> None:
+    """RFC 6407 2.1: the DOI of the SA payload of phase 1 is GDOI's, whose situation is zero."""
+    pair = Pair()
+    (send, *_) = pair.alice.initiate(ALICE, BOB, pair.now)
+    assert isinstance(send, Send)
+    offered = decode_message(send.datagram)[1].only(SecurityAssociation)
+    assert (offered.doi, offered.situation) == (Doi.GDOI, 0)
+
+
+@pytest.mark.parametrize("doi", [Doi.ISAKMP, Doi.IPSEC, Doi.GDOI])
 def test_the_responder_learns_the_doi(doi: Doi) -> None:
     one, other = Pair(configuration(doi=doi), configuration()).run().both()
     assert one.doi == other.doi == doi
@@ -333,6 +343,34 @@ def test_nonsense_is_counted(datagram: bytes, port: int) -> None:
     bob = IkeEndpoint(configuration(), seeded("bob"))
     assert bob.receive(datagram, ALICE, replace(BOB, port=port), 0.0) == []
     assert sum(bob.counters.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [(35, 3), (39, 3), (47, 9), (45, 0)],
+    ids=["another DOI", "a situation with labels", "fewer transforms than announced", "a proposal for another protocol"],
+)
+def test_an_offer_that_cannot_be_read_is_counted_and_not_answered(offset: int, value: int) -> None:
+    """RFC 2408 5.4 and 5.5 let us tell (MAY); an answer to whoever it was would serve forgers. An offer read and not taken is told."""
+    pair = Pair(configuration(doi=Doi.IPSEC))
+    pair.start()
+    send = pair.in_flight.pop(0)
+    changed = bytearray(send.datagram)
+    changed[offset] = value
+    pair.deliver(Send(bytes(changed), send.source, send.destination))
+    is_read = offset == 45
+    assert pair.bob.counters == {(Drop.NO_PROPOSAL if is_read else Drop.MALFORMED).value: 1}
+    assert len(pair.in_flight) == is_read
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+def test_a_first_message_with_a_responder_cookie_is_dropped(aggressive: bool) -> None:
+    pair = Pair(configuration(aggressive=aggressive))
+    pair.start()
+    send = pair.in_flight.pop(0)
+    pair.deliver(Send(send.datagram[:8] + b"\1" * 8 + send.datagram[16:], send.source, send.destination))
+    assert pair.bob.counters == {Drop.UNKNOWN_SA.value: 1}
+    assert not pair.bob.negotiating()
 
 
 def forged(pair: Pair, notify: NotifyType, source: Endpoint = BOB) -> Send:

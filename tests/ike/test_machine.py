@@ -10,7 +10,7 @@ from groupvpn.ike.drop import Drop
 from groupvpn.ike.machine import STARTS, STEPS, Protection, State, diagram
 from groupvpn.wire.iana import ExchangeType, PayloadType
 from groupvpn.wire.isakmp import Header, decode_message, encode_message
-from groupvpn.wire.payloads import CertificateRequest, Nonce, RawPayload
+from groupvpn.wire.payloads import Certificate, CertificateRequest, Nonce, RawPayload
 
 
 def test_every_state_is_reached_and_left() -> None:
@@ -103,14 +103,22 @@ def test_a_message_of_the_wrong_shape_is_dropped(change: object) -> None:
     [
         lambda payloads: (*payloads, RawPayload(200, b"private")),
         lambda payloads: (*payloads, CertificateRequest()),
+        lambda payloads: (*payloads, Certificate(4, b"certificate"), Certificate(4, b"of its authority")),
         lambda payloads: payloads[:1],
+        lambda payloads: payloads[::-1],
     ],
-    ids=["a private payload", "a certificate request", "no vendor ids"],
+    ids=["a private payload", "a certificate request", "certificates", "no vendor ids", "the SA payload last"],
 )
 def test_what_may_be_there_does_no_harm(change: object) -> None:
     pair = change_first(change=change)
     assert not pair.bob.counters
     assert len(pair.bob.negotiating()) == 1
+
+
+def test_certificates_may_come_in_every_message() -> None:
+    """RFC 2408 3.9 and 3.10."""
+    for step in STEPS.values():
+        assert step.optional >= {PayloadType.CERT, PayloadType.CERTREQ}
 
 
 def test_an_exchange_keeps_its_mode() -> None:

@@ -14,7 +14,7 @@ from groupvpn.effects import ISAKMP_PORT, Endpoint, Report
 from groupvpn.ike.events import Deleted, DeletionReason, Established, Failed, FailureReason
 from groupvpn.ike.identity import local_identity
 from groupvpn.ike.policy import ClientEndpoint, IkeConfiguration, IsakmpPolicy, Keepalive, PresharedKey
-from groupvpn.wire.iana import ExchangeType
+from groupvpn.wire.iana import Doi, ExchangeType
 
 pytestmark = [pytest.mark.interop("swanctl"), pytest.mark.netns]
 
@@ -47,6 +47,7 @@ class Meeting:
             policies=(policy,),
             keys=(PresharedKey(Secret(SECRET.encode()), network=IPv4Network(f"{THEIRS}/32")),),
             keepalive=Keepalive(1, periodic=True),
+            doi=Doi.IPSEC,
         )
         if aggressive:
             asked = ClientEndpoint(THEIRS, local_identity(configuration, Endpoint(OURS, ISAKMP_PORT)))
@@ -167,6 +168,7 @@ def test_no_common_proposal(meet: Callable[..., Meeting]) -> None:
         IkeConfiguration(
             policies=(IsakmpPolicy(1, IkeCipher.AES_128, IkeHash.SHA1, IkeAuthentication.PRE_SHARED_KEY, IkeGroup.MODP_2048),),
             keys=meeting.ours.configuration.keys,
+            doi=Doi.IPSEC,
         )
     )
     meeting.ours.initiate()

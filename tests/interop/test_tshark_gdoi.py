@@ -26,7 +26,7 @@ from groupvpn.lab.seeded_rsa import seeded_key
 from groupvpn.lab.simulation import Simulation
 from groupvpn.wire.chain import decode_chain
 from groupvpn.wire.gdoi_sa import GroupSecurityAssociation, SaTek
-from groupvpn.wire.iana import ExchangeType, Flag, PayloadType
+from groupvpn.wire.iana import Doi, ExchangeType, Flag, PayloadType
 from groupvpn.wire.isakmp import HEADER_LENGTH, Header, encode_message
 from groupvpn.wire.payload import Payload
 
@@ -103,7 +103,8 @@ class Recording:
         self.server = KeyServer(served.key_server_groups, ike, {"KEYS": seeded_key("tshark", 1024)}.get, entropy)
         self._speakers = {SERVER: Speaker(ike, self.server)}
         entropy = self.simulation.entropy("member")
-        ike = IkeEndpoint(joined.ike, entropy, key_log=lambda cookie, key: self.keys.append((cookie.hex(), key.reveal().hex())))
+        spoken = replace(joined.ike, doi=Doi.IPSEC)  # tshark 4.0 reads no transforms under DOI 2, and so decrypts nothing
+        ike = IkeEndpoint(spoken, entropy, key_log=lambda cookie, key: self.keys.append((cookie.hex(), key.reveal().hex())))
         self.member = GroupMember(joined.member_groups["GET"], MEMBER, ike, entropy)
         self._speakers[MEMBER] = Speaker(ike, members=[self.member])
         for address, speaker in self._speakers.items():

@@ -1,6 +1,8 @@
 """Real nodes in namespaces, captured on the wire; tshark reads the registration with the table that `--debug-key-table` writes."""
 
+import re
 import secrets
+import shlex
 import shutil
 import stat
 import subprocess
@@ -41,6 +43,17 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         yield made
 
 
+def change_doi(capture: Path) -> None:
+    """Have the SA payloads of phase 1 name DOI 1, by the command of the operator's guide: tshark 4.0 decrypts nothing under DOI 2."""
+    guide = (Path(__file__).parents[2] / "docs" / "operator-guide.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^# (perl .*) registration\.pcap$", guide, flags=re.MULTILINE)
+    before = capture.read_bytes()
+    subprocess.run([*shlex.split(command), str(capture)], check=True, timeout=60)
+    after = capture.read_bytes()
+    assert len(before) == len(after)
+    assert before != after
+
+
 def test_tshark_reads_the_registration_of_a_real_node(lab: Lab, tmp_path: Path) -> None:
     capture_file, table = tmp_path / "wire.pcap", tmp_path / "table"
     lab.start(["ks"])
@@ -50,6 +63,7 @@ def test_tshark_reads_the_registration_of_a_real_node(lab: Lab, tmp_path: Path) 
     assert {frame.ports for frame in capture if frame.protocol == UDP} == {(848, 848)}
     assert stat.S_IMODE(table.stat().st_mode) == 0o600
     assert "KEY_TABLE" in lab.node("gm1").log
+    change_doi(capture_file)
     command = ["tshark", "-r", str(capture_file), "-d", "udp.port==848,isakmp", "-O", "isakmp", "-V"]
     for line in table.read_text(encoding="ascii").splitlines():
         command += ["-o", f"uat:ikev1_decryption_table:{line.replace(chr(34), '')}"]

@@ -291,6 +291,9 @@ def _finish_tek(spi: bytes, draft: _Draft, policy: _Policy, earlier: dict[bytes,
     direction = find_number(attributes, IpsecAttribute.SA_DIRECTION) or SaDirection.SYMMETRIC
     if direction not in (SaDirection.SYMMETRIC, SaDirection.RECEIVER_ONLY):
         raise GdoiError(Reason.POLICY_REJECTED, f"SA direction {direction}")
+    units = {attribute.as_number() for attribute in attributes if attribute.kind == IpsecAttribute.LIFE_TYPE}
+    if not units <= {LifeType.SECONDS}:
+        raise GdoiError(Reason.POLICY_REJECTED, "a TEK lifetime that is not in seconds")
     durations = lifetimes(attributes, IpsecAttribute.LIFE_TYPE, IpsecAttribute.LIFE_DURATION)
     return TekOffer(
         int.from_bytes(spi, "big"),

@@ -23,7 +23,8 @@ NONCE_LENGTH = 16
 LONGEST_NONCE = 128
 LONGEST_DATAGRAM = 65507
 """Octets that a UDP datagram over IPv4 can carry. ISAKMP does not fragment here, IP does."""
-_PASSED_OVER = frozenset({PayloadType.VENDOR_ID, PayloadType.NOTIFY})
+_PASSED_OVER = frozenset({PayloadType.VENDOR_ID, PayloadType.NOTIFY, PayloadType.CERT, PayloadType.CERTREQ})
+"""What asks for nothing here. Certificates are taken at any point (RFC 2408 3.9 and 3.10); it is phase 1 that says who the peer is."""
 
 
 def group_id(identity: GroupIdentity) -> Identification:
@@ -54,8 +55,8 @@ def seal(sa: IkeSa, message_id: int, nonces: Sequence[bytes], payloads: Sequence
 def unseal(sa: IkeSa, datagram: bytes, nonces: Sequence[bytes], *wanted: type[Payload], optional: tuple[type[Payload], ...] = ()) -> Chain:
     """The authentic payloads of a message; raises `GdoiError` and changes nothing if it is not authentic or not of this shape.
 
-    Each of `wanted` has to be there once, each of `optional` at most once; vendor IDs and notifies are passed over, anything else is
-    refused: a KE payload, for one, asks for an encryption of keys that RFC 6407 took away (its appendix B).
+    Each of `wanted` has to be there once, each of `optional` at most once; vendor IDs, notifies and certificates are passed over,
+    anything else is refused: a KE payload, for one, asks for an encryption of keys that RFC 6407 took away (its appendix B).
     """
     chain = _authentic(sa, datagram, nonces)
     found = [type(payload) for payload in chain.payloads[1:] if payload.payload_type not in _PASSED_OVER]

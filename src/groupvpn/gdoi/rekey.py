@@ -196,9 +196,13 @@ def _signed(header: Header, covered: bytes, signature_payload_length: int) -> by
 
 
 def _read(chain: Chain, sequence: int, under: Kek, compatibility: Compatibility) -> Push:
-    """The payloads of an authentic message: SEQ, [D,] [SA, KD,] SIG."""
-    middle = [kind for kind in chain.types[1:-1] if kind != PayloadType.DELETE]
-    if middle not in ([], [PayloadType.SA, PayloadType.KD]):
+    """The payloads of an authentic message: SEQ, [D,] [SA, KD,] [CERT,] SIG.
+
+    A certificate, which RFC 3547 4 lets a key server send, is passed over: the key that counts came with the KEK.
+    """
+    orders = [kind for kind in chain.types[1:-1] if kind != PayloadType.CERT]
+    middle = [kind for kind in orders if kind != PayloadType.DELETE]
+    if not orders or middle not in ([], [PayloadType.SA, PayloadType.KD]):
         raise GdoiError(Reason.UNEXPECTED, f"payloads {chain}")
     deletion = _read_deletion(chain.every(Delete), under)
     if not middle:

@@ -171,7 +171,7 @@ class Custody:
         sa = upkeep.sa
         sequence = notification.dead_peer_sequence
         if notification.notify_type == NotifyType.R_U_THERE and sequence is not None:
-            if notification.spi != sa.cookies or not upkeep.liveness.asked(sequence):
+            if notification.spi not in (sa.cookies, b"") or not upkeep.liveness.asked(sequence):
                 return []
             return self.notify(sa, NotifyType.R_U_THERE_ACK, notification.data)
         if notification.notify_type == NotifyType.R_U_THERE_ACK and sequence is not None:

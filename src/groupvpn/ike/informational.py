@@ -15,6 +15,9 @@ from groupvpn.wire.isakmp import Header, encode_message
 from groupvpn.wire.payload import Payload, encode_payloads
 from groupvpn.wire.payloads import Delete, Hash, Notification
 
+_TAKEN = frozenset({PayloadType.HASH, PayloadType.NOTIFY, PayloadType.DELETE, PayloadType.VENDOR_ID, PayloadType.CERT, PayloadType.CERTREQ})
+"""What a message may hold. Certificates are taken at any point of an exchange (RFC 2408 3.9 and 3.10), and not used."""
+
 
 def protected(sa: IkeSa, payload: Payload, entropy: Entropy) -> bytes:
     """The message that carries `payload` under `sa`."""
@@ -36,7 +39,7 @@ def read(sa: IkeSa, header: Header, message: bytes) -> Chain:
     hash_1 = chain.only(Hash)
     if not matches(sa.prf(header.message_id.to_bytes(4, "big"), chain.octets_after(hash_1)), hash_1.data):
         raise RejectedError(Drop.AUTHENTICATION)
-    if any(kind not in (PayloadType.HASH, PayloadType.NOTIFY, PayloadType.DELETE, PayloadType.VENDOR_ID) for kind in chain.types):
+    if any(kind not in _TAKEN for kind in chain.types):
         raise RejectedError(Drop.UNEXPECTED)
     return chain
 

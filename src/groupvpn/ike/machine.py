@@ -51,7 +51,7 @@ class Step:
     following: State
 
 
-_EXTRAS = frozenset({Type.VENDOR_ID, Type.NOTIFY, Type.CERTREQ})
+_EXTRAS = frozenset({Type.VENDOR_ID, Type.NOTIFY, Type.CERT, Type.CERTREQ})
 _KEYS = frozenset({Type.KE, Type.NONCE})
 _PROOF = frozenset({Type.ID, Type.HASH})
 _NAT = frozenset({Type.NAT_D})

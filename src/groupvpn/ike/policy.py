@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
 from groupvpn.crypto.secret import Secret
+from groupvpn.wire.iana import Doi
 from groupvpn.wire.payloads import Identification
 
 KEEPALIVE_INTERVAL = 20
@@ -74,8 +75,9 @@ class IkeConfiguration:
     """`crypto isakmp aggressive-mode disable`: answer no aggressive mode and begin none, whatever else asks for it."""
     client_endpoints: tuple[ClientEndpoint, ...] = ()
     """Peers with which to initiate aggressive mode, and the identity to present to each; a responder answers in the mode it is asked in."""
-    doi: int = 1
-    """DOI of the phase 1 SA payload that an initiator writes: 1 (IPsec, RFC 2407) or 2 (GDOI); a responder repeats what it was sent."""
+    doi: int = Doi.GDOI
+    """DOI of the phase 1 SA payload that an initiator writes: GDOI's (RFC 6407 2.1), or 1 (IPsec, RFC 2407) for tests with programs that
+    speak IKE only, strongSwan for one. A responder repeats what it was sent, 0, 1 or 2."""
     nat_traversal: bool = True
     nat_keepalive: int | None = KEEPALIVE_INTERVAL
     """`crypto isakmp nat keepalive`: seconds of silence before the side behind a NAT sends a keepalive; None for never."""

@@ -7,8 +7,8 @@ class DecodeError(Exception):
     """Octets from the network that are not what they claim to be.
 
     `offset` counts octets from the start of the buffer that the caller handed in, `reason` says in words what was found there and what
-    was expected, and `notify` is the notification that RFC 2408 5 asks for in this case (a caller may send it, or stay silent). The text
-    never contains octets of a payload's body, which may be keys.
+    was expected, and `notify` says which check of RFC 2408 5 failed, by the notification that it has for that. We send none of them, which
+    is allowed: an answer that nothing authenticates serves forgers. The text never contains octets of a payload's body, which may be keys.
     """
 
     def __init__(self, offset: int, reason: str, notify: NotifyType = NotifyType.PAYLOAD_MALFORMED) -> None:
