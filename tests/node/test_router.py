@@ -675,8 +675,8 @@ def test_a_policy_that_could_not_be_written_is_written_later(state: StateDirecto
 
     async def scene() -> None:
         router._due()
-        assert router._timer is not None
-        router._timer.cancel()
+        assert router._alarm.moment is not None
+        router._alarm.close()
 
     asyncio.run(scene())
     assert InForce(state, Log("m")).last_rules == PROTECTED
