@@ -181,7 +181,9 @@ class _Daemon:
         if configuration.role is Role.NONE:
             self.log.write("SYS", 4, "CONFIG", "nothing to do: the configuration serves and joins no group")
         for remark in configuration.notices:
-            self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", f"{remark.line}: {remark.message}")
+            hint = f"; {remark.hint}" if remark.hint else ""
+            text = f"{remark.file}:{remark.line}: {remark.message}{hint}"
+            self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", text)
 
     def _reload(self) -> None:
         """SIGHUP: take over the configuration as it stands in the file now. It waits for the end of the start, and is nothing in a stop."""
