@@ -140,7 +140,7 @@ def test_a_full_disk_is_told_of_when_it_begins_and_when_it_ends(router: Router, 
     monkeypatch.undo()
     router._outbox.flush(router.cores.key_server, at_once=True)
     assert router._outbox.next_retry is None
-    begin, end = (line for line in router.log.lines if line.mnemonic == "STATE")
+    begin, end = (line for line in router.log.lines if line.mnemonic in ("STATE_UNWRITTEN", "STATE_WRITTEN"))
     assert (begin.severity, end.severity) == (2, 5)
     assert "is written again" in end.text
 
@@ -171,7 +171,7 @@ def test_a_state_that_meets_a_bug_is_not_written_again_at_once(
     router._outbox.flush(router.cores.key_server, at_once=True)
     assert not router._outbox.is_stuck
     assert router._outbox.next_retry is None
-    assert sum(line.mnemonic == "STATE" for line in router.log.lines) == 2 * is_disk_full_first
+    assert sum(line.mnemonic in ("STATE_UNWRITTEN", "STATE_WRITTEN") for line in router.log.lines) == 2 * is_disk_full_first
 
 
 def test_a_full_disk_is_told_of_after_a_bug(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_a_full_disk_is_told_of_after_a_bug(router: Router, monkeypatch: pytest.
         router._outbox.flush(router.cores.key_server)
     for _ in range(2):
         router._outbox.flush(router.cores.key_server, at_once=True)
-    assert [line.text for line in router.log.lines if line.mnemonic == "STATE"] == ["the disk is full; nothing that depends on it is sent"]
+    assert [line.text for line in router.log.lines if line.mnemonic == "STATE_UNWRITTEN"] == ["the disk is full; nothing that depends on it is sent"]
 
 
 def test_a_key_server_remembers_over_a_restart(router: Router, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_damaged_snapshot_is_put_aside_and_said(router: Router, damage: bytes)
     router.state.write(SNAPSHOT, damage)
     _start_cores(router)
     assert router.state.read(f"{SNAPSHOT}.bad") == damage
-    assert any(line.mnemonic == "STATE" and "with new keys" in line.text for line in router.log.lines)
+    assert any(line.mnemonic == "STATE_DAMAGED" and "with new keys" in line.text for line in router.log.lines)
     assert router.cores.key_server is not None
     assert router.cores.key_server.groups[0].keys.teks
 
@@ -239,7 +239,7 @@ def test_keys_that_cannot_be_removed_are_told_of(router: Router, monkeypatch: py
 
     monkeypatch.setattr(router.state, "remove", read_only)
     router._outbox.forget()
-    assert router.log.lines[-1].body.startswith("%SYS-4-STATE: key-server.json cannot be removed: Read-only file system")
+    assert router.log.lines[-1].body.startswith("%SYS-4-KEYS_LEFT: key-server.json cannot be removed: Read-only file system")
 
 
 def test_a_reload_that_fails_leaves_the_configuration_as_it_was(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -433,7 +433,7 @@ def test_a_damaged_group_of_a_snapshot_is_said_and_the_others_go_on(router: Rout
     router.speaker.key_server = None
     _start_cores(router)
     assert router.state.read(f"{SNAPSHOT}.bad") == damaged
-    (line,) = [line.text for line in router.log.lines if line.mnemonic == "STATE"]
+    (line,) = [line.text for line in router.log.lines if line.mnemonic == "STATE_DAMAGED"]
     assert line.startswith(
         "the snapshot of group G cannot be used (KeyError('teks')); it is kept as key-server.json.bad, and this group begins"
     )

@@ -45,7 +45,7 @@ class InForce:
         try:
             self._state.remove(FILE)
         except StateError as error:
-            self._log.write("SYS", 4, "STATE", f"{error}; should this node be killed, its next start takes it for true")
+            self._log.write("SYS", 4, "STATE_NOTE", f"{error}; should this node be killed, its next start takes it for true")
 
     def _write(self) -> None:
         if not self._rules and not self._loopbacks:
@@ -66,7 +66,7 @@ class InForce:
             self._state.write(FILE, octets)
         except StateError as error:
             text = f"{error}; should this node be killed, its next start cannot know what it protected"
-            self._log.write("SYS", 4, "STATE", text)
+            self._log.write("SYS", 4, "STATE_NOTE", text)
             return
         self._written = octets
 
@@ -79,7 +79,7 @@ class InForce:
             rules = {(str(item["group"]), str(item["interface"])): tuple(map(_read_rule, item["rules"])) for item in record["rules"]}
             return rules, frozenset(map(IPv4Interface, record["loopbacks"]))
         except (StateError, *DAMAGE) as error:
-            self._log.write("SYS", 4, "STATE", f"{FILE} cannot be used ({error!r}): what the last run protected is not known")
+            self._log.write("SYS", 4, "STATE_DAMAGED", f"{FILE} cannot be used ({error!r}): what the last run protected is not known")
             return {}, frozenset()
 
 
