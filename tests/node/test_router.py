@@ -118,7 +118,7 @@ def test_what_cannot_be_written_is_not_sent(router: Router, monkeypatch: pytest.
     sockets = _play(router, [Send(b"before", HERE, THERE), StateChanged("G"), Send(b"keys", HERE, THERE)])
     router._outbox.flush(router.cores.key_server)
     assert [datagram for datagram, _ in sockets.sent] == [b"before"]
-    assert "No space left on device; nothing that depends on it is sent" in router.log.lines[-1].text
+    assert "No space left on device: registrations stay unanswered" in router.log.lines[-1].text
     monkeypatch.undo()
     router._perform([Send(b"asked again", HERE, THERE)])
     router._outbox.flush(router.cores.key_server, at_once=True)
@@ -187,7 +187,8 @@ def test_a_full_disk_is_told_of_after_a_bug(router: Router, monkeypatch: pytest.
         router._outbox.flush(router.cores.key_server)
     for _ in range(2):
         router._outbox.flush(router.cores.key_server, at_once=True)
-    assert [line.text for line in router.log.lines if line.mnemonic == "STATE_UNWRITTEN"] == ["the disk is full; nothing that depends on it is sent"]
+    (text,) = [line.text for line in router.log.lines if line.mnemonic == "STATE_UNWRITTEN"]
+    assert text.startswith("the disk is full: registrations stay unanswered")
 
 
 def test_a_key_server_remembers_over_a_restart(router: Router, tmp_path: Path) -> None:
@@ -380,7 +381,7 @@ def test_a_bug_that_is_met_again_and_again_is_logged_once_a_minute(router: Route
         router._guarded(broken)
     router._guarded(other)
     lines = [line.text for line in router.log.lines if line.mnemonic == "BUG" and line.severity == 2]
-    assert ["please report it (since the last line: 59 more)" in text for text in lines] == [False, True, False]
+    assert ["Please report this line (since the last line: 59 more)" in text for text in lines] == [False, True, False]
     assert len([line for line in router.log.lines if line.mnemonic == "BUG"]) == 2 * len(lines), "nor are the tracebacks repeated"
     assert router.dropped == {"KeyError": 101}
 

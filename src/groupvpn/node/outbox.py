@@ -60,7 +60,8 @@ class Outbox:
             self.write(server)
         except StateError as error:
             if not self._is_told:
-                self._log.write("SYS", 2, "STATE_UNWRITTEN", f"{error}; nothing that depends on it is sent")
+                text = "registrations stay unanswered and no rekey is sent until it can be written"
+                self._log.write("SYS", 2, "STATE_UNWRITTEN", f"{error}: {text}. Free space, or make the directory writable")
             self._is_told = True
             return
         finally:  # a bug is no reason to try without rest either

@@ -129,8 +129,8 @@ class Router:
         kept = {place: rules for place, rules in self._in_force.last_rules.items() if place in places}
         if kept and (ours or others or left is None):
             self.cores.keep(kept)
-            text = "the last run was killed: what its groups protect is dropped until they are registered; `clear crypto gdoi` opens it"
-            self.log.write("CRYPTO", 4, "POLICY_KEPT", text)
+            text = "the last run was killed: traffic of its groups is dropped until each has registered"
+            self.log.write("CRYPTO", 4, "POLICY_KEPT", f"{text}. To let it pass in the clear now: clear crypto gdoi")
         elif others:
             text = "closed by another node, which is gone; what that one protected is not known here and holds no more"
             self.log.write("CRYPTO", 4, "POLICY_LOST", f"{', '.join(sorted(others))}: {text}")
@@ -320,7 +320,8 @@ class Router:
         if len(self._bugs) > MOST_BUGS:
             del self._bugs[next(iter(self._bugs))]
         more = f" (since the last line: {count} more)" if count else ""
-        self.log.write("SYS", 2, "BUG", f"{bug}, which was abandoned; please report it{more}")
+        text = f"internal error: {bug}; this one event was dropped and the node goes on. Please report this line{more}"
+        self.log.write("SYS", 2, "BUG", text)
         if self._debug:
             self.log.write("SYS", DEBUGGING, "BUG", "".join(traceback.format_exception(error)))
 
