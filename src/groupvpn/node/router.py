@@ -10,13 +10,13 @@ import math
 import os
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from groupvpn.config.model import Configuration, Role
+from groupvpn.config import Change, Configuration, Role, diff
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
@@ -47,6 +47,8 @@ BUG_PERIOD = 60.0
 """Seconds in which a bug that is met again in the same place is not logged again."""
 MOST_BUGS = 100
 """Bugs of which it is remembered when they were logged."""
+MOST_CHANGES_TOLD = 20
+"""Changes of a configuration of which each is logged; the rest is counted."""
 SETTLE = 0.01
 """Seconds that farewell datagrams get to leave before the sockets close."""
 
@@ -182,6 +184,14 @@ class Router:
             self._settle()
             raise
         self.log.write("SYS", 5, "CONFIG_I", f"Configured from {self.source}")
+        with self._contained("telling what was configured"):
+            self._tell_changes(diff(before, configuration))
+
+    def _tell_changes(self, changes: Sequence[Change]) -> None:
+        for change in changes[:MOST_CHANGES_TOLD]:
+            self.log.write("SYS", 6, "CONFIG_CHANGED", str(change))
+        if more := len(changes[MOST_CHANGES_TOLD:]):
+            self.log.write("SYS", 6, "CONFIG_CHANGED", f"and {more} more changes")
 
     def _follow_addresses(self, there: dict[str, list[Any]]) -> None:
         try:
