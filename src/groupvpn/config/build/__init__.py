@@ -32,7 +32,7 @@ def build(
     build_access_lists(context)
     build_transforms(context)
     interfaces = build_interfaces(context)
-    served, extras, joined = build_groups(context, interfaces)
+    served, joined = build_groups(context, interfaces)
     crypto_maps = build_crypto_maps(context, interfaces, joined)
     df_bit, fragmentation = root.statement("crypto ipsec df-bit"), root.statement("crypto ipsec fragmentation")
     configuration = Configuration(
@@ -45,7 +45,6 @@ def build(
         MappingProxyType(context.transform_sets),
         MappingProxyType(context.profiles),
         served,
-        MappingProxyType(extras),
         MappingProxyType(joined),
         MappingProxyType(crypto_maps),
         interfaces,

@@ -8,9 +8,9 @@ from groupvpn.config.build.transforms import replay_window
 from groupvpn.config.diagnostics import Severity
 from groupvpn.config.draft import default_of
 from groupvpn.config.grammar import candidates
-from groupvpn.config.grammar.modes import COOPERATIVE, LOCAL_SERVER
+from groupvpn.config.grammar.modes import LOCAL_SERVER
 from groupvpn.config.language import Command
-from groupvpn.config.model import Interface, KeyServerExtras, Redundancy
+from groupvpn.config.model import Interface
 from groupvpn.config.section import Section, Statement
 from groupvpn.crypto.registry import SignatureHash
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
@@ -19,18 +19,13 @@ from groupvpn.gdoi.timers import KEK_LIFETIME_RANGE, RECOMMENDED_KEK_FACTOR
 from groupvpn.ipsec.acl import ANY_PROTOCOL, MAXIMUM_ENTRIES, AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.transform import Profile, Transform
 
-_COMMANDS: dict[tuple[str, str], Command] = {
-    (mode.name, item.command.name): item.command for mode in (LOCAL_SERVER, COOPERATIVE) for item in candidates(mode)
-}
+_COMMANDS: dict[str, Command] = {item.command.name: item.command for item in candidates(LOCAL_SERVER)}
 _MAXIMUM_CLIENT_SETS = 6
 
 
-def build_groups(
-    context: Context, interfaces: tuple[Interface, ...]
-) -> tuple[tuple[KeyServerGroup, ...], dict[str, KeyServerExtras], dict[str, MemberGroup]]:
-    """Every complete group: those served here, what they say beyond that, and those joined. One node never does both."""
+def build_groups(context: Context, interfaces: tuple[Interface, ...]) -> tuple[tuple[KeyServerGroup, ...], dict[str, MemberGroup]]:
+    """Every complete group: those served here, and those joined. One node never does both."""
     served: list[KeyServerGroup] = []
-    extras: dict[str, KeyServerExtras] = {}
     joined: dict[str, MemberGroup] = {}
     roles: dict[str, Section] = {}
     for section in context.root.sections("crypto gdoi group"):
@@ -57,12 +52,12 @@ def build_groups(
         if local:
             _check_identity(section, identity, served, context)
             served.append(_served(name, identity, local, interfaces, context))
-            extras[name] = _extras(local, served[-1].address, context)
+            _warn_without_effect(local, served[-1].address, context)
         else:
             member = _member(name, identity, section, context)
             if member is not None:
                 joined[name] = member
-    return tuple(served), extras, joined
+    return tuple(served), joined
 
 
 def _identity(section: Section, name: str, context: Context) -> GroupIdentity | None:
@@ -98,7 +93,7 @@ def _served(name: str, identity: GroupIdentity, local: Section, interfaces: tupl
         rekey,
         _authorization(local.statement("authorization address ipv4"), context),
         local.statement("sa receive-only") is not None,
-        _value(local, LOCAL_SERVER.name, "group size", "size"),
+        _value(local, "group size", "size"),
         _registration_addresses(local, interfaces, context),
     )
 
@@ -175,9 +170,9 @@ def _rekey(name: str, local: Section, address: Statement | None, context: Contex
         context.warn(acknowledge.place, "this form of acknowledgement is not published: members acknowledge as in RFC 8263")
     policy = RekeyPolicy(
         key_label=key.value("label") if key else None,
-        cipher=_value(local, LOCAL_SERVER.name, "rekey algorithm", "cipher"),
-        signature_hash=_value(local, LOCAL_SERVER.name, "rekey sig-hash algorithm", "hash"),
-        lifetime=_value(local, LOCAL_SERVER.name, "rekey lifetime seconds", "seconds"),
+        cipher=_value(local, "rekey algorithm", "cipher"),
+        signature_hash=_value(local, "rekey sig-hash algorithm", "hash"),
+        lifetime=_value(local, "rekey lifetime seconds", "seconds"),
         retransmit_period=period,
         retransmit_count=count,
         unicast=unicast,
@@ -290,15 +285,12 @@ def _counted(window: int) -> Replay:
     return Replay("counter", window) if window else Replay("disabled")
 
 
-def _extras(local: Section, own: IPv4Address | None, context: Context) -> KeyServerExtras:
+def _warn_without_effect(local: Section, own: IPv4Address | None, context: Context) -> None:
+    """A word about what is read and does nothing yet, where that is not plain from the line itself."""
     cooperative = local.section("redundancy")
-    redundancy = None
-    if cooperative is not None:
-        peers = tuple(item.value("address") for item in cooperative.statements("peer address ipv4"))
-        for item in cooperative.statements("peer address ipv4"):
-            if item.value("address") == own:
-                context.warn(item.where("address"), "this key server is named as its own peer")
-        redundancy = Redundancy(_value(cooperative, COOPERATIVE.name, "local priority", "priority"), peers)
+    for item in cooperative.statements("peer address ipv4") if cooperative is not None else ():
+        if item.value("address") == own:
+            context.warn(item.where("address"), "this key server is named as its own peer")
     identity = local.statement("authorization identity")
     if identity is not None:
         context.warn(
@@ -306,7 +298,6 @@ def _extras(local: Section, own: IPv4Address | None, context: Context) -> KeySer
             "authorization by certificate is not yet in effect: this line refuses nobody who has a pre-shared key",
             "`authorization address ipv4 LIST` refuses all but the addresses of a list",
         )
-    return KeyServerExtras(redundancy, identity.value("name") if identity else None)
 
 
 def _member(name: str, identity: GroupIdentity, section: Section, context: Context) -> MemberGroup | None:
@@ -367,9 +358,9 @@ def _accepted(statement: Statement | None, context: Context) -> tuple[Transform,
     return tuple(context.transform_sets[name].transform for name in names if name not in missing)
 
 
-def _value(section: Section, mode: str, command: str, argument: str) -> Any:
-    """The value of a setting, or the default that the grammar gives it."""
+def _value(section: Section, command: str, argument: str) -> Any:
+    """The value of a setting of a key server, or the default that the grammar gives it."""
     statement = section.statement(command)
     if statement is None or statement.negated:
-        statement = default_of(_COMMANDS[mode, command])
+        statement = default_of(_COMMANDS[command])
     return statement.value(argument)

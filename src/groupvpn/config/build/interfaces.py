@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from groupvpn.config.build.context import Context, nearest
 from groupvpn.config.diagnostics import Place, Severity
 from groupvpn.config.interfaces import InterfaceName, InterfaceNameError, default_device, is_linux_name
-from groupvpn.config.model import CryptoMap, CryptoMapEntry, Interface, MulticastJoin
+from groupvpn.config.model import CryptoMap, CryptoMapEntry, Interface
 from groupvpn.config.notices import vrf_under_map
 from groupvpn.config.section import Section, Statement
 from groupvpn.gdoi.policy import MemberGroup
@@ -84,7 +84,6 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
         segment.value("octets") if segment else None,
         df_bit.value("action") if df_bit else None,
         fragmentation.value("when") if fragmentation else None,
-        tuple(MulticastJoin(item.value("group"), item.value("source")) for item in section.statements("ip igmp join-group")),
         section.place,
     )
 
