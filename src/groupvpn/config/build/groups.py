@@ -1,7 +1,6 @@
 """Groups from their statements: what this node serves as a key server, and what it joins as a member."""
 
 from ipaddress import IPv4Address
-from typing import Any
 
 from groupvpn.config.build.context import Context
 from groupvpn.config.build.transforms import replay_window
@@ -12,7 +11,7 @@ from groupvpn.config.grammar.modes import LOCAL_SERVER
 from groupvpn.config.language import Command
 from groupvpn.config.model import Interface
 from groupvpn.config.section import Section, Statement
-from groupvpn.crypto.registry import SignatureHash
+from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
 from groupvpn.gdoi.timers import KEK_LIFETIME_RANGE, RECOMMENDED_KEK_FACTOR
@@ -93,7 +92,7 @@ def _served(name: str, identity: GroupIdentity, local: Section, interfaces: tupl
         rekey,
         _authorization(local.statement("authorization address ipv4"), context),
         local.statement("sa receive-only") is not None,
-        _value(local, "group size", "size"),
+        _setting(local, "group size").get("size", int),
         _registration_addresses(local, interfaces, context),
     )
 
@@ -170,9 +169,9 @@ def _rekey(name: str, local: Section, address: Statement | None, context: Contex
         context.warn(acknowledge.place, "this form of acknowledgement is not published: members acknowledge as in RFC 8263")
     policy = RekeyPolicy(
         key_label=key.value("label") if key else None,
-        cipher=_value(local, "rekey algorithm", "cipher"),
-        signature_hash=_value(local, "rekey sig-hash algorithm", "hash"),
-        lifetime=_value(local, "rekey lifetime seconds", "seconds"),
+        cipher=_setting(local, "rekey algorithm").get("cipher", KekCipher),
+        signature_hash=_setting(local, "rekey sig-hash algorithm").get("hash", SignatureHash),
+        lifetime=_setting(local, "rekey lifetime seconds").get("seconds", int),
         retransmit_period=period,
         retransmit_count=count,
         unicast=unicast,
@@ -309,6 +308,7 @@ def _member(name: str, identity: GroupIdentity, section: Section, context: Conte
         return None
     ciphers = section.statement("client rekey encryption")
     hashes = section.statement("client rekey hash")
+    port, sends = _esp_in_udp(section.statement("client esp-in-udp"), name, context)
     return MemberGroup(
         name,
         identity,
@@ -317,14 +317,15 @@ def _member(name: str, identity: GroupIdentity, section: Section, context: Conte
         accepted_kek_ciphers=ciphers.all("cipher") if ciphers else (),
         accepted_kek_hashes=hashes.all("hash") if hashes else (),
         accepted_transforms=_accepted(section.statement("client transform-sets"), context),
-        **_esp_in_udp(section.statement("client esp-in-udp"), name, context),
+        esp_in_udp_port=port,
+        sends_esp_in_udp=sends,
     )
 
 
-def _esp_in_udp(statement: Statement | None, name: str, context: Context) -> dict[str, Any]:
-    """Port and direction of our own form of ESP. Sending is worth a notice: nothing on the wire tells others why they cannot read it."""
+def _esp_in_udp(statement: Statement | None, name: str, context: Context) -> tuple[int, bool]:
+    """Port of our own form of ESP, and whether we send so, which is worth a notice: nothing tells others why they cannot read it."""
     if statement is None:
-        return {}
+        return NAT_T_PORT, False
     port: int = statement.value("port", NAT_T_PORT)
     if port in (ISAKMP_PORT, GDOI_PORT):
         context.error(statement.where("port"), f"UDP port {port} is that of key management", f"use {NAT_T_PORT} or a port of its own")
@@ -332,7 +333,7 @@ def _esp_in_udp(statement: Statement | None, name: str, context: Context) -> dic
     if sends:
         message = f"group `{name}`: this member sends ESP in UDP, an extension of groupvpn that members of another make cannot read"
         context.say(Severity.NOTICE, statement.place, message)
-    return {"esp_in_udp_port": port, "sends_esp_in_udp": sends}
+    return port, sends
 
 
 def _server(statement: Statement, context: Context) -> IPv4Address | None:
@@ -358,9 +359,7 @@ def _accepted(statement: Statement | None, context: Context) -> tuple[Transform,
     return tuple(context.transform_sets[name].transform for name in names if name not in missing)
 
 
-def _value(section: Section, command: str, argument: str) -> Any:
-    """The value of a setting of a key server, or the default that the grammar gives it."""
-    statement = section.statement(command)
-    if statement is None or statement.negated:
-        statement = default_of(_COMMANDS[command])
-    return statement.value(argument)
+def _setting(local: Section, command: str) -> Statement:
+    """A setting of a key server, or the default that the grammar gives it."""
+    statement = local.statement(command)
+    return default_of(_COMMANDS[command]) if statement is None or statement.negated else statement
