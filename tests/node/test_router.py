@@ -5,7 +5,7 @@ import errno
 import io
 import json
 from collections.abc import Iterator
-from contextlib import redirect_stderr, suppress
+from contextlib import redirect_stderr
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,86 +111,6 @@ def test_what_must_not_be_forgotten_is_on_the_disk_before_it_is_sent(router: Rou
     assert list(json.loads(snapshot)["state"]["groups"]) == ["G"]
 
 
-def test_what_cannot_be_written_is_not_sent(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    _start_cores(router)
-
-    monkeypatch.setattr(router.state, "write", _full)
-    sockets = _play(router, [Send(b"before", HERE, THERE), StateChanged("G"), Send(b"keys", HERE, THERE)])
-    router._outbox.flush(router.cores.key_server)
-    assert [datagram for datagram, _ in sockets.sent] == [b"before"]
-    assert "No space left on device: registrations stay unanswered" in router.log.lines[-1].text
-    monkeypatch.undo()
-    router._perform([Send(b"asked again", HERE, THERE)])
-    router._outbox.flush(router.cores.key_server, at_once=True)
-    assert [datagram for datagram, _ in sockets.sent] == [b"before", b"asked again"]
-
-
-def test_a_full_disk_is_told_of_when_it_begins_and_when_it_ends(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever sends a datagram makes the node look whether it has something to write."""
-    _start_cores(router)
-    moments = iter(range(100))
-    monkeypatch.setattr(clock, "monotonic", lambda: next(moments) * 0.3)
-    attempts: list[str] = []
-    monkeypatch.setattr(router.state, "write", lambda name, octets: attempts.append(name) or _full(name, octets))
-    router._outbox.state_changed()
-    for _ in range(30):
-        router._outbox.flush(router.cores.key_server)
-    assert 3 <= len(attempts) <= 10
-    assert router._outbox.next_retry is not None
-    monkeypatch.undo()
-    router._outbox.flush(router.cores.key_server, at_once=True)
-    assert router._outbox.next_retry is None
-    begin, end = (line for line in router.log.lines if line.mnemonic in ("STATE_UNWRITTEN", "STATE_WRITTEN"))
-    assert (begin.severity, end.severity) == (2, 5)
-    assert "is written again" in end.text
-
-
-@pytest.mark.parametrize("is_disk_full_first", [False, True])
-def test_a_state_that_meets_a_bug_is_not_written_again_at_once(
-    router: Router, monkeypatch: pytest.MonkeyPatch, is_disk_full_first: bool
-) -> None:
-    _start_cores(router)
-    now, attempts = 0.0, 0
-
-    def broken(_: float) -> str:
-        nonlocal attempts
-        attempts += 1
-        raise StateError("the disk is full") if is_disk_full_first and attempts == 1 else KeyError("a bug")
-
-    monkeypatch.setattr(clock, "monotonic", lambda: now)
-    monkeypatch.setattr(router.cores.key_server, "snapshot_text", broken)
-    router._outbox.state_changed()
-    for step in range(20):
-        now = step * 0.25
-        with suppress(KeyError):
-            router._outbox.flush(router.cores.key_server)
-        assert router._outbox.next_retry is not None
-        assert router._outbox.next_retry > now
-    assert attempts == 5
-    monkeypatch.undo()
-    router._outbox.flush(router.cores.key_server, at_once=True)
-    assert not router._outbox.is_stuck
-    assert router._outbox.next_retry is None
-    assert sum(line.mnemonic in ("STATE_UNWRITTEN", "STATE_WRITTEN") for line in router.log.lines) == 2 * is_disk_full_first
-
-
-def test_a_full_disk_is_told_of_after_a_bug(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    _start_cores(router)
-    errors: Iterator[Exception] = iter((KeyError("a bug"), StateError("the disk is full"), StateError("the disk is full")))
-
-    def broken(_: float) -> str:
-        raise next(errors)
-
-    monkeypatch.setattr(router.cores.key_server, "snapshot_text", broken)
-    router._outbox.state_changed()
-    with pytest.raises(KeyError):
-        router._outbox.flush(router.cores.key_server)
-    for _ in range(2):
-        router._outbox.flush(router.cores.key_server, at_once=True)
-    (text,) = [line.text for line in router.log.lines if line.mnemonic == "STATE_UNWRITTEN"]
-    assert text.startswith("the disk is full: registrations stay unanswered")
-
-
 def test_a_key_server_remembers_over_a_restart(router: Router, tmp_path: Path) -> None:
     _start_cores(router)
     router._outbox.write(router.cores.key_server)
@@ -232,15 +152,6 @@ def test_a_damaged_snapshot_is_put_aside_and_said(router: Router, damage: bytes)
     assert any(line.mnemonic == "STATE_DAMAGED" and "with new keys" in line.text for line in router.log.lines)
     assert router.cores.key_server is not None
     assert router.cores.key_server.groups[0].keys.teks
-
-
-def test_keys_that_cannot_be_removed_are_told_of(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_only(name: str) -> bool:
-        raise StateError(f"{name} cannot be removed: Read-only file system")
-
-    monkeypatch.setattr(router.state, "remove", read_only)
-    router._outbox.forget()
-    assert router.log.lines[-1].body.startswith("%SYS-4-KEYS_LEFT: key-server.json cannot be removed: Read-only file system")
 
 
 def test_a_reload_that_fails_leaves_the_configuration_as_it_was(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
