@@ -29,7 +29,7 @@ class Role(Enum):
     NONE = "no group"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Interface:
     """An interface section. `device` is the Linux device behind it (`docs/decisions/interface-names.md`); `lo` for a loopback."""
 
@@ -102,7 +102,7 @@ class BoundMember:
         return self.source.address.ip if self.source.address else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """Everything one configuration says. `sections` is the canonical source, from which the running configuration is printed."""
 

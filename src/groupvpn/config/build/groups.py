@@ -85,15 +85,15 @@ def _served(name: str, identity: GroupIdentity, local: Section, interfaces: tupl
     if rekey.key_label is not None:
         _check_kek_lifetime(local, rekey, teks, context)
     return KeyServerGroup(
-        name,
-        identity,
-        address.value("address") if address else None,
-        tuple(sorted(teks, key=lambda tek: tek.sequence)),
-        rekey,
-        _authorization(local.statement("authorization address ipv4"), context),
-        local.statement("sa receive-only") is not None,
-        _setting(local, "group size").get("size", int),
-        _registration_addresses(local, interfaces, context),
+        name=name,
+        identity=identity,
+        address=address.value("address") if address else None,
+        teks=tuple(sorted(teks, key=lambda tek: tek.sequence)),
+        rekey=rekey,
+        authorization=_authorization(local.statement("authorization address ipv4"), context),
+        receive_only=local.statement("sa receive-only") is not None,
+        sender_id_bits=_setting(local, "group size").get("size", int),
+        registration_addresses=_registration_addresses(local, interfaces, context),
     )
 
 

@@ -72,19 +72,19 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
     if df_bit is not None:
         context.say(Severity.NOTICE, df_bit.place, "a group honours the global `crypto ipsec df-bit` alone")
     return Interface(
-        name,
-        device,
-        _with_prefix(address, context) if address else None,
-        tuple(found for item in section.statements("ip address secondary") if (found := _with_prefix(item, context))),
-        section.statement("ip address dhcp") is not None,
-        description.value("text") if description else "",
-        shutdown,
-        mapped.value("name") if mapped else None,
-        _mtu(mtu, mapped is not None, context),
-        segment.value("octets") if segment else None,
-        df_bit.value("action") if df_bit else None,
-        fragmentation.value("when") if fragmentation else None,
-        section.place,
+        name=name,
+        device=device,
+        address=_with_prefix(address, context) if address else None,
+        secondary=tuple(found for item in section.statements("ip address secondary") if (found := _with_prefix(item, context))),
+        dhcp=section.statement("ip address dhcp") is not None,
+        description=description.value("text") if description else "",
+        shutdown=shutdown,
+        crypto_map=mapped.value("name") if mapped else None,
+        mtu=_mtu(mtu, mapped is not None, context),
+        adjust_mss=segment.value("octets") if segment else None,
+        df=df_bit.value("action") if df_bit else None,
+        fragmentation=fragmentation.value("when") if fragmentation else None,
+        place=section.place,
     )
 
 

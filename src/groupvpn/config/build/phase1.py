@@ -39,11 +39,11 @@ def build_ike(context: Context, hostname: str) -> IkeConfiguration:
     keepalive = root.statement("crypto isakmp keepalive")
     refuses_aggressive = root.statement("crypto isakmp aggressive-mode disable") is not None
     return IkeConfiguration(
-        policies,
-        tuple(keys),
-        identity.value("kind") if identity else IdentityKind.ADDRESS,
-        hostname,
-        _keepalive(keepalive) if keepalive else None,
+        policies=policies,
+        keys=tuple(keys),
+        identity=identity.value("kind") if identity else IdentityKind.ADDRESS,
+        hostname=hostname,
+        keepalive=_keepalive(keepalive) if keepalive else None,
         refuses_aggressive=refuses_aggressive,
         client_endpoints=tuple(found for peer in peers if (found := _client_endpoint(peer, context, refused=refuses_aggressive))),
         nat_keepalive=_nat_keepalive(root.statement("crypto isakmp nat keepalive")),
