@@ -27,7 +27,7 @@ from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.sa import Direction
 from groupvpn.node import audit, clock, location
-from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
+from groupvpn.node.addresses import AddressError, Addresses, Loopbacks, mismatches, present, real_device
 from groupvpn.node.cores import Cores, places_of
 from groupvpn.node.in_force import InForce
 from groupvpn.node.keystore import KeyStore
@@ -98,7 +98,7 @@ class Router:
         self._rest_until = 0.0
         self._started = clock.monotonic()
         self._policy_changed = False
-        self._leases: dict[str, list[Any]] = {}
+        self._leases: Addresses = {}
         """The addresses of devices whose configuration gives none, when it was followed last."""
         self._settling = False
         self._stopping = False
@@ -193,7 +193,7 @@ class Router:
         if more := len(changes[MOST_CHANGES_TOLD:]):
             self.log.write("SYS", 6, "CONFIG_CHANGED", f"and {more} more changes")
 
-    def _follow_addresses(self, there: dict[str, list[Any]]) -> None:
+    def _follow_addresses(self, there: Addresses) -> None:
         try:
             self._loopbacks.follow(self.configuration, there)
         except AddressError as error:
@@ -201,7 +201,7 @@ class Router:
         for mismatch in mismatches(self.configuration.interfaces, there):
             self._warn("INTERFACE", str(mismatch))
 
-    def _restore_addresses(self, there: dict[str, list[Any]]) -> None:
+    def _restore_addresses(self, there: Addresses) -> None:
         """What `_follow_addresses` and the sockets took over of a configuration that failed is undone; `there` is from before that."""
         try:
             there = present()
@@ -210,7 +210,7 @@ class Router:
             self._warn("LOOPBACK", str(error))
         self._sockets.set_local(self._local_addresses(there))
 
-    def _local_addresses(self, there: dict[str, list[Any]]) -> set[IPv4Address]:
+    def _local_addresses(self, there: Addresses) -> set[IPv4Address]:
         """Addresses at which we answer: those of the configuration, and all of a device whose configuration leaves them to DHCP."""
         found = {item.ip for items in self._leased_addresses(there).values() for item in items}
         for interface in self.configuration.interfaces:
@@ -219,7 +219,7 @@ class Router:
         found.update(group.address for group in self.configuration.key_server_groups if group.address)
         return found
 
-    def _follow_configuration(self, there: dict[str, list[Any]]) -> None:
+    def _follow_configuration(self, there: Addresses) -> None:
         def addresses_of(device: str) -> list[IPv4Address]:
             return [item.ip for item in there.get(real_device(device) or "", [])]
 
@@ -241,7 +241,7 @@ class Router:
         """Whether the configuration has anything for the data plane to do."""
         return any(self.configuration.members()) or any(interface.adjust_mss for interface in self.configuration.interfaces)
 
-    def _leased_addresses(self, there: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    def _leased_addresses(self, there: Addresses) -> Addresses:
         """The addresses of the devices whose configuration gives them none."""
         devices = [interface.device for interface in self.configuration.interfaces if interface.is_leased]
         return {device: there.get(real_device(device) or "", []) for device in devices}
@@ -260,7 +260,8 @@ class Router:
             self._guarded(self.speaker.tick, now)
             self._sockets.join_refused()
             if self.steering.next_repair is not None and self.steering.next_repair <= now:
-                self._guarded(self._repair)
+                with self._contained("mending the data plane"):
+                    self._repair()
         finally:
             if self.dropped.total() > bugs:
                 self._rest_until = clock.monotonic() + BLIND_SLEEP
@@ -276,7 +277,8 @@ class Router:
                 self._outbox.flush(self.cores.key_server)
             if self._policy_changed:
                 self._policy_changed = False
-                self._guarded(self._apply_policy)
+                with self._contained("applying the policy"):
+                    self._apply_policy()
                 with self._contained("telling what has changed"):
                     self.on_change()
         finally:
@@ -373,11 +375,10 @@ class Router:
         else:
             self.log.write("SYS", DEBUGGING, entry.mnemonic, ", ".join(f"{key} {value}" for key, value in entry.fields.items()))
 
-    def _apply_policy(self) -> list[Effect]:
+    def _apply_policy(self) -> None:
         self._in_force.note_rules(self.cores.kept)
         self.steering.apply()
-        self._mappings.follow(self.steering.applied, clock.monotonic())
-        return []
+        self._follow_applied()
 
     def _hear_engine(self, now: float) -> list[Effect]:
         events = self.steering.take_events()
@@ -386,22 +387,25 @@ class Router:
         scarce = {event.spi for event in events if event.kind in audit.SEQUENCE_KINDS}
         return self.cores.renew_sender_ids(scarce, now) if scarce else []
 
-    def _repair(self) -> list[Effect]:
+    def _repair(self) -> None:
         self.steering.repair()
-        self._mappings.follow(self.steering.applied, clock.monotonic())
-        return []
+        self._follow_applied()
 
-    def _follow_system(self) -> list[Effect]:
-        self.steering.follow_system()
+    def _follow_applied(self) -> None:
+        """Mappings in NATs are held for what the data plane was told last."""
         self._mappings.follow(self.steering.applied, clock.monotonic())
+
+    def _follow_system(self) -> None:
+        self.steering.follow_system()
+        self._follow_applied()
         self._sockets.join_again()
         if self._leases and self._leased_addresses(there := present()) != self._leases:
             self._sockets.set_local(self._local_addresses(there))
             self._follow_configuration(there)
-        return []
 
     def _system_changed(self) -> None:
-        self._guarded(self._follow_system)
+        with self._contained("following the system"):
+            self._follow_system()
         self._settle()
 
     def _engine_told(self) -> None:
