@@ -319,25 +319,6 @@ def test_a_timer_that_meets_a_bug_is_not_tried_again_at_once(router: Router, mon
     assert router.dropped["KeyError"] == 1
 
 
-def test_a_bug_that_is_met_again_and_again_is_logged_once_a_minute(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> list[Effect]:
-        raise KeyError("a bug")
-
-    def other() -> list[Effect]:
-        raise KeyError("another bug")
-
-    now = 0.0
-    monkeypatch.setattr(clock, "monotonic", lambda: now)
-    for step in range(100):
-        now = float(step)
-        router._guarded(broken)
-    router._guarded(other)
-    lines = [line.text for line in router.log.lines if line.mnemonic == "BUG" and line.severity == 2]
-    assert ["Please report this line (since the last line: 59 more)" in text for text in lines] == [False, True, False]
-    assert len([line for line in router.log.lines if line.mnemonic == "BUG"]) == 2 * len(lines), "nor are the tracebacks repeated"
-    assert router.dropped == {"KeyError": 101}
-
-
 def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> Any:
         raise KeyError("a bug")

@@ -6,12 +6,9 @@ unexpected exception in a core is a bug of ours: it is logged, the datagram or t
 """
 
 import asyncio
-import math
 import os
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.sa import Direction
 from groupvpn.node import audit, clock, location
 from groupvpn.node.addresses import AddressError, Addresses, Loopbacks, mismatches, present, real_device
+from groupvpn.node.bugs import Bugs
 from groupvpn.node.cores import Cores, places_of
 from groupvpn.node.in_force import InForce
 from groupvpn.node.keystore import KeyStore
@@ -43,10 +41,6 @@ LONGEST_SLEEP = 60.0
 """Seconds after which cores are asked even if none wanted to be: asyncio's clock stops while the machine sleeps, ours does not."""
 BLIND_SLEEP = 1.0
 """Seconds after which cores are asked where one of them cannot say when, or where a timer has met a bug and may be due for ever."""
-BUG_PERIOD = 60.0
-"""Seconds in which a bug that is met again in the same place is not logged again."""
-MOST_BUGS = 100
-"""Bugs of which it is remembered when they were logged."""
 MOST_CHANGES_TOLD = 20
 """Changes of a configuration of which each is logged; the rest is counted."""
 SETTLE = 0.01
@@ -80,10 +74,8 @@ class Router:
         self.keys = KeyStore(state)
         self.on_change: Callable[[], None] = lambda: None
         """Called when the summary may have changed."""
-        self.dropped: Counter[str] = Counter()
-        """Datagrams and timers that met a bug, by the exception's name."""
-        self._bugs: dict[str, tuple[float, int]] = {}
-        """When each bug was logged, and how often it was met since; those met last stand last."""
+        bugs = Bugs(log, debug=debug)
+        self.note_bug, self._contained, self.dropped = bugs.note, bugs.contained, bugs.met
         self._key_table = KeyTable(key_table) if key_table else None
         self.ike = IkeEndpoint(configuration.ike, os.urandom, key_log=self._key_table.add if self._key_table else None)
         self.speaker = Speaker(self.ike, guard=self._guard)
@@ -310,32 +302,6 @@ class Router:
         """Call into a part of ours and carry out what it says; a bug on the way costs this call and no more."""
         with self._contained(call.__qualname__):
             self._perform(call(*arguments))
-
-    @contextmanager
-    def _contained(self, what: str) -> Iterator[None]:
-        """A bug in the body costs the rest of the body and no more."""
-        try:
-            yield
-        except Exception as error:
-            self.note_bug(what, error)
-
-    def note_bug(self, what: str, error: Exception) -> None:
-        """Log an exception that nobody expected: where it was, and its traceback for those who debug. Its repetitions are only counted."""
-        name, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
-        self.dropped[name] += 1
-        bug, now = f"{name} in {what} ({Path(place.filename).name}:{place.lineno})", clock.monotonic()
-        logged, count = self._bugs.pop(bug, (-math.inf, 0))
-        if now - logged < BUG_PERIOD:
-            self._bugs[bug] = logged, count + 1
-            return
-        self._bugs[bug] = now, 0
-        if len(self._bugs) > MOST_BUGS:
-            del self._bugs[next(iter(self._bugs))]
-        more = f" (since the last line: {count} more)" if count else ""
-        text = f"internal error: {bug}; this one event was dropped and the node goes on. Please report this line{more}"
-        self.log.write("SYS", 2, "BUG", text)
-        if self._debug:
-            self.log.write("SYS", DEBUGGING, "BUG", "".join(traceback.format_exception(error)))
 
     # ------------------------------------------------------------------ effects out
 
