@@ -7,8 +7,8 @@ from config_lines import configurations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from groupvpn.config import grammar, parse, render
-from groupvpn.config.grammar import COMMANDS, MODES
+from groupvpn.config import parse, render
+from groupvpn.config.grammar import COMMANDS
 
 _WORDS = st.sampled_from(
     sorted({word for command in COMMANDS for word in command.syntax.split() if word.isalnum()} | {"no", "!", "<x>", "10.0.0.1", "5"})
@@ -32,13 +32,6 @@ def test_a_damaged_configuration_is_answered(text: str, data: st.DataObject) -> 
     damaged = text[:place] + data.draw(st.text(max_size=3)) + text[place + data.draw(st.integers(0, 3)) :]
     result = parse(damaged)
     assert all(1 <= item.line <= damaged.count("\n") + damaged.count("\r") + 1 for item in result.diagnostics)
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=_SLOW)
-@given(st.sampled_from(MODES), st.lists(_WORDS, max_size=6).map(" ".join))
-def test_help_answers_any_beginning(mode: object, text: str) -> None:
-    grammar.help(mode, text)  # type: ignore[arg-type]
-    grammar.help(mode, text + " ")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -676,11 +676,8 @@ class TestKeyServer:
         assert wrong(_KEY_SERVER + second.replace("number 1", "number 2")) == ""
         assert wrong(_KEY_SERVER + second.replace("number 1", "address ipv4 0.0.0.1")) == "", "an address is no number"
 
-    def test_cooperation_is_kept_for_later(self) -> None:
+    def test_cooperation_is_not_yet_in_effect(self) -> None:
         text = _KEY_SERVER + " redundancy\n local priority 10\n peer address ipv4 10.0.0.2\n peer address ipv4 10.0.0.1\n"
-        extras = good(text).key_server_extras["G"]
-        assert extras.redundancy is not None
-        assert extras.redundancy.priority == 10
         assert "its own peer" in said(text)
         assert "not yet in effect" in said(text, Severity.NOTICE)
 
@@ -842,12 +839,11 @@ class TestInterfaces:
     def test_values(self) -> None:
         text = (
             "interface Gi 0/0\n description to  the core\n ip address 10.0.0.1 255.255.255.0\n ip address 10.1.0.1 255.255.0.0 secondary\n"
-            " ip mtu 1400\n ip tcp adjust-mss 1360\n ip igmp join-group 239.0.0.1 source 10.0.0.9\n"
+            " ip mtu 1400\n ip tcp adjust-mss 1360\n"
         )
         (interface,) = good(text).interfaces
         assert (str(interface.address), [str(item) for item in interface.secondary]) == ("10.0.0.1/24", ["10.1.0.1/16"])
         assert (interface.description, interface.mtu, interface.adjust_mss) == ("to  the core", 1400, 1360)
-        assert [(str(join.group), str(join.source)) for join in interface.joins] == [("239.0.0.1", "10.0.0.9")]
 
     def test_an_address_comes_from_a_line_or_by_dhcp(self) -> None:
         (interface,) = good("interface gi0/0\n ip address 10.0.0.1 255.0.0.0\n ip address dhcp\n").interfaces

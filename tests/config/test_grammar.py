@@ -1,11 +1,10 @@
-"""The grammar as a whole: consistent with itself, and able to complete and explain what is typed."""
+"""The grammar as a whole: consistent with itself."""
 
 import pytest
 
-from groupvpn.config import grammar
 from groupvpn.config.draft import default_of
 from groupvpn.config.grammar import COMMANDS, MODES, candidates, negations
-from groupvpn.config.grammar.modes import GDOI_GROUP, GLOBAL, ISAKMP_POLICY, LOCAL_SERVER
+from groupvpn.config.grammar.modes import GLOBAL, LOCAL_SERVER
 from groupvpn.config.language import Command, Enter, Ignore, Leave
 
 
@@ -46,37 +45,6 @@ def test_a_mode_opens_from_its_parent() -> None:
     for command in COMMANDS:
         if isinstance(command.effect, Enter):
             assert command.effect.mode.parent is command.mode, command.syntax
-
-
-def test_completion_of_a_beginning() -> None:
-    assert grammar.completions(GLOBAL, "cry") == ("crypto",)
-    assert grammar.completions(ISAKMP_POLICY, "h") == ("hash",)
-    assert set(grammar.completions(GDOI_GROUP, "server ")) == {"address", "local"}
-    assert grammar.completions(LOCAL_SERVER, "rekey tr") == ("transport",)
-
-
-def test_completion_of_choices_comes_from_the_registry() -> None:
-    assert {"des", "3des", "aes"} <= set(grammar.completions(ISAKMP_POLICY, "encryption "))
-    assert set(grammar.completions(ISAKMP_POLICY, "encr aes ")) == {"128", "192", "256"}
-
-
-def test_completion_knows_no_forms() -> None:
-    assert "rekey" in grammar.completions(LOCAL_SERVER, "no re")
-    assert grammar.completions(LOCAL_SERVER, "n") == ("no",)
-
-
-def test_help_shows_ranges_and_meanings() -> None:
-    assert "<300-2592000>" in grammar.help(LOCAL_SERVER, "rekey lifetime seconds ")
-    assert "Seconds" in grammar.help(LOCAL_SERVER, "rekey lifetime seconds ")
-
-
-def test_help_marks_a_command_that_is_complete() -> None:
-    assert "<cr>" in grammar.help(LOCAL_SERVER, "rekey retransmit 10 ")
-    assert "<cr>" not in grammar.help(LOCAL_SERVER, "rekey retransmit ")
-
-
-def test_help_of_nonsense_is_empty() -> None:
-    assert grammar.help(GLOBAL, "no such thing at all ") == ""
 
 
 def test_negations_exist_for_what_can_be_taken_back() -> None:

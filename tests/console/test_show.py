@@ -39,7 +39,7 @@ GDOI_DENY = Entry(Action.DENY, 17, AddressMatch.any(), AddressMatch.any(), 848, 
 SITES = Entry(Action.PERMIT, 0, AddressMatch(IPv4Address("10.0.0.0"), IPv4Address("0.255.255.255")), AddressMatch.any())
 ACL = AccessList("traffic", (GDOI_DENY, SITES))
 TRANSFORM = Transform(EspCipher.AES_256_CBC, EspIntegrity.HMAC_SHA2_256_128)
-TEK = TekStatus(0x5AE90201, TRANSFORM, Replay("counter", 64), 710, "traffic", 3600, 2890, 620, is_outbound=True)
+TEK = TekStatus(0x5AE90201, TRANSFORM, Replay("counter", 64), 710, "traffic", 3600, 2890, 620)
 KEK = KekStatus(
     bytes(range(0xA0, 0xB0)), True, KS, None, KekCipher.AES_256_CBC, SignatureHash.SHA2_256, 294, 256, True, 1109, 86400, 900, "rekeys", 7
 )

@@ -20,6 +20,7 @@ from namespaces import Namespace, passes
 from groupvpn import _engine
 from groupvpn.dataplane import clsact, links
 from groupvpn.dataplane.clsact import Attached, FilterError, Hook, attach, attached, detach
+from groupvpn.dataplane.netlink import Message, attribute, messages
 
 Wan = tuple[Namespace, Namespace]
 PASS, SHOT = -1, 2
@@ -306,22 +307,18 @@ def test_a_name_that_we_would_not_know_again_is_refused() -> None:
         attach(1, Hook.EGRESS, 0, "other")
 
 
-def attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
 def test_an_error_in_the_words_of_the_kernel() -> None:
     payload = struct.pack("=i", -errno.EPERM) + bytes(16)
-    assert clsact.verdict(clsact.Answer(2, 0, payload)) == (errno.EPERM, "Operation not permitted")
-    worded = clsact.Answer(2, 0, payload + attribute(1, b"Try again\0"))
+    assert clsact.verdict(Message(2, 0, payload)) == (errno.EPERM, "Operation not permitted")
+    worded = Message(2, 0, payload + attribute(1, b"Try again\0"))
     assert clsact.verdict(worded) == (errno.EPERM, "Operation not permitted (Try again)")
-    assert clsact.verdict(clsact.Answer(3, 0, bytes(4))) == (0, "Success")
-    assert clsact.verdict(clsact.Answer(2, 0, b"\0"))[0] == errno.EBADMSG
+    assert clsact.verdict(Message(3, 0, bytes(4))) == (0, "Success")
+    assert clsact.verdict(Message(2, 0, b"\0"))[0] == errno.EBADMSG
 
 
 @given(st.binary(max_size=200))
 def test_any_octets_are_read_to_their_end(datagram: bytes) -> None:
-    for answer in clsact.answers(datagram):
+    for answer in messages(datagram):
         code, words = clsact.verdict(answer)
         assert 0 <= code <= clsact.MAX_ERRNO
         assert words
@@ -332,7 +329,7 @@ def test_any_octets_are_read_to_their_end(datagram: bytes) -> None:
 def test_any_attributes_are_read_to_their_end(octets: bytes, kind: bytes, number: int, message: int) -> None:
     body = bytes(20) + attribute(1, kind) + attribute(2, octets) + attribute(number, octets) + octets
     datagram = struct.pack("=IHHII", 16 + len(body), message, 0, 7, 0) + body
-    (answer,) = clsact.answers(datagram)
+    (answer,) = messages(datagram)
     assert (answer.kind, answer.sequence) == (message, 7)
     clsact.filter_of(answer.payload)
     clsact.verdict(answer)

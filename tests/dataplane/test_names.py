@@ -168,9 +168,8 @@ def test_what_two_policies_of_one_interface_protect_is_protected_or_dropped(wire
     both = (state(rule, sas=(sa(5),), device=device) for rule, device in ((first, "wan"), (second, SHORT)))
     with wire.gateway.entered(), data_plane(steer) as plane:
         faults = plane.apply(DesiredState(tuple(policy for state in both for policy in state.interfaces)))
-        assert [(fault.device, fault.problem) for fault in faults] == [
-            (SHORT, f"interface {SHORT}: it is the same interface as wan, whose rules hold there; give it another")
-        ]
+        why = "it is the same Linux device as wan, whose rules apply; give one of them another: --interface NAME=DEVICE"
+        assert [(fault.device, fault.problem) for fault in faults] == [(SHORT, f"interface {SHORT}: {why}")]
         assert not faults[0].is_open
         assert wire.leaks() == (0, 0)
         assert [port.device for port in plane.engine().ports] == ["wan"]

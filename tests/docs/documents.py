@@ -102,7 +102,7 @@ _CHANGING = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}|\d+%)|0x[0-9A-Fa-f]+|\b[0-9A-F
 
 def shape(line: str) -> str:
     """A line without what differs from run to run: numbers, SPIs and times; addresses and percentages stay."""
-    line = re.sub(r"\*[A-Z][a-z]{2} +\d+", "*MMM 0", line)
+    line = re.sub(r"(\*|UTC )[A-Z][a-z]{2} +\d+", r"\1MMM 0", line)
     line = _CHANGING.sub(lambda found: found.group(1) or "0", line)
     return " ".join(line.split())
 

@@ -196,7 +196,7 @@ def lines_of_the_node() -> set[tuple[str, int]]:
 
 
 def test_lines_of_the_node_are_found_in_each_form() -> None:
-    assert {("STATE", 2), ("STATE", 4), ("KEY_TABLE", 4), ("NONCES", 4), ("CONFIG", 4), ("CONFIG", 6)} <= lines_of_the_node()
+    assert {("STATE_UNWRITTEN", 2), ("STATE_NOTE", 4), ("KEY_TABLE", 4), ("NONCES", 4), ("CONFIG", 4), ("CONFIG", 6)} <= lines_of_the_node()
 
 
 def test_every_grave_log_line_is_explained() -> None:

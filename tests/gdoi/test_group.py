@@ -54,7 +54,7 @@ def test_a_download_never_leaves_out_a_list_whose_tek_has_died(now: float) -> No
     policy = served(tek_policy(1, 600), tek_policy(2, 3600))
     for tek in policy.teks:
         group.make_tek(tek, 0, entropy)
-    with pytest.raises(GdoiError, match=r"no live TEK for `sa ipsec` \[1"):
+    with pytest.raises(GdoiError, match=r"no live TEK for `sa ipsec` 1(, 2)?$"):
         group.download(policy, now, None, None)
     for tek in policy.teks:
         group.make_tek(tek, 6000, entropy)

@@ -24,13 +24,6 @@ def test_unicast_worked_examples(lifetime: float, members: int, count: int, peri
     assert timers.unicast_rekey_start(lifetime, members, count, period) == start
 
 
-def test_the_intermediate_steps_of_the_unicast_examples() -> None:
-    assert timers.batches(100) * timers.BATCH_PERIOD == 10
-    assert 300 - 10 == 290
-    assert 290 - timers.rekey_offset(300) == 200
-    assert 3600 - 10 - timers.rekey_offset(3600) == 3230
-
-
 @pytest.mark.parametrize(("members", "expected"), [(0, 0), (1, 1), (50, 1), (51, 2), (100, 2), (200, 4)])
 def test_a_part_of_a_batch_is_a_batch(members: int, expected: int) -> None:
     assert timers.batches(members) == expected
@@ -41,9 +34,8 @@ def test_a_member_of_a_batch_that_is_not_full_moves_the_start() -> None:
 
 
 def test_transmissions_of_a_300_second_tek_end_ninety_seconds_before_it() -> None:
-    first = timers.multicast_rekey_start(300, 3, 10)
-    assert [first + index * 10 for index in range(4)] == [180, 190, 200, 210]
-    assert 300 - 210 == 90
+    last = timers.multicast_rekey_start(300, 3, 10) + 3 * 10
+    assert 300 - last == 90
 
 
 def test_the_last_transmission_of_an_hour_long_tek_is_360_seconds_before_it() -> None:
@@ -91,9 +83,8 @@ def test_the_pause_between_rounds_doubles_up_to_a_minute() -> None:
     assert timers.retry_delay(10**9, 0) == 60
 
 
-def test_every_row_of_the_table_says_what_and_whose() -> None:
+def test_no_timer_is_in_the_table_twice() -> None:
     assert len({timer.name for timer in timers.TIMERS}) == len(timers.TIMERS)
-    assert all(timer.rule and timer.origin for timer in timers.TIMERS)
 
 
 def test_the_documentation_has_the_same_table() -> None:

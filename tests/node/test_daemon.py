@@ -177,6 +177,8 @@ def test_a_reload_tells_what_the_start_would_tell(tmp_path: Path) -> None:
     told = [line.text for line in daemon.log.lines if line.mnemonic == "CONFIG"]
     assert any("group `G` has no identity" in text for text in told)
     assert any("nothing to do" in text for text in told)
+    assert any(text.startswith(f"{file}:2: ") for text in told), "the place of the line"
+    assert any(text.endswith("; add `identity number N`") for text in told), "the way to mend it"
     state.close()
 
 

@@ -74,7 +74,7 @@ def test_a_disk_that_is_full_is_told_of_and_tried_again(state: StateDirectory, m
     in_force = InForce(state, log)
     monkeypatch.setattr(state, "write", full)
     in_force.note_rules(RULES)
-    assert log.lines[-1].body.startswith("%SYS-4-STATE: ")
+    assert log.lines[-1].body.startswith("%SYS-4-STATE_NOTE: ")
     assert "No space left on device" in log.lines[-1].text
     assert in_force.next_retry is not None
     in_force.retry()
@@ -82,7 +82,7 @@ def test_a_disk_that_is_full_is_told_of_and_tried_again(state: StateDirectory, m
     monkeypatch.undo()
     in_force.retry()
     assert in_force.next_retry is None
-    assert log.lines[-1].body.startswith("%SYS-5-STATE: ")
+    assert log.lines[-1].body.startswith("%SYS-5-STATE_WRITTEN: ")
     assert InForce(state, log).last_rules == RULES
 
 

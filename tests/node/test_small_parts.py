@@ -45,7 +45,6 @@ def test_memory_of_the_log_is_bounded(capsys: pytest.CaptureFixture[str]) -> Non
     assert len(log.lines) == BUFFERED_LINES
     assert log.lines[0].text.startswith("10x")
     assert max(len(line.text) for line in log.lines) == 1000
-    assert log.counts == {"N": BUFFERED_LINES + 10}
     capsys.readouterr()
 
 
@@ -143,10 +142,10 @@ def test_no_manager_no_notification(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_limits_of_the_process() -> None:
     code = "from groupvpn.node.limits import harden; harden(); import os, resource, sys\n"
-    code += "print(resource.getrlimit(resource.RLIMIT_CORE), oct(os.umask(0)), open('/proc/self/status').read().count('Uid'))\n"
+    code += "print(resource.getrlimit(resource.RLIMIT_CORE), oct(os.umask(0)))\n"
     code += "import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "(0, 0) 0o77 1\n0\n"
+    assert done.stdout == "(0, 0) 0o77\n0\n"
 
 
 def test_the_key_table_is_for_its_owner_and_in_tsharks_form(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_policy_that_could_not_be_applied_is_a_fault_and_is_applied_later(
     async def scene() -> None:
         steering.apply()
         assert plane.told == []
-        assert "may pass in the clear" in " ".join(steering.faults)
+        assert "may leave in the clear" in " ".join(steering.faults)
         assert steering.next_repair is not None
         steering.follow_system()
         assert "Resource temporarily unavailable" in " ".join(steering.faults), "an event mends nothing by itself"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groupvpn.wire.error import DecodeError, EncodeError
-from groupvpn.wire.iana import NotifyType
-from groupvpn.wire.isakmp import HEADER_LENGTH, ExchangeType, Flag, Header, PayloadType, decode_message, encode_message
+from groupvpn.wire.iana import ExchangeType, Flag, NotifyType, PayloadType
+from groupvpn.wire.isakmp import HEADER_LENGTH, Header, decode_message, encode_message
 from groupvpn.wire.payloads import Hash, Identification, Nonce, SequenceNumber, VendorId
 
 HEADER = Header(b"INITIATE", b"RESPONSE", PayloadType.HASH, ExchangeType.GROUPKEY_PULL, Flag.ENCRYPTION, 0x01020304, HEADER_LENGTH)

@@ -29,15 +29,7 @@ class Role(Enum):
     NONE = "no group"
 
 
-@dataclass(frozen=True, slots=True)
-class MulticastJoin:
-    """`ip igmp join-group GROUP [source SOURCE]`."""
-
-    group: IPv4Address
-    source: IPv4Address | None = None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Interface:
     """An interface section. `device` is the Linux device behind it (`docs/decisions/interface-names.md`); `lo` for a loopback."""
 
@@ -57,7 +49,6 @@ class Interface:
     """`crypto ipsec df-bit`: for SAs between two ends; a group honours the global one alone."""
     fragmentation: Fragmentation | None = None
     """`crypto ipsec fragmentation`; None: the global one applies."""
-    joins: tuple[MulticastJoin, ...] = ()
     place: Place = field(compare=False, default=_NOWHERE)
 
     @property
@@ -111,23 +102,7 @@ class BoundMember:
         return self.source.address.ip if self.source.address else None
 
 
-@dataclass(frozen=True, slots=True)
-class Redundancy:
-    """`redundancy` of a key server: its priority (the highest becomes primary) and the other key servers of the group."""
-
-    priority: int = 1
-    peers: tuple[IPv4Address, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class KeyServerExtras:
-    """What a key server group says beyond `KeyServerGroup`: parsed and kept, in effect when the slice that needs it is built."""
-
-    redundancy: Redundancy | None = None
-    authorization_identity: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """Everything one configuration says. `sections` is the canonical source, from which the running configuration is printed."""
 
@@ -140,7 +115,6 @@ class Configuration:
     transform_sets: Mapping[str, TransformSet] = field(default_factory=lambda: MappingProxyType({}))
     profiles: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))
     key_server_groups: tuple[KeyServerGroup, ...] = ()
-    key_server_extras: Mapping[str, KeyServerExtras] = field(default_factory=lambda: MappingProxyType({}))
     member_groups: Mapping[str, MemberGroup] = field(default_factory=lambda: MappingProxyType({}))
     crypto_maps: Mapping[str, CryptoMap] = field(default_factory=lambda: MappingProxyType({}))
     interfaces: tuple[Interface, ...] = ()

@@ -5,7 +5,7 @@ The parser builds a tree of `Section`; `build` turns it into the typed model, `r
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from groupvpn.config.diagnostics import Place
 from groupvpn.config.language import Command, Mode
@@ -15,6 +15,7 @@ REMOVED = "<removed>"
 """What stands for a secret in redacted text; it reads back as a value that is still to be filled in."""
 
 Word = str | Secret
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,13 @@ class Statement:
     def value(self, name: str, default: Any = None) -> Any:
         """The value of the argument `name`, `default` where it was not given."""
         return self.values[name][0] if name in self.values else default
+
+    def get(self, name: str, kind: type[_T]) -> _T:
+        """The value of the argument `name`, which was given and is a `kind`, as its grammar says: `TypeError` or `KeyError` is a bug."""
+        found = self.values[name][0]
+        if not isinstance(found, kind):
+            raise TypeError(f"`{self.command.name}` has a {type(found).__name__} for {name}, not a {kind.__name__}")
+        return found
 
     def all(self, name: str) -> tuple[Any, ...]:
         """Every value of an argument that may be given several times."""

@@ -6,6 +6,8 @@ times states.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from typing import NamedTuple
 
 from groupvpn.config.language import (
     Alternatives,
@@ -103,48 +105,69 @@ def _item(words: list[str], arguments: Mapping[str, ArgumentType]) -> tuple[Node
 
 
 def _link(root: Node) -> Pattern:
-    follow: dict[int, list[Leaf]] = {}
-    leaves: dict[int, Leaf] = {}
+    linker = _Linker()
+    part = linker.part(root)
+    linker.close(part)
+    return Pattern(part.first)
 
-    def walk(node: Node) -> tuple[list[Leaf], list[Leaf], bool]:
-        """First words, last words, and whether the node may be empty; records which words follow which."""
+
+class _Part(NamedTuple):
+    """The words that may begin and end a part of a syntax, and whether the part may be left out."""
+
+    first: tuple[Leaf, ...] = ()
+    last: tuple[Leaf, ...] = ()
+    is_optional: bool = True
+
+
+_NOTHING = _Part()
+
+
+class _Linker:
+    """Finds which words may follow which."""
+
+    def __init__(self) -> None:
+        self._follow: dict[Leaf, list[Leaf]] = {}
+
+    def part(self, node: Node) -> _Part:
+        """Both ends of `node`; notes what follows what inside of it."""
         match node:
             case Leaf():
-                leaves[id(node)] = node
-                own = follow.setdefault(id(node), [])
-                if node.type is not None and node.type.greedy:
-                    own.append(node)
-                return [node], [node], False
+                return self._leaf(node)
             case Sequence(items):
-                first: list[Leaf] = []
-                last: list[Leaf] = []
-                empty = True
-                for item in items:
-                    item_first, item_last, item_empty = walk(item)
-                    for leaf in last:
-                        follow[id(leaf)] += item_first
-                    if empty:
-                        first = first + item_first
-                    last = last + item_last if item_empty else item_last
-                    empty = empty and item_empty
-                return first, last, empty
+                return reduce(self._join, map(self.part, items), _NOTHING)
             case Alternatives(items):
-                parts = [walk(item) for item in items]
-                starts = [leaf for part in parts for leaf in part[0]]
-                ends = [leaf for part in parts for leaf in part[1]]
-                return starts, ends, any(part[2] for part in parts)
+                parts = [self.part(item) for item in items]
+                first = tuple(leaf for part in parts for leaf in part.first)
+                last = tuple(leaf for part in parts for leaf in part.last)
+                return _Part(first, last, any(part.is_optional for part in parts))
             case Maybe(item):
-                item_first, item_last, _ = walk(item)
-                return item_first, item_last, True
+                return self.part(item)._replace(is_optional=True)
             case Repeated(item):
-                item_first, item_last, item_empty = walk(item)
-                for leaf in item_last:
-                    follow[id(leaf)] += item_first
-                return item_first, item_last, item_empty
+                part = self.part(item)
+                self._link(part, part)
+                return part
 
-    first, last, _ = walk(root)
-    for leaf in last:
-        leaf.last = True
-    for key, successors in follow.items():
-        leaves[key].follow = tuple(dict.fromkeys(successors))
-    return Pattern(tuple(first))
+    def close(self, whole: _Part) -> None:
+        """Write what was found into the words: those that may end the `whole` syntax, and what may follow each."""
+        for leaf in whole.last:
+            leaf.last = True
+        for leaf, successors in self._follow.items():
+            leaf.follow = tuple(dict.fromkeys(successors))
+
+    def _leaf(self, leaf: Leaf) -> _Part:
+        after = self._follow.setdefault(leaf, [])
+        if leaf.type is not None and leaf.type.greedy:
+            after.append(leaf)
+        return _Part((leaf,), (leaf,), is_optional=False)
+
+    def _join(self, before: _Part, after: _Part) -> _Part:
+        self._link(before, after)
+        return _Part(
+            (*before.first, *(after.first if before.is_optional else ())),
+            (*(before.last if after.is_optional else ()), *after.last),
+            before.is_optional and after.is_optional,
+        )
+
+    def _link(self, before: _Part, after: _Part) -> None:
+        for leaf in before.last:
+            self._follow[leaf] += after.first

@@ -225,13 +225,13 @@ def clean(
     """Remove what a killed node left in the system: its rules, which block, and its name. Its keys and state stay."""
     from groupvpn.dataplane.filters import FiltersError
     from groupvpn.dataplane.programs import ProgramError
-    from groupvpn.node import daemon
+    from groupvpn.node import cleaning
     from groupvpn.node.namespace import NamespaceError
     from groupvpn.node.state import StateError
 
-    is_known = state_dir is not None or daemon.directory_of(name) is not None
+    is_known = state_dir is not None or cleaning.directory_of(name) is not None
     try:
-        removed = daemon.clean(name, netns, state_dir)
+        removed = cleaning.clean(name, netns, state_dir)
     except (StateError, ProgramError, FiltersError, NamespaceError, OSError) as error:
         fail(str(error))
     for item in removed:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from groupvpn.config.arguments import Name, Number, OneOf, SecretWord
 from groupvpn.console.exec import ExecCommand, Request
+from groupvpn.crypto.pem import KEYWORDS
 from groupvpn.crypto.rsa import MODULUS_BITS, RsaKeyError
 from groupvpn.crypto.secret import Secret
-from groupvpn.node.clock import log_stamp
 from groupvpn.node.control import CommandError
 from groupvpn.node.router import Router
 from groupvpn.node.state import StateError
@@ -17,9 +17,7 @@ from groupvpn.pki.rsa_keys import DEFAULT_MODULUS_BITS, KeyPair, KeyPairError, g
 
 _LABEL = Name("label of the key pair", 100, "LABEL")
 _MODULUS = Number(MODULUS_BITS.start, MODULUS_BITS.stop - 1, "bits of the modulus")
-_CIPHER = OneOf(
-    {"3des": "3des", "aes": "aes", "aes 192": "aes 192", "aes 256": "aes 256", "des": "des"}, "cipher that protects the private key"
-)
+_CIPHER = OneOf({keyword: keyword for keyword in KEYWORDS}, "cipher that protects the private key")
 _PASSPHRASE = SecretWord("passphrase that protects the private key, 8 characters or more")
 _OCTETS_PER_WORD, _WORDS_PER_LINE = 4, 8
 _BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
@@ -132,10 +130,10 @@ def _described(pair: KeyPair) -> str:
     words = [octets[start : start + 2 * _OCTETS_PER_WORD] for start in range(0, len(octets), 2 * _OCTETS_PER_WORD)]
     rows = [" ".join(words[start : start + _WORDS_PER_LINE]) for start in range(0, len(words), _WORDS_PER_LINE)]
     head = [
-        f"% Key pair was generated at: {log_stamp(created)[7:15]} UTC {created:%b} {created.day} {created.year}",
+        f"% Key pair was generated at: {created:%H:%M:%S} UTC {created:%b} {created.day} {created.year}",
         f"Key name: {pair.label}",
         "Key type: RSA KEYS",
-        f" Storage Device: {'state directory'}",
+        " Storage Device: state directory",
         f" Usage: {pair.usage.value}",
         f" Key is {'' if pair.exportable else 'not '}exportable.",
         " Key Data:",

@@ -163,15 +163,15 @@ class Attachment:
         port = self._port
         transmit = tuple(BackEnd(*port.transmit(worker)) for worker in range(self._workers))
         return PortStatus(
-            interface_name(self._rules.name),
-            transmit,
-            BackEnd(*port.receive()),
-            self._rules.by,
-            port.ring_limit,
-            len(self._outbound_taps),
-            port.receivers,
-            self._engine_processors,
-            self._link.name,
+            device=interface_name(self._rules.name),
+            transmit=transmit,
+            receive=BackEnd(*port.receive()),
+            steer=self._rules.by,
+            ring_limit=port.ring_limit,
+            queues=len(self._outbound_taps),
+            receivers=port.receivers,
+            processors=self._engine_processors,
+            called=self._link.name,
         )
 
     def close(self) -> None:

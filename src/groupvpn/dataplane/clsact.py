@@ -14,12 +14,12 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
 from groupvpn.dataplane import links
+from groupvpn.dataplane.netlink import RECEIVE_SIZE, Message, attribute, attributes, messages, text
 
 OWN = "groupvpn_"
 """How the names of our filters begin. What is named otherwise is somebody else's: it is neither replaced nor removed."""
@@ -38,9 +38,7 @@ TCA_KIND, TCA_OPTIONS, TCA_CHAIN = 1, 2, 11
 TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS, TCA_BPF_ID = 6, 7, 8, 11
 TCA_BPF_FLAG_ACT_DIRECT = 1
 ETH_P_ALL = 3
-NLA_TYPE_MASK = 0x3FFF
 MAX_ERRNO = 4095
-RECEIVE_SIZE = 65536
 ANSWER_SECONDS = 5.0
 _sequences = itertools.count(1)
 
@@ -82,14 +80,6 @@ class Filter(NamedTuple):
     program: int
 
 
-class Answer(NamedTuple):
-    """A message of the kernel; `payload` is what follows its header."""
-
-    kind: int
-    sequence: int
-    payload: bytes
-
-
 def attach(index: int, hook: Hook, program: int, name: str) -> None:
     """Let `program` (the descriptor of a BPF_PROG_TYPE_SCHED_CLS) decide on every packet at `hook`, before all other filters of clsact.
 
@@ -112,11 +102,11 @@ def attach(index: int, hook: Hook, program: int, name: str) -> None:
             raise _in_the_way(index, hook, what, f"filter del dev {{}} {hook.name.lower()} pref {PREFERENCE}{which}")
     ours = any(there.handle == HANDLE for there in place)
     options = (
-        _attribute(TCA_BPF_FD, struct.pack("=I", program))
-        + _attribute(TCA_BPF_NAME, name.encode() + b"\0")
-        + _attribute(TCA_BPF_FLAGS, struct.pack("=I", TCA_BPF_FLAG_ACT_DIRECT))
+        attribute(TCA_BPF_FD, struct.pack("=I", program))
+        + attribute(TCA_BPF_NAME, name.encode() + b"\0")
+        + attribute(TCA_BPF_FLAGS, struct.pack("=I", TCA_BPF_FLAG_ACT_DIRECT))
     )
-    _change_filter(index, hook, RTM_NEWTFILTER, NLM_F_CREATE | (NLM_F_REPLACE if ours else NLM_F_EXCL), _attribute(TCA_OPTIONS, options))
+    _change_filter(index, hook, RTM_NEWTFILTER, NLM_F_CREATE | (NLM_F_REPLACE if ours else NLM_F_EXCL), attribute(TCA_OPTIONS, options))
 
 
 def attached(index: int, hook: Hook) -> Attached | None:
@@ -154,31 +144,11 @@ def detach(index: int) -> None:
             _change_qdisc(index, ours[0], RTM_DELQDISC, 0)
 
 
-def answers(datagram: bytes) -> Iterator[Answer]:
-    """The messages of a datagram; what is too short for a header (length, type, flags, sequence, port: 16 octets) is none."""
-    while len(datagram) >= 16:
-        length, kind, _, sequence = struct.unpack_from("=IHHI", datagram)
-        length = max(length, 16)
-        yield Answer(kind, sequence, datagram[16:length])
-        datagram = datagram[(length + 3) & ~3 :]
-
-
-def attributes(octets: bytes) -> dict[int, bytes]:
-    """Attributes by type; of one that is cut short, what is there."""
-    found: dict[int, bytes] = {}
-    while len(octets) >= 4:
-        length, kind = struct.unpack_from("=HH", octets)
-        length = max(length, 4)
-        found[kind & NLA_TYPE_MASK] = octets[4:length]
-        octets = octets[(length + 3) & ~3 :]
-    return found
-
-
-def verdict(answer: Answer) -> tuple[int, str]:
+def verdict(answer: Message) -> tuple[int, str]:
     """What an NLMSG_ERROR or NLMSG_DONE says: an errno (0 for success) and its meaning, with the kernel's own words if it has any."""
     payload = answer.payload
     code = min(abs(int.from_bytes(payload[:4], sys.byteorder, signed=True)), MAX_ERRNO) if len(payload) >= 4 else errno.EBADMSG
-    words = _text(attributes(payload[20 if answer.kind == NLMSG_ERROR else 4 :]).get(NLMSGERR_ATTR_MSG, b""))
+    words = text(attributes(payload[20 if answer.kind == NLMSG_ERROR else 4 :]).get(NLMSGERR_ATTR_MSG, b""))
     return code, f"{os.strerror(code)} ({words})" if words else os.strerror(code)
 
 
@@ -186,20 +156,20 @@ def filter_of(payload: bytes) -> Filter:
     """What an RTM_NEWTFILTER holds: `tcmsg` (20 octets: family, interface, handle, parent, preference and protocol) and attributes."""
     handle, _, information = struct.unpack("=III", payload[8:20].ljust(12, b"\0"))
     found = attributes(payload[20:])
-    kind = _text(found.get(TCA_KIND, b""))
+    kind = text(found.get(TCA_KIND, b""))
     options = attributes(found.get(TCA_OPTIONS, b"")) if kind == "bpf" else {}
-    name, program = _text(options.get(TCA_BPF_NAME, b"")), _number(options.get(TCA_BPF_ID, b""))
+    name, program = text(options.get(TCA_BPF_NAME, b"")), _number(options.get(TCA_BPF_ID, b""))
     return Filter(_number(found.get(TCA_CHAIN, b"")), information >> 16, handle, kind, name, program)
 
 
 def _change_filter(index: int, hook: Hook, request: int, flags: int, options: bytes = b"") -> None:
     information = PREFERENCE << 16 | socket.htons(ETH_P_ALL)
-    _exchange(index, hook, request, NLM_F_ACK | flags, HANDLE, information, _attribute(TCA_KIND, b"bpf\0") + options)
+    _exchange(index, hook, request, NLM_F_ACK | flags, HANDLE, information, attribute(TCA_KIND, b"bpf\0") + options)
 
 
 def _change_qdisc(index: int, hook: Hook, request: int, flags: int) -> None:
     """Make or remove clsact; the kernel says EINVAL if the qdisc in its place is another, which can only be `ingress`."""
-    _exchange(index, hook, request, NLM_F_ACK | flags, CLSACT_HANDLE, 0, _attribute(TCA_KIND, b"clsact\0"))
+    _exchange(index, hook, request, NLM_F_ACK | flags, CLSACT_HANDLE, 0, attribute(TCA_KIND, b"clsact\0"))
 
 
 def _exchange(index: int, hook: Hook, request: int, flags: int, handle: int, information: int, more: bytes = b"") -> list[bytes]:
@@ -214,7 +184,7 @@ def _exchange(index: int, hook: Hook, request: int, flags: int, handle: int, inf
             control.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
             control.settimeout(ANSWER_SECONDS)
             control.send(struct.pack("=IHHII", 16 + len(body), request, NLM_F_REQUEST | flags, sequence, 0) + body)
-            for answer in itertools.chain.from_iterable(map(answers, map(control.recv, itertools.repeat(RECEIVE_SIZE)))):
+            for answer in itertools.chain.from_iterable(map(messages, map(control.recv, itertools.repeat(RECEIVE_SIZE)))):
                 if answer.sequence == sequence and answer.kind in (NLMSG_ERROR, NLMSG_DONE):
                     break
                 if answer.sequence == sequence:
@@ -230,14 +200,6 @@ def _exchange(index: int, hook: Hook, request: int, flags: int, handle: int, inf
 def _in_the_way(index: int, hook: Hook, what: str, command: str) -> FilterError:
     remedy = f"remove it (tc {command.format(links.name(index) or index)}) and add to clsact, with a higher preference, what you need of it"
     return FilterError(index, hook, f"{what}: {remedy}")
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _text(value: bytes) -> str:
-    return value.partition(b"\0")[0].decode(errors="replace")
 
 
 def _number(value: bytes) -> int:

@@ -28,13 +28,13 @@ _DF: dict[DontFragment, Literal["copy", "set", "clear"]] = {
 
 @dataclass(frozen=True, slots=True)
 class EngineEvent:
-    """Something that the engine tells without being asked. `kind` is one of `groupvpn._engine.EventKind`.
+    """Something that the engine tells without being asked.
 
     Only the kinds that are about a packet (`unknown_spi`, `replayed`, `authentication`) have what follows `spi`: the outer addresses, the
     IP protocol (50 ESP, 51 AH) and the sequence number as the packet carries it.
     """
 
-    kind: str
+    kind: "_engine.EventKind"
     spi: int
     source: IPv4Address | IPv6Address | None = None
     destination: IPv4Address | IPv6Address | None = None

@@ -246,7 +246,9 @@ class LinuxDataPlane:
         faults = []
         for policy in self._state.interfaces:
             if wanted.setdefault(policy.device, policy) is not policy:
-                faults.append(Fault(policy.device, "it has two policies, of which the first one holds", is_open=True))
+                faults.append(
+                    Fault(policy.device, "two interfaces with a crypto map name it; only the policy of the first is applied", is_open=True)
+                )
         self._step_aside(wanted)
         self._keyring.update([(sa, policy.df_of(sa)) for policy in wanted.values() for sa in policy.every_sa])
         self._owners.clear()
@@ -321,7 +323,8 @@ class LinuxDataPlane:
         if not _DEVICE.fullmatch(place.name):
             raise links.LinkError(place.name, "nftables cannot name this device; use letters, digits, dots, dashes and underscores")
         if (owner := self._owners[place.number]) != device:
-            raise links.LinkError(device, f"it is the same interface as {owner}, whose rules hold there; give it another")
+            text = f"it is the same Linux device as {owner}, whose rules apply; give one of them another: --interface NAME=DEVICE"
+            raise links.LinkError(device, text)
         return links.read(place.name)
 
     def _attach(self, device: str, link: links.Link) -> Attachment:

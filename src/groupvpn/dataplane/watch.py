@@ -11,6 +11,7 @@ import socket
 import struct
 
 from groupvpn.dataplane import clsact, links
+from groupvpn.dataplane.netlink import RECEIVE_SIZE, Message, attributes, messages, text
 from groupvpn.dataplane.taps import is_ours
 
 NETLINK_NETFILTER = 12
@@ -24,7 +25,6 @@ RTM_ADDRESS = frozenset((20, 21))
 RTM_TC = frozenset((clsact.RTM_NEWQDISC, clsact.RTM_DELQDISC, clsact.RTM_NEWTFILTER, clsact.RTM_DELTFILTER))
 """Of qdiscs and filters that come and go."""
 IFLA_IFNAME = 3
-RECEIVE_SIZE = 65536
 RULES = ""
 """Stands for a change of rules, by nftables or tc, and for one of which the notification was lost."""
 
@@ -97,36 +97,25 @@ def _listen(protocol: int, groups: int) -> socket.socket:
 def link_names(datagram: bytes) -> set[str]:
     """The interfaces that a datagram of rtnetlink messages speaks of; `RULES` stands for a message that names none.
 
-    A message is `nlmsghdr` (16 octets: length, type, flags, sequence, port), `ifinfomsg` (16 octets) and attributes of a length, a type
-    and a value, or `tcmsg` or `ifaddrmsg`, which have the number of an interface in their second word: addresses, and filters of our TAPs,
-    are told of by name, those of interfaces that are gone not at all. Messages and attributes begin at multiples of 4 (netlink(7),
-    rtnetlink(7)).
+    A message of an interface is `ifinfomsg` (16 octets) and attributes. `tcmsg` and `ifaddrmsg` have the number of an interface in their
+    second word: addresses, and filters of our TAPs, are told of by name, those of interfaces that are gone not at all (rtnetlink(7)).
     """
-    names: set[str] = set()
-    is_empty = True
-    while len(datagram) >= 16:
-        length, kind = struct.unpack_from("=IH", datagram)
-        message = datagram[:length] if length >= 16 else datagram
-        is_empty = False
-        if kind in RTM_TC | RTM_ADDRESS and len(message) >= 24:
-            (number,) = struct.unpack_from("=i", message, 20)
-            try:
-                name = links.name(number)
-            except links.LinkError:  # the kernel has no socket for the question
-                name = RULES
-            names |= set() if name is None else {name if is_ours(name) or kind in RTM_ADDRESS else RULES}
-        else:
-            names.add(_name(message[32:]) if kind in (RTM_NEWLINK, RTM_DELLINK) else RULES)
-        datagram = datagram[(len(message) + 3) & ~3 :]
-    return {RULES} if is_empty else names
+    names = [_names(message) for message in messages(datagram)]
+    return set().union(*names) if names else {RULES}
 
 
-def _name(attributes: bytes) -> str:
-    while len(attributes) >= 4:
-        length, kind = struct.unpack_from("=HH", attributes)
-        if length < 4:
-            break
-        if kind == IFLA_IFNAME:
-            return attributes[4:length].rstrip(b"\0").decode(errors="replace")
-        attributes = attributes[(length + 3) & ~3 :]
-    return RULES
+def _names(message: Message) -> set[str]:
+    kind, payload = message.kind, message.payload
+    if kind in (RTM_NEWLINK, RTM_DELLINK):
+        called = attributes(payload[16:]).get(IFLA_IFNAME)
+        return {RULES if called is None else text(called)}
+    if kind not in RTM_TC | RTM_ADDRESS or len(payload) < 8:
+        return {RULES}
+    (number,) = struct.unpack_from("=i", payload, 4)
+    try:
+        name = links.name(number)
+    except links.LinkError:  # the kernel has no socket for the question
+        return {RULES}
+    if name is None:
+        return set()
+    return {name if is_ours(name) or kind in RTM_ADDRESS else RULES}

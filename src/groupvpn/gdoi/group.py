@@ -201,8 +201,10 @@ class GroupKeys:
         An access list counts at once and for old keys too, so it comes from `group` and not from the time the key was made. Raises
         `GdoiError` where an `sa ipsec` has no live TEK: a member takes what it is told for the whole policy, and the rest for clear text.
         """
-        if not group.teks or (lacking := self.lacking(group, now)):
-            raise GdoiError(Reason.TRY_LATER, f"no live TEK for `sa ipsec` {sorted(lacking)}" if group.teks else "no `sa ipsec`")
+        if not group.teks:
+            raise GdoiError(Reason.TRY_LATER, "no `sa ipsec`")
+        if lacking := self.lacking(group, now):
+            raise GdoiError(Reason.TRY_LATER, f"no live TEK for `sa ipsec` {', '.join(map(str, sorted(lacking)))}")
         teks = tuple(
             Tek(
                 spi=key.spi,

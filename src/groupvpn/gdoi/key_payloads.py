@@ -87,15 +87,15 @@ def _read_tek(offer: TekOffer, packet: KeyPacket | None) -> Tek:
     encryption_key = _key(packet, TekKeyAttribute.ALGORITHM_KEY, cipher.key_length + cipher.salt_length)
     integrity_key = _key(packet, TekKeyAttribute.INTEGRITY_KEY, integrity.key_length)
     return Tek(
-        offer.spi,
-        offer.transform,
-        Secret(encryption_key[: cipher.key_length]),
-        Secret(integrity_key),
-        Secret(encryption_key[cipher.key_length :]),
-        offer.lifetime,
-        offer.entries,
-        offer.replay,
-        offer.receive_only,
+        spi=offer.spi,
+        transform=offer.transform,
+        encryption_key=Secret(encryption_key[: cipher.key_length]),
+        integrity_key=Secret(integrity_key),
+        salt=Secret(encryption_key[cipher.key_length :]),
+        lifetime=offer.lifetime,
+        entries=offer.entries,
+        replay=offer.replay,
+        receive_only=offer.receive_only,
     )
 
 
@@ -123,16 +123,16 @@ def _keyed_kek(offer: KekOffer, iv: bytes, key: Secret, public_key: bytes) -> Ke
     except RsaKeyError as error:
         raise _refused(f"signature key of the KEK: {error}") from error
     return Kek(
-        offer.spi,
-        offer.cipher,
-        iv,
-        key,
-        offer.signature_hash,
-        public_key,
-        offer.lifetime,
-        offer.source,
-        offer.destination,
-        offer.acknowledge,
+        spi=offer.spi,
+        cipher=offer.cipher,
+        iv=iv,
+        key=key,
+        signature_hash=offer.signature_hash,
+        public_key=public_key,
+        lifetime=offer.lifetime,
+        source=offer.source,
+        destination=offer.destination,
+        acknowledge=offer.acknowledge,
     )
 
 

@@ -15,7 +15,6 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
     """The group at the moment `now`."""
     group, policy, rekey_sa, enrollment = member.group, member.policy, member.rekey_sa, member.enrollment
     counters = rekey_sa.counters
-    outbound = {rule.outbound_spi for rule in member.rules}
     return GroupMemberStatus(
         name=group.name,
         identity=group.identity,
@@ -53,7 +52,6 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
                 acl_name=f"gdoi_group_{group.name}_temp_acl",
                 original_life=held.tek.lifetime,
                 elapsed=int(now - held.installed),
-                is_outbound=held.tek.spi in outbound,
             )
             for held in reversed(policy.teks.values())
         ),

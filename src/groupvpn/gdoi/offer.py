@@ -93,7 +93,17 @@ class Acceptance:
 
 def offer_of(download: Download) -> Offer:
     """The policy of `download`, with the keys left out."""
-    teks = tuple(TekOffer(tek.spi, tek.transform, tek.lifetime, tek.entries, tek.replay, tek.receive_only) for tek in download.teks)
+    teks = tuple(
+        TekOffer(
+            spi=tek.spi,
+            transform=tek.transform,
+            lifetime=tek.lifetime,
+            entries=tek.entries,
+            replay=tek.replay,
+            receive_only=tek.receive_only,
+        )
+        for tek in download.teks
+    )
     return Offer(teks, _kek_offer(download.kek), download.activation_delay, download.deactivation_delay, download.pseudotime)
 
 
@@ -119,4 +129,13 @@ def _kek_offer(kek: Kek | None) -> KekOffer | None:
     if kek is None:
         return None
     bits = RsaPublicKey.from_der(kek.public_key).modulus_bits
-    return KekOffer(kek.spi, kek.cipher, kek.signature_hash, bits, kek.lifetime, kek.source, kek.destination, kek.acknowledge)
+    return KekOffer(
+        spi=kek.spi,
+        cipher=kek.cipher,
+        signature_hash=kek.signature_hash,
+        signature_bits=bits,
+        lifetime=kek.lifetime,
+        source=kek.source,
+        destination=kek.destination,
+        acknowledge=kek.acknowledge,
+    )

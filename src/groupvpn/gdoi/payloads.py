@@ -155,14 +155,14 @@ def _read_kek(sak: SaKek) -> KekOffer:
     if find(attributes, KekAttribute.KEY_LIFETIME) is not None:
         lifetime = _lifetime(find_number(attributes, KekAttribute.KEY_LIFETIME), "KEK")
     return KekOffer(
-        sak.spi,
-        cipher,
-        signature_hash,
-        find_number(attributes, KekAttribute.SIG_KEY_LENGTH) or 0,
-        lifetime,
-        _rekey_address(sak.source),
-        _rekey_address(sak.destination),
-        find_number(attributes, KekAttribute.ACK_REQUESTED) == KekAckRequested.KEK_SHA256,
+        spi=sak.spi,
+        cipher=cipher,
+        signature_hash=signature_hash,
+        signature_bits=find_number(attributes, KekAttribute.SIG_KEY_LENGTH) or 0,
+        lifetime=lifetime,
+        source=_rekey_address(sak.source),
+        destination=_rekey_address(sak.destination),
+        acknowledge=find_number(attributes, KekAttribute.ACK_REQUESTED) == KekAckRequested.KEK_SHA256,
     )
 
 
@@ -195,7 +195,15 @@ def _write_tek(tek: TekOffer, bearer: int | None, pseudotime: int | None) -> Ite
         source = to_identity(entry.source, entry.source_port)
         destination = to_identity(entry.destination, entry.destination_port)
         if entry.action is Action.PERMIT:
-            yield SaTek(source, destination, tek.transform.transform_id, spi, attributes, entry.protocol, protocol)
+            yield SaTek(
+                source=source,
+                destination=destination,
+                transform_id=tek.transform.transform_id,
+                spi=spi,
+                attributes=attributes,
+                protocol=entry.protocol,
+                protocol_id=protocol,
+            )
         else:
             yield SaDeny(source, destination, spi, entry.protocol)
     extension = [Attribute(kind, tek.replay.window) for kind, method in _REPLAY_WINDOWS.items() if tek.replay.method == method]
@@ -296,12 +304,12 @@ def _finish_tek(spi: bytes, draft: _Draft, policy: _Policy, earlier: dict[bytes,
         raise GdoiError(Reason.POLICY_REJECTED, "a TEK lifetime that is not in seconds")
     durations = lifetimes(attributes, IpsecAttribute.LIFE_TYPE, IpsecAttribute.LIFE_DURATION)
     return TekOffer(
-        int.from_bytes(spi, "big"),
-        _transform(policy),
-        _lifetime(durations.get(LifeType.SECONDS, DEFAULT_TEK_LIFETIME), "TEK"),
-        _entries(draft, earlier),
-        _replay(draft),
-        direction == SaDirection.RECEIVER_ONLY,
+        spi=int.from_bytes(spi, "big"),
+        transform=_transform(policy),
+        lifetime=_lifetime(durations.get(LifeType.SECONDS, DEFAULT_TEK_LIFETIME), "TEK"),
+        entries=_entries(draft, earlier),
+        replay=_replay(draft),
+        receive_only=direction == SaDirection.RECEIVER_ONLY,
     )
 
 

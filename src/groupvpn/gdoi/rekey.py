@@ -156,13 +156,13 @@ def _protect(payloads: Sequence[Payload], under: Kek, signer: Signer) -> bytes:
     first, octets = encode_payloads((*payloads, blank))
     covered = octets[: -len(blank.data) - GENERIC_HEADER_LENGTH]
     header = Header(
-        under.spi[:COOKIE_LENGTH],
-        under.spi[COOKIE_LENGTH:],
-        first,
-        ExchangeType.GROUPKEY_PUSH,
-        Flag.ENCRYPTION,
-        0,
-        HEADER_LENGTH + len(octets),
+        initiator_cookie=under.spi[:COOKIE_LENGTH],
+        responder_cookie=under.spi[COOKIE_LENGTH:],
+        next_payload=first,
+        exchange=ExchangeType.GROUPKEY_PUSH,
+        flags=Flag.ENCRYPTION,
+        message_id=0,
+        length=HEADER_LENGTH + len(octets),
     )
     signature = signer.sign(under.signature_hash, LABEL + header.encode() + covered)
     _, octets = encode_payloads((*payloads, Signature(signature)))

@@ -46,8 +46,6 @@ class TekStatus:
     original_life: int | None = None
     elapsed: int | None = None
     time_to_rekey: int | None = None
-    is_outbound: bool = False
-    """On a member: whether it is the one that encrypts now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ class IkeEndpoint:
             offered=offered,
             preshared_key=key,
         )
-        exchange = Exchange(self._surroundings, context, self._backoff, now)
+        exchange = Exchange(self._surroundings, context, self._backoff)
         first = exchange.start(now)
         self._negotiations.begin(exchange)
         self._schedule(exchange)
@@ -228,7 +228,7 @@ class IkeEndpoint:
         if mode is ExchangeType.AGGRESSIVE and self.configuration.refuses_aggressive:
             raise RejectedError(Drop.REFUSED_MODE)
         context = Context(mode, is_initiator=False, local=destination, peer=source, initiator_cookie=header.initiator_cookie)
-        exchange = Exchange(self._surroundings, context, self._backoff, now)
+        exchange = Exchange(self._surroundings, context, self._backoff)
         crowded_out = self._negotiations.admit(source)
         effects = self._advance(exchange, header, message, source, destination, now)
         if crowded_out is not None and exchange.state is not State.NEW:

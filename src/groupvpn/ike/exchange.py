@@ -43,11 +43,10 @@ class Duplicates:
 class Exchange:
     """A phase 1 of either role. `sa` appears when it is complete; `context` holds everything else."""
 
-    def __init__(self, surroundings: Surroundings, context: Context, backoff: Backoff, began: float) -> None:
+    def __init__(self, surroundings: Surroundings, context: Context, backoff: Backoff) -> None:
         self.surroundings = surroundings
         self.context = context
         self.state = State.NEW
-        self.began = began
         self.sa: IkeSa | None = None
         self.duplicates = Duplicates()
         self.retransmission: Retransmission | None = None

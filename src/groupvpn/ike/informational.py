@@ -47,13 +47,13 @@ def read(sa: IkeSa, header: Header, message: bytes) -> Chain:
 def unprotected_notify(header: Header, notify: NotifyType, entropy: Entropy) -> bytes:
     """An error notify about the exchange of `header` for a peer with whom there is no SA (RFC 2409 5.7)."""
     reply = Header(
-        header.initiator_cookie,
-        header.responder_cookie,
-        PayloadType.NONE,
-        ExchangeType.INFORMATIONAL,
-        int(Flag.NONE),
-        int.from_bytes(entropy(4), "big") | 1,
-        0,
+        initiator_cookie=header.initiator_cookie,
+        responder_cookie=header.responder_cookie,
+        next_payload=PayloadType.NONE,
+        exchange=ExchangeType.INFORMATIONAL,
+        flags=int(Flag.NONE),
+        message_id=int.from_bytes(entropy(4), "big") | 1,
+        length=0,
     )
     return encode_message(reply, (Notification(Doi.IPSEC, ProtocolId.ISAKMP, notify, header.cookies),))
 

@@ -113,12 +113,12 @@ def _read(transform: Transform) -> IsakmpPolicy | None:
         return None
     try:
         return IsakmpPolicy(
-            0,
-            IkeCipher.from_wire(find_number(attributes, IkeAttribute.ENCRYPTION_ALGORITHM) or 0, _key_bits(attributes)),
-            IkeHash.from_wire(find_number(attributes, IkeAttribute.HASH_ALGORITHM) or 0),
-            IkeAuthentication.from_wire(find_number(attributes, IkeAttribute.AUTHENTICATION_METHOD) or 0),
-            IkeGroup.from_wire(find_number(attributes, IkeAttribute.GROUP_DESCRIPTION) or 0),
-            lifetimes(attributes, IkeAttribute.LIFE_TYPE, IkeAttribute.LIFE_DURATION).get(LifeType.SECONDS, NO_LIFETIME),
+            priority=0,
+            cipher=IkeCipher.from_wire(find_number(attributes, IkeAttribute.ENCRYPTION_ALGORITHM) or 0, _key_bits(attributes)),
+            hash=IkeHash.from_wire(find_number(attributes, IkeAttribute.HASH_ALGORITHM) or 0),
+            authentication=IkeAuthentication.from_wire(find_number(attributes, IkeAttribute.AUTHENTICATION_METHOD) or 0),
+            group=IkeGroup.from_wire(find_number(attributes, IkeAttribute.GROUP_DESCRIPTION) or 0),
+            lifetime=lifetimes(attributes, IkeAttribute.LIFE_TYPE, IkeAttribute.LIFE_DURATION).get(LifeType.SECONDS, NO_LIFETIME),
         )
     except UnknownAlgorithmError:
         return None

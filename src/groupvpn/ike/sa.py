@@ -122,7 +122,15 @@ class IkeSa:
         ciphertext = cbc.encrypt(self.policy.cipher, self._key, self._iv(message_id), padded)
         self._move(exchange, message_id, ciphertext)
         length = HEADER_LENGTH + len(ciphertext)
-        header = Header(self.initiator_cookie, self.responder_cookie, first_payload, exchange, int(Flag.ENCRYPTION), message_id, length)
+        header = Header(
+            initiator_cookie=self.initiator_cookie,
+            responder_cookie=self.responder_cookie,
+            next_payload=first_payload,
+            exchange=exchange,
+            flags=int(Flag.ENCRYPTION),
+            message_id=message_id,
+            length=length,
+        )
         return header.encode() + ciphertext
 
     def unprotect(self, datagram: bytes) -> tuple[int, bytes]:

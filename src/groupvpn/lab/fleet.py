@@ -228,7 +228,15 @@ def served_group(plan: FleetPlan) -> KeyServerGroup:
     """The group of a plan, as the key server is configured for it."""
     anything = Entry(Action.PERMIT, 0, AddressMatch.subnet(IPv4Network("10.0.0.0/8")), AddressMatch.subnet(IPv4Network("10.0.0.0/8")))
     profile = Profile("fleet", (TransformSet("fleet", Transform(plan.cipher, plan.integrity)),), plan.tek_lifetime)
-    rekey = RekeyPolicy(LABEL, KekCipher.AES_256_CBC, SignatureHash.SHA2_256, plan.kek_lifetime, 10, plan.retransmit_count, unicast=True)
+    rekey = RekeyPolicy(
+        key_label=LABEL,
+        cipher=KekCipher.AES_256_CBC,
+        signature_hash=SignatureHash.SHA2_256,
+        lifetime=plan.kek_lifetime,
+        retransmit_period=10,
+        retransmit_count=plan.retransmit_count,
+        unicast=True,
+    )
     replay = Replay("time", plan.time_window) if plan.time_window else Replay("disabled")
     tek = TekPolicy(1, profile, AccessList("fleet", (anything,)), replay)
     return KeyServerGroup(GROUP, 1, SERVER, (tek,), rekey)

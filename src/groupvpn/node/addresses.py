@@ -11,6 +11,8 @@ from typing import Any
 from groupvpn.config.model import Configuration, Interface
 
 LOOPBACK = "lo"
+Addresses = dict[str, list[IPv4Interface]]
+"""The IPv4 addresses of devices, by their own names."""
 
 
 class AddressError(Exception):
@@ -49,14 +51,14 @@ def _ip(*arguments: str) -> str:
     return done.stdout
 
 
-def present() -> dict[str, list[IPv4Interface]]:
+def present() -> Addresses:
     """The IPv4 addresses of every device of this namespace; before others those that are known everywhere and that came first. Raises
     `AddressError`."""
     try:
         devices = json.loads(_ip("-json", "-4", "address", "show") or "[]")
     except ValueError as error:
         raise AddressError(f"ip -json -4 address show: no JSON ({error})") from error
-    found: dict[str, list[IPv4Interface]] = {}
+    found: Addresses = {}
     for device in devices:
         for item in sorted(device.get("addr_info", ()), key=_reach):
             if "local" in item:
@@ -68,7 +70,7 @@ def _reach(item: dict[str, Any]) -> tuple[bool, bool]:
     return item.get("scope") != "global", bool(item.get("secondary"))
 
 
-def mismatches(interfaces: Iterable[Interface], there: dict[str, list[IPv4Interface]]) -> list[Mismatch]:
+def mismatches(interfaces: Iterable[Interface], there: Addresses) -> list[Mismatch]:
     """Where devices are not as the configuration says."""
     found = []
     for interface in interfaces:
@@ -96,7 +98,7 @@ class Loopbacks:
         self._left = frozenset(left)
         self._added: set[IPv4Interface] = set()
 
-    def follow(self, configuration: Configuration, there: dict[str, list[IPv4Interface]]) -> None:
+    def follow(self, configuration: Configuration, there: Addresses) -> None:
         """Add and remove addresses until `lo` has those that `configuration` says, beside the foreign ones. Raises `AddressError`."""
         wanted = {
             address

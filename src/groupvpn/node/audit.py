@@ -5,13 +5,14 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from groupvpn._engine import EventKind
     from groupvpn.dataplane.engine import EngineEvent
 
 Line = tuple[str, int, str, str]
 """Facility, severity, mnemonic and text, as `Log.write` takes them."""
-SEQUENCE_KINDS = frozenset({"soft_sequence", "hard_sequence"})
+SEQUENCE_KINDS: "frozenset[EventKind]" = frozenset({"soft_sequence", "hard_sequence"})
 """Events of an SA that needs another Sender-ID, or another key, to go on sending."""
-_LIMITS = {"hard_bytes": "limit in bytes", "hard_packets": "limit in packets"}
+_LIMITS: "dict[EventKind, str]" = {"hard_bytes": "limit in bytes", "hard_packets": "limit in packets"}
 
 
 def line_of(event: "EngineEvent") -> Line | None:

@@ -18,13 +18,12 @@ from groupvpn import __version__
 from groupvpn.config import Configuration, Role, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.node import limits, location, namespace
-from groupvpn.node.addresses import AddressError, remove_loopback
+from groupvpn.node.addresses import AddressError
 from groupvpn.node.control import CommandError, ControlServer
-from groupvpn.node.in_force import InForce
 from groupvpn.node.notify import Notifier
 from groupvpn.node.router import Router
 from groupvpn.node.sockets import PortUnavailableError
-from groupvpn.node.state import RUN_ROOT, STATE_ROOT, StateDirectory, StateError
+from groupvpn.node.state import StateDirectory, StateError
 from groupvpn.node.syslog import Log, Sink
 
 STOPPED, FAILED, WRONG_CONFIGURATION = 0, 1, 2
@@ -181,7 +180,9 @@ class _Daemon:
         if configuration.role is Role.NONE:
             self.log.write("SYS", 4, "CONFIG", "nothing to do: the configuration serves and joins no group")
         for remark in configuration.notices:
-            self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", f"{remark.line}: {remark.message}")
+            hint = f"; {remark.hint}" if remark.hint else ""
+            text = f"{remark.file}:{remark.line}: {remark.message}{hint}"
+            self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", text)
 
     def _reload(self) -> None:
         """SIGHUP: take over the configuration as it stands in the file now. It waits for the end of the start, and is nothing in a stop."""
@@ -224,41 +225,3 @@ class _Daemon:
     def _reject(self, reason: str) -> None:
         for line in reason.splitlines():
             self.log.write("SYS", 3, "CONFIG_REJECTED", line)
-
-
-def clean(name: str, netns: str | None, state_directory: Path | None) -> list[str]:
-    """Remove what the killed node `name` left behind; returns what was removed. Raises `StateError` if it lives or ran elsewhere."""
-    removed: list[str] = []
-    place, fallback = state_directory or directory_of(name), RUN_ROOT / f"{name}.state"
-    is_there = location.go_back(name, place, netns)
-    state = StateDirectory(name, place or fallback, as_owner=True)
-    try:
-        in_force = InForce(state, Log(name))
-        if is_there:
-            removed += _clean_system(name, in_force)
-        in_force.forget()
-        with suppress(StateError):
-            state.remove(location.FILE)
-        if state.remove_control_socket():
-            removed.append(str(state.control_socket))
-    finally:
-        state.close()
-        if place is None:
-            with suppress(OSError):
-                fallback.rmdir()
-                RUN_ROOT.rmdir()
-    return removed
-
-
-def _clean_system(name: str, in_force: InForce) -> list[str]:
-    """Remove rules and addresses from the namespace that this process is in; returns what was removed."""
-    from groupvpn.dataplane import clamp, recovery
-
-    removed = [f"the block of {device}: what leaves by it is in the clear now" for device in recovery.clean(name)]
-    clamp.remove(name)
-    return removed + [f"the loopback address {address}" for address in sorted(in_force.last_loopbacks) if remove_loopback(address)]
-
-
-def directory_of(name: str) -> Path | None:
-    """The state directory of a node that was killed, if there is one: where it was found while it ran, else where it is by default."""
-    return next((place.resolve() for place in (RUN_ROOT / name, STATE_ROOT / name) if place.is_dir()), None)

@@ -20,7 +20,7 @@ def note(state: StateDirectory, log: Log) -> None:
     except (OSError, StateError) as error:
         with suppress(StateError):  # better no note than that of another run
             state.remove(FILE)
-        log.write("SYS", 4, "STATE", f"{error}; `groupvpn clean` will not know where this node ran")
+        log.write("SYS", 4, "STATE_NOTE", f"{error}; `groupvpn clean` will not know where this node ran")
 
 
 def go_back(name: str, place: Path | None, wanted: str | None) -> bool:

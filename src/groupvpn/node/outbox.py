@@ -63,13 +63,14 @@ class Outbox:
             self.write(server)
         except StateError as error:
             if not self._is_told:
-                self._log.write("SYS", 2, "STATE", f"{error}; nothing that depends on it is sent")
+                text = "registrations stay unanswered and no rekey is sent until it can be written"
+                self._log.write("SYS", 2, "STATE_UNWRITTEN", f"{error}: {text}. Free space, or make the directory writable")
             self._is_told = True
             return
         finally:  # a bug is no reason to try without rest either
             self.next_retry = clock.monotonic() + RETRY_PERIOD
         if self._is_told:
-            self._log.write("SYS", 5, "STATE", f"{self._state.path / SNAPSHOT} is written again")
+            self._log.write("SYS", 5, "STATE_WRITTEN", f"{self._state.path / SNAPSHOT} is written again")
         self._is_due, self._is_told, self.next_retry = False, False, None
         for datagram in held:
             self._transmit(datagram)
@@ -87,7 +88,7 @@ class Outbox:
         try:
             self._state.remove(SNAPSHOT)
         except StateError as error:
-            self._log.write("SYS", 4, "STATE", f"{error}; it holds keys of groups that are served no more: remove it")
+            self._log.write("SYS", 4, "KEYS_LEFT", f"{error}; it holds keys of groups that are served no more: remove it")
 
     def restore(self, server: KeyServer) -> list[Effect]:
         """Give a new key server the state of the one before. What cannot be used is put aside, not overwritten. Raises `StateError`.
@@ -120,4 +121,4 @@ class Outbox:
 
     def _put_aside(self, octets: bytes, why: str, therefore: str) -> None:
         self._state.write(f"{SNAPSHOT}.bad", octets)
-        self._log.write("SYS", 4, "STATE", f"{why}; it is kept as {SNAPSHOT}.bad, and {therefore}")
+        self._log.write("SYS", 4, "STATE_DAMAGED", f"{why}; it is kept as {SNAPSHOT}.bad, and {therefore}")

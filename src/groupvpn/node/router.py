@@ -6,17 +6,14 @@ unexpected exception in a core is a bug of ours: it is logged, the datagram or t
 """
 
 import asyncio
-import math
 import os
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from groupvpn.config.model import Configuration, Role
+from groupvpn.config import Change, Configuration, Role, diff
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
@@ -28,7 +25,8 @@ from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.sa import Direction, TrafficRule
 from groupvpn.node import audit, clock, location
-from groupvpn.node.addresses import AddressError, Loopbacks, mismatches, present, real_device
+from groupvpn.node.addresses import AddressError, Addresses, Loopbacks, mismatches, present, real_device
+from groupvpn.node.bugs import Bugs
 from groupvpn.node.cores import Cores, places_of
 from groupvpn.node.in_force import InForce
 from groupvpn.node.keystore import KeyStore
@@ -44,10 +42,8 @@ LONGEST_SLEEP = 60.0
 """Seconds after which cores are asked even if none wanted to be, should a timer ever be late."""
 BLIND_SLEEP = 1.0
 """Seconds after which cores are asked where one of them cannot say when, or where a timer has met a bug and may be due for ever."""
-BUG_PERIOD = 60.0
-"""Seconds in which a bug that is met again in the same place is not logged again."""
-MOST_BUGS = 100
-"""Bugs of which it is remembered when they were logged."""
+MOST_CHANGES_TOLD = 20
+"""Changes of a configuration of which each is logged; the rest is counted."""
 SETTLE = 0.01
 """Seconds that farewell datagrams get to leave before the sockets close."""
 
@@ -79,10 +75,8 @@ class Router:
         self.keys = KeyStore(state)
         self.on_change: Callable[[], None] = lambda: None
         """Called when the summary may have changed."""
-        self.dropped: Counter[str] = Counter()
-        """Datagrams and timers that met a bug, by the exception's name."""
-        self._bugs: dict[str, tuple[float, int]] = {}
-        """When each bug was logged, and how often it was met since; those met last stand last."""
+        bugs = Bugs(log, debug=debug)
+        self.note_bug, self._contained, self.dropped = bugs.note, bugs.contained, bugs.met
         self._key_table = KeyTable(key_table) if key_table else None
         self.ike = IkeEndpoint(configuration.ike, os.urandom, key_log=self._key_table.add if self._key_table else None)
         self.speaker = Speaker(self.ike, guard=self._guard)
@@ -97,7 +91,7 @@ class Router:
         self._rest_until = 0.0
         self._started = clock.monotonic()
         self._policy_changed = False
-        self._leases: dict[str, list[Any]] = {}
+        self._leases: Addresses = {}
         """The addresses of devices whose configuration gives none, when it was followed last."""
         self._settling = False
         self._stopping = False
@@ -135,9 +129,9 @@ class Router:
             kept = {place: (TrafficRule(EVERYTHING),) for place in places_of(opening)}
         if kept and (ours or others or left is None):
             self.cores.keep(kept)
-            what = "all traffic of its groups' interfaces" if is_unknown else "what its groups protect"
-            text = f"the last run was killed: {what} is dropped until they are registered; `clear crypto gdoi` opens it"
-            self.log.write("CRYPTO", 4, "POLICY_KEPT", text)
+            what = "all traffic of its groups' interfaces" if is_unknown else "traffic of its groups"
+            text = f"the last run was killed: {what} is dropped until each has registered"
+            self.log.write("CRYPTO", 4, "POLICY_KEPT", f"{text}. To let it pass in the clear now: clear crypto gdoi")
         elif others:
             text = "closed by another node, which is gone; what that one protected is not known here and holds no more"
             self.log.write("CRYPTO", 4, "POLICY_LOST", f"{', '.join(sorted(others))}: {text}")
@@ -190,8 +184,16 @@ class Router:
             self._settle()
             raise
         self.log.write("SYS", 5, "CONFIG_I", f"Configured from {self.source}")
+        with self._contained("telling what was configured"):
+            self._tell_changes(diff(before, configuration))
 
-    def _follow_addresses(self, there: dict[str, list[Any]]) -> None:
+    def _tell_changes(self, changes: Sequence[Change]) -> None:
+        for change in changes[:MOST_CHANGES_TOLD]:
+            self.log.write("SYS", 6, "CONFIG_CHANGED", str(change))
+        if more := len(changes[MOST_CHANGES_TOLD:]):
+            self.log.write("SYS", 6, "CONFIG_CHANGED", f"and {more} more changes")
+
+    def _follow_addresses(self, there: Addresses) -> None:
         try:
             self._loopbacks.follow(self.configuration, there)
         except AddressError as error:
@@ -199,7 +201,7 @@ class Router:
         for mismatch in mismatches(self.configuration.interfaces, there):
             self._warn("INTERFACE", str(mismatch))
 
-    def _restore_addresses(self, there: dict[str, list[Any]]) -> None:
+    def _restore_addresses(self, there: Addresses) -> None:
         """What `_follow_addresses` and the sockets took over of a configuration that failed is undone; `there` is from before that."""
         try:
             there = present()
@@ -208,7 +210,7 @@ class Router:
             self._warn("LOOPBACK", str(error))
         self._sockets.set_local(self._local_addresses(there))
 
-    def _local_addresses(self, there: dict[str, list[Any]]) -> set[IPv4Address]:
+    def _local_addresses(self, there: Addresses) -> set[IPv4Address]:
         """Addresses at which we answer: those of the configuration, and all of a device whose configuration leaves them to DHCP."""
         found = {item.ip for items in self._leased_addresses(there).values() for item in items}
         for interface in self.configuration.interfaces:
@@ -217,7 +219,7 @@ class Router:
         found.update(group.address for group in self.configuration.key_server_groups if group.address)
         return found
 
-    def _follow_configuration(self, there: dict[str, list[Any]]) -> None:
+    def _follow_configuration(self, there: Addresses) -> None:
         def addresses_of(device: str) -> list[IPv4Address]:
             return [item.ip for item in there.get(real_device(device) or "", [])]
 
@@ -239,7 +241,7 @@ class Router:
         """Whether the configuration has anything for the data plane to do."""
         return any(self.configuration.members()) or any(interface.adjust_mss for interface in self.configuration.interfaces)
 
-    def _leased_addresses(self, there: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    def _leased_addresses(self, there: Addresses) -> Addresses:
         """The addresses of the devices whose configuration gives them none."""
         devices = [interface.device for interface in self.configuration.interfaces if interface.is_leased]
         return {device: there.get(real_device(device) or "", []) for device in devices}
@@ -261,7 +263,8 @@ class Router:
                 with self._contained("writing what is in force"):
                     self._in_force.retry()
             if self.steering.next_repair is not None and self.steering.next_repair <= now:
-                self._guarded(self._repair)
+                with self._contained("mending the data plane"):
+                    self._repair()
         finally:
             if self.dropped.total() > bugs:
                 self._rest_until = clock.monotonic() + BLIND_SLEEP
@@ -277,7 +280,8 @@ class Router:
                 self._outbox.flush(self.cores.key_server)
             if self._policy_changed:
                 self._policy_changed = False
-                self._guarded(self._apply_policy)
+                with self._contained("applying the policy"):
+                    self._apply_policy()
                 with self._contained("telling what has changed"):
                     self.on_change()
         finally:
@@ -307,31 +311,6 @@ class Router:
         """Call into a part of ours and carry out what it says; a bug on the way costs this call and no more."""
         with self._contained(call.__qualname__):
             self._perform(call(*arguments))
-
-    @contextmanager
-    def _contained(self, what: str) -> Iterator[None]:
-        """A bug in the body costs the rest of the body and no more."""
-        try:
-            yield
-        except Exception as error:
-            self.note_bug(what, error)
-
-    def note_bug(self, what: str, error: Exception) -> None:
-        """Log an exception that nobody expected: where it was, and its traceback for those who debug. Its repetitions are only counted."""
-        name, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
-        self.dropped[name] += 1
-        bug, now = f"{name} in {what} ({Path(place.filename).name}:{place.lineno})", clock.monotonic()
-        logged, count = self._bugs.pop(bug, (-math.inf, 0))
-        if now - logged < BUG_PERIOD:
-            self._bugs[bug] = logged, count + 1
-            return
-        self._bugs[bug] = now, 0
-        if len(self._bugs) > MOST_BUGS:
-            del self._bugs[next(iter(self._bugs))]
-        more = f" (since the last line: {count} more)" if count else ""
-        self.log.write("SYS", 2, "BUG", f"{bug}, which was abandoned; please report it{more}")
-        if self._debug:
-            self.log.write("SYS", DEBUGGING, "BUG", "".join(traceback.format_exception(error)))
 
     # ------------------------------------------------------------------ effects out
 
@@ -371,11 +350,10 @@ class Router:
         else:
             self.log.write("SYS", DEBUGGING, entry.mnemonic, ", ".join(f"{key} {value}" for key, value in entry.fields.items()))
 
-    def _apply_policy(self) -> list[Effect]:
+    def _apply_policy(self) -> None:
         self._in_force.note_rules(self.cores.kept)
         self.steering.apply()
-        self._mappings.follow(self.steering.applied, clock.monotonic())
-        return []
+        self._follow_applied()
 
     def _hear_engine(self, now: float) -> list[Effect]:
         events = self.steering.take_events()
@@ -384,22 +362,25 @@ class Router:
         scarce = {event.spi for event in events if event.kind in audit.SEQUENCE_KINDS}
         return self.cores.renew_sender_ids(scarce, now) if scarce else []
 
-    def _repair(self) -> list[Effect]:
+    def _repair(self) -> None:
         self.steering.repair()
-        self._mappings.follow(self.steering.applied, clock.monotonic())
-        return []
+        self._follow_applied()
 
-    def _follow_system(self) -> list[Effect]:
-        self.steering.follow_system()
+    def _follow_applied(self) -> None:
+        """Mappings in NATs are held for what the data plane was told last."""
         self._mappings.follow(self.steering.applied, clock.monotonic())
+
+    def _follow_system(self) -> None:
+        self.steering.follow_system()
+        self._follow_applied()
         self._sockets.join_again()
         if self._leases and self._leased_addresses(there := present()) != self._leases:
             self._sockets.set_local(self._local_addresses(there))
             self._follow_configuration(there)
-        return []
 
     def _system_changed(self) -> None:
-        self._guarded(self._follow_system)
+        with self._contained("following the system"):
+            self._follow_system()
         self._settle()
 
     def _engine_told(self) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from groupvpn.dataplane.linux import Fault, LinuxDataPlane
     from groupvpn.dataplane.options import EngineOptions
 
-_OPEN = "the policy cannot be put into force: {error}. What it protects may pass in the clear, until it is mended"
-_DEAF = "changes of interfaces and rules are not noticed: {error}. Until it is mended, they are looked for now and then"
+_OPEN = "cannot apply the policy: {error}. Traffic that it protects may leave in the clear; tried again every 5 s"
+_DEAF = "cannot watch interfaces and rules: {error}. They are polled every 5 s until that works"
 REPAIR_PERIOD = 5.0
 """Seconds between two attempts to mend a fault that no event has mended."""
 

@@ -56,8 +56,6 @@ class Log:
         self._sink, self._now = sink, now
         self._lines: deque[LogLine] = deque(maxlen=BUFFERED_LINES)
         self._observers: list[Callable[[str], None]] = []
-        self.counts: dict[str, int] = {}
-        """How often each mnemonic was logged."""
         self._unread = 0
         """Lines that were left out of standard error since nobody reads it."""
         if sink is Sink.SYSLOG:
@@ -76,7 +74,6 @@ class Log:
         clean = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:_LINE_LIMIT])
         line = LogLine(self._now(), facility, severity, mnemonic, clean[:_LINE_LIMIT])
         self._lines.append(line)
-        self.counts[mnemonic] = self.counts.get(mnemonic, 0) + 1
         with suppress(Exception):
             self._print(line)
         for observer in self._observers:

@@ -21,21 +21,8 @@ from typing import Self
 from groupvpn.wire.chain import Chain, decode_chain
 from groupvpn.wire.cursor import Cursor, put_u8, put_u32
 from groupvpn.wire.error import DecodeError, EncodeError
-from groupvpn.wire.iana import ExchangeType, Flag, NotifyType, PayloadType, exchange_name, payload_name
+from groupvpn.wire.iana import Flag, NotifyType, exchange_name
 from groupvpn.wire.payload import Payload, encode_payloads
-
-__all__ = [
-    "COOKIE_LENGTH",
-    "HEADER_LENGTH",
-    "ExchangeType",
-    "Flag",
-    "Header",
-    "PayloadType",
-    "decode_message",
-    "encode_message",
-    "exchange_name",
-    "payload_name",
-]
 
 HEADER_LENGTH = 28
 COOKIE_LENGTH = 8

@@ -32,25 +32,24 @@ def build(
     build_access_lists(context)
     build_transforms(context)
     interfaces = build_interfaces(context)
-    served, extras, joined = build_groups(context, interfaces)
+    served, joined = build_groups(context, interfaces)
     crypto_maps = build_crypto_maps(context, interfaces, joined)
     df_bit, fragmentation = root.statement("crypto ipsec df-bit"), root.statement("crypto ipsec fragmentation")
     configuration = Configuration(
-        root,
-        name,
-        suffix,
-        MappingProxyType(context.hosts),
-        build_ike(context, f"{name}.{suffix}" if suffix else name),
-        MappingProxyType(context.access_lists),
-        MappingProxyType(context.transform_sets),
-        MappingProxyType(context.profiles),
-        served,
-        MappingProxyType(extras),
-        MappingProxyType(joined),
-        MappingProxyType(crypto_maps),
-        interfaces,
-        df_bit.value("action") if df_bit else DontFragment.COPY,
-        fragmentation.value("when") if fragmentation else Fragmentation.BEFORE,
+        sections=root,
+        hostname=name,
+        domain=suffix,
+        hosts=MappingProxyType(context.hosts),
+        ike=build_ike(context, f"{name}.{suffix}" if suffix else name),
+        access_lists=MappingProxyType(context.access_lists),
+        transform_sets=MappingProxyType(context.transform_sets),
+        profiles=MappingProxyType(context.profiles),
+        key_server_groups=served,
+        member_groups=MappingProxyType(joined),
+        crypto_maps=MappingProxyType(crypto_maps),
+        interfaces=interfaces,
+        df=df_bit.value("action") if df_bit else DontFragment.COPY,
+        fragmentation=fragmentation.value("when") if fragmentation else Fragmentation.BEFORE,
     )
     if not any(item.severity is Severity.ERROR for item in context.diagnostics):
         # Else what a registration lacks may be what was refused.

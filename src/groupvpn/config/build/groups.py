@@ -1,36 +1,30 @@
 """Groups from their statements: what this node serves as a key server, and what it joins as a member."""
 
 from ipaddress import IPv4Address
-from typing import Any
 
 from groupvpn.config.build.context import Context
 from groupvpn.config.build.transforms import replay_window
 from groupvpn.config.diagnostics import Severity
 from groupvpn.config.draft import default_of
 from groupvpn.config.grammar import candidates
-from groupvpn.config.grammar.modes import COOPERATIVE, LOCAL_SERVER
+from groupvpn.config.grammar.modes import LOCAL_SERVER
 from groupvpn.config.language import Command
-from groupvpn.config.model import Interface, KeyServerExtras, Redundancy
+from groupvpn.config.model import Interface
 from groupvpn.config.section import Section, Statement
-from groupvpn.crypto.registry import SignatureHash
+from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
 from groupvpn.gdoi.timers import KEK_LIFETIME_RANGE, RECOMMENDED_KEK_FACTOR
 from groupvpn.ipsec.acl import ANY_PROTOCOL, MAXIMUM_ENTRIES, AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.transform import Profile, Transform
 
-_COMMANDS: dict[tuple[str, str], Command] = {
-    (mode.name, item.command.name): item.command for mode in (LOCAL_SERVER, COOPERATIVE) for item in candidates(mode)
-}
+_COMMANDS: dict[str, Command] = {item.command.name: item.command for item in candidates(LOCAL_SERVER)}
 _MAXIMUM_CLIENT_SETS = 6
 
 
-def build_groups(
-    context: Context, interfaces: tuple[Interface, ...]
-) -> tuple[tuple[KeyServerGroup, ...], dict[str, KeyServerExtras], dict[str, MemberGroup]]:
-    """Every complete group: those served here, what they say beyond that, and those joined. One node never does both."""
+def build_groups(context: Context, interfaces: tuple[Interface, ...]) -> tuple[tuple[KeyServerGroup, ...], dict[str, MemberGroup]]:
+    """Every complete group: those served here, and those joined. One node never does both."""
     served: list[KeyServerGroup] = []
-    extras: dict[str, KeyServerExtras] = {}
     joined: dict[str, MemberGroup] = {}
     roles: dict[str, Section] = {}
     for section in context.root.sections("crypto gdoi group"):
@@ -57,12 +51,12 @@ def build_groups(
         if local:
             _check_identity(section, identity, served, context)
             served.append(_served(name, identity, local, interfaces, context))
-            extras[name] = _extras(local, served[-1].address, context)
+            _warn_without_effect(local, served[-1].address, context)
         else:
             member = _member(name, identity, section, context)
             if member is not None:
                 joined[name] = member
-    return tuple(served), extras, joined
+    return tuple(served), joined
 
 
 def _identity(section: Section, name: str, context: Context) -> GroupIdentity | None:
@@ -91,15 +85,15 @@ def _served(name: str, identity: GroupIdentity, local: Section, interfaces: tupl
     if rekey.key_label is not None:
         _check_kek_lifetime(local, rekey, teks, context)
     return KeyServerGroup(
-        name,
-        identity,
-        address.value("address") if address else None,
-        tuple(sorted(teks, key=lambda tek: tek.sequence)),
-        rekey,
-        _authorization(local.statement("authorization address ipv4"), context),
-        local.statement("sa receive-only") is not None,
-        _value(local, LOCAL_SERVER.name, "group size", "size"),
-        _registration_addresses(local, interfaces, context),
+        name=name,
+        identity=identity,
+        address=address.value("address") if address else None,
+        teks=tuple(sorted(teks, key=lambda tek: tek.sequence)),
+        rekey=rekey,
+        authorization=_authorization(local.statement("authorization address ipv4"), context),
+        receive_only=local.statement("sa receive-only") is not None,
+        sender_id_bits=_setting(local, "group size").get("size", int),
+        registration_addresses=_registration_addresses(local, interfaces, context),
     )
 
 
@@ -175,9 +169,9 @@ def _rekey(name: str, local: Section, address: Statement | None, context: Contex
         context.warn(acknowledge.place, "this form of acknowledgement is not published: members acknowledge as in RFC 8263")
     policy = RekeyPolicy(
         key_label=key.value("label") if key else None,
-        cipher=_value(local, LOCAL_SERVER.name, "rekey algorithm", "cipher"),
-        signature_hash=_value(local, LOCAL_SERVER.name, "rekey sig-hash algorithm", "hash"),
-        lifetime=_value(local, LOCAL_SERVER.name, "rekey lifetime seconds", "seconds"),
+        cipher=_setting(local, "rekey algorithm").get("cipher", KekCipher),
+        signature_hash=_setting(local, "rekey sig-hash algorithm").get("hash", SignatureHash),
+        lifetime=_setting(local, "rekey lifetime seconds").get("seconds", int),
         retransmit_period=period,
         retransmit_count=count,
         unicast=unicast,
@@ -290,15 +284,12 @@ def _counted(window: int) -> Replay:
     return Replay("counter", window) if window else Replay("disabled")
 
 
-def _extras(local: Section, own: IPv4Address | None, context: Context) -> KeyServerExtras:
+def _warn_without_effect(local: Section, own: IPv4Address | None, context: Context) -> None:
+    """A word about what is read and does nothing yet, where that is not plain from the line itself."""
     cooperative = local.section("redundancy")
-    redundancy = None
-    if cooperative is not None:
-        peers = tuple(item.value("address") for item in cooperative.statements("peer address ipv4"))
-        for item in cooperative.statements("peer address ipv4"):
-            if item.value("address") == own:
-                context.warn(item.where("address"), "this key server is named as its own peer")
-        redundancy = Redundancy(_value(cooperative, COOPERATIVE.name, "local priority", "priority"), peers)
+    for item in cooperative.statements("peer address ipv4") if cooperative is not None else ():
+        if item.value("address") == own:
+            context.warn(item.where("address"), "this key server is named as its own peer")
     identity = local.statement("authorization identity")
     if identity is not None:
         context.warn(
@@ -306,7 +297,6 @@ def _extras(local: Section, own: IPv4Address | None, context: Context) -> KeySer
             "authorization by certificate is not yet in effect: this line refuses nobody who has a pre-shared key",
             "`authorization address ipv4 LIST` refuses all but the addresses of a list",
         )
-    return KeyServerExtras(redundancy, identity.value("name") if identity else None)
 
 
 def _member(name: str, identity: GroupIdentity, section: Section, context: Context) -> MemberGroup | None:
@@ -318,6 +308,7 @@ def _member(name: str, identity: GroupIdentity, section: Section, context: Conte
         return None
     ciphers = section.statement("client rekey encryption")
     hashes = section.statement("client rekey hash")
+    port, sends = _esp_in_udp(section.statement("client esp-in-udp"), name, context)
     return MemberGroup(
         name,
         identity,
@@ -326,14 +317,15 @@ def _member(name: str, identity: GroupIdentity, section: Section, context: Conte
         accepted_kek_ciphers=ciphers.all("cipher") if ciphers else (),
         accepted_kek_hashes=hashes.all("hash") if hashes else (),
         accepted_transforms=_accepted(section.statement("client transform-sets"), context),
-        **_esp_in_udp(section.statement("client esp-in-udp"), name, context),
+        esp_in_udp_port=port,
+        sends_esp_in_udp=sends,
     )
 
 
-def _esp_in_udp(statement: Statement | None, name: str, context: Context) -> dict[str, Any]:
-    """Port and direction of our own form of ESP. Sending is worth a notice: nothing on the wire tells others why they cannot read it."""
+def _esp_in_udp(statement: Statement | None, name: str, context: Context) -> tuple[int, bool]:
+    """Port of our own form of ESP, and whether we send so, which is worth a notice: nothing tells others why they cannot read it."""
     if statement is None:
-        return {}
+        return NAT_T_PORT, False
     port: int = statement.value("port", NAT_T_PORT)
     if port in (ISAKMP_PORT, GDOI_PORT):
         context.error(statement.where("port"), f"UDP port {port} is that of key management", f"use {NAT_T_PORT} or a port of its own")
@@ -341,7 +333,7 @@ def _esp_in_udp(statement: Statement | None, name: str, context: Context) -> dic
     if sends:
         message = f"group `{name}`: this member sends ESP in UDP, an extension of groupvpn that members of another make cannot read"
         context.say(Severity.NOTICE, statement.place, message)
-    return {"esp_in_udp_port": port, "sends_esp_in_udp": sends}
+    return port, sends
 
 
 def _server(statement: Statement, context: Context) -> IPv4Address | None:
@@ -367,9 +359,7 @@ def _accepted(statement: Statement | None, context: Context) -> tuple[Transform,
     return tuple(context.transform_sets[name].transform for name in names if name not in missing)
 
 
-def _value(section: Section, mode: str, command: str, argument: str) -> Any:
-    """The value of a setting, or the default that the grammar gives it."""
-    statement = section.statement(command)
-    if statement is None or statement.negated:
-        statement = default_of(_COMMANDS[mode, command])
-    return statement.value(argument)
+def _setting(local: Section, command: str) -> Statement:
+    """A setting of a key server, or the default that the grammar gives it."""
+    statement = local.statement(command)
+    return default_of(_COMMANDS[command]) if statement is None or statement.negated else statement

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from groupvpn.config.build.context import Context, nearest
 from groupvpn.config.diagnostics import Place, Severity
 from groupvpn.config.interfaces import InterfaceName, InterfaceNameError, default_device, is_linux_name
-from groupvpn.config.model import CryptoMap, CryptoMapEntry, Interface, MulticastJoin
+from groupvpn.config.model import CryptoMap, CryptoMapEntry, Interface
 from groupvpn.config.notices import vrf_under_map
 from groupvpn.config.section import Section, Statement
 from groupvpn.gdoi.policy import MemberGroup
@@ -72,20 +72,19 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
     if df_bit is not None:
         context.say(Severity.NOTICE, df_bit.place, "a group honours the global `crypto ipsec df-bit` alone")
     return Interface(
-        name,
-        device,
-        _with_prefix(address, context) if address else None,
-        tuple(found for item in section.statements("ip address secondary") if (found := _with_prefix(item, context))),
-        section.statement("ip address dhcp") is not None,
-        description.value("text") if description else "",
-        shutdown,
-        mapped.value("name") if mapped else None,
-        _mtu(mtu, mapped is not None, context),
-        segment.value("octets") if segment else None,
-        df_bit.value("action") if df_bit else None,
-        fragmentation.value("when") if fragmentation else None,
-        tuple(MulticastJoin(item.value("group"), item.value("source")) for item in section.statements("ip igmp join-group")),
-        section.place,
+        name=name,
+        device=device,
+        address=_with_prefix(address, context) if address else None,
+        secondary=tuple(found for item in section.statements("ip address secondary") if (found := _with_prefix(item, context))),
+        dhcp=section.statement("ip address dhcp") is not None,
+        description=description.value("text") if description else "",
+        shutdown=shutdown,
+        crypto_map=mapped.value("name") if mapped else None,
+        mtu=_mtu(mtu, mapped is not None, context),
+        adjust_mss=segment.value("octets") if segment else None,
+        df=df_bit.value("action") if df_bit else None,
+        fragmentation=fragmentation.value("when") if fragmentation else None,
+        place=section.place,
     )
 
 

@@ -9,7 +9,7 @@ from groupvpn.config.grammar.isakmp import peers_of_key
 from groupvpn.config.grammar.modes import ISAKMP_POLICY
 from groupvpn.config.language import Command
 from groupvpn.config.section import Section, Statement
-from groupvpn.crypto.registry import IkeAuthentication
+from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
 from groupvpn.ike.policy import (
     KEEPALIVE_INTERVAL,
     ClientEndpoint,
@@ -39,11 +39,11 @@ def build_ike(context: Context, hostname: str) -> IkeConfiguration:
     keepalive = root.statement("crypto isakmp keepalive")
     refuses_aggressive = root.statement("crypto isakmp aggressive-mode disable") is not None
     return IkeConfiguration(
-        policies,
-        tuple(keys),
-        identity.value("kind") if identity else IdentityKind.ADDRESS,
-        hostname,
-        _keepalive(keepalive) if keepalive else None,
+        policies=policies,
+        keys=tuple(keys),
+        identity=identity.value("kind") if identity else IdentityKind.ADDRESS,
+        hostname=hostname,
+        keepalive=_keepalive(keepalive) if keepalive else None,
         refuses_aggressive=refuses_aggressive,
         client_endpoints=tuple(found for peer in peers if (found := _client_endpoint(peer, context, refused=refuses_aggressive))),
         nat_keepalive=_nat_keepalive(root.statement("crypto isakmp nat keepalive")),
@@ -59,19 +59,18 @@ def _nat_keepalive(statement: Statement | None) -> int | None:
 def _policy(section: Section, context: Context) -> IsakmpPolicy:
     """One policy, with the defaults that the grammar gives for what it does not say."""
 
-    def value(name: str, argument: str) -> object:
-        return (section.statement(name) or default_of(_COMMANDS[name])).value(argument)
+    def setting(name: str) -> Statement:
+        return section.statement(name) or default_of(_COMMANDS[name])
 
-    values = {name: value(name, argument) for name, argument in (("encryption", "cipher"), ("hash", "hash"), ("group", "group"))}
     policy = IsakmpPolicy(
-        section.header.value("priority") if section.header else 0,
-        cipher=values["encryption"],  # type: ignore[arg-type]
-        hash=values["hash"],  # type: ignore[arg-type]
-        authentication=value("authentication", "method"),  # type: ignore[arg-type]
-        group=values["group"],  # type: ignore[arg-type]
-        lifetime=value("lifetime", "seconds"),  # type: ignore[arg-type]
+        section.header.get("priority", int) if section.header else 0,
+        cipher=setting("encryption").get("cipher", IkeCipher),
+        hash=setting("hash").get("hash", IkeHash),
+        authentication=setting("authentication").get("method", IkeAuthentication),
+        group=setting("group").get("group", IkeGroup),
+        lifetime=setting("lifetime").get("seconds", int),
     )
-    _warn_legacy(section, values, context)
+    _warn_legacy(section, policy, context)
     if policy.authentication is IkeAuthentication.RSA_ENCRYPTION:
         context.warn(section.place, "authentication by RSA encryption is accepted, not yet in effect: the policy is not offered")
     elif policy.authentication is IkeAuthentication.RSA_SIGNATURES:
@@ -84,9 +83,10 @@ def _policy(section: Section, context: Context) -> IsakmpPolicy:
     return policy
 
 
-def _warn_legacy(section: Section, values: dict[str, object], context: Context) -> None:
+def _warn_legacy(section: Section, policy: IsakmpPolicy, context: Context) -> None:
     """One warning for all the weak algorithms of a policy, those that are only defaults included."""
-    weak = [name for name, algorithm in values.items() if getattr(algorithm, "is_legacy", False)]
+    algorithms = (("encryption", policy.cipher), ("hash", policy.hash), ("group", policy.group))
+    weak = [name for name, algorithm in algorithms if algorithm.is_legacy]
     if not weak:
         return
     shown = []

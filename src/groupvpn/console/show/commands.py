@@ -135,13 +135,13 @@ def _protected(router: Router, request: Request) -> list[tuple[RunningMember, Pr
                 (
                     running,
                     ProtectedInterface(
-                        str(interface.name),
-                        running.bound.crypto_map,
-                        local,
-                        _mtu(real_device(interface.device), interface.mtu),
-                        running.core.rules,
-                        {tek.spi: tek for tek in status.teks},
-                        counters.get(interface.device),
+                        name=str(interface.name),
+                        crypto_map=running.bound.crypto_map,
+                        local=local,
+                        mtu=_mtu(real_device(interface.device), interface.mtu),
+                        rules=running.core.rules,
+                        teks={tek.spi: tek for tek in status.teks},
+                        counters=counters.get(interface.device),
                     ),
                 )
             )

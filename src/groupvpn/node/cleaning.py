@@ -1,0 +1,48 @@
+"""`groupvpn clean`: remove what a node that was killed left behind, in the network namespace in which it ran."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from groupvpn.node import location
+from groupvpn.node.addresses import remove_loopback
+from groupvpn.node.in_force import InForce
+from groupvpn.node.state import RUN_ROOT, STATE_ROOT, StateDirectory, StateError
+from groupvpn.node.syslog import Log
+
+
+def clean(name: str, netns: str | None, state_directory: Path | None) -> list[str]:
+    """Remove what the killed node `name` left behind; returns what was removed. Raises `StateError` if it lives or ran elsewhere."""
+    removed: list[str] = []
+    place, fallback = state_directory or directory_of(name), RUN_ROOT / f"{name}.state"
+    is_there = location.go_back(name, place, netns)
+    state = StateDirectory(name, place or fallback, as_owner=True)
+    try:
+        in_force = InForce(state, Log(name))
+        if is_there:
+            removed += _clean_system(name, in_force)
+        in_force.forget()
+        with suppress(StateError):
+            state.remove(location.FILE)
+        if state.remove_control_socket():
+            removed.append(str(state.control_socket))
+    finally:
+        state.close()
+        if place is None:
+            with suppress(OSError):
+                fallback.rmdir()
+                RUN_ROOT.rmdir()
+    return removed
+
+
+def _clean_system(name: str, in_force: InForce) -> list[str]:
+    """Remove rules and addresses from the namespace that this process is in; returns what was removed."""
+    from groupvpn.dataplane import clamp, recovery
+
+    removed = [f"the block of {device}: what leaves by it is in the clear now" for device in recovery.clean(name)]
+    clamp.remove(name)
+    return removed + [f"the loopback address {address}" for address in sorted(in_force.last_loopbacks) if remove_loopback(address)]
+
+
+def directory_of(name: str) -> Path | None:
+    """The state directory of a node that was killed, if there is one: where it was found while it ran, else where it is by default."""
+    return next((place.resolve() for place in (RUN_ROOT / name, STATE_ROOT / name) if place.is_dir()), None)

@@ -1,0 +1,92 @@
+"""How long a key server takes itself to have been away, by what its record says of the moment when it was written."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from groupvpn.effects import Effect
+from groupvpn.node import clock
+from groupvpn.node.outbox import SNAPSHOT, Outbox
+from groupvpn.node.state import StateDirectory
+from groupvpn.node.syslog import Log
+
+
+class Server:
+    """Remembers how it was restored."""
+
+    def __init__(self) -> None:
+        self.unrestored: list[str] = []
+        self.elapsed, self.renew = -1.0, False
+
+    def snapshot_text(self, now: float) -> str:
+        return "{}"
+
+    def restore(self, state: object, now: float, elapsed: float, *, renew: bool = False) -> list[Effect]:
+        self.elapsed, self.renew = elapsed, renew
+        return []
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The clocks of a machine, and which boot it is."""
+    machine = SimpleNamespace(wall=1e9, since_boot=5000.0, boot="one")
+    monkeypatch.setattr("time.time", lambda: machine.wall)
+    monkeypatch.setattr(clock, "monotonic", lambda: machine.since_boot)
+    monkeypatch.setattr(clock, "boot_id", lambda: machine.boot)
+    return machine
+
+
+def restored(state: StateDirectory, log: Log) -> Server:
+    server: Any = Server()
+    Outbox(state, log, lambda datagram: None).restore(server)
+    return server  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def written(state: StateDirectory, machine: Any) -> StateDirectory:
+    server: Any = Server()
+    Outbox(state, Log("ks"), lambda datagram: None).write(server)
+    return state
+
+
+@pytest.mark.parametrize("step", [0.0, 8 * 3600.0, -8 * 3600.0])
+def test_within_one_boot_the_clock_on_the_wall_may_be_set(written: StateDirectory, machine: Any, step: float) -> None:
+    machine.since_boot += 30
+    machine.wall += 30 + step
+    log = Log("ks")
+    server = restored(written, log)
+    assert (server.elapsed, server.renew) == (30.0, False)
+    assert not log.lines
+
+
+@pytest.mark.parametrize("boot", ["two", ""])
+def test_over_a_boot_the_clock_on_the_wall_tells(written: StateDirectory, machine: Any, boot: str) -> None:
+    machine.boot, machine.since_boot = boot, 20.0
+    machine.wall += 90
+    server = restored(written, Log("ks"))
+    assert (server.elapsed, server.renew) == (90.0, False)
+
+
+def test_a_clock_that_is_behind_the_record_is_told_of_and_renews_the_keys(written: StateDirectory, machine: Any) -> None:
+    """A machine without a battery for its clock begins in the past."""
+    machine.boot, machine.since_boot = "two", 20.0
+    machine.wall -= 3600
+    log = Log("ks")
+    server = restored(written, log)
+    assert (server.elapsed, server.renew) == (0.0, True)
+    assert log.lines[-1].body.startswith("%SYS-4-CLOCK: The clock is 3600 s behind key-server.json: ")
+
+
+def test_a_record_of_a_release_that_did_not_note_the_boot_goes_by_the_wall(written: StateDirectory, machine: Any) -> None:
+    record = json.loads(written.read(SNAPSHOT) or b"")
+    written.write(SNAPSHOT, json.dumps({"taken": record["taken"], "state": {}}).encode())
+    machine.since_boot += 30
+    machine.wall += 40
+    assert restored(written, Log("ks")).elapsed == 40.0
+
+
+def test_every_boot_has_a_name() -> None:
+    assert len(clock.boot_id()) == 36
