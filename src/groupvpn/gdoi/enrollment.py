@@ -34,6 +34,8 @@ LONGEST_SEARCH = 4
 """Registrations in a row that may be begun anew because the pseudotime in them is of an unknown moment; the next takes what it gets."""
 SHORTEST_REST = 20.0
 """An ISAKMP SA that dies within this many seconds is not worth a registration."""
+_REPORTS = {Reason.POLICY_REJECTED: "GM_REJECTING_SA_PAYLOAD", Reason.UNSUPPORTED_TEK_PROTOCOL: "UNSUPPORTED_TEK_PROTO"}
+"""What is reported of a key server whose policy we do not take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +235,8 @@ class Enrollment:
             self._is_old_sa = False
             return [*self._ike.delete(sa, now), *self._start_phase_one(now)]
         effects: list[Effect] = []
-        mnemonic = refusal.reason.member_mnemonic
-        if mnemonic in ("GM_REJECTING_SA_PAYLOAD", "UNSUPPORTED_TEK_PROTO"):
+        mnemonic = _REPORTS.get(refusal.reason)
+        if mnemonic is not None:
             effects.append(report(mnemonic, group=self._group.name, peer=self.server, reason=str(refusal)))
             effects += self._ike.delete(sa, now)
         return effects + self._failed(str(refusal), now)
