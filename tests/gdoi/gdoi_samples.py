@@ -14,7 +14,7 @@ from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Send
 from groupvpn.gdoi.keys import Download, Kek, Tek
-from groupvpn.gdoi.policy import GroupIdentity, Replay
+from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
 from groupvpn.gdoi.refusal import Reason, Refusal
 from groupvpn.ike.natt import NatSituation
 from groupvpn.ike.policy import IsakmpPolicy
@@ -122,7 +122,7 @@ def tek(spi: int = 0x1000, transform: Transform = AES_CBC, lifetime: int = 3600,
         Secret(bytes([fill ^ 0x55]) * transform.cipher.salt_length),
         lifetime,
         entries,
-        **{"replay": Replay("counter", 64), **more},
+        **{"replay": Replay(ReplayMethod.COUNTER, 64), **more},
     )
 
 

@@ -302,6 +302,10 @@ def _unknown_cipher(group: dict[str, Any]) -> None:
     group["kek"]["cipher"] = "ROT13"
 
 
+def _unknown_replay_method(group: dict[str, Any]) -> None:
+    group["teks"][0]["replay"][0] = "tmie"
+
+
 def _too_many_ids(group: dict[str, Any]) -> None:
     group["sender_ids_used"] = 2**40
 
@@ -314,7 +318,10 @@ def _bad_member(group: dict[str, Any]) -> None:
     group["members"][0]["peer"] = ["10.0.0.300", 848]
 
 
-@pytest.mark.parametrize("damage", [_without_teks, _text_sequence, _odd_key, _unknown_cipher, _too_many_ids, _odd_list, _bad_member])
+@pytest.mark.parametrize(
+    "damage",
+    [_without_teks, _text_sequence, _odd_key, _unknown_cipher, _unknown_replay_method, _too_many_ids, _odd_list, _bad_member],
+)
 def test_a_damaged_snapshot_is_refused_whole(damage: Callable[[dict[str, Any]], None]) -> None:
     world = World(members=1)
     world.run(10)

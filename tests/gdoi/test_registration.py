@@ -27,7 +27,7 @@ from groupvpn.crypto.registry import IkeCipher, IkeHash, KekCipher, SignatureHas
 from groupvpn.effects import Effect, Send
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.offer import Acceptance
-from groupvpn.gdoi.policy import GroupIdentity, Replay
+from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
 from groupvpn.gdoi.pull import group_id, seal, unseal
 from groupvpn.gdoi.refusal import Dropped, Reason, Refusal
 from groupvpn.gdoi.registration import (
@@ -87,7 +87,10 @@ def registered(offered: Download, **more: object) -> Download:
         download(),
         download(kek=None, sequence=None),
         download(tek(0x1000), tek(0x2000, TRIPLE_DES, 70000, (permit(subnet("10.9.0.0"), subnet("10.8.0.0")),))),
-        replace(download(tek(0x1000, replay=Replay("time", 5)), tek(0x1001, GCM, replay=Replay("disabled"))), pseudotime=77_000),
+        replace(
+            download(tek(0x1000, replay=Replay(ReplayMethod.TIME, 5)), tek(0x1001, GCM, replay=Replay(ReplayMethod.DISABLED))),
+            pseudotime=77_000,
+        ),
         download(tek(receive_only=True), activation_delay=60, deactivation_delay=90),
         download(kek=kek(KekCipher.TRIPLE_DES_CBC, SignatureHash.SHA1, acknowledge=False, destination=IPv4Address(0))),
         download(kek=kek(KekCipher.AES_256_CBC, SignatureHash.SHA2_512)),

@@ -7,7 +7,7 @@ changed when configuration mode is left, and sends one rekey for all of it, or n
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, TekPolicy
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, ReplayMethod, TekPolicy
 
 
 class Renews(Enum):
@@ -159,11 +159,11 @@ def _tek_kinds(old: TekPolicy, new: TekPolicy) -> list[Kind]:
 
 
 def _replay_kind(old: Replay, new: Replay) -> Kind:
-    if new.method == "disabled":
+    if new.method is ReplayMethod.DISABLED:
         return Kind.REPLAY_DISABLED
-    if old.method != new.method:
+    if old.method is not new.method:
         return Kind.REPLAY_ENABLED
-    return Kind.REPLAY_COUNTER_WINDOW if new.method == "counter" else Kind.REPLAY_TIME_WINDOW
+    return Kind.REPLAY_COUNTER_WINDOW if new.method is ReplayMethod.COUNTER else Kind.REPLAY_TIME_WINDOW
 
 
 def _group_kinds(old: KeyServerGroup, new: KeyServerGroup) -> list[Kind]:

@@ -214,7 +214,7 @@ class GroupKeys:
             for key in self.teks
             if key.slot == policy.sequence and key.expires - now >= SHORTEST_TOLD
         )
-        pseudotime = self.pseudotime(now) if any(tek.replay.method == "time" for tek in teks) else None
+        pseudotime = self.pseudotime(now) if any(tek.replay.is_timed for tek in teks) else None
         return Download(teks=teks, kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits, pseudotime=pseudotime)
 
     def lacking(self, group: KeyServerGroup, now: float) -> set[int]:
@@ -225,7 +225,7 @@ class GroupKeys:
     @property
     def has_time_window(self) -> bool:
         """Whether a TEK that lives tells replays by time."""
-        return any(key.replay.method == "time" for key in self.teks)
+        return any(key.replay.is_timed for key in self.teks)
 
     def pseudotime(self, now: float) -> int:
         """What the group's clock shows, in milliseconds. Who asks first starts it: then nobody has been told a time yet."""
@@ -243,7 +243,7 @@ class GroupKeys:
             for policy in group.teks
             if (key := self.newest(policy.sequence)) is None
             or key.transform != policy.profile.transform_sets[0].transform
-            or key.replay.method != policy.replay.method
+            or key.replay.method is not policy.replay.method
         }
         kek, rekey = self.kek, group.rekey
         if kek is None:
@@ -302,6 +302,6 @@ def wipe(key: TrafficKey | RekeyKey) -> None:
 
 def _replay_of_successor(configured: Replay, previous: TrafficKey | None) -> Replay:
     """A new time window counts only after `clear crypto gdoi`; until then each TEK inherits the window of the one before it."""
-    if configured.method == "time" and previous is not None and previous.replay.method == "time":
+    if configured.is_timed and previous is not None and previous.replay.is_timed:
         return previous.replay
     return configured

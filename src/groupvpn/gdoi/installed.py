@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from groupvpn.gdoi.keys import Download, Tek
-from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, needs_sender_id
+from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, ReplayMethod, needs_sender_id
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.timers import SWITCH_BEFORE_EXPIRY, reregister_before_expiry
 from groupvpn.ipsec.acl import Action, Entry
@@ -189,7 +189,7 @@ class InstalledPolicy:
 
     def _sa(self, held: InstalledTek) -> GroupSa:
         tek, replay, time = held.tek, held.tek.replay, None
-        if replay.method == "time" and held.clock is not None:
+        if replay.is_timed and held.clock is not None:
             time = TimeWindow(replay.window, replay.tick, held.clock.origin)
         sa = GroupSa(
             spi=tek.spi,
@@ -197,7 +197,7 @@ class InstalledPolicy:
             encryption_key=tek.encryption_key,
             integrity_key=tek.integrity_key,
             salt=tek.salt,
-            replay_window=TIMED_REPLAY_WINDOW if time is not None else replay.window if replay.method == "counter" else 0,
+            replay_window=TIMED_REPLAY_WINDOW if time is not None else replay.window if replay.method is ReplayMethod.COUNTER else 0,
             time=time,
         )
         if not self.sender_ids or not needs_sender_id(tek.transform, replay):

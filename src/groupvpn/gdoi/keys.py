@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.ipsec.acl import Entry
 from groupvpn.ipsec.transform import Transform
 
@@ -29,7 +29,7 @@ class Tek:
     salt: Secret
     lifetime: int
     entries: tuple[Entry, ...]
-    replay: Replay = field(default_factory=lambda: Replay("disabled"))
+    replay: Replay = field(default_factory=lambda: Replay(ReplayMethod.DISABLED))
     receive_only: bool = False
 
 

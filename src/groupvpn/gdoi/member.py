@@ -245,7 +245,7 @@ class GroupMember:
         own = self.policy.clock
         if download is None or download.pseudotime is None or own is None:
             return Step.SMALL, []
-        window = min(tek.replay.window for tek in download.teks if tek.replay.method == "time")
+        window = min(tek.replay.window for tek in download.teks if tek.replay.is_timed)
         step = judge(own, PseudoClock.told(download.pseudotime, now), window)
         fields = {"group": self.group.name, "told": download.pseudotime // 1000, "own": int(own.seconds(now))}
         if step is Step.AHEAD:

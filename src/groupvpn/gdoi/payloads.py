@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher, SignatureHash, UnknownAlgorithmError
 from groupvpn.effects import GDOI_PORT
 from groupvpn.gdoi.offer import KekOffer, Offer, TekOffer
-from groupvpn.gdoi.policy import MAXIMUM_REPLAY_TICK, MAXIMUM_TIME_WINDOW, Replay
+from groupvpn.gdoi.policy import MAXIMUM_REPLAY_TICK, MAXIMUM_TIME_WINDOW, Replay, ReplayMethod
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.selectors import to_entry, to_identity
 from groupvpn.ipsec.acl import Action, Entry
@@ -69,8 +69,8 @@ _KEK_ATTRIBUTES = frozenset(KekAttribute) - {KekAttribute.KE_OAKLEY_GROUP}
 """What a SAK may say. The management algorithm is ignored: LKH would show itself in the KD payload, which refuses it."""
 _PROTOCOLS = {SecurityProtocol.ESP: TekProtocolId.ESP, SecurityProtocol.AH: TekProtocolId.AH}
 _REPLAY_WINDOWS = {
-    TekExtensionAttribute.REPLAY_COUNTER_WINDOW: "counter",
-    TekExtensionAttribute.REPLAY_TIME_WINDOW: "time",
+    TekExtensionAttribute.REPLAY_COUNTER_WINDOW: ReplayMethod.COUNTER,
+    TekExtensionAttribute.REPLAY_TIME_WINDOW: ReplayMethod.TIME,
 }
 
 
@@ -198,8 +198,8 @@ def _write_tek(tek: TekOffer, bearer: int | None, pseudotime: int | None) -> Ite
             yield SaTek(source, destination, tek.transform.transform_id, spi, attributes, entry.protocol, protocol)
         else:
             yield SaDeny(source, destination, spi, entry.protocol)
-    extension = [Attribute(kind, tek.replay.window) for kind, method in _REPLAY_WINDOWS.items() if tek.replay.method == method]
-    if tek.replay.method == "time":
+    extension = [Attribute(kind, tek.replay.window) for kind, method in _REPLAY_WINDOWS.items() if tek.replay.method is method]
+    if tek.replay.is_timed:
         if pseudotime is None:
             raise GdoiError(Reason.TRY_LATER, "a time window, and no pseudotime")
         extension.append(Attribute(TekExtensionAttribute.PSEUDOTIME, pseudotime.to_bytes(PSEUDOTIME_LENGTH, "big")))
@@ -332,7 +332,7 @@ def _entries(draft: _Draft, earlier: dict[bytes, TekOffer]) -> tuple[Entry, ...]
 
 def _replay(draft: _Draft) -> Replay:
     if draft.extension is None:
-        return Replay("disabled")
+        return Replay(ReplayMethod.DISABLED)
     found = [
         Replay(_REPLAY_WINDOWS[TekExtensionAttribute(attribute.kind)], attribute.as_number() or 0)
         for attribute in draft.extension.attributes
@@ -341,20 +341,20 @@ def _replay(draft: _Draft) -> Replay:
     if len(found) > 1 or any(not 0 < replay.window <= 0xFFFF for replay in found):
         raise GdoiError(Reason.POLICY_REJECTED, "more than one replay window, or one of no size")
     if not found:
-        return Replay("disabled")
-    if found[0].method != "time":
+        return Replay(ReplayMethod.DISABLED)
+    if not found[0].is_timed:
         return found[0]
     tick = find_number(draft.extension.attributes, TekExtensionAttribute.REPLAY_TICK) or 0
     if found[0].window > MAXIMUM_TIME_WINDOW or not 0 < tick <= MAXIMUM_REPLAY_TICK:
         raise GdoiError(Reason.POLICY_REJECTED, f"a time window of {found[0].window} s in units of {tick} ms")
-    return Replay("time", found[0].window, tick)
+    return Replay(ReplayMethod.TIME, found[0].window, tick)
 
 
 def _pseudotime(drafts: dict[bytes, _Draft]) -> int | None:
     """The pseudotime that all TEKs with a time window agree on; None where there are none."""
     told: set[int | None] = set()
     for draft in drafts.values():
-        if _replay(draft).method == "time" and draft.extension is not None:
+        if _replay(draft).is_timed and draft.extension is not None:
             attribute = find(draft.extension.attributes, TekExtensionAttribute.PSEUDOTIME)
             octets = attribute.as_octets() if attribute is not None else b""
             told.add(int.from_bytes(octets, "big") if len(octets) == PSEUDOTIME_LENGTH else None)

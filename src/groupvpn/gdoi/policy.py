@@ -1,6 +1,7 @@
 """What an operator configures for a group, on a key server and on a member: plain data that `config/` makes and `gdoi/` obeys."""
 
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
@@ -23,15 +24,27 @@ GroupIdentity = int | IPv4Address
 """`identity number N` (32 bits) or `identity address ipv4 A.B.C.D`."""
 
 
+class ReplayMethod(Enum):
+    """What packets of a TEK are told from repeated ones by. The values are those of snapshots."""
+
+    COUNTER = "counter"
+    TIME = "time"
+    DISABLED = "disabled"
+
+
 @dataclass(frozen=True, slots=True)
 class Replay:
     """Anti-replay of a TEK: by packet counter (`window` packets) or by pseudotime (`window` seconds); neither when disabled."""
 
-    method: str
-    """`counter`, `time` or `disabled`."""
+    method: ReplayMethod
     window: int = 0
     tick: int = REPLAY_TICK
     """Milliseconds for each unit of pseudotime; of no meaning to the other methods."""
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether packets need a pseudotime."""
+        return self.method is ReplayMethod.TIME
 
     @classmethod
     def default_for(cls, transform: Transform) -> "Replay":
@@ -39,7 +52,7 @@ class Replay:
 
         Members of a group count their packets independently, so one window for all of them drops honest traffic (RFC 4303 2.2).
         """
-        return cls("counter", REPLAY_WINDOW) if transform.cipher.is_counter_mode else cls("disabled")
+        return cls(ReplayMethod.COUNTER, REPLAY_WINDOW) if transform.cipher.is_counter_mode else cls(ReplayMethod.DISABLED)
 
 
 def needs_sender_id(transform: Transform, replay: Replay) -> bool:
@@ -48,7 +61,7 @@ def needs_sender_id(transform: Transform, replay: Replay) -> bool:
     A counter-mode cipher breaks without (RFC 6407 3.5). With a time window every other cipher that has an IV hides the sender's counter
     there (`docs/protocol/esp-time-based-replay.md`).
     """
-    return transform.cipher.is_counter_mode or (replay.method == "time" and transform.cipher.iv_length > 0)
+    return transform.cipher.is_counter_mode or (replay.is_timed and transform.cipher.iv_length > 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from groupvpn.effects import Effect, Report
 from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
-from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
+from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup, RekeyPolicy, Replay, ReplayMethod, TekPolicy
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, PresharedKey
@@ -229,7 +229,7 @@ def served_group(plan: FleetPlan) -> KeyServerGroup:
     anything = Entry(Action.PERMIT, 0, AddressMatch.subnet(IPv4Network("10.0.0.0/8")), AddressMatch.subnet(IPv4Network("10.0.0.0/8")))
     profile = Profile("fleet", (TransformSet("fleet", Transform(plan.cipher, plan.integrity)),), plan.tek_lifetime)
     rekey = RekeyPolicy(LABEL, KekCipher.AES_256_CBC, SignatureHash.SHA2_256, plan.kek_lifetime, 10, plan.retransmit_count, unicast=True)
-    replay = Replay("time", plan.time_window) if plan.time_window else Replay("disabled")
+    replay = Replay(ReplayMethod.TIME, plan.time_window) if plan.time_window else Replay(ReplayMethod.DISABLED)
     tek = TekPolicy(1, profile, AccessList("fleet", (anything,)), replay)
     return KeyServerGroup(GROUP, 1, SERVER, (tek,), rekey)
 
