@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from groupvpn.gdoi.keys import Download, Tek
-from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, ReplayMethod, needs_sender_id
+from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, ReplayMethod
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.timers import SWITCH_BEFORE_EXPIRY, reregister_before_expiry
 from groupvpn.ipsec.acl import Action, Entry
 from groupvpn.ipsec.sa import Direction, GroupSa, TimeWindow, TrafficRule
+from groupvpn.ipsec.transform import SENDER_ID_BITS
 
 AccessEntries = tuple[Entry, ...]
 
@@ -45,7 +46,7 @@ class InstalledPolicy:
         self.teks: dict[int, InstalledTek] = {}
         """By SPI, in the order of installation."""
         self.sender_ids: tuple[int, ...] = ()
-        self.sender_id_bits = 24
+        self.sender_id_bits = SENDER_ID_BITS
         self.receive_only = False
         self.clock: PseudoClock | None = None
         """Pseudotime as it was told last."""
@@ -185,7 +186,7 @@ class InstalledPolicy:
                 held.expires = min(held.expires, latest)
 
     def _may_send(self, tek: Tek) -> bool:
-        return not needs_sender_id(tek.transform, tek.replay) or bool(self.sender_ids)
+        return not tek.transform.needs_sender_id(timed=tek.replay.is_timed) or bool(self.sender_ids)
 
     def _sa(self, held: InstalledTek) -> GroupSa:
         tek, replay, time = held.tek, held.tek.replay, None
@@ -200,7 +201,7 @@ class InstalledPolicy:
             replay_window=TIMED_REPLAY_WINDOW if time is not None else replay.window if replay.method is ReplayMethod.COUNTER else 0,
             time=time,
         )
-        if not self.sender_ids or not needs_sender_id(tek.transform, replay):
+        if not self.sender_ids or not tek.transform.needs_sender_id(timed=replay.is_timed):
             return sa
         return replace(sa, sender_id=self.sender_ids[0], further_sender_ids=self.sender_ids[1:], sender_id_bits=self.sender_id_bits)
 

@@ -11,7 +11,7 @@ from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.ipsec.acl import Entry
-from groupvpn.ipsec.transform import Transform
+from groupvpn.ipsec.transform import SENDER_ID_BITS, Transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +69,5 @@ class Download:
     activation_delay: int = 0
     deactivation_delay: int = 0
     sender_ids: tuple[int, ...] = ()
-    sender_id_bits: int = 24
+    sender_id_bits: int = SENDER_ID_BITS
     pseudotime: int | None = None

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.acl import AccessList
-from groupvpn.ipsec.transform import Profile, Transform
+from groupvpn.ipsec.transform import SENDER_ID_BITS, Profile, Transform
 
 MAXIMUM_KEY_SERVERS = 8
 """Key servers a member may list, and a cooperative set may have."""
@@ -55,15 +55,6 @@ class Replay:
         return cls(ReplayMethod.COUNTER, REPLAY_WINDOW) if transform.cipher.is_counter_mode else cls(ReplayMethod.DISABLED)
 
 
-def needs_sender_id(transform: Transform, replay: Replay) -> bool:
-    """Whether a member may send under such a TEK only with a Sender-ID of its own.
-
-    A counter-mode cipher breaks without (RFC 6407 3.5). With a time window every other cipher that has an IV hides the sender's counter
-    there (`docs/protocol/esp-time-based-replay.md`).
-    """
-    return transform.cipher.is_counter_mode or (replay.is_timed and transform.cipher.iv_length > 0)
-
-
 @dataclass(frozen=True, slots=True)
 class TekPolicy:
     """`sa ipsec SEQUENCE` of a key server: one traffic policy, its transform and lifetime (`profile`) and its access list."""
@@ -105,7 +96,7 @@ class KeyServerGroup:
     authorization: AccessList | None = None
     """`authorization address ipv4`: a member whose address does not match is refused."""
     receive_only: bool = False
-    sender_id_bits: int = 24
+    sender_id_bits: int = SENDER_ID_BITS
     """Width of the Sender-IDs that the group uses with counter-mode transforms (RFC 6407 5.4.3: 8, 12, 16 … here 8 to 32)."""
     registration_addresses: tuple[IPv4Address, ...] | None = None
     """`registration interface`: the addresses of ours at which members may register; None for all, an empty tuple for none."""
