@@ -316,16 +316,24 @@ class ServedGroup:
         if renew_kek and self.keys.kek is not None:
             self._begin(Content.KEK, old_kek, self.members, count(old_sequence + 1).__next__, now)
         elif self.keys.kek is old_kek:
-            self._begin(Content.TEK, old_kek, self.members, self.keys.next_sequence, now)
-            self.rounds[-1].activates = activates
+            self._begin(Content.TEK, old_kek, self.members, self.keys.next_sequence, now, activates=activates)
             self._told_kek = old_kek.spi
         else:
             self._keep_unanswering(old_kek, held_until)
-            if all(each.under.spi != old_kek.spi for each in self.rounds):
-                wipe(old_kek)
+            self._wipe_unused([old_kek])
         return effects + self._run_rounds(now)
 
-    def _begin(self, content: Content, under: RekeyKey, members: Iterable[Member], counter: Callable[[], int], now: float) -> None:
+    def _begin(
+        self,
+        content: Content,
+        under: RekeyKey,
+        members: Iterable[Member],
+        counter: Callable[[], int],
+        now: float,
+        *,
+        activates: float | None = None,
+        deletes: frozenset[SecurityProtocol] = frozenset(),
+    ) -> None:
         """Start a round. Older rounds under the same KEK are superseded: all they would say, this one says.
 
         Those whom they had not reached come first. Else no round would reach the end of a list that is too long for one to go through
@@ -343,16 +351,17 @@ class ServedGroup:
             retransmit_period=rekey.retransmit_period,
             counter=counter,
             now=now,
+            activates=activates,
+            deletes=deletes,
+            tells_kek=self._told_kek != under.spi or any(other.tells_kek for other in superseded),
         )
-        each.tells_kek = self._told_kek != under.spi or any(other.tells_kek for other in superseded)
         self.rounds.append(each)
         if content is not Content.DELETE:
             self.last_round = each
 
     def _delete(self, kek: RekeyKey, sequence: int, members: Iterable[Member], protocols: frozenset[SecurityProtocol], now: float) -> None:
         """Start a round that deletes `kek`, whose last rekey had the number `sequence`, and all TEKs of `protocols`."""
-        self._begin(Content.DELETE, kek, members, count(sequence + 1).__next__, now)
-        self.rounds[-1].deletes = protocols
+        self._begin(Content.DELETE, kek, members, count(sequence + 1).__next__, now, deletes=protocols)
 
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
         """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""
@@ -401,9 +410,7 @@ class ServedGroup:
             for member in each.unanswered if each.content is not Content.DELETE else ():
                 if member.note_missed():
                     effects += self._eject(member)
-            in_use = {other.under.spi for other in self.rounds} | ({self.keys.kek.spi} if self.keys.kek else set())
-            if each.under.spi not in in_use:
-                wipe(each.under)
+            self._wipe_unused([each.under])
         return effects
 
     def _eject(self, member: Member) -> list[Effect]:
@@ -515,10 +522,14 @@ class ServedGroup:
         """Send no more of these, and wipe the KEKs that nothing goes under any more."""
         ended = [each for each in self.rounds if each.content in contents]
         self.rounds = [each for each in self.rounds if each.content not in contents]
+        self._wipe_unused(each.under for each in ended)
+
+    def _wipe_unused(self, keks: Iterable[RekeyKey]) -> None:
+        """Wipe those of `keks` that nothing goes under any more."""
         in_use = {each.under.spi for each in self.rounds} | ({self.keys.kek.spi} if self.keys.kek else set())
-        for each in ended:
-            if each.under.spi not in in_use:
-                wipe(each.under)
+        for kek in keks:
+            if kek.spi not in in_use:
+                wipe(kek)
 
     def _keep_unanswering(self, kek: RekeyKey, until: float) -> None:
         """Where nobody answered to rekeys under `kek`, members hold all that these brought, until `until`, as far as we know."""
