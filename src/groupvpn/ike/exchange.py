@@ -140,6 +140,8 @@ class Exchange:
         self.retransmission = None
         if self.state is State.ESTABLISHED:
             self.sa = _established(context, now)
+            if context.skeyid is not None:
+                context.skeyid.wipe()
         elif answer is not None:
             # A first answer may go to a made-up address: repeat it only when asked again, not by the clock (RFC 2408 2.5.3).
             self.retransmission = Retransmission(answer, self._backoff, now, silent=self.state is State.CHOICE_SENT)
@@ -151,7 +153,8 @@ class Exchange:
 
 
 def _established(context: Context, now: float) -> IkeSa:
-    assert context.keys is not None
+    assert context.skeyid_a is not None
+    assert context.cipher_key is not None
     assert context.local_identity is not None
     assert context.peer_identity is not None
     return IkeSa(
@@ -164,7 +167,8 @@ def _established(context: Context, now: float) -> IkeSa:
         local_identity=context.local_identity,
         peer_identity=context.peer_identity,
         policy=context.chosen,
-        keys=context.keys,
+        skeyid_a=context.skeyid_a,
+        encryption_key=context.cipher_key,
         last_block=context.iv,
         established=now,
         nat=context.nat,
