@@ -125,7 +125,7 @@ class TestPhase1:
         ike = good(text).ike
         assert (ike.identity, ike.hostname) == (IdentityKind.HOSTNAME, "gm.example.com")
         assert ike.keepalive is not None
-        assert (ike.keepalive.seconds, ike.keepalive.retries, ike.keepalive.periodic) == (30, 5, False)
+        assert (ike.keepalive.seconds, ike.keepalive.retry_interval, ike.keepalive.periodic) == (30, 5, False)
 
     def test_aggressive_mode_by_peer(self) -> None:
         text = (

@@ -136,22 +136,6 @@ class Custody:
             return []
         return [self._say(sa, informational.notify(sa, notify_type, data))]
 
-    def probe(self, sa: IkeSa, now: float) -> list[Effect]:
-        """Ask for proof of life if it is long ago that there was any."""
-        upkeep = self._upkeeps.get(sa.cookies)
-        sequence = upkeep.liveness.probe(now) if upkeep is not None else None
-        if upkeep is None or sequence is None:
-            return []
-        self._schedule(upkeep)
-        return self._question(sa, sequence)
-
-    def heard(self, sa: IkeSa, now: float) -> None:
-        """The peer proved that it lives."""
-        upkeep = self._upkeeps.get(sa.cookies)
-        if upkeep is not None:
-            upkeep.liveness.heard(now)
-            self._schedule(upkeep)
-
     def delete(self, sa: IkeSa) -> list[Effect]:
         """End `sa`, and say so."""
         if not self.holds(sa.cookies):

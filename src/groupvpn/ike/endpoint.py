@@ -191,14 +191,6 @@ class IkeEndpoint:
         """Send an authenticated notify under `sa` (RFC 2409 5.7); nothing if the SA is gone."""
         return self._custody.notify(sa, notify_type, data)
 
-    def probe(self, sa: IkeSa, now: float) -> list[Effect]:
-        """On-demand dead peer detection: ask whether the peer lives unless it was heard of lately (RFC 3706 5)."""
-        return self._custody.probe(sa, now)
-
-    def heard(self, sa: IkeSa, now: float) -> None:
-        """A message of another protocol under `sa` was verified: the peer lives."""
-        self._custody.heard(sa, now)
-
     def delete(self, sa: IkeSa, now: float) -> list[Effect]:
         """Delete `sa` and tell the peer; nothing if it is gone already."""
         return self._custody.delete(sa)
