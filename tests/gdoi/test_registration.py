@@ -75,7 +75,7 @@ def run(member: MemberPull, server: ServerPull, now: float = 0.0) -> tuple[list[
 def registered(offered: Download, **more: object) -> Download:
     member, server, _ = pair(Groups(offered), **more)
     at_member, at_server = run(member, server)
-    assert member.is_finished
+    assert member.next_timer() is None
     assert only(Admitted, at_server).identity == GROUP
     result: Download = only(Registered, at_member).download
     return result
@@ -202,7 +202,6 @@ def test_a_refusal_is_told_and_ends_the_registration(groups: Groups, reason: Rea
     assert notify == NotifyPeer(reason.notify_type, member.message_id.to_bytes(4, "big"))
     outcome = only(Refused, member.notified(notify.notify_type, notify.data))
     assert outcome.refusal.reason is reason
-    assert member.is_finished
     assert member.next_timer() is None
 
 
@@ -249,7 +248,7 @@ def test_notifies_about_other_things_end_nothing() -> None:
     assert member.notified(24578, b"") == []
     assert member.notified(18, (member.message_id ^ 1).to_bytes(4, "big")) == []
     assert server.notified(14, b"none") == []
-    assert not member.is_finished
+    assert member.next_timer() is not None
     assert only(Refused, member.notified(18, b"")).refusal.reason is Reason.BAD_GROUP_ID
 
 
@@ -359,10 +358,10 @@ def test_the_key_server_keeps_a_bounded_number_of_exchanges_and_forgets_them() -
     (evicted,) = sent(members[0].receive(answers[0], 0))
     assert only(Dropped, server.receive(evicted, 0))
     assert len(groups.admitted) == 0
-    due = server.next_timer()
-    assert due == EXCHANGE_LIFETIME
-    server.tick(due)
-    assert server.next_timer() is None
+    server.expire(EXCHANGE_LIFETIME - 0.1)
+    assert len(server._exchanges) == MAXIMUM_EXCHANGES
+    server.expire(EXCHANGE_LIFETIME)
+    assert not server._exchanges
     assert server.sa._chains == {}
 
 
@@ -372,7 +371,7 @@ def test_a_request_replayed_after_the_exchange_is_forgotten_gets_no_further_than
     (second,) = sent(server.receive(first, 0))
     (third,) = sent(member.receive(second, 0))
     server.receive(third, 0)
-    server.tick(EXCHANGE_LIFETIME)
+    server.expire(EXCHANGE_LIFETIME)
     (fresh,) = sent(server.receive(first, 100))
     assert fresh != second
     assert only(Dropped, server.receive(third, 100))
@@ -449,7 +448,7 @@ def test_a_request_of_another_shape_is_dropped(payloads: tuple[Payload, ...]) ->
     member_sa, server_sa = ike_pair()
     server = ServerPull(server_sa, counting_entropy(2), Groups())
     assert only(Dropped, server.receive(seal(member_sa, 1, (), payloads), 0)).reason is Reason.UNEXPECTED
-    assert server.next_timer() is None
+    assert not server._exchanges
 
 
 def test_an_id_of_another_kind_is_a_bad_group_id() -> None:

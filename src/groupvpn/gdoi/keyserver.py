@@ -116,7 +116,7 @@ class KeyServer:
         """Do all that is due at `now`."""
         self._now = now
         for registrar in self._registrars.values():
-            registrar.pull.tick(now)
+            registrar.pull.expire(now)
         return self._marked([effect for group in self.groups for effect in group.tick(now)])
 
     def next_timer(self) -> float | None:

@@ -155,11 +155,6 @@ class MemberPull:
         self._deadline: float | None = None
         self._trouble = ""
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether it has ended, well or badly."""
-        return self._step is _Step.END
-
     def start(self, now: float) -> list[Effect]:
         """Send message 1: HASH(1), Ni, ID."""
         if self._step is not _Step.BEGIN:
@@ -290,7 +285,7 @@ class ServerPull:
 
     def receive(self, datagram: bytes, now: float) -> list[Effect]:
         """Handle a message, without the non-ESP marker. A repeated last message gets its answer again, an older one none."""
-        self._expire(now)
+        self.expire(now)
         try:
             message_id = Header.decode(datagram).message_id
             exchange = self._exchanges.get(message_id)
@@ -306,14 +301,10 @@ class ServerPull:
         except DecodeError as error:
             return [Dropped(Reason.MALFORMED, str(error))]
 
-    def tick(self, now: float) -> list[Effect]:
+    def expire(self, now: float) -> None:
         """Forget exchanges that have rested long enough."""
-        self._expire(now)
-        return []
-
-    def next_timer(self) -> float | None:
-        """When `tick` has something to forget; None while there is nothing."""
-        return min((exchange.deadline for exchange in self._exchanges.values()), default=None)
+        for message_id in [key for key, exchange in self._exchanges.items() if exchange.deadline <= now]:
+            self._drop(message_id)
 
     def notified(self, notify_type: int, data: bytes) -> list[Effect]:
         """An authenticated notify came: the member rejects what message 2 or 4 of the exchange that `data` names has told it."""
@@ -378,10 +369,6 @@ class ServerPull:
         exchange.download = None
         exchange.answer = [NotifyPeer(refusal.reason.notify_type, message_id.to_bytes(4, "big"))]
         return [*exchange.answer, MemberRefused(exchange.identity, refusal)]
-
-    def _expire(self, now: float) -> None:
-        for message_id in [key for key, exchange in self._exchanges.items() if exchange.deadline <= now]:
-            self._drop(message_id)
 
     def _drop(self, message_id: int) -> None:
         del self._exchanges[message_id]

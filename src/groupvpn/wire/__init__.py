@@ -9,7 +9,7 @@ Every decoder is total: it returns a value or raises `DecodeError`, in time and 
 """
 
 from groupvpn.wire.attributes import Attribute, decode_attributes, encode_attributes, find, find_number, lifetimes
-from groupvpn.wire.chain import Chain, decode_chain, decode_payloads
+from groupvpn.wire.chain import Chain, decode_chain
 from groupvpn.wire.error import DecodeError, EncodeError
 from groupvpn.wire.gdoi_keys import KeyDownload, KeyPacket
 from groupvpn.wire.gdoi_sa import GroupAssociatedPolicy, GroupSecurityAssociation, SaKek, SaTek, TrafficIdentity
@@ -75,7 +75,6 @@ __all__ = [
     "decode_attributes",
     "decode_chain",
     "decode_message",
-    "decode_payloads",
     "encode_attributes",
     "encode_message",
     "encode_payload",

@@ -360,8 +360,6 @@ _EXCHANGE_NAMES = {
     ExchangeType.GROUPKEY_PUSH_ACK: "GROUPKEY-PUSH-ACK",
 }
 
-_IPSEC_EXCHANGE_NAMES = {32: "quick mode", 33: "new group mode"}
-
 
 def payload_name(number: int) -> str:
     """Short name of a payload type for logs, as the RFCs' message diagrams have it: `SA`, `KE`, `NAT-D`, or `payload 99`."""
@@ -372,10 +370,8 @@ def payload_name(number: int) -> str:
     return _PAYLOAD_NAMES.get(kind, kind.name)
 
 
-def exchange_name(number: int, doi: Doi = Doi.GDOI) -> str:
-    """Name of an exchange type for logs; the DOI decides about 32 and up."""
-    if doi is Doi.IPSEC and number in _IPSEC_EXCHANGE_NAMES:
-        return _IPSEC_EXCHANGE_NAMES[number]
+def exchange_name(number: int) -> str:
+    """Name of an exchange type for logs; 32 and up are those of GDOI."""
     try:
         return _EXCHANGE_NAMES[ExchangeType(number)]
     except (ValueError, KeyError):
