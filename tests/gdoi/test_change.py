@@ -1,6 +1,7 @@
 """The table of changes, row by row: what is told to members at once, and what it renews."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from gdoi_world import CBC, GCM, MULTI, REKEY_LIST, SERVER, SITES, TRIPLE_DES, UNICAST, entry, served, tek_policy
@@ -68,6 +69,15 @@ def test_each_row(kind: Kind, before: KeyServerGroup, after: KeyServerGroup, rek
 def test_every_kind_has_a_rule_and_an_example() -> None:
     assert set(RULES) == set(Kind)
     assert {row[0] for row in ROWS} == set(Kind)
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "decisions" / "rekey-triggers.md").read_text(encoding="utf-8")
+    rows = "".join(
+        f"| {kind.value} | {'yes' if rule.rekey else 'no'} | {rule.renews.value} | {rule.takes_effect.value} |\n"
+        for kind, rule in RULES.items()
+    )
+    assert f"| change | rekey at once | new keys | counts |\n|---|---|---|---|\n{rows}<!-- end -->" in page
 
 
 def test_nothing_changed_is_no_change() -> None:
