@@ -31,7 +31,6 @@ from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
 from groupvpn.gdoi.pull import group_id, seal, unseal
 from groupvpn.gdoi.refusal import Dropped, Reason, Refusal
 from groupvpn.gdoi.registration import (
-    BACK_OFF,
     EXCHANGE_LIFETIME,
     MAXIMUM_EXCHANGES,
     MAXIMUM_SENDER_IDS,
@@ -43,6 +42,7 @@ from groupvpn.gdoi.registration import (
     Registered,
     ServerPull,
 )
+from groupvpn.gdoi.timers import BACK_OFF
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.attributes import Attribute
 from groupvpn.wire.gdoi_sa import GroupAssociatedPolicy, GroupSecurityAssociation

@@ -23,9 +23,9 @@ from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.refusal import Reason, Refusal
-from groupvpn.gdoi.registration import BACK_OFF, MemberPull, NotifyPeer, Outdated, Refused, Registered
+from groupvpn.gdoi.registration import MemberPull, NotifyPeer, Outdated, Refused, Registered
 from groupvpn.gdoi.server_list import ServerList
-from groupvpn.gdoi.timers import ATTEMPT_TIMEOUT, OLD_SA_BACK_OFF
+from groupvpn.gdoi.timers import ATTEMPT_TIMEOUT, BACK_OFF, OLD_SA_BACK_OFF
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Deleted, DeletionReason, Established, Failed, FailureReason, NotifyReceived, PhaseTwo
 from groupvpn.ike.sa import IkeSa

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.effects import NAT_T_PORT
+from groupvpn.gdoi.timers import KEK_LIFETIME
 from groupvpn.ipsec.acl import AccessList
 from groupvpn.ipsec.transform import SENDER_ID_BITS, Profile, Transform
 
@@ -73,7 +74,7 @@ class RekeyPolicy:
     """`rekey authentication mypubkey rsa LABEL`: without it there are no rekeys at all."""
     cipher: KekCipher = KekCipher.TRIPLE_DES_CBC
     signature_hash: SignatureHash = SignatureHash.SHA1
-    lifetime: int = 86400
+    lifetime: int = KEK_LIFETIME
     retransmit_period: int = 10
     retransmit_count: int = 2
     unicast: bool = False

@@ -25,6 +25,7 @@ from groupvpn.gdoi.payloads import read_offer, write_offer
 from groupvpn.gdoi.policy import GroupIdentity
 from groupvpn.gdoi.pull import NONCE_LENGTH, group_id, group_identity, seal, unseal
 from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
+from groupvpn.gdoi.timers import BACK_OFF
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.attributes import Attribute, find_number
 from groupvpn.wire.error import DecodeError
@@ -35,8 +36,6 @@ from groupvpn.wire.isakmp import Header
 from groupvpn.wire.payload import Payload
 from groupvpn.wire.payloads import Identification, Nonce, SequenceNumber
 
-BACK_OFF = (1.0, 2.0, 4.0, 8.0)
-"""Seconds that a member waits after each sending of a message: four sendings, given up after 15 seconds."""
 EXCHANGE_LIFETIME = 60.0
 """Seconds without a message after which a key server forgets an exchange; longer than any member repeats itself."""
 MAXIMUM_EXCHANGES = 8

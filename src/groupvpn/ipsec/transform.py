@@ -10,6 +10,8 @@ from groupvpn.crypto.registry import EspCipher, EspIntegrity
 
 DEFAULT_LIFETIME = 3600
 """Seconds that an SA lives where nothing is configured."""
+LIFETIME_RANGE = range(120, 2592001)
+"""Seconds that an SA may be configured to live: a shorter life leaves no room for the handover to its successor."""
 DEFAULT_VOLUME = 4608000
 """Kilobytes that an SA between two ends may protect where nothing is configured."""
 SENDER_ID_BITS = 24
