@@ -11,7 +11,7 @@ from groupvpn.ike.events import Deleted, DeleteReceived, DeletionReason, Establi
 from groupvpn.ike.exchange import Exchange
 from groupvpn.ike.identity import describe
 from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
-from groupvpn.ike.policy import LIFETIME_RANGE, IkeConfiguration
+from groupvpn.ike.policy import LIFETIME_RANGE
 from groupvpn.ike.sa import IkeSa
 from groupvpn.ike.upkeep import Upkeep
 from groupvpn.wire.attributes import Attribute, encode_attributes, lifetimes, read_attributes
@@ -33,8 +33,7 @@ MAXIMUM_PER_ADDRESS = 1024
 class Custody:
     """All established SAs, by cookie pair. Keys of a deleted SA are wiped at the next `sweep`, when its `Deleted` has been handled."""
 
-    def __init__(self, configuration: IkeConfiguration, entropy: Entropy, deadlines: Deadlines, keepalives: NatKeepalives) -> None:
-        self.configuration = configuration
+    def __init__(self, entropy: Entropy, deadlines: Deadlines, keepalives: NatKeepalives) -> None:
         self._entropy = entropy
         self._deadlines = deadlines
         self._keepalives = keepalives
@@ -64,7 +63,7 @@ class Custody:
         """A phase 1 is complete."""
         sa, context = exchange.sa, exchange.context
         assert sa is not None
-        keepalive = self.configuration.keepalive if context.peer_dead_peer_detection else None
+        keepalive = exchange.surroundings.configuration.keepalive if context.peer_dead_peer_detection else None
         is_only_one = self._others(sa) == []
         upkeep = Upkeep(sa, exchange.duplicates, keepalive, self._entropy)
         self._upkeeps[sa.cookies] = upkeep

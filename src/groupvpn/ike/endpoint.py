@@ -75,7 +75,7 @@ class IkeEndpoint:
         self._deadlines = Deadlines()
         self._negotiations = Negotiations(limits or HalfOpenLimits())
         self.nat_keepalives = NatKeepalives(configuration.nat_keepalive, self._deadlines)
-        self._custody = Custody(configuration, entropy, self._deadlines, self.nat_keepalives)
+        self._custody = Custody(entropy, self._deadlines, self.nat_keepalives)
         self._restraint = Restraint()
 
     @property
@@ -86,7 +86,6 @@ class IkeEndpoint:
     def update(self, configuration: IkeConfiguration) -> None:
         """Use another configuration from now on; exchanges and SAs that exist live on with what they agreed."""
         self._surroundings = replace(self._surroundings, configuration=configuration)
-        self._custody.configuration = configuration
         self.nat_keepalives.interval = configuration.nat_keepalive
 
     def initiate(self, local: Endpoint, peer: Endpoint, now: float) -> list[Effect]:
