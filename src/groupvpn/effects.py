@@ -74,4 +74,7 @@ class LeaveGroup:
 
 
 class Effect(Protocol):
-    """Any value a core returns. Cores add their own kinds (an SA came up, a policy is to be installed) beside those above."""
+    """Any value a core returns. Cores add their own kinds (an SA came up, a policy is to be installed) beside those above.
+
+    What of all this leaves a node's cores is `groupvpn.gdoi.speaker.Outcome`.
+    """

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
@@ -117,7 +118,7 @@ class Fleet:
         self.simulation.run_for(seconds)
         self.invariants.passed(self.simulation.now)
 
-    def carry_out(self, effects: list[Effect]) -> None:
+    def carry_out(self, effects: Iterable[Effect]) -> None:
         """Do what the key server says when it is called directly."""
         self.simulation.carry_out(SERVER, self.speaker.settle(effects, self.simulation.now))
 
