@@ -6,11 +6,12 @@ import pytest
 from gdoi_world import GCM, MULTI, MULTICAST, SITES, UNICAST, entry, served, tek_policy
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.group import FIRST_SPI, RETIREMENT, GroupKeys
+from groupvpn.gdoi.group import RETIREMENT, GroupKeys
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.ipsec.acl import AccessList, Action
+from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.lab.simulation import entropy_of
 
 

@@ -18,12 +18,10 @@ from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Entry
+from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.ipsec.transform import Transform
+from groupvpn.wire.gdoi_sa import KEK_SPI_LENGTH, TEK_SPI_LENGTH
 
-FIRST_SPI = 256
-"""SPIs below are reserved (RFC 4303 2.1)."""
-COOKIE_PAIR = 16
-"""Octets of a KEK's SPI (RFC 6407 5.3)."""
 RETIREMENT = 120.0
 """Seconds between the death of a TEK and the wiping of its octets; longer than any registration takes."""
 SHORTEST_TOLD = 1.0
@@ -134,7 +132,7 @@ class GroupKeys:
         if policy.key_label is None:
             raise ValueError("a group without rekey authentication has no KEK")
         self.kek = RekeyKey(
-            spi=entropy(COOKIE_PAIR),
+            spi=entropy(KEK_SPI_LENGTH),
             cipher=policy.cipher,
             iv=entropy(policy.cipher.block_length),
             key=Secret(entropy(policy.cipher.key_length)),
@@ -283,7 +281,7 @@ class GroupKeys:
     def _free_spi(self, entropy: Entropy) -> int:
         taken = {key.spi for key in self.teks}
         while True:
-            spi = int.from_bytes(entropy(4), "big")
+            spi = int.from_bytes(entropy(TEK_SPI_LENGTH), "big")
             if spi >= FIRST_SPI and spi not in taken:
                 return spi
 

@@ -15,12 +15,14 @@ from groupvpn.gdoi.policy import MAXIMUM_REPLAY_TICK, MAXIMUM_TIME_WINDOW, Repla
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.selectors import to_entry, to_identity
 from groupvpn.ipsec.acl import Action, Entry
+from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 from groupvpn.wire.attributes import Attribute, find, find_number, lifetimes
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.gdoi_extensions import SaDeny, SaTekExtension, TekExtensionAttribute, read_private_sat
 from groupvpn.wire.gdoi_sa import (
     MAXIMUM_SA_ATTRIBUTE_PAYLOADS,
+    TEK_SPI_LENGTH,
     GroupAssociatedPolicy,
     GroupSecurityAssociation,
     SaKek,
@@ -46,8 +48,6 @@ DEFAULT_TEK_LIFETIME = 28800
 """Seconds of an SA whose SAT names no lifetime (RFC 2407 4.5)."""
 DEFAULT_KEK_LIFETIME = 86400
 """Seconds of a KEK whose SAK names no lifetime, which RFC 6407 5.3 allows without saying what it means."""
-FIRST_SPI = 256
-"""SPIs below are reserved (RFC 4303 2.1)."""
 PSEUDOTIME_LENGTH = 8
 """Octets of a pseudotime, which counts milliseconds."""
 _UDP = 17
@@ -185,7 +185,7 @@ def _read_delays(gap: GroupAssociatedPolicy) -> dict[int, int]:
 
 def _write_tek(tek: TekOffer, bearer: int | None, pseudotime: int | None) -> Iterator[Payload]:
     """The SATs of one TEK; `bearer` is the SPI of an earlier TEK that has the same list."""
-    spi = tek.spi.to_bytes(4, "big")
+    spi = tek.spi.to_bytes(TEK_SPI_LENGTH, "big")
     attributes, protocol = _tek_attributes(tek), _PROTOCOLS[tek.transform.protocol]
     shares = bearer is not None and len(tek.entries) > 1
     entries = tek.entries
@@ -205,7 +205,7 @@ def _write_tek(tek: TekOffer, bearer: int | None, pseudotime: int | None) -> Ite
         extension.append(Attribute(TekExtensionAttribute.PSEUDOTIME, pseudotime.to_bytes(PSEUDOTIME_LENGTH, "big")))
         extension.append(Attribute(TekExtensionAttribute.REPLAY_TICK, tek.replay.tick))
     if shares and bearer is not None:
-        extension.append(Attribute(TekExtensionAttribute.SAME_LIST, bearer.to_bytes(4, "big")))
+        extension.append(Attribute(TekExtensionAttribute.SAME_LIST, bearer.to_bytes(TEK_SPI_LENGTH, "big")))
     if extension:
         yield SaTekExtension(spi, tuple(extension))
 

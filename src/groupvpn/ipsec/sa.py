@@ -13,6 +13,8 @@ from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.acl import Entry, IPAddress
 from groupvpn.ipsec.transform import SENDER_ID_BITS, Transform
 
+FIRST_SPI = 256
+"""SPIs below are reserved (RFC 4303 2.1)."""
 MINIMUM_MTU = 256
 """Octets of the smallest IP packet that the data plane can be told to fit ESP into."""
 SaName = int | tuple[int, IPAddress]

@@ -4,6 +4,7 @@ from groupvpn.config.arguments import InterfaceArgument, Line, Name, Number, Sec
 from groupvpn.config.grammar.ipsec import PFS_GROUPS, REPLAY_WINDOW, VOLUME
 from groupvpn.config.grammar.modes import CLASSIC_MAP, CRYPTO_MAP, FAIL_CLOSE, GLOBAL
 from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
+from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.ipsec.transform import LIFETIME_RANGE
 
 ACCESS_LIST = Name("Name or number of an access list")
@@ -101,7 +102,7 @@ COMMANDS = (
         "set session-key {inbound | outbound} {ah <spi> <key> | esp <spi> cipher <key> [authenticator <key>]}",
         "A key set by hand",
         Add(),
-        {"spi": Number(256, 4294967295, "SPI"), "key": SecretWord("Key")},
+        {"spi": Number(FIRST_SPI, 4294967295, "SPI"), "key": SecretWord("Key")},
         not_yet=_CLASSIC,
     ),
     Command(
