@@ -33,6 +33,7 @@ from groupvpn.wire.iana import (
     AddressPreservation,
     GapAttribute,
     IdType,
+    IpProtocol,
     IpsecAttribute,
     KekAckRequested,
     KekAttribute,
@@ -50,7 +51,6 @@ DEFAULT_KEK_LIFETIME = 86400
 """Seconds of a KEK whose SAK names no lifetime, which RFC 6407 5.3 allows without saying what it means."""
 PSEUDOTIME_LENGTH = 8
 """Octets of a pseudotime, which counts milliseconds."""
-_UDP = 17
 _LARGEST_LIFETIME = 0xFFFFFFFF
 _IPSEC_ATTRIBUTES = frozenset(
     {
@@ -133,13 +133,13 @@ def _write_kek(kek: KekOffer) -> SaKek:
     if kek.acknowledge:
         attributes.append(Attribute(KekAttribute.ACK_REQUESTED, KekAckRequested.KEK_SHA256))
     source, destination = (TrafficIdentity(IdType.IPV4_ADDR, GDOI_PORT, address.packed) for address in (kek.source, kek.destination))
-    return SaKek(source, destination, kek.spi, tuple(attributes), _UDP)
+    return SaKek(source, destination, kek.spi, tuple(attributes), IpProtocol.UDP)
 
 
 def _read_kek(sak: SaKek) -> KekOffer:
     attributes = sak.attributes
     _refuse_unknown(attributes, _KEK_ATTRIBUTES, "SAK")
-    if sak.protocol not in (0, _UDP):
+    if sak.protocol not in (0, IpProtocol.UDP):
         raise GdoiError(Reason.POLICY_REJECTED, f"rekeys over IP protocol {sak.protocol}")
     algorithm = find_number(attributes, KekAttribute.SIG_ALGORITHM)
     if algorithm != SignatureAlgorithm.RSA:

@@ -1,10 +1,23 @@
-"""Numbers that IANA keeps for ISAKMP, IPsec DOI and GDOI, each written once.
+"""Numbers that IANA keeps for IP, ISAKMP, IPsec DOI and GDOI, each written once.
 
 Algorithms are not here: ciphers, hashes and groups live in `groupvpn.crypto.registry`. Fields on the wire are decoded to plain `int`, for a
 peer may send a number that is not listed; these enums compare equal to it.
 """
 
 from enum import IntEnum, IntFlag
+
+
+class IpProtocol(IntEnum):
+    """Protocol of an IPv4 header, Next Header of IPv6: those that somebody here looks at."""
+
+    ICMP = 1
+    IGMP = 2
+    TCP = 6
+    UDP = 17
+    ESP = 50
+    AH = 51
+    ICMPV6 = 58
+    PIM = 103
 
 
 class Doi(IntEnum):
