@@ -24,6 +24,7 @@ from groupvpn.gdoi.status import (
     KekStatus,
     KeyServerGroupStatus,
     RegisteredMemberStatus,
+    RegistrationStatus,
     SaPolicyStatus,
     TekStatus,
 )
@@ -41,7 +42,7 @@ ACL = AccessList("traffic", (GDOI_DENY, SITES))
 TRANSFORM = Transform(EspCipher.AES_256_CBC, EspIntegrity.HMAC_SHA2_256_128)
 TEK = TekStatus(0x5AE90201, TRANSFORM, Replay(ReplayMethod.COUNTER, 64), 710, "traffic", 3600, 2890, 620, is_outbound=True)
 KEK = KekStatus(
-    bytes(range(0xA0, 0xB0)), True, KS, None, KekCipher.AES_256_CBC, SignatureHash.SHA2_256, 294, 256, True, 1109, 86400, 900, "rekeys", 7
+    bytes(range(0xA0, 0xB0)), True, KS, None, KekCipher.AES_256_CBC, SignatureHash.SHA2_256, 294, 256, True, 1109, 86400, 7, 900, "rekeys"
 )
 MEMBER = GroupMemberStatus(
     name="bank",
@@ -50,7 +51,7 @@ MEMBER = GroupMemberStatus(
     active_server=KS,
     local=Endpoint(GM, 848),
     remote=Endpoint(KS, 848),
-    registration_status="Registered",
+    registration_status=RegistrationStatus.REGISTERED,
     direction=Direction.BOTH,
     reregisters_in=650,
     registrations_succeeded=1,
@@ -166,7 +167,12 @@ def test_member_overview() -> None:
 
 def test_member_that_has_not_registered_yet() -> None:
     waiting = replace(
-        MEMBER, active_server=None, remote=None, registration_status="Registering", reregisters_in=None, rekey_received_ago=None,
+        MEMBER,
+        active_server=None,
+        remote=None,
+        registration_status=RegistrationStatus.REGISTERING,
+        reregisters_in=None,
+        rekey_received_ago=None,
         kek=None, teks=(), acl_downloaded=(), last_rekey_from=None,
     )  # fmt: skip
     output = member.overview([(waiting, "GigabitEthernet0/0")])
