@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv4Address
 
-from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, Send
+from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, Send, chance
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance
@@ -53,11 +53,6 @@ class _Phase(Enum):
     PAUSE = auto()
     PHASE_ONE = auto()
     PULL = auto()
-
-
-def chance(entropy: Entropy) -> float:
-    """A number between 0 and 1 that differs from member to member."""
-    return int.from_bytes(entropy(2), "big") / 0xFFFF
 
 
 class Enrollment:

@@ -51,6 +51,11 @@ class TrafficKey:
         """T2: when it dies."""
         return self.created + self.lifetime
 
+    def wipe(self) -> None:
+        """Overwrite the octets of its keys, which nobody may use any more."""
+        for secret in (self.encryption_key, self.integrity_key, self.salt):
+            secret.wipe()
+
 
 @dataclass(frozen=True, slots=True)
 class RekeyKey:
@@ -85,6 +90,10 @@ class RekeyKey:
             destination=(destination or NO_ADDRESS) if self.unicast else self.destination,
             acknowledge=self.acknowledge,
         )
+
+    def wipe(self) -> None:
+        """Overwrite the octets of the key, which nobody may use any more."""
+        self.key.wipe()
 
 
 @dataclass(slots=True)
@@ -167,14 +176,14 @@ class GroupKeys:
             self.retired += dead
         for key in self.retired:
             if key.expires + RETIREMENT <= now:
-                wipe(key)
+                key.wipe()
         self.retired = [key for key in self.retired if key.expires + RETIREMENT > now]
         return bool(dead)
 
     def wipe_all(self) -> None:
         """Forget every TEK at once; nothing may be about to send them. The KEK is the caller's, who may still need it to say so."""
         for key in (*self.teks, *self.retired):
-            wipe(key)
+            key.wipe()
         self.teks, self.retired = [], []
 
     def next_expiry(self) -> float | None:
@@ -289,13 +298,6 @@ class GroupKeys:
 def honoured_entries(policy: TekPolicy) -> tuple[Entry, ...]:
     """The entries of an access list that a group policy honours; the rest is ignored with GDOI_ACL_NUM."""
     return policy.acl.entries[:MAXIMUM_ENTRIES]
-
-
-def wipe(key: TrafficKey | RekeyKey) -> None:
-    """Overwrite the octets of a key that nobody may use any more."""
-    secrets = (key.key,) if isinstance(key, RekeyKey) else (key.encryption_key, key.integrity_key, key.salt)
-    for secret in secrets:
-        secret.wipe()
 
 
 def _replay_of_successor(configured: Replay, previous: TrafficKey | None) -> Replay:

@@ -206,10 +206,8 @@ class InstalledPolicy:
         return replace(sa, sender_id=self.sender_ids[0], further_sender_ids=self.sender_ids[1:], sender_id_bits=self.sender_id_bits)
 
     def _remove(self, spi: int) -> None:
-        held = self.teks.pop(spi)
+        self.teks.pop(spi).tek.wipe()
         self._reregister_before.pop(spi, None)
-        for secret in (held.tek.encryption_key, held.tek.integrity_key, held.tek.salt):
-            secret.wipe()
 
 
 def _handover(old: InstalledTek, new: InstalledTek) -> float:

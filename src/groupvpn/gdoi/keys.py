@@ -32,6 +32,11 @@ class Tek:
     replay: Replay = field(default_factory=lambda: Replay(ReplayMethod.DISABLED))
     receive_only: bool = False
 
+    def wipe(self) -> None:
+        """Overwrite the octets of its keys."""
+        for secret in (self.encryption_key, self.integrity_key, self.salt):
+            secret.wipe()
+
 
 @dataclass(frozen=True, slots=True)
 class Kek:

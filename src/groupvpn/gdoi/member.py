@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy
-from groupvpn.gdoi.enrollment import Enrolled, Enrollment, chance
+from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, chance
+from groupvpn.gdoi.enrollment import Enrolled, Enrollment
 from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.installed import InstalledPolicy
 from groupvpn.gdoi.keys import Download

@@ -16,7 +16,7 @@ from itertools import count
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, Send
 from groupvpn.gdoi.change import Change, Kind, Renews, differences
-from groupvpn.gdoi.group import NO_ADDRESS, GroupKeys, RekeyKey, wipe
+from groupvpn.gdoi.group import NO_ADDRESS, GroupKeys, RekeyKey
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable
 from groupvpn.gdoi.messages import report
@@ -81,7 +81,7 @@ class ServedGroup:
         """Leave the group: wipe its keys and send nothing more. Members keep what they have until it expires."""
         self.keys.wipe_all()
         if self.keys.kek is not None:
-            wipe(self.keys.kek)
+            self.keys.kek.wipe()
             self.keys.kek = None
         self._end_rounds(frozenset(Content))
         return [report("KS_GROUP_DELETE", group=self.group.name)]
@@ -514,7 +514,7 @@ class ServedGroup:
         """No rekeys from now on: members register again before their TEKs die."""
         if self.keys.kek is not None:
             self._keep_unanswering(self.keys.kek, self.keys.last_expiry(now))
-            wipe(self.keys.kek)
+            self.keys.kek.wipe()
         self.keys.kek = None
         self._end_rounds(frozenset((Content.TEK, Content.KEK)))
 
@@ -529,7 +529,7 @@ class ServedGroup:
         in_use = {each.under.spi for each in self.rounds} | ({self.keys.kek.spi} if self.keys.kek else set())
         for kek in keks:
             if kek.spi not in in_use:
-                wipe(kek)
+                kek.wipe()
 
     def _keep_unanswering(self, kek: RekeyKey, until: float) -> None:
         """Where nobody answered to rekeys under `kek`, members hold all that these brought, until `until`, as far as we know."""

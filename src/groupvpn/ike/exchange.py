@@ -81,7 +81,8 @@ class Exchange:
         context = self._with_responder_cookie(context, header)
         context, chain = self._open(context, header, message)
         if not machine.has_shape(step, chain):
-            raise self._misshapen(is_encrypted)
+            # After decryption it is the wrong key again, or a message that was tampered with.
+            raise RejectedError(Drop.AUTHENTICATION if is_encrypted else Drop.UNEXPECTED)
         context, payloads = step.action(self.surroundings, context, chain)
         answer = None
         if payloads:
@@ -108,10 +109,6 @@ class Exchange:
             self._derived = self._derived or with_keys(self.context)  # once: bad messages must not make us work again
             context = replace(self._derived, local=context.local, peer=context.peer)
         return unseal(context, header, message)
-
-    def _misshapen(self, is_encrypted: bool) -> Exception:
-        """Other payloads than the step asks for: after decryption it is the wrong key again, or a message that was tampered with."""
-        return RejectedError(Drop.AUTHENTICATION if is_encrypted else Drop.UNEXPECTED)
 
     def _with_ends(self, source: Endpoint, destination: Endpoint, *, may_move: bool) -> Context:
         """The context with the ends that a message came between. Only an encrypted one may come to port 4500 instead (RFC 3947 4)."""
