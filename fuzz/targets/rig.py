@@ -9,7 +9,7 @@ from groupvpn.crypto.secret import Secret
 from groupvpn.effects import GDOI_PORT, Endpoint, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
-from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
+from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup, RekeyPolicy, Replay, ReplayMethod, TekPolicy
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.policy import ClientEndpoint, IkeConfiguration, IsakmpPolicy, PresharedKey
@@ -48,7 +48,7 @@ class Rig:
             )
         ]
         rekey = RekeyPolicy("KEYS", KekCipher.AES_128_CBC, SignatureHash.SHA2_256, unicast=True)
-        teks = tuple(TekPolicy(number, profile, acl, Replay("counter", 64)) for number, profile in enumerate(profiles, start=1))
+        teks = tuple(TekPolicy(number, profile, acl, Replay(ReplayMethod.COUNTER, 64)) for number, profile in enumerate(profiles, start=1))
         served = KeyServerGroup("GET", 1234, SERVER.address, teks, rekey)
         draw = seeded("server")
         ike = IkeEndpoint(_ike(aggressive), draw)

@@ -22,6 +22,11 @@ Entropy = Callable[[int], bytes]
 """Returns that many octets nobody can predict; `os.urandom` in a node, a seeded generator in a simulation."""
 
 
+def chance(entropy: Entropy) -> float:
+    """A number from 0 to 1, so that what many nodes do at one time each does at a moment of its own."""
+    return int.from_bytes(entropy(2), "big") / 0xFFFF
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
     """One end of a UDP flow."""
@@ -74,4 +79,7 @@ class LeaveGroup:
 
 
 class Effect(Protocol):
-    """Any value a core returns. Cores add their own kinds (an SA came up, a policy is to be installed) beside those above."""
+    """Any value a core returns. Cores add their own kinds (an SA came up, a policy is to be installed) beside those above.
+
+    What of all this leaves a node's cores is `groupvpn.gdoi.speaker.Outcome`.
+    """

@@ -6,7 +6,7 @@ import pytest
 
 from groupvpn.config import Configuration, Role, Severity, parse, render, running_config
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
-from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.ike.policy import IdentityKind
 from groupvpn.ipsec.acl import Action, AddressMatch
 from groupvpn.ipsec.sa import DontFragment, Fragmentation
@@ -125,7 +125,7 @@ class TestPhase1:
         ike = good(text).ike
         assert (ike.identity, ike.hostname) == (IdentityKind.HOSTNAME, "gm.example.com")
         assert ike.keepalive is not None
-        assert (ike.keepalive.seconds, ike.keepalive.retries, ike.keepalive.periodic) == (30, 5, False)
+        assert (ike.keepalive.seconds, ike.keepalive.retry_interval, ike.keepalive.periodic) == (30, 5, False)
 
     def test_aggressive_mode_by_peer(self) -> None:
         text = (
@@ -393,7 +393,7 @@ class TestKeyServer:
         assert group.rekey.signature_hash is SignatureHash.SHA1
         assert (group.rekey.lifetime, group.rekey.retransmit_period, group.rekey.retransmit_count) == (86400, 10, 2)
         assert (group.rekey.unicast, group.rekey.key_label, group.rekey.acknowledge) == (False, None, True)
-        assert group.teks[0].replay == Replay("counter", 64)
+        assert group.teks[0].replay == Replay(ReplayMethod.COUNTER, 64)
         assert group.sender_id_bits == 24
 
     def test_everything_a_key_server_can_say(self) -> None:
@@ -415,20 +415,22 @@ class TestKeyServer:
         assert group.authorization is not None
         assert group.receive_only
         assert group.sender_id_bits == 16
-        assert group.teks[0].replay == Replay("counter", 512)
+        assert group.teks[0].replay == Replay(ReplayMethod.COUNTER, 512)
 
     def test_replay_of_one_kind_pushes_out_the_other(self) -> None:
         counter, time = "   replay counter window-size 512\n", "   replay time window-size 5\n"
-        assert good(_KEY_SERVER + counter + time).key_server_groups[0].teks[0].replay == Replay("time", 5)
-        assert good(_KEY_SERVER + time + counter).key_server_groups[0].teks[0].replay == Replay("counter", 512)
-        assert good(_KEY_SERVER + time + "   replay counter window-size 64\n").key_server_groups[0].teks[0].replay == Replay("counter", 64)
-        assert good(_KEY_SERVER + "   no replay counter window-size\n").key_server_groups[0].teks[0].replay == Replay("disabled")
+        assert good(_KEY_SERVER + counter + time).key_server_groups[0].teks[0].replay == Replay(ReplayMethod.TIME, 5)
+        assert good(_KEY_SERVER + time + counter).key_server_groups[0].teks[0].replay == Replay(ReplayMethod.COUNTER, 512)
+        assert good(_KEY_SERVER + time + "   replay counter window-size 64\n").key_server_groups[0].teks[0].replay == Replay(
+            ReplayMethod.COUNTER, 64
+        )
+        assert good(_KEY_SERVER + "   no replay counter window-size\n").key_server_groups[0].teks[0].replay == Replay(ReplayMethod.DISABLED)
 
     @pytest.mark.parametrize("lines", ["{time}{no}", "{no}{time}", "{time}{no}{no}"])
     def test_no_counter_says_nothing_where_replay_is_by_time(self, lines: str) -> None:
         text = lines.format(time="   replay time window-size 5\n", no="   no replay counter window-size\n")
         configuration = good(_KEY_SERVER + text)
-        assert configuration.key_server_groups[0].teks[0].replay == Replay("time", 5)
+        assert configuration.key_server_groups[0].teks[0].replay == Replay(ReplayMethod.TIME, 5)
         assert good(running_config(configuration)) == configuration
         assert "no replay" not in running_config(configuration)
 
@@ -437,11 +439,11 @@ class TestKeyServer:
         """With these transforms one window would serve all senders, and drop what the second of them sends."""
         text = _KEY_SERVER.replace("esp-gcm 256", keywords)
         (tek,) = good(text).key_server_groups[0].teks
-        assert tek.replay == Replay("disabled")
+        assert tek.replay == Replay(ReplayMethod.DISABLED)
         assert "window" not in said(text)
         asked_for = text + "   replay counter window-size 64\n"
         (tek,) = good(asked_for).key_server_groups[0].teks
-        assert tek.replay == Replay("counter", 64)
+        assert tek.replay == Replay(ReplayMethod.COUNTER, 64)
         (warning,) = (item for item in parse(asked_for, "f").diagnostics if "groups of two members only" in item.message)
         assert warning.line == len(asked_for.splitlines())
         assert "remove the line" in warning.hint
@@ -470,7 +472,7 @@ class TestKeyServer:
             text = text.replace(" set transform-set t\n", f" set transform-set t\n set security-association replay {profile}\n")
         for keywords, packets in (("esp-gcm 256", counter_mode), ("esp-aes 256 esp-sha256-hmac", other)):
             (tek,) = good(text.replace("esp-gcm 256", keywords)).key_server_groups[0].teks
-            assert tek.replay == (Replay("counter", packets) if packets else Replay("disabled")), keywords
+            assert tek.replay == (Replay(ReplayMethod.COUNTER, packets) if packets else Replay(ReplayMethod.DISABLED)), keywords
             printed = running_config(good(text.replace("esp-gcm 256", keywords)))
             assert good(printed).key_server_groups[0].teks == (tek,)
 

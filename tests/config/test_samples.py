@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from groupvpn.config import Configuration, Role, Severity, diff, parse, render, running_config
-from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.policy import Replay, ReplayMethod
 
 _SAMPLES = Path(__file__).parent / "samples"
 
@@ -49,7 +49,7 @@ def test_basic_key_server() -> None:
     assert group.rekey.key_label == "REKEYRSA"
     assert group.rekey.cipher.keyword == "aes 128"
     (tek,) = group.teks
-    assert tek.replay == Replay("time", 5)
+    assert tek.replay == Replay(ReplayMethod.TIME, 5)
     assert (tek.profile.lifetime, tek.profile.transform_sets[0].transform.keywords) == (7200, "esp-aes esp-sha-hmac")
     assert len(tek.acl.entries) == 18
     ports = [(entry.protocol, entry.source_port, entry.destination_port) for entry in tek.acl.entries[:3]]

@@ -18,12 +18,13 @@ from groupvpn.console.show.layout import clock, entry
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
 from groupvpn.dataplane.options import BackEnd, EngineStatus, PortStatus
 from groupvpn.effects import Endpoint
-from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.status import (
     GroupMemberStatus,
     KekStatus,
     KeyServerGroupStatus,
     RegisteredMemberStatus,
+    RegistrationStatus,
     SaPolicyStatus,
     TekStatus,
 )
@@ -39,9 +40,9 @@ GDOI_DENY = Entry(Action.DENY, 17, AddressMatch.any(), AddressMatch.any(), 848, 
 SITES = Entry(Action.PERMIT, 0, AddressMatch(IPv4Address("10.0.0.0"), IPv4Address("0.255.255.255")), AddressMatch.any())
 ACL = AccessList("traffic", (GDOI_DENY, SITES))
 TRANSFORM = Transform(EspCipher.AES_256_CBC, EspIntegrity.HMAC_SHA2_256_128)
-TEK = TekStatus(0x5AE90201, TRANSFORM, Replay("counter", 64), 710, "traffic", 3600, 2890, 620)
+TEK = TekStatus(0x5AE90201, TRANSFORM, Replay(ReplayMethod.COUNTER, 64), 710, "traffic", 3600, 2890, 620)
 KEK = KekStatus(
-    bytes(range(0xA0, 0xB0)), True, KS, None, KekCipher.AES_256_CBC, SignatureHash.SHA2_256, 294, 256, True, 1109, 86400, 900, "rekeys", 7
+    bytes(range(0xA0, 0xB0)), True, KS, None, KekCipher.AES_256_CBC, SignatureHash.SHA2_256, 294, 256, True, 1109, 86400, 7, 900, "rekeys"
 )
 MEMBER = GroupMemberStatus(
     name="bank",
@@ -50,7 +51,7 @@ MEMBER = GroupMemberStatus(
     active_server=KS,
     local=Endpoint(GM, 848),
     remote=Endpoint(KS, 848),
-    registration_status="Registered",
+    registration_status=RegistrationStatus.REGISTERED,
     direction=Direction.BOTH,
     reregisters_in=650,
     registrations_succeeded=1,
@@ -90,7 +91,7 @@ SERVED = KeyServerGroupStatus(
     retransmit_attempts=2,
     retransmit_remaining=None,
     sequence=7,
-    sas=(SaPolicyStatus(10, "bank-profile", 3600, Replay("counter", 64), ACL, 710),),
+    sas=(SaPolicyStatus(10, "bank-profile", 3600, Replay(ReplayMethod.COUNTER, 64), ACL, 710),),
     kek=KEK,
     teks=(TEK,),
     members=(REGISTERED,),
@@ -166,7 +167,12 @@ def test_member_overview() -> None:
 
 def test_member_that_has_not_registered_yet() -> None:
     waiting = replace(
-        MEMBER, active_server=None, remote=None, registration_status="Registering", reregisters_in=None, rekey_received_ago=None,
+        MEMBER,
+        active_server=None,
+        remote=None,
+        registration_status=RegistrationStatus.REGISTERING,
+        reregisters_in=None,
+        rekey_received_ago=None,
         kek=None, teks=(), acl_downloaded=(), last_rekey_from=None,
     )  # fmt: skip
     output = member.overview([(waiting, "GigabitEthernet0/0")])
@@ -256,8 +262,8 @@ def test_key_server_overview_with_and_without_rekeys() -> None:
 
 
 def test_anti_replay_of_a_key_server() -> None:
-    timed = SaPolicyStatus(20, "bank-profile", 3600, Replay("time", 100), ACL, 710)
-    quiet = SaPolicyStatus(30, "bank-profile", 3600, Replay("disabled"), ACL, 710)
+    timed = SaPolicyStatus(20, "bank-profile", 3600, Replay(ReplayMethod.TIME, 100), ACL, 710)
+    quiet = SaPolicyStatus(30, "bank-profile", 3600, Replay(ReplayMethod.DISABLED), ACL, 710)
     output = replay.key_server([replace(SERVED, sas=(*SERVED.sas, timed, quiet), pseudotime=10057.128, sync_in=1204)])
     expect(
         output,
@@ -281,7 +287,7 @@ def test_anti_replay_of_a_key_server() -> None:
 
 def test_anti_replay_of_a_member() -> None:
     counters = InterfaceCounters("eth0", drops={"inbound_replayed": 3, "inbound_too_old": 41, "inbound_too_new": 1, "inbound_padding": 7})
-    status = replace(MEMBER, teks=(replace(TEK, replay=Replay("time", 5)),), pseudotime=77.5, drops={"pseudotime too old": 2})
+    status = replace(MEMBER, teks=(replace(TEK, replay=Replay(ReplayMethod.TIME, 5)),), pseudotime=77.5, drops={"pseudotime too old": 2})
     output = replay.member([(status, [("GigabitEthernet0/0", counters), ("GigabitEthernet0/1", None)])])
     expect(
         output,

@@ -10,6 +10,7 @@ The words behind the three backticks say what a block is:
     yaml, python      a topology and a program of docs/lab.md, loaded and run
 """
 
+import calendar
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,11 +99,12 @@ def applied(change: Block, text: str) -> str:
 
 
 _CHANGING = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}|\d+%)|0x[0-9A-Fa-f]+|\b[0-9A-F]{8,}\b|\d+")
+_DAY = re.compile(rf"\b({'|'.join(calendar.month_abbr[1:])}) +\d+\b")
 
 
 def shape(line: str) -> str:
     """A line without what differs from run to run: numbers, SPIs and times; addresses and percentages stay."""
-    line = re.sub(r"(\*|UTC )[A-Z][a-z]{2} +\d+", r"\1MMM 0", line)
+    line = _DAY.sub("MMM 0", line)
     line = _CHANGING.sub(lambda found: found.group(1) or "0", line)
     return " ".join(line.split())
 

@@ -8,13 +8,13 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from groupvpn.crypto.keymat import PhaseOneKeys
+from groupvpn.crypto.keymat import encryption_key
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeAuthentication, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Send
 from groupvpn.gdoi.keys import Download, Kek, Tek
-from groupvpn.gdoi.policy import GroupIdentity, Replay
+from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
 from groupvpn.gdoi.refusal import Reason, Refusal
 from groupvpn.ike.natt import NatSituation
 from groupvpn.ike.policy import IsakmpPolicy
@@ -53,7 +53,7 @@ class CountingEntropy:
 
 def ike_pair(hash_: IkeHash = IkeHash.SHA2_256, cipher: IkeCipher = IkeCipher.AES_128) -> tuple[IkeSa, IkeSa]:
     """(the member's, the key server's) view of one SA."""
-    keys = [bytes([fill]) * hash_.digest_length for fill in (1, 2, 3)]
+    keys = [bytes([fill]) * hash_.digest_length for fill in (2, 3)]
     return tuple(  # type: ignore[return-value]
         ike_sa(keys, hash_, cipher, bytes(range(cipher.block_length)), COOKIES, is_member=is_member) for is_member in (True, False)
     )
@@ -63,7 +63,7 @@ def ike_sa(
     keys: Iterable[bytes], hash_: IkeHash, cipher: IkeCipher, last_block: bytes, cookies: tuple[bytes, bytes], *, is_member: bool
 ) -> IkeSa:
     local, peer = (MEMBER, SERVER) if is_member else (SERVER, MEMBER)
-    skeyid_d, skeyid_a, skeyid_e = (Secret(octets) for octets in keys)
+    skeyid_a, skeyid_e = (Secret(octets) for octets in keys)
     return IkeSa(
         cookies=cookies,
         local=local,
@@ -74,7 +74,8 @@ def ike_sa(
         local_identity=Identification.ipv4(local.address),
         peer_identity=Identification.ipv4(peer.address),
         policy=IsakmpPolicy(10, cipher, hash_, IkeAuthentication.PRE_SHARED_KEY, IkeGroup.MODP_2048),
-        keys=PhaseOneKeys(skeyid_d, skeyid_a, skeyid_e),
+        skeyid_a=skeyid_a,
+        encryption_key=encryption_key(hash_, cipher, skeyid_e),
         last_block=last_block,
         established=0.0,
         nat=NatSituation(),
@@ -122,7 +123,7 @@ def tek(spi: int = 0x1000, transform: Transform = AES_CBC, lifetime: int = 3600,
         Secret(bytes([fill ^ 0x55]) * transform.cipher.salt_length),
         lifetime,
         entries,
-        **{"replay": Replay("counter", 64), **more},
+        **{"replay": Replay(ReplayMethod.COUNTER, 64), **more},
     )
 
 

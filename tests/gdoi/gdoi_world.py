@@ -14,7 +14,7 @@ from groupvpn.effects import Effect, Endpoint, Report, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.messages import MESSAGES, render
-from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
+from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup, RekeyPolicy, Replay, ReplayMethod, TekPolicy
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, PresharedKey
@@ -51,7 +51,7 @@ def tek_policy(
     sequence: int = 1, lifetime: int = 3600, transform: Transform = CBC, acl: AccessList = SITES, replay: Replay | None = None
 ) -> TekPolicy:
     profile = Profile("profile", (TransformSet("set", transform),), lifetime)
-    return TekPolicy(sequence, profile, acl, replay or Replay("disabled"))
+    return TekPolicy(sequence, profile, acl, replay or Replay(ReplayMethod.DISABLED))
 
 
 def served(*teks: TekPolicy, rekey: RekeyPolicy = UNICAST, **changes: object) -> KeyServerGroup:

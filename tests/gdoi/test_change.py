@@ -1,18 +1,19 @@
 """The table of changes, row by row: what is told to members at once, and what it renews."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from gdoi_world import CBC, GCM, MULTI, REKEY_LIST, SERVER, SITES, TRIPLE_DES, UNICAST, entry, served, tek_policy
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.gdoi.change import RULES, Change, Kind, Renews, differences
-from groupvpn.gdoi.policy import KeyServerGroup, Replay
+from groupvpn.gdoi.policy import KeyServerGroup, Replay, ReplayMethod
 from groupvpn.ipsec.acl import AccessList, Action
 
 LONGER = AccessList("sites", (*SITES.entries, entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12")))
-COUNTER = Replay("counter", 64)
-TIME = Replay("time", 100)
+COUNTER = Replay(ReplayMethod.COUNTER, 64)
+TIME = Replay(ReplayMethod.TIME, 100)
 OTHER_ADDRESS = replace(REKEY_LIST, name="102")
 OTHER_ENTRIES = replace(REKEY_LIST, entries=REKEY_LIST.entries[:0])
 
@@ -28,7 +29,7 @@ ROWS = [
     (Kind.PROFILE, served(), served(replace(tek_policy(), profile=replace(tek_policy().profile, name="other"))), True),
     (Kind.ACL, served(), of(tek_policy(acl=LONGER)), True),
     (Kind.REPLAY_ENABLED, served(), of(tek_policy(replay=COUNTER)), True),
-    (Kind.REPLAY_COUNTER_WINDOW, of(tek_policy(replay=COUNTER)), of(tek_policy(replay=Replay("counter", 512))), False),
+    (Kind.REPLAY_COUNTER_WINDOW, of(tek_policy(replay=COUNTER)), of(tek_policy(replay=Replay(ReplayMethod.COUNTER, 512))), False),
     (Kind.REPLAY_DISABLED, of(tek_policy(replay=COUNTER)), served(), True),
     (Kind.RECEIVE_ONLY_ENABLED, served(), served(receive_only=True), True),
     (Kind.RECEIVE_ONLY_DISABLED, served(receive_only=True), served(), True),
@@ -37,7 +38,7 @@ ROWS = [
     (Kind.KEK_CIPHER, served(), served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)), True),
     # Table 2: by mode.
     (Kind.REPLAY_ENABLED, of(tek_policy(replay=COUNTER)), of(tek_policy(replay=TIME)), True),
-    (Kind.REPLAY_TIME_WINDOW, of(tek_policy(replay=TIME)), of(tek_policy(replay=Replay("time", 5))), False),
+    (Kind.REPLAY_TIME_WINDOW, of(tek_policy(replay=TIME)), of(tek_policy(replay=Replay(ReplayMethod.TIME, 5))), False),
     (Kind.IDENTITY, served(), served(identity=4321), False),
     (Kind.TO_MULTICAST, served(), served(rekey=MULTI), True),
     (Kind.TO_UNICAST, served(rekey=MULTI), served(), True),
@@ -68,6 +69,15 @@ def test_each_row(kind: Kind, before: KeyServerGroup, after: KeyServerGroup, rek
 def test_every_kind_has_a_rule_and_an_example() -> None:
     assert set(RULES) == set(Kind)
     assert {row[0] for row in ROWS} == set(Kind)
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "decisions" / "rekey-triggers.md").read_text(encoding="utf-8")
+    rows = "".join(
+        f"| {kind.value} | {'yes' if rule.rekey else 'no'} | {rule.renews.value} | {rule.takes_effect.value} |\n"
+        for kind, rule in RULES.items()
+    )
+    assert f"| change | rekey at once | new keys | counts |\n|---|---|---|---|\n{rows}<!-- end -->" in page
 
 
 def test_nothing_changed_is_no_change() -> None:

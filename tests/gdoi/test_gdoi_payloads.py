@@ -16,7 +16,7 @@ from groupvpn.gdoi.key_payloads import read_keys, write_keys
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.offer import NOTHING, Offer, offer_of, without_idle_teks
 from groupvpn.gdoi.payloads import DEFAULT_KEK_LIFETIME, DEFAULT_TEK_LIFETIME, read_offer, write_offer
-from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.selectors import from_identity, to_identity
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
@@ -38,9 +38,9 @@ TRANSFORMS = st.sampled_from(
     [whole for values in product(EspCipher, EspIntegrity, Mode, SecurityProtocol) if (whole := Transform(*values)).is_whole]
 )
 REPLAYS = st.one_of(
-    st.just(Replay("disabled")),
-    st.builds(Replay, st.just("counter"), st.integers(1, 65535)),
-    st.builds(Replay, st.just("time"), st.integers(1, 100), st.integers(1, 1000)),
+    st.just(Replay(ReplayMethod.DISABLED)),
+    st.builds(Replay, st.just(ReplayMethod.COUNTER), st.integers(1, 65535)),
+    st.builds(Replay, st.just(ReplayMethod.TIME), st.integers(1, 100), st.integers(1, 1000)),
 )
 
 
@@ -57,7 +57,7 @@ def test_every_policy_survives(parts: list[tuple[tuple[Entry, ...], Transform, R
         tek(0x1000 + number, transform, lifetime, entries, replay=replay, receive_only=receive_only)
         for number, (entries, transform, replay, lifetime, receive_only) in enumerate(parts)
     )
-    pseudotime = clock if any(item.replay.method == "time" for item in teks) else None
+    pseudotime = clock if any(item.replay.is_timed for item in teks) else None
     offer = offer_of(Download(teks, kek(), pseudotime=pseudotime))
     assert over_the_wire(offer) == offer
     assert read_keys(offer, write_keys(Download(teks, kek())), 1) == Download(teks, kek(), 1, pseudotime=pseudotime)
@@ -80,7 +80,12 @@ def test_a_list_that_two_teks_share_travels_once() -> None:
 def test_lists_of_one_entry_and_different_lists_are_written_out() -> None:
     entries = (permit(subnet("10.1.0.0"), subnet("10.2.0.0")),)
     offer = offer_of(
-        Download((tek(0x1000, entries=entries, replay=Replay("disabled")), tek(0x2000, entries=entries, replay=Replay("disabled"))))
+        Download(
+            (
+                tek(0x1000, entries=entries, replay=Replay(ReplayMethod.DISABLED)),
+                tek(0x2000, entries=entries, replay=Replay(ReplayMethod.DISABLED)),
+            )
+        )
     )
     assert [type(payload) for payload in write_offer(offer).payloads] == [SaTek, SaTek]
     assert over_the_wire(offer) == offer
@@ -137,7 +142,7 @@ def test_defaults_of_the_rfcs() -> None:
     (offered,) = read(with_attributes(Attribute(5, 2))).teks
     assert offered.transform == TRIPLE_DES
     assert offered.lifetime == DEFAULT_TEK_LIFETIME
-    assert offered.replay == Replay("disabled")
+    assert offered.replay == Replay(ReplayMethod.DISABLED)
     assert not offered.receive_only
     said = with_attributes(
         Attribute(5, 2),
@@ -282,7 +287,7 @@ def test_tek_protocols_that_we_do_not_know_are_refused_as_such(payload: Payload)
 
 def test_unknown_attributes_of_a_tek_extension_are_ignored() -> None:
     (offered,) = read(sat(), replace(BEARER, attributes=(Attribute(77, 1), Attribute(1, 5)))).teks
-    assert offered.replay == Replay("counter", 5)
+    assert offered.replay == Replay(ReplayMethod.COUNTER, 5)
 
 
 TIMED = (Attribute(2, 5), Attribute(4, (10_057_128).to_bytes(8, "big")), Attribute(5, 20))
@@ -291,7 +296,7 @@ TIMED = (Attribute(2, 5), Attribute(4, (10_057_128).to_bytes(8, "big")), Attribu
 def test_a_time_window_comes_with_pseudotime_and_tick() -> None:
     offer = read(sat(), replace(BEARER, attributes=TIMED))
     assert offer.pseudotime == 10_057_128
-    assert offer.teks[0].replay == Replay("time", 5, 20)
+    assert offer.teks[0].replay == Replay(ReplayMethod.TIME, 5, 20)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +412,7 @@ def test_a_list_of_a_hundred_entries_is_one_message() -> None:
 def test_more_entries_than_a_receiver_takes_are_not_written() -> None:
     def lists(count: int) -> Offer:
         entries = tuple(replace(LIST[2], destination_port=number + 1, protocol=6) for number in range(100))
-        teks = (tek(0x1000 + number, entries=entries[number:], replay=Replay("disabled")) for number in range(count))
+        teks = (tek(0x1000 + number, entries=entries[number:], replay=Replay(ReplayMethod.DISABLED)) for number in range(count))
         return offer_of(Download(tuple(teks)))
 
     assert over_the_wire(lists(10)) == lists(10)

@@ -29,7 +29,7 @@ def recorded_sa(run: str, *, is_member: bool) -> IkeSa:
     phase1 = values["phase1"]
     message6 = bytes.fromhex(values["messages"][5]["datagram"])
     hash_, cipher = ALGORITHMS.get(run, (IkeHash.SHA1, IkeCipher.TRIPLE_DES))
-    keys = [bytes.fromhex(phase1[name]) for name in ("skeyid_d", "skeyid_a", "skeyid_e")]
+    keys = [bytes.fromhex(phase1[name]) for name in ("skeyid_a", "skeyid_e")]
     return ike_sa(keys, hash_, cipher, message6[-cipher.block_length :], (message6[:8], message6[8:16]), is_member=is_member)
 
 

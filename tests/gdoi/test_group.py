@@ -6,11 +6,12 @@ import pytest
 from gdoi_world import GCM, MULTI, MULTICAST, SITES, UNICAST, entry, served, tek_policy
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.group import FIRST_SPI, RETIREMENT, GroupKeys
-from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.group import RETIREMENT, GroupKeys
+from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.ipsec.acl import AccessList, Action
+from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.lab.simulation import entropy_of
 
 
@@ -162,10 +163,10 @@ def test_multicast_rekeys_are_never_acknowledged() -> None:
 
 def test_a_time_window_is_inherited_and_a_counter_window_is_not() -> None:
     group, entropy = keys(), entropy_of("x")
-    for before, after, expected in (("time", "time", 100), ("counter", "counter", 5)):
+    for method, expected in ((ReplayMethod.TIME, 100), (ReplayMethod.COUNTER, 5)):
         group.teks.clear()
-        group.make_tek(tek_policy(replay=Replay(before, 100)), 0, entropy)
-        assert group.make_tek(tek_policy(replay=Replay(after, 5)), 0, entropy).replay.window == expected
+        group.make_tek(tek_policy(replay=Replay(method, 100)), 0, entropy)
+        assert group.make_tek(tek_policy(replay=Replay(method, 5)), 0, entropy).replay.window == expected
 
 
 def test_without_a_key_there_is_no_kek() -> None:

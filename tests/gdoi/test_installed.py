@@ -7,7 +7,7 @@ from gdoi_world import CBC, GCM, SITES, entry
 from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.installed import InstalledPolicy
 from groupvpn.gdoi.keys import Download, Tek
-from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.ipsec.acl import Action
 from groupvpn.ipsec.sa import Direction
 
@@ -246,7 +246,9 @@ def test_a_sender_id_serves_the_teks_of_later_rekeys() -> None:
 
 def test_only_counter_based_replay_has_a_window_in_packets() -> None:
     policy = InstalledPolicy()
-    register(policy, 0, tek(1000, replay=Replay("counter", 64)), tek(2000, replay=Replay("time", 100), entries=OTHER_LIST))
+    register(
+        policy, 0, tek(1000, replay=Replay(ReplayMethod.COUNTER, 64)), tek(2000, replay=Replay(ReplayMethod.TIME, 100), entries=OTHER_LIST)
+    )
     assert [sa.replay_window for sa in policy.sas()] == [64, 0]
 
 

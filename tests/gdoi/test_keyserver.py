@@ -24,7 +24,7 @@ from gdoi_world import (
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, Report, Send
 from groupvpn.gdoi.events import StateChanged
-from groupvpn.gdoi.policy import RekeyPolicy, Replay
+from groupvpn.gdoi.policy import RekeyPolicy, Replay, ReplayMethod
 from groupvpn.ike.policy import PresharedKey
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 
@@ -229,7 +229,7 @@ def test_each_registration_gets_a_sender_id_that_nobody_had() -> None:
 
 def test_a_member_that_died_without_a_word_comes_back_under_another_sender_id() -> None:
     """Receivers keep a replay window for each Sender-ID, and a new process counts its packets from 1 again."""
-    world = World(served(tek_policy(transform=GCM, replay=Replay("counter", 64))), members=2)
+    world = World(served(tek_policy(transform=GCM, replay=Replay(ReplayMethod.COUNTER, 64))), members=2)
     world.run(2)
     before, other = (member.sas[0] for member in world.members)
     world.simulation.detach(address_of(1))

@@ -33,7 +33,7 @@ from groupvpn.crypto.registry import KekCipher
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi.offer import NOTHING
-from groupvpn.gdoi.policy import KeyServerGroup, Replay
+from groupvpn.gdoi.policy import KeyServerGroup, Replay, ReplayMethod
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.ipsec.sa import Direction
 
@@ -183,9 +183,9 @@ def test_receive_only_goes_and_comes_with_five_passive_minutes() -> None:
 
 
 def test_a_new_time_window_waits_for_clear() -> None:
-    world = World(served(tek_policy(lifetime=900, replay=Replay("time", 100))), members=1)
+    world = World(served(tek_policy(lifetime=900, replay=Replay(ReplayMethod.TIME, 100))), members=1)
     world.run(10)
-    change(world, served(tek_policy(lifetime=900, replay=Replay("time", 5))))
+    change(world, served(tek_policy(lifetime=900, replay=Replay(ReplayMethod.TIME, 5))))
     world.run(900)
     assert {tek.replay.window for tek in world.members[0].status(world.now).teks} == {100}
     world.do(world.server, world.server.clear(None, world.now))

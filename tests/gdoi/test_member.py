@@ -24,6 +24,7 @@ from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.member import EVERYTHING, GroupMember
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.refusal import GdoiError, Reason
+from groupvpn.gdoi.status import RegistrationStatus
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.ipsec.sa import Direction, TrafficRule
 
@@ -39,7 +40,7 @@ def test_nothing_is_protected_before_the_first_registration() -> None:
     member = world.add_member(1)
     world.run(10)
     assert (member.rules, member.sas, member.is_registered) == ((), (), False)
-    assert member.status(world.now).registration_status == "Registering"
+    assert member.status(world.now).registration_status is RegistrationStatus.REGISTERING
 
 
 def test_fail_close_drops_all_but_its_denies_until_the_first_registration_and_never_again() -> None:
@@ -248,7 +249,7 @@ def test_status_tells_what_the_console_prints() -> None:
     world = World(members=1)
     world.run(3300)
     status = world.members[0].status(world.now)
-    assert (status.registration_status, status.active_server, status.servers) == ("Registered", SERVER, (SERVER,))
+    assert (status.registration_status, status.active_server, status.servers) == (RegistrationStatus.REGISTERED, SERVER, (SERVER,))
     assert (status.rekeys_received, status.unicast_rekeys_received, status.rekey_acks_sent) == (1, 1, 1)
     assert (status.last_rekey_from, status.last_rekey_sequence) == (SERVER, 1)
     assert len(status.teks) == 2

@@ -14,7 +14,7 @@ from groupvpn.effects import Endpoint
 from groupvpn.gdoi import persistence
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.members import Member
-from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, ReplayMethod
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 
 
@@ -354,6 +354,10 @@ def _unknown_cipher(group: dict[str, Any]) -> None:
     group["kek"]["cipher"] = "ROT13"
 
 
+def _unknown_replay_method(group: dict[str, Any]) -> None:
+    group["teks"][0]["replay"][0] = "tmie"
+
+
 def _too_many_ids(group: dict[str, Any]) -> None:
     group["sender_ids_used"] = 2**40
 
@@ -371,7 +375,18 @@ def _bad_member(group: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [_without_teks, _text_sequence, _odd_key, _unknown_cipher, _too_many_ids, _odd_list, _odd_delete, _bad_member]
+    "damage",
+    [
+        _without_teks,
+        _text_sequence,
+        _odd_key,
+        _unknown_cipher,
+        _unknown_replay_method,
+        _too_many_ids,
+        _odd_list,
+        _odd_delete,
+        _bad_member,
+    ],
 )
 def test_a_damaged_snapshot_is_refused_whole(damage: Callable[[dict[str, Any]], None]) -> None:
     world = World(members=1)
@@ -538,7 +553,7 @@ def test_a_key_server_that_cannot_know_how_long_it_was_away_renews_its_keys(reke
 
 
 def test_keys_of_unknown_age_go_on_where_the_pseudotime_may_keep_members_from_hearing_of_others() -> None:
-    world = World(served(tek_policy(replay=Replay("time", 5))), members=1)
+    world = World(served(tek_policy(replay=Replay(ReplayMethod.TIME, 5))), members=1)
     world.run(600)
     ((old,),) = spis(world)
     state = json.loads(world.server.snapshot_text(world.now))

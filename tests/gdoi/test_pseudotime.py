@@ -9,7 +9,7 @@ from gdoi_world import CBC, GCM, SERVER, World, address_of, served, tek_policy
 from groupvpn.effects import Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
-from groupvpn.gdoi.policy import KeyServerGroup, Replay
+from groupvpn.gdoi.policy import KeyServerGroup, Replay, ReplayMethod
 from groupvpn.gdoi.pseudotime import PseudoClock, Step, allowed_skew, judge
 from groupvpn.gdoi.timers import PSEUDOTIME_SYNC
 from groupvpn.ipsec.transform import Transform
@@ -20,7 +20,7 @@ DELAY = 0.3
 
 
 def timed(window: int = 5, lifetime: int = 7200, transform: Transform = GCM) -> KeyServerGroup:
-    return served(tek_policy(lifetime=lifetime, transform=transform, replay=Replay("time", window)))
+    return served(tek_policy(lifetime=lifetime, transform=transform, replay=Replay(ReplayMethod.TIME, window)))
 
 
 def origin(member: GroupMember) -> float:

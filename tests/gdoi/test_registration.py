@@ -27,11 +27,10 @@ from groupvpn.crypto.registry import IkeCipher, IkeHash, KekCipher, SignatureHas
 from groupvpn.effects import Effect, Send
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.offer import Acceptance
-from groupvpn.gdoi.policy import GroupIdentity, Replay
+from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
 from groupvpn.gdoi.pull import group_id, seal, unseal
 from groupvpn.gdoi.refusal import Dropped, Reason, Refusal
 from groupvpn.gdoi.registration import (
-    BACK_OFF,
     EXCHANGE_LIFETIME,
     MAXIMUM_EXCHANGES,
     MAXIMUM_SENDER_IDS,
@@ -44,6 +43,7 @@ from groupvpn.gdoi.registration import (
     Registered,
     ServerPull,
 )
+from groupvpn.gdoi.timers import BACK_OFF
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.attributes import Attribute
 from groupvpn.wire.gdoi_sa import GroupAssociatedPolicy, GroupSecurityAssociation
@@ -85,7 +85,7 @@ def run(member: MemberPull, server: ServerPull, now: float = 0.0) -> tuple[list[
 def registered(offered: Download, **more: object) -> Download:
     member, server, _ = pair(Groups(offered), **more)
     at_member, at_server = run(member, server)
-    assert member.is_finished
+    assert member.next_timer() is None
     assert only(Admitted, at_server).identity == GROUP
     result: Download = only(Registered, at_member).download
     return result
@@ -97,7 +97,10 @@ def registered(offered: Download, **more: object) -> Download:
         download(),
         download(kek=None, sequence=None),
         download(tek(0x1000), tek(0x2000, TRIPLE_DES, 70000, (permit(subnet("10.9.0.0"), subnet("10.8.0.0")),))),
-        replace(download(tek(0x1000, replay=Replay("time", 5)), tek(0x1001, GCM, replay=Replay("disabled"))), pseudotime=77_000),
+        replace(
+            download(tek(0x1000, replay=Replay(ReplayMethod.TIME, 5)), tek(0x1001, GCM, replay=Replay(ReplayMethod.DISABLED))),
+            pseudotime=77_000,
+        ),
         download(tek(receive_only=True), activation_delay=60, deactivation_delay=90),
         download(kek=kek(KekCipher.TRIPLE_DES_CBC, SignatureHash.SHA1, acknowledge=False, destination=IPv4Address(0))),
         download(kek=kek(KekCipher.AES_256_CBC, SignatureHash.SHA2_512)),
@@ -209,7 +212,6 @@ def test_a_refusal_is_told_and_ends_the_registration(groups: Groups, reason: Rea
     assert notify == NotifyPeer(reason.notify_type, member.message_id.to_bytes(4, "big"))
     outcome = only(Refused, member.notified(notify.notify_type, notify.data))
     assert outcome.refusal.reason is reason
-    assert member.is_finished
     assert member.next_timer() is None
 
 
@@ -217,7 +219,6 @@ def test_an_unknown_group_is_a_bad_id() -> None:
     member, server, _ = pair(identity=4444)
     _, at_server = run(member, server)
     assert only(MemberRefused, at_server) == MemberRefused(4444, Refusal(Reason.BAD_GROUP_ID, "group 4444"))
-    assert Reason.BAD_GROUP_ID.server_mnemonic == "KS_BAD_ID"
 
 
 def test_a_repeated_refused_request_is_told_again_but_reported_once() -> None:
@@ -244,7 +245,6 @@ def test_a_member_rejects_a_policy_outside_its_client_lists(acceptance: Acceptan
     assert groups.admitted == []
     outcome = only(MemberRefused, server.notified(notify.notify_type, notify.data))
     assert outcome.identity == GROUP
-    assert outcome.refusal.reason.server_mnemonic == "KS_GM_REJECTS_SA_PAYLOAD"
 
 
 def test_a_member_takes_what_its_client_lists_name() -> None:
@@ -258,7 +258,7 @@ def test_notifies_about_other_things_end_nothing() -> None:
     assert member.notified(24578, b"") == []
     assert member.notified(18, (member.message_id ^ 1).to_bytes(4, "big")) == []
     assert server.notified(14, b"none") == []
-    assert not member.is_finished
+    assert member.next_timer() is not None
     assert only(Refused, member.notified(18, b"")).refusal.reason is Reason.BAD_GROUP_ID
 
 
@@ -297,7 +297,7 @@ def test_a_policy_of_an_unknown_moment_is_asked_for_anew(repeats: bool) -> None:
         effects = member.receive(second, due)
         assert effects == [Outdated()] or takes_outdated
         assert len(sent(effects)) == takes_outdated
-        assert member.is_finished != takes_outdated
+        assert (member.next_timer() is None) != takes_outdated
 
 
 def test_a_policy_that_came_in_time_is_taken() -> None:
@@ -393,10 +393,10 @@ def test_the_key_server_keeps_a_bounded_number_of_exchanges_and_forgets_them() -
     (evicted,) = sent(members[0].receive(answers[0], 0))
     assert only(Dropped, server.receive(evicted, 0))
     assert len(groups.admitted) == 0
-    due = server.next_timer()
-    assert due == EXCHANGE_LIFETIME
-    server.tick(due)
-    assert server.next_timer() is None
+    server.expire(EXCHANGE_LIFETIME - 0.1)
+    assert len(server._exchanges) == MAXIMUM_EXCHANGES
+    server.expire(EXCHANGE_LIFETIME)
+    assert not server._exchanges
     assert server.sa._chains == {}
 
 
@@ -406,7 +406,7 @@ def test_a_request_replayed_after_the_exchange_is_forgotten_gets_no_further_than
     (second,) = sent(server.receive(first, 0))
     (third,) = sent(member.receive(second, 0))
     server.receive(third, 0)
-    server.tick(EXCHANGE_LIFETIME)
+    server.expire(EXCHANGE_LIFETIME)
     (fresh,) = sent(server.receive(first, 100))
     assert fresh != second
     assert only(Dropped, server.receive(third, 100))
@@ -484,7 +484,7 @@ def test_a_request_of_another_shape_is_dropped(payloads: tuple[Payload, ...]) ->
     member_sa, server_sa = ike_pair()
     server = ServerPull(server_sa, counting_entropy(2), Groups())
     assert only(Dropped, server.receive(seal(member_sa, 1, (), payloads), 0)).reason is Reason.UNEXPECTED
-    assert server.next_timer() is None
+    assert not server._exchanges
 
 
 def test_an_id_of_another_kind_is_a_bad_group_id() -> None:

@@ -8,7 +8,7 @@ from gdoi_world import CBC, GCM, MULTI, SERVER, UNICAST, World, address_of, entr
 from groupvpn.effects import Effect, Endpoint
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import EVERYTHING, GroupMember
-from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, ReplayMethod
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.ipsec.sa import TrafficRule
@@ -60,7 +60,7 @@ def outbound(member: GroupMember) -> list[int | None]:
         served(tek_policy(lifetime=600), rekey=RekeyPolicy()),
         served(tek_policy(lifetime=600), rekey=replace(UNICAST, lifetime=700)),
         served(tek_policy(lifetime=600, transform=GCM)),
-        served(tek_policy(lifetime=600, replay=Replay("time", 5))),
+        served(tek_policy(lifetime=600, replay=Replay(ReplayMethod.TIME, 5))),
         served(tek_policy(1, 600), tek_policy(2, 7200, GCM, SECOND)),
         served(tek_policy(1, 7200), tek_policy(2, 600, GCM, SECOND), receive_only=True),
     ],

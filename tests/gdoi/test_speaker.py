@@ -144,3 +144,18 @@ def test_every_datagram_that_nobody_uses_is_counted_once() -> None:
     for datagram in (b"", b"\xff", push, push[:18] + bytes((ACK,)) + push[19:], push[:18] + bytes((PULL,)) + push[19:]):
         assert speaker.receive(datagram, end(9), end(1), world.now) == []
     assert (speaker.dropped() - before).total() == 5
+
+
+def test_an_effect_of_no_known_kind_is_a_bug_and_costs_only_itself() -> None:
+    named = []
+
+    def guard(call: Call, name: str) -> list[Effect]:
+        with pytest.raises(TypeError, match="nobody knows what to do with str"):
+            call()
+        named.append(name)
+        return []
+
+    speaker = Speaker(World(members=0).speakers[SERVER].ike, guard=guard)
+    send = Send(b"x", end(8), end(1))
+    assert speaker.settle(["an effect", send], 0.0) == [send]
+    assert len(named) == 1

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire_pair import Pair, seeded
+from wire_pair import Pair, configuration, seeded
 
-from groupvpn.crypto.keymat import PhaseOneKeys
+from groupvpn.crypto import keymat
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint
+from groupvpn.ike import context
 from groupvpn.ike.natt import NatSituation
 from groupvpn.ike.policy import IsakmpPolicy
 from groupvpn.ike.sa import MAXIMUM_CHAINS, IkeSa, ProtectionError
@@ -42,7 +43,8 @@ def recorded_sa(run: dict[str, Any], *, is_initiator: bool) -> IkeSa:
         local_identity=Identification.ipv4((member if is_initiator else server).address),
         peer_identity=Identification.ipv4((server if is_initiator else member).address),
         policy=IsakmpPolicy(1, cipher, algorithm, IkeAuthentication.PRE_SHARED_KEY, IkeGroup.from_wire(phase1["group"]), 600),
-        keys=PhaseOneKeys(*(Secret(bytes.fromhex(phase1[f"skeyid_{letter}"])) for letter in "dae")),
+        skeyid_a=Secret(bytes.fromhex(phase1["skeyid_a"])),
+        encryption_key=keymat.encryption_key(algorithm, cipher, Secret(bytes.fromhex(phase1["skeyid_e"]))),
         last_block=last[-cipher.block_length :],
         established=0.0,
         nat=NatSituation(),
@@ -53,7 +55,7 @@ def recorded_sa(run: dict[str, Any], *, is_initiator: bool) -> IkeSa:
 def test_a_recorded_pull_is_read_and_written_octet_for_octet(name: str) -> None:
     run = RECORDED[name]
     sas = {"member": recorded_sa(run, is_initiator=True), "server": recorded_sa(run, is_initiator=False)}
-    assert sas["member"].reveal_encryption_key().reveal().hex() == run["phase1"]["enc_key"]
+    assert sas["member"].encryption_key.reveal().hex() == run["phase1"]["enc_key"]
     for message in run["messages"][6:10]:
         datagram, plain = bytes.fromhex(message["datagram"]), bytes.fromhex(message["plaintext"])
         sender, receiver = (sas["member"], sas["server"]) if message["sender"] == "member" else (sas["server"], sas["member"])
@@ -148,7 +150,26 @@ def test_after_wiping_nothing_works_and_nothing_is_left() -> None:
     for action in (lambda: one.protect(PULL, 2, 8, b"x"), lambda: one.unprotect(message), lambda: one.accept(message)):
         with pytest.raises(ProtectionError, match="was deleted"):
             action()
-    assert len(one.skeyid_d) == len(one.skeyid_a) == len(one.skeyid_e) == len(one.reveal_encryption_key()) == 0
+    assert len(one.skeyid_a) == len(one.encryption_key) == 0
+
+
+@pytest.mark.parametrize("aggressive", [False, True])
+def test_of_the_keys_of_phase_1_only_those_of_the_sa_are_left(aggressive: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Secret] = []
+
+    def skeyid(*arguments: Any) -> Secret:
+        made.append(keymat.skeyid_preshared(*arguments))
+        return made[-1]
+
+    def keys(*arguments: Any) -> keymat.PhaseOneKeys:
+        derived = keymat.phase_one_keys(*arguments)
+        made.extend((derived.skeyid_d, derived.skeyid_e))
+        return derived
+
+    monkeypatch.setattr(context, "skeyid_preshared", skeyid)
+    monkeypatch.setattr(context, "phase_one_keys", keys)
+    Pair(configuration(aggressive=aggressive)).run().both()
+    assert [len(secret) for secret in made] == [0] * 6
 
 
 def test_an_sa_does_not_show_its_keys() -> None:

@@ -49,7 +49,7 @@ def test_a_recorded_member_is_answered_as_it_was(name: str, monkeypatch: pytest.
     answer(4)
     (sa,) = server.sas()
     assert sa.skeyid_a.reveal().hex() == phase1["skeyid_a"]
-    assert sa.reveal_encryption_key().reveal().hex() == phase1["enc_key"]
+    assert sa.encryption_key.reveal().hex() == phase1["enc_key"]
     assert sa.peer_identity.address == MEMBER.address
     assert sa.doi == phase1["doi"]
     assert not server.counters

@@ -136,7 +136,7 @@ class Pair:
         assert one is not None
         assert other is not None
         assert one.cookies == other.cookies
-        assert (one.skeyid_d, one.skeyid_a, one.skeyid_e) == (other.skeyid_d, other.skeyid_a, other.skeyid_e)
+        assert (one.skeyid_a, one.encryption_key) == (other.skeyid_a, other.encryption_key)
         return one, other
 
     def mnemonics(self, name: str) -> list[str]:

@@ -44,13 +44,6 @@ def test_sizes_that_are_refused(bits: int) -> None:
         rsa_keys.generate("SHORT", THEN, modulus_bits=bits)
 
 
-def test_usage_keys_are_two() -> None:
-    signature, encryption = rsa_keys.generate_usage_keys("TWO", THEN, modulus_bits=1024)
-    assert (signature.usage, encryption.usage) == (KeyUsage.SIGNATURE, KeyUsage.ENCRYPTION)
-    assert signature.public != encryption.public
-    assert signature.label == encryption.label == "TWO"
-
-
 @pytest.mark.parametrize("cipher", ["des", "3des", "aes"])
 def test_export_and_import(pair: rsa_keys.KeyPair, cipher: str) -> None:
     public, private = pair.export_pem(cipher, PASSPHRASE, zeros)
@@ -59,8 +52,6 @@ def test_export_and_import(pair: rsa_keys.KeyPair, cipher: str) -> None:
     assert not moved.exportable
     with pytest.raises(KeyPairError, match="OTHER is not exportable"):
         moved.export_pem(cipher, PASSPHRASE, zeros)
-    with pytest.raises(KeyPairError, match="not exportable"):
-        rsa_keys.without_export(pair).export_pem(cipher, PASSPHRASE, zeros)
 
 
 def test_a_short_passphrase_is_refused(pair: rsa_keys.KeyPair) -> None:

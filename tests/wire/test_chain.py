@@ -2,7 +2,7 @@
 
 import pytest
 
-from groupvpn.wire.chain import MAXIMUM_PAYLOADS, decode_chain, decode_payloads
+from groupvpn.wire.chain import MAXIMUM_PAYLOADS, decode_chain
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import Doi, NotifyType, PayloadType
 from groupvpn.wire.payload import encode_payloads
@@ -24,7 +24,6 @@ def test_payloads_by_class() -> None:
     assert chain.every(VendorId) == (VendorId(b"one"), VendorId(b"two"))
     assert chain.first(SequenceNumber) is None
     assert chain.only(Nonce) == Nonce(b"nonce678")
-    assert decode_payloads(FIRST, OCTETS) == PAYLOADS
 
 
 @pytest.mark.parametrize(("kind", "count"), [(VendorId, 2), (SequenceNumber, 0)])
@@ -36,9 +35,7 @@ def test_only_wants_exactly_one(kind: type[VendorId | SequenceNumber], count: in
 def test_exact_octets() -> None:
     chain = decode_chain(FIRST, b"prefix" + OCTETS + b"\x00\x07", 6)
     hash_payload, nonce, one, two = chain.payloads
-    assert chain.octets_of(nonce) == bytes.fromhex("0d00000c") + b"nonce678"
     assert chain.body_of(nonce) == b"nonce678"
-    assert chain.octets_of(two) == bytes.fromhex("00000007") + b"two"
     assert chain.octets_before(hash_payload) == b""
     assert chain.octets_before(one) == OCTETS[:20]
     assert chain.octets_after(hash_payload) == OCTETS[8:]
@@ -63,13 +60,13 @@ def test_equal_payloads_keep_their_own_places() -> None:
     chain = decode_chain(*encode_payloads([VendorId(b"x"), VendorId(b"x")]))
     first, second = chain.payloads
     assert first == second
-    assert chain.octets_of(first)[0] == PayloadType.VENDOR_ID
-    assert chain.octets_of(second)[0] == PayloadType.NONE
+    assert chain.octets_after(first) == bytes.fromhex("00000005") + b"x"
+    assert chain.octets_after(second) == b""
 
 
 def test_a_payload_from_elsewhere_has_no_octets_here() -> None:
     with pytest.raises(KeyError):
-        decode_chain(FIRST, OCTETS).octets_of(Nonce(b"nonce678"))
+        decode_chain(FIRST, OCTETS).body_of(Nonce(b"nonce678"))
 
 
 def test_an_empty_chain() -> None:
@@ -85,7 +82,7 @@ def test_octets_of_unknown_payloads_and_of_the_buffer_stay_out_of_repr() -> None
 
 
 def test_proposals_under_doi_2_are_a_phase_1_sa() -> None:
-    (association,) = decode_payloads(*encode_payloads([RawPayload(PayloadType.SA, PHASE_1_SA_UNDER_DOI_2)]))
+    (association,) = decode_chain(*encode_payloads([RawPayload(PayloadType.SA, PHASE_1_SA_UNDER_DOI_2)])).payloads
     assert isinstance(association, SecurityAssociation)
     assert (association.doi, association.situation, len(association.proposals)) == (Doi.GDOI, 0, 1)
     assert association.encode() == PHASE_1_SA_UNDER_DOI_2
@@ -99,7 +96,7 @@ def test_inner_payloads_may_not_stand_alone(kind: PayloadType) -> None:
 
 
 def test_unknown_types_are_kept() -> None:
-    assert decode_payloads(200, bytes.fromhex("0000000501")) == (RawPayload(200, b"\x01"),)
+    assert decode_chain(200, bytes.fromhex("0000000501")).payloads == (RawPayload(200, b"\x01"),)
 
 
 def test_octets_left_over_in_a_payload_are_refused() -> None:
@@ -109,9 +106,9 @@ def test_octets_left_over_in_a_payload_are_refused() -> None:
 
 def test_the_number_of_payloads_is_bounded() -> None:
     one = RawPayload(200, b"")
-    assert len(decode_payloads(*encode_payloads([one] * MAXIMUM_PAYLOADS))) == MAXIMUM_PAYLOADS
+    assert len(decode_chain(*encode_payloads([one] * MAXIMUM_PAYLOADS)).payloads) == MAXIMUM_PAYLOADS
     with pytest.raises(DecodeError, match="more than 64"):
-        decode_payloads(*encode_payloads([one] * (MAXIMUM_PAYLOADS + 1)))
+        decode_chain(*encode_payloads([one] * (MAXIMUM_PAYLOADS + 1)))
 
 
 def test_a_chain_reads_well_in_a_log() -> None:

@@ -22,14 +22,12 @@ def test_octets_follow_the_figures() -> None:
     assert KeyDownload((SID_PACKET,)).encode()[:4].hex() == "00010000"
 
 
-def test_keys_come_out_by_class() -> None:
+def test_keys_come_out_by_attribute() -> None:
     download = KeyDownload.decode(KeyDownload((KEK_PACKET, TEK_PACKET, SID_PACKET)).encode())
-    assert download.of_kind(KeyDownloadType.TEK) == (TEK_PACKET,)
-    (kek,) = download.of_kind(KeyDownloadType.KEK)
+    kek, tek, sid = download.packets
     assert kek.key(KekKeyAttribute.ALGORITHM_KEY) == b"iv" * 8 + b"k" * 16
     assert kek.key(KekKeyAttribute.SIG_ALGORITHM_KEY) == b"\x30\x03der"
-    assert TEK_PACKET.key(TekKeyAttribute.SOURCE_AUTH_KEY) is None
-    (sid,) = download.of_kind(KeyDownloadType.SID)
+    assert tek.key(TekKeyAttribute.SOURCE_AUTH_KEY) is None
     assert (sid.sender_id_bits, sid.sender_ids) == (24, (1, 0xABCDEF))
 
 
@@ -103,7 +101,7 @@ def test_lkh_packets_are_recognised_and_may_repeat_updates() -> None:
     packet = KeyPacket(
         KeyDownloadType.LKH, KEK_SPI, (Attribute(LkhKeyAttribute.UPDATE_ARRAY, b"a"), Attribute(LkhKeyAttribute.UPDATE_ARRAY, b"b"))
     )
-    assert KeyDownload.decode(KeyDownload((packet,)).encode()).of_kind(KeyDownloadType.LKH) == (packet,)
+    assert KeyDownload.decode(KeyDownload((packet,)).encode()).packets == (packet,)
 
 
 def test_the_number_of_key_packets_is_bounded() -> None:

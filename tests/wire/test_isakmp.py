@@ -83,7 +83,7 @@ def test_whole_messages() -> None:
     decoded, chain = decode_message(datagram)
     assert (decoded.next_payload, decoded.length) == (PayloadType.NONCE, len(datagram))
     assert chain.payloads == (Nonce(bytes(8)), VendorId(b"x"))
-    assert chain.octets_of(chain.payloads[0]) == datagram[HEADER_LENGTH : HEADER_LENGTH + 12]
+    assert chain.octets_before(chain.payloads[1]) == datagram[HEADER_LENGTH : HEADER_LENGTH + 12]
 
 
 def test_a_clear_message_has_no_padding() -> None:

@@ -47,8 +47,6 @@ TYPES: dict[str, str] = {
 """Interface types of routers, with the letters that begin their short names."""
 
 LOOPBACK_DEVICE = "lo"
-LINUX_NAME_LENGTH = 15
-"""Characters in the name of a Linux device (IFNAMSIZ without its closing zero)."""
 
 _UNIT = re.compile(r"\d{1,10}(/\d{1,10}){0,3}(\.\d{1,10})?(:\d{1,10})?\Z", re.ASCII)
 _LINUX_NAME = re.compile(r"[!-.0-~]{1,127}\Z", re.ASCII)

@@ -54,11 +54,6 @@ class Statement:
         shown = [word if isinstance(word, str) else REMOVED if redact else word.reveal().decode() for word in self.words]
         return " ".join((["no"] if self.negated else []) + shown)
 
-    @property
-    def is_secret(self) -> bool:
-        """Whether it carries a secret."""
-        return any(isinstance(word, Secret) for word in self.words)
-
     def where(self, name: str) -> Place:
         """The place of the value `name`, or of the statement where that is unknown."""
         return self.places.get(name, self.place)

@@ -21,6 +21,7 @@ from groupvpn.dataplane.bytecode import (
     Writer,
     on_the_wire,
 )
+from groupvpn.wire.iana import IpProtocol
 
 if TYPE_CHECKING:
     from groupvpn import _engine
@@ -29,11 +30,10 @@ _ETHER_IPV4, _ETHER_IPV6 = 0x0800, 0x86DD
 _TAGS = (0x8100, 0x88A8)
 """Ethertypes of VLAN tags (IEEE 802.1Q 9.5)."""
 _VLAN = 0x0FFF
-_AH = 51
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
 """Extension headers (RFC 8200 4). AH, mobility and the like are protocols of the upper layer, as nftables has it too."""
 _EXTENSIONS = (_HOP_BY_HOP, _ROUTING, _DESTINATION)
-CHAINED = (_FRAGMENT, _AH, *_EXTENSIONS)
+CHAINED = (_FRAGMENT, IpProtocol.AH, *_EXTENSIONS)
 """Headers that another one follows."""
 _MOST_EXTENSIONS = 8
 PORTS = 4
@@ -176,7 +176,7 @@ class Headers:
             is_fragment, is_other, following = (code.label() for _ in range(3))
             code.load(writer.sizes.WORD, register.R1, register.FRAME, PROTOCOL)
             code.jump_if(register.R1, compare.EQUAL, _FRAGMENT, is_fragment)
-            code.jump_if(register.R1, compare.EQUAL, _AH, is_ah)
+            code.jump_if(register.R1, compare.EQUAL, IpProtocol.AH, is_ah)
             for extension in _EXTENSIONS:
                 code.jump_if(register.R1, compare.EQUAL, extension, is_other)
             code.jump(is_behind if number else done)

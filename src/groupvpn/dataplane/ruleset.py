@@ -14,10 +14,8 @@ from groupvpn.dataplane.conditions import HAS_PORTS, LATER_FRAGMENT
 from groupvpn.dataplane.steering import (
     COPIES,
     DROP_REASONS,
-    IGMP,
     ISAKMP_PORTS,
     OWNER,
-    PIM,
     TOLD_OF,
     Steering,
     arrives_clear,
@@ -29,6 +27,7 @@ from groupvpn.dataplane.steering import (
 )
 from groupvpn.effects import GDOI_PORT
 from groupvpn.ipsec.acl import Action
+from groupvpn.wire.iana import IpProtocol
 
 _HOOKS = {"outbound": "egress", "inbound": "ingress"}
 """The base chains. They are never deleted, so that no packet finds the hook empty while rules change."""
@@ -45,7 +44,7 @@ _WHOLE = "ip frag-off & 0x3fff == 0"
 _UNLISTED = {way: f"goto {way}_unlisted" for way in _HOOKS}
 """The verdict on what no entry matches: it passes, counted."""
 _NOT_PERMITTED = "goto not_permitted"
-_ESP_AND_AH = "50-51"
+_ESP_AND_AH = f"{IpProtocol.ESP}-{IpProtocol.AH}"
 """A range and not a set, whose elements could be missed while rules change."""
 _TAGGED = "tagged frames and the like: not ours to judge"
 _NOT_IPV4 = f'ether type != ip accept comment "ARP, {_TAGGED}"'
@@ -63,10 +62,12 @@ _NEIGHBOURS = (
 )
 """Never protected: without them there is no IPv6 on the link (RFC 4861 7.1, RFC 3810 5). They never leave it."""
 _LINK_CONTROL = (
-    f'ip protocol {IGMP} ip ttl 1 counter accept comment "IGMP: who listens on the link"',
-    f'ip daddr 224.0.0.13 ip protocol {PIM} ip ttl 1 counter accept comment "PIM between the routers of the link"',
+    f'ip protocol {IpProtocol.IGMP} ip ttl 1 counter accept comment "IGMP: who listens on the link"',
+    f'ip daddr 224.0.0.13 ip protocol {IpProtocol.PIM} ip ttl 1 counter accept comment "PIM between the routers of the link"',
 )
-_LINK_CONTROL_IPV6 = f'ip6 daddr ff02::d meta l4proto {PIM} ip6 hoplimit 1 counter accept comment "PIM between the routers of the link"'
+_LINK_CONTROL_IPV6 = (
+    f'ip6 daddr ff02::d meta l4proto {IpProtocol.PIM} ip6 hoplimit 1 counter accept comment "PIM between the routers of the link"'
+)
 """Never protected either: how the core learns where to replicate (RFC 3376 4, RFC 7761 4.9)."""
 
 
@@ -302,7 +303,7 @@ def _decrypted(steering: Steering, chains: Chains) -> None:
 
 def _link_control(chains: Chains, way: str, judged: list[Judged]) -> Rules:
     """The rule that lets IGMP and PIM of the link pass; none where no permit could take them, so that other packets need not meet it."""
-    if not takes_link_control([item.entry for item in _of(4, judged)], IGMP, PIM):
+    if not takes_link_control([item.entry for item in _of(4, judged)], IpProtocol.IGMP, IpProtocol.PIM):
         return []
     chains.add(f"{way}_link_control", [*_LINK_CONTROL], otherwise="return")
     return [f"ip daddr 224.0.0.0/4 jump {way}_link_control"]
@@ -310,7 +311,7 @@ def _link_control(chains: Chains, way: str, judged: list[Judged]) -> Rules:
 
 def _link_control_ipv6(judged: list[Judged]) -> Rules:
     """The same for IPv6, whose multicast listeners are neighbours."""
-    return [_LINK_CONTROL_IPV6] if takes_link_control([item.entry for item in _of(6, judged)], PIM) else []
+    return [_LINK_CONTROL_IPV6] if takes_link_control([item.entry for item in _of(6, judged)], IpProtocol.PIM) else []
 
 
 def _to_ipv6(steering: Steering, chains: Chains, name: str, judged: list[Judged], first: Rules, otherwise: str, exceptions: Rules) -> Rules:

@@ -35,8 +35,6 @@ TOLD_OF = 20
 """Packets with an unknown SPI of which the engine gets a copy in a second, about."""
 ISAKMP_PORTS = (ISAKMP_PORT, GDOI_PORT, NAT_T_PORT)
 """Where our own ISAKMP and GDOI comes from and goes to, which is never protected."""
-IGMP, PIM = 2, 103
-"""Protocols that say who listens on the link and where the core has to replicate (RFC 3376 4, RFC 7761 4.9): never protected there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,7 @@ from groupvpn.dataplane.headers import CHAINED, Headers, Ways
 from groupvpn.dataplane.steering import (
     COPIES,
     DROP_REASONS,
-    IGMP,
     ISAKMP_PORTS,
-    PIM,
     TOLD_OF,
     Steering,
     arrives_clear,
@@ -41,6 +39,7 @@ from groupvpn.dataplane.steering import (
 )
 from groupvpn.effects import GDOI_PORT
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry, IPAddress
+from groupvpn.wire.iana import IpProtocol
 
 if TYPE_CHECKING:
     from groupvpn import _engine
@@ -55,7 +54,6 @@ _DROPPED = {reason: End(_NUMBERS[reason], drops=True) for reason in DROP_REASONS
 
 _TO_ANOTHER_HOST = 3
 """PACKET_OTHERHOST (packet(7))."""
-_ICMP, _UDP, _ESP, _AH, _ICMPV6 = 1, 17, 50, 51, 58
 _UNREACHABLE, _TOO_BIG, _PACKET_TOO_BIG = 3, 4, 2
 """ICMP type and code (RFC 792), type of ICMPv6 (RFC 4443 3.2)."""
 _MULTICAST = AddressMatch.subnet(ip_network("224.0.0.0/4"))
@@ -102,21 +100,21 @@ class _Rules(Headers):
         return Ways(self._to(_PASS), self._to(headless), self._code.label(), self._code.label())
 
     def _pass_link_control(self, places: Places, judged: Sequence[Judged], passed: End) -> None:
-        """IGMP and PIM of the link pass, where a permit could take them."""
+        """IGMP and PIM of the link pass, where a permit could take them (RFC 3376 4, RFC 7761 4.9)."""
         writer, code = self._writer, self._code
         entries = [item.entry for item in judged]
-        protocols = (IGMP, PIM) if places.version == 4 else (PIM,)
+        protocols = (IpProtocol.IGMP, IpProtocol.PIM) if places.version == 4 else (IpProtocol.PIM,)
         if not takes_link_control(entries, *protocols):
             return
         other = code.label()
         writer.unless(writer.sizes.OCTET, places.hops, 1, other)
         if places.version == 4:
             not_igmp = code.label()
-            writer.unless_protocol(IGMP, not_igmp)
+            writer.unless_protocol(IpProtocol.IGMP, not_igmp)
             writer.unless_in(_MULTICAST, places.destination, other)
             code.jump(self._to(passed))
             code.place(not_igmp)
-        writer.unless_protocol(PIM, other)
+        writer.unless_protocol(IpProtocol.PIM, other)
         writer.unless_in(AddressMatch.host(_ALL_PIM_ROUTERS[places.version]), places.destination, other)
         code.jump(self._to(passed))
         code.place(other)
@@ -125,7 +123,7 @@ class _Rules(Headers):
         """Neighbour discovery and multicast listeners of IPv6 pass."""
         writer, code, register, compare = self._writer, self._code, self._writer.registers, self._writer.compares
         done = code.label()
-        writer.unless_protocol(_ICMPV6, done)
+        writer.unless_protocol(IpProtocol.ICMPV6, done)
         for types, hops in _NEIGHBOURS:
             other = code.label()
             code.load(writer.sizes.OCTET, register.R1, register.FRAME, IPV6.transport)
@@ -193,7 +191,7 @@ class _Outbound(_Rules):
         if not self._steering.bypass:
             return
         other = code.label()
-        writer.unless_protocol(_UDP, other)
+        writer.unless_protocol(IpProtocol.UDP, other)
         writer.unless_one_of(self._steering.own, IPV4.source, other)
         writer.unless_one_of(self._steering.bypass, IPV4.destination, other)
         if later:
@@ -253,7 +251,7 @@ class _Inbound(_Rules):
         code.place(ipv4)
         ways = Ways(refused, refused, code.label(), code.label())
         self.read_ipv4(ways)
-        writer.unless_protocol(_ICMP, other)
+        writer.unless_protocol(IpProtocol.ICMP, other)
         writer.unless(writer.sizes.OCTET, IPV4.transport, _UNREACHABLE, other)
         writer.unless(writer.sizes.OCTET, IPV4.transport + 1, _TOO_BIG, other)
         code.jump(self._to(_PASS))
@@ -263,7 +261,7 @@ class _Inbound(_Rules):
             code.place(ipv6)
             ways, other = Ways(refused, refused, code.label(), code.label()), code.label()
             self.read_ipv6(ways)
-            writer.unless_protocol(_ICMPV6, other)
+            writer.unless_protocol(IpProtocol.ICMPV6, other)
             writer.unless(writer.sizes.OCTET, IPV6.transport, _PACKET_TOO_BIG, other)
             code.jump(self._to(_PASS))
             code.place(other)
@@ -322,24 +320,24 @@ class _Inbound(_Rules):
     def _unless_esp(self, to: "_engine.Label") -> None:
         """Jump unless it is ESP or AH."""
         is_esp, is_ah = self._code.label(), self._code.label()
-        self._writer.unless_protocol(_ESP, is_ah)
+        self._writer.unless_protocol(IpProtocol.ESP, is_ah)
         self._code.jump(is_esp)
         self._code.place(is_ah)
-        self._writer.unless_protocol(_AH, to)
+        self._writer.unless_protocol(IpProtocol.AH, to)
         self._code.place(is_esp)
 
     def _take_esp(self, places: Places) -> None:
         """ESP and AH with one of our SPIs go to the engine; of that with another one it may get a copy."""
         writer, code = self._writer, self._code
         not_esp, known, unknown, done = (code.label() for _ in range(4))
-        writer.unless_protocol(_ESP, not_esp)
+        writer.unless_protocol(IpProtocol.ESP, not_esp)
         writer.jump_if_known(places.transport, known)
         code.jump(unknown)
         code.place(known)
         self._drop_copies(places)
         code.jump(self._to(self._engine))
         code.place(not_esp)
-        writer.unless_protocol(_AH, done)
+        writer.unless_protocol(IpProtocol.AH, done)
         writer.jump_if_known(places.transport + 4, self._to(self._engine))
         code.place(unknown)
         self._tell_of_unknown(places)
@@ -358,7 +356,7 @@ class _Inbound(_Rules):
             code.mask(register.R1, on_the_wire(0x3FFF, 2))
             code.jump_if(register.R1, compare.NOT_EQUAL, 0, not_taken)
         else:
-            writer.unless(writer.sizes.OCTET, IP_HEADER + 6, _ESP, not_taken)
+            writer.unless(writer.sizes.OCTET, IP_HEADER + 6, IpProtocol.ESP, not_taken)
         code.jump(self._to(End(drops=True)))
         code.place(not_taken)
 
@@ -436,7 +434,7 @@ class _Inbound(_Rules):
         if not ports:
             return
         is_to_port, done = code.label(), code.label()
-        writer.unless_protocol(_UDP, done)
+        writer.unless_protocol(IpProtocol.UDP, done)
         for port in ports:
             other = code.label()
             writer.unless(writer.sizes.HALF, places.transport + 2, port, other)
@@ -453,7 +451,7 @@ class _Inbound(_Rules):
         if not self._steering.bypass:
             return
         other, to_group = code.label(), code.label()
-        writer.unless_protocol(_UDP, other)
+        writer.unless_protocol(IpProtocol.UDP, other)
         writer.unless_one_of(self._steering.bypass, IPV4.source, other)
         for unless_for, ports, following in (
             (partial(writer.unless_one_of, self._steering.own), ISAKMP_PORTS, to_group),

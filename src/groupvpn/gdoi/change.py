@@ -5,22 +5,22 @@ changed when configuration mode is left, and sends one rekey for all of it, or n
 """
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 
-from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, TekPolicy
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, ReplayMethod, TekPolicy
 
 
 class Renews(Enum):
     """Which keys a change makes anew."""
 
-    NOTHING = auto()
-    TEK = auto()
+    NOTHING = "none"
+    TEK = "TEK"
     """The TEK of the `sa ipsec` entry that changed, or all where the change is the group's."""
-    KEK = auto()
+    KEK = "KEK"
     """The KEK and, with it, every TEK."""
 
 
-class Effect(Enum):
+class TakesEffect(Enum):
     """When members live by the change."""
 
     IMMEDIATELY = "immediately, on the key server"
@@ -33,11 +33,11 @@ class Effect(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one kind of change does: whether it triggers a rekey, which keys it renews, when it takes effect."""
+    """What one kind of change does: whether it triggers a rekey, which keys it renews, when members live by it (for operators to read)."""
 
     rekey: bool
     renews: Renews
-    effect: Effect
+    takes_effect: TakesEffect
 
 
 class Kind(Enum):
@@ -75,37 +75,37 @@ class Kind(Enum):
 
 
 RULES = {
-    Kind.TEK_LIFETIME: Rule(False, Renews.NOTHING, Effect.NEXT_REKEY),
-    Kind.TRANSFORM_SET: Rule(True, Renews.TEK, Effect.AFTER_EXPIRY),
-    Kind.PROFILE: Rule(True, Renews.TEK, Effect.AFTER_EXPIRY),
-    Kind.ACL: Rule(True, Renews.NOTHING, Effect.AFTER_REKEY),
-    Kind.REPLAY_ENABLED: Rule(True, Renews.TEK, Effect.AFTER_EXPIRY),
-    Kind.REPLAY_DISABLED: Rule(True, Renews.TEK, Effect.AFTER_EXPIRY),
-    Kind.REPLAY_COUNTER_WINDOW: Rule(False, Renews.NOTHING, Effect.NEXT_REKEY),
-    Kind.REPLAY_TIME_WINDOW: Rule(False, Renews.NOTHING, Effect.AFTER_CLEAR),
-    Kind.SA_ADDED: Rule(True, Renews.TEK, Effect.AFTER_REKEY),
-    Kind.SA_REMOVED: Rule(True, Renews.NOTHING, Effect.AFTER_REKEY),
-    Kind.RECEIVE_ONLY_ENABLED: Rule(True, Renews.TEK, Effect.AFTER_REKEY),
-    Kind.RECEIVE_ONLY_DISABLED: Rule(True, Renews.TEK, Effect.AFTER_REKEY),
-    Kind.KEK_LIFETIME: Rule(False, Renews.NOTHING, Effect.NEXT_REKEY),
-    Kind.KEK_CIPHER: Rule(True, Renews.KEK, Effect.AFTER_REKEY),
-    Kind.SIGNATURE_HASH: Rule(True, Renews.KEK, Effect.AFTER_REKEY),
-    Kind.REKEY_ENABLED: Rule(True, Renews.KEK, Effect.NEXT_REGISTRATION),
-    Kind.REKEY_DISABLED: Rule(False, Renews.NOTHING, Effect.IMMEDIATELY),
-    Kind.REKEY_KEY: Rule(True, Renews.KEK, Effect.AFTER_REKEY),
-    Kind.TO_MULTICAST: Rule(True, Renews.KEK, Effect.AFTER_REKEY),
-    Kind.TO_UNICAST: Rule(True, Renews.KEK, Effect.AFTER_REKEY),
-    Kind.REKEY_ADDRESS: Rule(True, Renews.KEK, Effect.AFTER_REKEY),
-    Kind.REKEY_ADDRESS_ENTRIES: Rule(False, Renews.NOTHING, Effect.IMMEDIATELY),
-    Kind.RETRANSMISSION: Rule(False, Renews.NOTHING, Effect.NEXT_REKEY),
-    Kind.ACKNOWLEDGEMENT: Rule(True, Renews.KEK, Effect.AFTER_REKEY),
-    Kind.SOURCE_ADDRESS: Rule(False, Renews.NOTHING, Effect.NEXT_REKEY),
-    Kind.AUTHORIZATION: Rule(False, Renews.NOTHING, Effect.NEXT_REGISTRATION),
-    Kind.IDENTITY: Rule(False, Renews.NOTHING, Effect.NEXT_REGISTRATION),
-    Kind.REGISTRATION_INTERFACE: Rule(False, Renews.NOTHING, Effect.NEXT_REGISTRATION),
-    Kind.SENDER_ID_WIDTH: Rule(False, Renews.NOTHING, Effect.AFTER_CLEAR),
+    Kind.TEK_LIFETIME: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REKEY),
+    Kind.TRANSFORM_SET: Rule(True, Renews.TEK, TakesEffect.AFTER_EXPIRY),
+    Kind.PROFILE: Rule(True, Renews.TEK, TakesEffect.AFTER_EXPIRY),
+    Kind.ACL: Rule(True, Renews.NOTHING, TakesEffect.AFTER_REKEY),
+    Kind.REPLAY_ENABLED: Rule(True, Renews.TEK, TakesEffect.AFTER_EXPIRY),
+    Kind.REPLAY_DISABLED: Rule(True, Renews.TEK, TakesEffect.AFTER_EXPIRY),
+    Kind.REPLAY_COUNTER_WINDOW: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REKEY),
+    Kind.REPLAY_TIME_WINDOW: Rule(False, Renews.NOTHING, TakesEffect.AFTER_CLEAR),
+    Kind.SA_ADDED: Rule(True, Renews.TEK, TakesEffect.AFTER_REKEY),
+    Kind.SA_REMOVED: Rule(True, Renews.NOTHING, TakesEffect.AFTER_REKEY),
+    Kind.RECEIVE_ONLY_ENABLED: Rule(True, Renews.TEK, TakesEffect.AFTER_REKEY),
+    Kind.RECEIVE_ONLY_DISABLED: Rule(True, Renews.TEK, TakesEffect.AFTER_REKEY),
+    Kind.KEK_LIFETIME: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REKEY),
+    Kind.KEK_CIPHER: Rule(True, Renews.KEK, TakesEffect.AFTER_REKEY),
+    Kind.SIGNATURE_HASH: Rule(True, Renews.KEK, TakesEffect.AFTER_REKEY),
+    Kind.REKEY_ENABLED: Rule(True, Renews.KEK, TakesEffect.NEXT_REGISTRATION),
+    Kind.REKEY_DISABLED: Rule(False, Renews.NOTHING, TakesEffect.IMMEDIATELY),
+    Kind.REKEY_KEY: Rule(True, Renews.KEK, TakesEffect.AFTER_REKEY),
+    Kind.TO_MULTICAST: Rule(True, Renews.KEK, TakesEffect.AFTER_REKEY),
+    Kind.TO_UNICAST: Rule(True, Renews.KEK, TakesEffect.AFTER_REKEY),
+    Kind.REKEY_ADDRESS: Rule(True, Renews.KEK, TakesEffect.AFTER_REKEY),
+    Kind.REKEY_ADDRESS_ENTRIES: Rule(False, Renews.NOTHING, TakesEffect.IMMEDIATELY),
+    Kind.RETRANSMISSION: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REKEY),
+    Kind.ACKNOWLEDGEMENT: Rule(True, Renews.KEK, TakesEffect.AFTER_REKEY),
+    Kind.SOURCE_ADDRESS: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REKEY),
+    Kind.AUTHORIZATION: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REGISTRATION),
+    Kind.IDENTITY: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REGISTRATION),
+    Kind.REGISTRATION_INTERFACE: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REGISTRATION),
+    Kind.SENDER_ID_WIDTH: Rule(False, Renews.NOTHING, TakesEffect.AFTER_CLEAR),
 }
-"""The table. Where the manuals contradict themselves `docs/decisions/rekey-triggers.md` says what we chose.
+"""The table. `docs/decisions/rekey-triggers.md` has it too, and says what we chose where the manuals contradict themselves.
 
 Two rows deserve a word. A changed access list renews no key: the keys that members have serve the new list at once. A changed way of
 sending rekeys (transport, address, signature key) renews the KEK: the old KEK, in the old way, carries the news to every member, and
@@ -159,11 +159,11 @@ def _tek_kinds(old: TekPolicy, new: TekPolicy) -> list[Kind]:
 
 
 def _replay_kind(old: Replay, new: Replay) -> Kind:
-    if new.method == "disabled":
+    if new.method is ReplayMethod.DISABLED:
         return Kind.REPLAY_DISABLED
-    if old.method != new.method:
+    if old.method is not new.method:
         return Kind.REPLAY_ENABLED
-    return Kind.REPLAY_COUNTER_WINDOW if new.method == "counter" else Kind.REPLAY_TIME_WINDOW
+    return Kind.REPLAY_COUNTER_WINDOW if new.method is ReplayMethod.COUNTER else Kind.REPLAY_TIME_WINDOW
 
 
 def _group_kinds(old: KeyServerGroup, new: KeyServerGroup) -> list[Kind]:

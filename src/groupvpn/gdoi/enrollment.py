@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv4Address
 
-from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, Send
+from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, Send, chance
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.refusal import Reason, Refusal
-from groupvpn.gdoi.registration import BACK_OFF, MemberPull, NotifyPeer, Outdated, Refused, Registered
+from groupvpn.gdoi.registration import MemberPull, NotifyPeer, Outdated, Refused, Registered
 from groupvpn.gdoi.server_list import ServerList
-from groupvpn.gdoi.timers import ATTEMPT_TIMEOUT, OLD_SA_BACK_OFF
+from groupvpn.gdoi.timers import ATTEMPT_TIMEOUT, BACK_OFF, OLD_SA_BACK_OFF
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Deleted, DeletionReason, Established, Failed, FailureReason, NotifyReceived, PhaseTwo
 from groupvpn.ike.sa import IkeSa
@@ -34,6 +34,8 @@ LONGEST_SEARCH = 4
 """Registrations in a row that may be begun anew because the policy in them is of an unknown moment; the next takes what it gets."""
 SHORTEST_REST = 20.0
 """An ISAKMP SA that dies within this many seconds is not worth a registration."""
+_REPORTS = {Reason.POLICY_REJECTED: "GM_REJECTING_SA_PAYLOAD", Reason.UNSUPPORTED_TEK_PROTOCOL: "UNSUPPORTED_TEK_PROTO"}
+"""What is reported of a key server whose policy we do not take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,6 @@ class _Phase(Enum):
     PAUSE = auto()
     PHASE_ONE = auto()
     PULL = auto()
-
-
-def chance(entropy: Entropy) -> float:
-    """A number between 0 and 1 that differs from member to member."""
-    return int.from_bytes(entropy(2), "big") / 0xFFFF
 
 
 class Enrollment:
@@ -233,8 +230,8 @@ class Enrollment:
             self._is_old_sa = False
             return [*self._ike.delete(sa, now), *self._start_phase_one(now)]
         effects: list[Effect] = []
-        mnemonic = refusal.reason.member_mnemonic
-        if mnemonic in ("GM_REJECTING_SA_PAYLOAD", "UNSUPPORTED_TEK_PROTO"):
+        mnemonic = _REPORTS.get(refusal.reason)
+        if mnemonic is not None:
             effects.append(report(mnemonic, group=self._group.name, peer=self.server, reason=str(refusal)))
             effects += self._ike.delete(sa, now)
         return effects + self._failed(str(refusal), now)

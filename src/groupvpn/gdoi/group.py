@@ -19,12 +19,10 @@ from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Entry
+from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.ipsec.transform import Transform
+from groupvpn.wire.gdoi_sa import KEK_SPI_LENGTH, TEK_SPI_LENGTH
 
-FIRST_SPI = 256
-"""SPIs below are reserved (RFC 4303 2.1)."""
-COOKIE_PAIR = 16
-"""Octets of a KEK's SPI (RFC 6407 5.3)."""
 RETIREMENT = 120.0
 """Seconds between the death of a TEK and the wiping of its octets; longer than any registration takes."""
 SHORTEST_TOLD = 1.0
@@ -53,6 +51,11 @@ class TrafficKey:
     def expires(self) -> float:
         """T2: when it dies."""
         return self.created + self.lifetime
+
+    def wipe(self) -> None:
+        """Overwrite the octets of its keys, which nobody may use any more."""
+        for secret in (self.encryption_key, self.integrity_key, self.salt):
+            secret.wipe()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,10 @@ class RekeyKey:
             destination=(destination or NO_ADDRESS) if self.unicast else self.destination,
             acknowledge=self.acknowledge,
         )
+
+    def wipe(self) -> None:
+        """Overwrite the octets of the key, which nobody may use any more."""
+        self.key.wipe()
 
 
 @dataclass(slots=True)
@@ -135,7 +142,7 @@ class GroupKeys:
         if policy.key_label is None:
             raise ValueError("a group without rekey authentication has no KEK")
         self.kek = RekeyKey(
-            spi=entropy(COOKIE_PAIR),
+            spi=entropy(KEK_SPI_LENGTH),
             cipher=policy.cipher,
             iv=entropy(policy.cipher.block_length),
             key=Secret(entropy(policy.cipher.key_length)),
@@ -170,7 +177,7 @@ class GroupKeys:
             self.retired += dead
         for key in self.retired:
             if key.expires + RETIREMENT <= now:
-                wipe(key)
+                key.wipe()
         self.retired = [key for key in self.retired if key.expires + RETIREMENT > now]
         return bool(dead)
 
@@ -181,7 +188,7 @@ class GroupKeys:
     def wipe_all(self) -> None:
         """Forget every TEK at once; nothing may be about to send them. The KEK is the caller's, who may still need it to say so."""
         for key in (*self.teks, *self.retired):
-            wipe(key)
+            key.wipe()
         self.teks, self.retired = [], []
 
     def next_expiry(self) -> float | None:
@@ -221,7 +228,7 @@ class GroupKeys:
             for key in self.teks
             if key.slot == policy.sequence and key.expires - now >= SHORTEST_TOLD
         )
-        pseudotime = self.pseudotime(now) if any(tek.replay.method == "time" for tek in teks) else None
+        pseudotime = self.pseudotime(now) if any(tek.replay.is_timed for tek in teks) else None
         return Download(teks=teks, kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits, pseudotime=pseudotime)
 
     def lacking(self, group: KeyServerGroup, now: float) -> set[int]:
@@ -232,7 +239,7 @@ class GroupKeys:
     @property
     def has_time_window(self) -> bool:
         """Whether a TEK that lives tells replays by time."""
-        return any(key.replay.method == "time" for key in self.teks)
+        return any(key.replay.is_timed for key in self.teks)
 
     def pseudotime(self, now: float) -> int:
         """What the group's clock shows, in milliseconds. Who asks first starts it: then nobody has been told a time yet."""
@@ -250,7 +257,7 @@ class GroupKeys:
             for policy in group.teks
             if (key := self.newest(policy.sequence)) is None
             or key.transform != policy.profile.transform_sets[0].transform
-            or key.replay.method != policy.replay.method
+            or key.replay.method is not policy.replay.method
         }
         kek, rekey = self.kek, group.rekey
         if kek is None:
@@ -290,7 +297,7 @@ class GroupKeys:
     def _free_spi(self, entropy: Entropy) -> int:
         taken = {key.spi for key in self.teks}
         while True:
-            spi = int.from_bytes(entropy(4), "big")
+            spi = int.from_bytes(entropy(TEK_SPI_LENGTH), "big")
             if spi >= FIRST_SPI and spi not in taken:
                 return spi
 
@@ -300,15 +307,8 @@ def honoured_entries(policy: TekPolicy) -> tuple[Entry, ...]:
     return policy.acl.entries[:MAXIMUM_ENTRIES]
 
 
-def wipe(key: TrafficKey | RekeyKey) -> None:
-    """Overwrite the octets of a key that nobody may use any more."""
-    secrets = (key.key,) if isinstance(key, RekeyKey) else (key.encryption_key, key.integrity_key, key.salt)
-    for secret in secrets:
-        secret.wipe()
-
-
 def _replay_of_successor(configured: Replay, previous: TrafficKey | None) -> Replay:
     """A new time window counts only after `clear crypto gdoi`; until then each TEK inherits the window of the one before it."""
-    if configured.method == "time" and previous is not None and previous.replay.method == "time":
+    if configured.is_timed and previous is not None and previous.replay.is_timed:
         return previous.replay
     return configured

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from groupvpn.gdoi.keys import Download, Tek
-from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, needs_sender_id
+from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, ReplayMethod
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.timers import SWITCH_BEFORE_EXPIRY, reregister_before_expiry
 from groupvpn.ipsec.acl import Action, Entry
 from groupvpn.ipsec.sa import Direction, GroupSa, Limits, TimeWindow, TrafficRule
+from groupvpn.ipsec.transform import SENDER_ID_BITS
 
 AccessEntries = tuple[Entry, ...]
 
@@ -45,7 +46,7 @@ class InstalledPolicy:
         self.teks: dict[int, InstalledTek] = {}
         """By SPI, in the order of installation."""
         self.sender_ids: tuple[int, ...] = ()
-        self.sender_id_bits = 24
+        self.sender_id_bits = SENDER_ID_BITS
         self.receive_only = False
         self.clock: PseudoClock | None = None
         """Pseudotime as it was told last."""
@@ -185,11 +186,11 @@ class InstalledPolicy:
                 held.expires = min(held.expires, latest)
 
     def _may_send(self, tek: Tek) -> bool:
-        return not needs_sender_id(tek.transform, tek.replay) or bool(self.sender_ids)
+        return not tek.transform.needs_sender_id(timed=tek.replay.is_timed) or bool(self.sender_ids)
 
     def _sa(self, held: InstalledTek) -> GroupSa:
         tek, replay, time = held.tek, held.tek.replay, None
-        if replay.method == "time" and held.clock is not None:
+        if replay.is_timed and held.clock is not None:
             time = TimeWindow(replay.window, replay.tick, held.clock.origin)
         sa = GroupSa(
             spi=tek.spi,
@@ -197,19 +198,17 @@ class InstalledPolicy:
             encryption_key=tek.encryption_key,
             integrity_key=tek.integrity_key,
             salt=tek.salt,
-            replay_window=TIMED_REPLAY_WINDOW if time is not None else replay.window if replay.method == "counter" else 0,
+            replay_window=TIMED_REPLAY_WINDOW if time is not None else replay.window if replay.method is ReplayMethod.COUNTER else 0,
             time=time,
             limits=Limits(hard_deadline=held.expires),
         )
-        if not self.sender_ids or not needs_sender_id(tek.transform, replay):
+        if not self.sender_ids or not tek.transform.needs_sender_id(timed=replay.is_timed):
             return sa
         return replace(sa, sender_id=self.sender_ids[0], further_sender_ids=self.sender_ids[1:], sender_id_bits=self.sender_id_bits)
 
     def _remove(self, spi: int) -> None:
-        held = self.teks.pop(spi)
+        self.teks.pop(spi).tek.wipe()
         self._reregister_before.pop(spi, None)
-        for secret in (held.tek.encryption_key, held.tek.integrity_key, held.tek.salt):
-            secret.wipe()
 
 
 def _handover(old: InstalledTek, new: InstalledTek) -> float:

@@ -9,6 +9,7 @@ from groupvpn.gdoi.offer import KekOffer, Offer, TekOffer
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.wire.error import EncodeError
 from groupvpn.wire.gdoi_keys import KeyDownload, KeyPacket
+from groupvpn.wire.gdoi_sa import TEK_SPI_LENGTH
 from groupvpn.wire.iana import KekKeyAttribute, KeyDownloadType, SidAttribute, TekKeyAttribute
 
 SENDER_ID_BITS = range(1, 33)
@@ -62,7 +63,7 @@ def read_keys(
             sids = packet
         else:
             raise _refused(f"a key packet of type {packet.kind} that is not known, repeated or out of place")
-    keyed = tuple(_read_tek(tek, teks.pop(tek.spi.to_bytes(4, "big"), None)) for tek in offer.teks)
+    keyed = tuple(_read_tek(tek, teks.pop(tek.spi.to_bytes(TEK_SPI_LENGTH, "big"), None)) for tek in offer.teks)
     if teks:
         raise _refused(f"keys for SPI {next(iter(teks)).hex()}, which the SA payload does not name")
     keyed_kek = _read_kek(offer.kek, kek, current, kek_spi_may_differ)
@@ -76,7 +77,8 @@ def _write_tek(tek: Tek) -> KeyPacket:
     lengths = (len(tek.encryption_key), len(tek.salt), len(tek.integrity_key))
     if lengths != (cipher.key_length, cipher.salt_length, integrity.key_length):
         raise GdoiError(Reason.TRY_LATER, f"the keys of SPI {tek.spi:08x} are no longer there")
-    return KeyPacket.tek(tek.spi.to_bytes(4, "big"), tek.encryption_key.reveal() + tek.salt.reveal(), tek.integrity_key.reveal())
+    spi = tek.spi.to_bytes(TEK_SPI_LENGTH, "big")
+    return KeyPacket.tek(spi, tek.encryption_key.reveal() + tek.salt.reveal(), tek.integrity_key.reveal())
 
 
 def _read_tek(offer: TekOffer, packet: KeyPacket | None) -> Tek:

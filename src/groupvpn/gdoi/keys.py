@@ -9,9 +9,9 @@ from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.ipsec.acl import Entry
-from groupvpn.ipsec.transform import Transform
+from groupvpn.ipsec.transform import SENDER_ID_BITS, Transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,13 @@ class Tek:
     salt: Secret
     lifetime: int
     entries: tuple[Entry, ...]
-    replay: Replay = field(default_factory=lambda: Replay("disabled"))
+    replay: Replay = field(default_factory=lambda: Replay(ReplayMethod.DISABLED))
     receive_only: bool = False
+
+    def wipe(self) -> None:
+        """Overwrite the octets of its keys."""
+        for secret in (self.encryption_key, self.integrity_key, self.salt):
+            secret.wipe()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +74,5 @@ class Download:
     activation_delay: int = 0
     deactivation_delay: int = 0
     sender_ids: tuple[int, ...] = ()
-    sender_id_bits: int = 24
+    sender_id_bits: int = SENDER_ID_BITS
     pseudotime: int | None = None

@@ -115,7 +115,7 @@ class KeyServer:
         """Do all that is due at `now`."""
         self._now = now
         for registrar in self._registrars.values():
-            registrar.pull.tick(now)
+            registrar.pull.expire(now)
         return self._marked([effect for group in self.groups for effect in group.tick(now)])
 
     def next_timer(self) -> float | None:
@@ -283,7 +283,7 @@ class KeyServer:
             stranger = (_unauthorized(group, sa) if group else None) or peer
             moved = self._ike.delete(sa, self._now) if stranger != peer else []  # its address of now may do: with a phase 1 from there
             return [report("UNAUTHORIZED_IPADDR", group=name, peer=stranger), *moved]
-        if refusal.reason.server_mnemonic == "KS_GM_REJECTS_SA_PAYLOAD":
+        if refusal.reason in (Reason.POLICY_REJECTED, Reason.UNSUPPORTED_TEK_PROTOCOL):
             return [report("KS_GM_REJECTS_SA_PAYLOAD", group=name, peer=peer, reason=str(refusal))]
         if refusal.reason is Reason.BAD_GROUP_ID:
             return [report("KS_BAD_ID", peer=peer, reason=str(refusal))]

@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy
-from groupvpn.gdoi.enrollment import Enrolled, Enrollment, chance
+from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, chance
+from groupvpn.gdoi.enrollment import Enrolled, Enrollment
 from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.installed import InstalledPolicy
 from groupvpn.gdoi.keys import Download
@@ -246,7 +246,7 @@ class GroupMember:
         own = self.policy.clock
         if download is None or download.pseudotime is None or own is None:
             return Step.SMALL, []
-        window = min(tek.replay.window for tek in download.teks if tek.replay.method == "time")
+        window = min(tek.replay.window for tek in download.teks if tek.replay.is_timed)
         step = judge(own, PseudoClock.told(download.pseudotime, now), window)
         fields = {"group": self.group.name, "told": download.pseudotime // 1000, "own": int(own.seconds(now))}
         if step is Step.AHEAD:

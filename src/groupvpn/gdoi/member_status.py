@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from groupvpn.crypto.rsa import RsaPublicKey
 from groupvpn.effects import GDOI_PORT, Endpoint
 from groupvpn.gdoi.rekey_sa import RekeySa, is_multicast
-from groupvpn.gdoi.status import GroupMemberStatus, KekStatus, TekStatus
+from groupvpn.gdoi.status import GroupMemberStatus, KekStatus, RegistrationStatus, TekStatus
 
 if TYPE_CHECKING:
     from groupvpn.gdoi.member import GroupMember
@@ -22,7 +22,7 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
         active_server=member.server,
         local=member.local,
         remote=None if member.server is None else Endpoint(member.server, GDOI_PORT),
-        registration_status="Registered" if member.is_registered else "Registering" if enrollment.is_running else "Not registered",
+        registration_status=_registration(member),
         direction=member.direction,
         reregisters_in=None if member.reregisters_at is None else max(0, int(member.reregisters_at - now)),
         registrations_succeeded=enrollment.succeeded,
@@ -61,6 +61,12 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
         drops=dict(member.counters),
         esp_in_udp=group.esp_in_udp_port if group.sends_esp_in_udp else None,
     )
+
+
+def _registration(member: "GroupMember") -> RegistrationStatus:
+    if member.is_registered:
+        return RegistrationStatus.REGISTERED
+    return RegistrationStatus.REGISTERING if member.enrollment.is_running else RegistrationStatus.NOT_REGISTERED
 
 
 def _kek(rekey_sa: RekeySa, now: float) -> KekStatus | None:

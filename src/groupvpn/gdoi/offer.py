@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.rsa import RsaPublicKey
 from groupvpn.gdoi.keys import Download, Kek
-from groupvpn.gdoi.policy import MemberGroup, Replay, needs_sender_id
+from groupvpn.gdoi.policy import MemberGroup, Replay
 from groupvpn.gdoi.refusal import Reason, Refusal
 from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, AddressMatch, Entry
 from groupvpn.ipsec.transform import Transform
@@ -62,7 +62,7 @@ class Offer:
     @property
     def needs_sender_id(self) -> bool:
         """Whether a sender needs a Sender-ID of its own (RFC 6407 3.5)."""
-        return any(needs_sender_id(tek.transform, tek.replay) for tek in self.teks)
+        return any(tek.transform.needs_sender_id(timed=tek.replay.is_timed) for tek in self.teks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,18 @@ from ipaddress import IPv4Address
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher, SignatureHash, UnknownAlgorithmError
 from groupvpn.effects import GDOI_PORT
 from groupvpn.gdoi.offer import KekOffer, Offer, TekOffer
-from groupvpn.gdoi.policy import MAXIMUM_REPLAY_TICK, MAXIMUM_TIME_WINDOW, Replay
+from groupvpn.gdoi.policy import MAXIMUM_REPLAY_TICK, MAXIMUM_TIME_WINDOW, Replay, ReplayMethod
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.selectors import to_entry, to_identity
 from groupvpn.ipsec.acl import Action, Entry
+from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 from groupvpn.wire.attributes import Attribute, find, find_number, lifetimes
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.gdoi_extensions import SaDeny, SaTekExtension, TekExtensionAttribute, read_private_sat
 from groupvpn.wire.gdoi_sa import (
     MAXIMUM_SA_ATTRIBUTE_PAYLOADS,
+    TEK_SPI_LENGTH,
     GroupAssociatedPolicy,
     GroupSecurityAssociation,
     SaKek,
@@ -31,6 +33,7 @@ from groupvpn.wire.iana import (
     AddressPreservation,
     GapAttribute,
     IdType,
+    IpProtocol,
     IpsecAttribute,
     KekAckRequested,
     KekAttribute,
@@ -46,11 +49,8 @@ DEFAULT_TEK_LIFETIME = 28800
 """Seconds of an SA whose SAT names no lifetime (RFC 2407 4.5)."""
 DEFAULT_KEK_LIFETIME = 86400
 """Seconds of a KEK whose SAK names no lifetime, which RFC 6407 5.3 allows without saying what it means."""
-FIRST_SPI = 256
-"""SPIs below are reserved (RFC 4303 2.1)."""
 PSEUDOTIME_LENGTH = 8
 """Octets of a pseudotime, which counts milliseconds."""
-_UDP = 17
 _LARGEST_LIFETIME = 0xFFFFFFFF
 _IPSEC_ATTRIBUTES = frozenset(
     {
@@ -69,8 +69,8 @@ _KEK_ATTRIBUTES = frozenset(KekAttribute) - {KekAttribute.KE_OAKLEY_GROUP}
 """What a SAK may say. The management algorithm is ignored: LKH would show itself in the KD payload, which refuses it."""
 _PROTOCOLS = {SecurityProtocol.ESP: TekProtocolId.ESP, SecurityProtocol.AH: TekProtocolId.AH}
 _REPLAY_WINDOWS = {
-    TekExtensionAttribute.REPLAY_COUNTER_WINDOW: "counter",
-    TekExtensionAttribute.REPLAY_TIME_WINDOW: "time",
+    TekExtensionAttribute.REPLAY_COUNTER_WINDOW: ReplayMethod.COUNTER,
+    TekExtensionAttribute.REPLAY_TIME_WINDOW: ReplayMethod.TIME,
 }
 
 
@@ -133,13 +133,13 @@ def _write_kek(kek: KekOffer) -> SaKek:
     if kek.acknowledge:
         attributes.append(Attribute(KekAttribute.ACK_REQUESTED, KekAckRequested.KEK_SHA256))
     source, destination = (TrafficIdentity(IdType.IPV4_ADDR, GDOI_PORT, address.packed) for address in (kek.source, kek.destination))
-    return SaKek(source, destination, kek.spi, tuple(attributes), _UDP)
+    return SaKek(source, destination, kek.spi, tuple(attributes), IpProtocol.UDP)
 
 
 def _read_kek(sak: SaKek) -> KekOffer:
     attributes = sak.attributes
     _refuse_unknown(attributes, _KEK_ATTRIBUTES, "SAK")
-    if sak.protocol not in (0, _UDP):
+    if sak.protocol not in (0, IpProtocol.UDP):
         raise GdoiError(Reason.POLICY_REJECTED, f"rekeys over IP protocol {sak.protocol}")
     algorithm = find_number(attributes, KekAttribute.SIG_ALGORITHM)
     if algorithm != SignatureAlgorithm.RSA:
@@ -185,7 +185,7 @@ def _read_delays(gap: GroupAssociatedPolicy) -> dict[int, int]:
 
 def _write_tek(tek: TekOffer, bearer: int | None, pseudotime: int | None) -> Iterator[Payload]:
     """The SATs of one TEK; `bearer` is the SPI of an earlier TEK that has the same list."""
-    spi = tek.spi.to_bytes(4, "big")
+    spi = tek.spi.to_bytes(TEK_SPI_LENGTH, "big")
     attributes, protocol = _tek_attributes(tek), _PROTOCOLS[tek.transform.protocol]
     shares = bearer is not None and len(tek.entries) > 1
     entries = tek.entries
@@ -206,14 +206,14 @@ def _write_tek(tek: TekOffer, bearer: int | None, pseudotime: int | None) -> Ite
             )
         else:
             yield SaDeny(source, destination, spi, entry.protocol)
-    extension = [Attribute(kind, tek.replay.window) for kind, method in _REPLAY_WINDOWS.items() if tek.replay.method == method]
-    if tek.replay.method == "time":
+    extension = [Attribute(kind, tek.replay.window) for kind, method in _REPLAY_WINDOWS.items() if tek.replay.method is method]
+    if tek.replay.is_timed:
         if pseudotime is None:
             raise GdoiError(Reason.TRY_LATER, "a time window, and no pseudotime")
         extension.append(Attribute(TekExtensionAttribute.PSEUDOTIME, pseudotime.to_bytes(PSEUDOTIME_LENGTH, "big")))
         extension.append(Attribute(TekExtensionAttribute.REPLAY_TICK, tek.replay.tick))
     if shares and bearer is not None:
-        extension.append(Attribute(TekExtensionAttribute.SAME_LIST, bearer.to_bytes(4, "big")))
+        extension.append(Attribute(TekExtensionAttribute.SAME_LIST, bearer.to_bytes(TEK_SPI_LENGTH, "big")))
     if extension:
         yield SaTekExtension(spi, tuple(extension))
 
@@ -343,7 +343,7 @@ def _entries(draft: _Draft, earlier: dict[bytes, TekOffer]) -> tuple[Entry, ...]
 
 def _replay(draft: _Draft) -> Replay:
     if draft.extension is None:
-        return Replay("disabled")
+        return Replay(ReplayMethod.DISABLED)
     found = [
         Replay(_REPLAY_WINDOWS[TekExtensionAttribute(attribute.kind)], attribute.as_number() or 0)
         for attribute in draft.extension.attributes
@@ -352,20 +352,20 @@ def _replay(draft: _Draft) -> Replay:
     if len(found) > 1 or any(not 0 < replay.window <= 0xFFFF for replay in found):
         raise GdoiError(Reason.POLICY_REJECTED, "more than one replay window, or one of no size")
     if not found:
-        return Replay("disabled")
-    if found[0].method != "time":
+        return Replay(ReplayMethod.DISABLED)
+    if not found[0].is_timed:
         return found[0]
     tick = find_number(draft.extension.attributes, TekExtensionAttribute.REPLAY_TICK) or 0
     if found[0].window > MAXIMUM_TIME_WINDOW or not 0 < tick <= MAXIMUM_REPLAY_TICK:
         raise GdoiError(Reason.POLICY_REJECTED, f"a time window of {found[0].window} s in units of {tick} ms")
-    return Replay("time", found[0].window, tick)
+    return Replay(ReplayMethod.TIME, found[0].window, tick)
 
 
 def _pseudotime(drafts: dict[bytes, _Draft]) -> int | None:
     """The pseudotime that all TEKs with a time window agree on; None where there are none."""
     told: set[int | None] = set()
     for draft in drafts.values():
-        if _replay(draft).method == "time" and draft.extension is not None:
+        if _replay(draft).is_timed and draft.extension is not None:
             attribute = find(draft.extension.attributes, TekExtensionAttribute.PSEUDOTIME)
             octets = attribute.as_octets() if attribute is not None else b""
             told.add(int.from_bytes(octets, "big") if len(octets) == PSEUDOTIME_LENGTH else None)

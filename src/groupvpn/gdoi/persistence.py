@@ -16,7 +16,7 @@ from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi.group import RekeyKey, TrafficKey
 from groupvpn.gdoi.members import Member
-from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.rekeying import Content, Round, UnfinishedDelete
 from groupvpn.gdoi.sender_ids import SenderIds
@@ -140,7 +140,7 @@ def _write_tek(key: TrafficKey, now: float) -> Plain:
         "encryption_key": key.encryption_key.reveal().hex(),
         "integrity_key": key.integrity_key.reveal().hex(),
         "salt": key.salt.reveal().hex(),
-        "replay": [key.replay.method, key.replay.window],
+        "replay": [key.replay.method.value, key.replay.window],
         "created": key.created - now,
         "lifetime": key.lifetime,
     }
@@ -158,7 +158,7 @@ def _read_tek(state: Mapping[str, object], origin: float) -> TrafficKey:
         encryption_key=_secret(state["encryption_key"]),
         integrity_key=_secret(state["integrity_key"]),
         salt=_secret(state["salt"]),
-        replay=Replay(_text(method), int(_number(window))),
+        replay=Replay(ReplayMethod(_text(method)), int(_number(window))),
         created=_number(state["created"]) + origin,
         lifetime=int(_number(state["lifetime"])),
     )

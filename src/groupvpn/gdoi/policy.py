@@ -1,12 +1,14 @@
 """What an operator configures for a group, on a key server and on a member: plain data that `config/` makes and `gdoi/` obeys."""
 
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.effects import NAT_T_PORT
+from groupvpn.gdoi.timers import KEK_LIFETIME
 from groupvpn.ipsec.acl import AccessList
-from groupvpn.ipsec.transform import Profile, Transform
+from groupvpn.ipsec.transform import SENDER_ID_BITS, Profile, Transform
 
 MAXIMUM_KEY_SERVERS = 8
 """Key servers a member may list, and a cooperative set may have."""
@@ -23,15 +25,27 @@ GroupIdentity = int | IPv4Address
 """`identity number N` (32 bits) or `identity address ipv4 A.B.C.D`."""
 
 
+class ReplayMethod(Enum):
+    """What packets of a TEK are told from repeated ones by. The values are those of snapshots."""
+
+    COUNTER = "counter"
+    TIME = "time"
+    DISABLED = "disabled"
+
+
 @dataclass(frozen=True, slots=True)
 class Replay:
     """Anti-replay of a TEK: by packet counter (`window` packets) or by pseudotime (`window` seconds); neither when disabled."""
 
-    method: str
-    """`counter`, `time` or `disabled`."""
+    method: ReplayMethod
     window: int = 0
     tick: int = REPLAY_TICK
     """Milliseconds for each unit of pseudotime; of no meaning to the other methods."""
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether packets need a pseudotime."""
+        return self.method is ReplayMethod.TIME
 
     @classmethod
     def default_for(cls, transform: Transform) -> "Replay":
@@ -39,16 +53,7 @@ class Replay:
 
         Members of a group count their packets independently, so one window for all of them drops honest traffic (RFC 4303 2.2).
         """
-        return cls("counter", REPLAY_WINDOW) if transform.cipher.is_counter_mode else cls("disabled")
-
-
-def needs_sender_id(transform: Transform, replay: Replay) -> bool:
-    """Whether a member may send under such a TEK only with a Sender-ID of its own.
-
-    A counter-mode cipher breaks without (RFC 6407 3.5). With a time window every other cipher that has an IV hides the sender's counter
-    there (`docs/protocol/esp-time-based-replay.md`).
-    """
-    return transform.cipher.is_counter_mode or (replay.method == "time" and transform.cipher.iv_length > 0)
+        return cls(ReplayMethod.COUNTER, REPLAY_WINDOW) if transform.cipher.is_counter_mode else cls(ReplayMethod.DISABLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ class RekeyPolicy:
     """`rekey authentication mypubkey rsa LABEL`: without it there are no rekeys at all."""
     cipher: KekCipher = KekCipher.TRIPLE_DES_CBC
     signature_hash: SignatureHash = SignatureHash.SHA1
-    lifetime: int = 86400
+    lifetime: int = KEK_LIFETIME
     retransmit_period: int = 10
     retransmit_count: int = 2
     unicast: bool = False
@@ -92,7 +97,7 @@ class KeyServerGroup:
     authorization: AccessList | None = None
     """`authorization address ipv4`: a member whose address does not match is refused."""
     receive_only: bool = False
-    sender_id_bits: int = 24
+    sender_id_bits: int = SENDER_ID_BITS
     """Width of the Sender-IDs that the group uses with counter-mode transforms (RFC 6407 5.4.3: 8, 12, 16 … here 8 to 32)."""
     registration_addresses: tuple[IPv4Address, ...] | None = None
     """`registration interface`: the addresses of ours at which members may register; None for all, an empty tuple for none."""

@@ -23,6 +23,8 @@ NONCE_LENGTH = 16
 LONGEST_NONCE = 128
 LONGEST_DATAGRAM = 65507
 """Octets that a UDP datagram over IPv4 can carry. ISAKMP does not fragment here, IP does."""
+_ENVELOPE = 64
+"""Octets that ISAKMP header, padding of the cipher and non-ESP marker need at most, and some to spare."""
 _PASSED_OVER = frozenset({PayloadType.VENDOR_ID, PayloadType.NOTIFY, PayloadType.CERT, PayloadType.CERTREQ})
 """What asks for nothing here. Certificates are taken at any point (RFC 2408 3.9 and 3.10); it is phase 1 that says who the peer is."""
 
@@ -47,7 +49,7 @@ def seal(sa: IkeSa, message_id: int, nonces: Sequence[bytes], payloads: Sequence
         first, octets = encode_payloads((Hash(digest), *payloads))
     except EncodeError as error:
         raise GdoiError(Reason.TRY_LATER, str(error)) from error
-    if len(octets) > LONGEST_DATAGRAM - 64:
+    if len(octets) > LONGEST_DATAGRAM - _ENVELOPE:
         raise GdoiError(Reason.TRY_LATER, f"a message of {len(octets)} octets, which no UDP datagram holds")
     return sa.protect(ExchangeType.GROUPKEY_PULL, message_id, first, octets)
 

@@ -1,4 +1,4 @@
-"""Why a registration or a rekey comes to nothing: typed reasons, the operators' names for them, and their ISAKMP notifies.
+"""Why a registration or a rekey comes to nothing: typed reasons, and the ISAKMP notifies that tell the peer.
 
 A *refusal* ends an exchange: one side will not go on and says so. A *drop* leaves the exchange as it was: the datagram could have come
 from anyone, so it changes nothing but a counter.
@@ -9,29 +9,27 @@ from enum import Enum
 
 
 class Reason(Enum):
-    """Why: `(notify message type, mnemonic at the key server, mnemonic at the member, words)`.
+    """Why: `(notify message type, words)`.
 
     The notify types are those of RFC 2408 3.14.1; 8192 and up are its private use range for errors (`docs/protocol/registration.md`). A
-    type of 0 is never sent. Mnemonics are keys of `groupvpn.gdoi.messages`; an empty one means that this side has no message for it.
+    type of 0 is never sent.
     """
 
-    UNSUPPORTED_TEK_PROTOCOL = (10, "KS_GM_REJECTS_SA_PAYLOAD", "UNSUPPORTED_TEK_PROTO", "TEK protocol that the member does not know")
-    POLICY_REJECTED = (14, "KS_GM_REJECTS_SA_PAYLOAD", "GM_REJECTING_SA_PAYLOAD", "policy that the member does not accept")
-    MALFORMED = (16, "", "", "message that does not decode")
-    BAD_GROUP_ID = (18, "KS_BAD_ID", "", "group that the key server does not serve")
-    HASH_MISMATCH = (23, "KS_HASH_FAIL", "GM_HASH_FAIL", "HASH payload that is missing or wrong")
-    UNAUTHORIZED = (24, "KS_UNAUTHORIZED", "", "member that may not join the group")
-    BAD_SIGNATURE = (25, "", "GDOI_REKEY_FAILURE", "signature that does not verify")
-    UNREGISTERED_INTERFACE = (29, "UNREGISTERED_INTERFACE", "", "interface on which the key server takes no registrations")
-    TRY_LATER = (8192, "", "", "key server that cannot serve the group at this moment")
-    OLD_SEQUENCE = (0, "", "GDOI_REKEY_SEQ_FAILURE", "rekey whose sequence number is not above the last one")
-    UNEXPECTED = (0, "", "", "message that does not belong to this point of the exchange")
-    NO_ANSWER = (0, "", "", "peer that did not answer in time")
+    UNSUPPORTED_TEK_PROTOCOL = (10, "TEK protocol that the member does not know")
+    POLICY_REJECTED = (14, "policy that the member does not accept")
+    MALFORMED = (16, "message that does not decode")
+    BAD_GROUP_ID = (18, "group that the key server does not serve")
+    HASH_MISMATCH = (23, "HASH payload that is missing or wrong")
+    UNAUTHORIZED = (24, "member that may not join the group")
+    BAD_SIGNATURE = (25, "signature that does not verify")
+    UNREGISTERED_INTERFACE = (29, "interface on which the key server takes no registrations")
+    TRY_LATER = (8192, "key server that cannot serve the group at this moment")
+    OLD_SEQUENCE = (0, "rekey whose sequence number is not above the last one")
+    UNEXPECTED = (0, "message that does not belong to this point of the exchange")
+    NO_ANSWER = (0, "peer that did not answer in time")
 
-    def __init__(self, notify_type: int, server_mnemonic: str, member_mnemonic: str, words: str) -> None:
+    def __init__(self, notify_type: int, words: str) -> None:
         self.notify_type = notify_type
-        self.server_mnemonic = server_mnemonic
-        self.member_mnemonic = member_mnemonic
         self.words = words
 
     @classmethod

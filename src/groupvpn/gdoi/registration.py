@@ -25,6 +25,7 @@ from groupvpn.gdoi.payloads import read_offer, write_offer
 from groupvpn.gdoi.policy import GroupIdentity
 from groupvpn.gdoi.pull import NONCE_LENGTH, group_id, group_identity, seal, unseal
 from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
+from groupvpn.gdoi.timers import BACK_OFF
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.attributes import Attribute, find_number
 from groupvpn.wire.error import DecodeError
@@ -35,8 +36,6 @@ from groupvpn.wire.isakmp import Header
 from groupvpn.wire.payload import Payload
 from groupvpn.wire.payloads import Identification, Nonce, SequenceNumber
 
-BACK_OFF = (1.0, 2.0, 4.0, 8.0)
-"""Seconds that a member waits after each sending of a message: four sendings, given up after 15 seconds."""
 EXCHANGE_LIFETIME = 60.0
 """Seconds without a message after which a key server forgets an exchange; longer than any member repeats itself."""
 MAXIMUM_EXCHANGES = 8
@@ -155,11 +154,6 @@ class MemberPull:
         self._sendings = 0
         self._deadline: float | None = None
         self._trouble = ""
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether it has ended, well or badly."""
-        return self._step is _Step.END
 
     def start(self, now: float) -> list[Effect]:
         """Send message 1: HASH(1), Ni, ID."""
@@ -296,7 +290,7 @@ class ServerPull:
 
     def receive(self, datagram: bytes, now: float) -> list[Effect]:
         """Handle a message, without the non-ESP marker. A repeated last message gets its answer again, an older one none."""
-        self._expire(now)
+        self.expire(now)
         try:
             message_id = Header.decode(datagram).message_id
             exchange = self._exchanges.get(message_id)
@@ -312,14 +306,10 @@ class ServerPull:
         except DecodeError as error:
             return [Dropped(Reason.MALFORMED, str(error))]
 
-    def tick(self, now: float) -> list[Effect]:
+    def expire(self, now: float) -> None:
         """Forget exchanges that have rested long enough."""
-        self._expire(now)
-        return []
-
-    def next_timer(self) -> float | None:
-        """When `tick` has something to forget; None while there is nothing."""
-        return min((exchange.deadline for exchange in self._exchanges.values()), default=None)
+        for message_id in [key for key, exchange in self._exchanges.items() if exchange.deadline <= now]:
+            self._drop(message_id)
 
     def notified(self, notify_type: int, data: bytes) -> list[Effect]:
         """An authenticated notify came: the member rejects what message 2 or 4 of the exchange that `data` names has told it."""
@@ -384,10 +374,6 @@ class ServerPull:
         exchange.download = None
         exchange.answer = [NotifyPeer(refusal.reason.notify_type, message_id.to_bytes(4, "big"))]
         return [*exchange.answer, MemberRefused(exchange.identity, refusal)]
-
-    def _expire(self, now: float) -> None:
-        for message_id in [key for key, exchange in self._exchanges.items() if exchange.deadline <= now]:
-            self._drop(message_id)
 
     def _drop(self, message_id: int) -> None:
         del self._exchanges[message_id]

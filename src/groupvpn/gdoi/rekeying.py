@@ -65,6 +65,9 @@ class Round:
         retransmit_period: float,
         counter: Callable[[], int],
         now: float,
+        activates: float | None = None,
+        deletes: frozenset[SecurityProtocol] = frozenset(),
+        tells_kek: bool = False,
     ) -> None:
         """`counter` gives the next sequence number under `under`; `members` are those on the list at this moment (unused for multicast)."""
         self.content = content
@@ -74,11 +77,11 @@ class Round:
         self.first_sequence: int | None = None
         self.last_sequence = 0
         self.last_sent = now
-        self.activates: float | None = None
+        self.activates = activates
         """When members begin to send with what it brings, in monotonic seconds; None leaves that to the end of the old keys."""
-        self.deletes: frozenset[SecurityProtocol] = frozenset()
+        self.deletes = deletes
         """The protocols whose TEKs it deletes."""
-        self.tells_kek = False
+        self.tells_kek = tells_kek
         """Whether each of its messages also says anew how long the KEK lives that protects it."""
         self._left = 1 + retransmit_count
         self._period = retransmit_period

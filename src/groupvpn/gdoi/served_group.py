@@ -16,7 +16,7 @@ from itertools import count
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, Send
 from groupvpn.gdoi.change import Change, Kind, Renews, differences
-from groupvpn.gdoi.group import NO_ADDRESS, GroupKeys, RekeyKey, wipe
+from groupvpn.gdoi.group import NO_ADDRESS, GroupKeys, RekeyKey
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable
 from groupvpn.gdoi.messages import report
@@ -85,7 +85,7 @@ class ServedGroup:
         """Leave the group: wipe its keys and send nothing more. Members keep what they have until it expires."""
         self.keys.wipe_all()
         if self.keys.kek is not None:
-            wipe(self.keys.kek)
+            self.keys.kek.wipe()
             self.keys.kek = None
         self._end_rounds(frozenset(Content))
         return [report("KS_GROUP_DELETE", group=self.group.name)]
@@ -348,16 +348,24 @@ class ServedGroup:
         if renew_kek and self.keys.kek is not None:
             self._begin(Content.KEK, old_kek, self.members, count(old_sequence + 1).__next__, now)
         elif self.keys.kek is old_kek:
-            self._begin(Content.TEK, old_kek, self.members, self.keys.next_sequence, now)
-            self.rounds[-1].activates = activates
+            self._begin(Content.TEK, old_kek, self.members, self.keys.next_sequence, now, activates=activates)
             self._told_kek = old_kek.spi
         else:
             self._keep_unanswering(old_kek, held_until)
-            if all(each.under.spi != old_kek.spi for each in self.rounds):
-                wipe(old_kek)
+            self._wipe_unused([old_kek])
         return effects + self._run_rounds(now)
 
-    def _begin(self, content: Content, under: RekeyKey, members: Iterable[Member], counter: Callable[[], int], now: float) -> None:
+    def _begin(
+        self,
+        content: Content,
+        under: RekeyKey,
+        members: Iterable[Member],
+        counter: Callable[[], int],
+        now: float,
+        *,
+        activates: float | None = None,
+        deletes: frozenset[SecurityProtocol] = frozenset(),
+    ) -> None:
         """Start a round. Older rounds under the same KEK are superseded: all they would say, this one says.
 
         Those whom they had not reached come first. Else no round would reach the end of a list that is too long for one to go through
@@ -375,16 +383,18 @@ class ServedGroup:
             retransmit_period=rekey.retransmit_period,
             counter=counter,
             now=now,
+            activates=activates,
+            deletes=deletes,
+            tells_kek=self._told_kek != under.spi or any(other.tells_kek for other in superseded),
         )
-        each.tells_kek = self._told_kek != under.spi or any(other.tells_kek for other in superseded)
         self.rounds.append(each)
         if content is not Content.DELETE:
             self.last_round = each
 
     def _delete(self, kek: RekeyKey, sequence: int, members: Iterable[Member], protocols: frozenset[SecurityProtocol], now: float) -> None:
         """Start a round that deletes `kek`, whose last rekey had the number `sequence`, and all TEKs of `protocols`."""
-        self._begin(Content.DELETE, kek, members, count(sequence + 1).__next__, now)
-        self.rounds[-1].deletes, self.rounds[-1].last_sequence = protocols, sequence
+        self._begin(Content.DELETE, kek, members, count(sequence + 1).__next__, now, deletes=protocols)
+        self.rounds[-1].last_sequence = sequence
 
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
         """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""
@@ -434,9 +444,7 @@ class ServedGroup:
             for member in each.unanswered if each.content is not Content.DELETE else ():
                 if member.note_missed():
                     effects += self._eject(member)
-            in_use = {other.under.spi for other in self.rounds} | ({self.keys.kek.spi} if self.keys.kek else set())
-            if each.under.spi not in in_use:
-                wipe(each.under)
+            self._wipe_unused([each.under])
         return effects
 
     def _eject(self, member: Member) -> list[Effect]:
@@ -540,7 +548,7 @@ class ServedGroup:
         """No rekeys from now on: members register again before their TEKs die."""
         if self.keys.kek is not None:
             self._keep_unanswering(self.keys.kek, self.keys.last_expiry(now))
-            wipe(self.keys.kek)
+            self.keys.kek.wipe()
         self.keys.kek = None
         self._end_rounds(frozenset((Content.TEK, Content.KEK)))
 
@@ -548,10 +556,14 @@ class ServedGroup:
         """Send no more of these, and wipe the KEKs that nothing goes under any more."""
         ended = [each for each in self.rounds if each.content in contents]
         self.rounds = [each for each in self.rounds if each.content not in contents]
+        self._wipe_unused(each.under for each in ended)
+
+    def _wipe_unused(self, keks: Iterable[RekeyKey]) -> None:
+        """Wipe those of `keks` that nothing goes under any more."""
         in_use = {each.under.spi for each in self.rounds} | ({self.keys.kek.spi} if self.keys.kek else set())
-        for each in ended:
-            if each.under.spi not in in_use:
-                wipe(each.under)
+        for kek in keks:
+            if kek.spi not in in_use:
+                kek.wipe()
 
     def _keep_unanswering(self, kek: RekeyKey, until: float) -> None:
         """Where nobody answered to rekeys under `kek`, members hold all that these brought, until `until`, as far as we know."""

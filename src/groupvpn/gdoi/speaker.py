@@ -8,7 +8,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from groupvpn.effects import Effect, Endpoint, Send
+from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
+from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.refusal import Dropped
@@ -20,6 +21,8 @@ from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import ExchangeType
 
 _EVENTS = (Established, Failed, Deleted, PhaseTwo, NotifyReceived, DeleteReceived)
+Outcome = Send | Report | JoinGroup | LeaveGroup | PolicyChanged | StateChanged
+"""What is left to do outside when all cores have heard what concerns them."""
 _EXCHANGE = 18
 """Offset of the exchange type in an ISAKMP header (RFC 2408 3.1)."""
 
@@ -46,9 +49,8 @@ class _Core(Protocol):
 class Speaker:
     """One node's IKE and GDOI. `key_server` and `members` are plain attributes: change them between calls as the configuration changes.
 
-    Every call returns what is left to do outside: `Send`, `Report`, `JoinGroup`, `LeaveGroup`, `PolicyChanged`, `StateChanged`. Whatever a
-    core returns when it is called directly (`clear`, `update` …) has to pass through `settle`. `counters` counts datagrams that no core
-    waits for; `dropped` adds those that a core has thrown away.
+    Every call returns what is left to do outside. Whatever a core returns when it is called directly (`clear`, `update` …) has to pass
+    through `settle`. `counters` counts datagrams that no core waits for; `dropped` adds those that a core has thrown away.
     """
 
     def __init__(
@@ -69,16 +71,16 @@ class Speaker:
     def _cores(self) -> list[_Core]:
         return [*([self.key_server] if self.key_server is not None else []), *self.members]
 
-    def start(self, now: float) -> list[Effect]:
+    def start(self, now: float) -> list[Outcome]:
         """Start every core."""
         return self.settle([effect for core in self._cores for effect in self._call(core.start, now)], now)
 
-    def stop(self, now: float) -> list[Effect]:
+    def stop(self, now: float) -> list[Outcome]:
         """Stop every core, and tell the peers of all ISAKMP SAs."""
         effects = [effect for core in self._cores for effect in self._call(core.stop, now)]
         return self.settle([*effects, *self.delete_sas(now)], now)
 
-    def delete_sas(self, now: float) -> list[Effect]:
+    def delete_sas(self, now: float) -> list[Outcome]:
         """Delete every ISAKMP SA."""
         return self.settle([effect for sa in self.ike.sas() for effect in self._call(self.ike.delete, sa, now)], now)
 
@@ -89,7 +91,7 @@ class Speaker:
             total += core.counters
         return total
 
-    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
+    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Outcome]:
         """Handle one UDP payload that was sent from `source` to `destination`, perhaps a multicast group. Never raises for its content."""
         exchange = self._exchange(datagram, destination.port)
         if exchange == ExchangeType.GROUPKEY_PUSH:
@@ -99,7 +101,7 @@ class Speaker:
             return self.settle(self._call(self.key_server.receive, message, source, destination, now), now)
         return self.settle(self._call(self.ike.receive, datagram, source, destination, now), now)
 
-    def tick(self, now: float) -> list[Effect]:
+    def tick(self, now: float) -> list[Outcome]:
         """Do all that is due at `now`, and nothing for a core whose time has not come."""
         effects = self._call(self.ike.tick, now) if _is_due(self.ike.next_timer(), now) else []
         for core in self._cores:
@@ -112,9 +114,9 @@ class Speaker:
         times = [self.ike.next_timer(), *(core.next_timer() for core in self._cores)]
         return min((time for time in times if time is not None), default=None)
 
-    def settle(self, effects: list[Effect], now: float) -> list[Effect]:
+    def settle(self, effects: Iterable[Effect], now: float) -> list[Outcome]:
         """Give the events among `effects` to the cores they concern, until none is left; returns the rest in order."""
-        left: list[Effect] = []
+        left: list[Outcome] = []
         waiting = deque(effects)
         while waiting:
             effect = waiting.popleft()
@@ -122,10 +124,12 @@ class Speaker:
                 waiting.extendleft(reversed(self._dispatch(effect, now)))
             elif isinstance(effect, Dropped):
                 self.counters[effect.reason.words] += 1
-            else:
+            elif isinstance(effect, Outcome):
                 if isinstance(effect, Send):
                     self.ike.sending(effect, now)
                 left.append(effect)
+            else:
+                self._call(_no_such_effect, effect)
         return left
 
     def _dispatch(self, event: Effect, now: float) -> list[Effect]:
@@ -157,6 +161,10 @@ class Speaker:
         except DecodeError:
             return None
         return message[_EXCHANGE] if len(message) > _EXCHANGE else None
+
+
+def _no_such_effect(effect: Effect) -> list[Effect]:
+    raise TypeError(f"nobody knows what to do with {type(effect).__name__}")
 
 
 def _is_due(time: float | None, now: float) -> bool:

@@ -4,6 +4,7 @@ Remaining and elapsed times are seconds, worked out for the `now` that was asked
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
@@ -14,13 +15,21 @@ from groupvpn.ipsec.sa import Direction
 from groupvpn.ipsec.transform import Transform
 
 
+class RegistrationStatus(Enum):
+    """How a member stands with its key servers; values are the words of `show`."""
+
+    REGISTERED = "Registered"
+    REGISTERING = "Registering"
+    NOT_REGISTERED = "Not registered"
+
+
 @dataclass(frozen=True, slots=True)
 class KekStatus:
     """`KEK POLICY`. `spi` is the cookie pair; `signature_key_length` (of the DER) and `signature_size` are octets."""
 
     spi: bytes
     is_unicast: bool
-    source: IPv4Address | None
+    source: IPv4Address
     destination: IPv4Address | None
     cipher: KekCipher
     signature_hash: SignatureHash
@@ -28,10 +37,11 @@ class KekStatus:
     signature_size: int
     acknowledge: bool
     remaining_life: int
-    original_life: int | None = None
+    original_life: int
+    sequence: int
     time_to_rekey: int | None = None
     signature_key_name: str | None = None
-    sequence: int = 0
+    """The label of the RSA key, which only its key server knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +52,9 @@ class TekStatus:
     transform: Transform
     replay: Replay
     remaining_life: int
-    acl_name: str = ""
-    original_life: int | None = None
-    elapsed: int | None = None
+    acl_name: str
+    original_life: int
+    elapsed: int
     time_to_rekey: int | None = None
 
 
@@ -125,8 +135,7 @@ class GroupMemberStatus:
     """The key server it is registered with."""
     local: Endpoint
     remote: Endpoint | None
-    registration_status: str
-    """`Registered`, `Registering` or `Not registered`."""
+    registration_status: RegistrationStatus
     direction: Direction
     reregisters_in: int | None
     registrations_succeeded: int

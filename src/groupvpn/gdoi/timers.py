@@ -15,10 +15,10 @@ is ours; it stands in the docstring of the function, and in `docs/protocol/group
 from dataclasses import dataclass
 from math import ceil
 
+from groupvpn.ipsec.transform import DEFAULT_LIFETIME
+
 SHORTEST_OFFSET = 90.0
 """No rekey is sent later than this before the SA dies."""
-LONG_LIFETIME = 900.0
-"""From this lifetime on the offset is a tenth of the lifetime."""
 BATCH_MEMBERS = 50
 """Members to which one loop of a unicast rekey sends."""
 BATCH_PERIOD = 5.0
@@ -41,9 +41,10 @@ PSEUDOTIME_SYNC = 1800.0
 """Members with time-based anti-replay are told the pseudotime at least this often."""
 PASSIVE_AFTER_RECEIVE_ONLY = 300.0
 """After a group stops being receive-only its members send encrypted and still accept clear text for this long."""
-MINIMUM_TEK_LIFETIME = 120
-"""Seconds; shorter lifetimes leave no room for T0 and T1."""
 RECOMMENDED_TEK_LIFETIME = 7200
+"""Seconds."""
+KEK_LIFETIME = 86400
+"""Seconds that a KEK lives where nothing is configured."""
 KEK_LIFETIME_RANGE = range(300, 2592001)
 """Seconds that a KEK may be configured to live: up to 30 days, like a TEK, which it should outlive."""
 RECOMMENDED_KEK_FACTOR = 3
@@ -53,7 +54,9 @@ EARLIEST_REKEY = 0.25
 """No rekey starts before this part of a lifetime has passed (ours: else a long retransmission makes a storm of rekeys)."""
 
 ATTEMPT_TIMEOUT = 20.0
-"""A member gives one key server this long for phase 1, from its start, before it asks the next (the pull: `registration.BACK_OFF`)."""
+"""A member gives one key server this long for phase 1, from its start, before it asks the next (the pull: `BACK_OFF`)."""
+BACK_OFF = (1.0, 2.0, 4.0, 8.0)
+"""Pauses, in seconds, after the sendings of a message of GROUPKEY-PULL: four sendings, then the attempt is given up."""
 OLD_SA_BACK_OFF = (1.0, 2.0)
 """Pauses after the sendings of a message of GROUPKEY-PULL under an ISAKMP SA that an earlier registration has left. A key server that was
 restarted has forgotten it, and whoever has lost its keys meanwhile should not wait longer to find that out."""
@@ -79,38 +82,81 @@ class Timer:
 
 
 TIMERS = (
-    Timer("TEK lifetime", "lifetime of the IPsec profile; 3600 s unless configured, 7200 s recommended", "group VPN manuals"),
+    Timer(
+        "TEK lifetime",
+        f"lifetime of the IPsec profile; {DEFAULT_LIFETIME} s unless configured, {RECOMMENDED_TEK_LIFETIME} s recommended",
+        "group VPN manuals",
+    ),
     Timer(
         "KEK lifetime",
-        "300 to 2592000 s, 86400 s unless configured; at least three TEK lifetimes recommended",
+        f"{KEK_LIFETIME_RANGE.start} to {KEK_LIFETIME_RANGE[-1]} s, {KEK_LIFETIME} s unless configured; at least three TEK "
+        "lifetimes recommended",
         "group VPN manuals; over a day is ours",
     ),
-    Timer("TEK rekey offset", "90 s for a lifetime up to 900 s, else a tenth of it", "group VPN manuals"),
+    Timer(
+        "TEK rekey offset",
+        f"{SHORTEST_OFFSET:.0f} s for a lifetime up to {10 * SHORTEST_OFFSET:.0f} s, else a tenth of it",
+        "group VPN manuals",
+    ),
     Timer("KEK rekey offset", "as for a TEK, from the KEK's lifetime", "ours"),
     Timer("multicast rekey start", "lifetime - offset - retransmissions x period", "group VPN manuals"),
-    Timer("unicast rekey start", "lifetime - 5 s x ceil(members / 50) - offset - retransmissions x period", "manuals; ceil is ours"),
+    Timer(
+        "unicast rekey start",
+        f"lifetime - {BATCH_PERIOD:.0f} s x ceil(members / {BATCH_MEMBERS}) - offset - retransmissions x period",
+        "manuals; ceil is ours",
+    ),
     Timer("earliest rekey start", "a quarter of the lifetime", "ours"),
     Timer("T", "T2 - offset: last transmission of a rekey", "group VPN manuals"),
-    Timer("T0", "T2 - 60 s, less up to 20 s of chance: a member without a successor registers again", "group VPN manuals; chance is ours"),
-    Timer("T1", "T2 - 30 s: senders use the new SA", "group VPN manuals"),
+    Timer(
+        "T0",
+        f"T2 - {REREGISTER_BEFORE_EXPIRY:.0f} s, less up to {REREGISTER_SPREAD:.0f} s of chance: a member without a successor "
+        "registers again",
+        "group VPN manuals; chance is ours",
+    ),
+    Timer("T1", f"T2 - {SWITCH_BEFORE_EXPIRY:.0f} s: senders use the new SA", "group VPN manuals"),
     Timer("T2", "the SA dies", "RFC 6407 5.5"),
     Timer("short lifetimes", "T0 no earlier than half of what remained of the SA at installation", "ours"),
     Timer("activation and deactivation delay", "the GAP's ATD replaces T1, its DTD replaces T2 of the old SA", "RFC 6407 5.4.1"),
-    Timer("retransmission suppressed", "when a rekey under the same KEK is due within 120 s", "group VPN manuals; the KEK is ours"),
-    Timer("merge", "rekeys due within 60 s of each other are one", "group VPN manuals (pseudotime); ours for TEK and KEK"),
-    Timer("pseudotime told", "with every rekey, and 1800 s after the last one where a TEK has a time window", "group VPN manuals"),
-    Timer("acknowledgement missing", "10 s after the last transmission, or one period where that is longer", "RFC 8263 6"),
+    Timer(
+        "retransmission suppressed",
+        f"when a rekey under the same KEK is due within {RETRANSMIT_LOOKAHEAD:.0f} s",
+        "group VPN manuals; the KEK is ours",
+    ),
+    Timer(
+        "merge",
+        f"rekeys due within {MERGE_LOOKAHEAD:.0f} s of each other are one",
+        "group VPN manuals (pseudotime); ours for TEK and KEK",
+    ),
+    Timer(
+        "pseudotime told",
+        f"with every rekey, and {PSEUDOTIME_SYNC:.0f} s after the last one where a TEK has a time window",
+        "group VPN manuals",
+    ),
+    Timer(
+        "acknowledgement missing",
+        f"{ACKNOWLEDGEMENT_WAIT:.0f} s after the last transmission, or one period where that is longer",
+        "RFC 8263 6",
+    ),
     Timer("ejection", "after three rekeys in a row without acknowledgement", "group VPN manuals"),
-    Timer("passive after receive-only", "300 s", "group VPN manuals"),
+    Timer("passive after receive-only", f"{PASSIVE_AFTER_RECEIVE_ONLY:.0f} s", "group VPN manuals"),
     Timer(
         "registration attempt",
-        "20 s from the start of phase 1, then 15 s without an answer to each message of the registration; per server",
+        f"{ATTEMPT_TIMEOUT:.0f} s from the start of phase 1, then {sum(BACK_OFF):.0f} s without an answer to each message of the "
+        "registration; per server",
         "ours",
     ),
-    Timer("registration under an old ISAKMP SA", "3 s without an answer, then once more through a new phase 1", "ours"),
-    Timer("registration round", "5 s, doubling to 60 s, less up to a quarter of chance", "ours"),
-    Timer("registration after a rekey that demands it", "within 5 s, at a random moment", "ours"),
-    Timer("registration after a KEK that no rekey replaced", "within 60 s of its end, at a random moment, and no later than T0", "ours"),
+    Timer(
+        "registration under an old ISAKMP SA",
+        f"{sum(OLD_SA_BACK_OFF):.0f} s without an answer, then once more through a new phase 1",
+        "ours",
+    ),
+    Timer("registration round", f"{RETRY_FIRST:.0f} s, doubling to {RETRY_LONGEST:.0f} s, less up to a quarter of chance", "ours"),
+    Timer("registration after a rekey that demands it", f"within {DELETE_SPREAD:.0f} s, at a random moment", "ours"),
+    Timer(
+        "registration after a KEK that no rekey replaced",
+        f"within {KEK_EXPIRED_SPREAD:.0f} s of its end, at a random moment, and no later than T0",
+        "ours",
+    ),
 )
 """What an operator or a second implementation must know; `docs/protocol/group-life.md` is made from it."""
 

@@ -87,7 +87,7 @@ def take_answer(surroundings: Surroundings, context: Context, chain: Chain) -> R
 def take_proof(surroundings: Surroundings, context: Context, chain: Chain) -> Result:
     """Message 3 came: the initiator is who it says. The spare key pair has served."""
     check_peer_hash(context, chain.only(Hash))
-    if context.keys is None:
+    if context.skeyid_a is None:
         context = with_keys(context)
     context = main_mode.note_nat(context, chain)
     if context.nat.found and context.local.port != NAT_T_PORT:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from groupvpn.crypto import cbc, dh
 from groupvpn.crypto.dh import KeyPair, PublicValueError
-from groupvpn.crypto.keymat import PhaseOneKeys, encryption_key, phase_one_iv, phase_one_keys, skeyid_preshared
+from groupvpn.crypto.keymat import encryption_key, phase_one_iv, phase_one_keys, skeyid_preshared
 from groupvpn.crypto.registry import IkeAuthentication, IkeGroup
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, Entropy
@@ -74,7 +74,7 @@ class Context:
     local_identity: Identification | None = None
     peer_identity: Identification | None = None
     skeyid: Secret | None = None
-    keys: PhaseOneKeys | None = None
+    skeyid_a: Secret | None = None
     cipher_key: Secret | None = None
     iv: bytes = b""
     nat: NatSituation = field(default_factory=NatSituation)
@@ -120,11 +120,13 @@ def with_keys(context: Context) -> Context:
     except PublicValueError as error:
         raise RejectedError(Drop.PUBLIC_VALUE, NotifyType.INVALID_KEY_INFORMATION) from error
     keys = phase_one_keys(policy.hash, context.skeyid, shared, *context.cookies)
-    shared.wipe()
+    cipher_key = encryption_key(policy.hash, policy.cipher, keys.skeyid_e)
+    for secret in (shared, keys.skeyid_d, keys.skeyid_e):  # SKEYID_d would derive keys of other SAs: GDOI sends them instead
+        secret.wipe()
     return replace(
         context,
-        keys=keys,
-        cipher_key=encryption_key(policy.hash, policy.cipher, keys.skeyid_e),
+        skeyid_a=keys.skeyid_a,
+        cipher_key=cipher_key,
         iv=phase_one_iv(policy.hash, policy.cipher, context.initiator_public, context.responder_public),
     )
 

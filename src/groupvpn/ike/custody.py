@@ -11,7 +11,7 @@ from groupvpn.ike.events import Deleted, DeleteReceived, DeletionReason, Establi
 from groupvpn.ike.exchange import Exchange
 from groupvpn.ike.identity import describe
 from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
-from groupvpn.ike.policy import LIFETIME_RANGE, IkeConfiguration
+from groupvpn.ike.policy import LIFETIME_RANGE
 from groupvpn.ike.sa import IkeSa
 from groupvpn.ike.upkeep import Upkeep
 from groupvpn.wire.attributes import Attribute, encode_attributes, lifetimes, read_attributes
@@ -33,8 +33,7 @@ MAXIMUM_PER_ADDRESS = 1024
 class Custody:
     """All established SAs, by cookie pair. Keys of a deleted SA are wiped at the next `sweep`, when its `Deleted` has been handled."""
 
-    def __init__(self, configuration: IkeConfiguration, entropy: Entropy, deadlines: Deadlines, keepalives: NatKeepalives) -> None:
-        self.configuration = configuration
+    def __init__(self, entropy: Entropy, deadlines: Deadlines, keepalives: NatKeepalives) -> None:
         self._entropy = entropy
         self._deadlines = deadlines
         self._keepalives = keepalives
@@ -64,7 +63,7 @@ class Custody:
         """A phase 1 is complete."""
         sa, context = exchange.sa, exchange.context
         assert sa is not None
-        keepalive = self.configuration.keepalive if context.peer_dead_peer_detection else None
+        keepalive = exchange.surroundings.configuration.keepalive if context.peer_dead_peer_detection else None
         is_only_one = self._others(sa) == []
         upkeep = Upkeep(sa, exchange.duplicates, keepalive, self._entropy)
         self._upkeeps[sa.cookies] = upkeep
@@ -137,22 +136,6 @@ class Custody:
         if not self.holds(sa.cookies):
             return []
         return [self._say(sa, informational.notify(sa, notify_type, data))]
-
-    def probe(self, sa: IkeSa, now: float) -> list[Effect]:
-        """Ask for proof of life if it is long ago that there was any."""
-        upkeep = self._upkeeps.get(sa.cookies)
-        sequence = upkeep.liveness.probe(now) if upkeep is not None else None
-        if upkeep is None or sequence is None:
-            return []
-        self._schedule(upkeep)
-        return self._question(sa, sequence)
-
-    def heard(self, sa: IkeSa, now: float) -> None:
-        """The peer proved that it lives."""
-        upkeep = self._upkeeps.get(sa.cookies)
-        if upkeep is not None:
-            upkeep.liveness.heard(now)
-            self._schedule(upkeep)
 
     def delete(self, sa: IkeSa) -> list[Effect]:
         """End `sa`, and say so."""

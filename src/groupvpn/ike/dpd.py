@@ -1,8 +1,9 @@
 """Dead peer detection: is the other end of an ISAKMP SA still there? (RFC 3706)
 
-A question R-U-THERE carries a sequence number, the answer R-U-THERE-ACK repeats it. Any authenticated message of the peer is proof of life.
-Periodic: ask when nothing was heard for the configured time. On demand: ask only when somebody is about to need the peer (`probe`).
-An unanswered question is repeated every `Keepalive.retries` seconds; after `ATTEMPTS` of them the peer is dead.
+A question R-U-THERE carries a sequence number, the answer R-U-THERE-ACK repeats it. Any informational message of the peer whose HASH has
+verified is proof of life; those of a registration, which ends within seconds, do not count. Periodic: ask after the configured silence.
+On demand: ask nothing, for all that needs the peer here is a registration, which notices by itself that nobody answers. An unanswered
+question is repeated every `Keepalive.retry_interval` seconds; after `ATTEMPTS` of them the peer is dead.
 """
 
 from groupvpn.effects import Entropy
@@ -17,15 +18,14 @@ WRAP = 1 << 32
 class Liveness:
     """What one side knows of the other's life. `due` is when `overdue` wants to be called, None when nothing is to do."""
 
-    __slots__ = ("_asked", "_attempts", "_keepalive", "_last_heard", "_sequence", "due", "peer_sequence")
+    __slots__ = ("_asked", "_attempts", "_keepalive", "_sequence", "due", "peer_sequence")
 
     def __init__(self, keepalive: Keepalive | None, entropy: Entropy, now: float) -> None:
         """`keepalive` is None when the peer does not know DPD or nobody configured it: then nothing is ever asked."""
-        self._keepalive = keepalive
+        self._keepalive = keepalive if keepalive is not None and keepalive.periodic else None
         self._sequence = int.from_bytes(entropy(4), "big") % (WRAP // 2)
         self._asked = False
         self._attempts = 0
-        self._last_heard = now
         self.peer_sequence: int | None = None
         """The sequence number of the peer's last question."""
         self.due: float | None = None
@@ -33,15 +33,8 @@ class Liveness:
 
     def heard(self, now: float) -> None:
         """An authenticated message of the peer came, though not the answer to our question."""
-        self._last_heard = now
         if self._keepalive is not None and not self._asked:
-            self.due = now + self._keepalive.seconds if self._keepalive.periodic else None
-
-    def probe(self, now: float) -> int | None:
-        """The sequence number to ask with, if there is reason to ask: silence for the configured time, and no question open."""
-        if self._keepalive is None or self._asked or now - self._last_heard < self._keepalive.seconds:
-            return None
-        return self._ask(now)
+            self.due = now + self._keepalive.seconds
 
     def overdue(self, now: float) -> int | None:
         """`due` has come: the sequence number to ask with, or None when the peer is dead."""
@@ -72,5 +65,5 @@ class Liveness:
         else:
             self._sequence = (self._sequence + 1) % WRAP
             self._asked = True
-        self.due = now + self._keepalive.retries
+        self.due = now + self._keepalive.retry_interval
         return self._sequence

@@ -75,7 +75,7 @@ class IkeEndpoint:
         self._deadlines = Deadlines()
         self._negotiations = Negotiations(limits or HalfOpenLimits())
         self.nat_keepalives = NatKeepalives(configuration.nat_keepalive, self._deadlines)
-        self._custody = Custody(configuration, entropy, self._deadlines, self.nat_keepalives)
+        self._custody = Custody(entropy, self._deadlines, self.nat_keepalives)
         self._restraint = Restraint()
 
     @property
@@ -86,7 +86,6 @@ class IkeEndpoint:
     def update(self, configuration: IkeConfiguration) -> None:
         """Use another configuration from now on; exchanges and SAs that exist live on with what they agreed."""
         self._surroundings = replace(self._surroundings, configuration=configuration)
-        self._custody.configuration = configuration
         self.nat_keepalives.interval = configuration.nat_keepalive
 
     def initiate(self, local: Endpoint, peer: Endpoint, now: float) -> list[Effect]:
@@ -190,14 +189,6 @@ class IkeEndpoint:
     def notify(self, sa: IkeSa, notify_type: int, data: bytes, now: float) -> list[Effect]:
         """Send an authenticated notify under `sa` (RFC 2409 5.7); nothing if the SA is gone."""
         return self._custody.notify(sa, notify_type, data)
-
-    def probe(self, sa: IkeSa, now: float) -> list[Effect]:
-        """On-demand dead peer detection: ask whether the peer lives unless it was heard of lately (RFC 3706 5)."""
-        return self._custody.probe(sa, now)
-
-    def heard(self, sa: IkeSa, now: float) -> None:
-        """A message of another protocol under `sa` was verified: the peer lives."""
-        self._custody.heard(sa, now)
 
     def delete(self, sa: IkeSa, now: float) -> list[Effect]:
         """Delete `sa` and tell the peer; nothing if it is gone already."""

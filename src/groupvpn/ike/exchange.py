@@ -80,7 +80,8 @@ class Exchange:
         context = self._with_responder_cookie(context, header)
         context, chain = self._open(context, header, message)
         if not machine.has_shape(step, chain):
-            raise self._misshapen(is_encrypted)
+            # After decryption it is the wrong key again, or a message that was tampered with.
+            raise RejectedError(Drop.AUTHENTICATION if is_encrypted else Drop.UNEXPECTED)
         context, payloads = step.action(self.surroundings, context, chain)
         answer = None
         if payloads:
@@ -107,10 +108,6 @@ class Exchange:
             self._derived = self._derived or with_keys(self.context)  # once: bad messages must not make us work again
             context = replace(self._derived, local=context.local, peer=context.peer)
         return unseal(context, header, message)
-
-    def _misshapen(self, is_encrypted: bool) -> Exception:
-        """Other payloads than the step asks for: after decryption it is the wrong key again, or a message that was tampered with."""
-        return RejectedError(Drop.AUTHENTICATION if is_encrypted else Drop.UNEXPECTED)
 
     def _with_ends(self, source: Endpoint, destination: Endpoint, *, may_move: bool) -> Context:
         """The context with the ends that a message came between. Only an encrypted one may come to port 4500 instead (RFC 3947 4)."""
@@ -139,6 +136,8 @@ class Exchange:
         self.retransmission = None
         if self.state is State.ESTABLISHED:
             self.sa = _established(context, now)
+            if context.skeyid is not None:
+                context.skeyid.wipe()
         elif answer is not None:
             # A first answer may go to a made-up address: repeat it only when asked again, not by the clock (RFC 2408 2.5.3).
             self.retransmission = Retransmission(answer, self._backoff, now, silent=self.state is State.CHOICE_SENT)
@@ -150,7 +149,8 @@ class Exchange:
 
 
 def _established(context: Context, now: float) -> IkeSa:
-    assert context.keys is not None
+    assert context.skeyid_a is not None
+    assert context.cipher_key is not None
     assert context.local_identity is not None
     assert context.peer_identity is not None
     return IkeSa(
@@ -163,7 +163,8 @@ def _established(context: Context, now: float) -> IkeSa:
         local_identity=context.local_identity,
         peer_identity=context.peer_identity,
         policy=context.chosen,
-        keys=context.keys,
+        skeyid_a=context.skeyid_a,
+        encryption_key=context.cipher_key,
         last_block=context.iv,
         established=now,
         nat=context.nat,

@@ -2,10 +2,9 @@
 
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT, Endpoint
 from groupvpn.ike.policy import IdentityKind, IkeConfiguration
-from groupvpn.wire.iana import IdType
+from groupvpn.wire.iana import IdType, IpProtocol
 from groupvpn.wire.payloads import Identification
 
-UDP = 17
 PORTS = (0, ISAKMP_PORT, GDOI_PORT, NAT_T_PORT)
 """Ports that an identity of phase 1 may name: RFC 2407 4.6.2 has 0 and 500, GDOI members write 848."""
 
@@ -27,7 +26,7 @@ def offered_identity(configuration: IkeConfiguration, local: Endpoint, peer: End
 
 def is_proper(identity: Identification) -> bool:
     """Whether protocol and port are such as phase 1 allows, and there is a name at all (RFC 2407 4.6.2: else the set-up is aborted)."""
-    return bool(identity.data) and identity.protocol in (0, UDP) and identity.port in PORTS
+    return bool(identity.data) and identity.protocol in (0, IpProtocol.UDP) and identity.port in PORTS
 
 
 def hostname(identity: Identification) -> str | None:

@@ -58,8 +58,11 @@ class Keepalive:
     """`crypto isakmp keepalive SECONDS [RETRIES] [periodic|on-demand]` (dead peer detection, RFC 3706)."""
 
     seconds: int
-    retries: int = 2
+    """Of silence before a question."""
+    retry_interval: int = 2
+    """Seconds between repetitions of a question: RETRIES is no count."""
     periodic: bool = False
+    """Whether to ask at all: on demand we only answer."""
 
 
 @dataclass(frozen=True, slots=True)

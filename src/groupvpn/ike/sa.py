@@ -8,7 +8,7 @@ stored and sent again as octets, never protected anew, because each protected me
 from collections import OrderedDict
 
 from groupvpn.crypto import cbc
-from groupvpn.crypto.keymat import PhaseOneKeys, encryption_key, message_iv
+from groupvpn.crypto.keymat import message_iv
 from groupvpn.crypto.prf import prf
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import NAT_T_PORT, Endpoint, Entropy, Send
@@ -32,15 +32,16 @@ class IkeSa:
 
     `local` and `peer` are the UDP ends in use now, which a NAT may move; `first_peer` is where `peer` was at first. `peer_identity` is what
     the peer calls itself: only the pre-shared key, chosen by address in main mode, vouches for it. `policy` is what both agreed on, its
-    lifetime in seconds included; `established` and `expires` are monotonic seconds. `doi` is the DOI of the phase 1 SA payload.
+    lifetime in seconds included; `established` and `expires` are monotonic seconds. `doi` is the DOI of the phase 1 SA payload. Of the keys
+    it keeps SKEYID_a, which authenticates, and `encryption_key`, the cipher's.
     """
 
     __slots__ = (
         "_arrival",
         "_chains",
-        "_key",
         "_last_block",
         "doi",
+        "encryption_key",
         "established",
         "expires",
         "first_peer",
@@ -55,8 +56,6 @@ class IkeSa:
         "policy",
         "responder_cookie",
         "skeyid_a",
-        "skeyid_d",
-        "skeyid_e",
     )
 
     def __init__(
@@ -71,7 +70,8 @@ class IkeSa:
         local_identity: Identification,
         peer_identity: Identification,
         policy: IsakmpPolicy,
-        keys: PhaseOneKeys,
+        skeyid_a: Secret,
+        encryption_key: Secret,
         last_block: bytes,
         established: float,
         nat: NatSituation,
@@ -86,11 +86,10 @@ class IkeSa:
         self.local_identity = local_identity
         self.peer_identity = peer_identity
         self.policy = policy
-        self.skeyid_d, self.skeyid_a, self.skeyid_e = keys.skeyid_d, keys.skeyid_a, keys.skeyid_e
+        self.skeyid_a, self.encryption_key = skeyid_a, encryption_key
         self.established = established
         self.expires = established + policy.lifetime
         self.nat = nat
-        self._key = encryption_key(policy.hash, policy.cipher, keys.skeyid_e)
         self._last_block = last_block
         self._chains: OrderedDict[int, bytes] = OrderedDict()
         self._arrival: tuple[bytes, Endpoint] | None = None
@@ -116,10 +115,10 @@ class IkeSa:
 
         The IV is the next one of `message_id`, and moves on. Give the result to `send`. `ProtectionError` after `wipe`.
         """
-        if not self._key:
+        if not self.encryption_key:
             raise ProtectionError("the SA was deleted")
         padded = cbc.pad(self.policy.cipher, octets)
-        ciphertext = cbc.encrypt(self.policy.cipher, self._key, self._iv(message_id), padded)
+        ciphertext = cbc.encrypt(self.policy.cipher, self.encryption_key, self._iv(message_id), padded)
         self._move(exchange, message_id, ciphertext)
         length = HEADER_LENGTH + len(ciphertext)
         header = Header(
@@ -140,7 +139,7 @@ class IkeSa:
         are not ours, a flag other than Encryption is set or that one is not, or the length does not fit.
         """
         header = self._header(datagram)
-        plain = cbc.decrypt(self.policy.cipher, self._key, self._iv(header.message_id), datagram[HEADER_LENGTH:])
+        plain = cbc.decrypt(self.policy.cipher, self.encryption_key, self._iv(header.message_id), datagram[HEADER_LENGTH:])
         return header.next_payload, plain
 
     def accept(self, datagram: bytes) -> None:
@@ -167,13 +166,9 @@ class IkeSa:
         if self.nat.peer and self.local.port == NAT_T_PORT:
             self.peer = source
 
-    def reveal_encryption_key(self) -> Secret:
-        """The key of the cipher, for the debug-only decryption table that an operator asks for by name."""
-        return self._key
-
     def wipe(self) -> None:
         """Overwrite all keys; the SA is of no use afterwards."""
-        for secret in (self.skeyid_d, self.skeyid_a, self.skeyid_e, self._key):
+        for secret in (self.skeyid_a, self.encryption_key):
             secret.wipe()
         self._chains.clear()
 
@@ -181,7 +176,7 @@ class IkeSa:
         return f"<IkeSa {self.local} - {self.peer} {self.initiator_cookie.hex()}:{self.responder_cookie.hex()}>"
 
     def _header(self, datagram: bytes) -> Header:
-        if not self._key:
+        if not self.encryption_key:
             raise ProtectionError("the SA was deleted")
         if len(datagram) <= HEADER_LENGTH or (len(datagram) - HEADER_LENGTH) % self.policy.cipher.block_length:
             raise ProtectionError(f"{len(datagram)} octets are no header and whole cipher blocks")

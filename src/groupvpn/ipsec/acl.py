@@ -160,12 +160,3 @@ class AccessList:
 
     name: str
     entries: tuple[Entry, ...] = field(default=())
-
-    def lookup(
-        self, protocol: int, source: IPAddress, destination: IPAddress, source_port: int = 0, destination_port: int = 0
-    ) -> Entry | None:
-        """The first entry that matches, or None."""
-        for entry in self.entries:
-            if entry.matches(protocol, source, destination, source_port, destination_port):
-                return entry
-        return None

@@ -11,8 +11,10 @@ from ipaddress import IPv4Address
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.acl import Entry, IPAddress
-from groupvpn.ipsec.transform import Transform
+from groupvpn.ipsec.transform import SENDER_ID_BITS, Transform
 
+FIRST_SPI = 256
+"""SPIs below are reserved (RFC 4303 2.1)."""
 MINIMUM_MTU = 256
 """Octets of the smallest IP packet that the data plane can be told to fit ESP into."""
 SaName = int | tuple[int, IPAddress]
@@ -97,7 +99,7 @@ class GroupSa:
     integrity_key: Secret
     salt: Secret = field(default_factory=lambda: Secret(b""))
     sender_id: int | None = None
-    sender_id_bits: int = 24
+    sender_id_bits: int = SENDER_ID_BITS
     replay_window: int = 0
     time: TimeWindow | None = None
     udp: tuple[int, int] | None = None
@@ -107,7 +109,7 @@ class GroupSa:
     @property
     def needs_sender_id(self) -> bool:
         """Whether it may send only with a Sender-ID: a counter-mode cipher, or one whose IV hides a counter."""
-        return self.transform.cipher.is_counter_mode or (self.time is not None and self.transform.cipher.iv_length > 0)
+        return self.transform.needs_sender_id(timed=self.time is not None)
 
     @property
     def name(self) -> SaName:

@@ -10,8 +10,12 @@ from groupvpn.crypto.registry import EspCipher, EspIntegrity
 
 DEFAULT_LIFETIME = 3600
 """Seconds that an SA lives where nothing is configured."""
+LIFETIME_RANGE = range(120, 2592001)
+"""Seconds that an SA may be configured to live: a shorter life leaves no room for the handover to its successor."""
 DEFAULT_VOLUME = 4608000
 """Kilobytes that an SA between two ends may protect where nothing is configured."""
+SENDER_ID_BITS = 24
+"""Width of a Sender-ID where nothing else is configured or told."""
 
 
 class Mode(Enum):
@@ -43,6 +47,14 @@ class Transform:
         if self.protocol is SecurityProtocol.AH:
             return self.cipher is EspCipher.NULL and self.integrity is not EspIntegrity.NONE
         return (self.integrity is EspIntegrity.NONE) is self.cipher.is_combined
+
+    def needs_sender_id(self, *, timed: bool) -> bool:
+        """Whether a member of a group may send under it only with a Sender-ID of its own; `timed` if packets carry pseudotime.
+
+        A counter-mode cipher breaks without (RFC 6407 3.5). With a time window every other cipher that has an IV hides the sender's counter
+        there (`docs/protocol/esp-time-based-replay.md`).
+        """
+        return self.cipher.is_counter_mode or (timed and self.cipher.iv_length > 0)
 
     @property
     def transform_id(self) -> int:

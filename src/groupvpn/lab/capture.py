@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from groupvpn.node.namespace import entered
+from groupvpn.wire.iana import IpProtocol
 
 ETH_P_ALL = 0x0003
 ETH_P_IP = 0x0800
@@ -24,7 +25,7 @@ SO_RCVBUFFORCE = 33
 _BUFFER = 64 << 20
 _PCAP_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1)
 _RECORD = struct.Struct("<IIII")
-ESP, UDP, ICMP, TCP, IGMP = 50, 17, 1, 6, 2
+ESP, UDP, ICMP, TCP, IGMP = IpProtocol.ESP, IpProtocol.UDP, IpProtocol.ICMP, IpProtocol.TCP, IpProtocol.IGMP
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
@@ -24,7 +25,7 @@ from groupvpn.effects import Effect, Report
 from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
-from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
+from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup, RekeyPolicy, Replay, ReplayMethod, TekPolicy
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, PresharedKey
@@ -117,7 +118,7 @@ class Fleet:
         self.simulation.run_for(seconds)
         self.invariants.passed(self.simulation.now)
 
-    def carry_out(self, effects: list[Effect]) -> None:
+    def carry_out(self, effects: Iterable[Effect]) -> None:
         """Do what the key server says when it is called directly."""
         self.simulation.carry_out(SERVER, self.speaker.settle(effects, self.simulation.now))
 
@@ -237,7 +238,7 @@ def served_group(plan: FleetPlan) -> KeyServerGroup:
         retransmit_count=plan.retransmit_count,
         unicast=True,
     )
-    replay = Replay("time", plan.time_window) if plan.time_window else Replay("disabled")
+    replay = Replay(ReplayMethod.TIME, plan.time_window) if plan.time_window else Replay(ReplayMethod.DISABLED)
     tek = TekPolicy(1, profile, AccessList("fleet", (anything,)), replay)
     return KeyServerGroup(GROUP, 1, SERVER, (tek,), rekey)
 

@@ -6,7 +6,7 @@ that the same seed gives the same run to the octet, which `Simulation.trace` pro
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import heappop, heappush
@@ -24,11 +24,11 @@ STORM = 10_000
 class Node(Protocol):
     """What a simulation drives; `groupvpn.gdoi.speaker.Speaker` is one."""
 
-    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
+    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> Sequence[Effect]:
         """A datagram has come."""
         ...
 
-    def tick(self, now: float) -> list[Effect]:
+    def tick(self, now: float) -> Sequence[Effect]:
         """Do what is due."""
         ...
 

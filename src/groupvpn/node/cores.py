@@ -17,6 +17,7 @@ from groupvpn.gdoi.served_group import SignerLookup
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SegmentClamp, TrafficRule
+from groupvpn.wire.iana import IpProtocol
 
 MemberKey = tuple[str, IPv4Address]
 """Name of the group and the address that the member registers with."""
@@ -25,8 +26,8 @@ Place = tuple[str, str]
 AddressesOf = Callable[[str], Sequence[IPv4Address]]
 """The addresses that a device has now, best first, for interfaces whose configuration gives none."""
 _NO_ADDRESS = IPv4Address(0)
-_UDP, _BOOTPC, _BOOTPS = 17, 68, 67
-_DHCP = TrafficRule(Entry(Action.DENY, _UDP, AddressMatch.any(), AddressMatch.any(), _BOOTPC, _BOOTPS))
+_BOOTPC, _BOOTPS = 68, 67
+_DHCP = TrafficRule(Entry(Action.DENY, IpProtocol.UDP, AddressMatch.any(), AddressMatch.any(), _BOOTPC, _BOOTPS))
 """From a DHCP client, and so to it the other way (RFC 2131 4.1)."""
 Restore = Callable[[KeyServer], list[Effect]]
 """Gives a new key server what it must remember of the one before."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from groupvpn.config import Change, Configuration, Role, diff
 from groupvpn.crypto.rsa import RsaPrivateKey
@@ -20,7 +20,7 @@ from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Se
 from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.member import EVERYTHING
-from groupvpn.gdoi.speaker import Speaker
+from groupvpn.gdoi.speaker import Outcome, Speaker
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.sa import Direction, TrafficRule
@@ -307,7 +307,7 @@ class Router:
             self.note_bug(name, error)
             return []
 
-    def _guarded(self, call: Callable[..., list[Effect]], *arguments: Any) -> None:
+    def _guarded(self, call: Callable[..., Iterable[Effect]], *arguments: Any) -> None:
         """Call into a part of ours and carry out what it says; a bug on the way costs this call and no more."""
         with self._contained(call.__qualname__):
             self._perform(call(*arguments))
@@ -322,7 +322,7 @@ class Router:
             except Exception as error:
                 self.note_bug(type(effect).__name__, error)
 
-    def _carry_out(self, effect: Effect) -> None:
+    def _carry_out(self, effect: Outcome) -> None:
         match effect:
             case Send():
                 self._outbox.send(effect)
@@ -337,7 +337,7 @@ class Router:
             case StateChanged():
                 self._outbox.state_changed()
             case _:
-                raise TypeError(f"nobody knows how to carry out {type(effect).__name__}")
+                assert_never(effect)
 
     def _transmit(self, effect: Send) -> None:
         self._sockets.send(effect.datagram, effect.source, effect.destination)

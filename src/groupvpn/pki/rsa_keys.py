@@ -4,7 +4,7 @@ Nothing here touches a file. The node keeps the octets that `KeyPair.to_der` giv
 of primes is the one thing that uses the library's own randomness (`crypto/rsa.py`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
@@ -82,15 +82,6 @@ def generate(
     return KeyPair(label, RsaPrivateKey.generate(modulus_bits), created, usage, exportable)
 
 
-def generate_usage_keys(
-    label: str, created: datetime, *, modulus_bits: int = DEFAULT_MODULUS_BITS, exportable: bool = False
-) -> tuple[KeyPair, KeyPair]:
-    """`crypto key generate rsa usage-keys …`: a signature pair and an encryption pair under one label."""
-    signature = generate(label, created, modulus_bits=modulus_bits, usage=KeyUsage.SIGNATURE, exportable=exportable)
-    encryption = generate(label, created, modulus_bits=modulus_bits, usage=KeyUsage.ENCRYPTION, exportable=exportable)
-    return signature, encryption
-
-
 def import_pem(
     label: str,
     private_text: str,
@@ -115,11 +106,6 @@ def import_pem(
 def from_der(label: str, octets: Secret, created: datetime, *, usage: KeyUsage = KeyUsage.GENERAL, exportable: bool = False) -> KeyPair:
     """The pair that a node stored with `KeyPair.to_der`; `RsaKeyError` if the octets are no key."""
     return KeyPair(label, RsaPrivateKey.from_der(octets), created, usage, exportable)
-
-
-def without_export(pair: KeyPair) -> KeyPair:
-    """The same pair, no longer exportable; there is no way back."""
-    return replace(pair, exportable=False)
 
 
 def _check_passphrase(passphrase: Secret) -> None:

@@ -64,7 +64,7 @@ _ONLY_INSIDE_OTHERS = frozenset({PayloadType.PROPOSAL, PayloadType.TRANSFORM, Pa
 class Chain:
     """Decoded payloads in order, with the octets that each came as.
 
-    A payload is its own name here: `chain.octets_of(chain.only(Nonce))`.
+    A payload is its own name here: `chain.body_of(chain.only(Nonce))`.
     """
 
     payloads: tuple[Payload, ...]
@@ -92,11 +92,6 @@ class Chain:
     def types(self) -> tuple[int, ...]:
         """The payload types in order, for those who check the shape of a message."""
         return tuple(payload.payload_type for payload in self.payloads)
-
-    def octets_of(self, payload: Payload) -> bytes:
-        """The payload as it came, with its generic header (what HASH(1) calls `Ni` or `SA`)."""
-        start, end = self._span(payload)
-        return self._buffer[start:end]
 
     def body_of(self, payload: Payload) -> bytes:
         """The payload as it came, without its generic header (what the RFCs call `Ni_b`, `SAi_b`)."""
@@ -157,11 +152,6 @@ def decode_chain(first_type: int, octets: bytes, offset: int = 0) -> Chain:
         starts.append(start)
         body.check_end(f"the {payload_name(kind)} payload")
     return Chain(tuple(payloads), cursor.position, octets, tuple(starts))
-
-
-def decode_payloads(first_type: int, octets: bytes) -> tuple[Payload, ...]:
-    """The payloads of `decode_chain`, for those who need no exact octets."""
-    return decode_chain(first_type, octets).payloads
 
 
 def _read(kind: int, body: Cursor) -> Payload:

@@ -132,7 +132,3 @@ class KeyDownload(KnownPayload):
         """The body."""
         head = put_u16(len(self.packets), "number of key packets") + bytes(2)
         return head + b"".join(packet.encode() for packet in self.packets)
-
-    def of_kind(self, kind: int) -> tuple[KeyPacket, ...]:
-        """The key packets of this KD type, in order."""
-        return tuple(packet for packet in self.packets if packet.kind == kind)

@@ -209,12 +209,6 @@ class GroupSecurityAssociation(KnownPayload):
     payloads: tuple[Payload, ...]
 
     @classmethod
-    def of(cls, kek: SaKek | None, policy: GroupAssociatedPolicy | None, teks: Sequence[SaTek]) -> Self:
-        """The SA with these parts, in the order of RFC 6407 5.2.1."""
-        first: tuple[Payload | None, ...] = (kek, policy)
-        return cls((*(payload for payload in first if payload is not None), *teks))
-
-    @classmethod
     def read(cls, cursor: Cursor) -> Self:
         """Read a body: at least one payload inside, at most one SAK and one GAP. Any order is accepted.
 
@@ -244,21 +238,6 @@ class GroupSecurityAssociation(KnownPayload):
         """The body."""
         first, chain = encode_payloads(self.payloads)
         return put_u32(Doi.GDOI, "SA DOI") + bytes(4) + put_u16(first, "SA attribute next payload") + bytes(2) + chain
-
-    @property
-    def kek(self) -> SaKek | None:
-        """The SAK, if there is one."""
-        return next((payload for payload in self.payloads if isinstance(payload, SaKek)), None)
-
-    @property
-    def policy(self) -> GroupAssociatedPolicy | None:
-        """The GAP, if there is one."""
-        return next((payload for payload in self.payloads if isinstance(payload, GroupAssociatedPolicy)), None)
-
-    @property
-    def teks(self) -> tuple[SaTek, ...]:
-        """The SATs for ESP and AH, in order."""
-        return tuple(payload for payload in self.payloads if isinstance(payload, SaTek))
 
 
 def is_group_sa(body: Cursor) -> bool:

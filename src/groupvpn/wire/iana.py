@@ -1,10 +1,23 @@
-"""Numbers that IANA keeps for ISAKMP, IPsec DOI and GDOI, each written once.
+"""Numbers that IANA keeps for IP, ISAKMP, IPsec DOI and GDOI, each written once.
 
 Algorithms are not here: ciphers, hashes and groups live in `groupvpn.crypto.registry`. Fields on the wire are decoded to plain `int`, for a
 peer may send a number that is not listed; these enums compare equal to it.
 """
 
 from enum import IntEnum, IntFlag
+
+
+class IpProtocol(IntEnum):
+    """Protocol of an IPv4 header, Next Header of IPv6: those that somebody here looks at."""
+
+    ICMP = 1
+    IGMP = 2
+    TCP = 6
+    UDP = 17
+    ESP = 50
+    AH = 51
+    ICMPV6 = 58
+    PIM = 103
 
 
 class Doi(IntEnum):
@@ -360,8 +373,6 @@ _EXCHANGE_NAMES = {
     ExchangeType.GROUPKEY_PUSH_ACK: "GROUPKEY-PUSH-ACK",
 }
 
-_IPSEC_EXCHANGE_NAMES = {32: "quick mode", 33: "new group mode"}
-
 
 def payload_name(number: int) -> str:
     """Short name of a payload type for logs, as the RFCs' message diagrams have it: `SA`, `KE`, `NAT-D`, or `payload 99`."""
@@ -372,10 +383,8 @@ def payload_name(number: int) -> str:
     return _PAYLOAD_NAMES.get(kind, kind.name)
 
 
-def exchange_name(number: int, doi: Doi = Doi.GDOI) -> str:
-    """Name of an exchange type for logs; the DOI decides about 32 and up."""
-    if doi is Doi.IPSEC and number in _IPSEC_EXCHANGE_NAMES:
-        return _IPSEC_EXCHANGE_NAMES[number]
+def exchange_name(number: int) -> str:
+    """Name of an exchange type for logs; 32 and up are those of GDOI."""
     try:
         return _EXCHANGE_NAMES[ExchangeType(number)]
     except (ValueError, KeyError):

@@ -11,8 +11,8 @@ from groupvpn.config.diagnostics import Severity
 from groupvpn.config.grammar.access_list import Named
 from groupvpn.config.section import Section, Statement
 from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, AccessList, Action, AddressMatch, Entry
+from groupvpn.wire.iana import IpProtocol
 
-_TCP, _UDP, _ICMP = 6, 17, 1
 _IGNORED_OPTIONS = frozenset({"log", "log-input"})
 _OPTIONS = frozenset({"established", "fragments", "precedence", "tos", "dscp", "time-range", "ttl", "reflect"})
 
@@ -77,7 +77,7 @@ def _unsupported(rule: Statement) -> Remark | None:
         ports = rule.all(f"{side}-port")
         if len(ports) > 1:
             return _refused(rule, f"{side}-port", "several ports cannot be part of a group policy", "write one entry for each port")
-        if ports and protocol not in (_TCP, _UDP):
+        if ports and protocol not in (IpProtocol.TCP, IpProtocol.UDP):
             return _refused(rule, f"{side}-port", "only TCP and UDP have ports", "leave the port out")
         if ports and _number(ports[0]) == ANY_PORT:
             message = "port 0 cannot be part of a group policy: there it stands for every port (RFC 6407 5.4.1)"
@@ -86,7 +86,7 @@ def _unsupported(rule: Statement) -> Remark | None:
     if option:
         return _refused(rule, "option", f"`{option}` cannot be part of a group policy", "match addresses, protocol and single ports only")
     if rule.value("icmp-type") is not None:
-        if protocol != _ICMP:
+        if protocol != IpProtocol.ICMP:
             return _refused(rule, "icmp-type", "only ICMP has message types", "leave the message type out")
         if rule.value("action") is Action.PERMIT:
             return _refused(rule, "icmp-type", "an ICMP message type cannot be part of a group policy", "permit all of ICMP")

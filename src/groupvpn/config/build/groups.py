@@ -13,7 +13,7 @@ from groupvpn.config.model import Interface
 from groupvpn.config.section import Section, Statement
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
-from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup, MemberGroup, RekeyPolicy, Replay, TekPolicy
+from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup, MemberGroup, RekeyPolicy, Replay, ReplayMethod, TekPolicy
 from groupvpn.gdoi.timers import KEK_LIFETIME_RANGE, RECOMMENDED_KEK_FACTOR
 from groupvpn.ipsec.acl import ANY_PROTOCOL, MAXIMUM_ENTRIES, AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.transform import Profile, Transform
@@ -260,7 +260,7 @@ def _replay(section: Section, profile: Profile, context: Context) -> Replay:
                 "window is not told from the first one",
                 "use a transform that encrypts, or `esp-gcm`",
             )
-        return Replay("time", by_time.value("seconds"))
+        return Replay(ReplayMethod.TIME, by_time.value("seconds"))
     counter = section.statement("replay counter window-size")
     if counter is not None:
         window = 0 if counter.negated else counter.value("packets")
@@ -281,7 +281,7 @@ def _replay(section: Section, profile: Profile, context: Context) -> Replay:
 
 
 def _counted(window: int) -> Replay:
-    return Replay("counter", window) if window else Replay("disabled")
+    return Replay(ReplayMethod.COUNTER, window) if window else Replay(ReplayMethod.DISABLED)
 
 
 def _warn_without_effect(local: Section, own: IPv4Address | None, context: Context) -> None:

@@ -4,6 +4,8 @@ from groupvpn.config.arguments import InterfaceArgument, Line, Name, Number, Sec
 from groupvpn.config.grammar.ipsec import PFS_GROUPS, REPLAY_WINDOW, VOLUME
 from groupvpn.config.grammar.modes import CLASSIC_MAP, CRYPTO_MAP, FAIL_CLOSE, GLOBAL
 from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
+from groupvpn.ipsec.sa import FIRST_SPI
+from groupvpn.ipsec.transform import LIFETIME_RANGE
 
 ACCESS_LIST = Name("Name or number of an access list")
 MAP_NAME = Name("Name of the crypto map")
@@ -100,7 +102,7 @@ COMMANDS = (
         "set session-key {inbound | outbound} {ah <spi> <key> | esp <spi> cipher <key> [authenticator <key>]}",
         "A key set by hand",
         Add(),
-        {"spi": Number(256, 4294967295, "SPI"), "key": SecretWord("Key")},
+        {"spi": Number(FIRST_SPI, 4294967295, "SPI"), "key": SecretWord("Key")},
         not_yet=_CLASSIC,
     ),
     Command(
@@ -108,7 +110,7 @@ COMMANDS = (
         "set security-association lifetime {seconds <seconds> | kilobytes {<kilobytes> | disable}}",
         "Lifetime of the SAs",
         Add(),
-        {"seconds": Number(120, 2592000, "Seconds"), "kilobytes": VOLUME},
+        {"seconds": Number(LIFETIME_RANGE.start, LIFETIME_RANGE[-1], "Seconds"), "kilobytes": VOLUME},
         not_yet=_CLASSIC,
     ),
     Command(

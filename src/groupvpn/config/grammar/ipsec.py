@@ -7,7 +7,7 @@ from groupvpn.config.grammar.modes import GLOBAL, IPSEC_PROFILE, TRANSFORM_SET
 from groupvpn.config.language import Alias, Command, Enter, Ignore, Negation, Set
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.ipsec.sa import DontFragment, Fragmentation
-from groupvpn.ipsec.transform import DEFAULT_LIFETIME, DEFAULT_VOLUME
+from groupvpn.ipsec.transform import DEFAULT_LIFETIME, DEFAULT_VOLUME, LIFETIME_RANGE
 from groupvpn.ipsec.transform import Mode as EncapsulationMode
 
 
@@ -39,7 +39,7 @@ DF = OneOf({item.value: item for item in DontFragment}, "What becomes of the bit
 FRAGMENTATION = OneOf({item.value: item for item in Fragmentation}, "The packet before it is encrypted, or after")
 PFS_GROUPS = "[group1 | group2 | group5 | group14 | group15 | group16 | group19 | group20 | group21 | group24]"
 VOLUME = Number(2560, 4294967295, "Kilobytes")
-LIFETIME = Number(120, 2592000, "Lifetime of an SA in seconds")
+LIFETIME = Number(LIFETIME_RANGE.start, LIFETIME_RANGE[-1], "Lifetime of an SA in seconds")
 
 COMMANDS = (
     Command(

@@ -106,12 +106,12 @@ def _rekey_sas(router: Router) -> list[isakmp.RekeySa]:
     found = []
     for running, status in _members(router, Request({}, frozenset())):
         kek = status.kek
-        if kek and kek.source:
+        if kek:
             destination = running.address if kek.is_unicast or kek.destination is None else kek.destination
             found.append(isakmp.RekeySa(kek.source, destination, kek.spi))
     for group in _served(router, Request({}, frozenset())):
         kek = group.kek
-        if kek and kek.source:
+        if kek:
             last = group.members[-1].address if group.members and kek.is_unicast else kek.destination
             if last is not None:
                 found.append(isakmp.RekeySa(kek.source, last, None))

@@ -114,7 +114,7 @@ def group_associations(group: str, interface: ProtectedInterface) -> str:
     lines = [f"SA created for group {group}:", f"  {interface.name}:"]
     for rule in interface.rules:
         tek = interface.teks.get(rule.outbound_spi or 0)
-        window = f"{tek.replay.method.capitalize()}/{tek.replay.window}" if tek else "none"
+        window = f"{tek.replay.method.value.capitalize()}/{tek.replay.window}" if tek else "none"
         lines += [
             f"    protocol = {'ip' if rule.entry.protocol == ANY_PROTOCOL else protocol_name(rule.entry.protocol)}",
             f"      local ident  = {_plain(rule.entry.source)}, port = {rule.entry.source_port}",

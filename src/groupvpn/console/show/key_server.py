@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from groupvpn.console.show.layout import FIRST_HANDLE, address, entry, labelled, replay, text
+from groupvpn.gdoi.policy import ReplayMethod
 from groupvpn.gdoi.status import KekStatus, KeyServerGroupStatus, RegisteredMemberStatus, SaPolicyStatus, TekStatus
 
 _RECENT = 4
@@ -152,7 +153,7 @@ def _sa(sa: SaPolicyStatus) -> Iterator[str]:
     if replay(sa.replay) == "Disabled":
         yield labelled("Replay method", "Disabled", indent=6, width=23)
     else:
-        yield labelled("Replay method", "Count Based" if sa.replay.method == "counter" else "Time Based", indent=6, width=23)
+        yield labelled("Replay method", "Count Based" if sa.replay.method is ReplayMethod.COUNTER else "Time Based", indent=6, width=23)
         yield labelled("Replay Window Size", sa.replay.window, indent=6, width=23)
     yield "      SA Rekey"
     yield labelled("Remaining Lifetime", f"{_seconds(sa.rekey_remaining)} secs", indent=9, width=20)
@@ -189,7 +190,7 @@ def _kek(kek: KekStatus) -> Iterator[str]:
         "management alg", "disabled", "encrypt alg", "AES" if kek.cipher.has_variable_key else kek.cipher.keyword.split("-")[0].upper()
     )
     yield _pair("crypto iv length", kek.cipher.block_length, "key size", kek.cipher.key_length)
-    yield _pair("orig life(sec)", _seconds(kek.original_life), "remaining life(sec)", kek.remaining_life)
+    yield _pair("orig life(sec)", kek.original_life, "remaining life(sec)", kek.remaining_life)
     yield f"    {'time to rekey (sec)':<19}: {_seconds(kek.time_to_rekey)}"
     yield _pair("sig hash algorithm", "enabled", "sig key length", kek.signature_key_length)
     yield f"    {'sig size':<19}: {kek.signature_size}"
@@ -204,9 +205,9 @@ def _tek(tek: TekStatus) -> Iterator[str]:
     yield f"    {'access-list':<19}: {tek.acl_name}"
     yield f"    {'transform':<19}: {transform.keywords}"
     yield _pair("alg key size", transform.cipher.key_length, "sig key size", transform.integrity.key_length)
-    yield _pair("orig life(sec)", _seconds(tek.original_life), "remaining life(sec)", tek.remaining_life)
-    yield _pair("tek life(sec)", _seconds(tek.original_life), "elapsed time(sec)", _seconds(tek.elapsed))
-    yield _pair("override life(sec)", 0, "antireplay window size", tek.replay.window if tek.replay.method == "counter" else 0)
+    yield _pair("orig life(sec)", tek.original_life, "remaining life(sec)", tek.remaining_life)
+    yield _pair("tek life(sec)", tek.original_life, "elapsed time(sec)", tek.elapsed)
+    yield _pair("override life(sec)", 0, "antireplay window size", tek.replay.window if tek.replay.method is ReplayMethod.COUNTER else 0)
     yield f"    {'time to rekey (sec)':<19}: {'n/a' if tek.time_to_rekey is None else tek.time_to_rekey}"
 
 

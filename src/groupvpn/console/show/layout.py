@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 
 from groupvpn.config.grammar.access_list import PROTOCOLS
-from groupvpn.gdoi.policy import Replay
+from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, Entry
 
 FIRST_HANDLE = 0x80000002
@@ -50,9 +50,9 @@ def address(value: IPv4Address | None) -> str:
 
 def replay(value: Replay) -> str:
     """The anti-replay line of a TEK."""
-    if value.method == "disabled" or not value.window:
+    if value.method is ReplayMethod.DISABLED or not value.window:
         return "Disabled"
-    return f"{'Counter' if value.method == 'counter' else 'Time'} Based : {value.window}"
+    return f"{'Counter' if value.method is ReplayMethod.COUNTER else 'Time'} Based : {value.window}"
 
 
 def text(lines: Iterable[str]) -> str:

@@ -126,7 +126,7 @@ def _member(status: GroupMemberStatus) -> Iterator[str]:
     yield line("Local addr/port", f"{status.local.address}/{status.local.port}")
     yield line("Remote addr/port", f"{status.remote.address}/{status.remote.port}" if status.remote else "---")
     yield line("fvrf/ivrf", "None/None")
-    yield line("Registration status", status.registration_status)
+    yield line("Registration status", status.registration_status.value)
     yield line("Registered with", address(status.active_server))
     yield line("Re-registers in", "---" if status.reregisters_in is None else f"{status.reregisters_in} sec")
     yield line("Succeeded registration", status.registrations_succeeded)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from groupvpn.console.show.layout import labelled, spi, text
-from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, Replay
+from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, Replay, ReplayMethod
 from groupvpn.gdoi.pseudotime import allowed_skew
 from groupvpn.gdoi.status import GroupMemberStatus, KeyServerGroupStatus
 from groupvpn.ipsec.sa import InterfaceCounters
@@ -54,9 +54,9 @@ def member(groups: Iterable[tuple[GroupMemberStatus, Sequence[Refusing]]]) -> st
 
 
 def _method(replay: Replay) -> Iterator[str]:
-    if replay.method == "disabled" or not replay.window:
+    if replay.method is ReplayMethod.DISABLED or not replay.window:
         yield labelled("Replay method", "Disabled", indent=8, width=21)
-    elif replay.method == "counter":
+    elif replay.method is ReplayMethod.COUNTER:
         yield labelled("Replay method", "Count Based", indent=8, width=21)
         yield labelled("Replay Window Size", f"{replay.window} packets", indent=8, width=21)
     else:
