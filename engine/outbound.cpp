@@ -255,7 +255,7 @@ Reason Outbound::cut(const Incoming& frame, const SaTable::Sender& sender) {
 // would not be known as ESP. Of IPv6 nothing is cut before encryption: on the way only its source may (RFC 8200 4.5).
 CutLimits Outbound::limits_for(const Sa& sa, const CutPacket& ip) const noexcept {
   const bool is_tunnel = sa.mode() == Mode::tunnel;
-  CutLimits limits{sa.inner_mtu(mtu_, ip.family, ip.ip_length), is_tunnel && sa.df() == DontFragment::clear};
+  CutLimits limits{sa.inner_mtu(mtu_, ip.family, ip.outside), is_tunnel && sa.df() == DontFragment::clear};
   if (sa.udp()) {
     if (!is_tunnel) limits.too_long = TooLong::refused;
   } else if (!is_tunnel || ip.family == Family::ipv6 || context_.splits_after.load(std::memory_order_relaxed)) {

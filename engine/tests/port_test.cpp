@@ -89,6 +89,44 @@ TEST_CASE(a_port_moves_packets_both_ways) {
   CHECK(rig.port.fault().empty());
 }
 
+// Options for the destination alone are protected in transport mode, so nothing is gained by what they have (RFC 4303 3.1.1).
+TEST_CASE(options_that_are_protected_count_for_what_fits) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const Ear core("core", ETH_P_IPV6), kernel("in", ETH_P_IPV6);
+  const Keys keys(Cipher::aes_128_cbc, Integrity::hmac_sha2_256_128, 0x3a);
+  SaParameters parameters = keys.parameters();
+  parameters.mode = Mode::transport;
+  const auto sa = std::make_shared<Sa>(parameters);
+  rig.port.set_sas({sa}, {{rig.queue, {sa}}});
+  rig.port.start();
+  const std::uint32_t fits = sa->inner_mtu(1500, Family::ipv6);
+  std::uint64_t count = 0;
+  for (std::uint32_t length = fits - 2; length <= fits + 16; ++length) {
+    Octets content(length - ipv6_header_size);
+    content[0] = protocol_none;
+    content[2] = 1;  // PadN
+    content[3] = 4;
+    Octets frame = frame_around(ipv6(content, {.next_header = protocol_destination_options}));
+    store16(&frame[12], ETH_P_IPV6);
+    rig.to_protect.send(frame);
+    ++count;
+    for (int wait = 0; wait < 3000 && sum(rig.port.counters(), "outbound_") < count; ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    CHECK_EQUAL(sum(rig.port.counters(), "outbound_delivered"), std::min<std::uint64_t>(count, 3));
+  }
+  CHECK_EQUAL(sum(rig.port.counters(), "outbound_too_big"), count - 3);
+  std::uint32_t sent = 0;
+  for (Octets frame = core.receive(); !frame.empty(); frame = core.receive(100)) {
+    if (frame[20] != protocol_esp) continue;  // what the kernel has to say to its neighbours
+    ++sent;
+    CHECK(frame.size() <= 14 + 1500);
+  }
+  CHECK_EQUAL(sent, 3U);
+  const Octets answer = kernel.receive();
+  CHECK(answer.size() > 62 && answer[54] == 2 && load32(&answer[58]) == fits);  // packet too big (RFC 4443 3.2)
+  rig.port.stop();
+}
+
 TEST_CASE(sas_change_while_packets_flow) {
   if (!has_own_network()) return;
   Rig rig;
