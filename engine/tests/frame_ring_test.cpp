@@ -193,6 +193,28 @@ TEST_CASE(a_filter_that_cannot_hold_all_spis_takes_any) {
   CHECK(is_taken(ring, Ear("core"), esp(5)));
 }
 
+TEST_CASE(a_bpf_ring_leaves_what_it_began_to_take_before_a_failure) {
+  if (!has_own_network() || !has_tcx()) return;
+  const auto rings = bpf_rings();
+  FrameRing& ring = *rings.front();
+  const Ear core("core");
+  ring.rise();
+  take(ring, {99});
+  std::vector<std::uint32_t> too_many;
+  for (std::uint32_t spi = 1000; spi <= 1000 + BpfIngress::maximum_spis; ++spi) too_many.push_back(spi);
+  bool is_refused = false;
+  try {
+    take(ring, too_many);
+  } catch (const EngineError&) {
+    is_refused = true;
+  }
+  CHECK(is_refused);
+  take(ring, {7, 99});
+  CHECK(is_taken(ring, core, esp(7)));
+  CHECK(!is_taken(ring, core, esp(1000)));
+  CHECK(!is_taken(ring, core, esp(2000)));
+}
+
 TEST_CASE(a_full_ring_counts_what_it_loses_and_goes_on) {
   with_each_ring([](FrameRing& ring, const Ear& core) {
     take(ring, {7, 99});
