@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -191,6 +192,33 @@ TEST_CASE(a_filter_that_cannot_hold_all_spis_takes_any) {
   PacketRing ring(Device::named("wan"), token, mtu);
   take(ring, std::vector<std::uint32_t>(maximum_spis + 1, 99));
   CHECK(is_taken(ring, Ear("core"), esp(5)));
+}
+
+// On older kernels a socket has 20480 octets for its options, and a filter needs room beside the one that it replaces.
+TEST_CASE(a_filter_that_the_kernel_has_no_room_for_takes_any_spi) {
+  if (!has_own_network()) return;
+  constexpr const char* limit = "/proc/sys/net/core/optmem_max";
+  const auto set_limit = [](std::uint32_t octets) { return static_cast<bool>(std::ofstream(limit) << octets << std::flush); };
+  std::uint32_t before = 0;
+  if (!(std::ifstream(limit) >> before) || !set_limit(20480)) return;  // those have none for a network of its own
+  const Ear core("core");
+  PacketRing ring(Device::named("wan"), token, mtu);
+  const auto takes_any = [&ring, &core](std::uint32_t count) {
+    std::vector<std::uint32_t> spis = {99};
+    for (std::uint32_t index = 0; spis.size() < count; ++index) spis.push_back(0x90000000 + index * 3);
+    take(ring, spis);
+    CHECK(count == 1 || is_taken(ring, core, esp(spis.back())));
+    return is_taken(ring, core, esp(5));
+  };
+  for (const std::uint32_t count : {100U, 200U, 300U, 200U, 1U}) CHECK(!takes_any(count));
+  CHECK(takes_any(maximum_spis));
+  CHECK(!takes_any(200));
+  set_limit(1 << 20);
+  CHECK(!takes_any(maximum_spis));
+  set_limit(4096);  // not even the short one has room beside that of now
+  CHECK(takes_any(maximum_spis));
+  CHECK(!takes_any(1));
+  set_limit(before);
 }
 
 TEST_CASE(a_bpf_ring_leaves_what_it_began_to_take_before_a_failure) {
