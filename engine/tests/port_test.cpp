@@ -17,6 +17,7 @@
 
 #include "bpf_ring.hpp"
 #include "error.hpp"
+#include "memory.hpp"
 #include "outbound.hpp"
 #include "own_network.hpp"
 
@@ -443,6 +444,30 @@ TEST_CASE(what_finds_no_buffer_is_not_encrypted) {
     port.stop();
   }
   run("tc qdisc del dev core clsact && ip link del slow");
+}
+
+TEST_CASE(fragments_fit_the_buffers_that_are_left_without_memory) {
+  if (!has_own_network()) return;
+  Rig rig;
+  run("ip link set out mtu 20000; ip link set wan mtu 16000; ip link set core mtu 16000");
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x3b);
+  SaParameters parameters = keys.parameters();
+  parameters.mode = Mode::transport;
+  const auto sa = std::make_shared<Sa>(parameters);
+  rig.port.set_sas({}, {{rig.queue, {sa}}});
+  rig.port.start();
+  rig.to_protect.send(frame_around(ipv4(Octets(100))));
+  CHECK(!rig.core.receive().empty());
+  largest_allocation = 1 << 20;
+  rig.port.set_wire_mtu(16000);  // for which 2 MiB are wanted
+  rig.to_protect.send(frame_around(ipv4(Octets(17000))));
+  std::size_t count = 0, longest = 0;
+  for (Octets frame = rig.core.receive(); !frame.empty(); frame = rig.core.receive(200), ++count) longest = std::max(longest, frame.size());
+  largest_allocation = unlimited;
+  rig.port.stop();
+  run("ip link set wan mtu 1500; ip link set core mtu 1500");
+  CHECK(count > 17000 / (1500 + esp_tailroom) && longest <= 14 + 1500 + esp_tailroom);
+  CHECK_EQUAL(sum(rig.port.counters(), "outbound_delivered"), 2U);
 }
 
 TEST_CASE(datagrams_that_wait_go_to_the_kernel_in_one_frame) {
