@@ -9,7 +9,8 @@ using Label = Assembler::Label;
 
 constexpr int attempts = 4;  // to claim a record, while other processors do the same
 
-// Leaves the position of the record in r9.
+// Leaves the position of the record in r9. The ring is full only if it is so for one moment: the consumer may have gone past a producer that we have
+// looked at before others moved it.
 void claim_octets(Assembler& code, std::uint32_t ring_size, Label full) {
   const Label claimed = code.label();
   code.copy32(r3, r8);
@@ -17,16 +18,22 @@ void claim_octets(Assembler& code, std::uint32_t ring_size, Label full) {
   code.mask32(r3, -static_cast<std::int32_t>(Layout::alignment));
   code.store(Size::word, frame_pointer, size_on_stack, r3);
   for (int attempt = 0; attempt < attempts; ++attempt) {
+    const Label has_room = code.label(), next = code.label();
     code.load(Size::word, r9, r7, Layout::producer);
     code.load(Size::word, r1, r7, Layout::consumer);
     code.copy(r2, r9);
     code.add32(r2, r3);
     code.copy(r4, r2);
     code.subtract32(r4, r1);
-    code.jump_if32(r4, Compare::greater, static_cast<std::int32_t>(ring_size), full);
+    code.jump_if32(r4, Compare::at_most, static_cast<std::int32_t>(ring_size), has_room);
+    code.load(Size::word, r0, r7, Layout::producer);
+    code.jump_if32(r0, Compare::equal, r9, full);
+    code.jump(next);
+    code.place(has_room);
     code.copy(r0, r9);
     code.exchange_if_equal(r7, Layout::producer, r2);
     code.jump_if32(r0, Compare::equal, r9, claimed);
+    code.place(next);
   }
   code.jump(full);
   code.place(claimed);
