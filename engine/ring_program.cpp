@@ -49,6 +49,12 @@ void find_record(Assembler& code, const RingMaps& maps, Label pass) {
   code.store(Size::word, r9, Layout::size, r1);
 }
 
+// r6: the packet. Leaves in r2 and r3 where what a program sees of it begins and ends.
+void find_seen(Assembler& code) {
+  code.load(Size::word, r2, r6, field(offsetof(__sk_buff, data)));
+  code.load(Size::word, r3, r6, field(offsetof(__sk_buff, data_end)));
+}
+
 }  // namespace
 
 void look_up(Assembler& code, const Descriptor& map, std::int16_t key, Label missing) {
@@ -85,11 +91,33 @@ void find_frame(Assembler& code, Tags tags, std::int32_t shortest, std::uint32_t
   code.load(Size::word, r8, r6, field(offsetof(__sk_buff, len)));
   code.jump_if(r8, Compare::greater, static_cast<std::int32_t>(longest), other);
   code.jump_if(r8, Compare::less, shortest, other);
-  code.load(Size::word, r2, r6, field(offsetof(__sk_buff, data)));
-  code.load(Size::word, r3, r6, field(offsetof(__sk_buff, data_end)));
+  find_seen(code);
   code.load(Size::word, r1, r6, field(offsetof(__sk_buff, protocol)));
   code.jump_if(r1, Compare::equal, in_packet(ETH_P_IP), ipv4);
   code.jump_if(r1, Compare::not_equal, in_packet(ETH_P_IPV6), other);
+}
+
+void see(Assembler& code, std::int32_t enough, std::int32_t most, Label other) {
+  const Label is_seen = code.label(), brings = code.label();
+  code.copy(r4, r2);
+  code.add(r4, most);
+  code.jump_if(r3, Compare::at_least, r4, is_seen);
+  code.set(r1, most);
+  code.jump_if(r8, Compare::at_least, most, brings);
+  code.jump_if(r8, Compare::less, enough, other);
+  code.copy(r4, r2);
+  code.add(r4, enough);
+  code.jump_if(r3, Compare::at_least, r4, is_seen);
+  code.copy(r1, r8);
+  code.place(brings);
+  code.copy(r2, r1);
+  code.copy(r1, r6);
+  code.call(BPF_FUNC_skb_pull_data);
+  find_seen(code);
+  code.copy(r4, r2);
+  code.add(r4, enough);
+  code.jump_if(r4, Compare::greater, r3, other);
+  code.place(is_seen);
 }
 
 void claim_record(Assembler& code, const RingMaps& maps, const Ways& ways) {

@@ -157,6 +157,27 @@ TEST_CASE(a_ring_takes_esp_of_its_sas_and_nothing_else) {
   });
 }
 
+TEST_CASE(a_ring_takes_frames_that_lie_in_pages) {
+  with_each_ring([](FrameRing& ring, const Ear& /*core*/) {
+    take(ring, {7, 99});
+    const auto comes = [&ring](const Octets& frame) {
+      send_in_pages("core", frame);
+      if (!has_come(ring)) return false;
+      const FrameRing::Frame found = ring.take();
+      const bool is_same = found.is_whole && Octets(found.data, found.data + found.length) == frame;
+      ring.release();
+      return is_same;
+    };
+    for (const std::uint32_t size : {12U, 60U, 1000U, 1480U}) CHECK(comes(esp(7, size)));
+    CHECK(comes(esp_over_ipv6(7)));
+    for (const Octets& other : {esp(8), esp_over_ipv6(8), esp_over_ipv6(7, protocol_udp)}) send_in_pages("core", other);
+    Octets too_short = esp_over_ipv6(7);  // for the BPF program
+    too_short.resize(14 + 40 + 11);
+    if (!ring.leaves_copies()) send_in_pages("core", too_short);
+    CHECK(comes(esp(99)));
+  });
+}
+
 TEST_CASE(a_ring_leaves_frames_that_are_too_long_for_it) {
   with_each_ring([](FrameRing& ring, const Ear& core) {
     run("ip link set wan mtu 4000 && ip link set core mtu 4000");
