@@ -241,6 +241,22 @@ def test_checksums_are_repaired_behind_a_nat(family: int, protocol: int, size: i
     assert _engine.decapsulate([ours], translated) == (after, "ok")
 
 
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("claimed", [0, 7, 12, 18, 19])
+def test_a_udp_checksum_covers_what_udp_says_it_has(family: int, claimed: int) -> None:
+    """RFC 768: the length of UDP is its own, and the packet may go on behind it. One that cannot be is not ours to mend."""
+    form = Form("transport in UDP", family, is_transport=True, udp=True)
+    make = ipv4 if family == 4 else ipv6
+    datagram = struct.pack("!4H", 53, 53, claimed, 0x1234) + b"text"
+    packet = make(datagram + b"behind", protocol=17)
+    if 8 <= claimed <= len(datagram + b"behind"):
+        datagram = (datagram + b"behind")[:claimed]
+        datagram = summed(packet, 17, datagram, 6)
+        packet = make(datagram + b"behind"[claimed - 12 :], protocol=17)
+    ours = sa(form)
+    assert _engine.decapsulate([ours], _engine.encapsulate(ours, packet)) == (packet, "ok")
+
+
 def test_a_udp_checksum_that_is_not_there_stays_away() -> None:
     form = Form("transport in UDP", 4, is_transport=True, udp=True)
     packet = ipv4(struct.pack("!4H", 53, 53, 12, 0) + b"text", protocol=17)
