@@ -45,7 +45,7 @@ std::vector<std::uint32_t> attached(Hook hook, int interface_index);
 
 enum Register : std::uint8_t { r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, frame_pointer };
 enum class Size : std::uint8_t { octet = BPF_B, half = BPF_H, word = BPF_W, double_word = BPF_DW };
-enum class Compare : std::uint8_t { equal = BPF_JEQ, not_equal = BPF_JNE, greater = BPF_JGT, at_least = BPF_JGE, less = BPF_JLT, has_bits = BPF_JSET };
+enum class Compare : std::uint8_t { equal = BPF_JEQ, not_equal = BPF_JNE, greater = BPF_JGT, at_least = BPF_JGE, less = BPF_JLT, at_most = BPF_JLE, has_bits = BPF_JSET };
 
 // Instructions one after the other (RFC 9669), and jumps to places that are told later.
 class Assembler {

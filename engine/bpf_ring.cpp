@@ -48,23 +48,27 @@ BpfIngress::BpfIngress(const Device& device, const MacAddress& token, std::uint3
   program_number_ = bpf::number_of(program_);
 }
 
+// Each change is noted as it is made, so that when one fails the next call goes on from what there is.
 void BpfIngress::set_spis(std::span<const TakenSpi> spis) {
-  const auto find = [](std::span<const TakenSpi> all, const TakenSpi& one) {
-    const auto found = std::ranges::lower_bound(all, one.spi, {}, &TakenSpi::spi);
-    return found != all.end() && found->spi == one.spi ? &*found : nullptr;
-  };
-  for (const TakenSpi& wanted : spis) {
-    const TakenSpi* taken = find(taken_spis_, wanted);
-    if (taken != nullptr && *taken == wanted) continue;
-    const std::uint32_t key = __builtin_bswap32(wanted.spi);
-    bpf::set_entry(spis_, &key, &wanted.spread);
-  }
-  for (const TakenSpi& taken : taken_spis_) {
-    if (find(spis, taken) != nullptr) continue;
+  std::erase_if(taken_spis_, [this, spis](const TakenSpi& taken) {
+    if (std::ranges::binary_search(spis, taken.spi, {}, &TakenSpi::spi)) return false;
     const std::uint32_t key = __builtin_bswap32(taken.spi);
     bpf::delete_entry(spis_, &key);
+    return true;
+  });
+  taken_spis_.reserve(spis.size());
+  for (const TakenSpi& wanted : spis) {
+    const auto place = std::ranges::lower_bound(taken_spis_, wanted.spi, {}, &TakenSpi::spi);
+    const bool is_taken = place != taken_spis_.end() && place->spi == wanted.spi;
+    if (is_taken && *place == wanted) continue;
+    const std::uint32_t key = __builtin_bswap32(wanted.spi);
+    bpf::set_entry(spis_, &key, &wanted.spread);
+    if (is_taken) {
+      *place = wanted;
+    } else {
+      taken_spis_.insert(place, wanted);
+    }
   }
-  taken_spis_.assign(spis.begin(), spis.end());
 }
 
 std::vector<std::unique_ptr<FrameRing>> BpfRing::make(const Device& device, const MacAddress& token, std::uint32_t mtu, std::span<const int> tap_queues) {

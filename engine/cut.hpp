@@ -29,14 +29,15 @@ struct CutPacket {
   std::uint8_t protocol;       // of the transport
   bool is_fragment;
   std::uint32_t ip_length;     // octets before the transport header, extension headers included
+  std::uint32_t outside;       // of them those that transport mode leaves outside: of IPv6 not the options for the destination alone
   std::uint32_t total_length;
 
   CutPacket(const Ipv4& ip) noexcept
       : octets(ip.data()), family(Family::ipv4), protocol(ip.protocol()), is_fragment(ip.is_fragment()), ip_length(ip.header_length()),
-        total_length(ip.total_length()) {}
+        outside(ip.header_length()), total_length(ip.total_length()) {}
   CutPacket(const Ipv6& ip, const Ipv6Chain& chain) noexcept
       : octets(ip.data()), family(Family::ipv6), protocol(chain.protocol), is_fragment(chain.fragment != 0), ip_length(chain.upper),
-        total_length(ip.total_length()) {}
+        outside(chain.unfragmentable), total_length(ip.total_length()) {}
 
   // None if a header reaches beyond the packet, or the packet beyond what is there.
   static std::optional<CutPacket> parse(std::uint8_t* octets, std::size_t available) noexcept;

@@ -49,11 +49,10 @@ void choose_ring(Assembler& code, std::uint32_t count) {
   code.store(Size::word, frame_pointer, ring_on_stack, r1);
 }
 
-// r2: the frame, r3: its end. Leaves on the stack what a ring may be chosen by.
+// r2: the frame, r3: the end of what is seen of it. Leaves on the stack what a ring may be chosen by.
 void read_esp(Assembler& code, const Places& places, Label pass) {
-  code.copy(r4, r2);
-  code.add(r4, places.payload + static_cast<std::int32_t>(seen_of_esp));
-  code.jump_if(r4, Compare::greater, r3, pass);
+  const std::int32_t needed = places.payload + static_cast<std::int32_t>(seen_of_esp);
+  see(code, needed, needed, pass);
   code.load(Size::octet, r1, r2, places.protocol);
   code.jump_if(r1, Compare::not_equal, protocol_esp, pass);
   code.load(Size::word, r1, r2, places.payload);

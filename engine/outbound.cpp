@@ -255,7 +255,7 @@ Reason Outbound::cut(const Incoming& frame, const SaTable::Sender& sender) {
 // would not be known as ESP. Of IPv6 nothing is cut before encryption: on the way only its source may (RFC 8200 4.5).
 CutLimits Outbound::limits_for(const Sa& sa, const CutPacket& ip) const noexcept {
   const bool is_tunnel = sa.mode() == Mode::tunnel;
-  CutLimits limits{sa.inner_mtu(mtu_, ip.family, ip.ip_length), is_tunnel && sa.df() == DontFragment::clear};
+  CutLimits limits{sa.inner_mtu(mtu_, ip.family, ip.outside), is_tunnel && sa.df() == DontFragment::clear};
   if (sa.udp()) {
     if (!is_tunnel) limits.too_long = TooLong::refused;
   } else if (!is_tunnel || ip.family == Family::ipv6 || context_.splits_after.load(std::memory_order_relaxed)) {
@@ -324,7 +324,9 @@ void Outbound::flush_large() noexcept {
 
 Reason Outbound::send_in_parts(const Packet& packet) noexcept {
   const Link link = links_[0];
-  Fragmenter fragmenter(packet, mtu_, next_identification_++);
+  // Without memory the wire has kept the buffers that it had for a smaller MTU.
+  const auto longest = static_cast<std::uint32_t>(std::min<std::size_t>(mtu_, wire_.slot_size() - slot_head));
+  Fragmenter fragmenter(packet, longest, next_identification_++);
   if (!fragmenter.is_possible()) return Reason::too_big;
   for (bool has_more = true; has_more;) {
     std::size_t count = 0;
@@ -336,7 +338,7 @@ Reason Outbound::send_in_parts(const Packet& packet) noexcept {
       part = {};
       part.data = slot + slot_head;
       part.headroom = static_cast<std::uint32_t>(slot_head);
-      part.length = fragmenter.next(std::span(part.data, mtu_));
+      part.length = fragmenter.next(std::span(part.data, longest));
       has_more = part.length != 0;
       if (!has_more) break;
       links_[count] = link;

@@ -143,7 +143,8 @@ void repair_checksum(std::uint8_t* ip, std::uint32_t total_length) noexcept {
   if (protocol == protocol_tcp && length >= 20) {
     write_checksum(ip, transport, length, protocol, 16);
   } else if (protocol == protocol_udp && length >= udp_header_size && (is_ipv6 || load16(transport + 6) != 0)) {
-    write_checksum(ip, transport, length, protocol, 6);
+    const std::uint32_t covered = load16(transport + 4);  // the packet may go on behind UDP
+    if (covered >= udp_header_size && covered <= length) write_checksum(ip, transport, covered, protocol, 6);
   } else if (protocol == protocol_icmpv6 && is_ipv6 && length >= 4) {
     write_checksum(ip, transport, length, protocol, 2);
   }

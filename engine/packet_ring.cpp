@@ -56,14 +56,27 @@ PacketRing::PacketRing(const Device& device, const MacAddress& token, std::uint3
   if (bind(socket_.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) throw EngineError(describe_error("bind", errno));
 }
 
+bool PacketRing::attach(std::vector<sock_filter> program) const {
+  const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
+  if (setsockopt(socket_.number(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) == 0) return true;
+  if (errno == ENOMEM) return false;
+  throw EngineError(describe_error("SO_ATTACH_FILTER", errno));
+}
+
+// A filter and the one that it replaces must have room in net.core.optmem_max, which is 20480 octets on older kernels: for some hundreds of SPIs. So a short one
+// comes between them, and stays if there is no room even then. Where that has none the old one goes first, and for a moment the ring takes all frames: copies,
+// of which we find that they are not ours.
 void PacketRing::set_spis(std::span<const TakenSpi> spis) {
   std::vector<std::uint32_t> numbers;
   for (const TakenSpi& taken : spis) numbers.push_back(taken.spi);
-  std::vector<sock_filter> program = ring_filter(numbers, token_, longest_packet_ + ETH_HLEN);
-  const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
-  if (setsockopt(socket_.number(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) != 0) {
-    throw EngineError(describe_error("SO_ATTACH_FILTER", errno));
+  const std::uint32_t longest = longest_packet_ + ETH_HLEN;
+  if (attach(ring_filter(numbers, token_, longest))) return;
+  if (!attach(any_spi_filter(token_, longest))) {
+    const int unused = 0;
+    setsockopt(socket_.number(), SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused);
+    if (!attach(any_spi_filter(token_, longest))) throw EngineError(describe_error("SO_ATTACH_FILTER", ENOMEM));
   }
+  attach(ring_filter(numbers, token_, longest));
 }
 
 int PacketRing::take_error() noexcept {

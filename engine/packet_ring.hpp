@@ -2,11 +2,14 @@
 // them, and no system call is needed for a frame. They are decrypted where they lie. For kernels that do not have what `BpfRing` wants.
 #pragma once
 
+#include <linux/filter.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <span>
+#include <vector>
 
 #include "descriptor.hpp"
 #include "device.hpp"
@@ -36,6 +39,8 @@ class PacketRing final : public FrameRing {
 
  private:
   [[nodiscard]] std::uint8_t* at(std::uint32_t ahead) const noexcept;
+  // Whether the kernel has room for the filter. EngineError if it refuses it for another reason.
+  bool attach(std::vector<sock_filter> program) const;
 
   MacAddress token_;
   std::uint32_t longest_packet_;

@@ -46,9 +46,8 @@ void search(Program& program, std::span<const std::uint32_t> spis) {
   search(program, spis.subspan(middle));
 }
 
-}  // namespace
-
-std::vector<sock_filter> ring_filter(std::span<const std::uint32_t> spis, const MacAddress& token, std::uint32_t longest) {
+// All but what is asked of the SPI, which is in the accumulator then.
+Program find_spi(const MacAddress& token, std::uint32_t longest) {
   constexpr std::uint32_t ancillary = static_cast<std::uint32_t>(SKF_AD_OFF);
   constexpr std::uint32_t ip = ETH_HLEN;
   Program program;
@@ -77,11 +76,21 @@ std::vector<sock_filter> ring_filter(std::span<const std::uint32_t> spis, const 
   add(program, BPF_LD | BPF_H | BPF_ABS, 10);
   refuse(program, BPF_JEQ, load16(token.data() + 4));
   add(program, BPF_LD | BPF_W | BPF_IND, ip);
-  if (spis.size() > maximum_spis) {
-    add(program, BPF_RET | BPF_K, take_all);
-  } else {
-    search(program, spis);
-  }
+  return program;
+}
+
+}  // namespace
+
+std::vector<sock_filter> ring_filter(std::span<const std::uint32_t> spis, const MacAddress& token, std::uint32_t longest) {
+  if (spis.size() > maximum_spis) return any_spi_filter(token, longest);
+  Program program = find_spi(token, longest);
+  search(program, spis);
+  return program;
+}
+
+std::vector<sock_filter> any_spi_filter(const MacAddress& token, std::uint32_t longest) {
+  Program program = find_spi(token, longest);
+  add(program, BPF_RET | BPF_K, take_all);
   return program;
 }
 

@@ -22,6 +22,9 @@ namespace groupvpn {
 // so 200 SAs cost 9 comparisons; with more than `maximum_spis` it takes any SPI, and leaves the search to the engine.
 std::vector<sock_filter> ring_filter(std::span<const std::uint32_t> spis, const MacAddress& token, std::uint32_t longest);
 
+// The same with any SPI.
+std::vector<sock_filter> any_spi_filter(const MacAddress& token, std::uint32_t longest);
+
 inline constexpr std::size_t maximum_spis = 1000;
 
 }  // namespace groupvpn

@@ -132,7 +132,8 @@ class Sa {
   }
 
   // Octets of the longest packet of a family that still fits an IP packet of `mtu` octets after encapsulation; 0: none does. In transport mode
-  // the IP header stays outside, with options or extension headers: `header` octets, 0 for a header without them.
+  // the IP header stays outside, with options or with the extension headers that every router reads (Ipv6Chain::unfragmentable): `header` octets,
+  // 0 for a header without them.
   [[nodiscard]] std::uint32_t inner_mtu(std::uint32_t mtu, Family inner = Family::ipv4, std::uint32_t header = 0) const noexcept;
 
   // Takes the next number. A number is never given twice for one key and Sender-ID, nor an IV for one key, in the life of the process (ledger.hpp).

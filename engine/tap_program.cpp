@@ -23,18 +23,16 @@ void choose(Assembler& code, std::uint32_t count) {
   code.shift_right(r0, 32);
 }
 
-// r2: the frame, r3: its end, r1: a part of the sum of the pseudo header. Leaves the rest of what is known of the checksum on the stack.
-void read_checksum(Assembler& code, std::int16_t transport, std::int16_t at, std::uint8_t protocol, Label other) {
-  code.copy(r4, r2);
-  code.add(r4, transport + at + checksum_size);
-  code.jump_if(r4, Compare::greater, r3, other);
+// r2: the frame, r1: a part of the sum of the pseudo header. Leaves the rest of what is known of the checksum on the stack.
+void read_checksum(Assembler& code, std::int16_t transport, std::int16_t at, std::uint8_t protocol) {
   code.load(Size::half, r4, r2, field(static_cast<std::size_t>(transport + at)));
   code.store(Size::word, frame_pointer, before_on_stack, r4);
   code.store(Size::word, frame_pointer, place_on_stack, transport + at);
   code.add(r1, in_packet(protocol));
 }
 
-// r2: the frame, r3: its end. Sums the pseudo header (RFC 9293 3.1, RFC 768, RFC 8200 8.1) in whole words, which is the same modulo 2^16 - 1.
+// r2: the frame, which is seen to the end of the checksum of UDP, r3: the end of what is seen. Sums the pseudo header (RFC 9293 3.1, RFC 768, RFC 8200 8.1) in whole
+// words, which is the same modulo 2^16 - 1.
 void read_transport(Assembler& code, std::int16_t named_at, std::int16_t addresses, std::int16_t transport, Label other) {
   const Label is_tcp = code.label(), is_read = code.label();
   for (std::int16_t word = addresses; word < transport; word = static_cast<std::int16_t>(word + 4)) {
@@ -44,22 +42,23 @@ void read_transport(Assembler& code, std::int16_t named_at, std::int16_t address
   code.load(Size::octet, r4, r2, named_at);
   code.jump_if(r4, Compare::equal, protocol_tcp, is_tcp);
   code.jump_if(r4, Compare::not_equal, protocol_udp, other);
-  read_checksum(code, transport, udp_checksum_at, protocol_udp, other);
+  read_checksum(code, transport, udp_checksum_at, protocol_udp);
   code.jump(is_read);
   code.place(is_tcp);
-  read_checksum(code, transport, tcp_checksum_at, protocol_tcp, other);
+  code.copy(r4, r2);
+  code.add(r4, transport + tcp_checksum_at + checksum_size);
+  code.jump_if(r4, Compare::greater, r3, other);
+  read_checksum(code, transport, tcp_checksum_at, protocol_tcp);
   code.place(is_read);
 }
 
-void require(Assembler& code, std::int32_t octets, Label other) {
-  code.copy(r4, r2);
-  code.add(r4, octets);
-  code.jump_if(r4, Compare::greater, r3, other);
+void see_transport(Assembler& code, std::int16_t transport, Label other) {
+  see(code, transport + udp_checksum_at + checksum_size, transport + tcp_checksum_at + checksum_size, other);
 }
 
 void read_ipv4(Assembler& code, Label other) {
   constexpr std::int16_t transport = ip_field(ipv4_header_size);
-  require(code, transport, other);
+  see_transport(code, transport, other);
   code.load(Size::octet, r4, r2, ip_field(0));
   code.jump_if(r4, Compare::not_equal, 0x45, other);
   code.load(Size::half, r4, r2, ip_field(6));
@@ -71,7 +70,7 @@ void read_ipv4(Assembler& code, Label other) {
 
 void read_ipv6(Assembler& code, Label other) {
   constexpr std::int16_t transport = ip_field(ipv6_header_size);
-  require(code, transport, other);
+  see_transport(code, transport, other);
   code.load(Size::half, r1, r2, ip_field(4));
   read_transport(code, ip_field(6), ip_field(8), transport, other);
 }

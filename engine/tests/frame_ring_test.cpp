@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -156,6 +157,27 @@ TEST_CASE(a_ring_takes_esp_of_its_sas_and_nothing_else) {
   });
 }
 
+TEST_CASE(a_ring_takes_frames_that_lie_in_pages) {
+  with_each_ring([](FrameRing& ring, const Ear& /*core*/) {
+    take(ring, {7, 99});
+    const auto comes = [&ring](const Octets& frame) {
+      send_in_pages("core", frame);
+      if (!has_come(ring)) return false;
+      const FrameRing::Frame found = ring.take();
+      const bool is_same = found.is_whole && Octets(found.data, found.data + found.length) == frame;
+      ring.release();
+      return is_same;
+    };
+    for (const std::uint32_t size : {12U, 60U, 1000U, 1480U}) CHECK(comes(esp(7, size)));
+    CHECK(comes(esp_over_ipv6(7)));
+    for (const Octets& other : {esp(8), esp_over_ipv6(8), esp_over_ipv6(7, protocol_udp)}) send_in_pages("core", other);
+    Octets too_short = esp_over_ipv6(7);  // for the BPF program
+    too_short.resize(14 + 40 + 11);
+    if (!ring.leaves_copies()) send_in_pages("core", too_short);
+    CHECK(comes(esp(99)));
+  });
+}
+
 TEST_CASE(a_ring_leaves_frames_that_are_too_long_for_it) {
   with_each_ring([](FrameRing& ring, const Ear& core) {
     run("ip link set wan mtu 4000 && ip link set core mtu 4000");
@@ -191,6 +213,55 @@ TEST_CASE(a_filter_that_cannot_hold_all_spis_takes_any) {
   PacketRing ring(Device::named("wan"), token, mtu);
   take(ring, std::vector<std::uint32_t>(maximum_spis + 1, 99));
   CHECK(is_taken(ring, Ear("core"), esp(5)));
+}
+
+// On older kernels a socket has 20480 octets for its options, and a filter needs room beside the one that it replaces.
+TEST_CASE(a_filter_that_the_kernel_has_no_room_for_takes_any_spi) {
+  if (!has_own_network()) return;
+  constexpr const char* limit = "/proc/sys/net/core/optmem_max";
+  const auto set_limit = [](std::uint32_t octets) { return static_cast<bool>(std::ofstream(limit) << octets << std::flush); };
+  std::uint32_t before = 0;
+  if (!(std::ifstream(limit) >> before) || !set_limit(20480)) return;  // those have none for a network of its own
+  const Ear core("core");
+  PacketRing ring(Device::named("wan"), token, mtu);
+  const auto takes_any = [&ring, &core](std::uint32_t count) {
+    std::vector<std::uint32_t> spis = {99};
+    for (std::uint32_t index = 0; spis.size() < count; ++index) spis.push_back(0x90000000 + index * 3);
+    take(ring, spis);
+    CHECK(count == 1 || is_taken(ring, core, esp(spis.back())));
+    return is_taken(ring, core, esp(5));
+  };
+  for (const std::uint32_t count : {100U, 200U, 300U, 200U, 1U}) CHECK(!takes_any(count));
+  CHECK(takes_any(maximum_spis));
+  CHECK(!takes_any(200));
+  set_limit(1 << 20);
+  CHECK(!takes_any(maximum_spis));
+  set_limit(4096);  // not even the short one has room beside that of now
+  CHECK(takes_any(maximum_spis));
+  CHECK(!takes_any(1));
+  set_limit(before);
+}
+
+TEST_CASE(a_bpf_ring_leaves_what_it_began_to_take_before_a_failure) {
+  if (!has_own_network() || !has_tcx()) return;
+  const auto rings = bpf_rings();
+  FrameRing& ring = *rings.front();
+  const Ear core("core");
+  ring.rise();
+  take(ring, {99});
+  std::vector<std::uint32_t> too_many;
+  for (std::uint32_t spi = 1000; spi <= 1000 + BpfIngress::maximum_spis; ++spi) too_many.push_back(spi);
+  bool is_refused = false;
+  try {
+    take(ring, too_many);
+  } catch (const EngineError&) {
+    is_refused = true;
+  }
+  CHECK(is_refused);
+  take(ring, {7, 99});
+  CHECK(is_taken(ring, core, esp(7)));
+  CHECK(!is_taken(ring, core, esp(1000)));
+  CHECK(!is_taken(ring, core, esp(2000)));
 }
 
 TEST_CASE(a_full_ring_counts_what_it_loses_and_goes_on) {

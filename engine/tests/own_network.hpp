@@ -10,10 +10,12 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
@@ -87,6 +89,32 @@ class Ear {
  private:
   Descriptor socket_;
 };
+
+// Sends a frame of which the kernel has nothing but the link header in one piece and the rest in pages, as drivers hand in what a device wrote into pages.
+inline void send_in_pages(const char* device, const Octets& frame) {
+  constexpr std::uint32_t size = 1 << 16;
+  const Descriptor sender(socket(AF_PACKET, SOCK_RAW, 0));
+  const int version = TPACKET_V2;
+  const tpacket_req request{size, 1, size, 1};
+  sockaddr_ll address{};
+  address.sll_family = AF_PACKET;
+  std::memcpy(&address.sll_protocol, &frame[12], sizeof address.sll_protocol);
+  address.sll_ifindex = static_cast<int>(if_nametoindex(device));
+  if (setsockopt(sender.number(), SOL_PACKET, PACKET_VERSION, &version, sizeof version) != 0 ||
+      setsockopt(sender.number(), SOL_PACKET, PACKET_TX_RING, &request, sizeof request) != 0 ||
+      bind(sender.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return fail(__FILE__, __LINE__, "PACKET_TX_RING");
+  }
+  void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, sender.number(), 0);
+  if (memory == MAP_FAILED) return fail(__FILE__, __LINE__, "mmap");
+  auto* header = static_cast<tpacket2_hdr*>(memory);
+  std::copy(frame.begin(), frame.end(), static_cast<std::uint8_t*>(memory) + TPACKET2_HDRLEN - sizeof(sockaddr_ll));
+  header->tp_len = static_cast<std::uint32_t>(frame.size());
+  header->tp_status = TP_STATUS_SEND_REQUEST;
+  // Waits until nobody has the frame any more. ENOBUFS: a program has it.
+  if (::send(sender.number(), nullptr, 0, 0) < 0 && errno != ENOBUFS) fail(__FILE__, __LINE__, "send");
+  munmap(memory, size);
+}
 
 inline Octets frame_around(const Octets& packet) {
   const Octets link = {0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x00};

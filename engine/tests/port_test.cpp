@@ -17,6 +17,7 @@
 
 #include "bpf_ring.hpp"
 #include "error.hpp"
+#include "memory.hpp"
 #include "outbound.hpp"
 #include "own_network.hpp"
 
@@ -87,6 +88,44 @@ TEST_CASE(a_port_moves_packets_both_ways) {
   CHECK_EQUAL(sum(rig.port.counters(), "outbound_"), 4U);
   CHECK_EQUAL(sum(rig.port.counters(), "inbound_"), 4U);
   CHECK(rig.port.fault().empty());
+}
+
+// Options for the destination alone are protected in transport mode, so nothing is gained by what they have (RFC 4303 3.1.1).
+TEST_CASE(options_that_are_protected_count_for_what_fits) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const Ear core("core", ETH_P_IPV6), kernel("in", ETH_P_IPV6);
+  const Keys keys(Cipher::aes_128_cbc, Integrity::hmac_sha2_256_128, 0x3a);
+  SaParameters parameters = keys.parameters();
+  parameters.mode = Mode::transport;
+  const auto sa = std::make_shared<Sa>(parameters);
+  rig.port.set_sas({sa}, {{rig.queue, {sa}}});
+  rig.port.start();
+  const std::uint32_t fits = sa->inner_mtu(1500, Family::ipv6);
+  std::uint64_t count = 0;
+  for (std::uint32_t length = fits - 2; length <= fits + 16; ++length) {
+    Octets content(length - ipv6_header_size);
+    content[0] = protocol_none;
+    content[2] = 1;  // PadN
+    content[3] = 4;
+    Octets frame = frame_around(ipv6(content, {.next_header = protocol_destination_options}));
+    store16(&frame[12], ETH_P_IPV6);
+    rig.to_protect.send(frame);
+    ++count;
+    for (int wait = 0; wait < 3000 && sum(rig.port.counters(), "outbound_") < count; ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    CHECK_EQUAL(sum(rig.port.counters(), "outbound_delivered"), std::min<std::uint64_t>(count, 3));
+  }
+  CHECK_EQUAL(sum(rig.port.counters(), "outbound_too_big"), count - 3);
+  std::uint32_t sent = 0;
+  for (Octets frame = core.receive(); !frame.empty(); frame = core.receive(100)) {
+    if (frame[20] != protocol_esp) continue;  // what the kernel has to say to its neighbours
+    ++sent;
+    CHECK(frame.size() <= 14 + 1500);
+  }
+  CHECK_EQUAL(sent, 3U);
+  const Octets answer = kernel.receive();
+  CHECK(answer.size() > 62 && answer[54] == 2 && load32(&answer[58]) == fits);  // packet too big (RFC 4443 3.2)
+  rig.port.stop();
 }
 
 TEST_CASE(sas_change_while_packets_flow) {
@@ -405,6 +444,30 @@ TEST_CASE(what_finds_no_buffer_is_not_encrypted) {
     port.stop();
   }
   run("tc qdisc del dev core clsact && ip link del slow");
+}
+
+TEST_CASE(fragments_fit_the_buffers_that_are_left_without_memory) {
+  if (!has_own_network()) return;
+  Rig rig;
+  run("ip link set out mtu 20000; ip link set wan mtu 16000; ip link set core mtu 16000");
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x3b);
+  SaParameters parameters = keys.parameters();
+  parameters.mode = Mode::transport;
+  const auto sa = std::make_shared<Sa>(parameters);
+  rig.port.set_sas({}, {{rig.queue, {sa}}});
+  rig.port.start();
+  rig.to_protect.send(frame_around(ipv4(Octets(100))));
+  CHECK(!rig.core.receive().empty());
+  largest_allocation = 1 << 20;
+  rig.port.set_wire_mtu(16000);  // for which 2 MiB are wanted
+  rig.to_protect.send(frame_around(ipv4(Octets(17000))));
+  std::size_t count = 0, longest = 0;
+  for (Octets frame = rig.core.receive(); !frame.empty(); frame = rig.core.receive(200), ++count) longest = std::max(longest, frame.size());
+  largest_allocation = unlimited;
+  rig.port.stop();
+  run("ip link set wan mtu 1500; ip link set core mtu 1500");
+  CHECK(count > 17000 / (1500 + esp_tailroom) && longest <= 14 + 1500 + esp_tailroom);
+  CHECK_EQUAL(sum(rig.port.counters(), "outbound_delivered"), 2U);
 }
 
 TEST_CASE(datagrams_that_wait_go_to_the_kernel_in_one_frame) {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cerrno>
+#include <concepts>
 #include <cstdio>
 #include <optional>
 #include <set>
@@ -132,8 +133,13 @@ struct Tester {
   SharedRing ring = rig.rings.ring(0);
 
   Way way(const Octets& frame, const Offload& offload = {}) {
+    return way(frame, [this, &offload](const Octets& sent) { rig.send(sent, offload); });
+  }
+  template <typename Send>
+    requires std::invocable<Send, const Octets&>
+  Way way(const Octets& frame, Send send) {
     ring.rise(mark);
-    rig.send(frame, offload);
+    send(frame);
     bool is_left = false;
     std::optional<Way> taken;
     while (ring.has()) {
@@ -230,15 +236,41 @@ TEST_CASE(a_frame_that_is_too_long_for_a_tap_ring_goes_by_the_tap) {
   CHECK(tester.way(transport_frame(protocol_udp, longest + 1, Field::complete)) == Way::tap);
 }
 
+TEST_CASE(a_tap_ring_takes_frames_that_lie_in_pages) {
+  if (!has_programs()) return;
+  {
+    Tester tester;
+    const auto way = [&tester](const Octets& frame) { return tester.way(frame, [](const Octets& sent) { send_in_pages("out", sent); }); };
+    for (const std::uint8_t protocol : {protocol_tcp, protocol_udp}) {
+      for (const std::uint32_t size : {0U, 1U, 9U, 10U, 36U, 1400U}) {
+        CHECK(way(transport_frame(protocol, size, Field::complete)) == Way::complete);
+        CHECK(way(transport_frame_ipv6(protocol, size, Field::complete)) == Way::complete);
+      }
+    }
+    CHECK(way(frame_around(ipv4(Octets(100), {.protocol = 1}))) == Way::tap);
+    Octets shorter = transport_frame(protocol_tcp, 0, Field::complete);
+    shorter.resize(14 + 20 + 17);
+    CHECK(way(shorter) == Way::tap);
+  }
+  Tester large(9000);
+  run("ip link set out mtu 9000");
+  Offload linear;
+  linear.header_length = 14;
+  CHECK(large.way(transport_frame(protocol_udp, 8000, Field::complete), linear) == Way::complete);
+  CHECK(large.way(transport_frame_ipv6(protocol_tcp, 8000, Field::complete), linear) == Way::complete);
+  for (const std::uint16_t in_one_piece : std::to_array<std::uint16_t>({34, 42, 51, 54})) {
+    linear.header_length = in_one_piece;
+    CHECK(large.way(transport_frame(protocol_tcp, 8000, Field::complete), linear) == Way::complete);
+  }
+}
+
 // A record says in 16 bits how long it is.
 TEST_CASE(a_tap_ring_takes_the_longest_packets_there_are) {
   if (!has_programs()) return;
   Tester tester(65535);
   run("ip link set out mtu 65521");
   CHECK_EQUAL(tester.rig.rings.longest_frame(), 65535U);
-  Offload linear;
-  linear.header_length = 14 + 28;  // so much must lie together for a program to see it
-  CHECK(tester.way(transport_frame(protocol_udp, 65535 - 14 - 28, Field::complete), linear) == Way::complete);
+  CHECK(tester.way(transport_frame(protocol_udp, 65535 - 14 - 28, Field::complete)) == Way::complete);
 }
 
 TEST_CASE(a_full_tap_ring_counts_what_it_loses_and_goes_on) {

@@ -131,7 +131,9 @@ class Sa:
     def inner_mtu(self, wire_mtu: int, family: Literal[4, 6] = 4, header: int = 0) -> int:
         """Octets of the longest packet of a family that fits an IP packet of `wire_mtu` octets once encapsulated, 0 if none does.
 
-        In transport mode that depends on the octets of its IP header with options or extension headers, `header`; 0 for one without.
+        In transport mode that depends on the octets that stay outside, `header`: the IP header with its options, of IPv6 with its
+        hop-by-hop options, routing header and the options before that (RFC 4303 3.1.1), not with what follows, which is protected.
+        0 for a header without any.
         """
     def counters(self) -> dict[str, int]:
         """As `SaCounters.read`, and last_sequence."""

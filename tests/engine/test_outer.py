@@ -134,16 +134,22 @@ def test_the_udp_header(form: Form) -> None:
 @pytest.mark.parametrize("form", [*FORMS, *FORMS_IN_UDP], ids=lambda form: form.name)
 @pytest.mark.parametrize("wire_mtu", [1280, 1499, 1500])
 def test_what_fits_is_exact_in_every_form(form: Form, wire_mtu: int) -> None:
+    """Options for the destination alone are protected, so that they do not count for what stays outside (RFC 4303 3.1.1)."""
+    inside = extension(253, b"\x01\x02ab")
     for ours in [sa(form), CBC.pair(form)[0], NULL.pair(form)[0], *([] if form.udp else [ah(form)])]:
-        options = [b"", ROUTER_ALERT, ROUTER_ALERT + bytes(8)] if form.inner == 4 else [b"", hop_by_hop(), hop_by_hop() + bytes(0)]
-        for extra in options if form.is_transport else [b""]:
-            header = (40 if form.inner == 6 else 20) + len(extra)
-            fits = ours.inner_mtu(wire_mtu, form.inner, header)
+        if form.inner == 4:
+            headers = [(b"", 0), (ROUTER_ALERT, 4), (ROUTER_ALERT + bytes(8), 12)]
+        else:
+            headers = [(b"", 0), (hop_by_hop(), 8), (inside, 0), (hop_by_hop(60) + inside, 8)]
+        for extra, outside in headers if form.is_transport else headers[:1]:
+            header = 40 if form.inner == 6 else 20
+            fits = ours.inner_mtu(wire_mtu, form.inner, header + outside)
 
             def packet(length: int) -> bytes:
+                content = bytes(length - header - len(extra))  # noqa: B023
                 if form.inner == 4:
-                    return ipv4(bytes(length - header), options=extra)  # noqa: B023
-                return ipv6(extra + bytes(length - header), protocol=0 if extra else 253)  # noqa: B023
+                    return ipv4(content, options=extra)  # noqa: B023
+                return ipv6(extra + content, protocol=(0 if outside else 60) if extra else 253)  # noqa: B023
 
             assert len(_engine.encapsulate(ours, packet(fits))) <= wire_mtu
             assert len(_engine.encapsulate(ours, packet(fits + 1))) > wire_mtu
@@ -233,6 +239,22 @@ def test_checksums_are_repaired_behind_a_nat(family: int, protocol: int, size: i
     address = ip_address(changed).packed
     translated = rewritten(sealed, 12, address) if family == 4 else sealed[:8] + address + sealed[24:]
     assert _engine.decapsulate([ours], translated) == (after, "ok")
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("claimed", [0, 7, 12, 18, 19])
+def test_a_udp_checksum_covers_what_udp_says_it_has(family: int, claimed: int) -> None:
+    """RFC 768: the length of UDP is its own, and the packet may go on behind it. One that cannot be is not ours to mend."""
+    form = Form("transport in UDP", family, is_transport=True, udp=True)
+    make = ipv4 if family == 4 else ipv6
+    datagram = struct.pack("!4H", 53, 53, claimed, 0x1234) + b"text"
+    packet = make(datagram + b"behind", protocol=17)
+    if 8 <= claimed <= len(datagram + b"behind"):
+        datagram = (datagram + b"behind")[:claimed]
+        datagram = summed(packet, 17, datagram, 6)
+        packet = make(datagram + b"behind"[claimed - 12 :], protocol=17)
+    ours = sa(form)
+    assert _engine.decapsulate([ours], _engine.encapsulate(ours, packet)) == (packet, "ok")
 
 
 def test_a_udp_checksum_that_is_not_there_stays_away() -> None:
