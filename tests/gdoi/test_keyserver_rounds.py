@@ -311,6 +311,18 @@ def test_an_acknowledgement_in_anothers_name_or_damaged_is_only_counted() -> Non
     assert sum(world.server.counters.values()) == 2
 
 
+def test_acknowledgements_that_the_new_kek_asks_for_count_under_the_old_one() -> None:
+    """A rekey that brings another KEK is answered as that one asks, with the KEK under which it came."""
+    world = World(served(rekey=replace(UNICAST, acknowledge=False)), members=2)
+    world.run(4000)
+    world.sent.clear()
+    change(world, served(rekey=UNICAST))
+    world.run(60)
+    assert len(pushes(world)) == 2, "who has answered hears it once"
+    assert world.server.counters == {}
+    assert [member.acks_received for member in world.server.groups[0].members] == [1, 1]
+
+
 @pytest.mark.parametrize("rekey", [replace(UNICAST, acknowledge=False), MULTI], ids=["unicast", "multicast"])
 def test_an_acknowledgement_that_nobody_asked_for_is_only_counted(rekey: RekeyPolicy) -> None:
     """RFC 8263 5: it is discarded where the policy does not ask for it; a repetition still goes to everybody."""

@@ -7,7 +7,24 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
-from gdoi_world import CBC, GCM, LABEL, MULTI, SERVER, UNICAST, World, address_of, entry, rsa_key, served, signer, snapshot_anew, tek_policy
+from gdoi_world import (
+    CBC,
+    GCM,
+    LABEL,
+    MULTI,
+    SERVER,
+    SITES,
+    UNICAST,
+    World,
+    address_of,
+    change,
+    entry,
+    rsa_key,
+    served,
+    signer,
+    snapshot_anew,
+    tek_policy,
+)
 
 from groupvpn.crypto.registry import KekCipher
 from groupvpn.effects import Endpoint
@@ -184,6 +201,39 @@ def test_a_snapshot_that_knows_of_no_deletes_is_taken() -> None:
     fresh = world.add_server(SERVER, served(), start=False, life="second")
     fresh.restore(state, world.now, 0)
     assert (fresh.unrestored, fresh.groups[0].rounds) == ([], [])
+
+
+def test_what_nobody_could_be_told_before_the_crash_is_told_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = {LABEL: rsa_key()}
+    monkeypatch.setattr("gdoi_world.signer", pairs.get)
+    world = World(members=2)
+    wider = served(tek_policy(acl=AccessList("sites", (*SITES.entries, entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12")))))
+    world.run(300)
+    del pairs[LABEL]
+    change(world, wider)
+    assert "KS_NO_RSA_KEYS" in world.mnemonics(SERVER)
+    world.run(20)
+    pairs[LABEL] = rsa_key()
+    restart(world, wider)
+    world.run(30)
+    assert [len(member.rules) for member in world.members] == [3, 3]
+
+
+@pytest.mark.parametrize("rekey", [MULTI, replace(UNICAST, acknowledge=False)], ids=["multicast", "unacknowledged"])
+def test_members_under_a_kek_that_died_meanwhile_stay_on_the_list(rekey: RekeyPolicy) -> None:
+    """Nobody has answered to the rekeys that brought what they live on."""
+    group = served(tek_policy(lifetime=1200), rekey=replace(rekey, lifetime=3000))
+    world = World(group, members=2)
+    world.run(2300)
+    keys = world.server.groups[0].keys
+    due = keys.next_kek_rekey(group, 2)
+    assert due is not None
+    assert keys.kek is not None
+    world.run(due - 5 - world.now)
+    server = restart(world, group, down=keys.kek.expires - world.now + 1)
+    assert all(member.sas for member in world.members)
+    assert len(server.groups[0].members) == 2
+    assert "KS_LAST_GM" not in world.mnemonics(SERVER)
 
 
 @pytest.mark.parametrize(
@@ -550,6 +600,26 @@ def test_a_key_server_that_cannot_know_how_long_it_was_away_renews_its_keys(reke
     assert all(any(rule.outbound_spi for rule in member.rules) for member in [*world.members, late])
     ends = [sa.spi for member in [*world.members, late] for sa in member.sas]
     assert (old not in ends) == (rekey.key_label is not None)
+
+
+def test_keys_of_unknown_age_last_until_the_old_transport_has_reached_everybody() -> None:
+    """A rekey goes as the KEK says under which it goes, whatever is configured by now."""
+    world = World(members=1)
+    for number in range(2000):
+        peer = Endpoint(IPv4Address("10.100.0.0") + number, 848)
+        world.server.groups[0].members.register(peer, Endpoint(SERVER, 848), world.now, keys_until=3600)
+    state = json.loads(world.server.snapshot_text(world.now))
+    server = world.add_server(SERVER, served(rekey=MULTI), start=False, life="second")
+    server.restore(state, world.now, 0.0, renew=True)
+    assert min(key.expires for key in server.groups[0].keys.teks) > world.now + 2001 / 50 * 5
+
+
+def test_keys_of_unknown_age_go_on_where_no_rekey_can_be_sent() -> None:
+    world = World(members=1)
+    state = json.loads(world.server.snapshot_text(world.now))
+    server = world.add_server(SERVER, served(rekey=replace(UNICAST, key_label="nowhere")), start=False, life="second")
+    server.restore(state, world.now, 0.0, renew=True)
+    assert min(key.expires for key in server.groups[0].keys.teks) > world.now + 3000
 
 
 def test_keys_of_unknown_age_go_on_where_the_pseudotime_may_keep_members_from_hearing_of_others() -> None:

@@ -293,7 +293,7 @@ class KeyServer:
     def _acknowledged(self, group: ServedGroup, kek: RekeyKey, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
         """Verify an acknowledgement, if the policy asks for any (RFC 8263 5); its ID has to be the address that it came from, unless a NAT
         changed that."""
-        if not kek.acknowledge:
+        if not group.asks_for_acknowledgement(kek):
             return self._drop("acknowledgement that nobody asked for")
         try:
             told = parse_acknowledgement(datagram, kek.told(now, NO_ADDRESS))

@@ -118,6 +118,9 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
     group.was_under_way = bool(under_way) if under_way is not None else None
     for member in members:
         group.members.add(member)
+    if kek is not None and keys.kek is None and not (kek.unicast and kek.acknowledge):
+        for member in members:  # who answers to no rekey may hold all that rekeys brought
+            member.note_keys(keys.last_expiry(now))
 
 
 def _write_told(told: Told) -> Plain:

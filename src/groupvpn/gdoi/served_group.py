@@ -54,7 +54,7 @@ class ServedGroup:
         self.registrations = 0
         self.refusals = 0
         self.told: Told | None = None
-        """What the last rekey told; None after a snapshot of a release that did not note it."""
+        """What the last rekey told; None where nobody has heard it, and after a snapshot of a release that did not note it."""
         self.rekeyed_at: float | None = None
         """When that was, in monotonic seconds; None before the first."""
         self.was_under_way: bool | None = None
@@ -132,6 +132,12 @@ class ServedGroup:
             if not is_stale or each.under.spi != held:
                 each.drop(peer)
         return effects + self._catch_up(member, held, now) if is_stale else effects
+
+    def asks_for_acknowledgement(self, kek: RekeyKey) -> bool:
+        """Whether members are to answer what comes under `kek`: its own policy may say so, or that of the KEK that comes under it."""
+        present = self.keys.kek
+        brings_present = any(each.content is Content.KEK and each.under.spi == kek.spi for each in self.rounds)
+        return kek.acknowledge or (brings_present and present is not None and present.acknowledge)
 
     def acknowledge(self, peer: Endpoint, spi: bytes, sequence: int, now: float) -> list[Effect]:
         """A verified acknowledgement of rekey `sequence` under the KEK `spi` came from `peer`, which holds no earlier KEK then."""
@@ -264,7 +270,7 @@ class ServedGroup:
         return self._replace_unsigned_kek(now) + self._run_rounds(now)
 
     def _hasten(self, now: float) -> None:
-        """Let all TEKs die when a rekey that starts now can have reached everybody, with as much to spare as any.
+        """Let all TEKs die when a rekey that starts now, under the present KEK, can have reached everybody, with as much to spare as any.
 
         Not where none can be sent; nor where members may refuse it, for they know a pseudotime that is ahead of ours.
         """
@@ -272,7 +278,9 @@ class ServedGroup:
         signer = self._signers(kek.key_label) if kek is not None else None
         if kek is None or signer is None or signer.public.der != kek.public_key or self.keys.has_time_window:
             return
-        sending = rekey.retransmit_count * rekey.retransmit_period + (BATCH_PERIOD * batches(len(self.members)) if rekey.unicast else 0)
+        if rekey.key_label is None or self._signers(rekey.key_label) is None:  # without another KEK nobody is told of other TEKs
+            return
+        sending = rekey.retransmit_count * rekey.retransmit_period + (BATCH_PERIOD * batches(len(self.members)) if kek.unicast else 0)
         self.keys.hasten(now + sending + SHORTEST_OFFSET)
 
     def _is_recent(self, now: float) -> bool:
@@ -496,10 +504,12 @@ class ServedGroup:
         return effects
 
     def _give_up(self, each: Round) -> None:
-        """Nobody hears this round: what it was to tell of the KEK the next one has to."""
+        """Nobody hears this round: what it was to tell of the KEK the next one has to, and of the rest the one after a restart."""
         each.give_up()
         if each.tells_kek:
             self._told_kek = b""
+        if each.content is not Content.DELETE:
+            self.told = None
 
     def _message(self, each: Round, sequence: int, signer: RsaPrivateKey, source: IPv4Address, now: float) -> bytes:
         under = each.under.told(now, source)
