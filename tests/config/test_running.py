@@ -1,5 +1,6 @@
 """The running configuration: canonical, defaults hidden, secrets redacted on demand; pasted back it means the same."""
 
+import pytest
 from config_lines import configurations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -65,6 +66,33 @@ def test_secrets_show_unless_redacted_and_redacted_text_is_still_a_configuration
     redacted = text_of(text, redact=True)
     assert not any("hunter2" in line for line in redacted)
     assert parse("\n".join(redacted)).configuration is not None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ip ftp password hunter2",
+        "ip http client password 0 hunter2",
+        "ip msdp password peer 10.0.0.1 hunter2",
+        "mpls ldp neighbor 10.0.0.1 password hunter2",
+        "event manager environment pass hunter2",
+        "boot system ftp://user:hunter2@10.0.0.1/image",
+        "router ospf 1\n area 0 virtual-link 10.0.0.1 message-digest-key 1 md5 hunter2",
+        "archive\n path ftp://user:hunter2@10.0.0.1/x",
+        "crypto pki trustpoint X\n enrollment url http://user:hunter2@10.0.0.1",
+    ],
+)
+def test_secrets_of_lines_without_effect_are_redacted_too(line: str) -> None:
+    assert any("hunter2" in shown for shown in text_of(line))
+    redacted = text_of(line, redact=True)
+    assert not any("hunter2" in shown for shown in redacted)
+    assert redacted[1].split()[0] == line.split()[0]
+    before, after = parse("hostname x\n").configuration, parse(f"hostname x\n{line}\n").configuration
+    assert before is not None
+    assert after is not None
+    told = [str(change) for change in diff(before, after)]
+    assert told
+    assert not any("hunter2" in change for change in told)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

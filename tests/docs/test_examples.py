@@ -180,8 +180,8 @@ def test_every_decision_is_in_the_index() -> None:
 
 
 def lines_of_the_node() -> set[tuple[str, int]]:
-    """Mnemonic and severity of each line that `node/` writes by itself: `….write(FACILITY, SEVERITY, MNEMONIC, …)`, a tuple of these, or
-    `_warn(MNEMONIC, …)`. A severity that depends on something counts as each that it may be."""
+    """Mnemonic and severity of each line that `node/` writes by itself: `….write(FACILITY, SEVERITY, MNEMONIC, …)`, a tuple of these,
+    `LogLine(MOMENT, …)` with them, or `_warn(MNEMONIC, …)`. A severity that depends on something counts as each that it may be."""
     found: set[tuple[str, int]] = set()
     for file in (ROOT / "src" / "groupvpn" / "node").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -189,14 +189,28 @@ def lines_of_the_node() -> set[tuple[str, int]]:
                 found.add((ast.literal_eval(node.args[0]), 4))
             parts = node.args if isinstance(node, ast.Call) else node.elts if isinstance(node, ast.Tuple) else []
             match parts:
-                case [ast.Constant(str()), severity, ast.Constant(str(mnemonic)), _]:
+                case [ast.Constant(str()), severity, ast.Constant(str(mnemonic)), _] | [
+                    _,
+                    ast.Constant(str()),
+                    severity,
+                    ast.Constant(str(mnemonic)),
+                    _,
+                ]:
                     numbers = [part.value for part in ast.walk(severity) if isinstance(part, ast.Constant) and isinstance(part.value, int)]
                     found |= {(mnemonic, number) for number in numbers}
     return found
 
 
 def test_lines_of_the_node_are_found_in_each_form() -> None:
-    assert {("STATE_UNWRITTEN", 2), ("STATE_NOTE", 4), ("KEY_TABLE", 4), ("NONCES", 4), ("CONFIG", 4), ("CONFIG", 6)} <= lines_of_the_node()
+    assert {
+        ("STATE_UNWRITTEN", 2),
+        ("STATE_NOTE", 4),
+        ("KEY_TABLE", 4),
+        ("NONCES", 4),
+        ("CONFIG", 4),
+        ("CONFIG", 6),
+        ("LOG_LOST", 4),
+    } <= lines_of_the_node()
 
 
 def test_every_grave_log_line_is_explained() -> None:

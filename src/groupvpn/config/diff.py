@@ -1,10 +1,10 @@
-"""What changed between two configurations, statement by statement, so that rules about changes can be tables (`gdoi.change`)."""
+"""What changed between two configurations, statement by statement, for the log of a node that reads its file again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from groupvpn.config.language import Mode, Set
+from groupvpn.config.language import Ignore, Mode, Set
 from groupvpn.config.model import Configuration
 from groupvpn.config.section import Section, Statement
 
@@ -33,10 +33,8 @@ class Change:
     after: Statement | None
 
     def __str__(self) -> str:
-        """A line as `diff` would print it, secrets removed."""
-        lines = [f"-{item.text(redact=True)}" for item in (self.before,) if item] + [
-            f"+{item.text(redact=True)}" for item in (self.after,) if item
-        ]
+        """A line as `diff` would print it, secrets removed; of one without effect the leading words: what follows may be anything."""
+        lines = [f"-{_shown(item)}" for item in (self.before,) if item] + [f"+{_shown(item)}" for item in (self.after,) if item]
         return " / ".join((*self.path, ", ".join(lines)))
 
 
@@ -67,7 +65,7 @@ def _compare(old: Section | None, new: Section | None, path: tuple[str, ...]) ->
         if one != other:
             yield _change(mode, path, one, other)
         header = other or one
-        yield from _compare(past, present, (*path, header.text(redact=True) if header else ""))
+        yield from _compare(past, present, (*path, _shown(header) if header else ""))
 
 
 def _change(mode: Mode, path: tuple[str, ...], before: Statement | None, after: Statement | None) -> Change:
@@ -98,6 +96,12 @@ def _section_key(section: Section) -> tuple[object, ...]:
     effect = header.command.effect
     names: tuple[str, ...] = getattr(effect, "key", ())
     return (header.command.name, *(str(header.value(name)) for name in names)) if names else (header.command.name, header.text())
+
+
+def _shown(statement: Statement) -> str:
+    if isinstance(statement.command.effect, Ignore) and statement.command.head:
+        return f"{'no ' if statement.negated else ''}{statement.command.head} …"
+    return statement.text(redact=True)
 
 
 def _missing() -> Statement:

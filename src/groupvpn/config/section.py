@@ -3,16 +3,22 @@
 The parser builds a tree of `Section`; `build` turns it into the typed model, `running` prints it, `diff` compares two of them.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from groupvpn.config.diagnostics import Place
-from groupvpn.config.language import Command, Mode
+from groupvpn.config.language import Command, Ignore, Mode
 from groupvpn.crypto.secret import Secret
 
 REMOVED = "<removed>"
 """What stands for a secret in redacted text; it reads back as a value that is still to be filled in."""
+SECRET_WORDS = frozenset(
+    {"key", "secret", "password", "community", "key-string", "username", "authenticator", "cipher", "session-key", "md5"}
+)
+"""Words after which a secret may stand."""
+_USER_AND_PASSWORD = re.compile(r"(?<=://)[^/\s]*(?=@)")
 
 Word = str | Secret
 _T = TypeVar("_T")
@@ -50,8 +56,16 @@ class Statement:
         return self.values.get(name, ())
 
     def text(self, redact: bool = False) -> str:
-        """The statement as it prints in a running configuration, secrets replaced if `redact`."""
+        """The statement as it prints in a running configuration, secrets replaced if `redact`.
+
+        An address of the web loses its user and password. A line without effect may have any rest, whose grammar we do not know: what
+        looks like a secret there is replaced.
+        """
         shown = [word if isinstance(word, str) else REMOVED if redact else word.reveal().decode() for word in self.words]
+        if redact:
+            shown = [_USER_AND_PASSWORD.sub(REMOVED, word) for word in shown]
+            if isinstance(self.command.effect, Ignore):
+                shown = _without_secrets(" ".join(shown).split())
         return " ".join((["no"] if self.negated else []) + shown)
 
     def where(self, name: str) -> Place:
@@ -89,3 +103,9 @@ class Section:
     def section(self, name: str) -> "Section | None":
         """The first section that the command called `name` opens."""
         return next(self.sections(name), None)
+
+
+def _without_secrets(words: list[str]) -> list[str]:
+    """Words of a line with one for everything that stands behind the first of `SECRET_WORDS`."""
+    last = next((index for index, word in enumerate(words) if word.lower() in SECRET_WORDS), len(words)) + 1
+    return [*words[:last], *([REMOVED] if words[last:] else [])]

@@ -9,9 +9,8 @@ from groupvpn.config.grammar import COMMANDS, candidates, negations
 from groupvpn.config.language import Command, Ignore, Leave, Mode
 from groupvpn.config.lexer import Line, Token
 from groupvpn.config.match import Match, Mismatch, following, match
+from groupvpn.config.section import SECRET_WORDS
 
-_SECRET_WORDS = frozenset({"key", "secret", "password", "community", "key-string", "username", "authenticator", "cipher", "session-key"})
-"""Words after which a secret may stand."""
 _SIMPLE_WORD = re.compile(r"[a-z][a-z0-9-]*")
 _NEARLY, _LIKE = 0.75, 0.6
 """Likeness (of `difflib`) from which a word is a keyword with a slip of the pen, and from which it may be one."""
@@ -49,12 +48,12 @@ def masked(line: Line) -> str:
 
 
 def _announces_secret(word: str) -> bool:
-    """Whether a secret may stand behind this word: one of `_SECRET_WORDS`, a third of one, or what is like one and no other keyword."""
+    """Whether a secret may stand behind this word: one of `SECRET_WORDS`, a third of one, or what is like one and no other keyword."""
     folded = word.lower()[:40]
-    if folded in _SECRET_WORDS or folded in _keywords():
-        return folded in _SECRET_WORDS
-    is_begun = any(secret.startswith(folded) and 3 * len(folded) >= len(secret) for secret in _SECRET_WORDS)
-    return is_begun or bool(get_close_matches(folded, _SECRET_WORDS, n=1, cutoff=_LIKE))
+    if folded in SECRET_WORDS or folded in _keywords():
+        return folded in SECRET_WORDS
+    is_begun = any(secret.startswith(folded) and 3 * len(folded) >= len(secret) for secret in SECRET_WORDS)
+    return is_begun or bool(get_close_matches(folded, SECRET_WORDS, n=1, cutoff=_LIKE))
 
 
 @cache

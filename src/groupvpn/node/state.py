@@ -109,7 +109,7 @@ class Lock:
 
     def release(self) -> None:
         """Let go of the lock and remove its file."""
-        with suppress(FileNotFoundError), self._as_owner():
+        with suppress(OSError), self._as_owner():  # one that stays is harmless: the kernel's lock decides
             self._path.unlink()
         os.close(self._descriptor)
 
@@ -267,8 +267,8 @@ def _wipe(file: Path) -> None:
     """Overwrite a file with zeros and remove it, both under a name that nobody reads: a kill meanwhile leaves it for `_wipe_unfinished`."""
     doomed = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     file.replace(doomed)
-    _sync(file.parent)
     try:
+        _sync(file.parent)
         _overwrite(doomed)
     finally:
         doomed.unlink()

@@ -69,7 +69,7 @@ class Log:
         """Log one line. Control characters, which a peer may have chosen, are shown as escapes; very long texts are cut.
 
         Never raises and never waits: where the lines go may be a full disk, a pipe whose reader is gone or sleeps, a terminal that is
-        held. They stay in memory all the same.
+        held by Ctrl-S. (One whose connection hangs may make it wait.) They stay in memory all the same.
         """
         clean = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:_LINE_LIMIT])
         line = LogLine(self._now(), facility, severity, mnemonic, clean[:_LINE_LIMIT])

@@ -163,6 +163,7 @@ _SECRETS: tuple[str, ...] = (
     "snmp-server user <secret>",
     "ntp authentication-key <secret>",
     "key config-key <secret>",
+    "event manager environment <secret>",
 )
 
 _TRANSLATION: tuple[str, ...] = (
