@@ -140,6 +140,36 @@ def test_remove_wipes_and_reports(tmp_path: Path, run_root: Path) -> None:
     state.close()
 
 
+def test_a_directory_that_cannot_be_flushed_keeps_no_file_under_another_name(
+    tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(directory: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+    state.write("key-server.json", b"secret")
+    monkeypatch.setattr("groupvpn.node.state._sync", failing)
+    with pytest.raises(StateError, match="cannot be removed"):
+        state.remove("key-server.json")
+    assert [entry.name for entry in (tmp_path / "state").iterdir()] == ["lock"]
+    state.close()
+
+
+def test_a_lock_that_may_not_be_removed_keeps_nothing_else(tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+    unlink = Path.unlink
+
+    def forbidden(path: Path, missing_ok: bool = False) -> None:
+        if path == tmp_path / "state" / "lock":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", forbidden)
+    state.close()
+    assert not (run_root / "ks.lock").exists()
+    StateDirectory("ks", tmp_path / "state", run_root=run_root).close()
+
+
 @pytest.mark.parametrize("name", ["key-server.json", "in-force.json", "namespace", "rsa/K.json"])
 def test_a_kill_while_a_file_is_removed_leaves_no_zeros_under_its_name(tmp_path: Path, run_root: Path, name: str) -> None:
     """The next start would take them for a damaged file, which is no reason to go on without."""
