@@ -7,6 +7,7 @@ import pytest
 from gdoi_world import (
     CBC,
     GCM,
+    OTHER,
     SERVER,
     SITES,
     TRIPLE_DES,
@@ -172,6 +173,23 @@ def test_a_changed_local_list_counts_at_once() -> None:
     world.do(member, member.update(replace(member.group, local_acl=DENIES), world.now))
     assert member.rules[0] == TrafficRule(DENIES.entries[0])
     assert (address_of(1), PolicyChanged("GET")) in world.others
+
+
+def test_a_changed_local_list_is_reported_with_the_key_server_whose_list_it_goes_before() -> None:
+    """That is the one that registered us: the first of the list may be dead, and the list of servers may change at the same moment."""
+    second = IPv4Address("10.0.0.2")
+    world = World(members=0)
+    world.add_server(second, served(address=second))
+    world.cut(SERVER)
+    member = world.add_member(1, servers=(SERVER, second))
+    world.run(25)
+    assert member.server == second
+    world.forget_reports()
+    world.do(member, member.update(replace(member.group, local_acl=DENIES), world.now))
+    assert world.lines() == ["%GDOI-6-GM_ACL_MERGE: Local ACL of GM 10.0.1.1 goes before the ACL of KS 10.0.0.2 in group GET"]
+    world.forget_reports()
+    world.do(member, member.update(replace(member.group, servers=(SERVER,), local_acl=OTHER), world.now))
+    assert "goes before the ACL of KS 10.0.0.2 in" in next(line for line in world.lines() if "GM_ACL_MERGE" in line)
 
 
 def test_another_identity_is_another_registration_before_which_nothing_opens() -> None:

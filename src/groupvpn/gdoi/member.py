@@ -193,6 +193,7 @@ class GroupMember:
         What was downloaded before stays in force until that registration. The SAs stay too, but for those of another group.
         """
         old, self.group = self.group, group
+        of_lists = self.server or next(iter(group.servers), None)
         has_left = old.identity != group.identity or (self.server is not None and self.server not in group.servers)
         begins_anew = has_left or (old.servers != group.servers and (self.enrollment.is_running or not self.is_registered))
         effects = self.enrollment.cancel(now) if begins_anew else []
@@ -204,7 +205,7 @@ class GroupMember:
         if begins_anew:
             effects += self._enroll(now)
         if old.local_acl != group.local_acl:
-            effects += self._merged(group.servers[0] if group.servers else None)
+            effects += self._merged(of_lists)
         return effects + self._refresh(now)
 
     def retry(self, now: float) -> list[Effect]:
