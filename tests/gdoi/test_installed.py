@@ -30,11 +30,11 @@ def deadlines(policy: InstalledPolicy) -> list[float | None]:
 
 
 def rekey(policy: InstalledPolicy, now: float, *teks: Tek, **changes: object) -> tuple[int, ...]:
-    return policy.install(replace(Download(teks), **changes), now, 0.0, is_rekey=True)  # type: ignore[arg-type]
+    return policy.rekey(replace(Download(teks), **changes), now, 0.0)  # type: ignore[arg-type]
 
 
 def register(policy: InstalledPolicy, now: float, *teks: Tek, **changes: object) -> tuple[int, ...]:
-    return policy.install(replace(Download(teks), **changes), now, 0.0, is_rekey=False)  # type: ignore[arg-type]
+    return policy.register(replace(Download(teks), **changes), now, 0.0)  # type: ignore[arg-type]
 
 
 def test_the_new_sa_decrypts_at_once_and_encrypts_thirty_seconds_before_the_old_dies() -> None:
@@ -78,7 +78,7 @@ def test_t0_is_sixty_seconds_before_the_last_sa_dies() -> None:
 
 def test_chance_moves_t0_earlier_by_at_most_twenty_seconds() -> None:
     policy = InstalledPolicy()
-    policy.install(Download((tek(1000),)), 0, 1.0, is_rekey=False)
+    policy.register(Download((tek(1000),)), 0, 1.0)
     assert policy.reregister_at() == 3520
 
 

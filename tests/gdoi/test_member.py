@@ -22,8 +22,9 @@ from gdoi_world import (
 
 from groupvpn.crypto.registry import KekCipher
 from groupvpn.gdoi.events import PolicyChanged
-from groupvpn.gdoi.member import EVERYTHING, GroupMember
+from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.policy import MemberGroup
+from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.status import RegistrationStatus
 from groupvpn.ipsec.acl import AccessList, Action
@@ -122,7 +123,7 @@ def test_a_policy_outside_the_client_lists_is_rejected_by_both_in_words(limits: 
 def test_a_counter_mode_rekey_without_a_sender_id_sends_the_member_to_the_key_server() -> None:
     world = World(served(tek_policy(lifetime=3600)), members=2)
     world.run(2)
-    assert world.members[0].policy.sender_ids == ()
+    assert world.members[0].protection.policy.sender_ids == ()
     world.do(world.server, world.server.update((served(tek_policy(transform=GCM)),), world.now))
     world.run(7)
     for member in world.members:
@@ -210,7 +211,7 @@ def test_passive_beats_receive_only_and_the_console_beats_both_until_the_next_re
     world = World(served(receive_only=True), members=0)
     plain, passive = world.add_member(1), world.add_member(2, passive=True)
     world.run(2)
-    assert (plain.direction, passive.direction) == (Direction.INBOUND_ONLY, Direction.INBOUND_OPTIONAL)
+    assert (plain.status(world.now).direction, passive.status(world.now).direction) == (Direction.INBOUND_ONLY, Direction.INBOUND_OPTIONAL)
     world.do(plain, plain.set_direction(Direction.INBOUND_OPTIONAL, world.now))
     world.do(passive, passive.set_direction(Direction.BOTH, world.now))
     assert {rule.direction for rule in permits(plain)} == {Direction.INBOUND_OPTIONAL}
@@ -218,7 +219,7 @@ def test_passive_beats_receive_only_and_the_console_beats_both_until_the_next_re
     assert "GM_CONV_SA_DUPLEX_LOCAL" in world.mnemonics(address_of(2))
     world.run(3600 - 360 - 20)
     assert plain.status(world.now).rekeys_received == 1
-    assert (plain.direction, passive.direction) == (Direction.INBOUND_ONLY, Direction.INBOUND_OPTIONAL)
+    assert (plain.status(world.now).direction, passive.status(world.now).direction) == (Direction.INBOUND_ONLY, Direction.INBOUND_OPTIONAL)
 
 
 # Commands

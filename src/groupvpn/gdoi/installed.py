@@ -58,30 +58,35 @@ class InstalledPolicy:
         """All entries in force, in order: the temporary access list that the key server sent."""
         return tuple(entry for entries in self._lists for entry in entries)
 
-    def install(self, download: Download, now: float, chance: float, *, is_rekey: bool) -> tuple[int, ...]:
-        """Take in what a registration or a rekey brought; returns the SPIs that are new.
+    def register(self, download: Download, now: float, chance: float) -> tuple[int, ...]:
+        """Take in what a registration brought; returns the SPIs that are new.
 
-        `chance` (0 to 1) moves T0 of the new SAs, so that members do not all come back in the same second. Without TEKs a download says
-        nothing of the traffic: lists and SAs stay as they are.
+        `chance` (0 to 1) moves T0 of the SAs, so that members do not all come back in the same second. Without TEKs a download says
+        nothing of the traffic: lists and SAs stay as they are. Sender-IDs always change: a member that is lent none has none, for the key
+        server may lend earlier ones to others by now.
         """
-        if not is_rekey:  # which says all: who is lent none has none, for the key server may lend earlier ones to others by now
-            self.sender_ids, self.sender_id_bits = download.sender_ids, download.sender_id_bits
+        self.sender_ids, self.sender_id_bits = download.sender_ids, download.sender_id_bits
         if not download.teks:
             return ()
-        if download.pseudotime is not None:
-            self.clock = PseudoClock.told(download.pseudotime, now)
         listed = {tek.spi for tek in download.teks}
-        lists = tuple(dict.fromkeys(tek.entries for tek in download.teks))
         for spi, held in self.teks.items():
-            held.is_listed = spi in listed or (is_rekey and held.is_listed and held.tek.entries in lists)
-        fresh = tuple(tek.spi for tek in download.teks if self._install_tek(tek, download.activation_delay, now))
-        for tek in download.teks:
-            if not is_rekey or tek.spi in fresh:
-                self._reregister_before[tek.spi] = reregister_before_expiry(self.teks[tek.spi].expires - now, chance)
-        if fresh and download.deactivation_delay:
-            self._hasten(fresh, now + download.deactivation_delay)
-        self._lists = lists
-        self.receive_only = any(tek.receive_only for tek in download.teks)
+            held.is_listed = spi in listed
+        fresh = self._install(download, now)
+        self._draw_t0(listed, now, chance)
+        self._hasten(fresh, download, now)
+        return fresh
+
+    def rekey(self, download: Download, now: float, chance: float) -> tuple[int, ...]:
+        """Take in what a rekey brought; returns the SPIs that are new. `chance` moves the T0 of these; for a rekey without TEKs see
+        `register`. No rekey lends Sender-IDs."""
+        if not download.teks:
+            return ()
+        listed, lists = {tek.spi for tek in download.teks}, {tek.entries for tek in download.teks}
+        for spi, held in self.teks.items():
+            held.is_listed = spi in listed or (held.is_listed and held.tek.entries in lists)
+        fresh = self._install(download, now)
+        self._draw_t0(fresh, now, chance)
+        self._hasten(fresh, download, now)
         return fresh
 
     def expire(self, now: float) -> bool:
@@ -165,6 +170,14 @@ class InstalledPolicy:
         """
         return any(held.is_listed and not self._may_send(held.tek) for held in self.teks.values())
 
+    def _install(self, download: Download, now: float) -> tuple[int, ...]:
+        """Take over the TEKs, lists and pseudotime of `download`; returns the SPIs that are new."""
+        if download.pseudotime is not None:
+            self.clock = PseudoClock.told(download.pseudotime, now)
+        self._lists = tuple(dict.fromkeys(tek.entries for tek in download.teks))
+        self.receive_only = any(tek.receive_only for tek in download.teks)
+        return tuple(tek.spi for tek in download.teks if self._install_tek(tek, download.activation_delay, now))
+
     def _install_tek(self, tek: Tek, activation_delay: int, now: float) -> bool:
         held = self.teks.get(tek.spi)
         if held is not None and held.tek.encryption_key == tek.encryption_key and held.tek.integrity_key == tek.integrity_key:
@@ -178,8 +191,15 @@ class InstalledPolicy:
         self.teks[tek.spi] = InstalledTek(tek, now, now + tek.lifetime, activates, clock=self.clock)
         return True
 
-    def _hasten(self, fresh: tuple[int, ...], latest: float) -> None:
-        """DTD: SAs that `fresh` ones succeed die by `latest` (RFC 6407 5.4.1)."""
+    def _draw_t0(self, spis: Iterable[int], now: float, chance: float) -> None:
+        for spi in spis:
+            self._reregister_before[spi] = reregister_before_expiry(self.teks[spi].expires - now, chance)
+
+    def _hasten(self, fresh: tuple[int, ...], download: Download, now: float) -> None:
+        """With a DTD, SAs that `fresh` ones succeed die when it has passed (RFC 6407 5.4.1)."""
+        if not download.deactivation_delay:
+            return
+        latest = now + download.deactivation_delay
         succeeded = {self.teks[spi].tek.entries for spi in fresh}
         for spi, held in self.teks.items():
             if spi not in fresh and held.tek.entries in succeeded:

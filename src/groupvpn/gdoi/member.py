@@ -1,37 +1,31 @@
 """A group member: it registers, lives by what the key server sends, and never lets a packet out that policy wants protected.
 
-`rules` and `sas` are what the data plane has to do at this moment; `PolicyChanged` says that they differ from before. Without a
-registration that is nothing (fail-open), or the fail-close list; from the first registration on, the lists that were downloaded stay in
-force whatever happens, and what they protect is dropped while there is no SA for it. Where a member takes the place of another one that did
-not leave the group, the rules of that one hold until the first registration (`kept`). A registration that brings no TEK brings no lists:
-what held before it goes on to hold.
+This module decides when it registers, which rekeys it takes and what it reports. What the data plane is to do meanwhile is `protection`;
+`PolicyChanged` says that this has changed.
 """
 
 from collections import Counter
-from dataclasses import replace
 from ipaddress import IPv4Address
 
 from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, chance
 from groupvpn.gdoi.enrollment import Enrolled, Enrollment
 from groupvpn.gdoi.events import PolicyChanged
-from groupvpn.gdoi.installed import InstalledPolicy
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.member_status import status_of
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance, offer_of
 from groupvpn.gdoi.policy import MemberGroup
+from groupvpn.gdoi.protection import Change, Protection
 from groupvpn.gdoi.pseudotime import PseudoClock, Step, allowed_skew, judge
 from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason
 from groupvpn.gdoi.rekey import STRICT, Compatibility, Push, push_spi
 from groupvpn.gdoi.rekey_sa import RekeySa
 from groupvpn.gdoi.status import GroupMemberStatus
-from groupvpn.gdoi.timers import DELETE_SPREAD, KEK_EXPIRED_SPREAD, PASSIVE_AFTER_RECEIVE_ONLY, RETRY_FIRST, RETRY_LONGEST
+from groupvpn.gdoi.timers import DELETE_SPREAD, KEK_EXPIRED_SPREAD, RETRY_FIRST, RETRY_LONGEST
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, AddressMatch, Entry
+from groupvpn.ipsec.acl import Action
 from groupvpn.ipsec.sa import Direction, GroupSa, TrafficRule
 
-EVERYTHING = Entry(Action.PERMIT, ANY_PROTOCOL, AddressMatch.any(), AddressMatch.any())
-"""What a fail-close list ends with: all that it does not let through in the clear is dropped."""
 REPORT_PAUSE = 1.0
 """Seconds between two reports of refused rekeys: anybody can send one, and the log is the operator's."""
 
@@ -57,23 +51,16 @@ class GroupMember:
         are the rules that the member before this one had in force when it ended without leaving the group."""
         self.group = group
         self.local = Endpoint(address, GDOI_PORT)
-        self.rules: tuple[TrafficRule, ...] = ()
-        self.sas: tuple[GroupSa, ...] = ()
         self.server: IPv4Address | None = None
         """The key server that we are registered with."""
-        self.policy = InstalledPolicy()
+        self.protection = Protection(kept)
         self.rekey_sa = RekeySa(group.name, address)
         self.enrollment = Enrollment(group, self.local, ike, entropy, sender_ids)
         self.counters: Counter[str] = Counter()
         self._ike = ike
         self._entropy = entropy
         self._compatibility = compatibility
-        self._has_policy = False
-        self._kept = kept
         self._reregister_at: float | None = None
-        self._override: Direction | None = None
-        self._passive_until: float | None = None
-        self._next_change: float | None = None
         self._last_report = float("-inf")
         self._needs_sender_ids = False
         """Whether only a registration helps, whatever a rekey brings meanwhile."""
@@ -84,18 +71,19 @@ class GroupMember:
         return self.server is not None
 
     @property
-    def direction(self) -> Direction:
-        """How the group's traffic is protected: what was typed at the console, else `passive`, else what the key server says."""
-        if self._override is not None:
-            return self._override
-        if self.group.passive or self._passive_until is not None:
-            return Direction.INBOUND_OPTIONAL
-        return Direction.INBOUND_ONLY if self.policy.receive_only else Direction.BOTH
+    def rules(self) -> tuple[TrafficRule, ...]:
+        """The rules that hold at this moment."""
+        return self.protection.rules
+
+    @property
+    def sas(self) -> tuple[GroupSa, ...]:
+        """The SAs that decrypt at this moment; those that the rules name encrypt."""
+        return self.protection.sas
 
     @property
     def kept(self) -> tuple[TrafficRule, ...]:
-        """What has to hold if this member ends without leaving the group: the downloaded lists with the local one, without SAs."""
-        return tuple(replace(rule, outbound_spi=None) for rule in self.rules) if self._has_policy else self._kept
+        """What has to hold if this member ends without leaving the group."""
+        return self.protection.kept
 
     @property
     def reregisters_at(self) -> float | None:
@@ -119,10 +107,10 @@ class GroupMember:
     def stop(self, now: float) -> list[Effect]:
         """The crypto map is taken off: forget everything, keys first."""
         name, address = self.group.name, self.local.address
-        effects = [*self.enrollment.cancel(now), *self._forget()]
+        changed = self.protection.end()
+        effects = [*self.enrollment.cancel(now), *self._leave_server()]
         effects.append(report("GM_UNREGISTER", group=name, address=address))
         effects.append(report("GM_CM_DETACH", group=name, address=address))
-        changed, self.rules, self.sas, self._next_change = bool(self.rules or self.sas), (), (), None
         return [*effects, PolicyChanged(name)] if changed else effects
 
     def handle(self, event: Effect, now: float) -> list[Effect]:
@@ -171,20 +159,19 @@ class GroupMember:
     def tick(self, now: float) -> list[Effect]:
         """Do all that is due at `now`."""
         effects = self._obey(self.enrollment.tick(now), now)
-        if self.policy.expire(now) and self.policy.reregister_at() is None and self.is_registered:
+        policy = self.protection.policy
+        if policy.expire(now) and policy.reregister_at() is None and self.is_registered:
             effects += self._reregister(now)
         if self._reregister_at is not None and self._reregister_at <= now:
             effects += self._reregister(now)
         if self.rekey_sa.kek is not None and self.rekey_sa.expires <= now:
             effects += self._kek_expired(now)
-        if self._passive_until is not None and self._passive_until <= now:
-            self._passive_until = None
         return effects + self._refresh(now)
 
     def next_timer(self) -> float | None:
         """When `tick` wants to be called next."""
         kek_expires = self.rekey_sa.expires if self.rekey_sa.kek is not None else None
-        times = (self.enrollment.next_timer(), self._reregister_at, self._next_change, self._passive_until, kek_expires)
+        times = (self.enrollment.next_timer(), self._reregister_at, self.protection.next_change, kek_expires)
         return min((time for time in times if time is not None), default=None)
 
     def update(self, group: MemberGroup, now: float) -> list[Effect]:
@@ -199,7 +186,7 @@ class GroupMember:
         effects = self.enrollment.cancel(now) if begins_anew else []
         self.enrollment.update(group)
         if old.identity != group.identity:
-            self.policy.start_over()
+            self.protection.policy.start_over()
         if has_left:
             effects += self._leave_server()
         if begins_anew:
@@ -216,13 +203,14 @@ class GroupMember:
 
     def clear(self, now: float) -> list[Effect]:
         """`clear crypto gdoi`: forget policy and keys and register anew; until then the group is as if we had never been in it."""
+        self.protection.forget()
         effects: list[Effect] = [report("GM_CLEAR_REGISTER", group=self.group.name, address=self.local.address)]
-        effects += [*self.enrollment.cancel(now), *self._forget(), *self._enroll(now)]
+        effects += [*self.enrollment.cancel(now), *self._leave_server(), *self._enroll(now)]
         return effects + self._refresh(now)
 
     def clear_sas(self, now: float) -> list[Effect]:
         """`clear crypto sa`: delete the SAs and register again at once; until then what the lists protect is dropped."""
-        self.policy.drop_sas()
+        self.protection.policy.drop_sas()
         return [*self._reregister(now), *self._refresh(now)]
 
     def renew_sender_ids(self, now: float) -> list[Effect]:
@@ -232,7 +220,7 @@ class GroupMember:
 
     def set_direction(self, direction: Direction | None, now: float) -> list[Effect]:
         """`crypto gdoi gm ipsec direction …`: overrides everything until the next rekey or registration; None takes it back."""
-        self._override = direction
+        self.protection.override(direction)
         effects: list[Effect] = []
         if direction is Direction.BOTH:
             effects.append(report("GM_CONV_SA_DUPLEX_LOCAL", group=self.group.name, address=self.local.address))
@@ -244,7 +232,7 @@ class GroupMember:
 
     def _step(self, download: Download | None, now: float) -> tuple[Step, list[Effect]]:
         """How the pseudotime of a rekey stands to ours, and what there is to report of it."""
-        own = self.policy.clock
+        own = self.protection.policy.clock
         if download is None or download.pseudotime is None or own is None:
             return Step.SMALL, []
         window = min(tek.replay.window for tek in download.teks if tek.replay.is_timed)
@@ -301,7 +289,9 @@ class GroupMember:
         self.rekey_sa.counters.received_after_registration = 0
         effects: list[Effect] = [report("GM_REGS_COMPL", group=self.group.name, address=self.local.address)]
         effects += self.rekey_sa.adopt(download.kek, download.sequence or 0, enrolled.offered)
-        effects += self._install(download, enrolled.offered, enrolled.server, is_rekey=False, now=now)
+        change = self.protection.take_registration(download, enrolled.offered, now, chance(self._entropy))
+        effects += self._changed(change, enrolled.server)
+        self._reregister_at = self.protection.policy.reregister_at()
         if not download.teks:
             effects.append(report("GM_NO_TEK", group=self.group.name, address=self.local.address, server=enrolled.server))
         if self._reregister_at is not None:
@@ -310,41 +300,31 @@ class GroupMember:
 
     def _take(self, push: Push, source: Endpoint, now: float) -> list[Effect]:
         """Live by an authentic rekey: first what it deletes, then what it brings."""
-        deletion, download = push.deletion, push.download
+        deletion, download, policy = push.deletion, push.download, self.protection.policy
         if deletion.kek and (download is None or download.kek is None):
             return self._deleted(source.address, now)
-        self.policy.drop_sas(spi for spi, held in self.policy.teks.items() if deletion.covers(held.tek))
+        policy.drop_sas(spi for spi, held in policy.teks.items() if deletion.covers(held.tek))
         effects: list[Effect] = []
         if download is not None:
             if download.kek is not None:
                 effects += self.rekey_sa.adopt(download.kek, 0, now)
-            effects += self._install(download, now, source.address, is_rekey=True, now=now)
-        self._reregister_at = self.policy.reregister_at()
-        if self.policy.lacks_sa or self.policy.lacks_sender_id:
+            effects += self._changed(self.protection.take_rekey(download, now, chance(self._entropy)), source.address)
+        self._reregister_at = policy.reregister_at()
+        if policy.lacks_sa or policy.lacks_sender_id:
             effects += self._reregister(now, within=DELETE_SPREAD)
-        elif self._needs_sender_ids or (self._reregister_at is None and not self.policy.teks):
+        elif self._needs_sender_ids or (self._reregister_at is None and not policy.teks):
             effects += self._reregister(now)
         elif self.enrollment.is_running and self._reregister_at is not None and self._reregister_at > now:
             effects += self.enrollment.cancel(now)
         return effects
 
-    def _install(self, download: Download, since: float, server: IPv4Address, *, is_rekey: bool, now: float) -> list[Effect]:
-        """Install what came from `server`; its lifetimes count from `since`. A direction that was typed at the console ends here."""
-        was_receive_only, old_entries = self.policy.receive_only, self.policy.entries
-        self.policy.install(download, since, chance(self._entropy), is_rekey=is_rekey)
-        if download.teks:
-            self._has_policy, self._kept = True, ()
-        self._reregister_at = self.policy.reregister_at()
-        self._override = None
+    def _changed(self, change: Change, server: IPv4Address) -> list[Effect]:
+        """Messages about what came from `server`."""
         name, address = self.group.name, self.local.address
-        effects: list[Effect] = []
-        if self.policy.entries != old_entries:
-            effects += self._merged(server)
-        if self.policy.receive_only and not was_receive_only:
-            self._passive_until = None
+        effects = self._merged(server) if change.lists else []
+        if change.begins_receive_only:
             effects.append(report("GM_SA_INGRESS", group=name, server=server))
-        elif was_receive_only and not self.policy.receive_only:
-            self._passive_until = now + PASSIVE_AFTER_RECEIVE_ONLY
+        elif change.ends_receive_only:
             effects.append(report("GM_CONV_SA_DUPLEX", group=name, address=address))
         return effects
 
@@ -352,16 +332,9 @@ class GroupMember:
         """The key server wants us to forget all keys and to come again. The lists stay, so that nothing leaks meanwhile."""
         name, address = self.group.name, self.local.address
         effects: list[Effect] = [report("GM_RECV_DELETE", group=name, address=address, server=server), *self._leave_server()]
-        self.policy.start_over()
+        self.protection.policy.start_over()
         effects += self.enrollment.cancel(now)
         return [*effects, *self.enrollment.begin(now, after=DELETE_SPREAD * chance(self._entropy))]
-
-    def _forget(self) -> list[Effect]:
-        """Leave the group for whatever reason: the temporary lists go with it."""
-        self.policy.clear()
-        self._has_policy, self._kept = False, ()
-        self._passive_until = self._override = None
-        return self._leave_server()
 
     def _leave_server(self) -> list[Effect]:
         """The key server has no say over us any more, so its KEK goes. The lists are not touched."""
@@ -387,7 +360,7 @@ class GroupMember:
     def _merged(self, server: IPv4Address | None) -> list[Effect]:
         """Messages about a local list that now stands before the downloaded one."""
         local = self.group.local_acl
-        if local is None or not local.entries or not self._has_policy:
+        if local is None or not local.entries or not self.protection.has_policy:
             return []
         effects: list[Effect] = [report("GM_ACL_MERGE", group=self.group.name, address=self.local.address, server=server)]
         if any(entry.action is Action.PERMIT for entry in local.entries):
@@ -395,29 +368,5 @@ class GroupMember:
         return effects
 
     def _refresh(self, now: float) -> list[Effect]:
-        """Work out `rules` and `sas` anew; say so if they changed."""
-        rules, sas = self._wanted_rules(now), self.policy.sas()
-        self._next_change = self.policy.next_change(now)
-        if rules == self.rules and [_identity(sa) for sa in sas] == [_identity(sa) for sa in self.sas]:
-            return []
-        self.rules, self.sas = rules, sas
-        return [PolicyChanged(self.group.name)]
-
-    def _wanted_rules(self, now: float) -> tuple[TrafficRule, ...]:
-        if not self._has_policy:
-            return rules_before_registration(self.group, self._kept)
-        local = self.group.local_acl.entries if self.group.local_acl is not None else ()
-        return (*(TrafficRule(entry) for entry in local), *self.policy.rules(self.direction, now))
-
-
-def rules_before_registration(group: MemberGroup, kept: tuple[TrafficRule, ...]) -> tuple[TrafficRule, ...]:
-    """What holds before a member of `group` registers: the fail-close list, else what the member before it has left in force (`kept`)."""
-    if group.fail_close is None:
-        return kept
-    return tuple(TrafficRule(entry) for entry in (*group.fail_close.entries, EVERYTHING))
-
-
-def _identity(sa: GroupSa) -> tuple[int, int | None, tuple[int, ...], int, int, float | None, float | None]:
-    """What tells two states of an SA apart without looking at keys: an SPI never gets other keys while it is installed."""
-    origin = sa.time.origin if sa.time is not None else None
-    return sa.spi, sa.sender_id, sa.further_sender_ids, sa.sender_id_bits, sa.replay_window, origin, sa.limits.hard_deadline
+        """Work out anew what the data plane is to do; say so if it changed."""
+        return [PolicyChanged(self.group.name)] if self.protection.refresh(self.group, now) else []

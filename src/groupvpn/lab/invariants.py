@@ -75,7 +75,7 @@ class Invariants:
         self._holders.subtract(seen.inbound)
         self._holders.update(inbound)
         for spi in sending - seen.outbound:
-            heappush(self._deadlines, (member.policy.teks[spi].expires, address, spi))
+            heappush(self._deadlines, (member.protection.policy.teks[spi].expires, address, spi))
         seen.outbound, seen.inbound = sending, inbound
         self._check_keys(member, now)
         self._check_clocks(member, now)
