@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from gdoi_world import CBC, GCM, SITES, entry
 
 from groupvpn.crypto.secret import Secret
@@ -252,11 +253,14 @@ def test_only_counter_based_replay_has_a_window_in_packets() -> None:
     assert [sa.replay_window for sa in policy.sas()] == [64, 0]
 
 
-def test_an_spi_that_comes_with_other_keys_replaces_the_sa() -> None:
+@pytest.mark.parametrize("change", [{"encryption_key": Secret(bytes(32))}, {"salt": Secret(b"salt")}, {"transform": GCM}])
+def test_an_spi_that_comes_with_another_part_of_its_cryptography_replaces_the_sa(change: dict[str, object]) -> None:
     policy = InstalledPolicy()
     register(policy, 0, tek(1000))
-    assert register(policy, 10, tek(1000, encryption_key=Secret(bytes(32)))) == (1000,)
-    assert policy.sas()[0].encryption_key == Secret(bytes(32))
+    new = tek(1000, **change)
+    assert register(policy, 10, new) == (1000,)
+    (sa,) = policy.sas()
+    assert (sa.transform, sa.encryption_key, sa.salt) == (new.transform, new.encryption_key, new.salt)
 
 
 def test_a_rekey_without_teks_changes_nothing() -> None:

@@ -10,13 +10,14 @@ none away.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.keys import Download, Tek
 from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, ReplayMethod
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.timers import SWITCH_BEFORE_EXPIRY, reregister_before_expiry
 from groupvpn.ipsec.acl import Action, Entry
 from groupvpn.ipsec.sa import Direction, GroupSa, Limits, TimeWindow, TrafficRule
-from groupvpn.ipsec.transform import SENDER_ID_BITS
+from groupvpn.ipsec.transform import SENDER_ID_BITS, Transform
 
 AccessEntries = tuple[Entry, ...]
 
@@ -180,7 +181,7 @@ class InstalledPolicy:
 
     def _install_tek(self, tek: Tek, activation_delay: int, now: float) -> bool:
         held = self.teks.get(tek.spi)
-        if held is not None and held.tek.encryption_key == tek.encryption_key and held.tek.integrity_key == tek.integrity_key:
+        if held is not None and _cryptography(held.tek) == _cryptography(tek):
             held.tek = replace(held.tek, entries=tek.entries, receive_only=tek.receive_only)
             held.expires = min(held.expires, now + tek.lifetime + 1)
             held.clock = self.clock
@@ -229,6 +230,11 @@ class InstalledPolicy:
     def _remove(self, spi: int) -> None:
         self.teks.pop(spi).tek.wipe()
         self._reregister_before.pop(spi, None)
+
+
+def _cryptography(tek: Tek) -> tuple[Transform, Secret, Secret, Secret]:
+    """What an SA may not change under its SPI: it would be another SA."""
+    return tek.transform, tek.encryption_key, tek.integrity_key, tek.salt
 
 
 def _handover(old: InstalledTek, new: InstalledTek) -> float:
