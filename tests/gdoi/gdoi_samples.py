@@ -20,6 +20,7 @@ from groupvpn.ike.natt import NatSituation
 from groupvpn.ike.policy import IsakmpPolicy
 from groupvpn.ike.sa import IkeSa
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import SecurityProtocol, Transform
 from groupvpn.wire.iana import ExchangeType
 from groupvpn.wire.payloads import Identification
@@ -118,9 +119,11 @@ def tek(spi: int = 0x1000, transform: Transform = AES_CBC, lifetime: int = 3600,
     return Tek(
         spi,
         transform,
-        Secret(bytes([fill]) * transform.cipher.key_length),
-        Secret(bytes([fill ^ 0xFF]) * transform.integrity.key_length),
-        Secret(bytes([fill ^ 0x55]) * transform.cipher.salt_length),
+        TrafficKeys(
+            Secret(bytes([fill]) * transform.cipher.key_length),
+            Secret(bytes([fill ^ 0xFF]) * transform.integrity.key_length),
+            Secret(bytes([fill ^ 0x55]) * transform.cipher.salt_length),
+        ),
         lifetime,
         entries,
         **{"replay": Replay(ReplayMethod.COUNTER, 64), **more},

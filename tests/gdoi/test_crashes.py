@@ -85,7 +85,7 @@ class Mortal(World):
         gone |= self.held.get(member, set()) - held
         self.held[member] = held
         for sa in member.sas:
-            key = sa.encryption_key.reveal()
+            key = sa.keys.encryption.reveal()
             assert self.keys.setdefault(sa.spi, bytes(key)) == key, "other keys under one SPI"
             assert sa.sender_id is not None
             assert self.owners.setdefault((sa.spi, sa.sender_id), member) is member, "a Sender-ID was lent twice"

@@ -339,7 +339,7 @@ def test_keys_in_any_order() -> None:
 
 
 def test_the_salt_follows_the_key() -> None:
-    assert GCM_TEK.key(1) == GIVEN.teks[1].encryption_key.reveal() + GIVEN.teks[1].salt.reveal()
+    assert GCM_TEK.key(1) == GIVEN.teks[1].keys.encryption.reveal() + GIVEN.teks[1].keys.salt.reveal()
     assert KEK.key(1) == kek().iv + kek().key.reveal()
 
 
@@ -399,8 +399,8 @@ def test_a_sender_id_that_does_not_fit_is_not_written(make: Callable[[], object]
 def test_no_key_octet_shows_in_an_error() -> None:
     with pytest.raises(GdoiError) as caught:
         keys_of(shorter(TEK), GCM_TEK, KEK)
-    assert tek().encryption_key.reveal()[:4].hex() not in str(caught.value)
-    assert repr(tek().encryption_key.reveal()[:4])[2:-1] not in str(caught.value)
+    assert tek().keys.encryption.reveal()[:4].hex() not in str(caught.value)
+    assert repr(tek().keys.encryption.reveal()[:4])[2:-1] not in str(caught.value)
 
 
 def test_a_list_of_a_hundred_entries_is_one_message() -> None:
@@ -422,7 +422,7 @@ def test_more_entries_than_a_receiver_takes_are_not_written() -> None:
 
 def test_wiped_keys_are_not_written() -> None:
     gone_tek, gone_kek = tek(), kek(key=Secret(bytes(16)))
-    gone_tek.integrity_key.wipe()
+    gone_tek.keys.integrity.wipe()
     gone_kek.key.wipe()
     for content in (Download((gone_tek,)), Download((tek(),), gone_kek)):
         with pytest.raises(GdoiError, match="no longer there"):

@@ -11,13 +11,17 @@ from groupvpn.gdoi.keys import Download, Tek
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.ipsec.acl import Action
 from groupvpn.ipsec.sa import Direction
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 
 OTHER_LIST = (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),)
 
 
+def keys(key: bytes = bytes(32), salt: bytes = b"") -> TrafficKeys:
+    return TrafficKeys(Secret(key), Secret(bytes(32)), Secret(salt))
+
+
 def tek(spi: int, lifetime: int = 3600, **changes: object) -> Tek:
-    key = bytes([spi % 256]) * 32
-    made = Tek(spi, CBC, Secret(key), Secret(key), Secret(b""), lifetime, SITES.entries)
+    made = Tek(spi, CBC, keys(), lifetime, SITES.entries)
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -154,10 +158,10 @@ def test_a_list_that_lost_its_last_sa_is_noticed_beside_one_that_has_some() -> N
 
 def test_keys_of_removed_sas_are_wiped() -> None:
     policy = InstalledPolicy()
-    mortal = tek(1000, salt=Secret(b"salt"))
+    mortal = tek(1000, keys=keys(salt=b"salt"))
     register(policy, 0, mortal)
     policy.expire(3600)
-    assert len(mortal.encryption_key) == len(mortal.integrity_key) == len(mortal.salt) == 0
+    assert len(mortal.keys.encryption) == len(mortal.keys.integrity) == len(mortal.keys.salt) == 0
 
 
 def test_atd_and_dtd_of_the_gap_replace_t1_and_t2() -> None:
@@ -253,14 +257,14 @@ def test_only_counter_based_replay_has_a_window_in_packets() -> None:
     assert [sa.replay_window for sa in policy.sas()] == [64, 0]
 
 
-@pytest.mark.parametrize("change", [{"encryption_key": Secret(bytes(32))}, {"salt": Secret(b"salt")}, {"transform": GCM}])
+@pytest.mark.parametrize("change", [{"keys": keys(b"other")}, {"keys": keys(salt=b"salt")}, {"transform": GCM}])
 def test_an_spi_that_comes_with_another_part_of_its_cryptography_replaces_the_sa(change: dict[str, object]) -> None:
     policy = InstalledPolicy()
     register(policy, 0, tek(1000))
     new = tek(1000, **change)
     assert register(policy, 10, new) == (1000,)
     (sa,) = policy.sas()
-    assert (sa.transform, sa.encryption_key, sa.salt) == (new.transform, new.encryption_key, new.salt)
+    assert (sa.transform, sa.keys) == (new.transform, new.keys)
 
 
 def test_a_rekey_without_teks_changes_nothing() -> None:

@@ -233,7 +233,7 @@ def test_clear_forgets_everything_and_registers_again() -> None:
     world.forget_reports()
     world.do(member, member.clear(world.now))
     assert (member.rules, member.sas) == ((), ())
-    assert len(old.encryption_key) == 0
+    assert len(old.keys.encryption) == 0
     assert world.mnemonics()[0] == "GM_CLEAR_REGISTER"
     world.run(2)
     assert member.is_registered

@@ -32,6 +32,7 @@ from groupvpn.gdoi.keys import Download, Kek
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.ipsec.acl import AccessList, Action
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.wire.natt import KEEPALIVE
 
 ELSEWHERE = AccessList("elsewhere", (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),))
@@ -164,9 +165,7 @@ def test_a_rekey_under_a_kek_that_has_expired_is_dropped_in_silence() -> None:
     world.run(2)
     (member,) = world.members
     kek, before = kek_of(member), spis(member)
-    tek = replace(
-        member.protection.policy.teks[before[0]].tek, spi=0x1234, encryption_key=Secret(bytes(32)), integrity_key=Secret(bytes(32))
-    )
+    tek = replace(member.protection.policy.teks[before[0]].tek, spi=0x1234, keys=TrafficKeys(Secret(bytes(32)), Secret(bytes(32))))
     late = build_push(Download((tek,)), kek, rsa_key(), 9)
     world.simulation.detach(address_of(1))
     world.run(member.rekey_sa.expires - world.now)

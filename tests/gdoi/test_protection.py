@@ -11,6 +11,7 @@ from groupvpn.gdoi.protection import EVERYTHING, Change, Protection
 from groupvpn.gdoi.timers import PASSIVE_AFTER_RECEIVE_ONLY
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.ipsec.sa import Direction, TrafficRule
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 
 GROUP = MemberGroup("GET", 1234, (SERVER,))
 CLOSING = AccessList("closing", (entry(Action.DENY, "10.0.1.1/32", "0.0.0.0/0"),))
@@ -18,7 +19,7 @@ CLOSING = AccessList("closing", (entry(Action.DENY, "10.0.1.1/32", "0.0.0.0/0"),
 
 def download(spi: int = 1000, lifetime: int = 3600, fill: int = 1, *, receive_only: bool = False) -> Download:
     key = bytes([fill]) * 32
-    return Download((Tek(spi, CBC, Secret(key), Secret(key), Secret(b""), lifetime, SITES.entries, receive_only=receive_only),))
+    return Download((Tek(spi, CBC, TrafficKeys(Secret(key), Secret(key)), lifetime, SITES.entries, receive_only=receive_only),))
 
 
 def registered(**options: bool) -> Protection:
@@ -39,7 +40,7 @@ def test_other_keys_under_an_spi_are_told_of_also_where_they_die_at_the_same_mom
     old = protection.sas
     protection.take_registration(download(lifetime=3590, fill=2), 10, 10, 0.5)
     assert protection.refresh(GROUP, 10)
-    assert protection.sas[0].encryption_key == Secret(bytes([2]) * 32)
+    assert protection.sas[0].keys.encryption == Secret(bytes([2]) * 32)
     assert protection.sas[0].limits == old[0].limits
 
 
@@ -99,7 +100,7 @@ def test_what_was_kept_holds_until_lists_come_and_what_came_is_kept_without_its_
 def test_forgetting_brings_back_fail_close_and_the_end_leaves_nothing() -> None:
     closed = replace(GROUP, fail_close=CLOSING)
     protection = registered()
-    (key,) = (held.tek.encryption_key for held in protection.policy.teks.values())
+    (key,) = (held.tek.keys.encryption for held in protection.policy.teks.values())
     protection.forget()
     assert len(key) == 0
     assert protection.refresh(closed, 1)

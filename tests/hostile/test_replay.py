@@ -23,7 +23,7 @@ def essence(wire: Wire) -> tuple[Any, ...]:
         (kek and kek.spi, group.keys.sequence, group.keys.epoch),
         [(each.peer, each.registered_at, each.acks_received, each.sender_ids) for each in group.members],
         group.registrations,
-        [(sa.spi, sa.encryption_key.reveal()) for sa in member.sas],
+        [(sa.spi, sa.keys.encryption.reveal()) for sa in member.sas],
         member.rules,
         (held.kek and held.kek.spi, held.last_sequence, held.expires, held.counters.received),
         (member.is_registered, member.enrollment.attempted, member.reregisters_at),

@@ -135,7 +135,7 @@ def test_a_member_that_lost_an_sa_is_found_out(running: Fleet) -> None:
 
 def test_a_member_with_other_keys_is_found_out(running: Fleet) -> None:
     member = running.members[FIRST_MEMBER + 1]
-    member.protection.sas = (replace(member.sas[0], encryption_key=Secret(bytes(32))),)
+    member.protection.sas = (replace(member.sas[0], keys=replace(member.sas[0].keys, encryption=Secret(bytes(32)))),)
     with pytest.raises(InvariantError, match="other keys"):
         running.invariants.changed(member, running.simulation.now)
 

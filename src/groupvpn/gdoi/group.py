@@ -20,6 +20,7 @@ from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Entry
 from groupvpn.ipsec.sa import FIRST_SPI
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Transform
 from groupvpn.wire.gdoi_sa import KEK_SPI_LENGTH, TEK_SPI_LENGTH
 
@@ -216,9 +217,7 @@ class GroupKeys:
             Tek(
                 spi=key.spi,
                 transform=key.transform,
-                encryption_key=key.encryption_key,
-                integrity_key=key.integrity_key,
-                salt=key.salt,
+                keys=TrafficKeys(key.encryption_key, key.integrity_key, key.salt),
                 lifetime=int(key.expires - now),
                 entries=honoured_entries(policy),
                 replay=key.replay,

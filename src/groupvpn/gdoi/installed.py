@@ -10,14 +10,13 @@ none away.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.keys import Download, Tek
 from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, ReplayMethod
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.timers import SWITCH_BEFORE_EXPIRY, reregister_before_expiry
 from groupvpn.ipsec.acl import Action, Entry
 from groupvpn.ipsec.sa import Direction, GroupSa, Limits, TimeWindow, TrafficRule
-from groupvpn.ipsec.transform import SENDER_ID_BITS, Transform
+from groupvpn.ipsec.transform import SENDER_ID_BITS
 
 AccessEntries = tuple[Entry, ...]
 
@@ -181,7 +180,7 @@ class InstalledPolicy:
 
     def _install_tek(self, tek: Tek, activation_delay: int, now: float) -> bool:
         held = self.teks.get(tek.spi)
-        if held is not None and _cryptography(held.tek) == _cryptography(tek):
+        if held is not None and (held.tek.transform, held.tek.keys) == (tek.transform, tek.keys):
             held.tek = replace(held.tek, entries=tek.entries, receive_only=tek.receive_only)
             held.expires = min(held.expires, now + tek.lifetime + 1)
             held.clock = self.clock
@@ -216,9 +215,7 @@ class InstalledPolicy:
         sa = GroupSa(
             spi=tek.spi,
             transform=tek.transform,
-            encryption_key=tek.encryption_key,
-            integrity_key=tek.integrity_key,
-            salt=tek.salt,
+            keys=tek.keys,
             replay_window=TIMED_REPLAY_WINDOW if time is not None else replay.window if replay.method is ReplayMethod.COUNTER else 0,
             time=time,
             limits=Limits(hard_deadline=held.expires),
@@ -228,13 +225,8 @@ class InstalledPolicy:
         return replace(sa, sender_id=self.sender_ids[0], further_sender_ids=self.sender_ids[1:], sender_id_bits=self.sender_id_bits)
 
     def _remove(self, spi: int) -> None:
-        self.teks.pop(spi).tek.wipe()
+        self.teks.pop(spi).tek.keys.wipe()
         self._reregister_before.pop(spi, None)
-
-
-def _cryptography(tek: Tek) -> tuple[Transform, Secret, Secret, Secret]:
-    """What an SA may not change under its SPI: it would be another SA."""
-    return tek.transform, tek.encryption_key, tek.integrity_key, tek.salt
 
 
 def _handover(old: InstalledTek, new: InstalledTek) -> float:

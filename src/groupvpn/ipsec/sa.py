@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address
 
-from groupvpn.crypto.secret import Secret
 from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.acl import Entry, IPAddress
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import SENDER_ID_BITS, Transform
 
 FIRST_SPI = 256
@@ -84,20 +84,17 @@ NO_LIMITS = Limits()
 class GroupSa:
     """One ESP security association of a group (a TEK), the same octets on every member.
 
-    `encryption_key` is the cipher key alone; `salt` is the 4-octet GCM salt (RFC 4106 4), empty for other ciphers. `sender_id` and
-    `sender_id_bits` are this member's Sender-ID (RFC 6054): the engine writes it into the high bits of the explicit IV of counter-mode
-    ciphers and counts in the rest; `sender_id` is None on a member that may not send with a counter-mode SA, and the width of no meaning
-    then: whoever receives need not know it. `further_sender_ids` are more of them, for workers that encrypt beside the first one: each
-    numbers its packets apart (RFC 6054 2). `replay_window` is in packets, 0 for none. With `time` packets carry pseudotime, and the
-    Sender-ID is needed by every cipher that has an IV. `udp` are source and destination port of a UDP header before ESP, inside which
-    this member sends; it receives both forms.
+    `sender_id` and `sender_id_bits` are this member's Sender-ID (RFC 6054): the engine writes it into the high bits of the explicit IV of
+    counter-mode ciphers and counts in the rest. `sender_id` is None on a member that may not send with a counter-mode SA; the width means
+    nothing then, for a receiver need not know it. `further_sender_ids` are for workers that encrypt beside the first one: each numbers
+    its packets independently (RFC 6054 2). `replay_window` is in packets, 0 for none. With `time` packets carry pseudotime, and every
+    cipher that has an IV needs the Sender-ID. `udp` is the source and destination port of a UDP header before ESP, in which this member
+    sends; it receives both forms.
     """
 
     spi: int
     transform: Transform
-    encryption_key: Secret
-    integrity_key: Secret
-    salt: Secret = field(default_factory=lambda: Secret(b""))
+    keys: TrafficKeys
     sender_id: int | None = None
     sender_id_bits: int = SENDER_ID_BITS
     replay_window: int = 0
@@ -125,16 +122,14 @@ class PeerSa:
     mode they are those of the packets that it protects. `udp` are source and destination port as this node sees them, where ESP travels in
     UDP (RFC 3948): behind a NAT the far ones are those of the NAT. `extended_sequence` is ESN (RFC 4303 2.2.1), which needs a
     `replay_window` (packets, 0 for none) on both sides. With `behind_nat` a NAT stands before this node, which therefore keeps
-    the mapping of an outbound SA in UDP alive (RFC 3948 4). Keys and salt are as in `GroupSa`; there is one sender, and so no Sender-ID.
+    the mapping of an outbound SA in UDP alive (RFC 3948 4). There is one sender, and so no Sender-ID.
     """
 
     spi: int
     transform: Transform
-    encryption_key: Secret
-    integrity_key: Secret
+    keys: TrafficKeys
     source: IPAddress
     destination: IPAddress
-    salt: Secret = field(default_factory=lambda: Secret(b""))
     udp: tuple[int, int] | None = None
     extended_sequence: bool = False
     replay_window: int = 0
