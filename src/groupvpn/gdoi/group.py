@@ -41,9 +41,7 @@ class TrafficKey:
     slot: int
     spi: int
     transform: Transform
-    encryption_key: Secret
-    integrity_key: Secret
-    salt: Secret
+    keys: TrafficKeys
     replay: Replay
     created: float
     lifetime: int
@@ -55,8 +53,7 @@ class TrafficKey:
 
     def wipe(self) -> None:
         """Overwrite the octets of its keys, which nobody may use any more."""
-        for secret in (self.encryption_key, self.integrity_key, self.salt):
-            secret.wipe()
+        self.keys.wipe()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +119,12 @@ class GroupKeys:
     def make_tek(self, policy: TekPolicy, now: float, entropy: Entropy) -> TrafficKey:
         """Add a TEK for `policy`, with keys, SPI and salt of its own (RFC 6407 3.5: unique keys for each SA)."""
         transform = policy.profile.transform_sets[0].transform
-        cipher, integrity = transform.cipher, transform.integrity
         previous = self.newest(policy.sequence)
         key = TrafficKey(
             slot=policy.sequence,
             spi=self._free_spi(entropy),
             transform=transform,
-            encryption_key=Secret(entropy(cipher.key_length)),
-            integrity_key=Secret(entropy(integrity.key_length)),
-            salt=Secret(entropy(cipher.salt_length)),
+            keys=TrafficKeys.draw(transform, entropy),
             replay=_replay_of_successor(policy.replay, previous),
             created=now,
             lifetime=policy.profile.lifetime,
@@ -217,7 +211,7 @@ class GroupKeys:
             Tek(
                 spi=key.spi,
                 transform=key.transform,
-                keys=TrafficKeys(key.encryption_key, key.integrity_key, key.salt),
+                keys=key.keys,
                 lifetime=int(key.expires - now),
                 entries=honoured_entries(policy),
                 replay=key.replay,
