@@ -6,9 +6,10 @@ This module decides when it registers, which rekeys it takes and what it reports
 
 from collections import Counter
 from ipaddress import IPv4Address
+from typing import assert_never
 
-from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, chance
-from groupvpn.gdoi.enrollment import Enrolled, Enrollment
+from groupvpn.effects import GDOI_PORT, Endpoint, Entropy, JoinGroup, LeaveGroup, Report, Send, chance
+from groupvpn.gdoi.enrollment import Enrolled, Enrollment, EnrollmentEffect
 from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.member_status import status_of
@@ -19,15 +20,18 @@ from groupvpn.gdoi.protection import Change, Protection
 from groupvpn.gdoi.pseudotime import PseudoClock, Step, allowed_skew, judge
 from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason
 from groupvpn.gdoi.rekey import STRICT, Compatibility, Push, push_spi
-from groupvpn.gdoi.rekey_sa import RekeySa
+from groupvpn.gdoi.rekey_sa import RekeyEffect, RekeySa
 from groupvpn.gdoi.status import GroupMemberStatus
 from groupvpn.gdoi.timers import DELETE_SPREAD, KEK_EXPIRED_SPREAD, RETRY_FIRST, RETRY_LONGEST
 from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.ike.events import Deleted, DeleteReceived, Established, Failed, IkeEffect, IkeEvent, NotifyReceived, PhaseTwo
 from groupvpn.ipsec.acl import Action
 from groupvpn.ipsec.sa import Direction, GroupSa, TrafficRule
 
 REPORT_PAUSE = 1.0
 """Seconds between two reports of refused rekeys: anybody can send one, and the log is the operator's."""
+MemberEffect = IkeEffect | JoinGroup | LeaveGroup | PolicyChanged
+"""What a `GroupMember` says."""
 
 
 class GroupMember:
@@ -97,23 +101,23 @@ class GroupMember:
         extra = (kek.source,) if kek is not None and int(kek.source) else ()
         return tuple(dict.fromkeys((*self.group.servers, *extra)))
 
-    def start(self, now: float) -> list[Effect]:
+    def start(self, now: float) -> list[MemberEffect]:
         """The crypto map is on an interface: register, if identity and servers are known."""
-        effects: list[Effect] = [report("GM_CM_ATTACH", group=self.group.name, address=self.local.address)]
+        effects: list[MemberEffect] = [report("GM_CM_ATTACH", group=self.group.name, address=self.local.address)]
         if self.group.local_acl is not None and any(entry.action is Action.PERMIT for entry in self.group.local_acl.entries):
             effects.append(report("GM_ACL_PERMIT", group=self.group.name))
         return [*effects, *self._enroll(now), *self._refresh(now)]
 
-    def stop(self, now: float) -> list[Effect]:
+    def stop(self, now: float) -> list[MemberEffect]:
         """The crypto map is taken off: forget everything, keys first."""
         name, address = self.group.name, self.local.address
         changed = self.protection.end()
-        effects = [*self.enrollment.cancel(now), *self._leave_server()]
+        effects: list[MemberEffect] = [*self.enrollment.cancel(now), *self._leave_server()]
         effects.append(report("GM_UNREGISTER", group=name, address=address))
         effects.append(report("GM_CM_DETACH", group=name, address=address))
         return [*effects, PolicyChanged(name)] if changed else effects
 
-    def handle(self, event: Effect, now: float) -> list[Effect]:
+    def handle(self, event: IkeEvent, now: float) -> list[MemberEffect]:
         """Act on an event of the IKE endpoint, if it is about our registration."""
         return self._obey(self.enrollment.handle(event, now), now)
 
@@ -121,7 +125,7 @@ class GroupMember:
         """Whether a rekey under the KEK with this cookie pair is for us."""
         return self.rekey_sa.kek is not None and self.rekey_sa.kek.spi == spi
 
-    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
+    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[MemberEffect]:
         """Handle a rekey message, without the non-ESP marker. Under a KEK that we do not hold, or that has expired, it is dropped in
         silence: what waited while the machine slept comes before the timer that ends the KEK.
 
@@ -156,7 +160,7 @@ class GroupMember:
         effects += self.rekey_sa.acknowledgement(push, under, source, destination)
         return [*effects, *self._take(push, source, now), *self._refresh(now)]
 
-    def tick(self, now: float) -> list[Effect]:
+    def tick(self, now: float) -> list[MemberEffect]:
         """Do all that is due at `now`."""
         effects = self._obey(self.enrollment.tick(now), now)
         policy = self.protection.policy
@@ -174,7 +178,7 @@ class GroupMember:
         times = (self.enrollment.next_timer(), self._reregister_at, self.protection.next_change, kek_expires)
         return min((time for time in times if time is not None), default=None)
 
-    def update(self, group: MemberGroup, now: float) -> list[Effect]:
+    def update(self, group: MemberGroup, now: float) -> list[MemberEffect]:
         """Take another configuration. Another group, or other servers, mean a new registration; lists and directions count at once.
 
         What was downloaded before stays in force until that registration. The SAs stay too, but for those of another group.
@@ -183,7 +187,7 @@ class GroupMember:
         of_lists = self.server or next(iter(group.servers), None)
         has_left = old.identity != group.identity or (self.server is not None and self.server not in group.servers)
         begins_anew = has_left or (old.servers != group.servers and (self.enrollment.is_running or not self.is_registered))
-        effects = self.enrollment.cancel(now) if begins_anew else []
+        effects: list[MemberEffect] = [*self.enrollment.cancel(now)] if begins_anew else []
         self.enrollment.update(group)
         if old.identity != group.identity:
             self.protection.policy.start_over()
@@ -195,33 +199,33 @@ class GroupMember:
             effects += self._merged(of_lists)
         return effects + self._refresh(now)
 
-    def retry(self, now: float) -> list[Effect]:
+    def retry(self, now: float) -> list[MemberEffect]:
         """Begin the registration under way anew, at once: what kept it from success may have been mended."""
         if not self.enrollment.is_running:
             return []
         return [*self.enrollment.cancel(now), *self._enroll(now)]
 
-    def clear(self, now: float) -> list[Effect]:
+    def clear(self, now: float) -> list[MemberEffect]:
         """`clear crypto gdoi`: forget policy and keys and register anew; until then the group is as if we had never been in it."""
         self.protection.forget()
-        effects: list[Effect] = [report("GM_CLEAR_REGISTER", group=self.group.name, address=self.local.address)]
+        effects: list[MemberEffect] = [report("GM_CLEAR_REGISTER", group=self.group.name, address=self.local.address)]
         effects += [*self.enrollment.cancel(now), *self._leave_server(), *self._enroll(now)]
         return effects + self._refresh(now)
 
-    def clear_sas(self, now: float) -> list[Effect]:
+    def clear_sas(self, now: float) -> list[MemberEffect]:
         """`clear crypto sa`: delete the SAs and register again at once; until then what the lists protect is dropped."""
         self.protection.policy.drop_sas()
         return [*self._reregister(now), *self._refresh(now)]
 
-    def renew_sender_ids(self, now: float) -> list[Effect]:
+    def renew_sender_ids(self, now: float) -> list[MemberEffect]:
         """The engine has used up the nonces of our Sender-ID on some SA: register again for another (RFC 6407 5.6.4.3)."""
         self._needs_sender_ids = True
         return [*self._reregister(now), *self._refresh(now)]
 
-    def set_direction(self, direction: Direction | None, now: float) -> list[Effect]:
+    def set_direction(self, direction: Direction | None, now: float) -> list[MemberEffect]:
         """`crypto gdoi gm ipsec direction …`: overrides everything until the next rekey or registration; None takes it back."""
         self.protection.override(direction)
-        effects: list[Effect] = []
+        effects: list[MemberEffect] = []
         if direction is Direction.BOTH:
             effects.append(report("GM_CONV_SA_DUPLEX_LOCAL", group=self.group.name, address=self.local.address))
         return effects + self._refresh(now)
@@ -230,7 +234,7 @@ class GroupMember:
         """What `show crypto gdoi gm …` prints."""
         return status_of(self, now)
 
-    def _step(self, download: Download | None, now: float) -> tuple[Step, list[Effect]]:
+    def _step(self, download: Download | None, now: float) -> tuple[Step, list[MemberEffect]]:
         """How the pseudotime of a rekey stands to ours, and what there is to report of it."""
         own = self.protection.policy.clock
         if download is None or download.pseudotime is None or own is None:
@@ -244,13 +248,13 @@ class GroupMember:
             return step, [report("PSEUDO_TIME_TOO_OLD", **fields, skew=int(allowed_skew(window)))]
         return step, []
 
-    def _enroll(self, now: float, *, after: float = 0.0) -> list[Effect]:
+    def _enroll(self, now: float, *, after: float = 0.0) -> list[MemberEffect]:
         """Register, unless the configuration leaves no way to."""
         if not self.group.servers:
             return [report("GM_INCOMPLETE_CFG", group=self.group.name, missing="server address")]
         return self._obey(self.enrollment.begin(now, after=after), now)
 
-    def _reregister(self, now: float, *, within: float = 0.0) -> list[Effect]:
+    def _reregister(self, now: float, *, within: float = 0.0) -> list[MemberEffect]:
         """An SA dies, is gone or is of no use, and no rekey can mend that: register again, at a random moment `within` these seconds."""
         self._reregister_at = None
         if self.enrollment.is_running:
@@ -258,36 +262,39 @@ class GroupMember:
         after = within * chance(self._entropy) if within else 0.0
         return [report("GM_RE_REGISTER", group=self.group.name), *self._enroll(now, after=after)]
 
-    def _kek_expired(self, now: float) -> list[Effect]:
+    def _kek_expired(self, now: float) -> list[MemberEffect]:
         """No rekey and no delete reaches us any more before we register again. SAs and lists stay, so T0 may come first."""
-        effects = self.rekey_sa.drop()
+        effects: list[MemberEffect] = [*self.rekey_sa.drop()]
         if self.enrollment.is_running:
             return effects
         moment = now + KEK_EXPIRED_SPREAD * chance(self._entropy)
         self._reregister_at = moment if self._reregister_at is None else min(moment, self._reregister_at)
         return [report("GM_KEK_EXPIRED", group=self.group.name, address=self.local.address), *effects]
 
-    def _obey(self, effects: list[Effect], now: float) -> list[Effect]:
+    def _obey(self, effects: list[EnrollmentEffect], now: float) -> list[MemberEffect]:
         """Take what the registration gave out of its effects, and live by it."""
-        said: list[Effect] = []
+        said: list[MemberEffect] = []
         for effect in effects:
-            if isinstance(effect, Enrolled):
-                said += self._registered(effect, now)
-            elif isinstance(effect, Dropped):
-                self.counters[effect.reason.words] += 1
-                if effect.reason is Reason.HASH_MISMATCH and self._may_report(now):
-                    said.append(report("GM_HASH_FAIL", group=self.group.name, peer=self.enrollment.server))
-            else:
-                said.append(effect)
+            match effect:
+                case Enrolled():
+                    said += self._registered(effect, now)
+                case Dropped():
+                    self.counters[effect.reason.words] += 1
+                    if effect.reason is Reason.HASH_MISMATCH and self._may_report(now):
+                        said.append(report("GM_HASH_FAIL", group=self.group.name, peer=self.enrollment.server))
+                case Send() | Report() | Established() | Failed() | Deleted() | PhaseTwo() | NotifyReceived() | DeleteReceived():
+                    said.append(effect)
+                case _:
+                    assert_never(effect)
         return said
 
-    def _registered(self, enrolled: Enrolled, now: float) -> list[Effect]:
+    def _registered(self, enrolled: Enrolled, now: float) -> list[MemberEffect]:
         download = enrolled.download
         self.server = enrolled.server
         self._ike.hold_open(self, enrolled.sa, now)  # unicast rekeys come the way that we came
         self._needs_sender_ids = False
         self.rekey_sa.counters.received_after_registration = 0
-        effects: list[Effect] = [report("GM_REGS_COMPL", group=self.group.name, address=self.local.address)]
+        effects: list[MemberEffect] = [report("GM_REGS_COMPL", group=self.group.name, address=self.local.address)]
         effects += self.rekey_sa.adopt(download.kek, download.sequence or 0, enrolled.offered)
         change = self.protection.take_registration(download, enrolled.offered, now, chance(self._entropy))
         effects += self._changed(change, enrolled.server)
@@ -298,13 +305,13 @@ class GroupMember:
             self._reregister_at = max(self._reregister_at, now + (RETRY_FIRST if download.teks else RETRY_LONGEST))
         return effects + self._refresh(now)
 
-    def _take(self, push: Push, source: Endpoint, now: float) -> list[Effect]:
+    def _take(self, push: Push, source: Endpoint, now: float) -> list[MemberEffect]:
         """Live by an authentic rekey: first what it deletes, then what it brings."""
         deletion, download, policy = push.deletion, push.download, self.protection.policy
         if deletion.kek and (download is None or download.kek is None):
             return self._deleted(source.address, now)
         policy.drop_sas(spi for spi, held in policy.teks.items() if deletion.covers(held.tek))
-        effects: list[Effect] = []
+        effects: list[MemberEffect] = []
         if download is not None:
             if download.kek is not None:
                 effects += self.rekey_sa.adopt(download.kek, 0, now)
@@ -318,7 +325,7 @@ class GroupMember:
             effects += self.enrollment.cancel(now)
         return effects
 
-    def _changed(self, change: Change, server: IPv4Address) -> list[Effect]:
+    def _changed(self, change: Change, server: IPv4Address) -> list[MemberEffect]:
         """Messages about what came from `server`."""
         name, address = self.group.name, self.local.address
         effects = self._merged(server) if change.lists else []
@@ -328,22 +335,22 @@ class GroupMember:
             effects.append(report("GM_CONV_SA_DUPLEX", group=name, address=address))
         return effects
 
-    def _deleted(self, server: IPv4Address, now: float) -> list[Effect]:
+    def _deleted(self, server: IPv4Address, now: float) -> list[MemberEffect]:
         """The key server wants us to forget all keys and to come again. The lists stay, so that nothing leaks meanwhile."""
         name, address = self.group.name, self.local.address
-        effects: list[Effect] = [report("GM_RECV_DELETE", group=name, address=address, server=server), *self._leave_server()]
+        effects: list[MemberEffect] = [report("GM_RECV_DELETE", group=name, address=address, server=server), *self._leave_server()]
         self.protection.policy.start_over()
         effects += self.enrollment.cancel(now)
-        return [*effects, *self.enrollment.begin(now, after=DELETE_SPREAD * chance(self._entropy))]
+        return [*effects, *self._enroll(now, after=DELETE_SPREAD * chance(self._entropy))]
 
-    def _leave_server(self) -> list[Effect]:
+    def _leave_server(self) -> list[RekeyEffect]:
         """The key server has no say over us any more, so its KEK goes. The lists are not touched."""
         self.server = None
         self._ike.let_go(self)
         self._reregister_at, self._needs_sender_ids = None, False
         return self.rekey_sa.drop()
 
-    def _refused(self, error: GdoiError, source: Endpoint, now: float) -> list[Effect]:
+    def _refused(self, error: GdoiError, source: Endpoint, now: float) -> list[MemberEffect]:
         """A message under our KEK that we do not take. Its KEK's SPI is no secret, so reports are rationed and counters are not."""
         self.counters[error.reason.words] += 1
         if not self._may_report(now):
@@ -357,16 +364,16 @@ class GroupMember:
         self._last_report = now
         return True
 
-    def _merged(self, server: IPv4Address | None) -> list[Effect]:
+    def _merged(self, server: IPv4Address | None) -> list[MemberEffect]:
         """Messages about a local list that now stands before the downloaded one."""
         local = self.group.local_acl
         if local is None or not local.entries or not self.protection.has_policy:
             return []
-        effects: list[Effect] = [report("GM_ACL_MERGE", group=self.group.name, address=self.local.address, server=server)]
+        effects: list[MemberEffect] = [report("GM_ACL_MERGE", group=self.group.name, address=self.local.address, server=server)]
         if any(entry.action is Action.PERMIT for entry in local.entries):
             effects.append(report("GM_ACL_PERMIT", group=self.group.name))
         return effects
 
-    def _refresh(self, now: float) -> list[Effect]:
+    def _refresh(self, now: float) -> list[MemberEffect]:
         """Work out anew what the data plane is to do; say so if it changed."""
         return [PolicyChanged(self.group.name)] if self.protection.refresh(self.group, now) else []

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Protocol
 
-from groupvpn.effects import Effect, Entropy
+from groupvpn.effects import Effect, Entropy, Send
 from groupvpn.gdoi.key_payloads import read_keys, write_keys
 from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.offer import Acceptance, Offer, offer_of, without_idle_teks
@@ -91,6 +91,10 @@ class NotifyPeer:
     data: bytes
 
 
+PullEffect = Send | Dropped | NotifyPeer | Registered | Refused | Outdated
+"""What a `MemberPull` says."""
+
+
 class Authority(Protocol):
     """What a key server knows of its groups, asked by `ServerPull`."""
 
@@ -155,14 +159,14 @@ class MemberPull:
         self._deadline: float | None = None
         self._trouble = ""
 
-    def start(self, now: float) -> list[Effect]:
+    def start(self, now: float) -> list[PullEffect]:
         """Send message 1: HASH(1), Ni, ID."""
         if self._step is not _Step.BEGIN:
             raise RuntimeError("a registration starts once; make another MemberPull")
         message = seal(self.sa, self.message_id, (), (Nonce(self._nonce), group_id(self.identity)))
         return self._begin(_Step.POLICY, message, now)
 
-    def receive(self, datagram: bytes, now: float) -> list[Effect]:
+    def receive(self, datagram: bytes, now: float) -> list[PullEffect]:
         """Handle a message of this exchange, without the non-ESP marker. A repeated one is passed over in silence."""
         if self._step not in (_Step.POLICY, _Step.KEYS) or datagram == self._received:
             return []
@@ -174,7 +178,7 @@ class MemberPull:
             self._trouble = str(error)
             return [Dropped(error.reason, error.detail)]
 
-    def tick(self, now: float) -> list[Effect]:
+    def tick(self, now: float) -> list[PullEffect]:
         """Repeat the last message if no answer came in time, or give up."""
         if self._deadline is None or now < self._deadline:
             return []
@@ -186,7 +190,7 @@ class MemberPull:
         """When `tick` wants to be called, in monotonic seconds; None when it has ended."""
         return self._deadline
 
-    def notified(self, notify_type: int, data: bytes) -> list[Effect]:
+    def notified(self, notify_type: int, data: bytes) -> list[PullEffect]:
         """An authenticated notify came under the ISAKMP SA: end if it is an error that speaks of this exchange.
 
         The data of our key server names the exchange; that of others may be empty or hold what they like, and is taken to mean this one.
@@ -197,7 +201,7 @@ class MemberPull:
             return []
         return self._end(Refused(Refusal(reason, "said by the key server")))
 
-    def _receive_policy(self, datagram: bytes, now: float) -> list[Effect]:
+    def _receive_policy(self, datagram: bytes, now: float) -> list[PullEffect]:
         """Message 2: HASH(2), Nr, SA. Answer with message 3 only if the policy is one we take."""
         chain = unseal(self.sa, datagram, (self._nonce,), Nonce, GroupSecurityAssociation)
         self.sa.accept(datagram)
@@ -224,7 +228,7 @@ class MemberPull:
         has_waited = self._deadline is not None and now >= self._deadline
         return has_waited or (offer.pseudotime is not None and self._sendings > 1)
 
-    def _receive_keys(self, datagram: bytes) -> list[Effect]:
+    def _receive_keys(self, datagram: bytes) -> list[PullEffect]:
         """Message 4: HASH(4) [, SEQ], KD. The end."""
         nonces = (self._nonce, self._peer_nonce)
         chain = unseal(self.sa, datagram, nonces, KeyDownload, optional=(SequenceNumber,))
@@ -239,22 +243,22 @@ class MemberPull:
             return self._reject(Refusal(error.reason, error.detail))
         return self._end(Registered(download))
 
-    def _reject(self, refusal: Refusal) -> list[Effect]:
+    def _reject(self, refusal: Refusal) -> list[PullEffect]:
         notify = NotifyPeer(refusal.reason.notify_type, self.message_id.to_bytes(4, "big"))
         return [notify, *self._end(Refused(refusal))]
 
-    def _begin(self, step: _Step, message: bytes, now: float) -> list[Effect]:
+    def _begin(self, step: _Step, message: bytes, now: float) -> list[PullEffect]:
         self._step = step
         self._message = message
         self._sendings = 0
         return self._send(now)
 
-    def _send(self, now: float) -> list[Effect]:
+    def _send(self, now: float) -> list[PullEffect]:
         self._deadline = now + self._back_off[self._sendings]
         self._sendings += 1
         return [self.sa.send(self._message)]
 
-    def _end(self, outcome: Registered | Refused | Outdated) -> list[Effect]:
+    def _end(self, outcome: Registered | Refused | Outdated) -> list[PullEffect]:
         self._step = _Step.END
         self._deadline = None
         self.sa.forget(self.message_id)
