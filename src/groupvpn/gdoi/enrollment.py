@@ -9,8 +9,8 @@
       └───────────────── failed ◀───────────────────┘
 ```
 An ISAKMP SA that is still there is used again. It may have outlived the key server's memory of it; so if a registration under an old SA
-gets no answer, the same server is asked once more through a new phase 1. Registrations of several groups may share an SA: one that ends
-it, for its key server is silent or its policy is not ours, sends none of the others to the next server.
+gets no answer, the same server is asked once more through a new phase 1. Registrations of several groups may share an SA. One of them may
+end it, because the key server is silent or the policy is refused; this does not send the others to the next server.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ from groupvpn.ike.events import (
 from groupvpn.ike.sa import IkeSa
 
 LONGEST_SEARCH = 4
-"""Registrations in a row that may be begun anew because the policy in them is of an unknown moment; the next takes what it gets."""
+"""Registrations in a row that may be begun anew because the age of their policy is not known; the next one takes what it gets."""
 SHORTEST_REST = 20.0
 """An ISAKMP SA that dies within this many seconds is not worth a registration."""
 _REPORTS = {Reason.POLICY_REJECTED: "GM_REJECTING_SA_PAYLOAD", Reason.UNSUPPORTED_TEK_PROTOCOL: "UNSUPPORTED_TEK_PROTO"}
@@ -103,7 +103,7 @@ class Enrollment:
         return self._servers.current
 
     def update(self, group: MemberGroup) -> None:
-        """Use other lists from the next `begin` on; before other servers or another identity, `cancel` what is under way."""
+        """Use a new configuration from the next `begin` on. If its servers or its identity are different, call `cancel` first."""
         self._group = group
         if group.servers != self._servers.servers:
             self._servers = ServerList(group.servers)
@@ -186,13 +186,13 @@ class Enrollment:
         return self._ike.initiate(self._local, self._peer(), now)
 
     def _phase_one_failed(self, event: Failed, now: float) -> list[EnrollmentEffect]:
-        """A phase 1 that was given up on request was another group's with these ends, or ours from before: we still want one."""
+        """A phase 1 that was given up on request belonged to a different group, or to an earlier attempt of ours: we still want one."""
         if event.reason is FailureReason.STOPPED:
             return [*self._ike.initiate(self._local, self._peer(), now)]
         return self._failed(event.reason.value, now)
 
     def _lost_sa(self, reason: DeletionReason, now: float) -> list[EnrollmentEffect]:
-        """The SA of the pull is gone. An old one, or one that we ended, perhaps for another group, says nothing against the server."""
+        """The SA of the pull is gone. An old one, or one that we ended, perhaps for a different group, says nothing against the server."""
         self._pull = None
         if not self._is_old_sa and reason is not DeletionReason.LOCAL:
             return self._failed(reason.value, now)
@@ -216,7 +216,7 @@ class Enrollment:
         return self._translate(self._pull.start(now), now)
 
     def _translate(self, effects: list[PullEffect], now: float) -> list[EnrollmentEffect]:
-        """Effects of a pull in terms of the member: notifies sent, an end acted upon."""
+        """Act on the effects of a pull: send its notifies, and go on from its end."""
         pull = self._pull
         assert pull is not None
         said: list[EnrollmentEffect] = []

@@ -25,8 +25,8 @@ AccessEntries = tuple[Entry, ...]
 class InstalledTek:
     """A TEK on a member, in monotonic seconds. `activates` is when the GAP's ATD lets it send, None where T1 decides.
 
-    `clock` is the pseudotime that was told with it last. A key server that has forgotten everything tells another one with its new TEKs,
-    and those of before go on by the clock that all members have for them.
+    `clock` is the pseudotime that came with it last. A key server that has lost its state starts a different clock with its new TEKs; the
+    older ones keep the clock that all members have for them.
     """
 
     tek: Tek
@@ -132,7 +132,7 @@ class InstalledPolicy:
         return tuple(rules)
 
     def sas(self) -> tuple[GroupSa, ...]:
-        """Every SA that decrypts. Each carries its T2, so that it ends then also if nobody calls `expire`."""
+        """Every SA that decrypts. Each carries its T2, so that it ends then even if nobody calls `expire`."""
         return tuple(self._sa(held) for held in self.teks.values())
 
     def next_change(self, now: float) -> float | None:
@@ -158,7 +158,7 @@ class InstalledPolicy:
 
     @property
     def lacks_sa(self) -> bool:
-        """Whether a list that protects something has no SA left, so that it is dropped, while others may have some: T0 is about those."""
+        """Whether a list that protects something has no SA left, so that its traffic is dropped. T0 says nothing of such a list."""
         served = {held.tek.entries for held in self.teks.values() if held.is_listed}
         return any(entries not in served and any(entry.action is Action.PERMIT for entry in entries) for entries in self._lists)
 

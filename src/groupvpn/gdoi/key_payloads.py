@@ -20,8 +20,8 @@ SENDER_ID_BITS = range(1, 33)
 def write_keys(download: Download) -> KeyDownload:
     """The KD payload: a key packet for each TEK in order, then the KEK's, then the Sender-IDs.
 
-    Raises `GdoiError` for keys that are not whole, as they are when the key server has wiped them meanwhile, and for Sender-IDs that do
-    not fit their width.
+    Raises `GdoiError` for keys that are incomplete, because the key server has wiped them meanwhile, and for Sender-IDs that do not fit
+    their width.
     """
     packets = [_write_tek(tek) for tek in download.teks]
     kek = download.kek

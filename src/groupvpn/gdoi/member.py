@@ -37,7 +37,7 @@ MemberEffect = IkeEffect | JoinGroup | LeaveGroup | PolicyChanged
 class GroupMember:
     """One group on one local address. Single-threaded and without I/O: see `groupvpn.effects` for how it is driven.
 
-    `counters` counts dropped datagrams by reason. `compatibility` lets in what old implementations sign and number differently.
+    `counters` counts dropped datagrams by reason. `compatibility` accepts what old implementations sign or number differently.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class GroupMember:
 
     def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[MemberEffect]:
         """Handle a rekey message, without the non-ESP marker. Under a KEK that we do not hold, or that has expired, it is dropped in
-        silence: what waited while the machine slept comes before the timer that ends the KEK.
+        silence. After a sleep of the machine a message may come before the timer that ends the KEK.
 
         `destination` is where it was sent to: our address, or the multicast group.
         """
@@ -179,9 +179,10 @@ class GroupMember:
         return min((time for time in times if time is not None), default=None)
 
     def update(self, group: MemberGroup, now: float) -> list[MemberEffect]:
-        """Take another configuration. Another group, or other servers, mean a new registration; lists and directions count at once.
+        """Take a new configuration. A different group identity or different servers mean a new registration.
 
-        What was downloaded before stays in force until that registration. The SAs stay too, but for those of another group.
+        Lists and directions count at once. What was downloaded before stays in force until that registration. The SAs stay
+        too, unless the group identity has changed.
         """
         old, self.group = self.group, group
         of_lists = self.server or next(iter(group.servers), None)
@@ -218,7 +219,7 @@ class GroupMember:
         return [*self._reregister(now), *self._refresh(now)]
 
     def renew_sender_ids(self, now: float) -> list[MemberEffect]:
-        """The engine has used up the nonces of our Sender-ID on some SA: register again for another (RFC 6407 5.6.4.3)."""
+        """The engine has used up the nonces of our Sender-ID on some SA: register again for a new one (RFC 6407 5.6.4.3)."""
         self._needs_sender_ids = True
         return [*self._reregister(now), *self._refresh(now)]
 
@@ -235,7 +236,7 @@ class GroupMember:
         return status_of(self, now)
 
     def _step(self, download: Download | None, now: float) -> tuple[Step, list[MemberEffect]]:
-        """How the pseudotime of a rekey stands to ours, and what there is to report of it."""
+        """How the pseudotime of a rekey compares with ours, and the report about it, if any."""
         own = self.protection.policy.clock
         if download is None or download.pseudotime is None or own is None:
             return Step.SMALL, []
@@ -255,7 +256,7 @@ class GroupMember:
         return self._obey(self.enrollment.begin(now, after=after), now)
 
     def _reregister(self, now: float, *, within: float = 0.0) -> list[MemberEffect]:
-        """An SA dies, is gone or is of no use, and no rekey can mend that: register again, at a random moment `within` these seconds."""
+        """An SA dies, is gone or cannot be used, and no rekey will mend that: register again, at random in the next `within` seconds."""
         self._reregister_at = None
         if self.enrollment.is_running:
             return []
@@ -272,7 +273,7 @@ class GroupMember:
         return [report("GM_KEK_EXPIRED", group=self.group.name, address=self.local.address), *effects]
 
     def _obey(self, effects: list[EnrollmentEffect], now: float) -> list[MemberEffect]:
-        """Take what the registration gave out of its effects, and live by it."""
+        """Act on the effects of the registration that are for us, and return the others with what came of it."""
         said: list[MemberEffect] = []
         for effect in effects:
             match effect:
@@ -336,7 +337,7 @@ class GroupMember:
         return effects
 
     def _deleted(self, server: IPv4Address, now: float) -> list[MemberEffect]:
-        """The key server wants us to forget all keys and to come again. The lists stay, so that nothing leaks meanwhile."""
+        """The key server wants us to forget all keys and to register again. The lists stay, so that nothing leaks meanwhile."""
         name, address = self.group.name, self.local.address
         effects: list[MemberEffect] = [report("GM_RECV_DELETE", group=name, address=address, server=server), *self._leave_server()]
         self.protection.policy.start_over()
@@ -351,7 +352,7 @@ class GroupMember:
         return self.rekey_sa.drop()
 
     def _refused(self, error: GdoiError, source: Endpoint, now: float) -> list[MemberEffect]:
-        """A message under our KEK that we do not take. Its KEK's SPI is no secret, so reports are rationed and counters are not."""
+        """A message under our KEK that we do not take. Its SPI is no secret, so anybody can send one: reports are limited, counters not."""
         self.counters[error.reason.words] += 1
         if not self._may_report(now):
             return []

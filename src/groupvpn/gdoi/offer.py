@@ -67,7 +67,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What a member takes: empty collections take everything that we have an implementation of."""
+    """What a member accepts. An empty collection accepts everything that we implement."""
 
     kek_ciphers: Collection[KekCipher] = ()
     kek_hashes: Collection[SignatureHash] = ()
@@ -111,7 +111,7 @@ def without_idle_teks(download: Download) -> Download:
     """`download` without the TEKs whose list permits nothing, for which there is no SAT to write.
 
     Their denies go in front of the next TEK's list, so that the lists one after the other still mean the same. If no list permits
-    anything the TEKs stay, with a list that says so: a message without any TEK would say nothing of the traffic.
+    anything the TEKs stay, with a list that says so: a message without any TEK would say nothing about the traffic.
     """
     told: dict[tuple[Entry, ...], tuple[Entry, ...]] = {}
     waiting: tuple[Entry, ...] = ()

@@ -39,7 +39,7 @@ from groupvpn.wire.payloads import Identification, Nonce, SequenceNumber
 EXCHANGE_LIFETIME = 60.0
 """Seconds without a message after which a key server forgets an exchange; longer than any member repeats itself."""
 MAXIMUM_EXCHANGES = 8
-"""Exchanges under one ISAKMP SA that a key server keeps; the one that rested longest makes room."""
+"""Exchanges under one ISAKMP SA that a key server keeps; the one that has been idle longest makes room."""
 MAXIMUM_SENDER_IDS = 128
 """Sender-IDs that one registration may ask for."""
 
@@ -62,8 +62,8 @@ class Refused:
 class Outdated:
     """Effect, and end of a `MemberPull`: nobody knows how old message 2 is, so its pseudotime and lifetimes count from an unknown moment.
 
-    It is so where message 1 had to be repeated, for a key server repeats its answer as it was, and where the answer was read after the
-    wait for it was over: it has waited in the socket. Another registration under the same ISAKMP SA brings a fresh one.
+    This is so if message 1 had to be repeated, because a key server repeats its answer unchanged, and if the answer was read only after
+    its deadline, because it has waited in the socket. A new registration under the same ISAKMP SA brings a fresh one.
     """
 
 
@@ -105,7 +105,7 @@ class Authority(Protocol):
     def admit(self, identity: GroupIdentity, sa: IkeSa, sender_ids: int) -> tuple[int, ...] | Refusal:
         """The member is live and takes the policy: record it, and lend it Sender-IDs.
 
-        `sender_ids` is how many it asked for, at least 1 if the policy has a counter-mode TEK and 0 if not; fewer may be given, not none.
+        `sender_ids` is how many it asked for: at least 1 if the policy has a counter-mode TEK, else 0. It may get fewer, but not none.
         """
         ...
 
@@ -193,7 +193,7 @@ class MemberPull:
     def notified(self, notify_type: int, data: bytes) -> list[PullEffect]:
         """An authenticated notify came under the ISAKMP SA: end if it is an error that speaks of this exchange.
 
-        The data of our key server names the exchange; that of others may be empty or hold what they like, and is taken to mean this one.
+        Our key server names the exchange in the data. Others leave it empty or write something else, which is taken to mean this one.
         """
         reason = Reason.from_notify(notify_type)
         names_another = len(data) == 4 and data != self.message_id.to_bytes(4, "big")
@@ -224,7 +224,7 @@ class MemberPull:
         return self._begin(_Step.KEYS, message, now)
 
     def _is_outdated(self, offer: Offer, now: float) -> bool:
-        """Whether message 2 may be too old: by seconds, which only pseudotime minds, or as long as nobody has read the socket."""
+        """Whether message 2 may be too old: by seconds, which matter only to pseudotime, or by the time that it waited in the socket."""
         has_waited = self._deadline is not None and now >= self._deadline
         return has_waited or (offer.pseudotime is not None and self._sendings > 1)
 
@@ -311,7 +311,7 @@ class ServerPull:
             return [Dropped(Reason.MALFORMED, str(error))]
 
     def expire(self, now: float) -> None:
-        """Forget exchanges that have rested long enough."""
+        """Forget exchanges that no message has come for in `EXCHANGE_LIFETIME`."""
         for message_id in [key for key, exchange in self._exchanges.items() if exchange.deadline <= now]:
             self._drop(message_id)
 
@@ -385,7 +385,7 @@ class ServerPull:
 
 
 def _sender_ids_wanted(offer: Offer, request: GroupAssociatedPolicy | None) -> int:
-    """How many Sender-IDs the member gets to ask for: one without a request (RFC 6407 3.5), none where no TEK needs them."""
+    """How many Sender-IDs the member asks for: one without a request (RFC 6407 3.5), none where no TEK needs them."""
     if request is not None and any(attribute.kind != GapAttribute.SENDER_ID_REQUEST for attribute in request.attributes):
         raise GdoiError(Reason.POLICY_REJECTED, "a GAP payload with requests that we do not know")
     if not offer.needs_sender_id:
