@@ -45,8 +45,8 @@ def test_a_download_has_every_live_tek_with_what_is_left_of_it() -> None:
     for tek in policy.teks:
         group.make_tek(tek, 0, entropy)
     group.make_tek(policy.teks[0], 500, entropy)
-    assert [tek.lifetime for tek in group.download(policy, 500.9, None, None).teks] == [99, 599, 3099]
-    assert [tek.lifetime for tek in group.download(policy, 599.5, None, None).teks] == [500, 3000]
+    assert [tek.offer.lifetime for tek in group.download(policy, 500.9, None, None).teks] == [99, 599, 3099]
+    assert [tek.offer.lifetime for tek in group.download(policy, 599.5, None, None).teks] == [500, 3000]
 
 
 @pytest.mark.parametrize("now", [599.1, 600, 5000])
@@ -59,7 +59,7 @@ def test_a_download_never_leaves_out_a_list_whose_tek_has_died(now: float) -> No
         group.download(policy, now, None, None)
     for tek in policy.teks:
         group.make_tek(tek, 6000, entropy)
-    assert [tek.lifetime for tek in group.download(policy, 6000, None, None).teks] == [600, 3600]
+    assert [tek.offer.lifetime for tek in group.download(policy, 6000, None, None).teks] == [600, 3600]
 
 
 def test_a_group_without_any_sa_has_nothing_to_give() -> None:
@@ -85,7 +85,7 @@ def test_a_list_is_cut_at_a_hundred_entries_denies_included() -> None:
     entries = tuple(entry(Action.DENY if number % 2 else Action.PERMIT, f"10.{number}.0.0/16", "10.0.0.0/8") for number in range(120))
     policy = served(tek_policy(acl=AccessList("long", entries)))
     group.make_tek(policy.teks[0], 0, entropy_of("x"))
-    assert group.download(policy, 0, None, None).teks[0].entries == entries[:100]
+    assert group.download(policy, 0, None, None).teks[0].offer.entries == entries[:100]
 
 
 def test_dead_teks_leave_at_once_and_are_wiped_when_no_registration_can_need_them() -> None:

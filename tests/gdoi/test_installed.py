@@ -7,7 +7,7 @@ from gdoi_world import CBC, GCM, SITES, entry
 
 from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.installed import InstalledPolicy
-from groupvpn.gdoi.keys import Download, Tek
+from groupvpn.gdoi.keys import Download, Tek, TekOffer
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.ipsec.acl import Action
 from groupvpn.ipsec.sa import Direction
@@ -21,8 +21,9 @@ def keys(key: bytes = bytes(32), salt: bytes = b"") -> TrafficKeys:
 
 
 def tek(spi: int, lifetime: int = 3600, **changes: object) -> Tek:
-    made = Tek(spi, CBC, keys(), lifetime, SITES.entries)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    own = changes.pop("keys", None) or keys()
+    assert isinstance(own, TrafficKeys)
+    return Tek(replace(TekOffer(spi, CBC, lifetime, SITES.entries), **changes), own)  # type: ignore[arg-type]
 
 
 def outbound(policy: InstalledPolicy, now: float) -> set[int | None]:
@@ -264,7 +265,7 @@ def test_an_spi_that_comes_with_another_part_of_its_cryptography_replaces_the_sa
     new = tek(1000, **change)
     assert register(policy, 10, new) == (1000,)
     (sa,) = policy.sas()
-    assert (sa.transform, sa.keys) == (new.transform, new.keys)
+    assert (sa.transform, sa.keys) == (new.offer.transform, new.keys)
 
 
 def test_a_rekey_without_teks_changes_nothing() -> None:

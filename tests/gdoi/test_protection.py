@@ -5,7 +5,7 @@ from dataclasses import replace
 from gdoi_world import CBC, SERVER, SITES, entry
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.keys import Download, Tek
+from groupvpn.gdoi.keys import Download, Tek, TekOffer
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.protection import EVERYTHING, Change, Protection
 from groupvpn.gdoi.timers import PASSIVE_AFTER_RECEIVE_ONLY
@@ -19,7 +19,8 @@ CLOSING = AccessList("closing", (entry(Action.DENY, "10.0.1.1/32", "0.0.0.0/0"),
 
 def download(spi: int = 1000, lifetime: int = 3600, fill: int = 1, *, receive_only: bool = False) -> Download:
     key = bytes([fill]) * 32
-    return Download((Tek(spi, CBC, TrafficKeys(Secret(key), Secret(key)), lifetime, SITES.entries, receive_only=receive_only),))
+    offer = TekOffer(spi, CBC, lifetime, SITES.entries, receive_only=receive_only)
+    return Download((Tek(offer, TrafficKeys(Secret(key), Secret(key))),))
 
 
 def registered(**options: bool) -> Protection:
@@ -100,7 +101,7 @@ def test_what_was_kept_holds_until_lists_come_and_what_came_is_kept_without_its_
 def test_forgetting_brings_back_fail_close_and_the_end_leaves_nothing() -> None:
     closed = replace(GROUP, fail_close=CLOSING)
     protection = registered()
-    (key,) = (held.tek.keys.encryption for held in protection.policy.teks.values())
+    (key,) = (held.keys.encryption for held in protection.policy.teks.values())
     protection.forget()
     assert len(key) == 0
     assert protection.refresh(closed, 1)

@@ -69,7 +69,7 @@ def test_deletions_alone_and_beside_new_keys(deletion: Deletion) -> None:
 
 
 def test_a_deletion_covers_the_teks_of_its_protocol() -> None:
-    esp, ah = tek(0x1000), tek(0x2000, AH)
+    esp, ah = tek(0x1000).offer, tek(0x2000, AH).offer
     assert [Deletion((0,)).covers(each) for each in (esp, ah)] == [True, False]
     assert [Deletion(ah=(0,)).covers(each) for each in (esp, ah)] == [False, True]
     assert [Deletion((0x2000,), (0x1000,)).covers(each) for each in (esp, ah)] == [False, False]

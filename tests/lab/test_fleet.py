@@ -165,7 +165,7 @@ def test_members_that_stay_apart_are_found_out(running: Fleet) -> None:
     now, watched = running.simulation.now, running.invariants
     for member in running.members.values():
         (held,) = member.protection.policy.teks.values()
-        member.protection.policy.teks[4711] = replace(held, tek=replace(held.tek, spi=4711))
+        member.protection.policy.teks[4711] = replace(held, offer=replace(held.offer, spi=4711))
         member.protection.sas = member.protection.policy.sas()
         watched.changed(member, now)
     early = running.members[FIRST_MEMBER + 1]

@@ -13,7 +13,7 @@ from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Entropy
 from groupvpn.gdoi import timers
-from groupvpn.gdoi.keys import Download, Kek, Tek
+from groupvpn.gdoi.keys import Download, Kek, Tek, TekOffer
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, TekPolicy
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.refusal import GdoiError, Reason
@@ -194,7 +194,7 @@ class GroupKeys:
 
     def last_expiry(self, now: float, teks: Iterable[Tek] | None = None) -> float:
         """When the last of `teks` dies, or of all TEKs; `now` if none lives."""
-        spis = {tek.spi for tek in teks} if teks is not None else {key.spi for key in self.teks}
+        spis = {tek.offer.spi for tek in teks} if teks is not None else {key.spi for key in self.teks}
         return max((key.expires for key in self.teks if key.spi in spis), default=now)
 
     def download(self, group: KeyServerGroup, now: float, kek: Kek | None, sequence: int | None) -> Download:
@@ -209,19 +209,21 @@ class GroupKeys:
             raise GdoiError(Reason.TRY_LATER, f"no live TEK for `sa ipsec` {', '.join(map(str, sorted(lacking)))}")
         teks = tuple(
             Tek(
-                spi=key.spi,
-                transform=key.transform,
-                keys=key.keys,
-                lifetime=int(key.expires - now),
-                entries=honoured_entries(policy),
-                replay=key.replay,
-                receive_only=group.receive_only,
+                TekOffer(
+                    spi=key.spi,
+                    transform=key.transform,
+                    lifetime=int(key.expires - now),
+                    entries=honoured_entries(policy),
+                    replay=key.replay,
+                    receive_only=group.receive_only,
+                ),
+                key.keys,
             )
             for policy in group.teks
             for key in self.teks
             if key.slot == policy.sequence and key.expires - now >= SHORTEST_TOLD
         )
-        pseudotime = self.pseudotime(now) if any(tek.replay.is_timed for tek in teks) else None
+        pseudotime = self.pseudotime(now) if any(tek.offer.replay.is_timed for tek in teks) else None
         return Download(teks=teks, kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits, pseudotime=pseudotime)
 
     def lacking(self, group: KeyServerGroup, now: float) -> set[int]:

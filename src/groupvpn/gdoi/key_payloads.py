@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from groupvpn.crypto.rsa import RsaKeyError, RsaPublicKey
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.keys import Download, Kek, Tek
-from groupvpn.gdoi.offer import KekOffer, Offer, TekOffer
+from groupvpn.gdoi.keys import Download, Kek, Tek, TekOffer
+from groupvpn.gdoi.offer import KekOffer, Offer
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.wire.error import EncodeError
@@ -74,10 +74,10 @@ def read_keys(
 
 def _write_tek(tek: Tek) -> KeyPacket:
     """The salt follows the key, as KEYMAT has it (RFC 6407 5.6.1, RFC 4106 8.1)."""
-    keys = tek.keys
-    if not keys.fit(tek.transform):
-        raise GdoiError(Reason.TRY_LATER, f"the keys of SPI {tek.spi:08x} are no longer there")
-    spi = tek.spi.to_bytes(TEK_SPI_LENGTH, "big")
+    offer, keys = tek.offer, tek.keys
+    if not keys.fit(offer.transform):
+        raise GdoiError(Reason.TRY_LATER, f"the keys of SPI {offer.spi:08x} are no longer there")
+    spi = offer.spi.to_bytes(TEK_SPI_LENGTH, "big")
     return KeyPacket.tek(spi, keys.encryption.reveal() + keys.salt.reveal(), keys.integrity.reveal())
 
 
@@ -88,15 +88,8 @@ def _read_tek(offer: TekOffer, packet: KeyPacket | None) -> Tek:
     _only(packet, (TekKeyAttribute.ALGORITHM_KEY, TekKeyAttribute.INTEGRITY_KEY))
     encryption = _key(packet, TekKeyAttribute.ALGORITHM_KEY, cipher.key_length + cipher.salt_length)
     authentication = _key(packet, TekKeyAttribute.INTEGRITY_KEY, integrity.key_length)
-    return Tek(
-        spi=offer.spi,
-        transform=offer.transform,
-        keys=TrafficKeys(Secret(encryption[: cipher.key_length]), Secret(authentication), Secret(encryption[cipher.key_length :])),
-        lifetime=offer.lifetime,
-        entries=offer.entries,
-        replay=offer.replay,
-        receive_only=offer.receive_only,
-    )
+    key, salt = Secret(encryption[: cipher.key_length]), Secret(encryption[cipher.key_length :])
+    return Tek(offer, TrafficKeys(key, Secret(authentication), salt))
 
 
 def _read_kek(offer: KekOffer | None, packet: KeyPacket | None, current: Kek | None, spi_may_differ: bool) -> Kek | None:

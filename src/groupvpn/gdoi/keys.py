@@ -16,8 +16,8 @@ from groupvpn.ipsec.transform import SENDER_ID_BITS, Transform
 
 
 @dataclass(frozen=True, slots=True)
-class Tek:
-    """A traffic encryption key with its policy: one ESP SA of the group (RFC 6407 5.4).
+class TekOffer:
+    """The policy of a TEK, as message 2 of a registration tells it before any key (RFC 6407 5.4).
 
     `entries` is the ordered access list that the SA serves, denies included; a TEK that only lives on until its predecessor's packets have
     drained repeats the same entries.
@@ -25,11 +25,18 @@ class Tek:
 
     spi: int
     transform: Transform
-    keys: TrafficKeys
     lifetime: int
     entries: tuple[Entry, ...]
     replay: Replay = field(default_factory=lambda: Replay(ReplayMethod.DISABLED))
     receive_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tek:
+    """A traffic encryption key with its policy: one ESP SA of the group."""
+
+    offer: TekOffer
+    keys: TrafficKeys
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,7 +240,7 @@ class GroupMember:
         own = self.protection.policy.clock
         if download is None or download.pseudotime is None or own is None:
             return Step.SMALL, []
-        window = min(tek.replay.window for tek in download.teks if tek.replay.is_timed)
+        window = min(tek.offer.replay.window for tek in download.teks if tek.offer.replay.is_timed)
         step = judge(own, PseudoClock.told(download.pseudotime, now), window)
         fields = {"group": self.group.name, "told": download.pseudotime // 1000, "own": int(own.seconds(now))}
         if step is Step.AHEAD:
@@ -311,7 +311,7 @@ class GroupMember:
         deletion, download, policy = push.deletion, push.download, self.protection.policy
         if deletion.kek and (download is None or download.kek is None):
             return self._deleted(source.address, now)
-        policy.drop_sas(spi for spi, held in policy.teks.items() if deletion.covers(held.tek))
+        policy.drop_sas(spi for spi, held in policy.teks.items() if deletion.covers(held.offer))
         effects: list[MemberEffect] = []
         if download is not None:
             if download.kek is not None:

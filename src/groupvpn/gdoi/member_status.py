@@ -45,12 +45,12 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
         previous_kek_spi=rekey_sa.previous_spi,
         teks=tuple(
             TekStatus(
-                spi=held.tek.spi,
-                transform=held.tek.transform,
-                replay=held.tek.replay,
+                spi=held.offer.spi,
+                transform=held.offer.transform,
+                replay=held.offer.replay,
                 remaining_life=max(0, int(held.expires - now)),
                 acl_name=f"gdoi_group_{group.name}_temp_acl",
-                original_life=held.tek.lifetime,
+                original_life=held.offer.lifetime,
                 elapsed=int(now - held.installed),
             )
             for held in reversed(policy.teks.values())
