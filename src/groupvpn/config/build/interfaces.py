@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from groupvpn.config.build.context import Context, nearest
 from groupvpn.config.diagnostics import Place, Severity
 from groupvpn.config.interfaces import InterfaceName, InterfaceNameError, default_device, is_linux_name
-from groupvpn.config.model import CryptoMap, CryptoMapEntry, Interface
+from groupvpn.config.model import CryptoMap, CryptoMapEntry, FailClose, Interface
 from groupvpn.config.notices import vrf_under_map
 from groupvpn.config.section import Section, Statement
 from groupvpn.gdoi.policy import MemberGroup
@@ -195,15 +195,17 @@ def _source(statement: Statement | None, interfaces: tuple[Interface, ...], cont
     return name
 
 
-def _fail_close(name: str, section: Section | None, context: Context) -> AccessList | None:
-    """The exceptions of fail-close once it is activated; a list that is missing leaves none, so that everything is dropped."""
+def _fail_close(name: str, section: Section | None, context: Context) -> FailClose | None:
+    """The exceptions of fail-close; a list that is missing leaves none, so that everything is dropped."""
     if section is None:
         return None
-    exceptions = context.policy_list(section.statement("match address"), f"fail-close of crypto map `{name}`")
-    if section.statement("activate") is None:
+    wanted = section.statement("match address")
+    found = context.policy_list(wanted, f"fail-close of crypto map `{name}`")
+    exceptions = found or AccessList("")
+    is_active = section.statement("activate") is not None
+    if not is_active:
         context.warn(section.place, f"fail-close of crypto map `{name}` is prepared and not active", "add `activate`")
-        return None
-    return exceptions or AccessList("")
+    return FailClose(exceptions, is_active)
 
 
 def _where_applied(interface: Interface, context: Context) -> Place:
@@ -228,7 +230,7 @@ def _check_applied(context: Context, interfaces: tuple[Interface, ...], maps: di
         crypto_map = maps.get(item.crypto_map)
         if crypto_map is None or item.shutdown:
             continue
-        if not crypto_map.entries and crypto_map.fail_close is not None:
+        if not crypto_map.entries and crypto_map.closes:
             message = f"crypto map `{crypto_map.name}` on {item.name} has fail-close and no entry: nothing would close the interface"
             context.error(item.place, message, "add `crypto map NAME SEQUENCE gdoi` with `set group NAME`")
         elif not crypto_map.entries:
