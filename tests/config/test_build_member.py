@@ -44,6 +44,33 @@ class TestMember:
         assert closed is not None
         assert closed.entries == ()
 
+    def test_what_fail_close_has_before_its_activation_is_kept(self) -> None:
+        text = "access-list 150 deny ospf any any\n" + MEMBER + "crypto map m gdoi fail-close\n match address 150\n"
+        (closing,) = (item.fail_close for item in (good(text).crypto_maps["m"], good(text + " activate\n").crypto_maps["m"]) if item.closes)
+        assert closing is not None
+        prepared = good(text).crypto_maps["m"].fail_close
+        assert prepared is not None
+        assert (prepared.exceptions, prepared.is_active, closing.is_active) == (closing.exceptions, False, True)
+        assert prepared.exceptions.name == "150"
+        assert good(MEMBER).crypto_maps["m"].fail_close is None
+
+    @pytest.mark.parametrize("closing", ["", "crypto map m gdoi fail-close\n", "crypto map m gdoi fail-close\n activate\n"])
+    def test_a_group_that_nothing_protects_is_told(self, closing: str) -> None:
+        assert "protects nothing" not in said(MEMBER + closing)
+        report = wrong if "activate" in closing else said
+        assert "no interface carries crypto map `m`" in report(MEMBER.replace(" crypto map m\n", "") + closing)
+        assert "no interface carries crypto map `m`" in said(MEMBER[: MEMBER.index("interface")] + closing), "an excerpt"
+        shut = MEMBER + " shutdown\n" + closing
+        assert "7: group `G` protects nothing" in said(shut)
+        assert "GigabitEthernet0/0 carries crypto map `m` and has `shutdown`" in said(shut)
+        assert wrong(shut) == "", "who takes an interface out of service may reload"
+        second = "interface GigabitEthernet0/1\n ip address 10.0.2.1 255.255.255.0\n crypto map m\n"
+        assert "protects nothing" not in said(MEMBER + " shutdown\n" + second + closing)
+
+    def test_a_group_that_no_map_names_is_told(self) -> None:
+        text = MEMBER + "crypto gdoi group H\n identity number 2\n server address ipv4 10.0.0.1\n"
+        assert "group `H` protects nothing, and this node does not join it: no crypto map names it" in said(text)
+
     def test_a_permit_in_a_local_list_is_warned_about(self) -> None:
         text = MEMBER + "access-list 150 permit ip any any\ncrypto map m 10 gdoi\n match address 150\n"
         assert "drops what they match" in said(text)
@@ -150,7 +177,9 @@ class TestRegistration:
         assert f"{address} {message}" in said(self.PHASE_1 + text)
 
     def test_a_group_that_no_interface_joins_needs_nothing_yet(self) -> None:
-        assert said(MEMBER[: MEMBER.index("interface")]) == ""
+        assert said(MEMBER[: MEMBER.index("interface")]) == (
+            "5: group `G` protects nothing, and this node does not join it: no interface carries crypto map `m`"
+        )
 
     def test_a_key_server_that_nobody_can_register_with_is_told(self) -> None:
         assert "nobody can join" not in said(self.PHASE_1 + KEY_SERVER)

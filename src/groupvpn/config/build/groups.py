@@ -3,6 +3,7 @@
 from ipaddress import IPv4Address
 
 from groupvpn.config.build.context import Context
+from groupvpn.config.build.lists import check_traffic_list
 from groupvpn.config.build.transforms import replay_window
 from groupvpn.config.diagnostics import Severity
 from groupvpn.config.draft import default_of
@@ -240,6 +241,8 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
     if entries is not None and is_whole and all(entry.action is Action.DENY for entry in entries.entries):
         state = "permits nothing" if entries.entries else "has no entries"
         context.warn(acl.where("list"), f"{user} names access list `{entries.name}`, which {state}: nothing is encrypted")
+    elif entries is not None and is_whole:
+        check_traffic_list(entries, context)
     if profile is None or not profile.transform_sets or entries is None:
         return None
     return TekPolicy(sequence, profile, entries, _replay(section, profile, context))
