@@ -214,12 +214,68 @@ class TestKeyServer:
         assert "is outside" in wrong(KEY_SERVER + f"  rekey lifetime {line}\n")
 
     def test_a_kek_that_does_not_outlive_the_teks_is_told(self) -> None:
-        rekeys = KEY_SERVER + "  address ipv4 10.0.0.1\n  rekey transport unicast\n  rekey authentication mypubkey rsa K\n"
+        rekeys = KEY_SERVER + "  rekey transport unicast\n  rekey authentication mypubkey rsa K\n"
         profile = "crypto ipsec profile p\n set security-association lifetime seconds {}\n"
-        assert "the KEK lives 3600 s and a TEK 3600 s" in said(rekeys + "  rekey lifetime seconds 3600\n")
-        assert "the KEK" not in said(rekeys + "  rekey lifetime seconds 3601\n")
+        assert "the KEK lives 3600 s and a TEK 3600 s: a KEK should outlive" in said(rekeys + "  rekey lifetime seconds 3600\n")
+        assert "10799 s and a TEK 3600 s: at least 3 times as long is recommended" in said(rekeys + "  rekey lifetime seconds 10799\n")
+        assert "the KEK" not in said(rekeys + "  rekey lifetime seconds 10800\n")
         assert "the KEK lives 86400 s and a TEK 86400 s" in said(rekeys + profile.format(86400))
         assert "the KEK" not in said(KEY_SERVER + "  rekey lifetime seconds 300\n"), "without a signing key there is no KEK"
+        longest = parse(rekeys + "  rekey lifetime days 30\n" + profile.format(2592000))
+        assert [item.hint for item in longest.diagnostics if "the KEK" in item.message] == ["a shorter lifetime in the profile"]
+
+    @pytest.mark.parametrize(
+        ("seconds", "retransmit", "transport", "enough"),
+        [
+            (120, "retransmit 10", "transport unicast", 180),
+            (120, "retransmit 60 number 10", "transport unicast", 960),
+            (900, "retransmit 60 number 10", "transport unicast", 960),
+            (960, "retransmit 60 number 10", "transport unicast", None),
+            (120, "retransmit 60 number 10", "address ipv4 121", 960),
+            (180, "retransmit 10", "transport unicast", None),
+            (180, "retransmit 30 number 10", "address ipv4 121", 540),
+        ],
+    )
+    def test_a_tek_that_has_no_time_for_its_rekey_is_told(self, seconds: int, retransmit: str, transport: str, enough: int | None) -> None:
+        text = KEY_SERVER + f"  rekey {transport}\n  rekey authentication mypubkey rsa K\n  rekey {retransmit}\n"
+        text += "access-list 121 permit udp host 10.0.0.1 eq 848 host 239.0.1.2 eq 848\n"
+        text += f"crypto ipsec profile p\n set security-association lifetime seconds {seconds}\n"
+        found = [item.hint for item in parse(text).diagnostics if "too short for a rekey" in item.message]
+        assert found == ([] if enough is None else [f"a lifetime of {enough} s in the profile, or fewer retransmissions"])
+        assert "too short" not in said(text.replace("  rekey authentication mypubkey rsa K\n", ""))
+
+    def test_a_rekey_without_retransmissions_may_come_too_late_too(self) -> None:
+        text = KEY_SERVER + "  rekey transport unicast\n  rekey authentication mypubkey rsa K\n  no rekey retransmit\n"
+        text += "crypto ipsec profile p\n set security-association lifetime seconds 120\n"
+        assert "a TEK lives 120 s, which is too short for a rekey: it comes when members register again already" in said(text)
+
+    @pytest.mark.parametrize("line", ["rekey algorithm aes 256", "rekey transport unicast", "no rekey retransmit", "rekey lifetime days 2"])
+    def test_lines_about_rekeys_without_the_key_that_signs_them_are_told(self, line: str) -> None:
+        message = (
+            f"{len(KEY_SERVER.splitlines()) + 1}: group `G` has no `rekey authentication`: no rekeys are sent, whatever this line says"
+        )
+        text = f"{KEY_SERVER}  {line}\n"
+        assert message in said(text)
+        assert "no `rekey authentication`" not in said(text + "  rekey authentication mypubkey rsa K\n")
+        assert "no `rekey authentication`" not in said(text + "  rekey authentication pubkey rsa K\n"), "which has a word of its own"
+        assert "no `rekey authentication`" not in said(KEY_SERVER), "a group may have no rekeys"
+
+    def test_a_group_without_a_traffic_policy_is_told(self) -> None:
+        text = KEY_SERVER[: KEY_SERVER.index("  sa ipsec")]
+        assert "8: group `G` has no `sa ipsec`: there is nothing to encrypt, and registrations are refused" in said(text)
+        assert "has no `sa ipsec`" not in said(KEY_SERVER)
+
+    def test_of_several_groups_each_needs_to_know_its_members(self) -> None:
+        second = KEY_SERVER[KEY_SERVER.index("crypto gdoi group") :].replace("group G", "group H").replace("number 1", "number 2")
+        listed = "  authorization address ipv4 5\naccess-list 5 permit 10.0.0.0 0.0.0.255\n"
+        assert "no `authorization address`" not in said(KEY_SERVER)
+        assert [line[: line.index("has no")] for line in said(KEY_SERVER + second).splitlines() if "authorization" in line] == [
+            "8: group `G` is one of 2 and ",
+            "15: group `H` is one of 2 and ",
+        ]
+        assert [line[: line.index("has no")] for line in said(KEY_SERVER + second + listed).splitlines() if "authorization" in line] == [
+            "8: group `G` is one of 2 and "
+        ]
 
     @pytest.mark.parametrize(
         ("line", "short"),
