@@ -44,7 +44,48 @@ class TestPhase1:
             IPv4Network("0.0.0.0/0"),
         ]
         assert [key.key.reveal() for key in ike.keys] == [b"one", b"two", b"three", b"any"]
-        assert "any peer at all" in said(text)
+        assert "2 pre-shared keys are for several peers or any (lines 2, 4): whoever knows it can take any other's place" in said(text)
+
+    LONG = "a-long-and-random-key"
+
+    @pytest.mark.parametrize("length", [5, 19, 20, 128])
+    def test_a_short_key_is_told_by_its_length_alone(self, length: int) -> None:
+        key = ("kéy" + "Z" * length)[:length]
+        found = parse(f"crypto isakmp aggressive-mode disable\ncrypto isakmp key {key} address 10.0.0.1\n").diagnostics
+        assert [item.message for item in found] == (
+            ["this pre-shared key has fewer than 20 characters: short keys are found by guessing"] if length < 20 else []
+        )
+        assert all(key not in item.render() for item in found)
+
+    def test_short_keys_are_told_in_one_line(self) -> None:
+        text = "crypto isakmp aggressive-mode disable\n" + "".join(f"crypto isakmp key K address 10.0.0.{n}\n" for n in range(1, 6))
+        assert said(text) == "2: 5 pre-shared keys have fewer than 20 characters (lines 2, 3, 4 …): short keys are found by guessing"
+        assert said(text.replace(" K ", " ***** ")) == "", "a printed configuration may hide them so"
+
+    @pytest.mark.parametrize(
+        ("peers", "who"),
+        [
+            ("address 0.0.0.0", "any peer at all"),
+            ("address 10.0.0.0 255.255.255.0", "several peers"),
+            ("address 10.0.0.0 255.255.255.254", "several peers"),
+        ],
+    )
+    def test_a_key_for_several_peers_is_told(self, peers: str, who: str) -> None:
+        text = f"crypto isakmp aggressive-mode disable\ncrypto isakmp key {self.LONG} {peers}\n"
+        assert said(text) == f"2: this key is for {who}: whoever knows it can take any other's place"
+
+    @pytest.mark.parametrize("peers", ["address 10.0.0.1", "address 10.0.0.1 255.255.255.255", "hostname gm.example.com"])
+    def test_a_long_key_for_one_peer_is_not_told(self, peers: str) -> None:
+        assert said(f"crypto isakmp key {self.LONG} {peers}\n") == ""
+
+    @pytest.mark.parametrize("key", ["K address 10.0.0.1", f"{LONG} address 10.0.0.0 255.0.0.0"])
+    def test_aggressive_mode_with_a_key_that_can_be_guessed_is_told_once(self, key: str) -> None:
+        text = f"crypto isakmp key {self.LONG} address 10.9.9.9\ncrypto isakmp key {key}\ncrypto isakmp key K address 10.0.0.9\n"
+        assert said(text).count("2: whoever asks for aggressive mode") == 1
+        assert "aggressive" not in said(text + "crypto isakmp aggressive-mode disable\n")
+        peer = "crypto isakmp peer address 10.0.0.1\n set aggressive-mode {}\n"
+        for line in ("password K", "client-endpoint fqdn gm"):
+            assert "whoever asks" not in said(text + peer.format(line)), "which wants aggressive mode"
 
     def test_a_key_that_is_digits_or_a_keyword_is_still_a_key(self) -> None:
         keys = good("crypto isakmp key 6 address 10.0.0.1\ncrypto isakmp key address address 10.0.0.2\n").ike.keys

@@ -7,7 +7,7 @@ from groupvpn.config import Configuration, Severity, diff, parse, render, runnin
 _INTERFACE = "interface GigabitEthernet0/0\n ip address 10.0.1.1 255.255.255.0\n"
 _MEMBER = (
     "crypto isakmp policy 10\n encryption aes 256\n hash sha256\n group 19\n authentication pre-share\n"
-    "crypto isakmp key secret address 10.0.0.1\n"
+    "crypto isakmp key a-long-and-random-secret address 10.0.0.1\n"
     "crypto gdoi group G\n identity number 1\n server address ipv4 10.0.0.1\ncrypto map m 10 gdoi\n set group G\n"
     "interface GigabitEthernet0/0\n ip address 10.0.1.1 255.255.255.0\n crypto map m\n"
 )
