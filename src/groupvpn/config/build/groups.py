@@ -168,10 +168,10 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
         check_traffic_list(entries, context)
     if profile is None or not profile.transform_sets or entries is None:
         return None
-    return TekPolicy(sequence, profile, entries, _replay(section, profile, context))
+    return TekPolicy(sequence, profile, entries, _replay(name, section, profile, context))
 
 
-def _replay(section: Section, profile: Profile, context: Context) -> Replay:
+def _replay(name: str, section: Section, profile: Profile, context: Context) -> Replay:
     """Anti-replay as configured here, in the profile or globally, else what suits the transform; warns of one that drops honest packets.
 
     The global setting is for SAs of all kinds: it gives no window to a transform whose packets do not name their sender.
@@ -186,6 +186,8 @@ def _replay(section: Section, profile: Profile, context: Context) -> Replay:
                 "window is not told from the first one",
                 "use a transform that encrypts, or `esp-gcm`",
             )
+        message = f"group `{name}`: replay by time is an extension of groupvpn, which members of another make do not know"
+        context.say(Severity.NOTICE, by_time.place, message)
         return Replay(ReplayMethod.TIME, by_time.value("seconds"))
     counter = section.statement("replay counter window-size")
     if counter is not None:
@@ -232,6 +234,7 @@ def _member(name: str, identity: GroupIdentity, section: Section, context: Conte
             hint = "add `server address ipv4 A.B.C.D` (a member) or `server local` (a key server)"
             context.warn(section.place, f"group `{name}` has no key server: it is incomplete and left out", hint)
         return None
+    _warn_of_client(name, section, context)
     ciphers = section.statement("client rekey encryption")
     hashes = section.statement("client rekey hash")
     port, sends = _esp_in_udp(section.statement("client esp-in-udp"), name, context)
@@ -246,6 +249,18 @@ def _member(name: str, identity: GroupIdentity, section: Section, context: Conte
         esp_in_udp_port=port,
         sends_esp_in_udp=sends,
     )
+
+
+def _warn_of_client(name: str, section: Section, context: Context) -> None:
+    """Lines of a member that mean something on a router and nothing here."""
+    interface, revert = section.statement("client registration interface"), section.statement("client fail-close revert")
+    if interface is not None:
+        message = f"group `{name}`: this line is not in effect: a member registers with the address of the interface that carries its map"
+        hint = f"`crypto map NAME local-address {interface.value('interface')}` takes another interface's address"
+        context.warn(interface.place, message, hint)
+    if revert is not None:
+        message = f"group `{name}`: this line is not in effect: when a registration fails the last policy stays, not fail-close"
+        context.warn(revert.place, message, "what the last policy protects is dropped once its keys have expired; the rest passes")
 
 
 def _esp_in_udp(statement: Statement | None, name: str, context: Context) -> tuple[int, bool]:

@@ -46,6 +46,7 @@ def build_ike(context: Context, hostname: str) -> IkeConfiguration:
     begins_aggressive = any(
         item.command.head.startswith("set aggressive-mode") for peer in peers for item in peer.children if isinstance(item, Statement)
     )
+    _warn_disabled(root.statement("crypto isakmp enable"), context)
     _warn_weak_keys(keys, guessable=not refuses_aggressive and not begins_aggressive, context=context)
     return IkeConfiguration(
         policies=policies,
@@ -57,6 +58,12 @@ def build_ike(context: Context, hostname: str) -> IkeConfiguration:
         client_endpoints=tuple(found for peer in peers if (found := _client_endpoint(peer, context, refused=refuses_aggressive))),
         nat_keepalive=_nat_keepalive(root.statement("crypto isakmp nat keepalive")),
     )
+
+
+def _warn_disabled(statement: Statement | None, context: Context) -> None:
+    if statement is not None and statement.negated:
+        hint = "stop the node if it shall be silent, or remove the line"
+        context.warn(statement.place, "phase 1 stays on: without it there are no registrations", hint)
 
 
 def _nat_keepalive(statement: Statement | None) -> int | None:

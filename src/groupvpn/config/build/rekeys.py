@@ -1,7 +1,7 @@
 """How a group that is served here is rekeyed: keys, transport, lifetimes, and what is missing for it."""
 
 from groupvpn.config.build.context import Context
-from groupvpn.config.diagnostics import Place
+from groupvpn.config.diagnostics import Place, Severity
 from groupvpn.config.draft import default_of
 from groupvpn.config.grammar import candidates
 from groupvpn.config.grammar.modes import LOCAL_SERVER
@@ -41,6 +41,9 @@ def build_rekey(name: str, local: Section, address: Statement | None, context: C
     if retransmit is not None:
         period = retransmit.value("seconds", 10)
         count = 0 if retransmit.negated else retransmit.value("number", 2)
+        if "periodic" in retransmit.keywords:
+            message = f"retransmission without end: accepted, not yet in effect: a rekey is sent again {count} times"
+            context.say(Severity.NOTICE, retransmit.place, message)
     acknowledge = local.statement("rekey acknowledgement")
     if acknowledge is not None and acknowledge.value("kind") == "cisco":
         context.warn(acknowledge.place, "this form of acknowledgement is not published: members acknowledge as in RFC 8263")
