@@ -11,6 +11,7 @@ from typing import NamedTuple
 from groupvpn.config.build.context import Context
 from groupvpn.config.diagnostics import Place
 from groupvpn.config.grammar.access_list import Named
+from groupvpn.config.grammar.modes import STANDARD_LIST
 from groupvpn.config.section import Statement
 from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, MAXIMUM_ENTRIES, AccessList, Action, AddressMatch, Entry
 from groupvpn.wire.iana import IpProtocol
@@ -166,7 +167,7 @@ def _warn_one_way(
         where = f"in access list `{name}`" if later is None else f"before `{later.text()}` (line {later.place.line})"
         before = "" if later is None else f" before line {later.place.line}"
         message = f"`{rules[index].text()}` has no mirror image {where}: {effect}"
-        context.warn(rules[index].place, message, f"add `{_mirrored(name, rules[index], entries[index])}`{before}")
+        context.warn(rules[index].place, message, f"{_addition(name, rules[index], entries[index])}{before}")
     _warn_of_others(name, [rules[index] for index in late[_SHOWN:]], "have no mirror image", context)
 
 
@@ -181,12 +182,15 @@ def _warn_of_others(name: str, rules: Sequence[Statement], what: str, context: C
         context.warn(rules[0].place, f"{len(rules)} more entries of access list `{name}` {what} (lines {numbers})")
 
 
-def _mirrored(name: str, rule: Statement, entry: Entry) -> str:
-    """The line that is the mirror image of an entry of list `name`, with the words that the line of the entry has."""
+def _addition(name: str, rule: Statement, entry: Entry) -> str:
+    """How to add the mirror image of an entry of list `name`, with the words that the line of the entry has."""
     mirror = entry.mirrored()
+    if rule.command.mode is STANDARD_LIST:  # whose entries know sources alone
+        return f"take an extended list, and add `{mirror.action.value} ip {mirror.source} {mirror.destination}` to it"
     head = f"access-list {name} " if name.isdecimal() else ""
     source, destination = (_port(rule.value(f"{side}-port")) for side in ("destination", "source"))
-    return f"{head}{mirror.action.value} {_named(rule.value('protocol', 'ip'))} {mirror.source}{source} {mirror.destination}{destination}"
+    protocol = _named(rule.value("protocol", "ip"))
+    return f"add `{head}{mirror.action.value} {protocol} {mirror.source}{source} {mirror.destination}{destination}`"
 
 
 def _port(value: object) -> str:
