@@ -178,10 +178,10 @@ def test_a_clear_that_the_crash_cut_short_goes_on_with_those_who_have_not_answer
     server = restart(world, world.group)
     deletes = [send for send in world.sent if send.datagram[18] == 33 and send.datagram[:16] == under.spi]
     assert [send.destination.address for send in deletes] == [address_of(2)]
-    assert [each.last_sequence for each in server.groups[0].rounds] == [2], "the first was number 1"
+    assert [each.sequence for each in server.groups[0].rounds.deletes] == [2], "the first was number 1"
     world.run(20)
     assert len(spis(world)) == 1
-    assert server.groups[0].rounds == []
+    assert server.groups[0].rounds.keks == ()
     assert json.loads(server.snapshot_text(world.now))["groups"]["GET"]["deletes"] == []
 
 
@@ -190,7 +190,7 @@ def test_a_clear_that_the_crash_cut_short_is_over_when_its_kek_is_dead() -> None
     world.run(10)
     world.cut(address_of(1))
     world.do(world.server, world.server.clear(None, world.now))
-    assert restart(world, world.group, down=3600).groups[0].rounds == []
+    assert restart(world, world.group, down=3600).groups[0].rounds.keks == ()
 
 
 def test_a_snapshot_that_knows_of_no_deletes_is_taken() -> None:
@@ -200,7 +200,7 @@ def test_a_snapshot_that_knows_of_no_deletes_is_taken() -> None:
     del state["groups"]["GET"]["deletes"]
     fresh = world.add_server(SERVER, served(), start=False, life="second")
     fresh.restore(state, world.now, 0)
-    assert (fresh.unrestored, fresh.groups[0].rounds) == ([], [])
+    assert (fresh.unrestored, fresh.groups[0].rounds.keks) == ([], ())
 
 
 def test_what_nobody_could_be_told_before_the_crash_is_told_after_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,8 @@ class GroupKeys:
     epoch: int = 0
     clock: PseudoClock | None = None
     """Pseudotime; None until the first message that has to tell it."""
+    lifetime_is_known: bool = False
+    """Whether the members know how long the KEK lives; else the next rekey tells them."""
     retired: list[TrafficKey] = field(default_factory=list)
     """Dead TEKs that a registration under way may still be about to send; wiped `RETIREMENT` after their death."""
 
@@ -156,11 +158,12 @@ class GroupKeys:
             acknowledge=policy.unicast and policy.acknowledge,
             destination=destination,
         )
-        self.sequence = 0
+        self.sequence, self.lifetime_is_known = 0, True
         return self.kek
 
     def restart_kek_lifetime(self, lifetime: int, now: float) -> None:
         """A new `rekey lifetime` counts from the moment it is entered, for the KEK that is in use."""
+        self.lifetime_is_known = False
         if self.kek is not None:
             self.kek = replace(self.kek, lifetime=lifetime, expires=now + lifetime)
 

@@ -23,7 +23,8 @@ from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
 from groupvpn.gdoi.registration import Admitted, MemberRefused, NotifyPeer, ServerPull
 from groupvpn.gdoi.rekey import push_spi
 from groupvpn.gdoi.sender_ids import SenderIdsExhaustedError
-from groupvpn.gdoi.served_group import ServedGroup, SignerLookup
+from groupvpn.gdoi.served_group import ServedGroup
+from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.status import KeyServerGroupStatus
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Deleted, NotifyReceived, PhaseTwo
@@ -293,7 +294,7 @@ class KeyServer:
     def _acknowledged(self, group: ServedGroup, kek: RekeyKey, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
         """Verify an acknowledgement, if the policy asks for any (RFC 8263 5); its ID has to be the address that it came from, unless a NAT
         changed that."""
-        if not group.asks_for_acknowledgement(kek):
+        if not group.rounds.asks_for_acknowledgement(kek):
             return self._drop("acknowledgement that nobody asked for")
         try:
             told = parse_acknowledgement(datagram, kek.told(now, NO_ADDRESS))
@@ -324,4 +325,4 @@ def _unauthorized(group: ServedGroup, sa: IkeSa) -> IPv4Address | None:
 def _keks(group: ServedGroup) -> list[RekeyKey]:
     """The KEKs under which acknowledgements may come: the present one, and those of rounds that replace or delete one."""
     present = [group.keys.kek] if group.keys.kek is not None else []
-    return present + [each.under for each in group.rounds if group.keys.kek is None or each.under.spi != group.keys.kek.spi]
+    return present + [kek for kek in group.rounds.keks if group.keys.kek is None or kek.spi != group.keys.kek.spi]

@@ -10,7 +10,7 @@ from groupvpn.ipsec.sa import Direction
 def status_of(served: ServedGroup, now: float) -> KeyServerGroupStatus:
     """The group at the moment `now`."""
     group, keys = served.group, served.keys
-    kek, last = keys.kek, served.last_round
+    kek, last = keys.kek, served.rounds.last
     return KeyServerGroupStatus(
         name=group.name,
         identity=group.identity,
@@ -22,7 +22,7 @@ def status_of(served: ServedGroup, now: float) -> KeyServerGroupStatus:
         rekey_remaining=_left(kek.expires, now) if kek else None,
         retransmit_period=group.rekey.retransmit_period,
         retransmit_attempts=group.rekey.retransmit_count,
-        retransmit_remaining=_maybe(served.next_transmission, now),
+        retransmit_remaining=_maybe(served.rounds.next_transmission, now),
         sequence=keys.sequence,
         sas=tuple(
             SaPolicyStatus(
@@ -39,7 +39,7 @@ def status_of(served: ServedGroup, now: float) -> KeyServerGroupStatus:
         kek=_kek(served, kek, now) if kek else None,
         teks=tuple(_tek(served, key, now) for key in reversed(keys.teks)),
         members=tuple(_members(served, now)),
-        rekeys_sent=served.rekeys_sent,
+        rekeys_sent=served.rounds.sent,
         last_rekey_retransmits=last.retransmissions if last else 0,
         last_rekey_duration_msec=int((last.last_sent - last.started) * 1000) if last else 0,
         registrations=served.registrations,

@@ -18,7 +18,7 @@ from groupvpn.gdoi.group import RekeyKey, TrafficKey
 from groupvpn.gdoi.members import Member
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.pseudotime import PseudoClock
-from groupvpn.gdoi.rekeying import Content, Round, UnfinishedDelete
+from groupvpn.gdoi.rekeying import UnfinishedDelete
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.gdoi.served_group import ServedGroup
 from groupvpn.gdoi.told import Told
@@ -54,14 +54,14 @@ def object_text(fields: Plain, texts: Mapping[str, str]) -> str:
 
 
 def _group_text(group: ServedGroup, now: float) -> str:
-    deletes = [_delete_text(each, now) for each in group.rounds if each.content is Content.DELETE]
+    deletes = [_delete_text(each, now) for each in group.rounds.deletes]
     return object_text(_without_members(group, now), {"deletes": f"[{', '.join(deletes)}]", "members": _members_text(group.members)})
 
 
-def _delete_text(each: Round, now: float) -> str:
+def _delete_text(each: UnfinishedDelete, now: float) -> str:
     protocols = sorted(protocol.name for protocol in each.deletes)
-    fields: Plain = {"under": _write_kek(each.under, now), "sequence": each.last_sequence, "protocols": protocols}
-    return object_text(fields, {"members": _members_text(each.pending)})
+    fields: Plain = {"under": _write_kek(each.under, now), "sequence": each.sequence, "protocols": protocols}
+    return object_text(fields, {"members": _members_text(each.members)})
 
 
 def _members_text(members: Iterable[Member]) -> str:
@@ -74,10 +74,10 @@ def _without_members(group: ServedGroup, now: float) -> Plain:
         "sender_id_bits": keys.sender_ids.bits,
         "sender_ids_used": keys.sender_ids.used,
         "sequence": keys.sequence,
-        "rekeys_sent": group.rekeys_sent,
+        "rekeys_sent": group.rounds.sent,
         "registrations": group.registrations,
         "rekeyed_at": group.rekeyed_at - now if group.rekeyed_at is not None else None,
-        "under_way": group.is_under_way,
+        "under_way": group.rounds.is_under_way,
         "told": _write_told(group.told) if group.told is not None else None,
         "pseudotime": keys.clock.seconds(now) if keys.clock else None,
         "kek": _write_kek(keys.kek, now) if keys.kek else None,
@@ -112,7 +112,7 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
     keys.teks = [key for key in teks if key.expires > now]
     keys.kek = kek if kek is not None and kek.expires > now else None
     keys.sequence = sequence if keys.kek is not None else 0
-    group.rekeys_sent, group.registrations = rekeys, registrations
+    group.rounds.sent, group.registrations = rekeys, registrations
     group.told, group.rekeyed_at = told, rekeyed_at
     group.unfinished = deletes
     group.was_under_way = bool(under_way) if under_way is not None else None

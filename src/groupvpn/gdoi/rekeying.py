@@ -107,8 +107,9 @@ class Round:
 
     @property
     def unanswered(self) -> tuple[Member, ...]:
-        """The members that have not acknowledged it; nobody for multicast or where no acknowledgement was asked for."""
-        return tuple(self._pending.values()) if self.under.unicast and self.under.acknowledge else ()
+        """The members that owe an acknowledgement; nobody for multicast, for a delete, or where none was asked for."""
+        is_answered = self.under.unicast and self.under.acknowledge and self.content is not Content.DELETE
+        return self.pending if is_answered else ()
 
     @property
     def retransmissions(self) -> int:

@@ -1,20 +1,19 @@
-"""One group on its key server: its keys, its members, and the rekeys that keep the two together.
+"""One group on its key server: its keys, its members, and when a rekey has to keep the two together.
 
 What triggers a rekey: a TEK or the KEK nears its end (`timers`), a change of configuration whose row in `change.RULES` says so, and
 `clear crypto gdoi`. What it carries is always the whole policy of the moment, old TEKs that still live included, so that a member that
-missed a rekey catches up with the next one.
+missed a rekey catches up with the next one. How it gets to the members is the business of `rounds`.
 
 Cooperative key servers are not here. They will share `GroupKeys` and the member table between servers and decide which of them runs the
 rekeys; this class is what the one that does runs.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import count
 
-from groupvpn.crypto.rsa import RsaPrivateKey
-from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, Send
+from groupvpn.effects import Effect, Endpoint, Entropy
 from groupvpn.gdoi.change import Change, Kind, Renews, differences
 from groupvpn.gdoi.group import NO_ADDRESS, GroupKeys, RekeyKey
 from groupvpn.gdoi.keys import Download
@@ -23,20 +22,17 @@ from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import without_idle_teks
 from groupvpn.gdoi.policy import KeyServerGroup
 from groupvpn.gdoi.refusal import GdoiError
-from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
-from groupvpn.gdoi.rekeying import Batch, Content, Round, UnfinishedDelete
+from groupvpn.gdoi.rekeying import Content, UnfinishedDelete
+from groupvpn.gdoi.rounds import Rounds
 from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
-from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, SHORTEST_OFFSET, batches, is_retransmission_suppressed
+from groupvpn.gdoi.signers import SignerFault, SignerLookup, signer_of
+from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, SHORTEST_OFFSET, batches
 from groupvpn.gdoi.told import Told
-from groupvpn.ike.natt import wrap
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
-from groupvpn.ipsec.transform import SecurityProtocol
 
 INTERRUPTED = 120.0
 """Where a snapshot does not say whether a rekey was under way, one for a key made this short before a restart was. Batches take longer."""
-SignerLookup = Callable[[str], RsaPrivateKey | None]
-"""Finds the private key of the pair with a label; None where there is none."""
 
 
 class ServedGroup:
@@ -46,11 +42,9 @@ class ServedGroup:
         self.group = group
         self.keys = GroupKeys(SenderIds(group.sender_id_bits))
         self.members = MemberTable(maximum_members)
-        self.rounds: list[Round] = []
+        self.rounds = Rounds(self.keys, self.members, signers)
         self.is_dirty = False
         """Whether a snapshot would differ from the one before; whoever writes snapshots resets it."""
-        self.rekeys_sent = 0
-        self.last_round: Round | None = None
         self.registrations = 0
         self.refusals = 0
         self.told: Told | None = None
@@ -65,8 +59,6 @@ class ServedGroup:
         self._entropy = entropy
         self._told_time = 0.0
         """When all members were last told the pseudotime, in monotonic seconds."""
-        self._told_kek: bytes = b""
-        """SPI of the KEK whose lifetime members know; another value, or none, makes the next rekey tell them."""
 
     def start(self, now: float) -> list[Effect]:
         """Make the first keys, unless a snapshot has brought some."""
@@ -87,7 +79,7 @@ class ServedGroup:
         if self.keys.kek is not None:
             self.keys.kek.wipe()
             self.keys.kek = None
-        self._end_rounds(frozenset(Content))
+        self._wipe_unused(self.rounds.end(frozenset(Content)))
         return [report("KS_GROUP_DELETE", group=self.group.name)]
 
     def is_authorized(self, address: IPv4Address) -> bool:
@@ -128,26 +120,16 @@ class ServedGroup:
         effects.append(report("KS_REGS_COMPL", group=self.group.name, address=peer.address))
         is_stale = self._is_stale(given, peer, server, now)
         held = given.kek.spi if given.kek is not None else None
-        for each in self.rounds:
-            if not is_stale or each.under.spi != held:
-                each.drop(peer)
+        self.rounds.release(peer, unless_under=held if is_stale else None)
         return effects + self._catch_up(member, held, now) if is_stale else effects
-
-    def asks_for_acknowledgement(self, kek: RekeyKey) -> bool:
-        """Whether members are to answer what comes under `kek`: its own policy may say so, or that of the KEK that comes under it."""
-        present = self.keys.kek
-        brings_present = any(each.content is Content.KEK and each.under.spi == kek.spi for each in self.rounds)
-        return kek.acknowledge or (brings_present and present is not None and present.acknowledge)
 
     def acknowledge(self, peer: Endpoint, spi: bytes, sequence: int, now: float) -> list[Effect]:
         """A verified acknowledgement of rekey `sequence` under the KEK `spi` came from `peer`, which holds no earlier KEK then."""
-        for index, each in enumerate(self.rounds):
-            if each.under.spi == spi and (member := each.acknowledge(peer, sequence)) is not None:
-                member.note_acknowledged(sequence, self.keys.last_expiry(now))
-                for earlier in self.rounds[:index]:
-                    earlier.drop(peer)
-                return self._finish_rounds(now)
-        if self.members.get(peer) is None and not any(each.was_sent_to(peer) for each in self.rounds):
+        member = self.rounds.acknowledge(peer, spi, sequence)
+        if member is not None:
+            member.note_acknowledged(sequence, self.keys.last_expiry(now))
+            return self._finish_rounds(now)
+        if self.members.get(peer) is None and not self.rounds.was_sent_to(peer):
             return [report("KS_UNSOL_ACK", group=self.group.name, peer=peer.address, sequence=sequence)]
         return []
 
@@ -171,14 +153,7 @@ class ServedGroup:
 
     def next_timer(self) -> float | None:
         """When `tick` is due next."""
-        members = len(self.members)
-        times = [
-            self.next_sync(),
-            self.keys.next_expiry(),
-            self.keys.next_tek_rekey(self.group, members),
-            self.keys.next_kek_rekey(self.group, members),
-            *(each.next_timer() for each in self.rounds),
-        ]
+        times = (self.next_sync(), self.keys.next_expiry(), self._next_rekey(), self.rounds.next_timer())
         return min((time for time in times if time is not None), default=None)
 
     def update(self, group: KeyServerGroup, now: float) -> list[Effect]:
@@ -234,10 +209,9 @@ class ServedGroup:
         self.told = Told.of(self.group)
         self.keys.epoch += 1
         self.is_dirty = True
-        for each in [each for each in self.rounds if each.content is not Content.DELETE]:  # some may hold no later KEK
-            self._delete(each.under, each.last_sequence, each.pending, protocols, now)
+        self.rounds.turn_into_deletes(self.group, protocols, now)  # some members may hold no later KEK
         if old_kek is not None:
-            self._delete(old_kek, old_sequence, leaving, protocols, now)
+            self.rounds.begin_delete(old_kek, old_sequence, leaving, protocols, self.group, now)
         return effects + self._run_rounds(now)
 
     def resume(self, now: float, *, renew: bool = False) -> list[Effect]:
@@ -248,7 +222,7 @@ class ServedGroup:
         """
         for each in self.unfinished:
             if each.under.expires > now:
-                self._delete(each.under, each.sequence, each.members, each.deletes, now)
+                self.rounds.begin_delete(each.under, each.sequence, each.members, each.deletes, self.group, now)
         self.unfinished = ()
         _, destination = rekey_addresses(self.group.rekey)
         slots, renew_kek = self.keys.outdated(self.group, destination)
@@ -275,8 +249,7 @@ class ServedGroup:
         Not where none can be sent; nor where members may refuse it, for they know a pseudotime that is ahead of ours.
         """
         kek, rekey = self.keys.kek, self.group.rekey
-        signer = self._signers(kek.key_label) if kek is not None else None
-        if kek is None or signer is None or signer.public.der != kek.public_key or self.keys.has_time_window:
+        if kek is None or isinstance(signer_of(kek, self._signers), SignerFault) or self.keys.has_time_window:
             return
         if rekey.key_label is None or self._signers(rekey.key_label) is None:  # without another KEK nobody is told of other TEKs
             return
@@ -290,20 +263,15 @@ class ServedGroup:
         return any(now - moment <= interrupted for moment in latest)
 
     @property
-    def is_under_way(self) -> bool:
-        """Whether a rekey may not have reached everybody yet."""
-        return any(each.content is not Content.DELETE for each in self.rounds)
-
-    @property
-    def next_transmission(self) -> float | None:
-        """When a retransmission is due, for `Group Retransmit`."""
-        times = [each.next_timer() for each in self.rounds if each.next_is_retransmission]
-        return min((time for time in times if time is not None), default=None)
-
-    @property
     def rekey_source(self) -> IPv4Address:
         """Where rekeys come from, as far as is known."""
         return source_of(self.group, self.members)
+
+    def _next_rekey(self) -> float | None:
+        """When the first key has to be replaced."""
+        members = len(self.members)
+        due = (self.keys.next_tek_rekey(self.group, members), self.keys.next_kek_rekey(self.group, members))
+        return min((time for time in due if time is not None), default=None)
 
     def _apply(self, change: Change, now: float) -> list[Effect]:
         """What a change does beside the rekey that it may trigger."""
@@ -312,7 +280,6 @@ class ServedGroup:
         match change.kind:
             case Kind.KEK_LIFETIME:
                 self.keys.restart_kek_lifetime(rekey.lifetime, now)
-                self._told_kek = b""
             case Kind.REKEY_DISABLED:
                 self._drop_kek(now)
             case Kind.REKEY_ADDRESS_ENTRIES if kek is not None:
@@ -354,55 +321,15 @@ class ServedGroup:
         if old_kek is None or not can_tell:
             return effects + self._run_rounds(now)
         if renew_kek and self.keys.kek is not None:
-            self._begin(Content.KEK, old_kek, self.members, count(old_sequence + 1).__next__, now)
+            self.rounds.begin(Content.KEK, old_kek, self.members, self.group, now, counter=count(old_sequence + 1).__next__)
         elif self.keys.kek is old_kek:
-            self._begin(Content.TEK, old_kek, self.members, self.keys.next_sequence, now, activates=activates)
-            self._told_kek = old_kek.spi
+            counter = self.keys.next_sequence
+            self.rounds.begin(Content.TEK, old_kek, self.members, self.group, now, counter=counter, activates=activates)
+            self.keys.lifetime_is_known = True
         else:
             self._keep_unanswering(old_kek, held_until)
             self._wipe_unused([old_kek])
         return effects + self._run_rounds(now)
-
-    def _begin(
-        self,
-        content: Content,
-        under: RekeyKey,
-        members: Iterable[Member],
-        counter: Callable[[], int],
-        now: float,
-        *,
-        activates: float | None = None,
-        deletes: frozenset[SecurityProtocol] = frozenset(),
-    ) -> None:
-        """Start a round. Older rounds under the same KEK are superseded: all they would say, this one says.
-
-        Those whom they had not reached come first. Else no round would reach the end of a list that is too long for one to go through
-        before the next is due.
-        """
-        superseded = [each for each in self.rounds if each.under.spi == under.spi]
-        waiting = frozenset[Endpoint]().union(*(each.unsent for each in superseded))
-        self.rounds = [each for each in self.rounds if each.under.spi != under.spi]
-        rekey = self.group.rekey
-        each = Round(
-            content,
-            under,
-            sorted(members, key=lambda member: member.peer not in waiting) if waiting else members,
-            retransmit_count=rekey.retransmit_count,
-            retransmit_period=rekey.retransmit_period,
-            counter=counter,
-            now=now,
-            activates=activates,
-            deletes=deletes,
-            tells_kek=self._told_kek != under.spi or any(other.tells_kek for other in superseded),
-        )
-        self.rounds.append(each)
-        if content is not Content.DELETE:
-            self.last_round = each
-
-    def _delete(self, kek: RekeyKey, sequence: int, members: Iterable[Member], protocols: frozenset[SecurityProtocol], now: float) -> None:
-        """Start a round that deletes `kek`, whose last rekey had the number `sequence`, and all TEKs of `protocols`."""
-        self._begin(Content.DELETE, kek, members, count(sequence + 1).__next__, now, deletes=protocols)
-        self.rounds[-1].last_sequence = sequence
 
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
         """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""
@@ -420,39 +347,28 @@ class ServedGroup:
         A member whose KEK has been replaced and whose round is over learns the new keys when it registers again before its TEK dies.
         """
         kek = self.keys.kek
-        live = next((each for each in self.rounds if each.content is not Content.DELETE and each.under.spi == held), None)
-        if live is not None:
-            live.add(member, now)
-        elif kek is not None and kek.unicast and kek.spi == held:
-            self._begin(Content.TEK, kek, [member], self.keys.next_sequence, now)
+        if not self.rounds.reach(member, held, now) and kek is not None and kek.unicast and kek.spi == held:
+            self.rounds.begin(Content.TEK, kek, [member], self.group, now, counter=self.keys.next_sequence)
         return self._run_rounds(now)
 
     def _run_rounds(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        members = len(self.members)
-        due = [self.keys.next_tek_rekey(self.group, members), self.keys.next_kek_rekey(self.group, members)]
-        next_rekey = min((time for time in due if time is not None), default=None)
-        for each in self.rounds:
-            if each.next_is_retransmission and self._is_present(each.under) and is_retransmission_suppressed(now, next_rekey):
-                each.stop_retransmitting()
-            while (batch := each.next_batch(now)) is not None:
-                effects += self._transmit(each, batch, now)
-        return effects + self._finish_rounds(now) + self._expire_members(now)
-
-    def _is_present(self, kek: RekeyKey) -> bool:
-        """Whether the next rekey goes under `kek` too, and says all again to those who missed one."""
-        return self.keys.kek is not None and self.keys.kek.spi == kek.spi
+        """Send what is due of the rekeys that are on their way."""
+        progress = self.rounds.run(self.group, now, self._next_rekey())
+        self.is_dirty = self.is_dirty or progress.must_be_saved
+        if progress.was_given_up:
+            self.told = None
+        return progress.effects + self._finish_rounds(now) + self._expire_members(now)
 
     def _finish_rounds(self, now: float) -> list[Effect]:
-        """Take rounds that are over off the list, and eject the members that left too many unanswered."""
+        """Put away the rounds that are over, and eject the members that left too many unanswered."""
         effects: list[Effect] = []
-        for each in [each for each in self.rounds if each.is_over(now)]:
-            self.rounds.remove(each)
+        over = self.rounds.finish(now)
+        for each in over:
             self.is_dirty = True
-            for member in each.unanswered if each.content is not Content.DELETE else ():
+            for member in each.unanswered:
                 if member.note_missed():
                     effects += self._eject(member)
-            self._wipe_unused([each.under])
+        self._wipe_unused(each.under for each in over)
         return effects
 
     def _eject(self, member: Member) -> list[Effect]:
@@ -468,66 +384,12 @@ class ServedGroup:
         """In a full group `peer` takes the place of a member whose keys, as far as we know, have died."""
         gone = self.members.make_room(peer, now)
         if gone is not None:
-            for each in self.rounds:
-                each.drop(gone.peer)
+            self.rounds.release(gone.peer)
 
     def _left(self, member: Member) -> list[Effect]:
         """`member` is off the list."""
         self.is_dirty = True
         return [] if len(self.members) else [report("KS_LAST_GM", group=self.group.name, address=member.peer.address)]
-
-    def _transmit(self, each: Round, batch: Batch, now: float) -> list[Effect]:
-        """The datagrams of one batch: one message, signed once, to every member of it (or to the multicast group)."""
-        signer = self._signers(each.under.key_label)
-        if signer is None or signer.public.der != each.under.public_key:
-            self._give_up(each)
-            mnemonic = "KS_NO_RSA_KEYS" if signer is None else "KS_RSA_KEY_CHANGED"
-            return [report(mnemonic, group=self.group.name, label=each.under.key_label)]
-        self.is_dirty = self.is_dirty or batch.opens  # the batches after the first have its number: nothing new that must not be lost
-        source = source_of(self.group, self.members)
-        try:
-            message = self._message(each, batch.sequence, signer, source, now)
-        except GdoiError as error:
-            self._give_up(each)
-            return [report("KS_REKEY_FAILED", group=self.group.name, reason=error.detail)]
-        effects: list[Effect] = []
-        if batch.opens:
-            effects.append(self._sending(each, batch, source))
-            self.rekeys_sent += not batch.is_retry
-        if not each.under.unicast:
-            destination = Endpoint(each.under.destination, GDOI_PORT)
-            return [*effects, Send(message, Endpoint(source, GDOI_PORT), destination)]
-        for member in batch.members:
-            member.note_sent(batch.sequence, is_retry=batch.is_retry)
-            from_end = Endpoint(source if source != NO_ADDRESS else member.server.address, member.server.port)
-            effects.append(Send(wrap(message, from_end.port), from_end, member.peer))
-        return effects
-
-    def _give_up(self, each: Round) -> None:
-        """Nobody hears this round: what it was to tell of the KEK the next one has to, and of the rest the one after a restart."""
-        each.give_up()
-        if each.tells_kek:
-            self._told_kek = b""
-        if each.content is not Content.DELETE:
-            self.told = None
-
-    def _message(self, each: Round, sequence: int, signer: RsaPrivateKey, source: IPv4Address, now: float) -> bytes:
-        under = each.under.told(now, source)
-        if each.content is Content.DELETE:
-            return build_push(None, under, signer, sequence, deletion=Deletion.of_everything(each.deletes))
-        kek = self.keys.kek
-        tells = kek is not None and (kek.spi != each.under.spi or each.tells_kek)
-        download = self.keys.download(self.group, now, kek.told(now, source) if kek and tells else None, sequence)
-        if each.activates is not None:
-            download = replace(download, activation_delay=max(1, round(each.activates - now)))
-        return build_push(download, under, signer, sequence)
-
-    def _sending(self, each: Round, batch: Batch, source: IPv4Address) -> Effect:
-        name = self.group.name
-        if each.under.unicast:
-            return report("KS_SEND_UNICAST_REKEY", group=name, source=source, sequence=batch.sequence)
-        destination = each.under.destination
-        return report("KS_SEND_MCAST_REKEY", group=name, source=source, destination=destination, sequence=batch.sequence)
 
     def _make_kek(self, now: float) -> list[Effect]:
         """A KEK by the configuration of today; without one (no key, no transport) the group has no rekeys."""
@@ -540,16 +402,14 @@ class ServedGroup:
             self.keys.kek = None
             return [report("KS_NO_RSA_KEYS", group=self.group.name, label=rekey.key_label)]
         _, destination = rekey_addresses(rekey)
-        kek = self.keys.make_kek(rekey, signer.public.der, destination or NO_ADDRESS, now, self._entropy)
-        self._told_kek = kek.spi
+        self.keys.make_kek(rekey, signer.public.der, destination or NO_ADDRESS, now, self._entropy)
         self.is_dirty = True
         return []
 
     def _replace_unsigned_kek(self, now: float) -> list[Effect]:
         """A KEK whose RSA key is another one by now can tell its members nothing: make the next, for those who register from now on."""
         kek = self.keys.kek
-        signer = self._signers(kek.key_label) if kek is not None else None
-        if kek is None or signer is None or signer.public.der == kek.public_key:
+        if kek is None or signer_of(kek, self._signers) is not SignerFault.CHANGED:
             return []
         self._drop_kek(now)
         return [report("KS_RSA_KEY_CHANGED", group=self.group.name, label=kek.key_label), *self._make_kek(now)]
@@ -560,19 +420,13 @@ class ServedGroup:
             self._keep_unanswering(self.keys.kek, self.keys.last_expiry(now))
             self.keys.kek.wipe()
         self.keys.kek = None
-        self._end_rounds(frozenset((Content.TEK, Content.KEK)))
-
-    def _end_rounds(self, contents: Collection[Content]) -> None:
-        """Send no more of these, and wipe the KEKs that nothing goes under any more."""
-        ended = [each for each in self.rounds if each.content in contents]
-        self.rounds = [each for each in self.rounds if each.content not in contents]
-        self._wipe_unused(each.under for each in ended)
+        self._wipe_unused(self.rounds.end((Content.TEK, Content.KEK)))
 
     def _wipe_unused(self, keks: Iterable[RekeyKey]) -> None:
         """Wipe those of `keks` that nothing goes under any more."""
-        in_use = {each.under.spi for each in self.rounds} | ({self.keys.kek.spi} if self.keys.kek else set())
+        present = self.keys.kek.spi if self.keys.kek is not None else None
         for kek in keks:
-            if kek.spi not in in_use:
+            if kek.spi != present and not self.rounds.uses(kek.spi):
                 kek.wipe()
 
     def _keep_unanswering(self, kek: RekeyKey, until: float) -> None:

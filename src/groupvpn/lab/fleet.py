@@ -173,7 +173,7 @@ def run_fleet(plan: FleetPlan) -> FleetResult:
     return FleetResult(
         plan=plan,
         registrations=served.registrations,
-        rekeys=served.rekeys_sent,
+        rekeys=served.rounds.sent,
         kek_rekeys=max(0, len(fleet.keks) - 1),
         transmissions=fleet.messages["KS_SEND_UNICAST_REKEY"],
         messages=fleet.messages,
