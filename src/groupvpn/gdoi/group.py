@@ -18,7 +18,6 @@ from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, TekPolicy
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.sender_ids import SenderIds
-from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Entry
 from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.ipsec.transform import Transform
 from groupvpn.wire.gdoi_sa import KEK_SPI_LENGTH, TEK_SPI_LENGTH
@@ -223,7 +222,7 @@ class GroupKeys:
                 integrity_key=key.integrity_key,
                 salt=key.salt,
                 lifetime=int(key.expires - now),
-                entries=honoured_entries(policy),
+                entries=policy.honoured_entries,
                 replay=key.replay,
                 receive_only=group.receive_only,
             )
@@ -234,10 +233,10 @@ class GroupKeys:
         pseudotime = self.pseudotime(now) if any(tek.replay.is_timed for tek in teks) else None
         return Download(teks=teks, kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits, pseudotime=pseudotime)
 
-    def lacking(self, group: KeyServerGroup, now: float) -> set[int]:
+    def lacking(self, group: KeyServerGroup, now: float) -> frozenset[int]:
         """The `sa ipsec` entries without a TEK that could still be told: none was made yet, or nobody was there to renew it in time."""
         alive = {key.slot for key in self.teks if key.expires - now >= SHORTEST_TOLD}
-        return {policy.sequence for policy in group.teks} - alive
+        return group.slots - alive
 
     @property
     def has_time_window(self) -> bool:
@@ -250,18 +249,18 @@ class GroupKeys:
             self.clock = PseudoClock(now)
         return self.clock.milliseconds(now)
 
-    def outdated(self, group: KeyServerGroup, destination: IPv4Address | None) -> tuple[set[int], bool]:
+    def outdated(self, group: KeyServerGroup, destination: IPv4Address | None) -> tuple[frozenset[int], bool]:
         """What no longer fits the configuration: `sa ipsec` entries without a TEK of their transform and replay method, and the KEK.
 
         `destination` is the multicast group of rekeys (anything for unicast).
         """
-        slots = {
+        slots = frozenset(
             policy.sequence
             for policy in group.teks
             if (key := self.newest(policy.sequence)) is None
             or key.transform != policy.profile.transform_sets[0].transform
             or key.replay.method is not policy.replay.method
-        }
+        )
         kek, rekey = self.kek, group.rekey
         if kek is None:
             return slots, False
@@ -281,9 +280,9 @@ class GroupKeys:
         key = self.newest(sequence)
         return LONG_AGO if key is None else key.created + self._start(group, key.lifetime, members)
 
-    def slots_due(self, group: KeyServerGroup, members: int, until: float) -> set[int]:
+    def slots_due(self, group: KeyServerGroup, members: int, until: float) -> frozenset[int]:
         """The `sa ipsec` entries whose rekey falls due before `until`."""
-        return {policy.sequence for policy in group.teks if self.tek_rekey(group, policy.sequence, members) <= until}
+        return frozenset(slot for slot in group.slots if self.tek_rekey(group, slot, members) <= until)
 
     def next_kek_rekey(self, group: KeyServerGroup, members: int) -> float | None:
         """When the KEK has to be replaced, or None without a KEK. A changed lifetime moves it."""
@@ -303,11 +302,6 @@ class GroupKeys:
             spi = int.from_bytes(entropy(TEK_SPI_LENGTH), "big")
             if spi >= FIRST_SPI and spi not in taken:
                 return spi
-
-
-def honoured_entries(policy: TekPolicy) -> tuple[Entry, ...]:
-    """The entries of an access list that a group policy honours; the rest is ignored with GDOI_ACL_NUM."""
-    return policy.acl.entries[:MAXIMUM_ENTRIES]
 
 
 def _replay_of_successor(configured: Replay, previous: TrafficKey | None) -> Replay:

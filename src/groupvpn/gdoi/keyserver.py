@@ -194,7 +194,7 @@ class KeyServer:
         group = self._group_with(identity)
         if group is None:
             return Refusal(Reason.BAD_GROUP_ID, f"no group with identity {identity}")
-        if not group.answers_at(sa.local.address):
+        if not group.group.answers_at(sa.local.address):
             return Refusal(Reason.UNREGISTERED_INTERFACE, f"{sa.local.address} is not of a registration interface")
         stranger = _unauthorized(group, sa)
         if stranger is not None:
@@ -319,7 +319,7 @@ class KeyServer:
 
 def _unauthorized(group: ServedGroup, sa: IkeSa) -> IPv4Address | None:
     """The first address of the member behind `sa` that may not join `group`: the one it had at first, or the one a NAT gives it now."""
-    return next((address for address in (sa.first_peer.address, sa.peer.address) if not group.is_authorized(address)), None)
+    return next((address for address in (sa.first_peer.address, sa.peer.address) if not group.group.is_authorized(address)), None)
 
 
 def _keks(group: ServedGroup) -> list[RekeyKey]:

@@ -29,7 +29,7 @@ from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
 from groupvpn.gdoi.signers import SignerFault, SignerLookup, signer_of
 from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, SHORTEST_OFFSET, batches
 from groupvpn.gdoi.told import Told
-from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
+from groupvpn.ipsec.acl import MAXIMUM_ENTRIES
 
 INTERRUPTED = 120.0
 """Where a snapshot does not say whether a rekey was under way, one for a key made this short before a restart was. Batches take longer."""
@@ -81,18 +81,6 @@ class ServedGroup:
             self.keys.kek = None
         self._wipe_unused(self.rounds.end(frozenset(Content)))
         return [report("KS_GROUP_DELETE", group=self.group.name)]
-
-    def is_authorized(self, address: IPv4Address) -> bool:
-        """Whether `authorization address ipv4` lets `address` join; without a list everybody may."""
-        acl = self.group.authorization
-        if acl is None:
-            return True
-        entry = next((entry for entry in acl.entries if entry.source.matches(address)), None)
-        return entry is not None and entry.action is Action.PERMIT
-
-    def answers_at(self, address: IPv4Address) -> bool:
-        """Whether `registration interface` lets members register at our own `address`; without such a line they may anywhere."""
-        return self.group.registration_addresses is None or address in self.group.registration_addresses
 
     def download_for(self, peer: Endpoint, server: Endpoint, now: float) -> Download:
         """What a member that registers from `peer` at our end `server` is told."""
@@ -161,14 +149,14 @@ class ServedGroup:
         changes = differences(self.group, group)
         self.group = group
         effects: list[Effect] = []
-        slots: set[int] = set()
+        slots: frozenset[int] = frozenset()
         for change in changes:
             effects += self._apply(change, now)
             if change.rule.renews is Renews.TEK:
-                slots |= {change.sequence} if change.sequence is not None else self._all_slots()
+                slots |= frozenset((change.sequence,)) if change.sequence is not None else self.group.slots
         renew_kek = any(change.rule.renews is Renews.KEK for change in changes)
         if any(change.rule.rekey for change in changes):
-            effects += self._rekey(self._all_slots() if renew_kek else slots, renew_kek=renew_kek, now=now)
+            effects += self._rekey(self.group.slots if renew_kek else slots, renew_kek=renew_kek, now=now)
         elif self.keys.kek is not None:
             effects += self._replace_unsigned_kek(now)
         elif group.rekey.key_label is not None and self._signers(group.rekey.key_label) is not None:
@@ -186,7 +174,7 @@ class ServedGroup:
 
         By then every member should decrypt with them, so the delay has to outlast the retransmissions of the rekey where packets get lost.
         """
-        effects = self._rekey(self._all_slots(), renew_kek=False, now=now, activates=now + activation_delay)
+        effects = self._rekey(self.group.slots, renew_kek=False, now=now, activates=now + activation_delay)
         return effects if self.keys.kek is not None else [report("KS_NO_REKEY", group=self.group.name), *effects]
 
     def start_over(self, now: float) -> list[Effect]:
@@ -233,9 +221,9 @@ class ServedGroup:
             self.keys.restart_kek_lifetime(self.group.rekey.lifetime, now)
         told, self.told = self.told, Told.of(self.group)
         if renew_kek or (told is not None and told.receive_only != self.group.receive_only):
-            slots = self._all_slots()
+            slots = self.group.slots
         if renew:
-            slots, renew_kek = self._all_slots(), self.keys.kek is not None
+            slots, renew_kek = self.group.slots, self.keys.kek is not None
             self._hasten(now)
         was_under_way = self._is_recent(now) if self.was_under_way is None else self.was_under_way
         self._told_time = now
@@ -435,9 +423,6 @@ class ServedGroup:
             for member in self.members:
                 member.note_keys(until)
 
-    def _all_slots(self) -> set[int]:
-        return {policy.sequence for policy in self.group.teks}
-
     def _lapsed(self, now: float) -> list[Effect]:
         """A line for each `sa ipsec` whose TEK died before we could renew it."""
         return [
@@ -448,6 +433,6 @@ class ServedGroup:
         """GDOI_ACL_NUM for every list that is longer than a policy honours."""
         return [
             report("GDOI_ACL_NUM", group=self.group.name, acl=policy.acl.name, count=len(policy.acl.entries), limit=MAXIMUM_ENTRIES)
-            for policy in self.group.teks
-            if sequence in (None, policy.sequence) and len(policy.acl.entries) > MAXIMUM_ENTRIES
+            for policy in self.group.overlong
+            if sequence in (None, policy.sequence)
         ]

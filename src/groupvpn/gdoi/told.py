@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from hashlib import sha256
 
-from groupvpn.gdoi.group import honoured_entries
 from groupvpn.gdoi.policy import KeyServerGroup, TekPolicy
 from groupvpn.ipsec.acl import Entry
 
@@ -22,7 +21,7 @@ class Told:
 
 
 def _digest(policy: TekPolicy) -> str:
-    return sha256("\n".join(_line(entry) for entry in honoured_entries(policy)).encode()).hexdigest()
+    return sha256("\n".join(_line(entry) for entry in policy.honoured_entries).encode()).hexdigest()
 
 
 def _line(entry: Entry) -> str:
