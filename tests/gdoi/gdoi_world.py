@@ -48,10 +48,10 @@ MULTI = replace(UNICAST, unicast=False, multicast_acl=REKEY_LIST)
 
 
 def tek_policy(
-    sequence: int = 1, lifetime: int = 3600, transform: Transform = CBC, acl: AccessList = SITES, replay: Replay | None = None
+    slot: int = 1, lifetime: int = 3600, transform: Transform = CBC, acl: AccessList = SITES, replay: Replay | None = None
 ) -> TekPolicy:
     profile = Profile("profile", (TransformSet("set", transform),), lifetime)
-    return TekPolicy(sequence, profile, acl, replay or Replay(ReplayMethod.DISABLED))
+    return TekPolicy(slot, profile, acl, replay or Replay(ReplayMethod.DISABLED))
 
 
 def served(*teks: TekPolicy, rekey: RekeyPolicy = UNICAST, **changes: object) -> KeyServerGroup:

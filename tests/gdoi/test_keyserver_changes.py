@@ -306,7 +306,7 @@ def test_a_list_that_permits_nothing_makes_no_registration_stale(number: int) ->
     denying = AccessList("exceptions", (entry(Action.DENY, "10.9.0.0/16", "10.0.0.0/8"),))
     teks = [tek_policy(1, 900), tek_policy(2, 900, acl=OTHER)]
     teks.insert(number - 1, tek_policy(number, 900, acl=denying))
-    world = World(served(*(replace(tek, sequence=place) for place, tek in enumerate(teks))), members=3)
+    world = World(served(*(replace(tek, slot=place) for place, tek in enumerate(teks))), members=3)
     world.run(60)
     assert pushes(world) == []
     world.run(3600)

@@ -123,9 +123,9 @@ class GroupKeys:
         """Add a TEK for `policy`, with keys, SPI and salt of its own (RFC 6407 3.5: unique keys for each SA)."""
         transform = policy.profile.transform_sets[0].transform
         cipher, integrity = transform.cipher, transform.integrity
-        previous = self.newest(policy.sequence)
+        previous = self.newest(policy.slot)
         key = TrafficKey(
-            slot=policy.sequence,
+            slot=policy.slot,
             spi=self._free_spi(entropy),
             transform=transform,
             encryption_key=Secret(entropy(cipher.key_length)),
@@ -228,7 +228,7 @@ class GroupKeys:
             )
             for policy in group.teks
             for key in self.teks
-            if key.slot == policy.sequence and key.expires - now >= SHORTEST_TOLD
+            if key.slot == policy.slot and key.expires - now >= SHORTEST_TOLD
         )
         pseudotime = self.pseudotime(now) if any(tek.replay.is_timed for tek in teks) else None
         return Download(teks=teks, kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits, pseudotime=pseudotime)
@@ -255,9 +255,9 @@ class GroupKeys:
         `destination` is the multicast group of rekeys (anything for unicast).
         """
         slots = frozenset(
-            policy.sequence
+            policy.slot
             for policy in group.teks
-            if (key := self.newest(policy.sequence)) is None
+            if (key := self.newest(policy.slot)) is None
             or key.transform != policy.profile.transform_sets[0].transform
             or key.replay.method is not policy.replay.method
         )
@@ -273,11 +273,11 @@ class GroupKeys:
 
         A group that cannot rekey makes its new TEKs on time all the same: members that come back before T1 find them.
         """
-        return min((self.tek_rekey(group, policy.sequence, members) for policy in group.teks), default=None)
+        return min((self.tek_rekey(group, policy.slot, members) for policy in group.teks), default=None)
 
-    def tek_rekey(self, group: KeyServerGroup, sequence: int, members: int) -> float:
-        """When `sa ipsec` number `sequence` needs a new TEK. That was long ago if it has none: the last one died before it was renewed."""
-        key = self.newest(sequence)
+    def tek_rekey(self, group: KeyServerGroup, slot: int, members: int) -> float:
+        """When `sa ipsec` number `slot` needs a new TEK. That was long ago if it has none: the last one died before it was renewed."""
+        key = self.newest(slot)
         return LONG_AGO if key is None else key.created + self._start(group, key.lifetime, members)
 
     def slots_due(self, group: KeyServerGroup, members: int, until: float) -> frozenset[int]:

@@ -26,13 +26,13 @@ def status_of(served: ServedGroup, now: float) -> KeyServerGroupStatus:
         sequence=keys.sequence,
         sas=tuple(
             SaPolicyStatus(
-                sequence=policy.sequence,
+                slot=policy.slot,
                 profile_name=policy.profile.name,
                 lifetime=policy.profile.lifetime,
                 replay=policy.replay,
                 acl=policy.acl,
-                rekey_remaining=_left(newest.expires, now) if (newest := keys.newest(policy.sequence)) else None,
-                time_to_rekey=_maybe(keys.tek_rekey(group, policy.sequence, len(served.members)), now),
+                rekey_remaining=_left(newest.expires, now) if (newest := keys.newest(policy.slot)) else None,
+                time_to_rekey=_maybe(keys.tek_rekey(group, policy.slot, len(served.members)), now),
             )
             for policy in group.teks
         ),
@@ -71,7 +71,7 @@ def _kek(served: ServedGroup, kek: RekeyKey, now: float) -> KekStatus:
 
 
 def _tek(served: ServedGroup, key: TrafficKey, now: float) -> TekStatus:
-    policy = next((policy for policy in served.group.teks if policy.sequence == key.slot), None)
+    policy = next((policy for policy in served.group.teks if policy.slot == key.slot), None)
     is_newest = served.keys.newest(key.slot) is key
     return TekStatus(
         spi=key.spi,

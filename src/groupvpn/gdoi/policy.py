@@ -58,9 +58,9 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class TekPolicy:
-    """`sa ipsec SEQUENCE` of a key server: one traffic policy, its transform and lifetime (`profile`) and its access list."""
+    """`sa ipsec SLOT` of a key server: one traffic policy, its transform and lifetime (`profile`) and its access list."""
 
-    sequence: int
+    slot: int
     profile: Profile
     acl: AccessList
     replay: Replay
@@ -110,7 +110,7 @@ class KeyServerGroup:
     @property
     def slots(self) -> frozenset[int]:
         """The numbers of all its `sa ipsec` entries."""
-        return frozenset(policy.sequence for policy in self.teks)
+        return frozenset(policy.slot for policy in self.teks)
 
     @property
     def overlong(self) -> tuple[TekPolicy, ...]:

@@ -66,7 +66,7 @@ class ServedGroup:
         self._told_time = now
         self.told = self.told or Told.of(self.group)
         for policy in self.group.teks:
-            if self.keys.newest(policy.sequence) is None:
+            if self.keys.newest(policy.slot) is None:
                 self.keys.make_tek(policy, now, self._entropy)
                 self.is_dirty = True
         if self.keys.kek is None:
@@ -153,7 +153,7 @@ class ServedGroup:
         for change in changes:
             effects += self._apply(change, now)
             if change.rule.renews is Renews.TEK:
-                slots |= frozenset((change.sequence,)) if change.sequence is not None else self.group.slots
+                slots |= frozenset((change.slot,)) if change.slot is not None else self.group.slots
         renew_kek = any(change.rule.renews is Renews.KEK for change in changes)
         if any(change.rule.rekey for change in changes):
             effects += self._rekey(self.group.slots if renew_kek else slots, renew_kek=renew_kek, now=now)
@@ -275,7 +275,7 @@ class ServedGroup:
                 if destination is not None:
                     self.keys.kek = replace(kek, destination=destination)
             case Kind.ACL | Kind.SA_ADDED:
-                return self._check_lists(change.sequence)
+                return self._check_lists(change.slot)
             case Kind.TO_MULTICAST:
                 return [report("KS_REKEY_TRANS_2_MULTI", group=name)]
             case Kind.TO_UNICAST:
@@ -299,7 +299,7 @@ class ServedGroup:
         old_kek, old_sequence, held_until = self.keys.kek, self.keys.sequence, self.keys.last_expiry(now)
         wanted = self.keys.lacking(self.group, now).union(slots)
         for policy in self.group.teks:
-            if policy.sequence in wanted:
+            if policy.slot in wanted:
                 self.keys.make_tek(policy, now, self._entropy)
         if renew_kek and can_tell:
             effects += self._make_kek(now)
@@ -425,14 +425,12 @@ class ServedGroup:
 
     def _lapsed(self, now: float) -> list[Effect]:
         """A line for each `sa ipsec` whose TEK died before we could renew it."""
-        return [
-            report("KS_TEK_LAPSED", group=self.group.name, sequence=sequence) for sequence in sorted(self.keys.lacking(self.group, now))
-        ]
+        return [report("KS_TEK_LAPSED", group=self.group.name, slot=slot) for slot in sorted(self.keys.lacking(self.group, now))]
 
-    def _check_lists(self, sequence: int | None = None) -> list[Effect]:
+    def _check_lists(self, slot: int | None = None) -> list[Effect]:
         """GDOI_ACL_NUM for every list that is longer than a policy honours."""
         return [
             report("GDOI_ACL_NUM", group=self.group.name, acl=policy.acl.name, count=len(policy.acl.entries), limit=MAXIMUM_ENTRIES)
             for policy in self.group.overlong
-            if sequence in (None, policy.sequence)
+            if slot in (None, policy.slot)
         ]

@@ -17,7 +17,7 @@ class Told:
     @classmethod
     def of(cls, group: KeyServerGroup) -> "Told":
         """What a rekey of `group` tells now."""
-        return cls(tuple((policy.sequence, _digest(policy)) for policy in group.teks), group.receive_only)
+        return cls(tuple((policy.slot, _digest(policy)) for policy in group.teks), group.receive_only)
 
 
 def _digest(policy: TekPolicy) -> str:
