@@ -95,7 +95,7 @@ class Mortal(World):
         """Whether every member lives by what the key server would tell a new one: keys, KEK and lists."""
         (group,) = self.server.groups
         told = group.download_for(end(9), Endpoint(SERVER, 848), self.now)
-        entries = [each for policy in group.group.teks for each in policy.acl.entries]
+        entries = [each for policy in group.settings.teks for each in policy.acl.entries]
         return told.kek is not None and all(
             {tek.spi for tek in told.teks} <= {sa.spi for sa in member.sas}
             and [rule.entry for rule in member.rules] == entries

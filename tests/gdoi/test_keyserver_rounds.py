@@ -259,7 +259,7 @@ def test_the_state_changes_when_a_group_is_served_no_more() -> None:
     other = replace(served(), name="TWO", identity=2)
     world.server.update((served(), other), world.now)
     assert StateChanged("TWO") in world.server.update((served(),), world.now)
-    assert [group.group.name for group in world.server.groups] == ["GET"]
+    assert [group.name for group in world.server.groups] == ["GET"]
 
 
 def test_a_group_that_is_served_no_more_leaves_no_key() -> None:

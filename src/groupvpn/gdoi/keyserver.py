@@ -148,12 +148,12 @@ class KeyServer:
 
     def clear(self, name: str | None, now: float) -> list[Effect]:
         """`clear crypto gdoi [group NAME]`; None means every group, an unknown name none."""
-        chosen = [group for group in self.groups if name in (None, group.group.name)]
+        chosen = [group for group in self.groups if name in (None, group.name)]
         return self._marked([effect for group in chosen for effect in group.clear(now)])
 
     def rekey(self, name: str | None, activation_delay: int, now: float) -> list[Effect]:
         """`crypto gdoi ks rekey`: see `ServedGroup.rekey_now`; None means every group, an unknown name none."""
-        chosen = [group for group in self.groups if name in (None, group.group.name)]
+        chosen = [group for group in self.groups if name in (None, group.name)]
         return self._marked([effect for group in chosen for effect in group.rekey_now(activation_delay, now)])
 
     def snapshot_text(self, now: float) -> str:
@@ -172,9 +172,9 @@ class KeyServer:
         effects: list[Effect] = []
         groups = groups_of(state)
         for group in self.groups:
-            if group.group.name in groups:
+            if group.name in groups:
                 try:
-                    restore_group(group, groups[group.group.name], now, elapsed)
+                    restore_group(group, groups[group.name], now, elapsed)
                 except SnapshotError as error:
                     self.unrestored.append(str(error))
                 else:
@@ -194,7 +194,7 @@ class KeyServer:
         group = self._group_with(identity)
         if group is None:
             return Refusal(Reason.BAD_GROUP_ID, f"no group with identity {identity}")
-        if not group.group.answers_at(sa.local.address):
+        if not group.settings.answers_at(sa.local.address):
             return Refusal(Reason.UNREGISTERED_INTERFACE, f"{sa.local.address} is not of a registration interface")
         stranger = _unauthorized(group, sa)
         if stranger is not None:
@@ -232,10 +232,10 @@ class KeyServer:
         return ServedGroup(group, self._signers, self._entropy, self._maximum_members)
 
     def _full(self, group: ServedGroup) -> Refusal:
-        return Refusal(Reason.TRY_LATER, f"group {group.group.name} has {group.members.maximum} members")
+        return Refusal(Reason.TRY_LATER, f"group {group.name} has {group.members.maximum} members")
 
     def _group_with(self, identity: GroupIdentity) -> ServedGroup | None:
-        return next((group for group in self.groups if group.group.identity == identity), None)
+        return next((group for group in self.groups if group.settings.identity == identity), None)
 
     def _registrar(self, sa: IkeSa) -> _Registrar:
         registrar = self._registrars.get(sa.cookies)
@@ -274,7 +274,7 @@ class KeyServer:
     def _refused(self, refused: MemberRefused, sa: IkeSa) -> list[Effect]:
         """The syslog line of a refusal."""
         group = self._group_with(refused.identity) if refused.identity is not None else None
-        name = group.group.name if group else str(refused.identity)
+        name = group.name if group else str(refused.identity)
         if group is not None:
             group.refusals += 1
         peer, refusal = sa.peer.address, refused.refusal
@@ -311,7 +311,7 @@ class KeyServer:
 
     def _marked(self, effects: list[Effect]) -> list[Effect]:
         """`effects` behind a `StateChanged` for every group whose snapshot they outdate."""
-        changed: list[Effect] = [StateChanged(group.group.name) for group in self.groups if group.is_dirty]
+        changed: list[Effect] = [StateChanged(group.name) for group in self.groups if group.is_dirty]
         for group in self.groups:
             group.is_dirty = False
         return changed + effects
@@ -319,7 +319,7 @@ class KeyServer:
 
 def _unauthorized(group: ServedGroup, sa: IkeSa) -> IPv4Address | None:
     """The first address of the member behind `sa` that may not join `group`: the one it had at first, or the one a NAT gives it now."""
-    return next((address for address in (sa.first_peer.address, sa.peer.address) if not group.group.is_authorized(address)), None)
+    return next((address for address in (sa.first_peer.address, sa.peer.address) if not group.settings.is_authorized(address)), None)
 
 
 def _keks(group: ServedGroup) -> list[RekeyKey]:

@@ -9,19 +9,19 @@ from groupvpn.ipsec.sa import Direction
 
 def status_of(served: ServedGroup, now: float) -> KeyServerGroupStatus:
     """The group at the moment `now`."""
-    group, keys = served.group, served.keys
+    settings, keys = served.settings, served.keys
     kek, last = keys.kek, served.rounds.last
     return KeyServerGroupStatus(
-        name=group.name,
-        identity=group.identity,
-        local_address=group.address,
-        is_unicast=group.rekey.unicast,
-        direction=Direction.INBOUND_ONLY if group.receive_only else Direction.BOTH,
-        acknowledge=group.rekey.unicast and group.rekey.acknowledge,
-        rekey_lifetime=group.rekey.lifetime if kek else None,
+        name=settings.name,
+        identity=settings.identity,
+        local_address=settings.address,
+        is_unicast=settings.rekey.unicast,
+        direction=Direction.INBOUND_ONLY if settings.receive_only else Direction.BOTH,
+        acknowledge=settings.rekey.unicast and settings.rekey.acknowledge,
+        rekey_lifetime=settings.rekey.lifetime if kek else None,
         rekey_remaining=_left(kek.expires, now) if kek else None,
-        retransmit_period=group.rekey.retransmit_period,
-        retransmit_attempts=group.rekey.retransmit_count,
+        retransmit_period=settings.rekey.retransmit_period,
+        retransmit_attempts=settings.rekey.retransmit_count,
         retransmit_remaining=_maybe(served.rounds.next_transmission, now),
         sequence=keys.sequence,
         sas=tuple(
@@ -32,9 +32,9 @@ def status_of(served: ServedGroup, now: float) -> KeyServerGroupStatus:
                 replay=policy.replay,
                 acl=policy.acl,
                 rekey_remaining=_left(newest.expires, now) if (newest := keys.newest(policy.slot)) else None,
-                time_to_rekey=_maybe(keys.tek_rekey(group, policy.slot, len(served.members)), now),
+                time_to_rekey=_maybe(keys.tek_rekey(settings, policy.slot, len(served.members)), now),
             )
-            for policy in group.teks
+            for policy in settings.teks
         ),
         kek=_kek(served, kek, now) if kek else None,
         teks=tuple(_tek(served, key, now) for key in reversed(keys.teks)),
@@ -64,14 +64,14 @@ def _kek(served: ServedGroup, kek: RekeyKey, now: float) -> KekStatus:
         acknowledge=kek.acknowledge,
         remaining_life=_left(kek.expires, now),
         original_life=kek.lifetime,
-        time_to_rekey=_maybe(served.keys.next_kek_rekey(served.group, len(served.members)), now),
+        time_to_rekey=_maybe(served.keys.next_kek_rekey(served.settings, len(served.members)), now),
         signature_key_name=kek.key_label,
         sequence=served.keys.sequence,
     )
 
 
 def _tek(served: ServedGroup, key: TrafficKey, now: float) -> TekStatus:
-    policy = next((policy for policy in served.group.teks if policy.slot == key.slot), None)
+    policy = next((policy for policy in served.settings.teks if policy.slot == key.slot), None)
     is_newest = served.keys.newest(key.slot) is key
     return TekStatus(
         spi=key.spi,
@@ -81,7 +81,7 @@ def _tek(served: ServedGroup, key: TrafficKey, now: float) -> TekStatus:
         acl_name=policy.acl.name if policy else "",
         original_life=key.lifetime,
         elapsed=int(now - key.created),
-        time_to_rekey=_maybe(served.keys.tek_rekey(served.group, key.slot, len(served.members)), now) if is_newest else None,
+        time_to_rekey=_maybe(served.keys.tek_rekey(served.settings, key.slot, len(served.members)), now) if is_newest else None,
     )
 
 
@@ -90,8 +90,8 @@ def _members(served: ServedGroup, now: float) -> list[RegisteredMemberStatus]:
         RegisteredMemberStatus(
             address=member.peer.address,
             port=member.peer.port,
-            group_name=served.group.name,
-            group_identity=served.group.identity,
+            group_name=served.name,
+            group_identity=served.settings.identity,
             key_server=member.server.address,
             registered_for=int(now - member.registered_at),
             rekeys_sent=member.rekeys_sent,

@@ -36,7 +36,7 @@ class SnapshotError(ValueError):
 
 def snapshot_text(groups: Iterable[ServedGroup], now: float) -> str:
     """The state of `groups` as JSON, relative to `now`. Members that are as they were are not written out again."""
-    return object_text({"version": VERSION}, {"groups": object_text({}, {group.group.name: _group_text(group, now) for group in groups})})
+    return object_text({"version": VERSION}, {"groups": object_text({}, {group.name: _group_text(group, now) for group in groups})})
 
 
 def groups_of(state: object) -> Mapping[str, object]:
@@ -105,7 +105,7 @@ def restore_group(group: ServedGroup, state: object, now: float, elapsed: float)
         deletes = tuple(_read_delete(_mapping(item), origin, zero, last) for item in _items(fields.get("deletes", [])))
         sequence, rekeys, registrations = (int(_number(fields[name])) for name in ("sequence", "rekeys_sent", "registrations"))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise SnapshotError(f"the snapshot of group {group.group.name} cannot be used ({error!r})") from error
+        raise SnapshotError(f"the snapshot of group {group.name} cannot be used ({error!r})") from error
     keys = group.keys
     keys.sender_ids = sender_ids
     keys.clock = clock

@@ -38,9 +38,10 @@ INTERRUPTED = 120.0
 class ServedGroup:
     """The live state of one `KeyServerGroup`. Times are monotonic seconds; every method that does something returns effects."""
 
-    def __init__(self, group: KeyServerGroup, signers: SignerLookup, entropy: Entropy, maximum_members: int = MAXIMUM_MEMBERS) -> None:
-        self.group = group
-        self.keys = GroupKeys(SenderIds(group.sender_id_bits))
+    def __init__(self, settings: KeyServerGroup, signers: SignerLookup, entropy: Entropy, maximum_members: int = MAXIMUM_MEMBERS) -> None:
+        self.name = settings.name
+        self.settings = settings
+        self.keys = GroupKeys(SenderIds(settings.sender_id_bits))
         self.members = MemberTable(maximum_members)
         self.rounds = Rounds(self.keys, self.members, signers)
         self.is_dirty = False
@@ -62,10 +63,10 @@ class ServedGroup:
 
     def start(self, now: float) -> list[Effect]:
         """Make the first keys, unless a snapshot has brought some."""
-        effects: list[Effect] = [report("KS_GROUP_ADD", group=self.group.name), *self._check_lists()]
+        effects: list[Effect] = [report("KS_GROUP_ADD", group=self.name), *self._check_lists()]
         self._told_time = now
-        self.told = self.told or Told.of(self.group)
-        for policy in self.group.teks:
+        self.told = self.told or Told.of(self.settings)
+        for policy in self.settings.teks:
             if self.keys.newest(policy.slot) is None:
                 self.keys.make_tek(policy, now, self._entropy)
                 self.is_dirty = True
@@ -80,13 +81,13 @@ class ServedGroup:
             self.keys.kek.wipe()
             self.keys.kek = None
         self._wipe_unused(self.rounds.end(frozenset(Content)))
-        return [report("KS_GROUP_DELETE", group=self.group.name)]
+        return [report("KS_GROUP_DELETE", group=self.name)]
 
     def download_for(self, peer: Endpoint, server: Endpoint, now: float) -> Download:
         """What a member that registers from `peer` at our end `server` is told."""
         kek = self.keys.kek
-        told = kek.told(now, source_of(self.group, self.members, server.address), peer.address) if kek else None
-        return self.keys.download(self.group, now, told, self.keys.sequence if kek else None)
+        told = kek.told(now, source_of(self.settings, self.members, server.address), peer.address) if kek else None
+        return self.keys.download(self.settings, now, told, self.keys.sequence if kek else None)
 
     def lend_sender_ids(self, wanted: int) -> tuple[int, ...]:
         """`wanted` Sender-IDs, or one if so many are not left. Raises `SenderIdsExhaustedError`; then `start_over` is due."""
@@ -100,12 +101,12 @@ class ServedGroup:
         """A registration is complete: the member at `peer` was sent `given`."""
         effects: list[Effect] = []
         if not len(self.members):
-            effects.append(report("KS_FIRST_GM", group=self.group.name, address=peer.address))
+            effects.append(report("KS_FIRST_GM", group=self.name, address=peer.address))
         self._make_room(peer, now)
         member = self.members.register(peer, server, now, given.sender_ids, keys_until=self.keys.last_expiry(now, given.teks))
         self.registrations += 1
         self.is_dirty = True
-        effects.append(report("KS_REGS_COMPL", group=self.group.name, address=peer.address))
+        effects.append(report("KS_REGS_COMPL", group=self.name, address=peer.address))
         is_stale = self._is_stale(given, peer, server, now)
         held = given.kek.spi if given.kek is not None else None
         self.rounds.release(peer, unless_under=held if is_stale else None)
@@ -118,7 +119,7 @@ class ServedGroup:
             member.note_acknowledged(sequence, self.keys.last_expiry(now))
             return self._finish_rounds(now)
         if self.members.get(peer) is None and not self.rounds.was_sent_to(peer):
-            return [report("KS_UNSOL_ACK", group=self.group.name, peer=peer.address, sequence=sequence)]
+            return [report("KS_UNSOL_ACK", group=self.name, peer=peer.address, sequence=sequence)]
         return []
 
     def tick(self, now: float) -> list[Effect]:
@@ -127,12 +128,12 @@ class ServedGroup:
             self.is_dirty = True
         effects: list[Effect] = []
         members, soon = len(self.members), now + MERGE_LOOKAHEAD
-        kek_due = self.keys.next_kek_rekey(self.group, members)
-        due = (kek_due, self.keys.next_tek_rekey(self.group, members), self.next_sync())
+        kek_due = self.keys.next_kek_rekey(self.settings, members)
+        due = (kek_due, self.keys.next_tek_rekey(self.settings, members), self.next_sync())
         if any(moment is not None and moment <= now for moment in due):
             effects += self._lapsed(now)
             renew_kek = kek_due is not None and kek_due <= soon
-            effects += self._rekey(self.keys.slots_due(self.group, members, soon), renew_kek=renew_kek, now=now)
+            effects += self._rekey(self.keys.slots_due(self.settings, members, soon), renew_kek=renew_kek, now=now)
         return effects + self._run_rounds(now)
 
     def next_sync(self) -> float | None:
@@ -144,22 +145,22 @@ class ServedGroup:
         times = (self.next_sync(), self.keys.next_expiry(), self._next_rekey(), self.rounds.next_timer())
         return min((time for time in times if time is not None), default=None)
 
-    def update(self, group: KeyServerGroup, now: float) -> list[Effect]:
+    def update(self, settings: KeyServerGroup, now: float) -> list[Effect]:
         """Go on with a changed configuration: one rekey for all changes together, or none (`change.RULES`)."""
-        changes = differences(self.group, group)
-        self.group = group
+        changes = differences(self.settings, settings)
+        self.settings = settings
         effects: list[Effect] = []
         slots: frozenset[int] = frozenset()
         for change in changes:
             effects += self._apply(change, now)
             if change.rule.renews is Renews.TEK:
-                slots |= frozenset((change.slot,)) if change.slot is not None else self.group.slots
+                slots |= frozenset((change.slot,)) if change.slot is not None else self.settings.slots
         renew_kek = any(change.rule.renews is Renews.KEK for change in changes)
         if any(change.rule.rekey for change in changes):
-            effects += self._rekey(self.group.slots if renew_kek else slots, renew_kek=renew_kek, now=now)
+            effects += self._rekey(self.settings.slots if renew_kek else slots, renew_kek=renew_kek, now=now)
         elif self.keys.kek is not None:
             effects += self._replace_unsigned_kek(now)
-        elif group.rekey.key_label is not None and self._signers(group.rekey.key_label) is not None:
+        elif settings.rekey.key_label is not None and self._signers(settings.rekey.key_label) is not None:
             effects += self._make_kek(now)
         if changes:
             self.is_dirty = True
@@ -167,15 +168,15 @@ class ServedGroup:
 
     def clear(self, now: float) -> list[Effect]:
         """`clear crypto gdoi`: forget all registrations, tell the members to register again, and begin with new keys."""
-        return [report("KS_CLEAR_REGISTER", group=self.group.name), *self.start_over(now)]
+        return [report("KS_CLEAR_REGISTER", group=self.name), *self.start_over(now)]
 
     def rekey_now(self, activation_delay: int, now: float) -> list[Effect]:
         """`crypto gdoi ks rekey`: new TEKs at once, with which members begin to send `activation_delay` seconds from now (RFC 6407 5.5).
 
         By then every member should decrypt with them, so the delay has to outlast the retransmissions of the rekey where packets get lost.
         """
-        effects = self._rekey(self.group.slots, renew_kek=False, now=now, activates=now + activation_delay)
-        return effects if self.keys.kek is not None else [report("KS_NO_REKEY", group=self.group.name), *effects]
+        effects = self._rekey(self.settings.slots, renew_kek=False, now=now, activates=now + activation_delay)
+        return effects if self.keys.kek is not None else [report("KS_NO_REKEY", group=self.name), *effects]
 
     def start_over(self, now: float) -> list[Effect]:
         """New keys and Sender-IDs from zero, after everybody was told to drop the old ones (RFC 6407 3.5 rules 5 and 6).
@@ -187,19 +188,19 @@ class ServedGroup:
         leaving = self.members.clear()
         effects: list[Effect] = []
         if leaving:
-            effects.append(report("KS_LAST_GM", group=self.group.name, address=leaving[-1].peer.address))
+            effects.append(report("KS_LAST_GM", group=self.name, address=leaving[-1].peer.address))
         self.keys.wipe_all()
         self.keys.kek = None
-        self.keys.sender_ids.restart(self.group.sender_id_bits)
-        for policy in self.group.teks:
+        self.keys.sender_ids.restart(self.settings.sender_id_bits)
+        for policy in self.settings.teks:
             self.keys.make_tek(policy, now, self._entropy)
         effects += self._make_kek(now)
-        self.told = Told.of(self.group)
+        self.told = Told.of(self.settings)
         self.keys.epoch += 1
         self.is_dirty = True
-        self.rounds.turn_into_deletes(self.group, protocols, now)  # some members may hold no later KEK
+        self.rounds.turn_into_deletes(self.settings, protocols, now)  # some members may hold no later KEK
         if old_kek is not None:
-            self.rounds.begin_delete(old_kek, old_sequence, leaving, protocols, self.group, now)
+            self.rounds.begin_delete(old_kek, old_sequence, leaving, protocols, self.settings, now)
         return effects + self._run_rounds(now)
 
     def resume(self, now: float, *, renew: bool = False) -> list[Effect]:
@@ -210,20 +211,20 @@ class ServedGroup:
         """
         for each in self.unfinished:
             if each.under.expires > now:
-                self.rounds.begin_delete(each.under, each.sequence, each.members, each.deletes, self.group, now)
+                self.rounds.begin_delete(each.under, each.sequence, each.members, each.deletes, self.settings, now)
         self.unfinished = ()
-        _, destination = rekey_addresses(self.group.rekey)
-        slots, renew_kek = self.keys.outdated(self.group, destination)
-        if self.keys.kek is not None and (self.group.rekey.key_label is None or not is_complete(self.group)):
+        _, destination = rekey_addresses(self.settings.rekey)
+        slots, renew_kek = self.keys.outdated(self.settings, destination)
+        if self.keys.kek is not None and (self.settings.rekey.key_label is None or not is_complete(self.settings)):
             self._drop_kek(now)
             renew_kek = False
-        if self.keys.kek is not None and self.keys.kek.lifetime != self.group.rekey.lifetime:
-            self.keys.restart_kek_lifetime(self.group.rekey.lifetime, now)
-        told, self.told = self.told, Told.of(self.group)
-        if renew_kek or (told is not None and told.receive_only != self.group.receive_only):
-            slots = self.group.slots
+        if self.keys.kek is not None and self.keys.kek.lifetime != self.settings.rekey.lifetime:
+            self.keys.restart_kek_lifetime(self.settings.rekey.lifetime, now)
+        told, self.told = self.told, Told.of(self.settings)
+        if renew_kek or (told is not None and told.receive_only != self.settings.receive_only):
+            slots = self.settings.slots
         if renew:
-            slots, renew_kek = self.group.slots, self.keys.kek is not None
+            slots, renew_kek = self.settings.slots, self.keys.kek is not None
             self._hasten(now)
         was_under_way = self._is_recent(now) if self.was_under_way is None else self.was_under_way
         self._told_time = now
@@ -236,7 +237,7 @@ class ServedGroup:
 
         Not where none can be sent; nor where members may refuse it, for they know a pseudotime that is ahead of ours.
         """
-        kek, rekey = self.keys.kek, self.group.rekey
+        kek, rekey = self.keys.kek, self.settings.rekey
         if kek is None or isinstance(signer_of(kek, self._signers), SignerFault) or self.keys.has_time_window:
             return
         if rekey.key_label is None or self._signers(rekey.key_label) is None:  # without another KEK nobody is told of other TEKs
@@ -247,23 +248,23 @@ class ServedGroup:
     def _is_recent(self, now: float) -> bool:
         """Whether the last keys or the last rekey are so young that not everybody may have been told of them."""
         latest = [*(key.created for key in self.keys.teks), *([self.rekeyed_at] if self.rekeyed_at is not None else [])]
-        interrupted = INTERRUPTED + (BATCH_PERIOD * batches(len(self.members)) if self.group.rekey.unicast else 0)
+        interrupted = INTERRUPTED + (BATCH_PERIOD * batches(len(self.members)) if self.settings.rekey.unicast else 0)
         return any(now - moment <= interrupted for moment in latest)
 
     @property
     def rekey_source(self) -> IPv4Address:
         """Where rekeys come from, as far as is known."""
-        return source_of(self.group, self.members)
+        return source_of(self.settings, self.members)
 
     def _next_rekey(self) -> float | None:
         """When the first key has to be replaced."""
         members = len(self.members)
-        due = (self.keys.next_tek_rekey(self.group, members), self.keys.next_kek_rekey(self.group, members))
+        due = (self.keys.next_tek_rekey(self.settings, members), self.keys.next_kek_rekey(self.settings, members))
         return min((time for time in due if time is not None), default=None)
 
     def _apply(self, change: Change, now: float) -> list[Effect]:
         """What a change does beside the rekey that it may trigger."""
-        name, rekey = self.group.name, self.group.rekey
+        name, rekey = self.name, self.settings.rekey
         kek = self.keys.kek
         match change.kind:
             case Kind.KEK_LIFETIME:
@@ -297,22 +298,22 @@ class ServedGroup:
         effects = self._replace_unsigned_kek(now)
         can_tell = not effects
         old_kek, old_sequence, held_until = self.keys.kek, self.keys.sequence, self.keys.last_expiry(now)
-        wanted = self.keys.lacking(self.group, now).union(slots)
-        for policy in self.group.teks:
+        wanted = self.keys.lacking(self.settings, now).union(slots)
+        for policy in self.settings.teks:
             if policy.slot in wanted:
                 self.keys.make_tek(policy, now, self._entropy)
         if renew_kek and can_tell:
             effects += self._make_kek(now)
         self._told_time = self.rekeyed_at = now
-        self.told = Told.of(self.group)
+        self.told = Told.of(self.settings)
         self.is_dirty = True
         if old_kek is None or not can_tell:
             return effects + self._run_rounds(now)
         if renew_kek and self.keys.kek is not None:
-            self.rounds.begin(Content.KEK, old_kek, self.members, self.group, now, counter=count(old_sequence + 1).__next__)
+            self.rounds.begin(Content.KEK, old_kek, self.members, self.settings, now, counter=count(old_sequence + 1).__next__)
         elif self.keys.kek is old_kek:
             counter = self.keys.next_sequence
-            self.rounds.begin(Content.TEK, old_kek, self.members, self.group, now, counter=counter, activates=activates)
+            self.rounds.begin(Content.TEK, old_kek, self.members, self.settings, now, counter=counter, activates=activates)
             self.keys.lifetime_is_known = True
         else:
             self._keep_unanswering(old_kek, held_until)
@@ -336,12 +337,12 @@ class ServedGroup:
         """
         kek = self.keys.kek
         if not self.rounds.reach(member, held, now) and kek is not None and kek.unicast and kek.spi == held:
-            self.rounds.begin(Content.TEK, kek, [member], self.group, now, counter=self.keys.next_sequence)
+            self.rounds.begin(Content.TEK, kek, [member], self.settings, now, counter=self.keys.next_sequence)
         return self._run_rounds(now)
 
     def _run_rounds(self, now: float) -> list[Effect]:
         """Send what is due of the rekeys that are on their way."""
-        progress = self.rounds.run(self.group, now, self._next_rekey())
+        progress = self.rounds.run(self.settings, now, self._next_rekey())
         self.is_dirty = self.is_dirty or progress.must_be_saved
         if progress.was_given_up:
             self.told = None
@@ -361,7 +362,7 @@ class ServedGroup:
 
     def _eject(self, member: Member) -> list[Effect]:
         self.members.remove(member.peer)
-        return [report("KS_NACK_GM_EJECT", group=self.group.name, address=member.peer.address), *self._left(member)]
+        return [report("KS_NACK_GM_EJECT", group=self.name, address=member.peer.address), *self._left(member)]
 
     def _expire_members(self, now: float) -> list[Effect]:
         """Without rekeys a member that has not come again in time holds no key. With rekeys that nobody acknowledges who can tell."""
@@ -377,18 +378,18 @@ class ServedGroup:
     def _left(self, member: Member) -> list[Effect]:
         """`member` is off the list."""
         self.is_dirty = True
-        return [] if len(self.members) else [report("KS_LAST_GM", group=self.group.name, address=member.peer.address)]
+        return [] if len(self.members) else [report("KS_LAST_GM", group=self.name, address=member.peer.address)]
 
     def _make_kek(self, now: float) -> list[Effect]:
         """A KEK by the configuration of today; without one (no key, no transport) the group has no rekeys."""
-        rekey = self.group.rekey
-        if rekey.key_label is None or not is_complete(self.group):
+        rekey = self.settings.rekey
+        if rekey.key_label is None or not is_complete(self.settings):
             self.keys.kek = None
-            return [report("KS_NO_REKEY", group=self.group.name)] if rekey.key_label is not None else []
+            return [report("KS_NO_REKEY", group=self.name)] if rekey.key_label is not None else []
         signer = self._signers(rekey.key_label)
         if signer is None:
             self.keys.kek = None
-            return [report("KS_NO_RSA_KEYS", group=self.group.name, label=rekey.key_label)]
+            return [report("KS_NO_RSA_KEYS", group=self.name, label=rekey.key_label)]
         _, destination = rekey_addresses(rekey)
         self.keys.make_kek(rekey, signer.public.der, destination or NO_ADDRESS, now, self._entropy)
         self.is_dirty = True
@@ -400,7 +401,7 @@ class ServedGroup:
         if kek is None or signer_of(kek, self._signers) is not SignerFault.CHANGED:
             return []
         self._drop_kek(now)
-        return [report("KS_RSA_KEY_CHANGED", group=self.group.name, label=kek.key_label), *self._make_kek(now)]
+        return [report("KS_RSA_KEY_CHANGED", group=self.name, label=kek.key_label), *self._make_kek(now)]
 
     def _drop_kek(self, now: float) -> None:
         """No rekeys from now on: members register again before their TEKs die."""
@@ -425,12 +426,12 @@ class ServedGroup:
 
     def _lapsed(self, now: float) -> list[Effect]:
         """A line for each `sa ipsec` whose TEK died before we could renew it."""
-        return [report("KS_TEK_LAPSED", group=self.group.name, slot=slot) for slot in sorted(self.keys.lacking(self.group, now))]
+        return [report("KS_TEK_LAPSED", group=self.name, slot=slot) for slot in sorted(self.keys.lacking(self.settings, now))]
 
     def _check_lists(self, slot: int | None = None) -> list[Effect]:
         """GDOI_ACL_NUM for every list that is longer than a policy honours."""
         return [
-            report("GDOI_ACL_NUM", group=self.group.name, acl=policy.acl.name, count=len(policy.acl.entries), limit=MAXIMUM_ENTRIES)
-            for policy in self.group.overlong
+            report("GDOI_ACL_NUM", group=self.name, acl=policy.acl.name, count=len(policy.acl.entries), limit=MAXIMUM_ENTRIES)
+            for policy in self.settings.overlong
             if slot in (None, policy.slot)
         ]
