@@ -14,6 +14,7 @@ from groupvpn.effects import Effect, Endpoint, Report, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.messages import MESSAGES, render
+from groupvpn.gdoi.persistence import SnapshotWriter
 from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup, RekeyPolicy, Replay, ReplayMethod, TekPolicy
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
@@ -208,10 +209,7 @@ def change(world: World, group: KeyServerGroup) -> None:
 
 def snapshot_anew(world: World) -> Any:
     """What a snapshot says of which nothing is remembered from the one before."""
-    for group in world.server.groups:
-        for member in group.members:
-            member.written = ""
-    return json.loads(world.server.snapshot_text(world.now))
+    return json.loads(SnapshotWriter().text({group.name: group.snapshot() for group in world.server.groups}, world.now))
 
 
 def pushes(world: World) -> list[Endpoint]:

@@ -30,7 +30,7 @@ from groupvpn.crypto.registry import KekCipher
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi import persistence
 from groupvpn.gdoi.keyserver import KeyServer
-from groupvpn.gdoi.members import Member
+from groupvpn.gdoi.members import MemberRecord
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, ReplayMethod
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 
@@ -281,10 +281,10 @@ def test_what_members_have_missed_is_not_forgiven() -> None:
     world.do(world.server, world.server.rekey(None, 20, world.now))
     world.run(200)
     before = world.server.status(world.now)[0].members
-    missed = [member.missed_in_a_row for member in world.server.groups[0].members]
+    missed = [member.record.missed_in_a_row for member in world.server.groups[0].members]
     server = restart(world, served())
     assert server.status(world.now)[0].members == before
-    assert [member.missed_in_a_row for member in server.groups[0].members] == missed == [0, 1]
+    assert [member.record.missed_in_a_row for member in server.groups[0].members] == missed == [0, 1]
 
 
 def test_rekey_authentication_that_was_taken_away_meanwhile_ends_the_rekeys() -> None:
@@ -334,7 +334,7 @@ def test_a_snapshot_writes_out_no_member_that_is_as_it_was(monkeypatch: pytest.M
     table, here = world.server.groups[0].members, Endpoint(SERVER, 848)
     for number in range(300):
         table.register(Endpoint(IPv4Address("10.9.0.0") + number, 848), here, world.now)
-    written: list[Member] = []
+    written: list[MemberRecord] = []
     monkeypatch.setattr(persistence, "_write_member", lambda member: written.append(member) or {})
     world.server.snapshot_text(world.now)
     assert len(written) == 300
@@ -346,7 +346,7 @@ def test_a_snapshot_writes_out_no_member_that_is_as_it_was(monkeypatch: pytest.M
     changed[3].note_missed()
     written.clear()
     world.server.snapshot_text(world.now)
-    assert written == changed
+    assert written == [member.record for member in changed]
 
 
 def test_times_of_members_in_a_snapshot_of_a_release_before_they_had_a_moment_of_their_own() -> None:
@@ -360,7 +360,7 @@ def test_times_of_members_in_a_snapshot_of_a_release_before_they_had_a_moment_of
         member["keys_until"] -= moment
     fresh = world.add_server(SERVER, served(), start=False, life="second")
     fresh.restore(state, 5000.0, 20)
-    (member,) = fresh.groups[0].members
+    (member,) = fresh.groups[0].members.records
     assert member.registered_at == pytest.approx(5000 - 20 - 100, abs=1)
     assert member.keys_until == pytest.approx(5000 - 20 + 3500, abs=1)
 
@@ -384,7 +384,7 @@ def test_a_snapshot_that_does_not_say_when_keys_of_members_die_has_them_hold_all
         del member["keys_until"]
     fresh = world.add_server(SERVER, served(), start=False, life="second")
     fresh.restore(state, world.now, 5)
-    (member,), (tek,) = fresh.groups[0].members, fresh.groups[0].keys.teks
+    (member,), (tek,) = fresh.groups[0].members.records, fresh.groups[0].keys.teks
     assert member.keys_until == tek.expires == 3595
 
 

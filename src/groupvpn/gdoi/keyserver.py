@@ -17,7 +17,7 @@ from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.keyserver_status import status_of
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS
 from groupvpn.gdoi.messages import report
-from groupvpn.gdoi.persistence import SnapshotError, groups_of, restore_group, snapshot_text
+from groupvpn.gdoi.persistence import SnapshotError, SnapshotWriter, groups_of, read_group
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup
 from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
 from groupvpn.gdoi.registration import Admitted, MemberRefused, NotifyPeer, ServerPull
@@ -66,6 +66,7 @@ class KeyServer:
         self._signers = signers
         self._entropy = entropy
         self._maximum_members = maximum_members
+        self._writer = SnapshotWriter()
         self._groups = {group.name: self._serve(group) for group in groups}
         self._registrars: OrderedDict[bytes, _Registrar] = OrderedDict()
         self._now = 0.0
@@ -161,7 +162,7 @@ class KeyServer:
 
         It takes little time with thousands of members, for one is written for each registration. Times in it are relative to `now`.
         """
-        return snapshot_text(self.groups, now)
+        return self._writer.text({group.name: group.snapshot() for group in self.groups}, now)
 
     def restore(self, state: object, now: float, elapsed: float, *, renew: bool = False) -> list[Effect]:
         """Go on from a snapshot that was taken `elapsed` seconds ago; call it before `start`. Raises `ValueError` for what is no snapshot.
@@ -174,11 +175,11 @@ class KeyServer:
         for group in self.groups:
             if group.name in groups:
                 try:
-                    restore_group(group, groups[group.name], now, elapsed)
+                    snapshot = read_group(group.name, groups[group.name], now, elapsed)
                 except SnapshotError as error:
                     self.unrestored.append(str(error))
                 else:
-                    effects += group.resume(now, renew=renew)
+                    effects += group.resume(snapshot, now, renew=renew)
         return self._marked(effects)
 
     def status(self, now: float) -> tuple[KeyServerGroupStatus, ...]:
@@ -301,7 +302,7 @@ class KeyServer:
         except GdoiError as error:
             return self._drop(error.reason.words)
         member = group.members.get(source)
-        if told.member != source.address and (member is None or not member.is_behind_nat):
+        if told.member != source.address and (member is None or not member.record.is_behind_nat):
             return self._drop("acknowledgement in another's name")
         return self._marked(group.acknowledge(source, kek.spi, told.sequence, now))
 

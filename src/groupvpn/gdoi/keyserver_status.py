@@ -88,21 +88,21 @@ def _tek(served: ServedGroup, key: TrafficKey, now: float) -> TekStatus:
 def _members(served: ServedGroup, now: float) -> list[RegisteredMemberStatus]:
     return [
         RegisteredMemberStatus(
-            address=member.peer.address,
-            port=member.peer.port,
+            address=record.peer.address,
+            port=record.peer.port,
             group_name=served.name,
             group_identity=served.settings.identity,
-            key_server=member.server.address,
-            registered_for=int(now - member.registered_at),
-            rekeys_sent=member.rekeys_sent,
-            rekey_retries=member.rekey_retries,
-            rekey_acks_received=member.acks_received,
-            rekey_acks_missed=member.acks_missed,
-            sent_sequences=tuple(member.sent_sequences),
-            received_sequences=tuple(member.received_sequences),
-            sender_ids=member.sender_ids,
+            key_server=record.server.address,
+            registered_for=int(now - record.registered_at),
+            rekeys_sent=record.rekeys_sent,
+            rekey_retries=record.rekey_retries,
+            rekey_acks_received=record.acks_received,
+            rekey_acks_missed=record.acks_missed,
+            sent_sequences=record.sent_sequences,
+            received_sequences=record.received_sequences,
+            sender_ids=record.sender_ids,
         )
-        for member in served.members
+        for record in served.members.records
     ]
 
 

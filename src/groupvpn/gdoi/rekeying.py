@@ -13,7 +13,7 @@ from itertools import islice
 
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi.group import RekeyKey
-from groupvpn.gdoi.members import Member
+from groupvpn.gdoi.members import Member, MemberRecord
 from groupvpn.gdoi.timers import BATCH_MEMBERS, BATCH_PERIOD, acknowledgement_wait
 from groupvpn.ipsec.transform import SecurityProtocol
 
@@ -49,7 +49,7 @@ class UnfinishedDelete:
     under: RekeyKey
     sequence: int
     deletes: frozenset[SecurityProtocol]
-    members: tuple[Member, ...]
+    members: tuple[MemberRecord, ...]
 
 
 class Round:

@@ -59,7 +59,7 @@ class Rounds:
     def deletes(self) -> tuple[UnfinishedDelete, ...]:
         """The deletes that are on their way, as far as a key server that is started again has to know them."""
         return tuple(
-            UnfinishedDelete(each.under, each.last_sequence, each.deletes, each.pending)
+            UnfinishedDelete(each.under, each.last_sequence, each.deletes, tuple(member.record for member in each.pending))
             for each in self._rounds
             if each.content is Content.DELETE
         )
@@ -230,7 +230,8 @@ class Rounds:
             effects.append(Send(message, Endpoint(source, GDOI_PORT), Endpoint(each.under.destination, GDOI_PORT)))
         for member in batch.members:
             member.note_sent(batch.sequence, is_retry=batch.is_retry)
-            from_end = Endpoint(source if source != NO_ADDRESS else member.server.address, member.server.port)
+            server = member.record.server
+            from_end = Endpoint(source if source != NO_ADDRESS else server.address, server.port)
             effects.append(Send(wrap(message, from_end.port), from_end, member.peer))
         return Progress(effects, must_be_saved=batch.opens)
 

@@ -23,10 +23,11 @@ from groupvpn.gdoi.offer import without_idle_teks
 from groupvpn.gdoi.policy import KeyServerGroup
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
-from groupvpn.gdoi.rekeying import Content, UnfinishedDelete
+from groupvpn.gdoi.rekeying import Content
 from groupvpn.gdoi.rounds import Rounds
 from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
 from groupvpn.gdoi.signers import SignerFault, SignerLookup, signer_of
+from groupvpn.gdoi.snapshot import GroupSnapshot
 from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, SHORTEST_OFFSET, batches
 from groupvpn.gdoi.told import Told
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES
@@ -52,10 +53,6 @@ class ServedGroup:
         """What the last rekey told; None where nobody has heard it, and after a snapshot of a release that did not note it."""
         self.rekeyed_at: float | None = None
         """When that was, in monotonic seconds; None before the first."""
-        self.was_under_way: bool | None = None
-        """After a restart, until `resume`: whether the snapshot says that a rekey was on its way; None where it does not say."""
-        self.unfinished: tuple[UnfinishedDelete, ...] = ()
-        """After a restart, until `resume`: the deletes that the snapshot says were on their way."""
         self._signers = signers
         self._entropy = entropy
         self._told_time = 0.0
@@ -203,16 +200,35 @@ class ServedGroup:
             self.rounds.begin_delete(old_kek, old_sequence, leaving, protocols, self.settings, now)
         return effects + self._run_rounds(now)
 
-    def resume(self, now: float, *, renew: bool = False) -> list[Effect]:
-        """After a restart from a snapshot: go on with deletes, renew what no longer fits the configuration, tell members what else is new,
-        and repeat a rekey that may have been cut short. `renew` makes all keys anew, for nobody knows how old they are.
+    def snapshot(self) -> GroupSnapshot:
+        """All that must not be lost."""
+        return GroupSnapshot(
+            sender_ids=self.keys.sender_ids.copy(),
+            clock=self.keys.clock,
+            teks=tuple(self.keys.teks),
+            kek=self.keys.kek,
+            sequence=self.keys.sequence,
+            members=self.members.records,
+            rekeys_sent=self.rounds.sent,
+            registrations=self.registrations,
+            told=self.told,
+            rekeyed_at=self.rekeyed_at,
+            under_way=self.rounds.is_under_way,
+            deletes=self.rounds.deletes,
+        )
+
+    def resume(self, snapshot: GroupSnapshot, now: float, *, renew: bool = False) -> list[Effect]:
+        """Go on after a restart, instead of a start from nothing: with deletes that were on their way, with new keys where the old ones no
+        longer fit the configuration, with a rekey that tells members what else is new or was cut short. `renew` makes all keys anew, for
+        nobody knows how old they are.
 
         A group with time windows always gets one: how long we were away is what the wall clock says, which may be wrong.
         """
-        for each in self.unfinished:
+        self._take(snapshot, now)
+        for each in snapshot.deletes:
             if each.under.expires > now:
-                self.rounds.begin_delete(each.under, each.sequence, each.members, each.deletes, self.settings, now)
-        self.unfinished = ()
+                members = [Member(record) for record in each.members]
+                self.rounds.begin_delete(each.under, each.sequence, members, each.deletes, self.settings, now)
         _, destination = rekey_addresses(self.settings.rekey)
         slots, renew_kek = self.keys.outdated(self.settings, destination)
         if self.keys.kek is not None and (self.settings.rekey.key_label is None or not is_complete(self.settings)):
@@ -220,17 +236,30 @@ class ServedGroup:
             renew_kek = False
         if self.keys.kek is not None and self.keys.kek.lifetime != self.settings.rekey.lifetime:
             self.keys.restart_kek_lifetime(self.settings.rekey.lifetime, now)
-        told, self.told = self.told, Told.of(self.settings)
+        told, self.told = snapshot.told, Told.of(self.settings)
         if renew_kek or (told is not None and told.receive_only != self.settings.receive_only):
             slots = self.settings.slots
         if renew:
             slots, renew_kek = self.settings.slots, self.keys.kek is not None
             self._hasten(now)
-        was_under_way = self._is_recent(now) if self.was_under_way is None else self.was_under_way
+        was_under_way = self._is_recent(now) if snapshot.under_way is None else snapshot.under_way
         self._told_time = now
         if slots or renew_kek or told != self.told or was_under_way or self.next_sync() is not None:
             return self._rekey(slots, renew_kek=renew_kek, now=now)
         return self._replace_unsigned_kek(now) + self._run_rounds(now)
+
+    def _take(self, snapshot: GroupSnapshot, now: float) -> None:
+        """Put back what the snapshot holds, but for keys that have died meanwhile."""
+        keys = self.keys
+        keys.sender_ids, keys.clock = snapshot.sender_ids.copy(), snapshot.clock
+        keys.teks = [key for key in snapshot.teks if key.expires > now]
+        self.rounds.sent, self.registrations, self.rekeyed_at = snapshot.rekeys_sent, snapshot.registrations, snapshot.rekeyed_at
+        for record in snapshot.members:
+            self.members.restore(record)
+        if snapshot.kek is not None and snapshot.kek.expires > now:
+            keys.kek, keys.sequence = snapshot.kek, snapshot.sequence
+        elif snapshot.kek is not None:
+            self._keep_unanswering(snapshot.kek, keys.last_expiry(now))
 
     def _hasten(self, now: float) -> None:
         """Let all TEKs die when a rekey that starts now, under the present KEK, can have reached everybody, with as much to spare as any.
