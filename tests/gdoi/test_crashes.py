@@ -53,8 +53,8 @@ class Mortal(World):
         self.lives, self.is_dead = self.lives + 1, False
         server = self.add_server(SERVER, self.group, start=False, life=str(self.lives))
         restored = server.restore(json.loads(self.disk), self.now, self.now - self.written_at)
-        assert not server.unrestored
-        self.do(server, [*restored, *server.start(self.now)])
+        assert not restored.unusable
+        self.do(server, [*restored.effects, *server.start(self.now)])
 
     def _observe(self, address: IPv4Address, effect: Effect, now: float) -> None:
         super()._observe(address, effect, now)

@@ -43,7 +43,7 @@ def restart(world: World, group: KeyServerGroup, *, down: float = 0.0) -> KeySer
     world.run(down)
     server = world.add_server(SERVER, group, start=False, life="second")
     speaker = world.speakers[SERVER]
-    world.simulation.carry_out(SERVER, server.restore(state, world.now, down))
+    world.simulation.carry_out(SERVER, server.restore(state, world.now, down).effects)
     world.simulation.carry_out(SERVER, speaker.start(world.now))
     return server
 
@@ -199,8 +199,7 @@ def test_a_snapshot_that_knows_of_no_deletes_is_taken() -> None:
     state = json.loads(world.server.snapshot_text(world.now))
     del state["groups"]["GET"]["deletes"]
     fresh = world.add_server(SERVER, served(), start=False, life="second")
-    fresh.restore(state, world.now, 0)
-    assert (fresh.unrestored, fresh.groups[0].rounds.keks) == ([], ())
+    assert (fresh.restore(state, world.now, 0).unusable, fresh.groups[0].rounds.keks) == ((), ())
 
 
 def test_what_nobody_could_be_told_before_the_crash_is_told_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -444,8 +443,9 @@ def test_a_damaged_snapshot_is_refused_whole(damage: Callable[[dict[str, Any]], 
     state = json.loads(world.server.snapshot_text(world.now))
     damage(state["groups"]["GET"])
     fresh = world.add_server(SERVER, served(), start=False, life="second")
-    assert fresh.restore(state, world.now, 0) == []
-    assert [text.split(" (")[0] for text in fresh.unrestored] == ["the snapshot of group GET cannot be used"]
+    restored = fresh.restore(state, world.now, 0)
+    assert restored.effects == []
+    assert [text.split(" (")[0] for text in restored.unusable] == ["the snapshot of group GET cannot be used"]
     assert fresh.groups[0].keys.teks == []
 
 
@@ -461,9 +461,10 @@ def test_a_damaged_group_keeps_no_other_from_going_on() -> None:
     entropy = world.simulation.entropy("second")
     speaker = world.speakers[SERVER]
     server = speaker.key_server = world.servers[SERVER] = KeyServer((other, world.group), speaker.ike, signer, entropy)
-    world.do(server, [*server.restore(state, world.now, 0), *server.start(world.now)])
+    restored = server.restore(state, world.now, 0)
+    world.do(server, [*restored.effects, *server.start(world.now)])
     world.run(1)
-    assert len(server.unrestored) == 1
+    assert len(restored.unusable) == 1
     assert len(world.members[0].sas) == 2, "the rekey of the good one was sent"
     assert [len(group.keys.teks) for group in server.groups] == [1, 2]
 
@@ -559,7 +560,7 @@ def test_a_snapshot_that_does_not_say_whether_a_rekey_is_under_way_has_its_age_t
     world.forget_reports()
     world.simulation.detach(SERVER)
     server = world.add_server(SERVER, served(), start=False, life="second")
-    world.do(server, [*server.restore(state, world.now, down), *server.start(world.now)])
+    world.do(server, [*server.restore(state, world.now, down).effects, *server.start(world.now)])
     assert ("KS_SEND_UNICAST_REKEY" in world.mnemonics()) == (down == 100)
 
 
@@ -569,11 +570,12 @@ def test_a_snapshot_that_does_not_say_what_members_were_told_costs_one_rekey() -
     state = json.loads(world.server.snapshot_text(world.now))
     del state["groups"]["GET"]["told"], state["groups"]["GET"]["rekeyed_at"]
     server = world.add_server(SERVER, served(), start=False, life="second")
-    world.do(server, [*server.restore(state, world.now, 0), *server.start(world.now)])
+    restored = server.restore(state, world.now, 0)
+    world.do(server, [*restored.effects, *server.start(world.now)])
     world.run(5)
     assert world.mnemonics().count("GM_RECV_REKEY") == 1
     assert len(world.members[0].sas) == 1
-    assert not server.unrestored
+    assert not restored.unusable
 
 
 @pytest.mark.parametrize("rekey", [UNICAST, MULTI, RekeyPolicy()], ids=["unicast", "multicast", "none"])
@@ -588,7 +590,7 @@ def test_a_key_server_that_cannot_know_how_long_it_was_away_renews_its_keys(reke
     world.simulation.detach(SERVER)
     world.run(down)
     server = world.add_server(SERVER, world.group, start=False, life="second")
-    world.do(server, [*server.restore(state, world.now, 0.0, renew=True), *server.start(world.now)])
+    world.do(server, [*server.restore(state, world.now, 0.0, renew=True).effects, *server.start(world.now)])
     kek = server.groups[0].keys.kek
     assert (kek is None and old_kek is None) or (kek and old_kek and kek.spi != old_kek.spi)
     late = world.add_member(3)
@@ -628,7 +630,7 @@ def test_keys_of_unknown_age_go_on_where_the_pseudotime_may_keep_members_from_he
     ((old,),) = spis(world)
     state = json.loads(world.server.snapshot_text(world.now))
     server = world.add_server(SERVER, world.group, start=False, life="second")
-    world.do(server, [*server.restore(state, world.now, 0.0, renew=True), *server.start(world.now)])
+    world.do(server, [*server.restore(state, world.now, 0.0, renew=True).effects, *server.start(world.now)])
     world.run(300)
     assert len(world.members[0].sas) == 2
     assert world.members[0].sas[0].spi == old

@@ -45,8 +45,6 @@ class ServedGroup:
         self.keys = GroupKeys(SenderIds(settings.sender_id_bits))
         self.members = MemberTable(maximum_members)
         self.rounds = Rounds(self.keys, self.members, signers)
-        self.is_dirty = False
-        """Whether a snapshot would differ from the one before; whoever writes snapshots resets it."""
         self.registrations = 0
         self.refusals = 0
         self.told: Told | None = None
@@ -55,6 +53,8 @@ class ServedGroup:
         """When that was, in monotonic seconds; None before the first."""
         self._signers = signers
         self._entropy = entropy
+        self._is_dirty = False
+        """Whether a snapshot would differ from the one before."""
         self._told_time = 0.0
         """When all members were last told the pseudotime, in monotonic seconds."""
 
@@ -66,7 +66,7 @@ class ServedGroup:
         for policy in self.settings.teks:
             if self.keys.newest(policy.slot) is None:
                 self.keys.make_tek(policy, now, self._entropy)
-                self.is_dirty = True
+                self._is_dirty = True
         if self.keys.kek is None:
             effects += self._make_kek(now)
         return effects
@@ -80,6 +80,35 @@ class ServedGroup:
         self._wipe_unused(self.rounds.end(frozenset(Content)))
         return [report("KS_GROUP_DELETE", group=self.name)]
 
+    @property
+    def keks(self) -> tuple[RekeyKey, ...]:
+        """The KEKs under which acknowledgements may come: the present one, and those of rekeys that replace or delete one."""
+        present = (self.keys.kek,) if self.keys.kek is not None else ()
+        return (*present, *self.rounds.keks)
+
+    @property
+    def epoch(self) -> int:
+        """Another number once all keys have been replaced: what was offered before must not be given any more."""
+        return self.keys.epoch
+
+    def take_change(self) -> bool:
+        """Whether a snapshot would differ from the one before; asking again says no, until something changes."""
+        was_dirty, self._is_dirty = self._is_dirty, False
+        return was_dirty
+
+    def has_room_for(self, peer: Endpoint, now: float) -> bool:
+        """Whether `peer` could be registered."""
+        return self.members.has_room_for(peer, now)
+
+    def is_behind_nat(self, peer: Endpoint) -> bool:
+        """Whether `peer` is that of a member that cannot know the address we see."""
+        member = self.members.get(peer)
+        return member is not None and member.record.is_behind_nat
+
+    def asks_for_acknowledgement(self, kek: RekeyKey) -> bool:
+        """Whether members are to answer what comes under `kek`."""
+        return self.rounds.asks_for_acknowledgement(kek)
+
     def download_for(self, peer: Endpoint, server: Endpoint, now: float) -> Download:
         """What a member that registers from `peer` at our end `server` is told."""
         kek = self.keys.kek
@@ -88,7 +117,7 @@ class ServedGroup:
 
     def lend_sender_ids(self, wanted: int) -> tuple[int, ...]:
         """`wanted` Sender-IDs, or one if so many are not left. Raises `SenderIdsExhaustedError`; then `start_over` is due."""
-        self.is_dirty = True
+        self._is_dirty = True
         try:
             return self.keys.sender_ids.allocate(max(1, wanted))
         except SenderIdsExhaustedError:
@@ -102,7 +131,7 @@ class ServedGroup:
         self._make_room(peer, now)
         member = self.members.register(peer, server, now, given.sender_ids, keys_until=self.keys.last_expiry(now, given.teks))
         self.registrations += 1
-        self.is_dirty = True
+        self._is_dirty = True
         effects.append(report("KS_REGS_COMPL", group=self.name, address=peer.address))
         is_stale = self._is_stale(given, peer, server, now)
         held = given.kek.spi if given.kek is not None else None
@@ -122,7 +151,7 @@ class ServedGroup:
     def tick(self, now: float) -> list[Effect]:
         """Rekeys, retransmissions and expiries that are due."""
         if self.keys.expire(now):
-            self.is_dirty = True
+            self._is_dirty = True
         effects: list[Effect] = []
         members, soon = len(self.members), now + MERGE_LOOKAHEAD
         kek_due = self.keys.next_kek_rekey(self.settings, members)
@@ -160,7 +189,7 @@ class ServedGroup:
         elif settings.rekey.key_label is not None and self._signers(settings.rekey.key_label) is not None:
             effects += self._make_kek(now)
         if changes:
-            self.is_dirty = True
+            self._is_dirty = True
         return effects
 
     def clear(self, now: float) -> list[Effect]:
@@ -194,7 +223,7 @@ class ServedGroup:
         effects += self._make_kek(now)
         self.told = Told.of(self.settings)
         self.keys.epoch += 1
-        self.is_dirty = True
+        self._is_dirty = True
         self.rounds.turn_into_deletes(self.settings, protocols, now)  # some members may hold no later KEK
         if old_kek is not None:
             self.rounds.begin_delete(old_kek, old_sequence, leaving, protocols, self.settings, now)
@@ -335,7 +364,7 @@ class ServedGroup:
             effects += self._make_kek(now)
         self._told_time = self.rekeyed_at = now
         self.told = Told.of(self.settings)
-        self.is_dirty = True
+        self._is_dirty = True
         if old_kek is None or not can_tell:
             return effects + self._run_rounds(now)
         if renew_kek and self.keys.kek is not None:
@@ -372,7 +401,7 @@ class ServedGroup:
     def _run_rounds(self, now: float) -> list[Effect]:
         """Send what is due of the rekeys that are on their way."""
         progress = self.rounds.run(self.settings, now, self._next_rekey())
-        self.is_dirty = self.is_dirty or progress.must_be_saved
+        self._is_dirty = self._is_dirty or progress.must_be_saved
         if progress.was_given_up:
             self.told = None
         return progress.effects + self._finish_rounds(now) + self._expire_members(now)
@@ -382,7 +411,7 @@ class ServedGroup:
         effects: list[Effect] = []
         over = self.rounds.finish(now)
         for each in over:
-            self.is_dirty = True
+            self._is_dirty = True
             for member in each.unanswered:
                 if member.note_missed():
                     effects += self._eject(member)
@@ -406,7 +435,7 @@ class ServedGroup:
 
     def _left(self, member: Member) -> list[Effect]:
         """`member` is off the list."""
-        self.is_dirty = True
+        self._is_dirty = True
         return [] if len(self.members) else [report("KS_LAST_GM", group=self.name, address=member.peer.address)]
 
     def _make_kek(self, now: float) -> list[Effect]:
@@ -421,7 +450,7 @@ class ServedGroup:
             return [report("KS_NO_RSA_KEYS", group=self.name, label=rekey.key_label)]
         _, destination = rekey_addresses(rekey)
         self.keys.make_kek(rekey, signer.public.der, destination or NO_ADDRESS, now, self._entropy)
-        self.is_dirty = True
+        self._is_dirty = True
         return []
 
     def _replace_unsigned_kek(self, now: float) -> list[Effect]:

@@ -128,7 +128,7 @@ class Fleet:
         self.simulation.detach(SERVER)
         self.run(down)
         self.server, self.speaker = self._new_server(f"server from {self.simulation.now}")
-        self.carry_out(self.server.restore(state, self.simulation.now, down))
+        self.carry_out(self.server.restore(state, self.simulation.now, down).effects)
         self.carry_out(self.speaker.start(self.simulation.now))
 
     def suspend_server(self, seconds: float) -> None:
