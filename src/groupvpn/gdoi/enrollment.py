@@ -213,7 +213,7 @@ class Enrollment:
             elif isinstance(effect, Refused):
                 said += self._refused(effect.refusal, pull.sa, now)
             elif isinstance(effect, NotifyPeer):
-                said += self._ike.notify(pull.sa, effect.notify_type, effect.data, now)
+                said += self._ike.notify(pull.sa, effect.notify_type, effect.data)
             else:
                 said.append(effect)
         return said
@@ -228,12 +228,12 @@ class Enrollment:
         self._pull = None
         if refusal.reason is Reason.NO_ANSWER and self._is_old_sa:
             self._is_old_sa = False
-            return [*self._ike.delete(sa, now), *self._start_phase_one(now)]
+            return [*self._ike.delete(sa), *self._start_phase_one(now)]
         effects: list[Effect] = []
         mnemonic = _REPORTS.get(refusal.reason)
         if mnemonic is not None:
             effects.append(report(mnemonic, group=self._group.name, peer=self.server, reason=str(refusal)))
-            effects += self._ike.delete(sa, now)
+            effects += self._ike.delete(sa)
         return effects + self._failed(str(refusal), now)
 
     def _failed(self, why: str, now: float) -> list[Effect]:

@@ -252,7 +252,7 @@ class KeyServer:
         said: list[Effect] = []
         for effect in effects:
             if isinstance(effect, NotifyPeer):
-                said += self._ike.notify(sa, effect.notify_type, effect.data, now)
+                said += self._ike.notify(sa, effect.notify_type, effect.data)
             elif isinstance(effect, MemberRefused):
                 said += self._refused(effect, sa, now)
             elif isinstance(effect, Admitted):
@@ -279,7 +279,7 @@ class KeyServer:
             return [report("UNREGISTERED_INTERFACE", group=name, peer=peer, address=sa.local.address)]
         if refusal.reason is Reason.UNAUTHORIZED:
             stranger = (_unauthorized(group, sa) if group else None) or peer
-            moved = self._ike.delete(sa, now) if stranger != peer else []  # its address of now may do: with a phase 1 from there
+            moved = self._ike.delete(sa) if stranger != peer else []  # its address of now may do: with a phase 1 from there
             return [report("UNAUTHORIZED_IPADDR", group=name, peer=stranger), *moved]
         if refusal.reason in (Reason.POLICY_REJECTED, Reason.UNSUPPORTED_TEK_PROTOCOL):
             return [report("KS_GM_REJECTS_SA_PAYLOAD", group=name, peer=peer, reason=str(refusal))]
