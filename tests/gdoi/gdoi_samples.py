@@ -165,7 +165,7 @@ class Groups:
             return self.refusal
         return Offered(self.offered, EPOCH) if identity == GROUP else Refusal(Reason.BAD_GROUP_ID, f"group {identity}")
 
-    def admit(self, identity: GroupIdentity, _sa: IkeSa, epoch: int, sender_ids: int, _now: float) -> Admission:
+    def admit(self, identity: GroupIdentity, _sa: IkeSa, epoch: object, sender_ids: int, _now: float) -> Admission:
         assert epoch == EPOCH
         if self.admission is not None:
             return Admission(self.admission)

@@ -112,7 +112,7 @@ def test_our_key_server_takes_the_recorded_member(run: str) -> None:
             asked.append(identity)
             return Offered(offered)
 
-        def admit(self, _identity: GroupIdentity, _sa: IkeSa, _epoch: int, _sender_ids: int, _now: float) -> Admission:
+        def admit(self, _identity: GroupIdentity, _sa: IkeSa, _epoch: object, _sender_ids: int, _now: float) -> Admission:
             return Admission(())
 
     server = ServerPull(recorded_sa(run, is_member=False), Recorded(values["nr_b"]), Authority())

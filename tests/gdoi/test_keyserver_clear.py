@@ -127,3 +127,16 @@ def test_a_registration_that_clear_overtakes_is_not_completed_with_the_new_keys(
     assert isinstance(refusal, Refusal)
     assert refusal.reason is Reason.TRY_LATER
     assert world.server.admit(1234, sa, anew.epoch, 0, world.now) == Admission(())
+
+
+def test_a_registration_is_not_completed_with_the_keys_of_a_group_that_was_taken_away_and_put_back() -> None:
+    world = World(members=1)
+    world.run(2)
+    (sa,) = world.speakers[SERVER].ike.sas()
+    offered = world.server.policy_for(1234, sa, world.now)
+    assert isinstance(offered, Offered)
+    world.server.update((), world.now)
+    world.server.update((world.group,), world.now)
+    refusal = world.server.admit(1234, sa, offered.epoch, 0, world.now).outcome
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is Reason.TRY_LATER

@@ -20,7 +20,7 @@ def essence(wire: Wire) -> tuple[Any, ...]:
     kek, held = group.keys.kek, member.rekey_sa
     return (
         [(key.spi, key.encryption_key.reveal()) for key in group.keys.teks],
-        (kek and kek.spi, group.keys.sequence, group.keys.epoch),
+        (kek and kek.spi, group.keys.sequence, group.epoch),
         [(each.peer, each.registered_at, each.acks_received, each.sender_ids) for each in group.members.records],
         group.registrations,
         [(sa.spi, sa.encryption_key.reveal()) for sa in member.sas],

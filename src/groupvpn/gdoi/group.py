@@ -98,16 +98,12 @@ class RekeyKey:
 
 @dataclass(slots=True)
 class GroupKeys:
-    """All keys of a group. `sequence` counts the rekey messages under the present KEK and starts at 0 with each new KEK.
-
-    `epoch` grows when everything is replaced at once: what was offered in an older one must not be given any more.
-    """
+    """All keys of a group. `sequence` counts the rekey messages under the present KEK and starts at 0 with each new KEK."""
 
     sender_ids: SenderIds
     teks: list[TrafficKey] = field(default_factory=list)
     kek: RekeyKey | None = None
     sequence: int = 0
-    epoch: int = 0
     clock: PseudoClock | None = None
     """Pseudotime; None until the first message that has to tell it."""
     lifetime_is_known: bool = False

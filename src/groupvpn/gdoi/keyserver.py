@@ -208,10 +208,10 @@ class KeyServer:
         except GdoiError as error:
             return Refusal(error.reason, error.detail)
 
-    def admit(self, identity: GroupIdentity, sa: IkeSa, epoch: int, sender_ids: int, now: float) -> Admission:
+    def admit(self, identity: GroupIdentity, sa: IkeSa, epoch: object, sender_ids: int, now: float) -> Admission:
         """`Authority`: the member is live; lend it Sender-IDs, unless what it was offered has been replaced meanwhile."""
         group = self._group_with(identity)
-        if group is None or group.epoch != epoch:
+        if group is None or group.epoch is not epoch:
             return Admission(Refusal(Reason.TRY_LATER, "the keys of the group were replaced during the registration"))
         if not group.has_room_for(sa.peer, now):
             return Admission(self._full(group))

@@ -2,6 +2,7 @@
 
 from groupvpn.crypto.rsa import RsaPublicKey
 from groupvpn.gdoi.group import RekeyKey, TrafficKey
+from groupvpn.gdoi.rekey_transport import source_of
 from groupvpn.gdoi.served_group import ServedGroup
 from groupvpn.gdoi.status import KekStatus, KeyServerGroupStatus, RegisteredMemberStatus, SaPolicyStatus, TekStatus
 from groupvpn.ipsec.sa import Direction
@@ -55,7 +56,7 @@ def _kek(served: ServedGroup, kek: RekeyKey, now: float) -> KekStatus:
     return KekStatus(
         spi=kek.spi,
         is_unicast=kek.unicast,
-        source=served.rekey_source,
+        source=source_of(served.settings, served.members),
         destination=None if kek.unicast else kek.destination,
         cipher=kek.cipher,
         signature_hash=kek.signature_hash,

@@ -93,10 +93,13 @@ class NotifyPeer:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What an `Authority` has for a member: policy and keys without Sender-IDs. `epoch` tells the keys from all that may replace them."""
+    """What an `Authority` has for a member: policy and keys without Sender-IDs.
+
+    `epoch` is the authority's own: it knows by it whether these are still the keys of the group.
+    """
 
     download: Download
-    epoch: int = 0
+    epoch: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class Authority(Protocol):
         """What the member behind `sa` is offered. Must not change anything: the member may be a replay."""
         ...
 
-    def admit(self, identity: GroupIdentity, sa: IkeSa, epoch: int, sender_ids: int, now: float) -> Admission:
+    def admit(self, identity: GroupIdentity, sa: IkeSa, epoch: object, sender_ids: int, now: float) -> Admission:
         """The member is live and takes the policy that it was offered in `epoch`: lend it Sender-IDs, if that is still the policy.
 
         `sender_ids` is how many it asked for, at least 1 if the policy has a counter-mode TEK and 0 if not; fewer may be given, not none.

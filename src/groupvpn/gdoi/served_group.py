@@ -10,7 +10,6 @@ rekeys; this class is what the one that does runs.
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from ipaddress import IPv4Address
 from itertools import count
 
 from groupvpn.effects import Effect, Endpoint, Entropy
@@ -32,8 +31,13 @@ from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC,
 from groupvpn.gdoi.told import Told
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES
 
-INTERRUPTED = 120.0
-"""Where a snapshot does not say whether a rekey was under way, one for a key made this short before a restart was. Batches take longer."""
+_ANNOUNCED_BY = {
+    Kind.TO_MULTICAST: "KS_REKEY_TRANS_2_MULTI",
+    Kind.TO_UNICAST: "KS_REKEY_TRANS_2_UNI",
+    Kind.RECEIVE_ONLY_ENABLED: "KS_CONV_SAS_INGRESS",
+    Kind.RECEIVE_ONLY_DISABLED: "KS_CONV_SAS_DUPLEX",
+}
+"""The line in the log that a change has of its own."""
 
 
 class ServedGroup:
@@ -45,6 +49,8 @@ class ServedGroup:
         self.keys = GroupKeys(SenderIds(settings.sender_id_bits))
         self.members = MemberTable(maximum_members)
         self.rounds = Rounds(self.keys, self.members, signers)
+        self.epoch = object()
+        """Another one as soon as everything is replaced at once: what was offered in an earlier one must not be given any more."""
         self.registrations = 0
         self.refusals = 0
         self.told: Told | None = None
@@ -85,11 +91,6 @@ class ServedGroup:
         """The KEKs under which acknowledgements may come: the present one, and those of rekeys that replace or delete one."""
         present = (self.keys.kek,) if self.keys.kek is not None else ()
         return (*present, *self.rounds.keks)
-
-    @property
-    def epoch(self) -> int:
-        """Another number once all keys have been replaced: what was offered before must not be given any more."""
-        return self.keys.epoch
 
     def take_change(self) -> bool:
         """Whether a snapshot would differ from the one before; asking again says no, until something changes."""
@@ -222,7 +223,7 @@ class ServedGroup:
             self.keys.make_tek(policy, now, self._entropy)
         effects += self._make_kek(now)
         self.told = Told.of(self.settings)
-        self.keys.epoch += 1
+        self.epoch = object()
         self._is_dirty = True
         self.rounds.turn_into_deletes(self.settings, protocols, now)  # some members may hold no later KEK
         if old_kek is not None:
@@ -271,8 +272,8 @@ class ServedGroup:
         if renew:
             slots, renew_kek = self.settings.slots, self.keys.kek is not None
             self._hasten(now)
-        was_under_way = self._is_recent(now) if snapshot.under_way is None else snapshot.under_way
         self._told_time = now
+        was_under_way = snapshot.was_under_way(now, unicast=self.settings.rekey.unicast)
         if slots or renew_kek or told != self.told or was_under_way or self.next_sync() is not None:
             return self._rekey(slots, renew_kek=renew_kek, now=now)
         return self._replace_unsigned_kek(now) + self._run_rounds(now)
@@ -303,17 +304,6 @@ class ServedGroup:
         sending = rekey.retransmit_count * rekey.retransmit_period + (BATCH_PERIOD * batches(len(self.members)) if kek.unicast else 0)
         self.keys.hasten(now + sending + SHORTEST_OFFSET)
 
-    def _is_recent(self, now: float) -> bool:
-        """Whether the last keys or the last rekey are so young that not everybody may have been told of them."""
-        latest = [*(key.created for key in self.keys.teks), *([self.rekeyed_at] if self.rekeyed_at is not None else [])]
-        interrupted = INTERRUPTED + (BATCH_PERIOD * batches(len(self.members)) if self.settings.rekey.unicast else 0)
-        return any(now - moment <= interrupted for moment in latest)
-
-    @property
-    def rekey_source(self) -> IPv4Address:
-        """Where rekeys come from, as far as is known."""
-        return source_of(self.settings, self.members)
-
     def _next_rekey(self) -> float | None:
         """When the first key has to be replaced."""
         members = len(self.members)
@@ -322,8 +312,7 @@ class ServedGroup:
 
     def _apply(self, change: Change, now: float) -> list[Effect]:
         """What a change does beside the rekey that it may trigger."""
-        name, rekey = self.name, self.settings.rekey
-        kek = self.keys.kek
+        rekey, kek = self.settings.rekey, self.keys.kek
         match change.kind:
             case Kind.KEK_LIFETIME:
                 self.keys.restart_kek_lifetime(rekey.lifetime, now)
@@ -335,14 +324,8 @@ class ServedGroup:
                     self.keys.kek = replace(kek, destination=destination)
             case Kind.ACL | Kind.SA_ADDED:
                 return self._check_lists(change.slot)
-            case Kind.TO_MULTICAST:
-                return [report("KS_REKEY_TRANS_2_MULTI", group=name)]
-            case Kind.TO_UNICAST:
-                return [report("KS_REKEY_TRANS_2_UNI", group=name)]
-            case Kind.RECEIVE_ONLY_ENABLED:
-                return [report("KS_CONV_SAS_INGRESS", group=name)]
-            case Kind.RECEIVE_ONLY_DISABLED:
-                return [report("KS_CONV_SAS_DUPLEX", group=name)]
+            case kind if kind in _ANNOUNCED_BY:
+                return [report(_ANNOUNCED_BY[kind], group=self.name)]
             case _:
                 pass
         return []

@@ -10,7 +10,11 @@ from groupvpn.gdoi.members import MemberRecord
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.rekeying import UnfinishedDelete
 from groupvpn.gdoi.sender_ids import SenderIds
+from groupvpn.gdoi.timers import BATCH_PERIOD, batches
 from groupvpn.gdoi.told import Told
+
+INTERRUPTED = 120.0
+"""Where a snapshot does not say whether a rekey was under way, one for a key made this short before a restart was. Batches take longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +38,11 @@ class GroupSnapshot:
     under_way: bool | None
     """Whether a rekey, other than a delete, may not have reached everybody."""
     deletes: tuple[UnfinishedDelete, ...]
+
+    def was_under_way(self, now: float, *, unicast: bool) -> bool:
+        """Whether a rekey may not have reached everybody. Where that was not noted, the age of the last keys and the last rekey tells."""
+        if self.under_way is not None:
+            return self.under_way
+        interrupted = INTERRUPTED + (BATCH_PERIOD * batches(len(self.members)) if unicast else 0)
+        latest = [key.created for key in self.teks if key.expires > now] + ([self.rekeyed_at] if self.rekeyed_at is not None else [])
+        return any(now - moment <= interrupted for moment in latest)
