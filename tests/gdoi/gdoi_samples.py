@@ -13,7 +13,7 @@ from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeAuthentication,
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Send
-from groupvpn.gdoi.keys import Download, Kek, Tek
+from groupvpn.gdoi.download import Download, Kek, Tek
 from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
 from groupvpn.gdoi.refusal import Reason, Refusal
 from groupvpn.gdoi.registration import Admission, Offered

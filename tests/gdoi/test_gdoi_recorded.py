@@ -8,7 +8,7 @@ import pytest
 from gdoi_samples import ike_sa, only, recorded, sent
 
 from groupvpn.crypto.registry import IkeCipher, IkeHash, KekCipher
-from groupvpn.gdoi.keys import Download
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.policy import GroupIdentity
 from groupvpn.gdoi.pull import group_id, group_identity, seal
 from groupvpn.gdoi.refusal import GdoiError, Reason, Refusal

@@ -26,7 +26,7 @@ from gdoi_samples import (
 
 from groupvpn.crypto.registry import IkeCipher, IkeHash, KekCipher, SignatureHash
 from groupvpn.effects import Effect, Send
-from groupvpn.gdoi.keys import Download
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
 from groupvpn.gdoi.pull import group_id, seal, unseal

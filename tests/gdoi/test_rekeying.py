@@ -10,7 +10,7 @@ from gdoi_world import MULTICAST, SERVER, UNICAST
 
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint
-from groupvpn.gdoi.group import RekeyKey
+from groupvpn.gdoi.group_keys import RekeyKey
 from groupvpn.gdoi.members import Member, MemberRecord, MemberTable, TableFullError
 from groupvpn.gdoi.rekeying import Content, Round
 

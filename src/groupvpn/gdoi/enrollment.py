@@ -18,7 +18,7 @@ from enum import Enum, auto
 from ipaddress import IPv4Address
 
 from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, Send, chance
-from groupvpn.gdoi.keys import Download
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import MemberGroup

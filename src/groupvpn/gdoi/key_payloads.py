@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from groupvpn.crypto.rsa import RsaKeyError, RsaPublicKey
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.keys import Download, Kek, Tek
+from groupvpn.gdoi.download import Download, Kek, Tek
 from groupvpn.gdoi.offer import KekOffer, Offer, TekOffer
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.wire.error import EncodeError

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from groupvpn.effects import Effect, Endpoint, Entropy
 from groupvpn.gdoi.acknowledgement import parse_acknowledgement
 from groupvpn.gdoi.events import StateChanged
-from groupvpn.gdoi.group import NO_ADDRESS, RekeyKey
+from groupvpn.gdoi.group_keys import NO_ADDRESS, RekeyKey
 from groupvpn.gdoi.keyserver_status import status_of
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS
 from groupvpn.gdoi.messages import report

@@ -1,7 +1,7 @@
 """What a key server shows of a group: its live state as the values of `status`."""
 
 from groupvpn.crypto.rsa import RsaPublicKey
-from groupvpn.gdoi.group import RekeyKey, TrafficKey
+from groupvpn.gdoi.group_keys import RekeyKey, TrafficKey
 from groupvpn.gdoi.rekey_transport import source_of
 from groupvpn.gdoi.served_group import ServedGroup
 from groupvpn.gdoi.status import KekStatus, KeyServerGroupStatus, RegisteredMemberStatus, SaPolicyStatus, TekStatus

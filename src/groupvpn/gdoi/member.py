@@ -12,10 +12,10 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, chance
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.enrollment import Enrolled, Enrollment
 from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.installed import InstalledPolicy
-from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.member_status import status_of
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance, offer_of

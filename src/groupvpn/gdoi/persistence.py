@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint
-from groupvpn.gdoi.group import RekeyKey, TrafficKey
+from groupvpn.gdoi.group_keys import RekeyKey, TrafficKey
 from groupvpn.gdoi.members import HISTORY, MemberRecord
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.pseudotime import PseudoClock

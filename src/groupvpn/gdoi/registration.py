@@ -18,8 +18,8 @@ from enum import Enum, auto
 from typing import Protocol
 
 from groupvpn.effects import Effect, Entropy
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.key_payloads import read_keys, write_keys
-from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.offer import Acceptance, Offer, offer_of, without_idle_teks
 from groupvpn.gdoi.payloads import read_offer, write_offer
 from groupvpn.gdoi.policy import GroupIdentity

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
-from groupvpn.gdoi.group import NO_ADDRESS
+from groupvpn.gdoi.group_keys import NO_ADDRESS
 from groupvpn.gdoi.members import Member
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy
 from groupvpn.ipsec.acl import Action, AddressMatch

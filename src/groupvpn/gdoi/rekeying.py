@@ -3,7 +3,7 @@
 One `Round` is one rekey with its retransmissions. Every transmission has a sequence number of its own, the same for all members that it
 goes to. Multicast: each transmission is one datagram, and nobody answers. Unicast: a transmission goes out in batches of 50 members, 5 s
 apart, and its repetitions go only to those who have not answered. A round knows no keys and builds no messages: it says when the next
-batch is due, and the key server makes the datagram, so that lifetimes in it are those of the moment.
+batch is due, and `rounds` makes the datagram, so that lifetimes in it are those of the moment.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from enum import Enum
 from itertools import islice
 
 from groupvpn.effects import Endpoint
-from groupvpn.gdoi.group import RekeyKey
+from groupvpn.gdoi.group_keys import RekeyKey
 from groupvpn.gdoi.members import Member, MemberRecord
 from groupvpn.gdoi.timers import BATCH_MEMBERS, BATCH_PERIOD, acknowledgement_wait
 from groupvpn.ipsec.transform import SecurityProtocol

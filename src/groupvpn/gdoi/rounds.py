@@ -11,7 +11,7 @@ from itertools import count
 
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Send
-from groupvpn.gdoi.group import NO_ADDRESS, GroupKeys, RekeyKey
+from groupvpn.gdoi.group_keys import NO_ADDRESS, GroupKeys, RekeyKey
 from groupvpn.gdoi.members import Member, MemberTable
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.policy import KeyServerGroup

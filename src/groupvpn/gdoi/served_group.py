@@ -14,8 +14,8 @@ from itertools import count
 
 from groupvpn.effects import Effect, Endpoint, Entropy
 from groupvpn.gdoi.change import Change, Kind, Renews, differences
-from groupvpn.gdoi.group import NO_ADDRESS, GroupKeys, RekeyKey
-from groupvpn.gdoi.keys import Download
+from groupvpn.gdoi.download import Download
+from groupvpn.gdoi.group_keys import NO_ADDRESS, GroupKeys, RekeyKey
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import without_idle_teks

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from groupvpn.crypto.rsa import RsaPrivateKey
-from groupvpn.gdoi.group import RekeyKey
+from groupvpn.gdoi.group_keys import RekeyKey
 
 SignerLookup = Callable[[str], RsaPrivateKey | None]
 """Finds the private key of the pair with a label; None where there is none."""

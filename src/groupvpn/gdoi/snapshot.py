@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from groupvpn.gdoi.group import RekeyKey, TrafficKey
+from groupvpn.gdoi.group_keys import RekeyKey, TrafficKey
 from groupvpn.gdoi.members import MemberRecord
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.rekeying import UnfinishedDelete

@@ -1,6 +1,6 @@
 """The keys of one group on its key server: TEKs and KEK with their times, the rekey sequence number, the Sender-IDs.
 
-This is bookkeeping without messages: `rekeying` sends what stands here, `keyserver` decides when it changes. All times are monotonic
+This is bookkeeping without messages: `rounds` sends what stands here, `served_group` decides when it changes. All times are monotonic
 seconds; a `Download` made from it carries the seconds that remain.
 """
 
@@ -13,7 +13,7 @@ from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Entropy
 from groupvpn.gdoi import timers
-from groupvpn.gdoi.keys import Download, Kek, Tek
+from groupvpn.gdoi.download import Download, Kek, Tek
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, TekPolicy
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.refusal import GdoiError, Reason
