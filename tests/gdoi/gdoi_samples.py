@@ -13,7 +13,7 @@ from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeAuthentication,
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Send
-from groupvpn.gdoi.download import Download, Kek, Tek
+from groupvpn.gdoi.download import Download, Kek, Tek, TekOffer
 from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
 from groupvpn.gdoi.refusal import Reason, Refusal
 from groupvpn.gdoi.registration import Admission, Offered
@@ -21,6 +21,7 @@ from groupvpn.ike.natt import NatSituation
 from groupvpn.ike.policy import IsakmpPolicy
 from groupvpn.ike.sa import IkeSa
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import SecurityProtocol, Transform
 from groupvpn.wire.iana import ExchangeType
 from groupvpn.wire.payloads import Identification
@@ -116,15 +117,14 @@ LIST = (
 
 def tek(spi: int = 0x1000, transform: Transform = AES_CBC, lifetime: int = 3600, entries: tuple[Entry, ...] = LIST, **more: Any) -> Tek:
     fill = spi & 0xFF
+    offer = TekOffer(spi, transform, lifetime, entries, **{"replay": Replay(ReplayMethod.COUNTER, 64), **more})
     return Tek(
-        spi,
-        transform,
-        Secret(bytes([fill]) * transform.cipher.key_length),
-        Secret(bytes([fill ^ 0xFF]) * transform.integrity.key_length),
-        Secret(bytes([fill ^ 0x55]) * transform.cipher.salt_length),
-        lifetime,
-        entries,
-        **{"replay": Replay(ReplayMethod.COUNTER, 64), **more},
+        offer,
+        TrafficKeys(
+            Secret(bytes([fill]) * transform.cipher.key_length),
+            Secret(bytes([fill ^ 0xFF]) * transform.integrity.key_length),
+            Secret(bytes([fill ^ 0x55]) * transform.cipher.salt_length),
+        ),
     )
 
 

@@ -126,13 +126,13 @@ def test_our_key_server_takes_the_recorded_member(run: str) -> None:
 def test_the_policies_that_were_recorded() -> None:
     download = registered("modern")
     assert (download.activation_delay, download.deactivation_delay) == (60, 90)
-    assert [tek.transform.keywords for tek in download.teks] == ["esp-aes esp-sha256-hmac"] * 2
-    assert [str(tek.entries[0].destination) for tek in download.teks] == ["host 239.192.1.1", "host 239.192.1.2"]
-    assert [tek.lifetime for tek in download.teks] == [60, 60]
+    assert [tek.offer.transform.keywords for tek in download.teks] == ["esp-aes esp-sha256-hmac"] * 2
+    assert [str(tek.offer.entries[0].destination) for tek in download.teks] == ["host 239.192.1.1", "host 239.192.1.2"]
+    assert [tek.offer.lifetime for tek in download.teks] == [60, 60]
     assert download.kek is not None
     assert download.kek.cipher is KekCipher.AES_128_CBC
     assert str(download.kek.destination) == "239.10.1.1"
-    assert [tek.transform.keywords for tek in registered("rfc").teks] == ["esp-3des esp-sha-hmac"]
+    assert [tek.offer.transform.keywords for tek in registered("rfc").teks] == ["esp-3des esp-sha-hmac"]
 
 
 @pytest.mark.parametrize("run", RUNS)

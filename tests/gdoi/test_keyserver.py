@@ -48,7 +48,7 @@ def test_sas_of_a_counter_mode_have_keys_of_their_own_and_one_sender_id_for_all(
     world.run(2)
     for member in world.members:
         one, other = member.sas
-        assert one.encryption_key.reveal() != other.encryption_key.reveal()
+        assert one.keys.encryption.reveal() != other.keys.encryption.reveal()
         assert one.sender_id == other.sender_id is not None
     assert len({member.sas[0].sender_id for member in world.members}) == 2
 

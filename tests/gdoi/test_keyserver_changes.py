@@ -174,11 +174,11 @@ def test_receive_only_goes_and_comes_with_five_passive_minutes() -> None:
     change(world, served())
     assert "KS_CONV_SAS_DUPLEX" in world.mnemonics(SERVER)
     assert "GM_CONV_SA_DUPLEX" in world.mnemonics()
-    assert member.direction is Direction.INBOUND_OPTIONAL
+    assert member.status(world.now).direction is Direction.INBOUND_OPTIONAL
     world.run(300)
     assert {rule.direction for rule in member.rules} == {Direction.BOTH}
     change(world, served(receive_only=True))
-    assert member.direction is Direction.INBOUND_ONLY
+    assert member.status(world.now).direction is Direction.INBOUND_ONLY
     assert "KS_CONV_SAS_INGRESS" in world.mnemonics(SERVER)
 
 

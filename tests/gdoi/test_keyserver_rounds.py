@@ -269,7 +269,7 @@ def test_a_group_that_is_served_no_more_leaves_no_key() -> None:
     kek, (tek,) = keys.kek, keys.teks
     assert kek is not None
     world.server.update((), world.now)
-    assert len(kek.key) == len(tek.encryption_key) == len(tek.integrity_key) == 0
+    assert len(kek.key) == len(tek.keys.encryption) == len(tek.keys.integrity) == 0
 
 
 def test_who_registers_again_gets_no_more_of_the_rekey_that_it_missed() -> None:

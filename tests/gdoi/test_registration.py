@@ -112,7 +112,7 @@ def registered(offered: Download, **more: object) -> Download:
 )
 def test_the_member_gets_what_the_key_server_has(offered: Download) -> None:
     result = registered(offered)
-    if any(item.transform.cipher.is_counter_mode for item in offered.teks):
+    if any(item.offer.transform.cipher.is_counter_mode for item in offered.teks):
         offered = replace(offered, sender_ids=(7,))
     assert result == offered
 

@@ -30,8 +30,14 @@ class _Running:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self.server = ControlServer(path, _execute, lambda: {"role": "none", "members": []})
+        self.refusal = ""
+        self.server = ControlServer(path, _execute, lambda: {"role": "none", "members": []}, self._reload)
         self.call(self.server.start())
+
+    def _reload(self) -> str:
+        if self.refusal:
+            raise CommandError(self.refusal)
+        return "taken over"
 
     def call(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(5)
@@ -74,11 +80,20 @@ def test_a_refused_command_raises_its_complaint(running: _Running) -> None:
         control.request(running.path, "nonsense")
 
 
+def test_a_reload_is_answered_with_how_it_went(running: _Running) -> None:
+    assert control.reload(running.path) == "taken over"
+    running.refusal = "r.cfg:1: no such command"
+    with pytest.raises(ControlError, match=r"r\.cfg:1"):
+        control.reload(running.path)
+
+
 def test_status(running: _Running) -> None:
     assert control.status(running.path) == {"role": "none", "members": []}
 
 
-@pytest.mark.parametrize("octets", [b"\n", b"[]\n", b"{\n", b'{"command": 5}\n', b"[" * 100_000 + b"\n", b"\xff\xfe\n", b"{}\n"])
+@pytest.mark.parametrize(
+    "octets", [b"\n", b"[]\n", b"{\n", b'{"command": 5}\n', b'{"action": "stop"}\n', b"[" * 100_000 + b"\n", b"\xff\xfe\n", b"{}\n"]
+)
 def test_nonsense_is_answered_and_the_server_lives(running: _Running, octets: bytes) -> None:
     assert "error" in json.loads(_raw(running.path, octets))
     assert control.request(running.path, "show version") == "show version|"

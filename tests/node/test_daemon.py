@@ -55,12 +55,14 @@ class Manager:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
+        self.status = ""
 
     def reloading(self, moment: int) -> None:
         self.heard.append("reloading")
 
     def ready(self, status: str) -> None:
         self.heard.append("ready")
+        self.status = status
 
 
 class Reloading:
@@ -90,7 +92,7 @@ class Reloading:
         """Reload `text`; returns why it was rejected."""
         self.file.write_text(text)
         before = len(self.daemon.log.lines)
-        self.daemon._reload()
+        self.daemon._hang_up()
         return "; ".join(line.text for line in self.daemon.log.lines[before:] if line.mnemonic == "CONFIG_REJECTED")
 
 
@@ -140,6 +142,26 @@ def test_what_a_file_is_while_it_is_written_ends_no_protection(reload: Reloading
     assert reload(MEMBER + "interface Loopback0\n ip address 10.9.9.9 255.255.255.255\n") == "", "added below it"
 
 
+def test_who_reloads_is_told_how_it_went(reload: Reloading) -> None:
+    file, daemon = reload.file, reload.daemon
+    file.write_text(MEMBER, encoding="utf-8")
+    assert daemon._reload_for_operator() == f"{file} taken over: {daemon.router.summary()}"
+    file.write_text("crypto nonsense\n" + MEMBER, encoding="utf-8")
+    with pytest.raises(CommandError, match=r"r\.cfg:1") as caught:
+        daemon._reload_for_operator()
+    assert str(caught.value) in "\n".join(line.text for line in daemon.log.lines)
+    daemon._stop.set()
+    with pytest.raises(CommandError, match="stopping"):
+        daemon._reload_for_operator()
+
+
+def test_the_manager_shows_a_refused_reload_until_one_is_taken_over(reload: Reloading) -> None:
+    reload("crypto nonsense")
+    assert reload.manager.status.endswith("; the last reload was refused")
+    reload(MEMBER)
+    assert "refused" not in reload.manager.status
+
+
 def test_a_file_without_end_stays_one(tmp_path: Path) -> None:
     state = StateDirectory("n", tmp_path / "state", run_root=tmp_path / "run")
     without = MEMBER.removesuffix("!\nend\n")
@@ -183,5 +205,5 @@ def test_a_reload_tells_what_the_start_would_tell(tmp_path: Path) -> None:
 
 
 async def _reloaded(daemon: _Daemon) -> None:
-    daemon._reload()
+    daemon._hang_up()
     daemon.router._alarm.close()

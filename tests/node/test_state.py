@@ -115,6 +115,17 @@ def test_a_lock_whose_file_its_holder_removes_just_then_is_no_lock(tmp_path: Pat
     state.close()
 
 
+def test_a_link_in_place_of_a_lock_leads_nowhere(tmp_path: Path, run_root: Path) -> None:
+    """The directory of the names may belong to the user of the service; root must not write where that user's links lead."""
+    victim = tmp_path / "victim"
+    victim.write_text("whole")
+    run_root.mkdir(exist_ok=True)
+    (run_root / "n.lock").symlink_to(victim)
+    with pytest.raises(StateError, match=r"n\.lock"):
+        StateDirectory("n", tmp_path / "state", run_root=run_root)
+    assert victim.read_text() == "whole"
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "-a", "x" * 64, "a b"])
 def test_names_that_could_leave_the_directory_are_refused(tmp_path: Path, run_root: Path, name: str) -> None:
     with pytest.raises(StateError, match="cannot name a node"):

@@ -112,7 +112,7 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run a node until it is stopped. SIGTERM or SIGINT stops it, SIGHUP makes it read its configuration again."""
+    """Run a node until it is stopped. SIGTERM or SIGINT stops it, SIGHUP, or `groupvpn reload`, makes it read its configuration again."""
     from groupvpn.console.registry import exec_commands
     from groupvpn.dataplane.options import EngineOptions, default_workers
     from groupvpn.node import daemon
@@ -194,6 +194,24 @@ def execute(
 def _typed_in() -> str:
     """All that comes on standard input, nothing if that is closed."""
     return sys.stdin.read() if sys.stdin else ""
+
+
+@app.command()
+def reload(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The node.", autocompletion=node_names)],
+    state_dir: Annotated[Path | None, typer.Option(help="The node's state directory, if it cannot be found by its name.")] = None,
+) -> None:
+    """Have a running node take over its changed configuration. One with errors changes nothing: status 1, and what is wrong."""
+    from groupvpn.node import control
+    from groupvpn.node.state import StateError, find
+
+    try:
+        print(control.reload(find(name, state_dir)))
+    except StateError as error:
+        fail(str(error), NOT_RUNNING)
+    except control.ControlError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(FAILED) from error
 
 
 @app.command()

@@ -13,12 +13,13 @@ from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Entropy
 from groupvpn.gdoi import timers
-from groupvpn.gdoi.download import Download, Kek, Tek
+from groupvpn.gdoi.download import Download, Kek, Tek, TekOffer
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, TekPolicy
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.ipsec.sa import FIRST_SPI
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Transform
 from groupvpn.wire.gdoi_sa import KEK_SPI_LENGTH, TEK_SPI_LENGTH
 
@@ -39,9 +40,7 @@ class TrafficKey:
     slot: int
     spi: int
     transform: Transform
-    encryption_key: Secret
-    integrity_key: Secret
-    salt: Secret
+    keys: TrafficKeys
     replay: Replay
     created: float
     lifetime: int
@@ -53,8 +52,7 @@ class TrafficKey:
 
     def wipe(self) -> None:
         """Overwrite the octets of its keys, which nobody may use any more."""
-        for secret in (self.encryption_key, self.integrity_key, self.salt):
-            secret.wipe()
+        self.keys.wipe()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +116,12 @@ class GroupKeys:
     def make_tek(self, policy: TekPolicy, now: float, entropy: Entropy) -> TrafficKey:
         """Add a TEK for `policy`, with keys, SPI and salt of its own (RFC 6407 3.5: unique keys for each SA)."""
         transform = policy.profile.transform_sets[0].transform
-        cipher, integrity = transform.cipher, transform.integrity
         previous = self.newest(policy.slot)
         key = TrafficKey(
             slot=policy.slot,
             spi=self._free_spi(entropy),
             transform=transform,
-            encryption_key=Secret(entropy(cipher.key_length)),
-            integrity_key=Secret(entropy(integrity.key_length)),
-            salt=Secret(entropy(cipher.salt_length)),
+            keys=TrafficKeys.draw(transform, entropy),
             replay=_replay_of_successor(policy.replay, previous),
             created=now,
             lifetime=policy.profile.lifetime,
@@ -197,7 +192,7 @@ class GroupKeys:
 
     def last_expiry(self, now: float, teks: Iterable[Tek] | None = None) -> float:
         """When the last of `teks` dies, or of all TEKs; `now` if none lives."""
-        spis = {tek.spi for tek in teks} if teks is not None else {key.spi for key in self.teks}
+        spis = {tek.offer.spi for tek in teks} if teks is not None else {key.spi for key in self.teks}
         return max((key.expires for key in self.teks if key.spi in spis), default=now)
 
     def download(self, group: KeyServerGroup, now: float, kek: Kek | None, sequence: int | None) -> Download:
@@ -212,21 +207,21 @@ class GroupKeys:
             raise GdoiError(Reason.TRY_LATER, f"no live TEK for `sa ipsec` {', '.join(map(str, sorted(lacking)))}")
         teks = tuple(
             Tek(
-                spi=key.spi,
-                transform=key.transform,
-                encryption_key=key.encryption_key,
-                integrity_key=key.integrity_key,
-                salt=key.salt,
-                lifetime=int(key.expires - now),
-                entries=policy.honoured_entries,
-                replay=key.replay,
-                receive_only=group.receive_only,
+                TekOffer(
+                    spi=key.spi,
+                    transform=key.transform,
+                    lifetime=int(key.expires - now),
+                    entries=policy.honoured_entries,
+                    replay=key.replay,
+                    receive_only=group.receive_only,
+                ),
+                key.keys,
             )
             for policy in group.teks
             for key in self.teks
             if key.slot == policy.slot and key.expires - now >= SHORTEST_TOLD
         )
-        pseudotime = self.pseudotime(now) if any(tek.replay.is_timed for tek in teks) else None
+        pseudotime = self.pseudotime(now) if any(tek.offer.replay.is_timed for tek in teks) else None
         return Download(teks=teks, kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits, pseudotime=pseudotime)
 
     def lacking(self, group: KeyServerGroup, now: float) -> frozenset[int]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
     """The group at the moment `now`."""
-    group, policy, rekey_sa, enrollment = member.group, member.policy, member.rekey_sa, member.enrollment
+    group, policy, rekey_sa, enrollment = member.group, member.protection.policy, member.rekey_sa, member.enrollment
     counters = rekey_sa.counters
     return GroupMemberStatus(
         name=group.name,
@@ -23,7 +23,7 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
         local=member.local,
         remote=None if member.server is None else Endpoint(member.server, GDOI_PORT),
         registration_status=_registration(member),
-        direction=member.direction,
+        direction=member.protection.direction(group),
         reregisters_in=None if member.reregisters_at is None else max(0, int(member.reregisters_at - now)),
         registrations_succeeded=enrollment.succeeded,
         registrations_attempted=enrollment.attempted,
@@ -45,12 +45,12 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
         previous_kek_spi=rekey_sa.previous_spi,
         teks=tuple(
             TekStatus(
-                spi=held.tek.spi,
-                transform=held.tek.transform,
-                replay=held.tek.replay,
+                spi=held.offer.spi,
+                transform=held.offer.transform,
+                replay=held.offer.replay,
                 remaining_life=max(0, int(held.expires - now)),
                 acl_name=f"gdoi_group_{group.name}_temp_acl",
-                original_life=held.tek.lifetime,
+                original_life=held.offer.lifetime,
                 elapsed=int(now - held.installed),
             )
             for held in reversed(policy.teks.values())

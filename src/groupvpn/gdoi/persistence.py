@@ -22,6 +22,7 @@ from groupvpn.gdoi.rekeying import UnfinishedDelete
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.gdoi.snapshot import GroupSnapshot
 from groupvpn.gdoi.told import Told
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 
 VERSION = 1
@@ -140,9 +141,9 @@ def _write_tek(key: TrafficKey, now: float) -> Plain:
         "integrity": key.transform.integrity.name,
         "mode": key.transform.mode.name,
         "protocol": key.transform.protocol.name,
-        "encryption_key": key.encryption_key.reveal().hex(),
-        "integrity_key": key.integrity_key.reveal().hex(),
-        "salt": key.salt.reveal().hex(),
+        "encryption_key": key.keys.encryption.reveal().hex(),
+        "integrity_key": key.keys.integrity.reveal().hex(),
+        "salt": key.keys.salt.reveal().hex(),
         "replay": [key.replay.method.value, key.replay.window],
         "created": key.created - now,
         "lifetime": key.lifetime,
@@ -158,9 +159,7 @@ def _read_tek(state: Mapping[str, object], origin: float) -> TrafficKey:
         slot=_integer(state["slot"]),
         spi=_integer(state["spi"]),
         transform=transform,
-        encryption_key=_secret(state["encryption_key"]),
-        integrity_key=_secret(state["integrity_key"]),
-        salt=_secret(state["salt"]),
+        keys=TrafficKeys(*(_secret(state[name]) for name in ("encryption_key", "integrity_key", "salt"))),
         replay=Replay(ReplayMethod(_text(method)), _integer(window)),
         created=_number(state["created"]) + origin,
         lifetime=_integer(state["lifetime"]),

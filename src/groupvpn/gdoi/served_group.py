@@ -367,9 +367,9 @@ class ServedGroup:
             current = without_idle_teks(self.download_for(peer, server, now))
         except GdoiError:
             return False  # there is nothing newer to be told
-        has = {(tek.spi, tek.entries, tek.receive_only) for tek in given.teks}
+        has = {(tek.offer.spi, tek.offer.entries, tek.offer.receive_only) for tek in given.teks}
         same_kek = (given.kek.spi if given.kek else None) == (current.kek.spi if current.kek else None)
-        return not same_kek or any((tek.spi, tek.entries, tek.receive_only) not in has for tek in current.teks)
+        return not same_kek or any((tek.offer.spi, tek.offer.entries, tek.offer.receive_only) not in has for tek in current.teks)
 
     def _catch_up(self, member: Member, held: bytes | None, now: float) -> list[Effect]:
         """A rekey went out while `member` registered, so what it was given is old: it joins the round under the KEK `held`, or gets one.

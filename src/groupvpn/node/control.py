@@ -22,6 +22,8 @@ FOLLOW_BACKLOG = 1000
 Execute = Callable[[str, str], Awaitable[str]]
 """Runs an exec command (first argument) with further input lines (second) and returns what to show; raises `CommandError`."""
 Status = Callable[[], dict[str, Any]]
+Reload = Callable[[], str]
+"""Takes over the configuration as it stands in its file and returns what to show; raises `CommandError` if it was refused."""
 
 
 class CommandError(Exception):
@@ -35,8 +37,8 @@ class ControlError(Exception):
 class ControlServer:
     """Serves the socket at `path` in the running event loop."""
 
-    def __init__(self, path: Path, execute: Execute, status: Status) -> None:
-        self._path, self._execute, self._status = path, execute, status
+    def __init__(self, path: Path, execute: Execute, status: Status, reload: Reload) -> None:
+        self._path, self._execute, self._status, self._reload = path, execute, status, reload
         self._server: asyncio.Server | None = None
         self._followers: set[asyncio.Queue[str | None]] = set()
         self._clients: set[asyncio.Task[None]] = set()
@@ -113,10 +115,12 @@ class ControlServer:
             return {"error": "the request is not a JSON object on one line"}
         if request.get("query") == "status":
             return {"status": self._status()}
-        command, text = request.get("command"), request.get("input", "")
-        if not isinstance(command, str) or not isinstance(text, str):
-            return {"error": "the request has no command, query or follow that is known"}
         try:
+            if request.get("action") == "reload":
+                return {"output": self._reload()}
+            command, text = request.get("command"), request.get("input", "")
+            if not isinstance(command, str) or not isinstance(text, str):
+                return {"error": "the request has no command, query, action or follow that is known"}
             return {"output": await self._execute(command, text)}
         except CommandError as error:
             return {"error": str(error)}
@@ -168,7 +172,16 @@ def _exchange(path: Path, request: dict[str, Any], timeout: float | None) -> Ite
 
 def request(path: Path, command: str, text: str = "", *, timeout: float = 30.0) -> str:
     """Run an exec command in the node at `path`; returns its output, raises `ControlError` with its complaint."""
-    for answer in _exchange(path, {"command": command, "input": text}, timeout):
+    return _output(path, {"command": command, "input": text}, timeout)
+
+
+def reload(path: Path, *, timeout: float = 30.0) -> str:
+    """Have the node at `path` read its configuration again; returns what it says, raises `ControlError` if it refused the file."""
+    return _output(path, {"action": "reload"}, timeout)
+
+
+def _output(path: Path, wanted: dict[str, Any], timeout: float) -> str:
+    for answer in _exchange(path, wanted, timeout):
         if "error" in answer:
             raise ControlError(answer["error"])
         return str(answer["output"])

@@ -12,7 +12,8 @@ from ipaddress import IPv4Address
 from groupvpn.config.model import BoundMember, Configuration, Interface
 from groupvpn.effects import NAT_T_PORT, Effect, Entropy
 from groupvpn.gdoi.keyserver import KeyServer
-from groupvpn.gdoi.member import GroupMember, rules_before_registration
+from groupvpn.gdoi.member import GroupMember
+from groupvpn.gdoi.protection import rules_before_registration
 from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry

@@ -1,8 +1,8 @@
 """`groupvpn run`: one node as a well-behaved daemon.
 
 Starts in this order, so that nothing is touched before it is sure that we may: limits, configuration, namespace, locks, sockets, data
-plane, control socket, READY. SIGTERM and SIGINT stop it within two seconds; SIGHUP reads the configuration again, and a configuration with
-errors changes nothing (systemd.service(5), Type=notify).
+plane, control socket, READY. SIGTERM and SIGINT stop it within two seconds. SIGHUP, or `groupvpn reload`, reads the configuration again;
+one with errors changes nothing (systemd.service(5), Type=notify).
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from groupvpn import __version__
 from groupvpn.config import Configuration, Role, Severity, parse, render
@@ -58,6 +59,10 @@ class ConfigurationError(Exception):
 
 class UnreadableError(ConfigurationError):
     """There is no configuration to read."""
+
+
+class ReloadError(Exception):
+    """A configuration was not taken over; the text says why, and what goes on."""
 
 
 def run(options: Options, execute: Execute) -> int:
@@ -110,7 +115,7 @@ class _Daemon:
     ) -> None:
         """`has_end` says that the file of the configuration has the line `end`: then a whole one always has it."""
         self._options, self._has_end = options, has_end
-        self._is_serving = self._reload_waits = False
+        self._is_serving = self._reload_waits = self._is_refused = False
         self._notifier = Notifier()
         self.log = Log(options.name, options.sink)
         self.router = Router(
@@ -124,7 +129,7 @@ class _Daemon:
             engine=options.engine,
         )
         self._execute = execute
-        self.control = ControlServer(state.control_socket, self._answer, self.router.status)
+        self.control = ControlServer(state.control_socket, self._answer, self.router.status, self._reload_for_operator)
         self._stop = asyncio.Event()
 
     async def _answer(self, command: str, text: str) -> str:
@@ -143,7 +148,7 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         self.log.observe(self.control.publish)
         self.router.on_change = self._tell_status
         self.log.write("SYS", 5, "RESTART", f"groupvpn {__version__} starts, {self.router.configuration.role.value}")
@@ -158,10 +163,10 @@ class _Daemon:
             self.log.write("SYS", 2, "START_FAILED", str(error))
             await self._shut_down()
             return FAILED
-        self._notifier.ready(self.router.summary())
+        self._notifier.ready(self._summary())
         self._is_serving = True
         if self._reload_waits:
-            self._reload()
+            self._hang_up()
         await self._stop.wait()
         await self._shut_down()
         return STOPPED
@@ -174,7 +179,11 @@ class _Daemon:
         await self.control.stop()
 
     def _tell_status(self) -> None:
-        self._notifier.send(f"STATUS={self.router.summary()}")
+        self._notifier.send(f"STATUS={self._summary()}")
+
+    def _summary(self) -> str:
+        """The node in a few words; that its file was refused stays there until one is taken over."""
+        return f"{self.router.summary()}{'; the last reload was refused' if self._is_refused else ''}"
 
     def _tell_remarks(self, configuration: Configuration) -> None:
         if configuration.role is Role.NONE:
@@ -184,25 +193,42 @@ class _Daemon:
             text = f"{remark.file}:{remark.line}: {remark.message}{hint}"
             self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", text)
 
-    def _reload(self) -> None:
+    def _hang_up(self) -> None:
         """SIGHUP: take over the configuration as it stands in the file now. It waits for the end of the start, and is nothing in a stop."""
         if self._stop.is_set():
             return
         if not self._is_serving:
             self._reload_waits = True
             return
+        with suppress(ReloadError):  # the log has it
+            self._reload()
+
+    def _reload_for_operator(self) -> str:
+        """`groupvpn reload`: the same, and the operator is told how it went."""
+        if self._stop.is_set():
+            raise CommandError("% The node is stopping")
+        try:
+            self._reload()
+        except ReloadError as error:
+            raise CommandError(str(error)) from error
+        return f"{self._options.file} taken over: {self.router.summary()}"
+
+    def _reload(self) -> None:
+        """Take over the file. Raises `ReloadError`; then the configuration before goes on, and the log says why."""
         self._notifier.reloading(time.monotonic_ns() // 1000)
+        self._is_refused = True
         try:
             self._take_over_file()
+            self._is_refused = False
         except ConfigurationError as error:
-            self._reject(str(error))
+            self._refuse(str(error), error)
         except (AddressError, StateError, OSError) as error:
-            self._reject(f"{self._options.file} could not be taken over: {error}; the configuration before goes on; reload again")
+            self._refuse(f"{self._options.file} could not be taken over: {error}; the configuration before goes on; reload again", error)
         except Exception as error:
             self.router.note_bug("a reload", error)
-            self._reject(f"{self._options.file} could not be taken over; the configuration before goes on")
+            self._refuse(f"{self._options.file} could not be taken over; the configuration before goes on", error)
         finally:
-            self._notifier.ready(self.router.summary())
+            self._notifier.ready(self._summary())
 
     def _take_over_file(self) -> None:
         text = _read(self._options)
@@ -222,6 +248,7 @@ class _Daemon:
             text = "has no line `end` any more, as if it were cut off; the configuration before goes on"
             raise ConfigurationError(f"{file} {text}. If it is whole, write `end` below it")
 
-    def _reject(self, reason: str) -> None:
+    def _refuse(self, reason: str, cause: Exception) -> NoReturn:
         for line in reason.splitlines():
             self.log.write("SYS", 3, "CONFIG_REJECTED", line)
+        raise ReloadError(reason) from cause

@@ -19,7 +19,7 @@ from groupvpn.dataplane.options import EngineOptions
 from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
 from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
-from groupvpn.gdoi.member import EVERYTHING
+from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.gdoi.speaker import Outcome, Speaker
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint

@@ -91,7 +91,7 @@ class Lock:
         except OSError as error:
             raise _unusable(self._path.parent, error) from error
         try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
             return False
         except OSError as error:
