@@ -123,7 +123,7 @@ class TestKeyServer:
 
     def test_traffic_policies_come_by_number(self) -> None:
         text = KEY_SERVER.replace("sa ipsec 1\n", "sa ipsec 9\n   profile p\n   match address ipv4 101\n  sa ipsec 1\n")
-        assert [tek.sequence for tek in good(text).key_server_groups[0].teks] == [1, 9]
+        assert [tek.slot for tek in good(text).key_server_groups[0].teks] == [1, 9]
 
     @pytest.mark.parametrize("transform", ["esp-seal esp-sha-hmac", "ah-sha-hmac esp-aes"])
     def test_a_group_whose_transform_we_do_not_have_is_refused(self, transform: str) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher
 from groupvpn.crypto.secret import Secret
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.key_payloads import read_keys, write_keys
-from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.offer import NOTHING, Offer, offer_of, without_idle_teks
 from groupvpn.gdoi.payloads import DEFAULT_KEK_LIFETIME, DEFAULT_TEK_LIFETIME, read_offer, write_offer
 from groupvpn.gdoi.policy import Replay, ReplayMethod

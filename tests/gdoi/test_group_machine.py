@@ -78,7 +78,7 @@ class GroupMachine(RuleBasedStateMachine):
         world.run(down)
         self.lives += 1
         server = world.add_server(SERVER, self.group, start=False, life=str(self.lives))
-        world.do(server, server.restore(state, world.now, down))
+        world.do(server, server.restore(state, world.now, down).effects)
         world.do(server, server.start(world.now))
 
     @rule(seconds=st.sampled_from([1000, 300, 5000]))

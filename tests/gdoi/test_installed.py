@@ -6,8 +6,8 @@ import pytest
 from gdoi_world import CBC, GCM, SITES, entry
 
 from groupvpn.crypto.secret import Secret
+from groupvpn.gdoi.download import Download, Tek, TekOffer
 from groupvpn.gdoi.installed import InstalledPolicy
-from groupvpn.gdoi.keys import Download, Tek, TekOffer
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.ipsec.acl import Action
 from groupvpn.ipsec.sa import Direction

@@ -279,7 +279,8 @@ def test_the_end_of_a_membership_is_announced() -> None:
     world = World(members=1)
     world.run(2)
     world.cut(address_of(1))
-    world.server.groups[0].members.get(end(1)).missed_in_a_row = 2  # type: ignore[union-attr]
+    (member,) = world.server.groups[0].members
+    assert [member.note_missed(), member.note_missed()] == [False, False]
     world.do(world.server, world.server.rekey(None, 20, world.now))
     world.run(29)
     announced, *effects = world.server.tick(world.now + 1)

@@ -27,8 +27,8 @@ from gdoi_world import (
 from groupvpn.crypto.registry import KekCipher
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup, Send
+from groupvpn.gdoi.download import Download, Kek, Tek
 from groupvpn.gdoi.events import PolicyChanged
-from groupvpn.gdoi.keys import Download, Kek, Tek
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.ipsec.acl import AccessList, Action

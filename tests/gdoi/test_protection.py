@@ -5,7 +5,7 @@ from dataclasses import replace
 from gdoi_world import CBC, SERVER, SITES, entry
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.keys import Download, Tek, TekOffer
+from groupvpn.gdoi.download import Download, Tek, TekOffer
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.protection import EVERYTHING, Change, Protection
 from groupvpn.gdoi.timers import PASSIVE_AFTER_RECEIVE_ONLY

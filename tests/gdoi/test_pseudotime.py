@@ -41,7 +41,7 @@ def restart(world: World, group: KeyServerGroup, *, down: float, believed: float
     world.simulation.detach(SERVER)
     world.run(down)
     server = world.add_server(SERVER, group, start=False, life=f"from {world.now}")
-    world.simulation.carry_out(SERVER, server.restore(state, world.now, believed))
+    world.simulation.carry_out(SERVER, server.restore(state, world.now, believed).effects)
     world.simulation.carry_out(SERVER, world.speakers[SERVER].start(world.now))
     return server
 

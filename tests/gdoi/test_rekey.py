@@ -10,7 +10,7 @@ from groupvpn.crypto import cbc
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.keys import Download, Kek
+from groupvpn.gdoi.download import Download, Kek
 from groupvpn.gdoi.offer import offer_of
 from groupvpn.gdoi.payloads import write_offer
 from groupvpn.gdoi.refusal import GdoiError, Reason

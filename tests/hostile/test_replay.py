@@ -20,8 +20,8 @@ def essence(wire: Wire) -> tuple[Any, ...]:
     kek, held = group.keys.kek, member.rekey_sa
     return (
         [(key.spi, key.keys.encryption.reveal()) for key in group.keys.teks],
-        (kek and kek.spi, group.keys.sequence, group.keys.epoch),
-        [(each.peer, each.registered_at, each.acks_received, each.sender_ids) for each in group.members],
+        (kek and kek.spi, group.keys.sequence, group.epoch),
+        [(each.peer, each.registered_at, each.acks_received, each.sender_ids) for each in group.members.records],
         group.registrations,
         [(sa.spi, sa.keys.encryption.reveal()) for sa in member.sas],
         member.rules,

@@ -423,7 +423,7 @@ def test_a_reload_that_a_bug_cuts_short_is_tried_again_with_the_same_file(router
             asyncio.run(reload())
     assert asyncio.run(reload()) == "CONFIG_CHANGED"
     assert router.cores.key_server is not None
-    assert router.cores.key_server.groups[0].group == after.key_server_groups[0]
+    assert router.cores.key_server.groups[0].settings == after.key_server_groups[0]
     asyncio.run(reload())
     assert router.log.lines[-1].text.endswith("no change")
 

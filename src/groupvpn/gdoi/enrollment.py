@@ -19,7 +19,7 @@ from ipaddress import IPv4Address
 from typing import assert_never
 
 from groupvpn.effects import GDOI_PORT, Endpoint, Entropy, Send, chance
-from groupvpn.gdoi.keys import Download
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import MemberGroup
@@ -229,7 +229,7 @@ class Enrollment:
                 case Refused():
                     said += self._refused(effect.refusal, pull.sa, now)
                 case NotifyPeer():
-                    said += self._ike.notify(pull.sa, effect.notify_type, effect.data, now)
+                    said += self._ike.notify(pull.sa, effect.notify_type, effect.data)
                 case Send() | Dropped():
                     said.append(effect)
                 case _:
@@ -246,12 +246,12 @@ class Enrollment:
         self._pull = None
         if refusal.reason is Reason.NO_ANSWER and self._is_old_sa:
             self._is_old_sa = False
-            return [*self._ike.delete(sa, now), *self._start_phase_one(now)]
+            return [*self._ike.delete(sa), *self._start_phase_one(now)]
         effects: list[EnrollmentEffect] = []
         mnemonic = _REPORTS.get(refusal.reason)
         if mnemonic is not None:
             effects.append(report(mnemonic, group=self._group.name, peer=self.server, reason=str(refusal)))
-            effects += self._ike.delete(sa, now)
+            effects += self._ike.delete(sa)
         return effects + self._failed(str(refusal), now)
 
     def _failed(self, why: str, now: float) -> list[EnrollmentEffect]:

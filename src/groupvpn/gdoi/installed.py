@@ -10,7 +10,7 @@ none away.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from groupvpn.gdoi.keys import Download, Tek, TekOffer
+from groupvpn.gdoi.download import Download, Tek, TekOffer
 from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, ReplayMethod
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.timers import SWITCH_BEFORE_EXPIRY, reregister_before_expiry

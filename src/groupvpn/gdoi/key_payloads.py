@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from groupvpn.crypto.rsa import RsaKeyError, RsaPublicKey
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.keys import Download, Kek, Tek, TekOffer
+from groupvpn.gdoi.download import Download, Kek, Tek, TekOffer
 from groupvpn.gdoi.offer import KekOffer, Offer
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.ipsec.traffic_keys import TrafficKeys

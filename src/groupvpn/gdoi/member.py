@@ -9,9 +9,9 @@ from ipaddress import IPv4Address
 from typing import assert_never
 
 from groupvpn.effects import GDOI_PORT, Endpoint, Entropy, JoinGroup, LeaveGroup, Report, Send, chance
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.enrollment import Enrolled, Enrollment, EnrollmentEffect
 from groupvpn.gdoi.events import PolicyChanged
-from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.member_status import status_of
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance, offer_of

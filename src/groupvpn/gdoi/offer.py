@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.rsa import RsaPublicKey
-from groupvpn.gdoi.keys import Download, Kek, TekOffer
+from groupvpn.gdoi.download import Download, Kek, TekOffer
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.refusal import Reason, Refusal
 from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, AddressMatch, Entry

@@ -9,8 +9,8 @@ what held before it goes on to hold.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.installed import InstalledPolicy
-from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.timers import PASSIVE_AFTER_RECEIVE_ONLY
 from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, AddressMatch, Entry

@@ -18,8 +18,8 @@ from enum import Enum, auto
 from typing import Protocol
 
 from groupvpn.effects import Effect, Entropy, Send
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.key_payloads import read_keys, write_keys
-from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.offer import Acceptance, Offer, offer_of, without_idle_teks
 from groupvpn.gdoi.payloads import read_offer, write_offer
 from groupvpn.gdoi.policy import GroupIdentity
@@ -95,15 +95,34 @@ PullEffect = Send | Dropped | NotifyPeer | Registered | Refused | Outdated
 """What a `MemberPull` says."""
 
 
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What an `Authority` has for a member: policy and keys without Sender-IDs.
+
+    `epoch` is the authority's own: it knows by it whether these are still the keys of the group.
+    """
+
+    download: Download
+    epoch: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether a member gets what it was offered: with the Sender-IDs of `outcome`, or not. `effects` are for after the answer to it."""
+
+    outcome: tuple[int, ...] | Refusal
+    effects: Sequence[Effect] = ()
+
+
 class Authority(Protocol):
     """What a key server knows of its groups, asked by `ServerPull`."""
 
-    def policy_for(self, identity: GroupIdentity, sa: IkeSa) -> Download | Refusal:
-        """Policy and keys for the member behind `sa`, without Sender-IDs. Must not change anything: the member may be a replay."""
+    def policy_for(self, identity: GroupIdentity, sa: IkeSa, now: float) -> Offered | Refusal:
+        """What the member behind `sa` is offered. Must not change anything: the member may be a replay."""
         ...
 
-    def admit(self, identity: GroupIdentity, sa: IkeSa, sender_ids: int) -> tuple[int, ...] | Refusal:
-        """The member is live and takes the policy: record it, and lend it Sender-IDs.
+    def admit(self, identity: GroupIdentity, sa: IkeSa, epoch: object, sender_ids: int, now: float) -> Admission:
+        """The member is live and takes the policy that it was offered in `epoch`: lend it Sender-IDs, if that is still the policy.
 
         `sender_ids` is how many it asked for: at least 1 if the policy has a counter-mode TEK, else 0. It may get fewer, but not none.
         """
@@ -274,8 +293,8 @@ class _Exchange:
     deadline: float
     identity: GroupIdentity | None = None
     nonces: tuple[bytes, ...] = ()
-    download: Download | None = None
-    """What message 2 has offered; None when the exchange has ended."""
+    offered: Offered | None = None
+    """What message 2 has told of, but for TEKs that no packet needs; None when the exchange has ended."""
 
 
 class ServerPull:
@@ -302,9 +321,9 @@ class ServerPull:
                 return self._receive_request(message_id, datagram, now)
             if datagram in exchange.received:
                 return exchange.answer if datagram == exchange.received[-1] else []
-            if exchange.download is None:
+            if exchange.offered is None:
                 raise GdoiError(Reason.UNEXPECTED, "a message behind the end of the exchange")
-            return self._receive_acceptance(message_id, exchange, exchange.download, datagram, now)
+            return self._receive_acceptance(message_id, exchange, exchange.offered, datagram, now)
         except GdoiError as error:
             return [Dropped(error.reason, error.detail)]
         except DecodeError as error:
@@ -336,10 +355,10 @@ class ServerPull:
         self._exchanges[message_id] = exchange
         if identity is None:
             return self._refuse(message_id, exchange, Refusal(Reason.BAD_GROUP_ID, "an ID payload of another kind"))
-        policy = self._authority.policy_for(identity, self.sa)
-        if isinstance(policy, Refusal):
-            return self._refuse(message_id, exchange, policy)
-        download = without_idle_teks(policy)
+        offered = self._authority.policy_for(identity, self.sa, now)
+        if isinstance(offered, Refusal):
+            return self._refuse(message_id, exchange, offered)
+        download = without_idle_teks(offered.download)
         nonce = Nonce(self._entropy(NONCE_LENGTH))
         initiator_nonce = chain.only(Nonce).data
         try:
@@ -347,35 +366,35 @@ class ServerPull:
         except GdoiError as error:
             return self._refuse(message_id, exchange, Refusal(error.reason, error.detail))
         exchange.nonces = (initiator_nonce, nonce.data)
-        exchange.download = download
+        exchange.offered = replace(offered, download=download)
         exchange.answer = [self.sa.send(message)]
         return exchange.answer
 
-    def _receive_acceptance(self, message_id: int, exchange: _Exchange, offered: Download, datagram: bytes, now: float) -> list[Effect]:
+    def _receive_acceptance(self, message_id: int, exchange: _Exchange, offered: Offered, datagram: bytes, now: float) -> list[Effect]:
         """Message 3: HASH(3) [, GAP]. Only now is the member known to live, and message 4 gives it the keys."""
         chain = unseal(self.sa, datagram, exchange.nonces, optional=(GroupAssociatedPolicy,))
         self.sa.accept(datagram)
         exchange.received.append(datagram)
         exchange.deadline = now + EXCHANGE_LIFETIME
-        exchange.download = None
+        exchange.offered = None
         self._exchanges.move_to_end(message_id)
         assert exchange.identity is not None
         try:
-            wanted = _sender_ids_wanted(offer_of(offered), chain.first(GroupAssociatedPolicy))
-            lent = self._authority.admit(exchange.identity, self.sa, wanted)
-            if isinstance(lent, Refusal):
-                return self._refuse(message_id, exchange, lent)
-            download = replace(offered, sender_ids=lent)
+            wanted = _sender_ids_wanted(offer_of(offered.download), chain.first(GroupAssociatedPolicy))
+            admission = self._authority.admit(exchange.identity, self.sa, offered.epoch, wanted, now)
+            if isinstance(admission.outcome, Refusal):
+                return [*self._refuse(message_id, exchange, admission.outcome), *admission.effects]
+            download = replace(offered.download, sender_ids=admission.outcome)
             sequence = () if download.kek is None else (SequenceNumber(download.sequence or 0),)
             message = seal(self.sa, message_id, exchange.nonces, (*sequence, write_keys(download)))
         except GdoiError as error:
             return self._refuse(message_id, exchange, Refusal(error.reason, error.detail))
         exchange.answer = [self.sa.send(message)]
-        return [*exchange.answer, Admitted(exchange.identity, download)]
+        return [*exchange.answer, Admitted(exchange.identity, download), *admission.effects]
 
     def _refuse(self, message_id: int, exchange: _Exchange, refusal: Refusal) -> list[Effect]:
         """End an exchange with a notify, which a repeated message gets again."""
-        exchange.download = None
+        exchange.offered = None
         exchange.answer = [NotifyPeer(refusal.reason.notify_type, message_id.to_bytes(4, "big"))]
         return [*exchange.answer, MemberRefused(exchange.identity, refusal)]
 

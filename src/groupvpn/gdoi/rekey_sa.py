@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 
 from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup, Report, Send
 from groupvpn.gdoi.acknowledgement import build_acknowledgement
-from groupvpn.gdoi.keys import Kek
+from groupvpn.gdoi.download import Kek
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.rekey import Compatibility, Push, parse_push
 from groupvpn.ike.natt import wrap

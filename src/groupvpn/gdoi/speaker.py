@@ -81,7 +81,7 @@ class Speaker:
 
     def delete_sas(self, now: float) -> list[Outcome]:
         """Delete every ISAKMP SA."""
-        return self.settle([effect for sa in self.ike.sas() for effect in self._call(self.ike.delete, sa, now)], now)
+        return self.settle([effect for sa in self.ike.sas() for effect in self._call(self.ike.delete, sa)], now)
 
     def dropped(self) -> Counter[str]:
         """Datagrams that nobody used, by reason."""

@@ -493,7 +493,7 @@ class Router:
                 for (name, address), member in self.cores.members.items()
             ],
             "groups": [
-                {"group": item.group.name, "members": len(item.members), "sequence": item.keys.sequence}
+                {"group": item.name, "members": len(item.members), "sequence": item.keys.sequence}
                 for item in (self.cores.key_server.groups if self.cores.key_server else ())
             ],
             "faults": sorted(self.steering.faults),

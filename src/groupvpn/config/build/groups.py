@@ -97,7 +97,7 @@ def _served(name: str, identity: GroupIdentity, local: Section, interfaces: tupl
         name=name,
         identity=identity,
         address=address.value("address") if address else None,
-        teks=tuple(sorted(teks, key=lambda tek: tek.sequence)),
+        teks=tuple(sorted(teks, key=lambda tek: tek.slot)),
         rekey=rekey,
         authorization=_authorization(local.statement("authorization address ipv4"), context),
         receive_only=local.statement("sa receive-only") is not None,

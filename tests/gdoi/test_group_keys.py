@@ -6,7 +6,7 @@ import pytest
 from gdoi_world import GCM, MULTI, MULTICAST, SITES, UNICAST, entry, served, tek_policy
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.group import RETIREMENT, GroupKeys
+from groupvpn.gdoi.group_keys import RETIREMENT, GroupKeys
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.sender_ids import SenderIds
