@@ -20,7 +20,7 @@ from groupvpn.effects import Endpoint, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.lab.seeded_rsa import seeded_key
-from groupvpn.node import clock
+from groupvpn.node import clock, own_addresses
 from groupvpn.node import router as router_module
 from groupvpn.node.router import Router
 from groupvpn.node.syslog import Log
@@ -214,13 +214,16 @@ class Node:
         entropy = self.wire.entropy(self.address)
         edges = {
             "DatagramSockets": _Sockets,
-            "Loopbacks": lambda *_: SimpleNamespace(follow=lambda *_: None),
             "present": dict,
-            "mismatches": lambda *_: [],
             "os": SimpleNamespace(urandom=entropy),
             "asyncio": SimpleNamespace(get_running_loop=lambda: self.loop),
         }
-        with patch.multiple(router_module, **edges), patch.multiple(clock, monotonic=lambda: self.wire.now, Alarm=_Alarm):
+        addresses = {"Loopbacks": lambda *_: SimpleNamespace(follow=lambda *_: []), "present": dict, "mismatches": lambda *_: []}
+        with (
+            patch.multiple(router_module, **edges),
+            patch.multiple(own_addresses, **addresses),
+            patch.multiple(clock, monotonic=lambda: self.wire.now, Alarm=_Alarm),
+        ):
             yield
 
     @property

@@ -241,7 +241,7 @@ def test_a_reload_that_fails_leaves_the_addresses_as_they_were(router: Router, m
 
     async def scene() -> None:
         router.configuration = looped("10.7.0.1")
-        router._follow_addresses(present())
+        router._addresses.follow(router.configuration, present())
         monkeypatch.setattr(router.cores, "follow", unreadable)
         with pytest.raises(StateError):
             router.reconfigure(looped("10.7.0.2"))
@@ -353,7 +353,7 @@ def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(router: Ro
     monkeypatch.setattr(router.cores.key_server, "snapshot_text", broken)
     monkeypatch.setattr(router.speaker, "stop", broken)
     monkeypatch.setattr(router.steering, "close", lambda block, mend: closed.append("steering"))
-    monkeypatch.setattr(router._loopbacks, "clear", lambda: closed.append("loopbacks"))
+    monkeypatch.setattr(router._addresses, "clear", lambda: closed.append("loopbacks"))
     monkeypatch.setattr(router._in_force, "forget", lambda: closed.append("in force"))
     asyncio.run(router.stop())
     assert closed == ["steering", "loopbacks", "in force"]
@@ -643,7 +643,7 @@ def test_what_depends_on_the_system_follows_its_changes(state: StateDirectory, m
 
 def test_a_new_lease_is_answered_at_and_registered_from(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     there: dict[str, list[IPv4Interface]] = {}
-    monkeypatch.setattr("groupvpn.node.router.present", lambda: there)
+    monkeypatch.setattr("groupvpn.node.own_addresses.present", lambda: there)
     router = _member(state, LEASED)
     monkeypatch.setattr(router.steering, "apply", lambda: None)
     answering: list[set[IPv4Address]] = []
@@ -664,7 +664,7 @@ def test_a_new_lease_is_answered_at_and_registered_from(state: StateDirectory, m
 
 
 def test_an_operator_opens_what_waits_for_an_address_at_once(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("groupvpn.node.router.present", dict)
+    monkeypatch.setattr("groupvpn.node.own_addresses.present", dict)
     router = _member(state, LEASED)
     applied: list[DesiredState] = []
     monkeypatch.setattr(router.steering, "apply", lambda: applied.append(router.steering._wanted()))

@@ -60,6 +60,15 @@ def read(device: str) -> Link:
     return Link(device, index, mac, mtu, bool(flags & IFF_UP))
 
 
+def is_up(device: str) -> bool:
+    """Whether `device` is up, of whatever kind it is; False if there is none or that cannot be found out."""
+    try:
+        (flags,) = struct.unpack_from("=H", _request(device, SIOCGIFFLAGS))
+    except OSError:
+        return False
+    return bool(flags & IFF_UP)
+
+
 def index(device: str) -> int | None:
     """The interface's number, also by an alternative name, or None if there is no such interface; raises `LinkError` if that cannot be
     found out."""

@@ -1,4 +1,4 @@
-"""Running `nft` and `tc`: in our own network namespace, with their input on stdin, and with errors that say what to do."""
+"""Running `nft`, `tc` and `ip`: in our own network namespace, with their input on stdin, and with errors that say what to do."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ TIMEOUT = 10.0
 """Seconds after which a program that does not come back is an error; they take milliseconds."""
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 """Searched after PATH, which lacks the first after a plain `su`."""
-_PACKAGES = {"nft": "nftables", "tc": "iproute2"}
+_PACKAGES = {"nft": "nftables", "tc": "iproute2", "ip": "iproute2"}
 
 
 class ProgramError(RuntimeError):

@@ -25,7 +25,7 @@ from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.sa import Direction, TrafficRule
 from groupvpn.node import audit, clock, location
-from groupvpn.node.addresses import AddressError, Addresses, Loopbacks, mismatches, present, real_device
+from groupvpn.node.addresses import Addresses, present, real_device
 from groupvpn.node.bugs import Bugs
 from groupvpn.node.cores import Cores, places_of
 from groupvpn.node.in_force import InForce
@@ -33,6 +33,7 @@ from groupvpn.node.keystore import KeyStore
 from groupvpn.node.keytable import KeyTable
 from groupvpn.node.mappings import Mappings
 from groupvpn.node.outbox import Outbox
+from groupvpn.node.own_addresses import OwnAddresses
 from groupvpn.node.sockets import DatagramSockets
 from groupvpn.node.state import StateDirectory
 from groupvpn.node.steering import Steering
@@ -86,13 +87,11 @@ class Router:
         self._sockets = DatagramSockets(self._received, lambda text: self._warn("MULTICAST", text))
         self._outbox = Outbox(state, log, self._transmit)
         self._in_force = InForce(state, log)
-        self._loopbacks = Loopbacks(self._in_force.note_loopbacks, self._in_force.last_loopbacks)
+        self._addresses = OwnAddresses(self._in_force, self._warn)
         self._alarm = clock.Alarm(self._due)
         self._rest_until = 0.0
         self._started = clock.monotonic()
         self._policy_changed = False
-        self._leases: Addresses = {}
-        """The addresses of devices whose configuration gives none, when it was followed last."""
         self._settling = False
         self._stopping = False
         self.steering = Steering(
@@ -107,8 +106,8 @@ class Router:
         if self._key_table:
             self._warn("KEY_TABLE", "keys of ISAKMP SAs are written to a file for debugging: whoever reads it can read the group's keys")
         there = present()
-        self._follow_addresses(there)
-        self._sockets.open(self._local_addresses(there))
+        self._addresses.follow(self.configuration, there)
+        self._sockets.open(self._addresses.local(self.configuration, there))
         self._take_over()
         self._follow_configuration(present())
 
@@ -152,7 +151,7 @@ class Router:
         self._guarded(self.speaker.stop, clock.monotonic())
         with self._contained("removing what is in force"):  # what stays is known to the next start by what is not forgotten here
             self.steering.close(block=self.cores.fail_closed(), mend=location.clean_command(self.state))
-            self._loopbacks.clear()
+            self._addresses.clear()
             if has_started:  # else what a killed run has left is still there
                 self._in_force.forget()
         try:
@@ -169,17 +168,20 @@ class Router:
             return
         if configuration == self.configuration:
             self.log.write("SYS", 6, "CONFIG_I", f"Configured from {self.source}: no change")
+            with self._contained("following addresses"):
+                self._check_addresses()
+            self._settle()
             return
         there = present()
         before, self.configuration = self.configuration, configuration
         try:
-            self._follow_addresses(there)
-            self._sockets.set_local(self._local_addresses(there))
+            self._addresses.follow(configuration, there)
+            self._sockets.set_local(self._addresses.local(configuration, there))
             self._follow_configuration(there)
         except BaseException:
             self.configuration = before
             with self._contained("going back to the addresses before"):
-                self._restore_addresses(there)
+                self._sockets.set_local(self._addresses.local(before, self._addresses.restore(before, there)))
             self._policy_changed = self._policy_changed or self.steering.data_plane is not None
             self._settle()
             raise
@@ -193,32 +195,6 @@ class Router:
         if more := len(changes[MOST_CHANGES_TOLD:]):
             self.log.write("SYS", 6, "CONFIG_CHANGED", f"and {more} more changes")
 
-    def _follow_addresses(self, there: Addresses) -> None:
-        try:
-            self._loopbacks.follow(self.configuration, there)
-        except AddressError as error:
-            self._warn("LOOPBACK", str(error))
-        for mismatch in mismatches(self.configuration.interfaces, there):
-            self._warn("INTERFACE", str(mismatch))
-
-    def _restore_addresses(self, there: Addresses) -> None:
-        """What `_follow_addresses` and the sockets took over of a configuration that failed is undone; `there` is from before that."""
-        try:
-            there = present()
-            self._loopbacks.follow(self.configuration, there)
-        except AddressError as error:
-            self._warn("LOOPBACK", str(error))
-        self._sockets.set_local(self._local_addresses(there))
-
-    def _local_addresses(self, there: Addresses) -> set[IPv4Address]:
-        """Addresses at which we answer: those of the configuration, and all of a device whose configuration leaves them to DHCP."""
-        found = {item.ip for items in self._leased_addresses(there).values() for item in items}
-        for interface in self.configuration.interfaces:
-            if not interface.shutdown:
-                found.update(item.ip for item in filter(None, (interface.address, *interface.secondary)))
-        found.update(group.address for group in self.configuration.key_server_groups if group.address)
-        return found
-
     def _follow_configuration(self, there: Addresses) -> None:
         def addresses_of(device: str) -> list[IPv4Address]:
             return [item.ip for item in there.get(real_device(device) or "", [])]
@@ -231,7 +207,7 @@ class Router:
             if bound not in waited:
                 text = f"{bound.source.name}: no address yet; group {bound.group.name} is registered when {bound.source.device} has one"
                 self._warn("INTERFACE", text)
-        self._leases = self._leased_addresses(there)
+        self._addresses.note_leases(self.configuration, there)
         if self._steers or self.steering.data_plane:
             self._policy_changed = True
         self._settle()
@@ -240,11 +216,6 @@ class Router:
     def _steers(self) -> bool:
         """Whether the configuration has anything for the data plane to do."""
         return any(self.configuration.members()) or any(interface.adjust_mss for interface in self.configuration.interfaces)
-
-    def _leased_addresses(self, there: Addresses) -> Addresses:
-        """The addresses of the devices whose configuration gives them none."""
-        devices = [interface.device for interface in self.configuration.interfaces if interface.is_leased]
-        return {device: there.get(real_device(device) or "", []) for device in devices}
 
     # ------------------------------------------------------------------ events in
 
@@ -262,6 +233,9 @@ class Router:
             if self._in_force.next_retry is not None and self._in_force.next_retry <= now:
                 with self._contained("writing what is in force"):
                     self._in_force.retry()
+            if self._addresses.next_check is not None and self._addresses.next_check <= now:
+                with self._contained("following addresses"):
+                    self._check_addresses()
             if self.steering.next_repair is not None and self.steering.next_repair <= now:
                 with self._contained("mending the data plane"):
                     self._repair()
@@ -292,7 +266,8 @@ class Router:
         now = clock.monotonic()
         moment = now + BLIND_SLEEP
         with self._contained("the timers"):
-            times = (self.speaker.next_timer(), self.steering.next_repair, self._outbox.next_retry, self._in_force.next_retry)
+            retries = (self.steering.next_repair, self._outbox.next_retry, self._in_force.next_retry, self._addresses.next_check)
+            times = (self.speaker.next_timer(), *retries)
             wanted = min((time for time in times if time is not None), default=now + LONGEST_SLEEP)
             moment = min(max(wanted, self._rest_until, now), now + LONGEST_SLEEP)
         self._alarm.set(moment)
@@ -373,9 +348,14 @@ class Router:
     def _follow_system(self) -> None:
         self.steering.follow_system()
         self._follow_applied()
+        self._check_addresses()
         self._sockets.join_again()
-        if self._leases and self._leased_addresses(there := present()) != self._leases:
-            self._sockets.set_local(self._local_addresses(there))
+
+    def _check_addresses(self) -> None:
+        """Put back what is gone from `lo`, and follow leases."""
+        there = self._addresses.check(self.configuration)
+        if there is not None:
+            self._sockets.set_local(self._addresses.local(self.configuration, there))
             self._follow_configuration(there)
 
     def _system_changed(self) -> None:
