@@ -45,7 +45,8 @@ class OwnAddresses:
         try:
             there = present()
         except AddressError as error:
-            self._say("INTERFACE", str(error))
+            if self._is_news(str(error)):
+                self._warn("INTERFACE", str(error))
         self._keep_loopbacks(configuration, there)
         return there
 
@@ -57,7 +58,8 @@ class OwnAddresses:
         try:
             there = present()
         except AddressError as error:
-            self._say("INTERFACE", f"{error}; addresses are not followed until that works")
+            if self._is_news(str(error)):
+                self._warn("INTERFACE", f"{error}; addresses are not followed until that works")
             self._failures += 1
             self._plan(configuration)
             return None
@@ -96,7 +98,8 @@ class OwnAddresses:
             for mended in self._loopbacks.follow(configuration, there):
                 self._warn("LOOPBACK", mended)
         except AddressError as error:
-            self._say("LOOPBACK", str(error))
+            if self._is_news(str(error)):
+                self._warn("LOOPBACK", str(error))
             self._failures += 1
         else:
             self._failures, self._told = 0, ""
@@ -106,8 +109,7 @@ class OwnAddresses:
         pause = RETRY_PERIODS[min(self._failures, len(RETRY_PERIODS)) - 1] if self._failures else CHECK_PERIOD
         self.next_check = clock.monotonic() + pause if self._needs_looks(configuration) else None
 
-    def _say(self, mnemonic: str, problem: str) -> None:
-        """Warn of what is tried again and again, once."""
-        if problem != self._told:
-            self._warn(mnemonic, problem)
-        self._told = problem
+    def _is_news(self, problem: str) -> bool:
+        """What is tried again and again is warned of once."""
+        before, self._told = self._told, problem
+        return problem != before
