@@ -6,7 +6,6 @@ one with errors changes nothing (systemd.service(5), Type=notify).
 """
 
 import asyncio
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -18,7 +17,7 @@ from typing import NoReturn
 from groupvpn import __version__
 from groupvpn.config import Configuration, Role, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
-from groupvpn.node import limits, location, namespace
+from groupvpn.node import limits, location, namespace, signals
 from groupvpn.node.addresses import AddressError
 from groupvpn.node.control import CommandError, ControlServer
 from groupvpn.node.notify import Notifier
@@ -146,9 +145,11 @@ class _Daemon:
     async def main(self) -> int:
         """Start, serve, stop."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in signals.STOPS:
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        for number in signals.RELOADS:
+            loop.add_signal_handler(number, self._hang_up)
+        signals.let_through()
         self.log.observe(self.control.publish)
         self.router.on_change = self._tell_status
         self.log.write("SYS", 5, "RESTART", f"groupvpn {__version__} starts, {self.router.configuration.role.value}")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from observations import installed, until
 
 from groupvpn.lab.lab import Lab, LabNode
@@ -66,6 +67,45 @@ def test_the_service_manager_is_told_of_start_reload_and_stop(network: Lab, tmp_
             child.wait()
     assert installed(network.host("gm1")) == before
     assert not (RUN_ROOT / node.control_name).exists()
+
+
+def blocked(status: Path) -> set[int]:
+    """The signals that a process or thread blocks, by its file `status` (proc(5))."""
+    line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("SigBlk:"))
+    mask = int(line.split()[1], 16)
+    return {number for number in range(1, 65) if mask >> number - 1 & 1}
+
+
+@contextmanager
+def beginning(node: LabNode, tmp_path: Path) -> Iterator[tuple["subprocess.Popen[bytes]", socket.socket]]:
+    """A node in the first moments of its start: it has imported next to nothing."""
+    with manager(tmp_path) as (address, ear):
+        child = subprocess.Popen(run_command(node), env={"NOTIFY_SOCKET": address}, stderr=subprocess.DEVNULL)
+        try:
+            until(lambda: signal.SIGHUP in blocked(Path(f"/proc/{child.pid}/status")), "signals wait")
+            assert not (RUN_ROOT / node.control_name).exists(), "it has begun long ago"
+            yield child, ear
+        finally:
+            child.kill()
+            child.wait()
+
+
+def test_a_reload_that_is_asked_for_as_the_node_begins_waits_for_the_end_of_the_start(network: Lab, tmp_path: Path) -> None:
+    with beginning(network.node("gm1"), tmp_path) as (child, ear):
+        child.send_signal(signal.SIGHUP)
+        for word in ("READY=1", "RELOADING=1", "READY=1"):
+            heard(ear, word)
+        assert not blocked(Path(f"/proc/{child.pid}/status"))
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_node_that_is_stopped_as_it_begins_ends_well(network: Lab, tmp_path: Path, number: signal.Signals) -> None:
+    with beginning(network.node("gm1"), tmp_path) as (child, _):
+        child.send_signal(number)
+        assert child.wait(10) == 0
+    assert not (RUN_ROOT / network.node("gm1").control_name).exists()
 
 
 def test_a_registered_member_stops_in_time(network: Lab) -> None:
