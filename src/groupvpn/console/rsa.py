@@ -1,6 +1,5 @@
 """`crypto key generate|zeroize|export|import rsa` and `show crypto key mypubkey rsa`."""
 
-import asyncio
 import os
 import re
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from groupvpn.console.exec import ExecCommand, Request
 from groupvpn.crypto.pem import KEYWORDS
 from groupvpn.crypto.rsa import MODULUS_BITS, RsaKeyError
 from groupvpn.crypto.secret import Secret
+from groupvpn.node.background import in_thread
 from groupvpn.node.control import CommandError
 from groupvpn.node.router import Router
 from groupvpn.node.state import StateError
@@ -52,7 +52,7 @@ async def _generate(router: Router, request: Request) -> str:
         raise CommandError(f"% A key pair labelled {label} exists; remove it with `crypto key zeroize rsa {label}` first")
     try:
         exportable = "exportable" in request.keywords
-        pair = await asyncio.to_thread(generate, label, datetime.now(UTC), modulus_bits=bits, exportable=exportable)
+        pair = await in_thread(lambda: generate(label, datetime.now(UTC), modulus_bits=bits, exportable=exportable))
     except KeyPairError as error:
         raise CommandError(f"% {error}") from error
     _store(router, pair)

@@ -116,6 +116,40 @@ def test_a_registered_member_stops_in_time(network: Lab) -> None:
     assert network.node("ks").stop() < LIMIT
 
 
+ENDLESS = """
+import pathlib, time
+from groupvpn.console import cli, rsa
+
+def generate(label, *_, **__):
+    pathlib.Path({mark!r}).touch()
+    time.sleep(60)
+
+rsa.generate = generate
+cli.main()
+"""
+
+
+def test_a_stop_waits_for_no_key_that_is_made(network: Lab, tmp_path: Path) -> None:
+    node, mark = network.node("gm1"), tmp_path / "begun"
+    with manager(tmp_path) as (address, ear):
+        command = [sys.executable, "-c", ENDLESS.format(mark=str(mark)), *run_command(node)[3:]]
+        child = subprocess.Popen(command, env={"NOTIFY_SOCKET": address}, stderr=subprocess.PIPE, text=True)
+        try:
+            heard(ear, "READY=1")
+            waiting = groupvpn("exec", node.control_name, "crypto", "key", "generate", "rsa", "label", "K")
+            operator = subprocess.Popen(waiting, stderr=subprocess.PIPE, text=True)
+            until(mark.exists, "a key is being made")
+            began = time.monotonic()
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(30) == 0
+            assert time.monotonic() - began < LIMIT
+            assert "closed the connection" in operator.communicate(timeout=10)[1]
+        finally:
+            child.kill()
+            log = child.communicate()[1]
+    assert "Traceback" not in log
+
+
 def test_a_name_and_a_directory_belong_to_one_process(network: Lab, tmp_path: Path) -> None:
     node = network.node("gm1")
     node.start()
