@@ -181,6 +181,30 @@ def test_a_reload_that_fails_leaves_the_configuration_as_it_was(router: Router, 
     assert [line.text for line in router.log.lines if line.mnemonic == "CONFIG_I"] == [f"Configured from {router.source}"]
 
 
+def test_a_reload_that_fails_has_the_policy_applied_anew(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cores may have followed the other configuration half-way."""
+    other = parse(KEY_SERVER + "hostname other\n").configuration
+    assert other is not None
+    _start_cores(router)
+    applied: list[str] = []
+    monkeypatch.setattr(router.steering, "apply", lambda: applied.append(router.configuration.hostname))
+    plane: Any = SimpleNamespace()
+    router.steering.data_plane = plane
+
+    def unreadable(*_: object) -> None:
+        raise StateError("key-server.json cannot be read: Input/output error")
+
+    async def scene() -> None:
+        monkeypatch.setattr(router.cores, "follow", unreadable)
+        with pytest.raises(StateError):
+            router.reconfigure(other)
+        router._alarm.close()
+
+    before = router.configuration.hostname
+    asyncio.run(scene())
+    assert applied == [before]
+
+
 def _reconfigured(router: Router, text: str) -> list[tuple[int, str]]:
     """Severity and text of the lines that a router logs which takes over the configuration `text`."""
     configuration = parse(text).configuration
