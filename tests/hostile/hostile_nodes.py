@@ -234,7 +234,7 @@ class Node:
     @property
     def bugs(self) -> dict[str, int]:
         """Exceptions that nobody expected."""
-        return dict(self.router.dropped)
+        return dict(self.router.bugs_met)
 
     @property
     def member(self) -> GroupMember:

@@ -130,7 +130,7 @@ def test_a_program_that_goes_on_failing_is_asked_less_often(state: StateDirector
     assert world.pass_by(CHECK_PERIOD) == []
     world.refuses = "show"
     assert world.pass_by(CHECK_PERIOD) == [problem]
-    assert not world.router.dropped
+    assert not world.router.bugs_met
 
 
 def test_a_lease_that_could_not_be_looked_at_is_followed_later(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

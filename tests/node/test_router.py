@@ -26,11 +26,13 @@ from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, TrafficRule
 from groupvpn.node import addresses, clock, namespace
 from groupvpn.node.addresses import AddressError, present
+from groupvpn.node.enforcement import LeftBehind
 from groupvpn.node.in_force import InForce
 from groupvpn.node.outbox import SNAPSHOT
 from groupvpn.node.router import BLIND_SLEEP, MOST_CHANGES_TOLD, RekeyError, Router
 from groupvpn.node.state import StateDirectory, StateError
 from groupvpn.node.syslog import Log
+from groupvpn.node.takeover import take_over
 
 HERE, THERE = (Endpoint(IPv4Address(f"10.0.0.{number}"), 848) for number in (1, 2))
 
@@ -87,7 +89,7 @@ def test_a_bug_in_a_core_is_logged_with_its_place_and_goes_no_further(router: Ro
     assert "KeyError in" in line.text
     assert "test_router.py:" in line.text
     assert "secret octets" not in line.text
-    assert router.dropped == {"KeyError": 1}
+    assert router.bugs_met == {"KeyError": 1}
     assert router.datagram_counters()["met a bug: KeyError"] == 1
 
 
@@ -331,7 +333,7 @@ def test_the_timer_is_set_whatever_fails(router: Router, monkeypatch: pytest.Mon
         router._alarm.close()
 
     asyncio.run(scene())
-    assert router.dropped["KeyError"]
+    assert router.bugs_met["KeyError"]
 
 
 def test_a_timer_that_meets_a_bug_is_not_tried_again_at_once(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,7 +367,7 @@ def test_a_timer_that_meets_a_bug_is_not_tried_again_at_once(router: Router, mon
         router._alarm.close()
 
     asyncio.run(scene())
-    assert router.dropped["KeyError"] == 1
+    assert router.bugs_met["KeyError"] == 1
 
 
 def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,7 +399,7 @@ def test_a_namespace_whose_name_is_not_known_keeps_nothing_from_being_removed(ro
     monkeypatch.setattr(router._in_force, "forget", lambda: closed.append("in force"))
     asyncio.run(router.stop())
     assert closed == [f"groupvpn clean r --state-dir {router.state.path}", "in force"]
-    assert not router.dropped
+    assert not router.bugs_met
 
 
 def test_a_damaged_group_of_a_snapshot_is_said_and_the_others_go_on(router: Router) -> None:
@@ -581,36 +583,40 @@ def test_what_is_protected_is_on_the_disk_before_it_is_in_force(state: StateDire
     assert on_disk == [PROTECTED]
 
 
-NOTHING, DEVICE = frozenset[str](), frozenset({"lo"})
+DEVICE = frozenset({"lo"})
+
+
+def _take_over(router: Router) -> None:
+    take_over(router.configuration, router.cores, router._in_force, router.steering, router.log)
 
 
 @pytest.mark.parametrize(
     ("left", "kept"),
-    [((DEVICE, NOTHING), PROTECTED), ((NOTHING, DEVICE), PROTECTED), (None, PROTECTED), ((NOTHING, NOTHING), {})],
+    [(LeftBehind(ours=DEVICE), PROTECTED), (LeftBehind(others=DEVICE), PROTECTED), (None, PROTECTED), (LeftBehind(), {})],
     ids=["ours", "of another name", "cannot be asked", "gone"],
 )
 def test_what_a_killed_run_protected_holds_as_long_as_its_filters(
-    state: StateDirectory, monkeypatch: pytest.MonkeyPatch, left: tuple[frozenset[str], frozenset[str]] | None, kept: object
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch, left: LeftBehind | None, kept: object
 ) -> None:
     InForce(state, Log("m")).note_rules(PROTECTED)
     router = _member(state)
     monkeypatch.setattr(router.steering, "left_behind", lambda devices: left)
     monkeypatch.setattr(router.steering, "lift", lambda: pytest.fail("it is opened before it is protected"))
-    router._take_over()
+    _take_over(router)
     assert router.cores.kept == kept
 
 
 @pytest.mark.parametrize(
-    ("left", "is_closed"), [((DEVICE, NOTHING), True), (None, True), ((NOTHING, NOTHING), False)], ids=["ours", "cannot be asked", "gone"]
+    ("left", "is_closed"), [(LeftBehind(ours=DEVICE), True), (None, True), (LeftBehind(), False)], ids=["ours", "cannot be asked", "gone"]
 )
 def test_where_it_is_not_known_what_a_killed_run_protected_nothing_passes(
-    state: StateDirectory, monkeypatch: pytest.MonkeyPatch, left: tuple[frozenset[str], frozenset[str]] | None, is_closed: bool
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch, left: LeftBehind | None, is_closed: bool
 ) -> None:
     state.write("in-force.json", bytes(40))
     router = _member(state)
     monkeypatch.setattr(router.steering, "left_behind", lambda devices: left)
     monkeypatch.setattr(router.steering, "apply", lambda: None)
-    router._take_over()
+    _take_over(router)
     _start_cores(router)
     policies = router.cores.desired_state(router.configuration).interfaces
     assert [rule.entry for policy in policies for rule in policy.rules] == [EVERYTHING] * is_closed

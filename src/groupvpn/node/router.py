@@ -13,21 +13,21 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, assert_never
 
-from groupvpn.config import Change, Configuration, Role, diff
+from groupvpn.config import Change, Configuration, diff
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
 from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
-from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.gdoi.speaker import Outcome, Speaker
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ipsec.sa import Direction, TrafficRule
+from groupvpn.ipsec.sa import Direction
 from groupvpn.node import audit, clock, location
 from groupvpn.node.addresses import Addresses, present, real_device
 from groupvpn.node.bugs import Bugs
-from groupvpn.node.cores import Cores, places_of
+from groupvpn.node.cores import Cores
+from groupvpn.node.enforcement import Enforcement, is_needed_by
 from groupvpn.node.in_force import InForce
 from groupvpn.node.keystore import KeyStore
 from groupvpn.node.keytable import KeyTable
@@ -36,8 +36,8 @@ from groupvpn.node.outbox import Outbox
 from groupvpn.node.own_addresses import OwnAddresses
 from groupvpn.node.sockets import DatagramSockets
 from groupvpn.node.state import StateDirectory
-from groupvpn.node.steering import Steering
 from groupvpn.node.syslog import DEBUGGING, Log
+from groupvpn.node.takeover import take_over
 
 LONGEST_SLEEP = 60.0
 """Seconds after which cores are asked even if none wanted to be, should a timer ever be late."""
@@ -77,7 +77,7 @@ class Router:
         self.on_change: Callable[[], None] = lambda: None
         """Called when the summary may have changed."""
         bugs = Bugs(log, debug=debug)
-        self.note_bug, self._contained, self.dropped = bugs.note, bugs.contained, bugs.met
+        self.note_bug, self._contained, self.bugs_met = bugs.note, bugs.contained, bugs.met
         self._key_table = KeyTable(key_table) if key_table else None
         self.ike = IkeEndpoint(configuration.ike, os.urandom, key_log=self._key_table.add if self._key_table else None)
         self.speaker = Speaker(self.ike, guard=self._guard)
@@ -94,7 +94,7 @@ class Router:
         self._policy_changed = False
         self._settling = False
         self._stopping = False
-        self.steering = Steering(
+        self.steering = Enforcement(
             name, log, lambda: self.cores.desired_state(self.configuration), self._system_changed, self._engine_told, engine
         )
         self._mappings = Mappings(self.ike.nat_keepalives, self.steering.sent)
@@ -108,37 +108,8 @@ class Router:
         there = present()
         self._addresses.follow(self.configuration, there)
         self._sockets.open(self._addresses.local(self.configuration, there))
-        self._take_over()
+        take_over(self.configuration, self.cores, self._in_force, self.steering, self.log)
         self._follow_configuration(present())
-
-    def _take_over(self) -> None:
-        """What a run that was killed has protected holds until its groups are registered, if its filters still hold it. Where it is not
-        known what that was, nothing passes until then but to the key servers, as with `fail-close`."""
-        is_unknown = self._in_force.is_unknown
-        if self.configuration.role is Role.KEY_SERVER and not self._in_force.last_rules and not is_unknown:
-            return  # it never steers, and has no use for what it takes to ask
-        members = list(self.configuration.members())
-        opening = [bound for bound in members if bound.group.fail_close is None]
-        open_before = [interface.device for bound in opening for interface in bound.interfaces]
-        left = self.steering.left_behind(open_before)
-        ours, others = left or (frozenset(), frozenset())
-        places = places_of(members)
-        kept = {place: rules for place, rules in self._in_force.last_rules.items() if place in places}
-        if is_unknown:
-            kept = {place: (TrafficRule(EVERYTHING),) for place in places_of(opening)}
-        if kept and (ours or others or left is None):
-            self.cores.keep(kept)
-            what = "all traffic of its groups' interfaces" if is_unknown else "traffic of its groups"
-            text = f"the last run was killed: {what} is dropped until each has registered"
-            self.log.write("CRYPTO", 4, "POLICY_KEPT", f"{text}. To let it pass in the clear now: clear crypto gdoi")
-        elif others:
-            text = "closed by another node, which is gone; what that one protected is not known here and holds no more"
-            self.log.write("CRYPTO", 4, "POLICY_LOST", f"{', '.join(sorted(others))}: {text}")
-        if is_unknown:
-            self._in_force.note_rules(self.cores.kept)
-        if ours and not self._steers:
-            for device in self.steering.lift():
-                self.log.write("CRYPTO", 4, "POLICY_LIFTED", f"{device} is in the clear again: nothing of this configuration protects it")
 
     async def stop(self) -> None:
         """Take leave of peers, remove everything from the system, keep the state. What fails of it does not keep the rest from it."""
@@ -208,14 +179,9 @@ class Router:
                 text = f"{bound.source.name}: no address yet; group {bound.group.name} is registered when {bound.source.device} has one"
                 self._warn("INTERFACE", text)
         self._addresses.note_leases(self.configuration, there)
-        if self._steers or self.steering.data_plane:
+        if is_needed_by(self.configuration) or self.steering.data_plane:
             self._policy_changed = True
         self._settle()
-
-    @property
-    def _steers(self) -> bool:
-        """Whether the configuration has anything for the data plane to do."""
-        return any(self.configuration.members()) or any(interface.adjust_mss for interface in self.configuration.interfaces)
 
     # ------------------------------------------------------------------ events in
 
@@ -226,7 +192,7 @@ class Router:
             asyncio.get_running_loop().call_soon(self._settle)
 
     def _due(self) -> None:
-        now, bugs = clock.monotonic(), self.dropped.total()
+        now, bugs = clock.monotonic(), self.bugs_met.total()
         try:
             self._guarded(self.speaker.tick, now)
             self._sockets.join_refused()
@@ -240,7 +206,7 @@ class Router:
                 with self._contained("mending the data plane"):
                     self._repair()
         finally:
-            if self.dropped.total() > bugs:
+            if self.bugs_met.total() > bugs:
                 self._rest_until = clock.monotonic() + BLIND_SLEEP
             self._settle()
 
@@ -445,7 +411,7 @@ class Router:
         """What became of datagrams at the sockets and in the IKE endpoints."""
         counters = Counter(self._sockets.counters)
         counters.update({f"dropped: {reason}": count for reason, count in self.speaker.dropped().items()})
-        counters.update({f"met a bug: {name}": count for name, count in self.dropped.items()})
+        counters.update({f"met a bug: {name}": count for name, count in self.bugs_met.items()})
         return dict(counters)
 
     def summary(self) -> str:

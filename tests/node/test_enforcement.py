@@ -9,7 +9,7 @@ from groupvpn.dataplane import linux, recovery
 from groupvpn.dataplane.linux import Fault
 from groupvpn.ipsec.sa import DesiredState
 from groupvpn.node import clock
-from groupvpn.node.steering import REPAIR_PERIOD, Steering
+from groupvpn.node.enforcement import REPAIR_PERIOD, Enforcement, LeftBehind
 from groupvpn.node.syslog import Log
 
 
@@ -36,7 +36,7 @@ def _lines(*faults: Fault) -> list[str]:
     log = Log("gm1")
     written: list[str] = []
     log.observe(written.append)
-    steering = Steering("gm1", log, DesiredState, lambda: None, lambda: None)
+    steering = Enforcement("gm1", log, DesiredState, lambda: None, lambda: None)
     steering.data_plane = _Faulty(*faults)  # type: ignore[assignment]
     steering.repair()
     steering.repair()
@@ -99,16 +99,16 @@ def log() -> Log:
 
 
 @pytest.fixture
-def steering(log: Log) -> Steering:
-    return Steering("gm1", log, DesiredState, lambda: None, lambda: None)
+def steering(log: Log) -> Enforcement:
+    return Enforcement("gm1", log, DesiredState, lambda: None, lambda: None)
 
 
-def _plays(steering: Steering, monkeypatch: pytest.MonkeyPatch, plane: _Plane) -> None:
+def _plays(steering: Enforcement, monkeypatch: pytest.MonkeyPatch, plane: _Plane) -> None:
     monkeypatch.setattr(linux, "LinuxDataPlane", lambda *arguments, **options: plane)
 
 
 def test_a_policy_that_could_not_be_applied_is_a_fault_and_is_applied_later(
-    steering: Steering, log: Log, monkeypatch: pytest.MonkeyPatch
+    steering: Enforcement, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where no process can be started, which is no fault of one interface."""
     plane = _Plane(OSError(11, "Resource temporarily unavailable"), ImportError("no module named _engine"))
@@ -131,7 +131,7 @@ def test_a_policy_that_could_not_be_applied_is_a_fault_and_is_applied_later(
     assert [line.severity for line in log.lines] == [3, 3, 5]
 
 
-def test_a_bug_of_the_data_plane_is_a_fault_too(steering: Steering, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_of_the_data_plane_is_a_fault_too(steering: Enforcement, monkeypatch: pytest.MonkeyPatch) -> None:
     plane = _Plane(KeyError("wan"))
     _plays(steering, monkeypatch, plane)
 
@@ -147,7 +147,7 @@ def test_a_bug_of_the_data_plane_is_a_fault_too(steering: Steering, monkeypatch:
 
 
 def test_a_policy_is_applied_where_nothing_can_be_watched_and_watching_is_tried_again(
-    steering: Steering, log: Log, monkeypatch: pytest.MonkeyPatch
+    steering: Enforcement, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plane = _Plane(deaf=2)
     _plays(steering, monkeypatch, plane)
@@ -166,7 +166,7 @@ def test_a_policy_is_applied_where_nothing_can_be_watched_and_watching_is_tried_
     assert [line.severity for line in log.lines] == [3, 5]
 
 
-def test_what_cannot_be_removed_at_the_end_is_said(steering: Steering, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_removed_at_the_end_is_said(steering: Enforcement, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     plane = _Plane()
     _plays(steering, monkeypatch, plane)
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_removed_at_the_end_is_said(steering: Steering, log: Log,
 
 def test_a_fault_is_tried_again_after_a_while_and_only_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "monotonic", lambda: 1000.0)
-    steering = Steering("gm1", Log("gm1"), DesiredState, lambda: None, lambda: None)
+    steering = Enforcement("gm1", Log("gm1"), DesiredState, lambda: None, lambda: None)
     plane = steering.data_plane = _Faulty(Fault("lo", "the engine has stopped"))  # type: ignore[assignment]
     steering.repair()
     assert steering.next_repair == 1000 + REPAIR_PERIOD
@@ -194,7 +194,7 @@ def test_a_fault_is_tried_again_after_a_while_and_only_a_fault(monkeypatch: pyte
 
 def test_what_the_system_has_changed_is_told() -> None:
     log = Log("gm1")
-    steering = Steering("gm1", log, DesiredState, lambda: None, lambda: None)
+    steering = Enforcement("gm1", log, DesiredState, lambda: None, lambda: None)
     plane = _Faulty(restored=frozenset({"eth0"}))
     steering.data_plane = plane  # type: ignore[assignment]
     steering.follow_system()
@@ -205,5 +205,5 @@ def test_what_the_system_has_changed_is_told() -> None:
 def test_what_a_run_before_has_left_is_not_taken_for_that_of_another_node(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"gm1": ["eth0"], None: ["eth0", "eth1", "eth2"]}
     monkeypatch.setattr(recovery, "leftovers", lambda node=None: there[node])
-    steering = Steering("gm1", Log("gm1"), DesiredState, lambda: None, lambda: None)
-    assert steering.left_behind(["eth0", "eth1"]) == ({"eth0"}, {"eth1"})
+    steering = Enforcement("gm1", Log("gm1"), DesiredState, lambda: None, lambda: None)
+    assert steering.left_behind(["eth0", "eth1"]) == LeftBehind(frozenset({"eth0"}), frozenset({"eth1"}))

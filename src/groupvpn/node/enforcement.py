@@ -6,8 +6,10 @@ The data plane, and with it the engine, is loaded when the first policy is appli
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from groupvpn.config import Configuration
 from groupvpn.ipsec.sa import DesiredState, PeerSa
 from groupvpn.node import clock
 from groupvpn.node.syslog import Log
@@ -23,7 +25,20 @@ REPAIR_PERIOD = 5.0
 """Seconds between two attempts to mend a fault that no event has mended."""
 
 
-class Steering:
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """Interfaces that are closed by nodes which were killed: by a run of this node before, and by one of another name."""
+
+    ours: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset()
+
+
+def is_needed_by(configuration: Configuration) -> bool:
+    """Whether a configuration has anything for the data plane to do."""
+    return any(configuration.members()) or any(interface.adjust_mss for interface in configuration.interfaces)
+
+
+class Enforcement:
     """Keeps the data plane of the node `name` in line with what `wanted` returns."""
 
     def __init__(
@@ -49,16 +64,15 @@ class Steering:
         self._is_behind = False
         """Whether something went wrong that is no fault of one interface, so that all has to be applied once more."""
 
-    def left_behind(self, devices: Collection[str]) -> tuple[frozenset[str], frozenset[str]] | None:
-        """Interfaces that a run of this node before still closes, and those of `devices` that another node does which is gone; None if the
-        system cannot be asked: `apply` says why."""
+    def left_behind(self, devices: Collection[str]) -> LeftBehind | None:
+        """What killed runs still close: of other nodes, those of `devices`. None if the system cannot be asked: `apply` says why."""
         from groupvpn.dataplane import recovery
         from groupvpn.dataplane.filters import FiltersError
         from groupvpn.dataplane.programs import ProgramError
 
         with contextlib.suppress(ProgramError, FiltersError, OSError):
             ours = frozenset(recovery.leftovers(self._name))
-            return ours, frozenset(recovery.leftovers()) & frozenset(devices) - ours
+            return LeftBehind(ours, frozenset(recovery.leftovers()) & frozenset(devices) - ours)
         return None
 
     def lift(self) -> tuple[str, ...]:
