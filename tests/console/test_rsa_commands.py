@@ -32,8 +32,9 @@ class Node(SimpleNamespace):
 
     def __init__(self, state: StateDirectory) -> None:
         super().__init__(configuration=_configuration(), keys=KeyStore(state), state=state, changes=0)
+        self.operations = SimpleNamespace(keys_changed=self._keys_changed)
 
-    def keys_changed(self) -> None:
+    def _keys_changed(self) -> None:
         self.changes += 1
 
     def type(self, line: str, text: str = "") -> str:

@@ -345,7 +345,7 @@ def protected() -> ProtectedInterface:
 
 def test_sas_of_an_interface_that_cannot_be_protected_say_so(protected: ProtectedInterface, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys without rules protect nothing, however active they look."""
-    router: Any = SimpleNamespace(steering=SimpleNamespace(faults={"there is no device gi0-0"}))
+    router: Any = SimpleNamespace(enforcement=SimpleNamespace(faults={"there is no device gi0-0"}))
     monkeypatch.setattr(commands, "_protected", lambda router, request: [(None, protected)])
     output = asyncio.run(exec_commands().run(router, "show crypto ipsec sa"))
     assert output.splitlines()[:2] == ["% there is no device gi0-0", "interface: GigabitEthernet0/0"]

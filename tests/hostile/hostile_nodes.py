@@ -186,8 +186,8 @@ class Node:
         with self.world():
             self.router = Router(str(address), Path("test"), configuration, _State(), Log(str(address)))  # type: ignore[arg-type]
         self.sockets: _Sockets = self.router._sockets  # type: ignore[assignment]
-        self.router.steering.data_plane = _DataPlane()  # type: ignore[assignment]
-        self.router.steering._listen = lambda _: []  # type: ignore[method-assign]
+        self.router.enforcement.data_plane = _DataPlane()  # type: ignore[assignment]
+        self.router.enforcement._listen = lambda _: []  # type: ignore[method-assign]
         self.router._signer = lambda label: signing_key() if label == "KEYS" else None  # type: ignore[method-assign]
         self.router.cores._signer = self.router._signer
 

@@ -75,5 +75,7 @@ def _stand_in() -> Any:
 def picture(router: Router) -> bytes:
     """All state of the node's protocol cores."""
     stream = io.BytesIO()
-    _Picture(stream, protocol=5).dump((router.ike, router.cores.key_server, router.cores.members, sorted(Counter(router.steering.faults))))
+    _Picture(stream, protocol=5).dump(
+        (router.ike, router.cores.key_server, router.cores.members, sorted(Counter(router.enforcement.faults)))
+    )
     return stream.getvalue()

@@ -85,7 +85,7 @@ def test_every_damage_to_what_looks_after_an_sa_is_a_counted_drop() -> None:
     wire.advance(11, damage)
     assert damage.tried["INFORMATIONAL encrypted"] > 1500
     with wire.ks.world():
-        wire.ks.router.clear_isakmp()
+        wire.ks.router.operations.clear_isakmp()
     wire.settle(damage)
     assert wire.gm.router.ike.sas() == ()
 
@@ -94,7 +94,7 @@ def test_every_damage_to_the_order_to_begin_anew_is_a_counted_drop() -> None:
     """`clear crypto gdoi` on the key server: a rekey that deletes everything; then the members register again."""
     wire = Wire().start().settle()
     with wire.ks.world():
-        wire.ks.router.clear_gdoi()
+        wire.ks.router.operations.clear_gdoi()
     damage = Damage()
     wire.settle(damage)
     assert damage.tried["GROUPKEY_PUSH encrypted"] > 1000

@@ -4,7 +4,8 @@ from groupvpn.config.arguments import Name, Number, OneOf
 from groupvpn.console.exec import ExecCommand, Request
 from groupvpn.ipsec.sa import Direction
 from groupvpn.node.control import CommandError
-from groupvpn.node.router import RekeyError, Router, UnknownGroupError
+from groupvpn.node.operations import RekeyError, UnknownGroupError
+from groupvpn.node.router import Router
 
 DEFAULT_ACTIVATION_DELAY = 30
 """Seconds: as long as members wait between getting a new TEK and using it in a rekey that comes in time."""
@@ -17,26 +18,26 @@ _DIRECTION = OneOf(
 
 def _clear_gdoi(router: Router, request: Request) -> str:
     try:
-        router.clear_gdoi(request.name("group"))
+        router.operations.clear_gdoi(request.name("group"))
     except UnknownGroupError as error:
         raise CommandError(f"% {error}") from error
     return ""
 
 
 def _clear_sa(router: Router, request: Request) -> str:
-    router.clear_sa()
+    router.operations.clear_sa()
     return ""
 
 
 def _clear_isakmp(router: Router, request: Request) -> str:
-    router.clear_isakmp()
+    router.operations.clear_isakmp()
     return ""
 
 
 def _rekey(router: Router, request: Request) -> str:
     delay = request.number("delay", DEFAULT_ACTIVATION_DELAY)
     try:
-        without = router.rekey(request.name("group"), delay)
+        without = router.operations.rekey(request.name("group"), delay)
     except (UnknownGroupError, RekeyError) as error:
         raise CommandError(f"% {error}") from error
     told = [f"% Group {name} has no rekeys: its members get the new keys when they register again" for name in without]
@@ -47,7 +48,7 @@ def _direction(router: Router, request: Request) -> str:
     direction = request.get("direction")
     if not isinstance(direction, Direction) or not router.cores.members:
         raise CommandError("% This node is not a member of any group")
-    router.set_direction(direction)
+    router.operations.set_direction(direction)
     return ""
 
 

@@ -41,7 +41,7 @@ def _store(router: Router, pair: KeyPair) -> None:
         router.keys.put(pair)
     except StateError as error:
         raise CommandError(f"% {error}") from error
-    router.keys_changed()
+    router.operations.keys_changed()
 
 
 async def _generate(router: Router, request: Request) -> str:
@@ -69,7 +69,7 @@ def _zeroize(router: Router, request: Request) -> str:
     removed = [name for name in doomed if router.keys.remove(name)]
     if not removed:
         raise CommandError(f"% No key pair {'is labelled ' + label if label else 'is there'}")
-    router.keys_changed()
+    router.operations.keys_changed()
     return "\n".join(f"% Key pair {name} has been removed" for name in removed)
 
 

@@ -128,7 +128,7 @@ class _Daemon:
             engine=options.engine,
         )
         self._execute = execute
-        self.control = ControlServer(state.control_socket, self._answer, self.router.status, self._reload_for_operator)
+        self.control = ControlServer(state.control_socket, self._answer, self.router.operations.status, self._reload_for_operator)
         self._stop = asyncio.Event()
 
     async def _answer(self, command: str, text: str) -> str:
@@ -184,7 +184,7 @@ class _Daemon:
 
     def _summary(self) -> str:
         """The node in a few words; that its file was refused stays there until one is taken over."""
-        return f"{self.router.summary()}{'; the last reload was refused' if self._is_refused else ''}"
+        return f"{self.router.operations.summary()}{'; the last reload was refused' if self._is_refused else ''}"
 
     def _tell_remarks(self, configuration: Configuration) -> None:
         if configuration.role is Role.NONE:
@@ -212,7 +212,7 @@ class _Daemon:
             self._reload()
         except ReloadError as error:
             raise CommandError(str(error)) from error
-        return f"{self._options.file} taken over: {self.router.summary()}"
+        return f"{self._options.file} taken over: {self.router.operations.summary()}"
 
     def _reload(self) -> None:
         """Take over the file. Raises `ReloadError`; then the configuration before goes on, and the log says why."""

@@ -22,7 +22,6 @@ from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.speaker import Outcome, Speaker
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ipsec.sa import Direction
 from groupvpn.node import audit, clock, location
 from groupvpn.node.addresses import Addresses, present, real_device
 from groupvpn.node.bugs import Bugs
@@ -32,6 +31,7 @@ from groupvpn.node.in_force import InForce
 from groupvpn.node.keystore import KeyStore
 from groupvpn.node.keytable import KeyTable
 from groupvpn.node.mappings import Mappings
+from groupvpn.node.operations import Operations
 from groupvpn.node.outbox import Outbox
 from groupvpn.node.own_addresses import OwnAddresses
 from groupvpn.node.sockets import DatagramSockets
@@ -47,14 +47,6 @@ MOST_CHANGES_TOLD = 20
 """Changes of a configuration of which each is logged; the rest is counted."""
 SETTLE = 0.01
 """Seconds that farewell datagrams get to leave before the sockets close."""
-
-
-class UnknownGroupError(Exception):
-    """No group of this name runs here."""
-
-
-class RekeyError(Exception):
-    """Members cannot be told of new keys."""
 
 
 class Router:
@@ -94,10 +86,11 @@ class Router:
         self._policy_changed = False
         self._settling = False
         self._stopping = False
-        self.steering = Enforcement(
+        self.enforcement = Enforcement(
             name, log, lambda: self.cores.desired_state(self.configuration), self._system_changed, self._engine_told, engine
         )
-        self._mappings = Mappings(self.ike.nat_keepalives, self.steering.sent)
+        self.operations = Operations(self)
+        self._mappings = Mappings(self.ike.nat_keepalives, self.enforcement.sent)
 
     # ------------------------------------------------------------------ life
 
@@ -108,7 +101,7 @@ class Router:
         there = present()
         self._addresses.follow(self.configuration, there)
         self._sockets.open(self._addresses.local(self.configuration, there))
-        take_over(self.configuration, self.cores, self._in_force, self.steering, self.log)
+        take_over(self.configuration, self.cores, self._in_force, self.enforcement, self.log)
         self._follow_configuration(present())
 
     async def stop(self) -> None:
@@ -121,7 +114,7 @@ class Router:
             self._outbox.flush(self.cores.key_server, at_once=True)
         self._guarded(self.speaker.stop, clock.monotonic())
         with self._contained("removing what is in force"):  # what stays is known to the next start by what is not forgotten here
-            self.steering.close(block=self.cores.fail_closed(), mend=location.clean_command(self.state))
+            self.enforcement.close(block=self.cores.fail_closed(), mend=location.clean_command(self.state))
             self._addresses.clear()
             if has_started:  # else what a killed run has left is still there
                 self._in_force.forget()
@@ -153,7 +146,7 @@ class Router:
             self.configuration = before
             with self._contained("going back to the addresses before"):
                 self._sockets.set_local(self._addresses.local(before, self._addresses.restore(before, there)))
-            self._policy_changed = self._policy_changed or self.steering.data_plane is not None
+            self._policy_changed = self._policy_changed or self.enforcement.data_plane is not None
             self._settle()
             raise
         self.log.write("SYS", 5, "CONFIG_I", f"Configured from {self.source}")
@@ -179,7 +172,7 @@ class Router:
                 text = f"{bound.source.name}: no address yet; group {bound.group.name} is registered when {bound.source.device} has one"
                 self._warn("INTERFACE", text)
         self._addresses.note_leases(self.configuration, there)
-        if is_needed_by(self.configuration) or self.steering.data_plane:
+        if is_needed_by(self.configuration) or self.enforcement.data_plane:
             self._policy_changed = True
         self._settle()
 
@@ -202,7 +195,7 @@ class Router:
             if self._addresses.next_check is not None and self._addresses.next_check <= now:
                 with self._contained("following addresses"):
                     self._check_addresses()
-            if self.steering.next_repair is not None and self.steering.next_repair <= now:
+            if self.enforcement.next_repair is not None and self.enforcement.next_repair <= now:
                 with self._contained("mending the data plane"):
                     self._repair()
         finally:
@@ -232,7 +225,7 @@ class Router:
         now = clock.monotonic()
         moment = now + BLIND_SLEEP
         with self._contained("the timers"):
-            retries = (self.steering.next_repair, self._outbox.next_retry, self._in_force.next_retry, self._addresses.next_check)
+            retries = (self.enforcement.next_repair, self._outbox.next_retry, self._in_force.next_retry, self._addresses.next_check)
             times = (self.speaker.next_timer(), *retries)
             wanted = min((time for time in times if time is not None), default=now + LONGEST_SLEEP)
             moment = min(max(wanted, self._rest_until, now), now + LONGEST_SLEEP)
@@ -293,26 +286,26 @@ class Router:
 
     def _apply_policy(self) -> None:
         self._in_force.note_rules(self.cores.kept)
-        self.steering.apply()
+        self.enforcement.apply()
         self._follow_applied()
 
     def _hear_engine(self, now: float) -> list[Effect]:
-        events = self.steering.take_events()
+        events = self.enforcement.take_events()
         for line in filter(None, map(audit.line_of, events)):
             self.log.write(*line)
         scarce = {event.spi for event in events if event.kind in audit.SEQUENCE_KINDS}
         return self.cores.renew_sender_ids(scarce, now) if scarce else []
 
     def _repair(self) -> None:
-        self.steering.repair()
+        self.enforcement.repair()
         self._follow_applied()
 
     def _follow_applied(self) -> None:
         """Mappings in NATs are held for what the data plane was told last."""
-        self._mappings.follow(self.steering.applied, clock.monotonic())
+        self._mappings.follow(self.enforcement.applied, clock.monotonic())
 
     def _follow_system(self) -> None:
-        self.steering.follow_system()
+        self.enforcement.follow_system()
         self._follow_applied()
         self._check_addresses()
         self._sockets.join_again()
@@ -342,70 +335,18 @@ class Router:
         pair = self.keys.get(label)
         return pair.private if pair else None
 
-    # ------------------------------------------------------------------ what operators ask
+    # ------------------------------------------------------------------ what others ask
+
+    def do(self, effects: Iterable[Effect]) -> bool:
+        """Carry out what a core has said because an operator asked; whether the state that this changed is on the disk."""
+        self._perform(effects)
+        self._settle()
+        return not self._outbox.is_stuck
 
     @property
     def uptime(self) -> float:
         """Seconds since the node was made."""
         return clock.monotonic() - self._started
-
-    def clear_gdoi(self, group: str | None = None) -> None:
-        """`clear crypto gdoi [group GROUP]`. Raises `UnknownGroupError`."""
-        now = clock.monotonic()
-        if self._check_group(group):
-            self._perform(self.cores.key_server.clear(group, now) if self.cores.key_server else [])
-        self._perform(self.cores.clear(group, now))
-        self._policy_changed = self._policy_changed or bool(self.cores.waiting)
-        self._settle()
-
-    def rekey(self, group: str | None, activation_delay: int) -> tuple[str, ...]:
-        """`crypto gdoi ks rekey`: new TEKs, with which members send `activation_delay` seconds from now.
-
-        Returns the groups without rekeys, whose members get the new keys when they register again. Raises `UnknownGroupError`, and
-        `RekeyError` where a rekey is to be sent and cannot be.
-        """
-        if not self._check_group(group) or self.cores.key_server is None:
-            raise UnknownGroupError("This node is not the key server of such a group")
-        chosen = {item.name: item.rekey.key_label for item in self.configuration.key_server_groups if group in (None, item.name)}
-        for name, label in chosen.items():
-            if label is not None and self._signer(label) is None:
-                raise RekeyError(f"RSA key {label} of group {name} is not there: make it with `crypto key generate rsa label {label}`")
-        self._perform(self.cores.key_server.rekey(group, activation_delay, clock.monotonic()))
-        self._settle()
-        if self._outbox.is_stuck:
-            raise RekeyError("The state cannot be written, and nothing is sent before it is; `show logging` says why")
-        return tuple(name for name, label in chosen.items() if label is None)
-
-    def set_direction(self, direction: Direction) -> None:
-        """`crypto gdoi gm ipsec direction`, for all groups that the node is a member of."""
-        for member in self.cores.members.values():
-            self._perform(member.core.set_direction(direction, clock.monotonic()))
-        self._settle()
-
-    def _check_group(self, group: str | None) -> bool:
-        """Whether we serve `group` (or any group, for None); raises `UnknownGroupError` if we do not even know it."""
-        served = any(group in (None, item.name) for item in self.configuration.key_server_groups)
-        if group is not None and not served and not self.cores.knows(group):
-            raise UnknownGroupError(f"No group {group!r} runs here")
-        return served
-
-    def clear_sa(self) -> None:
-        """`clear crypto sa`: members delete their SAs and register again."""
-        for member in self.cores.members.values():
-            self._perform(member.core.clear_sas(clock.monotonic()))
-        self._settle()
-
-    def clear_isakmp(self) -> None:
-        """`clear crypto isakmp`: delete every ISAKMP SA."""
-        self._perform(self.speaker.delete_sas(clock.monotonic()))
-        self._settle()
-
-    def keys_changed(self) -> None:
-        """RSA keys came or went: the key server looks for those it misses."""
-        server = self.cores.key_server
-        if server is not None:
-            self._perform(server.update(self.configuration.key_server_groups, clock.monotonic()))
-            self._settle()
 
     def datagram_counters(self) -> dict[str, int]:
         """What became of datagrams at the sockets and in the IKE endpoints."""
@@ -413,35 +354,3 @@ class Router:
         counters.update({f"dropped: {reason}": count for reason, count in self.speaker.dropped().items()})
         counters.update({f"met a bug: {name}": count for name, count in self.bugs_met.items()})
         return dict(counters)
-
-    def summary(self) -> str:
-        """The node's condition in one line, for the service manager."""
-        members = [member.core for member in self.cores.members.values()]
-        count = len(members) + len(self.cores.waiting)
-        if not count:
-            return f"Serving {len(self.configuration.key_server_groups)} groups"
-        broken = "; not all is protected, see the log" if self.steering.faults else ""
-        return f"Registered in {sum(core.is_registered for core in members)} of {count} groups{broken}"
-
-    def status(self) -> dict[str, Any]:
-        """The node's condition as data (`docs/protocol/control-socket.md`)."""
-        return {
-            "name": self.name,
-            "role": self.configuration.role.value,
-            "uptime": round(self.uptime, 3),
-            "members": [
-                {
-                    "group": name,
-                    "address": str(address),
-                    "registered": member.core.is_registered,
-                    "teks": [sa.spi for sa in member.core.sas],
-                }
-                for (name, address), member in self.cores.members.items()
-            ],
-            "groups": [
-                {"group": item.name, "members": len(item.members), "sequence": item.keys.sequence}
-                for item in (self.cores.key_server.groups if self.cores.key_server else ())
-            ],
-            "faults": sorted(self.steering.faults),
-            "datagrams": self.datagram_counters(),
-        }

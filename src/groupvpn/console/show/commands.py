@@ -82,7 +82,7 @@ def _gm_acl(router: Router, request: Request) -> str:
 
 
 def _gm_replay(router: Router, request: Request) -> str:
-    counters = {item.device: item for item in router.steering.data_plane.counters()} if router.steering.data_plane else {}
+    counters = {item.device: item for item in router.enforcement.data_plane.counters()} if router.enforcement.data_plane else {}
     found = [
         (status, [(str(item.name), counters.get(item.device)) for item in running.bound.interfaces])
         for running, status in _members(router, request)
@@ -126,7 +126,7 @@ def _isakmp_sa(router: Router, request: Request) -> str:
 
 
 def _protected(router: Router, request: Request) -> list[tuple[RunningMember, ProtectedInterface]]:
-    counters = {item.device: item for item in router.steering.data_plane.counters()} if router.steering.data_plane else {}
+    counters = {item.device: item for item in router.enforcement.data_plane.counters()} if router.enforcement.data_plane else {}
     found = []
     for running, status in _members(router, request):
         for interface in running.bound.interfaces:
@@ -168,7 +168,7 @@ def _ipsec_sa(router: Router, request: Request) -> str:
     shown = [item for _, item in _protected(router, request) if name in (None, item.name)]
     if not shown:
         return "No SAs found"
-    return "\n".join([*(f"% {fault}" for fault in sorted(router.steering.faults)), ipsec.associations(shown)])
+    return "\n".join([*(f"% {fault}" for fault in sorted(router.enforcement.faults)), ipsec.associations(shown)])
 
 
 def _gdoi_ipsec_sa(router: Router, request: Request) -> str:
@@ -186,12 +186,12 @@ def _ruleset(router: Router, request: Request) -> str:
 
 
 def _engine(router: Router, request: Request) -> str:
-    if router.steering.data_plane is None:
+    if router.enforcement.data_plane is None:
         raise CommandError("% No interface is protected by this node yet; the engine starts with the first one")
     names = {item.device: str(item.name) for item in router.configuration.interfaces}
-    counters = {item.device: item for item in router.steering.data_plane.counters()}
-    faults = "".join(f"% {fault}\n" for fault in sorted(router.steering.faults))
-    return faults + engine.status(router.steering.data_plane.engine(), names, counters)
+    counters = {item.device: item for item in router.enforcement.data_plane.counters()}
+    faults = "".join(f"% {fault}\n" for fault in sorted(router.enforcement.faults))
+    return faults + engine.status(router.enforcement.data_plane.engine(), names, counters)
 
 
 def _fail_close(router: Router, request: Request) -> str:
