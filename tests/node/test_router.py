@@ -5,7 +5,7 @@ import errno
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -17,18 +17,22 @@ from node_samples import KEY_SERVER
 
 from groupvpn.config import parse
 from groupvpn.config.model import Configuration
+from groupvpn.console.registry import exec_commands
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.effects import Effect, Endpoint, JoinGroup, Report, Send
 from groupvpn.gdoi import keyserver_status
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.member import EVERYTHING
+from groupvpn.gdoi.status import TOO_OLD
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
-from groupvpn.ipsec.sa import DesiredState, TrafficRule
+from groupvpn.ipsec.sa import DesiredState, InterfaceCounters, SaCounters, TrafficRule
 from groupvpn.node import addresses, clock, namespace
 from groupvpn.node.addresses import AddressError, present
+from groupvpn.node.control import CommandError
+from groupvpn.node.flows import Served
 from groupvpn.node.in_force import InForce
 from groupvpn.node.outbox import SNAPSHOT
-from groupvpn.node.router import BLIND_SLEEP, MOST_CHANGES_TOLD, RekeyError, Router
+from groupvpn.node.router import BLIND_SLEEP, MOST_CHANGES_TOLD, RekeyError, Router, UnknownGroupError
 from groupvpn.node.state import StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
@@ -428,10 +432,10 @@ def test_a_reload_that_a_bug_cuts_short_is_tried_again_with_the_same_file(router
     assert router.log.lines[-1].text.endswith("no change")
 
 
-def _rekeyed(router: Router) -> tuple[str, ...]:
+def _rekeyed(router: Router) -> dict[str, bool]:
     """What `crypto gdoi ks rekey` says."""
 
-    async def scene() -> tuple[str, ...]:
+    async def scene() -> dict[str, bool]:
         router._follow_configuration(present())
         try:
             return router.rekey(None, 30)
@@ -442,7 +446,7 @@ def _rekeyed(router: Router) -> tuple[str, ...]:
 
 
 def test_a_rekey_that_nobody_can_sign_is_refused(router: Router) -> None:
-    assert _rekeyed(router) == ("G",), "this group has no rekeys"
+    assert _rekeyed(router) == {"G": False}, "this group has no rekeys"
     text = KEY_SERVER.replace(" server local\n", " server local\n  address ipv4 10.0.0.1\n  rekey authentication mypubkey rsa K\n")
     signed = parse(text.replace("mypubkey rsa K\n", "mypubkey rsa K\n  rekey transport unicast\n")).configuration
     assert signed is not None
@@ -450,7 +454,29 @@ def test_a_rekey_that_nobody_can_sign_is_refused(router: Router) -> None:
     with pytest.raises(RekeyError, match="RSA key K of group G is not there"):
         _rekeyed(router)
     router.keys.ensure("K", 1024)
-    assert _rekeyed(router) == ()
+    assert _rekeyed(router) == {"G": True}
+
+
+def test_a_group_whose_rekeys_have_no_way_out_is_no_group_with_rekeys(router: Router) -> None:
+    """The key is there, and unicast rekeys have no source."""
+    text = KEY_SERVER.replace(" server local\n", " server local\n  rekey authentication mypubkey rsa K\n  rekey transport unicast\n")
+    incomplete = parse(text).configuration
+    assert incomplete is not None
+    router.configuration = incomplete
+    router.keys.ensure("K", 1024)
+    assert _rekeyed(router) == {"G": False}
+
+
+def test_commands_take_the_name_of_a_group_in_any_case(router: Router) -> None:
+    async def scene() -> None:
+        router._follow_configuration(present())
+        router.clear_gdoi("g")
+        router.rekey("g", 30)
+        with pytest.raises(UnknownGroupError, match="'h'"):
+            router.clear_gdoi("h")
+        router._alarm.close()
+
+    asyncio.run(scene())
 
 
 def test_a_rekey_that_cannot_be_remembered_is_no_success(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -519,6 +545,91 @@ def test_members_whose_nonces_run_out_register_again(tmp_path: Path, monkeypatch
             router._perform(router._hear_engine(moment))
         assert renewed == [0, 1]
         assert sum(line.mnemonic == "NONCES" for line in router.log.lines) == 1
+    state.close()
+
+
+def test_what_an_sa_has_carried_is_counted_before_the_data_plane_lets_it_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    router = _member(state, MEMBER)
+    key, entry = ("G", IPv4Address("10.0.0.1")), Entry(Action.PERMIT, 0, AddressMatch.any(), AddressMatch.any())
+    held: set[int] = set()
+    wanted: dict[int, tuple[Entry, ...]] = {}
+    monkeypatch.setattr(router.steering, "apply", lambda: held.symmetric_difference_update(held ^ wanted.keys()))
+    monkeypatch.setattr(router.steering, "carried", lambda spi: SaCounters(spi, 10, 100) if spi in held else SaCounters(spi))
+    monkeypatch.setattr(router.cores, "served", lambda now: {key: Served(frozenset((entry,)), dict(wanted))})
+    for spis in ((1,), (1, 2), (2,), (3,)):
+        wanted.clear()
+        wanted.update((spi, (entry,)) for spi in spis)
+        router._apply_policy()
+    assert router.flows.ended(key) == {entry: SaCounters(0, 20, 200)}
+    _start_cores(router)
+    with redirect_stderr(io.StringIO()):
+        asyncio.run(_called(router, router.clear_sa))
+    assert not router.flows.ended(key)
+    state.close()
+
+
+async def _called(router: Router, call: Callable[[], None]) -> None:
+    call()
+    router._alarm.close()
+
+
+def test_a_member_that_waits_for_an_address_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It closes its interface, so it must not be denied."""
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    router = _member(state, LEASED + "crypto map M gdoi fail-close\n activate\n")
+    monkeypatch.setattr(router.steering, "apply", lambda: None)
+    _start_cores(router, {})
+    console = exec_commands()
+    for line in ("show crypto gdoi", "show crypto gdoi group g gm"):
+        output = asyncio.run(console.run(router, line))
+        assert "Registration status   : Not registered" in output
+        assert "Waits for             : an address of GigabitEthernet0/0" in output
+    assert "IP ANY ANY DROP (no SA)" in asyncio.run(console.run(router, "show crypto ruleset"))
+    assert "current outbound spi: 0x0(0)" in asyncio.run(console.run(router, "show crypto ipsec sa"))
+    for line in ("show crypto gdoi gm acl", "show crypto gdoi gm rekey", "show crypto gdoi gm replay", "show crypto gdoi ipsec sa"):
+        assert asyncio.run(console.run(router, line))
+    state.close()
+
+
+def test_what_anti_replay_refuses_is_counted_from_zero_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    router = _member(state)
+    monkeypatch.setattr(router.steering, "apply", lambda: None)
+    _start_cores(router)
+    device = router.configuration.interfaces[0].device
+    counters = [InterfaceCounters(device, drops={"inbound_too_old": 41})]
+    monkeypatch.setattr(router.steering, "counters", lambda: tuple(counters))
+    (member,) = router.cores.members.values()
+    member.core.counters[TOO_OLD] = 3
+    console = exec_commands()
+
+    def shown() -> list[int]:
+        output = asyncio.run(console.run(router, "show crypto gdoi gm replay | include old"))
+        return [int(line.rpartition(":")[2]) for line in output.splitlines()]
+
+    assert shown() == [3, 41]
+    asyncio.run(console.run(router, "clear crypto gdoi group g replay"))
+    counters[0] = InterfaceCounters(device, drops={"inbound_too_old": 43})
+    assert shown() == [0, 2]
+    with pytest.raises(CommandError, match="No group 'other' runs here"):
+        asyncio.run(console.run(router, "clear crypto gdoi group other replay"))
+    state.close()
+
+
+def test_the_status_of_a_member_has_octets_and_drops_of_its_interfaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    router = _member(state, MEMBER.replace("10.0.0.1 255.255.255.0", "dhcp"))
+    with redirect_stderr(io.StringIO()):
+        monkeypatch.setattr(router.steering, "apply", lambda: None)
+        _start_cores(router, {})
+    counters = InterfaceCounters("eth0", (SaCounters(5, 1, 20, 3, 40),), {"inbound_clear": 6})
+    plane: Any = SimpleNamespace(counters=lambda: (counters,))
+    router.steering.data_plane = plane
+    status = router.status()
+    sa = {"spi": 5, "encrypted_packets": 1, "encrypted_bytes": 20, "decrypted_packets": 3, "decrypted_bytes": 40}
+    assert status["interfaces"] == [{"device": "eth0", "sas": [sa], "drops": {"inbound_clear": 6}}]
+    assert status["waiting"] == [{"group": "G", "interface": "GigabitEthernet0/0"}]
     state.close()
 
 

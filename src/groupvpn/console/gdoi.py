@@ -23,6 +23,16 @@ def _clear_gdoi(router: Router, request: Request) -> str:
     return ""
 
 
+def _clear_replay(router: Router, request: Request) -> str:
+    if not router.cores.members:
+        raise CommandError("% This node is not a member of any group")
+    try:
+        router.clear_replay(request.name("group"))
+    except UnknownGroupError as error:
+        raise CommandError(f"% {error}") from error
+    return ""
+
+
 def _clear_sa(router: Router, request: Request) -> str:
     router.clear_sa()
     return ""
@@ -36,11 +46,15 @@ def _clear_isakmp(router: Router, request: Request) -> str:
 def _rekey(router: Router, request: Request) -> str:
     delay = request.number("delay", DEFAULT_ACTIVATION_DELAY)
     try:
-        without = router.rekey(request.name("group"), delay)
+        groups = router.rekey(request.name("group"), delay)
     except (UnknownGroupError, RekeyError) as error:
         raise CommandError(f"% {error}") from error
-    told = [f"% Group {name} has no rekeys: its members get the new keys when they register again" for name in without]
-    return "\n".join(told) or f"% Rekey triggered; members send with the new keys in {delay} seconds"
+    told = [name for name, has_rekeys in groups.items() if has_rekeys]
+    lines = [f"% Group {name} has no rekeys: its members get the new keys when they register again" for name in groups if name not in told]
+    if told:
+        whose = f" for group {', '.join(told)}" if lines else ""
+        lines.insert(0, f"% Rekey triggered{whose}; members send with the new keys in {delay} seconds")
+    return "\n".join(lines)
 
 
 def _direction(router: Router, request: Request) -> str:
@@ -56,6 +70,12 @@ COMMANDS = (
         "clear crypto gdoi [group <group>]",
         "Member: leave the group and register again. Key server: drop all registrations and make new keys",
         _clear_gdoi,
+        {"group": _GROUP},
+    ),
+    ExecCommand(
+        "clear crypto gdoi [group <group>] replay",
+        "Member: count what anti-replay refuses from zero on",
+        _clear_replay,
         {"group": _GROUP},
     ),
     ExecCommand("clear crypto sa", "Delete the IPsec SAs of all groups and register again", _clear_sa),

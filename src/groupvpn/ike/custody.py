@@ -63,6 +63,7 @@ class Custody:
         """A phase 1 is complete."""
         sa, context = exchange.sa, exchange.context
         assert sa is not None
+        sa.peer_dead_peer_detection = context.peer_dead_peer_detection
         keepalive = exchange.surroundings.configuration.keepalive if context.peer_dead_peer_detection else None
         is_only_one = self._others(sa) == []
         upkeep = Upkeep(sa, exchange.duplicates, keepalive, self._entropy)

@@ -20,19 +20,23 @@ from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Se
 from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.member import EVERYTHING
+from groupvpn.gdoi.rekey_transport import is_complete
 from groupvpn.gdoi.speaker import Outcome, Speaker
+from groupvpn.gdoi.status import TOO_OLD
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.sa import Direction, TrafficRule
 from groupvpn.node import audit, clock, location
 from groupvpn.node.addresses import AddressError, Addresses, Loopbacks, mismatches, present, real_device
 from groupvpn.node.bugs import Bugs
-from groupvpn.node.cores import Cores, places_of
+from groupvpn.node.cores import Cores, is_same_group, places_of
+from groupvpn.node.flows import Flows
 from groupvpn.node.in_force import InForce
 from groupvpn.node.keystore import KeyStore
 from groupvpn.node.keytable import KeyTable
 from groupvpn.node.mappings import Mappings
 from groupvpn.node.outbox import Outbox
+from groupvpn.node.refusals import Refusals
 from groupvpn.node.sockets import DatagramSockets
 from groupvpn.node.state import StateDirectory
 from groupvpn.node.steering import Steering
@@ -86,6 +90,7 @@ class Router:
         self._sockets = DatagramSockets(self._received, lambda text: self._warn("MULTICAST", text))
         self._outbox = Outbox(state, log, self._transmit)
         self._in_force = InForce(state, log)
+        self.flows, self.refusals = Flows(), Refusals()
         self._loopbacks = Loopbacks(self._in_force.note_loopbacks, self._in_force.last_loopbacks)
         self._alarm = clock.Alarm(self._due)
         self._rest_until = 0.0
@@ -352,6 +357,8 @@ class Router:
 
     def _apply_policy(self) -> None:
         self._in_force.note_rules(self.cores.kept)
+        with self._contained("counting for access list entries"):
+            self.flows.follow(self.cores.served(clock.monotonic()), self.steering.carried)
         self.steering.apply()
         self._follow_applied()
 
@@ -405,30 +412,32 @@ class Router:
 
     def clear_gdoi(self, group: str | None = None) -> None:
         """`clear crypto gdoi [group GROUP]`. Raises `UnknownGroupError`."""
-        now = clock.monotonic()
-        if self._check_group(group):
-            self._perform(self.cores.key_server.clear(group, now) if self.cores.key_server else [])
+        now, group = clock.monotonic(), self._named(group)
+        self._perform(self.cores.key_server.clear(group, now) if self.cores.key_server else [])
+        self.flows.clear(group)
         self._perform(self.cores.clear(group, now))
         self._policy_changed = self._policy_changed or bool(self.cores.waiting)
         self._settle()
 
-    def rekey(self, group: str | None, activation_delay: int) -> tuple[str, ...]:
+    def rekey(self, group: str | None, activation_delay: int) -> dict[str, bool]:
         """`crypto gdoi ks rekey`: new TEKs, with which members send `activation_delay` seconds from now.
 
-        Returns the groups without rekeys, whose members get the new keys when they register again. Raises `UnknownGroupError`, and
-        `RekeyError` where a rekey is to be sent and cannot be.
+        Returns each group with whether it has rekeys; where it has none, members get the new keys when they register again. Raises
+        `UnknownGroupError`, and `RekeyError` where a rekey is to be sent and cannot be.
         """
-        if not self._check_group(group) or self.cores.key_server is None:
+        group = self._named(group)
+        chosen = [item for item in self.configuration.key_server_groups if group in (None, item.name)]
+        if not chosen or self.cores.key_server is None:
             raise UnknownGroupError("This node is not the key server of such a group")
-        chosen = {item.name: item.rekey.key_label for item in self.configuration.key_server_groups if group in (None, item.name)}
-        for name, label in chosen.items():
+        for item in chosen:
+            label = item.rekey.key_label
             if label is not None and self._signer(label) is None:
-                raise RekeyError(f"RSA key {label} of group {name} is not there: make it with `crypto key generate rsa label {label}`")
+                raise RekeyError(f"RSA key {label} of group {item.name} is not there: make it with `crypto key generate rsa label {label}`")
         self._perform(self.cores.key_server.rekey(group, activation_delay, clock.monotonic()))
         self._settle()
         if self._outbox.is_stuck:
             raise RekeyError("The state cannot be written, and nothing is sent before it is; `show logging` says why")
-        return tuple(name for name, label in chosen.items() if label is None)
+        return {item.name: item.rekey.key_label is not None and is_complete(item) for item in chosen}
 
     def set_direction(self, direction: Direction) -> None:
         """`crypto gdoi gm ipsec direction`, for all groups that the node is a member of."""
@@ -436,18 +445,31 @@ class Router:
             self._perform(member.core.set_direction(direction, clock.monotonic()))
         self._settle()
 
-    def _check_group(self, group: str | None) -> bool:
-        """Whether we serve `group` (or any group, for None); raises `UnknownGroupError` if we do not even know it."""
-        served = any(group in (None, item.name) for item in self.configuration.key_server_groups)
-        if group is not None and not served and not self.cores.knows(group):
-            raise UnknownGroupError(f"No group {group!r} runs here")
-        return served
+    def _named(self, typed: str | None) -> str | None:
+        """The group that an operator means by `typed`, None for all; raises `UnknownGroupError` if none runs here."""
+        if typed is None:
+            return None
+        names = [*(item.name for item in self.configuration.key_server_groups), *self.cores.groups]
+        found = [name for name in names if is_same_group(name, typed)]
+        if not found:
+            raise UnknownGroupError(f"No group {typed!r} runs here")
+        return typed if typed in found else found[0]
 
     def clear_sa(self) -> None:
-        """`clear crypto sa`: members delete their SAs and register again."""
+        """`clear crypto sa`: members delete their SAs and register again; the counters begin at zero."""
+        self.flows.clear()
         for member in self.cores.members.values():
             self._perform(member.core.clear_sas(clock.monotonic()))
         self._settle()
+
+    def clear_replay(self, group: str | None = None) -> None:
+        """`clear crypto gdoi [group GROUP] replay`: what `gm replay` counts begins at zero. Raises `UnknownGroupError`."""
+        named = self._named(group)
+        chosen = [member for member in self.cores.members.values() if named in (None, member.bound.group.name)]
+        devices = {interface.device for member in chosen for interface in member.bound.interfaces}
+        self.refusals.clear(item for item in self.steering.counters() if item.device in devices)
+        for member in chosen:
+            member.core.counters.pop(TOO_OLD, None)
 
     def clear_isakmp(self) -> None:
         """`clear crypto isakmp`: delete every ISAKMP SA."""
@@ -492,9 +514,27 @@ class Router:
                 }
                 for (name, address), member in self.cores.members.items()
             ],
+            "waiting": [{"group": bound.group.name, "interface": str(bound.source.name)} for bound in self.cores.waiting],
             "groups": [
                 {"group": item.group.name, "members": len(item.members), "sequence": item.keys.sequence}
                 for item in (self.cores.key_server.groups if self.cores.key_server else ())
+            ],
+            "interfaces": [
+                {
+                    "device": item.device,
+                    "sas": [
+                        {
+                            "spi": sa.spi,
+                            "encrypted_packets": sa.encrypted_packets,
+                            "encrypted_bytes": sa.encrypted_bytes,
+                            "decrypted_packets": sa.decrypted_packets,
+                            "decrypted_bytes": sa.decrypted_bytes,
+                        }
+                        for sa in item.sas
+                    ],
+                    "drops": item.drops,
+                }
+                for item in self.steering.counters()
             ],
             "faults": sorted(self.steering.faults),
             "datagrams": self.datagram_counters(),
