@@ -29,6 +29,7 @@ from groupvpn.ipsec.sa import DesiredState, InterfaceCounters, SaCounters, Traff
 from groupvpn.node import addresses, clock, namespace
 from groupvpn.node.addresses import AddressError, present
 from groupvpn.node.control import CommandError
+from groupvpn.node.debugging import Topic
 from groupvpn.node.flows import Served
 from groupvpn.node.in_force import InForce
 from groupvpn.node.outbox import SNAPSHOT
@@ -483,6 +484,21 @@ def test_a_rekey_that_cannot_be_remembered_is_no_success(router: Router, monkeyp
     monkeypatch.setattr(router.state, "write", _full)
     with pytest.raises(RekeyError, match="nothing is sent"):
         _rekeyed(router)
+
+
+def test_datagrams_are_logged_while_that_is_debugged(router: Router) -> None:
+    async def scene() -> None:
+        router._follow_configuration(present())
+        router.debugging.switch(Topic, on=True)
+        router._received(b"no message", THERE, HERE)
+        _play(router, [Send(b"nor this", HERE, THERE)])
+        router._alarm.close()
+
+    asyncio.run(scene())
+    received, sent = [line.text for line in router.log.lines if line.mnemonic == "DEBUG"]
+    assert received.startswith("received 10 octets that are no message")
+    assert "from 10.0.0.2:848 to 10.0.0.1:848; dropped: " in received
+    assert sent.startswith("sent 8 octets that are no message")
 
 
 def test_reports_become_lines_of_their_facility(router: Router) -> None:

@@ -67,13 +67,13 @@ def _direction(router: Router, request: Request) -> str:
 
 COMMANDS = (
     ExecCommand(
-        "clear crypto gdoi [group <group>]",
+        "clear crypto {gdoi | gkm} [group <group>]",
         "Member: leave the group and register again. Key server: drop all registrations and make new keys",
         _clear_gdoi,
         {"group": _GROUP},
     ),
     ExecCommand(
-        "clear crypto gdoi [group <group>] replay",
+        "clear crypto {gdoi | gkm} [group <group>] replay",
         "Member: count what anti-replay refuses from zero on",
         _clear_replay,
         {"group": _GROUP},
@@ -81,13 +81,13 @@ COMMANDS = (
     ExecCommand("clear crypto sa", "Delete the IPsec SAs of all groups and register again", _clear_sa),
     ExecCommand("clear crypto isakmp", "Delete all ISAKMP SAs", _clear_isakmp),
     ExecCommand(
-        "crypto gdoi ks [group <group>] rekey [activation-delay <delay>]",
+        "crypto {gdoi | gkm} ks [group <group>] rekey [activation-delay <delay>]",
         "Make new TEKs and send them to the members now",
         _rekey,
         {"group": _GROUP, "delay": Number(1, 3600, "seconds after which members send with the new keys")},
     ),
     ExecCommand(
-        "crypto gdoi gm ipsec direction <direction>",
+        "crypto {gdoi | gkm} gm ipsec direction <direction>",
         "Override how the groups' traffic is protected, until the next rekey",
         _direction,
         {"direction": _DIRECTION},

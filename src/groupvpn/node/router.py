@@ -30,6 +30,7 @@ from groupvpn.node import audit, clock, location
 from groupvpn.node.addresses import AddressError, Addresses, Loopbacks, mismatches, present, real_device
 from groupvpn.node.bugs import Bugs
 from groupvpn.node.cores import Cores, is_same_group, places_of
+from groupvpn.node.debugging import Debugging
 from groupvpn.node.flows import Flows
 from groupvpn.node.in_force import InForce
 from groupvpn.node.keystore import KeyStore
@@ -90,7 +91,7 @@ class Router:
         self._sockets = DatagramSockets(self._received, lambda text: self._warn("MULTICAST", text))
         self._outbox = Outbox(state, log, self._transmit)
         self._in_force = InForce(state, log)
-        self.flows, self.refusals = Flows(), Refusals()
+        self.flows, self.refusals, self.debugging = Flows(), Refusals(), Debugging(log)
         self._loopbacks = Loopbacks(self._in_force.note_loopbacks, self._in_force.last_loopbacks)
         self._alarm = clock.Alarm(self._due)
         self._rest_until = 0.0
@@ -254,7 +255,11 @@ class Router:
     # ------------------------------------------------------------------ events in
 
     def _received(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
+        before = self.speaker.dropped() if self.debugging.topics else None
         self._guarded(self.speaker.receive, datagram, source, destination, clock.monotonic())
+        if before is not None:
+            with self._contained("debugging"):
+                self.debugging.received(datagram, source, destination, self.speaker.dropped() - before)
         if not self._settling:
             self._settling = True
             asyncio.get_running_loop().call_soon(self._settle)
@@ -346,6 +351,8 @@ class Router:
 
     def _transmit(self, effect: Send) -> None:
         self._sockets.send(effect.datagram, effect.source, effect.destination)
+        if self.debugging.topics:
+            self.debugging.sent(effect.datagram, effect.source, effect.destination)
 
     def _report(self, entry: Report) -> None:
         if group := gdoi_messages.MESSAGES.get(entry.mnemonic):

@@ -266,7 +266,7 @@ def _transform_sets(router: Router, request: Request) -> str:
     return "\n".join(lines).rstrip("\n")
 
 
-_OF_GROUP = "show crypto gdoi [group <group>]"
+_OF_GROUP = "show crypto {gdoi | gkm} [group <group>]"
 
 COMMANDS = (
     ExecCommand(_OF_GROUP, "Groups of this node", _gdoi, _GROUP),
