@@ -19,7 +19,7 @@ def _counted(spi: int) -> SaCounters:
 
 def test_what_an_sa_has_carried_goes_to_its_entries_when_it_ends() -> None:
     flows = Flows()
-    flows.follow({MEMBER: Served(BOTH, {1: (TCP,), 2: (UDP,)})}, _counted)
+    flows.follow({MEMBER: Served(BOTH, {1: (TCP, TCP), 2: (UDP,)})}, _counted)
     assert not flows.ended(MEMBER)
     flows.follow({MEMBER: Served(BOTH, {2: (UDP,), 3: (TCP,)})}, _counted)
     flows.follow({MEMBER: Served(BOTH, {2: (UDP,)})}, _counted)

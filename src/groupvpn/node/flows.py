@@ -40,7 +40,7 @@ class Flows:
             ended = self._ended.setdefault(member, {})
             for spi in before.sas.keys() - now.sas.keys():
                 carried = counted(spi)
-                for entry in before.sas[spi]:
+                for entry in frozenset(before.sas[spi]):  # which may stand in a list twice
                     ended[entry] = total((ended[entry], carried)) if entry in ended else carried
             left = now.entries.union(*now.sas.values())
             self._ended[member] = {entry: counters for entry, counters in ended.items() if entry in left}
