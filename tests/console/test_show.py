@@ -266,6 +266,7 @@ def test_anti_replay_of_a_member() -> None:
         "        Replay Value : 77.50 secs",
         "        Input Packets : 90 Output Packets : 100",
         "        Input Error Packets : 42 Output Error Packets : 4",
+        "    Pseudotime               : 77.50 secs",
         "    Rekeys refused as old    : 2",
         "    IPSec SA                 : 0x5AE90201(1525219841)",
         "        Replay method        : Time Based",

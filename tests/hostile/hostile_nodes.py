@@ -19,6 +19,7 @@ from groupvpn.config import parse
 from groupvpn.effects import Endpoint, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
+from groupvpn.ipsec.sa import GroupSa, SaCounters
 from groupvpn.lab.seeded_rsa import seeded_key
 from groupvpn.node import clock
 from groupvpn.node import router as router_module
@@ -157,6 +158,9 @@ class _DataPlane:
     def apply(self, _state: object) -> tuple[()]:
         self.applied += 1
         return ()
+
+    def carried(self, sa: GroupSa) -> SaCounters:
+        return SaCounters(sa.spi)
 
 
 class _State:

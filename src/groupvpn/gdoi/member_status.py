@@ -113,12 +113,11 @@ def _list_name(group: MemberGroup) -> str:
 
 
 def _ends(member: "GroupMember") -> tuple[Endpoint, Endpoint | None]:
-    """Ours and the key server's, with the ports of the last ISAKMP SA between them: 4500 where a NAT is in between."""
+    """Ours and the key server's, with the ports of the last registration with it: 4500 where a NAT is in between."""
     enrollment = member.enrollment
     server = member.server or (enrollment.server if enrollment.is_running else None)
-    sa = enrollment.sa
-    if sa is not None and sa.peer.address == server:
-        return Endpoint(member.local.address, sa.local.port), sa.peer
+    if enrollment.ends is not None and enrollment.ends[1].address == server:
+        return enrollment.ends
     return member.local, None if server is None else Endpoint(server, GDOI_PORT)
 
 

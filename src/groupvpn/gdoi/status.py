@@ -139,7 +139,7 @@ class GroupMemberStatus:
     """The key server it is registered with."""
     local: Endpoint
     remote: Endpoint | None
-    """The key server that it is registered with, else the one whose turn it is; the ports are those of the last ISAKMP SA with it."""
+    """The key server that it is registered with, else the one whose turn it is; the ports are those of the last registration with it."""
     registration_status: RegistrationStatus
     direction: Direction
     reregisters_in: int | None

@@ -44,6 +44,7 @@ def member(groups: Iterable[tuple[GroupMemberStatus, Sequence[Refusing]]]) -> st
             f"Anti-replay Information For Group {status.name}:",
             "    Timebased Replay:",
             *_timed(status, interfaces),
+            labelled("Pseudotime", _seconds(status.pseudotime)),
             labelled("Rekeys refused as old", status.drops.get(TOO_OLD, 0)),
         ]
         for tek in status.teks:
