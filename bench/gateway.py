@@ -19,6 +19,7 @@ from groupvpn.dataplane.options import EngineOptions
 from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, TrafficRule
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Transform
 
 FIRST_SPI = 0x1000
@@ -27,7 +28,7 @@ FIRST_SPI = 0x1000
 def desired(plan: dict[str, Any]) -> DesiredState:
     """What the data plane shall do: `keys` is one SA each, of which the last one sends; `entries` are what the access list has."""
     transform = Transform(EspCipher[plan["cipher"]], EspIntegrity[plan["integrity"]])
-    sas = tuple(_sa(FIRST_SPI + index, transform, plan, *keys) for index, keys in enumerate(plan["keys"]))
+    sas = tuple(_sa(FIRST_SPI + index, transform, plan, keys) for index, keys in enumerate(plan["keys"]))
     own, peer = (AddressMatch.subnet(IPv4Network(plan[key])) for key in ("own", "peer"))
     spi = sas[-1].spi
     others = [AddressMatch.host(ELSEWHERE[number + 1]) for number in range(plan["entries"] - 1)]
@@ -39,13 +40,11 @@ def desired(plan: dict[str, Any]) -> DesiredState:
     return DesiredState((InterfacePolicy(plan["device"], IPv4Address(plan["address"]), tuple(rules), sas),))
 
 
-def _sa(spi: int, transform: Transform, plan: dict[str, Any], encryption: str, integrity: str, salt: str) -> GroupSa:
+def _sa(spi: int, transform: Transform, plan: dict[str, Any], keys: list[str]) -> GroupSa:
     return GroupSa(
         spi,
         transform,
-        Secret(bytes.fromhex(encryption)),
-        Secret(bytes.fromhex(integrity)),
-        Secret(bytes.fromhex(salt)),
+        TrafficKeys(*(Secret(bytes.fromhex(key)) for key in keys)),
         sender_id=plan["sender_id"] if transform.cipher.is_counter_mode else None,
         udp=(NAT_T_PORT, NAT_T_PORT) if plan["udp"] else None,
     )

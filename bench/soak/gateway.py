@@ -22,6 +22,7 @@ from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, TimeWindow, TrafficRule
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 
 DEVICE = "eth0"
@@ -80,10 +81,11 @@ def _sa(
     sender_id: int, spi: int, protocol: str, cipher: str, integrity: str, keys: list[str], replay_window: int, time_window: int, udp: bool
 ) -> GroupSa:
     transform = Transform(EspCipher[cipher], EspIntegrity[integrity], Mode.TUNNEL, SecurityProtocol[protocol])
-    encryption, authentication, salt = (Secret(bytes.fromhex(key)) for key in keys)
     time = TimeWindow(time_window, TICK, ORIGIN) if time_window else None
     ports = (NAT_T_PORT, NAT_T_PORT) if udp else None
-    sa = GroupSa(spi, transform, encryption, authentication, salt, replay_window=replay_window, time=time, udp=ports)
+    sa = GroupSa(
+        spi, transform, TrafficKeys(*(Secret(bytes.fromhex(key)) for key in keys)), replay_window=replay_window, time=time, udp=ports
+    )
     return replace(sa, sender_id=sender_id) if sa.needs_sender_id else sa
 
 

@@ -7,7 +7,7 @@ from groupvpn.crypto import cbc
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.acknowledgement import parse_acknowledgement
-from groupvpn.gdoi.keys import Kek
+from groupvpn.gdoi.download import Kek
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.rekey import LABEL, Push, parse_push
 from groupvpn.wire.iana import ExchangeType, Flag

@@ -7,6 +7,7 @@ from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, Direction, GroupSa, InterfacePolicy, TrafficRule
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Transform
 
 Planes = tuple[LinuxDataPlane, LinuxDataPlane]
@@ -20,9 +21,11 @@ def sa(spi: int, transform: Transform = CBC, sender_id: int | None = None, fill:
     return GroupSa(
         spi=spi,
         transform=transform,
-        encryption_key=Secret(bytes([fill]) * cipher.key_length),
-        integrity_key=Secret(bytes([fill + 1]) * transform.integrity.key_length),
-        salt=Secret(bytes([fill + 2]) * cipher.salt_length),
+        keys=TrafficKeys(
+            Secret(bytes([fill]) * cipher.key_length),
+            Secret(bytes([fill + 1]) * transform.integrity.key_length),
+            Secret(bytes([fill + 2]) * cipher.salt_length),
+        ),
         sender_id=sender_id,
     )
 

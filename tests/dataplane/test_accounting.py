@@ -172,7 +172,7 @@ class Member:
     """Another member, who protects packets for us."""
 
     def __init__(self, group_sa: GroupSa) -> None:
-        key, salt = group_sa.encryption_key.reveal(), group_sa.salt.reveal()
+        key, salt = group_sa.keys.encryption.reveal(), group_sa.keys.salt.reveal()
         self._sa = _engine.Sa(group_sa.spi, group_sa.transform.cipher.engine, key, "none", b"", salt, sender_id=2, sender_id_bits=24)
 
     def protect(self, packet: bytes) -> bytes:

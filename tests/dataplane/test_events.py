@@ -119,7 +119,7 @@ def test_what_was_received_is_known_after_another_registration(wan: Wan, raw: so
 
 def sender_of(group_sa: GroupSa) -> _engine.Sa:
     """The same SA on another member, with Sender-ID 2."""
-    key, salt = group_sa.encryption_key.reveal(), group_sa.salt.reveal()
+    key, salt = group_sa.keys.encryption.reveal(), group_sa.keys.salt.reveal()
     return _engine.Sa(group_sa.spi, "aes-128-gcm", key, "none", b"", salt, sender_id=2, sender_id_bits=24)
 
 

@@ -13,6 +13,7 @@ from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane.engine import NativeEngine
 from groupvpn.dataplane.keyring import Keyring
 from groupvpn.ipsec.sa import DontFragment, GroupSa, InterfacePolicy, PeerSa, TimeWindow
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 
 COPY, CLEAR = DontFragment.COPY, DontFragment.CLEAR
 
@@ -56,7 +57,7 @@ def test_two_interfaces_may_treat_df_differently() -> None:
 
 def test_a_group_and_a_peer_on_one_interface_may_treat_df_differently() -> None:
     ends = IPv4Address("10.9.0.1"), IPv4Address("10.9.0.2")
-    peer = PeerSa(0x7002, CBC, Secret(bytes(16)), Secret(bytes(20)), *ends)
+    peer = PeerSa(0x7002, CBC, TrafficKeys(Secret(bytes(16)), Secret(bytes(20))), *ends)
     group = sa(0x7001, CBC)
     policy = InterfacePolicy("wan", ends[0], sas=(group,), outbound=(peer,), df=DontFragment.SET, peer_df=CLEAR)
     keyring = Keyring(NativeEngine())

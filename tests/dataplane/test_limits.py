@@ -11,6 +11,7 @@ from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.ipsec.sa import NO_LIMITS, GroupSa, Limits
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Transform
 from groupvpn.node import clock
 
@@ -21,8 +22,8 @@ SOFT, HARD = 6, 10
 def group_sa(spi: int, sender_id: int, limits: Limits, transform: Transform = GCM) -> GroupSa:
     """Keys that no other test of this process has: what was used under a key before counts."""
     sizes = transform.cipher.key_length, transform.integrity.key_length, transform.cipher.salt_length
-    keys = [Secret(bytes([spi >> 8, spi & 0xFF]) * (size // 2)) for size in sizes]
-    return GroupSa(spi, transform, keys[0], keys[1], keys[2], sender_id=sender_id, limits=limits)
+    keys = TrafficKeys(*(Secret(bytes([spi >> 8, spi & 0xFF]) * (size // 2)) for size in sizes))
+    return GroupSa(spi, transform, keys, sender_id=sender_id, limits=limits)
 
 
 def apply(core: Core, planes: Planes, spi: int, limits: Limits, transform: Transform = GCM) -> None:

@@ -18,6 +18,7 @@ from groupvpn.ike.deadlines import Deadlines
 from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, InterfacePolicy, PeerSa, TrafficRule
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 from groupvpn.node.mappings import Mappings
 
@@ -49,11 +50,13 @@ def peer_sa(transform: Transform, spi: int, source: str, destination: str, udp: 
     return PeerSa(
         spi,
         transform,
-        Secret(bytes([spi & 0xFF]) * transform.cipher.key_length),
-        Secret(bytes([spi & 0xFF ^ 0xFF]) * transform.integrity.key_length),
+        TrafficKeys(
+            Secret(bytes([spi & 0xFF]) * transform.cipher.key_length),
+            Secret(bytes([spi & 0xFF ^ 0xFF]) * transform.integrity.key_length),
+            Secret(bytes([spi & 0xFF ^ 0x55]) * transform.cipher.salt_length),
+        ),
         ip_address(source),
         ip_address(destination),
-        Secret(bytes([spi & 0xFF ^ 0x55]) * transform.cipher.salt_length),
         udp,
         extended_sequence=esn,
         replay_window=64,

@@ -13,13 +13,15 @@ from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeAuthentication,
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Send
-from groupvpn.gdoi.keys import Download, Kek, Tek
+from groupvpn.gdoi.download import Download, Kek, Tek, TekOffer
 from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
 from groupvpn.gdoi.refusal import Reason, Refusal
+from groupvpn.gdoi.registration import Admission, Offered
 from groupvpn.ike.natt import NatSituation
 from groupvpn.ike.policy import IsakmpPolicy
 from groupvpn.ike.sa import IkeSa
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import SecurityProtocol, Transform
 from groupvpn.wire.iana import ExchangeType
 from groupvpn.wire.payloads import Identification
@@ -115,15 +117,14 @@ LIST = (
 
 def tek(spi: int = 0x1000, transform: Transform = AES_CBC, lifetime: int = 3600, entries: tuple[Entry, ...] = LIST, **more: Any) -> Tek:
     fill = spi & 0xFF
+    offer = TekOffer(spi, transform, lifetime, entries, **{"replay": Replay(ReplayMethod.COUNTER, 64), **more})
     return Tek(
-        spi,
-        transform,
-        Secret(bytes([fill]) * transform.cipher.key_length),
-        Secret(bytes([fill ^ 0xFF]) * transform.integrity.key_length),
-        Secret(bytes([fill ^ 0x55]) * transform.cipher.salt_length),
-        lifetime,
-        entries,
-        **{"replay": Replay(ReplayMethod.COUNTER, 64), **more},
+        offer,
+        TrafficKeys(
+            Secret(bytes([fill]) * transform.cipher.key_length),
+            Secret(bytes([fill ^ 0xFF]) * transform.integrity.key_length),
+            Secret(bytes([fill ^ 0x55]) * transform.cipher.salt_length),
+        ),
     )
 
 
@@ -147,6 +148,9 @@ def download(*teks: Tek, **more: Any) -> Download:
     return Download(teks or (tek(),), **{"kek": kek(), "sequence": 4, **more})
 
 
+EPOCH = 3
+
+
 class Groups:
     """An authority that serves one group and remembers what it was asked."""
 
@@ -156,16 +160,17 @@ class Groups:
         self.admission = admission
         self.admitted: list[tuple[GroupIdentity, int]] = []
 
-    def policy_for(self, identity: GroupIdentity, _sa: IkeSa) -> Download | Refusal:
+    def policy_for(self, identity: GroupIdentity, _sa: IkeSa, _now: float) -> Offered | Refusal:
         if self.refusal is not None:
             return self.refusal
-        return self.offered if identity == GROUP else Refusal(Reason.BAD_GROUP_ID, f"group {identity}")
+        return Offered(self.offered, EPOCH) if identity == GROUP else Refusal(Reason.BAD_GROUP_ID, f"group {identity}")
 
-    def admit(self, identity: GroupIdentity, _sa: IkeSa, sender_ids: int) -> tuple[int, ...] | Refusal:
+    def admit(self, identity: GroupIdentity, _sa: IkeSa, epoch: object, sender_ids: int, _now: float) -> Admission:
+        assert epoch == EPOCH
         if self.admission is not None:
-            return self.admission
+            return Admission(self.admission)
         self.admitted.append((identity, sender_ids))
-        return tuple(range(7, 7 + sender_ids))
+        return Admission(tuple(range(7, 7 + sender_ids)))
 
 
 def sent(effects: list[Effect]) -> list[bytes]:

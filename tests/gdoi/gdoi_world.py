@@ -14,6 +14,7 @@ from groupvpn.effects import Effect, Endpoint, Report, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.messages import MESSAGES, render
+from groupvpn.gdoi.persistence import SnapshotWriter
 from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup, RekeyPolicy, Replay, ReplayMethod, TekPolicy
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
@@ -42,16 +43,17 @@ def entry(action: Action, source: str, destination: str) -> Entry:
 
 SITES = AccessList("sites", (entry(Action.DENY, "10.0.0.0/24", "10.0.0.0/24"), entry(Action.PERMIT, "10.0.0.0/8", "10.0.0.0/8")))
 OTHER = AccessList("other", (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),))
+OTHER_SITES = AccessList(SITES.name, OTHER.entries)
 REKEY_LIST = AccessList("101", (Entry(Action.PERMIT, 17, AddressMatch.host(SERVER), AddressMatch.host(MULTICAST), 848, 848),))
 UNICAST = RekeyPolicy(key_label=LABEL, cipher=KekCipher.AES_128_CBC, signature_hash=SignatureHash.SHA2_256, unicast=True)
 MULTI = replace(UNICAST, unicast=False, multicast_acl=REKEY_LIST)
 
 
 def tek_policy(
-    sequence: int = 1, lifetime: int = 3600, transform: Transform = CBC, acl: AccessList = SITES, replay: Replay | None = None
+    slot: int = 1, lifetime: int = 3600, transform: Transform = CBC, acl: AccessList = SITES, replay: Replay | None = None
 ) -> TekPolicy:
     profile = Profile("profile", (TransformSet("set", transform),), lifetime)
-    return TekPolicy(sequence, profile, acl, replay or Replay(ReplayMethod.DISABLED))
+    return TekPolicy(slot, profile, acl, replay or Replay(ReplayMethod.DISABLED))
 
 
 def served(*teks: TekPolicy, rekey: RekeyPolicy = UNICAST, **changes: object) -> KeyServerGroup:
@@ -208,12 +210,27 @@ def change(world: World, group: KeyServerGroup) -> None:
 
 def snapshot_anew(world: World) -> Any:
     """What a snapshot says of which nothing is remembered from the one before."""
-    for group in world.server.groups:
-        for member in group.members:
-            member.written = ""
-    return json.loads(world.server.snapshot_text(world.now))
+    return json.loads(SnapshotWriter().text({group.name: group.snapshot() for group in world.server.groups}, world.now))
 
 
 def pushes(world: World) -> list[Endpoint]:
     """Destinations of the rekey messages that were sent."""
     return [send.destination for send in world.sent if send.datagram[18] == 33]
+
+
+def restart(world: World, group: KeyServerGroup, *, down: float = 0.0) -> KeyServer:
+    """Kill the key server, wait, and start another one from its snapshot, which went through JSON as in a file."""
+    state = json.loads(world.server.snapshot_text(world.now))
+    assert state == snapshot_anew(world)
+    world.simulation.detach(SERVER)
+    world.run(down)
+    server = world.add_server(SERVER, group, start=False, life="second")
+    speaker = world.speakers[SERVER]
+    world.simulation.carry_out(SERVER, server.restore(state, world.now, down).effects)
+    world.simulation.carry_out(SERVER, speaker.start(world.now))
+    return server
+
+
+def member_spis(world: World) -> set[tuple[int, ...]]:
+    """The SPIs that members have, one item for each set of them."""
+    return {tuple(sa.spi for sa in member.sas) for member in world.members}

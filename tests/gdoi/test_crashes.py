@@ -53,8 +53,8 @@ class Mortal(World):
         self.lives, self.is_dead = self.lives + 1, False
         server = self.add_server(SERVER, self.group, start=False, life=str(self.lives))
         restored = server.restore(json.loads(self.disk), self.now, self.now - self.written_at)
-        assert not server.unrestored
-        self.do(server, [*restored, *server.start(self.now)])
+        assert not restored.unusable
+        self.do(server, [*restored.effects, *server.start(self.now)])
 
     def _observe(self, address: IPv4Address, effect: Effect, now: float) -> None:
         super()._observe(address, effect, now)
@@ -85,7 +85,7 @@ class Mortal(World):
         gone |= self.held.get(member, set()) - held
         self.held[member] = held
         for sa in member.sas:
-            key = sa.encryption_key.reveal()
+            key = sa.keys.encryption.reveal()
             assert self.keys.setdefault(sa.spi, bytes(key)) == key, "other keys under one SPI"
             assert sa.sender_id is not None
             assert self.owners.setdefault((sa.spi, sa.sender_id), member) is member, "a Sender-ID was lent twice"
@@ -95,9 +95,9 @@ class Mortal(World):
         """Whether every member lives by what the key server would tell a new one: keys, KEK and lists."""
         (group,) = self.server.groups
         told = group.download_for(end(9), Endpoint(SERVER, 848), self.now)
-        entries = [each for policy in group.group.teks for each in policy.acl.entries]
+        entries = [each for policy in group.settings.teks for each in policy.acl.entries]
         return told.kek is not None and all(
-            {tek.spi for tek in told.teks} <= {sa.spi for sa in member.sas}
+            {tek.offer.spi for tek in told.teks} <= {sa.spi for sa in member.sas}
             and [rule.entry for rule in member.rules] == entries
             and any(rule.outbound_spi for rule in member.rules)
             and member.rekey_sa.kek is not None

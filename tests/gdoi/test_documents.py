@@ -8,7 +8,7 @@ import pytest
 from gdoi_samples import deny, ike_pair, kek, permit, subnet, tek
 
 from groupvpn.gdoi.acknowledgement import build_acknowledgement
-from groupvpn.gdoi.keys import Download
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.offer import offer_of
 from groupvpn.gdoi.payloads import read_offer, write_offer
 from groupvpn.gdoi.pull import group_id, seal

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher
 from groupvpn.crypto.secret import Secret
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.key_payloads import read_keys, write_keys
-from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.offer import NOTHING, Offer, offer_of, without_idle_teks
 from groupvpn.gdoi.payloads import DEFAULT_KEK_LIFETIME, DEFAULT_TEK_LIFETIME, read_offer, write_offer
 from groupvpn.gdoi.policy import Replay, ReplayMethod
@@ -57,7 +57,7 @@ def test_every_policy_survives(parts: list[tuple[tuple[Entry, ...], Transform, R
         tek(0x1000 + number, transform, lifetime, entries, replay=replay, receive_only=receive_only)
         for number, (entries, transform, replay, lifetime, receive_only) in enumerate(parts)
     )
-    pseudotime = clock if any(item.replay.is_timed for item in teks) else None
+    pseudotime = clock if any(item.offer.replay.is_timed for item in teks) else None
     offer = offer_of(Download(teks, kek(), pseudotime=pseudotime))
     assert over_the_wire(offer) == offer
     assert read_keys(offer, write_keys(Download(teks, kek())), 1) == Download(teks, kek(), 1, pseudotime=pseudotime)
@@ -94,20 +94,20 @@ def test_lists_of_one_entry_and_different_lists_are_written_out() -> None:
 def test_a_tek_whose_list_permits_nothing_leaves_its_denies_to_the_next() -> None:
     first, second = deny(subnet("10.5.0.0"), AddressMatch.any()), permit(AddressMatch.any(), AddressMatch.any())
     idle, busy = tek(0x1000, entries=(first,)), tek(0x2000, entries=(second,))
-    assert without_idle_teks(Download((idle, busy))).teks == (replace(busy, entries=(first, second)),)
+    assert without_idle_teks(Download((idle, busy))).teks == (tek(0x2000, entries=(first, second)),)
     assert without_idle_teks(Download((busy, idle))).teks == (busy,)
 
 
 def test_two_teks_of_one_list_get_the_same_denies_before_it() -> None:
     first, second = deny(subnet("10.5.0.0"), AddressMatch.any()), permit(AddressMatch.any(), AddressMatch.any())
     idle, old, new = tek(0x1000, entries=(first,)), tek(0x2000, entries=(second,)), tek(0x3000, entries=(second,))
-    assert [each.entries for each in without_idle_teks(Download((idle, old, new))).teks] == [(first, second)] * 2
+    assert [each.offer.entries for each in without_idle_teks(Download((idle, old, new))).teks] == [(first, second)] * 2
 
 
 def test_lists_that_permit_nothing_at_all_are_told_as_one_that_no_packet_matches() -> None:
     idle = tek(0x1000, entries=(deny(AddressMatch.any(), AddressMatch.any()),))
-    for each in (idle, replace(idle, entries=())):
-        assert without_idle_teks(Download((each,))).teks == (replace(idle, entries=(NOTHING,)),)
+    for each in (idle, tek(0x1000, entries=())):
+        assert without_idle_teks(Download((each,))).teks == (tek(0x1000, entries=(NOTHING,)),)
     assert over_the_wire(offer_of(without_idle_teks(Download((idle,))))).teks[0].entries == (NOTHING,)
 
 
@@ -339,7 +339,7 @@ def test_keys_in_any_order() -> None:
 
 
 def test_the_salt_follows_the_key() -> None:
-    assert GCM_TEK.key(1) == GIVEN.teks[1].encryption_key.reveal() + GIVEN.teks[1].salt.reveal()
+    assert GCM_TEK.key(1) == GIVEN.teks[1].keys.encryption.reveal() + GIVEN.teks[1].keys.salt.reveal()
     assert KEK.key(1) == kek().iv + kek().key.reveal()
 
 
@@ -399,8 +399,8 @@ def test_a_sender_id_that_does_not_fit_is_not_written(make: Callable[[], object]
 def test_no_key_octet_shows_in_an_error() -> None:
     with pytest.raises(GdoiError) as caught:
         keys_of(shorter(TEK), GCM_TEK, KEK)
-    assert tek().encryption_key.reveal()[:4].hex() not in str(caught.value)
-    assert repr(tek().encryption_key.reveal()[:4])[2:-1] not in str(caught.value)
+    assert tek().keys.encryption.reveal()[:4].hex() not in str(caught.value)
+    assert repr(tek().keys.encryption.reveal()[:4])[2:-1] not in str(caught.value)
 
 
 def test_a_list_of_a_hundred_entries_is_one_message() -> None:
@@ -422,7 +422,7 @@ def test_more_entries_than_a_receiver_takes_are_not_written() -> None:
 
 def test_wiped_keys_are_not_written() -> None:
     gone_tek, gone_kek = tek(), kek(key=Secret(bytes(16)))
-    gone_tek.integrity_key.wipe()
+    gone_tek.keys.integrity.wipe()
     gone_kek.key.wipe()
     for content in (Download((gone_tek,)), Download((tek(),), gone_kek)):
         with pytest.raises(GdoiError, match="no longer there"):

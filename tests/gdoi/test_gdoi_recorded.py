@@ -8,11 +8,11 @@ import pytest
 from gdoi_samples import ike_sa, only, recorded, sent
 
 from groupvpn.crypto.registry import IkeCipher, IkeHash, KekCipher
-from groupvpn.gdoi.keys import Download
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.policy import GroupIdentity
 from groupvpn.gdoi.pull import group_id, group_identity, seal
 from groupvpn.gdoi.refusal import GdoiError, Reason, Refusal
-from groupvpn.gdoi.registration import MemberPull, Registered, ServerPull
+from groupvpn.gdoi.registration import Admission, MemberPull, Offered, Registered, ServerPull
 from groupvpn.gdoi.rekey import Compatibility, Deletion, parse_push
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.chain import decode_chain
@@ -108,12 +108,12 @@ def test_our_key_server_takes_the_recorded_member(run: str) -> None:
     asked: list[GroupIdentity] = []
 
     class Authority:
-        def policy_for(self, identity: GroupIdentity, _sa: IkeSa) -> Download | Refusal:
+        def policy_for(self, identity: GroupIdentity, _sa: IkeSa, _now: float) -> Offered | Refusal:
             asked.append(identity)
-            return offered
+            return Offered(offered)
 
-        def admit(self, _identity: GroupIdentity, _sa: IkeSa, _sender_ids: int) -> tuple[int, ...] | Refusal:
-            return ()
+        def admit(self, _identity: GroupIdentity, _sa: IkeSa, _epoch: object, _sender_ids: int, _now: float) -> Admission:
+            return Admission(())
 
     server = ServerPull(recorded_sa(run, is_member=False), Recorded(values["nr_b"]), Authority())
     (message2,) = sent(server.receive(datagrams[0], 0))
@@ -126,13 +126,13 @@ def test_our_key_server_takes_the_recorded_member(run: str) -> None:
 def test_the_policies_that_were_recorded() -> None:
     download = registered("modern")
     assert (download.activation_delay, download.deactivation_delay) == (60, 90)
-    assert [tek.transform.keywords for tek in download.teks] == ["esp-aes esp-sha256-hmac"] * 2
-    assert [str(tek.entries[0].destination) for tek in download.teks] == ["host 239.192.1.1", "host 239.192.1.2"]
-    assert [tek.lifetime for tek in download.teks] == [60, 60]
+    assert [tek.offer.transform.keywords for tek in download.teks] == ["esp-aes esp-sha256-hmac"] * 2
+    assert [str(tek.offer.entries[0].destination) for tek in download.teks] == ["host 239.192.1.1", "host 239.192.1.2"]
+    assert [tek.offer.lifetime for tek in download.teks] == [60, 60]
     assert download.kek is not None
     assert download.kek.cipher is KekCipher.AES_128_CBC
     assert str(download.kek.destination) == "239.10.1.1"
-    assert [tek.transform.keywords for tek in registered("rfc").teks] == ["esp-3des esp-sha-hmac"]
+    assert [tek.offer.transform.keywords for tek in registered("rfc").teks] == ["esp-3des esp-sha-hmac"]
 
 
 @pytest.mark.parametrize("run", RUNS)

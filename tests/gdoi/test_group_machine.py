@@ -78,7 +78,7 @@ class GroupMachine(RuleBasedStateMachine):
         world.run(down)
         self.lives += 1
         server = world.add_server(SERVER, self.group, start=False, life=str(self.lives))
-        world.do(server, server.restore(state, world.now, down))
+        world.do(server, server.restore(state, world.now, down).effects)
         world.do(server, server.start(world.now))
 
     @rule(seconds=st.sampled_from([1000, 300, 5000]))
@@ -109,7 +109,7 @@ class GroupMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_expired_is_used(self) -> None:
         for member in self.world.members:
-            assert all(held.expires > self.world.now - 0.001 for held in member.policy.teks.values())
+            assert all(held.expires > self.world.now - 0.001 for held in member.protection.policy.teks.values())
 
     def teardown(self) -> None:
         """Whatever has happened: once the network is whole again, two lifetimes later all is well."""

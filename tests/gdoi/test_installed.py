@@ -2,22 +2,28 @@
 
 from dataclasses import replace
 
+import pytest
 from gdoi_world import CBC, GCM, SITES, entry
 
 from groupvpn.crypto.secret import Secret
+from groupvpn.gdoi.download import Download, Tek, TekOffer
 from groupvpn.gdoi.installed import InstalledPolicy
-from groupvpn.gdoi.keys import Download, Tek
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.ipsec.acl import Action
 from groupvpn.ipsec.sa import Direction
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 
 OTHER_LIST = (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),)
 
 
+def keys(key: bytes = bytes(32), salt: bytes = b"") -> TrafficKeys:
+    return TrafficKeys(Secret(key), Secret(bytes(32)), Secret(salt))
+
+
 def tek(spi: int, lifetime: int = 3600, **changes: object) -> Tek:
-    key = bytes([spi % 256]) * 32
-    made = Tek(spi, CBC, Secret(key), Secret(key), Secret(b""), lifetime, SITES.entries)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    own = changes.pop("keys", None) or keys()
+    assert isinstance(own, TrafficKeys)
+    return Tek(replace(TekOffer(spi, CBC, lifetime, SITES.entries), **changes), own)  # type: ignore[arg-type]
 
 
 def outbound(policy: InstalledPolicy, now: float) -> set[int | None]:
@@ -30,11 +36,11 @@ def deadlines(policy: InstalledPolicy) -> list[float | None]:
 
 
 def rekey(policy: InstalledPolicy, now: float, *teks: Tek, **changes: object) -> tuple[int, ...]:
-    return policy.install(replace(Download(teks), **changes), now, 0.0, is_rekey=True)  # type: ignore[arg-type]
+    return policy.rekey(replace(Download(teks), **changes), now, 0.0)  # type: ignore[arg-type]
 
 
 def register(policy: InstalledPolicy, now: float, *teks: Tek, **changes: object) -> tuple[int, ...]:
-    return policy.install(replace(Download(teks), **changes), now, 0.0, is_rekey=False)  # type: ignore[arg-type]
+    return policy.register(replace(Download(teks), **changes), now, 0.0)  # type: ignore[arg-type]
 
 
 def test_the_new_sa_decrypts_at_once_and_encrypts_thirty_seconds_before_the_old_dies() -> None:
@@ -78,7 +84,7 @@ def test_t0_is_sixty_seconds_before_the_last_sa_dies() -> None:
 
 def test_chance_moves_t0_earlier_by_at_most_twenty_seconds() -> None:
     policy = InstalledPolicy()
-    policy.install(Download((tek(1000),)), 0, 1.0, is_rekey=False)
+    policy.register(Download((tek(1000),)), 0, 1.0)
     assert policy.reregister_at() == 3520
 
 
@@ -153,10 +159,10 @@ def test_a_list_that_lost_its_last_sa_is_noticed_beside_one_that_has_some() -> N
 
 def test_keys_of_removed_sas_are_wiped() -> None:
     policy = InstalledPolicy()
-    mortal = tek(1000, salt=Secret(b"salt"))
+    mortal = tek(1000, keys=keys(salt=b"salt"))
     register(policy, 0, mortal)
     policy.expire(3600)
-    assert len(mortal.encryption_key) == len(mortal.integrity_key) == len(mortal.salt) == 0
+    assert len(mortal.keys.encryption) == len(mortal.keys.integrity) == len(mortal.keys.salt) == 0
 
 
 def test_atd_and_dtd_of_the_gap_replace_t1_and_t2() -> None:
@@ -252,11 +258,14 @@ def test_only_counter_based_replay_has_a_window_in_packets() -> None:
     assert [sa.replay_window for sa in policy.sas()] == [64, 0]
 
 
-def test_an_spi_that_comes_with_other_keys_replaces_the_sa() -> None:
+@pytest.mark.parametrize("change", [{"keys": keys(b"other")}, {"keys": keys(salt=b"salt")}, {"transform": GCM}])
+def test_an_spi_that_comes_with_another_part_of_its_cryptography_replaces_the_sa(change: dict[str, object]) -> None:
     policy = InstalledPolicy()
     register(policy, 0, tek(1000))
-    assert register(policy, 10, tek(1000, encryption_key=Secret(bytes(32)))) == (1000,)
-    assert policy.sas()[0].encryption_key == Secret(bytes(32))
+    new = tek(1000, **change)
+    assert register(policy, 10, new) == (1000,)
+    (sa,) = policy.sas()
+    assert (sa.transform, sa.keys) == (new.offer.transform, new.keys)
 
 
 def test_a_rekey_without_teks_changes_nothing() -> None:

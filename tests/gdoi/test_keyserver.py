@@ -48,7 +48,7 @@ def test_sas_of_a_counter_mode_have_keys_of_their_own_and_one_sender_id_for_all(
     world.run(2)
     for member in world.members:
         one, other = member.sas
-        assert one.encryption_key.reveal() != other.encryption_key.reveal()
+        assert one.keys.encryption.reveal() != other.keys.encryption.reveal()
         assert one.sender_id == other.sender_id is not None
     assert len({member.sas[0].sender_id for member in world.members}) == 2
 
@@ -279,7 +279,8 @@ def test_the_end_of_a_membership_is_announced() -> None:
     world = World(members=1)
     world.run(2)
     world.cut(address_of(1))
-    world.server.groups[0].members.get(end(1)).missed_in_a_row = 2  # type: ignore[union-attr]
+    (member,) = world.server.groups[0].members
+    assert [member.note_missed(), member.note_missed()] == [False, False]
     world.do(world.server, world.server.rekey(None, 20, world.now))
     world.run(29)
     announced, *effects = world.server.tick(world.now + 1)

@@ -174,11 +174,11 @@ def test_receive_only_goes_and_comes_with_five_passive_minutes() -> None:
     change(world, served())
     assert "KS_CONV_SAS_DUPLEX" in world.mnemonics(SERVER)
     assert "GM_CONV_SA_DUPLEX" in world.mnemonics()
-    assert member.direction is Direction.INBOUND_OPTIONAL
+    assert member.status(world.now).direction is Direction.INBOUND_OPTIONAL
     world.run(300)
     assert {rule.direction for rule in member.rules} == {Direction.BOTH}
     change(world, served(receive_only=True))
-    assert member.direction is Direction.INBOUND_ONLY
+    assert member.status(world.now).direction is Direction.INBOUND_ONLY
     assert "KS_CONV_SAS_INGRESS" in world.mnemonics(SERVER)
 
 
@@ -306,7 +306,7 @@ def test_a_list_that_permits_nothing_makes_no_registration_stale(number: int) ->
     denying = AccessList("exceptions", (entry(Action.DENY, "10.9.0.0/16", "10.0.0.0/8"),))
     teks = [tek_policy(1, 900), tek_policy(2, 900, acl=OTHER)]
     teks.insert(number - 1, tek_policy(number, 900, acl=denying))
-    world = World(served(*(replace(tek, sequence=place) for place, tek in enumerate(teks))), members=3)
+    world = World(served(*(replace(tek, slot=place) for place, tek in enumerate(teks))), members=3)
     world.run(60)
     assert pushes(world) == []
     world.run(3600)
@@ -337,7 +337,7 @@ def test_a_group_that_cannot_be_rekeyed_keeps_no_other_from_its_changes() -> Non
     groups = replace(served(), teks=()), replace(other, teks=(tek_policy(acl=OTHER),))
     world.do(world.server, world.server.update(groups, world.now))
     world.run(1)
-    assert tuple(group.group for group in world.server.groups) == groups
+    assert tuple(group.settings for group in world.server.groups) == groups
     assert [rule.entry for rule in member.rules] == list(OTHER.entries)
 
 
@@ -362,7 +362,7 @@ def test_a_configuration_with_an_rsa_key_that_cannot_be_read_changes_no_group_at
     groups = served(tek_policy(acl=OTHER)), replace(served(), name="NEW", identity=77, rekey=replace(UNICAST, key_label=f"{LABEL}2"))
     with pytest.raises(DamagedError):
         world.server.update(groups, world.now)
-    assert [group.group for group in world.server.groups] == [world.group]
+    assert [group.settings for group in world.server.groups] == [world.group]
     assert snapshot_anew(world) == before
     unusable.clear()
     world.do(world.server, world.server.update(groups, world.now))

@@ -20,8 +20,8 @@ from gdoi_world import (
 
 from groupvpn.crypto.registry import KekCipher
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.refusal import Reason, Refusal
+from groupvpn.gdoi.registration import Admission, Offered
 from groupvpn.gdoi.rekey import Deletion, parse_push
 from groupvpn.ipsec.transform import Transform
 
@@ -117,9 +117,26 @@ def test_a_registration_that_clear_overtakes_is_not_completed_with_the_new_keys(
     world = World(members=1)
     world.run(2)
     (sa,) = world.speakers[SERVER].ike.sas()
-    assert isinstance(world.server.policy_for(1234, sa), Download)
-    assert world.server.admit(1234, sa, 0) == ()
+    offered = world.server.policy_for(1234, sa, world.now)
+    assert isinstance(offered, Offered)
+    assert world.server.admit(1234, sa, offered.epoch, 0, world.now) == Admission(())
     world.server.clear(None, world.now)
-    refusal = world.server.admit(1234, sa, 0)
+    anew = world.server.policy_for(1234, sa, world.now)
+    assert isinstance(anew, Offered)
+    refusal = world.server.admit(1234, sa, offered.epoch, 0, world.now).outcome
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is Reason.TRY_LATER
+    assert world.server.admit(1234, sa, anew.epoch, 0, world.now) == Admission(())
+
+
+def test_a_registration_is_not_completed_with_the_keys_of_a_group_that_was_taken_away_and_put_back() -> None:
+    world = World(members=1)
+    world.run(2)
+    (sa,) = world.speakers[SERVER].ike.sas()
+    offered = world.server.policy_for(1234, sa, world.now)
+    assert isinstance(offered, Offered)
+    world.server.update((), world.now)
+    world.server.update((world.group,), world.now)
+    refusal = world.server.admit(1234, sa, offered.epoch, 0, world.now).outcome
     assert isinstance(refusal, Refusal)
     assert refusal.reason is Reason.TRY_LATER

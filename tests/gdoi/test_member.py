@@ -7,6 +7,7 @@ import pytest
 from gdoi_world import (
     CBC,
     GCM,
+    OTHER,
     SERVER,
     SITES,
     TRIPLE_DES,
@@ -21,8 +22,9 @@ from gdoi_world import (
 
 from groupvpn.crypto.registry import KekCipher
 from groupvpn.gdoi.events import PolicyChanged
-from groupvpn.gdoi.member import EVERYTHING, GroupMember
+from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.policy import MemberGroup
+from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.status import RegistrationStatus
 from groupvpn.ipsec.acl import AccessList, Action
@@ -121,7 +123,7 @@ def test_a_policy_outside_the_client_lists_is_rejected_by_both_in_words(limits: 
 def test_a_counter_mode_rekey_without_a_sender_id_sends_the_member_to_the_key_server() -> None:
     world = World(served(tek_policy(lifetime=3600)), members=2)
     world.run(2)
-    assert world.members[0].policy.sender_ids == ()
+    assert world.members[0].protection.policy.sender_ids == ()
     world.do(world.server, world.server.update((served(tek_policy(transform=GCM)),), world.now))
     world.run(7)
     for member in world.members:
@@ -174,6 +176,23 @@ def test_a_changed_local_list_counts_at_once() -> None:
     assert (address_of(1), PolicyChanged("GET")) in world.others
 
 
+def test_a_changed_local_list_is_reported_with_the_key_server_whose_list_it_goes_before() -> None:
+    """That is the one that registered us: the first of the list may be dead, and the list of servers may change at the same moment."""
+    second = IPv4Address("10.0.0.2")
+    world = World(members=0)
+    world.add_server(second, served(address=second))
+    world.cut(SERVER)
+    member = world.add_member(1, servers=(SERVER, second))
+    world.run(25)
+    assert member.server == second
+    world.forget_reports()
+    world.do(member, member.update(replace(member.group, local_acl=DENIES), world.now))
+    assert world.lines() == ["%GDOI-6-GM_ACL_MERGE: Local ACL of GM 10.0.1.1 goes before the ACL of KS 10.0.0.2 in group GET"]
+    world.forget_reports()
+    world.do(member, member.update(replace(member.group, servers=(SERVER,), local_acl=OTHER), world.now))
+    assert "goes before the ACL of KS 10.0.0.2 in" in next(line for line in world.lines() if "GM_ACL_MERGE" in line)
+
+
 def test_another_identity_is_another_registration_before_which_nothing_opens() -> None:
     world = World(members=1)
     world.run(2)
@@ -192,7 +211,7 @@ def test_passive_beats_receive_only_and_the_console_beats_both_until_the_next_re
     world = World(served(receive_only=True), members=0)
     plain, passive = world.add_member(1), world.add_member(2, passive=True)
     world.run(2)
-    assert (plain.direction, passive.direction) == (Direction.INBOUND_ONLY, Direction.INBOUND_OPTIONAL)
+    assert (plain.status(world.now).direction, passive.status(world.now).direction) == (Direction.INBOUND_ONLY, Direction.INBOUND_OPTIONAL)
     world.do(plain, plain.set_direction(Direction.INBOUND_OPTIONAL, world.now))
     world.do(passive, passive.set_direction(Direction.BOTH, world.now))
     assert {rule.direction for rule in permits(plain)} == {Direction.INBOUND_OPTIONAL}
@@ -200,7 +219,7 @@ def test_passive_beats_receive_only_and_the_console_beats_both_until_the_next_re
     assert "GM_CONV_SA_DUPLEX_LOCAL" in world.mnemonics(address_of(2))
     world.run(3600 - 360 - 20)
     assert plain.status(world.now).rekeys_received == 1
-    assert (plain.direction, passive.direction) == (Direction.INBOUND_ONLY, Direction.INBOUND_OPTIONAL)
+    assert (plain.status(world.now).direction, passive.status(world.now).direction) == (Direction.INBOUND_ONLY, Direction.INBOUND_OPTIONAL)
 
 
 # Commands
@@ -214,7 +233,7 @@ def test_clear_forgets_everything_and_registers_again() -> None:
     world.forget_reports()
     world.do(member, member.clear(world.now))
     assert (member.rules, member.sas) == ((), ())
-    assert len(old.encryption_key) == 0
+    assert len(old.keys.encryption) == 0
     assert world.mnemonics()[0] == "GM_CLEAR_REGISTER"
     world.run(2)
     assert member.is_registered

@@ -27,11 +27,12 @@ from gdoi_world import (
 from groupvpn.crypto.registry import KekCipher
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup, Send
+from groupvpn.gdoi.download import Download, Kek, Tek
 from groupvpn.gdoi.events import PolicyChanged
-from groupvpn.gdoi.keys import Download, Kek
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.ipsec.acl import AccessList, Action
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.wire.natt import KEEPALIVE
 
 ELSEWHERE = AccessList("elsewhere", (entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12"),))
@@ -40,6 +41,12 @@ ELSEWHERE = AccessList("elsewhere", (entry(Action.PERMIT, "172.16.0.0/12", "172.
 def kek_of(member: GroupMember) -> Kek:
     assert member.rekey_sa.kek is not None
     return member.rekey_sa.kek
+
+
+def tek_of(member: GroupMember, **changes: object) -> Tek:
+    """The oldest TEK of a member, with some of its policy changed."""
+    held = next(iter(member.protection.policy.teks.values()))
+    return Tek(replace(held.offer, **changes), held.keys)  # type: ignore[arg-type]
 
 
 def deliver(world: World, number: int, message: bytes) -> None:
@@ -56,7 +63,7 @@ def test_an_old_sequence_number_is_refused_and_said() -> None:
     world.run(2)
     member = world.members[0]
     kek = kek_of(member)
-    tek = member.policy.teks[member.sas[0].spi].tek
+    tek = tek_of(member)
     deliver(world, 1, build_push(Download((tek,)), kek, rsa_key(), 5))
     world.forget_reports()
     world.run(2)
@@ -75,7 +82,7 @@ def test_a_registration_under_the_same_kek_does_not_turn_the_sequence_number_bac
     world = World(members=1)
     world.run(2)
     member = world.members[0]
-    tek = member.policy.teks[member.sas[0].spi].tek
+    tek = tek_of(member)
     deliver(world, 1, build_push(Download((tek,)), kek_of(member), rsa_key(), 1000))
     held = replace(kek_of(member), key=Secret(kek_of(member).key.reveal()))
     member.rekey_sa.adopt(held, 3, world.now)
@@ -88,8 +95,7 @@ def test_a_rekey_with_another_signature_changes_nothing() -> None:
     world = World(members=1)
     world.run(2)
     member = world.members[0]
-    tek = member.policy.teks[member.sas[0].spi].tek
-    forged = build_push(Download((replace(tek, spi=4711),)), kek_of(member), rsa_key("REKEYRSA2"), 9)
+    forged = build_push(Download((tek_of(member, spi=4711),)), kek_of(member), rsa_key("REKEYRSA2"), 9)
     deliver(world, 1, forged)
     assert "GDOI_REKEY_FAILURE" in world.mnemonics()
     assert member.rekey_sa.last_sequence == 0
@@ -100,7 +106,7 @@ def test_refused_rekeys_do_not_flood_the_log() -> None:
     world = World(members=1)
     world.run(2)
     member = world.members[0]
-    tek = member.policy.teks[member.sas[0].spi].tek
+    tek = tek_of(member)
     forged = build_push(Download((tek,)), kek_of(member), rsa_key("REKEYRSA2"), 9)
     for _ in range(50):
         deliver(world, 1, forged)
@@ -139,10 +145,10 @@ def test_the_data_plane_is_told_of_an_sa_that_is_to_die_sooner() -> None:
     world.run(2)
     (member,) = world.members
     (sa,) = member.sas
-    held = member.policy.teks[sa.spi]
+    held = member.protection.policy.teks[sa.spi]
     assert sa.limits.hard_deadline == held.expires
     world.others.clear()
-    deliver(world, 1, build_push(Download((replace(held.tek, lifetime=100),)), kek_of(member), rsa_key(), 9))
+    deliver(world, 1, build_push(Download((tek_of(member, lifetime=100),)), kek_of(member), rsa_key(), 9))
     assert [sa.limits.hard_deadline for sa in member.sas] == [held.expires] == [world.now + 101]
     assert (address_of(1), PolicyChanged("GET")) in world.others
 
@@ -151,7 +157,7 @@ def test_a_rekey_under_an_unknown_kek_is_dropped_in_silence() -> None:
     world = World(members=1)
     world.run(2)
     member = world.members[0]
-    tek = member.policy.teks[member.sas[0].spi].tek
+    tek = tek_of(member)
     world.forget_reports()
     deliver(world, 1, build_push(Download((tek,)), replace(kek_of(member), spi=bytes(16)), rsa_key(), 9))
     assert world.mnemonics() == []
@@ -164,7 +170,7 @@ def test_a_rekey_under_a_kek_that_has_expired_is_dropped_in_silence() -> None:
     world.run(2)
     (member,) = world.members
     kek, before = kek_of(member), spis(member)
-    tek = replace(member.policy.teks[before[0]].tek, spi=0x1234, encryption_key=Secret(bytes(32)), integrity_key=Secret(bytes(32)))
+    tek = replace(tek_of(member, spi=0x1234), keys=TrafficKeys(Secret(bytes(32)), Secret(bytes(32))))
     late = build_push(Download((tek,)), kek, rsa_key(), 9)
     world.simulation.detach(address_of(1))
     world.run(member.rekey_sa.expires - world.now)

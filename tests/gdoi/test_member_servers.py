@@ -172,7 +172,7 @@ def test_members_do_not_ask_again_and_again_a_key_server_that_takes_its_teks_for
     world.simulation.detach(SERVER)
     world.run(1700)
     server = world.add_server(SERVER, world.group, start=False, life="second")
-    world.do(server, [*server.restore(snapshot, world.now, 0.0), *server.start(world.now)])
+    world.do(server, [*server.restore(snapshot, world.now, 0.0).effects, *server.start(world.now)])
     world.run(1500)
     world.forget_reports()
     world.run(200)

@@ -41,7 +41,7 @@ def restart(world: World, group: KeyServerGroup, *, down: float, believed: float
     world.simulation.detach(SERVER)
     world.run(down)
     server = world.add_server(SERVER, group, start=False, life=f"from {world.now}")
-    world.simulation.carry_out(SERVER, server.restore(state, world.now, believed))
+    world.simulation.carry_out(SERVER, server.restore(state, world.now, believed).effects)
     world.simulation.carry_out(SERVER, world.speakers[SERVER].start(world.now))
     return server
 
@@ -129,10 +129,10 @@ def test_a_synchronization_takes_along_what_is_due_a_minute_later() -> None:
 
 def drift(member: GroupMember, seconds: float) -> None:
     """The member's clock is ahead by `seconds` (behind, if that is negative), as if its oscillator had been wrong for a while."""
-    assert member.policy.clock is not None
-    member.policy.clock = PseudoClock(member.policy.clock.origin - seconds)
-    for held in member.policy.teks.values():
-        held.clock = member.policy.clock
+    assert member.protection.policy.clock is not None
+    member.protection.policy.clock = PseudoClock(member.protection.policy.clock.origin - seconds)
+    for held in member.protection.policy.teks.values():
+        held.clock = member.protection.policy.clock
 
 
 @pytest.mark.parametrize("seconds", [-4.0, 4.0])

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 import pytest
 from gdoi_samples import (
     AES_CBC,
+    EPOCH,
     GCM,
     GROUP,
     LIST,
@@ -25,7 +26,7 @@ from gdoi_samples import (
 
 from groupvpn.crypto.registry import IkeCipher, IkeHash, KekCipher, SignatureHash
 from groupvpn.effects import Effect, Send
-from groupvpn.gdoi.keys import Download
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
 from groupvpn.gdoi.pull import group_id, seal, unseal
@@ -38,6 +39,7 @@ from groupvpn.gdoi.registration import (
     MemberPull,
     MemberRefused,
     NotifyPeer,
+    Offered,
     Outdated,
     Refused,
     Registered,
@@ -110,7 +112,7 @@ def registered(offered: Download, **more: object) -> Download:
 )
 def test_the_member_gets_what_the_key_server_has(offered: Download) -> None:
     result = registered(offered)
-    if any(item.transform.cipher.is_counter_mode for item in offered.teks):
+    if any(item.offer.transform.cipher.is_counter_mode for item in offered.teks):
         offered = replace(offered, sender_ids=(7,))
     assert result == offered
 
@@ -126,9 +128,9 @@ def test_every_phase_1_protects_a_registration(hash_: IkeHash, cipher: IkeCipher
 
 def test_a_group_can_be_named_by_address() -> None:
     class ByAddress(Groups):
-        def policy_for(self, identity: GroupIdentity, sa: IkeSa) -> Download | Refusal:
+        def policy_for(self, identity: GroupIdentity, sa: IkeSa, now: float) -> Offered | Refusal:
             assert identity == IPv4Address("10.1.2.3")
-            return self.offered
+            return Offered(self.offered, EPOCH)
 
     groups = ByAddress()
     member, server, _ = pair(groups, IPv4Address("10.1.2.3"))
@@ -419,7 +421,7 @@ def test_a_request_replayed_after_the_exchange_is_forgotten_gets_no_further_than
 def state_of(pull: MemberPull | ServerPull) -> object:
     if isinstance(pull, MemberPull):
         return pull._step, pull._offer, pull._received, pull._peer_nonce, pull.next_timer(), dict(pull.sa._chains)
-    exchanges = {key: (list(item.received), list(item.answer), item.download) for key, item in pull._exchanges.items()}
+    exchanges = {key: (list(item.received), list(item.answer), item.offered) for key, item in pull._exchanges.items()}
     return exchanges, dict(pull.sa._chains)
 
 

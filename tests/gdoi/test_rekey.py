@@ -10,7 +10,7 @@ from groupvpn.crypto import cbc
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.keys import Download, Kek
+from groupvpn.gdoi.download import Download, Kek
 from groupvpn.gdoi.offer import offer_of
 from groupvpn.gdoi.payloads import write_offer
 from groupvpn.gdoi.refusal import GdoiError, Reason
@@ -69,7 +69,7 @@ def test_deletions_alone_and_beside_new_keys(deletion: Deletion) -> None:
 
 
 def test_a_deletion_covers_the_teks_of_its_protocol() -> None:
-    esp, ah = tek(0x1000), tek(0x2000, AH)
+    esp, ah = tek(0x1000).offer, tek(0x2000, AH).offer
     assert [Deletion((0,)).covers(each) for each in (esp, ah)] == [True, False]
     assert [Deletion(ah=(0,)).covers(each) for each in (esp, ah)] == [False, True]
     assert [Deletion((0x2000,), (0x1000,)).covers(each) for each in (esp, ah)] == [False, False]
@@ -157,7 +157,7 @@ def hand_made(*payloads: Payload, under: Kek | None = None) -> bytes:
 
 def test_sender_ids_in_a_rekey_are_refused() -> None:
     sa = write_offer(offer_of(download(tek(), kek=None)))
-    keys = KeyPacket.tek(b"\x00\x00\x10\x00", tek().encryption_key.reveal(), tek().integrity_key.reveal())
+    keys = KeyPacket.tek(b"\x00\x00\x10\x00", tek().keys.encryption.reveal(), tek().keys.integrity.reveal())
     good = hand_made(SequenceNumber(5), sa, KeyDownload((keys,)))
     assert parse_push(good, kek()).download == download(tek(), kek=None, sequence=5)
     with pytest.raises(GdoiError, match="out of place"):
@@ -167,7 +167,7 @@ def test_sender_ids_in_a_rekey_are_refused() -> None:
 def test_a_certificate_beside_the_signature_is_passed_over() -> None:
     """RFC 3547 4 lets a key server send one; the key that counts is the one that came with the KEK."""
     sa = write_offer(offer_of(download(tek(), kek=None)))
-    keys = KeyPacket.tek(b"\x00\x00\x10\x00", tek().encryption_key.reveal(), tek().integrity_key.reveal())
+    keys = KeyPacket.tek(b"\x00\x00\x10\x00", tek().keys.encryption.reveal(), tek().keys.integrity.reveal())
     told = hand_made(SequenceNumber(5), sa, KeyDownload((keys,)), Certificate(4, b"certificate"))
     assert parse_push(told, kek()).download == download(tek(), kek=None, sequence=5)
 

@@ -10,8 +10,8 @@ from gdoi_world import MULTICAST, SERVER, UNICAST
 
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint
-from groupvpn.gdoi.group import RekeyKey
-from groupvpn.gdoi.members import Member, MemberTable, TableFullError
+from groupvpn.gdoi.group_keys import RekeyKey
+from groupvpn.gdoi.members import Member, MemberRecord, MemberTable, TableFullError
 from groupvpn.gdoi.rekeying import Content, Round
 
 KEK = RekeyKey(
@@ -33,7 +33,7 @@ HERE = Endpoint(SERVER, 848)
 
 
 def member(number: int) -> Member:
-    return Member(Endpoint(IPv4Address("10.1.0.0") + number, 848), HERE, 0.0)
+    return Member(MemberRecord(Endpoint(IPv4Address("10.1.0.0") + number, 848), HERE, 0.0))
 
 
 def rekey(members: list[Member], *, retries: int = 2, period: float = 10, under: RekeyKey = KEK, first: int = 1) -> Round:
@@ -203,7 +203,7 @@ def test_three_whole_rekeys_without_answer_are_one_too_many() -> None:
     assert [one.note_missed(), one.note_missed()] == [False, False]
     one.note_acknowledged(7, 3600.0)
     assert [one.note_missed(), one.note_missed(), one.note_missed()] == [False, False, True]
-    assert (one.acks_received, one.acks_missed) == (1, 5)
+    assert (one.record.acks_received, one.record.acks_missed) == (1, 5)
 
 
 def test_the_member_table_is_bounded_but_knows_its_own() -> None:
@@ -212,7 +212,7 @@ def test_the_member_table_is_bounded_but_knows_its_own() -> None:
         table.register(member(number).peer, HERE, 0.0)
     with pytest.raises(TableFullError, match="2 members"):
         table.register(member(3).peer, HERE, 1.0)
-    assert table.register(member(1).peer, HERE, 5.0).registered_at == 5.0
+    assert table.register(member(1).peer, HERE, 5.0).record.registered_at == 5.0
     assert len(table) == 2
 
 
@@ -238,7 +238,7 @@ def test_whether_a_full_table_has_a_place_is_known_at_the_first_that_is_dead() -
     """It is asked twice in each registration, and the table has up to 20,000 members."""
     looked_at: list[Endpoint] = []
 
-    class Watched(Member):
+    class Watched(MemberRecord):
         def __getattribute__(self, name: str) -> Any:
             if name == "keys_until":
                 looked_at.append(self.peer)
@@ -246,7 +246,7 @@ def test_whether_a_full_table_has_a_place_is_known_at_the_first_that_is_dead() -
 
     table = MemberTable(maximum=30)
     for number in range(30):
-        table.add(Watched(member(number).peer, HERE, 0.0, keys_until=10.0 if number >= 3 else 99.0))
+        table.restore(Watched(member(number).peer, HERE, 0.0, keys_until=10.0 if number >= 3 else 99.0))
     looked_at.clear()
     assert table.has_room_for(member(77).peer, now=20.0)
     assert len(looked_at) == 4
@@ -260,4 +260,5 @@ def test_registering_again_keeps_the_counters_and_forgives() -> None:
     first.note_missed()
     again = table.register(member(1).peer, HERE, 9.0, (3,))
     assert again is first
-    assert (again.rekeys_sent, again.acks_missed, again.missed_in_a_row, again.sender_ids) == (1, 1, 0, (3,))
+    record = again.record
+    assert (record.rekeys_sent, record.acks_missed, record.missed_in_a_row, record.sender_ids) == (1, 1, 0, (3,))

@@ -7,8 +7,9 @@ from gdoi_world import CBC, GCM, MULTI, SERVER, UNICAST, World, address_of, entr
 
 from groupvpn.effects import Effect, Endpoint
 from groupvpn.gdoi.keyserver import KeyServer
-from groupvpn.gdoi.member import EVERYTHING, GroupMember
+from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, ReplayMethod
+from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.ipsec.sa import TrafficRule

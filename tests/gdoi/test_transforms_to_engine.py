@@ -52,14 +52,9 @@ def test_members_learn_every_transform(mode: Mode) -> None:
     first, second = world.members
     assert [sa.transform for sa in first.sas] == [sa.transform for sa in second.sas] == in_mode(mode)
     for sa, same in zip(first.sas, second.sas, strict=True):
-        cipher, integrity = sa.transform.cipher, sa.transform.integrity
-        assert (len(sa.encryption_key), len(sa.salt), len(sa.integrity_key)) == (
-            cipher.key_length,
-            cipher.salt_length,
-            integrity.key_length,
-        )
-        assert (sa.encryption_key, sa.salt, sa.integrity_key) == (same.encryption_key, same.salt, same.integrity_key)
-        assert (sa.sender_id is not None) is cipher.is_counter_mode
+        assert sa.keys.fit(sa.transform)
+        assert sa.keys == same.keys
+        assert (sa.sender_id is not None) is sa.transform.cipher.is_counter_mode
         assert sa.sender_id is None or sa.sender_id != same.sender_id
 
 

@@ -341,6 +341,6 @@ class Wire:
     @property
     def agrees(self) -> bool:
         """Whether the member holds exactly the SAs of the key server, with the same keys."""
-        ours = {key.spi: key.encryption_key for key in self.ks.key_server.groups[0].keys.teks}
-        theirs = {sa.spi: sa.encryption_key for sa in self.gm.member.sas}
+        ours = {key.spi: key.keys.encryption for key in self.ks.key_server.groups[0].keys.teks}
+        theirs = {sa.spi: sa.keys.encryption for sa in self.gm.member.sas}
         return bool(ours) and ours == theirs

@@ -19,11 +19,11 @@ def essence(wire: Wire) -> tuple[Any, ...]:
     group, member = wire.ks.key_server.groups[0], wire.gm.member
     kek, held = group.keys.kek, member.rekey_sa
     return (
-        [(key.spi, key.encryption_key.reveal()) for key in group.keys.teks],
-        (kek and kek.spi, group.keys.sequence, group.keys.epoch),
-        [(each.peer, each.registered_at, each.acks_received, each.sender_ids) for each in group.members],
+        [(key.spi, key.keys.encryption.reveal()) for key in group.keys.teks],
+        (kek and kek.spi, group.keys.sequence, group.epoch),
+        [(each.peer, each.registered_at, each.acks_received, each.sender_ids) for each in group.members.records],
         group.registrations,
-        [(sa.spi, sa.encryption_key.reveal()) for sa in member.sas],
+        [(sa.spi, sa.keys.encryption.reveal()) for sa in member.sas],
         member.rules,
         (held.kek and held.kek.spi, held.last_sequence, held.expires, held.counters.received),
         (member.is_registered, member.enrollment.attempted, member.reregisters_at),

@@ -42,7 +42,7 @@ def test_an_sa_ends_with_its_lifetime_on_both_sides() -> None:
 def test_an_sa_that_expires_on_one_side_ends_on_the_other() -> None:
     pair = Pair().run()
     _, other = pair.both()
-    pair.carry_out("bob", pair.bob.notify(other, NotifyType.RESPONDER_LIFETIME, TWO_MINUTES, pair.now))
+    pair.carry_out("bob", pair.bob.notify(other, NotifyType.RESPONDER_LIFETIME, TWO_MINUTES))
     pair.settle()
     pair.advance(120)
     assert reasons(pair, "alice") == [DeletionReason.EXPIRED]
@@ -54,7 +54,7 @@ def test_nothing_comes_under_an_sa_that_has_expired() -> None:
     """A message that waited in the socket while the machine slept is handled before the timer that ends the SA."""
     pair = Pair().run()
     one, other = pair.both()
-    (notify,) = pair.alice.notify(one, 40501, b"data", pair.now)
+    (notify,) = pair.alice.notify(one, 40501, b"data")
     assert isinstance(notify, Send)
     late = [notify.datagram, one.protect(ExchangeType.GROUPKEY_PULL, 77, 8, b"octets")]
     for datagram in late:
@@ -66,11 +66,11 @@ def test_nothing_comes_under_an_sa_that_has_expired() -> None:
 def test_a_delete_reaches_the_peer() -> None:
     pair = Pair().run()
     one, other = pair.both()
-    pair.carry_out("alice", pair.alice.delete(one, pair.now))
+    pair.carry_out("alice", pair.alice.delete(one))
     pair.settle()
     assert reasons(pair, "alice") == [DeletionReason.LOCAL]
     assert reasons(pair, "bob") == [DeletionReason.PEER_DELETED]
-    assert pair.alice.delete(one, pair.now) == []
+    assert pair.alice.delete(one) == []
     pair.bob.tick(pair.now)
     with pytest.raises(ProtectionError, match="was deleted"):
         other.protect(32, 1, 8, b"late")
@@ -110,7 +110,7 @@ def test_an_initial_contact_that_comes_late_leaves_younger_sas() -> None:
     first, _ = pair.both()
     pair.advance(1)
     pair.run()
-    pair.carry_out("alice", pair.alice.notify(first, NotifyType.INITIAL_CONTACT, b"", pair.now))
+    pair.carry_out("alice", pair.alice.notify(first, NotifyType.INITIAL_CONTACT, b""))
     pair.settle()
     assert not reasons(pair, "bob")
     assert len(pair.bob.sas()) == 2
@@ -140,7 +140,7 @@ def test_a_peer_cannot_delete_the_sas_of_others() -> None:
 def test_notifies_and_deletes_of_others_are_handed_up() -> None:
     pair = Pair().run()
     one, other = pair.both()
-    pair.carry_out("alice", pair.alice.notify(one, 40501, b"data", pair.now))
+    pair.carry_out("alice", pair.alice.notify(one, 40501, b"data"))
     esp = Delete(Doi.IPSEC, ProtocolId.ESP, (b"\x00\x00\x10\x01",))
     pair.carry_out("alice", [one.send(informational.protected(one, esp, lambda length: b"\x33" * length))])
     pair.settle()
@@ -177,7 +177,7 @@ def notify_in_flight() -> tuple[Pair, Send]:
     """An established pair, and an authenticated notify on its way to Bob."""
     pair = Pair().run()
     one, _ = pair.both()
-    (send,) = pair.alice.notify(one, 40501, b"data", pair.now)
+    (send,) = pair.alice.notify(one, 40501, b"data")
     assert isinstance(send, Send)
     return pair, send
 
@@ -237,10 +237,10 @@ def test_lifetimes_of_the_responder_are_obeyed_if_they_make_sense() -> None:
     one, other = pair.both()
     before = one.expires
     for data in (b"", b"\x80\x01\x00\x01", b"\x80\x01\x00\x01\x80\x02\x00\x05", b"\x80\x01\x00\x02\x80\x02\x01\x00"):
-        pair.carry_out("bob", pair.bob.notify(other, NotifyType.RESPONDER_LIFETIME, data, pair.now))
+        pair.carry_out("bob", pair.bob.notify(other, NotifyType.RESPONDER_LIFETIME, data))
         pair.settle()
         assert one.expires == before
-    pair.carry_out("bob", pair.bob.notify(other, NotifyType.RESPONDER_LIFETIME, TWO_MINUTES, pair.now))
+    pair.carry_out("bob", pair.bob.notify(other, NotifyType.RESPONDER_LIFETIME, TWO_MINUTES))
     pair.settle()
     assert one.expires == one.established + 120
     assert pair.alice.next_timer() == one.expires
@@ -250,7 +250,7 @@ def test_the_initiator_does_not_set_the_lifetime_of_the_responder() -> None:
     pair = Pair().run()
     one, other = pair.both()
     before = other.expires
-    pair.carry_out("alice", pair.alice.notify(one, NotifyType.RESPONDER_LIFETIME, TWO_MINUTES, pair.now))
+    pair.carry_out("alice", pair.alice.notify(one, NotifyType.RESPONDER_LIFETIME, TWO_MINUTES))
     pair.settle()
     assert other.expires == before
     assert pair.events("bob", NotifyReceived)

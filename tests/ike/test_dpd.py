@@ -78,7 +78,7 @@ def test_other_authenticated_messages_are_proof_of_life() -> None:
     said = len(pair.log)
     for _ in range(6):
         pair.advance(8)
-        pair.carry_out("bob", pair.bob.notify(other, NotifyType.INITIAL_CONTACT, b"", pair.now))
+        pair.carry_out("bob", pair.bob.notify(other, NotifyType.INITIAL_CONTACT, b""))
         pair.settle()
     assert len(pair.log) == said + 6, "nobody asks"
 
@@ -86,13 +86,13 @@ def test_other_authenticated_messages_are_proof_of_life() -> None:
 def test_without_keepalive_nobody_asks_but_everybody_answers() -> None:
     pair = Pair().run()
     one, other = pair.both()
-    pair.carry_out("alice", pair.alice.notify(one, NotifyType.R_U_THERE, (7).to_bytes(4, "big"), pair.now))
+    pair.carry_out("alice", pair.alice.notify(one, NotifyType.R_U_THERE, (7).to_bytes(4, "big")))
     said = len(pair.log)
     pair.settle()
     assert len(pair.log) == said + 1
     pair.advance(1000)
     assert len(pair.log) == said + 1
-    pair.carry_out("alice", pair.alice.notify(one, NotifyType.R_U_THERE, (6).to_bytes(4, "big"), pair.now))
+    pair.carry_out("alice", pair.alice.notify(one, NotifyType.R_U_THERE, (6).to_bytes(4, "big")))
     pair.settle()
     assert len(pair.log) == said + 2, "an older question is not answered"
     assert other in pair.bob.sas()

@@ -95,8 +95,8 @@ def test_the_marker_is_on_port_4500_only(aggressive: bool) -> None:
 def test_messages_flow_both_ways_through_the_nat() -> None:
     pair = natted()
     one, other = pair.both()
-    pair.carry_out("alice", pair.alice.notify(one, 40501, b"there", pair.now))
-    pair.carry_out("bob", pair.bob.notify(other, 40502, b"and back", pair.now))
+    pair.carry_out("alice", pair.alice.notify(one, 40501, b"there"))
+    pair.carry_out("bob", pair.bob.notify(other, 40502, b"and back"))
     pair.carry_out("bob", [other.send(other.protect(32, 5, 8, b"octets"))])
     pair.settle()
     assert len(pair.events("bob", NotifyReceived)) == len(pair.events("alice", NotifyReceived)) == len(pair.events("alice", PhaseTwo)) == 1
@@ -117,7 +117,7 @@ def test_what_is_sent_anyhow_takes_the_place_of_a_keepalive() -> None:
     pair = natted()
     one, _ = pair.both()
     assert keepalives(pair, 19) == 0
-    pair.carry_out("alice", pair.alice.notify(one, 40501, b"", pair.now))
+    pair.carry_out("alice", pair.alice.notify(one, 40501, b""))
     pair.settle()
     assert keepalives(pair, 19) == 0, "19 seconds after the notify"
     assert keepalives(pair, 1) == 1
@@ -146,7 +146,7 @@ def test_a_flow_that_is_held_outlives_its_sa() -> None:
     pair = natted()
     one, _ = pair.both()
     pair.alice.hold_open("a group", one, pair.now)
-    pair.carry_out("alice", pair.alice.delete(one, pair.now))
+    pair.carry_out("alice", pair.alice.delete(one))
     pair.settle()
     assert pair.alice.sas() == ()
     assert keepalives(pair, 60) == 3
@@ -160,7 +160,7 @@ def test_keepalives_go_where_the_peer_is_now() -> None:
     one, other = pair.both()
     other.nat = NatSituation(local=True, peer=True)
     pair.middlebox = Nat(base=50000)
-    pair.carry_out("alice", pair.alice.notify(one, 40501, b"", pair.now))
+    pair.carry_out("alice", pair.alice.notify(one, 40501, b""))
     pair.settle()
     said = len(pair.log)
     pair.advance(20)
@@ -186,7 +186,7 @@ def test_a_new_mapping_is_followed_after_authentication() -> None:
     pair = natted()
     one, other = pair.both()
     pair.middlebox = Nat(base=50000)
-    (send,) = pair.alice.notify(one, 40501, b"", pair.now)
+    (send,) = pair.alice.notify(one, 40501, b"")
     assert isinstance(send, Send)
     pair.deliver(replace(send, datagram=send.datagram[:-1] + b"\x00"))
     assert other.peer == Endpoint(OUTSIDE, 44500), "a forged message moves nobody"
@@ -211,7 +211,7 @@ def test_a_new_mapping_is_followed_by_other_protocols_too() -> None:
 def test_without_a_nat_a_new_address_is_not_followed() -> None:
     pair = Pair().run()
     one, other = pair.both()
-    (send,) = pair.alice.notify(one, 40501, b"", pair.now)
+    (send,) = pair.alice.notify(one, 40501, b"")
     assert isinstance(send, Send)
     pair.deliver(replace(send, source=Endpoint(OUTSIDE, 848)))
     assert pair.bob.counters == {Drop.WRONG_SOURCE.value: 1}

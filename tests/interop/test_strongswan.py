@@ -136,7 +136,7 @@ def test_charon_understands_our_delete(meet: Callable[..., Meeting]) -> None:
     meeting = meet("aes128-sha256-19")
     meeting.establish(we_initiate=False)
     (sa,) = meeting.ours.endpoint.sas()
-    meeting.ours.carry_out(meeting.ours.endpoint.delete(sa, 0.0))
+    meeting.ours.carry_out(meeting.ours.endpoint.delete(sa))
     assert meeting.ours.run(lambda: "ESTABLISHED" not in meeting.charon.swanctl("--list-sas"), 4), meeting.charon.log()
 
 

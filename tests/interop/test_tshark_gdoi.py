@@ -16,7 +16,6 @@ import pytest
 
 from groupvpn.config import Configuration, parse
 from groupvpn.crypto import cbc
-from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
@@ -112,7 +111,7 @@ class Recording:
             self.simulation.carry_out(address, speaker.start(0.0))
         self.simulation.run_for(10)
         assert self.member.is_registered
-        self.first_sas = [replace(sa, encryption_key=Secret(sa.encryption_key.reveal())) for sa in self.member.sas]
+        self.first_sas = [replace(sa, keys=sa.keys.copy()) for sa in self.member.sas]
         self.offered = tuple(sa.spi for sa in self.first_sas)
         self.rekey()
 
@@ -270,7 +269,7 @@ def test_the_keys_that_were_given(recording: Recording, tmp_path: Path) -> None:
     lengths = [re.findall(r"\(t=(\d+),l=(\d+)\)", packet) for packet in packets]
     assert lengths[:2] == [[("1", "32"), ("2", "32")], [("1", "36")]]  # AES and HMAC keys; an AES key with its salt
     assert [length for _, length in lengths[2]] == [str(16 + 32), str(len(kek.public_key))]  # IV and KEK; the RSA key in DER
-    sent = {tek.spi: tek.encryption_key.reveal().hex() for tek in recording.first_sas}
+    sent = {tek.spi: tek.keys.encryption.reveal().hex() for tek in recording.first_sas}
     assert values_of_attributes(packets[0])[1] == sent[one]
 
 

@@ -45,7 +45,7 @@ def conversation(configuration: IkeConfiguration) -> tuple[list[Send], list[tupl
             endpoint = server if send.destination == SERVER else member
             flying += endpoint.receive(send.datagram, send.source, send.destination, float(round_number))
     (sa,) = member.sas()
-    sent += [effect for effect in member.delete(sa, 30.0) if isinstance(effect, Send)]
+    sent += [effect for effect in member.delete(sa) if isinstance(effect, Send)]
     return sent, told
 
 

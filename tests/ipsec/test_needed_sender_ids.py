@@ -5,9 +5,10 @@ import pytest
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
 from groupvpn.ipsec.sa import GroupSa, TimeWindow
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Transform
 
-NOTHING = Secret(b"")
+NOTHING = TrafficKeys(Secret(b""), Secret(b""))
 
 
 @pytest.mark.parametrize(
@@ -20,5 +21,5 @@ NOTHING = Secret(b"")
 )
 def test_a_counter_that_is_sent_needs_one(cipher: EspCipher, integrity: EspIntegrity, plainly: bool, with_a_time_window: bool) -> None:
     for window, needed in ((None, plainly), (TimeWindow(20, 10, 0.0), with_a_time_window)):
-        sa = GroupSa(0x1000, Transform(cipher, integrity), NOTHING, NOTHING, time=window)
+        sa = GroupSa(0x1000, Transform(cipher, integrity), NOTHING, time=window)
         assert sa.needs_sender_id is needed

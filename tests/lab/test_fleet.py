@@ -34,7 +34,7 @@ def test_clocks_stay_together_on_a_rough_network_and_through_restarts() -> None:
     fleet.run(6 * HOUR)
     fleet.restart_server(300)
     fleet.run(2 * HOUR)
-    assert 10 <= fleet.server.groups[0].rekeys_sent < 40
+    assert 10 <= fleet.server.groups[0].rounds.sent < 40
     assert 1 < fleet.invariants.widest_skew < 16
     assert {sa.sender_id is not None for member in fleet.members.values() for sa in member.sas} == {True}
     assert fleet.messages["PSEUDO_TIME_LARGE"] == fleet.messages["PSEUDO_TIME_TOO_OLD"] == 0
@@ -44,10 +44,10 @@ def test_a_clock_that_runs_away_is_found_out() -> None:
     fleet = Fleet(replace(SMALL, members=3, time_window=5, network=Network()))
     fleet.run(HOUR)
     member = fleet.members[FIRST_MEMBER + 1]
-    held = next(iter(member.policy.teks.values()))
+    held = next(iter(member.protection.policy.teks.values()))
     assert held.clock is not None
     held.clock = PseudoClock(held.clock.origin - 6)
-    member.sas = member.policy.sas()
+    member.protection.sas = member.protection.policy.sas()
     with pytest.raises(InvariantError, match=r"has a clock for SPI .* 6\.[0-9] s from another"):
         fleet.invariants.changed(member, fleet.simulation.now)
 
@@ -93,7 +93,7 @@ def test_a_key_server_that_sleeps_again_and_again_hurts_nobody_while_it_wakes_in
         fleet.run(HOUR - 600)
         fleet.suspend_server(600)
     assert fleet.invariants.registered == 20
-    assert fleet.server.groups[0].rekeys_sent >= 12
+    assert fleet.server.groups[0].rounds.sent >= 12
     assert fleet.messages["KS_TEK_LAPSED"] == 0
 
 
@@ -128,21 +128,21 @@ def running() -> Fleet:
 
 def test_a_member_that_lost_an_sa_is_found_out(running: Fleet) -> None:
     member = running.members[FIRST_MEMBER + 1]
-    member.sas = ()
+    member.protection.sas = ()
     with pytest.raises(InvariantError, match="1 members cannot decrypt"):
         running.invariants.changed(member, running.simulation.now)
 
 
 def test_a_member_with_other_keys_is_found_out(running: Fleet) -> None:
     member = running.members[FIRST_MEMBER + 1]
-    member.sas = (replace(member.sas[0], encryption_key=Secret(bytes(32))),)
+    member.protection.sas = (replace(member.sas[0], keys=replace(member.sas[0].keys, encryption=Secret(bytes(32)))),)
     with pytest.raises(InvariantError, match="other keys"):
         running.invariants.changed(member, running.simulation.now)
 
 
 def test_a_sender_id_that_two_members_use_is_found_out(running: Fleet) -> None:
     one, two = (running.members[FIRST_MEMBER + number] for number in (1, 2))
-    one.sas = (replace(one.sas[0], sender_id=two.sas[0].sender_id),)
+    one.protection.sas = (replace(one.sas[0], sender_id=two.sas[0].sender_id),)
     with pytest.raises(InvariantError, match="used by two members"):
         running.invariants.changed(one, running.simulation.now)
 
@@ -164,12 +164,12 @@ def test_members_that_stay_apart_are_found_out(running: Fleet) -> None:
     """All hold a second SA, but only one member changes to it."""
     now, watched = running.simulation.now, running.invariants
     for member in running.members.values():
-        (held,) = member.policy.teks.values()
-        member.policy.teks[4711] = replace(held, tek=replace(held.tek, spi=4711))
-        member.sas = member.policy.sas()
+        (held,) = member.protection.policy.teks.values()
+        member.protection.policy.teks[4711] = replace(held, offer=replace(held.offer, spi=4711))
+        member.protection.sas = member.protection.policy.sas()
         watched.changed(member, now)
     early = running.members[FIRST_MEMBER + 1]
-    early.rules = tuple(replace(rule, outbound_spi=4711) for rule in early.rules)
+    early.protection.rules = tuple(replace(rule, outbound_spi=4711) for rule in early.rules)
     watched.changed(early, now)
     watched.changed(early, now + 59)
     with pytest.raises(InvariantError, match="2 outbound SAs since"):

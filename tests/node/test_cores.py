@@ -11,7 +11,7 @@ from groupvpn.config import parse
 from groupvpn.config.model import Configuration
 from groupvpn.effects import Effect
 from groupvpn.gdoi.keyserver import KeyServer
-from groupvpn.gdoi.member import EVERYTHING
+from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
@@ -150,7 +150,7 @@ def test_a_member_with_another_address_registers_anew_and_opens_nothing(world: W
 def test_a_registered_member_with_another_address_opens_nothing(world: World) -> None:
     world.follow(HERE)
     core = world.cores.members["SITES", HERE].core
-    core._has_policy, core.rules = True, PROTECTED
+    core.protection.has_policy, core.protection.rules = True, PROTECTED
     world.follow(THERE)
     assert world.addresses == [THERE]
     assert world.policy.rules == (LEASE, *PROTECTED)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from groupvpn.effects import Effect
+from groupvpn.gdoi.keyserver import Restored
 from groupvpn.node import clock
 from groupvpn.node.outbox import SNAPSHOT, Outbox
 from groupvpn.node.state import StateDirectory
@@ -18,15 +18,14 @@ class Server:
     """Remembers how it was restored."""
 
     def __init__(self) -> None:
-        self.unrestored: list[str] = []
         self.elapsed, self.renew = -1.0, False
 
     def snapshot_text(self, now: float) -> str:
         return "{}"
 
-    def restore(self, state: object, now: float, elapsed: float, *, renew: bool = False) -> list[Effect]:
+    def restore(self, state: object, now: float, elapsed: float, *, renew: bool = False) -> Restored:
         self.elapsed, self.renew = elapsed, renew
-        return []
+        return Restored([], ())
 
 
 @pytest.fixture

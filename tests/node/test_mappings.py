@@ -11,13 +11,15 @@ from groupvpn.effects import Endpoint, Send
 from groupvpn.ike.deadlines import Deadlines
 from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
 from groupvpn.ipsec.sa import DesiredState, InterfacePolicy, PeerSa
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Transform
 from groupvpn.node.mappings import Mappings
 from groupvpn.wire.natt import KEEPALIVE
 
 GCM = Transform(EspCipher.AES_128_GCM, EspIntegrity.NONE)
 LOCAL, FAR = IPv4Address("172.16.0.2"), IPv4Address("203.0.113.2")
-SA = PeerSa(0x5001, GCM, Secret(bytes(16)), Secret(b""), LOCAL, FAR, Secret(bytes(4)), (4500, 40500), behind_nat=True)
+KEYS = TrafficKeys(Secret(bytes(16)), Secret(b""), Secret(bytes(4)))
+SA = PeerSa(0x5001, GCM, KEYS, LOCAL, FAR, (4500, 40500), behind_nat=True)
 FLOW = NatFlow(Endpoint(LOCAL, 4500), Endpoint(FAR, 40500))
 
 

@@ -22,7 +22,7 @@ from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.effects import Effect, Endpoint, JoinGroup, Report, Send
 from groupvpn.gdoi import keyserver_status
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
-from groupvpn.gdoi.member import EVERYTHING
+from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.gdoi.status import TOO_OLD
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, InterfaceCounters, SaCounters, TrafficRule
@@ -428,7 +428,7 @@ def test_a_reload_that_a_bug_cuts_short_is_tried_again_with_the_same_file(router
             asyncio.run(reload())
     assert asyncio.run(reload()) == "CONFIG_CHANGED"
     assert router.cores.key_server is not None
-    assert router.cores.key_server.groups[0].group == after.key_server_groups[0]
+    assert router.cores.key_server.groups[0].settings == after.key_server_groups[0]
     asyncio.run(reload())
     assert router.log.lines[-1].text.endswith("no change")
 
@@ -554,7 +554,9 @@ def test_members_whose_nonces_run_out_register_again(tmp_path: Path, monkeypatch
         (member,) = router.cores.members.values()
         renewed: list[float] = []
         monkeypatch.setattr(member.core, "renew_sender_ids", lambda now: renewed.append(now) or [])
-        monkeypatch.setattr(member.core, "sas", (SimpleNamespace(spi=0x500, sender_id=5), SimpleNamespace(spi=0x600, sender_id=None)))
+        monkeypatch.setattr(
+            member.core.protection, "sas", (SimpleNamespace(spi=0x500, sender_id=5), SimpleNamespace(spi=0x600, sender_id=None))
+        )
         others = (("soft_sequence", 0x600), ("soft_sequence", 0x700), ("soft_bytes", 0x500))
         for moment, (kind, spi) in enumerate((("soft_sequence", 0x500), ("hard_sequence", 0x500), *others)):
             told[:] = [EngineEvent(kind, spi)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from groupvpn.config.build import build
 from groupvpn.config.diagnostics import Diagnostic, Place, Severity, render
 from groupvpn.config.diff import Change, ChangeKind, diff
-from groupvpn.config.model import BoundMember, Configuration, CryptoMap, CryptoMapEntry, Interface, Role
+from groupvpn.config.model import BoundMember, Configuration, CryptoMap, CryptoMapEntry, FailClose, Interface, Role
 from groupvpn.config.parser import read
 from groupvpn.config.running import running_config
 
@@ -58,6 +58,7 @@ __all__ = [
     "CryptoMap",
     "CryptoMapEntry",
     "Diagnostic",
+    "FailClose",
     "Interface",
     "ParseResult",
     "Place",

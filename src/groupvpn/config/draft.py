@@ -111,10 +111,12 @@ class Draft:
             self.settings[id(command)] = statement
 
     def _take_along(self, statement: Statement, effect: Set) -> None:
-        """Remove what goes with a setting that `no` or `default` takes away without naming a value."""
+        """Remove what goes with a setting that `no` or `default` takes away without a value, by words that are the others' too."""
         if not statement.negated or statement.values:
             return
-        gone = effect.takes_along
+        named = f"{_text(statement)} "
+        known = (item.command for item in candidates(self.mode) if item.command.name in effect.takes_along)
+        gone = {command.name for command in known if f"{command.head} ".startswith(named)}
         self.settings = {key: item for key, item in self.settings.items() if item.command.name not in gone}
         self.items = {key: item for key, item in self.items.items() if item.command.name not in gone}
 

@@ -136,7 +136,8 @@ class Mode:
 class Set:
     """The statement replaces an earlier one of the same command; `no` brings the default back, or is kept where it means something.
 
-    `replaces` names other commands of the mode that it pushes out, `takes_along` those that its `no` without a value takes away too.
+    `replaces` names other commands of the mode that it pushes out, `takes_along` those that its `no` takes away too if it has no
+    value and no word that is not theirs.
     """
 
     keeps_no: bool = False

@@ -68,18 +68,30 @@ class CryptoMapEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class FailClose:
+    """`crypto map NAME gdoi fail-close`: the list of exceptions (empty without `match address`), in effect once it `is_active`."""
+
+    exceptions: AccessList
+    is_active: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CryptoMap:
     """All entries of one crypto map (lowest sequence first) and what is said of the map as a whole.
 
-    `fail_close` is the list of exceptions (empty without `match address`) once fail-close is activated, else None. `local_address` names
-    the interface whose address stands for the member.
+    `local_address` names the interface whose address stands for the member.
     """
 
     name: str
     entries: tuple[CryptoMapEntry, ...] = ()
     local_address: InterfaceName | None = None
-    fail_close: AccessList | None = None
+    fail_close: FailClose | None = None
     place: Place = field(compare=False, default=_NOWHERE)
+
+    @property
+    def closes(self) -> bool:
+        """Whether it has a fail-close that is active."""
+        return self.fail_close is not None and self.fail_close.is_active
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +167,8 @@ class Configuration:
                 group = self.member_groups.get(entry.group or "")
                 if group is None:
                     continue
-                bound = replace(group, local_acl=entry.local_acl, fail_close=crypto_map.fail_close)
+                closing = crypto_map.fail_close
+                exceptions = closing.exceptions if closing and closing.is_active else None
+                bound = replace(group, local_acl=entry.local_acl, fail_close=exceptions)
                 for source, interfaces in bindings:
                     yield BoundMember(bound, crypto_map.name, entry.sequence, source, interfaces)

@@ -14,6 +14,8 @@ from groupvpn.config.section import SECRET_WORDS
 _SIMPLE_WORD = re.compile(r"[a-z][a-z0-9-]*")
 _NEARLY, _LIKE = 0.75, 0.6
 """Likeness (of `difflib`) from which a word is a keyword with a slip of the pen, and from which it may be one."""
+_ALIKE = 0.75
+"""Likeness from which a whole line may have been meant for another: what has only letters in common is no help."""
 _SHOWN = 8
 """Alternatives that a message lists."""
 _LONGEST_SYNTAX = 100
@@ -165,11 +167,14 @@ def _syntax(found: Mismatch, tokens: tuple[Token, ...], mode: Mode, negated: boo
 
 
 def _nearest(tokens: tuple[Token, ...], modes: Sequence[Mode], negated: bool) -> str:
-    """The command whose words are most like the line's."""
+    """The command of the innermost mode that has one whose words are nearly the line's."""
     typed = " ".join(token.text.lower() for token in tokens[:6])[:120]
-    scored = [(SequenceMatcher(None, typed, text).ratio(), -len(syntax), syntax) for mode in modes for text, syntax in _heads(mode)]
-    score, _, syntax = max(scored, default=(0.0, 0, ""))
-    return f"the nearest command is `{'no ' if negated else ''}{syntax}`" if score > 0.35 else ""
+    for mode in reversed(modes):
+        scored = [(SequenceMatcher(None, typed, text).ratio(), -len(syntax), syntax) for text, syntax in _heads(mode)]
+        score, _, syntax = max(scored, default=(0.0, 0, ""))
+        if score >= _ALIKE:
+            return f"the nearest command is `{'no ' if negated else ''}{syntax}`"
+    return ""
 
 
 @cache

@@ -261,10 +261,10 @@ class NativeEngine:
             return _engine.Sa(
                 spi=sa.spi,
                 cipher=sa.transform.cipher.engine,
-                encryption_key=sa.encryption_key.reveal(),
+                encryption_key=sa.keys.encryption.reveal(),
                 integrity=sa.transform.integrity.engine,
-                integrity_key=sa.integrity_key.reveal(),
-                salt=sa.salt.reveal(),
+                integrity_key=sa.keys.integrity.reveal(),
+                salt=sa.keys.salt.reveal(),
                 protocol="ah" if sa.transform.protocol is SecurityProtocol.AH else "esp",
                 mode="transport" if sa.transform.mode is Mode.TRANSPORT else "tunnel",
                 replay_window=sa.replay_window,

@@ -8,10 +8,8 @@ anew, is the engine's own promise (`engine/ledger.hpp`).
 
 from dataclasses import dataclass, replace
 
-from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane.engine import Engine, EngineCounters, EngineRefusal, EngineSa, milliseconds
 from groupvpn.ipsec.sa import DontFragment, GroupSa, PeerSa, SaName
-from groupvpn.ipsec.transform import Transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class _Held:
 
     def precedes(self, sa: GroupSa | PeerSa) -> bool:
         """Whether `sa` is another form of this one: the same SPI and keys."""
-        return self.sa.spi == sa.spi and self.sa.name == sa.name and _keys(self.sa) == _keys(sa)
+        return self.sa.spi == sa.spi and self.sa.name == sa.name and (self.sa.transform, self.sa.keys) == (sa.transform, sa.keys)
 
 
 class Keyring:
@@ -101,10 +99,6 @@ def _for_each_sender(sa: GroupSa | PeerSa) -> list[GroupSa | PeerSa]:
     if not isinstance(sa, GroupSa):
         return [sa]
     return [sa, *(replace(sa, sender_id=sender_id) for sender_id in sa.further_sender_ids)]
-
-
-def _keys(sa: GroupSa | PeerSa) -> tuple[Transform, Secret, Secret, Secret]:
-    return sa.transform, sa.encryption_key, sa.integrity_key, sa.salt
 
 
 def _find(held: list[_Held], sa: GroupSa | PeerSa, df: DontFragment) -> _Held | None:

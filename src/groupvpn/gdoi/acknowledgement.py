@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from groupvpn.crypto.prf import matches, prf
 from groupvpn.crypto.registry import IkeHash
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.keys import Kek
+from groupvpn.gdoi.download import Kek
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import ExchangeType, Flag

@@ -115,10 +115,10 @@ from then on nothing under the old way is accepted.
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference between two configurations; `sequence` is the number of the `sa ipsec` entry, None for the group's own settings."""
+    """One difference between two configurations; `slot` is the number of the `sa ipsec` entry, None for the group's own settings."""
 
     kind: Kind
-    sequence: int | None = None
+    slot: int | None = None
 
     @property
     def rule(self) -> Rule:
@@ -128,16 +128,16 @@ class Change:
 
 def differences(old: KeyServerGroup, new: KeyServerGroup) -> tuple[Change, ...]:
     """Every change between two configurations of one group, in the order of the table's sections: TEKs, the group, the KEK."""
-    before = {policy.sequence: policy for policy in old.teks}
-    after = {policy.sequence: policy for policy in new.teks}
+    before = {policy.slot: policy for policy in old.teks}
+    after = {policy.slot: policy for policy in new.teks}
     found: list[Change] = []
-    for sequence in sorted(before.keys() | after.keys()):
-        if sequence not in after:
-            found.append(Change(Kind.SA_REMOVED, sequence))
-        elif sequence not in before:
-            found.append(Change(Kind.SA_ADDED, sequence))
+    for slot in sorted(before.keys() | after.keys()):
+        if slot not in after:
+            found.append(Change(Kind.SA_REMOVED, slot))
+        elif slot not in before:
+            found.append(Change(Kind.SA_ADDED, slot))
         else:
-            found += [Change(kind, sequence) for kind in _tek_kinds(before[sequence], after[sequence])]
+            found += [Change(kind, slot) for kind in _tek_kinds(before[slot], after[slot])]
     found += [Change(kind) for kind in (*_group_kinds(old, new), *_rekey_kinds(old.rekey, new.rekey))]
     return tuple(found)
 

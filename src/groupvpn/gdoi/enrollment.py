@@ -9,29 +9,40 @@
       └───────────────── failed ◀───────────────────┘
 ```
 An ISAKMP SA that is still there is used again. It may have outlived the key server's memory of it; so if a registration under an old SA
-gets no answer, the same server is asked once more through a new phase 1. Registrations of several groups may share an SA: one that ends
-it, for its key server is silent or its policy is not ours, sends none of the others to the next server.
+gets no answer, the same server is asked once more through a new phase 1. Registrations of several groups may share an SA. One of them may
+end it, because the key server is silent or the policy is refused; this does not send the others to the next server.
 """
 
 from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv4Address
+from typing import assert_never
 
-from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, Send, chance
-from groupvpn.gdoi.keys import Download
+from groupvpn.effects import GDOI_PORT, Endpoint, Entropy, Send, chance
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import MemberGroup
-from groupvpn.gdoi.refusal import Reason, Refusal
-from groupvpn.gdoi.registration import MemberPull, NotifyPeer, Outdated, Refused, Registered
+from groupvpn.gdoi.refusal import Dropped, Reason, Refusal
+from groupvpn.gdoi.registration import MemberPull, NotifyPeer, Outdated, PullEffect, Refused, Registered
 from groupvpn.gdoi.server_list import ServerList
 from groupvpn.gdoi.timers import ATTEMPT_TIMEOUT, BACK_OFF, OLD_SA_BACK_OFF
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ike.events import Deleted, DeletionReason, Established, Failed, FailureReason, NotifyReceived, PhaseTwo
+from groupvpn.ike.events import (
+    Deleted,
+    DeletionReason,
+    Established,
+    Failed,
+    FailureReason,
+    IkeEffect,
+    IkeEvent,
+    NotifyReceived,
+    PhaseTwo,
+)
 from groupvpn.ike.sa import IkeSa
 
 LONGEST_SEARCH = 4
-"""Registrations in a row that may be begun anew because the policy in them is of an unknown moment; the next takes what it gets."""
+"""Registrations in a row that may be begun anew because the age of their policy is not known; the next one takes what it gets."""
 SHORTEST_REST = 20.0
 """An ISAKMP SA that dies within this many seconds is not worth a registration."""
 _REPORTS = {Reason.POLICY_REJECTED: "GM_REJECTING_SA_PAYLOAD", Reason.UNSUPPORTED_TEK_PROTOCOL: "UNSUPPORTED_TEK_PROTO"}
@@ -46,6 +57,10 @@ class Enrolled:
     server: IPv4Address
     offered: float
     sa: IkeSa
+
+
+EnrollmentEffect = IkeEffect | Dropped | Enrolled
+"""What an `Enrollment` says."""
 
 
 class _Phase(Enum):
@@ -90,12 +105,12 @@ class Enrollment:
         return self._servers.current
 
     def update(self, group: MemberGroup) -> None:
-        """Use other lists from the next `begin` on; before other servers or another identity, `cancel` what is under way."""
+        """Use a new configuration from the next `begin` on. If its servers or its identity are different, call `cancel` first."""
         self._group = group
         if group.servers != self._servers.servers:
             self._servers = ServerList(group.servers)
 
-    def begin(self, now: float, *, after: float = 0.0) -> list[Effect]:
+    def begin(self, now: float, *, after: float = 0.0) -> list[EnrollmentEffect]:
         """Start with the first server, `after` seconds from now. Does nothing while a registration is under way."""
         if self.is_running:
             return []
@@ -105,14 +120,14 @@ class Enrollment:
             return []
         return self._attempt(now)
 
-    def cancel(self, now: float) -> list[Effect]:
+    def cancel(self, now: float) -> list[IkeEffect]:
         """Give up what is under way."""
         was, self._phase, self._pull, self._deadline = self._phase, _Phase.IDLE, None, None
         if was is _Phase.PHASE_ONE:
             return self._ike.abandon(self._local, self._peer(), now)
         return []
 
-    def handle(self, event: Effect, now: float) -> list[Effect]:
+    def handle(self, event: IkeEvent, now: float) -> list[EnrollmentEffect]:
         """Act on an event of the IKE endpoint, if it is about the registration under way."""
         if self._phase is _Phase.PHASE_ONE:
             if isinstance(event, Established) and self._is_ours(event.sa):
@@ -139,7 +154,7 @@ class Enrollment:
         pull = self._pull
         return pull is not None and event.sa is pull.sa and event.header.message_id == pull.message_id
 
-    def tick(self, now: float) -> list[Effect]:
+    def tick(self, now: float) -> list[EnrollmentEffect]:
         """Repeat, give up, or try again."""
         if self._phase is _Phase.PULL and self._pull is not None:
             due = self._pull.next_timer()
@@ -157,36 +172,36 @@ class Enrollment:
             return self._pull.next_timer()
         return self._deadline
 
-    def _attempt(self, now: float) -> list[Effect]:
+    def _attempt(self, now: float) -> list[EnrollmentEffect]:
         """Ask the server whose turn it is, under an ISAKMP SA that exists or through a new phase 1."""
         self.attempted += 1
         self._pulls = 0
-        effects: list[Effect] = [report("GM_REGSTER", group=self._group.name, address=self._local.address)]
+        effects: list[EnrollmentEffect] = [report("GM_REGSTER", group=self._group.name, address=self._local.address)]
         sa = self._ike.sa_for(self.server, self._local.address)
         if sa is not None and sa.expires - now > SHORTEST_REST:
             self._is_old_sa = True
             return effects + self._start_pull(sa, now)
-        return effects + self._start_phase_one(now)
+        return [*effects, *self._start_phase_one(now)]
 
-    def _start_phase_one(self, now: float) -> list[Effect]:
+    def _start_phase_one(self, now: float) -> list[IkeEffect]:
         self._phase, self._deadline = _Phase.PHASE_ONE, now + ATTEMPT_TIMEOUT
         return self._ike.initiate(self._local, self._peer(), now)
 
-    def _phase_one_failed(self, event: Failed, now: float) -> list[Effect]:
-        """A phase 1 that was given up on request was another group's with these ends, or ours from before: we still want one."""
+    def _phase_one_failed(self, event: Failed, now: float) -> list[EnrollmentEffect]:
+        """A phase 1 that was given up on request belonged to a different group, or to an earlier attempt of ours: we still want one."""
         if event.reason is FailureReason.STOPPED:
-            return self._ike.initiate(self._local, self._peer(), now)
+            return [*self._ike.initiate(self._local, self._peer(), now)]
         return self._failed(event.reason.value, now)
 
-    def _lost_sa(self, reason: DeletionReason, now: float) -> list[Effect]:
-        """The SA of the pull is gone. An old one, or one that we ended, perhaps for another group, says nothing against the server."""
+    def _lost_sa(self, reason: DeletionReason, now: float) -> list[EnrollmentEffect]:
+        """The SA of the pull is gone. An old one, or one that we ended, perhaps for a different group, says nothing against the server."""
         self._pull = None
         if not self._is_old_sa and reason is not DeletionReason.LOCAL:
             return self._failed(reason.value, now)
         self._is_old_sa = False
-        return self._start_phase_one(now)
+        return [*self._start_phase_one(now)]
 
-    def _start_pull(self, sa: IkeSa, now: float) -> list[Effect]:
+    def _start_pull(self, sa: IkeSa, now: float) -> list[EnrollmentEffect]:
         self._phase, self._deadline, self.ends = _Phase.PULL, None, (sa.local, sa.peer)
         back_off = OLD_SA_BACK_OFF if self._is_old_sa else BACK_OFF
         self._pulls += 1
@@ -202,22 +217,25 @@ class Enrollment:
         self._offered = now
         return self._translate(self._pull.start(now), now)
 
-    def _translate(self, effects: list[Effect], now: float) -> list[Effect]:
-        """Effects of a pull in terms of the member: notifies sent, an end acted upon."""
+    def _translate(self, effects: list[PullEffect], now: float) -> list[EnrollmentEffect]:
+        """Act on the effects of a pull: send its notifies, and go on from its end."""
         pull = self._pull
         assert pull is not None
-        said: list[Effect] = []
+        said: list[EnrollmentEffect] = []
         for effect in effects:
-            if isinstance(effect, Registered):
-                said.append(self._enrolled(effect.download, pull.sa))
-            elif isinstance(effect, Outdated):
-                said += self._start_pull(pull.sa, now)
-            elif isinstance(effect, Refused):
-                said += self._refused(effect.refusal, pull.sa, now)
-            elif isinstance(effect, NotifyPeer):
-                said += self._ike.notify(pull.sa, effect.notify_type, effect.data, now)
-            else:
-                said.append(effect)
+            match effect:
+                case Registered():
+                    said.append(self._enrolled(effect.download, pull.sa))
+                case Outdated():
+                    said += self._start_pull(pull.sa, now)
+                case Refused():
+                    said += self._refused(effect.refusal, pull.sa, now)
+                case NotifyPeer():
+                    said += self._ike.notify(pull.sa, effect.notify_type, effect.data)
+                case Send() | Dropped():
+                    said.append(effect)
+                case _:
+                    assert_never(effect)
         return said
 
     def _enrolled(self, download: Download, sa: IkeSa) -> Enrolled:
@@ -225,20 +243,20 @@ class Enrollment:
         self.succeeded += 1
         return Enrolled(download, self.server, self._offered, sa)
 
-    def _refused(self, refusal: Refusal, sa: IkeSa, now: float) -> list[Effect]:
+    def _refused(self, refusal: Refusal, sa: IkeSa, now: float) -> list[EnrollmentEffect]:
         """The pull has failed. A policy that we do not take ends the ISAKMP SA as well (RFC 6407 3.3)."""
         self._pull = None
         if refusal.reason is Reason.NO_ANSWER and self._is_old_sa:
             self._is_old_sa = False
-            return [*self._ike.delete(sa, now), *self._start_phase_one(now)]
-        effects: list[Effect] = []
+            return [*self._ike.delete(sa), *self._start_phase_one(now)]
+        effects: list[EnrollmentEffect] = []
         mnemonic = _REPORTS.get(refusal.reason)
         if mnemonic is not None:
             effects.append(report(mnemonic, group=self._group.name, peer=self.server, reason=str(refusal)))
-            effects += self._ike.delete(sa, now)
+            effects += self._ike.delete(sa)
         return effects + self._failed(str(refusal), now)
 
-    def _failed(self, why: str, now: float) -> list[Effect]:
+    def _failed(self, why: str, now: float) -> list[EnrollmentEffect]:
         """Turn to the next server, at once or after a pause."""
         failure = report("GM_REGISTER_FAIL", group=self._group.name, server=self.server, reason=why)
         pause = self._servers.failed(chance(self._entropy))

@@ -10,12 +10,13 @@ none away.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from groupvpn.gdoi.keys import Download, Tek
+from groupvpn.gdoi.download import Download, Tek, TekOffer
 from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, ReplayMethod
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.timers import SWITCH_BEFORE_EXPIRY, reregister_before_expiry
 from groupvpn.ipsec.acl import Action, Entry
 from groupvpn.ipsec.sa import Direction, GroupSa, Limits, TimeWindow, TrafficRule
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import SENDER_ID_BITS
 
 AccessEntries = tuple[Entry, ...]
@@ -25,11 +26,12 @@ AccessEntries = tuple[Entry, ...]
 class InstalledTek:
     """A TEK on a member, in monotonic seconds. `activates` is when the GAP's ATD lets it send, None where T1 decides.
 
-    `clock` is the pseudotime that was told with it last. A key server that has forgotten everything tells another one with its new TEKs,
-    and those of before go on by the clock that all members have for them.
+    `clock` is the pseudotime that came with it last. A key server that has lost its state starts a different clock with its new TEKs; the
+    older ones keep the clock that all members have for them.
     """
 
-    tek: Tek
+    offer: TekOffer
+    keys: TrafficKeys
     installed: float
     expires: float
     activates: float | None = None
@@ -58,30 +60,35 @@ class InstalledPolicy:
         """All entries in force, in order: the temporary access list that the key server sent."""
         return tuple(entry for entries in self._lists for entry in entries)
 
-    def install(self, download: Download, now: float, chance: float, *, is_rekey: bool) -> tuple[int, ...]:
-        """Take in what a registration or a rekey brought; returns the SPIs that are new.
+    def register(self, download: Download, now: float, chance: float) -> tuple[int, ...]:
+        """Take in what a registration brought; returns the SPIs that are new.
 
-        `chance` (0 to 1) moves T0 of the new SAs, so that members do not all come back in the same second. Without TEKs a download says
-        nothing of the traffic: lists and SAs stay as they are.
+        `chance` (0 to 1) moves T0 of the SAs, so that members do not all come back in the same second. Without TEKs a download says
+        nothing of the traffic: lists and SAs stay as they are. Sender-IDs always change: a member that is lent none has none, for the key
+        server may lend earlier ones to others by now.
         """
-        if not is_rekey:  # which says all: who is lent none has none, for the key server may lend earlier ones to others by now
-            self.sender_ids, self.sender_id_bits = download.sender_ids, download.sender_id_bits
+        self.sender_ids, self.sender_id_bits = download.sender_ids, download.sender_id_bits
         if not download.teks:
             return ()
-        if download.pseudotime is not None:
-            self.clock = PseudoClock.told(download.pseudotime, now)
-        listed = {tek.spi for tek in download.teks}
-        lists = tuple(dict.fromkeys(tek.entries for tek in download.teks))
+        listed = {tek.offer.spi for tek in download.teks}
         for spi, held in self.teks.items():
-            held.is_listed = spi in listed or (is_rekey and held.is_listed and held.tek.entries in lists)
-        fresh = tuple(tek.spi for tek in download.teks if self._install_tek(tek, download.activation_delay, now))
-        for tek in download.teks:
-            if not is_rekey or tek.spi in fresh:
-                self._reregister_before[tek.spi] = reregister_before_expiry(self.teks[tek.spi].expires - now, chance)
-        if fresh and download.deactivation_delay:
-            self._hasten(fresh, now + download.deactivation_delay)
-        self._lists = lists
-        self.receive_only = any(tek.receive_only for tek in download.teks)
+            held.is_listed = spi in listed
+        fresh = self._install(download, now)
+        self._draw_t0(listed, now, chance)
+        self._hasten(fresh, download, now)
+        return fresh
+
+    def rekey(self, download: Download, now: float, chance: float) -> tuple[int, ...]:
+        """Take in what a rekey brought; returns the SPIs that are new. `chance` moves the T0 of these; for a rekey without TEKs see
+        `register`. No rekey lends Sender-IDs."""
+        if not download.teks:
+            return ()
+        listed, lists = {tek.offer.spi for tek in download.teks}, {tek.offer.entries for tek in download.teks}
+        for spi, held in self.teks.items():
+            held.is_listed = spi in listed or (held.is_listed and held.offer.entries in lists)
+        fresh = self._install(download, now)
+        self._draw_t0(fresh, now, chance)
+        self._hasten(fresh, download, now)
         return fresh
 
     def expire(self, now: float) -> bool:
@@ -111,12 +118,14 @@ class InstalledPolicy:
 
         An SA hands over to the next when that one's ATD has passed or, without an ATD, at its own T1.
         """
-        candidates = [held for held in self.teks.values() if held.is_listed and held.tek.entries == entries and self._may_send(held.tek)]
+        candidates = [
+            held for held in self.teks.values() if held.is_listed and held.offer.entries == entries and self._may_send(held.offer)
+        ]
         chosen = None
         for held in candidates:
             if chosen is None or now >= _handover(chosen, held):
                 chosen = held
-        return chosen.tek.spi if chosen else None
+        return chosen.offer.spi if chosen else None
 
     def rules(self, direction: Direction, now: float) -> tuple[TrafficRule, ...]:
         """The downloaded lists as rules, each `permit` with the SA that serves it now."""
@@ -127,7 +136,7 @@ class InstalledPolicy:
         return tuple(rules)
 
     def sas(self) -> tuple[GroupSa, ...]:
-        """Every SA that decrypts. Each carries its T2, so that it ends then also if nobody calls `expire`."""
+        """Every SA that decrypts. Each carries its T2, so that it ends then even if nobody calls `expire`."""
         return tuple(self._sa(held) for held in self.teks.values())
 
     def next_change(self, now: float) -> float | None:
@@ -138,7 +147,7 @@ class InstalledPolicy:
             moment
             for index, old in enumerate(listed)
             for new in listed[index + 1 :]
-            if old.tek.entries == new.tek.entries and (moment := _handover(old, new)) > now
+            if old.offer.entries == new.offer.entries and (moment := _handover(old, new)) > now
         ]
         return min(times, default=None)
 
@@ -148,13 +157,13 @@ class InstalledPolicy:
         for spi, held in self.teks.items():
             if held.is_listed:
                 moment = held.expires - self._reregister_before[spi]
-                moments[held.tek.entries] = max(moment, moments.get(held.tek.entries, moment))
+                moments[held.offer.entries] = max(moment, moments.get(held.offer.entries, moment))
         return min(moments.values(), default=None)
 
     @property
     def lacks_sa(self) -> bool:
-        """Whether a list that protects something has no SA left, so that it is dropped, while others may have some: T0 is about those."""
-        served = {held.tek.entries for held in self.teks.values() if held.is_listed}
+        """Whether a list that protects something has no SA left, so that its traffic is dropped. T0 says nothing of such a list."""
+        served = {held.offer.entries for held in self.teks.values() if held.is_listed}
         return any(entries not in served and any(entry.action is Action.PERMIT for entry in entries) for entries in self._lists)
 
     @property
@@ -163,51 +172,65 @@ class InstalledPolicy:
 
         That of a receive-only group counts too: the rekey that ends receive-only cannot bring one.
         """
-        return any(held.is_listed and not self._may_send(held.tek) for held in self.teks.values())
+        return any(held.is_listed and not self._may_send(held.offer) for held in self.teks.values())
+
+    def _install(self, download: Download, now: float) -> tuple[int, ...]:
+        """Take over the TEKs, lists and pseudotime of `download`; returns the SPIs that are new."""
+        if download.pseudotime is not None:
+            self.clock = PseudoClock.told(download.pseudotime, now)
+        self._lists = tuple(dict.fromkeys(tek.offer.entries for tek in download.teks))
+        self.receive_only = any(tek.offer.receive_only for tek in download.teks)
+        return tuple(tek.offer.spi for tek in download.teks if self._install_tek(tek, download.activation_delay, now))
 
     def _install_tek(self, tek: Tek, activation_delay: int, now: float) -> bool:
-        held = self.teks.get(tek.spi)
-        if held is not None and held.tek.encryption_key == tek.encryption_key and held.tek.integrity_key == tek.integrity_key:
-            held.tek = replace(held.tek, entries=tek.entries, receive_only=tek.receive_only)
-            held.expires = min(held.expires, now + tek.lifetime + 1)
+        offer = tek.offer
+        held = self.teks.get(offer.spi)
+        if held is not None and (held.offer.transform, held.keys) == (offer.transform, tek.keys):
+            held.offer = replace(held.offer, entries=offer.entries, receive_only=offer.receive_only)
+            held.expires = min(held.expires, now + offer.lifetime + 1)
             held.clock = self.clock
             return False
         if held is not None:
-            self._remove(tek.spi)
+            self._remove(offer.spi)
         activates = now + activation_delay if activation_delay else None
-        self.teks[tek.spi] = InstalledTek(tek, now, now + tek.lifetime, activates, clock=self.clock)
+        self.teks[offer.spi] = InstalledTek(offer, tek.keys, now, now + offer.lifetime, activates, clock=self.clock)
         return True
 
-    def _hasten(self, fresh: tuple[int, ...], latest: float) -> None:
-        """DTD: SAs that `fresh` ones succeed die by `latest` (RFC 6407 5.4.1)."""
-        succeeded = {self.teks[spi].tek.entries for spi in fresh}
+    def _draw_t0(self, spis: Iterable[int], now: float, chance: float) -> None:
+        for spi in spis:
+            self._reregister_before[spi] = reregister_before_expiry(self.teks[spi].expires - now, chance)
+
+    def _hasten(self, fresh: tuple[int, ...], download: Download, now: float) -> None:
+        """With a DTD, SAs that `fresh` ones succeed die when it has passed (RFC 6407 5.4.1)."""
+        if not download.deactivation_delay:
+            return
+        latest = now + download.deactivation_delay
+        succeeded = {self.teks[spi].offer.entries for spi in fresh}
         for spi, held in self.teks.items():
-            if spi not in fresh and held.tek.entries in succeeded:
+            if spi not in fresh and held.offer.entries in succeeded:
                 held.expires = min(held.expires, latest)
 
-    def _may_send(self, tek: Tek) -> bool:
-        return not tek.transform.needs_sender_id(timed=tek.replay.is_timed) or bool(self.sender_ids)
+    def _may_send(self, offer: TekOffer) -> bool:
+        return not offer.transform.needs_sender_id(timed=offer.replay.is_timed) or bool(self.sender_ids)
 
     def _sa(self, held: InstalledTek) -> GroupSa:
-        tek, replay, time = held.tek, held.tek.replay, None
+        offer, replay, time = held.offer, held.offer.replay, None
         if replay.is_timed and held.clock is not None:
             time = TimeWindow(replay.window, replay.tick, held.clock.origin)
         sa = GroupSa(
-            spi=tek.spi,
-            transform=tek.transform,
-            encryption_key=tek.encryption_key,
-            integrity_key=tek.integrity_key,
-            salt=tek.salt,
+            spi=offer.spi,
+            transform=offer.transform,
+            keys=held.keys,
             replay_window=TIMED_REPLAY_WINDOW if time is not None else replay.window if replay.method is ReplayMethod.COUNTER else 0,
             time=time,
             limits=Limits(hard_deadline=held.expires),
         )
-        if not self.sender_ids or not tek.transform.needs_sender_id(timed=replay.is_timed):
+        if not self.sender_ids or not offer.transform.needs_sender_id(timed=replay.is_timed):
             return sa
         return replace(sa, sender_id=self.sender_ids[0], further_sender_ids=self.sender_ids[1:], sender_id_bits=self.sender_id_bits)
 
     def _remove(self, spi: int) -> None:
-        self.teks.pop(spi).tek.wipe()
+        self.teks.pop(spi).keys.wipe()
         self._reregister_before.pop(spi, None)
 
 

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from groupvpn.crypto.rsa import RsaKeyError, RsaPublicKey
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.keys import Download, Kek, Tek
-from groupvpn.gdoi.offer import KekOffer, Offer, TekOffer
+from groupvpn.gdoi.download import Download, Kek, Tek, TekOffer
+from groupvpn.gdoi.offer import KekOffer, Offer
 from groupvpn.gdoi.refusal import GdoiError, Reason
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.wire.error import EncodeError
 from groupvpn.wire.gdoi_keys import KeyDownload, KeyPacket
 from groupvpn.wire.gdoi_sa import TEK_SPI_LENGTH
@@ -19,8 +20,8 @@ SENDER_ID_BITS = range(1, 33)
 def write_keys(download: Download) -> KeyDownload:
     """The KD payload: a key packet for each TEK in order, then the KEK's, then the Sender-IDs.
 
-    Raises `GdoiError` for keys that are not whole, as they are when the key server has wiped them meanwhile, and for Sender-IDs that do
-    not fit their width.
+    Raises `GdoiError` for keys that are incomplete, because the key server has wiped them meanwhile, and for Sender-IDs that do not fit
+    their width.
     """
     packets = [_write_tek(tek) for tek in download.teks]
     kek = download.kek
@@ -73,12 +74,11 @@ def read_keys(
 
 def _write_tek(tek: Tek) -> KeyPacket:
     """The salt follows the key, as KEYMAT has it (RFC 6407 5.6.1, RFC 4106 8.1)."""
-    cipher, integrity = tek.transform.cipher, tek.transform.integrity
-    lengths = (len(tek.encryption_key), len(tek.salt), len(tek.integrity_key))
-    if lengths != (cipher.key_length, cipher.salt_length, integrity.key_length):
-        raise GdoiError(Reason.TRY_LATER, f"the keys of SPI {tek.spi:08x} are no longer there")
-    spi = tek.spi.to_bytes(TEK_SPI_LENGTH, "big")
-    return KeyPacket.tek(spi, tek.encryption_key.reveal() + tek.salt.reveal(), tek.integrity_key.reveal())
+    offer, keys = tek.offer, tek.keys
+    if not keys.fit(offer.transform):
+        raise GdoiError(Reason.TRY_LATER, f"the keys of SPI {offer.spi:08x} are no longer there")
+    spi = offer.spi.to_bytes(TEK_SPI_LENGTH, "big")
+    return KeyPacket.tek(spi, keys.encryption.reveal() + keys.salt.reveal(), keys.integrity.reveal())
 
 
 def _read_tek(offer: TekOffer, packet: KeyPacket | None) -> Tek:
@@ -86,19 +86,10 @@ def _read_tek(offer: TekOffer, packet: KeyPacket | None) -> Tek:
         raise _refused(f"no keys for SPI {offer.spi:08x}")
     cipher, integrity = offer.transform.cipher, offer.transform.integrity
     _only(packet, (TekKeyAttribute.ALGORITHM_KEY, TekKeyAttribute.INTEGRITY_KEY))
-    encryption_key = _key(packet, TekKeyAttribute.ALGORITHM_KEY, cipher.key_length + cipher.salt_length)
-    integrity_key = _key(packet, TekKeyAttribute.INTEGRITY_KEY, integrity.key_length)
-    return Tek(
-        spi=offer.spi,
-        transform=offer.transform,
-        encryption_key=Secret(encryption_key[: cipher.key_length]),
-        integrity_key=Secret(integrity_key),
-        salt=Secret(encryption_key[cipher.key_length :]),
-        lifetime=offer.lifetime,
-        entries=offer.entries,
-        replay=offer.replay,
-        receive_only=offer.receive_only,
-    )
+    encryption = _key(packet, TekKeyAttribute.ALGORITHM_KEY, cipher.key_length + cipher.salt_length)
+    authentication = _key(packet, TekKeyAttribute.INTEGRITY_KEY, integrity.key_length)
+    key, salt = Secret(encryption[: cipher.key_length]), Secret(encryption[cipher.key_length :])
+    return Tek(offer, TrafficKeys(key, Secret(authentication), salt))
 
 
 def _read_kek(offer: KekOffer | None, packet: KeyPacket | None, current: Kek | None, spi_may_differ: bool) -> Kek | None:

@@ -12,18 +12,18 @@ from ipaddress import IPv4Address
 from groupvpn.effects import Effect, Endpoint, Entropy
 from groupvpn.gdoi.acknowledgement import parse_acknowledgement
 from groupvpn.gdoi.events import StateChanged
-from groupvpn.gdoi.group import NO_ADDRESS, RekeyKey
-from groupvpn.gdoi.keys import Download
+from groupvpn.gdoi.group_keys import NO_ADDRESS, RekeyKey
 from groupvpn.gdoi.keyserver_status import status_of
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS
 from groupvpn.gdoi.messages import report
-from groupvpn.gdoi.persistence import SnapshotError, groups_of, restore_group, snapshot_text
+from groupvpn.gdoi.persistence import SnapshotError, SnapshotWriter, groups_of, read_group
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup
 from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
-from groupvpn.gdoi.registration import Admitted, MemberRefused, NotifyPeer, ServerPull
+from groupvpn.gdoi.registration import Admission, Admitted, MemberRefused, NotifyPeer, Offered, ServerPull
 from groupvpn.gdoi.rekey import push_spi
 from groupvpn.gdoi.sender_ids import SenderIdsExhaustedError
-from groupvpn.gdoi.served_group import ServedGroup, SignerLookup
+from groupvpn.gdoi.served_group import ServedGroup
+from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.status import KeyServerGroupStatus
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Deleted, NotifyReceived, PhaseTwo
@@ -36,11 +36,18 @@ MAXIMUM_PULLS = 4096
 
 @dataclass(slots=True)
 class _Registrar:
-    """Registrations under one ISAKMP SA. `epochs` tells for each group what `GroupKeys.epoch` was when its policy was offered."""
+    """Registrations under one ISAKMP SA."""
 
     pull: ServerPull
-    epochs: dict[GroupIdentity, int]
     has_reported_hash: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What came of a snapshot. `unusable` says in words what could not be used, group by group; those groups begin anew."""
+
+    effects: list[Effect]
+    unusable: tuple[str, ...]
 
 
 class KeyServer:
@@ -59,16 +66,13 @@ class KeyServer:
         maximum_members: int = MAXIMUM_MEMBERS,
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self.unrestored: list[str] = []
-        """What `restore` could not use, group by group, in words."""
         self._ike = ike
         self._signers = signers
         self._entropy = entropy
         self._maximum_members = maximum_members
+        self._writer = SnapshotWriter()
         self._groups = {group.name: self._serve(group) for group in groups}
         self._registrars: OrderedDict[bytes, _Registrar] = OrderedDict()
-        self._now = 0.0
-        self._after: list[Effect] = []
 
     @property
     def groups(self) -> tuple[ServedGroup, ...]:
@@ -88,7 +92,6 @@ class KeyServer:
 
     def handle(self, event: Effect, now: float) -> list[Effect]:
         """Act on an event of the IKE endpoint; events that do not concern a key server have no effect."""
-        self._now = now
         if isinstance(event, PhaseTwo):
             if event.header.exchange != ExchangeType.GROUPKEY_PULL:
                 return self._drop("not GROUPKEY-PULL")
@@ -106,14 +109,13 @@ class KeyServer:
         """Handle an acknowledgement of a rekey (RFC 8263), without the non-ESP marker. Anything else is counted and dropped."""
         spi = push_spi(datagram)
         for group in self.groups:
-            for kek in _keks(group):
+            for kek in group.keks:
                 if kek.spi == spi:
                     return self._acknowledged(group, kek, datagram, source, now)
         return self._drop("no such KEK")
 
     def tick(self, now: float) -> list[Effect]:
         """Do all that is due at `now`."""
-        self._now = now
         for registrar in self._registrars.values():
             registrar.pull.expire(now)
         return self._marked([effect for group in self.groups for effect in group.tick(now)])
@@ -147,12 +149,12 @@ class KeyServer:
 
     def clear(self, name: str | None, now: float) -> list[Effect]:
         """`clear crypto gdoi [group NAME]`; None means every group, an unknown name none."""
-        chosen = [group for group in self.groups if name in (None, group.group.name)]
+        chosen = [group for group in self.groups if name in (None, group.name)]
         return self._marked([effect for group in chosen for effect in group.clear(now)])
 
     def rekey(self, name: str | None, activation_delay: int, now: float) -> list[Effect]:
         """`crypto gdoi ks rekey`: see `ServedGroup.rekey_now`; None means every group, an unknown name none."""
-        chosen = [group for group in self.groups if name in (None, group.group.name)]
+        chosen = [group for group in self.groups if name in (None, group.name)]
         return self._marked([effect for group in chosen for effect in group.rekey_now(activation_delay, now)])
 
     def snapshot_text(self, now: float) -> str:
@@ -160,31 +162,32 @@ class KeyServer:
 
         It takes little time with thousands of members, for one is written for each registration. Times in it are relative to `now`.
         """
-        return snapshot_text(self.groups, now)
+        return self._writer.text({group.name: group.snapshot() for group in self.groups}, now)
 
-    def restore(self, state: object, now: float, elapsed: float, *, renew: bool = False) -> list[Effect]:
+    def restore(self, state: object, now: float, elapsed: float, *, renew: bool = False) -> Restored:
         """Go on from a snapshot that was taken `elapsed` seconds ago; call it before `start`. Raises `ValueError` for what is no snapshot.
 
-        Keys that died meanwhile are left out, groups that are no longer configured are passed over. A group whose part is bad is told in
-        `unrestored` and begins anew; the others go on. `renew` says that `elapsed` is a guess: all keys are made anew.
+        Keys that died meanwhile are left out, groups that are no longer configured are passed over. A group whose part is bad
+        begins anew; the others go on. `renew` says that `elapsed` is a guess: all keys are made anew.
         """
         effects: list[Effect] = []
+        unusable: list[str] = []
         groups = groups_of(state)
         for group in self.groups:
-            if group.group.name in groups:
+            if group.name in groups:
                 try:
-                    restore_group(group, groups[group.group.name], now, elapsed)
+                    snapshot = read_group(group.name, groups[group.name], now, elapsed)
                 except SnapshotError as error:
-                    self.unrestored.append(str(error))
+                    unusable.append(str(error))
                 else:
-                    effects += group.resume(now, renew=renew)
-        return self._marked(effects)
+                    effects += group.resume(snapshot, now, renew=renew)
+        return Restored(self._marked(effects), tuple(unusable))
 
     def status(self, now: float) -> tuple[KeyServerGroupStatus, ...]:
         """What `show crypto gdoi ks …` prints."""
         return tuple(status_of(group, now) for group in self.groups)
 
-    def policy_for(self, identity: GroupIdentity, sa: IkeSa) -> Download | Refusal:
+    def policy_for(self, identity: GroupIdentity, sa: IkeSa, now: float) -> Offered | Refusal:
         """`Authority`: what the member behind `sa` is offered, or why it is not.
 
         The address list judges the address that phase 1 began from, which the pre-shared key vouches for, and the one that packets come
@@ -193,34 +196,31 @@ class KeyServer:
         group = self._group_with(identity)
         if group is None:
             return Refusal(Reason.BAD_GROUP_ID, f"no group with identity {identity}")
-        if not group.answers_at(sa.local.address):
+        if not group.settings.answers_at(sa.local.address):
             return Refusal(Reason.UNREGISTERED_INTERFACE, f"{sa.local.address} is not of a registration interface")
         stranger = _unauthorized(group, sa)
         if stranger is not None:
             return Refusal(Reason.UNAUTHORIZED, f"{stranger} is not in the authorization list")
-        if not group.members.has_room_for(sa.peer, self._now):
+        if not group.has_room_for(sa.peer, now):
             return self._full(group)
         try:
-            policy = group.download_for(sa.peer, sa.local, self._now)
+            return Offered(group.download_for(sa.peer, sa.local, now), group.epoch)
         except GdoiError as error:
             return Refusal(error.reason, error.detail)
-        self._registrar(sa).epochs[identity] = group.keys.epoch
-        return policy
 
-    def admit(self, identity: GroupIdentity, sa: IkeSa, sender_ids: int) -> tuple[int, ...] | Refusal:
+    def admit(self, identity: GroupIdentity, sa: IkeSa, epoch: object, sender_ids: int, now: float) -> Admission:
         """`Authority`: the member is live; lend it Sender-IDs, unless what it was offered has been replaced meanwhile."""
         group = self._group_with(identity)
-        if group is None or self._registrar(sa).epochs.get(identity) != group.keys.epoch:
-            return Refusal(Reason.TRY_LATER, "the keys of the group were replaced during the registration")
-        if not group.members.has_room_for(sa.peer, self._now):
-            return self._full(group)
+        if group is None or group.epoch is not epoch:
+            return Admission(Refusal(Reason.TRY_LATER, "the keys of the group were replaced during the registration"))
+        if not group.has_room_for(sa.peer, now):
+            return Admission(self._full(group))
         if not sender_ids:
-            return ()
+            return Admission(())
         try:
-            return group.lend_sender_ids(sender_ids)
+            return Admission(group.lend_sender_ids(sender_ids))
         except SenderIdsExhaustedError as error:
-            self._after += group.start_over(self._now)
-            return Refusal(Reason.TRY_LATER, str(error))
+            return Admission(Refusal(Reason.TRY_LATER, str(error)), group.start_over(now))
 
     def _overdue(self, now: float) -> list[Effect]:
         """What should have been done before `now`. After a sleep of the machine a registration may come before the timer."""
@@ -231,15 +231,15 @@ class KeyServer:
         return ServedGroup(group, self._signers, self._entropy, self._maximum_members)
 
     def _full(self, group: ServedGroup) -> Refusal:
-        return Refusal(Reason.TRY_LATER, f"group {group.group.name} has {group.members.maximum} members")
+        return Refusal(Reason.TRY_LATER, f"group {group.name} has {group.members.maximum} members")
 
     def _group_with(self, identity: GroupIdentity) -> ServedGroup | None:
-        return next((group for group in self.groups if group.group.identity == identity), None)
+        return next((group for group in self.groups if group.settings.identity == identity), None)
 
     def _registrar(self, sa: IkeSa) -> _Registrar:
         registrar = self._registrars.get(sa.cookies)
         if registrar is None:
-            registrar = self._registrars[sa.cookies] = _Registrar(ServerPull(sa, self._entropy, self), {})
+            registrar = self._registrars[sa.cookies] = _Registrar(ServerPull(sa, self._entropy, self))
             if len(self._registrars) > MAXIMUM_PULLS:
                 self._registrars.popitem(last=False)
         else:
@@ -252,9 +252,9 @@ class KeyServer:
         said: list[Effect] = []
         for effect in effects:
             if isinstance(effect, NotifyPeer):
-                said += self._ike.notify(sa, effect.notify_type, effect.data, now)
+                said += self._ike.notify(sa, effect.notify_type, effect.data)
             elif isinstance(effect, MemberRefused):
-                said += self._refused(effect, sa)
+                said += self._refused(effect, sa, now)
             elif isinstance(effect, Admitted):
                 group = self._group_with(effect.identity)
                 if group is not None:
@@ -266,14 +266,12 @@ class KeyServer:
                     said.append(report("KS_HASH_FAIL", peer=sa.peer.address))
             else:
                 said.append(effect)
-        said += self._after
-        self._after = []
         return said
 
-    def _refused(self, refused: MemberRefused, sa: IkeSa) -> list[Effect]:
+    def _refused(self, refused: MemberRefused, sa: IkeSa, now: float) -> list[Effect]:
         """The syslog line of a refusal."""
         group = self._group_with(refused.identity) if refused.identity is not None else None
-        name = group.group.name if group else str(refused.identity)
+        name = group.name if group else str(refused.identity)
         if group is not None:
             group.refusals += 1
         peer, refusal = sa.peer.address, refused.refusal
@@ -281,7 +279,7 @@ class KeyServer:
             return [report("UNREGISTERED_INTERFACE", group=name, peer=peer, address=sa.local.address)]
         if refusal.reason is Reason.UNAUTHORIZED:
             stranger = (_unauthorized(group, sa) if group else None) or peer
-            moved = self._ike.delete(sa, self._now) if stranger != peer else []  # its address of now may do: with a phase 1 from there
+            moved = self._ike.delete(sa) if stranger != peer else []  # its address of now may do: with a phase 1 from there
             return [report("UNAUTHORIZED_IPADDR", group=name, peer=stranger), *moved]
         if refusal.reason in (Reason.POLICY_REJECTED, Reason.UNSUPPORTED_TEK_PROTOCOL):
             return [report("KS_GM_REJECTS_SA_PAYLOAD", group=name, peer=peer, reason=str(refusal))]
@@ -299,8 +297,7 @@ class KeyServer:
             told = parse_acknowledgement(datagram, kek.told(now, NO_ADDRESS))
         except GdoiError as error:
             return self._drop(error.reason.words)
-        member = group.members.get(source)
-        if told.member != source.address and (member is None or not member.is_behind_nat):
+        if told.member != source.address and not group.is_behind_nat(source):
             return self._drop("acknowledgement in another's name")
         return self._marked(group.acknowledge(source, kek.spi, told.sequence, now))
 
@@ -310,18 +307,10 @@ class KeyServer:
 
     def _marked(self, effects: list[Effect]) -> list[Effect]:
         """`effects` behind a `StateChanged` for every group whose snapshot they outdate."""
-        changed: list[Effect] = [StateChanged(group.group.name) for group in self.groups if group.is_dirty]
-        for group in self.groups:
-            group.is_dirty = False
+        changed: list[Effect] = [StateChanged(group.name) for group in self.groups if group.take_change()]
         return changed + effects
 
 
 def _unauthorized(group: ServedGroup, sa: IkeSa) -> IPv4Address | None:
     """The first address of the member behind `sa` that may not join `group`: the one it had at first, or the one a NAT gives it now."""
-    return next((address for address in (sa.first_peer.address, sa.peer.address) if not group.is_authorized(address)), None)
-
-
-def _keks(group: ServedGroup) -> list[RekeyKey]:
-    """The KEKs under which acknowledgements may come: the present one, and those of rounds that replace or delete one."""
-    present = [group.keys.kek] if group.keys.kek is not None else []
-    return present + [each.under for each in group.rounds if group.keys.kek is None or each.under.spi != group.keys.kek.spi]
+    return next((address for address in (sa.first_peer.address, sa.peer.address) if not group.settings.is_authorized(address)), None)

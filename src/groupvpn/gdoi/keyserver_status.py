@@ -1,7 +1,8 @@
 """What a key server shows of a group: its live state as the values of `status`."""
 
 from groupvpn.crypto.rsa import RsaPublicKey
-from groupvpn.gdoi.group import RekeyKey, TrafficKey
+from groupvpn.gdoi.group_keys import RekeyKey, TrafficKey
+from groupvpn.gdoi.rekey_transport import source_of
 from groupvpn.gdoi.served_group import ServedGroup
 from groupvpn.gdoi.status import KekStatus, KeyServerGroupStatus, RegisteredMemberStatus, SaPolicyStatus, TekStatus
 from groupvpn.ipsec.sa import Direction
@@ -9,37 +10,37 @@ from groupvpn.ipsec.sa import Direction
 
 def status_of(served: ServedGroup, now: float) -> KeyServerGroupStatus:
     """The group at the moment `now`."""
-    group, keys = served.group, served.keys
-    kek, last = keys.kek, served.last_round
+    settings, keys = served.settings, served.keys
+    kek, last = keys.kek, served.rounds.last
     return KeyServerGroupStatus(
-        name=group.name,
-        identity=group.identity,
-        local_address=group.address,
-        is_unicast=group.rekey.unicast,
-        direction=Direction.INBOUND_ONLY if group.receive_only else Direction.BOTH,
-        acknowledge=group.rekey.unicast and group.rekey.acknowledge,
-        rekey_lifetime=group.rekey.lifetime if kek else None,
+        name=settings.name,
+        identity=settings.identity,
+        local_address=settings.address,
+        is_unicast=settings.rekey.unicast,
+        direction=Direction.INBOUND_ONLY if settings.receive_only else Direction.BOTH,
+        acknowledge=settings.rekey.unicast and settings.rekey.acknowledge,
+        rekey_lifetime=settings.rekey.lifetime if kek else None,
         rekey_remaining=_left(kek.expires, now) if kek else None,
-        retransmit_period=group.rekey.retransmit_period,
-        retransmit_attempts=group.rekey.retransmit_count,
-        retransmit_remaining=_maybe(served.next_transmission, now),
+        retransmit_period=settings.rekey.retransmit_period,
+        retransmit_attempts=settings.rekey.retransmit_count,
+        retransmit_remaining=_maybe(served.rounds.next_transmission, now),
         sequence=keys.sequence,
         sas=tuple(
             SaPolicyStatus(
-                sequence=policy.sequence,
+                slot=policy.slot,
                 profile_name=policy.profile.name,
                 lifetime=policy.profile.lifetime,
                 replay=policy.replay,
                 acl=policy.acl,
-                rekey_remaining=_left(newest.expires, now) if (newest := keys.newest(policy.sequence)) else None,
-                time_to_rekey=_maybe(keys.tek_rekey(group, policy.sequence, len(served.members)), now),
+                rekey_remaining=_left(newest.expires, now) if (newest := keys.newest(policy.slot)) else None,
+                time_to_rekey=_maybe(keys.tek_rekey(settings, policy.slot, len(served.members)), now),
             )
-            for policy in group.teks
+            for policy in settings.teks
         ),
         kek=_kek(served, kek, now) if kek else None,
         teks=tuple(_tek(served, key, now) for key in reversed(keys.teks)),
         members=tuple(_members(served, now)),
-        rekeys_sent=served.rekeys_sent,
+        rekeys_sent=served.rounds.sent,
         last_rekey_retransmits=last.retransmissions if last else 0,
         last_rekey_duration_msec=int((last.last_sent - last.started) * 1000) if last else 0,
         registrations=served.registrations,
@@ -55,7 +56,7 @@ def _kek(served: ServedGroup, kek: RekeyKey, now: float) -> KekStatus:
     return KekStatus(
         spi=kek.spi,
         is_unicast=kek.unicast,
-        source=served.rekey_source,
+        source=source_of(served.settings, served.members),
         destination=None if kek.unicast else kek.destination,
         cipher=kek.cipher,
         signature_hash=kek.signature_hash,
@@ -64,14 +65,14 @@ def _kek(served: ServedGroup, kek: RekeyKey, now: float) -> KekStatus:
         acknowledge=kek.acknowledge,
         remaining_life=_left(kek.expires, now),
         original_life=kek.lifetime,
-        time_to_rekey=_maybe(served.keys.next_kek_rekey(served.group, len(served.members)), now),
+        time_to_rekey=_maybe(served.keys.next_kek_rekey(served.settings, len(served.members)), now),
         signature_key_name=kek.key_label,
         sequence=served.keys.sequence,
     )
 
 
 def _tek(served: ServedGroup, key: TrafficKey, now: float) -> TekStatus:
-    policy = next((policy for policy in served.group.teks if policy.sequence == key.slot), None)
+    policy = next((policy for policy in served.settings.teks if policy.slot == key.slot), None)
     is_newest = served.keys.newest(key.slot) is key
     return TekStatus(
         spi=key.spi,
@@ -81,28 +82,28 @@ def _tek(served: ServedGroup, key: TrafficKey, now: float) -> TekStatus:
         acl_name=policy.acl.name if policy else "",
         original_life=key.lifetime,
         elapsed=int(now - key.created),
-        time_to_rekey=_maybe(served.keys.tek_rekey(served.group, key.slot, len(served.members)), now) if is_newest else None,
+        time_to_rekey=_maybe(served.keys.tek_rekey(served.settings, key.slot, len(served.members)), now) if is_newest else None,
     )
 
 
 def _members(served: ServedGroup, now: float) -> list[RegisteredMemberStatus]:
     return [
         RegisteredMemberStatus(
-            address=member.peer.address,
-            port=member.peer.port,
-            group_name=served.group.name,
-            group_identity=served.group.identity,
-            key_server=member.server.address,
-            registered_for=int(now - member.registered_at),
-            rekeys_sent=member.rekeys_sent,
-            rekey_retries=member.rekey_retries,
-            rekey_acks_received=member.acks_received,
-            rekey_acks_missed=member.acks_missed,
-            sent_sequences=tuple(member.sent_sequences),
-            received_sequences=tuple(member.received_sequences),
-            sender_ids=member.sender_ids,
+            address=record.peer.address,
+            port=record.peer.port,
+            group_name=served.name,
+            group_identity=served.settings.identity,
+            key_server=record.server.address,
+            registered_for=int(now - record.registered_at),
+            rekeys_sent=record.rekeys_sent,
+            rekey_retries=record.rekey_retries,
+            rekey_acks_received=record.acks_received,
+            rekey_acks_missed=record.acks_missed,
+            sent_sequences=record.sent_sequences,
+            received_sequences=record.received_sequences,
+            sender_ids=record.sender_ids,
         )
-        for member in served.members
+        for record in served.members.records
     ]
 
 

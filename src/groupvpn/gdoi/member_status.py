@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
     """The group at the moment `now`."""
-    group, policy, rekey_sa, enrollment = member.group, member.policy, member.rekey_sa, member.enrollment
+    group, policy, rekey_sa, enrollment = member.group, member.protection.policy, member.rekey_sa, member.enrollment
     counters, (local, remote), due = rekey_sa.counters, _ends(member), enrollment.next_timer()
     return GroupMemberStatus(
         name=group.name,
@@ -27,7 +27,7 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
         local=local,
         remote=remote,
         registration_status=_registration(member),
-        direction=member.direction,
+        direction=member.protection.direction(group),
         reregisters_in=None if member.reregisters_at is None else max(0, int(member.reregisters_at - now)),
         registrations_succeeded=enrollment.succeeded,
         registrations_attempted=enrollment.attempted,
@@ -49,14 +49,14 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
         previous_kek_spi=rekey_sa.previous_spi,
         teks=tuple(
             TekStatus(
-                spi=held.tek.spi,
-                transform=held.tek.transform,
-                replay=held.tek.replay,
+                spi=held.offer.spi,
+                transform=held.offer.transform,
+                replay=held.offer.replay,
                 remaining_life=max(0, int(held.expires - now)),
                 acl_name=_list_name(group),
-                original_life=held.tek.lifetime,
+                original_life=held.offer.lifetime,
                 elapsed=int(now - held.installed),
-                entries=held.tek.entries,
+                entries=held.offer.entries,
             )
             for held in reversed(policy.teks.values())
         ),

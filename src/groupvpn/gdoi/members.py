@@ -1,8 +1,7 @@
 """The members of one group as its key server knows them: who registered, and who answers its rekeys."""
 
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from math import inf
 
 from groupvpn.effects import NAT_T_PORT, Endpoint
@@ -18,18 +17,14 @@ class TableFullError(RuntimeError):
     """A new member would exceed the size of the table."""
 
 
-def _history() -> deque[int]:
-    return deque(maxlen=HISTORY)
-
-
-@dataclass(slots=True)
-class Member:
-    """One active member. `peer` is where its registration came from and its rekeys go to, `server` our own end of that flow.
+@dataclass(frozen=True, slots=True, eq=False)
+class MemberRecord:
+    """What is known of one member at one moment. `peer` is where its registration came from and its rekeys go to, `server` our own end of
+    that flow.
 
     `missed_in_a_row` counts whole rekeys without an acknowledgement. `keys_until` is when the last TEK dies that it is known to hold: from
-    its registration, or from a rekey that it acknowledged. Times are monotonic seconds.
-
-    `written` is what the last snapshot said of it: thousands stay as they are between two snapshots. A method that changes it empties that.
+    its registration, or from a rekey that it acknowledged. Times are monotonic seconds. Two records are equal only if they are one: whoever
+    writes something down for each finds it again as long as nothing has changed.
     """
 
     peer: Endpoint
@@ -40,51 +35,63 @@ class Member:
     acks_received: int = 0
     acks_missed: int = 0
     missed_in_a_row: int = 0
-    sent_sequences: deque[int] = field(default_factory=_history)
-    received_sequences: deque[int] = field(default_factory=_history)
+    sent_sequences: tuple[int, ...] = ()
+    received_sequences: tuple[int, ...] = ()
     sender_ids: tuple[int, ...] = ()
     keys_until: float = inf
-    written: str = field(default="", compare=False, repr=False)
 
     @property
     def is_behind_nat(self) -> bool:
         """Whether a NAT was found on the way to it, so that it cannot know the address we see (RFC 3947 4)."""
         return self.server.port == NAT_T_PORT
 
+
+class Member:
+    """One active member. Whatever changes puts another `record` in place of the one before."""
+
+    __slots__ = ("peer", "record")
+
+    def __init__(self, record: MemberRecord) -> None:
+        self.peer = record.peer
+        self.record = record
+
     def renew(self, server: Endpoint, now: float, sender_ids: tuple[int, ...], keys_until: float) -> None:
-        """It has registered, once more or for the first time; its counters go on."""
-        self.written = ""
-        self.server, self.registered_at, self.sender_ids, self.missed_in_a_row = server, now, sender_ids, 0
-        self.keys_until = keys_until
+        """It has registered once more; its counters go on."""
+        self.record = replace(
+            self.record, server=server, registered_at=now, sender_ids=sender_ids, missed_in_a_row=0, keys_until=keys_until
+        )
 
     def note_keys(self, until: float) -> None:
         """It holds TEKs until `until`, if not longer."""
-        self.written = ""
-        self.keys_until = max(self.keys_until, until)
+        if until > self.record.keys_until:
+            self.record = replace(self.record, keys_until=until)
 
     def note_sent(self, sequence: int, *, is_retry: bool) -> None:
         """A rekey message went out to it."""
-        self.written = ""
-        if is_retry:
-            self.rekey_retries += 1
-        else:
-            self.rekeys_sent += 1
-        self.sent_sequences.append(sequence)
+        record = self.record
+        self.record = replace(
+            record,
+            rekeys_sent=record.rekeys_sent + (not is_retry),
+            rekey_retries=record.rekey_retries + is_retry,
+            sent_sequences=(*record.sent_sequences, sequence)[-HISTORY:],
+        )
 
     def note_acknowledged(self, sequence: int, keys_until: float) -> None:
         """It answered, and holds TEKs until `keys_until`: whatever it missed before no longer counts."""
-        self.written = ""
-        self.keys_until = keys_until
-        self.acks_received += 1
-        self.missed_in_a_row = 0
-        self.received_sequences.append(sequence)
+        record = self.record
+        self.record = replace(
+            record,
+            keys_until=keys_until,
+            acks_received=record.acks_received + 1,
+            missed_in_a_row=0,
+            received_sequences=(*record.received_sequences, sequence)[-HISTORY:],
+        )
 
     def note_missed(self) -> bool:
         """A whole rekey ended without its acknowledgement; returns whether that was one too many."""
-        self.written = ""
-        self.acks_missed += 1
-        self.missed_in_a_row += 1
-        return self.missed_in_a_row >= MISSED_REKEYS_TO_EJECT
+        record = self.record
+        self.record = replace(record, acks_missed=record.acks_missed + 1, missed_in_a_row=record.missed_in_a_row + 1)
+        return self.record.missed_in_a_row >= MISSED_REKEYS_TO_EJECT
 
 
 class MemberTable:
@@ -104,6 +111,11 @@ class MemberTable:
 
     def __iter__(self) -> Iterator[Member]:
         return iter(tuple(self._members.values()))
+
+    @property
+    def records(self) -> tuple[MemberRecord, ...]:
+        """What is known of each of them now."""
+        return tuple(member.record for member in self._members.values())
 
     def get(self, peer: Endpoint) -> Member | None:
         """The member that registered from `peer`."""
@@ -126,14 +138,16 @@ class MemberTable:
             raise TableFullError(f"{self.maximum} members are registered, there is no room for {peer}")
         member = self._members.get(peer)
         if member is None:
-            member = self._members[peer] = Member(peer, server, now)
-        member.renew(server, now, sender_ids, keys_until)
+            record = MemberRecord(peer, server, now, sender_ids=sender_ids, keys_until=keys_until)
+            member = self._members[peer] = Member(record)
+        else:
+            member.renew(server, now, sender_ids, keys_until)
         return member
 
-    def add(self, member: Member) -> None:
+    def restore(self, record: MemberRecord) -> None:
         """Put back a member that a snapshot told of."""
-        if self._is_open_to(member.peer):
-            self._members[member.peer] = member
+        if self._is_open_to(record.peer):
+            self._members[record.peer] = Member(record)
 
     def expire(self, now: float) -> tuple[Member, ...]:
         """Forget those whose keys have died; returns who it was."""
@@ -157,8 +171,8 @@ class MemberTable:
 
     def _dead(self, now: float) -> Iterator[Member]:
         """Those whose keys have died."""
-        return (member for member in self._members.values() if member.keys_until <= now)
+        return (member for member in self._members.values() if member.record.keys_until <= now)
 
     def _replaceable(self, peer: Endpoint, now: float) -> Member | None:
         """Whose keys died first, at the address of `peer` before others: it may be the same member behind a NAT with another port."""
-        return min(self._dead(now), key=lambda member: (member.peer.address != peer.address, member.keys_until), default=None)
+        return min(self._dead(now), key=lambda member: (member.peer.address != peer.address, member.record.keys_until), default=None)

@@ -128,7 +128,7 @@ _TABLE = (
     Message(
         "KS_TEK_LAPSED",
         _WARNING,
-        "The TEK of sa ipsec {sequence} in group {group} ended before this key server renewed it: members had none. It has made another",
+        "The TEK of sa ipsec {slot} in group {group} ended before this key server renewed it: members had none. It has made another",
     ),
     Message("KS_NO_REKEY", _WARNING, "Group {group} has no rekeys: its members get the new keys when they register again"),
     Message("KS_REKEY_FAILED", _ERROR, "Rekey of group {group} cannot be sent: {reason}"),

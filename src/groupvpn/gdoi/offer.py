@@ -9,8 +9,8 @@ from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.rsa import RsaPublicKey
-from groupvpn.gdoi.keys import Download, Kek
-from groupvpn.gdoi.policy import MemberGroup, Replay
+from groupvpn.gdoi.download import Download, Kek, TekOffer
+from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.refusal import Reason, Refusal
 from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, AddressMatch, Entry
 from groupvpn.ipsec.transform import Transform
@@ -18,18 +18,6 @@ from groupvpn.ipsec.transform import Transform
 _NOWHERE = AddressMatch.host(IPv4Address("255.255.255.255"))
 NOTHING = Entry(Action.PERMIT, ANY_PROTOCOL, _NOWHERE, _NOWHERE)
 """The list of a group that protects nothing: no packet comes from the limited broadcast address (RFC 1122 3.2.1.3)."""
-
-
-@dataclass(frozen=True, slots=True)
-class TekOffer:
-    """A `Tek` without its keys. `lifetime` is in seconds that remain."""
-
-    spi: int
-    transform: Transform
-    lifetime: int
-    entries: tuple[Entry, ...]
-    replay: Replay
-    receive_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +55,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What a member takes: empty collections take everything that we have an implementation of."""
+    """What a member accepts. An empty collection accepts everything that we implement."""
 
     kek_ciphers: Collection[KekCipher] = ()
     kek_hashes: Collection[SignatureHash] = ()
@@ -93,17 +81,7 @@ class Acceptance:
 
 def offer_of(download: Download) -> Offer:
     """The policy of `download`, with the keys left out."""
-    teks = tuple(
-        TekOffer(
-            spi=tek.spi,
-            transform=tek.transform,
-            lifetime=tek.lifetime,
-            entries=tek.entries,
-            replay=tek.replay,
-            receive_only=tek.receive_only,
-        )
-        for tek in download.teks
-    )
+    teks = tuple(tek.offer for tek in download.teks)
     return Offer(teks, _kek_offer(download.kek), download.activation_delay, download.deactivation_delay, download.pseudotime)
 
 
@@ -111,18 +89,19 @@ def without_idle_teks(download: Download) -> Download:
     """`download` without the TEKs whose list permits nothing, for which there is no SAT to write.
 
     Their denies go in front of the next TEK's list, so that the lists one after the other still mean the same. If no list permits
-    anything the TEKs stay, with a list that says so: a message without any TEK would say nothing of the traffic.
+    anything the TEKs stay, with a list that says so: a message without any TEK would say nothing about the traffic.
     """
     told: dict[tuple[Entry, ...], tuple[Entry, ...]] = {}
     waiting: tuple[Entry, ...] = ()
-    for entries in dict.fromkeys(tek.entries for tek in download.teks):
+    for entries in dict.fromkeys(tek.offer.entries for tek in download.teks):
         if any(entry.action is Action.PERMIT for entry in entries):
             told[entries], waiting = waiting + entries, ()
         else:
             waiting += entries
     if not told:
-        told = {tek.entries: (NOTHING,) for tek in download.teks}
-    return replace(download, teks=tuple(replace(tek, entries=told[tek.entries]) for tek in download.teks if tek.entries in told))
+        told = {tek.offer.entries: (NOTHING,) for tek in download.teks}
+    kept = (tek for tek in download.teks if tek.offer.entries in told)
+    return replace(download, teks=tuple(replace(tek, offer=replace(tek.offer, entries=told[tek.offer.entries])) for tek in kept))
 
 
 def _kek_offer(kek: Kek | None) -> KekOffer | None:

@@ -10,7 +10,8 @@ from ipaddress import IPv4Address
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher, SignatureHash, UnknownAlgorithmError
 from groupvpn.effects import GDOI_PORT
-from groupvpn.gdoi.offer import KekOffer, Offer, TekOffer
+from groupvpn.gdoi.download import TekOffer
+from groupvpn.gdoi.offer import KekOffer, Offer
 from groupvpn.gdoi.policy import MAXIMUM_REPLAY_TICK, MAXIMUM_TIME_WINDOW, Replay, ReplayMethod
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.selectors import to_entry, to_identity

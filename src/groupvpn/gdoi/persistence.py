@@ -1,4 +1,4 @@
-"""A group's state as plain data for JSON, and back: what a key server must know again after a restart.
+"""Snapshots as JSON, and back: what a key server must know again after a restart.
 
 Nothing that members rely on may be lost: keys, the rekey sequence, who is a member, and above all how many Sender-IDs were given out.
 Times are seconds relative to the moment of the snapshot (negative: before it), because monotonic clocks begin anew with each boot. Those of
@@ -14,14 +14,15 @@ from ipaddress import IPv4Address
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint
-from groupvpn.gdoi.group import RekeyKey, TrafficKey
-from groupvpn.gdoi.members import Member
+from groupvpn.gdoi.group_keys import RekeyKey, TrafficKey
+from groupvpn.gdoi.members import HISTORY, MemberRecord
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.pseudotime import PseudoClock
-from groupvpn.gdoi.rekeying import Content, Round, UnfinishedDelete
+from groupvpn.gdoi.rekeying import UnfinishedDelete
 from groupvpn.gdoi.sender_ids import SenderIds
-from groupvpn.gdoi.served_group import ServedGroup
+from groupvpn.gdoi.snapshot import GroupSnapshot
 from groupvpn.gdoi.told import Told
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 
 VERSION = 1
@@ -34,13 +35,35 @@ class SnapshotError(ValueError):
     """Data that is no snapshot of a group."""
 
 
-def snapshot_text(groups: Iterable[ServedGroup], now: float) -> str:
-    """The state of `groups` as JSON, relative to `now`. Members that are as they were are not written out again."""
-    return object_text({"version": VERSION}, {"groups": object_text({}, {group.group.name: _group_text(group, now) for group in groups})})
+class SnapshotWriter:
+    """Writes snapshots as JSON. It keeps the text of each member, for of thousands all but a few are as they were in the one before."""
+
+    def __init__(self) -> None:
+        self._written: dict[MemberRecord, str] = {}
+
+    def text(self, groups: Mapping[str, GroupSnapshot], now: float) -> str:
+        """The state of `groups`, by their names, relative to `now`."""
+        before, self._written = self._written, {}
+        texts = {name: self._group_text(group, before, now) for name, group in groups.items()}
+        return object_text({"version": VERSION}, {"groups": object_text({}, texts)})
+
+    def _group_text(self, group: GroupSnapshot, before: Mapping[MemberRecord, str], now: float) -> str:
+        deletes = ", ".join(self._delete_text(each, before, now) for each in group.deletes)
+        return object_text(_without_members(group, now), {"deletes": f"[{deletes}]", "members": self._members_text(group.members, before)})
+
+    def _delete_text(self, each: UnfinishedDelete, before: Mapping[MemberRecord, str], now: float) -> str:
+        protocols = sorted(protocol.name for protocol in each.deletes)
+        fields: Plain = {"under": _write_kek(each.under, now), "sequence": each.sequence, "protocols": protocols}
+        return object_text(fields, {"members": self._members_text(each.members, before)})
+
+    def _members_text(self, members: Iterable[MemberRecord], before: Mapping[MemberRecord, str]) -> str:
+        for member in members:
+            self._written[member] = before.get(member) or json.dumps(_write_member(member))
+        return f"[{', '.join(map(self._written.__getitem__, members))}]"
 
 
 def groups_of(state: object) -> Mapping[str, object]:
-    """The parts of a snapshot by the name of the group, for `restore_group`. Raises `ValueError` for what is no snapshot."""
+    """The parts of a snapshot by the name of the group, for `read_group`. Raises `ValueError` for what is no snapshot."""
     groups = state.get("groups") if isinstance(state, dict) and state.get("version") == VERSION else None
     if not isinstance(groups, dict):
         raise ValueError("not a snapshot of a key server, or of another version")
@@ -53,74 +76,52 @@ def object_text(fields: Plain, texts: Mapping[str, str]) -> str:
     return f"{{{', '.join(f'{json.dumps(name)}: {text}' for name, text in parts.items())}}}"
 
 
-def _group_text(group: ServedGroup, now: float) -> str:
-    deletes = [_delete_text(each, now) for each in group.rounds if each.content is Content.DELETE]
-    return object_text(_without_members(group, now), {"deletes": f"[{', '.join(deletes)}]", "members": _members_text(group.members)})
+def read_group(name: str, state: object, now: float, elapsed: float) -> GroupSnapshot:
+    """The state of the group `name`, taken `elapsed` seconds ago; raises `SnapshotError` if it is bad."""
+    try:
+        return _read_group(_mapping(state), now, elapsed)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise SnapshotError(f"the snapshot of group {name} cannot be used ({error!r})") from error
 
 
-def _delete_text(each: Round, now: float) -> str:
-    protocols = sorted(protocol.name for protocol in each.deletes)
-    fields: Plain = {"under": _write_kek(each.under, now), "sequence": each.last_sequence, "protocols": protocols}
-    return object_text(fields, {"members": _members_text(each.pending)})
-
-
-def _members_text(members: Iterable[Member]) -> str:
-    return f"[{', '.join(map(_member_text, members))}]"
-
-
-def _without_members(group: ServedGroup, now: float) -> Plain:
-    keys = group.keys
+def _without_members(group: GroupSnapshot, now: float) -> Plain:
     return {
-        "sender_id_bits": keys.sender_ids.bits,
-        "sender_ids_used": keys.sender_ids.used,
-        "sequence": keys.sequence,
+        "sender_id_bits": group.sender_ids.bits,
+        "sender_ids_used": group.sender_ids.used,
+        "sequence": group.sequence,
         "rekeys_sent": group.rekeys_sent,
         "registrations": group.registrations,
         "rekeyed_at": group.rekeyed_at - now if group.rekeyed_at is not None else None,
-        "under_way": group.is_under_way,
+        "under_way": group.under_way,
         "told": _write_told(group.told) if group.told is not None else None,
-        "pseudotime": keys.clock.seconds(now) if keys.clock else None,
-        "kek": _write_kek(keys.kek, now) if keys.kek else None,
-        "teks": [_write_tek(key, now) for key in keys.teks],
+        "pseudotime": group.clock.seconds(now) if group.clock else None,
+        "kek": _write_kek(group.kek, now) if group.kek else None,
+        "teks": [_write_tek(key, now) for key in group.teks],
         "members_at": now,
     }
 
 
-def restore_group(group: ServedGroup, state: object, now: float, elapsed: float) -> None:
-    """Put `state`, taken `elapsed` seconds ago, into a group that has not started; `SnapshotError`, and no change, if it is bad."""
-    try:
-        fields = _mapping(state)
-        origin = now - elapsed
-        sender_ids = SenderIds(int(_number(fields["sender_id_bits"])), int(_number(fields["sender_ids_used"])))
-        teks = [_read_tek(_mapping(item), origin) for item in _items(fields["teks"])]
-        kek = _read_kek(_mapping(fields["kek"]), origin) if fields["kek"] is not None else None
-        told, rekeyed_at = fields.get("told"), fields.get("rekeyed_at")
-        told = _read_told(_mapping(told)) if told is not None else None
-        rekeyed_at = _number(rekeyed_at) + origin if rekeyed_at is not None else None
-        under_way, pseudotime = fields.get("under_way"), fields.get("pseudotime")
-        clock = PseudoClock(origin - _number(pseudotime)) if pseudotime is not None else None
-        last = max((key.expires for key in teks), default=now)
-        zero = origin - _number(fields.get("members_at", 0))  # a release before it wrote their times relative to the snapshot
-        members = [_read_member(_mapping(item), zero, last) for item in _items(fields["members"])]
-        deletes = tuple(_read_delete(_mapping(item), origin, zero, last) for item in _items(fields.get("deletes", [])))
-        sequence, rekeys, registrations = (int(_number(fields[name])) for name in ("sequence", "rekeys_sent", "registrations"))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise SnapshotError(f"the snapshot of group {group.group.name} cannot be used ({error!r})") from error
-    keys = group.keys
-    keys.sender_ids = sender_ids
-    keys.clock = clock
-    keys.teks = [key for key in teks if key.expires > now]
-    keys.kek = kek if kek is not None and kek.expires > now else None
-    keys.sequence = sequence if keys.kek is not None else 0
-    group.rekeys_sent, group.registrations = rekeys, registrations
-    group.told, group.rekeyed_at = told, rekeyed_at
-    group.unfinished = deletes
-    group.was_under_way = bool(under_way) if under_way is not None else None
-    for member in members:
-        group.members.add(member)
-    if kek is not None and keys.kek is None and not (kek.unicast and kek.acknowledge):
-        for member in members:  # who answers to no rekey may hold all that rekeys brought
-            member.note_keys(keys.last_expiry(now))
+def _read_group(fields: Mapping[str, object], now: float, elapsed: float) -> GroupSnapshot:
+    """A release before some field existed wrote nothing of it: `told`, `rekeyed_at`, `under_way`, `pseudotime`, `members_at`, `deletes`."""
+    origin = now - elapsed
+    zero = origin - _number(fields.get("members_at", 0))  # without it the times of members are relative to the snapshot
+    teks = tuple(_read_tek(_mapping(item), origin) for item in _items(fields["teks"]))
+    last = max((key.expires for key in teks), default=now)
+    told, rekeyed_at, under_way, pseudotime = (fields.get(name) for name in ("told", "rekeyed_at", "under_way", "pseudotime"))
+    return GroupSnapshot(
+        sender_ids=SenderIds(_integer(fields["sender_id_bits"]), _integer(fields["sender_ids_used"])),
+        clock=PseudoClock(origin - _number(pseudotime)) if pseudotime is not None else None,
+        teks=teks,
+        kek=_read_kek(_mapping(fields["kek"]), origin) if fields["kek"] is not None else None,
+        sequence=_integer(fields["sequence"]),
+        members=tuple(_read_member(_mapping(item), zero, last) for item in _items(fields["members"])),
+        rekeys_sent=_integer(fields["rekeys_sent"]),
+        registrations=_integer(fields["registrations"]),
+        told=_read_told(_mapping(told)) if told is not None else None,
+        rekeyed_at=_number(rekeyed_at) + origin if rekeyed_at is not None else None,
+        under_way=bool(under_way) if under_way is not None else None,
+        deletes=tuple(_read_delete(_mapping(item), origin, zero, last) for item in _items(fields.get("deletes", []))),
+    )
 
 
 def _write_told(told: Told) -> Plain:
@@ -129,7 +130,7 @@ def _write_told(told: Told) -> Plain:
 
 def _read_told(state: Mapping[str, object]) -> Told:
     items = [_items(item) for item in _items(state["lists"])]
-    return Told(tuple((int(_number(sequence)), _text(digest)) for sequence, digest in items), bool(state["receive_only"]))
+    return Told(tuple((_integer(slot), _text(digest)) for slot, digest in items), bool(state["receive_only"]))
 
 
 def _write_tek(key: TrafficKey, now: float) -> Plain:
@@ -140,9 +141,9 @@ def _write_tek(key: TrafficKey, now: float) -> Plain:
         "integrity": key.transform.integrity.name,
         "mode": key.transform.mode.name,
         "protocol": key.transform.protocol.name,
-        "encryption_key": key.encryption_key.reveal().hex(),
-        "integrity_key": key.integrity_key.reveal().hex(),
-        "salt": key.salt.reveal().hex(),
+        "encryption_key": key.keys.encryption.reveal().hex(),
+        "integrity_key": key.keys.integrity.reveal().hex(),
+        "salt": key.keys.salt.reveal().hex(),
         "replay": [key.replay.method.value, key.replay.window],
         "created": key.created - now,
         "lifetime": key.lifetime,
@@ -155,15 +156,13 @@ def _read_tek(state: Mapping[str, object], origin: float) -> TrafficKey:
     transform = Transform(EspCipher[cipher], EspIntegrity[integrity], Mode[mode], SecurityProtocol[protocol])
     method, window = _items(state["replay"])
     return TrafficKey(
-        slot=int(_number(state["slot"])),
-        spi=int(_number(state["spi"])),
+        slot=_integer(state["slot"]),
+        spi=_integer(state["spi"]),
         transform=transform,
-        encryption_key=_secret(state["encryption_key"]),
-        integrity_key=_secret(state["integrity_key"]),
-        salt=_secret(state["salt"]),
-        replay=Replay(ReplayMethod(_text(method)), int(_number(window))),
+        keys=TrafficKeys(*(_secret(state[name]) for name in ("encryption_key", "integrity_key", "salt"))),
+        replay=Replay(ReplayMethod(_text(method)), _integer(window)),
         created=_number(state["created"]) + origin,
-        lifetime=int(_number(state["lifetime"])),
+        lifetime=_integer(state["lifetime"]),
     )
 
 
@@ -195,7 +194,7 @@ def _read_kek(state: Mapping[str, object], origin: float) -> RekeyKey:
         key_label=_text(state["key_label"]),
         public_key=bytes.fromhex(_text(state["public_key"])),
         created=_number(state["created"]) + origin,
-        lifetime=int(_number(state["lifetime"])),
+        lifetime=_integer(state["lifetime"]),
         expires=_number(state["expires"]) + origin,
         unicast=bool(state["unicast"]),
         acknowledge=bool(state["acknowledge"]),
@@ -206,19 +205,13 @@ def _read_kek(state: Mapping[str, object], origin: float) -> RekeyKey:
 def _read_delete(state: Mapping[str, object], origin: float, zero: float, last: float) -> UnfinishedDelete:
     return UnfinishedDelete(
         under=_read_kek(_mapping(state["under"]), origin),
-        sequence=int(_number(state["sequence"])),
+        sequence=_integer(state["sequence"]),
         deletes=frozenset(SecurityProtocol[_text(name)] for name in _items(state["protocols"])),
         members=tuple(_read_member(_mapping(item), zero, last) for item in _items(state["members"])),
     )
 
 
-def _member_text(member: Member) -> str:
-    if not member.written:
-        member.written = json.dumps(_write_member(member))
-    return member.written
-
-
-def _write_member(member: Member) -> Plain:
+def _write_member(member: MemberRecord) -> Plain:
     return {
         "peer": [str(member.peer.address), member.peer.port],
         "server": [str(member.server.address), member.server.port],
@@ -235,25 +228,27 @@ def _write_member(member: Member) -> Plain:
     }
 
 
-def _read_member(state: Mapping[str, object], origin: float, last: float) -> Member:
+def _read_member(state: Mapping[str, object], origin: float, last: float) -> MemberRecord:
     """A member; in a snapshot of a release before `keys_until` all of them hold TEKs until `last`."""
-    member = Member(
+    return MemberRecord(
         peer=_endpoint(state["peer"]),
         server=_endpoint(state["server"]),
         registered_at=_number(state["registered_at"]) + origin,
-        sender_ids=tuple(int(_number(item)) for item in _items(state["sender_ids"])),
+        rekeys_sent=_integer(state["rekeys_sent"]),
+        rekey_retries=_integer(state["rekey_retries"]),
+        acks_received=_integer(state["acks_received"]),
+        acks_missed=_integer(state["acks_missed"]),
+        missed_in_a_row=_integer(state["missed_in_a_row"]),
+        sent_sequences=_numbers(state["sent_sequences"])[-HISTORY:],
+        received_sequences=_numbers(state["received_sequences"])[-HISTORY:],
+        sender_ids=_numbers(state["sender_ids"]),
         keys_until=_number(state["keys_until"]) + origin if "keys_until" in state else last,
     )
-    for name in ("rekeys_sent", "rekey_retries", "acks_received", "acks_missed", "missed_in_a_row"):
-        setattr(member, name, int(_number(state[name])))
-    member.sent_sequences.extend(int(_number(item)) for item in _items(state["sent_sequences"]))
-    member.received_sequences.extend(int(_number(item)) for item in _items(state["received_sequences"]))
-    return member
 
 
 def _endpoint(value: object) -> Endpoint:
     address, port = _items(value)
-    return Endpoint(IPv4Address(_text(address)), int(_number(port)))
+    return Endpoint(IPv4Address(_text(address)), _integer(port))
 
 
 def _secret(value: object) -> Secret:
@@ -272,10 +267,18 @@ def _items(value: object) -> list[object]:
     return value
 
 
+def _numbers(value: object) -> tuple[int, ...]:
+    return tuple(_integer(item) for item in _items(value))
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"text was expected, not {type(value).__name__}")
     return value
+
+
+def _integer(value: object) -> int:
+    return int(_number(value))
 
 
 def _number(value: object) -> float:

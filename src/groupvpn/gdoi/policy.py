@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.effects import NAT_T_PORT
 from groupvpn.gdoi.timers import KEK_LIFETIME
-from groupvpn.ipsec.acl import AccessList
+from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, AccessList, Action, Entry
 from groupvpn.ipsec.transform import SENDER_ID_BITS, Profile, Transform
 
 MAXIMUM_KEY_SERVERS = 8
@@ -58,12 +58,17 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class TekPolicy:
-    """`sa ipsec SEQUENCE` of a key server: one traffic policy, its transform and lifetime (`profile`) and its access list."""
+    """`sa ipsec SLOT` of a key server: one traffic policy, its transform and lifetime (`profile`) and its access list."""
 
-    sequence: int
+    slot: int
     profile: Profile
     acl: AccessList
     replay: Replay
+
+    @property
+    def honoured_entries(self) -> tuple[Entry, ...]:
+        """The entries of the list that are told; the rest is ignored with GDOI_ACL_NUM."""
+        return self.acl.entries[:MAXIMUM_ENTRIES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,27 @@ class KeyServerGroup:
     """Width of the Sender-IDs that the group uses with counter-mode transforms (RFC 6407 5.4.3: 8, 12, 16 … here 8 to 32)."""
     registration_addresses: tuple[IPv4Address, ...] | None = None
     """`registration interface`: the addresses of ours at which members may register; None for all, an empty tuple for none."""
+
+    @property
+    def slots(self) -> frozenset[int]:
+        """The numbers of all its `sa ipsec` entries."""
+        return frozenset(policy.slot for policy in self.teks)
+
+    @property
+    def overlong(self) -> tuple[TekPolicy, ...]:
+        """Those whose list has more entries than are told."""
+        return tuple(policy for policy in self.teks if len(policy.acl.entries) > MAXIMUM_ENTRIES)
+
+    def is_authorized(self, address: IPv4Address) -> bool:
+        """Whether `authorization address ipv4` lets `address` join; without a list everybody may."""
+        if self.authorization is None:
+            return True
+        entry = next((entry for entry in self.authorization.entries if entry.source.matches(address)), None)
+        return entry is not None and entry.action is Action.PERMIT
+
+    def answers_at(self, address: IPv4Address) -> bool:
+        """Whether `registration interface` lets members register at our own `address`; without such a line they may anywhere."""
+        return self.registration_addresses is None or address in self.registration_addresses
 
 
 @dataclass(frozen=True, slots=True)

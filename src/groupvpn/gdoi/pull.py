@@ -26,7 +26,7 @@ LONGEST_DATAGRAM = 65507
 _ENVELOPE = 64
 """Octets that ISAKMP header, padding of the cipher and non-ESP marker need at most, and some to spare."""
 _PASSED_OVER = frozenset({PayloadType.VENDOR_ID, PayloadType.NOTIFY, PayloadType.CERT, PayloadType.CERTREQ})
-"""What asks for nothing here. Certificates are taken at any point (RFC 2408 3.9 and 3.10); it is phase 1 that says who the peer is."""
+"""They ask for nothing here. Certificates are taken at any point (RFC 2408 3.9 and 3.10); it is phase 1 that says who the peer is."""
 
 
 def group_id(identity: GroupIdentity) -> Identification:
@@ -35,7 +35,7 @@ def group_id(identity: GroupIdentity) -> Identification:
 
 
 def group_identity(payload: Identification) -> GroupIdentity | None:
-    """The group that an ID payload names; None for an ID of another kind."""
+    """The group that an ID payload names; None for an ID of any other kind."""
     if payload.number is not None:
         return payload.number
     return payload.address if isinstance(payload.address, IPv4Address) else None

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Protocol
 
-from groupvpn.effects import Effect, Entropy
+from groupvpn.effects import Effect, Entropy, Send
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.key_payloads import read_keys, write_keys
-from groupvpn.gdoi.keys import Download
 from groupvpn.gdoi.offer import Acceptance, Offer, offer_of, without_idle_teks
 from groupvpn.gdoi.payloads import read_offer, write_offer
 from groupvpn.gdoi.policy import GroupIdentity
@@ -39,7 +39,7 @@ from groupvpn.wire.payloads import Identification, Nonce, SequenceNumber
 EXCHANGE_LIFETIME = 60.0
 """Seconds without a message after which a key server forgets an exchange; longer than any member repeats itself."""
 MAXIMUM_EXCHANGES = 8
-"""Exchanges under one ISAKMP SA that a key server keeps; the one that rested longest makes room."""
+"""Exchanges under one ISAKMP SA that a key server keeps; the one that has been idle longest makes room."""
 MAXIMUM_SENDER_IDS = 128
 """Sender-IDs that one registration may ask for."""
 
@@ -62,8 +62,8 @@ class Refused:
 class Outdated:
     """Effect, and end of a `MemberPull`: nobody knows how old message 2 is, so its pseudotime and lifetimes count from an unknown moment.
 
-    It is so where message 1 had to be repeated, for a key server repeats its answer as it was, and where the answer was read after the
-    wait for it was over: it has waited in the socket. Another registration under the same ISAKMP SA brings a fresh one.
+    This is so if message 1 had to be repeated, because a key server repeats its answer unchanged, and if the answer was read only after
+    its deadline, because it has waited in the socket. A new registration under the same ISAKMP SA brings a fresh one.
     """
 
 
@@ -91,17 +91,40 @@ class NotifyPeer:
     data: bytes
 
 
+PullEffect = Send | Dropped | NotifyPeer | Registered | Refused | Outdated
+"""What a `MemberPull` says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What an `Authority` has for a member: policy and keys without Sender-IDs.
+
+    `epoch` is the authority's own: it knows by it whether these are still the keys of the group.
+    """
+
+    download: Download
+    epoch: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether a member gets what it was offered: with the Sender-IDs of `outcome`, or not. `effects` are for after the answer to it."""
+
+    outcome: tuple[int, ...] | Refusal
+    effects: Sequence[Effect] = ()
+
+
 class Authority(Protocol):
     """What a key server knows of its groups, asked by `ServerPull`."""
 
-    def policy_for(self, identity: GroupIdentity, sa: IkeSa) -> Download | Refusal:
-        """Policy and keys for the member behind `sa`, without Sender-IDs. Must not change anything: the member may be a replay."""
+    def policy_for(self, identity: GroupIdentity, sa: IkeSa, now: float) -> Offered | Refusal:
+        """What the member behind `sa` is offered. Must not change anything: the member may be a replay."""
         ...
 
-    def admit(self, identity: GroupIdentity, sa: IkeSa, sender_ids: int) -> tuple[int, ...] | Refusal:
-        """The member is live and takes the policy: record it, and lend it Sender-IDs.
+    def admit(self, identity: GroupIdentity, sa: IkeSa, epoch: object, sender_ids: int, now: float) -> Admission:
+        """The member is live and takes the policy that it was offered in `epoch`: lend it Sender-IDs, if that is still the policy.
 
-        `sender_ids` is how many it asked for, at least 1 if the policy has a counter-mode TEK and 0 if not; fewer may be given, not none.
+        `sender_ids` is how many it asked for: at least 1 if the policy has a counter-mode TEK, else 0. It may get fewer, but not none.
         """
         ...
 
@@ -155,14 +178,14 @@ class MemberPull:
         self._deadline: float | None = None
         self._trouble = ""
 
-    def start(self, now: float) -> list[Effect]:
+    def start(self, now: float) -> list[PullEffect]:
         """Send message 1: HASH(1), Ni, ID."""
         if self._step is not _Step.BEGIN:
             raise RuntimeError("a registration starts once; make another MemberPull")
         message = seal(self.sa, self.message_id, (), (Nonce(self._nonce), group_id(self.identity)))
         return self._begin(_Step.POLICY, message, now)
 
-    def receive(self, datagram: bytes, now: float) -> list[Effect]:
+    def receive(self, datagram: bytes, now: float) -> list[PullEffect]:
         """Handle a message of this exchange, without the non-ESP marker. A repeated one is passed over in silence."""
         if self._step not in (_Step.POLICY, _Step.KEYS) or datagram == self._received:
             return []
@@ -174,7 +197,7 @@ class MemberPull:
             self._trouble = str(error)
             return [Dropped(error.reason, error.detail)]
 
-    def tick(self, now: float) -> list[Effect]:
+    def tick(self, now: float) -> list[PullEffect]:
         """Repeat the last message if no answer came in time, or give up."""
         if self._deadline is None or now < self._deadline:
             return []
@@ -186,10 +209,10 @@ class MemberPull:
         """When `tick` wants to be called, in monotonic seconds; None when it has ended."""
         return self._deadline
 
-    def notified(self, notify_type: int, data: bytes) -> list[Effect]:
+    def notified(self, notify_type: int, data: bytes) -> list[PullEffect]:
         """An authenticated notify came under the ISAKMP SA: end if it is an error that speaks of this exchange.
 
-        The data of our key server names the exchange; that of others may be empty or hold what they like, and is taken to mean this one.
+        Our key server names the exchange in the data. Others leave it empty or write something else, which is taken to mean this one.
         """
         reason = Reason.from_notify(notify_type)
         names_another = len(data) == 4 and data != self.message_id.to_bytes(4, "big")
@@ -197,7 +220,7 @@ class MemberPull:
             return []
         return self._end(Refused(Refusal(reason, "said by the key server")))
 
-    def _receive_policy(self, datagram: bytes, now: float) -> list[Effect]:
+    def _receive_policy(self, datagram: bytes, now: float) -> list[PullEffect]:
         """Message 2: HASH(2), Nr, SA. Answer with message 3 only if the policy is one we take."""
         chain = unseal(self.sa, datagram, (self._nonce,), Nonce, GroupSecurityAssociation)
         self.sa.accept(datagram)
@@ -220,11 +243,11 @@ class MemberPull:
         return self._begin(_Step.KEYS, message, now)
 
     def _is_outdated(self, offer: Offer, now: float) -> bool:
-        """Whether message 2 may be too old: by seconds, which only pseudotime minds, or as long as nobody has read the socket."""
+        """Whether message 2 may be too old: by seconds, which matter only to pseudotime, or by the time that it waited in the socket."""
         has_waited = self._deadline is not None and now >= self._deadline
         return has_waited or (offer.pseudotime is not None and self._sendings > 1)
 
-    def _receive_keys(self, datagram: bytes) -> list[Effect]:
+    def _receive_keys(self, datagram: bytes) -> list[PullEffect]:
         """Message 4: HASH(4) [, SEQ], KD. The end."""
         nonces = (self._nonce, self._peer_nonce)
         chain = unseal(self.sa, datagram, nonces, KeyDownload, optional=(SequenceNumber,))
@@ -239,22 +262,22 @@ class MemberPull:
             return self._reject(Refusal(error.reason, error.detail))
         return self._end(Registered(download))
 
-    def _reject(self, refusal: Refusal) -> list[Effect]:
+    def _reject(self, refusal: Refusal) -> list[PullEffect]:
         notify = NotifyPeer(refusal.reason.notify_type, self.message_id.to_bytes(4, "big"))
         return [notify, *self._end(Refused(refusal))]
 
-    def _begin(self, step: _Step, message: bytes, now: float) -> list[Effect]:
+    def _begin(self, step: _Step, message: bytes, now: float) -> list[PullEffect]:
         self._step = step
         self._message = message
         self._sendings = 0
         return self._send(now)
 
-    def _send(self, now: float) -> list[Effect]:
+    def _send(self, now: float) -> list[PullEffect]:
         self._deadline = now + self._back_off[self._sendings]
         self._sendings += 1
         return [self.sa.send(self._message)]
 
-    def _end(self, outcome: Registered | Refused | Outdated) -> list[Effect]:
+    def _end(self, outcome: Registered | Refused | Outdated) -> list[PullEffect]:
         self._step = _Step.END
         self._deadline = None
         self.sa.forget(self.message_id)
@@ -270,8 +293,8 @@ class _Exchange:
     deadline: float
     identity: GroupIdentity | None = None
     nonces: tuple[bytes, ...] = ()
-    download: Download | None = None
-    """What message 2 has offered; None when the exchange has ended."""
+    offered: Offered | None = None
+    """What message 2 has told of, but for TEKs that no packet needs; None when the exchange has ended."""
 
 
 class ServerPull:
@@ -298,16 +321,16 @@ class ServerPull:
                 return self._receive_request(message_id, datagram, now)
             if datagram in exchange.received:
                 return exchange.answer if datagram == exchange.received[-1] else []
-            if exchange.download is None:
+            if exchange.offered is None:
                 raise GdoiError(Reason.UNEXPECTED, "a message behind the end of the exchange")
-            return self._receive_acceptance(message_id, exchange, exchange.download, datagram, now)
+            return self._receive_acceptance(message_id, exchange, exchange.offered, datagram, now)
         except GdoiError as error:
             return [Dropped(error.reason, error.detail)]
         except DecodeError as error:
             return [Dropped(Reason.MALFORMED, str(error))]
 
     def expire(self, now: float) -> None:
-        """Forget exchanges that have rested long enough."""
+        """Forget exchanges that no message has come for in `EXCHANGE_LIFETIME`."""
         for message_id in [key for key, exchange in self._exchanges.items() if exchange.deadline <= now]:
             self._drop(message_id)
 
@@ -332,10 +355,10 @@ class ServerPull:
         self._exchanges[message_id] = exchange
         if identity is None:
             return self._refuse(message_id, exchange, Refusal(Reason.BAD_GROUP_ID, "an ID payload of another kind"))
-        policy = self._authority.policy_for(identity, self.sa)
-        if isinstance(policy, Refusal):
-            return self._refuse(message_id, exchange, policy)
-        download = without_idle_teks(policy)
+        offered = self._authority.policy_for(identity, self.sa, now)
+        if isinstance(offered, Refusal):
+            return self._refuse(message_id, exchange, offered)
+        download = without_idle_teks(offered.download)
         nonce = Nonce(self._entropy(NONCE_LENGTH))
         initiator_nonce = chain.only(Nonce).data
         try:
@@ -343,35 +366,35 @@ class ServerPull:
         except GdoiError as error:
             return self._refuse(message_id, exchange, Refusal(error.reason, error.detail))
         exchange.nonces = (initiator_nonce, nonce.data)
-        exchange.download = download
+        exchange.offered = replace(offered, download=download)
         exchange.answer = [self.sa.send(message)]
         return exchange.answer
 
-    def _receive_acceptance(self, message_id: int, exchange: _Exchange, offered: Download, datagram: bytes, now: float) -> list[Effect]:
+    def _receive_acceptance(self, message_id: int, exchange: _Exchange, offered: Offered, datagram: bytes, now: float) -> list[Effect]:
         """Message 3: HASH(3) [, GAP]. Only now is the member known to live, and message 4 gives it the keys."""
         chain = unseal(self.sa, datagram, exchange.nonces, optional=(GroupAssociatedPolicy,))
         self.sa.accept(datagram)
         exchange.received.append(datagram)
         exchange.deadline = now + EXCHANGE_LIFETIME
-        exchange.download = None
+        exchange.offered = None
         self._exchanges.move_to_end(message_id)
         assert exchange.identity is not None
         try:
-            wanted = _sender_ids_wanted(offer_of(offered), chain.first(GroupAssociatedPolicy))
-            lent = self._authority.admit(exchange.identity, self.sa, wanted)
-            if isinstance(lent, Refusal):
-                return self._refuse(message_id, exchange, lent)
-            download = replace(offered, sender_ids=lent)
+            wanted = _sender_ids_wanted(offer_of(offered.download), chain.first(GroupAssociatedPolicy))
+            admission = self._authority.admit(exchange.identity, self.sa, offered.epoch, wanted, now)
+            if isinstance(admission.outcome, Refusal):
+                return [*self._refuse(message_id, exchange, admission.outcome), *admission.effects]
+            download = replace(offered.download, sender_ids=admission.outcome)
             sequence = () if download.kek is None else (SequenceNumber(download.sequence or 0),)
             message = seal(self.sa, message_id, exchange.nonces, (*sequence, write_keys(download)))
         except GdoiError as error:
             return self._refuse(message_id, exchange, Refusal(error.reason, error.detail))
         exchange.answer = [self.sa.send(message)]
-        return [*exchange.answer, Admitted(exchange.identity, download)]
+        return [*exchange.answer, Admitted(exchange.identity, download), *admission.effects]
 
     def _refuse(self, message_id: int, exchange: _Exchange, refusal: Refusal) -> list[Effect]:
         """End an exchange with a notify, which a repeated message gets again."""
-        exchange.download = None
+        exchange.offered = None
         exchange.answer = [NotifyPeer(refusal.reason.notify_type, message_id.to_bytes(4, "big"))]
         return [*exchange.answer, MemberRefused(exchange.identity, refusal)]
 
@@ -381,7 +404,7 @@ class ServerPull:
 
 
 def _sender_ids_wanted(offer: Offer, request: GroupAssociatedPolicy | None) -> int:
-    """How many Sender-IDs the member gets to ask for: one without a request (RFC 6407 3.5), none where no TEK needs them."""
+    """How many Sender-IDs the member asks for: one without a request (RFC 6407 3.5), none where no TEK needs them."""
     if request is not None and any(attribute.kind != GapAttribute.SENDER_ID_REQUEST for attribute in request.attributes):
         raise GdoiError(Reason.POLICY_REJECTED, "a GAP payload with requests that we do not know")
     if not offer.needs_sender_id:

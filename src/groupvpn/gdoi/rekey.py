@@ -14,8 +14,8 @@ from typing import Protocol, Self
 from groupvpn.crypto import cbc
 from groupvpn.crypto.registry import SignatureHash
 from groupvpn.crypto.rsa import RsaPublicKey
+from groupvpn.gdoi.download import Download, Kek, TekOffer
 from groupvpn.gdoi.key_payloads import read_keys, write_keys
-from groupvpn.gdoi.keys import Download, Kek, Tek
 from groupvpn.gdoi.offer import offer_of, without_idle_teks
 from groupvpn.gdoi.payloads import read_offer, write_offer
 from groupvpn.gdoi.pull import LONGEST_DATAGRAM
@@ -66,7 +66,7 @@ class Deletion:
         esp, ah = ((0,) if protocol in protocols else () for protocol in (SecurityProtocol.ESP, SecurityProtocol.AH))
         return cls(esp, ah, kek=True)
 
-    def covers(self, tek: Tek) -> bool:
+    def covers(self, tek: TekOffer) -> bool:
         """Whether `tek` is to be deleted."""
         spis = self.ah if tek.transform.protocol is SecurityProtocol.AH else self.esp
         return tek.spi in spis or 0 in spis

@@ -3,12 +3,15 @@
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Send
+from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup, Report, Send
 from groupvpn.gdoi.acknowledgement import build_acknowledgement
-from groupvpn.gdoi.keys import Kek
+from groupvpn.gdoi.download import Kek
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.rekey import Compatibility, Push, parse_push
 from groupvpn.ike.natt import wrap
+
+RekeyEffect = Send | Report | JoinGroup | LeaveGroup
+"""What a `RekeySa` says."""
 
 
 @dataclass(slots=True)
@@ -41,7 +44,7 @@ class RekeySa:
     counters: RekeyCounters = field(default_factory=RekeyCounters)
     _joined: IPv4Address | None = None
 
-    def adopt(self, kek: Kek | None, sequence: int, now: float) -> list[Effect]:
+    def adopt(self, kek: Kek | None, sequence: int, now: float) -> list[RekeyEffect]:
         """Hold `kek` from now on, and take messages above `sequence` only; None ends the rekey SA.
 
         A KEK that is held already is renewed in its lifetime and destination, and its replay state is never turned back
@@ -59,13 +62,13 @@ class RekeySa:
             old.key.wipe()
         self.kek = kek
         self.expires = now + kek.lifetime
-        effects: list[Effect] = []
+        effects: list[RekeyEffect] = []
         if old is not None and is_multicast(old) != is_multicast(kek):
             mnemonic = "GM_REKEY_TRANS_2_MULTI" if is_multicast(kek) else "GM_REKEY_TRANS_2_UNI"
             effects.append(report(mnemonic, group=self.group))
         return effects + self._listen(kek.destination if is_multicast(kek) else None)
 
-    def drop(self) -> list[Effect]:
+    def drop(self) -> list[RekeyEffect]:
         """Forget the KEK."""
         if self.kek is not None:
             self.previous_spi = self.kek.spi
@@ -91,7 +94,7 @@ class RekeySa:
             counters.unicast += 1
         counters.last_from, counters.last_at, counters.last_sequence = source.address, now, push.sequence
 
-    def acknowledgement(self, push: Push, under: Kek, source: Endpoint, destination: Endpoint) -> list[Effect]:
+    def acknowledgement(self, push: Push, under: Kek, source: Endpoint, destination: Endpoint) -> list[RekeyEffect]:
         """The answer to `push`, which came under `under`, if the most recent SAK asks for answers (RFC 8263 7.2).
 
         It goes back as a reply would: to where the message came from, out of the port it came to (RFC 8263 3).
@@ -103,11 +106,11 @@ class RekeySa:
         message = build_acknowledgement(under, push.sequence, self.address)
         return [Send(wrap(message, destination.port), Endpoint(self.address, destination.port), source)]
 
-    def _listen(self, group: IPv4Address | None) -> list[Effect]:
+    def _listen(self, group: IPv4Address | None) -> list[RekeyEffect]:
         """Join the multicast group that rekeys come to, and leave the one before."""
         if group == self._joined:
             return []
-        effects: list[Effect] = []
+        effects: list[RekeyEffect] = []
         if self._joined is not None:
             effects.append(LeaveGroup(self._joined, self.address))
         if group is not None:

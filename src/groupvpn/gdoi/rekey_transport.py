@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
-from groupvpn.gdoi.group import NO_ADDRESS
+from groupvpn.gdoi.group_keys import NO_ADDRESS
 from groupvpn.gdoi.members import Member
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy
 from groupvpn.ipsec.acl import Action, AddressMatch
@@ -31,4 +31,4 @@ def source_of(group: KeyServerGroup, members: Iterable[Member], fallback: IPv4Ad
     """Where rekeys come from: `address ipv4`; for multicast the rekey access list may name it, else our end of a registration does."""
     if group.rekey.unicast or group.address is not None:
         return group.address or fallback
-    return rekey_addresses(group.rekey)[0] or next((member.server.address for member in members), fallback)
+    return rekey_addresses(group.rekey)[0] or next((member.record.server.address for member in members), fallback)

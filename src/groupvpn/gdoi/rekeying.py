@@ -3,7 +3,7 @@
 One `Round` is one rekey with its retransmissions. Every transmission has a sequence number of its own, the same for all members that it
 goes to. Multicast: each transmission is one datagram, and nobody answers. Unicast: a transmission goes out in batches of 50 members, 5 s
 apart, and its repetitions go only to those who have not answered. A round knows no keys and builds no messages: it says when the next
-batch is due, and the key server makes the datagram, so that lifetimes in it are those of the moment.
+batch is due, and `rounds` makes the datagram, so that lifetimes in it are those of the moment.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,8 +12,8 @@ from enum import Enum
 from itertools import islice
 
 from groupvpn.effects import Endpoint
-from groupvpn.gdoi.group import RekeyKey
-from groupvpn.gdoi.members import Member
+from groupvpn.gdoi.group_keys import RekeyKey
+from groupvpn.gdoi.members import Member, MemberRecord
 from groupvpn.gdoi.timers import BATCH_MEMBERS, BATCH_PERIOD, acknowledgement_wait
 from groupvpn.ipsec.transform import SecurityProtocol
 
@@ -49,7 +49,7 @@ class UnfinishedDelete:
     under: RekeyKey
     sequence: int
     deletes: frozenset[SecurityProtocol]
-    members: tuple[Member, ...]
+    members: tuple[MemberRecord, ...]
 
 
 class Round:
@@ -107,8 +107,9 @@ class Round:
 
     @property
     def unanswered(self) -> tuple[Member, ...]:
-        """The members that have not acknowledged it; nobody for multicast or where no acknowledgement was asked for."""
-        return tuple(self._pending.values()) if self.under.unicast and self.under.acknowledge else ()
+        """The members that owe an acknowledgement; nobody for multicast, for a delete, or where none was asked for."""
+        is_answered = self.under.unicast and self.under.acknowledge and self.content is not Content.DELETE
+        return self.pending if is_answered else ()
 
     @property
     def retransmissions(self) -> int:

@@ -50,6 +50,10 @@ class SenderIds:
         self._next += count
         return tuple(range(first, self._next))
 
+    def copy(self) -> "SenderIds":
+        """A counter that stands where this one does and goes on by itself."""
+        return SenderIds(self.bits, self._next)
+
     def restart(self, bits: int) -> None:
         """Begin again at zero. Only for a group all of whose keys have just been replaced (RFC 6407 3.5 rule 5)."""
         if bits not in WIDTHS:

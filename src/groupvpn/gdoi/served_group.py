@@ -1,82 +1,78 @@
-"""One group on its key server: its keys, its members, and the rekeys that keep the two together.
+"""One group on its key server: its keys, its members, and when a rekey has to keep the two together.
 
 What triggers a rekey: a TEK or the KEK nears its end (`timers`), a change of configuration whose row in `change.RULES` says so, and
 `clear crypto gdoi`. What it carries is always the whole policy of the moment, old TEKs that still live included, so that a member that
-missed a rekey catches up with the next one.
+missed a rekey catches up with the next one. How it gets to the members is the business of `rounds`.
 
 Cooperative key servers are not here. They will share `GroupKeys` and the member table between servers and decide which of them runs the
 rekeys; this class is what the one that does runs.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
-from ipaddress import IPv4Address
 from itertools import count
 
-from groupvpn.crypto.rsa import RsaPrivateKey
-from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Entropy, Send
+from groupvpn.effects import Effect, Endpoint, Entropy
 from groupvpn.gdoi.change import Change, Kind, Renews, differences
-from groupvpn.gdoi.group import NO_ADDRESS, GroupKeys, RekeyKey
-from groupvpn.gdoi.keys import Download
+from groupvpn.gdoi.download import Download
+from groupvpn.gdoi.group_keys import NO_ADDRESS, GroupKeys, RekeyKey
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import without_idle_teks
 from groupvpn.gdoi.policy import KeyServerGroup
 from groupvpn.gdoi.refusal import GdoiError
-from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
-from groupvpn.gdoi.rekeying import Batch, Content, Round, UnfinishedDelete
+from groupvpn.gdoi.rekeying import Content
+from groupvpn.gdoi.rounds import Rounds
 from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
-from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, SHORTEST_OFFSET, batches, is_retransmission_suppressed
+from groupvpn.gdoi.signers import SignerFault, SignerLookup, signer_of
+from groupvpn.gdoi.snapshot import GroupSnapshot
+from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, SHORTEST_OFFSET, batches
 from groupvpn.gdoi.told import Told
-from groupvpn.ike.natt import wrap
-from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Action
-from groupvpn.ipsec.transform import SecurityProtocol
+from groupvpn.ipsec.acl import MAXIMUM_ENTRIES
 
-INTERRUPTED = 120.0
-"""Where a snapshot does not say whether a rekey was under way, one for a key made this short before a restart was. Batches take longer."""
-SignerLookup = Callable[[str], RsaPrivateKey | None]
-"""Finds the private key of the pair with a label; None where there is none."""
+_ANNOUNCED_BY = {
+    Kind.TO_MULTICAST: "KS_REKEY_TRANS_2_MULTI",
+    Kind.TO_UNICAST: "KS_REKEY_TRANS_2_UNI",
+    Kind.RECEIVE_ONLY_ENABLED: "KS_CONV_SAS_INGRESS",
+    Kind.RECEIVE_ONLY_DISABLED: "KS_CONV_SAS_DUPLEX",
+}
+"""The line in the log that a change has of its own."""
 
 
 class ServedGroup:
     """The live state of one `KeyServerGroup`. Times are monotonic seconds; every method that does something returns effects."""
 
-    def __init__(self, group: KeyServerGroup, signers: SignerLookup, entropy: Entropy, maximum_members: int = MAXIMUM_MEMBERS) -> None:
-        self.group = group
-        self.keys = GroupKeys(SenderIds(group.sender_id_bits))
+    def __init__(self, settings: KeyServerGroup, signers: SignerLookup, entropy: Entropy, maximum_members: int = MAXIMUM_MEMBERS) -> None:
+        self.name = settings.name
+        self.settings = settings
+        self.keys = GroupKeys(SenderIds(settings.sender_id_bits))
         self.members = MemberTable(maximum_members)
-        self.rounds: list[Round] = []
-        self.is_dirty = False
-        """Whether a snapshot would differ from the one before; whoever writes snapshots resets it."""
-        self.rekeys_sent = 0
-        self.last_round: Round | None = None
+        self.rounds = Rounds(self.keys, self.members, signers)
+        self.epoch = object()
+        """Another one as soon as everything is replaced at once: what was offered in an earlier one must not be given any more."""
         self.registrations = 0
         self.refusals = 0
         self.told: Told | None = None
         """What the last rekey told; None where nobody has heard it, and after a snapshot of a release that did not note it."""
         self.rekeyed_at: float | None = None
         """When that was, in monotonic seconds; None before the first."""
-        self.was_under_way: bool | None = None
-        """After a restart, until `resume`: whether the snapshot says that a rekey was on its way; None where it does not say."""
-        self.unfinished: tuple[UnfinishedDelete, ...] = ()
-        """After a restart, until `resume`: the deletes that the snapshot says were on their way."""
         self._signers = signers
         self._entropy = entropy
+        self._is_dirty = False
+        """Whether a snapshot would differ from the one before."""
         self._told_time = 0.0
         """When all members were last told the pseudotime, in monotonic seconds."""
-        self._told_kek: bytes = b""
-        """SPI of the KEK whose lifetime members know; another value, or none, makes the next rekey tell them."""
 
     def start(self, now: float) -> list[Effect]:
         """Make the first keys, unless a snapshot has brought some."""
-        effects: list[Effect] = [report("KS_GROUP_ADD", group=self.group.name), *self._check_lists()]
+        effects: list[Effect] = [report("KS_GROUP_ADD", group=self.name), *self._check_lists()]
         self._told_time = now
-        self.told = self.told or Told.of(self.group)
-        for policy in self.group.teks:
-            if self.keys.newest(policy.sequence) is None:
+        self.told = self.told or Told.of(self.settings)
+        for policy in self.settings.teks:
+            if self.keys.newest(policy.slot) is None:
                 self.keys.make_tek(policy, now, self._entropy)
-                self.is_dirty = True
+                self._is_dirty = True
         if self.keys.kek is None:
             effects += self._make_kek(now)
         return effects
@@ -87,30 +83,42 @@ class ServedGroup:
         if self.keys.kek is not None:
             self.keys.kek.wipe()
             self.keys.kek = None
-        self._end_rounds(frozenset(Content))
-        return [report("KS_GROUP_DELETE", group=self.group.name)]
+        self._wipe_unused(self.rounds.end(frozenset(Content)))
+        return [report("KS_GROUP_DELETE", group=self.name)]
 
-    def is_authorized(self, address: IPv4Address) -> bool:
-        """Whether `authorization address ipv4` lets `address` join; without a list everybody may."""
-        acl = self.group.authorization
-        if acl is None:
-            return True
-        entry = next((entry for entry in acl.entries if entry.source.matches(address)), None)
-        return entry is not None and entry.action is Action.PERMIT
+    @property
+    def keks(self) -> tuple[RekeyKey, ...]:
+        """The KEKs under which acknowledgements may come: the present one, and those of rekeys that replace or delete one."""
+        present = (self.keys.kek,) if self.keys.kek is not None else ()
+        return (*present, *self.rounds.keks)
 
-    def answers_at(self, address: IPv4Address) -> bool:
-        """Whether `registration interface` lets members register at our own `address`; without such a line they may anywhere."""
-        return self.group.registration_addresses is None or address in self.group.registration_addresses
+    def take_change(self) -> bool:
+        """Whether a snapshot would differ from the one before; asking again says no, until something changes."""
+        was_dirty, self._is_dirty = self._is_dirty, False
+        return was_dirty
+
+    def has_room_for(self, peer: Endpoint, now: float) -> bool:
+        """Whether `peer` could be registered."""
+        return self.members.has_room_for(peer, now)
+
+    def is_behind_nat(self, peer: Endpoint) -> bool:
+        """Whether `peer` is that of a member that cannot know the address we see."""
+        member = self.members.get(peer)
+        return member is not None and member.record.is_behind_nat
+
+    def asks_for_acknowledgement(self, kek: RekeyKey) -> bool:
+        """Whether members are to answer what comes under `kek`."""
+        return self.rounds.asks_for_acknowledgement(kek)
 
     def download_for(self, peer: Endpoint, server: Endpoint, now: float) -> Download:
         """What a member that registers from `peer` at our end `server` is told."""
         kek = self.keys.kek
-        told = kek.told(now, source_of(self.group, self.members, server.address), peer.address) if kek else None
-        return self.keys.download(self.group, now, told, self.keys.sequence if kek else None)
+        told = kek.told(now, source_of(self.settings, self.members, server.address), peer.address) if kek else None
+        return self.keys.download(self.settings, now, told, self.keys.sequence if kek else None)
 
     def lend_sender_ids(self, wanted: int) -> tuple[int, ...]:
         """`wanted` Sender-IDs, or one if so many are not left. Raises `SenderIdsExhaustedError`; then `start_over` is due."""
-        self.is_dirty = True
+        self._is_dirty = True
         try:
             return self.keys.sender_ids.allocate(max(1, wanted))
         except SenderIdsExhaustedError:
@@ -120,49 +128,39 @@ class ServedGroup:
         """A registration is complete: the member at `peer` was sent `given`."""
         effects: list[Effect] = []
         if not len(self.members):
-            effects.append(report("KS_FIRST_GM", group=self.group.name, address=peer.address))
+            effects.append(report("KS_FIRST_GM", group=self.name, address=peer.address))
         self._make_room(peer, now)
         member = self.members.register(peer, server, now, given.sender_ids, keys_until=self.keys.last_expiry(now, given.teks))
         self.registrations += 1
-        self.is_dirty = True
-        effects.append(report("KS_REGS_COMPL", group=self.group.name, address=peer.address))
+        self._is_dirty = True
+        effects.append(report("KS_REGS_COMPL", group=self.name, address=peer.address))
         is_stale = self._is_stale(given, peer, server, now)
         held = given.kek.spi if given.kek is not None else None
-        for each in self.rounds:
-            if not is_stale or each.under.spi != held:
-                each.drop(peer)
+        self.rounds.release(peer, unless_under=held if is_stale else None)
         return effects + self._catch_up(member, held, now) if is_stale else effects
-
-    def asks_for_acknowledgement(self, kek: RekeyKey) -> bool:
-        """Whether members are to answer what comes under `kek`: its own policy may say so, or that of the KEK that comes under it."""
-        present = self.keys.kek
-        brings_present = any(each.content is Content.KEK and each.under.spi == kek.spi for each in self.rounds)
-        return kek.acknowledge or (brings_present and present is not None and present.acknowledge)
 
     def acknowledge(self, peer: Endpoint, spi: bytes, sequence: int, now: float) -> list[Effect]:
         """A verified acknowledgement of rekey `sequence` under the KEK `spi` came from `peer`, which holds no earlier KEK then."""
-        for index, each in enumerate(self.rounds):
-            if each.under.spi == spi and (member := each.acknowledge(peer, sequence)) is not None:
-                member.note_acknowledged(sequence, self.keys.last_expiry(now))
-                for earlier in self.rounds[:index]:
-                    earlier.drop(peer)
-                return self._finish_rounds(now)
-        if self.members.get(peer) is None and not any(each.was_sent_to(peer) for each in self.rounds):
-            return [report("KS_UNSOL_ACK", group=self.group.name, peer=peer.address, sequence=sequence)]
+        member = self.rounds.acknowledge(peer, spi, sequence)
+        if member is not None:
+            member.note_acknowledged(sequence, self.keys.last_expiry(now))
+            return self._finish_rounds(now)
+        if self.members.get(peer) is None and not self.rounds.was_sent_to(peer):
+            return [report("KS_UNSOL_ACK", group=self.name, peer=peer.address, sequence=sequence)]
         return []
 
     def tick(self, now: float) -> list[Effect]:
         """Rekeys, retransmissions and expiries that are due."""
         if self.keys.expire(now):
-            self.is_dirty = True
+            self._is_dirty = True
         effects: list[Effect] = []
         members, soon = len(self.members), now + MERGE_LOOKAHEAD
-        kek_due = self.keys.next_kek_rekey(self.group, members)
-        due = (kek_due, self.keys.next_tek_rekey(self.group, members), self.next_sync())
+        kek_due = self.keys.next_kek_rekey(self.settings, members)
+        due = (kek_due, self.keys.next_tek_rekey(self.settings, members), self.next_sync())
         if any(moment is not None and moment <= now for moment in due):
             effects += self._lapsed(now)
             renew_kek = kek_due is not None and kek_due <= soon
-            effects += self._rekey(self.keys.slots_due(self.group, members, soon), renew_kek=renew_kek, now=now)
+            effects += self._rekey(self.keys.slots_due(self.settings, members, soon), renew_kek=renew_kek, now=now)
         return effects + self._run_rounds(now)
 
     def next_sync(self) -> float | None:
@@ -171,48 +169,41 @@ class ServedGroup:
 
     def next_timer(self) -> float | None:
         """When `tick` is due next."""
-        members = len(self.members)
-        times = [
-            self.next_sync(),
-            self.keys.next_expiry(),
-            self.keys.next_tek_rekey(self.group, members),
-            self.keys.next_kek_rekey(self.group, members),
-            *(each.next_timer() for each in self.rounds),
-        ]
+        times = (self.next_sync(), self.keys.next_expiry(), self._next_rekey(), self.rounds.next_timer())
         return min((time for time in times if time is not None), default=None)
 
-    def update(self, group: KeyServerGroup, now: float) -> list[Effect]:
+    def update(self, settings: KeyServerGroup, now: float) -> list[Effect]:
         """Go on with a changed configuration: one rekey for all changes together, or none (`change.RULES`)."""
-        changes = differences(self.group, group)
-        self.group = group
+        changes = differences(self.settings, settings)
+        self.settings = settings
         effects: list[Effect] = []
-        slots: set[int] = set()
+        slots: frozenset[int] = frozenset()
         for change in changes:
             effects += self._apply(change, now)
             if change.rule.renews is Renews.TEK:
-                slots |= {change.sequence} if change.sequence is not None else self._all_slots()
+                slots |= frozenset((change.slot,)) if change.slot is not None else self.settings.slots
         renew_kek = any(change.rule.renews is Renews.KEK for change in changes)
         if any(change.rule.rekey for change in changes):
-            effects += self._rekey(self._all_slots() if renew_kek else slots, renew_kek=renew_kek, now=now)
+            effects += self._rekey(self.settings.slots if renew_kek else slots, renew_kek=renew_kek, now=now)
         elif self.keys.kek is not None:
             effects += self._replace_unsigned_kek(now)
-        elif group.rekey.key_label is not None and self._signers(group.rekey.key_label) is not None:
+        elif settings.rekey.key_label is not None and self._signers(settings.rekey.key_label) is not None:
             effects += self._make_kek(now)
         if changes:
-            self.is_dirty = True
+            self._is_dirty = True
         return effects
 
     def clear(self, now: float) -> list[Effect]:
         """`clear crypto gdoi`: forget all registrations, tell the members to register again, and begin with new keys."""
-        return [report("KS_CLEAR_REGISTER", group=self.group.name), *self.start_over(now)]
+        return [report("KS_CLEAR_REGISTER", group=self.name), *self.start_over(now)]
 
     def rekey_now(self, activation_delay: int, now: float) -> list[Effect]:
         """`crypto gdoi ks rekey`: new TEKs at once, with which members begin to send `activation_delay` seconds from now (RFC 6407 5.5).
 
         By then every member should decrypt with them, so the delay has to outlast the retransmissions of the rekey where packets get lost.
         """
-        effects = self._rekey(self._all_slots(), renew_kek=False, now=now, activates=now + activation_delay)
-        return effects if self.keys.kek is not None else [report("KS_NO_REKEY", group=self.group.name), *effects]
+        effects = self._rekey(self.settings.slots, renew_kek=False, now=now, activates=now + activation_delay)
+        return effects if self.keys.kek is not None else [report("KS_NO_REKEY", group=self.name), *effects]
 
     def start_over(self, now: float) -> list[Effect]:
         """New keys and Sender-IDs from zero, after everybody was told to drop the old ones (RFC 6407 3.5 rules 5 and 6).
@@ -224,95 +215,107 @@ class ServedGroup:
         leaving = self.members.clear()
         effects: list[Effect] = []
         if leaving:
-            effects.append(report("KS_LAST_GM", group=self.group.name, address=leaving[-1].peer.address))
+            effects.append(report("KS_LAST_GM", group=self.name, address=leaving[-1].peer.address))
         self.keys.wipe_all()
         self.keys.kek = None
-        self.keys.sender_ids.restart(self.group.sender_id_bits)
-        for policy in self.group.teks:
+        self.keys.sender_ids.restart(self.settings.sender_id_bits)
+        for policy in self.settings.teks:
             self.keys.make_tek(policy, now, self._entropy)
         effects += self._make_kek(now)
-        self.told = Told.of(self.group)
-        self.keys.epoch += 1
-        self.is_dirty = True
-        for each in [each for each in self.rounds if each.content is not Content.DELETE]:  # some may hold no later KEK
-            self._delete(each.under, each.last_sequence, each.pending, protocols, now)
+        self.told = Told.of(self.settings)
+        self.epoch = object()
+        self._is_dirty = True
+        self.rounds.turn_into_deletes(self.settings, protocols, now)  # some members may hold no later KEK
         if old_kek is not None:
-            self._delete(old_kek, old_sequence, leaving, protocols, now)
+            self.rounds.begin_delete(old_kek, old_sequence, leaving, protocols, self.settings, now)
         return effects + self._run_rounds(now)
 
-    def resume(self, now: float, *, renew: bool = False) -> list[Effect]:
-        """After a restart from a snapshot: go on with deletes, renew what no longer fits the configuration, tell members what else is new,
-        and repeat a rekey that may have been cut short. `renew` makes all keys anew, for nobody knows how old they are.
+    def snapshot(self) -> GroupSnapshot:
+        """All that must not be lost."""
+        return GroupSnapshot(
+            sender_ids=self.keys.sender_ids.copy(),
+            clock=self.keys.clock,
+            teks=tuple(self.keys.teks),
+            kek=self.keys.kek,
+            sequence=self.keys.sequence,
+            members=self.members.records,
+            rekeys_sent=self.rounds.sent,
+            registrations=self.registrations,
+            told=self.told,
+            rekeyed_at=self.rekeyed_at,
+            under_way=self.rounds.is_under_way,
+            deletes=self.rounds.deletes,
+        )
+
+    def resume(self, snapshot: GroupSnapshot, now: float, *, renew: bool = False) -> list[Effect]:
+        """Go on after a restart, instead of a start from nothing: with deletes that were on their way, with new keys where the old ones no
+        longer fit the configuration, with a rekey that tells members what else is new or was cut short. `renew` makes all keys anew, for
+        nobody knows how old they are.
 
         A group with time windows always gets one: how long we were away is what the wall clock says, which may be wrong.
         """
-        for each in self.unfinished:
+        self._take(snapshot, now)
+        for each in snapshot.deletes:
             if each.under.expires > now:
-                self._delete(each.under, each.sequence, each.members, each.deletes, now)
-        self.unfinished = ()
-        _, destination = rekey_addresses(self.group.rekey)
-        slots, renew_kek = self.keys.outdated(self.group, destination)
-        if self.keys.kek is not None and (self.group.rekey.key_label is None or not is_complete(self.group)):
+                members = [Member(record) for record in each.members]
+                self.rounds.begin_delete(each.under, each.sequence, members, each.deletes, self.settings, now)
+        _, destination = rekey_addresses(self.settings.rekey)
+        slots, renew_kek = self.keys.outdated(self.settings, destination)
+        if self.keys.kek is not None and (self.settings.rekey.key_label is None or not is_complete(self.settings)):
             self._drop_kek(now)
             renew_kek = False
-        if self.keys.kek is not None and self.keys.kek.lifetime != self.group.rekey.lifetime:
-            self.keys.restart_kek_lifetime(self.group.rekey.lifetime, now)
-        told, self.told = self.told, Told.of(self.group)
-        if renew_kek or (told is not None and told.receive_only != self.group.receive_only):
-            slots = self._all_slots()
+        if self.keys.kek is not None and self.keys.kek.lifetime != self.settings.rekey.lifetime:
+            self.keys.restart_kek_lifetime(self.settings.rekey.lifetime, now)
+        told, self.told = snapshot.told, Told.of(self.settings)
+        if renew_kek or (told is not None and told.receive_only != self.settings.receive_only):
+            slots = self.settings.slots
         if renew:
-            slots, renew_kek = self._all_slots(), self.keys.kek is not None
+            slots, renew_kek = self.settings.slots, self.keys.kek is not None
             self._hasten(now)
-        was_under_way = self._is_recent(now) if self.was_under_way is None else self.was_under_way
         self._told_time = now
+        was_under_way = snapshot.was_under_way(now, unicast=self.settings.rekey.unicast)
         if slots or renew_kek or told != self.told or was_under_way or self.next_sync() is not None:
             return self._rekey(slots, renew_kek=renew_kek, now=now)
         return self._replace_unsigned_kek(now) + self._run_rounds(now)
+
+    def _take(self, snapshot: GroupSnapshot, now: float) -> None:
+        """Put back what the snapshot holds, but for keys that have died meanwhile."""
+        keys = self.keys
+        keys.sender_ids, keys.clock = snapshot.sender_ids.copy(), snapshot.clock
+        keys.teks = [key for key in snapshot.teks if key.expires > now]
+        self.rounds.sent, self.registrations, self.rekeyed_at = snapshot.rekeys_sent, snapshot.registrations, snapshot.rekeyed_at
+        for record in snapshot.members:
+            self.members.restore(record)
+        if snapshot.kek is not None and snapshot.kek.expires > now:
+            keys.kek, keys.sequence = snapshot.kek, snapshot.sequence
+        elif snapshot.kek is not None:
+            self._keep_unanswering(snapshot.kek, keys.last_expiry(now))
 
     def _hasten(self, now: float) -> None:
         """Let all TEKs die when a rekey that starts now, under the present KEK, can have reached everybody, with as much to spare as any.
 
         Not where none can be sent; nor where members may refuse it, for they know a pseudotime that is ahead of ours.
         """
-        kek, rekey = self.keys.kek, self.group.rekey
-        signer = self._signers(kek.key_label) if kek is not None else None
-        if kek is None or signer is None or signer.public.der != kek.public_key or self.keys.has_time_window:
+        kek, rekey = self.keys.kek, self.settings.rekey
+        if kek is None or isinstance(signer_of(kek, self._signers), SignerFault) or self.keys.has_time_window:
             return
         if rekey.key_label is None or self._signers(rekey.key_label) is None:  # without another KEK nobody is told of other TEKs
             return
         sending = rekey.retransmit_count * rekey.retransmit_period + (BATCH_PERIOD * batches(len(self.members)) if kek.unicast else 0)
         self.keys.hasten(now + sending + SHORTEST_OFFSET)
 
-    def _is_recent(self, now: float) -> bool:
-        """Whether the last keys or the last rekey are so young that not everybody may have been told of them."""
-        latest = [*(key.created for key in self.keys.teks), *([self.rekeyed_at] if self.rekeyed_at is not None else [])]
-        interrupted = INTERRUPTED + (BATCH_PERIOD * batches(len(self.members)) if self.group.rekey.unicast else 0)
-        return any(now - moment <= interrupted for moment in latest)
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether a rekey may not have reached everybody yet."""
-        return any(each.content is not Content.DELETE for each in self.rounds)
-
-    @property
-    def next_transmission(self) -> float | None:
-        """When a retransmission is due, for `Group Retransmit`."""
-        times = [each.next_timer() for each in self.rounds if each.next_is_retransmission]
-        return min((time for time in times if time is not None), default=None)
-
-    @property
-    def rekey_source(self) -> IPv4Address:
-        """Where rekeys come from, as far as is known."""
-        return source_of(self.group, self.members)
+    def _next_rekey(self) -> float | None:
+        """When the first key has to be replaced."""
+        members = len(self.members)
+        due = (self.keys.next_tek_rekey(self.settings, members), self.keys.next_kek_rekey(self.settings, members))
+        return min((time for time in due if time is not None), default=None)
 
     def _apply(self, change: Change, now: float) -> list[Effect]:
         """What a change does beside the rekey that it may trigger."""
-        name, rekey = self.group.name, self.group.rekey
-        kek = self.keys.kek
+        rekey, kek = self.settings.rekey, self.keys.kek
         match change.kind:
             case Kind.KEK_LIFETIME:
                 self.keys.restart_kek_lifetime(rekey.lifetime, now)
-                self._told_kek = b""
             case Kind.REKEY_DISABLED:
                 self._drop_kek(now)
             case Kind.REKEY_ADDRESS_ENTRIES if kek is not None:
@@ -320,15 +323,9 @@ class ServedGroup:
                 if destination is not None:
                     self.keys.kek = replace(kek, destination=destination)
             case Kind.ACL | Kind.SA_ADDED:
-                return self._check_lists(change.sequence)
-            case Kind.TO_MULTICAST:
-                return [report("KS_REKEY_TRANS_2_MULTI", group=name)]
-            case Kind.TO_UNICAST:
-                return [report("KS_REKEY_TRANS_2_UNI", group=name)]
-            case Kind.RECEIVE_ONLY_ENABLED:
-                return [report("KS_CONV_SAS_INGRESS", group=name)]
-            case Kind.RECEIVE_ONLY_DISABLED:
-                return [report("KS_CONV_SAS_DUPLEX", group=name)]
+                return self._check_lists(change.slot)
+            case kind if kind in _ANNOUNCED_BY:
+                return [report(_ANNOUNCED_BY[kind], group=self.name)]
             case _:
                 pass
         return []
@@ -342,67 +339,27 @@ class ServedGroup:
         effects = self._replace_unsigned_kek(now)
         can_tell = not effects
         old_kek, old_sequence, held_until = self.keys.kek, self.keys.sequence, self.keys.last_expiry(now)
-        wanted = self.keys.lacking(self.group, now).union(slots)
-        for policy in self.group.teks:
-            if policy.sequence in wanted:
+        wanted = self.keys.lacking(self.settings, now).union(slots)
+        for policy in self.settings.teks:
+            if policy.slot in wanted:
                 self.keys.make_tek(policy, now, self._entropy)
         if renew_kek and can_tell:
             effects += self._make_kek(now)
         self._told_time = self.rekeyed_at = now
-        self.told = Told.of(self.group)
-        self.is_dirty = True
+        self.told = Told.of(self.settings)
+        self._is_dirty = True
         if old_kek is None or not can_tell:
             return effects + self._run_rounds(now)
         if renew_kek and self.keys.kek is not None:
-            self._begin(Content.KEK, old_kek, self.members, count(old_sequence + 1).__next__, now)
+            self.rounds.begin(Content.KEK, old_kek, self.members, self.settings, now, counter=count(old_sequence + 1).__next__)
         elif self.keys.kek is old_kek:
-            self._begin(Content.TEK, old_kek, self.members, self.keys.next_sequence, now, activates=activates)
-            self._told_kek = old_kek.spi
+            counter = self.keys.next_sequence
+            self.rounds.begin(Content.TEK, old_kek, self.members, self.settings, now, counter=counter, activates=activates)
+            self.keys.lifetime_is_known = True
         else:
             self._keep_unanswering(old_kek, held_until)
             self._wipe_unused([old_kek])
         return effects + self._run_rounds(now)
-
-    def _begin(
-        self,
-        content: Content,
-        under: RekeyKey,
-        members: Iterable[Member],
-        counter: Callable[[], int],
-        now: float,
-        *,
-        activates: float | None = None,
-        deletes: frozenset[SecurityProtocol] = frozenset(),
-    ) -> None:
-        """Start a round. Older rounds under the same KEK are superseded: all they would say, this one says.
-
-        Those whom they had not reached come first. Else no round would reach the end of a list that is too long for one to go through
-        before the next is due.
-        """
-        superseded = [each for each in self.rounds if each.under.spi == under.spi]
-        waiting = frozenset[Endpoint]().union(*(each.unsent for each in superseded))
-        self.rounds = [each for each in self.rounds if each.under.spi != under.spi]
-        rekey = self.group.rekey
-        each = Round(
-            content,
-            under,
-            sorted(members, key=lambda member: member.peer not in waiting) if waiting else members,
-            retransmit_count=rekey.retransmit_count,
-            retransmit_period=rekey.retransmit_period,
-            counter=counter,
-            now=now,
-            activates=activates,
-            deletes=deletes,
-            tells_kek=self._told_kek != under.spi or any(other.tells_kek for other in superseded),
-        )
-        self.rounds.append(each)
-        if content is not Content.DELETE:
-            self.last_round = each
-
-    def _delete(self, kek: RekeyKey, sequence: int, members: Iterable[Member], protocols: frozenset[SecurityProtocol], now: float) -> None:
-        """Start a round that deletes `kek`, whose last rekey had the number `sequence`, and all TEKs of `protocols`."""
-        self._begin(Content.DELETE, kek, members, count(sequence + 1).__next__, now, deletes=protocols)
-        self.rounds[-1].last_sequence = sequence
 
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
         """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""
@@ -410,9 +367,9 @@ class ServedGroup:
             current = without_idle_teks(self.download_for(peer, server, now))
         except GdoiError:
             return False  # there is nothing newer to be told
-        has = {(tek.spi, tek.entries, tek.receive_only) for tek in given.teks}
+        has = {(tek.offer.spi, tek.offer.entries, tek.offer.receive_only) for tek in given.teks}
         same_kek = (given.kek.spi if given.kek else None) == (current.kek.spi if current.kek else None)
-        return not same_kek or any((tek.spi, tek.entries, tek.receive_only) not in has for tek in current.teks)
+        return not same_kek or any((tek.offer.spi, tek.offer.entries, tek.offer.receive_only) not in has for tek in current.teks)
 
     def _catch_up(self, member: Member, held: bytes | None, now: float) -> list[Effect]:
         """A rekey went out while `member` registered, so what it was given is old: it joins the round under the KEK `held`, or gets one.
@@ -420,44 +377,33 @@ class ServedGroup:
         A member whose KEK has been replaced and whose round is over learns the new keys when it registers again before its TEK dies.
         """
         kek = self.keys.kek
-        live = next((each for each in self.rounds if each.content is not Content.DELETE and each.under.spi == held), None)
-        if live is not None:
-            live.add(member, now)
-        elif kek is not None and kek.unicast and kek.spi == held:
-            self._begin(Content.TEK, kek, [member], self.keys.next_sequence, now)
+        if not self.rounds.reach(member, held, now) and kek is not None and kek.unicast and kek.spi == held:
+            self.rounds.begin(Content.TEK, kek, [member], self.settings, now, counter=self.keys.next_sequence)
         return self._run_rounds(now)
 
     def _run_rounds(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        members = len(self.members)
-        due = [self.keys.next_tek_rekey(self.group, members), self.keys.next_kek_rekey(self.group, members)]
-        next_rekey = min((time for time in due if time is not None), default=None)
-        for each in self.rounds:
-            if each.next_is_retransmission and self._is_present(each.under) and is_retransmission_suppressed(now, next_rekey):
-                each.stop_retransmitting()
-            while (batch := each.next_batch(now)) is not None:
-                effects += self._transmit(each, batch, now)
-        return effects + self._finish_rounds(now) + self._expire_members(now)
-
-    def _is_present(self, kek: RekeyKey) -> bool:
-        """Whether the next rekey goes under `kek` too, and says all again to those who missed one."""
-        return self.keys.kek is not None and self.keys.kek.spi == kek.spi
+        """Send what is due of the rekeys that are on their way."""
+        progress = self.rounds.run(self.settings, now, self._next_rekey())
+        self._is_dirty = self._is_dirty or progress.must_be_saved
+        if progress.was_given_up:
+            self.told = None
+        return progress.effects + self._finish_rounds(now) + self._expire_members(now)
 
     def _finish_rounds(self, now: float) -> list[Effect]:
-        """Take rounds that are over off the list, and eject the members that left too many unanswered."""
+        """Put away the rounds that are over, and eject the members that left too many unanswered."""
         effects: list[Effect] = []
-        for each in [each for each in self.rounds if each.is_over(now)]:
-            self.rounds.remove(each)
-            self.is_dirty = True
-            for member in each.unanswered if each.content is not Content.DELETE else ():
+        over = self.rounds.finish(now)
+        for each in over:
+            self._is_dirty = True
+            for member in each.unanswered:
                 if member.note_missed():
                     effects += self._eject(member)
-            self._wipe_unused([each.under])
+        self._wipe_unused(each.under for each in over)
         return effects
 
     def _eject(self, member: Member) -> list[Effect]:
         self.members.remove(member.peer)
-        return [report("KS_NACK_GM_EJECT", group=self.group.name, address=member.peer.address), *self._left(member)]
+        return [report("KS_NACK_GM_EJECT", group=self.name, address=member.peer.address), *self._left(member)]
 
     def _expire_members(self, now: float) -> list[Effect]:
         """Without rekeys a member that has not come again in time holds no key. With rekeys that nobody acknowledges who can tell."""
@@ -468,91 +414,35 @@ class ServedGroup:
         """In a full group `peer` takes the place of a member whose keys, as far as we know, have died."""
         gone = self.members.make_room(peer, now)
         if gone is not None:
-            for each in self.rounds:
-                each.drop(gone.peer)
+            self.rounds.release(gone.peer)
 
     def _left(self, member: Member) -> list[Effect]:
         """`member` is off the list."""
-        self.is_dirty = True
-        return [] if len(self.members) else [report("KS_LAST_GM", group=self.group.name, address=member.peer.address)]
-
-    def _transmit(self, each: Round, batch: Batch, now: float) -> list[Effect]:
-        """The datagrams of one batch: one message, signed once, to every member of it (or to the multicast group)."""
-        signer = self._signers(each.under.key_label)
-        if signer is None or signer.public.der != each.under.public_key:
-            self._give_up(each)
-            mnemonic = "KS_NO_RSA_KEYS" if signer is None else "KS_RSA_KEY_CHANGED"
-            return [report(mnemonic, group=self.group.name, label=each.under.key_label)]
-        self.is_dirty = self.is_dirty or batch.opens  # the batches after the first have its number: nothing new that must not be lost
-        source = source_of(self.group, self.members)
-        try:
-            message = self._message(each, batch.sequence, signer, source, now)
-        except GdoiError as error:
-            self._give_up(each)
-            return [report("KS_REKEY_FAILED", group=self.group.name, reason=error.detail)]
-        effects: list[Effect] = []
-        if batch.opens:
-            effects.append(self._sending(each, batch, source))
-            self.rekeys_sent += not batch.is_retry
-        if not each.under.unicast:
-            destination = Endpoint(each.under.destination, GDOI_PORT)
-            return [*effects, Send(message, Endpoint(source, GDOI_PORT), destination)]
-        for member in batch.members:
-            member.note_sent(batch.sequence, is_retry=batch.is_retry)
-            from_end = Endpoint(source if source != NO_ADDRESS else member.server.address, member.server.port)
-            effects.append(Send(wrap(message, from_end.port), from_end, member.peer))
-        return effects
-
-    def _give_up(self, each: Round) -> None:
-        """Nobody hears this round: what it was to tell of the KEK the next one has to, and of the rest the one after a restart."""
-        each.give_up()
-        if each.tells_kek:
-            self._told_kek = b""
-        if each.content is not Content.DELETE:
-            self.told = None
-
-    def _message(self, each: Round, sequence: int, signer: RsaPrivateKey, source: IPv4Address, now: float) -> bytes:
-        under = each.under.told(now, source)
-        if each.content is Content.DELETE:
-            return build_push(None, under, signer, sequence, deletion=Deletion.of_everything(each.deletes))
-        kek = self.keys.kek
-        tells = kek is not None and (kek.spi != each.under.spi or each.tells_kek)
-        download = self.keys.download(self.group, now, kek.told(now, source) if kek and tells else None, sequence)
-        if each.activates is not None:
-            download = replace(download, activation_delay=max(1, round(each.activates - now)))
-        return build_push(download, under, signer, sequence)
-
-    def _sending(self, each: Round, batch: Batch, source: IPv4Address) -> Effect:
-        name = self.group.name
-        if each.under.unicast:
-            return report("KS_SEND_UNICAST_REKEY", group=name, source=source, sequence=batch.sequence)
-        destination = each.under.destination
-        return report("KS_SEND_MCAST_REKEY", group=name, source=source, destination=destination, sequence=batch.sequence)
+        self._is_dirty = True
+        return [] if len(self.members) else [report("KS_LAST_GM", group=self.name, address=member.peer.address)]
 
     def _make_kek(self, now: float) -> list[Effect]:
         """A KEK by the configuration of today; without one (no key, no transport) the group has no rekeys."""
-        rekey = self.group.rekey
-        if rekey.key_label is None or not is_complete(self.group):
+        rekey = self.settings.rekey
+        if rekey.key_label is None or not is_complete(self.settings):
             self.keys.kek = None
-            return [report("KS_NO_REKEY", group=self.group.name)] if rekey.key_label is not None else []
+            return [report("KS_NO_REKEY", group=self.name)] if rekey.key_label is not None else []
         signer = self._signers(rekey.key_label)
         if signer is None:
             self.keys.kek = None
-            return [report("KS_NO_RSA_KEYS", group=self.group.name, label=rekey.key_label)]
+            return [report("KS_NO_RSA_KEYS", group=self.name, label=rekey.key_label)]
         _, destination = rekey_addresses(rekey)
-        kek = self.keys.make_kek(rekey, signer.public.der, destination or NO_ADDRESS, now, self._entropy)
-        self._told_kek = kek.spi
-        self.is_dirty = True
+        self.keys.make_kek(rekey, signer.public.der, destination or NO_ADDRESS, now, self._entropy)
+        self._is_dirty = True
         return []
 
     def _replace_unsigned_kek(self, now: float) -> list[Effect]:
         """A KEK whose RSA key is another one by now can tell its members nothing: make the next, for those who register from now on."""
         kek = self.keys.kek
-        signer = self._signers(kek.key_label) if kek is not None else None
-        if kek is None or signer is None or signer.public.der == kek.public_key:
+        if kek is None or signer_of(kek, self._signers) is not SignerFault.CHANGED:
             return []
         self._drop_kek(now)
-        return [report("KS_RSA_KEY_CHANGED", group=self.group.name, label=kek.key_label), *self._make_kek(now)]
+        return [report("KS_RSA_KEY_CHANGED", group=self.name, label=kek.key_label), *self._make_kek(now)]
 
     def _drop_kek(self, now: float) -> None:
         """No rekeys from now on: members register again before their TEKs die."""
@@ -560,19 +450,13 @@ class ServedGroup:
             self._keep_unanswering(self.keys.kek, self.keys.last_expiry(now))
             self.keys.kek.wipe()
         self.keys.kek = None
-        self._end_rounds(frozenset((Content.TEK, Content.KEK)))
-
-    def _end_rounds(self, contents: Collection[Content]) -> None:
-        """Send no more of these, and wipe the KEKs that nothing goes under any more."""
-        ended = [each for each in self.rounds if each.content in contents]
-        self.rounds = [each for each in self.rounds if each.content not in contents]
-        self._wipe_unused(each.under for each in ended)
+        self._wipe_unused(self.rounds.end((Content.TEK, Content.KEK)))
 
     def _wipe_unused(self, keks: Iterable[RekeyKey]) -> None:
         """Wipe those of `keks` that nothing goes under any more."""
-        in_use = {each.under.spi for each in self.rounds} | ({self.keys.kek.spi} if self.keys.kek else set())
+        present = self.keys.kek.spi if self.keys.kek is not None else None
         for kek in keks:
-            if kek.spi not in in_use:
+            if kek.spi != present and not self.rounds.uses(kek.spi):
                 kek.wipe()
 
     def _keep_unanswering(self, kek: RekeyKey, until: float) -> None:
@@ -581,19 +465,14 @@ class ServedGroup:
             for member in self.members:
                 member.note_keys(until)
 
-    def _all_slots(self) -> set[int]:
-        return {policy.sequence for policy in self.group.teks}
-
     def _lapsed(self, now: float) -> list[Effect]:
         """A line for each `sa ipsec` whose TEK died before we could renew it."""
-        return [
-            report("KS_TEK_LAPSED", group=self.group.name, sequence=sequence) for sequence in sorted(self.keys.lacking(self.group, now))
-        ]
+        return [report("KS_TEK_LAPSED", group=self.name, slot=slot) for slot in sorted(self.keys.lacking(self.settings, now))]
 
-    def _check_lists(self, sequence: int | None = None) -> list[Effect]:
+    def _check_lists(self, slot: int | None = None) -> list[Effect]:
         """GDOI_ACL_NUM for every list that is longer than a policy honours."""
         return [
-            report("GDOI_ACL_NUM", group=self.group.name, acl=policy.acl.name, count=len(policy.acl.entries), limit=MAXIMUM_ENTRIES)
-            for policy in self.group.teks
-            if sequence in (None, policy.sequence) and len(policy.acl.entries) > MAXIMUM_ENTRIES
+            report("GDOI_ACL_NUM", group=self.name, acl=policy.acl.name, count=len(policy.acl.entries), limit=MAXIMUM_ENTRIES)
+            for policy in self.settings.overlong
+            if slot in (None, policy.slot)
         ]

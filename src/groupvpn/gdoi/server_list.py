@@ -1,7 +1,7 @@
 """The key servers of a member, in the order in which it asks them.
 
-The first that answers wins. One that does not answer is followed by the next at once; a whole round in vain by a pause that grows. A new
-registration begins at the top again, so that a member goes home to its first server when that is back.
+The first that answers wins. After one that does not answer the next is asked at once; after a round without success comes a pause that
+grows. A new registration begins at the top again, so that a member goes home to its first server when that is back.
 """
 
 from ipaddress import IPv4Address

@@ -5,7 +5,7 @@ It gives each datagram to the one it is for, and turns events of the IKE endpoin
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
@@ -15,12 +15,11 @@ from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.refusal import Dropped
 from groupvpn.gdoi.rekey import push_spi
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ike.events import Deleted, DeleteReceived, Established, Failed, NotifyReceived, PhaseTwo
+from groupvpn.ike.events import IkeEvent, PhaseTwo
 from groupvpn.ike.natt import unwrap
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import ExchangeType
 
-_EVENTS = (Established, Failed, Deleted, PhaseTwo, NotifyReceived, DeleteReceived)
 Outcome = Send | Report | JoinGroup | LeaveGroup | PolicyChanged | StateChanged
 """What is left to do outside when all cores have heard what concerns them."""
 _EXCHANGE = 18
@@ -35,13 +34,13 @@ Guard = Callable[[Call, str], list[Effect]]
 class _Core(Protocol):
     counters: Counter[str]
 
-    def start(self, now: float) -> list[Effect]: ...
+    def start(self, now: float) -> Sequence[Effect]: ...
 
-    def stop(self, now: float) -> list[Effect]: ...
+    def stop(self, now: float) -> Sequence[Effect]: ...
 
-    def handle(self, event: Effect, now: float) -> list[Effect]: ...
+    def handle(self, event: IkeEvent, now: float) -> Sequence[Effect]: ...
 
-    def tick(self, now: float) -> list[Effect]: ...
+    def tick(self, now: float) -> Sequence[Effect]: ...
 
     def next_timer(self) -> float | None: ...
 
@@ -82,7 +81,7 @@ class Speaker:
 
     def delete_sas(self, now: float) -> list[Outcome]:
         """Delete every ISAKMP SA."""
-        return self.settle([effect for sa in self.ike.sas() for effect in self._call(self.ike.delete, sa, now)], now)
+        return self.settle([effect for sa in self.ike.sas() for effect in self._call(self.ike.delete, sa)], now)
 
     def dropped(self) -> Counter[str]:
         """Datagrams that nobody used, by reason."""
@@ -120,7 +119,7 @@ class Speaker:
         waiting = deque(effects)
         while waiting:
             effect = waiting.popleft()
-            if isinstance(effect, _EVENTS):
+            if isinstance(effect, IkeEvent):
                 waiting.extendleft(reversed(self._dispatch(effect, now)))
             elif isinstance(effect, Dropped):
                 self.counters[effect.reason.words] += 1
@@ -132,7 +131,7 @@ class Speaker:
                 self._call(_no_such_effect, effect)
         return left
 
-    def _dispatch(self, event: Effect, now: float) -> list[Effect]:
+    def _dispatch(self, event: IkeEvent, now: float) -> list[Effect]:
         """An event goes to every core, for each knows its own. A key server takes all messages, and counts those that it cannot use."""
         cores = self._cores
         if isinstance(event, PhaseTwo) and (self.key_server is None or event.sa.is_initiator):
@@ -141,8 +140,8 @@ class Speaker:
                 self.counters["message of no registration under way"] += 1
         return [effect for core in cores for effect in self._call(core.handle, event, now)]
 
-    def _call(self, method: Callable[..., list[Effect]], *arguments: object) -> list[Effect]:
-        return self._guard(lambda: method(*arguments), method.__qualname__)
+    def _call(self, method: Callable[..., Sequence[Effect]], *arguments: object) -> list[Effect]:
+        return self._guard(lambda: list(method(*arguments)), method.__qualname__)
 
     def _push(self, message: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
         """A rekey goes to every member that holds its KEK: one node may be in a group on several addresses."""

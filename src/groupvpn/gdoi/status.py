@@ -83,9 +83,9 @@ class RegisteredMemberStatus:
 
 @dataclass(frozen=True, slots=True)
 class SaPolicyStatus:
-    """One `sa ipsec` entry of a key server's group."""
+    """One `sa ipsec` entry of a key server's group, by its number `slot`."""
 
-    sequence: int
+    slot: int
     profile_name: str
     lifetime: int
     replay: Replay

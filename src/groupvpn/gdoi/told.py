@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from hashlib import sha256
 
-from groupvpn.gdoi.group import honoured_entries
 from groupvpn.gdoi.policy import KeyServerGroup, TekPolicy
 from groupvpn.ipsec.acl import Entry
 
@@ -18,11 +17,11 @@ class Told:
     @classmethod
     def of(cls, group: KeyServerGroup) -> "Told":
         """What a rekey of `group` tells now."""
-        return cls(tuple((policy.sequence, _digest(policy)) for policy in group.teks), group.receive_only)
+        return cls(tuple((policy.slot, _digest(policy)) for policy in group.teks), group.receive_only)
 
 
 def _digest(policy: TekPolicy) -> str:
-    return sha256("\n".join(_line(entry) for entry in honoured_entries(policy)).encode()).hexdigest()
+    return sha256("\n".join(_line(entry) for entry in policy.honoured_entries).encode()).hexdigest()
 
 
 def _line(entry: Entry) -> str:

@@ -3,11 +3,11 @@
 from collections.abc import Hashable
 from ipaddress import IPv4Address
 
-from groupvpn.effects import NAT_T_PORT, Effect, Endpoint, Entropy, Send
+from groupvpn.effects import NAT_T_PORT, Endpoint, Entropy, Send
 from groupvpn.ike import informational, messages
 from groupvpn.ike.deadlines import Deadlines
 from groupvpn.ike.drop import Drop, RejectedError
-from groupvpn.ike.events import Deleted, DeleteReceived, DeletionReason, Established, NotifyReceived, PhaseTwo
+from groupvpn.ike.events import Deleted, DeleteReceived, DeletionReason, Established, IkeEffect, NotifyReceived, PhaseTwo
 from groupvpn.ike.exchange import Exchange
 from groupvpn.ike.identity import describe
 from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
@@ -59,7 +59,7 @@ class Custody:
             sa.wipe()
         self._gone.clear()
 
-    def take(self, exchange: Exchange, now: float) -> list[Effect]:
+    def take(self, exchange: Exchange, now: float) -> list[IkeEffect]:
         """A phase 1 is complete."""
         sa, context = exchange.sa, exchange.context
         assert sa is not None
@@ -71,7 +71,7 @@ class Custody:
         self._by_address.setdefault(sa.first_peer.address, []).append(sa)
         self._schedule(upkeep)
         self._keep_open(sa, now)
-        effects: list[Effect] = [messages.sa_up(sa.peer, describe(sa.peer_identity), sa.mode), Established(sa)]
+        effects: list[IkeEffect] = [messages.sa_up(sa.peer, describe(sa.peer_identity), sa.mode), Established(sa)]
         if sa.nat.found:
             effects.insert(0, messages.nat_found(sa.peer))
         for crowded in self._crowded_out(sa):
@@ -82,7 +82,7 @@ class Custody:
             effects += self.notify(sa, NotifyType.RESPONDER_LIFETIME, _lifetime_data(sa.policy.lifetime))
         return effects
 
-    def receive(self, header: Header, message: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
+    def receive(self, header: Header, message: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[IkeEffect]:
         """A message with the cookies of an SA. One that waited while the machine slept may come before the timer that ends the SA."""
         upkeep = self._upkeeps[header.cookies]
         sa = upkeep.sa
@@ -106,7 +106,7 @@ class Custody:
         sa.follow(source)
         self._keep_open(sa, now)
         upkeep.liveness.heard(now)
-        effects: list[Effect] = []
+        effects: list[IkeEffect] = []
         for notification in chain.every(Notification):
             effects += self._take_notify(upkeep, notification, now)
         for delete in chain.every(Delete):
@@ -115,7 +115,7 @@ class Custody:
             self._schedule(upkeep)
         return effects
 
-    def tick(self, key: Hashable, now: float) -> list[Effect]:
+    def tick(self, key: Hashable, now: float) -> list[IkeEffect]:
         """A deadline of an SA has come."""
         upkeep = self._upkeeps.get(key) if isinstance(key, bytes) else None
         if upkeep is None:
@@ -123,7 +123,7 @@ class Custody:
         sa, liveness = upkeep.sa, upkeep.liveness
         if now >= sa.expires:
             return [self._farewell(sa), *self._end(sa, DeletionReason.EXPIRED)]
-        effects: list[Effect] = []
+        effects: list[IkeEffect] = []
         if liveness.due is not None and now >= liveness.due:
             sequence = liveness.overdue(now)
             if sequence is None:
@@ -132,26 +132,26 @@ class Custody:
         self._schedule(upkeep)
         return effects
 
-    def notify(self, sa: IkeSa, notify_type: int, data: bytes) -> list[Effect]:
+    def notify(self, sa: IkeSa, notify_type: int, data: bytes) -> list[IkeEffect]:
         """Send an authenticated notify about `sa`."""
         if not self.holds(sa.cookies):
             return []
         return [self._say(sa, informational.notify(sa, notify_type, data))]
 
-    def delete(self, sa: IkeSa) -> list[Effect]:
+    def delete(self, sa: IkeSa) -> list[IkeEffect]:
         """End `sa`, and say so."""
         if not self.holds(sa.cookies):
             return []
         return [self._farewell(sa), *self._end(sa, DeletionReason.LOCAL)]
 
-    def _repeat(self, upkeep: Upkeep, message: bytes) -> list[Effect]:
+    def _repeat(self, upkeep: Upkeep, message: bytes) -> list[IkeEffect]:
         """The last message of phase 1 again: our answer to it was lost, so it is sent again (RFC 2408 5.1)."""
         answer = upkeep.duplicates.answer
         if answer is None or not upkeep.duplicates.is_duplicate(message):
             raise RejectedError(Drop.UNEXPECTED)
         return [answer]
 
-    def _take_notify(self, upkeep: Upkeep, notification: Notification, now: float) -> list[Effect]:
+    def _take_notify(self, upkeep: Upkeep, notification: Notification, now: float) -> list[IkeEffect]:
         sa = upkeep.sa
         sequence = notification.dead_peer_sequence
         if notification.notify_type == NotifyType.R_U_THERE and sequence is not None:
@@ -169,7 +169,7 @@ class Custody:
             return []
         return [NotifyReceived(sa, notification.notify_type, notification.protocol_id, notification.spi, notification.data)]
 
-    def _take_delete(self, sa: IkeSa, delete: Delete) -> list[Effect]:
+    def _take_delete(self, sa: IkeSa, delete: Delete) -> list[IkeEffect]:
         """A peer may delete its own SAs with us, no others."""
         if delete.protocol_id != ProtocolId.ISAKMP:
             return [DeleteReceived(sa, delete.protocol_id, delete.spis)]
@@ -199,10 +199,10 @@ class Custody:
         self._upkeeps[sa.cookies].remember(Header.decode(message).message_id)
         return sa.send(message)
 
-    def _question(self, sa: IkeSa, sequence: int) -> list[Effect]:
+    def _question(self, sa: IkeSa, sequence: int) -> list[IkeEffect]:
         return self.notify(sa, NotifyType.R_U_THERE, sequence.to_bytes(4, "big"))
 
-    def _end(self, sa: IkeSa, reason: DeletionReason) -> list[Effect]:
+    def _end(self, sa: IkeSa, reason: DeletionReason) -> list[IkeEffect]:
         del self._upkeeps[sa.cookies]
         known = self._by_address[sa.first_peer.address]
         known.remove(sa)

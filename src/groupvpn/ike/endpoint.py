@@ -10,13 +10,13 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import NAT_T_PORT, Effect, Endpoint, Entropy, Send
+from groupvpn.effects import NAT_T_PORT, Endpoint, Entropy, Send
 from groupvpn.ike import messages
 from groupvpn.ike.context import NO_COOKIE, Context, Surroundings, usable_policies
 from groupvpn.ike.custody import Custody
 from groupvpn.ike.deadlines import Deadlines
 from groupvpn.ike.drop import Drop, RejectedError
-from groupvpn.ike.events import Failed, FailureReason
+from groupvpn.ike.events import Failed, FailureReason, IkeEffect
 from groupvpn.ike.exchange import Exchange
 from groupvpn.ike.informational import unprotected_notify
 from groupvpn.ike.machine import State
@@ -88,7 +88,7 @@ class IkeEndpoint:
         self._surroundings = replace(self._surroundings, configuration=configuration)
         self.nat_keepalives.interval = configuration.nat_keepalive
 
-    def initiate(self, local: Endpoint, peer: Endpoint, now: float) -> list[Effect]:
+    def initiate(self, local: Endpoint, peer: Endpoint, now: float) -> list[IkeEffect]:
         """Begin phase 1 with `peer`; ends in `Established` or `Failed`. Does nothing while one with the same ends is under way."""
         if self._negotiations.begun_with(local, peer) is not None:
             return []
@@ -115,7 +115,7 @@ class IkeEndpoint:
         self._schedule(exchange)
         return [first]
 
-    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
+    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[IkeEffect]:
         """Handle one UDP payload that came to `destination` (port 500, 848 or 4500). Never raises for what the network sends."""
         self._custody.sweep()
         if destination.port == NAT_T_PORT and datagram == KEEPALIVE:  # RFC 3948 2.3; anywhere else it is one octet of nonsense
@@ -142,15 +142,15 @@ class IkeEndpoint:
                 return [rejection.report]
         return []
 
-    def tick(self, now: float) -> list[Effect]:
+    def tick(self, now: float) -> list[IkeEffect]:
         """Do all that is due at `now`: retransmissions, expiry, keepalives."""
         self._custody.sweep()
-        effects: list[Effect] = []
+        effects: list[IkeEffect] = []
         for key in self._deadlines.take_due(now):
             effects += self._tick(key, now)
         return effects
 
-    def _tick(self, key: Hashable, now: float) -> list[Effect]:
+    def _tick(self, key: Hashable, now: float) -> list[IkeEffect]:
         if isinstance(key, Exchange):
             return self._tick_exchange(key, now)
         if isinstance(key, NatFlow):
@@ -186,15 +186,15 @@ class IkeEndpoint:
         """The exchanges under way, for those who show them to an operator."""
         return tuple(self._negotiations)
 
-    def notify(self, sa: IkeSa, notify_type: int, data: bytes, now: float) -> list[Effect]:
+    def notify(self, sa: IkeSa, notify_type: int, data: bytes) -> list[IkeEffect]:
         """Send an authenticated notify under `sa` (RFC 2409 5.7); nothing if the SA is gone."""
         return self._custody.notify(sa, notify_type, data)
 
-    def delete(self, sa: IkeSa, now: float) -> list[Effect]:
+    def delete(self, sa: IkeSa) -> list[IkeEffect]:
         """Delete `sa` and tell the peer; nothing if it is gone already."""
         return self._custody.delete(sa)
 
-    def abandon(self, local: Endpoint, peer: Endpoint, now: float) -> list[Effect]:
+    def abandon(self, local: Endpoint, peer: Endpoint, now: float) -> list[IkeEffect]:
         """Give up a phase 1 that `initiate` began and that has not ended yet."""
         exchange = self._negotiations.begun_with(local, peer)
         if exchange is None:
@@ -209,7 +209,7 @@ class IkeEndpoint:
             if any(cookie) and not self._negotiations.is_own_cookie(cookie):
                 return cookie
 
-    def _answer_first(self, header: Header, message: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
+    def _answer_first(self, header: Header, message: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[IkeEffect]:
         """A message of no exchange that we know: the first one of a peer, or nothing."""
         if header.responder_cookie != NO_COOKIE:
             raise RejectedError(Drop.UNKNOWN_SA)
@@ -231,7 +231,7 @@ class IkeEndpoint:
 
     def _advance(
         self, exchange: Exchange, header: Header, message: bytes, source: Endpoint, destination: Endpoint, now: float
-    ) -> list[Effect]:
+    ) -> list[IkeEffect]:
         """One more message of an exchange: the answer, and what comes of it."""
         known_key = exchange.context.cipher_key
         repeated = exchange.repeat(message)
@@ -244,7 +244,7 @@ class IkeEndpoint:
             return self._complain(exchange, header, rejection, source, destination, now)
         if self._key_log is not None and known_key is None and exchange.context.cipher_key is not None:
             self._key_log(exchange.context.initiator_cookie, exchange.context.cipher_key)
-        effects: list[Effect] = [] if answer is None else [answer]
+        effects: list[IkeEffect] = [] if answer is None else [answer]
         if exchange.sa is None:
             self._schedule(exchange)
             return effects
@@ -253,7 +253,7 @@ class IkeEndpoint:
 
     def _complain(
         self, exchange: Exchange, header: Header, rejection: RejectedError, source: Endpoint, destination: Endpoint, now: float
-    ) -> list[Effect]:
+    ) -> list[IkeEffect]:
         """A step refused a message: count and report it, and tell the sender, once in an exchange and seldom to an address."""
         if rejection.notify is None or exchange.has_complained or not self._restraint.allows("notify", source.address, now):
             raise rejection
@@ -262,12 +262,12 @@ class IkeEndpoint:
         if rejection.drop is Drop.AUTHENTICATION:
             exchange.failure = FailureReason.AUTHENTICATION
         complaint = unprotected_notify(header, rejection.notify, self._surroundings.entropy)
-        effects: list[Effect] = [Send(wrap(complaint, destination.port), destination, source)]
+        effects: list[IkeEffect] = [Send(wrap(complaint, destination.port), destination, source)]
         if rejection.report is not None and self._restraint.allows(rejection.report.mnemonic, source.address, now):
             effects.append(rejection.report)
         return effects
 
-    def _hear_notify(self, exchange: Exchange | None, header: Header, message: bytes, now: float) -> list[Effect]:
+    def _hear_notify(self, exchange: Exchange | None, header: Header, message: bytes, now: float) -> list[IkeEffect]:
         """An error notify without protection.
 
         Anybody on the path can send one, so it ends nothing; but when the wait for an answer is over, we do not wait again, and know a
@@ -290,7 +290,7 @@ class IkeEndpoint:
             return []
         return [messages.peer_notify(peer, notification.notify_type)]
 
-    def _tick_exchange(self, exchange: Exchange, now: float) -> list[Effect]:
+    def _tick_exchange(self, exchange: Exchange, now: float) -> list[IkeEffect]:
         assert exchange.retransmission is not None
         again = exchange.retransmission.overdue(now)
         if again is None:
@@ -298,11 +298,11 @@ class IkeEndpoint:
         self._schedule(exchange)
         return [] if exchange.is_unproven and self._negotiations.is_under_load else [again]
 
-    def _fail(self, exchange: Exchange, now: float) -> list[Effect]:
+    def _fail(self, exchange: Exchange, now: float) -> list[IkeEffect]:
         """An exchange ends without an SA. Whoever began it is told; a responder only mentions failed authentication."""
         self._forget(exchange)
         context = exchange.context
-        because: list[Effect] = []
+        because: list[IkeEffect] = []
         if exchange.failure is FailureReason.AUTHENTICATION:
             report = messages.authentication_failed(context.peer, context.mode)
             because = [report] if self._restraint.allows(report.mnemonic, context.peer.address, now) else []

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from groupvpn.effects import Endpoint
+from groupvpn.effects import Endpoint, Report, Send
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.isakmp import Header
 
@@ -89,3 +89,9 @@ class DeleteReceived:
     sa: IkeSa
     protocol: int
     spis: tuple[bytes, ...]
+
+
+IkeEvent = Established | Failed | Deleted | PhaseTwo | NotifyReceived | DeleteReceived
+"""What a protocol above phase 1 may want to hear of."""
+IkeEffect = Send | Report | IkeEvent
+"""All that `IkeEndpoint` says."""

@@ -109,7 +109,7 @@ class AddressMatch:
 class Entry:
     """One access control entry (ACE). Ports are host integers and `ANY_PORT` where the entry names none.
 
-    It speaks of packets of one IP version, that of its addresses; `ValueError` if they differ.
+    It is about packets of one IP version, that of its addresses; `ValueError` if they differ.
     """
 
     action: Action
@@ -125,11 +125,11 @@ class Entry:
 
     @property
     def version(self) -> int:
-        """The IP version of the packets it speaks of."""
+        """The IP version of the packets it is about."""
         return self.source.version
 
     def matches(self, protocol: int, source: IPAddress, destination: IPAddress, source_port: int = 0, destination_port: int = 0) -> bool:
-        """Whether a packet with these fields is one this entry speaks of."""
+        """Whether this entry is about a packet with these fields."""
         return (
             self.protocol in (ANY_PROTOCOL, protocol)
             and self.source.matches(source)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address
 
-from groupvpn.crypto.secret import Secret
 from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.acl import Entry, IPAddress
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import SENDER_ID_BITS, Transform
 
 FIRST_SPI = 256
@@ -19,7 +19,7 @@ FIRST_SPI = 256
 MINIMUM_MTU = 256
 """Octets of the smallest IP packet that the data plane can be told to fit ESP into."""
 SaName = int | tuple[int, IPAddress]
-"""What tells an SA apart on one node: its SPI; for one between two ends its destination too, for receivers choose SPIs (RFC 4301 4.1)."""
+"""What identifies an SA on a node: its SPI; between two ends also its destination, for each receiver chooses its SPIs (RFC 4301 4.1)."""
 
 
 class Direction(Enum):
@@ -37,8 +37,8 @@ class Direction(Enum):
 class TimeWindow:
     """Time-based anti-replay of an SA (`docs/protocol/esp-time-based-replay.md`).
 
-    `window` is in seconds, `tick` in milliseconds. Pseudotime was 0 at `origin`, in monotonic seconds; it is no part of what makes an SA
-    the one it is, because a key server tells it anew again and again.
+    `window` is in seconds, `tick` in milliseconds. Pseudotime was 0 at `origin`, in monotonic seconds. Equality ignores
+    the origin, because a key server tells it anew again and again.
     """
 
     window: int
@@ -50,10 +50,10 @@ class TimeWindow:
 class Limits:
     """How far an SA may be used: None is no limit (RFC 4301 4.4.2.1).
 
-    Bytes are what the cipher (of AH the MAC) is applied to, with padding; bytes and packets of both ways count together, with all that was
-    used before under the same SPI and keys. Deadlines are moments in monotonic seconds. A soft limit is told of; at a hard one the SA is
-    over and drops its packets, and the one that would go beyond is the first of them. Raises `ValueError` for a negative limit, or a soft
-    one behind the hard one.
+    Bytes are those that the cipher (for AH the MAC) is applied to, with padding. Bytes and packets of both directions count together, and
+    so does what was used earlier under the same SPI and keys. Deadlines are moments in monotonic seconds. A soft limit is reported. At a
+    hard limit the SA ends: the first packet that would exceed it is dropped, and so is every packet after it. Raises `ValueError` for a
+    negative limit, or a soft limit above the hard one.
     """
 
     soft_bytes: int | None = None
@@ -73,7 +73,7 @@ class Limits:
 
     @property
     def given(self) -> dict[str, float]:
-        """Those that there are, by name."""
+        """The limits that are set, by name."""
         values = ((name, getattr(self, name)) for name in self.__slots__)
         return {name: value for name, value in values if value is not None}
 
@@ -85,20 +85,17 @@ NO_LIMITS = Limits()
 class GroupSa:
     """One ESP security association of a group (a TEK), the same octets on every member.
 
-    `encryption_key` is the cipher key alone; `salt` is the 4-octet GCM salt (RFC 4106 4), empty for other ciphers. `sender_id` and
-    `sender_id_bits` are this member's Sender-ID (RFC 6054): the engine writes it into the high bits of the explicit IV of counter-mode
-    ciphers and counts in the rest; `sender_id` is None on a member that may not send with a counter-mode SA, and the width of no meaning
-    then: whoever receives need not know it. `further_sender_ids` are more of them, for workers that encrypt beside the first one: each
-    numbers its packets apart (RFC 6054 2). `replay_window` is in packets, 0 for none. With `time` packets carry pseudotime, and the
-    Sender-ID is needed by every cipher that has an IV. `udp` are source and destination port of a UDP header before ESP, inside which
-    this member sends; it receives both forms.
+    `sender_id` and `sender_id_bits` are this member's Sender-ID (RFC 6054): the engine writes it into the high bits of the explicit IV of
+    counter-mode ciphers and counts in the rest. `sender_id` is None on a member that may not send with a counter-mode SA; the width means
+    nothing then, for a receiver need not know it. `further_sender_ids` are for workers that encrypt beside the first one: each numbers
+    its packets independently (RFC 6054 2). `replay_window` is in packets, 0 for none. With `time` packets carry pseudotime, and every
+    cipher that has an IV needs the Sender-ID. `udp` is the source and destination port of a UDP header before ESP, in which this member
+    sends; it receives both forms.
     """
 
     spi: int
     transform: Transform
-    encryption_key: Secret
-    integrity_key: Secret
-    salt: Secret = field(default_factory=lambda: Secret(b""))
+    keys: TrafficKeys
     sender_id: int | None = None
     sender_id_bits: int = SENDER_ID_BITS
     replay_window: int = 0
@@ -120,22 +117,20 @@ class GroupSa:
 
 @dataclass(frozen=True, slots=True)
 class PeerSa:
-    """One SA between two fixed ends, for one direction (RFC 4301 4.1); its fellow in the other direction is another one.
+    """One SA between two fixed ends, for one direction (RFC 4301 4.1); the other direction has an SA of its own.
 
     In tunnel mode `source` and `destination` are the addresses of the outer header, of one family, whatever the family inside; in transport
-    mode they are those of the packets that it protects. `udp` are source and destination port as this node sees them, where ESP travels in
-    UDP (RFC 3948): behind a NAT the far ones are those of the NAT. `extended_sequence` is ESN (RFC 4303 2.2.1), which needs a
-    `replay_window` (packets, 0 for none) on both sides. With `behind_nat` a NAT stands before this node, which therefore keeps
-    the mapping of an outbound SA in UDP alive (RFC 3948 4). Keys and salt are as in `GroupSa`; there is one sender, and so no Sender-ID.
+    mode they are those of the packets that it protects. `udp` is the source and destination port as this node sees them, where ESP travels
+    in UDP (RFC 3948): the port of a peer behind a NAT is the one that the NAT gave it. `extended_sequence` is ESN (RFC 4303 2.2.1), which
+    needs a `replay_window` (packets, 0 for none) on both sides. With `behind_nat` a NAT stands before this node, which therefore keeps the
+    mapping of an outbound SA in UDP alive (RFC 3948 4). There is one sender, and so no Sender-ID.
     """
 
     spi: int
     transform: Transform
-    encryption_key: Secret
-    integrity_key: Secret
+    keys: TrafficKeys
     source: IPAddress
     destination: IPAddress
-    salt: Secret = field(default_factory=lambda: Secret(b""))
     udp: tuple[int, int] | None = None
     extended_sequence: bool = False
     replay_window: int = 0
@@ -193,9 +188,9 @@ class InterfacePolicy:
     `rules` is the merged list in order (local denies, then what the key server sent); what matches none stays in the clear. Every SA of
     `sas` decrypts; those named by a rule's `outbound_spi` encrypt too. `bypass` are the key servers' addresses: our own ISAKMP and GDOI
     traffic with them (UDP 500, 848, 4500) always passes, as does a multicast rekey. `local` is the interface's own address, `sources`
-    are all with which its members register. Fail-close
-    before the first registration is expressed as rules without an SA. `inbound` and `outbound` are the SAs between two ends: the former
-    decrypt, and have SPIs that no other SA has under which this node receives; the latter encrypt where a rule names them. ESP is also
+    are all addresses that its members register with. Fail-close
+    before the first registration is expressed as rules without an SA. `inbound` and `outbound` are the SAs between two ends. Inbound SAs
+    decrypt; no two SAs that this node receives under have the same SPI. Outbound SAs encrypt where a rule names them. ESP is also
     taken out of UDP on the destination ports `esp_ports`. `df` is for the SAs of groups, `peer_df` for those between two ends.
     `mtu` is the largest IP packet in octets that may carry ESP, where that is less than what the device takes (`ip mtu`). `device` is the
     interface's own name or an alternative one, as it is configured: the data plane finds out what is behind it, and follows.
@@ -222,7 +217,7 @@ class InterfacePolicy:
 
     @property
     def own(self) -> tuple[IPv4Address, ...]:
-        """All addresses of ours."""
+        """All our addresses."""
         return tuple(dict.fromkeys((self.local, *self.sources)))
 
     def df_of(self, sa: GroupSa | PeerSa) -> DontFragment:
@@ -279,7 +274,7 @@ class InterfaceCounters:
 
     `delivered` is what went on: through the engine (`outbound_delivered`, `inbound_delivered`) and in the clear, as the policy says
     (`outbound_passed`, `inbound_passed`). `traffic` is what the engine was given and what it made of that, in its own terms. How they
-    add up to the packets that came stands in `docs/dataplane.md`.
+    add up to the packets that arrived is in `docs/dataplane.md`.
     """
 
     device: str

@@ -53,8 +53,8 @@ class Transform:
     def needs_sender_id(self, *, timed: bool) -> bool:
         """Whether a member of a group may send under it only with a Sender-ID of its own; `timed` if packets carry pseudotime.
 
-        A counter-mode cipher breaks without (RFC 6407 3.5). With a time window every other cipher that has an IV hides the sender's counter
-        there (`docs/protocol/esp-time-based-replay.md`).
+        A counter-mode cipher breaks without one (RFC 6407 3.5). With a time window every other cipher that has an IV hides the sender's
+        counter there (`docs/protocol/esp-time-based-replay.md`).
         """
         return self.cipher.is_counter_mode or (timed and self.cipher.iv_length > 0)
 
@@ -98,4 +98,4 @@ class Profile:
     transform_sets: tuple[TransformSet, ...]
     lifetime: int = DEFAULT_LIFETIME
     replay_window: int | None = None
-    """`set security-association replay`: in packets, 0 for `disable`, None where the global setting counts."""
+    """`set security-association replay`: in packets, 0 for `disable`, None where the global setting applies."""

@@ -128,7 +128,7 @@ class Fleet:
         self.simulation.detach(SERVER)
         self.run(down)
         self.server, self.speaker = self._new_server(f"server from {self.simulation.now}")
-        self.carry_out(self.server.restore(state, self.simulation.now, down))
+        self.carry_out(self.server.restore(state, self.simulation.now, down).effects)
         self.carry_out(self.speaker.start(self.simulation.now))
 
     def suspend_server(self, seconds: float) -> None:
@@ -173,7 +173,7 @@ def run_fleet(plan: FleetPlan) -> FleetResult:
     return FleetResult(
         plan=plan,
         registrations=served.registrations,
-        rekeys=served.rekeys_sent,
+        rekeys=served.rounds.sent,
         kek_rekeys=max(0, len(fleet.keks) - 1),
         transmissions=fleet.messages["KS_SEND_UNICAST_REKEY"],
         messages=fleet.messages,

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.ipsec.acl import Action
-from groupvpn.ipsec.sa import GroupSa
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 
 LONGEST_OVERLAP = 60.0
 """Seconds within which all members have changed from one outbound SA to the next, the first to the last."""
@@ -47,7 +47,7 @@ class Invariants:
     _members: dict[IPv4Address, _Seen] = field(default_factory=dict)
     _senders: Counter[int] = field(default_factory=Counter)
     _holders: Counter[int] = field(default_factory=Counter)
-    _keys: dict[int, GroupSa] = field(default_factory=dict)
+    _keys: dict[int, TrafficKeys] = field(default_factory=dict)
     _sender_ids: dict[tuple[int, int], IPv4Address] = field(default_factory=dict)
     _origins: dict[int, dict[IPv4Address, float]] = field(default_factory=dict)
     _deadlines: list[tuple[float, IPv4Address, int]] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Invariants:
         self._holders.subtract(seen.inbound)
         self._holders.update(inbound)
         for spi in sending - seen.outbound:
-            heappush(self._deadlines, (member.policy.teks[spi].expires, address, spi))
+            heappush(self._deadlines, (member.protection.policy.teks[spi].expires, address, spi))
         seen.outbound, seen.inbound = sending, inbound
         self._check_keys(member, now)
         self._check_clocks(member, now)
@@ -116,8 +116,8 @@ class Invariants:
     def _check_keys(self, member: GroupMember, now: float) -> None:
         """Rules 2 (same keys) and 5."""
         for sa in member.sas:
-            known = self._keys.setdefault(sa.spi, _copy_of(sa))
-            if (known.encryption_key, known.integrity_key, known.salt) != (sa.encryption_key, sa.integrity_key, sa.salt):
+            known = self._keys.setdefault(sa.spi, sa.keys.copy())
+            if known != sa.keys:
                 raise InvariantError(f"{now}: {member.local.address} has other keys for SPI {sa.spi:#x}")
             if sa.sender_id is not None:
                 owner = self._sender_ids.setdefault((sa.spi, sa.sender_id), member.local.address)
@@ -142,9 +142,3 @@ class Invariants:
             self._apart_since = now
         elif now - self._apart_since > LONGEST_OVERLAP:
             raise InvariantError(f"{now}: members use {len(using)} outbound SAs since {self._apart_since}")
-
-
-def _copy_of(sa: GroupSa) -> GroupSa:
-    """The SA with octets of its own, for members wipe theirs."""
-    encryption, integrity, salt = (type(secret)(secret.reveal()) for secret in (sa.encryption_key, sa.integrity_key, sa.salt))
-    return GroupSa(sa.spi, sa.transform, encryption, integrity, salt)

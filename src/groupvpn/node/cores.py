@@ -12,8 +12,9 @@ from ipaddress import IPv4Address
 from groupvpn.config.model import BoundMember, Configuration, Interface
 from groupvpn.effects import NAT_T_PORT, Effect, Entropy
 from groupvpn.gdoi.keyserver import KeyServer
-from groupvpn.gdoi.member import GroupMember, rules_before_registration
-from groupvpn.gdoi.served_group import SignerLookup
+from groupvpn.gdoi.member import GroupMember
+from groupvpn.gdoi.protection import rules_before_registration
+from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SegmentClamp, TrafficRule

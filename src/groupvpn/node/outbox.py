@@ -102,16 +102,16 @@ class Outbox:
             record = json.loads(octets)
             now = clock.monotonic()
             elapsed = self._elapsed(record, now)
-            effects = server.restore(record["state"], now, max(0.0, elapsed), renew=elapsed < 0)
+            restored = server.restore(record["state"], now, max(0.0, elapsed), renew=elapsed < 0)
         except DAMAGE as error:
             self._put_aside(octets, f"{SNAPSHOT} cannot be used ({error})", "the groups begin with new keys")
             return []
         if elapsed < 0:
             therefore = "how long the key server was down is not known, and its groups get new keys"
             self._log.write("SYS", 4, "CLOCK", f"The clock is {-elapsed:.0f} s behind {SNAPSHOT}: {therefore}")
-        for why in server.unrestored:
+        for why in restored.unusable:
             self._put_aside(octets, why, "this group begins with new keys")
-        return effects
+        return restored.effects
 
     def _elapsed(self, record: Mapping[str, Any], now: float) -> float:
         """Seconds since `record` was written: exact within one boot, else by the wall clock, which may say less than none."""

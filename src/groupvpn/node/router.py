@@ -19,7 +19,7 @@ from groupvpn.dataplane.options import EngineOptions
 from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
 from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
-from groupvpn.gdoi.member import EVERYTHING
+from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.gdoi.rekey_transport import is_complete
 from groupvpn.gdoi.speaker import Outcome, Speaker
 from groupvpn.gdoi.status import TOO_OLD
@@ -523,7 +523,7 @@ class Router:
             ],
             "waiting": [{"group": bound.group.name, "interface": str(bound.source.name)} for bound in self.cores.waiting],
             "groups": [
-                {"group": item.group.name, "members": len(item.members), "sequence": item.keys.sequence}
+                {"group": item.name, "members": len(item.members), "sequence": item.keys.sequence}
                 for item in (self.cores.key_server.groups if self.cores.key_server else ())
             ],
             "interfaces": [

@@ -1,7 +1,7 @@
 """Reads fields off a buffer, so that no decoder slices octets by hand.
 
 Every multi-octet integer of ISAKMP is big-endian (RFC 2408 2.4). A cursor stays inside its own window of the buffer whatever a length
-field says, and its errors tell the offset in the whole buffer.
+field says, and its errors give the offset in the whole buffer.
 """
 
 from groupvpn.wire.error import DecodeError, EncodeError

@@ -56,7 +56,7 @@ class KeyPacket:
 
     @classmethod
     def sid(cls, bits: int, sender_ids: Iterable[int]) -> Self:
-        """Sender-IDs of a member, each `bits` wide (RFC 6407 5.6.4), written big-endian in as few octets as hold that many bits."""
+        """Sender-IDs of a member, each `bits` wide (RFC 6407 5.6.4), written big-endian in the fewest octets that hold them."""
         width = (bits + 7) // 8
         attributes = [Attribute(SidAttribute.NUMBER_OF_SID_BITS, bits)]
         for value in sender_ids:
@@ -121,7 +121,7 @@ class KeyDownload(KnownPayload):
 
     @classmethod
     def read(cls, cursor: Cursor) -> Self:
-        """Read a body; the count of key packets must be true."""
+        """Read a body; the count of key packets must be right."""
         count = cursor.get_u16("number of key packets")
         if count > MAXIMUM_KEY_PACKETS:
             raise cursor.error(f"{count} key packets, more than {MAXIMUM_KEY_PACKETS}")

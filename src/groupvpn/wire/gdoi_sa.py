@@ -20,7 +20,7 @@ TEK_SPI_LENGTH = 4
 _KNOWN_TEK_PROTOCOLS = (TekProtocolId.ESP, TekProtocolId.AH)
 _ANY_SOURCE_LENGTHS = (0, 3)
 _SAK_VARIANTS = ((1, 4), (2, 4), (1, 6), (2, 6))
-"""Octets of an identity's length field and of RESERVED2, the RFC's first."""
+"""Octets of an identity's length field and of RESERVED2; the layout of the RFC comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class TrafficIdentity:
 
     @property
     def is_natural(self) -> bool:
-        """Whether the data is as long as the type wants it, or just not empty where the type sets no length."""
+        """Whether the data has the length that its type fixes; where the type fixes none, whether there is any data."""
         return len(self.data) == ID_DATA_LENGTHS.get(self.id_type, len(self.data) or -1)
 
     @property
@@ -243,7 +243,8 @@ class GroupSecurityAssociation(KnownPayload):
 def is_group_sa(body: Cursor) -> bool:
     """Whether the body of an SA payload is GDOI's and not a list of proposals under DOI 2, which some peers send in phase 1.
 
-    The two octets behind the situation tell: a proposal's are a Next Payload of 0 or 2 and a zero, GDOI's are the number 15, 16 or 22.
+    The two octets behind the situation tell them apart: in a proposal they are a Next Payload of 0 or 2 and a zero, in GDOI the number
+    15, 16 or 22.
     """
     if body.remaining < 12:
         return False
@@ -267,7 +268,7 @@ _Policy = TypeVar("_Policy", bound="SaKek | SaTek")
 
 
 def _first_plausible(cursor: Cursor, readings: Sequence[Callable[[Cursor], _Policy]], what: str) -> _Policy:
-    """The first reading in which everything fits, and move `cursor` to its end.
+    """Return the first reading in which everything fits, and move `cursor` to its end.
 
     A reading fits if its lengths fill the window exactly, no attribute has the reserved type 0, and the identities have the length of their
     type. If none does, identities of zero length or three zero octets pass too. Otherwise the error is that of the first reading.

@@ -8,7 +8,7 @@ from enum import IntEnum, IntFlag
 
 
 class IpProtocol(IntEnum):
-    """Protocol of an IPv4 header, Next Header of IPv6: those that somebody here looks at."""
+    """Protocol of an IPv4 header, Next Header of IPv6: the values that we look at."""
 
     ICMP = 1
     IGMP = 2

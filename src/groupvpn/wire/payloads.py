@@ -231,7 +231,7 @@ class Notification(KnownPayload):
           4     1  Protocol-ID
           5     1  SPI Size, s
           6     2  Notify Message Type
-          8     s  SPI: of the SA that the notice is about; the cookie pair for an ISAKMP SA
+          8     s  SPI of the SA that the notice is about; the cookie pair for an ISAKMP SA
         8+s     -  Notification Data
     ```
     """

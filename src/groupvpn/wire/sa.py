@@ -12,7 +12,7 @@ from groupvpn.wire.payload import KnownPayload, encode_payloads, unexpected, wal
 MAXIMUM_PROPOSALS = 64
 """Proposals in one SA payload."""
 MAXIMUM_TRANSFORMS = 255
-"""Transforms in one proposal: all that its count field can tell."""
+"""Transforms in one proposal: the most that its count field can hold."""
 _PHASE_1_LIFE = (IkeAttribute.LIFE_TYPE, IkeAttribute.LIFE_DURATION)
 _IPSEC_LIFE = (IpsecAttribute.LIFE_TYPE, IpsecAttribute.LIFE_DURATION)
 _IPSEC_SITUATION_LABELS = Situation.SECRECY | Situation.INTEGRITY
@@ -57,7 +57,7 @@ class Proposal(KnownPayload):
 
     ```
      offset  size  field
-          0     1  Proposal #: those with one number belong together
+          0     1  Proposal #: proposals with the same number belong together
           1     1  Protocol-ID
           2     1  SPI Size, s
           3     1  # of Transforms
@@ -75,7 +75,7 @@ class Proposal(KnownPayload):
 
     @classmethod
     def read(cls, cursor: Cursor) -> Self:
-        """Read a body; the count of transforms must be true."""
+        """Read a body; the count of transforms must be right."""
         number = cursor.get_u8("proposal number")
         protocol_id = cursor.get_u8("proposal protocol")
         spi_size = cursor.get_u8("proposal SPI size")

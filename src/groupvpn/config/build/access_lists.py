@@ -34,6 +34,7 @@ def build_access_lists(context: Context) -> None:
 
 def _build(section: Section, name: str, context: Context) -> AccessList:
     entries: list[Entry] = []
+    rules: list[Statement] = []
     remarks = context.remarks.setdefault(name, [])
     for rule in section.children:
         if not isinstance(rule, Statement) or rule.value("action") is None:
@@ -47,9 +48,11 @@ def _build(section: Section, name: str, context: Context) -> AccessList:
             remarks += _netmasks(rule)
             try:
                 entries.append(_entry(rule, context))
+                rules.append(rule)
             except _UnresolvedError as error:
                 context.incomplete.add(name)
                 remarks.append(Remark(rule.place, Severity.WARNING, str(error), "give it one with `ip host NAME ADDRESS`"))
+    context.rules[name] = tuple(rules)
     return AccessList(name, tuple(entries))
 
 

@@ -35,6 +35,8 @@ class Context:
     diagnostics: list[Diagnostic] = field(default_factory=list)
     hosts: dict[str, tuple[IPv4Address, ...]] = field(default_factory=dict)
     access_lists: dict[str, AccessList] = field(default_factory=dict)
+    rules: dict[str, tuple[Statement, ...]] = field(default_factory=dict)
+    """The statement of each entry of a list, in the order of the entries."""
     remarks: dict[str, list[Remark]] = field(default_factory=dict)
     """What there is to say of a list's entries where a group policy uses the list."""
     incomplete: set[str] = field(default_factory=set)
@@ -43,7 +45,7 @@ class Context:
     profiles: dict[str, Profile] = field(default_factory=dict)
     unusable_profiles: set[str] = field(default_factory=set)
     """Profiles whose transform sets are all there, and all of algorithms that we do not have."""
-    _remarked: set[str] = field(default_factory=set)
+    _told: set[tuple[str, str]] = field(default_factory=set)
     _names: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def names(self, command: str) -> frozenset[str]:
@@ -66,6 +68,12 @@ class Context:
     def warn(self, place: Place, message: str, hint: str = "") -> None:
         """Report what asks for attention."""
         self.say(Severity.WARNING, place, message, hint)
+
+    def first_time(self, what: str, name: str) -> bool:
+        """Whether nobody has asked so of `what` with this `name`: what several use is told of once."""
+        is_first = (what, name) not in self._told
+        self._told.add((what, name))
+        return is_first
 
     def missing(self, statement: Statement, argument: str, message: str, known: Collection[str]) -> None:
         """Report a name that nothing has, although what protects traffic needs it; `known` are the names that there are.
@@ -91,8 +99,7 @@ class Context:
             else:
                 self.warn(statement.where("list"), f"{message}: it is incomplete and left out", nearest(name, self.access_lists))
             return None
-        if name not in self._remarked:
-            self._remarked.add(name)
+        if self.first_time("entries", name):
             for remark in self.remarks.get(name, ()):
                 self.say(remark.severity, remark.place, remark.message, remark.hint)
         if name in self.incomplete:

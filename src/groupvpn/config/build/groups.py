@@ -3,22 +3,17 @@
 from ipaddress import IPv4Address
 
 from groupvpn.config.build.context import Context
+from groupvpn.config.build.lists import check_traffic_list
+from groupvpn.config.build.rekeys import build_rekey, check_lifetimes, setting
 from groupvpn.config.build.transforms import replay_window
 from groupvpn.config.diagnostics import Severity
-from groupvpn.config.draft import default_of
-from groupvpn.config.grammar import candidates
-from groupvpn.config.grammar.modes import LOCAL_SERVER
-from groupvpn.config.language import Command
 from groupvpn.config.model import Interface
 from groupvpn.config.section import Section, Statement
-from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
-from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup, MemberGroup, RekeyPolicy, Replay, ReplayMethod, TekPolicy
-from groupvpn.gdoi.timers import KEK_LIFETIME_RANGE, RECOMMENDED_KEK_FACTOR
+from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup, MemberGroup, Replay, ReplayMethod, TekPolicy
 from groupvpn.ipsec.acl import ANY_PROTOCOL, MAXIMUM_ENTRIES, AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.transform import Profile, Transform
 
-_COMMANDS: dict[str, Command] = {item.command.name: item.command for item in candidates(LOCAL_SERVER)}
 _MAXIMUM_CLIENT_SETS = 6
 
 
@@ -56,6 +51,7 @@ def build_groups(context: Context, interfaces: tuple[Interface, ...]) -> tuple[t
             member = _member(name, identity, section, context)
             if member is not None:
                 joined[name] = member
+    _check_authorization(context, served)
     return tuple(served), joined
 
 
@@ -78,36 +74,36 @@ def _check_identity(section: Section, identity: GroupIdentity, served: list[KeyS
         context.error(statement.place, message, "every group of a key server needs an identity of its own")
 
 
+def _check_authorization(context: Context, served: list[KeyServerGroup]) -> None:
+    """A pre-shared key is for a peer, not for a group: with several groups only their lists tell whose member it is."""
+    open_groups = [group.name for group in served if group.authorization is None]
+    for section in context.root.sections("crypto gdoi group") if len(served) > 1 else ():
+        local = section.section("server local")
+        if local and section.header and section.header.value("name") in open_groups:
+            message = f"group `{section.header.value('name')}` is one of {len(served)} and has no `authorization address`"
+            hint = "add `authorization address ipv4 LIST`, with `access-list 5 permit A.B.C.D` for each of its members"
+            context.warn(local.place, f"{message}: members of the others may join it", hint)
+
+
 def _served(name: str, identity: GroupIdentity, local: Section, interfaces: tuple[Interface, ...], context: Context) -> KeyServerGroup:
     address = local.statement("address ipv4")
-    rekey = _rekey(name, local, address, context)
+    rekey = build_rekey(name, local, address, context)
     teks = [tek for tek in (_tek(name, section, context) for section in local.sections("sa ipsec")) if tek]
-    if rekey.key_label is not None:
-        _check_kek_lifetime(local, rekey, teks, context)
+    check_lifetimes(local, rekey, teks, context)
+    if local.section("sa ipsec") is None:
+        hint = "add `sa ipsec 1` with `profile NAME` and `match address ipv4 LIST`"
+        context.warn(local.place, f"group `{name}` has no `sa ipsec`: there is nothing to encrypt, and registrations are refused", hint)
     return KeyServerGroup(
         name=name,
         identity=identity,
         address=address.value("address") if address else None,
-        teks=tuple(sorted(teks, key=lambda tek: tek.sequence)),
+        teks=tuple(sorted(teks, key=lambda tek: tek.slot)),
         rekey=rekey,
         authorization=_authorization(local.statement("authorization address ipv4"), context),
         receive_only=local.statement("sa receive-only") is not None,
-        sender_id_bits=_setting(local, "group size").get("size", int),
+        sender_id_bits=setting(local, "group size").get("size", int),
         registration_addresses=_registration_addresses(local, interfaces, context),
     )
-
-
-def _check_kek_lifetime(local: Section, rekey: RekeyPolicy, teks: list[TekPolicy], context: Context) -> None:
-    """A KEK has to outlive the TEKs that it renews."""
-    longest = max((tek.profile.lifetime for tek in teks), default=0)
-    if rekey.lifetime <= longest:
-        better = min(longest * RECOMMENDED_KEK_FACTOR, KEK_LIFETIME_RANGE[-1])
-        statement = local.statement("rekey lifetime seconds") or local.statement("rekey authentication")
-        context.warn(
-            statement.place if statement else local.place,
-            f"the KEK lives {rekey.lifetime} s and a TEK {longest} s: a KEK should outlive the TEKs that it renews",
-            f"`rekey lifetime seconds {better}`, or a shorter lifetime in the profile",
-        )
 
 
 def _registration_addresses(local: Section, interfaces: tuple[Interface, ...], context: Context) -> tuple[IPv4Address, ...] | None:
@@ -142,78 +138,6 @@ def _authorization(statement: Statement | None, context: Context) -> AccessList 
     return context.policy_list(statement, "`authorization address`") or AccessList(name)
 
 
-def _rekey(name: str, local: Section, address: Statement | None, context: Context) -> RekeyPolicy:
-    """How the group is rekeyed; warns where a line that a rekey needs is missing."""
-    key = local.statement("rekey authentication")
-    unicast = local.statement("rekey transport unicast") is not None
-    destination = local.statement("rekey address ipv4")
-    if key is not None and "pubkey" in key.keywords:
-        context.warn(key.place, "a public key cannot sign: no rekeys are sent", "use `rekey authentication mypubkey rsa LABEL`")
-        key = None
-    if key is not None and unicast and address is None:
-        context.warn(key.place, f"group `{name}` has no address to send unicast rekeys from", "add `address ipv4 A.B.C.D`")
-    if key is not None and not unicast and destination is None:
-        context.warn(
-            key.place, f"group `{name}` has nowhere to send multicast rekeys", "add `rekey address ipv4 LIST` or `rekey transport unicast`"
-        )
-    multicast_acl = context.policy_list(destination, f"group `{name}`")
-    if key is not None and not unicast and destination is not None and multicast_acl is not None:
-        _check_destination(destination, multicast_acl, context)
-    retransmit = local.statement("rekey retransmit")
-    period, count = 10, 2
-    if retransmit is not None:
-        period = retransmit.value("seconds", 10)
-        count = 0 if retransmit.negated else retransmit.value("number", 2)
-    acknowledge = local.statement("rekey acknowledgement")
-    if acknowledge is not None and acknowledge.value("kind") == "cisco":
-        context.warn(acknowledge.place, "this form of acknowledgement is not published: members acknowledge as in RFC 8263")
-    policy = RekeyPolicy(
-        key_label=key.value("label") if key else None,
-        cipher=_setting(local, "rekey algorithm").get("cipher", KekCipher),
-        signature_hash=_setting(local, "rekey sig-hash algorithm").get("hash", SignatureHash),
-        lifetime=_setting(local, "rekey lifetime seconds").get("seconds", int),
-        retransmit_period=period,
-        retransmit_count=count,
-        unicast=unicast,
-        multicast_acl=multicast_acl,
-        acknowledge=not (acknowledge is not None and acknowledge.negated),
-    )
-    if key is not None:
-        _warn_weak(key, policy, local, context)
-    return policy
-
-
-def _check_destination(statement: Statement, acl: AccessList, context: Context) -> None:
-    """Multicast rekeys go where the first permit of their list says: to one address, of a multicast group."""
-    permit = next((entry for entry in acl.entries if entry.action is Action.PERMIT), None)
-    if permit is None:
-        problem = "has no permit"
-    elif not permit.destination.is_host:
-        problem = "does not say where rekeys go: the first permit names no single destination"
-    elif not permit.destination.address.is_multicast:
-        problem = f"does not say where rekeys go: {permit.destination.address} is not a multicast address"
-    else:
-        return
-    hint = "`permit udp host A eq 848 host G eq 848`, with A this key server and G the multicast group"
-    context.warn(statement.where("list"), f"access list `{acl.name}` {problem}", hint)
-
-
-def _warn_weak(key: Statement, policy: RekeyPolicy, local: Section, context: Context) -> None:
-    """One warning for weak algorithms of the rekey SA, those that are only defaults included."""
-    weak: list[str] = []
-    better: list[str] = []
-    if policy.cipher.is_legacy:
-        weak.append(f"`rekey algorithm {policy.cipher.keyword}`{'' if local.statement('rekey algorithm') else ' (the default)'}")
-        better.append("`rekey algorithm aes 256`")
-    if policy.signature_hash is SignatureHash.SHA1:
-        weak.append(f"`rekey sig-hash algorithm sha`{'' if local.statement('rekey sig-hash algorithm') else ' (the default)'}")
-        better.append("`rekey sig-hash algorithm sha256`")
-    if weak:
-        context.warn(
-            key.place, f"rekeys of this group are weak by today's measure: {', '.join(weak)}", f"if all members can: {', '.join(better)}"
-        )
-
-
 def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
     """One traffic policy, None (and a word of it) while its profile or access list is missing."""
     sequence = section.header.value("sequence") if section.header else 0
@@ -240,12 +164,14 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
     if entries is not None and is_whole and all(entry.action is Action.DENY for entry in entries.entries):
         state = "permits nothing" if entries.entries else "has no entries"
         context.warn(acl.where("list"), f"{user} names access list `{entries.name}`, which {state}: nothing is encrypted")
+    elif entries is not None and is_whole:
+        check_traffic_list(entries, context)
     if profile is None or not profile.transform_sets or entries is None:
         return None
-    return TekPolicy(sequence, profile, entries, _replay(section, profile, context))
+    return TekPolicy(sequence, profile, entries, _replay(name, section, profile, context))
 
 
-def _replay(section: Section, profile: Profile, context: Context) -> Replay:
+def _replay(name: str, section: Section, profile: Profile, context: Context) -> Replay:
     """Anti-replay as configured here, in the profile or globally, else what suits the transform; warns of one that drops honest packets.
 
     The global setting is for SAs of all kinds: it gives no window to a transform whose packets do not name their sender.
@@ -260,6 +186,8 @@ def _replay(section: Section, profile: Profile, context: Context) -> Replay:
                 "window is not told from the first one",
                 "use a transform that encrypts, or `esp-gcm`",
             )
+        message = f"group `{name}`: replay by time is an extension of groupvpn, which members of another make do not know"
+        context.say(Severity.NOTICE, by_time.place, message)
         return Replay(ReplayMethod.TIME, by_time.value("seconds"))
     counter = section.statement("replay counter window-size")
     if counter is not None:
@@ -306,6 +234,7 @@ def _member(name: str, identity: GroupIdentity, section: Section, context: Conte
             hint = "add `server address ipv4 A.B.C.D` (a member) or `server local` (a key server)"
             context.warn(section.place, f"group `{name}` has no key server: it is incomplete and left out", hint)
         return None
+    _warn_of_client(name, section, context)
     ciphers = section.statement("client rekey encryption")
     hashes = section.statement("client rekey hash")
     port, sends = _esp_in_udp(section.statement("client esp-in-udp"), name, context)
@@ -320,6 +249,18 @@ def _member(name: str, identity: GroupIdentity, section: Section, context: Conte
         esp_in_udp_port=port,
         sends_esp_in_udp=sends,
     )
+
+
+def _warn_of_client(name: str, section: Section, context: Context) -> None:
+    """Lines of a member that mean something on a router and nothing here."""
+    interface, revert = section.statement("client registration interface"), section.statement("client fail-close revert")
+    if interface is not None:
+        message = f"group `{name}`: this line is not in effect: a member registers with the address of the interface that carries its map"
+        hint = f"`crypto map NAME local-address {interface.value('interface')}` takes another interface's address"
+        context.warn(interface.place, message, hint)
+    if revert is not None:
+        message = f"group `{name}`: this line is not in effect: when a registration fails the last policy stays, not fail-close"
+        context.warn(revert.place, message, "what the last policy protects is dropped once its keys have expired; the rest passes")
 
 
 def _esp_in_udp(statement: Statement | None, name: str, context: Context) -> tuple[int, bool]:
@@ -357,9 +298,3 @@ def _accepted(statement: Statement | None, context: Context) -> tuple[Transform,
     for name in missing:
         context.error(statement.where("name"), f"transform set `{name}` does not exist or cannot be used")
     return tuple(context.transform_sets[name].transform for name in names if name not in missing)
-
-
-def _setting(local: Section, command: str) -> Statement:
-    """A setting of a key server, or the default that the grammar gives it."""
-    statement = local.statement(command)
-    return default_of(_COMMANDS[command]) if statement is None or statement.negated else statement

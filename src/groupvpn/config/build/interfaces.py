@@ -4,9 +4,10 @@ from collections import defaultdict
 from ipaddress import IPv4Address, IPv4Interface
 
 from groupvpn.config.build.context import Context, nearest
+from groupvpn.config.build.lists import check_own_list, check_routing_before_registration
 from groupvpn.config.diagnostics import Place, Severity
 from groupvpn.config.interfaces import InterfaceName, InterfaceNameError, default_device, is_linux_name
-from groupvpn.config.model import CryptoMap, CryptoMapEntry, Interface
+from groupvpn.config.model import CryptoMap, CryptoMapEntry, FailClose, Interface
 from groupvpn.config.notices import vrf_under_map
 from groupvpn.config.section import Section, Statement
 from groupvpn.gdoi.policy import MemberGroup
@@ -144,6 +145,7 @@ def build_crypto_maps(context: Context, interfaces: tuple[Interface, ...], membe
             entries[name][0].place if entries[name] else (sources.get(name) or closing[name]).place,
         )
     _check_applied(context, interfaces, maps)
+    _check_groups(context, interfaces, maps, members)
     return maps
 
 
@@ -182,6 +184,8 @@ def _exceptions(statement: Statement | None, user: str, context: Context) -> Acc
         context.warn(
             statement.where("list"), f"access list `{found.name}` has permits: a member drops what they match", "only denies belong here"
         )
+    if found is not None:
+        check_own_list(found, context)
     return found
 
 
@@ -195,15 +199,24 @@ def _source(statement: Statement | None, interfaces: tuple[Interface, ...], cont
     return name
 
 
-def _fail_close(name: str, section: Section | None, context: Context) -> AccessList | None:
-    """The exceptions of fail-close once it is activated; a list that is missing leaves none, so that everything is dropped."""
+def _fail_close(name: str, section: Section | None, context: Context) -> FailClose | None:
+    """The exceptions of fail-close; a list that is missing leaves none, so that everything is dropped."""
     if section is None:
         return None
-    exceptions = context.policy_list(section.statement("match address"), f"fail-close of crypto map `{name}`")
-    if section.statement("activate") is None:
+    wanted = section.statement("match address")
+    found = context.policy_list(wanted, f"fail-close of crypto map `{name}`")
+    exceptions = found or AccessList("")
+    is_active = section.statement("activate") is not None
+    if not is_active:
         context.warn(section.place, f"fail-close of crypto map `{name}` is prepared and not active", "add `activate`")
-        return None
-    return exceptions or AccessList("")
+    if found is not None and wanted is not None:
+        check_own_list(found, context)
+        if found.entries and all(entry.action is Action.PERMIT for entry in found.entries):
+            message = f"access list `{found.name}` denies nothing: fail-close of crypto map `{name}` lets nothing pass"
+            context.warn(wanted.where("list"), message, "here a `deny` lets pass in the clear, and a `permit` drops")
+    if found is not None or wanted is None:
+        check_routing_before_registration(name, exceptions, (wanted or section).place, context)
+    return FailClose(exceptions, is_active)
 
 
 def _where_applied(interface: Interface, context: Context) -> Place:
@@ -228,7 +241,7 @@ def _check_applied(context: Context, interfaces: tuple[Interface, ...], maps: di
         crypto_map = maps.get(item.crypto_map)
         if crypto_map is None or item.shutdown:
             continue
-        if not crypto_map.entries and crypto_map.fail_close is not None:
+        if not crypto_map.entries and crypto_map.closes:
             message = f"crypto map `{crypto_map.name}` on {item.name} has fail-close and no entry: nothing would close the interface"
             context.error(item.place, message, "add `crypto map NAME SEQUENCE gdoi` with `set group NAME`")
         elif not crypto_map.entries:
@@ -244,3 +257,29 @@ def _check_applied(context: Context, interfaces: tuple[Interface, ...], maps: di
             names = " and ".join(str(item.name) for item in items)
             hint = "register once with `crypto map NAME local-address Loopback0`"
             context.warn(items[-1].place, f"group `{group}` is on {names}: each registers for itself", hint)
+
+
+def _check_groups(context: Context, interfaces: tuple[Interface, ...], maps: dict[str, CryptoMap], members: dict[str, MemberGroup]) -> None:
+    """Groups that this node has all lines of, and whose traffic passes in the clear all the same: no interface in service carries the map.
+
+    With an active fail-close it is an error where no interface names the map at all. `shutdown` is a word of its own, and an excerpt
+    without interfaces has them elsewhere.
+    """
+    sections = {section.header.value("name"): section for section in context.root.sections("crypto gdoi group") if section.header}
+    for name in members:
+        using = [item for item in maps.values() if any(entry.group == name for entry in item.entries)]
+        carriers = [item for item in interfaces if item.crypto_map in {each.name for each in using}]
+        if any(not item.shutdown for item in carriers):
+            continue
+        message = f"group `{name}` protects nothing, and this node does not join it"
+        if not using:
+            hint = f"`crypto map NAME 10 gdoi` with `set group {name}`, and `crypto map NAME` in the section of an interface"
+            context.warn(sections[name].place, f"{message}: no crypto map names it", hint)
+        elif carriers:
+            carried = carriers[0]
+            hint = f"`no shutdown` in {carried.name}"
+            context.warn(carried.place, f"{message}: {carried.name} carries crypto map `{carried.crypto_map}` and has `shutdown`", hint)
+        else:
+            report = context.error if interfaces and any(item.closes for item in using) else context.warn
+            hint = f"`crypto map {using[0].name}` in the section of the interface towards the core"
+            report(using[0].place, f"{message}: no interface carries crypto map `{using[0].name}`", hint)

@@ -23,6 +23,10 @@ from groupvpn.wire.iana import IdType
 from groupvpn.wire.payloads import Identification
 
 _COMMANDS: dict[str, Command] = {item.command.name: item.command for item in candidates(ISAKMP_POLICY)}
+_LONG = 20
+"""Characters from which a pre-shared key may be taken for one that nobody guesses."""
+_SHOWN = 3
+"""Lines that a warning about several names."""
 _MODERN = {"encryption": "aes 256", "hash": "sha256", "group": "19"}
 
 
@@ -33,14 +37,20 @@ def build_ike(context: Context, hostname: str) -> IkeConfiguration:
         sorted((_policy(section, context) for section in root.sections("crypto isakmp policy")), key=lambda item: item.priority)
     )
     peers = tuple(root.sections("crypto isakmp peer address"))
-    keys = [key for key in (_password(peer, context) for peer in peers) if key]  # first: of equal prefixes the first counts
-    keys += [key for key in (_key(item, context) for item in root.statements("crypto isakmp key")) if key]
+    passwords = [(item, _password(peer, item, context)) for peer in peers if (item := peer.statement("set aggressive-mode password"))]
+    given = [(item, _key(item, context)) for item in root.statements("crypto isakmp key")]
+    keys = [(item, key) for item, key in (*passwords, *given) if key]  # passwords first: of equal prefixes the first counts
     identity = root.statement("crypto isakmp identity")
     keepalive = root.statement("crypto isakmp keepalive")
     refuses_aggressive = root.statement("crypto isakmp aggressive-mode disable") is not None
+    begins_aggressive = any(
+        item.command.head.startswith("set aggressive-mode") for peer in peers for item in peer.children if isinstance(item, Statement)
+    )
+    _warn_disabled(root.statement("crypto isakmp enable"), context)
+    _warn_weak_keys(keys, guessable=not refuses_aggressive and not begins_aggressive, context=context)
     return IkeConfiguration(
         policies=policies,
-        keys=tuple(keys),
+        keys=tuple(key for _, key in keys),
         identity=identity.value("kind") if identity else IdentityKind.ADDRESS,
         hostname=hostname,
         keepalive=_keepalive(keepalive) if keepalive else None,
@@ -48,6 +58,12 @@ def build_ike(context: Context, hostname: str) -> IkeConfiguration:
         client_endpoints=tuple(found for peer in peers if (found := _client_endpoint(peer, context, refused=refuses_aggressive))),
         nat_keepalive=_nat_keepalive(root.statement("crypto isakmp nat keepalive")),
     )
+
+
+def _warn_disabled(statement: Statement | None, context: Context) -> None:
+    if statement is not None and statement.negated:
+        hint = "stop the node if it shall be silent, or remove the line"
+        context.warn(statement.place, "phase 1 stays on: without it there are no registrations", hint)
 
 
 def _nat_keepalive(statement: Statement | None) -> int | None:
@@ -122,10 +138,9 @@ def _identification(statement: Statement) -> Identification:
     return Identification(IdType.USER_FQDN, statement.value("user").encode("ascii"))
 
 
-def _password(peer: Section, context: Context) -> PresharedKey | None:
+def _password(peer: Section, statement: Statement, context: Context) -> PresharedKey | None:
     """The key of a peer's own section."""
-    statement = peer.statement("set aggressive-mode password")
-    if statement is None or peer.header is None or not _is_plain(statement, context):
+    if peer.header is None or not _is_plain(statement, context):
         return None
     return PresharedKey(statement.value("key"), IPv4Network(peer.header.value("address")))
 
@@ -136,9 +151,45 @@ def _key(statement: Statement, context: Context) -> PresharedKey | None:
     peers = peers_of_key(statement.values)
     if isinstance(peers, str):
         return PresharedKey(statement.value("key"), hostname=statement.value("hostname"))
-    if peers.prefixlen == 0:
-        context.warn(statement.place, "this key is for any peer at all: whoever knows it can take any other's place", "use a key per peer")
     return PresharedKey(statement.value("key"), peers)
+
+
+def _warn_weak_keys(keys: list[tuple[Statement, PresharedKey]], *, guessable: bool, context: Context) -> None:
+    """A word for each thing that is wrong with keys, not for each key: keys that can be guessed, and keys that several peers share.
+
+    `guessable` says whether this node answers aggressive mode for no reason: that shows to whoever asks what guesses are tried against.
+    """
+    short = [item for item, key in keys if _length(key) < _LONG]
+    wide = [(item, key.network) for item, key in keys if key.network is not None and key.network.prefixlen < 32]
+    if short:
+        one, many = (
+            f"this pre-shared key has fewer than {_LONG} characters",
+            f"{len(short)} pre-shared keys have fewer than {_LONG} characters",
+        )
+        message = one if len(short) == 1 else f"{many} ({_lines(short)})"
+        hint = "a long random key for each peer, such as `openssl rand -hex 24` makes, at both ends"
+        context.warn(short[0].place, f"{message}: short keys are found by guessing", hint)
+    if wide:
+        statements = [item for item, _ in wide]
+        peers = "any peer at all" if any(network.prefixlen == 0 for _, network in wide) else "several peers"
+        many = f"{len(wide)} pre-shared keys are for several peers or any ({_lines(statements)})"
+        message = f"this key is for {peers}" if len(wide) == 1 else many
+        context.warn(statements[0].place, f"{message}: whoever knows it can take any other's place", "use a key per peer")
+    if guessable and (short or wide):
+        first = min((*short, *(item for item, _ in wide)), key=lambda item: item.place.line)
+        message = "whoever asks for aggressive mode is answered with a hash against which guesses at such a key can be tried"
+        context.warn(first.place, message, "add `crypto isakmp aggressive-mode disable`, unless a peer begins with that mode")
+
+
+def _length(key: PresharedKey) -> int:
+    """Characters of a key; one that a printed configuration hides (`****`) is as long as any."""
+    text = key.key.reveal().decode(errors="replace")
+    return _LONG if not text.strip("*") else len(text)
+
+
+def _lines(statements: list[Statement]) -> str:
+    numbers = sorted(item.place.line for item in statements)
+    return f"lines {', '.join(map(str, numbers[:_SHOWN]))}{' …' if len(numbers) > _SHOWN else ''}"
 
 
 def _is_plain(statement: Statement, context: Context) -> bool:

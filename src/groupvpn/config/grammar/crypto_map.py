@@ -3,7 +3,7 @@
 from groupvpn.config.arguments import InterfaceArgument, Line, Name, Number, SecretWord
 from groupvpn.config.grammar.ipsec import PFS_GROUPS, REPLAY_WINDOW, VOLUME
 from groupvpn.config.grammar.modes import CLASSIC_MAP, CRYPTO_MAP, FAIL_CLOSE, GLOBAL
-from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
+from groupvpn.config.language import Add, Alias, Command, Enter, Ignore, Negation, Set
 from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.ipsec.transform import LIFETIME_RANGE
 
@@ -51,6 +51,12 @@ COMMANDS = (
         label="crypto map gdoi",
     ),
     Command(CRYPTO_MAP, "description <text>", "Free text", Set(), {"text": Line("Description of the entry")}),
+    Command(
+        CRYPTO_MAP,
+        "qos pre-classify",
+        "Classify packets before they are encrypted",
+        Ignore("classify by addresses and DSCP, which encrypted packets keep", exact=True),
+    ),
     Command(CRYPTO_MAP, "set group <name>", "The group to join", Set(), {"name": Name("Name of the group")}),
     Command(
         CRYPTO_MAP,

@@ -1,8 +1,8 @@
 """Groups: `crypto gdoi group` for key servers and members, and the modes inside it (RFC 6407)."""
 
 from groupvpn.config.arguments import DAY, Address, Days, HostAddress, InterfaceArgument, Name, Number, OneOf, one_of
-from groupvpn.config.grammar.modes import COOPERATIVE, GDOI_GROUP, GLOBAL, LOCAL_SERVER, SA_IPSEC
-from groupvpn.config.language import Add, Alias, Command, Enter, Negation, Set
+from groupvpn.config.grammar.modes import COOPERATIVE, GDOI_GROUP, GLOBAL, IDENTIFIER, LOCAL_SERVER, SA_IPSEC
+from groupvpn.config.language import Add, Alias, Command, Enter, Ignore, Negation, Set
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.effects import NAT_T_PORT
 from groupvpn.gdoi.policy import MAXIMUM_KEY_SERVERS, MAXIMUM_TIME_WINDOW, REPLAY_WINDOW
@@ -11,6 +11,8 @@ from groupvpn.gdoi.timers import KEK_LIFETIME_RANGE
 ACCESS_LIST = Name("Name or number of an access list")
 KEK_CIPHER = one_of(KekCipher, "Cipher of the KEK", {"aes": KekCipher.AES_128_CBC})
 KEK_HASH = one_of(SignatureHash, "Hash under the signature of rekey messages")
+_COOPERATION = "cooperative key servers"
+_KEY_SERVER_ID = Number(0, 127, "Number of a key server")
 SENDER_ID_SIZES = {"small 8": 8, "small 12": 12, "small 16": 16, "medium": 24, "large": 32}
 
 _GROUP = (
@@ -75,6 +77,44 @@ _GROUP = (
             "`receive-only` it takes ESP on that port and sends as if the line were not there."
         ),
     ),
+    Command(
+        GDOI_GROUP,
+        "client registration interface <interface>",
+        "The interface whose address a router registers with",
+        Set(),
+        {"interface": InterfaceArgument("Interface")},
+        details="Not in effect, which a warning says: `crypto map NAME local-address INTERFACE` chooses that address here.",
+    ),
+    Command(
+        GDOI_GROUP,
+        "client fail-close revert",
+        "Go back to fail-close when a registration fails",
+        Set(),
+        details="Not in effect, which a warning says: the last policy stays, and what it protects is dropped once its keys have expired.",
+    ),
+    Command(
+        GDOI_GROUP,
+        "client recovery-check interval <seconds>",
+        "Register again after errors of received packets, so often at most",
+        Set(),
+        {"seconds": Number(100, 1000, "Seconds between two such registrations")},
+        not_yet="registration after errors of received packets",
+    ),
+    Command(
+        GDOI_GROUP,
+        "client status active-sa track <object>",
+        "A tracking object that is up while there is a TEK",
+        Set(),
+        {"object": Number(1, 1000, "Number of the object")},
+        not_yet="tracking objects",
+    ),
+    Command(
+        GDOI_GROUP,
+        "client bypass-policy",
+        "Let key management for this member pass its policy",
+        Ignore("a member's own key management passes every list", exact=True),
+    ),
+    Command(GDOI_GROUP, "client protocol gdoi", "Register by GDOI", Ignore("GDOI is the protocol that there is", exact=True)),
     Command(GDOI_GROUP, "server local", "This node is the group's key server", Enter(LOCAL_SERVER)),
 )
 
@@ -121,12 +161,13 @@ _LOCAL_SERVER = (
     ),
     Command(
         LOCAL_SERVER,
-        "rekey retransmit <seconds> [number <number>]",
+        "rekey retransmit <seconds> [number <number>] [periodic]",
         "How often a rekey is sent again, and after how long",
         Set(keeps_no=True),
         {"seconds": Number(10, 60, "Seconds between transmissions"), "number": Number(1, 10, "Retransmissions")},
         default="rekey retransmit 10 number 2",
-        details="`no rekey retransmit` sends every rekey once.",
+        details="`no rekey retransmit` sends every rekey once. With `periodic` newer routers go on sending; it is accepted and not yet in "
+        "effect: the number counts.",
     ),
     Command(
         LOCAL_SERVER,
@@ -211,8 +252,16 @@ _LOCAL_SERVER = (
         "redundancy",
         "Cooperation with other key servers of the group",
         Enter(COOPERATIVE),
-        not_yet="cooperative key servers",
+        not_yet=_COOPERATION,
     ),
+    Command(
+        LOCAL_SERVER,
+        "identifier",
+        "Numbers of this key server, from which its Sender-IDs are made where several lend them",
+        Enter(IDENTIFIER),
+        not_yet=_COOPERATION,
+    ),
+    Command(LOCAL_SERVER, "gdoi", "Serve the group by GDOI", Ignore("GDOI is the protocol that there is", exact=True)),
 )
 
 _SA_IPSEC = (
@@ -244,13 +293,23 @@ _SA_IPSEC = (
         SA_IPSEC,
         "replay time window-size <seconds>",
         "Anti-replay by pseudotime",
-        Set(replaces=("replay counter window-size",)),
+        Set(replaces=("replay counter window-size",), takes_along=("replay counter window-size",)),
         {"seconds": Number(1, MAXIMUM_TIME_WINDOW, "Window in seconds")},
+        negation_syntax="replay [time window-size [<seconds>]]",
         details=(
             "Members refuse packets that are older, by the key server's pseudotime, than the window; inside it they refuse those that they "
             "have seen, sender by sender. No octet is added to a packet. Right for any number of members and any transform that has an IV; "
-            "every member has to know it. A window that is changed counts after `clear crypto gdoi` on the key server."
+            "every member has to know it. A window that is changed counts after `clear crypto gdoi` on the key server. "
+            "`no replay` takes back either kind."
         ),
+    ),
+    Command(
+        SA_IPSEC,
+        "tag cts sgt",
+        "Packets carry the tag of their security group",
+        Set(),
+        negation_syntax="tag [cts sgt]",
+        not_yet="tags of security groups",
     ),
 )
 
@@ -262,7 +321,7 @@ _COOPERATIVE = (
         Set(),
         {"priority": Number(0, 255, "Priority")},
         default="local priority 1",
-        not_yet="cooperative key servers",
+        not_yet=_COOPERATION,
     ),
     Command(
         COOPERATIVE,
@@ -271,8 +330,38 @@ _COOPERATIVE = (
         Add(("address",), limit=MAXIMUM_KEY_SERVERS - 1),
         {"address": Address("Address of the peer")},
         negation=Negation.FULL,
-        not_yet="cooperative key servers",
+        not_yet=_COOPERATION,
+    ),
+    Command(
+        COOPERATIVE,
+        "protocol version <version>",
+        "Form of the messages between key servers",
+        Set(),
+        {"version": OneOf({"base": "base", "optimize": "optimize"}, "Form of messages")},
+        not_yet=_COOPERATION,
     ),
 )
 
-COMMANDS = _GROUP + _LOCAL_SERVER + _SA_IPSEC + _COOPERATIVE
+_IDENTIFIER = (
+    Command(
+        IDENTIFIER,
+        "range <lowest> - <highest>",
+        "Numbers of this key server, which no other has",
+        Add(("lowest", "highest")),
+        {"lowest": _KEY_SERVER_ID, "highest": _KEY_SERVER_ID},
+        negation=Negation.FULL,
+        aliases=(Alias("range lowest <lowest> highest <highest>", "range {lowest} - {highest}"),),
+        not_yet=_COOPERATION,
+    ),
+    Command(
+        IDENTIFIER,
+        "value <value>",
+        "One such number",
+        Add(("value",)),
+        {"value": _KEY_SERVER_ID},
+        negation=Negation.FULL,
+        not_yet=_COOPERATION,
+    ),
+)
+
+COMMANDS = _GROUP + _LOCAL_SERVER + _SA_IPSEC + _COOPERATIVE + _IDENTIFIER

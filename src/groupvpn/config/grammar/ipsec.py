@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from groupvpn.config.arguments import Line, Name, Number, NumberOf, OneOf
+from groupvpn.config.arguments import DAY, Days, Line, Name, Number, NumberOf, OneOf
 from groupvpn.config.grammar.modes import GLOBAL, IPSEC_PROFILE, TRANSFORM_SET
 from groupvpn.config.language import Alias, Command, Enter, Ignore, Negation, Set
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
@@ -40,6 +40,8 @@ FRAGMENTATION = OneOf({item.value: item for item in Fragmentation}, "The packet 
 PFS_GROUPS = "[group1 | group2 | group5 | group14 | group15 | group16 | group19 | group20 | group21 | group24]"
 VOLUME = Number(2560, 4294967295, "Kilobytes")
 LIFETIME = Number(LIFETIME_RANGE.start, LIFETIME_RANGE[-1], "Lifetime of an SA in seconds")
+LIFETIME_IN_DAYS = Days(1, LIFETIME_RANGE[-1] // DAY, "Lifetime of an SA in days")
+IDLE_TIME = Number(60, 86400, "Seconds without a packet")
 
 COMMANDS = (
     Command(
@@ -101,15 +103,14 @@ COMMANDS = (
         "set security-association lifetime seconds <seconds>",
         "Lifetime of an SA: for a group, of its TEK",
         Set(),
-        {"seconds": LIFETIME},
+        {"seconds": LIFETIME, "days": LIFETIME_IN_DAYS},
+        negation_syntax="set security-association lifetime {[seconds] [<seconds>] | days [<days>]}",
         aliases=(
-            Alias(
-                "set security-association lifetime <seconds>",
-                "set security-association lifetime seconds {seconds}",
-            ),
+            Alias("set security-association lifetime <seconds>", "set security-association lifetime seconds {seconds}"),
+            Alias("set security-association lifetime days <days>", "set security-association lifetime seconds {days}"),
         ),
-        details="Without it the global setting counts. More than 900 s is advised, two hours recommended. A new value counts from the next "
-        "rekey.",
+        details="Days are kept as seconds. Without it the global setting counts. More than 900 s is advised, two hours recommended. A new "
+        "value counts from the next rekey.",
     ),
     Command(
         IPSEC_PROFILE,
@@ -133,6 +134,14 @@ COMMANDS = (
         Set(),
         {"packets": REPLAY_WINDOW},
         details="Without it the global setting counts. A group's `sa ipsec` may say something else with `replay`. No number means 64.",
+    ),
+    Command(
+        IPSEC_PROFILE,
+        "set security-association idle-time <seconds> [default]",
+        "Silence after which an SA of this profile is removed; SAs of groups stay",
+        Set(),
+        {"seconds": IDLE_TIME},
+        not_yet="classic IPsec",
     ),
     Command(
         IPSEC_PROFILE,
@@ -163,11 +172,24 @@ COMMANDS = (
     ),
     Command(
         GLOBAL,
+        "crypto ipsec security-association idle-time <seconds> [default]",
+        "Silence after which an SA is removed; SAs of groups stay",
+        Set(),
+        {"seconds": IDLE_TIME},
+        not_yet="classic IPsec",
+    ),
+    Command(
+        GLOBAL,
         "crypto ipsec security-association lifetime seconds <seconds>",
         "Lifetime of SAs whose profile names none",
         Set(),
-        {"seconds": LIFETIME},
+        {"seconds": LIFETIME, "days": LIFETIME_IN_DAYS},
         default=f"crypto ipsec security-association lifetime seconds {DEFAULT_LIFETIME}",
+        negation_syntax="crypto ipsec security-association lifetime {seconds [<seconds>] | days [<days>]}",
+        aliases=(
+            Alias("crypto ipsec security-association lifetime days <days>", "crypto ipsec security-association lifetime seconds {days}"),
+        ),
+        details="Days are kept as seconds.",
     ),
     Command(
         GLOBAL,

@@ -111,6 +111,21 @@ COMMANDS = (
     ),
     Command(
         GLOBAL,
+        "crypto isakmp enable",
+        "Phase 1 with anybody",
+        Set(keeps_no=True),
+        default="crypto isakmp enable",
+        details="`no` is not in effect, which a warning says: a node is there for its groups, which cannot do without.",
+    ),
+    Command(
+        GLOBAL,
+        "crypto isakmp diagnose error [<count>]",
+        "Keep the last errors of phase 1",
+        Ignore("the log has them: `show logging`", exact=True),
+        {"count": Number(1, 2**32 - 1, "Errors")},
+    ),
+    Command(
+        GLOBAL,
         "crypto isakmp default policy",
         "Policies of routers for a configuration that has none",
         Ignore("there are no policies but those that are configured", exact=True),

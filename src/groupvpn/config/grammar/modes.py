@@ -10,6 +10,7 @@ IPSEC_PROFILE = Mode("ipsec-profile", "(ipsec-profile)#", GLOBAL)
 GDOI_GROUP = Mode("gdoi-group", "(config-gdoi-group)#", GLOBAL)
 LOCAL_SERVER = Mode("gdoi-local-server", "(gdoi-local-server)#", GDOI_GROUP)
 SA_IPSEC = Mode("gdoi-sa-ipsec", "(gdoi-sa-ipsec)#", LOCAL_SERVER)
+IDENTIFIER = Mode("gdoi-identifier", "(gdoi-ks-identifier)#", LOCAL_SERVER)
 COOPERATIVE = Mode("gdoi-coop", "(gdoi-coop-ks-config)#", LOCAL_SERVER)
 CRYPTO_MAP = Mode("crypto-map", "(config-crypto-map)#", GLOBAL)
 FAIL_CLOSE = Mode("crypto-map-fail-close", "(crypto-map-fail-close)#", GLOBAL)
@@ -42,6 +43,7 @@ MODES: tuple[Mode, ...] = (
     GDOI_GROUP,
     LOCAL_SERVER,
     SA_IPSEC,
+    IDENTIFIER,
     COOPERATIVE,
     CRYPTO_MAP,
     FAIL_CLOSE,

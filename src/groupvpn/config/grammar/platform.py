@@ -49,6 +49,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
         "process <rest>",
         "parser <rest>",
         "resource policy",
+        "monitor event-trace <rest>",
         "alias <rest>",
         "privilege <rest>",
     ),
@@ -306,6 +307,14 @@ def _blocks() -> tuple[Command, ...]:
 
 NODE = (
     Command(GLOBAL, "hostname <name>", "The node's name", Set(), {"name": HostName("Name", 63)}, default="hostname Router"),
+    Command(
+        GLOBAL,
+        "password encryption aes",
+        "Keep keys encrypted in configurations",
+        Set(),
+        details="Pre-shared keys stay in clear: keep the file for its owner alone.",
+        not_yet="encryption of keys in configurations",
+    ),
     Command(
         GLOBAL,
         "ip domain name <name>",

@@ -215,14 +215,14 @@ def _engine(router: Router, request: Request) -> str:
 def _fail_close(router: Router, request: Request) -> str:
     wanted, lines = request.name("map"), []
     for crypto_map in router.configuration.crypto_maps.values():
-        if wanted not in (None, crypto_map.name):
+        closing = crypto_map.fail_close
+        if wanted not in (None, crypto_map.name) or closing is None:
             continue
-        lines += [f'Crypto Map: "{crypto_map.name}"', f"  Activate: {'no' if crypto_map.fail_close is None else 'yes'}"]
-        if crypto_map.fail_close is not None:
-            lines.append("  Fail-Close Access-List: (Deny = Forward In Clear, Permit = Drop)")
-            lines += [f"    access-list {crypto_map.fail_close.name} {entry(item)}" for item in crypto_map.fail_close.entries]
+        lines += [f'Crypto Map: "{crypto_map.name}"', f"  Activate: {'yes' if closing.is_active else 'no'}"]
+        lines.append("  Fail-Close Access-List: (Deny = Forward In Clear, Permit = Drop)")
+        lines += [f"    access-list {closing.exceptions.name} {entry(item)}" for item in closing.exceptions.entries]
     if not lines:
-        raise CommandError("% No crypto map" + (f" {wanted!r}" if wanted else "") + " is configured")
+        raise CommandError("% No crypto map" + (f" {wanted!r}" if wanted else "") + " with fail-close is configured")
     return "\n".join(lines)
 
 

@@ -119,7 +119,7 @@ def rekeys(groups: Sequence[KeyServerGroupStatus]) -> str:
         ]
         for sa in group.sas:
             lines += [
-                labelled(f"IPSec SA {sa.sequence} lifetime (sec)", sa.lifetime, width=37),
+                labelled(f"IPSec SA {sa.slot} lifetime (sec)", sa.lifetime, width=37),
                 labelled("    Time to next rekey (sec)", _seconds(sa.time_to_rekey), width=37),
             ]
         lines.append("")
@@ -158,7 +158,7 @@ def _group(group: KeyServerGroupStatus) -> Iterator[str]:
 
 
 def _sa(sa: SaPolicyStatus) -> Iterator[str]:
-    yield labelled("IPSec SA Number", sa.sequence, indent=6, width=23)
+    yield labelled("IPSec SA Number", sa.slot, indent=6, width=23)
     yield labelled("IPSec SA Rekey Lifetime", f"{sa.lifetime} secs", indent=6, width=23)
     yield labelled("Profile Name", sa.profile_name, indent=6, width=23)
     if replay(sa.replay) == "Disabled":

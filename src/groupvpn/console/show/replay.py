@@ -31,7 +31,7 @@ def key_server(groups: Sequence[KeyServerGroupStatus]) -> str:
             labelled("Next synchronization", "---" if group.sync_in is None else f"in {group.sync_in} secs"),
         ]
         for sa in group.sas:
-            lines += [labelled("IPSec SA Number", sa.sequence), *_method(sa.replay)]
+            lines += [labelled("IPSec SA Number", sa.slot), *_method(sa.replay)]
         lines.append("")
     return text(lines)
 

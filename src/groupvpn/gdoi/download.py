@@ -11,31 +11,32 @@ from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.ipsec.acl import Entry
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import SENDER_ID_BITS, Transform
 
 
 @dataclass(frozen=True, slots=True)
-class Tek:
-    """A traffic encryption key with its policy: one ESP SA of the group (RFC 6407 5.4).
+class TekOffer:
+    """The policy of a TEK, as message 2 of a registration tells it before any key (RFC 6407 5.4).
 
     `entries` is the ordered access list that the SA serves, denies included; a TEK that only lives on until its predecessor's packets have
-    drained repeats the same entries. `salt` is the GCM salt (RFC 4106 4), empty for other ciphers.
+    drained repeats the same entries.
     """
 
     spi: int
     transform: Transform
-    encryption_key: Secret
-    integrity_key: Secret
-    salt: Secret
     lifetime: int
     entries: tuple[Entry, ...]
     replay: Replay = field(default_factory=lambda: Replay(ReplayMethod.DISABLED))
     receive_only: bool = False
 
-    def wipe(self) -> None:
-        """Overwrite the octets of its keys."""
-        for secret in (self.encryption_key, self.integrity_key, self.salt):
-            secret.wipe()
+
+@dataclass(frozen=True, slots=True)
+class Tek:
+    """A traffic encryption key with its policy: one ESP SA of the group."""
+
+    offer: TekOffer
+    keys: TrafficKeys
 
 
 @dataclass(frozen=True, slots=True)

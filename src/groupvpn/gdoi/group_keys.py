@@ -1,6 +1,6 @@
 """The keys of one group on its key server: TEKs and KEK with their times, the rekey sequence number, the Sender-IDs.
 
-This is bookkeeping without messages: `rekeying` sends what stands here, `keyserver` decides when it changes. All times are monotonic
+This is bookkeeping without messages: `rounds` sends what stands here, `served_group` decides when it changes. All times are monotonic
 seconds; a `Download` made from it carries the seconds that remain.
 """
 
@@ -13,13 +13,13 @@ from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Entropy
 from groupvpn.gdoi import timers
-from groupvpn.gdoi.keys import Download, Kek, Tek
+from groupvpn.gdoi.download import Download, Kek, Tek, TekOffer
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, TekPolicy
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.sender_ids import SenderIds
-from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, Entry
 from groupvpn.ipsec.sa import FIRST_SPI
+from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Transform
 from groupvpn.wire.gdoi_sa import KEK_SPI_LENGTH, TEK_SPI_LENGTH
 
@@ -40,9 +40,7 @@ class TrafficKey:
     slot: int
     spi: int
     transform: Transform
-    encryption_key: Secret
-    integrity_key: Secret
-    salt: Secret
+    keys: TrafficKeys
     replay: Replay
     created: float
     lifetime: int
@@ -54,8 +52,7 @@ class TrafficKey:
 
     def wipe(self) -> None:
         """Overwrite the octets of its keys, which nobody may use any more."""
-        for secret in (self.encryption_key, self.integrity_key, self.salt):
-            secret.wipe()
+        self.keys.wipe()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +96,16 @@ class RekeyKey:
 
 @dataclass(slots=True)
 class GroupKeys:
-    """All keys of a group. `sequence` counts the rekey messages under the present KEK and starts at 0 with each new KEK.
-
-    `epoch` grows when everything is replaced at once: what was offered in an older one must not be given any more.
-    """
+    """All keys of a group. `sequence` counts the rekey messages under the present KEK and starts at 0 with each new KEK."""
 
     sender_ids: SenderIds
     teks: list[TrafficKey] = field(default_factory=list)
     kek: RekeyKey | None = None
     sequence: int = 0
-    epoch: int = 0
     clock: PseudoClock | None = None
     """Pseudotime; None until the first message that has to tell it."""
+    lifetime_is_known: bool = False
+    """Whether the members know how long the KEK lives; else the next rekey tells them."""
     retired: list[TrafficKey] = field(default_factory=list)
     """Dead TEKs that a registration under way may still be about to send; wiped `RETIREMENT` after their death."""
 
@@ -121,15 +116,12 @@ class GroupKeys:
     def make_tek(self, policy: TekPolicy, now: float, entropy: Entropy) -> TrafficKey:
         """Add a TEK for `policy`, with keys, SPI and salt of its own (RFC 6407 3.5: unique keys for each SA)."""
         transform = policy.profile.transform_sets[0].transform
-        cipher, integrity = transform.cipher, transform.integrity
-        previous = self.newest(policy.sequence)
+        previous = self.newest(policy.slot)
         key = TrafficKey(
-            slot=policy.sequence,
+            slot=policy.slot,
             spi=self._free_spi(entropy),
             transform=transform,
-            encryption_key=Secret(entropy(cipher.key_length)),
-            integrity_key=Secret(entropy(integrity.key_length)),
-            salt=Secret(entropy(cipher.salt_length)),
+            keys=TrafficKeys.draw(transform, entropy),
             replay=_replay_of_successor(policy.replay, previous),
             created=now,
             lifetime=policy.profile.lifetime,
@@ -156,11 +148,12 @@ class GroupKeys:
             acknowledge=policy.unicast and policy.acknowledge,
             destination=destination,
         )
-        self.sequence = 0
+        self.sequence, self.lifetime_is_known = 0, True
         return self.kek
 
     def restart_kek_lifetime(self, lifetime: int, now: float) -> None:
         """A new `rekey lifetime` counts from the moment it is entered, for the KEK that is in use."""
+        self.lifetime_is_known = False
         if self.kek is not None:
             self.kek = replace(self.kek, lifetime=lifetime, expires=now + lifetime)
 
@@ -199,7 +192,7 @@ class GroupKeys:
 
     def last_expiry(self, now: float, teks: Iterable[Tek] | None = None) -> float:
         """When the last of `teks` dies, or of all TEKs; `now` if none lives."""
-        spis = {tek.spi for tek in teks} if teks is not None else {key.spi for key in self.teks}
+        spis = {tek.offer.spi for tek in teks} if teks is not None else {key.spi for key in self.teks}
         return max((key.expires for key in self.teks if key.spi in spis), default=now)
 
     def download(self, group: KeyServerGroup, now: float, kek: Kek | None, sequence: int | None) -> Download:
@@ -214,27 +207,27 @@ class GroupKeys:
             raise GdoiError(Reason.TRY_LATER, f"no live TEK for `sa ipsec` {', '.join(map(str, sorted(lacking)))}")
         teks = tuple(
             Tek(
-                spi=key.spi,
-                transform=key.transform,
-                encryption_key=key.encryption_key,
-                integrity_key=key.integrity_key,
-                salt=key.salt,
-                lifetime=int(key.expires - now),
-                entries=honoured_entries(policy),
-                replay=key.replay,
-                receive_only=group.receive_only,
+                TekOffer(
+                    spi=key.spi,
+                    transform=key.transform,
+                    lifetime=int(key.expires - now),
+                    entries=policy.honoured_entries,
+                    replay=key.replay,
+                    receive_only=group.receive_only,
+                ),
+                key.keys,
             )
             for policy in group.teks
             for key in self.teks
-            if key.slot == policy.sequence and key.expires - now >= SHORTEST_TOLD
+            if key.slot == policy.slot and key.expires - now >= SHORTEST_TOLD
         )
-        pseudotime = self.pseudotime(now) if any(tek.replay.is_timed for tek in teks) else None
+        pseudotime = self.pseudotime(now) if any(tek.offer.replay.is_timed for tek in teks) else None
         return Download(teks=teks, kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits, pseudotime=pseudotime)
 
-    def lacking(self, group: KeyServerGroup, now: float) -> set[int]:
+    def lacking(self, group: KeyServerGroup, now: float) -> frozenset[int]:
         """The `sa ipsec` entries without a TEK that could still be told: none was made yet, or nobody was there to renew it in time."""
         alive = {key.slot for key in self.teks if key.expires - now >= SHORTEST_TOLD}
-        return {policy.sequence for policy in group.teks} - alive
+        return group.slots - alive
 
     @property
     def has_time_window(self) -> bool:
@@ -247,18 +240,18 @@ class GroupKeys:
             self.clock = PseudoClock(now)
         return self.clock.milliseconds(now)
 
-    def outdated(self, group: KeyServerGroup, destination: IPv4Address | None) -> tuple[set[int], bool]:
+    def outdated(self, group: KeyServerGroup, destination: IPv4Address | None) -> tuple[frozenset[int], bool]:
         """What no longer fits the configuration: `sa ipsec` entries without a TEK of their transform and replay method, and the KEK.
 
         `destination` is the multicast group of rekeys (anything for unicast).
         """
-        slots = {
-            policy.sequence
+        slots = frozenset(
+            policy.slot
             for policy in group.teks
-            if (key := self.newest(policy.sequence)) is None
+            if (key := self.newest(policy.slot)) is None
             or key.transform != policy.profile.transform_sets[0].transform
             or key.replay.method is not policy.replay.method
-        }
+        )
         kek, rekey = self.kek, group.rekey
         if kek is None:
             return slots, False
@@ -271,16 +264,16 @@ class GroupKeys:
 
         A group that cannot rekey makes its new TEKs on time all the same: members that come back before T1 find them.
         """
-        return min((self.tek_rekey(group, policy.sequence, members) for policy in group.teks), default=None)
+        return min((self.tek_rekey(group, policy.slot, members) for policy in group.teks), default=None)
 
-    def tek_rekey(self, group: KeyServerGroup, sequence: int, members: int) -> float:
-        """When `sa ipsec` number `sequence` needs a new TEK. That was long ago if it has none: the last one died before it was renewed."""
-        key = self.newest(sequence)
+    def tek_rekey(self, group: KeyServerGroup, slot: int, members: int) -> float:
+        """When `sa ipsec` number `slot` needs a new TEK. That was long ago if it has none: the last one died before it was renewed."""
+        key = self.newest(slot)
         return LONG_AGO if key is None else key.created + self._start(group, key.lifetime, members)
 
-    def slots_due(self, group: KeyServerGroup, members: int, until: float) -> set[int]:
+    def slots_due(self, group: KeyServerGroup, members: int, until: float) -> frozenset[int]:
         """The `sa ipsec` entries whose rekey falls due before `until`."""
-        return {policy.sequence for policy in group.teks if self.tek_rekey(group, policy.sequence, members) <= until}
+        return frozenset(slot for slot in group.slots if self.tek_rekey(group, slot, members) <= until)
 
     def next_kek_rekey(self, group: KeyServerGroup, members: int) -> float | None:
         """When the KEK has to be replaced, or None without a KEK. A changed lifetime moves it."""
@@ -300,11 +293,6 @@ class GroupKeys:
             spi = int.from_bytes(entropy(TEK_SPI_LENGTH), "big")
             if spi >= FIRST_SPI and spi not in taken:
                 return spi
-
-
-def honoured_entries(policy: TekPolicy) -> tuple[Entry, ...]:
-    """The entries of an access list that a group policy honours; the rest is ignored with GDOI_ACL_NUM."""
-    return policy.acl.entries[:MAXIMUM_ENTRIES]
 
 
 def _replay_of_successor(configured: Replay, previous: TrafficKey | None) -> Replay:

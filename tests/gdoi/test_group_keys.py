@@ -6,7 +6,7 @@ import pytest
 from gdoi_world import GCM, MULTI, MULTICAST, SITES, UNICAST, entry, served, tek_policy
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.group import RETIREMENT, GroupKeys
+from groupvpn.gdoi.group_keys import RETIREMENT, GroupKeys
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.sender_ids import SenderIds
@@ -23,10 +23,10 @@ def test_each_tek_has_keys_of_the_right_size_and_its_own() -> None:
     group, entropy = keys(), entropy_of("keys")
     first = group.make_tek(tek_policy(transform=GCM), 0, entropy)
     second = group.make_tek(tek_policy(transform=GCM), 0, entropy)
-    assert (len(first.encryption_key), len(first.integrity_key), len(first.salt)) == (32, 0, 4)
+    assert (len(first.keys.encryption), len(first.keys.integrity), len(first.keys.salt)) == (32, 0, 4)
     assert first.spi != second.spi
-    assert first.encryption_key != second.encryption_key
-    assert first.salt != second.salt
+    assert first.keys.encryption != second.keys.encryption
+    assert first.keys.salt != second.keys.salt
 
 
 def test_reserved_and_taken_spis_are_not_used() -> None:
@@ -45,8 +45,8 @@ def test_a_download_has_every_live_tek_with_what_is_left_of_it() -> None:
     for tek in policy.teks:
         group.make_tek(tek, 0, entropy)
     group.make_tek(policy.teks[0], 500, entropy)
-    assert [tek.lifetime for tek in group.download(policy, 500.9, None, None).teks] == [99, 599, 3099]
-    assert [tek.lifetime for tek in group.download(policy, 599.5, None, None).teks] == [500, 3000]
+    assert [tek.offer.lifetime for tek in group.download(policy, 500.9, None, None).teks] == [99, 599, 3099]
+    assert [tek.offer.lifetime for tek in group.download(policy, 599.5, None, None).teks] == [500, 3000]
 
 
 @pytest.mark.parametrize("now", [599.1, 600, 5000])
@@ -59,7 +59,7 @@ def test_a_download_never_leaves_out_a_list_whose_tek_has_died(now: float) -> No
         group.download(policy, now, None, None)
     for tek in policy.teks:
         group.make_tek(tek, 6000, entropy)
-    assert [tek.lifetime for tek in group.download(policy, 6000, None, None).teks] == [600, 3600]
+    assert [tek.offer.lifetime for tek in group.download(policy, 6000, None, None).teks] == [600, 3600]
 
 
 def test_a_group_without_any_sa_has_nothing_to_give() -> None:
@@ -85,7 +85,7 @@ def test_a_list_is_cut_at_a_hundred_entries_denies_included() -> None:
     entries = tuple(entry(Action.DENY if number % 2 else Action.PERMIT, f"10.{number}.0.0/16", "10.0.0.0/8") for number in range(120))
     policy = served(tek_policy(acl=AccessList("long", entries)))
     group.make_tek(policy.teks[0], 0, entropy_of("x"))
-    assert group.download(policy, 0, None, None).teks[0].entries == entries[:100]
+    assert group.download(policy, 0, None, None).teks[0].offer.entries == entries[:100]
 
 
 def test_dead_teks_leave_at_once_and_are_wiped_when_no_registration_can_need_them() -> None:
@@ -95,10 +95,10 @@ def test_dead_teks_leave_at_once_and_are_wiped_when_no_registration_can_need_the
     assert group.expire(599) is False
     assert group.expire(600) is True
     assert group.teks == []
-    assert len(key.encryption_key) == 32
+    assert len(key.keys.encryption) == 32
     assert group.next_expiry() == 600 + RETIREMENT
     group.expire(600 + RETIREMENT)
-    assert len(key.encryption_key) == 0
+    assert len(key.keys.encryption) == 0
     assert group.next_expiry() is None
 
 
@@ -120,7 +120,7 @@ def test_wipe_all_spares_nothing() -> None:
     made = [group.make_tek(tek_policy(lifetime=life), 0, entropy) for life in (100, 600)]
     group.expire(100)
     group.wipe_all()
-    assert [len(key.encryption_key) for key in made] == [0, 0]
+    assert [len(key.keys.encryption) for key in made] == [0, 0]
 
 
 @pytest.mark.parametrize(("members", "start"), [(1, 3600 - 5 - 360 - 20), (50, 3600 - 5 - 360 - 20), (51, 3600 - 10 - 360 - 20)])
