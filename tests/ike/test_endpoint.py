@@ -420,11 +420,11 @@ def test_the_key_log_is_silent_unless_asked_for() -> None:
 def test_another_configuration_serves_new_exchanges_only() -> None:
     pair = Pair().run()
     one, _ = pair.both()
-    pair.bob.update(configuration(key="changed"))
-    pair.alice.update(configuration(key="changed"))
+    other = policy(cipher=IkeCipher.AES_256)
+    assert pair.bob.update(configuration(other)) == pair.alice.update(configuration(other)) == []
     assert pair.alice.sas() == (one,)
     pair.run()
-    assert len(pair.alice.sas()) == 2
+    assert [sa.policy.cipher for sa in pair.alice.sas()] == [IkeCipher.AES_128, IkeCipher.AES_256]
     pair.both()
 
 

@@ -27,7 +27,7 @@ from groupvpn.wire.payloads import Hash, KeyExchange, Nonce
 
 
 def start(surroundings: Surroundings, context: Context) -> Result:
-    """Message 1. The context has `preshared_key` and `offered` already."""
+    """Message 1. The context has `peer_key` and `offered` already."""
     group = context.offered[0].group
     offered = tuple(policy for policy in context.offered if policy.group is group)
     sa = proposal.offer(offered, context.doi)
@@ -50,7 +50,7 @@ def answer_offer(surroundings: Surroundings, context: Context, chain: Chain) -> 
     """Message 1 came, message 2 goes: here the key may also be found by the initiator's host name."""
     context = main_mode.take_identity(context, chain)
     assert context.peer_identity is not None
-    key = main_mode.preshared_key(surroundings, context, hostname(context.peer_identity))
+    key = main_mode.peer_key(surroundings, context, hostname(context.peer_identity))
     context, sa = main_mode.take_offer(surroundings, context, chain, key)
     initiator_public = chain.only(KeyExchange).data
     if len(initiator_public) != dh.public_length(context.chosen.group):
@@ -66,7 +66,7 @@ def answer_offer(surroundings: Surroundings, context: Context, chain: Chain) -> 
         responder_nonce=nonce,
         local_identity=local_identity(surroundings.configuration, context.local),
     )
-    context = with_skeyid(context, key)
+    context = with_skeyid(context)
     assert context.local_identity is not None
     said = (sa, KeyExchange(pair.public), Nonce(nonce), context.local_identity, own_hash(context))
     return context, (*said, *main_mode.vendor_ids(surroundings.configuration), *main_mode.nat_payloads(context))
@@ -77,8 +77,7 @@ def take_answer(surroundings: Surroundings, context: Context, chain: Chain) -> R
     context = main_mode.note_vendor_ids(surroundings.configuration, main_mode.take_answer(context, chain), chain)
     context = main_mode.take_identity(context, chain)
     context = replace(context, responder_public=chain.only(KeyExchange).data, responder_nonce=chain.only(Nonce).data)
-    assert context.preshared_key is not None
-    context = with_skeyid(context, context.preshared_key)
+    context = with_skeyid(context)
     check_peer_hash(context, chain.only(Hash))
     context = main_mode.float_if_needed(main_mode.note_nat(with_keys(context), chain))
     return context, (own_hash(context), *main_mode.nat_payloads(context))

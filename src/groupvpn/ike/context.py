@@ -16,7 +16,7 @@ from groupvpn.effects import Endpoint, Entropy
 from groupvpn.ike.drop import Drop, RejectedError
 from groupvpn.ike.messages import authentication_failed
 from groupvpn.ike.natt import NatSituation
-from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy
+from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, KeyRing, PeerKey
 from groupvpn.wire.chain import Chain, decode_chain
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import Doi, ExchangeType, Flag, NotifyType
@@ -38,6 +38,7 @@ class Surroundings:
     """
 
     configuration: IkeConfiguration
+    keys: KeyRing
     entropy: Entropy
     spare_pairs: dict[IkeGroup, KeyPair] = field(default_factory=dict)
 
@@ -65,7 +66,7 @@ class Context:
     is_shortened: bool = False
     peer_nat_t: bool = False
     peer_dead_peer_detection: bool = False
-    preshared_key: Secret | None = None
+    peer_key: PeerKey | None = None
     pair: KeyPair | None = None
     initiator_public: bytes = b""
     responder_public: bytes = b""
@@ -91,7 +92,7 @@ class Context:
         return self.policy
 
 
-def usable_policies(configuration: IkeConfiguration, key: Secret | None) -> tuple[IsakmpPolicy, ...]:
+def usable_policies(configuration: IkeConfiguration, key: PeerKey | None) -> tuple[IsakmpPolicy, ...]:
     """The policies that have their companion: pre-shared key policies where there is a key for the peer.
 
     Policies with RSA authentication need certificates or public keys, which this endpoint has no place for, so they never qualify.
@@ -101,9 +102,10 @@ def usable_policies(configuration: IkeConfiguration, key: Secret | None) -> tupl
     return tuple(policy for policy in configuration.policies if policy.authentication is IkeAuthentication.PRE_SHARED_KEY)
 
 
-def with_skeyid(context: Context, key: Secret) -> Context:
+def with_skeyid(context: Context) -> Context:
     """Derive SKEYID, as soon as both nonces are there (RFC 2409 5)."""
-    skeyid = skeyid_preshared(context.chosen.hash, key, context.initiator_nonce, context.responder_nonce)
+    assert context.peer_key is not None
+    skeyid = skeyid_preshared(context.chosen.hash, context.peer_key.key, context.initiator_nonce, context.responder_nonce)
     return replace(context, skeyid=skeyid)
 
 

@@ -24,7 +24,7 @@ from groupvpn.ike.messages import Restraint
 from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
 from groupvpn.ike.natt import unwrap, wrap
 from groupvpn.ike.negotiations import HalfOpenLimits, Negotiations
-from groupvpn.ike.policy import IkeConfiguration
+from groupvpn.ike.policy import IkeConfiguration, KeyRing, PeerKey
 from groupvpn.ike.retransmission import Backoff
 from groupvpn.ike.sa import IkeSa, ProtectionError
 from groupvpn.wire.error import DecodeError
@@ -69,7 +69,7 @@ class IkeEndpoint:
         limits: HalfOpenLimits | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self._surroundings = Surroundings(configuration, entropy)
+        self._surroundings = Surroundings(configuration, KeyRing(configuration.keys), entropy)
         self._key_log = key_log
         self._backoff = backoff or Backoff()
         self._deadlines = Deadlines()
@@ -83,17 +83,29 @@ class IkeEndpoint:
         """The configuration in force."""
         return self._surroundings.configuration
 
-    def update(self, configuration: IkeConfiguration) -> None:
-        """Use another configuration from now on; exchanges and SAs that exist live on with what they agreed."""
-        self._surroundings = replace(self._surroundings, configuration=configuration)
+    def update(self, configuration: IkeConfiguration) -> list[Effect]:
+        """Use another configuration from now on.
+
+        SAs and exchanges whose pre-shared key is no longer the one for their peer end: who lost its key has no way in by what it made with
+        it. The others live on with what they agreed.
+        """
+        keys = KeyRing(configuration.keys)
+        self._surroundings = replace(self._surroundings, configuration=configuration, keys=keys)
         self.nat_keepalives.interval = configuration.nat_keepalive
+        effects = self._custody.disown(keys)
+        for exchange in self.negotiating():
+            key = exchange.context.peer_key
+            if key is not None and not key.is_found_in(keys):
+                effects += self._give_up(exchange)
+        return effects
 
     def initiate(self, local: Endpoint, peer: Endpoint, now: float) -> list[Effect]:
         """Begin phase 1 with `peer`; ends in `Established` or `Failed`. Does nothing while one with the same ends is under way."""
         if self._negotiations.begun_with(local, peer) is not None:
             return []
         configuration = self.configuration
-        key = configuration.preshared_key(peer.address)
+        secret = self._surroundings.keys.find(peer.address)
+        key = PeerKey(secret, peer.address) if secret is not None else None
         offered = usable_policies(configuration, key)
         is_asked_for = configuration.client_endpoint(peer.address) is not None
         mode = ExchangeType.AGGRESSIVE if is_asked_for and not configuration.refuses_aggressive else ExchangeType.MAIN
@@ -107,7 +119,7 @@ class IkeEndpoint:
             initiator_cookie=self._new_cookie(),
             doi=configuration.doi,
             offered=offered,
-            preshared_key=key,
+            peer_key=key,
         )
         exchange = Exchange(self._surroundings, context, self._backoff)
         first = exchange.start(now)
@@ -197,10 +209,7 @@ class IkeEndpoint:
     def abandon(self, local: Endpoint, peer: Endpoint, now: float) -> list[Effect]:
         """Give up a phase 1 that `initiate` began and that has not ended yet."""
         exchange = self._negotiations.begun_with(local, peer)
-        if exchange is None:
-            return []
-        exchange.failure = FailureReason.STOPPED
-        return self._fail(exchange, now)
+        return self._give_up(exchange) if exchange is not None else []
 
     def _new_cookie(self) -> bytes:
         """RFC 2408 2.5.3 leaves the making of cookies open as long as nobody can guess them: random octets, not zero."""
@@ -311,6 +320,14 @@ class IkeEndpoint:
         if not context.is_initiator:
             return because if exchange.failure is FailureReason.AUTHENTICATION else []
         return [*because, messages.mode_failure(context.peer, context.mode), Failed(*exchange.began_with, exchange.failure)]
+
+    def _give_up(self, exchange: Exchange) -> list[Effect]:
+        """An exchange ends because we want it no longer; nobody but its beginner needs to know."""
+        self._forget(exchange)
+        context = exchange.context
+        if not context.is_initiator:
+            return []
+        return [messages.mode_failure(context.peer, context.mode), Failed(*exchange.began_with, FailureReason.STOPPED)]
 
     def _schedule(self, exchange: Exchange) -> None:
         self._deadlines.set(exchange, exchange.retransmission.due if exchange.retransmission is not None else None)

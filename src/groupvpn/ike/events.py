@@ -27,6 +27,7 @@ class DeletionReason(Enum):
     DEAD_PEER = "the peer no longer answers"
     LOCAL = "deleted here"
     CROWDED_OUT = "the peer has made too many SAs"
+    KEY_CHANGED = "its pre-shared key was changed or removed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,13 @@ Every function takes what is known and one message, and returns what is known th
 from dataclasses import replace
 
 from groupvpn.crypto import dh
-from groupvpn.crypto.secret import Secret
 from groupvpn.ike import natt, proposal
 from groupvpn.ike.authentication import check_peer_hash, own_hash
 from groupvpn.ike.context import NONCE_LENGTH, Context, Surroundings, usable_policies, with_keys, with_skeyid
 from groupvpn.ike.drop import Drop, RejectedError
 from groupvpn.ike.identity import is_proper, local_identity
 from groupvpn.ike.messages import no_key, no_proposal
-from groupvpn.ike.policy import IkeConfiguration
+from groupvpn.ike.policy import IkeConfiguration, PeerKey
 from groupvpn.wire import vendor
 from groupvpn.wire.chain import Chain
 from groupvpn.wire.iana import NotifyType
@@ -38,14 +37,14 @@ Result = tuple[Context, tuple[Payload, ...]]
 
 
 def start(surroundings: Surroundings, context: Context) -> Result:
-    """Message 1. The context has `preshared_key` and `offered` already."""
+    """Message 1. The context has `peer_key` and `offered` already."""
     sa = proposal.offer(context.offered, context.doi)
     return replace(context, sa_body=sa.encode()), (sa, *vendor_ids(surroundings.configuration))
 
 
 def answer_offer(surroundings: Surroundings, context: Context, chain: Chain) -> Result:
     """Message 1 came, message 2 goes: choose a policy."""
-    context, sa = take_offer(surroundings, context, chain, preshared_key(surroundings, context))
+    context, sa = take_offer(surroundings, context, chain, peer_key(surroundings, context))
     return context, (sa, *vendor_ids(surroundings.configuration))
 
 
@@ -103,15 +102,15 @@ def take_proof(_surroundings: Surroundings, context: Context, chain: Chain) -> R
     return context, ()
 
 
-def preshared_key(surroundings: Surroundings, context: Context, hostname: str | None = None) -> Secret:
+def peer_key(surroundings: Surroundings, context: Context, hostname: str | None = None) -> PeerKey:
     """The key for the peer of this exchange, else `RejectedError`: strangers get no answer at all."""
-    key = surroundings.configuration.preshared_key(context.peer.address, hostname)
+    key = surroundings.keys.find(context.peer.address, hostname)
     if key is None:
         raise RejectedError(Drop.NO_KEY, None, no_key(context.peer))
-    return key
+    return PeerKey(key, context.peer.address, hostname)
 
 
-def take_offer(surroundings: Surroundings, context: Context, chain: Chain, key: Secret) -> tuple[Context, SecurityAssociation]:
+def take_offer(surroundings: Surroundings, context: Context, chain: Chain, key: PeerKey) -> tuple[Context, SecurityAssociation]:
     """The responder's part in SA negotiation: our cookie, our choice, and the SA payload that carries it."""
     received = chain.only(SecurityAssociation)
     choice = proposal.choose(usable_policies(surroundings.configuration, key), received)
@@ -124,7 +123,7 @@ def take_offer(surroundings: Surroundings, context: Context, chain: Chain, key: 
         sa_body=chain.body_of(received),
         policy=choice.policy,
         is_shortened=choice.is_shortened,
-        preshared_key=key,
+        peer_key=key,
     )
     return note_vendor_ids(surroundings.configuration, context, chain), choice.answer
 
@@ -186,5 +185,4 @@ def float_if_needed(context: Context) -> Context:
 
 
 def _derive(context: Context) -> Context:
-    assert context.preshared_key is not None
-    return with_keys(with_skeyid(context, context.preshared_key))
+    return with_keys(with_skeyid(context))
