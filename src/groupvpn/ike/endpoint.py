@@ -229,20 +229,16 @@ class IkeEndpoint:
             raise RejectedError(Drop.REFUSED_MODE)
         context = Context(mode, is_initiator=False, local=destination, peer=source, initiator_cookie=header.initiator_cookie)
         exchange = Exchange(self._surroundings, context, self._backoff)
-        crowded_out = self._negotiations.admit(source)
         effects = self._advance(exchange, header, message, source, destination, now)
-        if crowded_out is not None and exchange.state is not State.NEW:
-            self.counters[Drop.HALF_OPEN.value] += 1
-            self._forget(crowded_out)
         if exchange.state is not State.NEW:
-            self._negotiations.answer(exchange)
+            self._make_room(self._negotiations.answer(exchange))
         return effects
 
     def _advance(
         self, exchange: Exchange, header: Header, message: bytes, source: Endpoint, destination: Endpoint, now: float
     ) -> list[Effect]:
         """One more message of an exchange: the answer, and what comes of it."""
-        known_key = exchange.context.cipher_key
+        known_key, was_unproven = exchange.context.cipher_key, exchange.is_unproven
         repeated = exchange.repeat(message)
         if repeated is not None:
             self.counters[Drop.DUPLICATE.value] += 1
@@ -256,9 +252,22 @@ class IkeEndpoint:
         effects: list[Effect] = [] if answer is None else [answer]
         if exchange.sa is None:
             self._schedule(exchange)
-            return effects
+            return effects + self._note_proven(exchange, now) if was_unproven else effects
         self._forget(exchange)
         return effects + self._custody.take(exchange, now)
+
+    def _note_proven(self, exchange: Exchange, now: float) -> list[Effect]:
+        """The peer of an exchange has shown that it receives. One that makes room for it is worth a line: it had shown that too."""
+        crowded_out = self._negotiations.promote(exchange)
+        self._make_room(crowded_out)
+        if crowded_out is None or not self._restraint.allows("IKMP_HALF_OPEN", crowded_out.context.peer.address, now):
+            return []
+        return [messages.half_open(crowded_out.context.peer)]
+
+    def _make_room(self, crowded_out: Exchange | None) -> None:
+        if crowded_out is not None:
+            self.counters[Drop.HALF_OPEN.value] += 1
+            self._forget(crowded_out)
 
     def _complain(
         self, exchange: Exchange, header: Header, rejection: RejectedError, source: Endpoint, destination: Endpoint, now: float
