@@ -247,6 +247,9 @@ class IkeEndpoint:
             answer = exchange.receive(header, message, source, destination, now)
         except RejectedError as rejection:
             return self._complain(exchange, header, rejection, source, destination, now)
+        finally:
+            if exchange.is_guessed_at:
+                self._forget(exchange)
         if self._key_log is not None and known_key is None and exchange.context.cipher_key is not None:
             self._key_log(exchange.context.initiator_cookie, exchange.context.cipher_key)
         effects: list[Effect] = [] if answer is None else [answer]

@@ -14,11 +14,15 @@ from groupvpn.ike.natt import wrap
 from groupvpn.ike.retransmission import Backoff, Retransmission
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.chain import Chain, decode_chain
+from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import ExchangeType, Flag
 from groupvpn.wire.isakmp import HEADER_LENGTH, Header
 
 UNPROVEN = frozenset({State.CHOICE_SENT, State.AGGRESSIVE_ANSWERED})
 """States of a responder whose peer has not shown yet that it receives what we send to its address."""
+
+MAXIMUM_GUESSES = 8
+"""Messages 5 of main mode without the proof, after which a responder ends the exchange: each may try another password."""
 
 
 class Duplicates:
@@ -57,6 +61,7 @@ class Exchange:
         """The ends as `initiate` was given them, before any float."""
         self._backoff = backoff
         self._derived: Context | None = None
+        self._guesses = 0
 
     def start(self, now: float) -> Send:
         """Begin as initiator: the first message."""
@@ -78,11 +83,15 @@ class Exchange:
             raise RejectedError(Drop.UNEXPECTED)
         context = self._with_ends(source, destination, may_move=is_encrypted)
         context = self._with_responder_cookie(context, header)
-        context, chain = self._open(context, header, message)
-        if not machine.has_shape(step, chain):
-            # After decryption it is the wrong key again, or a message that was tampered with.
-            raise RejectedError(Drop.AUTHENTICATION if is_encrypted else Drop.UNEXPECTED)
-        context, payloads = step.action(self.surroundings, context, chain)
+        try:
+            context, chain = self._open(context, header, message)
+            if not machine.has_shape(step, chain):
+                # After decryption it is the wrong key again, or a message that was tampered with.
+                raise RejectedError(Drop.AUTHENTICATION if is_encrypted else Drop.UNEXPECTED)
+            context, payloads = step.action(self.surroundings, context, chain)
+        except (DecodeError, RejectedError):
+            self._guesses += self.state is State.KEYS_ANSWERED
+            raise
         answer = None
         if payloads:
             context, sealed = seal(context, payloads, encrypted=step.outgoing is Protection.ENCRYPTED)
@@ -98,6 +107,11 @@ class Exchange:
     def is_unproven(self) -> bool:
         """Whether the peer may be an address that somebody made up."""
         return self.state in UNPROVEN
+
+    @property
+    def is_guessed_at(self) -> bool:
+        """Whether so many have tried to prove the key in vain that the exchange has to end."""
+        return self._guesses >= MAXIMUM_GUESSES
 
     def _open(self, context: Context, header: Header, message: bytes) -> tuple[Context, Chain]:
         if not header.is_encrypted:
