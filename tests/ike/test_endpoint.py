@@ -12,7 +12,7 @@ from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Effect, Endpoint, Report, Send
 from groupvpn.ike.drop import Drop
 from groupvpn.ike.endpoint import MAXIMUM_MESSAGE, IkeEndpoint
-from groupvpn.ike.events import Established, Failed, FailureReason
+from groupvpn.ike.events import Established, Failed, FailureReason, KeysDerived
 from groupvpn.ike.identity import describe
 from groupvpn.ike.machine import State
 from groupvpn.ike.messages import MESSAGES, Restraint, render
@@ -461,13 +461,16 @@ def test_one_exchange_complains_once() -> None:
     assert len(plain) == 1
 
 
-def test_the_key_log_is_silent_unless_asked_for() -> None:
-    told: list[tuple[bytes, bytes]] = []
-    pair = Pair()
-    pair.alice = IkeEndpoint(configuration(), seeded("alice"), key_log=lambda cookie, key: told.append((cookie, key.reveal())))
+@pytest.mark.parametrize("aggressive", MODES)
+@pytest.mark.parametrize("name", ["alice", "bob"])
+def test_keys_are_told_once_and_only_if_asked_for(name: str, aggressive: bool) -> None:
+    pair = Pair(configuration(aggressive=aggressive))
+    setattr(pair, name, IkeEndpoint(pair.alice_configuration, seeded(name), tells_keys=True))
     one, other = pair.run().both()
-    assert told == [(one.initiator_cookie, one.encryption_key.reveal())]
-    assert told[0][1] == other.encryption_key.reveal()
+    silent = "bob" if name == "alice" else "alice"
+    assert pair.events(name, KeysDerived) == [KeysDerived(one.initiator_cookie, other.encryption_key)]
+    assert not pair.events(silent, KeysDerived)
+    assert one.encryption_key.reveal().hex() not in repr(pair.heard)
 
 
 def test_another_configuration_serves_new_exchanges_only() -> None:

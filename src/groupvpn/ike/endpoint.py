@@ -5,18 +5,17 @@ carry out the effects in order. Nothing that the network sends raises: it is dro
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from groupvpn.crypto.secret import Secret
 from groupvpn.effects import NAT_T_PORT, Effect, Endpoint, Entropy, Send
 from groupvpn.ike import messages
 from groupvpn.ike.context import NO_COOKIE, Context, Surroundings, usable_policies
 from groupvpn.ike.custody import Custody
 from groupvpn.ike.deadlines import Deadlines
 from groupvpn.ike.drop import Drop, RejectedError
-from groupvpn.ike.events import Failed, FailureReason
+from groupvpn.ike.events import Failed, FailureReason, KeysDerived
 from groupvpn.ike.exchange import Exchange
 from groupvpn.ike.informational import unprotected_notify
 from groupvpn.ike.machine import State
@@ -32,9 +31,6 @@ from groupvpn.wire.iana import ExchangeType, NotifyType
 from groupvpn.wire.isakmp import COOKIE_LENGTH, Header, decode_message
 from groupvpn.wire.natt import KEEPALIVE
 from groupvpn.wire.payloads import Notification
-
-KeyLog = Callable[[bytes, Secret], None]
-"""Told the initiator cookie and the encryption key of each new SA: the two columns of tshark's IKEv1 decryption table."""
 
 MAXIMUM_MESSAGE = 16384
 """Octets of the longest ISAKMP message that we look at."""
@@ -55,8 +51,8 @@ PROOF_ERRORS = frozenset(
 class IkeEndpoint:
     """IKEv1 for one node, without I/O.
 
-    `counters` counts dropped datagrams by reason (the values of `Drop`). `key_log` is for debugging only: a node hands one in
-    when an operator asks for it by name.
+    `counters` counts dropped datagrams by reason (the values of `Drop`). `tells_keys`, for debugging only, has it say
+    `KeysDerived`: a node asks for that when an operator asks for it by name.
     """
 
     def __init__(
@@ -64,13 +60,13 @@ class IkeEndpoint:
         configuration: IkeConfiguration,
         entropy: Entropy,
         *,
-        key_log: KeyLog | None = None,
+        tells_keys: bool = False,
         backoff: Backoff | None = None,
         limits: HalfOpenLimits | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._surroundings = Surroundings(configuration, KeyRing(configuration.keys), entropy)
-        self._key_log = key_log
+        self._tells_keys = tells_keys
         self._backoff = backoff or Backoff()
         self._deadlines = Deadlines()
         self._negotiations = Negotiations(limits or HalfOpenLimits())
@@ -250,9 +246,9 @@ class IkeEndpoint:
         finally:
             if exchange.is_guessed_at:
                 self._forget(exchange)
-        if self._key_log is not None and known_key is None and exchange.context.cipher_key is not None:
-            self._key_log(exchange.context.initiator_cookie, exchange.context.cipher_key)
         effects: list[Effect] = [] if answer is None else [answer]
+        if self._tells_keys and known_key is None and exchange.context.cipher_key is not None:
+            effects.append(KeysDerived(exchange.context.initiator_cookie, exchange.context.cipher_key))
         if exchange.sa is None:
             self._schedule(exchange)
             return effects + self._note_proven(exchange, now) if was_unproven else effects

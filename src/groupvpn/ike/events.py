@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.isakmp import Header
@@ -35,6 +36,17 @@ class Established:
     """Phase 1 is complete: `sa` is ready for phase 2."""
 
     sa: IkeSa
+
+
+@dataclass(frozen=True, slots=True)
+class KeysDerived:
+    """A phase 1 has its keys: the two columns of tshark's IKEv1 decryption table. Said only by an `IkeEndpoint` that was made to tell them.
+
+    `key` is the encryption key of the SA to come and is wiped with it: use it at once.
+    """
+
+    initiator_cookie: bytes
+    key: Secret
 
 
 @dataclass(frozen=True, slots=True)
