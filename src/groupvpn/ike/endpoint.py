@@ -272,12 +272,12 @@ class IkeEndpoint:
         self, exchange: Exchange, header: Header, rejection: RejectedError, source: Endpoint, destination: Endpoint, now: float
     ) -> list[Effect]:
         """A step refused a message: count and report it, and tell the sender, once in an exchange and seldom to an address."""
-        if rejection.notify is None or exchange.has_complained or not self._restraint.allows("notify", source.address, now):
+        if rejection.notify is None or not exchange.may_complain or not self._restraint.allows("notify", source.address, now):
             raise rejection
-        exchange.has_complained = True
+        exchange.note_complaint()
         self.counters[rejection.drop.value] += 1
         if rejection.drop is Drop.AUTHENTICATION:
-            exchange.failure = FailureReason.AUTHENTICATION
+            exchange.note_failure(FailureReason.AUTHENTICATION)
         complaint = unprotected_notify(header, rejection.notify, self._surroundings.entropy)
         effects: list[Effect] = [Send(wrap(complaint, destination.port), destination, source)]
         if rejection.report is not None and self._restraint.allows(rejection.report.mnemonic, source.address, now):
@@ -295,13 +295,11 @@ class IkeEndpoint:
         notification = decode_message(message)[1].only(Notification)
         self.counters[Drop.UNAUTHENTICATED_NOTIFY.value] += 1
         if notification.notify_type == NotifyType.NO_PROPOSAL_CHOSEN and exchange.state in STATES_OF_OFFER:
-            exchange.failure = FailureReason.NO_PROPOSAL_CHOSEN
+            exchange.note_refusal(FailureReason.NO_PROPOSAL_CHOSEN)
         elif notification.notify_type in PROOF_ERRORS and exchange.state in STATES_OF_PROOF:
-            exchange.failure = FailureReason.AUTHENTICATION
+            exchange.note_refusal(FailureReason.AUTHENTICATION)
         else:
             return []
-        if exchange.retransmission is not None:
-            exchange.retransmission.end_hope()
         peer = exchange.context.peer
         if not self._restraint.allows("IKMP_PEER_NOTIFY", peer.address, now):
             return []

@@ -54,13 +54,12 @@ class Exchange:
         self.sa: IkeSa | None = None
         self.duplicates = Duplicates()
         self.retransmission: Retransmission | None = None
-        self.failure = FailureReason.NO_ANSWER
-        self.has_complained = False
-        """Whether the peer was told of a failure already: once in an exchange is enough."""
         self.began_with = (context.local, context.peer)
         """The ends as `initiate` was given them, before any float."""
         self._backoff = backoff
         self._derived: Context | None = None
+        self._failure = FailureReason.NO_ANSWER
+        self._has_complained = False
         self._guesses = 0
 
     def start(self, now: float) -> Send:
@@ -109,6 +108,30 @@ class Exchange:
         return self.state in UNPROVEN
 
     @property
+    def failure(self) -> FailureReason:
+        """Why the exchange came to nothing, if it ends now."""
+        return self._failure
+
+    def note_failure(self, reason: FailureReason) -> None:
+        """We know a better reason than silence, should nothing else come."""
+        self._failure = reason
+
+    def note_refusal(self, reason: FailureReason) -> None:
+        """The peer seems to refuse: when the wait for an answer is over, we do not wait again."""
+        self._failure = reason
+        if self.retransmission is not None:
+            self.retransmission.end_hope()
+
+    @property
+    def may_complain(self) -> bool:
+        """Whether the peer was not told of a failure yet: once in an exchange is enough."""
+        return not self._has_complained
+
+    def note_complaint(self) -> None:
+        """The peer is told of a failure."""
+        self._has_complained = True
+
+    @property
     def is_guessed_at(self) -> bool:
         """Whether so many have tried to prove the key in vain that the exchange has to end."""
         return self._guesses >= MAXIMUM_GUESSES
@@ -146,7 +169,7 @@ class Exchange:
         self.context = context
         self.state = step.following
         self.duplicates.remember(message, answer)
-        self.failure = FailureReason.AUTHENTICATION if self.state is State.PROOF_SENT else FailureReason.NO_ANSWER
+        self._failure = FailureReason.AUTHENTICATION if self.state is State.PROOF_SENT else FailureReason.NO_ANSWER
         self.retransmission = None
         if self.state is State.ESTABLISHED:
             self.sa = _established(context, now)
