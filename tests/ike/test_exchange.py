@@ -137,7 +137,7 @@ def stop_before(aggressive: bool, index: int) -> tuple[Pair, Send]:
 def picture(pair: Pair, send: Send) -> object:
     """All state of the receiver of `send` that a dropped message must not touch."""
     endpoint = pair.bob if send.destination == BOB else pair.alice
-    return endpoint.next_timer(), endpoint.sas(), [(exchange.state, exchange.context.iv) for exchange in endpoint.negotiating()]
+    return endpoint.next_timer(), endpoint.sas(), [(exchange.state, exchange.context.keys) for exchange in endpoint.negotiating()]
 
 
 def drops(pair: Pair) -> int:

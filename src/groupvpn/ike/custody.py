@@ -59,10 +59,9 @@ class Custody:
             sa.wipe()
         self._gone.clear()
 
-    def take(self, exchange: Exchange, now: float) -> list[Effect]:
-        """A phase 1 is complete."""
-        sa, context = exchange.sa, exchange.context
-        assert sa is not None
+    def take(self, sa: IkeSa, exchange: Exchange, now: float) -> list[Effect]:
+        """A phase 1 is complete: `sa` is what `exchange` has made."""
+        context = exchange.context
         assert context.peer_key is not None
         keepalive = exchange.surroundings.configuration.keepalive if context.peer_dead_peer_detection else None
         is_only_one = self._others(sa) == []

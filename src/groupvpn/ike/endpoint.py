@@ -17,6 +17,7 @@ from groupvpn.ike.deadlines import Deadlines
 from groupvpn.ike.drop import Drop, RejectedError
 from groupvpn.ike.events import Failed, FailureReason, KeysDerived
 from groupvpn.ike.exchange import Exchange
+from groupvpn.ike.identity import local_identity, offered_identity
 from groupvpn.ike.informational import unprotected_notify
 from groupvpn.ike.machine import State
 from groupvpn.ike.messages import Restraint
@@ -105,6 +106,7 @@ class IkeEndpoint:
         offered = usable_policies(configuration, key)
         is_asked_for = configuration.client_endpoint(peer.address) is not None
         mode = ExchangeType.AGGRESSIVE if is_asked_for and not configuration.refuses_aggressive else ExchangeType.MAIN
+        identity = offered_identity(configuration, local, peer) if mode is ExchangeType.AGGRESSIVE else local_identity(configuration, local)
         if not offered:
             return [messages.no_key(peer), Failed(local, peer, FailureReason.NO_KEY)]
         context = Context(
@@ -113,6 +115,7 @@ class IkeEndpoint:
             local=local,
             peer=peer,
             initiator_cookie=self._new_cookie(),
+            local_identity=identity,
             doi=configuration.doi,
             offered=offered,
             peer_key=key,
@@ -223,7 +226,8 @@ class IkeEndpoint:
         mode = ExchangeType(header.exchange)
         if mode is ExchangeType.AGGRESSIVE and self.configuration.refuses_aggressive:
             raise RejectedError(Drop.REFUSED_MODE)
-        context = Context(mode, is_initiator=False, local=destination, peer=source, initiator_cookie=header.initiator_cookie)
+        identity = local_identity(self.configuration, destination)
+        context = Context(mode, False, destination, source, header.initiator_cookie, identity)
         exchange = Exchange(self._surroundings, context, self._backoff)
         effects = self._advance(exchange, header, message, source, destination, now)
         if exchange.state is not State.NEW:
@@ -234,7 +238,7 @@ class IkeEndpoint:
         self, exchange: Exchange, header: Header, message: bytes, source: Endpoint, destination: Endpoint, now: float
     ) -> list[Effect]:
         """One more message of an exchange: the answer, and what comes of it."""
-        known_key, was_unproven = exchange.context.cipher_key, exchange.is_unproven
+        had_keys, was_unproven = exchange.context.keys is not None, exchange.is_unproven
         repeated = exchange.repeat(message)
         if repeated is not None:
             self.counters[Drop.DUPLICATE.value] += 1
@@ -247,13 +251,14 @@ class IkeEndpoint:
             if exchange.is_guessed_at:
                 self._forget(exchange)
         effects: list[Effect] = [] if answer is None else [answer]
-        if self._tells_keys and known_key is None and exchange.context.cipher_key is not None:
-            effects.append(KeysDerived(exchange.context.initiator_cookie, exchange.context.cipher_key))
+        keys = exchange.context.keys
+        if self._tells_keys and keys is not None and not had_keys:
+            effects.append(KeysDerived(exchange.context.initiator_cookie, keys.cipher_key))
         if exchange.sa is None:
             self._schedule(exchange)
             return effects + self._note_proven(exchange, now) if was_unproven else effects
         self._forget(exchange)
-        return effects + self._custody.take(exchange, now)
+        return effects + self._custody.take(exchange.sa, exchange, now)
 
     def _note_proven(self, exchange: Exchange, now: float) -> list[Effect]:
         """The peer of an exchange has shown that it receives. One that makes room for it is worth a line: it had shown that too."""

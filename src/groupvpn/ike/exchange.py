@@ -141,7 +141,7 @@ class Exchange:
             chain = decode_chain(header.next_payload, message, HEADER_LENGTH)
             chain.check_no_padding()
             return context, chain
-        if context.cipher_key is None:
+        if context.keys is None:
             self._derived = self._derived or with_keys(self.context)  # once: bad messages must not make us work again
             context = replace(self._derived, local=context.local, peer=context.peer)
         return unseal(context, header, message)
@@ -186,9 +186,7 @@ class Exchange:
 
 
 def _established(context: Context, now: float) -> IkeSa:
-    assert context.skeyid_a is not None
-    assert context.cipher_key is not None
-    assert context.local_identity is not None
+    keys = context.sealing
     assert context.peer_identity is not None
     return IkeSa(
         cookies=context.cookies,
@@ -200,9 +198,9 @@ def _established(context: Context, now: float) -> IkeSa:
         local_identity=context.local_identity,
         peer_identity=context.peer_identity,
         policy=context.chosen,
-        skeyid_a=context.skeyid_a,
-        encryption_key=context.cipher_key,
-        last_block=context.iv,
+        skeyid_a=keys.skeyid_a,
+        encryption_key=keys.cipher_key,
+        last_block=keys.iv,
         established=now,
         nat=context.nat,
     )

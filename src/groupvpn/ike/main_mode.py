@@ -20,7 +20,7 @@ from groupvpn.ike import natt, proposal
 from groupvpn.ike.authentication import check_peer_hash, own_hash
 from groupvpn.ike.context import NONCE_LENGTH, Context, Surroundings, usable_policies, with_keys, with_skeyid
 from groupvpn.ike.drop import Drop, RejectedError
-from groupvpn.ike.identity import is_proper, local_identity
+from groupvpn.ike.identity import is_proper
 from groupvpn.ike.messages import no_key, no_proposal
 from groupvpn.ike.policy import IkeConfiguration, PeerKey
 from groupvpn.wire import vendor
@@ -68,22 +68,15 @@ def answer_keys(surroundings: Surroundings, context: Context, chain: Chain) -> R
         responder_public=pair.public,
         initiator_nonce=chain.only(Nonce).data,
         responder_nonce=nonce,
-        local_identity=local_identity(surroundings.configuration, context.local),
     )
     answer = (KeyExchange(pair.public), Nonce(nonce), *nat_payloads(context))
-    return note_nat(_derive(context), chain), answer
+    return note_nat(with_keys(with_skeyid(context)), chain), answer
 
 
-def take_keys(surroundings: Surroundings, context: Context, chain: Chain) -> Result:
+def take_keys(_surroundings: Surroundings, context: Context, chain: Chain) -> Result:
     """Message 4 came, message 5 goes: prove ourselves, from port 4500 if there is a NAT."""
-    context = replace(
-        context,
-        responder_public=chain.only(KeyExchange).data,
-        responder_nonce=chain.only(Nonce).data,
-        local_identity=local_identity(surroundings.configuration, context.local),
-    )
-    context = float_if_needed(note_nat(_derive(context), chain))
-    assert context.local_identity is not None
+    context = replace(context, responder_public=chain.only(KeyExchange).data, responder_nonce=chain.only(Nonce).data)
+    context = float_if_needed(note_nat(with_keys(with_skeyid(context)), chain))
     return context, (context.local_identity, own_hash(context))
 
 
@@ -91,7 +84,6 @@ def answer_proof(_surroundings: Surroundings, context: Context, chain: Chain) ->
     """Message 5 came, message 6 goes: the initiator is who it says, and we prove ourselves."""
     context = take_identity(context, chain)
     check_peer_hash(context, chain.only(Hash))
-    assert context.local_identity is not None
     return context, (context.local_identity, own_hash(context))
 
 
@@ -138,10 +130,15 @@ def take_answer(context: Context, chain: Chain) -> Context:
 
 def take_identity(context: Context, chain: Chain) -> Context:
     """The peer's ID payload, if it is one that phase 1 allows."""
+    return replace(context, peer_identity=proper_identity(chain))
+
+
+def proper_identity(chain: Chain) -> Identification:
+    """The ID payload, else `RejectedError`."""
     identity = chain.only(Identification)
     if not is_proper(identity):
         raise RejectedError(Drop.IDENTITY, NotifyType.INVALID_ID_INFORMATION)
-    return replace(context, peer_identity=identity)
+    return identity
 
 
 def vendor_ids(configuration: IkeConfiguration) -> tuple[VendorId, ...]:
@@ -182,7 +179,3 @@ def float_if_needed(context: Context) -> Context:
     if not context.nat.found:
         return context
     return replace(context, local=natt.floated(context.local), peer=natt.floated(context.peer))
-
-
-def _derive(context: Context) -> Context:
-    return with_keys(with_skeyid(context))
