@@ -112,6 +112,9 @@ class _Sockets:
     def open(self, _local: Iterable[IPv4Address]) -> None:
         pass
 
+    def set_local(self, _local: Iterable[IPv4Address]) -> None:
+        pass
+
     def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
         self.outbox.append(Send(datagram, source, destination))
 
@@ -198,6 +201,13 @@ class Node:
     def start(self) -> None:
         with self.world():
             self.router.start()
+
+    def reload(self, text: str) -> None:
+        """Take over another configuration."""
+        configuration = parse(text, "test").configuration
+        assert configuration is not None, parse(text, "test").diagnostics
+        with self.world():
+            self.router.reconfigure(configuration)
 
     def receive(self, send: Send) -> list[Send]:
         """Deliver one datagram; returns what was sent because of it."""

@@ -18,12 +18,14 @@ from node_samples import KEY_SERVER
 from groupvpn.config import parse
 from groupvpn.config.model import Configuration
 from groupvpn.console.registry import exec_commands
+from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.effects import Effect, Endpoint, JoinGroup, Report, Send
 from groupvpn.gdoi import keyserver_status
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.gdoi.status import TOO_OLD
+from groupvpn.ike.events import KeysDerived
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, InterfaceCounters, SaCounters, TrafficRule
 from groupvpn.node import addresses, clock, namespace
@@ -105,6 +107,33 @@ def test_an_effect_that_fails_costs_only_itself(router: Router, monkeypatch: pyt
     assert [datagram for datagram, _ in sockets.sent] == [b"hello"]
     assert router._policy_changed, "the data plane is told all the same"
     assert "OSError in JoinGroup" in next(line for line in router.log.lines if line.mnemonic == "BUG").text
+
+
+def _with_key_table(router: Router, tmp_path: Path) -> Router:
+    table = tmp_path / "tables" / "keys"
+    return Router("r", tmp_path / "r.cfg", router.configuration, router.state, router.log, key_table=table)
+
+
+def test_a_key_table_that_cannot_be_made_ends_the_start_before_anything_is_touched(
+    router: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debugged = _with_key_table(router, tmp_path)
+    monkeypatch.setattr(debugged, "_follow_addresses", pytest.fail)
+    with pytest.raises(FileNotFoundError, match="tables/keys"):
+        debugged.start()
+
+
+def test_a_key_table_that_is_lost_later_is_one_line_and_disturbs_nothing(router: Router, tmp_path: Path) -> None:
+    debugged = _with_key_table(router, tmp_path)
+    keys = KeysDerived(b"cookie 1", Secret(b"k" * 16))
+    sockets = _play(debugged, [keys, Send(b"one", HERE, THERE), keys, Send(b"two", HERE, THERE)])
+    assert [datagram for datagram, _ in sockets.sent] == [b"one", b"two"]
+    (line,) = (line for line in debugged.log.lines if line.mnemonic == "KEY_TABLE")
+    assert "No such file or directory" in line.text
+    assert not debugged.dropped
+    (tmp_path / "tables").mkdir()
+    _play(debugged, [keys])
+    assert (tmp_path / "tables" / "keys").read_text() == f"{b'cookie 1'.hex()},{(b'k' * 16).hex()}\n"
 
 
 def test_what_must_not_be_forgotten_is_on_the_disk_before_it_is_sent(router: Router) -> None:

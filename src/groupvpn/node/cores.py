@@ -82,7 +82,7 @@ class Cores:
         ike = self._speaker.ike
         effects = self._follow_key_server(configuration, restore, now)
         is_mended = configuration.ike != ike.configuration
-        ike.update(configuration.ike)
+        effects += ike.update(configuration.ike)
         wanted = self._find_addresses(configuration, addresses_of)
         places = places_of(configuration.members())
         self._kept = {place: rules for place, rules in self.kept.items() if place in places}

@@ -25,6 +25,7 @@ from groupvpn.gdoi.speaker import Outcome, Speaker
 from groupvpn.gdoi.status import TOO_OLD
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.ike.events import KeysDerived
 from groupvpn.ipsec.sa import Direction, TrafficRule
 from groupvpn.node import audit, clock, location
 from groupvpn.node.addresses import AddressError, Addresses, Loopbacks, mismatches, present, real_device
@@ -82,8 +83,8 @@ class Router:
         """Called when the summary may have changed."""
         bugs = Bugs(log, debug=debug)
         self.note_bug, self._contained, self.dropped = bugs.note, bugs.contained, bugs.met
-        self._key_table = KeyTable(key_table) if key_table else None
-        self.ike = IkeEndpoint(configuration.ike, os.urandom, key_log=self._key_table.add if self._key_table else None)
+        self._key_table = KeyTable(key_table, lambda text: self._warn("KEY_TABLE", text)) if key_table else None
+        self.ike = IkeEndpoint(configuration.ike, os.urandom, tells_keys=self._key_table is not None)
         self.speaker = Speaker(self.ike, guard=self._guard)
         engine = engine or EngineOptions()
         self.cores = Cores(self.speaker, self._signer, os.urandom, engine.workers)
@@ -111,6 +112,7 @@ class Router:
     def start(self) -> None:
         """Open the sockets, start the cores. Raises `PortUnavailableError`, `StateError`, `AddressError`, `OSError`."""
         if self._key_table:
+            self._key_table.prepare()
             self._warn("KEY_TABLE", "keys of ISAKMP SAs are written to a file for debugging: whoever reads it can read the group's keys")
         there = present()
         self._follow_addresses(there)
@@ -346,6 +348,9 @@ class Router:
                 self._policy_changed = True
             case StateChanged():
                 self._outbox.state_changed()
+            case KeysDerived():
+                if self._key_table:
+                    self._key_table.add(effect.initiator_cookie, effect.key)
             case _:
                 assert_never(effect)
 
