@@ -19,6 +19,7 @@ from groupvpn.config import parse
 from groupvpn.effects import Endpoint, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
+from groupvpn.ipsec.sa import GroupSa, SaCounters
 from groupvpn.lab.seeded_rsa import seeded_key
 from groupvpn.node import clock, own_addresses
 from groupvpn.node import router as router_module
@@ -111,6 +112,9 @@ class _Sockets:
     def open(self, _local: Iterable[IPv4Address]) -> None:
         pass
 
+    def set_local(self, _local: Iterable[IPv4Address]) -> None:
+        pass
+
     def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
         self.outbox.append(Send(datagram, source, destination))
 
@@ -158,6 +162,9 @@ class _DataPlane:
         self.applied += 1
         return ()
 
+    def carried(self, sa: GroupSa) -> SaCounters:
+        return SaCounters(sa.spi)
+
 
 class _State:
     """A state directory in memory."""
@@ -194,6 +201,13 @@ class Node:
     def start(self) -> None:
         with self.world():
             self.router.start()
+
+    def reload(self, text: str) -> None:
+        """Take over another configuration."""
+        configuration = parse(text, "test").configuration
+        assert configuration is not None, parse(text, "test").diagnostics
+        with self.world():
+            self.router.reconfigure(configuration)
 
     def receive(self, send: Send) -> list[Send]:
         """Deliver one datagram; returns what was sent because of it."""

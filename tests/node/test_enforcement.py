@@ -2,12 +2,17 @@
 
 import asyncio
 import os
+from ipaddress import IPv4Address
+from types import SimpleNamespace
 
 import pytest
 
+from groupvpn.crypto.registry import EspCipher, EspIntegrity
+from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane import linux, recovery
 from groupvpn.dataplane.linux import Fault
-from groupvpn.ipsec.sa import DesiredState
+from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SaCounters
+from groupvpn.ipsec.transform import Transform
 from groupvpn.node import clock
 from groupvpn.node.enforcement import REPAIR_PERIOD, Enforcement, LeftBehind
 from groupvpn.node.syslog import Log
@@ -207,3 +212,14 @@ def test_what_a_run_before_has_left_is_not_taken_for_that_of_another_node(monkey
     monkeypatch.setattr(recovery, "leftovers", lambda node=None: there[node])
     steering = Enforcement("gm1", Log("gm1"), DesiredState, lambda: None, lambda: None)
     assert steering.left_behind(["eth0", "eth1"]) == LeftBehind(frozenset({"eth0"}), frozenset({"eth1"}))
+
+
+def test_an_sa_of_a_group_is_counted_by_what_the_data_plane_was_told_last() -> None:
+    transform = Transform(EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
+    sa = GroupSa(5, transform, Secret(bytes(16)), Secret(bytes(20)), udp=(4500, 4500))
+    steering = Enforcement("gm1", Log("gm1"), DesiredState, lambda: None, lambda: None)
+    assert (steering.counters(), steering.carried(5)) == ((), SaCounters(5)), "before there is a data plane"
+    counted = SaCounters(5, 1, 20, 3, 40)
+    steering.data_plane = SimpleNamespace(carried=lambda asked: counted if asked is sa else None)  # type: ignore[assignment]
+    steering.applied = DesiredState((InterfacePolicy("eth0", IPv4Address("10.0.0.1"), sas=(sa,)),))
+    assert (steering.carried(5), steering.carried(6)) == (counted, SaCounters(6))

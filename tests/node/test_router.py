@@ -4,14 +4,19 @@ import asyncio
 import errno
 import threading
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
 from node_samples import HERE, THERE, Sockets, play, start_cores
 
+from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Effect, JoinGroup, Report, Send
 from groupvpn.gdoi.events import PolicyChanged
+from groupvpn.ike.events import KeysDerived
 from groupvpn.node import clock, namespace
+from groupvpn.node.addresses import present
+from groupvpn.node.debugging import Topic
 from groupvpn.node.router import BLIND_SLEEP, Router
 
 
@@ -158,3 +163,45 @@ def test_reports_become_lines_of_their_facility(router: Router) -> None:
     play(router, [Report("KS_GROUP_ADD", {"group": "G"}), Report("SOMETHING_NEW", {"value": 1})])
     bodies = [line.body for line in router.log.lines]
     assert bodies == ["%GDOI-5-KS_GROUP_ADD: Group G added to the key server", "%SYS-7-SOMETHING_NEW: value 1"]
+
+
+def _with_key_table(router: Router, tmp_path: Path) -> Router:
+    table = tmp_path / "tables" / "keys"
+    return Router("r", tmp_path / "r.cfg", router.configuration, router.state, router.log, key_table=table)
+
+
+def test_a_key_table_that_cannot_be_made_ends_the_start_before_anything_is_touched(
+    router: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debugged = _with_key_table(router, tmp_path)
+    monkeypatch.setattr(debugged._addresses, "follow", pytest.fail)
+    with pytest.raises(FileNotFoundError, match="tables/keys"):
+        debugged.start()
+
+
+def test_a_key_table_that_is_lost_later_is_one_line_and_disturbs_nothing(router: Router, tmp_path: Path) -> None:
+    debugged = _with_key_table(router, tmp_path)
+    keys = KeysDerived(b"cookie 1", Secret(b"k" * 16))
+    sockets = play(debugged, [keys, Send(b"one", HERE, THERE), keys, Send(b"two", HERE, THERE)])
+    assert [datagram for datagram, _ in sockets.sent] == [b"one", b"two"]
+    (line,) = (line for line in debugged.log.lines if line.mnemonic == "KEY_TABLE")
+    assert "No such file or directory" in line.text
+    assert not debugged.bugs_met
+    (tmp_path / "tables").mkdir()
+    play(debugged, [keys])
+    assert (tmp_path / "tables" / "keys").read_text() == f"{b'cookie 1'.hex()},{(b'k' * 16).hex()}\n"
+
+
+def test_datagrams_are_logged_while_that_is_debugged(router: Router) -> None:
+    async def scene() -> None:
+        router._follow_configuration(present())
+        router.debugging.switch(Topic, on=True)
+        router._received(b"no message", THERE, HERE)
+        play(router, [Send(b"nor this", HERE, THERE)])
+        router._alarm.close()
+
+    asyncio.run(scene())
+    received, sent = [line.text for line in router.log.lines if line.mnemonic == "DEBUG"]
+    assert received.startswith("received 10 octets that are no message")
+    assert "from 10.0.0.2:848 to 10.0.0.1:848; dropped: " in received
+    assert sent.startswith("sent 8 octets that are no message")

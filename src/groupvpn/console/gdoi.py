@@ -24,6 +24,16 @@ def _clear_gdoi(router: Router, request: Request) -> str:
     return ""
 
 
+def _clear_replay(router: Router, request: Request) -> str:
+    if not router.cores.members:
+        raise CommandError("% This node is not a member of any group")
+    try:
+        router.operations.clear_replay(request.name("group"))
+    except UnknownGroupError as error:
+        raise CommandError(f"% {error}") from error
+    return ""
+
+
 def _clear_sa(router: Router, request: Request) -> str:
     router.operations.clear_sa()
     return ""
@@ -37,11 +47,15 @@ def _clear_isakmp(router: Router, request: Request) -> str:
 def _rekey(router: Router, request: Request) -> str:
     delay = request.number("delay", DEFAULT_ACTIVATION_DELAY)
     try:
-        without = router.operations.rekey(request.name("group"), delay)
+        groups = router.operations.rekey(request.name("group"), delay)
     except (UnknownGroupError, RekeyError) as error:
         raise CommandError(f"% {error}") from error
-    told = [f"% Group {name} has no rekeys: its members get the new keys when they register again" for name in without]
-    return "\n".join(told) or f"% Rekey triggered; members send with the new keys in {delay} seconds"
+    told = [name for name, has_rekeys in groups.items() if has_rekeys]
+    lines = [f"% Group {name} has no rekeys: its members get the new keys when they register again" for name in groups if name not in told]
+    if told:
+        whose = f" for group {', '.join(told)}" if lines else ""
+        lines.insert(0, f"% Rekey triggered{whose}; members send with the new keys in {delay} seconds")
+    return "\n".join(lines)
 
 
 def _direction(router: Router, request: Request) -> str:
@@ -54,21 +68,27 @@ def _direction(router: Router, request: Request) -> str:
 
 COMMANDS = (
     ExecCommand(
-        "clear crypto gdoi [group <group>]",
+        "clear crypto {gdoi | gkm} [group <group>]",
         "Member: leave the group and register again. Key server: drop all registrations and make new keys",
         _clear_gdoi,
+        {"group": _GROUP},
+    ),
+    ExecCommand(
+        "clear crypto {gdoi | gkm} [group <group>] replay",
+        "Member: count what anti-replay refuses from zero on",
+        _clear_replay,
         {"group": _GROUP},
     ),
     ExecCommand("clear crypto sa", "Delete the IPsec SAs of all groups and register again", _clear_sa),
     ExecCommand("clear crypto isakmp", "Delete all ISAKMP SAs", _clear_isakmp),
     ExecCommand(
-        "crypto gdoi ks [group <group>] rekey [activation-delay <delay>]",
+        "crypto {gdoi | gkm} ks [group <group>] rekey [activation-delay <delay>]",
         "Make new TEKs and send them to the members now",
         _rekey,
         {"group": _GROUP, "delay": Number(1, 3600, "seconds after which members send with the new keys")},
     ),
     ExecCommand(
-        "crypto gdoi gm ipsec direction <direction>",
+        "crypto {gdoi | gkm} gm ipsec direction <direction>",
         "Override how the groups' traffic is protected, until the next rekey",
         _direction,
         {"direction": _DIRECTION},

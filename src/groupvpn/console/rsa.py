@@ -11,6 +11,7 @@ from groupvpn.crypto.rsa import MODULUS_BITS, RsaKeyError
 from groupvpn.crypto.secret import Secret
 from groupvpn.node.background import in_thread
 from groupvpn.node.control import CommandError
+from groupvpn.node.keystore import LabelTakenError
 from groupvpn.node.router import Router
 from groupvpn.node.state import StateError
 from groupvpn.pki.rsa_keys import DEFAULT_MODULUS_BITS, KeyPair, KeyPairError, generate, import_pem
@@ -36,10 +37,18 @@ def _existing(router: Router, label: str) -> KeyPair:
     return pair
 
 
+def _refuse_taken(router: Router, label: str) -> None:
+    """Before work is done that would be in vain; whoever comes first while another one works has the label (`_store`)."""
+    try:
+        router.keys.check_free(label)
+    except LabelTakenError as error:
+        raise CommandError(f"% {error}") from error
+
+
 def _store(router: Router, pair: KeyPair) -> None:
     try:
-        router.keys.put(pair)
-    except StateError as error:
+        router.keys.add(pair)
+    except (LabelTakenError, StateError) as error:
         raise CommandError(f"% {error}") from error
     router.operations.keys_changed()
 
@@ -48,8 +57,7 @@ async def _generate(router: Router, request: Request) -> str:
     """In a thread of its own: finding the primes of a long key takes seconds."""
     label = request.name("label") or default_label(router)
     bits = request.number("modulus", DEFAULT_MODULUS_BITS)
-    if router.keys.get(label):
-        raise CommandError(f"% A key pair labelled {label} exists; remove it with `crypto key zeroize rsa {label}` first")
+    _refuse_taken(router, label)
     try:
         exportable = "exportable" in request.keywords
         pair = await in_thread(lambda: generate(label, datetime.now(UTC), modulus_bits=bits, exportable=exportable))
@@ -97,8 +105,7 @@ def _export(router: Router, request: Request) -> str:
 
 def _import(router: Router, request: Request) -> str:
     label, passphrase = str(request.name("label")), _passphrase(request)
-    if router.keys.get(label):
-        raise CommandError(f"% A key pair labelled {label} exists; remove it with `crypto key zeroize rsa {label}` first")
+    _refuse_taken(router, label)
     blocks = {found.group(1): found.group() + "\n" for found in _BLOCK.finditer(request.text)}
     private = next((text for kind, text in blocks.items() if kind.endswith("PRIVATE KEY")), None)
     if private is None:

@@ -26,7 +26,7 @@ from groupvpn.dataplane.rules import Guards, Rules
 from groupvpn.dataplane.steering import Steering, table_name
 from groupvpn.dataplane.taps import is_ours
 from groupvpn.dataplane.watch import Watch
-from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa
+from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa, SaCounters
 
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]+")
 _REFUSALS = (links.LinkError, ProgramError, FiltersError, EngineRefusal)
@@ -155,6 +155,10 @@ class LinuxDataPlane:
                 except ProgramError:  # the table is gone: `refresh` puts it back
                     continue
         return tuple(found)
+
+    def carried(self, sa: GroupSa) -> SaCounters:
+        """What one SA of the policy has protected and verified so far, on all interfaces; asks nobody but the engine."""
+        return SaCounters(spi=sa.spi, **self._keyring.counters(sa) or {}, destination=None)
 
     def sent(self, sa: GroupSa | PeerSa) -> int:
         """Packets that one SA of the policy has protected so far, on all interfaces; asks nobody but the engine."""

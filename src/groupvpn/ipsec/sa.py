@@ -4,6 +4,7 @@ The protocols state which associations and rules should exist, as one immutable 
 told "add this, delete that", so a lost step cannot leave the two apart.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address
@@ -253,6 +254,18 @@ class SaCounters:
     decrypted_packets: int = 0
     decrypted_bytes: int = 0
     destination: IPAddress | None = None
+
+
+def total(counters: Iterable[SaCounters], *, spi: int = 0) -> SaCounters:
+    """The sum of several, under the SPI `spi`."""
+    several = tuple(counters)
+    return SaCounters(
+        spi,
+        sum(item.encrypted_packets for item in several),
+        sum(item.encrypted_bytes for item in several),
+        sum(item.decrypted_packets for item in several),
+        sum(item.decrypted_bytes for item in several),
+    )
 
 
 @dataclass(frozen=True, slots=True)

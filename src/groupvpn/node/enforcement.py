@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from groupvpn.config import Configuration
-from groupvpn.ipsec.sa import DesiredState, PeerSa
+from groupvpn.ipsec.sa import DesiredState, InterfaceCounters, PeerSa, SaCounters
 from groupvpn.node import clock
 from groupvpn.node.syslog import Log
 
@@ -147,6 +147,15 @@ class Enforcement:
     def take_events(self) -> "tuple[EngineEvent, ...]":
         """What the engine tells, oldest first."""
         return self.data_plane.take_events() if self.data_plane else ()
+
+    def counters(self) -> tuple[InterfaceCounters, ...]:
+        """What happened on each interface, those at fault left out."""
+        return self.data_plane.counters() if self.data_plane else ()
+
+    def carried(self, spi: int) -> SaCounters:
+        """What the SA of a group with this SPI has carried, of those that the data plane was told last."""
+        sa = next((sa for policy in self.applied.interfaces for sa in policy.sas if sa.spi == spi), None)
+        return self.data_plane.carried(sa) if self.data_plane and sa is not None else SaCounters(spi)
 
     def sent(self, sa: PeerSa) -> int:
         """Packets that an SA has protected."""

@@ -1,14 +1,16 @@
 """What operators ask of a running node: exec commands that change something, and its condition in words and as data.
 
-A command asks the cores for effects and has the router carry them out; nothing else of the node is touched from here.
+A command asks the cores for effects and has the router carry them out; beside that it only sets counters to zero.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from groupvpn.gdoi.events import PolicyChanged
+from groupvpn.gdoi.rekey_transport import is_complete
+from groupvpn.gdoi.status import TOO_OLD
 from groupvpn.ipsec.sa import Direction
 from groupvpn.node import clock
-from groupvpn.node.cores import RunningMember
+from groupvpn.node.cores import RunningMember, is_same_group
 
 if TYPE_CHECKING:
     from groupvpn.node.router import Router
@@ -30,28 +32,29 @@ class Operations:
 
     def clear_gdoi(self, group: str | None = None) -> None:
         """`clear crypto gdoi [group GROUP]`. Raises `UnknownGroupError`."""
-        now, cores = clock.monotonic(), self._router.cores
-        is_served = self._check_group(group)
-        effects = cores.key_server.clear(group, now) if is_served and cores.key_server else []
+        now, cores, group = clock.monotonic(), self._router.cores, self._named(group)
+        effects = cores.key_server.clear(group, now) if cores.key_server else []
+        self._router.flows.clear(group)
         opened = [PolicyChanged(bound.group.name) for bound in cores.waiting]  # no core of theirs would say it
         self._router.do([*effects, *cores.clear(group, now), *opened])
 
-    def rekey(self, group: str | None, activation_delay: int) -> tuple[str, ...]:
+    def rekey(self, group: str | None, activation_delay: int) -> dict[str, bool]:
         """`crypto gdoi ks rekey`: new TEKs, with which members send `activation_delay` seconds from now.
 
-        Returns the groups without rekeys, whose members get the new keys when they register again. Raises `UnknownGroupError`, and
-        `RekeyError` where a rekey is to be sent and cannot be.
+        Returns each group with whether it has rekeys; where it has none, members get the new keys when they register again. Raises
+        `UnknownGroupError`, and `RekeyError` where a rekey is to be sent and cannot be.
         """
-        server, groups = self._router.cores.key_server, self._router.configuration.key_server_groups
-        if not self._check_group(group) or server is None:
+        server, group = self._router.cores.key_server, self._named(group)
+        chosen = [item for item in self._router.configuration.key_server_groups if group in (None, item.name)]
+        if not chosen or server is None:
             raise UnknownGroupError("This node is not the key server of such a group")
-        chosen = {item.name: item.rekey.key_label for item in groups if group in (None, item.name)}
-        for name, label in chosen.items():
+        for item in chosen:
+            label = item.rekey.key_label
             if label is not None and self._router.keys.get(label) is None:
-                raise RekeyError(f"RSA key {label} of group {name} is not there: make it with `crypto key generate rsa label {label}`")
+                raise RekeyError(f"RSA key {label} of group {item.name} is not there: make it with `crypto key generate rsa label {label}`")
         if not self._router.do(server.rekey(group, activation_delay, clock.monotonic())):
             raise RekeyError("The state cannot be written, and nothing is sent before it is; `show logging` says why")
-        return tuple(name for name, label in chosen.items() if label is None)
+        return {item.name: item.rekey.key_label is not None and is_complete(item) for item in chosen}
 
     def set_direction(self, direction: Direction) -> None:
         """`crypto gdoi gm ipsec direction`, for all groups that the node is a member of."""
@@ -59,9 +62,19 @@ class Operations:
         self._router.do(effect for member in self._members for effect in member.core.set_direction(direction, now))
 
     def clear_sa(self) -> None:
-        """`clear crypto sa`: members delete their SAs and register again."""
+        """`clear crypto sa`: members delete their SAs and register again; the counters begin at zero."""
+        self._router.flows.clear()
         now = clock.monotonic()
         self._router.do(effect for member in self._members for effect in member.core.clear_sas(now))
+
+    def clear_replay(self, group: str | None = None) -> None:
+        """`clear crypto gdoi [group GROUP] replay`: what `gm replay` counts begins at zero. Raises `UnknownGroupError`."""
+        named = self._named(group)
+        chosen = [member for member in self._members if named in (None, member.bound.group.name)]
+        devices = {interface.device for member in chosen for interface in member.bound.interfaces}
+        self._router.refusals.clear(item for item in self._router.enforcement.counters() if item.device in devices)
+        for member in chosen:
+            member.core.counters.pop(TOO_OLD, None)
 
     def clear_isakmp(self) -> None:
         """`clear crypto isakmp`: delete every ISAKMP SA."""
@@ -98,9 +111,27 @@ class Operations:
                 }
                 for (name, address), member in router.cores.members.items()
             ],
+            "waiting": [{"group": bound.group.name, "interface": str(bound.source.name)} for bound in router.cores.waiting],
             "groups": [
                 {"group": item.name, "members": len(item.members), "sequence": item.keys.sequence}
                 for item in (server.groups if server else ())
+            ],
+            "interfaces": [
+                {
+                    "device": item.device,
+                    "sas": [
+                        {
+                            "spi": sa.spi,
+                            "encrypted_packets": sa.encrypted_packets,
+                            "encrypted_bytes": sa.encrypted_bytes,
+                            "decrypted_packets": sa.decrypted_packets,
+                            "decrypted_bytes": sa.decrypted_bytes,
+                        }
+                        for sa in item.sas
+                    ],
+                    "drops": item.drops,
+                }
+                for item in router.enforcement.counters()
             ],
             "faults": sorted(router.enforcement.faults),
             "datagrams": router.datagram_counters(),
@@ -110,9 +141,12 @@ class Operations:
     def _members(self) -> list[RunningMember]:
         return list(self._router.cores.members.values())
 
-    def _check_group(self, group: str | None) -> bool:
-        """Whether we serve `group` (or any group, for None); raises `UnknownGroupError` if we do not even know it."""
-        served = any(group in (None, item.name) for item in self._router.configuration.key_server_groups)
-        if group is not None and not served and not self._router.cores.knows(group):
-            raise UnknownGroupError(f"No group {group!r} runs here")
-        return served
+    def _named(self, typed: str | None) -> str | None:
+        """The group that an operator means by `typed`, None for all; raises `UnknownGroupError` if none runs here."""
+        if typed is None:
+            return None
+        names = [*(item.name for item in self._router.configuration.key_server_groups), *self._router.cores.groups]
+        found = [name for name in names if is_same_group(name, typed)]
+        if not found:
+            raise UnknownGroupError(f"No group {typed!r} runs here")
+        return typed if typed in found else found[0]

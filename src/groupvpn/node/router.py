@@ -22,11 +22,14 @@ from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.speaker import Outcome, Speaker
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.ike.events import KeysDerived
 from groupvpn.node import audit, clock, location
 from groupvpn.node.addresses import Addresses, present, real_device
 from groupvpn.node.bugs import Bugs
 from groupvpn.node.cores import Cores
+from groupvpn.node.debugging import Debugging
 from groupvpn.node.enforcement import Enforcement, is_needed_by
+from groupvpn.node.flows import Flows
 from groupvpn.node.in_force import InForce
 from groupvpn.node.keystore import KeyStore
 from groupvpn.node.keytable import KeyTable
@@ -34,6 +37,7 @@ from groupvpn.node.mappings import Mappings
 from groupvpn.node.operations import Operations
 from groupvpn.node.outbox import Outbox
 from groupvpn.node.own_addresses import OwnAddresses
+from groupvpn.node.refusals import Refusals
 from groupvpn.node.sockets import DatagramSockets
 from groupvpn.node.state import StateDirectory
 from groupvpn.node.syslog import DEBUGGING, Log
@@ -70,8 +74,8 @@ class Router:
         """Called when the summary may have changed."""
         bugs = Bugs(log, debug=debug)
         self.note_bug, self._contained, self.bugs_met = bugs.note, bugs.contained, bugs.met
-        self._key_table = KeyTable(key_table) if key_table else None
-        self.ike = IkeEndpoint(configuration.ike, os.urandom, key_log=self._key_table.add if self._key_table else None)
+        self._key_table = KeyTable(key_table, lambda text: self._warn("KEY_TABLE", text)) if key_table else None
+        self.ike = IkeEndpoint(configuration.ike, os.urandom, tells_keys=self._key_table is not None)
         self.speaker = Speaker(self.ike, guard=self._guard)
         engine = engine or EngineOptions()
         self.cores = Cores(self.speaker, self._signer, os.urandom, engine.workers)
@@ -80,6 +84,7 @@ class Router:
         self._outbox = Outbox(state, log, self._transmit)
         self._in_force = InForce(state, log)
         self._addresses = OwnAddresses(self._in_force, self._warn)
+        self.flows, self.refusals, self.debugging = Flows(), Refusals(), Debugging(log)
         self._alarm = clock.Alarm(self._due)
         self._rest_until = 0.0
         self._started = clock.monotonic()
@@ -97,6 +102,7 @@ class Router:
     def start(self) -> None:
         """Open the sockets, start the cores. Raises `PortUnavailableError`, `StateError`, `AddressError`, `OSError`."""
         if self._key_table:
+            self._key_table.prepare()
             self._warn("KEY_TABLE", "keys of ISAKMP SAs are written to a file for debugging: whoever reads it can read the group's keys")
         there = present()
         self._addresses.follow(self.configuration, there)
@@ -179,7 +185,11 @@ class Router:
     # ------------------------------------------------------------------ events in
 
     def _received(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
+        before = self.speaker.dropped() if self.debugging.topics else None
         self._guarded(self.speaker.receive, datagram, source, destination, clock.monotonic())
+        if before is not None:
+            with self._contained("debugging"):
+                self.debugging.received(datagram, source, destination, self.speaker.dropped() - before)
         if not self._settling:
             self._settling = True
             asyncio.get_running_loop().call_soon(self._settle)
@@ -270,11 +280,16 @@ class Router:
                 self._policy_changed = True
             case StateChanged():
                 self._outbox.state_changed()
+            case KeysDerived():
+                if self._key_table:
+                    self._key_table.add(effect.initiator_cookie, effect.key)
             case _:
                 assert_never(effect)
 
     def _transmit(self, effect: Send) -> None:
         self._sockets.send(effect.datagram, effect.source, effect.destination)
+        if self.debugging.topics:
+            self.debugging.sent(effect.datagram, effect.source, effect.destination)
 
     def _report(self, entry: Report) -> None:
         if group := gdoi_messages.MESSAGES.get(entry.mnemonic):
@@ -286,6 +301,8 @@ class Router:
 
     def _apply_policy(self) -> None:
         self._in_force.note_rules(self.cores.kept)
+        with self._contained("counting for access list entries"):
+            self.flows.follow(self.cores.served(clock.monotonic()), self.enforcement.carried)
         self.enforcement.apply()
         self._follow_applied()
 
