@@ -229,6 +229,9 @@ void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std:
   for (const std::shared_ptr<Sa>& sa : inbound) {
     if (sa->protocol() == Protocol::esp) spis.push_back({sa->spi(), sa->spread()});
   }
+  if (!rings_.empty()) {
+    for (const std::shared_ptr<Sa>& sa : inbound) sa->keep_at_least(Sa::maximum_replay_window);
+  }
   std::ranges::sort(spis, {}, &TakenSpi::spi);
   const auto same = [](const TakenSpi& left, const TakenSpi& right) { return left.spi == right.spi; };
   spis.erase(std::unique(spis.begin(), spis.end(), same), spis.end());  // clang 14, which builds the fuzz targets, cannot read std::ranges::unique

@@ -175,6 +175,13 @@ Reason Sa::accept(const Origin& origin, std::int64_t now) noexcept {
   return memory_->windows.accept(origin.sender, origin.sequence);
 }
 
+void Sa::keep_at_least(std::uint32_t packets) {
+  if (timed_) return timed_->keep_at_least(packets);
+  if (!checks_replay_) return;
+  const std::lock_guard lock(memory_->mutex);
+  memory_->windows.keep_at_least(packets);
+}
+
 void Sa::count_encrypted(std::uint64_t packets, std::uint64_t octets) noexcept {
   counters_->encrypted_packets.fetch_add(packets, std::memory_order_relaxed);
   counters_->encrypted_bytes.fetch_add(octets, std::memory_order_relaxed);

@@ -42,11 +42,12 @@ std::uint64_t sum(const NamedCounters& counters, const std::string& prefix) {
   return total;
 }
 
-// Leads to the TAP what the kernel goes on with, as the table of an interface does in life, or drops it where that is a copy.
+// Leads to the TAP what the kernel goes on with, as the table of an interface does in life, or drops it where that is a copy: the ring takes no fragments.
 struct EspTable {
   explicit EspTable(const Port& port) {
-    run("nft 'add table netdev t; add chain netdev t c { type filter hook ingress device \"wan\" priority 0; }; add rule netdev t c ip protocol esp " +
-        std::string(port.copy_limit() != 0 ? "drop" : "fwd to \"in\"") + "'");
+    run("nft 'add table netdev t; add chain netdev t c { type filter hook ingress device \"wan\" priority 0; }; " +
+        std::string(port.copy_limit() != 0 ? "add rule netdev t c ip protocol esp ip frag-off & 0x3fff == 0 drop; " : "") +
+        "add rule netdev t c ip protocol esp fwd to \"in\"'");
   }
   ~EspTable() { run("nft delete table netdev t"); }
   EspTable(const EspTable&) = delete;
@@ -214,6 +215,98 @@ TEST_CASE(esp_comes_in_by_the_packet_ring_while_sas_change) {
 
 TEST_CASE(esp_comes_in_by_the_bpf_ring_while_sas_change) {
   if (has_bpf_ring()) show_esp_by_a_ring(ReceiveMethod::bpf);
+}
+
+namespace {
+
+// ESP of one sender, as it comes off the wire: whole packets, and one that a router has cut in two.
+struct Disorder {
+  static constexpr std::uint32_t window = 64;
+
+  explicit Disorder(ReceiveMethod method, std::uint8_t fill, std::optional<TimeWindow> time = {})
+      : rig(method), table(rig.port), keys(Cipher::aes_128_gcm, Integrity::none, fill) {
+    SaParameters parameters = keys.parameters();
+    parameters.replay_window = window;
+    parameters.time = time;
+    sending = std::make_shared<Sa>(parameters);
+    parameters.is_apart = true;  // as on another machine
+    rig.port.set_sas({std::make_shared<Sa>(parameters)}, {});
+  }
+
+  void send_whole(std::uint32_t count) {
+    for (; count > 0; --count) rig.core.send(frame_around(next(40)));
+  }
+
+  void send_in_two() {
+    const Octets whole = next(1000);
+    constexpr std::uint32_t first = 800;
+    const Octets payload(whole.begin() + ipv4_header_size, whole.end());
+    const Header header{.protocol = protocol_esp};
+    Header begin = header, end = header;
+    begin.fragment = Ipv4::more_fragments;
+    end.fragment = first / 8;
+    rig.core.send(frame_around(ipv4(Octets(payload.begin(), payload.begin() + first), begin)));
+    rig.core.send(frame_around(ipv4(Octets(payload.begin() + first, payload.end()), end)));
+  }
+
+  [[nodiscard]] std::uint64_t count(const std::string& name) const { return sum(rig.port.counters(), name); }
+  void run_until(std::uint64_t packets) {
+    rig.port.start();
+    for (int wait = 0; wait < 5000 && count("inbound_") < packets; ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    rig.port.stop();
+  }
+
+  Rig rig;
+  EspTable table;
+  Keys keys;
+  std::shared_ptr<Sa> sending;
+
+ private:
+  Octets next(std::uint32_t size) {
+    Buffer buffer(ipv4(Octets(size)));
+    buffer.packet.sa = sending.get();
+    esp.encapsulate({&buffer.packet, 1});
+    return buffer.octets();
+  }
+
+  Esp esp;
+};
+
+std::vector<ReceiveMethod> rings_here() {
+  std::vector<ReceiveMethod> methods;
+  if (has_own_network()) methods.push_back(ReceiveMethod::ring);
+  if (has_bpf_ring()) methods.push_back(ReceiveMethod::bpf);
+  return methods;
+}
+
+}  // namespace
+
+// They come by the TAP. What is older lies in the ring, and is looked at first.
+TEST_CASE(fragments_do_not_overtake_whole_packets) {
+  for (const ReceiveMethod method : rings_here()) {
+    Disorder disorder(method, static_cast<std::uint8_t>(0x60 + static_cast<int>(method)));
+    disorder.send_whole(700);
+    disorder.send_in_two();
+    disorder.run_until(701);
+    CHECK_EQUAL(disorder.count("inbound_delivered"), 701U);
+    CHECK_EQUAL(disorder.count("inbound_replayed"), 0U);
+  }
+}
+
+// Nor are they too old when what is newer has been looked at before; and what came once does not come again.
+TEST_CASE(fragments_that_whole_packets_overtake_are_not_too_old) {
+  for (const ReceiveMethod method : rings_here()) {
+    for (const bool is_timed : {false, true}) {
+      Disorder disorder(method, static_cast<std::uint8_t>(0x68 + 2 * static_cast<int>(method) + is_timed),
+                        is_timed ? std::optional(TimeWindow{.seconds = 100}) : std::nullopt);
+      disorder.send_whole(300);
+      disorder.send_in_two();
+      disorder.send_whole(2000);
+      disorder.run_until(2301);
+      CHECK_EQUAL(disorder.count("inbound_delivered"), 2301U);
+      CHECK_EQUAL(disorder.count("inbound_replayed"), 0U);
+    }
+  }
 }
 
 // Packets that the kernel has sent by a device.

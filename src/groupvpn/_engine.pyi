@@ -203,8 +203,11 @@ class Port:
     def set_sas(self, inbound: list[Sa], outbound: dict[int, Sa | list[Sa]]) -> None:
         """Replace the SA set in one step: `outbound` maps queue numbers to SAs. Packets in flight finish under the set they began with.
 
-        Of several SAs, with a Sender-ID each, worker number n takes the one of that number. Where there are fewer, workers share them, and
-        take turns if the SA has a replay window, so that receivers see its numbers in order.
+        Of several SAs, with a Sender-ID each, worker number n takes the one of that number. Where there are fewer, workers share them.
+        Whoever takes numbers from one sequence, also workers of another port, takes turns if the SA has a replay window, so that receivers
+        see its numbers in order.
+
+        Where ESP comes by a ring, an SA that has a replay window remembers 4096 packets of each sender at least (RFC 4303 3.4.3).
         """
     def set_wire_mtu(self, mtu: int) -> None: ...
     def set_fragments_after(self, after: bool) -> None:
