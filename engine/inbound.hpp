@@ -13,8 +13,7 @@
 #include "esp.hpp"
 #include "frame_ring.hpp"
 #include "inject.hpp"
-#include "outbound.hpp"
-#include "path.hpp"
+#include "path_context.hpp"
 #include "reassembly.hpp"
 #include "spin.hpp"
 

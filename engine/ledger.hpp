@@ -35,6 +35,8 @@ struct Sequence {
   std::atomic<std::uint64_t> last{0};
   // The last one before another Sender-ID begins in the IV. No counter comes so far, unless Sender-IDs of one key have different widths.
   std::atomic<std::uint64_t> limit{~std::uint64_t{0}};
+  // Held from numbering packets to their leaving, so that numbers leave in their order whoever shares them: workers of a port, ports of one SA, SAs of one key.
+  std::mutex order;
 };
 
 // A caller that makes an SA anew with the same keys (a reload, a second interface, another Sender-ID) must not start again. If the sequence

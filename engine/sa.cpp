@@ -110,6 +110,7 @@ Sa::Sa(const SaParameters& parameters)
   sequence_ = KeyLedger::instance().sequence_of(parameters, crypto);
   memory_ = parameters.is_apart ? apart(parameters) : KeyLedger::instance().memory_of(parameters, crypto);
   if (parameters.time) timed_ = timed_memory(parameters, *memory_);
+  if (wants_order()) order_ = &sequence_->order;
   lifetime_ = std::make_shared<Lifetime>(spi_, parameters.limits, std::shared_ptr<Usage>(memory_, &memory_->usage), parameters.events);
   if (parameters.events && parameters.limits.has_deadline()) parameters.events->watch(lifetime_);
 }

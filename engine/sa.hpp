@@ -161,6 +161,9 @@ class Sa {
   // Whether receivers may take packets for replays that come behind many later ones.
   [[nodiscard]] bool wants_order() const noexcept { return checks_replay_ || extended_sequence_ || timed_ != nullptr; }
 
+  // Whoever numbers packets of this SA holds it until they have left; null: their order does not matter.
+  [[nodiscard]] std::mutex* order() const noexcept { return order_; }
+
   // How packets that come may be spread over workers. That of a peer alone (no Sender-ID) may have any IV.
   [[nodiscard]] Spread spread() const noexcept {
     if (!wants_order()) return Spread::by_addresses;
@@ -219,6 +222,7 @@ class Sa {
   std::unique_ptr<Schedule> counter_schedule_;
   std::shared_ptr<Lifetime> lifetime_;
   std::shared_ptr<SaCounters> counters_;
+  std::mutex* order_ = nullptr;  // of `sequence_`
 };
 
 // The SAs that decrypt, found by SPI in constant time. Immutable: a change makes a new one.

@@ -18,8 +18,8 @@
 #include "bpf_ring.hpp"
 #include "error.hpp"
 #include "memory.hpp"
-#include "outbound.hpp"
 #include "own_network.hpp"
+#include "shared_turn.hpp"
 
 using namespace groupvpn;
 using namespace groupvpn::test;
@@ -684,6 +684,67 @@ TEST_CASE(workers_that_share_an_sa_with_a_window_let_its_numbers_leave_in_order)
     CHECK_EQUAL(sequence_of(frame), last + 1);
     last = sequence_of(frame);
   }
+}
+
+// An SA of a group belongs to all its interfaces, and receivers do not know by which a packet left.
+TEST_CASE(ports_that_share_an_sa_with_a_window_let_its_numbers_leave_in_order) {
+  if (!has_own_network()) return;
+  run("ip link add name wan2 address 02:00:00:00:00:03 type veth peer name core2 && ip link set wan2 up && ip link set core2 up");
+  {
+    constexpr std::uint32_t count = 6000, window = 64;
+    const Descriptor in = open_tap("in"), in2 = open_tap("in2"), out = open_tap("out"), out2 = open_tap("out2");
+    const Ear all{""};
+    Port one({.wan = "wan", .inbound_taps = {in.number()}, .token = token, .wire_mtu = 1500, .receive = ReceiveMethod::tap});
+    Port two({.wan = "wan2", .inbound_taps = {in2.number()}, .token = token, .wire_mtu = 1500, .receive = ReceiveMethod::tap});
+    const std::size_t queue = one.add_outbound({out.number()}), queue2 = two.add_outbound({out2.number()});
+    const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x4c);
+    SaParameters parameters = keys.parameters();
+    parameters.replay_window = window;
+    // The same Sender-ID of one key twice, as two interfaces have it that were made at different times.
+    one.set_sas({}, {{queue, {std::make_shared<Sa>(parameters)}}});
+    two.set_sas({}, {{queue2, {std::make_shared<Sa>(parameters)}}});
+    for (const char* device : {"out", "out2"}) {
+      const Ear to_protect(device);
+      for (std::uint32_t number = 0; number < count; ++number) to_protect.send(frame_around(ipv4(Octets(200))));
+    }
+    one.start();
+    two.start();
+    ReplayWindow seen(window);
+    std::uint32_t arrived = 0, late = 0;
+    while (arrived < 2 * count) {
+      const Octets frame = all.receive();
+      if (frame.empty()) break;
+      if (frame[23] != protocol_esp) continue;
+      ++arrived;
+      if (!seen.accept(sequence_of(frame))) ++late;
+    }
+    CHECK_EQUAL(arrived, 2 * count);
+    CHECK_EQUAL(late, 0U);
+  }
+  run("ip link del wan2");
+}
+
+TEST_CASE(a_queue_that_one_worker_has_given_up_is_taken_from_the_others) {
+  if (!has_own_network()) return;
+  Crew crew(3);
+  for (std::uint32_t flow = 0; flow < Crew::flows; ++flow) {  // so that each worker looks at its queue
+    crew.to_protect.send(frame_around(ipv4(Octets(60), {.source = 0x0a010000 + flow, .destination = 0x0a020000 + flow})));
+  }
+  const Descriptor queue(dup(crew.out[1].number())), no_queue(open("/", O_RDONLY | O_DIRECTORY));
+  CHECK(dup2(no_queue.number(), crew.out[1].number()) >= 0);  // there is something to read, and reading fails
+  crew.port.start();
+  for (int wait = 0; wait < 3000 && crew.port.fault().empty(); ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  CHECK(!crew.port.fault().empty());
+  const auto is_taken = [&crew] {
+    try {
+      crew.port.remove_outbound(crew.queue);
+    } catch (const EngineError&) {
+      return false;
+    }
+    return true;
+  };
+  CHECK(is_taken());
+  CHECK(!is_taken());
 }
 
 TEST_CASE(workers_take_esp_in_by_each_way_once_and_flow_by_flow_in_order) {

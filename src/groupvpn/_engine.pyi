@@ -156,6 +156,10 @@ def features() -> dict[str, str | bool]:
 class Port:
     """The data path of one WAN interface: threads that move packets between its TAPs and its wire.
 
+    `set_sas`, `set_wire_mtu`, `set_fragments_after` and what only reads may be called while the threads run. Calls that change something
+    come one at a time: from one thread, or under a lock of the caller. `add_outbound`, `remove_outbound`, `start` and `stop` let other
+    Python threads run meanwhile. The threads take no signal, and run in the network namespace in which the port was made.
+
     `wan` is the interface that ESP leaves by. The rules at its ingress send ESP frames to the TAP `tap_in_fd`; decrypted frames are
     written back to it with source MAC `token` (6 octets), from where tc redirects them to the ingress of `wan`. `wire_mtu` is the IP MTU of
     `wan`.
@@ -196,7 +200,10 @@ class Port:
         Allowed before and after `start`. The queue has no SA (its packets are dropped and counted) until `set_sas` gives it one.
         """
     def remove_outbound(self, queue: int) -> None:
-        """Stop reading from this queue; when it returns, the descriptor may be closed. Numbers are not given anew."""
+        """Stop reading from this queue; when it returns, the descriptor may be closed. Numbers are not given anew.
+
+        Raises `EngineError` if no worker has this queue (any more: a worker gives up a TAP that fails, see `fault`).
+        """
     def start(self) -> None: ...
     def stop(self) -> None:
         """Stop and join the threads; file descriptors stay the caller's."""
