@@ -277,7 +277,10 @@ NB_MODULE(_engine, m) {
       .def_prop_ro("source", [](const Event& self) { return octets_of(self.source, self.family); })
       .def_prop_ro("destination", [](const Event& self) { return octets_of(self.destination, self.family); })
       .def_ro("protocol", &Event::protocol)
-      .def_ro("sequence", &Event::sequence);
+      .def_ro("sequence", &Event::sequence)
+      .def_ro("own_stamp", &Event::own_stamp)
+      .def_ro("tick", &Event::tick)
+      .def_ro("time_window", &Event::time_window);
   nb::class_<EventsHandle>(m, "Events")
       .def(nb::init<>())
       .def("fileno", [](const EventsHandle& self) { return self.queue->descriptor(); })

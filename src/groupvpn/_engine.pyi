@@ -18,6 +18,8 @@ EventKind = Literal[
     "hard_sequence",
     "unknown_spi",
     "replayed",
+    "too_old",
+    "too_new",
     "authentication",
 ]
 
@@ -26,6 +28,10 @@ class Event:
 
     `moment` is in seconds of CLOCK_BOOTTIME. The last four are empty or 0 where the event is about an SA: addresses of 4 or 16 octets, the
     protocol of the outer packet (50, 51), the sequence number as the packet carries it.
+
+    Where an SA has a time window, that is a stamp of the sender's pseudotime. Events `too_old` and `too_new`, and `replayed` of such an SA,
+    also have `own_stamp`, our own pseudotime at that moment, in the same unit of `tick` milliseconds (32 bits of it, as on the wire), and
+    `time_window` in seconds. Elsewhere these three are 0.
     """
 
     @property
@@ -42,6 +48,12 @@ class Event:
     def protocol(self) -> int: ...
     @property
     def sequence(self) -> int: ...
+    @property
+    def own_stamp(self) -> int: ...
+    @property
+    def tick(self) -> int: ...
+    @property
+    def time_window(self) -> int: ...
 
 class Events:
     """A queue of events, told by the SAs and ports that it is given to.
