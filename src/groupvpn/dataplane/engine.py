@@ -283,7 +283,7 @@ class NativeEngine:
                 mode="transport" if sa.transform.mode is Mode.TRANSPORT else "tunnel",
                 replay_window=sa.replay_window,
                 df=_DF[df],
-                limits=sa.limits.given,
+                limits=cast("_engine.Limits", sa.limits.given),
                 events=self._events,
                 counters=cast("_engine.SaCounters", counters),
                 **(_of_peer(sa) if isinstance(sa, PeerSa) else _of_group(sa)),
@@ -321,7 +321,7 @@ def _address(octets: bytes) -> IPv4Address | IPv6Address | None:
 class _Options(TypedDict, total=False):
     """What groups and peers have of their own."""
 
-    sender_id: int
+    sender_id: int | None
     sender_id_bits: int
     time_window: int
     tick: int
@@ -333,7 +333,7 @@ class _Options(TypedDict, total=False):
 
 def _of_group(sa: GroupSa) -> _Options:
     options: _Options = {
-        "sender_id": -1 if sa.sender_id is None else sa.sender_id,
+        "sender_id": sa.sender_id,
         "sender_id_bits": sa.sender_id_bits,
         "udp": sa.udp,
     }
