@@ -57,6 +57,8 @@ class BpfRing final : public FrameRing {
   void rise() noexcept override;
   [[nodiscard]] bool rest() noexcept override { return ring_.rest(); }
 
+  void stop_here() noexcept override { ring_.stop_here(); }
+  void go_on() noexcept override { ring_.go_on(); }
   [[nodiscard]] bool has() const noexcept override { return ring_.has(); }
   [[nodiscard]] Frame take() noexcept override;
   void release() noexcept override { ring_.release(); }

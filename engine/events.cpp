@@ -34,6 +34,14 @@ void set_timer(const Descriptor& timer, std::int64_t deadline) noexcept {
   timerfd_settime(timer.number(), TFD_TIMER_ABSTIME, &when, nullptr);
 }
 
+void note_time(Event& event, Sa* sa) noexcept {
+  const TimedReplay* timed = sa != nullptr ? sa->timed() : nullptr;
+  if (timed == nullptr) return;
+  event.own_stamp = timed->stamp(event.moment);
+  event.tick = timed->tick();
+  event.time_window = timed->seconds();
+}
+
 }  // namespace
 
 bool NoticeLimit::admits(EventKind kind, const Address& source, std::int64_t now) noexcept {
@@ -75,9 +83,9 @@ void EventQueue::notice(const Packet& packet) noexcept {
   Event event{};
   switch (packet.reason) {
     case Reason::unknown_spi: event.kind = EventKind::unknown_spi; break;
-    case Reason::replayed:
-    case Reason::too_old:
-    case Reason::too_new: event.kind = EventKind::replayed; break;
+    case Reason::replayed: event.kind = EventKind::replayed; break;
+    case Reason::too_old: event.kind = EventKind::too_old; break;
+    case Reason::too_new: event.kind = EventKind::too_new; break;
     case Reason::authentication: event.kind = EventKind::authentication; break;
     default: return;
   }
@@ -91,6 +99,7 @@ void EventQueue::notice(const Packet& packet) noexcept {
   std::memcpy(event.source.data(), packet.outer.source.data(), size);
   std::memcpy(event.destination.data(), packet.outer.destination.data(), size);
   event.protocol = packet.outer.protocol;
+  if (packet.reason != Reason::authentication) note_time(event, packet.sa);
   const std::lock_guard lock(mutex_);
   if (!limit_.admits(event.kind, event.source, event.moment)) {
     ++counters_.suppressed;

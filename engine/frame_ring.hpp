@@ -55,6 +55,10 @@ class FrameRing {
   virtual void rise() noexcept {}
   [[nodiscard]] virtual bool rest() noexcept { return true; }
 
+  // Tells of no frames but those that have come by now, until it may go on.
+  virtual void stop_here() noexcept = 0;
+  virtual void go_on() noexcept = 0;
+
   // Whether a frame is there that was not taken; that frame; and giving back all that were taken.
   [[nodiscard]] virtual bool has() const noexcept = 0;
   [[nodiscard]] virtual Frame take() noexcept = 0;

@@ -27,16 +27,11 @@ struct SaTable {
   SaSet inbound;
   std::vector<Senders> outbound;
 
-  // What a worker encrypts with. `keeps_order`: others number packets of this SA too, and receivers want to see the numbers in their order.
-  struct Sender {
-    Sa* sa = nullptr;
-    bool keeps_order = false;
-  };
-  [[nodiscard]] Sender sender(std::size_t queue, std::size_t worker, std::size_t workers) const noexcept {
-    if (queue >= outbound.size() || outbound[queue].empty()) return {};
+  // What a worker encrypts with, or null.
+  [[nodiscard]] Sa* sender(std::size_t queue, std::size_t worker) const noexcept {
+    if (queue >= outbound.size() || outbound[queue].empty()) return nullptr;
     const Senders& senders = outbound[queue];
-    Sa* sa = senders[worker % senders.size()].get();
-    return {sa, senders.size() < workers && sa->wants_order()};
+    return senders[worker % senders.size()].get();
   }
 };
 

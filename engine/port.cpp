@@ -124,7 +124,7 @@ std::unique_ptr<Port::Worker> Port::make_worker(const PortParameters& parameters
   const bool receives = number < receivers_;
   FrameRing* ring = receives && !rings_.empty() ? rings_[number].get() : nullptr;
   const Tap& tap = inbound_taps_[receives ? number : 0];
-  const PathContext context{number, inbound_taps_.size(), order_, sas_, wire_mtu_, splits_after_, tap, parameters.token, fault_, ring, tap_rings_.get(), events_.get()};
+  const PathContext context{number, sas_, wire_mtu_, splits_after_, tap, parameters.token, fault_, ring, tap_rings_.get(), events_.get()};
   auto worker = std::make_unique<Worker>(context, std::move(wire), SuperWire(device_, parameters.mark, tap.takes_udp_super_packets()));
   if (receives) worker->inbound.emplace(context);
   return worker;
@@ -185,7 +185,9 @@ std::size_t Port::add_outbound(const std::vector<int>& descriptors) {
 
 void Port::remove_outbound(std::size_t queue) {
   tap_programs_.erase(queue);
-  for (const std::unique_ptr<Worker>& worker : workers_) worker->outbound.remove_queue(queue);
+  bool was_there = false;
+  for (const std::unique_ptr<Worker>& worker : workers_) was_there = worker->outbound.remove_queue(queue) || was_there;
+  if (!was_there) throw EngineError("there is no outbound queue " + std::to_string(queue));
 }
 
 void Port::start() {
@@ -228,6 +230,9 @@ void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std:
   std::vector<TakenSpi> spis;  // in order, each once
   for (const std::shared_ptr<Sa>& sa : inbound) {
     if (sa->protocol() == Protocol::esp) spis.push_back({sa->spi(), sa->spread()});
+  }
+  if (!rings_.empty()) {
+    for (const std::shared_ptr<Sa>& sa : inbound) sa->keep_at_least(Sa::maximum_replay_window);
   }
   std::ranges::sort(spis, {}, &TakenSpi::spi);
   const auto same = [](const TakenSpi& left, const TakenSpi& right) { return left.spi == right.spi; };
