@@ -62,7 +62,7 @@ class Watch:
     def drain(self) -> frozenset[str]:
         """Take all waiting notifications; returns the names of the interfaces that changed, and `RULES` for everything else."""
         changed: set[str] = set()
-        if self._process is not None and select.select([self._process], [], [], 0)[0]:
+        if self._process is not None and _is_readable(self._process):
             self._unfollow()
             changed.add(RULES)
         for events in (self._links, self._rules):
@@ -82,6 +82,13 @@ class Watch:
         self._poll.close()
         for events in (self._links, self._rules):
             events.close()
+
+
+def _is_readable(descriptor: int) -> bool:
+    """Whatever its number is: select(2) takes none from 1024 on."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _listen(protocol: int, groups: int) -> socket.socket:
