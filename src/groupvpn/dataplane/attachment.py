@@ -25,7 +25,7 @@ class Attachment:
     raises `links.LinkError`, `programs.ProgramError` or `engine.EngineRefusal` and may be called again after that.
     """
 
-    def __init__(self, link: links.Link, rules: Rules, engine: Engine, node: str, token: bytes, mark: int) -> None:
+    def __init__(self, link: links.Link, rules: InterfaceRules, engine: Engine, node: str, token: bytes, mark: int) -> None:
         self._link = link
         self._rules = rules
         self._node = node
@@ -124,15 +124,16 @@ class Attachment:
     def follow(self, link: links.Link) -> bool:
         """Take over a changed MAC address, and an MTU for the next `apply`; False if we must start anew.
 
-        That is for another interface or name, a TAP that is gone, down or redirects no more, a failed thread, or packets that have become
-        too large for the ring. Frames of a TAP without its redirection would pass for its own, and meet no list.
+        That is for another interface or name, or one that was away; a TAP that is gone, down or does not redirect to it any more; a failed
+        thread; or packets that have become too large for the ring. Frames of a TAP without its redirection would pass for its own, and meet
+        no list.
         """
         if (
             (link.index, link.name) != (self._link.index, self._link.name)
             or self._port.fault()
             or 0 < self._port.ring_limit < link.mtu
             or not all(tap.is_usable for tap in self.taps)
-            or not redirect.is_there(self._tap_in.index)
+            or not redirect.is_there(self._tap_in.index, link.index)
         ):
             return False
         if link.mac != self._link.mac:
