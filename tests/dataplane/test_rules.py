@@ -44,7 +44,7 @@ from namespaces import Namespace
 from policies import deny, permit, sa, state
 
 from groupvpn import _engine
-from groupvpn.dataplane import clsact, keeper, links, nftables, recovery, rules
+from groupvpn.dataplane import clsact, guards, keeper, links, nftables, recovery
 from groupvpn.dataplane.bytecode import LAST, NEXT
 from groupvpn.dataplane.clsact import FilterError, Hook
 from groupvpn.dataplane.engine import NativeEngine
@@ -311,7 +311,7 @@ def test_a_keeper_that_was_killed_is_replaced_at_once(wire: Wire, plane: LinuxDa
 
 @pytest.mark.parametrize("steer", ["auto", pytest.param("bpf")])
 def test_without_a_keeper_no_guard_sleeps(wire: Wire, entered: Namespace, steer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "Keeper", refuse)
+    monkeypatch.setattr(guards, "Keeper", refuse)
     with data_plane(steer) as plane:
         plane.apply(wanted())
         assert "guard" in held(entered)

@@ -6,7 +6,7 @@ from groupvpn.dataplane import guard, links, redirect
 from groupvpn.dataplane.engine import Engine, EngineSa
 from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import BackEnd, PortStatus
-from groupvpn.dataplane.rules import Rules
+from groupvpn.dataplane.rules import InterfaceRules
 from groupvpn.dataplane.slots import Slots, assign
 from groupvpn.dataplane.steering import COPIES, DROP_REASONS, Steering, interface_name
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple
 
@@ -18,14 +18,17 @@ from groupvpn.dataplane import guard, links, recovery
 from groupvpn.dataplane.attachment import Attachment
 from groupvpn.dataplane.clamp import ClampTable
 from groupvpn.dataplane.engine import Engine, EngineEvent, EngineRefusal, NativeEngine
+from groupvpn.dataplane.faults import Effect, Fault
 from groupvpn.dataplane.filters import FiltersError
+from groupvpn.dataplane.guards import Guards
 from groupvpn.dataplane.keyring import Keyring
-from groupvpn.dataplane.options import AUTOMATIC, EngineStatus
-from groupvpn.dataplane.programs import ProgramError
-from groupvpn.dataplane.rules import Guards, Rules
+from groupvpn.dataplane.options import AUTOMATIC, EngineStatus, Steer
+from groupvpn.dataplane.programs import ProgramError, one_pass
+from groupvpn.dataplane.rules import InterfaceRules
 from groupvpn.dataplane.steering import Steering, table_name
 from groupvpn.dataplane.taps import is_ours
 from groupvpn.dataplane.watch import Watch
+from groupvpn.dataplane.ways import GuardError
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa
 
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]+")
@@ -36,22 +39,6 @@ LOOPBACK = "lo"
 """The one interface from which nothing can leak: never blocked, since the node itself lives on it."""
 RETRY_AFTER = 1.0
 """Seconds for which an interface that could not be served is left alone by `on_event`: each attempt causes events of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that keeps an interface from doing what it should.
-
-    While it lasts, what must be protected is dropped there, unless `is_open`: then not even that could be done.
-    """
-
-    device: str
-    problem: str
-    is_open: bool = False
-    concerns_protection: bool = True
-    """False for a fault that changes nothing for what must be protected."""
-    is_absent: bool = False
-    """There is no such interface: what would go by it goes another way, or nowhere."""
 
 
 class _Place(NamedTuple):
@@ -91,9 +78,9 @@ class LinuxDataPlane:
         self._keyring = Keyring(self._engine)
         self._state = DesiredState()
         self._attachments: dict[str, Attachment] = {}
-        self._rules: dict[str, Rules] = {}
+        self._rules: dict[str, InterfaceRules] = {}
         self._guards = Guards(self._follow)
-        self._steer = steer
+        self._steer = Steer(steer)
         self._keeper = 0
         self._seen: dict[str, _Place] = {}
         self._owners: dict[int, str] = {}
@@ -106,6 +93,7 @@ class LinuxDataPlane:
         self._resting: dict[str, _Rest] = {}
         self.faults: tuple[Fault, ...] = ()
 
+    @one_pass()
     def apply(self, state: DesiredState) -> tuple[Fault, ...]:
         """Make `state` true; what is so already is not touched. Returns what could not be done, which `refresh` tries again."""
         with contextlib.suppress(ProgramError, FiltersError, OSError):  # what keeps us from cleaning keeps us from loading: a fault there
@@ -115,6 +103,7 @@ class LinuxDataPlane:
         self._resting.clear()
         return self._reconcile()
 
+    @one_pass()
     def refresh(self) -> tuple[Fault, ...]:
         """Look at the system again and mend what changed under us: interfaces, TAPs, rules. Returns what could not be mended."""
         self._resting.clear()
@@ -133,6 +122,7 @@ class LinuxDataPlane:
         if self._watch is not None:
             self._watch.follow(keeper)
 
+    @one_pass()
     def on_event(self) -> tuple[Fault, ...]:
         """Call when `fileno()` is readable: takes the notifications and mends what they may mean. Returns all faults."""
         changed = self._watch.drain() if self._watch is not None else frozenset()
@@ -144,6 +134,7 @@ class LinuxDataPlane:
                 del self._resting[device]
         return self._mend()
 
+    @one_pass()
     def counters(self) -> tuple[InterfaceCounters, ...]:
         """What happened on each interface: per SA, and per reason for what was dropped. An interface at fault is left out."""
         found = []
@@ -188,6 +179,7 @@ class LinuxDataPlane:
         restored, self._restored = frozenset(self._restored), set()
         return restored
 
+    @one_pass()
     def close(self, *, block: Collection[str] = ()) -> tuple[Fault, ...]:
         """Remove everything; returns what could not be removed.
 
@@ -237,7 +229,7 @@ class LinuxDataPlane:
             self._clamps.load(tuple(clamp if place is None else replace(clamp, device=place.name) for clamp, place in places))
         except ProgramError as problem:
             text = f"cannot adjust the segment size of TCP: {problem}"
-            return [Fault(clamp.device, text, concerns_protection=False) for clamp in self._state.clamps]
+            return [Fault(clamp.device, text, effect=Effect.HARMLESS) for clamp in self._state.clamps]
         return []
 
     def _reconcile(self) -> tuple[Fault, ...]:
@@ -247,13 +239,17 @@ class LinuxDataPlane:
         for policy in self._state.interfaces:
             if wanted.setdefault(policy.device, policy) is not policy:
                 faults.append(
-                    Fault(policy.device, "two interfaces with a crypto map name it; only the policy of the first is applied", is_open=True)
+                    Fault(
+                        policy.device,
+                        "two interfaces with a crypto map name it; only the policy of the first is applied",
+                        effect=Effect.OPEN,
+                    )
                 )
         self._step_aside(wanted)
         self._keyring.update([(sa, policy.df_of(sa)) for policy in wanted.values() for sa in policy.every_sa])
         self._owners.clear()
         faults += [fault for policy in wanted.values() for fault in self._serve(policy)]
-        faults += self._release_others(wanted, frozenset(fault.device for fault in faults if fault.is_open))
+        faults += self._release_others(wanted, frozenset(fault.device for fault in faults if fault.effect is Effect.OPEN))
         faults += self._clamp()
         self.faults = tuple(faults)
         return self.faults
@@ -294,6 +290,8 @@ class LinuxDataPlane:
         try:
             link = self._link(policy.device, place)
             self._attach(policy.device, link).apply(policy, self._keyring)
+            if trouble := self._rules[policy.device].trouble:
+                faults.append(Fault(policy.device, trouble, Effect.HARMLESS))
         except Exception as problem:  # whatever it is: nothing may leave in the clear, and others are to be served
             text = str(problem) if isinstance(problem, _REFUSALS) else f"{type(problem).__name__}: {problem}"
             faults += self._block(policy, place, text, can_have_rules=link is not None)
@@ -338,31 +336,34 @@ class LinuxDataPlane:
         self._attachments[device] = Attachment(link, rules, self._engine, self._node, self._token, self._mark)
         return self._attachments[device]
 
-    def _rules_of(self, device: str) -> Rules:
-        return self._rules.setdefault(device, Rules(device, self._steer, self._guards))
+    def _rules_of(self, device: str) -> InterfaceRules:
+        return self._rules.setdefault(device, InterfaceRules(device, self._steer, self._guards))
 
     def _block(self, policy: InterfacePolicy, place: _Place | None, problem: str, *, can_have_rules: bool) -> list[Fault]:
         """Without a working engine nothing that must be protected may pass: drop it, and try the engine again later.
 
         Where no rules can be loaded, or not of the kind that was asked for, the guard alone does it. Returns what is wrong.
         """
-        fault = Fault(policy.device, problem, is_absent=place is None)
         if place is not None and place.name == LOOPBACK:
-            return [replace(fault, concerns_protection=False)]
+            return [Fault(policy.device, problem, Effect.HARMLESS)]
+        blocked = Fault(policy.device, problem, Effect.ABSENT if place is None else Effect.BLOCKED)
         self._detach(policy.device)
         steering = self._closing(policy, place)
         if not guard.stands(steering):
-            return [replace(fault, is_open=True)]
+            return [replace(blocked, effect=Effect.OPEN)]
         rules = self._rules_of(policy.device)
         reasons = []
         for block in (rules.load, rules.hold) if can_have_rules else (rules.hold,):
             try:
                 block(steering)
+            except GuardError as reason:  # the programs drop it
+                return list(dict.fromkeys((blocked, replace(blocked, problem=f"its guard is refused: {reason}"))))
             except Exception as reason:
                 reasons.append(str(reason))
             else:
-                return [fault]
-        return [fault, Fault(policy.device, f"cannot even block it: {'; '.join(dict.fromkeys(reasons))}", is_open=True)]
+                return [blocked]
+        opened = Fault(policy.device, f"cannot even block it: {'; '.join(dict.fromkeys(reasons))}", Effect.OPEN)
+        return [blocked if place is None else replace(blocked, effect=Effect.OPEN), opened]
 
     def _closing(self, policy: InterfacePolicy, place: _Place | None) -> Steering:
         """Drops what the policy protects, where the interface is, or where it was."""
@@ -408,7 +409,7 @@ class LinuxDataPlane:
         return faults
 
 
-def _is_changed(rules: Rules) -> bool:
+def _is_changed(rules: InterfaceRules) -> bool:
     """Whether somebody has changed rules, as far as that can be found out: to load them meets the same trouble, and says so."""
     try:
         return not rules.verify()

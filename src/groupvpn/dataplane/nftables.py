@@ -10,6 +10,8 @@ from groupvpn.dataplane.steering import OWNER, SERVED, TABLE_PREFIX
 
 FAMILIES = ("netdev", "inet")
 """Of a table, and of its guard, which has the same name."""
+_NO_TABLE = "Error: No such file or directory"
+"""How nft says that there is no such table."""
 _OWNER = re.compile(rf'comment "{OWNER} ([^"]*)"')
 _TABLE = re.compile(r"(?m)^table (\w+) (\S+)$")
 _TAP = re.compile(rf'fwd to "([^"]+)"|comment "{SERVED} ([^"]+)"')
@@ -59,11 +61,16 @@ def tables() -> tuple[str, ...]:
 
 
 def listing(table: str, families: Collection[str] = FAMILIES) -> str:
-    """A table and its guard as text, without counters' values and set elements; empty if one of them does not exist."""
+    """A table and its guard as text, without counters' values and set elements; empty if one of them does not exist.
+
+    Raises `programs.ProgramError` if nft does not say so: then nobody knows.
+    """
     try:
         return "".join(run(["nft", "-s", "-t", "list", "table", family, table]) for family in families)
-    except ProgramError:
-        return ""
+    except ProgramError as error:
+        if error.problem.startswith(_NO_TABLE):
+            return ""
+        raise
 
 
 def _either(table: str) -> str:
