@@ -2,33 +2,18 @@
 
 import contextlib
 import socket
-import struct
-from ipaddress import IPv4Address
 
 import pytest
+from member import LOCAL, protected
 from namespaces import Namespace
 from policies import GCM, permit, sa, state
 
-from groupvpn import _engine
 from groupvpn.dataplane import links, redirect
 from groupvpn.dataplane.linux import LinuxDataPlane
-from groupvpn.ipsec.sa import GroupSa
 
 pytestmark = pytest.mark.netns
 Wan = tuple[Namespace, Namespace]
-LOCAL, PEER = "10.9.0.1", "10.9.0.2"
 OURS = sa(0x4D01, GCM, sender_id=1, fill=0x61)
-
-
-def protected(group_sa: GroupSa) -> bytes:
-    """A datagram from the other end of the wire, as another member protects it."""
-    key, salt = group_sa.encryption_key.reveal(), group_sa.salt.reveal()
-    member = _engine.Sa(group_sa.spi, "aes-128-gcm", key, "none", b"", salt, sender_id=2, sender_id_bits=24)
-    words = struct.pack("!BBHHHBBH", 0x45, 0, 29, 1, 0, 64, 17, 0) + IPv4Address(PEER).packed + IPv4Address(LOCAL).packed
-    total = sum(struct.unpack("!10H", words))
-    checksum = 0xFFFF - ((total & 0xFFFF) + (total >> 16))
-    packet = words[:10] + struct.pack("!H", checksum) + words[12:] + struct.pack("!HHHH", 7000, 7000, 9, 0) + b"x"
-    return _engine.encapsulate(member, packet)
 
 
 def arrives(wan: Wan) -> bool:

@@ -14,6 +14,7 @@ from verdict_model import (
     ESP,
     EVIL,
     FRAGMENT,
+    GIVEN,
     HOP_BY_HOP,
     HOST_IDENTITY,
     ICMP,
@@ -22,6 +23,7 @@ from verdict_model import (
     IPV4,
     LEFT,
     LOCAL,
+    LOST,
     MOBILITY,
     MORE,
     NEIGHBOUR,
@@ -67,7 +69,7 @@ from groupvpn.ipsec.sa import Direction, TrafficRule
 pytestmark = pytest.mark.netns
 
 
-NAMED, OTHER, DOUBTFUL = (TO_TAP, LEFT), (LEFT, TO_TAP), (TO_TAP, TO_TAP)
+NAMED, OTHER, DOUBTFUL = (GIVEN, LEFT), (LEFT, GIVEN), (GIVEN, GIVEN)
 """What becomes of a packet under a permit of UDP to port 53 alone, and under a deny of it before a permit of everything: it is what they
 name, it is not, or nobody can say."""
 SHAPES = {
@@ -143,7 +145,7 @@ def test_what_has_no_ports_at_hand_is_rather_protected(lookups: tuple[Programs, 
 def test_what_ends_the_extension_headers_can_be_named(protocol: int) -> None:
     programs = Programs(steering(TrafficRule(entry("permit", "any6", "any6", protocol))))
     for headers in ([], [option(OPTIONS)]):
-        assert programs.outbound(ethernet(ipv6(protocol, option(protocol)[1] + bytes(24), headers=headers))) == TO_TAP
+        assert programs.outbound(ethernet(ipv6(protocol, option(protocol)[1] + bytes(24), headers=headers))) == GIVEN
         assert programs.outbound(ethernet(ipv6(TCP, bytes(24), headers=headers))) == LEFT
 
 
@@ -159,9 +161,9 @@ def test_every_bit_of_an_address_counts_that_the_mask_names(version: int, more: 
         receiving = Programs(steering(*others, TrafficRule(Entry(Action.PERMIT, 0, anywhere, place))))
         for bit in range(bits):
             other = kind(int(address) ^ 1 << bit)
-            fate = TO_TAP if int(place.wildcard) >> bit & 1 else LEFT
+            fate = GIVEN if int(place.wildcard) >> bit & 1 else LEFT
             assert (sending.outbound(between(other, far)), receiving.outbound(between(far, other))) == (fate, fate), bit
-        assert sending.outbound(between(address, far)) == receiving.outbound(between(far, address)) == TO_TAP
+        assert sending.outbound(between(address, far)) == receiving.outbound(between(far, address)) == GIVEN
 
 
 @pytest.mark.parametrize("name", ["source", "protocol", "port"])
@@ -179,14 +181,14 @@ def test_a_branch_tells_every_value_from_its_neighbours(version: int, name: str)
         protocol, address = value if name == "protocol" else UDP, kind(value if name == "source" else 1)
         upper = ports(9, value if name == "port" else 1)
         packet = ipv4(protocol, upper, address) if isinstance(address, IPv4Address) else ipv6(protocol, upper, address)
-        assert programs.outbound(ethernet(packet)) == (TO_TAP if value in values else LEFT), value
+        assert programs.outbound(ethernet(packet)) == (GIVEN if value in values else LEFT), value
 
 
 @pytest.mark.parametrize("more", [0, 20], ids=["walked", "tree"])
 def test_a_short_prefix_of_ipv6_that_is_all_zeros_is_one_of_ipv6(more: int) -> None:
     others = [deny(f"2001:db8::{number:x}/128", "any6") for number in range(1, more)]
     programs = Programs(steering(*others, permit("::/1", "any6")))
-    assert programs.outbound(ethernet(ipv6(UDP, LOOKUP, "7fff::1"))) == TO_TAP
+    assert programs.outbound(ethernet(ipv6(UDP, LOOKUP, "7fff::1"))) == GIVEN
     assert programs.outbound(ethernet(ipv6(UDP, LOOKUP, "8000::"))) == LEFT
 
 
@@ -233,7 +235,7 @@ OF_THE_LINK: dict[str, tuple[bytes, bool]] = {
 def test_what_keeps_a_link_alive_passes_a_closed_door_both_ways(kind: str) -> None:
     packet, passes = OF_THE_LINK[kind]
     programs = Programs(steering(*EVERYTHING))
-    assert programs.outbound(ethernet(packet)) == (LEFT if passes else TO_TAP)
+    assert programs.outbound(ethernet(packet)) == (LEFT if passes else GIVEN)
     assert programs.inbound(ethernet(packet, TO_MANY)) == (ARRIVED if passes else REFUSED)
 
 
@@ -259,7 +261,7 @@ def test_only_what_is_surely_our_own_isakmp_passes_a_closed_door(sport: int, cha
     arriving: dict[str, Any] = {"protocol": UDP, "upper": ports(9, sport), "source": SERVER, "destination": LOCAL}
     turned = {"source": "destination", "destination": "source"}
     programs = Programs(steering(permit()))
-    assert programs.outbound(ethernet(ipv4(**leaving | changes))) == (LEFT if passes else TO_TAP)
+    assert programs.outbound(ethernet(ipv4(**leaving | changes))) == (LEFT if passes else GIVEN)
     changes = {turned.get(name, name): value for name, value in changes.items()}
     assert programs.inbound(ethernet(ipv4(**arriving | changes))) == (ARRIVED if passes else REFUSED)
 
@@ -308,7 +310,7 @@ def test_what_is_for_the_engine_finds_it_through_a_closed_door(kind: str) -> Non
     programs, without = Programs(steering(*EVERYTHING)), Programs(steering(*EVERYTHING, tap_in=None))
     assert programs.inbound(ethernet(packet)) == programs.inbound(ethernet(packet, TO_MANY)) == fate
     assert programs.inbound(ethernet(packet, TO_OTHERS)) == NOT_OURS
-    assert without.inbound(ethernet(packet)) == {TO_TAP: Fate(DROP), TOLD: REFUSED}.get(fate, fate)
+    assert without.inbound(ethernet(packet)) == {TO_TAP: LOST, TOLD: REFUSED}.get(fate, fate)
 
 
 FOR_THE_RING = {

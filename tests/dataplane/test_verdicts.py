@@ -10,6 +10,7 @@ import pytest
 from verdict_model import (
     ARRIVED,
     FRAMES,
+    GIVEN,
     LEFT,
     NOT_OURS,
     TO_TAP,
@@ -48,4 +49,4 @@ def test_whatever_leaves_or_arrives_meets_the_fate_of_the_model(most: int, polic
                     fates.add(answer)
     assert bool(trees) is (most > SHORT)
     dropped = {Fate(DROP, reason) for reason in DROP_REASONS}
-    assert fates >= {*dropped, LEFT, ARRIVED, NOT_OURS, TO_TAP, Fate(DROP), Fate(DROP, "inbound_clear", has_copy=True)}
+    assert fates >= {*dropped, LEFT, ARRIVED, NOT_OURS, TO_TAP, GIVEN, Fate(DROP), Fate(DROP, "inbound_clear", has_copy=True)}

@@ -15,13 +15,14 @@ from types import TracebackType
 from typing import NamedTuple
 
 from groupvpn.dataplane import guard, links, recovery
+from groupvpn.dataplane.accounts import Account, Counts, counted
 from groupvpn.dataplane.attachment import Attachment
 from groupvpn.dataplane.clamp import ClampTable
 from groupvpn.dataplane.engine import Engine, EngineEvent, EngineRefusal, NativeEngine
 from groupvpn.dataplane.faults import Effect, Fault
 from groupvpn.dataplane.filters import FiltersError
 from groupvpn.dataplane.guards import Guards
-from groupvpn.dataplane.keyring import Keyring
+from groupvpn.dataplane.keyring import Keyring, is_same
 from groupvpn.dataplane.options import AUTOMATIC, EngineStatus, Steer
 from groupvpn.dataplane.programs import ProgramError, one_pass
 from groupvpn.dataplane.rules import InterfaceRules
@@ -78,6 +79,7 @@ class LinuxDataPlane:
         self._keyring = Keyring(self._engine)
         self._state = DesiredState()
         self._attachments: dict[str, Attachment] = {}
+        self._accounts: dict[str, Account] = {}
         self._rules: dict[str, InterfaceRules] = {}
         self._guards = Guards(self._follow)
         self._steer = Steer(steer)
@@ -99,9 +101,18 @@ class LinuxDataPlane:
         with contextlib.suppress(ProgramError, FiltersError, OSError):  # what keeps us from cleaning keeps us from loading: a fault there
             if not self._has_recovered:
                 self._left = frozenset(recovery.leftovers(self._node))
+        self._end_sas(state)
         self._state, self._has_recovered = state, True
         self._resting.clear()
         return self._reconcile()
+
+    def _end_sas(self, following: DesiredState) -> None:
+        """Keep what SAs have counted that the next policy of their interface has no more."""
+        kept = {policy.device: policy.every_sa for policy in following.interfaces}
+        for policy in self._state.interfaces:
+            for sa in policy.every_sa:
+                if not any(is_same(sa, other) for other in kept.get(policy.device, ())):
+                    self._account(policy.device).end(sa, self._keyring.counting(sa))
 
     @one_pass()
     def refresh(self) -> tuple[Fault, ...]:
@@ -113,6 +124,7 @@ class LinuxDataPlane:
         """A descriptor that is readable when interfaces or nftables changed; its first call starts the watch."""
         if self._watch is None:
             self._watch = Watch()
+            self._watch.hear(self._engine.alarm())
             if self._keeper:
                 self._watch.follow(self._keeper)
         return self._watch.fileno()
@@ -136,21 +148,23 @@ class LinuxDataPlane:
 
     @one_pass()
     def counters(self) -> tuple[InterfaceCounters, ...]:
-        """What happened on each interface: per SA, and per reason for what was dropped. An interface at fault is left out."""
-        found = []
-        for policy in self._state.interfaces:
-            attachment = self._attachments.get(policy.device)
-            if attachment is not None:
-                try:
-                    found.append(attachment.counters(policy, self._keyring))
-                except ProgramError:  # the table is gone: `refresh` puts it back
-                    continue
-        return tuple(found)
+        """What happened on each interface: per SA, and per reason for what was dropped. It goes on while the interface has a policy,
+        whatever is made anew, and includes what its rules drop while it is at fault."""
+        return tuple(map(self._counted, self._state.interfaces))
+
+    def _counted(self, policy: InterfacePolicy) -> InterfaceCounters:
+        attachment, rules = self._attachments.get(policy.device), self._rules.get(policy.device)
+        running = attachment.counted() if attachment is not None else Counts()
+        by_rules = rules.counters() if rules is not None else {}
+        sas = tuple(counted(sa, self._keyring.counting(sa)) for sa in policy.every_sa if self._keyring.counting(sa))
+        return self._account(policy.device).counters(policy.device, sas, running, by_rules)
+
+    def _account(self, device: str) -> Account:
+        return self._accounts.setdefault(device, Account())
 
     def sent(self, sa: GroupSa | PeerSa) -> int:
         """Packets that one SA of the policy has protected so far, on all interfaces; asks nobody but the engine."""
-        counted = self._keyring.counters(sa)
-        return counted["encrypted_packets"] if counted is not None else 0
+        return counted(sa, self._keyring.counting(sa)).encrypted_packets
 
     def engine(self) -> EngineStatus:
         """The engine, and its ports in the order of the policy; an interface at fault is left out."""
@@ -388,9 +402,7 @@ class LinuxDataPlane:
     def _detach(self, device: str) -> None:
         attachment = self._attachments.pop(device, None)
         if attachment is not None:
-            attachment.close()
-            if device in self._rules:
-                self._rules[device].forget()
+            self._account(device).past.add(attachment.close())
 
     def _release(self, device: str, *, block: bool) -> list[Fault]:
         rules, faults = self._rules[device], []
@@ -406,6 +418,7 @@ class LinuxDataPlane:
         if not faults:
             self._rules.pop(device)
             self._seen.pop(device, None)
+            self._accounts.pop(device, None)
         return faults
 
 

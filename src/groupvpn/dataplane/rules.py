@@ -1,10 +1,11 @@
 """What decides over the packets of an interface: the best of the `ways` that works."""
 
+from collections import Counter
 from dataclasses import replace
 
 from groupvpn.dataplane import nftables
 from groupvpn.dataplane.filters import FiltersError
-from groupvpn.dataplane.guards import Guard, Guards
+from groupvpn.dataplane.guards import INET, Guard, Guards
 from groupvpn.dataplane.options import BackEnd, Steer
 from groupvpn.dataplane.steering import Steering, table_name
 from groupvpn.dataplane.ways import ProgramWay, TableWay, Way
@@ -21,6 +22,7 @@ class InterfaceRules:
         self._steer = steer
         self._guard = Guard(self.name, guards)
         self._programs, self._table = ProgramWay(self.name, self._guard), TableWay(self.name, self._guard)
+        self._guarded = nftables.Tally(self.name, INET)
         self._in_use: Way | None = None
         self._refusal = ""
         """Why it is not the programs, if they were tried."""
@@ -93,8 +95,21 @@ class InterfaceRules:
         self._in_use, self._refusal = None, ""
 
     def counters(self) -> dict[str, int]:
-        """Packets by what became of them: `outbound_passed`, `inbound_passed`, drops by reason, and copies."""
-        return (self._in_use or self._table).counters()
+        """Packets by what became of them: `outbound_passed`, `inbound_passed`, drops by reason, and copies. They go on until `delete`."""
+        total = Counter(self._programs.counters())
+        total.update(self._table.counters())
+        total.update(self._guarded.read())
+        return dict(total)
+
+    @property
+    def counts_given(self) -> bool:
+        """Whether the rules count what they lead to outbound TAPs."""
+        return self._in_use is self._programs
+
+    @property
+    def given(self) -> int:
+        """Frames that programs have led to outbound TAPs."""
+        return self._programs.given
 
     def delete(self) -> None:
         """Remove everything."""

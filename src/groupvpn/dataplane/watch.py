@@ -35,6 +35,7 @@ class Watch:
     def __init__(self) -> None:
         """Raises `OSError` if the kernel has no socket for it."""
         self._process: int | None = None
+        self._alarm: int | None = None
         with contextlib.ExitStack() as undone:
             self._poll = undone.enter_context(contextlib.closing(select.epoll()))
             self._links = undone.enter_context(contextlib.closing(_listen(socket.NETLINK_ROUTE, _LINKS)))
@@ -54,6 +55,11 @@ class Watch:
             self._process = os.pidfd_open(process)
             self._poll.register(self._process, select.EPOLLIN)
 
+    def hear(self, alarm: int) -> None:
+        """Tell of an eventfd that is raised, which stays its owner's, as of a change of rules."""
+        self._alarm = alarm
+        self._poll.register(alarm, select.EPOLLIN)
+
     def _unfollow(self) -> None:
         if self._process is not None:
             os.close(self._process)  # which takes it out of the poll too
@@ -65,6 +71,10 @@ class Watch:
         if self._process is not None and _is_readable(self._process):
             self._unfollow()
             changed.add(RULES)
+        if self._alarm is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._alarm)
+                changed.add(RULES)
         for events in (self._links, self._rules):
             while True:
                 try:

@@ -6,10 +6,9 @@ nftables needs no right to load programs, and an operator can read it.
 
 from typing import Protocol
 
-from groupvpn.dataplane import nftables
 from groupvpn.dataplane.filters import Filters
 from groupvpn.dataplane.guard import State
-from groupvpn.dataplane.guards import INET, Guard
+from groupvpn.dataplane.guards import Guard
 from groupvpn.dataplane.options import Steer
 from groupvpn.dataplane.programs import ProgramError
 from groupvpn.dataplane.steering import Steering, closed
@@ -45,7 +44,7 @@ class Way(Protocol):
         """Whether the rules are as we loaded them, as far as anybody can say; if not, the next `load` puts them back."""
 
     def counters(self) -> dict[str, int]:
-        """Packets by what became of them."""
+        """Packets by what became of them, since the first `load`; without those of the guard."""
 
     def close(self, steering: Steering) -> None:
         """The rules stay, and forward nothing to anybody."""
@@ -63,7 +62,7 @@ class ProgramWay:
     steer = Steer.BPF
 
     def __init__(self, name: str, guard: Guard) -> None:
-        self._name, self._guard = name, guard
+        self._guard = guard
         self._filters = Filters(name)
         self.reason, self.trouble = "", ""
 
@@ -101,7 +100,12 @@ class ProgramWay:
 
     def counters(self) -> dict[str, int]:
         """See `Way`."""
-        return self._filters.counters() | nftables.counters(self._name, INET)
+        return self._filters.counters()
+
+    @property
+    def given(self) -> int:
+        """Frames that were led to outbound TAPs."""
+        return self._filters.given
 
     def close(self, steering: Steering) -> None:
         """See `Way`: the program that forwards goes with us."""
@@ -124,7 +128,7 @@ class TableWay:
     reason = ""
 
     def __init__(self, name: str, guard: Guard) -> None:
-        self._name, self._guard = name, guard
+        self._guard = guard
         self._table = Table(name)
         self.trouble = ""
 
@@ -159,8 +163,7 @@ class TableWay:
 
     def delete(self) -> None:
         """See `Way`."""
-        nftables.delete(self._name, families=("netdev",))
-        self._table.forget()
+        self._table.delete()
 
     def forget(self) -> None:
         """See `Way`."""
