@@ -33,7 +33,7 @@ class InterfaceRules:
         """The way in use, and why not a better one, or why its guard does not sleep."""
         if self._in_use is None:
             return BackEnd("")
-        return BackEnd(self._in_use.steer, self._in_use.reason or self._refusal)
+        return BackEnd(self._in_use.steer.value, self._in_use.reason or self._refusal)
 
     @property
     def trouble(self) -> str:
