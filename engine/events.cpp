@@ -59,8 +59,10 @@ bool NoticeLimit::admits(EventKind kind, const Address& source, std::int64_t now
 
 EventQueue::EventQueue()
     : wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      alarm_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       timer_(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK)),
       poll_(epoll_create1(EPOLL_CLOEXEC)) {
+  if (alarm_.number() < 0) throw EngineError(std::string("no event for faults: ") + std::strerror(errno));
   add(poll_, wake_);
   add(poll_, timer_);
   events_.reserve(room);

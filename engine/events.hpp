@@ -88,6 +88,9 @@ class EventQueue {
   // Readable while there is something to drain: an event, or a moment that an SA waits for.
   [[nodiscard]] int descriptor() const noexcept { return poll_.number(); }
 
+  // An event (eventfd(2)): it is raised when a thread or queue of a port stops working, so that nobody has to look.
+  [[nodiscard]] int alarm() const noexcept { return alarm_.number(); }
+
   void tell(EventKind kind, std::uint32_t spi) noexcept;
   // A packet as `Esp::decapsulate` has left it, dropped for one of the reasons that have an event; others are passed by.
   void notice(const Packet& packet) noexcept;
@@ -107,6 +110,7 @@ class EventQueue {
   void look_at_deadlines();
 
   Descriptor wake_;
+  Descriptor alarm_;
   Descriptor timer_;
   Descriptor poll_;
 

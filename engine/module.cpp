@@ -354,6 +354,7 @@ NB_MODULE(_engine, m) {
   nb::class_<EventsHandle>(m, "Events")
       .def(nb::init<>())
       .def("fileno", [](const EventsHandle& self) { return self.queue->descriptor(); })
+      .def("alarm", [](const EventsHandle& self) { return self.queue->alarm(); })
       .def("drain", [](EventsHandle& self) { return self.queue->drain(); })
       .def("counters", &event_counters_of);
 
@@ -377,6 +378,7 @@ NB_MODULE(_engine, m) {
       .def("remove_outbound", &Port::remove_outbound, "queue"_a, Release())
       .def("start", &Port::start, Release())
       .def("stop", &Port::stop, Release())
+      .def("discard", [](Port& self) { return dict_of(self.discard()); })
       .def("set_sas", &set_sas, "inbound"_a, "outbound"_a)
       .def("set_wire_mtu", &Port::set_wire_mtu, "mtu"_a)
       .def("set_fragments_after", &Port::set_fragments_after, "after"_a)

@@ -40,6 +40,8 @@ class Outbound final : private PacketSink {
   void stop() noexcept { stop_.raise(); }
   // Forgets stop(), when the thread has ended.
   void rearm() noexcept { stop_.clear(); }
+  // When the thread has ended, and no program fills the ring any more: how many frames waited there, which are thrown away.
+  std::uint64_t discard() noexcept { return ring_ ? ring_->discard() : 0; }
 
   [[nodiscard]] const PathCounters& counters() const noexcept { return counters_; }
   [[nodiscard]] BackEnd back_end() const { return wire_.back_end(); }

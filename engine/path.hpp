@@ -69,12 +69,17 @@ struct PathCounters {
   ReasonCounters reasons;
 };
 
-// The last thing that went wrong with a device, for operators.
+// The last thing that went wrong with a device, for operators. `alarm` is the descriptor of an event that wakes who can mend it, or -1.
 class Fault {
  public:
+  explicit Fault(int alarm) noexcept : alarm_(alarm) {}
+
   void set(std::string text) {
-    const std::lock_guard lock(mutex_);
-    text_ = std::move(text);
+    {
+      const std::lock_guard lock(mutex_);
+      text_ = std::move(text);
+    }
+    eventfd_write(alarm_, 1);
   }
   [[nodiscard]] std::string get() const {
     const std::lock_guard lock(mutex_);
@@ -82,6 +87,7 @@ class Fault {
   }
 
  private:
+  int alarm_;
   mutable std::mutex mutex_;
   std::string text_;
 };

@@ -108,6 +108,7 @@ Port::Port(const PortParameters& parameters)
       wire_mtu_(checked_mtu(parameters.wire_mtu)),
       network_(open_network_namespace()),
       device_(Device::named(parameters.wan)),
+      fault_(parameters.events ? parameters.events->alarm() : -1),
       events_(parameters.events) {
   check_processors(processors_);
   make_rings(parameters);
@@ -243,6 +244,14 @@ void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std:
   for (const auto& [queue, senders] : outbound) table->outbound[queue] = senders;
   sas_.set(std::move(table));
   if (!rings_.empty()) rings_.front()->set_spis(spis);
+}
+
+NamedCounters Port::discard() {
+  std::uint64_t inbound = 0, outbound = 0;
+  tap_programs_.clear();
+  for (const std::unique_ptr<FrameRing>& ring : rings_) inbound += ring->discard();
+  for (const std::unique_ptr<Worker>& worker : workers_) outbound += worker->outbound.discard();
+  return {{"outbound", outbound}, {"inbound", inbound}};
 }
 
 NamedCounters Port::overruns() const {

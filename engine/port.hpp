@@ -50,6 +50,8 @@ class Port {
   void remove_outbound(std::size_t queue);
   void start();
   void stop();
+  // When it is stopped for ever: takes no more packets into its rings, and throws away those that wait. Returns how many frames that were.
+  NamedCounters discard();
   void set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, Senders>& outbound);
   void set_wire_mtu(std::uint32_t mtu);
   // Whether packets that are too long are fragmented after encryption.

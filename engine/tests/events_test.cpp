@@ -9,6 +9,7 @@
 #include "build.hpp"
 #include "harness.hpp"
 #include "lifetime.hpp"
+#include "path.hpp"
 
 using namespace groupvpn;
 using namespace groupvpn::test;
@@ -27,6 +28,17 @@ Address source(std::uint32_t number) {
 }
 
 }  // namespace
+
+TEST_CASE(a_fault_raises_the_alarm) {
+  EventQueue queue;
+  Fault fault(queue.alarm());
+  pollfd waiting{queue.alarm(), POLLIN, 0};
+  CHECK_EQUAL(poll(&waiting, 1, 0), 0);
+  fault.set("the wire is gone");
+  CHECK_EQUAL(poll(&waiting, 1, 0), 1);
+  CHECK(fault.get() == "the wire is gone");
+  Fault(-1).set("nobody listens");
+}
 
 TEST_CASE(events_come_in_order_and_once) {
   EventQueue queue;

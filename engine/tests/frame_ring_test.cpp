@@ -355,6 +355,17 @@ TEST_CASE(each_of_several_bpf_rings_wakes_its_own_thread) {
   CHECK(woken[0] > 0 && woken[1] > 0);
 }
 
+TEST_CASE(what_waits_in_a_ring_at_the_end_is_thrown_away_and_counted) {
+  with_each_ring([](FrameRing& ring, const Ear& core) {
+    ring.set_spis(std::array{TakenSpi{7, Spread::by_spi}});
+    for (int sent = 0; sent < 3; ++sent) core.send(esp(7));
+    CHECK(has_come(ring));
+    CHECK_EQUAL(ring.discard(), 3U);
+    CHECK(!ring.has());
+    CHECK_EQUAL(ring.discard(), 0U);
+  });
+}
+
 // A bell holds a page of messages that nobody reads.
 TEST_CASE(a_packet_that_cannot_wake_the_thread_leaves_that_to_the_next_one) {
   if (!has_own_network() || !has_tcx()) return;

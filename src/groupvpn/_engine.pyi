@@ -63,6 +63,8 @@ class Events:
     def __init__(self) -> None: ...
     def fileno(self) -> int:
         """Readable while there is something to drain; also when the deadline of an SA comes, which `drain` then tells."""
+    def alarm(self) -> int:
+        """An eventfd, which whoever waits for it reads: a thread or a queue of a port has stopped working (`Port.fault` says why)."""
     def drain(self) -> list[Event]: ...
     def counters(self) -> dict[str, int]:
         """Packets that were not told of: `lost` because too many events waited, `suppressed` because too many packets came."""
@@ -232,6 +234,11 @@ class Port:
     def start(self) -> None: ...
     def stop(self) -> None:
         """Stop and join the threads; file descriptors stay the caller's."""
+    def discard(self) -> dict[str, int]:
+        """When it is stopped for ever: take no more packets into the rings, and throw away those that wait.
+
+        Returns how many frames, `outbound` and `inbound`.
+        """
     def set_sas(self, inbound: list[Sa], outbound: dict[int, Sa | list[Sa]]) -> None:
         """Replace the SA set in one step: `outbound` maps queue numbers to SAs. Packets in flight finish under the set they began with.
 

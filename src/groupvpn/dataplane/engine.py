@@ -82,6 +82,9 @@ class EnginePort(Protocol):
     def stop(self) -> None:
         """Stop and join the threads."""
 
+    def discard(self) -> dict[str, int]:
+        """When it has stopped for ever: throw away what waits in its rings; returns how many frames, `outbound` and `inbound`."""
+
     def set_sas(self, inbound: list[EngineSa], outbound: dict[int, list[EngineSa]]) -> None:
         """Replace the SAs in one step. Workers share those with which a TAP's packets are encrypted, if there are not enough."""
 
@@ -152,6 +155,9 @@ class Engine(Protocol):
     def events_fileno(self) -> int:
         """A descriptor for an event loop: readable while events wait."""
 
+    def alarm(self) -> int:
+        """An eventfd for whoever reads it: a thread or queue of a port has stopped working."""
+
     def take_events(self) -> tuple[EngineEvent, ...]:
         """The events that wait, oldest first. Those about packets are limited in number (`engine/events.hpp`)."""
 
@@ -181,6 +187,7 @@ class NativePort:
             ways = options.transmit, options.receive
             self._port = _engine.Port(device, taps, token, mtu, mark, *ways, events, list(options.processors))
         self.stop = self._port.stop
+        self.discard = self._port.discard
         self.counters = self._port.counters
         self.traffic = self._port.traffic
         self.fault = self._port.fault
@@ -296,6 +303,10 @@ class NativeEngine:
     def events_fileno(self) -> int:
         """See `Engine`."""
         return self._events.fileno()
+
+    def alarm(self) -> int:
+        """See `Engine`."""
+        return self._events.alarm()
 
     def take_events(self) -> tuple[EngineEvent, ...]:
         """See `Engine`."""
