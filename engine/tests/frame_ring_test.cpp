@@ -37,8 +37,7 @@ bool has_tcx() {
     return true;
   } catch (const EngineError& error) {
     if (std::string(error.what()).find("BPF link") == std::string::npos) throw;
-    std::printf("no BPF ring here: %s\n", error.what());
-    return false;
+    return cannot_have(std::string("a ring that a BPF program fills: ") + error.what());
   }
 }
 

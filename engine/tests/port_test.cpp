@@ -172,8 +172,7 @@ bool has_bpf_ring() {
     const auto probe = BpfRing::make(Device::named("wan"), token, 1500, std::vector{-1});
     return true;
   } catch (const EngineError& error) {
-    std::printf("no BPF ring here: %s\n", error.what());
-    return false;
+    return cannot_have(std::string("a ring that a BPF program fills: ") + error.what());
   }
 }
 
