@@ -10,7 +10,7 @@ import pytest
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane import linux, recovery
-from groupvpn.dataplane.linux import Fault
+from groupvpn.dataplane.faults import Effect, Fault
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SaCounters
 from groupvpn.ipsec.transform import Transform
 from groupvpn.node import clock
@@ -54,13 +54,13 @@ def test_a_fault_of_a_device_is_told_once_with_what_becomes_of_packets() -> None
 
 
 def test_nobody_is_told_that_packets_are_dropped_on_a_device_that_is_not_there() -> None:
-    (line,) = _lines(Fault("gi0-0", "interface gi0-0: No such device", is_absent=True))
+    (line,) = _lines(Fault("gi0-0", "interface gi0-0: No such device", Effect.ABSENT))
     assert "there is no device gi0-0: nothing is protected" in line
     assert "dropped" not in line
 
 
 def test_what_cannot_even_be_blocked_is_said_to_be_open() -> None:
-    lines = _lines(Fault("lo", "nft: not found"), Fault("lo", "cannot even block it: nft: not found", is_open=True))
+    lines = _lines(*(Fault("lo", text, Effect.OPEN) for text in ("nft: not found", "cannot even block it: nft: not found")))
     assert len(lines) == 2
     assert all("packets may pass in the clear" in line and "dropped" not in line for line in lines)
 

@@ -149,6 +149,12 @@ def test_limits_of_the_process() -> None:
     assert done.stdout == "(0, 0) 0o77\n0\n"
 
 
+def test_a_process_takes_as_many_descriptors_as_it_may_have() -> None:
+    code = "import resource as r; hard = r.getrlimit(r.RLIMIT_NOFILE)[1]; r.setrlimit(r.RLIMIT_NOFILE, (min(1024, hard), hard))\n"
+    code += "from groupvpn.node.limits import harden; harden(); assert r.getrlimit(r.RLIMIT_NOFILE) == (hard, hard)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_key_table_is_for_its_owner_and_in_tsharks_form(tmp_path: Path) -> None:
     from groupvpn.crypto.secret import Secret
 

@@ -274,7 +274,8 @@ class InterfaceCounters:
 
     `delivered` is what went on: through the engine (`outbound_delivered`, `inbound_delivered`) and in the clear, as the policy says
     (`outbound_passed`, `inbound_passed`). `traffic` is what the engine was given and what it made of that, in its own terms. How they
-    add up to the packets that arrived is in `docs/dataplane.md`.
+    add up to the packets that arrived is in `docs/dataplane.md`. `ended` are SAs that the interface had before, the newest last; the first
+    one has the SPI 0 where it stands for all that ended earlier.
     """
 
     device: str
@@ -282,3 +283,4 @@ class InterfaceCounters:
     drops: dict[str, int] = field(default_factory=dict)
     delivered: dict[str, int] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
+    ended: tuple[SaCounters, ...] = ()

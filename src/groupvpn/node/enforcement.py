@@ -16,7 +16,8 @@ from groupvpn.node.syslog import Log
 
 if TYPE_CHECKING:
     from groupvpn.dataplane.engine import EngineEvent
-    from groupvpn.dataplane.linux import Fault, LinuxDataPlane
+    from groupvpn.dataplane.faults import Fault
+    from groupvpn.dataplane.linux import LinuxDataPlane
     from groupvpn.dataplane.options import EngineOptions
 
 _OPEN = "cannot apply the policy: {error}. Traffic that it protects may leave in the clear; tried again every 5 s"
@@ -182,9 +183,7 @@ class Enforcement:
 
     def _note(self, faults: "Iterable[Fault]", *more: str) -> None:
         """Log each fault when it begins, and once when all are over."""
-        faults = tuple(faults)
-        unblocked = {fault.device for fault in faults if fault.is_open}
-        self._log_faults(frozenset((*more, *(_described(fault, fault.device in unblocked) for fault in faults))))
+        self._log_faults(frozenset((*more, *map(_described, faults))))
 
     def _log_faults(self, now: frozenset[str]) -> None:
         for text in sorted(now - self.faults):
@@ -195,12 +194,17 @@ class Enforcement:
         self.next_repair = clock.monotonic() + REPAIR_PERIOD if now else None
 
 
-def _described(fault: "Fault", is_open: bool) -> str:
+def _described(fault: "Fault") -> str:
     """A fault and what it means for packets: rules can only drop on a device that there is."""
-    if fault.is_absent:
-        return f"there is no device {fault.device}: nothing is protected, and what leaves by another device passes in the clear"
-    if not fault.concerns_protection:
-        return f"{fault.device}: {fault.problem}"
-    if is_open:
-        return f"{fault.device}: {fault.problem}. Nothing is protected there, and packets may pass in the clear, until it is mended"
-    return f"{fault.device}: {fault.problem}. What must be protected is dropped there until it is mended"
+    from groupvpn.dataplane.faults import Effect
+
+    where = f"{fault.device}: {fault.problem}"
+    match fault.effect:
+        case Effect.ABSENT:
+            return f"there is no device {fault.device}: nothing is protected, and what leaves by another device passes in the clear"
+        case Effect.OPEN:
+            return f"{where}. Nothing is protected there, and packets may pass in the clear, until it is mended"
+        case Effect.BLOCKED:
+            return f"{where}. What must be protected is dropped there until it is mended"
+        case Effect.HARMLESS:
+            return where
