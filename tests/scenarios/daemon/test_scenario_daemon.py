@@ -12,7 +12,7 @@ import pytest
 from observations import installed, until
 
 from groupvpn.lab.lab import Lab, LabNode
-from groupvpn.node.state import RUN_ROOT
+from groupvpn.node.state import CONTROL_SOCKET, RUN_ROOT
 
 LIMIT = 2.0
 """Seconds that a clean stop may last."""
@@ -83,7 +83,7 @@ def beginning(node: LabNode, tmp_path: Path) -> Iterator[tuple["subprocess.Popen
         child = subprocess.Popen(run_command(node), env={"NOTIFY_SOCKET": address}, stderr=subprocess.DEVNULL)
         try:
             until(lambda: signal.SIGHUP in blocked(Path(f"/proc/{child.pid}/status")), "signals wait")
-            assert not (RUN_ROOT / node.control_name).exists(), "it has begun long ago"
+            assert not (node.directory / CONTROL_SOCKET).exists(), "it has begun long ago"
             yield child, ear
         finally:
             child.kill()
