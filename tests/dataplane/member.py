@@ -11,7 +11,7 @@ LOCAL, PEER = "10.9.0.1", "10.9.0.2"
 
 def protected(group_sa: GroupSa) -> bytes:
     """A datagram from the other end of the wire, as another member protects it."""
-    key, salt = group_sa.encryption_key.reveal(), group_sa.salt.reveal()
+    key, salt = group_sa.keys.encryption.reveal(), group_sa.keys.salt.reveal()
     member = _engine.Sa(group_sa.spi, "aes-128-gcm", key, "none", b"", salt, sender_id=2, sender_id_bits=24)
     words = struct.pack("!BBHHHBBH", 0x45, 0, 29, 1, 0, 64, 17, 0) + IPv4Address(PEER).packed + IPv4Address(LOCAL).packed
     total = sum(struct.unpack("!10H", words))
