@@ -255,6 +255,41 @@ def test_a_multicast_rekey_leaves_by_the_interface_of_its_source_whatever_the_ro
     asyncio.run(scene())
 
 
+def test_a_multicast_rekey_from_a_loopback_address_leaves_where_the_routes_lead(namespace: str) -> None:
+    """Linux would keep it on the loopback interface, where nobody hears it."""
+    loopback = IPv4Address("10.1.1.1")
+    _make_anew("lan", namespace, IPv4Address("10.9.0.1"))
+    _make_anew("wan", namespace, IPv4Address("10.8.0.1"))
+    subprocess.run(["ip", "-n", namespace, "address", "add", f"{loopback}/32", "dev", "lo"], check=True)
+    rekey = (b"rekey", Endpoint(loopback, 848), Endpoint(GROUP, 848))
+
+    async def scene() -> None:
+        node = Node(ONE)
+        node.sockets.send(*rekey)
+        node.sockets.send(*rekey)
+        assert node.sockets.counters["send errors"] == 2
+        (warning,) = node.warnings
+        assert "no route leads to 239.7.7.7" in warning
+        subprocess.run(["ip", "-n", namespace, "route", "delete", "224.0.0.0/4", "dev", "lo"], check=True)
+        way = ["default", "via", "10.8.0.2", "dev", "wan", "src", str(loopback)]
+        subprocess.run(["ip", "-n", namespace, "route", "add", *way], check=True)
+        with _capture("wan-far") as capture:
+            node.sockets.send(*rekey)
+            frame = capture.recv(2000)
+        assert frame[ETHERNET_HEADER + 12 : ETHERNET_HEADER + IP_HEADER] == loopback.packed + GROUP.packed
+        subprocess.run(["ip", "-n", namespace, "route", "add", f"{GROUP}/32", "dev", "lan"], check=True)
+        with _capture("lan-far") as capture:
+            node.sockets.send(*rekey)
+            assert capture.recv(2000).endswith(b"rekey")
+        subprocess.run(["ip", "-n", namespace, "route", "flush", "dev", "lan"], check=True)
+        subprocess.run(["ip", "-n", namespace, "route", "delete", "default"], check=True)
+        node.sockets.send(*rekey)
+        assert len(node.warnings) == 2, "said again once one did"
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
 def test_who_is_a_member_too_does_not_hear_its_own_rekeys(namespace: str) -> None:
     address = IPv4Address("10.8.0.1")
     _make_anew("wan", namespace, address)

@@ -31,6 +31,8 @@ _IFREQ = 40
 """Octets of `struct ifreq`."""
 _ADDRESSES = 63
 """Addresses of all interfaces for which there is room at the first attempt to read them."""
+LOOPBACK = 1
+"""Number of the loopback interface (LOOPBACK_IFINDEX of the kernel)."""
 NAME_LENGTH = 15
 """Longest interface name in octets (IFNAMSIZ less its terminator)."""
 
@@ -75,6 +77,11 @@ def is_up(device: str) -> bool:
     except OSError:
         return False
     return bool(flags & IFF_UP)
+
+
+def is_loopback(number: int | None) -> bool:
+    """Whether this is the number of the loopback interface, which each network namespace has as its first."""
+    return number == LOOPBACK
 
 
 def index(device: str) -> int | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address
 
-from groupvpn.dataplane import links
+from groupvpn.dataplane import links, routes
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT, Endpoint
 
 PORTS = (ISAKMP_PORT, GDOI_PORT, NAT_T_PORT)
@@ -57,6 +57,8 @@ class DatagramSockets:
         self._refused: set[tuple[IPv4Address, IPv4Address]] = set()
         self._entered: dict[tuple[IPv4Address, IPv4Address], int] = {}
         """The number of the interface on which each is joined for the kernel."""
+        self._nowhere: set[IPv4Address] = set()
+        """Groups to which no route leads, as was said."""
         self.counters: dict[str, int] = {"received": 0, "sent": 0, "not for us": 0, "send errors": 0}
 
     def open(self, local: Iterable[IPv4Address]) -> None:
@@ -151,18 +153,37 @@ class DatagramSockets:
     def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
         """Send one datagram; a full queue or an unreachable peer is counted, the protocols retransmit.
 
-        One to a multicast group leaves by the interface that has the address `source`, as Linux has it where a socket names no other.
+        One to a multicast group leaves by the interface that has the address `source`, as Linux has it where a socket names no other; from
+        a loopback address it would stay on the machine, so that one goes where the routes lead.
         """
         opened = self._sockets.get(source.port)
         if opened is None:
             self.counters["send errors"] += 1
             return
-        information = (socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO.pack(0, source.address.packed, bytes(4)))
         try:
+            number = self._way_out(source.address, destination.address) if destination.address.is_multicast else 0
+            information = (socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO.pack(number, source.address.packed, bytes(4)))
             opened.sendmsg([datagram], [information], 0, (str(destination.address), destination.port))
             self.counters["sent"] += 1
         except OSError:
             self.counters["send errors"] += 1
+
+    def _way_out(self, source: IPv4Address, group: IPv4Address) -> int:
+        """The number of the interface by which a datagram to `group` leaves, 0 where Linux knows it. Raises `OSError`.
+
+        That no route leads to the group is said once, until one does.
+        """
+        if not links.is_loopback(links.number_at(source)):
+            return 0
+        number = routes.interface_to(group)
+        if number is not None and not links.is_loopback(number):
+            self._nowhere.discard(group)
+            return number
+        if group not in self._nowhere:
+            self._nowhere.add(group)
+            mend = f"`ip route add {group} dev DEVICE` towards the members"
+            self._tell(f"no route leads to {group}: rekeys from {source} reach nobody; {mend}")
+        raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
 
     def _readable(self, port: int) -> None:
         opened = self._sockets.get(port)
