@@ -34,6 +34,7 @@ from groupvpn.node.in_force import InForce
 from groupvpn.node.keystore import KeyStore
 from groupvpn.node.keytable import KeyTable
 from groupvpn.node.mappings import Mappings
+from groupvpn.node.memberships import Memberships
 from groupvpn.node.operations import Operations
 from groupvpn.node.outbox import Outbox
 from groupvpn.node.own_addresses import OwnAddresses
@@ -81,6 +82,7 @@ class Router:
         self.cores = Cores(self.speaker, self._signer, os.urandom, engine.workers)
         self._debug = debug
         self._sockets = DatagramSockets(self._received, lambda text: self._warn("MULTICAST", text))
+        self._memberships = Memberships(self._sockets)
         self._outbox = Outbox(state, log, self._transmit)
         self._in_force = InForce(state, log)
         self._addresses = OwnAddresses(self._in_force, self._warn)
@@ -150,6 +152,7 @@ class Router:
             self._follow_configuration(there)
         except BaseException:
             self.configuration = before
+            self._memberships.follow(before)
             with self._contained("going back to the addresses before"):
                 self._sockets.set_local(self._addresses.local(before, self._addresses.restore(before, there)))
             self._policy_changed = self._policy_changed or self.enforcement.data_plane is not None
@@ -169,6 +172,7 @@ class Router:
         def addresses_of(device: str) -> list[IPv4Address]:
             return [item.ip for item in there.get(real_device(device) or "", [])]
 
+        self._memberships.follow(self.configuration)
         was_server, waited = self.cores.key_server is not None, self.cores.waiting
         self._perform(self.cores.follow(self.configuration, addresses_of, self._outbox.restore, clock.monotonic()))
         if was_server and self.cores.key_server is None:
@@ -273,9 +277,9 @@ class Router:
             case Report():
                 self._report(effect)
             case JoinGroup():
-                self._sockets.join(effect.group, effect.interface_address)
+                self._memberships.join(effect.group, effect.interface_address)
             case LeaveGroup():
-                self._sockets.leave(effect.group, effect.interface_address)
+                self._memberships.leave(effect.group, effect.interface_address)
             case PolicyChanged():
                 self._policy_changed = True
             case StateChanged():

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address
 
 from groupvpn.dataplane import links, routes
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT, Endpoint
+from groupvpn.node.memberships import Place
 
 PORTS = (ISAKMP_PORT, GDOI_PORT, NAT_T_PORT)
 MAXIMUM_DATAGRAM = 65535
@@ -53,9 +54,9 @@ class DatagramSockets:
         self._deliver, self._tell = deliver, tell
         self._sockets: dict[int, socket.socket] = {}
         self._local: frozenset[IPv4Address] = frozenset()
-        self._joined: dict[tuple[IPv4Address, IPv4Address], int] = {}
-        self._refused: set[tuple[IPv4Address, IPv4Address]] = set()
-        self._entered: dict[tuple[IPv4Address, IPv4Address], int] = {}
+        self._joined: dict[tuple[IPv4Address, Place], int] = {}
+        self._refused: set[tuple[IPv4Address, Place]] = set()
+        self._entered: dict[tuple[IPv4Address, Place], int] = {}
         """The number of the interface on which each is joined for the kernel."""
         self._nowhere: set[IPv4Address] = set()
         """Groups to which no route leads, as was said."""
@@ -89,13 +90,13 @@ class DatagramSockets:
         self._refused.clear()
         self._entered.clear()
 
-    def join(self, group: IPv4Address, interface: IPv4Address) -> None:
-        """Receive datagrams to `group` that arrive on the interface which has the address `interface`."""
+    def join(self, group: IPv4Address, interface: Place) -> None:
+        """Receive datagrams to `group` that arrive on an interface."""
         self._joined[group, interface] = self._joined.get((group, interface), 0) + 1
         if self._joined[group, interface] == 1:
             self._enter(group, interface)
 
-    def leave(self, group: IPv4Address, interface: IPv4Address) -> None:
+    def leave(self, group: IPv4Address, interface: Place) -> None:
         """Undo one `join`."""
         count = self._joined.pop((group, interface), 0)
         if count > 1:
@@ -114,19 +115,19 @@ class DatagramSockets:
         for group, interface in tuple(self._refused):
             self._enter(group, interface)
 
-    def _enter(self, group: IPv4Address, interface: IPv4Address) -> None:
+    def _enter(self, group: IPv4Address, interface: Place) -> None:
         """Join for the kernel. What it refuses is said once.
 
         An interface that is made anew has another number. The membership on the one before counts against the limit of the kernel all the
         same until it is left, so that is done first.
         """
         try:
-            number = links.number_at(interface)
+            number = links.index(interface) if isinstance(interface, str) else links.number_at(interface)
             if number is None:
                 raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
             if number != self._entered.get((group, interface), number):
                 self._exit(group, interface)
-            self._set_membership(socket.IP_ADD_MEMBERSHIP, group, interface, number)
+            self._set_membership(socket.IP_ADD_MEMBERSHIP, group, number)
             self._entered[group, interface] = number
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, *_NOT_THERE):
@@ -134,21 +135,21 @@ class DatagramSockets:
                 return
         self._refused.discard((group, interface))
 
-    def _exit(self, group: IPv4Address, interface: IPv4Address) -> None:
+    def _exit(self, group: IPv4Address, interface: Place) -> None:
         number = self._entered.pop((group, interface), None)
         if number is not None:
             with suppress(OSError):
-                self._set_membership(socket.IP_DROP_MEMBERSHIP, group, interface, number)
+                self._set_membership(socket.IP_DROP_MEMBERSHIP, group, number)
 
-    def _refuse(self, group: IPv4Address, interface: IPv4Address, error: OSError) -> None:
+    def _refuse(self, group: IPv4Address, interface: Place, error: OSError) -> None:
         if (group, interface) in self._refused:
             return
         self._refused.add((group, interface))
         mend = "; raise net.ipv4.igmp_max_memberships" if error.errno == errno.ENOBUFS else ""
         self._tell(f"{group} cannot be joined at {interface}: {error.strerror}; rekeys to it are not heard{mend}")
 
-    def _set_membership(self, option: int, group: IPv4Address, interface: IPv4Address, number: int) -> None:
-        self._sockets[GDOI_PORT].setsockopt(socket.IPPROTO_IP, option, _MREQN.pack(group.packed, interface.packed, number))
+    def _set_membership(self, option: int, group: IPv4Address, number: int) -> None:
+        self._sockets[GDOI_PORT].setsockopt(socket.IPPROTO_IP, option, _MREQN.pack(group.packed, bytes(4), number))
 
     def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
         """Send one datagram; a full queue or an unreachable peer is counted, the protocols retransmit.

@@ -1,4 +1,4 @@
-from observations import assert_only_esp, blocked, installed, passes, rekeyed, rewrite
+from observations import assert_only_esp, blocked, installed, passes, rekeyed, reload, rewrite, until
 
 from groupvpn.lab.lab import Lab
 
@@ -34,3 +34,17 @@ def test_a_member_that_is_closed_registers_all_the_same(network: Lab) -> None:
     network.node("ks").start()
     member.wait_registered(20)
     assert passes(network, "h1", "h2")
+
+
+def test_multicast_rekeys_come_in_by_the_interfaces_of_the_crypto_map(network: Lab) -> None:
+    """The core leads them to no loopback interface."""
+    server, members = network.node("ks"), [network.node("gm1"), network.node("gm2")]
+    list_of_rekeys = "ip access-list extended REKEY\n permit udp host 10.0.0.2 eq 848 host 239.192.1.190 eq 848\n"
+    rewrite(server, ("  rekey transport unicast\n", "  rekey address ipv4 REKEY\n"), ("!\nend\n", f"!\n{list_of_rekeys}end\n"))
+    with rekeyed(members):
+        reload(server)
+    until(lambda: all("GM_REKEY_TRANS_2_MULTI" in member.log for member in members), "members know of multicast")
+    with rekeyed(members):
+        server.show("crypto gdoi ks rekey activation-delay 1")
+    for member in members:
+        assert "from 10.0.0.2 to 239.192.1.190 with seq # 1" in member.log
