@@ -23,7 +23,7 @@ def test_a_member_without_its_key_gets_no_keys_of_the_group(changed: str, aggres
     wire.ks.reload(KEY_SERVER.replace(KEY, changed))
     assert wire.ks.router.ike.sas() == ()
     with wire.ks.world():
-        wire.ks.router.clear_gdoi()
+        wire.ks.router.operations.clear_gdoi()
     wire.advance(120)
     assert not wire.agrees
     assert not wire.ks.key_server.groups[0].members
@@ -36,11 +36,11 @@ def test_a_member_that_does_not_hear_of_the_end_of_its_sa_gets_nothing_under_it(
     wire = Wire(aggressive=aggressive).start().settle()
     wire.ks.reload(KEY_SERVER.replace(KEY, ""))
     with wire.ks.world():
-        wire.ks.router.clear_gdoi()
+        wire.ks.router.operations.clear_gdoi()
     wire.collect()
     wire.in_flight.clear()
     with wire.gm.world():
-        wire.gm.router.clear_sa()
+        wire.gm.router.operations.clear_sa()
     drops = wire.ks.drops
     wire.settle()
     assert wire.ks.drops == drops + 1
@@ -75,7 +75,7 @@ def test_a_member_whose_key_changed_begins_phase_1_anew() -> None:
     assert wire.gm.router.ike.sas() == wire.ks.router.ike.sas() == ()
     assert wire.is_registered, "what it has lives on"
     with wire.gm.world():
-        wire.gm.router.clear_sa()
+        wire.gm.router.operations.clear_sa()
     wire.settle()
     (after,) = wire.gm.router.ike.sas()
     assert after.cookies != before.cookies
