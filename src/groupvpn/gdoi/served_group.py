@@ -262,6 +262,8 @@ class ServedGroup:
             if each.under.expires > now:
                 members = [Member(record) for record in each.members]
                 self.rounds.begin_delete(each.under, each.sequence, members, each.deletes, self.settings, now)
+            else:
+                self._wipe_unused([each.under])
         _, destination = rekey_addresses(self.settings.rekey)
         slots, renew_kek = self.keys.outdated(self.settings, destination)
         if self.keys.kek is not None and (self.settings.rekey.key_label is None or not is_complete(self.settings)):
@@ -286,6 +288,9 @@ class ServedGroup:
         keys = self.keys
         keys.sender_ids, keys.clock = snapshot.sender_ids.copy(), snapshot.clock
         keys.teks = [key for key in snapshot.teks if key.expires > now]
+        for key in snapshot.teks:
+            if key.expires <= now:
+                key.wipe()
         self.rounds.sent, self.registrations, self.rekeyed_at = snapshot.rekeys_sent, snapshot.registrations, snapshot.rekeyed_at
         for record in snapshot.members:
             self.members.restore(record)
@@ -293,6 +298,7 @@ class ServedGroup:
             keys.kek, keys.sequence = snapshot.kek, snapshot.sequence
         elif snapshot.kek is not None:
             self._keep_unanswering(snapshot.kek, keys.last_expiry(now))
+            snapshot.kek.wipe()
 
     def _hasten(self, now: float) -> None:
         """Let all TEKs die when a rekey that starts now, under the present KEK, can have reached everybody, with as much to spare as any.

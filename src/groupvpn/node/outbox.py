@@ -95,8 +95,8 @@ class Outbox:
     def restore(self, server: KeyServer) -> list[Effect]:
         """Give a new key server the state of the one before. What cannot be used is put aside, not overwritten. Raises `StateError`.
 
-        Where it cannot be known how long ago that was written, the groups renew their keys. Where the clock may be behind, their
-        pseudotimes go on a day ahead: that costs nothing, and one that is behind no member takes.
+        Where it cannot be known how long ago that was written, the groups renew their keys, and their pseudotimes go on a day ahead: until
+        they have heard of it members refuse each other's packets, but one that is behind none of them would ever take.
         """
         octets = self._state.read(SNAPSHOT)
         if octets is None:
@@ -105,14 +105,17 @@ class Outbox:
             record = json.loads(octets)
             now = clock.monotonic()
             elapsed, is_exact = self._elapsed(record, now)
-            ahead = 0.0 if is_exact or (elapsed >= 0 and clock.is_synchronised()) else DAY
-            restored = server.restore(record["state"], now, max(0.0, elapsed), renew=elapsed < 0, ahead=ahead)
+            is_known = is_exact or clock.is_synchronised()
+            restored = server.restore(record["state"], now, max(0.0, elapsed), renew=elapsed < 0, ahead=DAY if elapsed < 0 else 0.0)
         except DAMAGE as error:
             self._put_aside(octets, f"{SNAPSHOT} cannot be used ({error})", "the groups begin with new keys")
             return []
         if elapsed < 0:
             therefore = "how long the key server was down is not known, and its groups get new keys"
             self._log.write("SYS", 4, "CLOCK", f"The clock is {-elapsed:.0f} s behind {SNAPSHOT}: {therefore}")
+        elif not is_known:
+            text = "Nothing has set the clock since the machine booted: if it is behind, members refuse rekeys of groups with time windows"
+            self._log.write("SYS", 4, "CLOCK", text)
         for why in restored.unusable:
             self._put_aside(octets, why, "this group begins with new keys")
         return restored.effects

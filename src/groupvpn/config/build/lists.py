@@ -166,7 +166,7 @@ def _warn_one_way(
             effect = "what it leaves in the clear is dropped where it arrives, and what comes back is encrypted"
         where = f"in access list `{name}`" if later is None else f"before `{later.text()}` (line {later.place.line})"
         before = "" if later is None else f" before line {later.place.line}"
-        message = f"`{rules[index].text()}` has no mirror image {where}: {effect}"
+        message = f"`{rules[index].text()}` has no mirror image {where}: unless several entries are it together, {effect}"
         context.warn(rules[index].place, message, f"{_addition(name, rules[index], entries[index])}{before}")
     _warn_of_others(name, [rules[index] for index in late[_SHOWN:]], "have no mirror image", context)
 

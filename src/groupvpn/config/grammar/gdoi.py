@@ -300,7 +300,7 @@ _SA_IPSEC = (
             "Members refuse packets that are older, by the key server's pseudotime, than the window; inside it they refuse those that they "
             "have seen, sender by sender. No octet is added to a packet. Right for any number of members and any transform that has an IV; "
             "every member has to know it. A window that is changed counts after `clear crypto gdoi` on the key server. "
-            "`no replay` takes back either kind."
+            "`no replay` takes back what was said of either kind, also a `no`: what holds without a line is in force again."
         ),
     ),
     Command(
