@@ -187,32 +187,35 @@ class KeyServer:
         """What `show crypto gdoi ks …` prints."""
         return tuple(status_of(group, now) for group in self.groups)
 
-    def policy_for(self, identity: GroupIdentity, sa: IkeSa, now: float) -> Offered | Refusal:
+    def policy_for(self, identity: GroupIdentity, sa: IkeSa, peer: Endpoint, now: float) -> Offered | Refusal:
         """`Authority`: what the member behind `sa` is offered, or why it is not.
 
-        The address list judges the address that phase 1 began from, which the pre-shared key vouches for, and the one that packets come
-        from now: whoever claims to sit behind a NAT may change that at will. A name in the IKE identity excuses nobody from the list.
+        The address list judges the address that phase 1 began from, which the pre-shared key vouches for, and that of `peer`, where packets
+        come from now: whoever claims to sit behind a NAT may change that at will. A name in the IKE identity excuses nobody from the list.
         """
         group = self._group_with(identity)
         if group is None:
             return Refusal(Reason.BAD_GROUP_ID, f"no group with identity {identity}")
         if not group.settings.answers_at(sa.local.address):
             return Refusal(Reason.UNREGISTERED_INTERFACE, f"{sa.local.address} is not of a registration interface")
-        stranger = _unauthorized(group, sa)
+        stranger = _unauthorized(group, sa, peer)
         if stranger is not None:
-            return Refusal(Reason.UNAUTHORIZED, f"{stranger} is not in the authorization list")
-        if not group.has_room_for(sa.peer, now):
+            return _not_listed(stranger)
+        if not group.has_room_for(peer, now):
             return self._full(group)
         try:
-            return Offered(group.download_for(sa.peer, sa.local, now), group.epoch)
+            return Offered(group.download_for(peer, sa.local, now), group.epoch)
         except GdoiError as error:
             return Refusal(error.reason, error.detail)
 
     def admit(self, identity: GroupIdentity, sa: IkeSa, epoch: object, sender_ids: int, now: float) -> Admission:
-        """`Authority`: the member is live; lend it Sender-IDs, unless what it was offered has been replaced meanwhile."""
+        """`Authority`: the member is live; lend it Sender-IDs, unless what it was offered has been replaced meanwhile, or the list has."""
         group = self._group_with(identity)
         if group is None or group.epoch is not epoch:
             return Admission(Refusal(Reason.TRY_LATER, "the keys of the group were replaced during the registration"))
+        stranger = _unauthorized(group, sa, sa.peer)
+        if stranger is not None:
+            return Admission(_not_listed(stranger))
         if not group.has_room_for(sa.peer, now):
             return Admission(self._full(group))
         if not sender_ids:
@@ -252,7 +255,7 @@ class KeyServer:
         said: list[Effect] = []
         for effect in effects:
             if isinstance(effect, NotifyPeer):
-                said += self._ike.notify(sa, effect.notify_type, effect.data)
+                said += self._ike.notify(sa, effect.notify_type, effect.data, effect.to)
             elif isinstance(effect, MemberRefused):
                 said += self._refused(effect, sa, now)
             elif isinstance(effect, Admitted):
@@ -274,12 +277,15 @@ class KeyServer:
         name = group.name if group else str(refused.identity)
         if group is not None:
             group.refusals += 1
-        peer, refusal = sa.peer.address, refused.refusal
+        peer, refusal = refused.peer.address, refused.refusal
         if refusal.reason is Reason.UNREGISTERED_INTERFACE:
             return [report("UNREGISTERED_INTERFACE", group=name, peer=peer, address=sa.local.address)]
         if refusal.reason is Reason.UNAUTHORIZED:
-            stranger = (_unauthorized(group, sa) if group else None) or peer
-            moved = self._ike.delete(sa) if stranger != peer else []  # its address of now may do: with a phase 1 from there
+            stranger = (_unauthorized(group, sa, refused.peer) if group else None) or peer
+            moved: list[Effect] = []
+            if stranger != peer:  # its address of now may do: with a phase 1 from there
+                sa.follow(refused.peer)
+                moved = list(self._ike.delete(sa))
             return [report("UNAUTHORIZED_IPADDR", group=name, peer=stranger), *moved]
         if refusal.reason in (Reason.POLICY_REJECTED, Reason.UNSUPPORTED_TEK_PROTOCOL):
             return [report("KS_GM_REJECTS_SA_PAYLOAD", group=name, peer=peer, reason=str(refusal))]
@@ -311,6 +317,10 @@ class KeyServer:
         return changed + effects
 
 
-def _unauthorized(group: ServedGroup, sa: IkeSa) -> IPv4Address | None:
-    """The first address of the member behind `sa` that may not join `group`: the one it had at first, or the one a NAT gives it now."""
-    return next((address for address in (sa.first_peer.address, sa.peer.address) if not group.settings.is_authorized(address)), None)
+def _unauthorized(group: ServedGroup, sa: IkeSa, peer: Endpoint) -> IPv4Address | None:
+    """The first address of the member behind `sa` that may not join `group`: the one it had at first, or that of `peer`, where it is."""
+    return next((address for address in (sa.first_peer.address, peer.address) if not group.settings.is_authorized(address)), None)
+
+
+def _not_listed(stranger: IPv4Address) -> Refusal:
+    return Refusal(Reason.UNAUTHORIZED, f"{stranger} is not in the authorization list")

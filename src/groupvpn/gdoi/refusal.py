@@ -26,6 +26,7 @@ class Reason(Enum):
     TRY_LATER = (8192, "key server that cannot serve the group at this moment")
     OLD_SEQUENCE = (0, "rekey whose sequence number is not above the last one")
     UNEXPECTED = (0, "message that does not belong to this point of the exchange")
+    MOVED = (0, "message 3 from another address or port than message 2 was sent to")
     NO_ANSWER = (0, "peer that did not answer in time")
 
     def __init__(self, notify_type: int, words: str) -> None:
