@@ -6,10 +6,10 @@ its keys is `served_group`'s business.
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from groupvpn.effects import Effect, Endpoint, Entropy
+from groupvpn.effects import Effect, Endpoint, Entropy, Report
 from groupvpn.gdoi.acknowledgement import parse_acknowledgement
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.group_keys import NO_ADDRESS, RekeyKey
@@ -21,12 +21,13 @@ from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup
 from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
 from groupvpn.gdoi.registration import Admission, Admitted, MemberRefused, NotifyPeer, Offered, ServerPull
 from groupvpn.gdoi.rekey import push_spi
-from groupvpn.gdoi.sender_ids import SenderIdsExhaustedError
+from groupvpn.gdoi.sender_ids import SenderIdsExhaustedError, SenderIdShareError
 from groupvpn.gdoi.served_group import ServedGroup
 from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.status import KeyServerGroupStatus
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Deleted, NotifyReceived, PhaseTwo
+from groupvpn.ike.messages import Restraint
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.iana import ExchangeType
 
@@ -36,10 +37,11 @@ MAXIMUM_PULLS = 4096
 
 @dataclass(slots=True)
 class _Registrar:
-    """Registrations under one ISAKMP SA."""
+    """Registrations under one ISAKMP SA. `places` is where, and when, its member registered last in each group."""
 
     pull: ServerPull
     has_reported_hash: bool = False
+    places: dict[str, tuple[Endpoint, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class KeyServer:
         self._entropy = entropy
         self._maximum_members = maximum_members
         self._writer = SnapshotWriter()
+        self._restraint = Restraint()
         self._groups = {group.name: self._serve(group) for group in groups}
         self._registrars: OrderedDict[bytes, _Registrar] = OrderedDict()
 
@@ -201,8 +204,8 @@ class KeyServer:
         stranger = _unauthorized(group, sa, peer)
         if stranger is not None:
             return _not_listed(stranger)
-        if not group.has_room_for(peer, now):
-            return self._full(group)
+        if not group.has_room_for(peer, sa.first_peer.address, now):
+            return Refusal(Reason.GROUP_FULL)
         try:
             return Offered(group.download_for(peer, sa.local, now), group.epoch)
         except GdoiError as error:
@@ -216,14 +219,16 @@ class KeyServer:
         stranger = _unauthorized(group, sa, sa.peer)
         if stranger is not None:
             return Admission(_not_listed(stranger))
-        if not group.has_room_for(sa.peer, now):
-            return Admission(self._full(group))
+        if not group.has_room_for(sa.peer, sa.first_peer.address, now):
+            return Admission(Refusal(Reason.GROUP_FULL))
         if not sender_ids:
             return Admission(())
         try:
-            return Admission(group.lend_sender_ids(sender_ids))
+            return Admission(group.lend_sender_ids(sender_ids, sa.first_peer.address, now))
+        except SenderIdShareError as error:
+            return Admission(Refusal(Reason.SENDER_ID_SHARE, str(error)))
         except SenderIdsExhaustedError as error:
-            return Admission(Refusal(Reason.TRY_LATER, str(error)), group.start_over(now))
+            return Admission(Refusal(Reason.TRY_LATER, str(error)), group.sender_ids_are_used_up(now))
 
     def _overdue(self, now: float) -> list[Effect]:
         """What should have been done before `now`. After a sleep of the machine a registration may come before the timer."""
@@ -232,9 +237,6 @@ class KeyServer:
 
     def _serve(self, group: KeyServerGroup) -> ServedGroup:
         return ServedGroup(group, self._signers, self._entropy, self._maximum_members)
-
-    def _full(self, group: ServedGroup) -> Refusal:
-        return Refusal(Reason.TRY_LATER, f"group {group.name} has {group.members.maximum} members")
 
     def _group_with(self, identity: GroupIdentity) -> ServedGroup | None:
         return next((group for group in self.groups if group.settings.identity == identity), None)
@@ -261,7 +263,11 @@ class KeyServer:
             elif isinstance(effect, Admitted):
                 group = self._group_with(effect.identity)
                 if group is not None:
-                    said += group.register(sa.peer, sa.local, effect.download, now)
+                    before = registrar.places.get(group.name)
+                    if before is not None and before[0] != sa.peer:
+                        group.supersede(*before)
+                    said += group.register(sa.peer, sa.local, effect.download, now, sa.first_peer.address)
+                    registrar.places[group.name] = (sa.peer, now)
             elif isinstance(effect, Dropped):
                 self.counters[effect.reason.words] += 1
                 if effect.reason is Reason.HASH_MISMATCH and not registrar.has_reported_hash:
@@ -292,7 +298,17 @@ class KeyServer:
         if refusal.reason is Reason.BAD_GROUP_ID:
             return [report("KS_BAD_ID", peer=peer, reason=str(refusal))]
         self.counters[refusal.reason.words] += 1
+        if refusal.reason is Reason.GROUP_FULL and group is not None:
+            entry = report("KS_MEMBERS_FULL", group=name, count=len(group.members), peer=peer)
+            return self._seldom(entry, name, NO_ADDRESS, now)
+        if refusal.reason is Reason.SENDER_ID_SHARE:
+            proven = sa.first_peer.address
+            return self._seldom(report("KS_SIDS_REFUSED", group=name, peer=proven), name, proven, now)
         return []
+
+    def _seldom(self, entry: Report, group: str, address: IPv4Address, now: float) -> list[Effect]:
+        """A line that others can cause at will: once in a while for each address."""
+        return [entry] if self._restraint.allows(f"{entry.mnemonic} {group}", address, now) else []
 
     def _acknowledged(self, group: ServedGroup, kek: RekeyKey, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
         """Verify an acknowledgement, if the policy asks for any (RFC 8263 5); its ID has to be the address that it came from, unless a NAT
@@ -305,7 +321,12 @@ class KeyServer:
             return self._drop(error.reason.words)
         if told.member != source.address and not group.is_behind_nat(source):
             return self._drop("acknowledgement in another's name")
-        return self._marked(group.acknowledge(source, kek.spi, told.sequence, now))
+        effects = group.acknowledge(source, kek.spi, told.sequence, now)
+        if effects is None:
+            self.counters["acknowledgement of no rekey that it was sent"] += 1
+            entry = report("KS_UNSOL_ACK", group=group.name, peer=source.address, sequence=told.sequence)
+            effects = self._seldom(entry, group.name, source.address, now)
+        return self._marked(effects)
 
     def _drop(self, why: str) -> list[Effect]:
         self.counters[why] += 1
