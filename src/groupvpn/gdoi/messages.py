@@ -76,6 +76,12 @@ _TABLE = (
     Message("GDOI_ACL_NUM", _ERROR, "The ACL {acl} of group {group} has {count} entries. GDOI honours the first {limit} only"),
     Message("GM_SA_INGRESS", _NOTICE, "Receive-only ACL received from KS {server} in group {group}"),
     Message("GM_CONV_SA_DUPLEX", _NOTICE, "IPsec SAs converted to bidirectional in group {group} on GM {address}"),
+    Message(
+        "GM_SEQUENCE_LOW",
+        _WARNING,
+        "SA {spi} of group {group} on GM {address} runs out of sequence numbers, and no Sender-ID gives it others. "
+        "It needs a successor: crypto gdoi ks rekey",
+    ),
     Message("GM_CONV_SA_DUPLEX_LOCAL", _NOTICE, "IPsec SAs converted to bidirectional in group {group} on GM {address} by local command"),
     # A member and its rekeys.
     Message("GM_RECV_REKEY", _NOTICE, "Received Rekey for group {group} from {source} to {destination} with seq # {sequence}"),
