@@ -150,6 +150,15 @@ def test_a_registration_takes_the_place_of_the_one_before_under_the_same_sa() ->
     assert len({tuple(spis(member)) for member in world.members}) == 1
 
 
+def test_the_only_member_of_a_group_that_moves_is_not_its_first_once_more() -> None:
+    world, insider = with_insider(members=1)
+    world.forget_reports()
+    insider.shown = 0
+    insider.register(Endpoint(address_of(1), 20000))
+    assert places(world) == [Endpoint(address_of(1), 20000)]
+    assert world.mnemonics(SERVER) == ["KS_REGS_COMPL"]
+
+
 def test_an_end_that_another_has_taken_since_is_not_taken_from_it() -> None:
     world, insider = with_insider()
     insider.shown = 0
@@ -265,6 +274,13 @@ def test_members_that_come_every_lifetime_are_never_refused() -> None:
     assert "KS_SIDS_REFUSED" not in world.mnemonics(SERVER)
     assert "%GDOI-4-KS_SIDS_EXHAUSTED: All 256 Sender-IDs of group GET are used up: it begins anew with other keys" in world.lines(SERVER)
     assert all(outbound(member) for member in world.members)
+
+
+def test_a_group_whose_lists_are_taken_away_during_a_registration_lends_to_its_end() -> None:
+    world = World(served(tek_policy(transform=GCM)), members=1)
+    world.run(5)
+    world.do(world.server, world.server.update((replace(served(), teks=()),), world.now))
+    assert world.server.groups[0].lend_sender_ids(1, address_of(1), world.now)
 
 
 def test_members_behind_one_nat_share_a_place_of_many() -> None:

@@ -263,10 +263,10 @@ class KeyServer:
             elif isinstance(effect, Admitted):
                 group = self._group_with(effect.identity)
                 if group is not None:
+                    said += group.register(sa.peer, sa.local, effect.download, now, sa.first_peer.address)
                     before = registrar.places.get(group.name)
                     if before is not None and before[0] != sa.peer:
                         group.supersede(*before)
-                    said += group.register(sa.peer, sa.local, effect.download, now, sa.first_peer.address)
                     registrar.places[group.name] = (sa.peer, now)
             elif isinstance(effect, Dropped):
                 self.counters[effect.reason.words] += 1

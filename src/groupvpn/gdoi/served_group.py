@@ -124,8 +124,7 @@ class ServedGroup:
         Raises `SenderIdShareError`, and `SenderIdsExhaustedError`; then `sender_ids_are_used_up` is due.
         """
         self._is_dirty = True
-        lifetimes = [policy.profile.lifetime for policy in self.settings.teks]
-        period = min(LONGEST_PERIOD, *lifetimes)
+        period = min([LONGEST_PERIOD, *(policy.profile.lifetime for policy in self.settings.teks)])
         return self._lending.lend(self.keys.sender_ids, wanted, proven, len(self.members), now, period)
 
     def sender_ids_are_used_up(self, now: float) -> list[Effect]:
