@@ -11,9 +11,11 @@ from groupvpn.gdoi.acknowledgement import build_acknowledgement
 from groupvpn.gdoi.download import Kek
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.policy import RekeyPolicy
-from groupvpn.gdoi.registration import MAXIMUM_REPETITIONS
+from groupvpn.gdoi.pull import group_id, seal
+from groupvpn.gdoi.registration import MAXIMUM_EXCHANGES, MAXIMUM_REPETITIONS
 from groupvpn.gdoi.timers import BATCH_MEMBERS
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
+from groupvpn.wire.payloads import Nonce
 
 GROUPKEY_PULL, GROUPKEY_PUSH_ACK = 32, 35
 
@@ -288,3 +290,22 @@ def test_members_behind_one_nat_share_a_place_of_many() -> None:
     group = world.server.groups[0]
     lent = [len(group.lend_sender_ids(1, address_of(1), world.now)) for _ in range(40)]
     assert lent == [1] * 40
+
+
+# The log
+
+
+def test_recorded_first_messages_of_a_member_that_is_refused_do_not_fill_the_log() -> None:
+    """More of them than exchanges are kept for one SA: each is new to the key server when its turn comes again."""
+    world = World(served(authorization=listed(2)), members=1)
+    world.run(2)
+    (sa,) = world.speakers[address_of(1)].ike.sas()
+    recorded = [seal(sa, number, (), (Nonce(bytes(16)), group_id(1234))) for number in range(1, MAXIMUM_EXCHANGES + 3)]
+    world.run(10)
+    world.forget_reports()
+    refusals = world.server.groups[0].refusals
+    for _ in range(20):
+        for datagram in recorded:
+            world.simulation.carry_out(SERVER, world.speakers[SERVER].receive(datagram, end(1), Endpoint(SERVER, 848), world.now))
+    assert world.server.groups[0].refusals == refusals + 20 * len(recorded)
+    assert world.mnemonics(SERVER).count("UNAUTHORIZED_IPADDR") == 1

@@ -278,37 +278,38 @@ class KeyServer:
         return said
 
     def _refused(self, refused: MemberRefused, sa: IkeSa, now: float) -> list[Effect]:
-        """The syslog line of a refusal."""
+        """The syslog line of a refusal, but for those that come too soon after another: message 1 may be a replay, or one of very many."""
         group = self._group_with(refused.identity) if refused.identity is not None else None
         name = group.name if group else str(refused.identity)
         if group is not None:
             group.refusals += 1
         peer, refusal = refused.peer.address, refused.refusal
         if refusal.reason is Reason.UNREGISTERED_INTERFACE:
-            return [report("UNREGISTERED_INTERFACE", group=name, peer=peer, address=sa.local.address)]
+            return self._seldom(report("UNREGISTERED_INTERFACE", group=name, peer=peer, address=sa.local.address), peer, now)
         if refusal.reason is Reason.UNAUTHORIZED:
             stranger = (_unauthorized(group, sa, refused.peer) if group else None) or peer
             moved: list[Effect] = []
             if stranger != peer:  # its address of now may do: with a phase 1 from there
                 sa.follow(refused.peer)
                 moved = list(self._ike.delete(sa))
-            return [report("UNAUTHORIZED_IPADDR", group=name, peer=stranger), *moved]
+            return [*self._seldom(report("UNAUTHORIZED_IPADDR", group=name, peer=stranger), stranger, now), *moved]
         if refusal.reason in (Reason.POLICY_REJECTED, Reason.UNSUPPORTED_TEK_PROTOCOL):
-            return [report("KS_GM_REJECTS_SA_PAYLOAD", group=name, peer=peer, reason=str(refusal))]
+            return self._seldom(report("KS_GM_REJECTS_SA_PAYLOAD", group=name, peer=peer, reason=str(refusal)), peer, now)
         if refusal.reason is Reason.BAD_GROUP_ID:
-            return [report("KS_BAD_ID", peer=peer, reason=str(refusal))]
+            return self._seldom(report("KS_BAD_ID", peer=peer, reason=str(refusal)), peer, now)
         self.counters[refusal.reason.words] += 1
         if refusal.reason is Reason.GROUP_FULL and group is not None:
-            entry = report("KS_MEMBERS_FULL", group=name, count=len(group.members), peer=peer)
-            return self._seldom(entry, name, NO_ADDRESS, now)
+            return self._seldom(report("KS_MEMBERS_FULL", group=name, count=len(group.members), peer=peer), NO_ADDRESS, now)
         if refusal.reason is Reason.SENDER_ID_SHARE:
             proven = sa.first_peer.address
-            return self._seldom(report("KS_SIDS_REFUSED", group=name, peer=proven), name, proven, now)
+            return self._seldom(report("KS_SIDS_REFUSED", group=name, peer=proven), proven, now)
         return []
 
-    def _seldom(self, entry: Report, group: str, address: IPv4Address, now: float) -> list[Effect]:
-        """A line that others can cause at will: once in a while for each address."""
-        return [entry] if self._restraint.allows(f"{entry.mnemonic} {group}", address, now) else []
+    def _seldom(self, entry: Report, address: IPv4Address, now: float) -> list[Effect]:
+        """A line that others can cause at will: once in a while for each address, and each group that we have."""
+        group = entry.fields.get("group")
+        subject = f"{entry.mnemonic} {group}" if group in self._groups else entry.mnemonic
+        return [entry] if self._restraint.allows(subject, address, now) else []
 
     def _acknowledged(self, group: ServedGroup, kek: RekeyKey, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
         """Verify an acknowledgement, if the policy asks for any (RFC 8263 5); its ID has to be the address that it came from, unless a NAT
@@ -325,7 +326,7 @@ class KeyServer:
         if effects is None:
             self.counters["acknowledgement of no rekey that it was sent"] += 1
             entry = report("KS_UNSOL_ACK", group=group.name, peer=source.address, sequence=told.sequence)
-            effects = self._seldom(entry, group.name, source.address, now)
+            effects = self._seldom(entry, source.address, now)
         return self._marked(effects)
 
     def _drop(self, why: str) -> list[Effect]:
