@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <optional>
 
@@ -21,6 +22,7 @@ constexpr std::uint32_t before_others = 1U << 3, behind_number = 1U << 4 | 1U <<
 constexpr std::uint32_t most_attached = 64;  // BPF_MPROG_MAX
 constexpr std::size_t shown_of_log = 300;
 constexpr int most_attempts = 10;
+constexpr std::size_t unplaced = std::numeric_limits<std::size_t>::max();  // of a label that nobody has placed yet
 // The kernel writes a value for each processor that it could have, and does not say how many those are. This is the most that it can be built for.
 constexpr std::size_t most_processors = 8192;
 
@@ -188,11 +190,14 @@ std::vector<std::uint32_t> attached(Hook hook, int interface_index) {
 }
 
 Assembler::Label Assembler::label() {
-  places_.push_back(0);
+  places_.push_back(unplaced);
   return {places_.size() - 1};
 }
 
-void Assembler::place(Label label) { places_[label.number] = instructions_.size(); }
+void Assembler::place(Label label) {
+  if (places_[label.number] != unplaced) throw EngineError("BPF program: a label at two places");
+  places_[label.number] = instructions_.size();
+}
 
 void Assembler::emit(int code, std::uint8_t to, std::uint8_t from, std::int16_t offset, std::int32_t value) {
   bpf_insn instruction{};
@@ -302,11 +307,14 @@ void Assembler::leave_out_the_unreached() {
   instructions_.resize(moved.back());
   std::erase_if(jumps_, [&](const Jump& jump) { return !kept[jump.instruction]; });
   for (Jump& jump : jumps_) jump.instruction = moved[jump.instruction];
-  for (std::size_t& place : places_) place = moved[place];
+  for (std::size_t& place : places_) {
+    if (place != unplaced) place = moved[place];
+  }
 }
 
 std::vector<bpf_insn> Assembler::finish() {
   leave_out_the_unreached();
+  if (std::ranges::any_of(jumps_, [this](const Jump& jump) { return places_[jump.label] == unplaced; })) throw EngineError("BPF program: a jump to no place");
   for (const Jump& jump : jumps_) {
     const auto distance = static_cast<std::ptrdiff_t>(places_[jump.label]) - static_cast<std::ptrdiff_t>(jump.instruction) - 1;
     if (distance != static_cast<std::int16_t>(distance)) throw EngineError("BPF program: a jump over " + std::to_string(distance) + " instructions");

@@ -28,6 +28,8 @@ class BpfIngress {
   [[nodiscard]] Doorbell& bell(std::uint32_t ring) noexcept { return bells_[ring]; }
   void set_spis(std::span<const TakenSpi> spis);
   [[nodiscard]] std::uint32_t program_number() const noexcept { return program_number_; }
+  // The kernel goes on with all packets from now on.
+  void detach() noexcept { link_ = Descriptor(); }
 
  private:
   RingMemory memory_;
@@ -57,9 +59,15 @@ class BpfRing final : public FrameRing {
   void rise() noexcept override;
   [[nodiscard]] bool rest() noexcept override { return ring_.rest(); }
 
+  void stop_here() noexcept override { ring_.stop_here(); }
+  void go_on() noexcept override { ring_.go_on(); }
   [[nodiscard]] bool has() const noexcept override { return ring_.has(); }
   [[nodiscard]] Frame take() noexcept override;
   void release() noexcept override { ring_.release(); }
+  std::uint64_t discard() noexcept override {
+    ingress_->detach();
+    return ring_.discard();
+  }
 
  private:
   std::shared_ptr<BpfIngress> ingress_;

@@ -12,28 +12,36 @@ namespace groupvpn {
 namespace {
 
 constexpr std::array<CipherTraits, 21> cipher_table = {{
-    {"null", 0, 0, 4, 0, 0},              // RFC 2410
-    {"des-cbc", 8, 8, 8, 0, 0},           // RFC 2405
-    {"3des-cbc", 24, 8, 8, 0, 0},         // RFC 2451
-    {"aes-128-cbc", 16, 16, 16, 0, 0},    // RFC 3602
-    {"aes-192-cbc", 24, 16, 16, 0, 0},    //
-    {"aes-256-cbc", 32, 16, 16, 0, 0},    //
-    {"aes-128-gcm", 16, 8, 4, 4, 16},     // RFC 4106
-    {"aes-192-gcm", 24, 8, 4, 4, 16},     //
-    {"aes-256-gcm", 32, 8, 4, 4, 16},     //
-    {"aes-128-gcm-8", 16, 8, 4, 4, 8},    // with a shorter ICV (RFC 4106 6)
-    {"aes-192-gcm-8", 24, 8, 4, 4, 8},    //
-    {"aes-256-gcm-8", 32, 8, 4, 4, 8},    //
-    {"aes-128-gcm-12", 16, 8, 4, 4, 12},  //
-    {"aes-192-gcm-12", 24, 8, 4, 4, 12},  //
-    {"aes-256-gcm-12", 32, 8, 4, 4, 12},  //
-    {"aes-128-gmac", 16, 8, 4, 4, 16},    // RFC 4543: authenticated, not encrypted
-    {"aes-192-gmac", 24, 8, 4, 4, 16},    //
-    {"aes-256-gmac", 32, 8, 4, 4, 16},    //
-    {"aes-128-ctr", 16, 8, 4, 4, 0},      // RFC 3686
-    {"aes-192-ctr", 24, 8, 4, 4, 0},      //
-    {"aes-256-ctr", 32, 8, 4, 4, 0},      //
+    {Cipher::null, CipherKind::null, "null", 0, 0, 4, 0, 0},                           // RFC 2410
+    {Cipher::des_cbc, CipherKind::des_cbc, "des-cbc", 8, 8, 8, 0, 0},                  // RFC 2405
+    {Cipher::triple_des_cbc, CipherKind::triple_des_cbc, "3des-cbc", 24, 8, 8, 0, 0},  // RFC 2451
+    {Cipher::aes_128_cbc, CipherKind::aes_cbc, "aes-128-cbc", 16, 16, 16, 0, 0},       // RFC 3602
+    {Cipher::aes_192_cbc, CipherKind::aes_cbc, "aes-192-cbc", 24, 16, 16, 0, 0},       //
+    {Cipher::aes_256_cbc, CipherKind::aes_cbc, "aes-256-cbc", 32, 16, 16, 0, 0},       //
+    {Cipher::aes_128_gcm, CipherKind::aes_gcm, "aes-128-gcm", 16, 8, 4, 4, 16},        // RFC 4106
+    {Cipher::aes_192_gcm, CipherKind::aes_gcm, "aes-192-gcm", 24, 8, 4, 4, 16},        //
+    {Cipher::aes_256_gcm, CipherKind::aes_gcm, "aes-256-gcm", 32, 8, 4, 4, 16},        //
+    {Cipher::aes_128_gcm_8, CipherKind::aes_gcm, "aes-128-gcm-8", 16, 8, 4, 4, 8},     // with a shorter ICV (RFC 4106 6)
+    {Cipher::aes_192_gcm_8, CipherKind::aes_gcm, "aes-192-gcm-8", 24, 8, 4, 4, 8},     //
+    {Cipher::aes_256_gcm_8, CipherKind::aes_gcm, "aes-256-gcm-8", 32, 8, 4, 4, 8},     //
+    {Cipher::aes_128_gcm_12, CipherKind::aes_gcm, "aes-128-gcm-12", 16, 8, 4, 4, 12},  //
+    {Cipher::aes_192_gcm_12, CipherKind::aes_gcm, "aes-192-gcm-12", 24, 8, 4, 4, 12},  //
+    {Cipher::aes_256_gcm_12, CipherKind::aes_gcm, "aes-256-gcm-12", 32, 8, 4, 4, 12},  //
+    {Cipher::aes_128_gmac, CipherKind::aes_gmac, "aes-128-gmac", 16, 8, 4, 4, 16},     // RFC 4543: authenticated, not encrypted
+    {Cipher::aes_192_gmac, CipherKind::aes_gmac, "aes-192-gmac", 24, 8, 4, 4, 16},     //
+    {Cipher::aes_256_gmac, CipherKind::aes_gmac, "aes-256-gmac", 32, 8, 4, 4, 16},     //
+    {Cipher::aes_128_ctr, CipherKind::aes_ctr, "aes-128-ctr", 16, 8, 4, 4, 0},         // RFC 3686
+    {Cipher::aes_192_ctr, CipherKind::aes_ctr, "aes-192-ctr", 24, 8, 4, 4, 0},         //
+    {Cipher::aes_256_ctr, CipherKind::aes_ctr, "aes-256-ctr", 32, 8, 4, 4, 0},         //
 }};
+
+constexpr bool stands_in_order() {
+  for (std::size_t index = 0; index < cipher_table.size(); ++index) {
+    if (cipher_table[index].cipher != static_cast<Cipher>(index)) return false;
+  }
+  return true;
+}
+static_assert(stands_in_order(), "a cipher is found by its number");
 
 constexpr std::array<IntegrityTraits, 6> integrity_table = {{
     {"none", 0, 0},
@@ -58,9 +66,7 @@ void check_size(const char* what, std::string_view algorithm, std::size_t given,
                     std::to_string(wanted));
 }
 
-bool is_gmac(Cipher cipher) noexcept { return cipher >= Cipher::aes_128_gmac && cipher <= Cipher::aes_256_gmac; }
-bool is_ctr(Cipher cipher) noexcept { return cipher >= Cipher::aes_128_ctr; }
-bool is_des(Cipher cipher) noexcept { return cipher == Cipher::des_cbc || cipher == Cipher::triple_des_cbc; }
+bool is_des(CipherKind kind) noexcept { return kind == CipherKind::des_cbc || kind == CipherKind::triple_des_cbc; }
 
 IMB_HASH_ALG hash_algorithm(Integrity integrity) noexcept {
   switch (integrity) {
@@ -115,7 +121,7 @@ std::string_view Crypto::architecture() const noexcept {
   }
 }
 
-bool Crypto::goes_to_openssl(Cipher cipher) const noexcept { return des_ && is_des(cipher); }
+bool Crypto::goes_to_openssl(CipherKind kind) const noexcept { return des_ && is_des(kind); }
 
 void Crypto::prepare(Schedule& schedule, Cipher cipher, std::span<const std::uint8_t> encryption_key, Integrity integrity,
                      std::span<const std::uint8_t> integrity_key, std::span<const std::uint8_t> salt) {
@@ -141,36 +147,40 @@ void Crypto::prepare_blocks(Schedule& schedule, Cipher cipher, const std::uint8_
 }
 
 void Crypto::prepare_cipher(Schedule& schedule, Cipher cipher, const std::uint8_t* key) noexcept {
-  IMB_MGR* manager = manager_.get();
-  switch (cipher) {
-    case Cipher::null: break;
-    case Cipher::aes_128_ctr:
-    case Cipher::aes_128_cbc: IMB_AES_KEYEXP_128(manager, key, schedule.aes_encrypt.data(), schedule.aes_decrypt.data()); break;
-    case Cipher::aes_192_ctr:
-    case Cipher::aes_192_cbc: IMB_AES_KEYEXP_192(manager, key, schedule.aes_encrypt.data(), schedule.aes_decrypt.data()); break;
-    case Cipher::aes_256_ctr:
-    case Cipher::aes_256_cbc: IMB_AES_KEYEXP_256(manager, key, schedule.aes_encrypt.data(), schedule.aes_decrypt.data()); break;
-    case Cipher::aes_128_gcm_8:
-    case Cipher::aes_128_gcm_12:
-    case Cipher::aes_128_gmac:
-    case Cipher::aes_128_gcm: IMB_AES128_GCM_PRE(manager, key, &schedule.gcm); break;
-    case Cipher::aes_192_gcm_8:
-    case Cipher::aes_192_gcm_12:
-    case Cipher::aes_192_gmac:
-    case Cipher::aes_192_gcm: IMB_AES192_GCM_PRE(manager, key, &schedule.gcm); break;
-    case Cipher::aes_256_gcm_8:
-    case Cipher::aes_256_gcm_12:
-    case Cipher::aes_256_gmac:
-    case Cipher::aes_256_gcm: IMB_AES256_GCM_PRE(manager, key, &schedule.gcm); break;
-    case Cipher::des_cbc:
-    case Cipher::triple_des_cbc:
+  const CipherTraits& cipher_traits = traits(cipher);
+  switch (cipher_traits.kind) {
+    case CipherKind::null: break;
+    case CipherKind::aes_ctr:
+    case CipherKind::aes_cbc: expand_aes(schedule, key, cipher_traits.key); break;
+    case CipherKind::aes_gmac:
+    case CipherKind::aes_gcm: expand_gcm(schedule, key, cipher_traits.key); break;
+    case CipherKind::des_cbc:
+    case CipherKind::triple_des_cbc:
       for (std::size_t round = 0; round < 3; ++round) {
-        const std::uint8_t* part = cipher == Cipher::des_cbc ? key : key + 8 * round;
+        const std::uint8_t* part = cipher_traits.kind == CipherKind::des_cbc ? key : key + 8 * round;
         std::memcpy(schedule.des_key.data() + 8 * round, part, 8);
-        IMB_DES_KEYSCHED(manager, schedule.des[round].data(), part);
+        IMB_DES_KEYSCHED(manager_.get(), schedule.des[round].data(), part);
         schedule.des_rounds[round] = schedule.des[round].data();
       }
       break;
+  }
+}
+
+void Crypto::expand_aes(Schedule& schedule, const std::uint8_t* key, std::size_t length) noexcept {
+  IMB_MGR* manager = manager_.get();
+  switch (length) {
+    case IMB_KEY_128_BYTES: IMB_AES_KEYEXP_128(manager, key, schedule.aes_encrypt.data(), schedule.aes_decrypt.data()); break;
+    case IMB_KEY_192_BYTES: IMB_AES_KEYEXP_192(manager, key, schedule.aes_encrypt.data(), schedule.aes_decrypt.data()); break;
+    default: IMB_AES_KEYEXP_256(manager, key, schedule.aes_encrypt.data(), schedule.aes_decrypt.data()); break;
+  }
+}
+
+void Crypto::expand_gcm(Schedule& schedule, const std::uint8_t* key, std::size_t length) noexcept {
+  IMB_MGR* manager = manager_.get();
+  switch (length) {
+    case IMB_KEY_128_BYTES: IMB_AES128_GCM_PRE(manager, key, &schedule.gcm); break;
+    case IMB_KEY_192_BYTES: IMB_AES192_GCM_PRE(manager, key, &schedule.gcm); break;
+    default: IMB_AES256_GCM_PRE(manager, key, &schedule.gcm); break;
   }
 }
 
@@ -203,7 +213,7 @@ void Crypto::run_gcm(Operation& operation, bool encrypt, const std::uint8_t* aad
                                                         : (encrypt ? manager_->gcm256_enc : manager_->gcm256_dec);
   const std::uint64_t tag_length = traits(operation.cipher).icv;
   // Authenticated and not encrypted: SPI and sequence number (RFC 4106 5); with GMAC the IV and the payload as well (RFC 4543 3.3).
-  const bool is_clear = is_gmac(operation.cipher);
+  const bool is_clear = traits(operation.cipher).kind == CipherKind::aes_gmac;
   const std::uint64_t aad_length = is_clear ? header_length + traits(operation.cipher).iv + operation.payload_length : header_length;
   const std::uint64_t text_length = is_clear ? 0 : operation.payload_length;
   gcm_context_data context;
@@ -235,14 +245,15 @@ void Crypto::set_cipher(IMB_JOB& job, const Operation& operation, bool encrypt) 
   job.dec_keys = schedule.aes_decrypt.data();
   job.key_len_in_bytes = traits(operation.cipher).key;
   job.iv_len_in_bytes = traits(operation.cipher).iv;
+  const CipherKind kind = traits(operation.cipher).kind;
   job.cipher_mode = IMB_CIPHER_CBC;
-  if (is_ctr(operation.cipher)) {
+  if (kind == CipherKind::aes_ctr) {
     job.cipher_mode = IMB_CIPHER_CNTR;
     job.iv_len_in_bytes += traits(operation.cipher).salt;  // the library adds the block counter, which begins at 1 (RFC 3686 4)
-  } else if (operation.cipher == Cipher::null || goes_to_openssl(operation.cipher)) {
+  } else if (kind == CipherKind::null || goes_to_openssl(kind)) {
     job.cipher_mode = IMB_CIPHER_NULL;
-  } else if (is_des(operation.cipher)) {
-    const bool is_single = operation.cipher == Cipher::des_cbc;
+  } else if (is_des(kind)) {
+    const bool is_single = kind == CipherKind::des_cbc;
     job.cipher_mode = is_single ? IMB_CIPHER_DES : IMB_CIPHER_DES3;
     job.enc_keys = is_single ? schedule.des_rounds[0] : static_cast<const void*>(schedule.des_rounds.data());
     job.dec_keys = job.enc_keys;
@@ -281,7 +292,7 @@ void Crypto::seal(std::span<Operation> burst) noexcept {
       run_gcm(operation, true);
       continue;
     }
-    if (goes_to_openssl(operation.cipher) &&
+    if (goes_to_openssl(traits(operation.cipher).kind) &&
         !des_->run(operation.schedule->des_key.data(), operation.iv.data(), operation.payload(), operation.payload_length, true)) {
       operation.is_done = false;
       continue;
@@ -303,14 +314,14 @@ void Crypto::open(std::span<Operation> burst) noexcept {
   for (Operation& operation : burst) {
     const std::size_t length = traits(operation.cipher).icv + traits(operation.integrity).icv;  // one of them is 0
     operation.is_authentic = operation.is_done && is_equal_constant_time(operation.icv.data(), operation.expected_tag(), length);
-    if (operation.is_authentic && goes_to_openssl(operation.cipher)) {
+    if (operation.is_authentic && goes_to_openssl(traits(operation.cipher).kind)) {
       operation.is_done =
           des_->run(operation.schedule->des_key.data(), operation.iv.data(), operation.payload(), operation.payload_length, false);
     }
   }
 }
 
-void Crypto::keystream(std::span<const std::uint8_t, 32> key, std::span<std::uint8_t> out) noexcept {
+bool Crypto::keystream(std::span<const std::uint8_t, 32> key, std::span<std::uint8_t> out) noexcept {
   alignas(16) std::array<std::uint8_t, 16 * 15> encrypt;
   alignas(16) std::array<std::uint8_t, 16 * 15> decrypt;
   alignas(16) constexpr std::array<std::uint8_t, 16> counter = {};
@@ -336,6 +347,7 @@ void Crypto::keystream(std::span<const std::uint8_t, 32> key, std::span<std::uin
   flush();
   explicit_bzero(encrypt.data(), encrypt.size());
   explicit_bzero(decrypt.data(), decrypt.size());
+  return operation.is_done;
 }
 
 std::array<std::uint8_t, 32> Crypto::sha256(std::span<const std::uint8_t> octets) noexcept {

@@ -42,14 +42,18 @@ enum class Cipher : std::uint8_t {
 
 enum class Integrity : std::uint8_t { none, hmac_md5_96, hmac_sha1_96, hmac_sha2_256_128, hmac_sha2_384_192, hmac_sha2_512_256 };
 
+enum class CipherKind : std::uint8_t { null, des_cbc, triple_des_cbc, aes_cbc, aes_gcm, aes_gmac, aes_ctr };
+
 // Sizes in octets. `alignment` is what the plaintext is padded to: the block, or 4 (RFC 4303 2.4).
 struct CipherTraits {
+  Cipher cipher;
+  CipherKind kind;
   std::string_view name;
   std::uint8_t key, iv, alignment, salt, icv;
   // The IV is a counter that must not repeat, beside a salt that is part of the key.
   [[nodiscard]] bool is_counter_mode() const noexcept { return salt != 0; }
   // It authenticates by itself: GCM and GMAC.
-  [[nodiscard]] bool is_combined() const noexcept { return icv != 0; }
+  [[nodiscard]] bool is_combined() const noexcept { return kind == CipherKind::aes_gcm || kind == CipherKind::aes_gmac; }
 };
 
 struct IntegrityTraits {
@@ -155,8 +159,8 @@ class Crypto {
   // Verifies and decrypts; where `is_authentic` comes out false the payload is worthless.
   void open(std::span<Operation> burst) noexcept;
 
-  // AES-256-CTR keystream from counter block 0, for the generator of IVs.
-  void keystream(std::span<const std::uint8_t, 32> key, std::span<std::uint8_t> out) noexcept;
+  // AES-256-CTR keystream from counter block 0, for the generator of IVs; false, and no keystream, if the library refuses the job.
+  [[nodiscard]] bool keystream(std::span<const std::uint8_t, 32> key, std::span<std::uint8_t> out) noexcept;
   std::array<std::uint8_t, 32> sha256(std::span<const std::uint8_t> octets) noexcept;
 
   [[nodiscard]] std::string_view architecture() const noexcept;
@@ -165,6 +169,8 @@ class Crypto {
 
  private:
   void prepare_cipher(Schedule& schedule, Cipher cipher, const std::uint8_t* key) noexcept;
+  void expand_aes(Schedule& schedule, const std::uint8_t* key, std::size_t length) noexcept;
+  void expand_gcm(Schedule& schedule, const std::uint8_t* key, std::size_t length) noexcept;
   void prepare_hmac(Schedule& schedule, Integrity integrity, std::span<const std::uint8_t> key);
   void run_gcm(Operation& operation, bool encrypt) noexcept;
   void run_extended_gcm(Operation& operation, bool encrypt) noexcept;
@@ -172,7 +178,7 @@ class Crypto {
   void submit(Operation& operation, bool encrypt) noexcept;
   void set_cipher(IMB_JOB& job, const Operation& operation, bool encrypt) const noexcept;
   void flush() noexcept;
-  [[nodiscard]] bool goes_to_openssl(Cipher cipher) const noexcept;
+  [[nodiscard]] bool goes_to_openssl(CipherKind kind) const noexcept;
 
   struct Free {
     void operator()(IMB_MGR* manager) const noexcept { free_mb_mgr(manager); }

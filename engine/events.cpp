@@ -34,6 +34,14 @@ void set_timer(const Descriptor& timer, std::int64_t deadline) noexcept {
   timerfd_settime(timer.number(), TFD_TIMER_ABSTIME, &when, nullptr);
 }
 
+void note_time(Event& event, Sa* sa) noexcept {
+  const TimedReplay* timed = sa != nullptr ? sa->timed() : nullptr;
+  if (timed == nullptr) return;
+  event.own_stamp = timed->stamp(event.moment);
+  event.tick = timed->tick();
+  event.time_window = timed->seconds();
+}
+
 }  // namespace
 
 bool NoticeLimit::admits(EventKind kind, const Address& source, std::int64_t now) noexcept {
@@ -51,8 +59,10 @@ bool NoticeLimit::admits(EventKind kind, const Address& source, std::int64_t now
 
 EventQueue::EventQueue()
     : wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      alarm_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       timer_(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK)),
       poll_(epoll_create1(EPOLL_CLOEXEC)) {
+  if (alarm_.number() < 0) throw EngineError(std::string("no event for faults: ") + std::strerror(errno));
   add(poll_, wake_);
   add(poll_, timer_);
   events_.reserve(room);
@@ -75,9 +85,9 @@ void EventQueue::notice(const Packet& packet) noexcept {
   Event event{};
   switch (packet.reason) {
     case Reason::unknown_spi: event.kind = EventKind::unknown_spi; break;
-    case Reason::replayed:
-    case Reason::too_old:
-    case Reason::too_new: event.kind = EventKind::replayed; break;
+    case Reason::replayed: event.kind = EventKind::replayed; break;
+    case Reason::too_old: event.kind = EventKind::too_old; break;
+    case Reason::too_new: event.kind = EventKind::too_new; break;
     case Reason::authentication: event.kind = EventKind::authentication; break;
     default: return;
   }
@@ -91,6 +101,7 @@ void EventQueue::notice(const Packet& packet) noexcept {
   std::memcpy(event.source.data(), packet.outer.source.data(), size);
   std::memcpy(event.destination.data(), packet.outer.destination.data(), size);
   event.protocol = packet.outer.protocol;
+  if (packet.reason != Reason::authentication) note_time(event, packet.sa);
   const std::lock_guard lock(mutex_);
   if (!limit_.admits(event.kind, event.source, event.moment)) {
     ++counters_.suppressed;

@@ -27,12 +27,15 @@ enum class EventKind : std::uint8_t {
   hard_sequence,   // none is left: the SA sends no more (RFC 4303 3.3.3)
   unknown_spi,     // a packet for which there is no SA (RFC 4303 3.4.2)
   replayed,        // RFC 4303 3.4.3
+  too_old,         // the same by time, and `own_stamp` says what our clock shows
+  too_new,
   authentication,  // RFC 4303 3.4.4
 };
 
-inline constexpr std::array<std::string_view, 11> event_names = {
+inline constexpr std::array<std::string_view, 13> event_names = {
     "soft_bytes",    "hard_bytes",    "soft_packets", "hard_packets", "soft_seconds",   "hard_seconds",
-    "soft_sequence", "hard_sequence", "unknown_spi",  "replayed",     "authentication",
+    "soft_sequence", "hard_sequence", "unknown_spi",  "replayed",     "too_old",        "too_new",
+    "authentication",
 };
 static_assert(event_names.size() == static_cast<std::size_t>(EventKind::authentication) + 1);
 
@@ -47,6 +50,9 @@ struct Event {
   Address source{}, destination{};
   std::uint8_t protocol = 0;
   std::uint32_t sequence = 0;  // as the packet carries it
+  // Of a packet that an SA with a time window has refused as too old, too new or a replay: our own pseudotime, as we would have stamped it, in ticks of so many
+  // milliseconds; and the window in seconds.
+  std::uint32_t own_stamp = 0, tick = 0, time_window = 0;
 };
 
 // Decides which packets are told of: everyone may send us what does not verify, and nobody shall fill a log with it. One packet of a kind
@@ -82,6 +88,9 @@ class EventQueue {
   // Readable while there is something to drain: an event, or a moment that an SA waits for.
   [[nodiscard]] int descriptor() const noexcept { return poll_.number(); }
 
+  // An event (eventfd(2)): it is raised when a thread or queue of a port stops working, so that nobody has to look.
+  [[nodiscard]] int alarm() const noexcept { return alarm_.number(); }
+
   void tell(EventKind kind, std::uint32_t spi) noexcept;
   // A packet as `Esp::decapsulate` has left it, dropped for one of the reasons that have an event; others are passed by.
   void notice(const Packet& packet) noexcept;
@@ -101,6 +110,7 @@ class EventQueue {
   void look_at_deadlines();
 
   Descriptor wake_;
+  Descriptor alarm_;
   Descriptor timer_;
   Descriptor poll_;
 

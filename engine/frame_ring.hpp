@@ -55,10 +55,24 @@ class FrameRing {
   virtual void rise() noexcept {}
   [[nodiscard]] virtual bool rest() noexcept { return true; }
 
+  // Tells of no frames but those that have come by now, until it may go on.
+  virtual void stop_here() noexcept = 0;
+  virtual void go_on() noexcept = 0;
+
   // Whether a frame is there that was not taken; that frame; and giving back all that were taken.
   [[nodiscard]] virtual bool has() const noexcept = 0;
   [[nodiscard]] virtual Frame take() noexcept = 0;
   virtual void release() noexcept = 0;
+
+  // When its thread has ended: takes nothing more, if that can be, and throws away what waits. Returns how many frames that were.
+  virtual std::uint64_t discard() noexcept {
+    std::uint64_t found = 0;
+    for (; has(); ++found) {
+      static_cast<void>(take());
+      release();
+    }
+    return found;
+  }
 };
 
 }  // namespace groupvpn

@@ -57,8 +57,11 @@ void Inbound::rise(Spin::Clock::duration slept) {
 
 // Until nothing has come for a while, or the TAP must have its turn.
 void Inbound::serve_ring() {
-  for (int burst = 0; burst < ring_bursts_per_turn; ++burst) {
-    if (take_ring_burst() != 0 || spin_.wait([this] { return context_.ring->has(); })) continue;
+  std::size_t taken = 0;
+  for (int burst = 0; burst < ring_bursts_per_turn && taken < ring_packets_per_turn; ++burst) {
+    const std::size_t more = take_ring_burst();
+    taken += more;
+    if (more != 0 || spin_.wait([this] { return context_.ring->has(); })) continue;
     is_risen_ = !context_.ring->rest();
     if (!is_risen_) return;
     context_.ring->rise();  // a frame is being written
@@ -88,21 +91,34 @@ std::size_t Inbound::take_ring_burst() {
 
 bool Inbound::serve_tap() {
   arena_.clear();
-  while (count_ < burst_size && arena_.has_room()) {
+  std::size_t count = 0;
+  int error = EAGAIN;
+  while (count < burst_size && arena_.has_room()) {
     const std::span<std::uint8_t> room = arena_.room();
     const ssize_t length = context_.inbound_tap.read(room);
-    if (length < 0) {
-      const int error = errno;
-      if (error == EINTR) continue;
-      process();
-      errno = error;
-      return error == EAGAIN;
+    if (length >= 0) {
+      arena_.keep(static_cast<std::size_t>(length));
+      frames_[count++] = room.first(static_cast<std::size_t>(length));
+    } else if (errno != EINTR) {
+      error = errno;
+      break;
     }
-    arena_.keep(static_cast<std::size_t>(length));
-    take(room.data(), static_cast<std::size_t>(length));
   }
+  if (count != 0) serve_what_is_older();
+  for (const std::span<std::uint8_t> frame : std::span(frames_).first(count)) take(frame.data(), frame.size());
   process();
-  return true;
+  errno = error;
+  return error == EAGAIN;
+}
+
+// What comes by the TAP is seldom and special: fragments, packets with options, too long ones. Of the same sender come whole packets by the ring, and one that
+// is older than a frame of the TAP is in the ring when we have read that frame. They have one replay window, which it must not move past them.
+void Inbound::serve_what_is_older() {
+  if (context_.ring == nullptr) return;
+  context_.ring->stop_here();
+  while (take_ring_burst() != 0) {
+  }
+  context_.ring->go_on();
 }
 
 // Stage 1: from a frame to a packet in the burst.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "arena.hpp"
@@ -12,8 +13,7 @@
 #include "esp.hpp"
 #include "frame_ring.hpp"
 #include "inject.hpp"
-#include "outbound.hpp"
-#include "path.hpp"
+#include "path_context.hpp"
 #include "reassembly.hpp"
 #include "spin.hpp"
 
@@ -39,9 +39,12 @@ class Inbound {
   static constexpr std::size_t longest_frame = Tap::maximum_header_size + LinkHeader::maximum_size + ipv4_maximum_size + 1;
   static constexpr std::size_t arena_size = burst_size / 2 * 1664 + longest_frame;  // as many full Ethernet frames
 
-  static constexpr int ring_bursts_per_turn = 8;  // before the TAP has its turn
+  // Before the TAP has its turn. A packet that came by the TAP waits for no more than these, and is behind no more than come meanwhile.
+  static constexpr int ring_bursts_per_turn = 8;
+  static constexpr std::size_t ring_packets_per_turn = 2 * burst_size;
 
   bool serve_tap();  // false when it is gone
+  void serve_what_is_older();
   void rise(Spin::Clock::duration slept);
   void serve_ring();
   std::size_t take_ring_burst();
@@ -63,6 +66,7 @@ class Inbound {
   Coalescer coalescer_;
   Reassembler reassembler_;
   Arena arena_;
+  std::array<std::span<std::uint8_t>, burst_size> frames_;  // that the TAP has given us
   std::size_t count_ = 0;
   std::array<Packet, burst_size> packets_;
   std::array<MacAddress, burst_size> destinations_;

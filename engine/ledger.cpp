@@ -115,7 +115,7 @@ std::shared_ptr<KeyMemory> KeyLedger::memory_of(const SaParameters& parameters, 
   }
   const auto is_in_use = [](const Kept& one) { return one.memory.use_count() > 1; };  // others come by one only through us
   most_in_use_ = std::max(most_in_use_, static_cast<std::size_t>(std::ranges::count_if(memories_, is_in_use, &decltype(memories_)::value_type::second)));
-  forget_idle(idle_windows, [&](const Kept& one) { return is_in_use(one) ? 0 : one.memory->senders(); });
+  forget_idle(idle_octets, [&](const Kept& one) { return is_in_use(one) ? 0 : one.memory->octets(); });
   forget_idle(most_idle(), [&](const Kept& one) { return is_in_use(one) ? std::size_t{0} : std::size_t{1}; });
   return memory;
 }

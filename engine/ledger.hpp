@@ -26,7 +26,8 @@ struct KeyMemory {
   std::shared_ptr<TimedReplay> timed;  // of SAs with a time window; has a mutex of its own
   Usage usage;
 
-  [[nodiscard]] std::size_t senders() noexcept { return windows.senders() + (timed ? timed->senders() : 0); }
+  // That the windows take.
+  [[nodiscard]] std::size_t octets() noexcept { return windows.octets() + (timed ? timed->octets() : 0); }
 };
 
 // The numbers of packets under one key, from one Sender-ID on.
@@ -34,6 +35,8 @@ struct Sequence {
   std::atomic<std::uint64_t> last{0};
   // The last one before another Sender-ID begins in the IV. No counter comes so far, unless Sender-IDs of one key have different widths.
   std::atomic<std::uint64_t> limit{~std::uint64_t{0}};
+  // Held from numbering packets to their leaving, so that numbers leave in their order whoever shares them: workers of a port, ports of one SA, SAs of one key.
+  std::mutex order;
 };
 
 // A caller that makes an SA anew with the same keys (a reload, a second interface, another Sender-ID) must not start again. If the sequence
@@ -46,10 +49,10 @@ struct Sequence {
 // The ledger holds SHA-256 digests, no keys. It forgets no sequence counter: some 300 octets for each key that the process has ever had,
 // and 100 for each further Sender-ID of it. Of what SAs have received, and how much their keys were used for, it keeps that of SAs in use and of those
 // made last: twice as many as have ever been in use at once, so that all may be made anew, but at least `idle_keys`; and no more than
-// `idle_windows` windows that nobody uses.
+// `idle_octets` of windows that nobody uses.
 class KeyLedger {
  public:
-  static constexpr std::size_t idle_windows = 65536;
+  static constexpr std::size_t idle_octets = SenderBudget::octets;  // so the SA that was made last keeps all of its own
   static constexpr std::size_t idle_keys = 64;
 
   static KeyLedger& instance();
@@ -57,7 +60,8 @@ class KeyLedger {
   // The numbers of these keys and this Sender-ID, from `parameters.last_sequence` on at least.
   std::shared_ptr<Sequence> sequence_of(const SaParameters& parameters, Crypto& crypto);
 
-  // The memory of this SPI and its keys. Its windows have the size that was asked for last: what a larger one does not know counts as seen.
+  // The memory of this SPI and its keys. Its windows have the size that was asked for last, or the one that a ring wants (`Sa::keep_at_least`): what a larger one
+  // does not know counts as seen.
   std::shared_ptr<KeyMemory> memory_of(const SaParameters& parameters, Crypto& crypto);
 
   // How many keys that nobody uses are remembered.

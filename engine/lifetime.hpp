@@ -47,6 +47,8 @@ class Lifetime {
   // One packet. False: it would go beyond a hard limit, so it must be discarded, and the SA is over.
   bool spend(std::uint64_t octets) noexcept { return !counts_volume_ || spend_counted(octets); }
 
+  [[nodiscard]] const Usage& usage() const noexcept { return *usage_; }
+
   // Tells once. For the limits of others, such as sequence numbers.
   void tell_once(EventKind kind) noexcept;
 

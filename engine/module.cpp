@@ -46,8 +46,8 @@ std::span<const std::uint8_t> octets_of(const nb::bytes& bytes) { return {static
 
 nb::bytes bytes_of(const Packet& packet) { return nb::bytes(packet.data, packet.length); }
 
-using EndpointOctets = std::optional<std::pair<nb::bytes, nb::bytes>>;
-using Ports = std::optional<std::pair<std::uint16_t, std::uint16_t>>;
+using EndpointOctets = std::pair<nb::bytes, nb::bytes>;
+using Ports = std::pair<std::uint16_t, std::uint16_t>;
 
 template <typename Value>
 Value named(std::string_view name, const char* what, std::initializer_list<std::pair<std::string_view, Value>> values) {
@@ -57,7 +57,7 @@ Value named(std::string_view name, const char* what, std::initializer_list<std::
   throw EngineError("unknown " + std::string(what) + " \"" + std::string(name) + "\"");
 }
 
-Endpoints endpoints_of(const std::pair<nb::bytes, nb::bytes>& octets) {
+Endpoints endpoints_of(const EndpointOctets& octets) {
   const auto& [source, destination] = octets;
   if (source.size() != destination.size() || (source.size() != 4 && source.size() != 16)) {
     throw EngineError("end points of " + std::to_string(source.size()) + " and " + std::to_string(destination.size()) +
@@ -69,59 +69,129 @@ Endpoints endpoints_of(const std::pair<nb::bytes, nb::bytes>& octets) {
   return endpoints;
 }
 
-Limits limits_of(const nb::dict& given) {
-  Limits limits;
-  for (const auto& [key, value] : given) {
-    const auto name = nb::cast<std::string>(key);
-    std::uint64_t* volume = named<std::uint64_t*>(name, "limit",
-                                                  {{"soft_bytes", &limits.soft_bytes},
-                                                   {"hard_bytes", &limits.hard_bytes},
-                                                   {"soft_packets", &limits.soft_packets},
-                                                   {"hard_packets", &limits.hard_packets},
-                                                   {"soft_deadline", nullptr},
-                                                   {"hard_deadline", nullptr}});
-    if (volume != nullptr) {
-      *volume = nb::cast<std::uint64_t>(value);
-    } else {
-      const double seconds = nb::cast<double>(value);
-      if (!(seconds >= 0 && seconds < 1e12)) throw EngineError(name + " is no moment: seconds since the machine started");
-      (name == "soft_deadline" ? limits.soft_deadline : limits.hard_deadline) = static_cast<std::int64_t>(seconds * 1000);
-    }
+// What `Given::take` says of a value that is none of its type.
+template <typename Value>
+constexpr const char* expected = "of the type that it has to be";
+template <>
+constexpr const char* expected<bool> = "True or False";
+template <>
+constexpr const char* expected<double> = "a number";
+template <>
+constexpr const char* expected<std::uint8_t> = "a whole number from 0 to 255";
+template <>
+constexpr const char* expected<std::uint32_t> = "a whole number from 0 to 2^32 - 1";
+template <>
+constexpr const char* expected<std::uint64_t> = "a whole number from 0 to 2^64 - 1";
+template <>
+constexpr const char* expected<std::int64_t> = "a whole number of 64 bits";
+template <>
+constexpr const char* expected<std::string> = "a word";
+template <>
+constexpr const char* expected<Ports> = "two ports from 0 to 65535";
+template <>
+constexpr const char* expected<EndpointOctets> = "two addresses, in octets";
+
+// Values that were given by name; None is as good as nothing.
+class Given {
+ public:
+  Given(const nb::dict& values, const char* what) : what_(what) {
+    for (const auto& [key, value] : values) values_.emplace(nb::cast<std::string>(key), nb::borrow(value));
   }
+
+  // ValueError for what does not fit.
+  template <typename Value>
+  std::optional<Value> take(const char* name) {
+    const auto item = values_.extract(name);
+    if (item.empty() || item.mapped().is_none()) return std::nullopt;
+    Value result{};
+    if (nb::try_cast(item.mapped(), result)) return result;
+    throw nb::value_error((std::string(name) + " is " + nb::repr(item.mapped()).c_str() + ", not " + expected<Value>).c_str());
+  }
+  template <typename Value>
+  Value take(const char* name, Value otherwise) {
+    return take<Value>(name).value_or(std::move(otherwise));
+  }
+
+  // ValueError for what nobody has taken.
+  void finish() const {
+    if (!values_.empty()) throw nb::value_error(("unknown " + std::string(what_) + " \"" + values_.begin()->first + "\"").c_str());
+  }
+
+ private:
+  const char* what_;
+  std::map<std::string, nb::object> values_;
+};
+
+std::int64_t deadline_of(Given& given, const char* name) {
+  const std::optional<double> seconds = given.take<double>(name);
+  if (!seconds) return Limits::never;
+  if (*seconds >= 0 && *seconds < 1e12) return static_cast<std::int64_t>(*seconds * 1000);
+  throw nb::value_error((std::string(name) + " is no moment: seconds since the machine started").c_str());
+}
+
+Limits limits_of(const nb::dict& values) {
+  Given given(values, "limit");
+  Limits limits;
+  limits.soft_bytes = given.take("soft_bytes", Limits::no_limit);
+  limits.hard_bytes = given.take("hard_bytes", Limits::no_limit);
+  limits.soft_packets = given.take("soft_packets", Limits::no_limit);
+  limits.hard_packets = given.take("hard_packets", Limits::no_limit);
+  limits.soft_deadline = deadline_of(given, "soft_deadline");
+  limits.hard_deadline = deadline_of(given, "hard_deadline");
+  given.finish();
   return limits;
 }
 
-void make_sa(SaHandle* self, std::uint32_t spi, std::string_view cipher, const nb::bytes& encryption_key, std::string_view integrity,
-             const nb::bytes& integrity_key, const nb::bytes& salt, std::string_view protocol, std::string_view mode, const EndpointOctets& endpoints,
-             const Ports& udp, bool extended_sequence, std::string_view df, int tos, std::int64_t sender_id, unsigned sender_id_bits,
-             std::uint32_t replay_window, std::uint64_t last_sequence, std::uint32_t time_window, std::uint32_t tick,
-             std::int64_t pseudotime_origin, std::optional<std::int64_t> now, bool apart, const nb::dict& limits, const EventsHandle* events,
-             const CountersHandle* counters) {
+std::optional<TimeWindow> time_of(Given& given) {
+  const auto seconds = given.take<std::uint32_t>("time_window");
+  TimeWindow time;
+  time.tick = given.take("tick", time.tick);
+  time.origin = given.take("pseudotime_origin", time.origin);
+  time.since = given.take("now", time.since);
+  if (!seconds) return std::nullopt;
+  time.seconds = *seconds;
+  return time;
+}
+
+template <typename Handle>
+const Handle* handle_of(Given& given, const char* name) {
+  return given.take<const Handle*>(name).value_or(nullptr);
+}
+
+// What of an SA is named: `values` is what it may have beside its algorithms and keys. The keys stay the caller's.
+SaParameters parameters_of(const nb::dict& values) {
+  Given given(values, "option of an SA");
   SaParameters parameters;
+  parameters.protocol = named<Protocol>(given.take<std::string>("protocol", "esp"), "protocol", {{"esp", Protocol::esp}, {"ah", Protocol::ah}});
+  parameters.mode = named<Mode>(given.take<std::string>("mode", "tunnel"), "mode", {{"tunnel", Mode::tunnel}, {"transport", Mode::transport}});
+  parameters.df = named<DontFragment>(given.take<std::string>("df", "copy"), "rule for DF",
+                                      {{"copy", DontFragment::copy}, {"set", DontFragment::set}, {"clear", DontFragment::clear}});
+  if (const auto endpoints = given.take<EndpointOctets>("endpoints")) parameters.endpoints = endpoints_of(*endpoints);
+  if (const auto udp = given.take<Ports>("udp")) parameters.udp = UdpPorts{udp->first, udp->second};
+  parameters.extended_sequence = given.take("extended_sequence", false);
+  parameters.tos = given.take<std::uint8_t>("tos");
+  parameters.sender_id = given.take<std::uint32_t>("sender_id");
+  parameters.sender_id_bits = given.take<std::uint32_t>("sender_id_bits", parameters.sender_id_bits);
+  parameters.replay_window = given.take("replay_window", parameters.replay_window);
+  parameters.last_sequence = given.take("last_sequence", parameters.last_sequence);
+  parameters.time = time_of(given);
+  parameters.is_apart = given.take("apart", false);
+  if (const auto limits = given.take<nb::dict>("limits")) parameters.limits = limits_of(*limits);
+  if (const auto* events = handle_of<EventsHandle>(given, "events")) parameters.events = events->queue;
+  if (const auto* counters = handle_of<CountersHandle>(given, "counters")) parameters.counters = counters->counters;
+  given.finish();
+  return parameters;
+}
+
+void make_sa(SaHandle* self, std::uint32_t spi, std::string_view cipher, const nb::bytes& encryption_key, std::string_view integrity,
+             const nb::bytes& integrity_key, const nb::bytes& salt, const nb::kwargs& options) {
+  SaParameters parameters = parameters_of(options);
   parameters.spi = spi;
-  parameters.protocol = named<Protocol>(protocol, "protocol", {{"esp", Protocol::esp}, {"ah", Protocol::ah}});
-  parameters.mode = named<Mode>(mode, "mode", {{"tunnel", Mode::tunnel}, {"transport", Mode::transport}});
-  if (endpoints) parameters.endpoints = endpoints_of(*endpoints);
-  if (udp) parameters.udp = UdpPorts{udp->first, udp->second};
   parameters.cipher = cipher_named(cipher);
   parameters.encryption_key = octets_of(encryption_key);
   parameters.integrity = integrity_named(integrity);
   parameters.integrity_key = octets_of(integrity_key);
   parameters.salt = octets_of(salt);
-  if (sender_id > std::int64_t{0xffffffff}) throw EngineError("Sender-ID " + std::to_string(sender_id) + " does not fit 32 bits");
-  if (sender_id >= 0) parameters.sender_id = static_cast<std::uint32_t>(sender_id);
-  parameters.sender_id_bits = sender_id_bits;
-  parameters.replay_window = replay_window;
-  parameters.extended_sequence = extended_sequence;
-  parameters.df = named<DontFragment>(df, "rule for DF", {{"copy", DontFragment::copy}, {"set", DontFragment::set}, {"clear", DontFragment::clear}});
-  if (tos > 255) throw EngineError("TOS " + std::to_string(tos) + " does not fit an octet");
-  if (tos >= 0) parameters.tos = static_cast<std::uint8_t>(tos);
-  parameters.last_sequence = last_sequence;
-  if (time_window != 0) parameters.time = TimeWindow{time_window, tick, pseudotime_origin, now.value_or(boot_milliseconds())};
-  parameters.is_apart = apart;
-  parameters.limits = limits_of(limits);
-  if (events != nullptr) parameters.events = events->queue;
-  if (counters != nullptr) parameters.counters = counters->counters;
   new (self) SaHandle{std::make_shared<Sa>(parameters)};
 }
 
@@ -277,10 +347,14 @@ NB_MODULE(_engine, m) {
       .def_prop_ro("source", [](const Event& self) { return octets_of(self.source, self.family); })
       .def_prop_ro("destination", [](const Event& self) { return octets_of(self.destination, self.family); })
       .def_ro("protocol", &Event::protocol)
-      .def_ro("sequence", &Event::sequence);
+      .def_ro("sequence", &Event::sequence)
+      .def_ro("own_stamp", &Event::own_stamp)
+      .def_ro("tick", &Event::tick)
+      .def_ro("time_window", &Event::time_window);
   nb::class_<EventsHandle>(m, "Events")
       .def(nb::init<>())
       .def("fileno", [](const EventsHandle& self) { return self.queue->descriptor(); })
+      .def("alarm", [](const EventsHandle& self) { return self.queue->alarm(); })
       .def("drain", [](EventsHandle& self) { return self.queue->drain(); })
       .def("counters", &event_counters_of);
 
@@ -289,10 +363,7 @@ NB_MODULE(_engine, m) {
       .def("read", [](const CountersHandle& self) { return dict_of(*self.counters); });
   nb::class_<SaHandle>(m, "Sa")
       .def("__init__", &make_sa, "spi"_a, "cipher"_a, "encryption_key"_a, "integrity"_a, "integrity_key"_a, "salt"_a = nb::bytes("", 0),
-           nb::kw_only(), "protocol"_a = "esp", "mode"_a = "tunnel", "endpoints"_a = nb::none(), "udp"_a = nb::none(),
-           "extended_sequence"_a = false, "df"_a = "copy", "tos"_a = -1, "sender_id"_a = -1, "sender_id_bits"_a = 24, "replay_window"_a = 0,
-           "last_sequence"_a = 0, "time_window"_a = 0, "tick"_a = 10, "pseudotime_origin"_a = 0, "now"_a = nb::none(), "apart"_a = false, "limits"_a = nb::dict(),
-           "events"_a = nb::none(), "counters"_a = nb::none())
+           "options"_a)
       .def("set_pseudotime", &set_pseudotime, "origin"_a)
       .def_prop_ro("spi", [](const SaHandle& self) { return self.sa->spi(); })
       .def_prop_ro("sequence_limit", [](const SaHandle& self) { return self.sa->sequence_limit(); })
@@ -307,6 +378,7 @@ NB_MODULE(_engine, m) {
       .def("remove_outbound", &Port::remove_outbound, "queue"_a, Release())
       .def("start", &Port::start, Release())
       .def("stop", &Port::stop, Release())
+      .def("discard", [](Port& self) { return dict_of(self.discard()); })
       .def("set_sas", &set_sas, "inbound"_a, "outbound"_a)
       .def("set_wire_mtu", &Port::set_wire_mtu, "mtu"_a)
       .def("set_fragments_after", &Port::set_fragments_after, "after"_a)

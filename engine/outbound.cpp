@@ -59,11 +59,12 @@ void Outbound::add_queue(std::size_t queue, Tap tap) {
   }
 }
 
-void Outbound::remove_queue(std::size_t queue) {
+bool Outbound::remove_queue(std::size_t queue) {
   const std::lock_guard lock(queues_turn_);
-  if (queue >= queues_.size() || !queues_[queue]) throw EngineError("there is no outbound queue " + std::to_string(queue));
+  if (queue >= queues_.size() || !queues_[queue]) return false;
   epoll_ctl(epoll_.number(), EPOLL_CTL_DEL, queues_[queue]->descriptor(), nullptr);
   queues_[queue].reset();
+  return true;
 }
 
 void Outbound::run() {
@@ -112,7 +113,7 @@ void Outbound::follow_mtu() {
 void Outbound::turn(std::size_t queue, const SaTable& table) {
   if (queue >= queues_.size() || !queues_[queue]) return;
   const Tap tap = *queues_[queue];
-  const SaTable::Sender sender = table.sender(queue, context_.worker, context_.workers);
+  Sa* sa = table.sender(queue, context_.worker);
   for (std::size_t frame = 0; frame < frames_per_turn; ++frame) {
     const ssize_t length = tap.read(frame_);
     if (length < 0) {
@@ -124,7 +125,7 @@ void Outbound::turn(std::size_t queue, const SaTable& table) {
       return;
     }
     ++taken_;
-    take(static_cast<std::size_t>(length), tap, sender);
+    take(static_cast<std::size_t>(length), tap, sa);
   }
 }
 
@@ -185,7 +186,7 @@ void Outbound::take_record(const SharedRing::Record& record, const SaTable& tabl
     if (!ip) return refuse(Reason::malformed);
     frame.offload = Offload::of_checksum(link->size + ip->ip_length, ip->protocol);
   }
-  handle(frame, table.sender(queue, context_.worker, context_.workers));
+  handle(frame, table.sender(queue, context_.worker));
 }
 
 // What `tap_program` takes, as far as it can be seen.
@@ -205,7 +206,7 @@ bool Outbound::came_behind_ring(Incoming& frame) const noexcept {
   return mark == RiseMark::of(rises_);
 }
 
-void Outbound::take(std::size_t length, const Tap& tap, const SaTable::Sender& sender) {
+void Outbound::take(std::size_t length, const Tap& tap, Sa* sa) {
   counters_.frames.add();
   if (length == frame_.size()) return refuse(Reason::oversize);
   if (length < tap.header_size()) return refuse(Reason::malformed);
@@ -218,7 +219,7 @@ void Outbound::take(std::size_t length, const Tap& tap, const SaTable::Sender& s
       rest();
     }
   }
-  handle(frame, sender);
+  handle(frame, sa);
 }
 
 void Outbound::refuse(Reason reason) noexcept {
@@ -226,22 +227,20 @@ void Outbound::refuse(Reason reason) noexcept {
   counters_.reasons.add(reason);
 }
 
-void Outbound::handle(const Incoming& frame, const SaTable::Sender& sender) {
-  const Reason reason = cut(frame, sender);
+void Outbound::handle(const Incoming& frame, Sa* sa) {
+  const Reason reason = cut(frame, sa);
   if (reason != Reason::delivered) refuse(reason);
 }
 
 // Stage 1: from a frame to packets in the burst. Tells why the frame, or what was left of it, did not become packets.
-Reason Outbound::cut(const Incoming& frame, const SaTable::Sender& sender) {
+Reason Outbound::cut(const Incoming& frame, Sa* sa) {
   const std::optional<LinkHeader> link = LinkHeader::parse(frame.data, frame.length);
   if (!link) return Reason::not_ip;
   const std::optional<CutPacket> ip = CutPacket::parse(frame.data + link->size, frame.length - link->size);
   if (!ip || ip->family != link->family) return Reason::malformed;
-  Sa* sa = sender.sa;
   if (sa == nullptr) return Reason::no_sa;
 
   current_sa_ = sa;
-  current_keeps_order_ = sender.keeps_order;
   current_link_.size = link->size;
   std::memcpy(current_link_.octets.data(), frame.data, link->size);
   const CutLimits limits = limits_for(*sa, *ip);
@@ -266,7 +265,7 @@ CutLimits Outbound::limits_for(const Sa& sa, const CutPacket& ip) const noexcept
 
 std::uint8_t* Outbound::open(std::uint32_t length) noexcept {
   const bool is_large = length > current_limit_;
-  if (is_large || count_ == burst_size) flush();  // what came before a large one leaves before it
+  if (is_large || count_ == burst_size || !order_.has_room_for(current_sa_->order())) flush();  // what came before a large one leaves before it
   std::uint8_t* slot = wire_.slot(count_);
   if (slot == nullptr && count_ != 0) {
     flush();
@@ -290,21 +289,16 @@ void Outbound::commit(std::uint32_t length) noexcept {
   packet.tailroom = static_cast<std::uint32_t>(opened_.size() - slot_head - length);
   packet.reason = Reason::delivered;
   packet.sa = current_sa_;
-  keeps_order_ = keeps_order_ || current_keeps_order_;
+  order_.add(current_sa_->order());
   links_[count_] = current_link_;
   ++count_;
   if (is_large) flush_large();
 }
 
-// Until the packets that are numbered now have left, no other worker numbers any of an SA whose order counts.
-std::unique_lock<std::mutex> Outbound::hold_order() noexcept {
-  return std::exchange(keeps_order_, false) ? std::unique_lock(context_.order) : std::unique_lock<std::mutex>();
-}
-
 // Stages 2 and 3: encapsulate the burst, send it.
 void Outbound::flush() noexcept {
   if (count_ == 0) return;
-  const std::unique_lock order = hold_order();
+  const std::lock_guard order(order_);
   const std::span<Packet> burst = std::span(packets_).first(count_);
   count_ = 0;
   esp_.encapsulate(burst);
@@ -315,7 +309,7 @@ void Outbound::flush() noexcept {
 // The same for one packet that leaves in parts. It counts once.
 void Outbound::flush_large() noexcept {
   count_ = 0;
-  const std::unique_lock order = hold_order();
+  const std::lock_guard order(order_);
   Packet whole = packets_[0];
   esp_.encapsulate(std::span(&whole, 1));
   if (whole.reason == Reason::delivered) whole.reason = send_in_parts(whole);

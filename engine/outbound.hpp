@@ -8,7 +8,6 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -16,8 +15,10 @@
 #include "cut.hpp"
 #include "esp.hpp"
 #include "inject.hpp"
-#include "path.hpp"
+#include "leaving_order.hpp"
+#include "path_context.hpp"
 #include "shared_ring.hpp"
+#include "shared_turn.hpp"
 #include "slots.hpp"
 #include "spin.hpp"
 #include "super_wire.hpp"
@@ -26,56 +27,21 @@
 
 namespace groupvpn {
 
-class FrameRing;
-class TapRings;
-
-// What a path needs of its port, which outlives it.
-struct PathContext {
-  std::size_t worker, workers;  // which of how many that serve the interface
-  std::mutex& order;            // held while packets are numbered and sent whose order workers have to keep together
-  const Snapshot<SaTable>& sas;
-  const std::atomic<std::uint32_t>& wire_mtu;
-  const std::atomic<bool>& splits_after;  // whether what is too long is fragmented after encryption
-  const Tap& inbound_tap;  // the worker's queue of it
-  MacAddress token;
-  Fault& fault;
-  FrameRing* ring;  // where ESP comes in, beside the TAP; null without
-  const TapRings* tap_rings;  // where packets to protect come in, beside the outbound TAPs; null without
-  EventQueue* events;  // may be none
-};
-
-// A mutex that a busy thread holds nearly always. It lets go of it when somebody else waits, which std::mutex alone would not have it do.
-class SharedTurn {
- public:
-  void lock() noexcept {
-    ++waiting_;
-    mutex_.lock();
-    --waiting_;
-  }
-  void unlock() noexcept { mutex_.unlock(); }
-  // The busy thread, which does not hold it.
-  void give_way() const noexcept {
-    while (waiting_ != 0) sched_yield();
-  }
-
- private:
-  std::mutex mutex_;
-  std::atomic<int> waiting_{0};
-};
-
 class Outbound final : private PacketSink {
  public:
   Outbound(const PathContext& context, WireParameters wire, SuperWire super_wire);
 
   // Any thread, at any time. A number is used once.
   void add_queue(std::size_t queue, Tap tap);
-  void remove_queue(std::size_t queue);
+  bool remove_queue(std::size_t queue);  // false: it is not there, or was given up
 
   // Runs until stop() is called from another thread, or waiting fails, which is a fault then.
   void run();
   void stop() noexcept { stop_.raise(); }
   // Forgets stop(), when the thread has ended.
   void rearm() noexcept { stop_.clear(); }
+  // When the thread has ended, and no program fills the ring any more: how many frames waited there, which are thrown away.
+  std::uint64_t discard() noexcept { return ring_ ? ring_->discard() : 0; }
 
   [[nodiscard]] const PathCounters& counters() const noexcept { return counters_; }
   [[nodiscard]] BackEnd back_end() const { return wire_.back_end(); }
@@ -109,13 +75,12 @@ class Outbound final : private PacketSink {
   void rest() noexcept;
   [[nodiscard]] bool is_for_ring(const Incoming& frame) const noexcept;
   [[nodiscard]] bool came_behind_ring(Incoming& frame) const noexcept;
-  void take(std::size_t length, const Tap& tap, const SaTable::Sender& sender);
-  void handle(const Incoming& frame, const SaTable::Sender& sender);
-  Reason cut(const Incoming& frame, const SaTable::Sender& sender);
+  void take(std::size_t length, const Tap& tap, Sa* sa);
+  void handle(const Incoming& frame, Sa* sa);
+  Reason cut(const Incoming& frame, Sa* sa);
   [[nodiscard]] CutLimits limits_for(const Sa& sa, const CutPacket& ip) const noexcept;
   void refuse(Reason reason) noexcept;
   void answer_too_big(const CutPacket& refused, std::uint32_t mtu);
-  std::unique_lock<std::mutex> hold_order() noexcept;
   void flush() noexcept;
   void send(std::span<Packet> packets) noexcept;
   void follow_mtu();
@@ -154,8 +119,7 @@ class Outbound final : private PacketSink {
   std::array<OutgoingFrame, burst_size> outgoing_;
   Link current_link_{};
   Sa* current_sa_ = nullptr;
-  bool current_keeps_order_ = false;
-  bool keeps_order_ = false;  // something in the burst does
+  LeavingOrder order_;  // of the packets in the burst
   std::uint32_t current_limit_ = 0;  // longer packets are split after encryption
   std::span<std::uint8_t> opened_;   // the buffer that the packet which is being written has
   bool is_refused_ = false;          // the wire had none for it

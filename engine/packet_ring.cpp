@@ -16,7 +16,6 @@
 namespace groupvpn {
 namespace {
 
-constexpr std::uint32_t block_size = 1 << 16;
 constexpr int ignore_outgoing = 23;  // PACKET_IGNORE_OUTGOING, Linux 4.20
 // Where the kernel puts the IP header in a slot: behind its own header and ours of the link, which ends there.
 constexpr std::uint32_t ip_offset = TPACKET_ALIGN(TPACKET2_HDRLEN + 16);
@@ -86,13 +85,29 @@ int PacketRing::take_error() noexcept {
 }
 
 std::uint8_t* PacketRing::at(std::uint32_t ahead) const noexcept {
-  const std::uint32_t in_block = block_size / frame_size_;
-  const std::uint32_t index = (next_ + ahead) % (block_count_ * in_block);
-  return memory_.octets() + std::size_t{index / in_block} * block_size + std::size_t{index % in_block} * frame_size_;
+  const std::uint32_t in_block = block_size / frame_size_, slot = index(ahead);
+  return memory_.octets() + std::size_t{slot / in_block} * block_size + std::size_t{slot % in_block} * frame_size_;
 }
 
-bool PacketRing::has() const noexcept {
-  return (std::atomic_ref(*status_of(at(taken_))).load(std::memory_order_acquire) & TP_STATUS_USER) != 0;
+bool PacketRing::is_filled(std::uint32_t ahead) const noexcept {
+  return (std::atomic_ref(*status_of(at(ahead))).load(std::memory_order_acquire) & TP_STATUS_USER) != 0;
+}
+
+bool PacketRing::has() const noexcept { return index(taken_) != end_ && is_filled(taken_); }
+
+// The kernel fills one slot after the other, so that half of those in question need not be looked at. Of a ring that is full the last one is left, or its end would
+// be its beginning.
+void PacketRing::stop_here() noexcept {
+  std::uint32_t filled = taken_, unfilled = slots();
+  while (filled < unfilled) {
+    const std::uint32_t middle = filled + (unfilled - filled) / 2;
+    if (is_filled(middle)) {
+      filled = middle + 1;
+    } else {
+      unfilled = middle;
+    }
+  }
+  end_ = index(std::min(filled, slots() - 1));
 }
 
 FrameRing::Frame PacketRing::take() noexcept {
@@ -108,7 +123,7 @@ void PacketRing::release() noexcept {
   for (std::uint32_t ahead = 0; ahead < taken_; ++ahead) {
     std::atomic_ref(*status_of(at(ahead))).store(TP_STATUS_KERNEL, std::memory_order_release);
   }
-  next_ = (next_ + taken_) % (block_count_ * (block_size / frame_size_));
+  next_ = index(taken_);
   taken_ = 0;
 }
 

@@ -20,7 +20,7 @@ namespace groupvpn {
 
 class PacketRing final : public FrameRing {
  public:
-  static constexpr std::uint32_t frame_count = 4096;
+  static constexpr std::uint32_t frame_count = 4096, block_size = 1 << 16;
 
   // `mtu` is the IP MTU of the interface. EngineError without the right to receive.
   PacketRing(const Device& device, const MacAddress& token, std::uint32_t mtu);
@@ -33,12 +33,17 @@ class PacketRing final : public FrameRing {
   [[nodiscard]] int descriptor() const noexcept override { return socket_.number(); }
   int take_error() noexcept override;  // ENETDOWN: frames come again when the interface is up
 
+  void stop_here() noexcept override;
+  void go_on() noexcept override { end_ = no_end; }
   [[nodiscard]] bool has() const noexcept override;
   [[nodiscard]] Frame take() noexcept override;
   void release() noexcept override;
 
  private:
+  [[nodiscard]] std::uint32_t slots() const noexcept { return block_count_ * (block_size / frame_size_); }
+  [[nodiscard]] std::uint32_t index(std::uint32_t ahead) const noexcept { return (next_ + ahead) % slots(); }
   [[nodiscard]] std::uint8_t* at(std::uint32_t ahead) const noexcept;
+  [[nodiscard]] bool is_filled(std::uint32_t ahead) const noexcept;
   // Whether the kernel has room for the filter. EngineError if it refuses it for another reason.
   bool attach(std::vector<sock_filter> program) const;
 
@@ -50,6 +55,8 @@ class PacketRing final : public FrameRing {
   Mapping memory_;
   std::uint32_t next_ = 0;   // that was not given back
   std::uint32_t taken_ = 0;  // from there
+  static constexpr std::uint32_t no_end = ~std::uint32_t{0};
+  std::uint32_t end_ = no_end;  // slot that is not to be looked at
   mutable std::mutex statistics_mutex_;
   mutable std::uint64_t overruns_ = 0;
 };

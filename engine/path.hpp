@@ -27,16 +27,11 @@ struct SaTable {
   SaSet inbound;
   std::vector<Senders> outbound;
 
-  // What a worker encrypts with. `keeps_order`: others number packets of this SA too, and receivers want to see the numbers in their order.
-  struct Sender {
-    Sa* sa = nullptr;
-    bool keeps_order = false;
-  };
-  [[nodiscard]] Sender sender(std::size_t queue, std::size_t worker, std::size_t workers) const noexcept {
-    if (queue >= outbound.size() || outbound[queue].empty()) return {};
+  // What a worker encrypts with, or null.
+  [[nodiscard]] Sa* sender(std::size_t queue, std::size_t worker) const noexcept {
+    if (queue >= outbound.size() || outbound[queue].empty()) return nullptr;
     const Senders& senders = outbound[queue];
-    Sa* sa = senders[worker % senders.size()].get();
-    return {sa, senders.size() < workers && sa->wants_order()};
+    return senders[worker % senders.size()].get();
   }
 };
 
@@ -74,12 +69,17 @@ struct PathCounters {
   ReasonCounters reasons;
 };
 
-// The last thing that went wrong with a device, for operators.
+// The last thing that went wrong with a device, for operators. `alarm` is the descriptor of an event that wakes who can mend it, or -1.
 class Fault {
  public:
+  explicit Fault(int alarm) noexcept : alarm_(alarm) {}
+
   void set(std::string text) {
-    const std::lock_guard lock(mutex_);
-    text_ = std::move(text);
+    {
+      const std::lock_guard lock(mutex_);
+      text_ = std::move(text);
+    }
+    eventfd_write(alarm_, 1);
   }
   [[nodiscard]] std::string get() const {
     const std::lock_guard lock(mutex_);
@@ -87,6 +87,7 @@ class Fault {
   }
 
  private:
+  int alarm_;
   mutable std::mutex mutex_;
   std::string text_;
 };

@@ -108,6 +108,7 @@ Port::Port(const PortParameters& parameters)
       wire_mtu_(checked_mtu(parameters.wire_mtu)),
       network_(open_network_namespace()),
       device_(Device::named(parameters.wan)),
+      fault_(parameters.events ? parameters.events->alarm() : -1),
       events_(parameters.events) {
   check_processors(processors_);
   make_rings(parameters);
@@ -124,7 +125,7 @@ std::unique_ptr<Port::Worker> Port::make_worker(const PortParameters& parameters
   const bool receives = number < receivers_;
   FrameRing* ring = receives && !rings_.empty() ? rings_[number].get() : nullptr;
   const Tap& tap = inbound_taps_[receives ? number : 0];
-  const PathContext context{number, inbound_taps_.size(), order_, sas_, wire_mtu_, splits_after_, tap, parameters.token, fault_, ring, tap_rings_.get(), events_.get()};
+  const PathContext context{number, sas_, wire_mtu_, splits_after_, tap, parameters.token, fault_, ring, tap_rings_.get(), events_.get()};
   auto worker = std::make_unique<Worker>(context, std::move(wire), SuperWire(device_, parameters.mark, tap.takes_udp_super_packets()));
   if (receives) worker->inbound.emplace(context);
   return worker;
@@ -185,7 +186,9 @@ std::size_t Port::add_outbound(const std::vector<int>& descriptors) {
 
 void Port::remove_outbound(std::size_t queue) {
   tap_programs_.erase(queue);
-  for (const std::unique_ptr<Worker>& worker : workers_) worker->outbound.remove_queue(queue);
+  bool was_there = false;
+  for (const std::unique_ptr<Worker>& worker : workers_) was_there = worker->outbound.remove_queue(queue) || was_there;
+  if (!was_there) throw EngineError("there is no outbound queue " + std::to_string(queue));
 }
 
 void Port::start() {
@@ -229,6 +232,9 @@ void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std:
   for (const std::shared_ptr<Sa>& sa : inbound) {
     if (sa->protocol() == Protocol::esp) spis.push_back({sa->spi(), sa->spread()});
   }
+  if (!rings_.empty()) {
+    for (const std::shared_ptr<Sa>& sa : inbound) sa->keep_at_least(Sa::maximum_replay_window);
+  }
   std::ranges::sort(spis, {}, &TakenSpi::spi);
   const auto same = [](const TakenSpi& left, const TakenSpi& right) { return left.spi == right.spi; };
   spis.erase(std::unique(spis.begin(), spis.end(), same), spis.end());  // clang 14, which builds the fuzz targets, cannot read std::ranges::unique
@@ -238,6 +244,14 @@ void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std:
   for (const auto& [queue, senders] : outbound) table->outbound[queue] = senders;
   sas_.set(std::move(table));
   if (!rings_.empty()) rings_.front()->set_spis(spis);
+}
+
+NamedCounters Port::discard() {
+  std::uint64_t inbound = 0, outbound = 0;
+  tap_programs_.clear();
+  for (const std::unique_ptr<FrameRing>& ring : rings_) inbound += ring->discard();
+  for (const std::unique_ptr<Worker>& worker : workers_) outbound += worker->outbound.discard();
+  return {{"outbound", outbound}, {"inbound", inbound}};
 }
 
 NamedCounters Port::overruns() const {

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -14,7 +13,7 @@
 #include "frame_ring.hpp"
 #include "inbound.hpp"
 #include "outbound.hpp"
-#include "path.hpp"
+#include "path_context.hpp"
 #include "tap_rings.hpp"
 
 namespace groupvpn {
@@ -51,6 +50,8 @@ class Port {
   void remove_outbound(std::size_t queue);
   void start();
   void stop();
+  // When it is stopped for ever: takes no more packets into its rings, and throws away those that wait. Returns how many frames that were.
+  NamedCounters discard();
   void set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, Senders>& outbound);
   void set_wire_mtu(std::uint32_t mtu);
   // Whether packets that are too long are fragmented after encryption.
@@ -98,7 +99,6 @@ class Port {
   std::size_t receivers_ = 1;                      // workers that do
   std::unique_ptr<TapRings> tap_rings_;            // of each worker, or none
   std::map<std::size_t, Descriptor> tap_programs_;  // by outbound queue
-  std::mutex order_;
   Snapshot<SaTable> sas_;
   Fault fault_;
   std::shared_ptr<EventQueue> events_;

@@ -33,7 +33,7 @@ void RandomOctets::refill() noexcept {
     blocks_until_seed_ = reseed_interval;
   }
   --blocks_until_seed_;
-  crypto_.keystream(key_, block_);
+  if (!crypto_.keystream(key_, block_)) std::terminate();  // zeros would be IVs that anybody can predict
   std::memcpy(key_.data(), block_.data(), key_.size());
   explicit_bzero(block_.data(), key_.size());
   used_ = key_.size();

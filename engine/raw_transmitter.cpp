@@ -22,9 +22,7 @@ Descriptor open_raw(int family, const Device& device, std::uint32_t mark) {
     if (errno == EAFNOSUPPORT) return made;
     throw EngineError(describe_error("no raw socket", errno));
   }
-  if (setsockopt(made.number(), SOL_SOCKET, SO_BINDTODEVICE, device.name.c_str(), static_cast<socklen_t>(device.name.size())) != 0) {
-    throw EngineError(describe_error("SO_BINDTODEVICE", errno));
-  }
+  set(made.number(), SOL_SOCKET, SO_BINDTOIFINDEX, device.index, "SO_BINDTOIFINDEX");  // by number: it may have another name by now
   if (mark != 0) set(made.number(), SOL_SOCKET, SO_MARK, static_cast<int>(mark), "SO_MARK");
   const int buffer = 4 << 20;
   setsockopt(made.number(), SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer);

@@ -15,6 +15,9 @@ class ReplayWindow {
  public:
   explicit ReplayWindow(std::uint32_t size = 0) : size_(size), words_(size == 0 ? 0 : ring_words(size)) {}
 
+  // Of memory that a window of a size takes.
+  [[nodiscard]] static constexpr std::size_t octets_for(std::uint32_t size) noexcept { return size == 0 ? 0 : ring_words(size) * sizeof(std::uint64_t); }
+
   [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
   [[nodiscard]] std::uint64_t highest() const noexcept { return highest_; }
 
@@ -57,7 +60,7 @@ class ReplayWindow {
 
  private:
   // One word more than the window holds, so that clearing the word ahead never clears part of the window; a power of two for masking.
-  static std::size_t ring_words(std::uint32_t size) {
+  static constexpr std::size_t ring_words(std::uint32_t size) noexcept {
     std::size_t words = 2;
     while (words < size / 64 + 2) words *= 2;
     return words;

@@ -110,6 +110,7 @@ Sa::Sa(const SaParameters& parameters)
   sequence_ = KeyLedger::instance().sequence_of(parameters, crypto);
   memory_ = parameters.is_apart ? apart(parameters) : KeyLedger::instance().memory_of(parameters, crypto);
   if (parameters.time) timed_ = timed_memory(parameters, *memory_);
+  if (wants_order()) order_ = &sequence_->order;
   lifetime_ = std::make_shared<Lifetime>(spi_, parameters.limits, std::shared_ptr<Usage>(memory_, &memory_->usage), parameters.events);
   if (parameters.events && parameters.limits.has_deadline()) parameters.events->watch(lifetime_);
 }
@@ -173,6 +174,13 @@ Reason Sa::accept(const Origin& origin, std::int64_t now) noexcept {
   if (!checks_replay_) return Reason::delivered;
   const std::lock_guard lock(memory_->mutex);
   return memory_->windows.accept(origin.sender, origin.sequence);
+}
+
+void Sa::keep_at_least(std::uint32_t packets) {
+  if (timed_) return timed_->keep_at_least(packets);
+  if (!checks_replay_) return;
+  const std::lock_guard lock(memory_->mutex);
+  memory_->windows.keep_at_least(packets);
 }
 
 void Sa::count_encrypted(std::uint64_t packets, std::uint64_t octets) noexcept {

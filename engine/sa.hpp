@@ -154,8 +154,15 @@ class Sa {
   // The same for a packet that was authenticated, and from now on is known; also too_many_senders.
   Reason accept(const Origin& origin, std::int64_t now) noexcept;
 
+  // How much is remembered is the receiver's own affair (RFC 4303 3.4.3). Where it may itself have packets overtake each other, a window that was chosen for the
+  // network is too small: each one has at least so many packets from now on, and those of SAs that are made of these keys later too. An SA without a window gets none.
+  void keep_at_least(std::uint32_t packets);
+
   // Whether receivers may take packets for replays that come behind many later ones.
   [[nodiscard]] bool wants_order() const noexcept { return checks_replay_ || extended_sequence_ || timed_ != nullptr; }
+
+  // Whoever numbers packets of this SA holds it until they have left; null: their order does not matter.
+  [[nodiscard]] std::mutex* order() const noexcept { return order_; }
 
   // How packets that come may be spread over workers. That of a peer alone (no Sender-ID) may have any IV.
   [[nodiscard]] Spread spread() const noexcept {
@@ -215,6 +222,7 @@ class Sa {
   std::unique_ptr<Schedule> counter_schedule_;
   std::shared_ptr<Lifetime> lifetime_;
   std::shared_ptr<SaCounters> counters_;
+  std::mutex* order_ = nullptr;  // of `sequence_`
 };
 
 // The SAs that decrypt, found by SPI in constant time. Immutable: a change makes a new one.

@@ -64,6 +64,8 @@ class SharedRing {
   [[nodiscard]] bool has() const noexcept;
   [[nodiscard]] Record take() noexcept;
   void release() noexcept;
+  // When nothing fills it any more: throws away what waits, and returns how many frames that were.
+  std::uint64_t discard() noexcept;
 
   // Frames that found the ring full. Any thread.
   [[nodiscard]] std::uint64_t overruns() const noexcept { return word<std::uint64_t>(control_ + RingLayout::overruns).load(std::memory_order_relaxed); }

@@ -28,11 +28,21 @@ std::int64_t checked(std::uint32_t value, std::uint32_t maximum, const char* wha
 }  // namespace
 
 TimedReplay::TimedReplay(const TimeWindow& time, std::uint32_t window)
-    : tick_(checked(time.tick, maximum_tick, "a tick in milliseconds")),
+    : seconds_(time.seconds),
+      tick_(checked(time.tick, maximum_tick, "a tick in milliseconds")),
       reach_(checked(time.seconds, maximum_seconds, "a time window in seconds") * milliseconds / tick_),
       window_(window),
       origin_(time.origin),
-      floor_(ticks(time.since) - 1) {}
+      floor_(ticks(time.since) - 1),
+      kept_(window) {}
+
+void TimedReplay::keep_at_least(std::uint32_t packets) {
+  if (window_ == 0) return;
+  const std::lock_guard lock(mutex_);
+  if (packets <= kept_) return;
+  kept_ = packets;
+  senders_.for_each([packets](Sender& sender) { sender.window = sender.window.resized(packets); });
+}
 
 std::int64_t TimedReplay::ticks(std::int64_t now) const noexcept {
   const std::int64_t since = now - origin_.load(std::memory_order_relaxed);
@@ -50,7 +60,7 @@ Reason TimedReplay::look(std::uint32_t sender, std::uint64_t number, std::uint32
   if (window_ == 0) return Reason::delivered;
   const std::lock_guard lock(mutex_);
   const std::int64_t sent = moment(stamp, ticks(now));
-  if (const Sender* known = find(sender)) {
+  if (const Sender* known = senders_.find(sender)) {
     if (may_have_been_seen(*known, number, sent)) return Reason::too_old;
     return known->window.is_acceptable(number) ? Reason::delivered : Reason::replayed;
   }
@@ -63,12 +73,12 @@ Reason TimedReplay::accept(std::uint32_t sender, std::uint64_t number, std::uint
   const std::lock_guard lock(mutex_);
   const std::int64_t own = ticks(now);
   const std::int64_t sent = moment(stamp, own);
-  Sender* known = find(sender);
+  Sender* known = senders_.find(sender);
   if (known == nullptr) {
     if (number == 0) return Reason::replayed;
     if (sent <= floor_) return Reason::too_old;
-    if (senders_.size() == maximum_senders && !make_room(own - reach_)) return Reason::too_many_senders;
-    known = &senders_.try_emplace(sender, window_, number, floor_).first->second;
+    if (senders_.size() >= SenderBudget::senders(kept_) && !make_room(own - reach_)) return Reason::too_many_senders;
+    known = senders_.add(sender, kept_, number, floor_);
     known->newest = sent;
   } else if (may_have_been_seen(*known, number, sent)) {
     return Reason::too_old;
@@ -82,21 +92,16 @@ std::size_t TimedReplay::senders() noexcept {
   return senders_.size();
 }
 
-// Packets of one sender come in runs, so the last one is tried first. Elements of the map stay where they are.
-TimedReplay::Sender* TimedReplay::find(std::uint32_t sender) noexcept {
-  if (latest_ != nullptr && latest_sender_ == sender) return latest_;
-  const auto found = senders_.find(sender);
-  if (found == senders_.end()) return nullptr;
-  latest_sender_ = sender;
-  return latest_ = &found->second;
+std::size_t TimedReplay::octets() noexcept {
+  const std::lock_guard lock(mutex_);
+  return senders_.size() * SenderBudget::octets_for(kept_);
 }
 
 // Gives up the windows whose every packet is too old by now. The floor keeps what they knew, should our clock be set back.
 bool TimedReplay::make_room(std::int64_t oldest) {
-  latest_ = nullptr;
-  const std::size_t given_up = std::erase_if(senders_, [&](const auto& item) {
-    if (item.second.newest >= oldest) return false;
-    floor_ = std::max(floor_, item.second.newest);
+  const std::size_t given_up = senders_.erase_if([&](const Sender& sender) {
+    if (sender.newest >= oldest) return false;
+    floor_ = std::max(floor_, sender.newest);
     return true;
   });
   return given_up != 0;

@@ -8,12 +8,12 @@
 #include <cstdint>
 #include <mutex>
 #include <span>
-#include <unordered_map>
 
 #include "boot_clock.hpp"
 #include "crypto.hpp"
 #include "reason.hpp"
 #include "replay.hpp"
+#include "sender_map.hpp"
 
 namespace groupvpn {
 
@@ -30,7 +30,6 @@ class TimedReplay {
  public:
   static constexpr std::uint32_t maximum_seconds = 100;
   static constexpr std::uint32_t maximum_tick = 1000;
-  static constexpr std::size_t maximum_senders = 16384;
 
   // `window` is in packets, for each sender; 0: packets do not name their sender, and only time counts. EngineError for values out of range.
   TimedReplay(const TimeWindow& time, std::uint32_t window);
@@ -39,6 +38,11 @@ class TimedReplay {
   [[nodiscard]] bool fits(const TimeWindow& time, std::uint32_t window) const noexcept {
     return tick_ == time.tick && reach_ == time.seconds * std::int64_t{1000} / time.tick && window_ == window;
   }
+  // Remembers at least so many packets of each sender from now on, unless packets do not name theirs.
+  void keep_at_least(std::uint32_t packets);
+
+  [[nodiscard]] std::uint32_t seconds() const noexcept { return seconds_; }
+  [[nodiscard]] std::uint32_t tick() const noexcept { return static_cast<std::uint32_t>(tick_); }
   // The key server has told the time anew.
   void set_origin(std::int64_t origin) noexcept { origin_.store(origin, std::memory_order_relaxed); }
 
@@ -52,6 +56,7 @@ class TimedReplay {
   Reason accept(std::uint32_t sender, std::uint64_t number, std::uint32_t stamp, std::int64_t now);
 
   [[nodiscard]] std::size_t senders() noexcept;
+  [[nodiscard]] std::size_t octets() noexcept;
 
  private:
   struct Sender {
@@ -70,21 +75,20 @@ class TimedReplay {
   [[nodiscard]] static bool may_have_been_seen(const Sender& sender, std::uint64_t number, std::int64_t sent) noexcept {
     return number < sender.first && sent <= sender.floor;
   }
-  Sender* find(std::uint32_t sender) noexcept;
   bool make_room(std::int64_t oldest);
 
+  const std::uint32_t seconds_;
   const std::int64_t tick_;
   const std::int64_t reach_;  // ticks
-  const std::uint32_t window_;
+  const std::uint32_t window_;  // that was asked for
   std::atomic<std::int64_t> origin_;
 
   std::mutex mutex_;
   // Whoever has no window here, and a stamp that is not above this, may have been seen: by an earlier life of the SA, or before its window
   // was given up.
   std::int64_t floor_;
-  std::unordered_map<std::uint32_t, Sender> senders_;
-  Sender* latest_ = nullptr;
-  std::uint32_t latest_sender_ = 0;
+  std::uint32_t kept_;  // window of each sender
+  SenderMap<Sender> senders_;
 };
 
 // The counters of a burst whose cipher has no place for them in clear: each is one block, enciphered with the SA's cipher under a key of

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("groupvpn", deadline=None)
+settings.load_profile("groupvpn")
+"""How long an example takes says how busy the machine is, and nothing of the code."""
 PROGRAMS = {
     "cc": "g++",
     "ip": "iproute2",

@@ -1,14 +1,18 @@
 // What Python may ask of SAs, in any order: make one of any form, let go of it, put some into force, seal, open, tell the time. SAs come to
-// be or are refused with an EngineError; what one seals fits its promise, is opened whole by its twin, never twice, and never when it was changed.
+// be or are refused with an EngineError; what one seals fits its promise, is opened whole by its twin, never twice, and never when it was changed. Nothing passes
+// beyond a hard limit, each end is told once, and what was used stays used.
 //
 // The input is a sequence of operations: an octet that says which and on which of the slots, then what `Input` reads for it.
 #include <algorithm>
+#include <map>
 #include <set>
 #include <tuple>
 #include <utility>
 
 #include "../tests/build.hpp"
 #include "error.hpp"
+#include "events.hpp"
+#include "lifetime.hpp"
 #include "outer.hpp"
 
 using namespace groupvpn;
@@ -35,12 +39,21 @@ class Input {
   std::size_t size_;
 };
 
+// What a key has been used for, as it was seen last.
+struct Used {
+  const Usage* usage = nullptr;
+  std::uint64_t packets = 0, octets = 0;
+};
+
 // One SA as its sender and its receiver hold it: same keys, and a receiver's own window.
 struct Pair {
   std::shared_ptr<Sa> sender, receiver;
   std::uint8_t key = 0;
   bool is_tunnel = false, tells_replays = false;
   Family outer = Family::none;
+  Limits limits;
+  bool is_apart = false;
+  Used sent, received;
 };
 
 struct Sealed {
@@ -56,7 +69,7 @@ class World {
       const std::uint8_t operation = input.octet();
       const std::size_t slot = operation >> 3 & (slots - 1);
       switch (operation & 7) {
-        case 0: make(slot, input); break;
+        case 0: make(slot, input, operation); break;
         case 1: pairs_[slot] = {}; break;
         case 2: enforce(input.octet()); break;
         case 3: seal(slot, input); break;
@@ -65,11 +78,14 @@ class World {
         case 6: now_ += input.number(); break;
         default: tell_time(slot, input); break;
       }
+      look();
     }
   }
 
  private:
-  void make(std::size_t slot, Input& input);
+  void make(std::size_t slot, Input& input, std::uint8_t operation);
+  void add_more(SaParameters& parameters, Pair& pair, Input& input);
+  void look();
   void enforce(std::uint8_t which);
   void seal(std::size_t slot, Input& input);
   void open(Input& input, bool is_changed);
@@ -85,14 +101,72 @@ class World {
   std::shared_ptr<SaSet> set_ = std::make_shared<SaSet>();
   std::vector<Sealed> sealed_;
   std::set<std::tuple<std::uint8_t, std::uint8_t, std::uint64_t>> ivs_;  // under the key of this length and these octets
+  std::map<std::pair<EventKind, std::uint32_t>, std::size_t> told_;
+  std::map<std::uint32_t, std::size_t> telling_;  // SAs of an SPI that tell
+  std::shared_ptr<SaCounters> counters_ = std::make_shared<SaCounters>();
+  std::uint64_t encrypted_ = 0, decrypted_ = 0;  // that it should show
   std::int64_t now_ = 50'000;
+  inline static const std::shared_ptr<EventQueue> events_ = std::make_shared<EventQueue>();
   inline static Esp esp_;
 };
 
-void World::make(std::size_t slot, Input& input) {
+Used used_by(Sa& sa) {
+  const Usage& usage = sa.lifetime().usage();
+  return {&usage, usage.packets.load(), usage.bytes.load()};
+}
+
+// An SA that tells events has no deadline: these the queue looks for by the clock of the machine, and ours is another one.
+void World::add_more(SaParameters& parameters, Pair& pair, Input& input) {
+  const std::uint8_t more = input.octet();
+  if ((more & 1) != 0) {
+    parameters.limits.hard_packets = input.below(32);
+    parameters.limits.soft_packets = input.below(32);
+  }
+  if ((more & 2) != 0) {
+    parameters.limits.hard_bytes = input.number();
+    parameters.limits.soft_bytes = input.number();
+  }
+  if ((more & 4) != 0) {
+    parameters.events = events_;
+  } else if ((more & 8) != 0) {
+    parameters.limits.hard_deadline = now_ + input.number();
+    parameters.limits.soft_deadline = now_ + input.number();
+  }
+  if ((more & 16) != 0) parameters.counters = counters_;
+  parameters.is_apart = pair.is_apart = (more & 32) != 0;
+  pair.limits = parameters.limits;
+}
+
+// No end of an SA is told twice, and nothing that was used is given back.
+void World::look() {
+  for (const Event& event : events_->drain()) {
+    if (event.kind < EventKind::unknown_spi && ++told_[{event.kind, event.spi}] > telling_[event.spi]) __builtin_trap();
+  }
+  for (Pair& pair : pairs_) {
+    for (const auto& [sa, before] : {std::pair(pair.sender, &pair.sent), std::pair(pair.receiver, &pair.received)}) {
+      if (!sa) continue;
+      const Used now = used_by(*sa);
+      if (now.usage != before->usage || now.packets < before->packets || now.octets < before->octets) __builtin_trap();
+      *before = now;
+    }
+  }
+  if (counters_->encrypted_packets != encrypted_ || counters_->decrypted_packets != decrypted_) __builtin_trap();
+}
+
+// A packet has passed.
+void check_limits(Sa& sa, const Limits& limits, std::int64_t now) {
+  const Used used = used_by(sa);
+  if (limits.count_volume() && (used.packets > limits.hard_packets || used.octets > limits.hard_bytes)) __builtin_trap();
+  if (now >= limits.hard_deadline) __builtin_trap();
+}
+
+// Of the operation a bit says whether the SA has more than a form, and another one whether it is of the key and the SPI of the next slot.
+void World::make(std::size_t slot, Input& input, std::uint8_t operation) {
   const auto cipher = static_cast<Cipher>(input.below(static_cast<std::uint32_t>(Cipher::aes_256_ctr) + 1));
   const auto integrity = static_cast<Integrity>(input.below(static_cast<std::uint32_t>(Integrity::hmac_sha2_512_256) + 1));
-  const std::uint8_t key = input.octet();
+  const Pair& next = pairs_[(slot + 1) % slots];
+  const bool is_again = (operation & 0x80) != 0 && next.sender;
+  const std::uint8_t own_key = input.octet(), key = is_again ? next.key : own_key;
   const std::uint8_t form = input.octet(), more = input.octet();
   const Keys keys(cipher, integrity, key);
   SaParameters parameters = keys.parameters((form & 1) != 0 ? 0x1000 + static_cast<std::uint32_t>(slot) : 0x1000);
@@ -110,12 +184,22 @@ void World::make(std::size_t slot, Input& input) {
   if ((more & 32) != 0) parameters.sender_id_bits = input.below(36);
   if ((more & 64) != 0) parameters.last_sequence = (std::uint64_t{1} << input.below(64)) - input.below(4);
   if ((more & 128) != 0) parameters.spi = input.number();
+  if (is_again) parameters.spi = next.sender->spi();
+  Pair pair{.key = key, .is_tunnel = parameters.mode == Mode::tunnel, .tells_replays = parameters.replay_window != 0 && !parameters.time,
+            .outer = parameters.endpoints.value_or(Endpoints{}).family};
+  if ((operation & 0x40) != 0) add_more(parameters, pair, input);
   try {
-    pairs_[slot] = {std::make_shared<Sa>(parameters), std::make_shared<Sa>(parameters), key, parameters.mode == Mode::tunnel,
-                    parameters.replay_window != 0 && !parameters.time, parameters.endpoints.value_or(Endpoints{}).family};
+    pair.sender = std::make_shared<Sa>(parameters);
+    pair.receiver = std::make_shared<Sa>(parameters);
   } catch (const EngineError&) {
     return;
   }
+  if (parameters.events) telling_[parameters.spi] += 2;
+  if ((operation & 0x40) != 0 && (key & 1) != 0) pair.receiver->keep_at_least(Sa::maximum_replay_window);
+  pair.sent = used_by(*pair.sender);
+  pair.received = used_by(*pair.receiver);
+  if ((pair.sent.usage == pair.received.usage) == pair.is_apart) __builtin_trap();
+  pairs_[slot] = std::move(pair);
 }
 
 void World::enforce(std::uint8_t which) {
@@ -156,6 +240,8 @@ void World::seal(std::size_t slot, Input& input) {
   esp_.encapsulate({&buffer.packet, 1}, now_);
   if (buffer.packet.reason != Reason::delivered) return;
   if (!pair.sender) __builtin_trap();
+  check_limits(*pair.sender, pair.limits, now_);
+  if (&pair.sender->counters() == counters_.get()) ++encrypted_;
   const Octets outer = buffer.octets();
   if (is_longest && pair.outer != Family::ipv6 && (outer.size() <= mtu) != (beyond == 0)) __builtin_trap();
   check_iv(pair, outer);
@@ -184,8 +270,11 @@ void World::open(Input& input, bool is_changed) {
   }
   Buffer buffer(octets);
   esp_.decapsulate(*set_, {&buffer.packet, 1}, now_);
+  events_->notice(buffer.packet);
   if (buffer.packet.reason != Reason::delivered) return;
+  if (&buffer.packet.sa->counters() == counters_.get()) ++decrypted_;
   if (buffer.packet.sa != pair.receiver.get()) return;  // another SA of the same SPI and keys may open it
+  check_limits(*pair.receiver, pair.limits, now_);
   if (is_changed && pair.receiver->icv_length() != 0) __builtin_trap();
   if (pair.tells_replays && std::exchange(sealed.was_opened, true)) __builtin_trap();
   if (!is_changed && pair.is_tunnel && buffer.octets() != sealed.inner) __builtin_trap();

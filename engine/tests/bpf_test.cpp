@@ -20,17 +20,6 @@ const Octets frame(64);
 
 std::uint32_t answer_of(Assembler& code, const Octets& given = frame) { return run(load(BPF_PROG_TYPE_SCHED_CLS, "test", code.finish()), given); }
 
-// What the refusal of something says, or nothing if it was not refused.
-template <typename Attempt>
-std::string refusal_of(Attempt attempt) {
-  try {
-    attempt();
-  } catch (const EngineError& error) {
-    return error.what();
-  }
-  return "";
-}
-
 void leave_with(Assembler& code, std::int32_t answer) {
   code.set(r0, answer);
   code.leave();
@@ -111,6 +100,23 @@ TEST_CASE(a_jump_over_too_much_is_refused) {
   CHECK(refusal_of([&] { static_cast<void>(code.finish()); }).find("BPF program: a jump over 40000 instructions") != std::string::npos);
 }
 
+TEST_CASE(a_jump_to_no_place_is_refused) {
+  Assembler code;
+  const auto nowhere = code.label();
+  code.set(r0, 5);
+  code.jump_if(r0, Compare::equal, 6, nowhere);
+  code.leave();
+  CHECK(refusal_of([&] { static_cast<void>(code.finish()); }).find("BPF program: a jump to no place") != std::string::npos);
+}
+
+TEST_CASE(a_label_has_one_place) {
+  Assembler code;
+  const auto twice = code.label();
+  code.place(twice);
+  leave_with(code, 1);
+  CHECK(refusal_of([&] { code.place(twice); }).find("BPF program: a label at two places") != std::string::npos);
+}
+
 TEST_CASE(what_the_verifier_says_is_told) {
   if (!has_own_network()) return;
   Assembler code;
@@ -138,7 +144,7 @@ TEST_CASE(a_program_comes_before_all_others_or_right_behind_one) {
     CHECK(attached(Hook::egress, index).empty());
     CHECK(refusal_of([&] { static_cast<void>(attach(programs[2], Hook::egress, index, numbers[1])); }).find("BPF link") != std::string::npos);
   } catch (const EngineError& error) {
-    std::printf("no tcx here: %s\n", error.what());
+    static_cast<void>(cannot_have(std::string("programs in the order of tcx: ") + error.what()));
     return;
   }
   CHECK(attached(Hook::ingress, index).empty());

@@ -2,12 +2,14 @@
 
 #include <poll.h>
 
+#include <map>
 #include <thread>
 
 #include "boot_clock.hpp"
 #include "build.hpp"
 #include "harness.hpp"
 #include "lifetime.hpp"
+#include "path.hpp"
 
 using namespace groupvpn;
 using namespace groupvpn::test;
@@ -26,6 +28,17 @@ Address source(std::uint32_t number) {
 }
 
 }  // namespace
+
+TEST_CASE(a_fault_raises_the_alarm) {
+  EventQueue queue;
+  Fault fault(queue.alarm());
+  pollfd waiting{queue.alarm(), POLLIN, 0};
+  CHECK_EQUAL(poll(&waiting, 1, 0), 0);
+  fault.set("the wire is gone");
+  CHECK_EQUAL(poll(&waiting, 1, 0), 1);
+  CHECK(fault.get() == "the wire is gone");
+  Fault(-1).set("nobody listens");
+}
 
 TEST_CASE(events_come_in_order_and_once) {
   EventQueue queue;
@@ -89,14 +102,47 @@ TEST_CASE(an_event_says_what_the_packet_said) {
     packet.reason = Reason::padding;
     queue.notice(packet);
     CHECK(queue.drain().empty());
-    packet.reason = protocol == protocol_ah ? Reason::too_old : Reason::replayed;
+    packet.reason = Reason::replayed;
     queue.notice(packet);
     const std::vector<Event> events = queue.drain();
     CHECK_EQUAL(events.size(), 1U);
+    CHECK_EQUAL(events[0].tick, 0U);
     CHECK(events[0].kind == EventKind::replayed && events[0].source == packet.outer.source && events[0].destination == packet.outer.destination);
     CHECK_EQUAL(events[0].spi, 0x01214f0dU);
     CHECK_EQUAL(events[0].sequence, 77U);
     CHECK_EQUAL(events[0].protocol, protocol);
+  }
+}
+
+// An operator has to see whose clock is wrong.
+TEST_CASE(an_event_says_what_the_clocks_said) {
+  EventQueue queue;
+  const Keys keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96, 0x71);
+  SaParameters parameters = keys.parameters();
+  parameters.time = TimeWindow{.seconds = 7, .tick = 100, .origin = boot_milliseconds() - 5'000'000};
+  Sa sa(parameters);
+  const std::map<Reason, EventKind> kinds = {
+      {Reason::too_old, EventKind::too_old}, {Reason::too_new, EventKind::too_new}, {Reason::replayed, EventKind::replayed}};
+  for (const auto& [reason, kind] : kinds) {
+    Octets octets(32);
+    store32(&octets[0], sa.spi());
+    store32(&octets[4], 12'345);
+    Packet packet;
+    packet.data = octets.data();
+    packet.length = 32;
+    packet.reason = reason;
+    packet.sa = &sa;
+    packet.outer.family = Family::ipv4;
+    packet.outer.protocol = protocol_esp;
+    packet.outer.source = source(0x0a010101);
+    queue.notice(packet);
+    const std::vector<Event> events = queue.drain();
+    CHECK_EQUAL(events.size(), 1U);
+    CHECK(events[0].kind == kind);
+    CHECK_EQUAL(events[0].sequence, 12'345U);
+    CHECK(events[0].own_stamp >= 50'000U && events[0].own_stamp < 51'000U);
+    CHECK_EQUAL(events[0].tick, 100U);
+    CHECK_EQUAL(events[0].time_window, 7U);
   }
 }
 

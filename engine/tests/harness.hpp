@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "error.hpp"
+
 namespace groupvpn::test {
 
 struct Case {
@@ -17,10 +19,23 @@ struct Case {
 
 std::vector<Case>& cases();
 void fail(const char* file, int line, const std::string& what);
+// The case that runs lacks something of the machine; the summary says so.
+void skip(const std::string& why);
 
 struct Register {
   Register(const char* name, std::function<void()> body) { cases().push_back({name, std::move(body)}); }
 };
+
+// What the refusal of something says, or nothing if it was not refused.
+template <typename Attempt>
+std::string refusal_of(Attempt attempt) {
+  try {
+    attempt();
+  } catch (const EngineError& error) {
+    return error.what();
+  }
+  return "";
+}
 
 template <typename Left, typename Right>
 void check_equal(const Left& left, const Right& right, const char* expression, const char* file, int line) {
@@ -53,7 +68,9 @@ class Random {
   static const ::groupvpn::test::Register register_##name(#name, &name);  \
   static void name()
 
-#define CHECK(condition) \
-  if (!(condition)) ::groupvpn::test::fail(__FILE__, __LINE__, #condition)
+#define CHECK(condition)                                                      \
+  do {                                                                        \
+    if (!(condition)) ::groupvpn::test::fail(__FILE__, __LINE__, #condition); \
+  } while (false)
 
 #define CHECK_EQUAL(left, right) ::groupvpn::test::check_equal((left), (right), #left " == " #right, __FILE__, __LINE__)

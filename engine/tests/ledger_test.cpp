@@ -153,8 +153,8 @@ TEST_CASE(windows_that_nobody_uses_are_bounded) {
     return std::make_shared<Sa>(parameters);
   };
   const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0xa4);
-  constexpr std::uint32_t each = SenderWindows::maximum_senders;
-  constexpr std::uint32_t count = KeyLedger::idle_windows / each + 3;
+  constexpr std::uint32_t each = 1U << 16;
+  constexpr std::uint32_t count = KeyLedger::idle_octets / (each * SenderBudget::octets_for(64)) + 3;
   const auto in_use = make(0x5000, keys);
   for (std::uint32_t sender = 0; sender < each; ++sender) receive(*in_use, sender, 5);
   for (std::uint32_t number = 1; number <= count; ++number) {

@@ -11,9 +11,11 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -31,8 +33,20 @@ inline bool has_own_network() {
     if (geteuid() != 0 || unshare(CLONE_NEWNET) != 0) return false;
     return std::system("ip link add name wan address 02:00:00:00:00:01 type veth peer name core && ip link set wan up && ip link set core up") == 0;
   }();
-  if (!is_ready) std::fprintf(stderr, "skipped: needs root and network namespaces\n");
+  if (!is_ready) fail(__FILE__, __LINE__, "needs root and network namespaces");
   return is_ready;
+}
+
+// False, and a reason to skip, if the kernel is older than Linux 6.6, which has tcx; a failure if it should be able to.
+inline bool cannot_have(const std::string& what) {
+  utsname system{};
+  int major = 0, minor = 0;
+  if (uname(&system) == 0 && std::sscanf(system.release, "%d.%d", &major, &minor) == 2 && (major < 6 || (major == 6 && minor < 6))) {
+    skip(what);
+  } else {
+    fail(__FILE__, __LINE__, what);
+  }
+  return false;
 }
 
 inline std::vector<Descriptor> open_tap(const char* name, std::size_t queues) {

@@ -36,7 +36,7 @@ TEST_CASE(looking_makes_no_window) {
 
 TEST_CASE(a_full_table_forgets_nobody) {
   SenderWindows windows(64);
-  constexpr std::uint32_t limit = SenderWindows::maximum_senders;
+  constexpr std::uint32_t limit = SenderBudget::senders(64);
   for (std::uint32_t sender = 0; sender < limit; ++sender) CHECK(windows.accept(sender, 7) == Reason::delivered);
   CHECK(windows.accept(limit, 7) == Reason::too_many_senders);
   for (std::uint32_t sender = 0; sender < limit; ++sender) {
@@ -44,6 +44,32 @@ TEST_CASE(a_full_table_forgets_nobody) {
     CHECK(windows.accept(sender, 8) == Reason::delivered);
   }
   CHECK_EQUAL(windows.senders(), limit);
+}
+
+// What a receiver remembers beyond the window that it was given: copies stay copies, and what the small window did not know counts as one.
+TEST_CASE(windows_beside_a_ring_remember_more) {
+  SenderWindows windows(64);
+  CHECK(windows.accept(1, 1000) == Reason::delivered);
+  CHECK(windows.accept(1, 950) == Reason::delivered);
+  windows.keep_at_least(4096);
+  for (const std::uint64_t seen : {1000, 950, 936, 500, 1}) CHECK(windows.accept(1, seen) == Reason::replayed);
+  CHECK(windows.accept(1, 940) == Reason::delivered);
+  CHECK(windows.accept(1, 8000) == Reason::delivered);
+  CHECK(windows.accept(1, 8000 - 4095) == Reason::delivered);
+  CHECK(windows.accept(1, 8000 - 4096) == Reason::replayed);
+  CHECK(windows.accept(2, 5000) == Reason::delivered);
+  windows.resize(64);  // an SA that is made anew
+  CHECK(windows.accept(2, 1000) == Reason::delivered);
+  for (const std::uint64_t seen : {1000, 5000}) CHECK(windows.accept(2, seen) == Reason::replayed);
+}
+
+TEST_CASE(there_is_room_for_all_sender_ids_of_16_bits) {
+  for (const std::uint32_t window : {64U, 1024U, 4096U}) {
+    CHECK(SenderBudget::senders(window) >= 1U << 16);
+    CHECK(SenderBudget::senders(window) * SenderBudget::octets_for(window) <= SenderBudget::octets);
+  }
+  SenderWindows windows(4096);
+  for (std::uint32_t sender = 0; sender < 1U << 16; ++sender) CHECK(windows.accept(sender << 16, 7) == Reason::delivered);
 }
 
 TEST_CASE(one_window_for_all_where_packets_do_not_tell_senders_apart) {

@@ -76,8 +76,7 @@ bool has_programs() {
     const Rig rig;
     return true;
   } catch (const EngineError& error) {
-    std::printf("no BPF program at a TAP here: %s\n", error.what());
-    return false;
+    return cannot_have(std::string("a BPF program at a TAP: ") + error.what());
   }
 }
 

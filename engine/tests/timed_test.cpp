@@ -222,7 +222,7 @@ TEST_CASE(clocks_apart_and_told_anew) {
 
 TEST_CASE(a_full_table_gives_up_those_whose_packets_are_all_too_old) {
   TimedReplay timed(window_of(5), 64);
-  constexpr std::uint32_t limit = TimedReplay::maximum_senders;
+  constexpr std::uint32_t limit = SenderBudget::senders(64);
   const std::int64_t start = boot + 100 * second;
   for (std::uint32_t sender = 0; sender < limit; ++sender) {
     CHECK(timed.accept(sender, 9, timed.stamp(start + (sender < 10 ? 0 : second)), start + second) == Reason::delivered);
@@ -238,6 +238,22 @@ TEST_CASE(a_full_table_gives_up_those_whose_packets_are_all_too_old) {
   CHECK(timed.look(3, 9, old, start + 6 * second) == Reason::too_old);
   CHECK(timed.accept(3, 9, old, start + 6 * second) == Reason::too_old);
   CHECK(timed.look(limit - 1, 9, old + 100, start + 6 * second) == Reason::replayed);
+}
+
+TEST_CASE(windows_of_time_beside_a_ring_remember_more) {
+  TimedReplay timed(window_of(5), 64);
+  const std::int64_t start = boot + 100 * second;
+  const auto accept = [&](std::uint32_t sender, std::uint64_t number) { return timed.accept(sender, number, timed.stamp(start), start); };
+  CHECK(accept(1, 1000) == Reason::delivered);
+  timed.keep_at_least(4096);
+  for (const std::uint64_t seen : {1000, 936, 1}) CHECK(accept(1, seen) == Reason::replayed);
+  CHECK(accept(2, 5000) == Reason::delivered);
+  CHECK(accept(2, 1000) == Reason::delivered);
+  CHECK(accept(2, 1000) == Reason::replayed);
+  CHECK(timed.fits(window_of(5), 64));
+  TimedReplay without(window_of(5), 0);  // packets do not name their sender
+  without.keep_at_least(4096);
+  CHECK_EQUAL(without.octets(), 0U);
 }
 
 TEST_CASE(bursts_of_many_suites_keep_their_order) {

@@ -97,6 +97,14 @@ TEST_CASE(each_method_sends_whole_bursts_in_order) {
   }
 }
 
+TEST_CASE(a_raw_socket_finds_the_interface_by_its_number) {
+  if (!has_own_network()) return;
+  Device wan = Device::named("wan");
+  wan.name = "renamed";
+  const Wire wire({wan, 0, 0, TransmitMethod::raw}, slot_size);
+  CHECK(wire.back_end().name == "raw");
+}
+
 TEST_CASE(a_raw_socket_sends_the_packet_of_the_frame) {
   if (!has_own_network()) return;
   run("ip address replace 10.9.0.1/16 dev wan && ip route replace default via 10.9.0.2 onlink dev wan && "

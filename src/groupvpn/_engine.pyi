@@ -1,8 +1,7 @@
 """The ESP engine (C++). Python adds and removes SAs and reads counters; it never touches a packet."""
 
-from collections.abc import Mapping
 from enum import Enum
-from typing import Literal
+from typing import Literal, TypedDict
 
 class EngineError(RuntimeError):
     """The engine cannot do what it was asked: unknown algorithm, wrong key size, a file descriptor that is not what it should be."""
@@ -18,14 +17,20 @@ EventKind = Literal[
     "hard_sequence",
     "unknown_spi",
     "replayed",
+    "too_old",
+    "too_new",
     "authentication",
 ]
 
 class Event:
     """An SA has come to one of its limits, or a packet was dropped that an auditor wants to know of.
 
-    `moment` is in seconds of CLOCK_BOOTTIME. The last four are empty or 0 where the event is about an SA: addresses of 4 or 16 octets, the
+    `moment` is in seconds of CLOCK_BOOTTIME. What follows is empty or 0 where the event is about an SA: addresses of 4 or 16 octets, the
     protocol of the outer packet (50, 51), the sequence number as the packet carries it.
+
+    Where an SA has a time window, that is a stamp of the sender's pseudotime. Events `too_old` and `too_new`, and `replayed` of such an SA,
+    also have `own_stamp`, our own pseudotime at that moment, in the same unit of `tick` milliseconds (32 bits of it, as on the wire), and
+    `time_window` in seconds. Elsewhere these three are 0.
     """
 
     @property
@@ -42,6 +47,12 @@ class Event:
     def protocol(self) -> int: ...
     @property
     def sequence(self) -> int: ...
+    @property
+    def own_stamp(self) -> int: ...
+    @property
+    def tick(self) -> int: ...
+    @property
+    def time_window(self) -> int: ...
 
 class Events:
     """A queue of events, told by the SAs and ports that it is given to.
@@ -52,6 +63,8 @@ class Events:
     def __init__(self) -> None: ...
     def fileno(self) -> int:
         """Readable while there is something to drain; also when the deadline of an SA comes, which `drain` then tells."""
+    def alarm(self) -> int:
+        """An eventfd, which whoever waits for it reads: a thread or a queue of a port has stopped working (`Port.fault` says why)."""
     def drain(self) -> list[Event]: ...
     def counters(self) -> dict[str, int]:
         """Packets that were not told of: `lost` because too many events waited, `suppressed` because too many packets came."""
@@ -63,8 +76,18 @@ class SaCounters:
     def read(self) -> dict[str, int]:
         """encrypted_packets, encrypted_bytes, decrypted_packets, decrypted_bytes (octets of inner packets)."""
 
+class Limits(TypedDict, total=False):
+    """What an SA may be used for. Bytes and packets are whole numbers below 2^64, deadlines seconds of CLOCK_BOOTTIME."""
+
+    soft_bytes: int
+    hard_bytes: int
+    soft_packets: int
+    hard_packets: int
+    soft_deadline: float
+    hard_deadline: float
+
 class Sa:
-    """One ESP SA as the engine holds it; key octets are wiped when the last user lets go of it."""
+    """One SA of ESP or AH as the engine holds it, for both ways; key octets are wiped when the last user lets go of it."""
 
     def __init__(
         self,
@@ -81,40 +104,43 @@ class Sa:
         udp: tuple[int, int] | None = None,
         extended_sequence: bool = False,
         df: Literal["copy", "set", "clear"] = "copy",
-        tos: int = -1,
-        sender_id: int = -1,
+        tos: int | None = None,
+        sender_id: int | None = None,
         sender_id_bits: int = 24,
         replay_window: int = 0,
         last_sequence: int = 0,
-        time_window: int = 0,
+        time_window: int | None = None,
         tick: int = 10,
         pseudotime_origin: int = 0,
         now: int | None = None,
         apart: bool = False,
-        limits: Mapping[str, float] = ...,
+        limits: Limits | None = None,
         events: Events | None = None,
         counters: SaCounters | None = None,
     ) -> None:
-        """`endpoints` are source and destination of the outer header, 4 or 16 octets each; without them a tunnel keeps the addresses of the
-        packet inside. `udp` are source and destination port of UDP encapsulation (RFC 3948). `tos` is the outer TOS or traffic class,
-        -1 to copy that of the packet inside. `extended_sequence` is ESN (RFC 4303 2.2.1).
+        """None is the same as leaving a value out. Raises ValueError for a value that is none of its kind (a Sender-ID of -7, half a byte)
+        and for an unknown name, `EngineError` for values that do not go together or do not fit the algorithms.
+
+        `endpoints` are source and destination of the outer header, 4 or 16 octets each; without them a tunnel keeps the addresses of the
+        packet inside. `udp` are source and destination port of UDP encapsulation (RFC 3948). `tos` is the outer TOS or traffic class;
+        without it that of the packet inside is copied. `extended_sequence` is ESN (RFC 4303 2.2.1). An SA of AH has cipher "null" and no
+        key for it.
 
         `last_sequence` is the last sequence number already used under this key (and Sender-ID): the first packet gets the next one.
         `cipher` and `integrity` are the names that `crypto.registry` gives them.
         `replay_window` is in packets, 0 for none: a window for each Sender-ID where the cipher counts, else one for all senders. How wide a
         Sender-ID is, `sender_id_bits`, matters to a sender only, but that 0 means one sender, whose whole IV counts.
 
-        `time_window` is in seconds, 0 for none: then packets carry pseudotime in units of `tick` milliseconds instead of a sequence
+        `time_window` is in seconds: then packets carry pseudotime in units of `tick` milliseconds instead of a sequence
         number (`docs/protocol/esp-time-based-replay.md`), and `replay_window` counts by the number in the IV. Pseudotime was 0 when
         CLOCK_BOOTTIME showed `pseudotime_origin` milliseconds. `now` (milliseconds of that clock, None: read it) is when the SA begins
         to remember: a sender that it does not know is not believed an older stamp. `apart` is for tests and simulations: such an SA shares
         no memory of what was received with others of these keys, as one in another process would not.
 
-        `limits` may have `soft_bytes`, `hard_bytes`, `soft_packets`, `hard_packets`, `soft_deadline` and `hard_deadline`. At a soft
-        limit the SA tells `events`; at a hard one it tells, and neither sends nor receives any more. Bytes are those that the cipher is
-        applied to (with AH the MAC), padding included; both ways count together (RFC 4301 4.4.2.1), as does what an earlier Sa of this
-        process has used under the same SPI and keys. Deadlines are seconds of CLOCK_BOOTTIME. The SA also tells when its sequence numbers
-        (with a Sender-ID: its nonces) are nearly or quite used up: 2^32 before the end, or a sixteenth of them if that is less.
+        At a soft one of the `limits` the SA tells `events`; at a hard one it tells, and neither sends nor receives any more. Bytes are
+        those that the cipher is applied to (with AH the MAC), padding included; both ways count together (RFC 4301 4.4.2.1), as does what
+        an earlier Sa of this process has used under the same SPI and keys. The SA also tells when its sequence numbers (with a Sender-ID:
+        its nonces) are nearly or quite used up: 2^32 before the end, or a sixteenth of them if that is less.
 
         What was received under the same SPI and keys by an earlier Sa of this process is remembered: its replay windows go on. What it has
         counted goes on only in the `counters` that both are given; None is new ones.
@@ -139,9 +165,10 @@ class Sa:
         """As `SaCounters.read`, and last_sequence."""
 
 def encapsulate(sa: Sa, packet: bytes, now: int | None = None) -> bytes:
-    """ESP in address-preserving tunnel mode: a whole IPv4 packet in, a whole IPv4 packet with protocol 50 out. For tests and tools.
+    """A whole IPv4 or IPv6 packet in; out the whole packet that the SA makes of it: ESP, ESP in UDP or AH, in tunnel or transport mode. For
+    tests and tools.
 
-    Raises `EngineError` with the name of the drop reason if the SA does not take the packet.
+    Raises `EngineError` with the name of the drop reason if the SA does not take the packet. `now` is as for `decapsulate`.
     """
 
 def decapsulate(sas: list[Sa], packet: bytes, now: int | None = None) -> tuple[bytes | None, str]:
@@ -155,6 +182,10 @@ def features() -> dict[str, str | bool]:
 
 class Port:
     """The data path of one WAN interface: threads that move packets between its TAPs and its wire.
+
+    `set_sas`, `set_wire_mtu`, `set_fragments_after` and what only reads may be called while the threads run. Calls that change something
+    come one at a time: from one thread, or under a lock of the caller. `add_outbound`, `remove_outbound`, `start` and `stop` let other
+    Python threads run meanwhile. The threads take no signal, and run in the network namespace in which the port was made.
 
     `wan` is the interface that ESP leaves by. The rules at its ingress send ESP frames to the TAP `tap_in_fd`; decrypted frames are
     written back to it with source MAC `token` (6 octets), from where tc redirects them to the ingress of `wan`. `wire_mtu` is the IP MTU of
@@ -196,15 +227,26 @@ class Port:
         Allowed before and after `start`. The queue has no SA (its packets are dropped and counted) until `set_sas` gives it one.
         """
     def remove_outbound(self, queue: int) -> None:
-        """Stop reading from this queue; when it returns, the descriptor may be closed. Numbers are not given anew."""
+        """Stop reading from this queue; when it returns, the descriptor may be closed. Numbers are not given anew.
+
+        Raises `EngineError` if no worker has this queue (any more: a worker gives up a TAP that fails, see `fault`).
+        """
     def start(self) -> None: ...
     def stop(self) -> None:
         """Stop and join the threads; file descriptors stay the caller's."""
+    def discard(self) -> dict[str, int]:
+        """When it is stopped for ever: take no more packets into the rings, and throw away those that wait.
+
+        Returns how many frames, `outbound` and `inbound`.
+        """
     def set_sas(self, inbound: list[Sa], outbound: dict[int, Sa | list[Sa]]) -> None:
         """Replace the SA set in one step: `outbound` maps queue numbers to SAs. Packets in flight finish under the set they began with.
 
-        Of several SAs, with a Sender-ID each, worker number n takes the one of that number. Where there are fewer, workers share them, and
-        take turns if the SA has a replay window, so that receivers see its numbers in order.
+        Of several SAs, with a Sender-ID each, worker number n takes the one of that number. Where there are fewer, workers share them.
+        Whoever takes numbers from one sequence, also workers of another port, takes turns if the SA has a replay window, so that receivers
+        see its numbers in order.
+
+        Where ESP comes by a ring, an SA that has a replay window remembers 4096 packets of each sender at least (RFC 4303 3.4.3).
         """
     def set_wire_mtu(self, mtu: int) -> None: ...
     def set_fragments_after(self, after: bool) -> None:

@@ -60,7 +60,7 @@ def test_arguments_and_input_reach_the_command() -> None:
         ("show nothing", "     ^\n% Invalid input detected at '^' marker. Here could be: lines, logging"),
         ("make key bits 10", "10 is outside 1 to 9"),
         ("show lines more", "Here could be: nothing more"),
-        ("show lines | grep x", "comes one of include, exclude, begin"),
+        ("show lines | grep x", "comes one of include, exclude, begin, section, count"),
         ("show lines | include", "comes one of include"),
         ("show lines |", "comes one of include"),
         ("show lines | exclude e | include o", "One filter at a time"),
@@ -82,12 +82,22 @@ def test_what_is_wrong_is_answered_with_what_is_right(line: str, complaint: str)
         ("show lines | include three and", "three and two"),
         ("show lines | begin four", ""),
         ("show lines | include one|three", "one\nthree and two"),
+        ("show lines | section two", "two\nthree and two"),
+        ("show lines | count two", "Number of lines which match regexp = 2"),
+        ("show lines | cou four", "Number of lines which match regexp = 0"),
         ("show lines | include ^[ot]..$", "one\ntwo"),
         ("", ""),
     ],
 )
 def test_output_can_be_cut_down(line: str, output: str) -> None:
     assert _run(line) == output
+
+
+def test_a_section_is_a_line_with_what_is_indented_behind_it() -> None:
+    text = "one\n a one\n  deeper\n\n b\ntwo\n one\n  below\n beside"
+    console = Exec((ExecCommand("show text", "Some text", lambda router, request: text),))
+    shown = {word: asyncio.run(console.run(ROUTER, f"show text | section {word}")) for word in ("^one", "below", "^ one")}
+    assert shown == {"^one": "one\n a one\n  deeper\n b", "below": "  below", "^ one": " one\n  below"}
 
 
 def test_help_lists_what_may_follow() -> None:
@@ -143,7 +153,7 @@ def test_a_word_has_the_help_of_the_command_that_ends_with_it() -> None:
 
 def test_every_command_of_the_program_has_help_and_begins_with_a_known_verb() -> None:
     commands = exec_commands().commands
-    assert {command.syntax.split()[0] for command in commands} <= {"show", "clear", "crypto", "debug"}
+    assert {command.syntax.split()[0] for command in commands} <= {"show", "clear", "crypto", "debug", "undebug", "no", "terminal"}
     assert all(command.help and not command.help.endswith(".") for command in commands)
     syntaxes = [command.syntax for command in commands]
     assert len(set(syntaxes)) == len(syntaxes)

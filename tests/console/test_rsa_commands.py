@@ -32,8 +32,9 @@ class Node(SimpleNamespace):
 
     def __init__(self, state: StateDirectory) -> None:
         super().__init__(configuration=_configuration(), keys=KeyStore(state), state=state, changes=0)
+        self.operations = SimpleNamespace(keys_changed=self._keys_changed)
 
-    def keys_changed(self) -> None:
+    def _keys_changed(self) -> None:
         self.changes += 1
 
     def type(self, line: str, text: str = "") -> str:
@@ -165,3 +166,18 @@ def test_a_damaged_key_file_is_an_error_that_names_it(nodes: list[Node]) -> None
     nodes[0].state.write("rsa/BAD.json", b'{"usage": "GENERAL"}')
     with pytest.raises(StateError, match=r"rsa/BAD\.json is not a key pair"):
         nodes[0].keys.get("BAD")
+
+
+def test_of_two_that_make_a_key_of_one_label_at_once_the_second_is_refused(nodes: list[Node]) -> None:
+    """Each works in a thread of its own; the first key may be in use by the time the second is there."""
+    node: Any = nodes[0]
+
+    async def both() -> list[Any]:
+        line = "crypto key generate rsa label KEY modulus 1024"
+        return await asyncio.gather(*(CONSOLE.run(node, line) for _ in range(2)), return_exceptions=True)
+
+    made, refused = sorted(asyncio.run(both()), key=lambda said: isinstance(said, CommandError))
+    assert "[OK]" in made
+    assert isinstance(refused, CommandError)
+    assert "A key pair labelled KEY exists" in str(refused)
+    assert node.changes == 1

@@ -9,100 +9,28 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from show_samples import ACL, GDOI_DENY, GM, KEK, KS, MEMBER, SERVED, SITES, TEK
 
+from groupvpn import __version__
 from groupvpn.config import parse
 from groupvpn.console.registry import exec_commands
 from groupvpn.console.show import commands, engine, ipsec, isakmp, key_server, member, replay
 from groupvpn.console.show.ipsec import ProtectedInterface
 from groupvpn.console.show.layout import clock, entry
-from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
+from groupvpn.crypto.registry import IkeCipher, IkeGroup, IkeHash
 from groupvpn.dataplane.options import BackEnd, EngineStatus, PortStatus
 from groupvpn.effects import Endpoint
-from groupvpn.gdoi.policy import Replay, ReplayMethod
+from groupvpn.gdoi.member_status import status_of_waiting
+from groupvpn.gdoi.policy import MemberGroup, Replay, ReplayMethod
 from groupvpn.gdoi.status import (
-    GroupMemberStatus,
-    KekStatus,
-    KeyServerGroupStatus,
-    RegisteredMemberStatus,
     RegistrationStatus,
     SaPolicyStatus,
-    TekStatus,
 )
 from groupvpn.ike.machine import State
 from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy
-from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
+from groupvpn.ipsec.acl import AccessList
 from groupvpn.ipsec.sa import Direction, InterfaceCounters, SaCounters, TrafficRule
-from groupvpn.ipsec.transform import Transform
 from groupvpn.node.control import CommandError
-
-KS, GM = IPv4Address("10.9.0.1"), IPv4Address("10.1.0.1")
-GDOI_DENY = Entry(Action.DENY, 17, AddressMatch.any(), AddressMatch.any(), 848, 848)
-SITES = Entry(Action.PERMIT, 0, AddressMatch(IPv4Address("10.0.0.0"), IPv4Address("0.255.255.255")), AddressMatch.any())
-ACL = AccessList("traffic", (GDOI_DENY, SITES))
-TRANSFORM = Transform(EspCipher.AES_256_CBC, EspIntegrity.HMAC_SHA2_256_128)
-TEK = TekStatus(0x5AE90201, TRANSFORM, Replay(ReplayMethod.COUNTER, 64), 710, "traffic", 3600, 2890, 620)
-KEK = KekStatus(
-    bytes(range(0xA0, 0xB0)), True, KS, None, KekCipher.AES_256_CBC, SignatureHash.SHA2_256, 294, 256, True, 1109, 86400, 7, 900, "rekeys"
-)
-MEMBER = GroupMemberStatus(
-    name="bank",
-    identity=1234,
-    servers=(KS, IPv4Address("10.9.0.2")),
-    active_server=KS,
-    local=Endpoint(GM, 848),
-    remote=Endpoint(KS, 848),
-    registration_status=RegistrationStatus.REGISTERED,
-    direction=Direction.BOTH,
-    reregisters_in=650,
-    registrations_succeeded=1,
-    registrations_attempted=2,
-    last_rekey_from=KS,
-    last_rekey_sequence=7,
-    rekeys_received=25,
-    rekeys_received_after_registration=3,
-    unicast_rekeys_received=25,
-    multicast_rekeys_received=0,
-    rekey_acks_sent=24,
-    rekey_received_ago=3725,
-    acl_name="gdoi_group_bank_temp_acl",
-    acl_downloaded=ACL.entries,
-    acl_local=None,
-    allowed_kek_ciphers=(),
-    allowed_kek_hashes=(),
-    allowed_transforms=(),
-    kek=KEK,
-    previous_kek_spi=None,
-    teks=(TEK,),
-    sender_ids=(),
-    sender_id_bits=24,
-    drops={},
-)
-REGISTERED = RegisteredMemberStatus(GM, 848, "bank", 1234, KS, 90, 4, 1, 3, 1, (4, 5), (4,), (17,))
-SERVED = KeyServerGroupStatus(
-    name="bank",
-    identity=1234,
-    local_address=KS,
-    is_unicast=True,
-    direction=Direction.BOTH,
-    acknowledge=True,
-    rekey_lifetime=86400,
-    rekey_remaining=1109,
-    retransmit_period=10,
-    retransmit_attempts=2,
-    retransmit_remaining=None,
-    sequence=7,
-    sas=(SaPolicyStatus(10, "bank-profile", 3600, Replay(ReplayMethod.COUNTER, 64), ACL, 710),),
-    kek=KEK,
-    teks=(TEK,),
-    members=(REGISTERED,),
-    rekeys_sent=4,
-    last_rekey_retransmits=1,
-    last_rekey_duration_msec=10000,
-    registrations=1,
-    refusals=0,
-    sender_id_bits=24,
-    sender_ids_used=1,
-)
 
 
 def expect(output: str, *wanted: str) -> None:
@@ -138,6 +66,8 @@ def test_member_overview() -> None:
         "    Group member             : 10.1.0.1        vrf: None",
         "       Local addr/port       : 10.1.0.1/848",
         "       Remote addr/port      : 10.9.0.1/848",
+        "       fvrf/ivrf             : None/None",
+        f"       Version               : {__version__}",
         "       Registration status   : Registered",
         "       Registered with       : 10.9.0.1",
         "       Re-registers in       : 650 sec",
@@ -176,9 +106,43 @@ def test_member_that_has_not_registered_yet() -> None:
         kek=None, teks=(), acl_downloaded=(), last_rekey_from=None,
     )  # fmt: skip
     output = member.overview([(waiting, "GigabitEthernet0/0")])
-    expect(output, "       Registration status   : Registering", "       Registered with       : ---", "       Re-registers in       : ---")
+    expect(
+        output, "       Registration status   : Registering", "       Registered with       : 0.0.0.0", "       Re-registers in       : ---"
+    )
     assert "KEK POLICY" not in output
     assert "TEK POLICY" not in output
+
+
+def test_member_that_is_registering_tells_with_whom_and_when_it_goes_on() -> None:
+    asking = replace(
+        MEMBER,
+        active_server=None,
+        local=Endpoint(GM, 4500),
+        remote=Endpoint(IPv4Address("10.9.0.2"), 4500),
+        registration_status=RegistrationStatus.REGISTERING,
+        reregisters_in=None,
+        next_attempt_in=13,
+    )
+    expect(
+        member.members([(asking, "GigabitEthernet0/0")]),
+        "       Local addr/port       : 10.1.0.1/4500",
+        "       Remote addr/port      : 10.9.0.2/4500",
+        "       Registered with       : 0.0.0.0",
+        "       Re-registers in       : 13 sec",
+    )
+
+
+def test_member_that_waits_for_an_address() -> None:
+    group = MemberGroup("bank", 1234, (KS,), passive=True)
+    expect(
+        member.overview([(status_of_waiting(group, "GigabitEthernet0/0"), "GigabitEthernet0/0")]),
+        "    Group Name               : bank",
+        "    Group member             : 0.0.0.0         vrf: None",
+        "       Remote addr/port      : 10.9.0.1/848",
+        "       Registration status   : Not registered",
+        "       Waits for             : an address of GigabitEthernet0/0",
+        "       Re-registers in       : ---",
+    )
 
 
 def test_member_rekey_and_acl() -> None:
@@ -226,7 +190,8 @@ def test_key_server_members_and_summary() -> None:
         "Number of rekeys sent for group bank : 4",
         "Number of retransmits during the last rekey for group bank : 1",
         "Duration of the last rekey for group bank : 10000 msec",
-        "Group Member ID    : 10.1.0.1",
+        "Group Member ID    : 10.1.0.1  GM Version: 0.0.0",
+        " UDP port          : 848",
         " Rekeys sent       : 4",
         " Rekeys retries    : 1",
         " Rekey Acks Rcvd   : 3",
@@ -235,7 +200,11 @@ def test_key_server_members_and_summary() -> None:
         " Rcvd seq num : 4     0     0     0",
     )
     expect(key_server.members([SERVED], "10.1.0.2"), "Group Member not Found")
-    expect(key_server.members_summary([SERVED]), "Group Name: bank, ID: 1234, Group Members: 1", "  10.1.0.1          4              1")
+    expect(
+        key_server.members_summary([SERVED]),
+        "Group Name: bank, ID: 1234, Group Members: 1",
+        "  10.1.0.1          0.0.0       4              1",
+    )
 
 
 def test_key_server_overview_with_and_without_rekeys() -> None:
@@ -286,12 +255,17 @@ def test_anti_replay_of_a_key_server() -> None:
 
 
 def test_anti_replay_of_a_member() -> None:
-    counters = InterfaceCounters("eth0", drops={"inbound_replayed": 3, "inbound_too_old": 41, "inbound_too_new": 1, "inbound_padding": 7})
+    drops = {"inbound_replayed": 3, "inbound_too_old": 41, "inbound_too_new": 1, "inbound_padding": 7, "outbound_no_sender_id": 4}
+    counters = InterfaceCounters("eth0", (SaCounters(TEK.spi, 100, 9000, 90, 8000), SaCounters(7, 1, 1, 1, 1)), drops)
     status = replace(MEMBER, teks=(replace(TEK, replay=Replay(ReplayMethod.TIME, 5)),), pseudotime=77.5, drops={"pseudotime too old": 2})
     output = replay.member([(status, [("GigabitEthernet0/0", counters), ("GigabitEthernet0/1", None)])])
     expect(
         output,
         "Anti-replay Information For Group bank:",
+        "    Timebased Replay:",
+        "        Replay Value : 77.50 secs",
+        "        Input Packets : 90 Output Packets : 100",
+        "        Input Error Packets : 42 Output Error Packets : 4",
         "    Pseudotime               : 77.50 secs",
         "    Rekeys refused as old    : 2",
         "    IPSec SA                 : 0x5AE90201(1525219841)",
@@ -310,7 +284,7 @@ def test_anti_replay_of_a_member() -> None:
 
 def test_isakmp_sa_columns() -> None:
     output = isakmp.associations(
-        [], [isakmp.Negotiation(GM, KS, State.KEYS_SENT, bytes(16))], [isakmp.RekeySa(KS, GM, KEK.spi), isakmp.RekeySa(KS, GM, None)]
+        [], [isakmp.Negotiation(GM, KS, True, State.KEYS_SENT, bytes(16))], [isakmp.RekeySa(KS, GM, KEK.spi), isakmp.RekeySa(KS, GM, None)]
     )
     number = member.connection_id(KEK.spi)
     expect(
@@ -320,6 +294,35 @@ def test_isakmp_sa_columns() -> None:
         "10.9.0.1        10.1.0.1        MM_SA_SETUP       1001 ACTIVE",
         f"10.1.0.1        10.9.0.1        GDOI_REKEY     {number:>7} ACTIVE",
         "10.1.0.1        10.9.0.1        GDOI_REKEY           0 ACTIVE",
+    )
+
+
+def test_isakmp_sa_detail() -> None:
+    sa: Any = SimpleNamespace(
+        cookies=bytes(16),
+        local=Endpoint(GM, 4500),
+        peer=Endpoint(KS, 4500),
+        policy=IsakmpPolicy(10, IkeCipher.AES_256, IkeHash.SHA2_256, group=IkeGroup.MODP_2048),
+        expires=900.0,
+        nat=SimpleNamespace(found=True),
+        peer_dead_peer_detection=True,
+    )
+    keepalives: Any = SimpleNamespace(interval=20, sent=1, received=2)
+    under_way = isakmp.Negotiation(GM, KS, True, State.KEYS_SENT, bytes(16))
+    output = isakmp.details([sa], [under_way], [isakmp.RekeySa(KS, GM, None)], keepalives, 0.0)
+    expect(
+        output,
+        "IPv4 Crypto ISAKMP SA",
+        "1001  10.1.0.1        10.9.0.1               ACTIVE aes  sha256 psk  14 00:15:00 DN",
+        "       Engine-id:Conn-id =  SW:1001",
+        "1001  10.1.0.1        10.9.0.1               MM_SA_SETUP",
+        "NAT keepalives: after 20 sec of silence, 1 sent, 2 received",
+    )
+    assert output.endswith("\n\nIPv6 Crypto ISAKMP SA")
+    sa.peer_dead_peer_detection = sa.nat.found = False
+    expect(
+        isakmp.details([sa], [], [], keepalives, 0.0),
+        "1001  10.1.0.1        10.9.0.1               ACTIVE aes  sha256 psk  14 00:15:00",
     )
 
 
@@ -345,7 +348,7 @@ def protected() -> ProtectedInterface:
 
 def test_sas_of_an_interface_that_cannot_be_protected_say_so(protected: ProtectedInterface, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys without rules protect nothing, however active they look."""
-    router: Any = SimpleNamespace(steering=SimpleNamespace(faults={"there is no device gi0-0"}))
+    router: Any = SimpleNamespace(enforcement=SimpleNamespace(faults={"there is no device gi0-0"}))
     monkeypatch.setattr(commands, "_protected", lambda router, request: [(None, protected)])
     output = asyncio.run(exec_commands().run(router, "show crypto ipsec sa"))
     assert output.splitlines()[:2] == ["% there is no device gi0-0", "interface: GigabitEthernet0/0"]
@@ -372,14 +375,54 @@ def test_ipsec_sa(protected: ProtectedInterface) -> None:
         "    #pkts encaps: 100, #pkts encrypt: 100, #pkts digest: 100",
         "    #pkts decaps: 90, #pkts decrypt: 90, #pkts verify: 90",
         "    #send errors 0, #recv errors 3",
+        "     plaintext mtu 1438, path mtu 1500, ip mtu 1500, ip mtu idb GigabitEthernet0/0",
         "     current outbound spi: 0x5AE90201(1525219841)",
         "     inbound esp sas:",
         "      spi: 0x5AE90201(1525219841)",
         "        transform: esp-256-aes esp-sha256-hmac ,",
+        "        #pkts decrypt: 90, #bytes decrypt: 8000",
         "     outbound esp sas:",
+        "        #pkts encrypt: 100, #bytes encrypt: 9000",
         "     inbound clear: 3",
     )
     assert "no sa" not in output
+
+
+def test_each_entry_shows_its_own_sas_and_what_went_under_them(protected: ProtectedInterface) -> None:
+    """Two policies of a group: each has its list and its TEK, and one list waits for its first."""
+    other, bare = replace(SITES, protocol=6), replace(SITES, protocol=17)
+    second = replace(TEK, spi=0x77, entries=(other,))
+    rules = (TrafficRule(SITES, TEK.spi), TrafficRule(other, second.spi), TrafficRule(bare))
+    counters = InterfaceCounters("eth0", (SaCounters(TEK.spi, 100, 9000, 90, 8000), SaCounters(second.spi, 5, 50, 4, 40)))
+    interface = replace(protected, rules=rules, teks={TEK.spi: TEK, second.spi: second}, counters=counters)
+    first, second_block, third = ipsec.associations([interface]).split("   protected vrf: (none)\n")[1:]
+    expect(first, "    #pkts encaps: 100, #pkts encrypt: 100, #pkts digest: 100", "      spi: 0x5AE90201(1525219841)")
+    assert "0x77" not in first
+    expect(
+        second_block,
+        "    #pkts decaps: 4, #pkts decrypt: 4, #pkts verify: 4",
+        "     current outbound spi: 0x77(119)",
+        "      spi: 0x77(119)",
+    )
+    assert "0x5AE90201" not in second_block
+    expect(
+        third,
+        "    #pkts encaps: 0, #pkts encrypt: 0, #pkts digest: 0",
+        "    #pkts decaps: 0, #pkts decrypt: 0, #pkts verify: 0",
+        "     plaintext mtu 1500, path mtu 1500, ip mtu 1500, ip mtu idb GigabitEthernet0/0",
+        "     current outbound spi: 0x0(0)",
+    )
+    assert "      spi:" not in third
+
+
+def test_what_an_entry_counts_goes_on_when_its_sa_is_gone(protected: ProtectedInterface) -> None:
+    output = ipsec.associations([replace(protected, ended={SITES: SaCounters(1, 7, 700, 6, 600)})])
+    expect(
+        output,
+        "    #pkts encaps: 107, #pkts encrypt: 107, #pkts digest: 107",
+        "    #pkts decaps: 96, #pkts decrypt: 96, #pkts verify: 96",
+        "        #pkts decrypt: 90, #bytes decrypt: 8000",
+    )
 
 
 def test_ipsec_sa_of_a_receive_only_member_sends_nothing(protected: ProtectedInterface) -> None:
@@ -396,6 +439,7 @@ def test_ruleset_and_group_associations(protected: ProtectedInterface) -> None:
         "SA created for group bank:",
         "    protocol = udp",
         "      local ident  = ANY, port = 848",
+        "      direction: Both, replay(method/window): Disabled/0",
         "      direction: Both, replay(method/window): Counter/64",
     )
 

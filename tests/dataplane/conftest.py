@@ -1,8 +1,10 @@
 """The networks that the tests of the data plane run in. They need root and are always removed."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
+from lifecycle import LIVE, Wire, data_plane, held, wanted
 from namespaces import Core, Namespace, connect
 from policies import Planes
 
@@ -51,3 +53,37 @@ def wan(namespaces: list[Namespace]) -> tuple[Namespace, Namespace]:
     namespaces += [gateway, outside]
     connect(gateway, "wan", "10.9.0.1/24", outside, "core", "10.9.0.2/24")
     return gateway, outside
+
+
+@pytest.fixture
+def wire(namespaces: list[Namespace]) -> Wire:
+    namespaces += [Namespace("g"), Namespace("o")]
+    for namespace in namespaces:
+        namespace.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")  # nobody else is to send anything
+    gateway, outside = namespaces
+    made = Wire(gateway, outside)
+    made.make()
+    return made
+
+
+@pytest.fixture(params=["bpf", "nftables"])
+def steer(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def entered(wire: Wire) -> Iterator[Namespace]:
+    """The gateway, with the test inside of it."""
+    with wire.gateway.entered():
+        yield wire.gateway
+
+
+@pytest.fixture
+def plane(entered: Namespace, steer: str) -> Iterator[LinuxDataPlane]:
+    """Has served the wire, and has heard of all that it did itself."""
+    with contextlib.closing(data_plane(steer)) as made:
+        made.fileno()
+        assert made.apply(wanted()) == ()
+        made.on_event()
+        assert held(entered) == LIVE["nftables" if steer == "nftables" else "bpf"]
+        yield made

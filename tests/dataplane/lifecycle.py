@@ -170,6 +170,23 @@ def node(wire: Wire, steer: str, name: str = "gm1") -> Iterator["subprocess.Pope
         started.communicate()
 
 
+def stopped(wire: Wire, steer: str, how: str) -> dict[str, int]:
+    """Let a node be killed, or stop and go on dropping; returns the numbers that its TAPs had, by the ends of their names."""
+    with contextlib.ExitStack() as stack:
+        if how != "stopped":
+            started = stack.enter_context(node(wire, steer))
+        stack.enter_context(wire.gateway.entered())
+        if how == "stopped":
+            plane = data_plane(steer)
+            plane.apply(wanted())
+        numbers = {name.lstrip("gv0123456789"): number for number, name in socket.if_nameindex() if name.startswith("gv")}
+        if how == "stopped":
+            plane.close(block={"wan"})
+        else:
+            die(started, with_keeper="keeper" in how)
+    return numbers
+
+
 def die(started: "subprocess.Popen[str]", *, with_keeper: bool = False) -> None:
     """With SIGKILL; when this returns the keeper has done what it does, unless it is killed first."""
     keepers = children(started.pid)

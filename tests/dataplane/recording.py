@@ -2,6 +2,8 @@
 
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
+from io import FileIO
 
 from groupvpn.dataplane.engine import EngineEvent, EngineRefusal
 from groupvpn.dataplane.taps import VNET_HEADER_LENGTH
@@ -50,6 +52,9 @@ class RecordedPort:
 
     def stop(self) -> None:
         self.is_running = False
+
+    def discard(self) -> dict[str, int]:
+        return {"outbound": 0, "inbound": 0}
 
     def set_sas(self, inbound: list[RecordedSa], outbound: dict[int, list[RecordedSa]]) -> None:
         self.calls.append(("set_sas", (sorted(sa.spi for sa in inbound), {queue: sas[0].spi for queue, sas in outbound.items()})))
@@ -120,6 +125,13 @@ class RecordingEngine:
 
     def events_fileno(self) -> int:
         raise NotImplementedError("nobody waits for the events of a recording")
+
+    @cached_property
+    def _alarm(self) -> FileIO:
+        return FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+")
+
+    def alarm(self) -> int:
+        return self._alarm.fileno()
 
     def take_events(self) -> tuple[EngineEvent, ...]:
         taken, self.events = tuple(self.events), []

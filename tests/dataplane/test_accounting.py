@@ -303,3 +303,27 @@ def test_what_leaves(place: Place) -> None:
         counters.delivered["outbound_passed"] - before.delivered["outbound_passed"] >= 3 * N
     )  # and what the gateway's own kernel says to its link
     assert unaccounted(place, "outbound") == began
+
+
+def test_a_data_path_that_is_made_anew_takes_no_count_away(place: Place, request: pytest.FixtureRequest) -> None:
+    member = Member(OURS)
+    began = {way: unaccounted(place, way) for way in ("inbound", "outbound")}
+    before = place.counters()
+    steered_by_programs = place.plane.engine().ports[0].steer.name == "bpf"
+    for turn in range(3):
+        place.arrive(*(member.protect(ip(FAR, HOST, bytes(40))) for _ in range(N)))  # delivered
+        place.arrive(in_pieces(member.protect(ip(FAR, HOST, bytes(900))), 400, turn)[0])  # waits for the others in vain
+        place.arrive(*[ip(FAR, HOST, udp(7000), UDP)] * N)  # inbound_clear
+        place.leave(*[ip(HOST, FAR, bytes(40))] * N)  # delivered
+        place.leave(*[ip("10.66.0.1", FAR, bytes(40))] * N)  # no SA
+        settled(place)
+        place.gateway.run("ip", "link", "del", f"gv{links.index('wan')}{('i', 'o0', 'o0')[turn]}")
+        if steered_by_programs and turn:
+            place.leave(*[ip(HOST, FAR, bytes(40))] * N)  # to a TAP that is gone
+        assert place.plane.refresh() == ()
+    counters = settled(place)
+    restarted = {"outbound_restarted": 2 * N} if steered_by_programs else {}
+    assert without_zeros(counters.drops) == {"inbound_clear": 3 * N, "outbound_no_sa": 3 * N, "inbound_fragment": 3, **restarted}
+    delivered = [counters.delivered[way] - before.delivered[way] for way in ("outbound_delivered", "inbound_delivered")]
+    assert delivered == [3 * N, 3 * N]
+    assert {way: unaccounted(place, way) for way in ("inbound", "outbound")} == began

@@ -5,10 +5,12 @@ import os
 import select
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 from namespaces import Namespace
@@ -18,7 +20,7 @@ from groupvpn import _engine
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.steering import TOLD_OF
-from groupvpn.ipsec.sa import GroupSa
+from groupvpn.ipsec.sa import GroupSa, TimeWindow
 
 pytestmark = pytest.mark.netns
 Wan = tuple[Namespace, Namespace]
@@ -97,6 +99,24 @@ def test_replays_and_forgeries_are_told_of(wan: Wan, raw: socket.socket) -> None
         assert (plane.engine().suppressed, plane.engine().lost) == (2, 0)
 
 
+def test_a_packet_outside_of_the_time_window_is_told_of_with_both_pseudotimes(wan: Wan, raw: socket.socket) -> None:
+    gateway, _ = wan
+    boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    timed = replace(sa(0x1236, GCM, sender_id=1, fill=0x51), replay_window=64, time=TimeWindow(window=5, tick=100, origin=boot - 1000))
+    with gateway.entered(), LinuxDataPlane() as plane:
+        assert plane.apply(state(permit("10.1.0.0/16", "10.2.0.0/16", spi=timed.spi), sas=(timed,))) == ()
+        for clock, kind in ((400, "too_old"), (1600, "too_new")):
+            wrong = sender_of(timed, time_window=5, tick=100, pseudotime_origin=round((boot - clock) * 1000), apart=True)
+            sealed = _engine.encapsulate(wrong, with_checksum(packet("10.2.0.5", "10.1.0.5", bytes(40), 253)))
+            raw.sendto(sealed, (LOCAL, 0))
+            (event,) = told(plane, 1)
+            assert event.kind == kind
+            assert event.times is not None
+            assert event.times.own == pytest.approx(1000, abs=60)
+            assert event.times.peer == pytest.approx(clock, abs=60)
+            assert event.times.window == 5
+
+
 def test_what_was_received_is_known_after_another_registration(wan: Wan, raw: socket.socket) -> None:
     """A new Sender-ID makes a new SA of the engine, and so does an interface that is served anew after a stop of the data plane."""
     gateway, _ = wan
@@ -117,10 +137,10 @@ def test_what_was_received_is_known_after_another_registration(wan: Wan, raw: so
             assert [event.kind for event in told(plane, 1)] == ["replayed"]
 
 
-def sender_of(group_sa: GroupSa) -> _engine.Sa:
+def sender_of(group_sa: GroupSa, **options: Any) -> _engine.Sa:
     """The same SA on another member, with Sender-ID 2."""
     key, salt = group_sa.keys.encryption.reveal(), group_sa.keys.salt.reveal()
-    return _engine.Sa(group_sa.spi, "aes-128-gcm", key, "none", b"", salt, sender_id=2, sender_id_bits=24)
+    return _engine.Sa(group_sa.spi, "aes-128-gcm", key, "none", b"", salt, sender_id=2, sender_id_bits=24, **options)
 
 
 def with_checksum(octets: bytes) -> bytes:

@@ -10,6 +10,7 @@ from tests.engine.packets import DONT_FRAGMENT, ipv4
 
 from groupvpn import _engine
 from groupvpn.crypto.secret import Secret
+from groupvpn.dataplane.accounts import counted
 from groupvpn.dataplane.engine import NativeEngine
 from groupvpn.dataplane.keyring import Keyring
 from groupvpn.ipsec.sa import DontFragment, GroupSa, InterfacePolicy, PeerSa, TimeWindow
@@ -92,9 +93,7 @@ def test_another_sender_id_is_another_sa() -> None:
 
 
 def packets(keyring: Keyring, held: GroupSa) -> int:
-    counted = keyring.counters(held)
-    assert counted is not None
-    return counted["encrypted_packets"]
+    return counted(held, keyring.counting(held)).encrypted_packets
 
 
 def test_an_sa_that_is_made_anew_counts_on_with_what_the_one_before_it_still_does() -> None:

@@ -13,6 +13,7 @@ from policies import GCM, deny, entry, permit, sa, state
 from recording import RecordingEngine
 
 from groupvpn.dataplane import filters, links, nftables, programs, recovery, redirect
+from groupvpn.dataplane.faults import Effect
 from groupvpn.dataplane.filters import FiltersError
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.programs import ProgramError
@@ -131,6 +132,7 @@ def test_drop_counters_merge_engine_and_kernel(wan: Wan, engine: RecordingEngine
         "outbound_no_sa": 1,
         "inbound_clear": 3,
         "inbound_not_permitted": 0,
+        "inbound_restarted": 0,
         "inbound_queue_full": 7,
         "outbound_queue_full": 4,
         "outbound_unsteered": 0,
@@ -424,7 +426,10 @@ def test_without_nft_there_are_faults_that_say_what_to_install(
         faults = plane.apply(state(permit(spi=5), sas=(sa(5),)))
         assert [fault.device for fault in faults] == ["wan", "wan"]
         assert "not found; install" in faults[0].problem
-        assert "cannot even block it" in faults[1].problem
+        blocked = "its guard is refused" in faults[1].problem and {fault.effect for fault in faults} == {Effect.BLOCKED}
+        opened = "cannot even block it" in faults[1].problem and {fault.effect for fault in faults} == {Effect.OPEN}
+        assert (blocked, opened) == (steer == "bpf", steer == "nftables")
+        assert sends(wan) == (steer == "nftables")
         assert not engine.ports[0].is_running
         assert [fault.device for fault in plane.close()] == ["wan"]
 

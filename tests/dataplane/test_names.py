@@ -13,6 +13,7 @@ from policies import permit, sa, state
 from recording import RecordingEngine
 
 from groupvpn.dataplane import links, nftables, recovery
+from groupvpn.dataplane.faults import Effect
 from groupvpn.dataplane.linux import Fault, LinuxDataPlane
 from groupvpn.dataplane.steering import interface_name, table_name
 from groupvpn.dataplane.taps import IFF_NO_PI, TUNSETIFF
@@ -72,7 +73,7 @@ def test_an_interface_with_an_alternative_name_leaks_nothing_when_it_is_made_ane
     with planes(wire, steer, wanted(SHORT)) as plane:
         wire.gone()
         (fault,) = plane.on_event()
-        assert fault.is_absent
+        assert fault.effect is Effect.ABSENT
         wire.make()
         with flood(wire):
             assert [fault.device for fault in plane.on_event()] == [SHORT]
@@ -138,10 +139,10 @@ def test_an_interface_that_is_configured_by_another_name_leaks_nothing(wire: Wir
 def test_old_rules_stay_where_new_ones_cannot_be_loaded(wire: Wire, steer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with planes(wire, steer, wanted("wan")) as plane:
         with monkeypatch.context() as patch:
-            patch.setattr("groupvpn.dataplane.rules.Rules.load", _refuse)
-            patch.setattr("groupvpn.dataplane.rules.Rules.hold", _refuse)
+            patch.setattr("groupvpn.dataplane.rules.InterfaceRules.load", _refuse)
+            patch.setattr("groupvpn.dataplane.rules.InterfaceRules.hold", _refuse)
             with flood(wire):
-                assert [fault.is_open for fault in plane.apply(wanted(SHORT))] == [False, True]
+                assert [fault.effect for fault in plane.apply(wanted(SHORT))] == [Effect.OPEN, Effect.OPEN]
             assert nftables.tables() == ("groupvpn_wan",)
         assert plane.refresh() == ()
         assert nftables.tables() == (f"groupvpn_{SHORT}",)
@@ -170,12 +171,12 @@ def test_what_two_policies_of_one_interface_protect_is_protected_or_dropped(wire
         faults = plane.apply(DesiredState(tuple(policy for state in both for policy in state.interfaces)))
         why = "it is the same Linux device as wan, whose rules apply; give one of them another: --interface NAME=DEVICE"
         assert [(fault.device, fault.problem) for fault in faults] == [(SHORT, f"interface {SHORT}: {why}")]
-        assert not faults[0].is_open
+        assert faults[0].effect is not Effect.OPEN
         assert wire.leaks() == (0, 0)
         assert [port.device for port in plane.engine().ports] == ["wan"]
 
 
-@pytest.mark.parametrize("steer", ["automatic", "bpf", "nftables"])
+@pytest.mark.parametrize("steer", ["auto", "bpf", "nftables"])
 def test_an_interface_without_ethernet_is_closed(namespaces: list[Namespace], steer: str) -> None:
     """As that of a tunnel or of PPP, whose packets begin with their IP header; also when it is renamed."""
     gateway = Namespace("g")
@@ -187,7 +188,7 @@ def test_an_interface_without_ethernet_is_closed(namespaces: list[Namespace], st
         assert crosses(gateway, tun) == (True, True)
         (fault,) = plane.apply(wanted("ppp0"))
         assert "not Ethernet" in fault.problem
-        assert not fault.is_open
+        assert fault.effect is not Effect.OPEN
         assert crosses(gateway, tun) == (False, False)
         rename(gateway, "ppp0", "other")
         assert crosses(gateway, tun) == (False, False)
@@ -239,7 +240,7 @@ def test_an_interface_with_a_name_that_nft_cannot_write_is_closed(wire: Wire, st
         plane.fileno()
         (fault,) = plane.apply(wanted(device))
         assert "nftables cannot name" in fault.problem
-        assert not fault.is_open
+        assert fault.effect is not Effect.OPEN
         assert wire.leaks() == (0, 0)
         assert recovery.leftovers("gm1") == (device,)
         rename(wire.gateway, name, "wan")
@@ -262,7 +263,7 @@ def test_an_odd_name_that_nft_can_write_is_closed_before_it_comes_back(wire: Wir
 
 def test_what_is_absent_and_cannot_be_named_is_said_to_be_open(wire: Wire, steer: str) -> None:
     with wire.gateway.entered(), data_plane(steer) as plane:
-        assert [(fault.is_open, fault.is_absent) for fault in plane.apply(wanted("wan*"))] == [(True, True)]
+        assert [fault.effect for fault in plane.apply(wanted("wan*"))] == [Effect.OPEN]
 
 
 @pytest.mark.parametrize("name", ["wan", "wan+1", "br-lan", "eth0.100", 'w"n', "wän", "w@n/2b", "\\", os.fsdecode(b"\xff")])
@@ -275,7 +276,7 @@ def test_the_name_of_a_table_tells_the_interface(name: str) -> None:
 def test_the_loopback_interface_is_never_closed(wire: Wire, steer: str) -> None:
     with wire.gateway.entered(), data_plane(steer) as plane:
         (fault,) = plane.apply(wanted("lo"))
-        assert not fault.concerns_protection
+        assert fault.effect is Effect.HARMLESS
         assert nftables.tables() == ()
 
 
@@ -310,7 +311,7 @@ def test_rules_that_could_not_be_removed_are_removed_later(wire: Wire, steer: st
     before = everything(wire.gateway)
     with planes(wire, steer, wanted("wan")) as plane:
         with monkeypatch.context() as patch:
-            patch.setattr("groupvpn.dataplane.rules.Rules.delete", _refuse)
+            patch.setattr("groupvpn.dataplane.rules.InterfaceRules.delete", _refuse)
             (fault,) = plane.apply(DesiredState())
             assert "its rules (groupvpn_wan) are still there: " in fault.problem
             assert wire.leaks() == (0, 0)

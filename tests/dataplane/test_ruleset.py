@@ -61,6 +61,7 @@ table netdev groupvpn_wan {
 	counter outbound_no_sa { comment "left in the direction of the group, but no SA is there to protect it"; }
 	counter inbound_clear { comment "arrived in the clear where the policy wants it encrypted"; }
 	counter inbound_not_permitted { comment "was decrypted, but no permit entry covers it"; }
+	counter inbound_restarted { comment "was ESP of ours when nobody was there to decrypt it"; }
 	counter inbound_copies { comment "copies for the engine to tell of, of packets that went their own way"; }
 	set key_servers { type ipv4_addr; elements = { 10.0.0.1 } }
 	set isakmp_ports { type inet_service; elements = { 500, 848, 4500 } }
@@ -390,7 +391,7 @@ def test_neighbours_of_an_ipv6_link_pass_before_the_list_and_only_from_the_link(
 def test_without_an_engine_nothing_is_forwarded() -> None:
     text = text_of(steering(permit(), tap_in=None))
     assert "fwd" not in text
-    assert "esp spi @spis counter drop" in text
+    assert "esp spi @spis counter name inbound_restarted drop" in text
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """What rtnetlink notifications say, and that garbage in their place does no harm."""
 
+import os
+import resource
 import struct
+import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from groupvpn.dataplane import links
-from groupvpn.dataplane.watch import RTM_DELLINK, RTM_NEWLINK, RULES, link_names
+from groupvpn.dataplane.watch import RTM_DELLINK, RTM_NEWLINK, RULES, Watch, link_names
 
 
 def message(kind: int, *attributes: tuple[int, bytes]) -> bytes:
@@ -44,6 +47,27 @@ def test_addresses_are_told_of_by_the_name_of_their_interface(kind: int) -> None
 
     assert link_names(of(links.index("lo") or 0)) == {"lo"}
     assert link_names(of(1 << 30)) == set()
+
+
+def test_a_process_is_followed_by_a_descriptor_of_any_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    high = 1100
+    if hard <= high:
+        pytest.skip("this system admits too few descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, high + 1), hard))
+    watch = Watch()
+    try:
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+            opened = os.pidfd_open(process.pid)
+            os.dup2(opened, high, inheritable=False)
+            os.close(opened)
+            monkeypatch.setattr(os, "pidfd_open", lambda process: high)
+            watch.follow(process.pid)
+            assert RULES not in watch.drain()
+        assert RULES in watch.drain()
+    finally:
+        watch.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @given(st.binary(max_size=200))

@@ -119,6 +119,7 @@ class Fate(NamedTuple):
 
 NOT_OURS, LEFT, ARRIVED = Fate(LAST), Fate(LAST, "outbound_passed"), Fate(LAST, "inbound_passed")
 TO_TAP, REFUSED = Fate(REDIRECTED), Fate(DROP, "inbound_clear")
+GIVEN, LOST = Fate(REDIRECTED, "outbound_given"), Fate(DROP, "inbound_restarted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,7 @@ class Model:
     def __init__(self, steering: Steering) -> None:
         self._steering = steering
         self._meets_ipv6 = any(place.version == 6 for place in (*(rule.entry for rule in steering.rules), *steering.peers))
-        self._to_engine = Fate(REDIRECTED) if steering.tap_in else Fate(DROP)
+        self._to_engine = TO_TAP if steering.tap_in else LOST
 
     def outbound(self, frame: bytes) -> Fate:
         seen, steering = read(frame), self._steering
@@ -215,7 +216,7 @@ class Model:
         for rule, tap in zip(steering.rules, steering.taps, strict=True):
             passes = rule.entry.action is Action.DENY or rule.direction is Direction.INBOUND_ONLY
             if takes(rule.entry, seen, passes=passes):
-                return Fate(LAST, "outbound_passed") if passes else Fate(REDIRECTED) if tap else Fate(DROP, "outbound_no_sa")
+                return Fate(LAST, "outbound_passed") if passes else GIVEN if tap else Fate(DROP, "outbound_no_sa")
         return Fate(LAST, "outbound_passed")
 
     def inbound(self, frame: bytes) -> Fate:

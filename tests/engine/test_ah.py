@@ -200,7 +200,6 @@ def test_the_protocols_of_esp_and_ah_do_not_mix() -> None:
         ({"mode": "beet"}, "beet"),
         ({"protocol": "ipcomp"}, "ipcomp"),
         ({"df": "keep"}, "keep"),
-        ({"tos": 256}, "256"),
         ({"extended_sequence": True}, "need a replay window"),
     ],
 )

@@ -3,6 +3,7 @@
 import os
 import select
 import time
+from typing import Any, cast
 
 import pytest
 
@@ -11,8 +12,9 @@ from groupvpn import _engine
 PACKET = bytes.fromhex("4500001c00010000403d0000 0a010109 0a020209") + bytes(8)
 
 
-def sa(events: _engine.Events | None, limits: dict[str, float], spi: int = 0x1000) -> _engine.Sa:
-    return _engine.Sa(spi, "aes-128-gcm", os.urandom(16), "none", b"", os.urandom(4), sender_id=1, limits=limits, events=events)
+def sa(events: _engine.Events | None, limits: dict[str, Any], spi: int = 0x1000) -> _engine.Sa:
+    keys = os.urandom(16), "none", b"", os.urandom(4)
+    return _engine.Sa(spi, "aes-128-gcm", *keys, sender_id=1, limits=cast("_engine.Limits", limits), events=events)
 
 
 def is_readable(events: _engine.Events, seconds: float = 0) -> bool:
@@ -50,7 +52,17 @@ def test_a_deadline_is_told_without_traffic() -> None:
         _engine.encapsulate(limited, PACKET)
 
 
-@pytest.mark.parametrize(("limits", "what"), [({"hard_octets": 5}, "unknown limit"), ({"hard_deadline": -1.0}, "no moment")])
-def test_limits_that_are_none_are_refused(limits: dict[str, float], what: str) -> None:
-    with pytest.raises(_engine.EngineError, match=what):
+@pytest.mark.parametrize(
+    ("limits", "what"),
+    [
+        ({"hard_octets": 5}, 'unknown limit "hard_octets"'),
+        ({"hard_deadline": -1.0}, "no moment"),
+        ({"hard_deadline": "noon"}, "hard_deadline is 'noon', not a number"),
+        ({"soft_bytes": 1e6}, "soft_bytes is 1000000.0, not a whole number"),
+        ({"soft_bytes": -1}, "soft_bytes is -1, not a whole number"),
+        ({"hard_packets": 2**64}, "not a whole number from 0 to 2\\^64 - 1"),
+    ],
+)
+def test_limits_that_are_none_are_refused(limits: dict[str, Any], what: str) -> None:
+    with pytest.raises(ValueError, match=what):
         sa(None, limits)

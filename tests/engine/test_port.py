@@ -1,5 +1,6 @@
 """The whole data path: two gateways, their engines, nftables steering, hosts behind them and a core between them."""
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -299,6 +300,37 @@ def test_esp_that_the_core_fragmented_is_put_together(net: Net) -> None:
     deliver(parts[0], other, *parts[1:])  # the other one gives up the datagram; what follows waits for a first fragment in vain
     assert eventually(lambda: net.gateways[1].reasons() == {"inbound_delivered": 3, "inbound_fragment": len(parts) + 2}, 8)
     assert balanced(net)
+
+
+@pytest.mark.parametrize("receive", ["bpf", "ring"])
+def test_fragmented_esp_costs_no_whole_packet_beside_it(receive: str) -> None:
+    """Whole packets come by the ring, fragments by the TAP, and both are of one sender with one small window."""
+    try:
+        net = Net(receive=receive)
+    except _engine.EngineError as error:
+        pytest.skip(str(error))
+    with contextlib.closing(net):
+        keys = Keys.fresh(*GCM)
+        for number, gateway in enumerate(net.gateways, start=1):
+            gateway.use(keys.engine(sender_id=number, replay_window=64, apart=True))
+            gateway.port.set_fragments_after(True)
+        net.start()
+        sender, receiver = udp_pair(net)
+        sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DONT)
+        sender.send(b"the first word")
+        assert receiver.recv(9000) == b"the first word"
+        large = 0
+        for _ in range(60):
+            for _ in range(4):
+                sender.setsockopt(socket.SOL_UDP, UDP_SEGMENT, 64)
+                sender.send(bytes(64 * 60))
+            sender.setsockopt(socket.SOL_UDP, UDP_SEGMENT, 0)
+            large += sender.send(bytes(1472)) // 1472
+            time.sleep(0.01)
+        there = net.gateways[1]
+        assert eventually(lambda: there.port.traffic()["inbound_joined"] == large)
+        assert balanced(net)
+        assert drops(net) == {}
 
 
 def test_threads_stop_start_and_survive_a_tap_that_goes(net: Net) -> None:

@@ -35,7 +35,7 @@ def test_the_sender_id_stands_in_the_leftmost_bits_of_the_iv(bits: int) -> None:
 
 def test_without_a_sender_id_a_counter_mode_sa_only_receives() -> None:
     keys = Keys.fresh(EspCipher.AES_256_GCM, EspIntegrity.NONE)
-    receiver = keys.engine(sender_id=-1)
+    receiver = keys.engine(sender_id=None)
     with pytest.raises(_engine.EngineError, match="no_sender_id"):
         _engine.encapsulate(receiver, PACKET)
     assert _engine.decapsulate([receiver], _engine.encapsulate(keys.engine(), PACKET)) == (PACKET, "ok")
@@ -113,7 +113,7 @@ def test_a_member_receives_before_it_knows_how_wide_sender_ids_are(bits: int) ->
     keys = Keys.fresh(EspCipher.AES_128_GCM, EspIntegrity.NONE)
     senders = [keys.engine(sender_id=number, sender_id_bits=bits, replay_window=64) for number in (1, 2)]
     early, late = ([[_engine.encapsulate(sender, PACKET) for _ in range(200)] for sender in senders] for _ in range(2))
-    receiver = keys.engine(sender_id=-1, replay_window=64)
+    receiver = keys.engine(sender_id=None, replay_window=64)
     assert {_engine.decapsulate([receiver], packet)[1] for packets in early for packet in packets} == {"ok"}
     registered = keys.engine(sender_id=3, sender_id_bits=bits, replay_window=64)
     assert {_engine.decapsulate([registered], packet)[1] for packets in early for packet in packets} == {"replayed"}

@@ -24,7 +24,7 @@ LABEL = b"groupvpn ESP counter in IV"
 HIDDEN = [(cipher, EspIntegrity.HMAC_SHA2_256_128) for cipher in EspCipher if cipher.iv_length and not cipher.is_counter_mode]
 
 
-def member(keys: Keys, sender_id: int = SENDER_ID, **options: object) -> _engine.Sa:
+def member(keys: Keys, sender_id: int | None = SENDER_ID, **options: object) -> _engine.Sa:
     values = {"time_window": 5, "pseudotime_origin": NOW - 77_770, "replay_window": 64, "now": NOW - 60_000, "apart": True} | options
     return _engine.Sa(
         SPI,
@@ -67,9 +67,9 @@ def test_the_counter_hides_in_the_iv(cipher: EspCipher, integrity: EspIntegrity)
 def test_a_sender_without_a_sender_id_stays_silent_with_cbc_too() -> None:
     keys = Keys.fresh(EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
     with pytest.raises(_engine.EngineError, match="no_sender_id"):
-        _engine.encapsulate(member(keys, -1), PACKET, NOW)
+        _engine.encapsulate(member(keys, None), PACKET, NOW)
     null = Keys.fresh(EspCipher.NULL, EspIntegrity.HMAC_SHA1_96)
-    assert _engine.encapsulate(member(null, -1), PACKET, NOW)
+    assert _engine.encapsulate(member(null, None), PACKET, NOW)
 
 
 def test_a_number_is_never_given_twice_when_the_sa_is_made_anew() -> None:

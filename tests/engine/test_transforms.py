@@ -117,7 +117,6 @@ GCM = {"spi": 300, "cipher": "aes-128-gcm", "encryption_key": bytes(16), "integr
         (GCM | {"integrity": "hmac-sha1-96", "integrity_key": bytes(20)}, "authenticates by itself"),
         (GCM | {"spi": 255}, "reserved"),
         (GCM | {"sender_id": 256, "sender_id_bits": 8}, "does not fit 8 bits"),
-        (GCM | {"sender_id": 2**32}, "does not fit 32 bits"),
         (GCM | {"sender_id_bits": 33}, "longer than 32"),
     ],
 )
@@ -131,3 +130,32 @@ def test_features_name_what_does_the_work() -> None:
     assert str(features["ipsec_mb"]).split(".")[0].isdigit()
     assert features["des"] in ("ipsec-mb", "openssl")
     assert features["clears_its_memory"] is True
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"tos": -7}, "tos is -7, not a whole number from 0 to 255"),
+        ({"tos": 256}, "tos is 256"),
+        ({"sender_id": -7}, "sender_id is -7, not a whole number"),
+        ({"sender_id": 2**32}, "sender_id is 4294967296"),
+        ({"replay_window": 64.0}, "replay_window is 64.0"),
+        ({"time_window": -1}, "time_window is -1"),
+        ({"last_sequence": -1}, "last_sequence is -1"),
+        ({"udp": (4500, 70000)}, r"udp is \(4500, 70000\), not two ports"),
+        ({"endpoints": b"1234"}, "endpoints is b'1234', not two addresses"),
+        ({"mode": 4}, "mode is 4, not a word"),
+        ({"limits": 5}, "limits is 5"),
+        ({"windows": 64}, 'unknown option of an SA "windows"'),
+    ],
+)
+def test_what_is_none_of_its_kind_is_refused_by_name(option: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        _engine.Sa(**GCM | option)  # type: ignore[arg-type]
+
+
+def test_none_leaves_a_value_out() -> None:
+    names = ("tos", "sender_id", "time_window", "now", "endpoints", "udp", "limits", "events", "counters")
+    sa = _engine.Sa(**GCM | dict.fromkeys(names))  # type: ignore[arg-type]
+    with pytest.raises(_engine.EngineError, match="no_sender_id"):
+        _engine.encapsulate(sa, ipv4(bytes(8)))

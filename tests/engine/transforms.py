@@ -69,9 +69,9 @@ class Keys:
     def name(self) -> str:
         return f"{self.cipher.engine} {self.integrity.engine}"
 
-    def engine(self, *, spi: int = SPI, sender_id: int = 7, **options: object) -> _engine.Sa:
+    def engine(self, *, spi: int = SPI, sender_id: int | None = 7, **options: object) -> _engine.Sa:
         if not self.cipher.is_counter_mode:
-            sender_id = -1
+            sender_id = None
         return _engine.Sa(
             spi,
             self.cipher.engine,

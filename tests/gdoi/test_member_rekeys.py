@@ -285,6 +285,17 @@ class MemberNat:
         return self._pass_on(replace(send, destination=Endpoint(self.inside, port)))
 
 
+def test_a_member_behind_a_nat_tells_the_ports_that_are_in_use() -> None:
+    """Those of its last ISAKMP SA, also when that is long gone."""
+    world = World(served(), members=0)
+    MemberNat(world, memory=30)
+    hidden, plain = world.add_member(1), world.add_member(2)
+    for seconds in (1, 600):
+        world.run(seconds)
+        shown = [member.status(world.now) for member in (hidden, plain)]
+        assert [(status.local.port, status.remote and status.remote.port) for status in shown] == [(4500, 4500), (848, 848)]
+
+
 @pytest.mark.parametrize("interval", [20, None])
 def test_rekeys_find_their_way_through_a_nat_long_after_phase_1(interval: int | None) -> None:
     """The ISAKMP SA lives for 300 seconds, the TEK for an hour, and what the NAT knows for 30 seconds."""

@@ -18,6 +18,7 @@ from gdoi_world import (
     tek_policy,
 )
 
+from groupvpn.effects import Endpoint
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.policy import TekPolicy
 from groupvpn.gdoi.timers import KEK_EXPIRED_SPREAD, OLD_SA_BACK_OFF
@@ -41,6 +42,18 @@ def test_the_second_server_is_asked_when_the_first_is_dead() -> None:
     world.run(25)
     assert member.server == SECOND_SERVER
     assert "%GDOI-3-GM_REGISTER_FAIL: Registration of group GET with key server 10.0.0.1 failed: no answer in time" in world.lines()
+
+
+def test_a_registering_member_tells_whom_it_asks_and_when_it_goes_on() -> None:
+    world = World(members=0)
+    world.cut(SERVER)
+    member = world.add_member(1, servers=(SERVER, SECOND_SERVER))
+    world.run(5)
+    status = member.status(world.now)
+    assert (status.remote, status.next_attempt_in) == (Endpoint(SERVER, 848), 15)
+    world.run(20)
+    assert member.status(world.now).remote == Endpoint(SECOND_SERVER, 848)
+    assert member.status(world.now).active_server is None
 
 
 def test_the_list_is_tried_again_and_again_with_pauses_that_grow() -> None:

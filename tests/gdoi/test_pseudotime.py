@@ -35,13 +35,13 @@ def server_origin(world: World) -> float:
     return clock.origin
 
 
-def restart(world: World, group: KeyServerGroup, *, down: float, believed: float) -> KeyServer:
+def restart(world: World, group: KeyServerGroup, *, down: float, believed: float, renew: bool = False, ahead: float = 0.0) -> KeyServer:
     """Kill the key server; the next one, `down` seconds later, believes that it was away for `believed`."""
     state = json.loads(world.server.snapshot_text(world.now))
     world.simulation.detach(SERVER)
     world.run(down)
     server = world.add_server(SERVER, group, start=False, life=f"from {world.now}")
-    world.simulation.carry_out(SERVER, server.restore(state, world.now, believed).effects)
+    world.simulation.carry_out(SERVER, server.restore(state, world.now, believed, renew=renew, ahead=ahead).effects)
     world.simulation.carry_out(SERVER, world.speakers[SERVER].start(world.now))
     return server
 
@@ -198,6 +198,21 @@ def test_a_key_server_whose_wall_clock_was_wrong_sets_all_clocks() -> None:
     world.run(2)
     assert world.mnemonics().count("PSEUDO_TIME_LARGE") == 2
     assert all(0 <= origin(member) - server_origin(world) < DELAY for member in world.members)
+
+
+@pytest.mark.parametrize(("believed", "renew"), [(60.0, False), (0.0, True)])
+def test_a_key_server_that_cannot_know_how_long_it_was_down_goes_on_ahead(believed: float, renew: bool) -> None:
+    """Behind, it would have all its rekeys dropped, and members that answer none are ejected."""
+    world = World(timed(), members=2)
+    world.run(1000)
+    world.forget_reports()
+    restart(world, timed(), down=120, believed=believed, renew=renew, ahead=86400.0)
+    world.run(600)
+    assert "PSEUDO_TIME_TOO_OLD" not in world.mnemonics()
+    assert world.mnemonics().count("PSEUDO_TIME_LARGE") == 2
+    clocks = [sa.time.origin for member in world.members for sa in member.sas if sa.time is not None]
+    assert all(0 <= clock - server_origin(world) < DELAY for clock in clocks)
+    assert server_origin(world) < -86400 / 2
 
 
 def test_a_key_server_that_forgot_everything_does_not_touch_the_clock_of_old_keys() -> None:

@@ -19,8 +19,9 @@ from groupvpn.config import parse
 from groupvpn.effects import Endpoint, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
+from groupvpn.ipsec.sa import GroupSa, SaCounters
 from groupvpn.lab.seeded_rsa import seeded_key
-from groupvpn.node import clock
+from groupvpn.node import clock, own_addresses
 from groupvpn.node import router as router_module
 from groupvpn.node.router import Router
 from groupvpn.node.syslog import Log
@@ -111,6 +112,9 @@ class _Sockets:
     def open(self, _local: Iterable[IPv4Address]) -> None:
         pass
 
+    def set_local(self, _local: Iterable[IPv4Address]) -> None:
+        pass
+
     def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
         self.outbox.append(Send(datagram, source, destination))
 
@@ -158,6 +162,9 @@ class _DataPlane:
         self.applied += 1
         return ()
 
+    def carried(self, sa: GroupSa) -> SaCounters:
+        return SaCounters(sa.spi)
+
 
 class _State:
     """A state directory in memory."""
@@ -186,14 +193,21 @@ class Node:
         with self.world():
             self.router = Router(str(address), Path("test"), configuration, _State(), Log(str(address)))  # type: ignore[arg-type]
         self.sockets: _Sockets = self.router._sockets  # type: ignore[assignment]
-        self.router.steering.data_plane = _DataPlane()  # type: ignore[assignment]
-        self.router.steering._listen = lambda _: []  # type: ignore[method-assign]
+        self.router.enforcement.data_plane = _DataPlane()  # type: ignore[assignment]
+        self.router.enforcement._listen = lambda _: []  # type: ignore[method-assign]
         self.router._signer = lambda label: signing_key() if label == "KEYS" else None  # type: ignore[method-assign]
         self.router.cores._signer = self.router._signer
 
     def start(self) -> None:
         with self.world():
             self.router.start()
+
+    def reload(self, text: str) -> None:
+        """Take over another configuration."""
+        configuration = parse(text, "test").configuration
+        assert configuration is not None, parse(text, "test").diagnostics
+        with self.world():
+            self.router.reconfigure(configuration)
 
     def receive(self, send: Send) -> list[Send]:
         """Deliver one datagram; returns what was sent because of it."""
@@ -214,13 +228,16 @@ class Node:
         entropy = self.wire.entropy(self.address)
         edges = {
             "DatagramSockets": _Sockets,
-            "Loopbacks": lambda *_: SimpleNamespace(follow=lambda *_: None),
             "present": dict,
-            "mismatches": lambda *_: [],
             "os": SimpleNamespace(urandom=entropy),
             "asyncio": SimpleNamespace(get_running_loop=lambda: self.loop),
         }
-        with patch.multiple(router_module, **edges), patch.multiple(clock, monotonic=lambda: self.wire.now, Alarm=_Alarm):
+        addresses = {"Loopbacks": lambda *_: SimpleNamespace(follow=lambda *_: []), "present": dict, "mismatches": lambda *_: []}
+        with (
+            patch.multiple(router_module, **edges),
+            patch.multiple(own_addresses, **addresses),
+            patch.multiple(clock, monotonic=lambda: self.wire.now, Alarm=_Alarm),
+        ):
             yield
 
     @property
@@ -231,7 +248,7 @@ class Node:
     @property
     def bugs(self) -> dict[str, int]:
         """Exceptions that nobody expected."""
-        return dict(self.router.dropped)
+        return dict(self.router.bugs_met)
 
     @property
     def member(self) -> GroupMember:

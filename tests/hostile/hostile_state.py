@@ -35,7 +35,7 @@ BOOKKEEPING = {
     NatKeepalives: {"received"},
     IkeSa: {"_arrival"},
     MemberPull: {"_trouble"},
-    Exchange: {"failure", "has_complained", "_derived"},
+    Exchange: {"_failure", "_has_complained", "_derived", "_guesses"},
 }
 """Attributes that a dropped datagram may change: figures, the present time, what is told in words, work that need not be done twice,
 and SAs that are over and wait to be wiped."""
@@ -75,5 +75,7 @@ def _stand_in() -> Any:
 def picture(router: Router) -> bytes:
     """All state of the node's protocol cores."""
     stream = io.BytesIO()
-    _Picture(stream, protocol=5).dump((router.ike, router.cores.key_server, router.cores.members, sorted(Counter(router.steering.faults))))
+    _Picture(stream, protocol=5).dump(
+        (router.ike, router.cores.key_server, router.cores.members, sorted(Counter(router.enforcement.faults)))
+    )
     return stream.getvalue()

@@ -84,7 +84,7 @@ def test_after_everything_was_cleared() -> None:
     """A key server that begins anew has new keys; what old members said is of no use under them."""
     wire = Wire().start().settle().advance(4000)
     with wire.ks.world():
-        wire.ks.router.clear_gdoi()
+        wire.ks.router.operations.clear_gdoi()
     wire.settle()
     replay(wire)
     wire.advance(120)

@@ -16,11 +16,12 @@ import pytest
 
 from groupvpn.config import Configuration, parse
 from groupvpn.crypto import cbc
-from groupvpn.effects import Send
+from groupvpn.effects import Effect, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.ike.events import KeysDerived
 from groupvpn.lab.seeded_rsa import seeded_key
 from groupvpn.lab.simulation import Simulation
 from groupvpn.wire.chain import decode_chain
@@ -103,7 +104,8 @@ class Recording:
         self._speakers = {SERVER: Speaker(ike, self.server)}
         entropy = self.simulation.entropy("member")
         spoken = replace(joined.ike, doi=Doi.IPSEC)  # tshark 4.0 reads no transforms under DOI 2, and so decrypts nothing
-        ike = IkeEndpoint(spoken, entropy, key_log=lambda cookie, key: self.keys.append((cookie.hex(), key.reveal().hex())))
+        ike = IkeEndpoint(spoken, entropy, tells_keys=True)
+        self.simulation.observers.append(self._note_keys)
         self.member = GroupMember(joined.member_groups["GET"], MEMBER, ike, entropy)
         self._speakers[MEMBER] = Speaker(ike, members=[self.member])
         for address, speaker in self._speakers.items():
@@ -120,6 +122,10 @@ class Recording:
         effects = self.server.rekey("GET", 15, self.simulation.now)
         self.simulation.carry_out(SERVER, self._speakers[SERVER].settle(effects, self.simulation.now))
         self.simulation.run_for(10)
+
+    def _note_keys(self, _address: IPv4Address, effect: Effect, _now: float) -> None:
+        if isinstance(effect, KeysDerived):
+            self.keys.append((effect.initiator_cookie.hex(), effect.key.reveal().hex()))
 
     def _note(self, send: Send) -> Send:
         self.sent.append(send)

@@ -13,6 +13,7 @@ from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, Ike
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, Send
 from groupvpn.ike.endpoint import IkeEndpoint
+from groupvpn.ike.events import KeysDerived
 from groupvpn.ike.identity import local_identity
 from groupvpn.ike.policy import ClientEndpoint, IkeConfiguration, IsakmpPolicy, PresharedKey
 from groupvpn.wire.iana import Doi
@@ -24,22 +25,21 @@ LINKTYPE_RAW_IPV4 = 228
 
 
 def conversation(configuration: IkeConfiguration) -> tuple[list[Send], list[tuple[bytes, bytes]]]:
-    """All datagrams of a phase 1, a notify and a delete, and what the key hook told."""
+    """All datagrams of a phase 1, a notify and a delete, and what the member told of its keys."""
     told: list[tuple[bytes, bytes]] = []
     draws = iter(range(1, 1 << 30))
 
     def entropy(length: int) -> bytes:
         return (next(draws) * 0x9E3779B97F4A7C15).to_bytes(32, "big")[-min(length, 32) :].rjust(length, b"\x5a")
 
-    member = IkeEndpoint(configuration, entropy, key_log=lambda cookie, key: told.append((cookie, key.reveal())))
+    member = IkeEndpoint(configuration, entropy, tells_keys=True)
     server = IkeEndpoint(configuration, entropy)
     sent: list[Send] = []
     flying = member.initiate(MEMBER, SERVER, 0.0)
     for round_number in range(20):
-        for effect in flying:
-            if isinstance(effect, Send):
-                sent.append(effect)
+        told += [(effect.initiator_cookie, effect.key.reveal()) for effect in flying if isinstance(effect, KeysDerived)]
         arriving = [effect for effect in flying if isinstance(effect, Send)]
+        sent += arriving
         flying = []
         for send in arriving:
             endpoint = server if send.destination == SERVER else member

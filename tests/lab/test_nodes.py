@@ -226,6 +226,15 @@ def test_loopback_addresses_of_a_killed_node_are_not_taken_for_foreign_ones(smal
     assert "10.9.9.9" in there
 
 
+def test_loopback_addresses_that_somebody_takes_off_come_back(small_lab: Lab) -> None:
+    gm1 = small_lab.node("gm1")
+    gm1.run("ip", "address", "flush", "dev", "lo")
+    gm1.wait_log("%SYS-4-LOOPBACK: 10.9.1.1/32 was missing on lo and is put back")
+    assert "10.9.1.1" in gm1.run("ip", "address", "show", "lo")
+    gm1.run("ip", "link", "set", "dev", "lo", "down")
+    gm1.wait_log("%SYS-4-LOOPBACK: lo was down and is up again")
+
+
 def _ask_for_an_address(node: LabNode, port: int) -> None:
     """Send to every DHCP server of the link, from `port`, by a device without an address."""
     with entered(node.namespace), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
@@ -303,7 +312,7 @@ def test_a_key_server_without_its_rsa_key_says_what_to_type(small_lab: Lab) -> N
 
 def test_commands_are_refused_with_what_could_be_typed(shared_lab: Lab) -> None:
     gm1 = shared_lab.node("gm1")
-    with pytest.raises(ControlError, match=r"(?s)show crpyto\n     \^.*Invalid input.*crypto, logging"):
+    with pytest.raises(ControlError, match=r"(?s)show crpyto\n     \^.*Invalid input.*crypto, debugging, logging"):
         gm1.show("show crpyto")
     with pytest.raises(ControlError, match="Incomplete command"):
         gm1.show("show")

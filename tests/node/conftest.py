@@ -7,8 +7,12 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
+from node_samples import KEY_SERVER
 
+from groupvpn.config import parse
+from groupvpn.node.router import Router
 from groupvpn.node.state import StateDirectory
+from groupvpn.node.syslog import Log
 
 
 @pytest.fixture
@@ -31,3 +35,13 @@ def wait_for() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture
+def router(tmp_path: Path) -> Iterator[Router]:
+    state = StateDirectory("r", tmp_path / "state", run_root=tmp_path / "run")
+    configuration = parse(KEY_SERVER).configuration
+    assert configuration is not None
+    with redirect_stderr(io.StringIO()):
+        yield Router("r", tmp_path / "r.cfg", configuration, state, Log("r"), debug=True)
+    state.close()

@@ -4,7 +4,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from groupvpn.dataplane.engine import EngineEvent
+from groupvpn.dataplane.engine import EngineEvent, EventTimes
 from groupvpn.node.audit import line_of
 
 
@@ -28,6 +28,15 @@ def test_an_unknown_spi_is_told_in_the_words_that_operators_know() -> None:
 def test_a_packet_that_does_not_verify_is_told_with_what_rfc_4303_asks_for(kind: str, mnemonic: str, words: str) -> None:
     line = line_of(packet(kind))
     assert line == ("CRYPTO", 4, mnemonic, f"{words}, spi=0x1214F0D(18960141), seqno=77, srcaddr=10.1.1.1, destaddr=10.2.2.2")
+
+
+@pytest.mark.parametrize(("kind", "words"), [("too_old", "too old"), ("too_new", "too new")])
+def test_a_packet_outside_of_the_time_window_is_told_with_both_clocks(kind: str, words: str) -> None:
+    addresses = IPv4Address("10.1.1.1"), IPv4Address("10.2.2.2")
+    event = EngineEvent(kind, 0x500, *addresses, 50, 1002600, EventTimes(10026.0, 22490.25, 5))
+    times = "my_pst is 22490.25 sec, peer_pst is 10026.00 sec, window is 5 sec"
+    packet = "spi=0x500(1280), seqno=1002600, srcaddr=10.1.1.1, destaddr=10.2.2.2"
+    assert line_of(event) == ("GDOI", 3, "REPLAY_FAILED", f"Packet is {words} and fails PST check: {times}, {packet}")
 
 
 @pytest.mark.parametrize("kind", ["hard_bytes", "hard_packets", "hard_sequence"])

@@ -38,8 +38,26 @@ def test_a_bug_that_is_met_again_and_again_is_logged_once_a_minute(monkeypatch: 
         _meet(met, "another place", KeyError("a bug"))
     lines = [line.text for line in log.lines if line.severity == 2]
     assert ["Please report this line (since the last line: 59 more)" in text for text in lines] == [False, True, False]
-    assert len(log.lines) == 2 * len(lines), "nor are the tracebacks repeated"
+    tracebacks = [line.text for line in log.lines if line.severity == 7]
+    assert tracebacks.count("KeyError: 'a bug'") == len(lines), "nor are the tracebacks repeated"
     assert met.met == {"KeyError": 101}
+
+
+def test_each_line_of_a_traceback_is_one_of_the_log_so_that_its_end_is_not_cut() -> None:
+    def deep(levels: int) -> None:
+        if not levels:
+            raise KeyError("the cause")
+        deep(levels - 1)
+
+    log = Log("r")
+    met = Bugs(log, debug=True)
+    with redirect_stderr(io.StringIO()), met.contained("a core"):
+        deep(1)
+        deep(2)
+    texts = [line.text for line in log.lines if line.severity == 7]
+    assert texts[0] == "Traceback (most recent call last):"
+    assert "    deep(1)" in texts
+    assert texts[-1] == "KeyError: 'the cause'"
 
 
 def test_what_is_remembered_of_bugs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,7 @@ def test_a_follower_that_does_not_read_is_let_go(running: _Running, wait_for: Ca
         for _ in range(20 * control.FOLLOW_BACKLOG):
             running.publish("x" * 500)
         wait_for(lambda: not running.server._followers)
+        wait_for(lambda: not running.server._clients)
     assert control.request(running.path, "show version") == "show version|"
 
 
@@ -152,6 +153,69 @@ def test_followers_that_went_away_leave_their_places_to_others(running: _Running
     wait_for(lambda: not running.server._clients)
     assert not running.server._followers
     assert control.request(running.path, "show version") == "show version|"
+
+
+def test_connections_that_say_nothing_lock_nobody_out(
+    running: _Running, wait_for: Callable[[Callable[[], bool]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "PATIENCE", 0.3)
+    with ExitStack() as stack:
+        for _ in range(control.MAXIMUM_CLIENTS):
+            stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)).connect(str(running.path))
+        wait_for(lambda: len(running.server._clients) == control.MAXIMUM_CLIENTS)
+        wait_for(lambda: not running.server._clients)
+        assert control.request(running.path, "show version") == "show version|"
+
+
+def test_a_client_that_does_not_read_its_answers_is_let_go(
+    running: _Running, wait_for: Callable[[Callable[[], bool]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "PATIENCE", 0.3)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.connect(str(running.path))
+        for _ in range(2):
+            client.sendall(json.dumps({"command": "x" * (MAXIMUM_REQUEST // 2)}).encode() + b"\n")
+        wait_for(lambda: bool(running.server._clients))
+        wait_for(lambda: not running.server._clients)
+        client.settimeout(5)
+        received = 0
+        while octets := client.recv(1 << 16):
+            received += len(octets)
+        assert received < MAXIMUM_REQUEST, "the rest is not kept for it"
+
+
+def test_a_command_may_take_longer_than_a_client_may_be_silent(running: _Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(command: str, text: str) -> str:
+        await asyncio.sleep(0.5)
+        return "done"
+
+    monkeypatch.setattr(control, "PATIENCE", 0.2)
+    monkeypatch.setattr(running.server, "_execute", slow)
+    assert control.request(running.path, "crypto key generate rsa") == "done"
+
+
+def test_a_stop_with_clients_is_quiet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def never(command: str, text: str) -> str:
+        await asyncio.sleep(60)
+        return ""
+
+    async def scene() -> None:
+        server = ControlServer(tmp_path / "control.sock", never, dict, str)
+        await server.start()
+        writers = []
+        for request in (b"", b'{"command": "show"}\n', b'{"follow": "log"}\n'):
+            _, writer = await asyncio.open_unix_connection(str(tmp_path / "control.sock"))
+            writer.write(request)
+            writers.append(writer)
+        while len(server._clients) < len(writers) or not server._followers:
+            await asyncio.sleep(0.01)
+        await server.stop()
+        assert not server._clients
+        for writer in writers:
+            writer.close()
+
+    asyncio.run(scene())
+    assert caplog.records == []
 
 
 def test_a_left_over_socket_is_replaced_and_removed_at_the_end(tmp_path: Path) -> None:

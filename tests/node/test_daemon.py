@@ -145,7 +145,7 @@ def test_what_a_file_is_while_it_is_written_ends_no_protection(reload: Reloading
 def test_who_reloads_is_told_how_it_went(reload: Reloading) -> None:
     file, daemon = reload.file, reload.daemon
     file.write_text(MEMBER, encoding="utf-8")
-    assert daemon._reload_for_operator() == f"{file} taken over: {daemon.router.summary()}"
+    assert daemon._reload_for_operator() == f"{file} taken over: {daemon.router.operations.summary()}"
     file.write_text("crypto nonsense\n" + MEMBER, encoding="utf-8")
     with pytest.raises(CommandError, match=r"r\.cfg:1") as caught:
         daemon._reload_for_operator()

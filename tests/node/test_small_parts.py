@@ -1,5 +1,6 @@
 """Log lines, notifications to the service manager, limits of the process, clocks."""
 
+import errno
 import os
 import re
 import select
@@ -148,10 +149,19 @@ def test_limits_of_the_process() -> None:
     assert done.stdout == "(0, 0) 0o77\n0\n"
 
 
+def test_a_process_takes_as_many_descriptors_as_it_may_have() -> None:
+    code = "import resource as r; hard = r.getrlimit(r.RLIMIT_NOFILE)[1]; r.setrlimit(r.RLIMIT_NOFILE, (min(1024, hard), hard))\n"
+    code += "from groupvpn.node.limits import harden; harden(); assert r.getrlimit(r.RLIMIT_NOFILE) == (hard, hard)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_key_table_is_for_its_owner_and_in_tsharks_form(tmp_path: Path) -> None:
     from groupvpn.crypto.secret import Secret
 
-    table = KeyTable(tmp_path / "keys")
+    warnings: list[str] = []
+    table = KeyTable(tmp_path / "keys", warnings.append)
+    table.prepare()
+    assert (tmp_path / "keys").read_bytes() == b""
     table.add(bytes(range(8)), Secret(b"\xaa" * 16))
     table.add(bytes(8), Secret(b"\xbb" * 32))
     lines = (tmp_path / "keys").read_text(encoding="ascii").splitlines()
@@ -161,6 +171,38 @@ def test_the_key_table_is_for_its_owner_and_in_tsharks_form(tmp_path: Path) -> N
     (tmp_path / "keys").chmod(0o644)
     table.add(bytes(8), Secret(b"\xbb" * 32))
     assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o600, "also where the file was there before"
+    assert not warnings
+
+
+def test_a_key_table_that_cannot_be_is_found_out_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "keys").touch()
     (tmp_path / "link").symlink_to(tmp_path / "keys")
-    with pytest.raises(OSError, match="link"):
-        KeyTable(tmp_path / "link").add(bytes(8), Secret(b"\xcc" * 16))
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe", "nowhere/keys", "."):
+        with pytest.raises(OSError, match=name):
+            KeyTable(tmp_path / name, pytest.fail).prepare()
+
+
+@pytest.mark.parametrize("is_partial", [False, True])
+def test_a_full_disk_costs_the_key_table_lines_and_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_partial: bool) -> None:
+    from groupvpn.crypto.secret import Secret
+
+    real, warnings = os.write, list[str]()
+    table = KeyTable(tmp_path / "keys", warnings.append)
+
+    def full(descriptor: int, octets: bytes) -> int:
+        if is_partial:
+            return real(descriptor, octets[:9])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    table.add(bytes(8), Secret(b"\xaa" * 16))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        for _ in range(3):
+            table.add(bytes(8), Secret(b"\xbb" * 16))
+    assert len(warnings) == 1
+    assert "No space left on device" in warnings[0]
+    assert "bb" not in warnings[0]
+    table.add(bytes(8), Secret(b"\xcc" * 16))
+    lines = (tmp_path / "keys").read_text(encoding="ascii").splitlines()
+    assert lines == ["00" * 8 + "," + "aa" * 16, "00" * 8 + "," + "cc" * 16]

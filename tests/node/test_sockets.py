@@ -2,15 +2,19 @@
 
 import asyncio
 import errno
+import re
 import secrets
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from groupvpn.dataplane import links
 from groupvpn.effects import Endpoint
 from groupvpn.node.namespace import entered
 from groupvpn.node.sockets import READS_PER_WAKE, DatagramSockets, PortUnavailableError
@@ -158,6 +162,162 @@ def test_groups_beyond_the_limit_of_the_kernel_are_said_once_and_joined_when_the
         node.sockets.close()
 
     asyncio.run(scene())
+
+
+def _make_anew(name: str, namespace: str, address: IPv4Address, mtu: int = 1500) -> None:
+    """A pair of interfaces, `name` with the address and `name`-far, in place of the one that there was."""
+    lines = [
+        f"link add {name} mtu {mtu} type veth peer name {name}-far mtu {mtu}",
+        f"address add {address}/24 dev {name}",
+        f"link set {name} up",
+        f"link set {name}-far up",
+    ]
+    subprocess.run(["ip", "-n", namespace, "link", "delete", name], check=False, capture_output=True)
+    subprocess.run(["ip", "-n", namespace, "-batch", "-"], input="\n".join(lines), text=True, check=True)
+
+
+def test_an_interface_that_is_made_anew_many_times_leaks_no_membership(namespace: str) -> None:
+    """The kernel has 20 for each socket, and counts those on interfaces that are gone."""
+    address, other = IPv4Address("10.8.0.1"), IPv4Address("239.7.7.8")
+
+    async def scene() -> None:
+        node = Node(ONE)
+        node.sockets.join(GROUP, ONE)
+        node.sockets.join(GROUP, address)
+        node.sockets.join(other, address)
+        for _ in range(25):
+            _make_anew("wan", namespace, address)
+            node.sockets.join_again()
+            node.sockets.join_again()
+        assert node.warnings == []
+        igmp = Path("/proc/thread-self/net/igmp").read_text(encoding="ascii")
+        (wan,) = [part for part in re.split(r"\n(?=\d)", igmp) if re.match(r"\d+\s+wan ", part)]
+        assert {"070707EF", "080707EF"} <= set(wan.split())
+        assert await _hears_rekeys(node)
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
+def test_as_many_groups_as_the_kernel_has_places_for_outlive_their_interface(namespace: str) -> None:
+    Path("/proc/sys/net/ipv4/igmp_max_memberships").write_text("2")
+    address, other = IPv4Address("10.8.0.1"), IPv4Address("239.7.7.8")
+
+    async def scene() -> None:
+        _make_anew("wan", namespace, address)
+        node = Node(ONE)
+        for group in (GROUP, other):
+            node.sockets.join(group, address)
+        _make_anew("wan", namespace, address)
+        node.sockets.join_again()
+        assert node.warnings == []
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
+def test_an_interface_is_found_by_any_of_its_addresses(namespace: str) -> None:
+    _make_anew("wan", namespace, IPv4Address("10.8.0.1"))
+    lines = [*(f"address add 10.8.1.{number}/32 dev wan" for number in range(1, 101)), "address add 10.8.2.1/32 dev wan label wan:2"]
+    subprocess.run(["ip", "-n", namespace, "-batch", "-"], input="\n".join(lines), text=True, check=True)
+    for address in ("10.8.0.1", "10.8.1.100", "10.8.2.1"):
+        assert links.number_at(IPv4Address(address)) == socket.if_nametoindex("wan")
+    assert links.number_at(IPv4Address("10.8.2.2")) is None
+
+
+ETHERNET_HEADER, IP_HEADER, DONT_FRAGMENT = 14, 20, 0x4000
+
+
+@contextmanager
+def _capture(device: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as capture:
+        capture.bind((device, 0x0800))
+        capture.settimeout(2)
+        yield capture
+
+
+def test_a_multicast_rekey_leaves_by_the_interface_of_its_source_whatever_the_routes_say(namespace: str) -> None:
+    first, second = IPv4Address("10.8.0.1"), IPv4Address("10.9.0.1")
+    _make_anew("wan", namespace, first)
+    _make_anew("lan", namespace, second)
+    subprocess.run(["ip", "-n", namespace, "route", "replace", "224.0.0.0/4", "dev", "lan"], check=True)
+    subprocess.run(["ip", "-n", namespace, "route", "add", "default", "via", "10.9.0.2", "dev", "lan"], check=True)
+
+    async def scene() -> None:
+        node = Node(ONE)
+        with _capture("wan-far") as capture:
+            node.sockets.send(b"rekey", Endpoint(first, 848), Endpoint(GROUP, 848))
+            frame = capture.recv(2000)
+        assert frame.endswith(b"rekey")
+        assert frame[ETHERNET_HEADER + 12 : ETHERNET_HEADER + IP_HEADER] == first.packed + GROUP.packed
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
+def test_who_is_a_member_too_does_not_hear_its_own_rekeys(namespace: str) -> None:
+    address = IPv4Address("10.8.0.1")
+    _make_anew("wan", namespace, address)
+
+    async def scene() -> None:
+        node = Node(ONE)
+        node.sockets.join(GROUP, address)
+        node.sockets.send(b"rekey", Endpoint(address, 848), Endpoint(GROUP, 848))
+        with _peer() as peer:
+            peer.sendto(b"marker", (str(ONE), 848))
+            await _answer(peer)
+        assert [datagram for datagram, *_ in node.received] == [b"marker"]
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("destination", [IPv4Address("10.8.0.9"), GROUP])
+def test_a_datagram_may_be_cut_on_its_way(namespace: str, destination: IPv4Address) -> None:
+    """A link behind the first one may be narrower, and a rekey is sent to many: no report of a router makes it smaller."""
+    address = IPv4Address("10.8.0.1")
+    _make_anew("wan", namespace, address)
+    subprocess.run(
+        ["ip", "-n", namespace, "neighbour", "add", "10.8.0.9", "lladdr", "02:00:00:00:00:09", "dev", "wan", "nud", "permanent"], check=True
+    )
+
+    async def scene() -> None:
+        node = Node(ONE)
+        with _capture("wan-far") as capture:
+            node.sockets.send(bytes(1450), Endpoint(address, 848), Endpoint(destination, 848))
+            frame = capture.recv(2000)
+        assert len(frame) == ETHERNET_HEADER + IP_HEADER + 8 + 1450
+        assert not int.from_bytes(frame[ETHERNET_HEADER + 6 : ETHERNET_HEADER + 8], "big") & DONT_FRAGMENT
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
+class _Troubled:
+    """A socket that reports an error before it gives a datagram."""
+
+    def __init__(self) -> None:
+        packet_information = struct.pack("@i4s4s", 1, ONE.packed, ONE.packed)
+        ancillary = [(socket.IPPROTO_IP, 8, packet_information)]
+        self.results: list[object] = [OSError(errno.EHOSTUNREACH, "No route to host"), (b"hello", ancillary, 0, (str(PEER), 4000))]
+
+    def fileno(self) -> int:
+        return 0
+
+    def recvmsg(self, *_: int) -> object:
+        result = self.results.pop(0) if self.results else BlockingIOError()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+def test_an_error_of_the_socket_keeps_no_datagram_behind_it() -> None:
+    received: list[bytes] = []
+    sockets = DatagramSockets(lambda datagram, source, destination: received.append(datagram), pytest.fail)
+    sockets.set_local([ONE])
+    sockets._sockets[848] = _Troubled()  # type: ignore[assignment]
+    sockets._readable(848)
+    assert received == [b"hello"]
 
 
 def test_a_flood_does_not_keep_the_loop_from_other_work() -> None:

@@ -53,6 +53,25 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, run_root: Path, monk
     state.close()
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_too_when_the_write_returns(
+    tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may take what was not flushed: a Sender-ID is sent once this returns."""
+    state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+    state.write("key-server.json", b"old")
+    flushed: list[tuple[bool, bool]] = []
+
+    def sync(descriptor: int) -> None:
+        has_name = state.read("key-server.json") == b"new"
+        flushed.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), has_name))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    state.write("key-server.json", b"new")
+    assert flushed == [(False, False), (True, True)]
+    monkeypatch.undo()
+    state.close()
+
+
 def test_two_nodes_of_one_name_or_directory_refuse(tmp_path: Path, run_root: Path) -> None:
     first = StateDirectory("gm1", tmp_path / "one", run_root=run_root)
     with pytest.raises(InUseError, match=rf"name 'gm1' is in use by process {os.getpid()}"):

@@ -113,6 +113,9 @@ def run(
     ] = None,
 ) -> None:
     """Run a node until it is stopped. SIGTERM or SIGINT stops it, SIGHUP, or `groupvpn reload`, makes it read its configuration again."""
+    from groupvpn.node import signals
+
+    signals.hold()
     from groupvpn.console.registry import exec_commands
     from groupvpn.dataplane.options import EngineOptions, default_workers
     from groupvpn.node import daemon

@@ -2,7 +2,7 @@
 
 Lines are read with the matcher of the configuration language, so keywords may be abbreviated and an ambiguous or wrong word is answered
 with what could stand there; a `?` as the last word asks for that. The output of any command can be cut down with
-`| include EXPRESSION`, `| exclude EXPRESSION` or `| begin EXPRESSION` (`pattern.py`).
+`| include EXPRESSION`, `| exclude`, `| begin`, `| section` or `| count` (`pattern.py`).
 """
 
 import re
@@ -22,16 +22,20 @@ EXEC = Mode("exec", "Router#")
 TOPICS = {
     "clear": "Forget, and begin anew",
     "crypto": "Groups, IPsec, ISAKMP and keys",
+    "debug": "Log each datagram",
     "gdoi": "Groups",
+    "gkm": "Groups: another name of gdoi",
     "group": "One group only",
     "ipsec": "IPsec SAs, their transform sets and lifetime",
     "isakmp": "Phase 1",
     "key": "RSA key pairs",
+    "no": "Undo",
     "show": "What this node has and does",
+    "undebug": "Log them no longer",
 }
 """Help of words with which no command ends, and from which more than one goes on."""
-_FILTERS = ("include", "exclude", "begin")
-_SECOND_FILTER = re.compile(r"\|\s*(inc\w*|exc\w*|beg\w*)\s", re.IGNORECASE)
+_FILTERS = ("include", "exclude", "begin", "section", "count")
+_SECOND_FILTER = re.compile(r"\|\s*(inc\w*|exc\w*|beg\w*|sec\w*|cou\w*)\s", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,4 +179,22 @@ def _chosen(lines: list[str], kind: str, pattern: Pattern) -> list[str]:
     if kind == "begin":
         start = next((number for number, line in enumerate(lines) if pattern.search(line)), len(lines))
         return lines[start:]
+    if kind == "section":
+        return _sections(lines, pattern)
+    if kind == "count":
+        return [f"Number of lines which match regexp = {sum(bool(pattern.search(line)) for line in lines)}"]
     return [line for line in lines if pattern.search(line) == (kind == "include")]
+
+
+def _sections(lines: list[str], pattern: Pattern) -> list[str]:
+    """Lines that match, each with what is indented more behind it; empty lines belong to nobody."""
+    chosen, depth = [], None
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if depth is not None and line and indent <= depth:
+            depth = None
+        if depth is None and pattern.search(line):
+            depth = indent
+        if depth is not None and line:
+            chosen.append(line)
+    return chosen

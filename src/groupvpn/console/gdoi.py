@@ -4,7 +4,8 @@ from groupvpn.config.arguments import Name, Number, OneOf
 from groupvpn.console.exec import ExecCommand, Request
 from groupvpn.ipsec.sa import Direction
 from groupvpn.node.control import CommandError
-from groupvpn.node.router import RekeyError, Router, UnknownGroupError
+from groupvpn.node.operations import RekeyError, UnknownGroupError
+from groupvpn.node.router import Router
 
 DEFAULT_ACTIVATION_DELAY = 30
 """Seconds: as long as members wait between getting a new TEK and using it in a rekey that comes in time."""
@@ -17,57 +18,77 @@ _DIRECTION = OneOf(
 
 def _clear_gdoi(router: Router, request: Request) -> str:
     try:
-        router.clear_gdoi(request.name("group"))
+        router.operations.clear_gdoi(request.name("group"))
+    except UnknownGroupError as error:
+        raise CommandError(f"% {error}") from error
+    return ""
+
+
+def _clear_replay(router: Router, request: Request) -> str:
+    if not router.cores.members:
+        raise CommandError("% This node is not a member of any group")
+    try:
+        router.operations.clear_replay(request.name("group"))
     except UnknownGroupError as error:
         raise CommandError(f"% {error}") from error
     return ""
 
 
 def _clear_sa(router: Router, request: Request) -> str:
-    router.clear_sa()
+    router.operations.clear_sa()
     return ""
 
 
 def _clear_isakmp(router: Router, request: Request) -> str:
-    router.clear_isakmp()
+    router.operations.clear_isakmp()
     return ""
 
 
 def _rekey(router: Router, request: Request) -> str:
     delay = request.number("delay", DEFAULT_ACTIVATION_DELAY)
     try:
-        without = router.rekey(request.name("group"), delay)
+        groups = router.operations.rekey(request.name("group"), delay)
     except (UnknownGroupError, RekeyError) as error:
         raise CommandError(f"% {error}") from error
-    told = [f"% Group {name} has no rekeys: its members get the new keys when they register again" for name in without]
-    return "\n".join(told) or f"% Rekey triggered; members send with the new keys in {delay} seconds"
+    told = [name for name, has_rekeys in groups.items() if has_rekeys]
+    lines = [f"% Group {name} has no rekeys: its members get the new keys when they register again" for name in groups if name not in told]
+    if told:
+        whose = f" for group {', '.join(told)}" if lines else ""
+        lines.insert(0, f"% Rekey triggered{whose}; members send with the new keys in {delay} seconds")
+    return "\n".join(lines)
 
 
 def _direction(router: Router, request: Request) -> str:
     direction = request.get("direction")
     if not isinstance(direction, Direction) or not router.cores.members:
         raise CommandError("% This node is not a member of any group")
-    router.set_direction(direction)
+    router.operations.set_direction(direction)
     return ""
 
 
 COMMANDS = (
     ExecCommand(
-        "clear crypto gdoi [group <group>]",
+        "clear crypto {gdoi | gkm} [group <group>]",
         "Member: leave the group and register again. Key server: drop all registrations and make new keys",
         _clear_gdoi,
+        {"group": _GROUP},
+    ),
+    ExecCommand(
+        "clear crypto {gdoi | gkm} [group <group>] replay",
+        "Member: count what anti-replay refuses from zero on",
+        _clear_replay,
         {"group": _GROUP},
     ),
     ExecCommand("clear crypto sa", "Delete the IPsec SAs of all groups and register again", _clear_sa),
     ExecCommand("clear crypto isakmp", "Delete all ISAKMP SAs", _clear_isakmp),
     ExecCommand(
-        "crypto gdoi ks [group <group>] rekey [activation-delay <delay>]",
+        "crypto {gdoi | gkm} ks [group <group>] rekey [activation-delay <delay>]",
         "Make new TEKs and send them to the members now",
         _rekey,
         {"group": _GROUP, "delay": Number(1, 3600, "seconds after which members send with the new keys")},
     ),
     ExecCommand(
-        "crypto gdoi gm ipsec direction <direction>",
+        "crypto {gdoi | gkm} gm ipsec direction <direction>",
         "Override how the groups' traffic is protected, until the next rekey",
         _direction,
         {"direction": _DIRECTION},

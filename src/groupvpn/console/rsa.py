@@ -1,6 +1,5 @@
 """`crypto key generate|zeroize|export|import rsa` and `show crypto key mypubkey rsa`."""
 
-import asyncio
 import os
 import re
 from datetime import UTC, datetime
@@ -10,7 +9,9 @@ from groupvpn.console.exec import ExecCommand, Request
 from groupvpn.crypto.pem import KEYWORDS
 from groupvpn.crypto.rsa import MODULUS_BITS, RsaKeyError
 from groupvpn.crypto.secret import Secret
+from groupvpn.node.background import in_thread
 from groupvpn.node.control import CommandError
+from groupvpn.node.keystore import LabelTakenError
 from groupvpn.node.router import Router
 from groupvpn.node.state import StateError
 from groupvpn.pki.rsa_keys import DEFAULT_MODULUS_BITS, KeyPair, KeyPairError, generate, import_pem
@@ -36,23 +37,30 @@ def _existing(router: Router, label: str) -> KeyPair:
     return pair
 
 
+def _refuse_taken(router: Router, label: str) -> None:
+    """Before work is done that would be in vain; whoever comes first while another one works has the label (`_store`)."""
+    try:
+        router.keys.check_free(label)
+    except LabelTakenError as error:
+        raise CommandError(f"% {error}") from error
+
+
 def _store(router: Router, pair: KeyPair) -> None:
     try:
-        router.keys.put(pair)
-    except StateError as error:
+        router.keys.add(pair)
+    except (LabelTakenError, StateError) as error:
         raise CommandError(f"% {error}") from error
-    router.keys_changed()
+    router.operations.keys_changed()
 
 
 async def _generate(router: Router, request: Request) -> str:
     """In a thread of its own: finding the primes of a long key takes seconds."""
     label = request.name("label") or default_label(router)
     bits = request.number("modulus", DEFAULT_MODULUS_BITS)
-    if router.keys.get(label):
-        raise CommandError(f"% A key pair labelled {label} exists; remove it with `crypto key zeroize rsa {label}` first")
+    _refuse_taken(router, label)
     try:
         exportable = "exportable" in request.keywords
-        pair = await asyncio.to_thread(generate, label, datetime.now(UTC), modulus_bits=bits, exportable=exportable)
+        pair = await in_thread(lambda: generate(label, datetime.now(UTC), modulus_bits=bits, exportable=exportable))
     except KeyPairError as error:
         raise CommandError(f"% {error}") from error
     _store(router, pair)
@@ -69,7 +77,7 @@ def _zeroize(router: Router, request: Request) -> str:
     removed = [name for name in doomed if router.keys.remove(name)]
     if not removed:
         raise CommandError(f"% No key pair {'is labelled ' + label if label else 'is there'}")
-    router.keys_changed()
+    router.operations.keys_changed()
     return "\n".join(f"% Key pair {name} has been removed" for name in removed)
 
 
@@ -97,8 +105,7 @@ def _export(router: Router, request: Request) -> str:
 
 def _import(router: Router, request: Request) -> str:
     label, passphrase = str(request.name("label")), _passphrase(request)
-    if router.keys.get(label):
-        raise CommandError(f"% A key pair labelled {label} exists; remove it with `crypto key zeroize rsa {label}` first")
+    _refuse_taken(router, label)
     blocks = {found.group(1): found.group() + "\n" for found in _BLOCK.finditer(request.text)}
     private = next((text for kind, text in blocks.items() if kind.endswith("PRIVATE KEY")), None)
     if private is None:

@@ -1,21 +1,19 @@
 """One interface under our control: its TAPs, its port of the engine and its rules, and how they follow a policy."""
 
+import contextlib
+from collections import Counter
 from dataclasses import replace
 
-from groupvpn.dataplane import guard, links, redirect
+from groupvpn.dataplane import links, redirect
+from groupvpn.dataplane.accounts import DELIVERED, Counts
 from groupvpn.dataplane.engine import Engine, EngineSa
 from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import BackEnd, PortStatus
-from groupvpn.dataplane.rules import Rules
+from groupvpn.dataplane.rules import InterfaceRules
 from groupvpn.dataplane.slots import Slots, assign
-from groupvpn.dataplane.steering import COPIES, DROP_REASONS, Steering, interface_name
+from groupvpn.dataplane.steering import Steering, interface_name
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
-from groupvpn.ipsec.sa import Fragmentation, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa, SaCounters
-
-DELIVERED = ("outbound_delivered", "inbound_delivered")
-"""The engine's counters of packets that got through; all its other ones are drops."""
-PASSED = ("outbound_passed", "inbound_passed")
-"""What the rules let pass in the clear."""
+from groupvpn.ipsec.sa import Fragmentation, GroupSa, InterfacePolicy, PeerSa
 
 
 class Attachment:
@@ -25,7 +23,7 @@ class Attachment:
     raises `links.LinkError`, `programs.ProgramError` or `engine.EngineRefusal` and may be called again after that.
     """
 
-    def __init__(self, link: links.Link, rules: Rules, engine: Engine, node: str, token: bytes, mark: int) -> None:
+    def __init__(self, link: links.Link, rules: InterfaceRules, engine: Engine, node: str, token: bytes, mark: int) -> None:
         self._link = link
         self._rules = rules
         self._node = node
@@ -37,6 +35,7 @@ class Attachment:
         self._outbound_taps: list[tuple[Tap, int]] = []
         self._mtu = link.mtu
         self._fragmentation = Fragmentation.BEFORE
+        self._given, self._is_given_counted = rules.given, False
         self._workers, self._engine_processors = engine.workers, engine.processors
         self._tap_in = Tap(name_inbound(link.index), link.mac, self._workers)
         try:
@@ -81,6 +80,7 @@ class Attachment:
         )
         self._use(self._inbound | inbound, self._outbound | outbound)
         self._rules.load(steering)
+        self._is_given_counted = self._rules.counts_given
         self._use(inbound, outbound)
         self._slots = slots
 
@@ -124,15 +124,16 @@ class Attachment:
     def follow(self, link: links.Link) -> bool:
         """Take over a changed MAC address, and an MTU for the next `apply`; False if we must start anew.
 
-        That is for another interface or name, a TAP that is gone, down or redirects no more, a failed thread, or packets that have become
-        too large for the ring. Frames of a TAP without its redirection would pass for its own, and meet no list.
+        That is for another interface or name, or one that was away; a TAP that is gone, down or does not redirect to it any more; a failed
+        thread; or packets that have become too large for the ring. Frames of a TAP without its redirection would pass for its own, and meet
+        no list.
         """
         if (
             (link.index, link.name) != (self._link.index, self._link.name)
             or self._port.fault()
             or 0 < self._port.ring_limit < link.mtu
             or not all(tap.is_usable for tap in self.taps)
-            or not redirect.is_there(self._tap_in.index)
+            or not redirect.is_there(self._tap_in.index, link.index)
         ):
             return False
         if link.mac != self._link.mac:
@@ -141,21 +142,18 @@ class Attachment:
         self._link = link
         return True
 
-    def counters(self, policy: InterfacePolicy, keyring: Keyring) -> InterfaceCounters:
-        """What happened so far. An SA that several interfaces share counts for all of them together."""
-        sas = []
-        for sa in policy.every_sa:
-            if (counted := keyring.counters(sa)) is not None:
-                sas.append(SaCounters(spi=sa.spi, **counted, destination=sa.destination if isinstance(sa, PeerSa) else None))
-        ended, counted = self._port.counters(), self._rules.counters()
-        drops = {reason: packets for reason, packets in ended.items() if reason not in DELIVERED}
-        for reason in (*DROP_REASONS, *guard.REASONS):
-            drops[reason] = drops.get(reason, 0) + counted.get(reason, 0)
-        lost, overruns = links.transmit_drops(), self._port.overruns()
-        drops["inbound_queue_full"] = lost.get(self._tap_in.name, 0) + overruns["inbound"]
-        drops["outbound_queue_full"] = sum(lost.get(tap.name, 0) for tap, _ in self._outbound_taps) + overruns["outbound"]
-        delivered = {way: ended.get(way, 0) for way in DELIVERED} | {way: counted.get(way, 0) for way in PASSED}
-        return InterfaceCounters(policy.device, tuple(sas), drops, delivered, self._port.traffic() | {COPIES: counted.get(COPIES, 0)})
+    def counted(self) -> Counts:
+        """What the engine did so far, and what found its queues full."""
+        ended = self._port.counters()
+        counts = Counts(traffic=Counter(self._port.traffic()))
+        counts.delivered.update({way: ended.get(way, 0) for way in DELIVERED})
+        counts.drops.update({reason: packets for reason, packets in ended.items() if reason not in DELIVERED})
+        overruns, lost = self._port.overruns(), {}
+        with contextlib.suppress(OSError):  # no descriptor is left to ask with
+            lost = links.transmit_drops()
+        counts.drops["inbound_queue_full"] += lost.get(self._tap_in.name, 0) + overruns["inbound"]
+        counts.drops["outbound_queue_full"] += sum(lost.get(tap.name, 0) for tap, _ in self._outbound_taps) + overruns["outbound"]
+        return counts
 
     @property
     def status(self) -> PortStatus:
@@ -174,12 +172,28 @@ class Attachment:
             called=self._link.name,
         )
 
-    def close(self) -> None:
-        """Stop the engine and remove the TAPs. The rules stay: where they forwarded to them, packets are dropped from now on."""
+    def close(self) -> Counts:
+        """Stop the engine and remove the TAPs. Filters and tables stay: where they forwarded to them, packets are dropped from now on.
+
+        Returns all that was counted, with `restarted` for what was on its way to the engine; fragments that waited there for others are
+        never completed.
+        """
         self._port.stop()
-        for tap, _ in self._outbound_taps:
+        self._rules.forget()
+        counts = self.counted()
+        in_rings = self._port.discard()
+        pending, counts.traffic["inbound_pending"] = counts.traffic["inbound_pending"], 0
+        counts.drops["inbound_fragment"] += pending
+        counts.drops["inbound_restarted"] += self._tap_in.drain() + in_rings["inbound"]
+        at_taps = sum(tap.drain() for tap, _ in self._outbound_taps)
+        for tap in self.taps:
             tap.close()
-        self._tap_in.close()
+        if self._is_given_counted:  # what was led to a TAP that was gone is lost too
+            given = self._rules.given - self._given
+            counts.drops["outbound_restarted"] += max(0, given - counts.traffic["outbound_frames"] - counts.drops["outbound_queue_full"])
+        else:
+            counts.drops["outbound_restarted"] += at_taps + in_rings["outbound"]
+        return counts
 
 
 def _may_send(sa: GroupSa) -> bool:

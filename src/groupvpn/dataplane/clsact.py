@@ -37,6 +37,9 @@ TC_H_CLSACT, CLSACT_HANDLE = 0xFFFFFFF1, 0xFFFF0000
 TCA_KIND, TCA_OPTIONS, TCA_CHAIN = 1, 2, 11
 TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS, TCA_BPF_ID = 6, 7, 8, 11
 TCA_BPF_FLAG_ACT_DIRECT = 1
+TCA_U32_ACT, TCA_ACT_KIND, TCA_ACT_OPTIONS, TCA_MIRRED_PARMS = 7, 1, 2, 2
+MIRRED_TARGET = 24
+"""Where `struct tc_mirred` has the number of the interface."""
 ETH_P_ALL = 3
 MAX_ERRNO = 4095
 ANSWER_SECONDS = 5.0
@@ -70,7 +73,11 @@ class Attached:
 
 
 class Filter(NamedTuple):
-    """Any filter, as the kernel tells of it. Its handle is 0 in the message that begins a list of filters of one preference."""
+    """Any filter, as the kernel tells of it. Its handle is 0 in the message that begins a list of filters of one preference.
+
+    `target` is the number of the interface to which a u32 filter redirects; 0 if it does not, or if that is gone, which the kernel has the
+    filter forget for ever.
+    """
 
     chain: int
     preference: int
@@ -78,6 +85,7 @@ class Filter(NamedTuple):
     kind: str
     name: str
     program: int
+    target: int = 0
 
 
 def attach(index: int, hook: Hook, program: int, name: str) -> None:
@@ -157,9 +165,21 @@ def filter_of(payload: bytes) -> Filter:
     handle, _, information = struct.unpack("=III", payload[8:20].ljust(12, b"\0"))
     found = attributes(payload[20:])
     kind = text(found.get(TCA_KIND, b""))
-    options = attributes(found.get(TCA_OPTIONS, b"")) if kind == "bpf" else {}
-    name, program = text(options.get(TCA_BPF_NAME, b"")), _number(options.get(TCA_BPF_ID, b""))
-    return Filter(_number(found.get(TCA_CHAIN, b"")), information >> 16, handle, kind, name, program)
+    options = attributes(found.get(TCA_OPTIONS, b"")) if kind in ("bpf", "u32") else {}
+    target = _target(options) if kind == "u32" else 0
+    ours = options if kind == "bpf" else {}
+    name, program = text(ours.get(TCA_BPF_NAME, b"")), _number(ours.get(TCA_BPF_ID, b""))
+    return Filter(_number(found.get(TCA_CHAIN, b"")), information >> 16, handle, kind, name, program, target)
+
+
+def _target(options: dict[int, bytes]) -> int:
+    """Where the mirred action of a u32 filter leads; actions are attributes numbered from 1."""
+    for action in attributes(options.get(TCA_U32_ACT, b"")).values():
+        there = attributes(action)
+        if text(there.get(TCA_ACT_KIND, b"")) == "mirred":
+            parameters = attributes(there.get(TCA_ACT_OPTIONS, b"")).get(TCA_MIRRED_PARMS, b"")
+            return _number(parameters[MIRRED_TARGET:])
+    return 0
 
 
 def _change_filter(index: int, hook: Hook, request: int, flags: int, options: bytes = b"") -> None:

@@ -30,8 +30,9 @@ _DF: dict[DontFragment, Literal["copy", "set", "clear"]] = {
 class EngineEvent:
     """Something that the engine tells without being asked.
 
-    Only the kinds that are about a packet (`unknown_spi`, `replayed`, `authentication`) have what follows `spi`: the outer addresses, the
-    IP protocol (50 ESP, 51 AH) and the sequence number as the packet carries it.
+    Only the kinds that are about a packet (`unknown_spi`, `replayed`, `too_old`, `too_new`, `authentication`) have what follows `spi`: the
+    outer addresses, the IP protocol (50 ESP, 51 AH) and the sequence number as the packet carries it. `times` is there where the SA has a
+    time window and the packet was refused by it or as a replay.
     """
 
     kind: "_engine.EventKind"
@@ -40,6 +41,19 @@ class EngineEvent:
     destination: IPv4Address | IPv6Address | None = None
     protocol: int = 0
     sequence: int = 0
+    times: "EventTimes | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventTimes:
+    """Pseudotimes as a packet was judged, in seconds: what its sender had stamped it with, our own, and how far apart they may be.
+
+    Both are what 32 bits of ticks say, so they wrap together, after 497 days with ticks of 10 milliseconds.
+    """
+
+    peer: float
+    own: float
+    window: int
 
 
 class EngineCounters(Protocol):
@@ -67,6 +81,9 @@ class EnginePort(Protocol):
 
     def stop(self) -> None:
         """Stop and join the threads."""
+
+    def discard(self) -> dict[str, int]:
+        """When it has stopped for ever: throw away what waits in its rings; returns how many frames, `outbound` and `inbound`."""
 
     def set_sas(self, inbound: list[EngineSa], outbound: dict[int, list[EngineSa]]) -> None:
         """Replace the SAs in one step. Workers share those with which a TAP's packets are encrypted, if there are not enough."""
@@ -138,6 +155,9 @@ class Engine(Protocol):
     def events_fileno(self) -> int:
         """A descriptor for an event loop: readable while events wait."""
 
+    def alarm(self) -> int:
+        """An eventfd for whoever reads it: a thread or queue of a port has stopped working."""
+
     def take_events(self) -> tuple[EngineEvent, ...]:
         """The events that wait, oldest first. Those about packets are limited in number (`engine/events.hpp`)."""
 
@@ -167,6 +187,7 @@ class NativePort:
             ways = options.transmit, options.receive
             self._port = _engine.Port(device, taps, token, mtu, mark, *ways, events, list(options.processors))
         self.stop = self._port.stop
+        self.discard = self._port.discard
         self.counters = self._port.counters
         self.traffic = self._port.traffic
         self.fault = self._port.fault
@@ -269,7 +290,7 @@ class NativeEngine:
                 mode="transport" if sa.transform.mode is Mode.TRANSPORT else "tunnel",
                 replay_window=sa.replay_window,
                 df=_DF[df],
-                limits=sa.limits.given,
+                limits=cast("_engine.Limits", sa.limits.given),
                 events=self._events,
                 counters=cast("_engine.SaCounters", counters),
                 **(_of_peer(sa) if isinstance(sa, PeerSa) else _of_group(sa)),
@@ -283,16 +304,25 @@ class NativeEngine:
         """See `Engine`."""
         return self._events.fileno()
 
+    def alarm(self) -> int:
+        """See `Engine`."""
+        return self._events.alarm()
+
     def take_events(self) -> tuple[EngineEvent, ...]:
         """See `Engine`."""
-        return tuple(
-            EngineEvent(event.kind, event.spi, _address(event.source), _address(event.destination), event.protocol, event.sequence)
-            for event in self._events.drain()
-        )
+        return tuple(_event_of(event) for event in self._events.drain())
 
     def event_counters(self) -> dict[str, int]:
         """See `Engine`."""
         return self._events.counters()
+
+
+def _event_of(event: "_engine.Event") -> EngineEvent:
+    addresses = _address(event.source), _address(event.destination)
+    times = None
+    if event.tick:
+        times = EventTimes(event.sequence * event.tick / 1000, event.own_stamp * event.tick / 1000, event.time_window)
+    return EngineEvent(event.kind, event.spi, *addresses, event.protocol, event.sequence, times)
 
 
 def _address(octets: bytes) -> IPv4Address | IPv6Address | None:
@@ -302,7 +332,7 @@ def _address(octets: bytes) -> IPv4Address | IPv6Address | None:
 class _Options(TypedDict, total=False):
     """What groups and peers have of their own."""
 
-    sender_id: int
+    sender_id: int | None
     sender_id_bits: int
     time_window: int
     tick: int
@@ -314,7 +344,7 @@ class _Options(TypedDict, total=False):
 
 def _of_group(sa: GroupSa) -> _Options:
     options: _Options = {
-        "sender_id": -1 if sa.sender_id is None else sa.sender_id,
+        "sender_id": sa.sender_id,
         "sender_id_bits": sa.sender_id_bits,
         "udp": sa.udp,
     }

@@ -1,6 +1,7 @@
 """The BPF programs of an interface (`verdicts`) at its hooks: what is loaded, and whether it is still there as we left it."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from groupvpn.dataplane import clsact, links
 from groupvpn.dataplane.bytecode import LAST, NEXT, on_the_wire
 from groupvpn.dataplane.clsact import Hook
-from groupvpn.dataplane.steering import Steering, closed
+from groupvpn.dataplane.steering import GIVEN, PASSED, Steering, closed
 from groupvpn.dataplane.verdicts import COUNTERS, Maps, inbound_program, outbound_program
 
 if TYPE_CHECKING:
@@ -57,6 +58,13 @@ class Filters:
         """`name` is that of the rules, by which whoever comes after us knows the filters."""
         self._name = name
         self._maps: Maps | None = None
+        self._closing: _engine.Counters | None = None
+        """Of the programs that know no TAP."""
+        self._past: Counter[str] = Counter()
+        """What programs had counted before the last `delete`."""
+        self._began: Counter[str] = Counter()
+        self._repeated: Counter[str] = Counter()
+        """What the filter let pass behind the program that decides, which had counted it."""
         self._spis: frozenset[int] = frozenset()
         self._loaded: _Loaded | None = None
         self.reason = ""
@@ -70,6 +78,8 @@ class Filters:
             self._set_spis(maps.spis, frozenset(steering.spis))
             if loaded is None or replace(loaded.steering, spis=steering.spis) != steering or not _holds(loaded):
                 loaded = self._replace(steering, maps)
+                self._repeated += self._repeats()
+                self._began = _read(self._closing)
         self._loaded = replace(loaded, steering=steering)
 
     def _set_spis(self, words: "_engine.Words", spis: frozenset[int]) -> None:
@@ -86,7 +96,8 @@ class Filters:
 
         is_alone = _is_alone(steering, self._loaded.programs if self._loaded is not None else {})
         deciding = _programs(steering, maps, LAST if is_alone else NEXT)
-        closing = _programs(closed(steering), replace(maps, counters=_engine.Counters(len(COUNTERS))), NEXT)
+        self._closing = self._closing or _engine.Counters(len(COUNTERS))
+        closing = _programs(closed(steering), replace(maps, counters=self._closing), NEXT)
         attachments: list[_engine.Attachment] = []
         self.reason = ""
         try:
@@ -111,19 +122,38 @@ class Filters:
             return _holds(self._loaded)
 
     def forget(self) -> None:
-        """Let go of what ends with us, and expect nothing of the rest: the next `load` replaces everything, and counts from 0."""
-        self._loaded, self._maps, self._spis = None, None, frozenset()
+        """Let go of what ends with us, and expect nothing of the rest: the next `load` replaces everything. The filter counts on."""
+        self._repeated += self._repeats()
+        self._loaded = None
 
     def counters(self) -> dict[str, int]:
-        """Packets by what became of them (`verdicts.COUNTERS`)."""
-        if self._maps is None:
-            return {}
-        return {name: self._maps.counters[number] for number, name in enumerate(COUNTERS)}
+        """Packets by what became of them (`verdicts.COUNTERS`), since the first `load`."""
+        total = Counter(self._past)
+        total.update(_read(self._maps.counters if self._maps is not None else None))
+        total.update(_read(self._closing))
+        total.subtract(self._repeated)
+        total.subtract(self._repeats())
+        return dict(total)
+
+    @property
+    def given(self) -> int:
+        """Frames that were led to outbound TAPs, since the first `load`."""
+        return self.counters().get(GIVEN, 0)
+
+    def _repeats(self) -> "Counter[str]":
+        """What the filter has let pass since a program stands before it."""
+        if self._loaded is None or not self._loaded.attachments:
+            return Counter()
+        now = _read(self._closing)
+        return Counter({name: now[name] - self._began[name] for name in PASSED})
 
     def delete(self) -> None:
         """Remove the programs from their hooks."""
         remove(self._name)
         self.forget()
+        self._past = Counter(self.counters())
+        self._maps, self._closing, self._spis = None, None, frozenset()
+        self._repeated.clear()
 
 
 def left() -> Iterator[Left]:
@@ -145,6 +175,10 @@ def remove(name: str) -> None:
         if there.rules == name:
             with _refusing():
                 clsact.detach(there.interface)
+
+
+def _read(counters: "_engine.Counters | None") -> Counter[str]:
+    return Counter({name: counters[number] for number, name in enumerate(COUNTERS)} if counters is not None else {})
 
 
 def _programs(steering: Steering, maps: Maps, goes_on: int) -> "dict[Hook, _engine.Program]":

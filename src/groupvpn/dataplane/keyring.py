@@ -26,8 +26,8 @@ class _Held:
         return self.sa.spi == sa.spi and self.df is df and self.sa == sa
 
     def precedes(self, sa: GroupSa | PeerSa) -> bool:
-        """Whether `sa` is another form of this one: the same SPI and keys."""
-        return self.sa.spi == sa.spi and self.sa.name == sa.name and (self.sa.transform, self.sa.keys) == (sa.transform, sa.keys)
+        """Whether `sa` is another form of this one."""
+        return is_same(self.sa, sa)
 
 
 class Keyring:
@@ -73,16 +73,9 @@ class Keyring:
         held = _find(self._held, sa, df)
         return list(held.engine_sas) if held is not None else []
 
-    def counters(self, sa: GroupSa | PeerSa) -> dict[str, int] | None:
-        """What it has encrypted and decrypted, whatever became of DF, by the names of `SaCounters`; None if the engine refused it."""
-        several = [held for held in self._held if held.sa == sa]
-        if not several:
-            return None
-        total: dict[str, int] = {}
-        for counters in (counters for held in several for counters in held.counters):
-            for name, count in counters.read().items():
-                total[name] = total.get(name, 0) + count
-        return total
+    def counting(self, sa: GroupSa | PeerSa) -> tuple[EngineCounters, ...]:
+        """All that count for it, whatever became of DF; none if the engine refused it."""
+        return tuple(counters for held in self._held if held.sa == sa for counters in held.counters)
 
     def _make(self, sa: GroupSa | PeerSa, df: DontFragment, counters: tuple[EngineCounters, ...]) -> _Held | None:
         several = _for_each_sender(sa)
@@ -99,6 +92,11 @@ def _for_each_sender(sa: GroupSa | PeerSa) -> list[GroupSa | PeerSa]:
     if not isinstance(sa, GroupSa):
         return [sa]
     return [sa, *(replace(sa, sender_id=sender_id) for sender_id in sa.further_sender_ids)]
+
+
+def is_same(one: GroupSa | PeerSa, other: GroupSa | PeerSa) -> bool:
+    """Whether they are forms of one SA: the same SPI and keys."""
+    return one.spi == other.spi and one.name == other.name and (one.transform, one.keys) == (other.transform, other.keys)
 
 
 def _find(held: list[_Held], sa: GroupSa | PeerSa, df: DontFragment) -> _Held | None:

@@ -3,15 +3,18 @@
 The calls act in the network namespace of the calling thread. They cost microseconds; a netlink library would cost 150 ms of start-up.
 """
 
+import array
 import contextlib
 import errno
 import fcntl
 import socket
 import struct
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 SIOCGIFNAME = 0x8910
+SIOCGIFCONF = 0x8912
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 SIOCGIFMTU = 0x8921
@@ -23,6 +26,11 @@ SIOCSIFTXQLEN = 0x8943
 IFF_UP = 0x1
 IFF_NOARP = 0x80
 ARPHRD_ETHER = 1
+_IFCONF = struct.Struct("@iP")
+_IFREQ = 40
+"""Octets of `struct ifreq`."""
+_ADDRESSES = 63
+"""Addresses of all interfaces for which there is room at the first attempt to read them."""
 NAME_LENGTH = 15
 """Longest interface name in octets (IFNAMSIZ less its terminator)."""
 
@@ -60,6 +68,15 @@ def read(device: str) -> Link:
     return Link(device, index, mac, mtu, bool(flags & IFF_UP))
 
 
+def is_up(device: str) -> bool:
+    """Whether `device` is up, of whatever kind it is; False if there is none or that cannot be found out."""
+    try:
+        (flags,) = struct.unpack_from("=H", _request(device, SIOCGIFFLAGS))
+    except OSError:
+        return False
+    return bool(flags & IFF_UP)
+
+
 def index(device: str) -> int | None:
     """The interface's number, also by an alternative name, or None if there is no such interface; raises `LinkError` if that cannot be
     found out."""
@@ -93,6 +110,22 @@ def names() -> tuple[str, ...]:
 def numbers() -> tuple[int, ...]:
     """The numbers of all interfaces of this network namespace; raises `OSError`."""
     return tuple(number for number, _ in socket.if_nameindex())
+
+
+def number_at(address: IPv4Address) -> int | None:
+    """The number of the interface that has this address, None if none has; raises `OSError`."""
+    room = _IFREQ * (_ADDRESSES + 1)
+    while True:
+        found = array.array("B", bytes(room))
+        length, _ = _IFCONF.unpack(_ask_all(_IFCONF.pack(room, found.buffer_info()[0])))
+        if length < room:
+            break
+        room *= 2
+    for start in range(0, length, _IFREQ):
+        label, there = struct.unpack_from("=16s4x4s", found, start)
+        if there == address.packed:  # an address may have a label of its own, such as eth0:1
+            return index(label.partition(b"\0")[0].partition(b":")[0].decode(errors="surrogateescape"))
+    return None
 
 
 def set_mac(device: str, mac: bytes) -> None:
@@ -142,6 +175,12 @@ def _ask(name: bytes, request: int, value: bytes) -> bytes:
     """`struct ifreq` is the name in 16 octets and a union of 24."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         return fcntl.ioctl(control, request, struct.pack("=16s24s", name, value))
+
+
+def _ask_all(configuration: bytes) -> bytes:
+    """`struct ifconf`: octets of a buffer, and where it is."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        return fcntl.ioctl(control, SIOCGIFCONF, configuration)
 
 
 def _can_be_a_name(name: bytes) -> bool:

@@ -10,23 +10,27 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple
 
 from groupvpn.dataplane import guard, links, recovery
+from groupvpn.dataplane.accounts import Account, Counts, counted
 from groupvpn.dataplane.attachment import Attachment
 from groupvpn.dataplane.clamp import ClampTable
 from groupvpn.dataplane.engine import Engine, EngineEvent, EngineRefusal, NativeEngine
+from groupvpn.dataplane.faults import Effect, Fault
 from groupvpn.dataplane.filters import FiltersError
-from groupvpn.dataplane.keyring import Keyring
-from groupvpn.dataplane.options import AUTOMATIC, EngineStatus
-from groupvpn.dataplane.programs import ProgramError
-from groupvpn.dataplane.rules import Guards, Rules
+from groupvpn.dataplane.guards import Guards
+from groupvpn.dataplane.keyring import Keyring, is_same
+from groupvpn.dataplane.options import AUTOMATIC, EngineStatus, Steer
+from groupvpn.dataplane.programs import ProgramError, one_pass
+from groupvpn.dataplane.rules import InterfaceRules
 from groupvpn.dataplane.steering import Steering, table_name
 from groupvpn.dataplane.taps import is_ours
 from groupvpn.dataplane.watch import Watch
-from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa
+from groupvpn.dataplane.ways import GuardError
+from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa, SaCounters
 
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]+")
 _REFUSALS = (links.LinkError, ProgramError, FiltersError, EngineRefusal)
@@ -36,22 +40,6 @@ LOOPBACK = "lo"
 """The one interface from which nothing can leak: never blocked, since the node itself lives on it."""
 RETRY_AFTER = 1.0
 """Seconds for which an interface that could not be served is left alone by `on_event`: each attempt causes events of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that keeps an interface from doing what it should.
-
-    While it lasts, what must be protected is dropped there, unless `is_open`: then not even that could be done.
-    """
-
-    device: str
-    problem: str
-    is_open: bool = False
-    concerns_protection: bool = True
-    """False for a fault that changes nothing for what must be protected."""
-    is_absent: bool = False
-    """There is no such interface: what would go by it goes another way, or nowhere."""
 
 
 class _Place(NamedTuple):
@@ -91,9 +79,10 @@ class LinuxDataPlane:
         self._keyring = Keyring(self._engine)
         self._state = DesiredState()
         self._attachments: dict[str, Attachment] = {}
-        self._rules: dict[str, Rules] = {}
+        self._accounts: dict[str, Account] = {}
+        self._rules: dict[str, InterfaceRules] = {}
         self._guards = Guards(self._follow)
-        self._steer = steer
+        self._steer = Steer(steer)
         self._keeper = 0
         self._seen: dict[str, _Place] = {}
         self._owners: dict[int, str] = {}
@@ -106,15 +95,26 @@ class LinuxDataPlane:
         self._resting: dict[str, _Rest] = {}
         self.faults: tuple[Fault, ...] = ()
 
+    @one_pass()
     def apply(self, state: DesiredState) -> tuple[Fault, ...]:
         """Make `state` true; what is so already is not touched. Returns what could not be done, which `refresh` tries again."""
         with contextlib.suppress(ProgramError, FiltersError, OSError):  # what keeps us from cleaning keeps us from loading: a fault there
             if not self._has_recovered:
                 self._left = frozenset(recovery.leftovers(self._node))
+        self._end_sas(state)
         self._state, self._has_recovered = state, True
         self._resting.clear()
         return self._reconcile()
 
+    def _end_sas(self, following: DesiredState) -> None:
+        """Keep what SAs have counted that the next policy of their interface has no more."""
+        kept = {policy.device: policy.every_sa for policy in following.interfaces}
+        for policy in self._state.interfaces:
+            for sa in policy.every_sa:
+                if not any(is_same(sa, other) for other in kept.get(policy.device, ())):
+                    self._account(policy.device).end(sa, self._keyring.counting(sa))
+
+    @one_pass()
     def refresh(self) -> tuple[Fault, ...]:
         """Look at the system again and mend what changed under us: interfaces, TAPs, rules. Returns what could not be mended."""
         self._resting.clear()
@@ -124,6 +124,7 @@ class LinuxDataPlane:
         """A descriptor that is readable when interfaces or nftables changed; its first call starts the watch."""
         if self._watch is None:
             self._watch = Watch()
+            self._watch.hear(self._engine.alarm())
             if self._keeper:
                 self._watch.follow(self._keeper)
         return self._watch.fileno()
@@ -133,6 +134,7 @@ class LinuxDataPlane:
         if self._watch is not None:
             self._watch.follow(keeper)
 
+    @one_pass()
     def on_event(self) -> tuple[Fault, ...]:
         """Call when `fileno()` is readable: takes the notifications and mends what they may mean. Returns all faults."""
         changed = self._watch.drain() if self._watch is not None else frozenset()
@@ -144,22 +146,29 @@ class LinuxDataPlane:
                 del self._resting[device]
         return self._mend()
 
+    @one_pass()
     def counters(self) -> tuple[InterfaceCounters, ...]:
-        """What happened on each interface: per SA, and per reason for what was dropped. An interface at fault is left out."""
-        found = []
-        for policy in self._state.interfaces:
-            attachment = self._attachments.get(policy.device)
-            if attachment is not None:
-                try:
-                    found.append(attachment.counters(policy, self._keyring))
-                except ProgramError:  # the table is gone: `refresh` puts it back
-                    continue
-        return tuple(found)
+        """What happened on each interface: per SA, and per reason for what was dropped. It goes on while the interface has a policy,
+        whatever is made anew, and includes what its rules drop while it is at fault."""
+        return tuple(map(self._counted, self._state.interfaces))
+
+    def _counted(self, policy: InterfacePolicy) -> InterfaceCounters:
+        attachment, rules = self._attachments.get(policy.device), self._rules.get(policy.device)
+        running = attachment.counted() if attachment is not None else Counts()
+        by_rules = rules.counters() if rules is not None else {}
+        sas = tuple(counted(sa, self._keyring.counting(sa)) for sa in policy.every_sa if self._keyring.counting(sa))
+        return self._account(policy.device).counters(policy.device, sas, running, by_rules)
+
+    def _account(self, device: str) -> Account:
+        return self._accounts.setdefault(device, Account())
+
+    def carried(self, sa: GroupSa) -> SaCounters:
+        """What one SA of the policy has protected and verified so far, on all interfaces; asks nobody but the engine."""
+        return counted(sa, self._keyring.counting(sa))
 
     def sent(self, sa: GroupSa | PeerSa) -> int:
         """Packets that one SA of the policy has protected so far, on all interfaces; asks nobody but the engine."""
-        counted = self._keyring.counters(sa)
-        return counted["encrypted_packets"] if counted is not None else 0
+        return counted(sa, self._keyring.counting(sa)).encrypted_packets
 
     def engine(self) -> EngineStatus:
         """The engine, and its ports in the order of the policy; an interface at fault is left out."""
@@ -188,6 +197,7 @@ class LinuxDataPlane:
         restored, self._restored = frozenset(self._restored), set()
         return restored
 
+    @one_pass()
     def close(self, *, block: Collection[str] = ()) -> tuple[Fault, ...]:
         """Remove everything; returns what could not be removed.
 
@@ -237,7 +247,7 @@ class LinuxDataPlane:
             self._clamps.load(tuple(clamp if place is None else replace(clamp, device=place.name) for clamp, place in places))
         except ProgramError as problem:
             text = f"cannot adjust the segment size of TCP: {problem}"
-            return [Fault(clamp.device, text, concerns_protection=False) for clamp in self._state.clamps]
+            return [Fault(clamp.device, text, effect=Effect.HARMLESS) for clamp in self._state.clamps]
         return []
 
     def _reconcile(self) -> tuple[Fault, ...]:
@@ -247,13 +257,17 @@ class LinuxDataPlane:
         for policy in self._state.interfaces:
             if wanted.setdefault(policy.device, policy) is not policy:
                 faults.append(
-                    Fault(policy.device, "two interfaces with a crypto map name it; only the policy of the first is applied", is_open=True)
+                    Fault(
+                        policy.device,
+                        "two interfaces with a crypto map name it; only the policy of the first is applied",
+                        effect=Effect.OPEN,
+                    )
                 )
         self._step_aside(wanted)
         self._keyring.update([(sa, policy.df_of(sa)) for policy in wanted.values() for sa in policy.every_sa])
         self._owners.clear()
         faults += [fault for policy in wanted.values() for fault in self._serve(policy)]
-        faults += self._release_others(wanted, frozenset(fault.device for fault in faults if fault.is_open))
+        faults += self._release_others(wanted, frozenset(fault.device for fault in faults if fault.effect is Effect.OPEN))
         faults += self._clamp()
         self.faults = tuple(faults)
         return self.faults
@@ -294,6 +308,8 @@ class LinuxDataPlane:
         try:
             link = self._link(policy.device, place)
             self._attach(policy.device, link).apply(policy, self._keyring)
+            if trouble := self._rules[policy.device].trouble:
+                faults.append(Fault(policy.device, trouble, Effect.HARMLESS))
         except Exception as problem:  # whatever it is: nothing may leave in the clear, and others are to be served
             text = str(problem) if isinstance(problem, _REFUSALS) else f"{type(problem).__name__}: {problem}"
             faults += self._block(policy, place, text, can_have_rules=link is not None)
@@ -338,31 +354,34 @@ class LinuxDataPlane:
         self._attachments[device] = Attachment(link, rules, self._engine, self._node, self._token, self._mark)
         return self._attachments[device]
 
-    def _rules_of(self, device: str) -> Rules:
-        return self._rules.setdefault(device, Rules(device, self._steer, self._guards))
+    def _rules_of(self, device: str) -> InterfaceRules:
+        return self._rules.setdefault(device, InterfaceRules(device, self._steer, self._guards))
 
     def _block(self, policy: InterfacePolicy, place: _Place | None, problem: str, *, can_have_rules: bool) -> list[Fault]:
         """Without a working engine nothing that must be protected may pass: drop it, and try the engine again later.
 
         Where no rules can be loaded, or not of the kind that was asked for, the guard alone does it. Returns what is wrong.
         """
-        fault = Fault(policy.device, problem, is_absent=place is None)
         if place is not None and place.name == LOOPBACK:
-            return [replace(fault, concerns_protection=False)]
+            return [Fault(policy.device, problem, Effect.HARMLESS)]
+        blocked = Fault(policy.device, problem, Effect.ABSENT if place is None else Effect.BLOCKED)
         self._detach(policy.device)
         steering = self._closing(policy, place)
         if not guard.stands(steering):
-            return [replace(fault, is_open=True)]
+            return [replace(blocked, effect=Effect.OPEN)]
         rules = self._rules_of(policy.device)
         reasons = []
         for block in (rules.load, rules.hold) if can_have_rules else (rules.hold,):
             try:
                 block(steering)
+            except GuardError as reason:  # the programs drop it
+                return list(dict.fromkeys((blocked, replace(blocked, problem=f"its guard is refused: {reason}"))))
             except Exception as reason:
                 reasons.append(str(reason))
             else:
-                return [fault]
-        return [fault, Fault(policy.device, f"cannot even block it: {'; '.join(dict.fromkeys(reasons))}", is_open=True)]
+                return [blocked]
+        opened = Fault(policy.device, f"cannot even block it: {'; '.join(dict.fromkeys(reasons))}", Effect.OPEN)
+        return [blocked if place is None else replace(blocked, effect=Effect.OPEN), opened]
 
     def _closing(self, policy: InterfacePolicy, place: _Place | None) -> Steering:
         """Drops what the policy protects, where the interface is, or where it was."""
@@ -387,9 +406,7 @@ class LinuxDataPlane:
     def _detach(self, device: str) -> None:
         attachment = self._attachments.pop(device, None)
         if attachment is not None:
-            attachment.close()
-            if device in self._rules:
-                self._rules[device].forget()
+            self._account(device).past.add(attachment.close())
 
     def _release(self, device: str, *, block: bool) -> list[Fault]:
         rules, faults = self._rules[device], []
@@ -405,10 +422,11 @@ class LinuxDataPlane:
         if not faults:
             self._rules.pop(device)
             self._seen.pop(device, None)
+            self._accounts.pop(device, None)
         return faults
 
 
-def _is_changed(rules: Rules) -> bool:
+def _is_changed(rules: InterfaceRules) -> bool:
     """Whether somebody has changed rules, as far as that can be found out: to load them meets the same trouble, and says so."""
     try:
         return not rules.verify()

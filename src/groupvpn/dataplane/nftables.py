@@ -1,7 +1,9 @@
 """What we ask nft(8): load a ruleset, read counters, find and remove tables of ours."""
 
+import contextlib
 import json
 import re
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -10,6 +12,8 @@ from groupvpn.dataplane.steering import OWNER, SERVED, TABLE_PREFIX
 
 FAMILIES = ("netdev", "inet")
 """Of a table, and of its guard, which has the same name."""
+_NO_TABLE = "Error: No such file or directory"
+"""How nft says that there is no such table."""
 _OWNER = re.compile(rf'comment "{OWNER} ([^"]*)"')
 _TABLE = re.compile(r"(?m)^table (\w+) (\S+)$")
 _TAP = re.compile(rf'fwd to "([^"]+)"|comment "{SERVED} ([^"]+)"')
@@ -27,7 +31,7 @@ def counters(table: str, families: Collection[str] = FAMILIES) -> dict[str, int]
     Raises `programs.ProgramError` if there is no such table.
     """
     items = _items(["nft", "-j", "-t", "list", "table", "netdev", table]) if "netdev" in families else []
-    items += _items(["nft", "-j", "list", "counters", "table", "inet", table])
+    items += _items(["nft", "-j", "list", "counters", "table", "inet", table]) if "inet" in families else []
     found = {item["counter"]["name"]: int(item["counter"]["packets"]) for item in items if "counter" in item}
     for rule in (item["rule"] for item in items if "rule" in item):
         way = _way(rule["chain"])
@@ -35,6 +39,30 @@ def counters(table: str, families: Collection[str] = FAMILIES) -> dict[str, int]
             name = f"{way}_passed"
             found[name] = found.get(name, 0) + sum(map(_counted, rule["expr"]))
     return found
+
+
+class Tally:
+    """What a table has counted since this was made: it goes on when the table, or a counter of it, is made anew."""
+
+    def __init__(self, table: str, families: Collection[str] = FAMILIES) -> None:
+        self._table, self._families = table, families
+        self._past: Counter[str] = Counter()
+        self._last: dict[str, int] = {}
+
+    def read(self) -> dict[str, int]:
+        """Packets by counter; what was read last where there is no such table just now, or nft cannot say."""
+        with contextlib.suppress(ProgramError):
+            now = counters(self._table, self._families)
+            self._past.update({name: packets for name, packets in self._last.items() if now.get(name, 0) < packets})
+            self._last = now
+        total = Counter(self._past)
+        total.update(self._last)
+        return dict(total)
+
+    def begin_anew(self) -> None:
+        """The table has been made anew since it was read."""
+        self._past.update(self._last)
+        self._last = {}
 
 
 def _way(chain: str) -> str:
@@ -59,11 +87,16 @@ def tables() -> tuple[str, ...]:
 
 
 def listing(table: str, families: Collection[str] = FAMILIES) -> str:
-    """A table and its guard as text, without counters' values and set elements; empty if one of them does not exist."""
+    """A table and its guard as text, without counters' values and set elements; empty if one of them does not exist.
+
+    Raises `programs.ProgramError` if nft does not say so: then nobody knows.
+    """
     try:
         return "".join(run(["nft", "-s", "-t", "list", "table", family, table]) for family in families)
-    except ProgramError:
-        return ""
+    except ProgramError as error:
+        if error.problem.startswith(_NO_TABLE):
+            return ""
+        raise
 
 
 def _either(table: str) -> str:

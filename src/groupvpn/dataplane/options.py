@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 AUTOMATIC = "auto"
 TRANSMIT = {
@@ -19,10 +20,20 @@ RECEIVE = {
     "tap": "a TAP to which the rules forward ESP",
 }
 """Ways in, best first, and what they are."""
-STEER = {
-    AUTOMATIC: "the first of the others that works",
-    "bpf": "BPF programs at the hooks of the interface",
-    "nftables": "an nftables table",
+
+
+class Steer(StrEnum):
+    """What decides over packets."""
+
+    AUTOMATIC = AUTOMATIC
+    BPF = "bpf"
+    NFTABLES = "nftables"
+
+
+STEER: dict[str, str] = {
+    Steer.AUTOMATIC: "the first of the others that works",
+    Steer.BPF: "BPF programs at the hooks of the interface",
+    Steer.NFTABLES: "an nftables table",
 }
 """What decides over packets, best first, and what it is."""
 

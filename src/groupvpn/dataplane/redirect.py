@@ -18,10 +18,14 @@ def install(tap: str, wan: str) -> None:
     )
 
 
-def is_there(tap: int) -> bool:
-    """Whether the TAP of that number redirects still: an operator, or a program that tidies up, may have taken the filter away."""
+def is_there(tap: int, wan: int) -> bool:
+    """Whether the TAP of that number redirects to the interface of that number still.
+
+    An operator, or a program that tidies up, may have taken the filter away. An interface that leaves for another namespace takes itself
+    out of the filter, and is not in it again when it comes back with the same number.
+    """
     try:
-        return any(there.kind == "u32" and there.handle for there in clsact.filters(tap, clsact.Hook.INGRESS))
+        return any(there.kind == "u32" and there.target == wan for there in clsact.filters(tap, clsact.Hook.INGRESS))
     except clsact.FilterError:
         return False
 

@@ -199,8 +199,8 @@ def _outbound(steering: Steering, chains: Chains) -> None:
 
 def _inbound(steering: Steering, chains: Chains) -> None:
     judged = [Judged(entry, CLEAR if arrives_clear(rule) else "counter name inbound_clear drop") for rule, entry in arriving(steering)]
-    esp = f'esp spi @spis counter {_to_engine(steering)} comment "ESP of an SA that we hold"'
-    esp_in_udp = f'@th,64,32 @spis counter {_to_engine(steering)} comment "ESP in UDP, of an SA that we hold"'
+    esp = f'esp spi @spis {_to_engine(steering)} comment "ESP of an SA that we hold"'
+    esp_in_udp = f'@th,64,32 @spis {_to_engine(steering)} comment "ESP in UDP, of an SA that we hold"'
     ah = esp.replace("esp spi", "ah spi", 1).replace("ESP", "AH", 1)
     unknown = steering.tap_in is not None
     ports = [f"udp dport {port}" for port in sorted(set(steering.esp_ports))]
@@ -257,7 +257,7 @@ def _one_of(addresses: tuple[IPv4Address, ...]) -> str:
 def _esp_fragments(steering: Steering, chains: Chains) -> None:
     """ESP or AH fragments without an SPI: ours if they come from the far end of an SA, or a permit covers the addresses, which the outer
     header of a group's SA repeats."""
-    to_engine = f"counter {_to_engine(steering)}"
+    to_engine = _to_engine(steering)
     far_end = f'{to_engine} comment "from the far end of an SA"'
     verdicts = (to_engine, "counter accept", _UNLISTED["inbound"])
     _add_by_addresses(steering, chains, "esp_fragments", verdicts, f"ip saddr @peers {far_end}", f"ip6 saddr @peers_ipv6 {far_end}")
@@ -331,4 +331,4 @@ def _taken_by_ring(steering: Steering, whole: str) -> Rules:
 
 
 def _to_engine(steering: Steering) -> str:
-    return f'fwd to "{steering.tap_in}"' if steering.tap_in else "drop"
+    return f'counter fwd to "{steering.tap_in}"' if steering.tap_in else "counter name inbound_restarted drop"

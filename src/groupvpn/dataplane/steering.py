@@ -19,10 +19,15 @@ DROP_REASONS = {
     "outbound_no_sa": "left in the direction of the group, but no SA is there to protect it",
     "inbound_clear": "arrived in the clear where the policy wants it encrypted",
     "inbound_not_permitted": "was decrypted, but no permit entry covers it",
+    "inbound_restarted": "was ESP of ours when nobody was there to decrypt it",
 }
 """Counters of packets that the rules themselves dropped, by reason."""
 COPIES = "inbound_copies"
 """Counter of the packets of which the engine got a copy. The copies are no packets of their own."""
+PASSED = ("outbound_passed", "inbound_passed")
+"""Counters of what the rules let pass in the clear."""
+GIVEN = "outbound_given"
+"""Counter of the frames that programs led to outbound TAPs: what the engine did not get of them was lost on the way."""
 TABLE_PREFIX = "groupvpn_"
 """Every table we own is called this and the name that the interface is configured by, in the family `netdev`."""
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")

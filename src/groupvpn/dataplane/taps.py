@@ -6,6 +6,7 @@ that MAC, and the kernel marks what is addressed to another one as another host'
 routing never sees it. It is gone when its file descriptor is closed, also after SIGKILL.
 """
 
+import contextlib
 import fcntl
 import os
 import re
@@ -23,6 +24,7 @@ VNET_HEADER_LENGTH = 10
 """Octets of `struct virtio_net_hdr` before each frame."""
 MTU = 65521
 """The largest that the kernel lets a TAP have; packets are cut to size by the engine, never by the TAP."""
+LONGEST_FRAME = 1 << 17
 QUEUE_LENGTH = 4096
 """Frames that may wait for the engine before the kernel drops (and counts) them."""
 _NAME = re.compile(r"gv[0-9]+(i|o[0-9]+)")
@@ -86,6 +88,15 @@ class Tap:
         except links.LinkError:
             return False
         return link.index == self.index and link.is_up
+
+    def drain(self) -> int:
+        """Throw away the frames that wait for whoever reads them, who reads no more; returns how many that were."""
+        found = 0
+        for descriptor in self.descriptors:
+            with contextlib.suppress(OSError):  # there is no more, or no such device any more
+                while os.read(descriptor, LONGEST_FRAME):
+                    found += 1
+        return found
 
     def close(self) -> None:
         """Remove the device; closing twice does no harm."""

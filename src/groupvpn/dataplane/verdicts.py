@@ -27,6 +27,7 @@ from groupvpn.dataplane.headers import CHAINED, Headers, Ways
 from groupvpn.dataplane.steering import (
     COPIES,
     DROP_REASONS,
+    GIVEN,
     ISAKMP_PORTS,
     TOLD_OF,
     Steering,
@@ -44,8 +45,8 @@ from groupvpn.wire.iana import IpProtocol
 if TYPE_CHECKING:
     from groupvpn import _engine
 
-COUNTERS = ("outbound_passed", "inbound_passed", *DROP_REASONS, COPIES)
-"""What the programs of an interface count, by number: what passed in the clear, what was dropped, and copies."""
+COUNTERS = ("outbound_passed", "inbound_passed", *DROP_REASONS, COPIES, GIVEN)
+"""What the programs of an interface count, by number: what passed in the clear, what was dropped, copies, and what the engine was given."""
 _NUMBERS = {name: number for number, name in enumerate(COUNTERS)}
 _PASS = End()
 """Passes, and is not ours to judge."""
@@ -183,7 +184,7 @@ class _Outbound(_Rules):
         return writer.finish()
 
     def _protect(self, tap: str | None) -> End:
-        return End(redirect=self._numbers[tap]) if tap is not None else _DROPPED["outbound_no_sa"]
+        return End(_NUMBERS[GIVEN], redirect=self._numbers[tap]) if tap is not None else _DROPPED["outbound_no_sa"]
 
     def _pass_isakmp(self, *, later: bool) -> None:
         """Our own ISAKMP and GDOI to a key server."""
@@ -205,7 +206,7 @@ class _Inbound(_Rules):
     def __init__(self, steering: Steering, maps: Maps, numbers: Mapping[str, int], goes_on: int) -> None:
         super().__init__(steering, maps, numbers, goes_on)
         tap = steering.tap_in
-        self._engine = End(redirect=numbers[tap]) if tap is not None else End(drops=True)
+        self._engine = End(redirect=numbers[tap]) if tap is not None else _DROPPED["inbound_restarted"]
         passed, dropped = _PASSED["inbound"], _DROPPED["inbound_clear"]
         self._clear = [
             Judged(_surely(entry), passed) if arrives_clear(rule) else Judged(entry, dropped) for rule, entry in arriving(steering)

@@ -35,6 +35,7 @@ class Watch:
     def __init__(self) -> None:
         """Raises `OSError` if the kernel has no socket for it."""
         self._process: int | None = None
+        self._alarm: int | None = None
         with contextlib.ExitStack() as undone:
             self._poll = undone.enter_context(contextlib.closing(select.epoll()))
             self._links = undone.enter_context(contextlib.closing(_listen(socket.NETLINK_ROUTE, _LINKS)))
@@ -54,6 +55,11 @@ class Watch:
             self._process = os.pidfd_open(process)
             self._poll.register(self._process, select.EPOLLIN)
 
+    def hear(self, alarm: int) -> None:
+        """Tell of an eventfd that is raised, which stays its owner's, as of a change of rules."""
+        self._alarm = alarm
+        self._poll.register(alarm, select.EPOLLIN)
+
     def _unfollow(self) -> None:
         if self._process is not None:
             os.close(self._process)  # which takes it out of the poll too
@@ -62,9 +68,13 @@ class Watch:
     def drain(self) -> frozenset[str]:
         """Take all waiting notifications; returns the names of the interfaces that changed, and `RULES` for everything else."""
         changed: set[str] = set()
-        if self._process is not None and select.select([self._process], [], [], 0)[0]:
+        if self._process is not None and _is_readable(self._process):
             self._unfollow()
             changed.add(RULES)
+        if self._alarm is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._alarm)
+                changed.add(RULES)
         for events in (self._links, self._rules):
             while True:
                 try:
@@ -82,6 +92,13 @@ class Watch:
         self._poll.close()
         for events in (self._links, self._rules):
             events.close()
+
+
+def _is_readable(descriptor: int) -> bool:
+    """Whatever its number is: select(2) takes none from 1024 on."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _listen(protocol: int, groups: int) -> socket.socket:

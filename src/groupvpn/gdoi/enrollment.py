@@ -79,6 +79,8 @@ class Enrollment:
     def __init__(self, group: MemberGroup, local: Endpoint, ike: IkeEndpoint, entropy: Entropy, sender_ids: int = 1) -> None:
         self.attempted = 0
         self.succeeded = 0
+        self.ends: tuple[Endpoint, Endpoint] | None = None
+        """Ours and the key server's, as the last registration used them: behind a NAT they are not those with which phase 1 begins."""
         self._group = group
         self._local = local
         self._ike = ike
@@ -200,7 +202,7 @@ class Enrollment:
         return [*self._start_phase_one(now)]
 
     def _start_pull(self, sa: IkeSa, now: float) -> list[EnrollmentEffect]:
-        self._phase, self._deadline = _Phase.PULL, None
+        self._phase, self._deadline, self.ends = _Phase.PULL, None, (sa.local, sa.peer)
         back_off = OLD_SA_BACK_OFF if self._is_old_sa else BACK_OFF
         self._pulls += 1
         self._pull = MemberPull(

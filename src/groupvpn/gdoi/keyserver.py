@@ -167,11 +167,12 @@ class KeyServer:
         """
         return self._writer.text({group.name: group.snapshot() for group in self.groups}, now)
 
-    def restore(self, state: object, now: float, elapsed: float, *, renew: bool = False) -> Restored:
+    def restore(self, state: object, now: float, elapsed: float, *, renew: bool = False, ahead: float = 0.0) -> Restored:
         """Go on from a snapshot that was taken `elapsed` seconds ago; call it before `start`. Raises `ValueError` for what is no snapshot.
 
         Keys that died meanwhile are left out, groups that are no longer configured are passed over. A group whose part is bad
         begins anew; the others go on. `renew` says that `elapsed` is a guess: all keys are made anew.
+        Pseudotimes go on by `ahead` seconds more than that.
         """
         effects: list[Effect] = []
         unusable: list[str] = []
@@ -183,7 +184,7 @@ class KeyServer:
                 except SnapshotError as error:
                     unusable.append(str(error))
                 else:
-                    effects += group.resume(snapshot, now, renew=renew)
+                    effects += group.resume(snapshot, now, renew=renew, ahead=ahead)
         return Restored(self._marked(effects), tuple(unusable))
 
     def status(self, now: float) -> tuple[KeyServerGroupStatus, ...]:

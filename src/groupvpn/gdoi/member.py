@@ -25,7 +25,7 @@ from groupvpn.gdoi.rekey_sa import RekeyEffect, RekeySa
 from groupvpn.gdoi.status import GroupMemberStatus
 from groupvpn.gdoi.timers import DELETE_SPREAD, KEK_EXPIRED_SPREAD, RETRY_FIRST, RETRY_LONGEST
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ike.events import Deleted, DeleteReceived, Established, Failed, IkeEffect, IkeEvent, NotifyReceived, PhaseTwo
+from groupvpn.ike.events import Deleted, DeleteReceived, Established, Failed, IkeEffect, IkeEvent, KeysDerived, NotifyReceived, PhaseTwo
 from groupvpn.ipsec.acl import Action
 from groupvpn.ipsec.sa import Direction, GroupSa, TrafficRule
 
@@ -295,7 +295,17 @@ class GroupMember:
                     self.counters[effect.reason.words] += 1
                     if effect.reason is Reason.HASH_MISMATCH and self._may_report(now):
                         said.append(report("GM_HASH_FAIL", group=self.group.name, peer=self.enrollment.server))
-                case Send() | Report() | Established() | Failed() | Deleted() | PhaseTwo() | NotifyReceived() | DeleteReceived():
+                case (
+                    Send()
+                    | Report()
+                    | Established()
+                    | Failed()
+                    | Deleted()
+                    | PhaseTwo()
+                    | NotifyReceived()
+                    | DeleteReceived()
+                    | KeysDerived()
+                ):
                     said.append(effect)
                 case _:
                     assert_never(effect)

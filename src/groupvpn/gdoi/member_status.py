@@ -1,11 +1,15 @@
 """What a member shows of its group: its live state as the values of `status`."""
 
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from groupvpn.crypto.rsa import RsaPublicKey
 from groupvpn.effects import GDOI_PORT, Endpoint
+from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.rekey_sa import RekeySa, is_multicast
 from groupvpn.gdoi.status import GroupMemberStatus, KekStatus, RegistrationStatus, TekStatus
+from groupvpn.ipsec.sa import Direction
+from groupvpn.ipsec.transform import SENDER_ID_BITS
 
 if TYPE_CHECKING:
     from groupvpn.gdoi.member import GroupMember
@@ -14,14 +18,14 @@ if TYPE_CHECKING:
 def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
     """The group at the moment `now`."""
     group, policy, rekey_sa, enrollment = member.group, member.protection.policy, member.rekey_sa, member.enrollment
-    counters = rekey_sa.counters
+    counters, (local, remote), due = rekey_sa.counters, _ends(member), enrollment.next_timer()
     return GroupMemberStatus(
         name=group.name,
         identity=group.identity,
         servers=group.servers,
         active_server=member.server,
-        local=member.local,
-        remote=None if member.server is None else Endpoint(member.server, GDOI_PORT),
+        local=local,
+        remote=remote,
         registration_status=_registration(member),
         direction=member.protection.direction(group),
         reregisters_in=None if member.reregisters_at is None else max(0, int(member.reregisters_at - now)),
@@ -35,7 +39,7 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
         multicast_rekeys_received=counters.multicast,
         rekey_acks_sent=counters.acks_sent,
         rekey_received_ago=None if counters.last_at is None else int(now - counters.last_at),
-        acl_name=f"gdoi_group_{group.name}_temp_acl",
+        acl_name=_list_name(group),
         acl_downloaded=policy.entries,
         acl_local=group.local_acl,
         allowed_kek_ciphers=group.accepted_kek_ciphers,
@@ -49,9 +53,10 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
                 transform=held.offer.transform,
                 replay=held.offer.replay,
                 remaining_life=max(0, int(held.expires - now)),
-                acl_name=f"gdoi_group_{group.name}_temp_acl",
+                acl_name=_list_name(group),
                 original_life=held.offer.lifetime,
                 elapsed=int(now - held.installed),
+                entries=held.offer.entries,
             )
             for held in reversed(policy.teks.values())
         ),
@@ -60,7 +65,60 @@ def status_of(member: "GroupMember", now: float) -> GroupMemberStatus:
         pseudotime=policy.clock.seconds(now) if policy.clock is not None else None,
         drops=dict(member.counters),
         esp_in_udp=group.esp_in_udp_port if group.sends_esp_in_udp else None,
+        next_attempt_in=None if due is None else max(0, int(due - now)),
     )
+
+
+def status_of_waiting(group: MemberGroup, interface: str) -> GroupMemberStatus:
+    """A member that cannot begin before `interface` has an address."""
+    return GroupMemberStatus(
+        name=group.name,
+        identity=group.identity,
+        servers=group.servers,
+        active_server=None,
+        local=Endpoint(IPv4Address(0), GDOI_PORT),
+        remote=Endpoint(group.servers[0], GDOI_PORT) if group.servers else None,
+        registration_status=RegistrationStatus.NOT_REGISTERED,
+        direction=Direction.INBOUND_OPTIONAL if group.passive else Direction.BOTH,
+        reregisters_in=None,
+        registrations_succeeded=0,
+        registrations_attempted=0,
+        last_rekey_from=None,
+        last_rekey_sequence=0,
+        rekeys_received=0,
+        rekeys_received_after_registration=0,
+        unicast_rekeys_received=0,
+        multicast_rekeys_received=0,
+        rekey_acks_sent=0,
+        rekey_received_ago=None,
+        acl_name=_list_name(group),
+        acl_downloaded=(),
+        acl_local=group.local_acl,
+        allowed_kek_ciphers=group.accepted_kek_ciphers,
+        allowed_kek_hashes=group.accepted_kek_hashes,
+        allowed_transforms=group.accepted_transforms,
+        kek=None,
+        previous_kek_spi=None,
+        teks=(),
+        sender_ids=(),
+        sender_id_bits=SENDER_ID_BITS,
+        drops={},
+        esp_in_udp=group.esp_in_udp_port if group.sends_esp_in_udp else None,
+        waits_for=interface,
+    )
+
+
+def _list_name(group: MemberGroup) -> str:
+    return f"gdoi_group_{group.name}_temp_acl"
+
+
+def _ends(member: "GroupMember") -> tuple[Endpoint, Endpoint | None]:
+    """Ours and the key server's, with the ports of the last registration with it: 4500 where a NAT is in between."""
+    enrollment = member.enrollment
+    server = member.server or (enrollment.server if enrollment.is_running else None)
+    if enrollment.ends is not None and enrollment.ends[1].address == server:
+        return enrollment.ends
+    return member.local, None if server is None else Endpoint(server, GDOI_PORT)
 
 
 def _registration(member: "GroupMember") -> RegistrationStatus:

@@ -21,6 +21,10 @@ class PseudoClock:
         """The clock that shows `milliseconds` at `now`."""
         return cls(now - milliseconds / 1000)
 
+    def ahead(self, seconds: float) -> "PseudoClock":
+        """A clock that shows so much more than this one."""
+        return PseudoClock(self.origin - seconds)
+
     def seconds(self, now: float) -> float:
         """What it shows at `now`."""
         return now - self.origin

@@ -267,14 +267,17 @@ class ServedGroup:
             deletes=self.rounds.deletes,
         )
 
-    def resume(self, snapshot: GroupSnapshot, now: float, *, renew: bool = False) -> list[Effect]:
+    def resume(self, snapshot: GroupSnapshot, now: float, *, renew: bool = False, ahead: float = 0.0) -> list[Effect]:
         """Go on after a restart, instead of a start from nothing: with deletes that were on their way, with new keys where the old ones no
         longer fit the configuration, with a rekey that tells members what else is new or was cut short. `renew` makes all keys anew, for
-        nobody knows how old they are.
+        nobody knows how old they are. Pseudotime goes on `ahead` seconds more: members drop the rekeys of a key server whose pseudotime is
+        behind theirs.
 
         A group with time windows always gets one: how long we were away is what the wall clock says, which may be wrong.
         """
         self._take(snapshot, now)
+        if self.keys.clock is not None:
+            self.keys.clock = self.keys.clock.ahead(ahead)
         for each in snapshot.deletes:
             if each.under.expires > now:
                 members = [Member(record) for record in each.members]

@@ -15,12 +15,12 @@ from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.refusal import Dropped
 from groupvpn.gdoi.rekey import push_spi
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ike.events import IkeEvent, PhaseTwo
+from groupvpn.ike.events import IkeEvent, KeysDerived, PhaseTwo
 from groupvpn.ike.natt import unwrap
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import ExchangeType
 
-Outcome = Send | Report | JoinGroup | LeaveGroup | PolicyChanged | StateChanged
+Outcome = Send | Report | JoinGroup | LeaveGroup | PolicyChanged | StateChanged | KeysDerived
 """What is left to do outside when all cores have heard what concerns them."""
 _EXCHANGE = 18
 """Offset of the exchange type in an ISAKMP header (RFC 2408 3.1)."""

@@ -14,6 +14,9 @@ from groupvpn.ipsec.acl import AccessList, Entry
 from groupvpn.ipsec.sa import Direction
 from groupvpn.ipsec.transform import Transform
 
+TOO_OLD = "pseudotime too old"
+"""The reason in a member's `drops` for rekeys whose pseudotime is too far behind ours."""
+
 
 class RegistrationStatus(Enum):
     """How a member stands with its key servers; values are the words of `show`."""
@@ -46,7 +49,7 @@ class KekStatus:
 
 @dataclass(frozen=True, slots=True)
 class TekStatus:
-    """`TEK POLICY` or `IPsec SA`. `time_to_rekey` is None for a TEK that has a successor."""
+    """`TEK POLICY` or `IPsec SA`. `time_to_rekey` is None for a TEK that has a successor; `entries` are those that it serves."""
 
     spi: int
     transform: Transform
@@ -56,6 +59,7 @@ class TekStatus:
     original_life: int
     elapsed: int
     time_to_rekey: int | None = None
+    entries: tuple[Entry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,7 @@ class GroupMemberStatus:
     """The key server it is registered with."""
     local: Endpoint
     remote: Endpoint | None
+    """The key server that it is registered with, else the one whose turn it is; the ports are those of the last registration with it."""
     registration_status: RegistrationStatus
     direction: Direction
     reregisters_in: int | None
@@ -166,3 +171,7 @@ class GroupMemberStatus:
     """Seconds, by the group's clock as it was told last; None without time windows."""
     esp_in_udp: int | None = None
     """The UDP port inside which this member sends ESP, None for protocol 50."""
+    next_attempt_in: int | None = None
+    """Seconds until a registration under way is repeated, or goes to the next key server; None if none is."""
+    waits_for: str | None = None
+    """The interface whose address the member needs to register, None for one that has it."""

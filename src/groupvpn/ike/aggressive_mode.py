@@ -19,7 +19,7 @@ from groupvpn.ike import main_mode, proposal
 from groupvpn.ike.authentication import check_peer_hash, own_hash
 from groupvpn.ike.context import NONCE_LENGTH, Context, Surroundings, with_keys, with_skeyid
 from groupvpn.ike.drop import Drop, RejectedError
-from groupvpn.ike.identity import hostname, local_identity, offered_identity
+from groupvpn.ike.identity import hostname
 from groupvpn.ike.main_mode import Result
 from groupvpn.wire.chain import Chain
 from groupvpn.wire.iana import NotifyType
@@ -27,13 +27,12 @@ from groupvpn.wire.payloads import Hash, KeyExchange, Nonce
 
 
 def start(surroundings: Surroundings, context: Context) -> Result:
-    """Message 1. The context has `preshared_key` and `offered` already."""
+    """Message 1. The context has `peer_key` and `offered` already."""
     group = context.offered[0].group
     offered = tuple(policy for policy in context.offered if policy.group is group)
     sa = proposal.offer(offered, context.doi)
     pair = dh.generate(group, surroundings.entropy)
     nonce = surroundings.entropy(NONCE_LENGTH)
-    identity = offered_identity(surroundings.configuration, context.local, context.peer)
     context = replace(
         context,
         offered=offered,
@@ -41,16 +40,15 @@ def start(surroundings: Surroundings, context: Context) -> Result:
         pair=pair,
         initiator_public=pair.public,
         initiator_nonce=nonce,
-        local_identity=identity,
     )
-    return context, (sa, KeyExchange(pair.public), Nonce(nonce), identity, *main_mode.vendor_ids(surroundings.configuration))
+    said = (sa, KeyExchange(pair.public), Nonce(nonce), context.local_identity)
+    return context, (*said, *main_mode.vendor_ids(surroundings.configuration))
 
 
 def answer_offer(surroundings: Surroundings, context: Context, chain: Chain) -> Result:
     """Message 1 came, message 2 goes: here the key may also be found by the initiator's host name."""
-    context = main_mode.take_identity(context, chain)
-    assert context.peer_identity is not None
-    key = main_mode.preshared_key(surroundings, context, hostname(context.peer_identity))
+    identity = main_mode.proper_identity(chain)
+    key = main_mode.peer_key(surroundings, context, hostname(identity))
     context, sa = main_mode.take_offer(surroundings, context, chain, key)
     initiator_public = chain.only(KeyExchange).data
     if len(initiator_public) != dh.public_length(context.chosen.group):
@@ -64,10 +62,9 @@ def answer_offer(surroundings: Surroundings, context: Context, chain: Chain) -> 
         responder_public=pair.public,
         initiator_nonce=chain.only(Nonce).data,
         responder_nonce=nonce,
-        local_identity=local_identity(surroundings.configuration, context.local),
+        peer_identity=identity,
     )
-    context = with_skeyid(context, key)
-    assert context.local_identity is not None
+    context = with_skeyid(context)
     said = (sa, KeyExchange(pair.public), Nonce(nonce), context.local_identity, own_hash(context))
     return context, (*said, *main_mode.vendor_ids(surroundings.configuration), *main_mode.nat_payloads(context))
 
@@ -77,8 +74,7 @@ def take_answer(surroundings: Surroundings, context: Context, chain: Chain) -> R
     context = main_mode.note_vendor_ids(surroundings.configuration, main_mode.take_answer(context, chain), chain)
     context = main_mode.take_identity(context, chain)
     context = replace(context, responder_public=chain.only(KeyExchange).data, responder_nonce=chain.only(Nonce).data)
-    assert context.preshared_key is not None
-    context = with_skeyid(context, context.preshared_key)
+    context = with_skeyid(context)
     check_peer_hash(context, chain.only(Hash))
     context = main_mode.float_if_needed(main_mode.note_nat(with_keys(context), chain))
     return context, (own_hash(context), *main_mode.nat_payloads(context))
@@ -87,7 +83,7 @@ def take_answer(surroundings: Surroundings, context: Context, chain: Chain) -> R
 def take_proof(surroundings: Surroundings, context: Context, chain: Chain) -> Result:
     """Message 3 came: the initiator is who it says. The spare key pair has served."""
     check_peer_hash(context, chain.only(Hash))
-    if context.skeyid_a is None:
+    if context.keys is None:
         context = with_keys(context)
     context = main_mode.note_nat(context, chain)
     if context.nat.found and context.local.port != NAT_T_PORT:

@@ -7,7 +7,6 @@ from groupvpn.wire.payloads import Hash, Identification
 
 def own_hash(context: Context) -> Hash:
     """The HASH payload that we send."""
-    assert context.local_identity is not None
     return Hash(_proof(context, context.local_identity, of_initiator=context.is_initiator))
 
 

@@ -16,7 +16,7 @@ from groupvpn.effects import Endpoint, Entropy
 from groupvpn.ike.drop import Drop, RejectedError
 from groupvpn.ike.messages import authentication_failed
 from groupvpn.ike.natt import NatSituation
-from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy
+from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, KeyRing, PeerKey
 from groupvpn.wire.chain import Chain, decode_chain
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import Doi, ExchangeType, Flag, NotifyType
@@ -38,6 +38,7 @@ class Surroundings:
     """
 
     configuration: IkeConfiguration
+    keys: KeyRing
     entropy: Entropy
     spare_pairs: dict[IkeGroup, KeyPair] = field(default_factory=dict)
 
@@ -49,6 +50,15 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
+class Keys:
+    """What protects the encrypted messages of phase 1, and then the SA; `iv` is that of the next message."""
+
+    skeyid_a: Secret
+    cipher_key: Secret
+    iv: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """One phase 1 as far as it has come. Octets have the names of RFC 2409 5: `sa_body` is SAi_b, nonces are Ni_b and Nr_b."""
 
@@ -57,6 +67,7 @@ class Context:
     local: Endpoint
     peer: Endpoint
     initiator_cookie: bytes
+    local_identity: Identification
     responder_cookie: bytes = NO_COOKIE
     doi: int = Doi.IPSEC
     offered: tuple[IsakmpPolicy, ...] = ()
@@ -65,18 +76,15 @@ class Context:
     is_shortened: bool = False
     peer_nat_t: bool = False
     peer_dead_peer_detection: bool = False
-    preshared_key: Secret | None = None
+    peer_key: PeerKey | None = None
     pair: KeyPair | None = None
     initiator_public: bytes = b""
     responder_public: bytes = b""
     initiator_nonce: bytes = b""
     responder_nonce: bytes = b""
-    local_identity: Identification | None = None
     peer_identity: Identification | None = None
     skeyid: Secret | None = None
-    skeyid_a: Secret | None = None
-    cipher_key: Secret | None = None
-    iv: bytes = b""
+    keys: Keys | None = None
     nat: NatSituation = field(default_factory=NatSituation)
 
     @property
@@ -90,8 +98,14 @@ class Context:
         assert self.policy is not None
         return self.policy
 
+    @property
+    def sealing(self) -> Keys:
+        """The keys, which are there from the first encrypted message on."""
+        assert self.keys is not None
+        return self.keys
 
-def usable_policies(configuration: IkeConfiguration, key: Secret | None) -> tuple[IsakmpPolicy, ...]:
+
+def usable_policies(configuration: IkeConfiguration, key: PeerKey | None) -> tuple[IsakmpPolicy, ...]:
     """The policies that have their companion: pre-shared key policies where there is a key for the peer.
 
     Policies with RSA authentication need certificates or public keys, which this endpoint has no place for, so they never qualify.
@@ -101,9 +115,10 @@ def usable_policies(configuration: IkeConfiguration, key: Secret | None) -> tupl
     return tuple(policy for policy in configuration.policies if policy.authentication is IkeAuthentication.PRE_SHARED_KEY)
 
 
-def with_skeyid(context: Context, key: Secret) -> Context:
+def with_skeyid(context: Context) -> Context:
     """Derive SKEYID, as soon as both nonces are there (RFC 2409 5)."""
-    skeyid = skeyid_preshared(context.chosen.hash, key, context.initiator_nonce, context.responder_nonce)
+    assert context.peer_key is not None
+    skeyid = skeyid_preshared(context.chosen.hash, context.peer_key.key, context.initiator_nonce, context.responder_nonce)
     return replace(context, skeyid=skeyid)
 
 
@@ -123,22 +138,17 @@ def with_keys(context: Context) -> Context:
     cipher_key = encryption_key(policy.hash, policy.cipher, keys.skeyid_e)
     for secret in (shared, keys.skeyid_d, keys.skeyid_e):  # SKEYID_d would derive keys of other SAs: GDOI sends them instead
         secret.wipe()
-    return replace(
-        context,
-        skeyid_a=keys.skeyid_a,
-        cipher_key=cipher_key,
-        iv=phase_one_iv(policy.hash, policy.cipher, context.initiator_public, context.responder_public),
-    )
+    iv = phase_one_iv(policy.hash, policy.cipher, context.initiator_public, context.responder_public)
+    return replace(context, keys=Keys(keys.skeyid_a, cipher_key, iv))
 
 
 def seal(context: Context, payloads: Sequence[Payload], *, encrypted: bool) -> tuple[Context, bytes]:
     """The next message of phase 1, and the context with the IV moved on if it is encrypted."""
     first, octets = encode_payloads(payloads)
     if encrypted:
-        assert context.cipher_key is not None
-        cipher = context.chosen.cipher
-        octets = cbc.encrypt(cipher, context.cipher_key, context.iv, cbc.pad(cipher, octets))
-        context = replace(context, iv=octets[-cipher.block_length :])
+        cipher, keys = context.chosen.cipher, context.sealing
+        octets = cbc.encrypt(cipher, keys.cipher_key, keys.iv, cbc.pad(cipher, octets))
+        context = replace(context, keys=replace(keys, iv=octets[-cipher.block_length :]))
     flags = Flag.ENCRYPTION if encrypted else Flag.NONE
     header = Header(*context.cookies, first, context.mode, int(flags), 0, HEADER_LENGTH + len(octets))
     return context, header.encode() + octets
@@ -149,18 +159,17 @@ def unseal(context: Context, header: Header, message: bytes) -> tuple[Context, C
 
     Octets that make no payloads mean that the two ends hold different keys, which is to say different pre-shared keys.
     """
-    assert context.cipher_key is not None
-    cipher = context.chosen.cipher
+    cipher, keys = context.chosen.cipher, context.sealing
     ciphertext = message[HEADER_LENGTH:]
     try:
-        plain = cbc.decrypt(cipher, context.cipher_key, context.iv, ciphertext)
+        plain = cbc.decrypt(cipher, keys.cipher_key, keys.iv, ciphertext)
         chain = decode_chain(header.next_payload, plain)
     except cbc.BlockLengthError as error:
         raise RejectedError(Drop.MALFORMED) from error
     except DecodeError as error:
         raise authentication_failure(context) from error
     chain.check_padding(cipher.block_length)
-    return replace(context, iv=ciphertext[-cipher.block_length :]), chain
+    return replace(context, keys=replace(keys, iv=ciphertext[-cipher.block_length :])), chain
 
 
 def authentication_failure(context: Context) -> RejectedError:

@@ -11,7 +11,7 @@ from groupvpn.ike.events import Deleted, DeleteReceived, DeletionReason, Establi
 from groupvpn.ike.exchange import Exchange
 from groupvpn.ike.identity import describe
 from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
-from groupvpn.ike.policy import LIFETIME_RANGE
+from groupvpn.ike.policy import LIFETIME_RANGE, KeyRing
 from groupvpn.ike.sa import IkeSa
 from groupvpn.ike.upkeep import Upkeep
 from groupvpn.wire.attributes import Attribute, encode_attributes, lifetimes, read_attributes
@@ -59,13 +59,14 @@ class Custody:
             sa.wipe()
         self._gone.clear()
 
-    def take(self, exchange: Exchange, now: float) -> list[IkeEffect]:
-        """A phase 1 is complete."""
-        sa, context = exchange.sa, exchange.context
-        assert sa is not None
+    def take(self, sa: IkeSa, exchange: Exchange, now: float) -> list[IkeEffect]:
+        """A phase 1 is complete: `sa` is what `exchange` has made."""
+        context = exchange.context
+        assert context.peer_key is not None
+        sa.peer_dead_peer_detection = context.peer_dead_peer_detection
         keepalive = exchange.surroundings.configuration.keepalive if context.peer_dead_peer_detection else None
         is_only_one = self._others(sa) == []
-        upkeep = Upkeep(sa, exchange.duplicates, keepalive, self._entropy)
+        upkeep = Upkeep(sa, context.peer_key, exchange.duplicates, keepalive, self._entropy)
         self._upkeeps[sa.cookies] = upkeep
         self._by_address.setdefault(sa.first_peer.address, []).append(sa)
         self._schedule(upkeep)
@@ -142,6 +143,11 @@ class Custody:
         if not self.holds(sa.cookies):
             return []
         return [self._farewell(sa), *self._end(sa, DeletionReason.LOCAL)]
+
+    def disown(self, keys: KeyRing) -> list[IkeEffect]:
+        """End the SAs whose pre-shared key is no longer that of their peer, and say so."""
+        ended = [upkeep.sa for upkeep in self._upkeeps.values() if not upkeep.peer_key.is_found_in(keys)]
+        return [effect for sa in ended for effect in (self._farewell(sa), *self._end(sa, DeletionReason.KEY_CHANGED))]
 
     def _repeat(self, upkeep: Upkeep, message: bytes) -> list[IkeEffect]:
         """The last message of phase 1 again: our answer to it was lost, so it is sent again (RFC 2408 5.1)."""

@@ -5,26 +5,26 @@ carry out the effects in order. Nothing that the network sends raises: it is dro
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from groupvpn.crypto.secret import Secret
 from groupvpn.effects import NAT_T_PORT, Endpoint, Entropy, Send
 from groupvpn.ike import messages
 from groupvpn.ike.context import NO_COOKIE, Context, Surroundings, usable_policies
 from groupvpn.ike.custody import Custody
 from groupvpn.ike.deadlines import Deadlines
 from groupvpn.ike.drop import Drop, RejectedError
-from groupvpn.ike.events import Failed, FailureReason, IkeEffect
+from groupvpn.ike.events import Failed, FailureReason, IkeEffect, KeysDerived
 from groupvpn.ike.exchange import Exchange
+from groupvpn.ike.identity import local_identity, offered_identity
 from groupvpn.ike.informational import unprotected_notify
 from groupvpn.ike.machine import State
 from groupvpn.ike.messages import Restraint
 from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
 from groupvpn.ike.natt import unwrap, wrap
 from groupvpn.ike.negotiations import HalfOpenLimits, Negotiations
-from groupvpn.ike.policy import IkeConfiguration
+from groupvpn.ike.policy import IkeConfiguration, KeyRing, PeerKey
 from groupvpn.ike.retransmission import Backoff
 from groupvpn.ike.sa import IkeSa, ProtectionError
 from groupvpn.wire.error import DecodeError
@@ -32,9 +32,6 @@ from groupvpn.wire.iana import ExchangeType, NotifyType
 from groupvpn.wire.isakmp import COOKIE_LENGTH, Header, decode_message
 from groupvpn.wire.natt import KEEPALIVE
 from groupvpn.wire.payloads import Notification
-
-KeyLog = Callable[[bytes, Secret], None]
-"""Told the initiator cookie and the encryption key of each new SA: the two columns of tshark's IKEv1 decryption table."""
 
 MAXIMUM_MESSAGE = 16384
 """Octets of the longest ISAKMP message that we look at."""
@@ -55,8 +52,8 @@ PROOF_ERRORS = frozenset(
 class IkeEndpoint:
     """IKEv1 for one node, without I/O.
 
-    `counters` counts dropped datagrams by reason (the values of `Drop`). `key_log` is for debugging only: a node hands one in
-    when an operator asks for it by name.
+    `counters` counts dropped datagrams by reason (the values of `Drop`). `tells_keys`, for debugging only, has it say
+    `KeysDerived`: a node asks for that when an operator asks for it by name.
     """
 
     def __init__(
@@ -64,13 +61,13 @@ class IkeEndpoint:
         configuration: IkeConfiguration,
         entropy: Entropy,
         *,
-        key_log: KeyLog | None = None,
+        tells_keys: bool = False,
         backoff: Backoff | None = None,
         limits: HalfOpenLimits | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self._surroundings = Surroundings(configuration, entropy)
-        self._key_log = key_log
+        self._surroundings = Surroundings(configuration, KeyRing(configuration.keys), entropy)
+        self._tells_keys = tells_keys
         self._backoff = backoff or Backoff()
         self._deadlines = Deadlines()
         self._negotiations = Negotiations(limits or HalfOpenLimits())
@@ -83,20 +80,33 @@ class IkeEndpoint:
         """The configuration in force."""
         return self._surroundings.configuration
 
-    def update(self, configuration: IkeConfiguration) -> None:
-        """Use another configuration from now on; exchanges and SAs that exist live on with what they agreed."""
-        self._surroundings = replace(self._surroundings, configuration=configuration)
+    def update(self, configuration: IkeConfiguration) -> list[IkeEffect]:
+        """Use another configuration from now on.
+
+        SAs and exchanges whose pre-shared key is no longer the one for their peer end: who lost its key has no way in by what it made with
+        it. The others live on with what they agreed.
+        """
+        keys = KeyRing(configuration.keys)
+        self._surroundings = replace(self._surroundings, configuration=configuration, keys=keys)
         self.nat_keepalives.interval = configuration.nat_keepalive
+        effects = self._custody.disown(keys)
+        for exchange in self.negotiating():
+            key = exchange.context.peer_key
+            if key is not None and not key.is_found_in(keys):
+                effects += self._give_up(exchange)
+        return effects
 
     def initiate(self, local: Endpoint, peer: Endpoint, now: float) -> list[IkeEffect]:
         """Begin phase 1 with `peer`; ends in `Established` or `Failed`. Does nothing while one with the same ends is under way."""
         if self._negotiations.begun_with(local, peer) is not None:
             return []
         configuration = self.configuration
-        key = configuration.preshared_key(peer.address)
+        secret = self._surroundings.keys.find(peer.address)
+        key = PeerKey(secret, peer.address) if secret is not None else None
         offered = usable_policies(configuration, key)
         is_asked_for = configuration.client_endpoint(peer.address) is not None
         mode = ExchangeType.AGGRESSIVE if is_asked_for and not configuration.refuses_aggressive else ExchangeType.MAIN
+        identity = offered_identity(configuration, local, peer) if mode is ExchangeType.AGGRESSIVE else local_identity(configuration, local)
         if not offered:
             return [messages.no_key(peer), Failed(local, peer, FailureReason.NO_KEY)]
         context = Context(
@@ -105,9 +115,10 @@ class IkeEndpoint:
             local=local,
             peer=peer,
             initiator_cookie=self._new_cookie(),
+            local_identity=identity,
             doi=configuration.doi,
             offered=offered,
-            preshared_key=key,
+            peer_key=key,
         )
         exchange = Exchange(self._surroundings, context, self._backoff)
         first = exchange.start(now)
@@ -197,10 +208,7 @@ class IkeEndpoint:
     def abandon(self, local: Endpoint, peer: Endpoint, now: float) -> list[IkeEffect]:
         """Give up a phase 1 that `initiate` began and that has not ended yet."""
         exchange = self._negotiations.begun_with(local, peer)
-        if exchange is None:
-            return []
-        exchange.failure = FailureReason.STOPPED
-        return self._fail(exchange, now)
+        return self._give_up(exchange) if exchange is not None else []
 
     def _new_cookie(self) -> bytes:
         """RFC 2408 2.5.3 leaves the making of cookies open as long as nobody can guess them: random octets, not zero."""
@@ -218,22 +226,19 @@ class IkeEndpoint:
         mode = ExchangeType(header.exchange)
         if mode is ExchangeType.AGGRESSIVE and self.configuration.refuses_aggressive:
             raise RejectedError(Drop.REFUSED_MODE)
-        context = Context(mode, is_initiator=False, local=destination, peer=source, initiator_cookie=header.initiator_cookie)
+        identity = local_identity(self.configuration, destination)
+        context = Context(mode, False, destination, source, header.initiator_cookie, identity)
         exchange = Exchange(self._surroundings, context, self._backoff)
-        crowded_out = self._negotiations.admit(source)
         effects = self._advance(exchange, header, message, source, destination, now)
-        if crowded_out is not None and exchange.state is not State.NEW:
-            self.counters[Drop.HALF_OPEN.value] += 1
-            self._forget(crowded_out)
         if exchange.state is not State.NEW:
-            self._negotiations.answer(exchange)
+            self._make_room(self._negotiations.answer(exchange))
         return effects
 
     def _advance(
         self, exchange: Exchange, header: Header, message: bytes, source: Endpoint, destination: Endpoint, now: float
     ) -> list[IkeEffect]:
         """One more message of an exchange: the answer, and what comes of it."""
-        known_key = exchange.context.cipher_key
+        had_keys, was_unproven = exchange.context.keys is not None, exchange.is_unproven
         repeated = exchange.repeat(message)
         if repeated is not None:
             self.counters[Drop.DUPLICATE.value] += 1
@@ -242,25 +247,42 @@ class IkeEndpoint:
             answer = exchange.receive(header, message, source, destination, now)
         except RejectedError as rejection:
             return self._complain(exchange, header, rejection, source, destination, now)
-        if self._key_log is not None and known_key is None and exchange.context.cipher_key is not None:
-            self._key_log(exchange.context.initiator_cookie, exchange.context.cipher_key)
+        finally:
+            if exchange.is_guessed_at:
+                self._forget(exchange)
         effects: list[IkeEffect] = [] if answer is None else [answer]
+        keys = exchange.context.keys
+        if self._tells_keys and keys is not None and not had_keys:
+            effects.append(KeysDerived(exchange.context.initiator_cookie, keys.cipher_key))
         if exchange.sa is None:
             self._schedule(exchange)
-            return effects
+            return effects + self._note_proven(exchange, now) if was_unproven else effects
         self._forget(exchange)
-        return effects + self._custody.take(exchange, now)
+        return effects + self._custody.take(exchange.sa, exchange, now)
+
+    def _note_proven(self, exchange: Exchange, now: float) -> list[IkeEffect]:
+        """The peer of an exchange has shown that it receives. One that makes room for it is worth a line: it had shown that too."""
+        crowded_out = self._negotiations.promote(exchange)
+        self._make_room(crowded_out)
+        if crowded_out is None or not self._restraint.allows("IKMP_HALF_OPEN", crowded_out.context.peer.address, now):
+            return []
+        return [messages.half_open(crowded_out.context.peer)]
+
+    def _make_room(self, crowded_out: Exchange | None) -> None:
+        if crowded_out is not None:
+            self.counters[Drop.HALF_OPEN.value] += 1
+            self._forget(crowded_out)
 
     def _complain(
         self, exchange: Exchange, header: Header, rejection: RejectedError, source: Endpoint, destination: Endpoint, now: float
     ) -> list[IkeEffect]:
         """A step refused a message: count and report it, and tell the sender, once in an exchange and seldom to an address."""
-        if rejection.notify is None or exchange.has_complained or not self._restraint.allows("notify", source.address, now):
+        if rejection.notify is None or not exchange.may_complain or not self._restraint.allows("notify", source.address, now):
             raise rejection
-        exchange.has_complained = True
+        exchange.note_complaint()
         self.counters[rejection.drop.value] += 1
         if rejection.drop is Drop.AUTHENTICATION:
-            exchange.failure = FailureReason.AUTHENTICATION
+            exchange.note_failure(FailureReason.AUTHENTICATION)
         complaint = unprotected_notify(header, rejection.notify, self._surroundings.entropy)
         effects: list[IkeEffect] = [Send(wrap(complaint, destination.port), destination, source)]
         if rejection.report is not None and self._restraint.allows(rejection.report.mnemonic, source.address, now):
@@ -278,13 +300,11 @@ class IkeEndpoint:
         notification = decode_message(message)[1].only(Notification)
         self.counters[Drop.UNAUTHENTICATED_NOTIFY.value] += 1
         if notification.notify_type == NotifyType.NO_PROPOSAL_CHOSEN and exchange.state in STATES_OF_OFFER:
-            exchange.failure = FailureReason.NO_PROPOSAL_CHOSEN
+            exchange.note_refusal(FailureReason.NO_PROPOSAL_CHOSEN)
         elif notification.notify_type in PROOF_ERRORS and exchange.state in STATES_OF_PROOF:
-            exchange.failure = FailureReason.AUTHENTICATION
+            exchange.note_refusal(FailureReason.AUTHENTICATION)
         else:
             return []
-        if exchange.retransmission is not None:
-            exchange.retransmission.end_hope()
         peer = exchange.context.peer
         if not self._restraint.allows("IKMP_PEER_NOTIFY", peer.address, now):
             return []
@@ -311,6 +331,14 @@ class IkeEndpoint:
         if not context.is_initiator:
             return because if exchange.failure is FailureReason.AUTHENTICATION else []
         return [*because, messages.mode_failure(context.peer, context.mode), Failed(*exchange.began_with, exchange.failure)]
+
+    def _give_up(self, exchange: Exchange) -> list[IkeEffect]:
+        """An exchange ends because we want it no longer; nobody but its beginner needs to know."""
+        self._forget(exchange)
+        context = exchange.context
+        if not context.is_initiator:
+            return []
+        return [messages.mode_failure(context.peer, context.mode), Failed(*exchange.began_with, FailureReason.STOPPED)]
 
     def _schedule(self, exchange: Exchange) -> None:
         self._deadlines.set(exchange, exchange.retransmission.due if exchange.retransmission is not None else None)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, Report, Send
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.isakmp import Header
@@ -27,6 +28,7 @@ class DeletionReason(Enum):
     DEAD_PEER = "the peer no longer answers"
     LOCAL = "deleted here"
     CROWDED_OUT = "the peer has made too many SAs"
+    KEY_CHANGED = "its pre-shared key was changed or removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,17 @@ class Established:
     """Phase 1 is complete: `sa` is ready for phase 2."""
 
     sa: IkeSa
+
+
+@dataclass(frozen=True, slots=True)
+class KeysDerived:
+    """A phase 1 has its keys: the two columns of tshark's IKEv1 decryption table. Said only by an `IkeEndpoint` that was made to tell them.
+
+    `key` is the encryption key of the SA to come and is wiped with it: use it at once.
+    """
+
+    initiator_cookie: bytes
+    key: Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +106,5 @@ class DeleteReceived:
 
 IkeEvent = Established | Failed | Deleted | PhaseTwo | NotifyReceived | DeleteReceived
 """What a protocol above phase 1 may want to hear of."""
-IkeEffect = Send | Report | IkeEvent
+IkeEffect = Send | Report | IkeEvent | KeysDerived
 """All that `IkeEndpoint` says."""

@@ -14,11 +14,15 @@ from groupvpn.ike.natt import wrap
 from groupvpn.ike.retransmission import Backoff, Retransmission
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.chain import Chain, decode_chain
+from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import ExchangeType, Flag
 from groupvpn.wire.isakmp import HEADER_LENGTH, Header
 
 UNPROVEN = frozenset({State.CHOICE_SENT, State.AGGRESSIVE_ANSWERED})
 """States of a responder whose peer has not shown yet that it receives what we send to its address."""
+
+MAXIMUM_GUESSES = 8
+"""Messages 5 of main mode without the proof, after which a responder ends the exchange: each may try another password."""
 
 
 class Duplicates:
@@ -50,13 +54,13 @@ class Exchange:
         self.sa: IkeSa | None = None
         self.duplicates = Duplicates()
         self.retransmission: Retransmission | None = None
-        self.failure = FailureReason.NO_ANSWER
-        self.has_complained = False
-        """Whether the peer was told of a failure already: once in an exchange is enough."""
         self.began_with = (context.local, context.peer)
         """The ends as `initiate` was given them, before any float."""
         self._backoff = backoff
         self._derived: Context | None = None
+        self._failure = FailureReason.NO_ANSWER
+        self._has_complained = False
+        self._guesses = 0
 
     def start(self, now: float) -> Send:
         """Begin as initiator: the first message."""
@@ -78,11 +82,15 @@ class Exchange:
             raise RejectedError(Drop.UNEXPECTED)
         context = self._with_ends(source, destination, may_move=is_encrypted)
         context = self._with_responder_cookie(context, header)
-        context, chain = self._open(context, header, message)
-        if not machine.has_shape(step, chain):
-            # After decryption it is the wrong key again, or a message that was tampered with.
-            raise RejectedError(Drop.AUTHENTICATION if is_encrypted else Drop.UNEXPECTED)
-        context, payloads = step.action(self.surroundings, context, chain)
+        try:
+            context, chain = self._open(context, header, message)
+            if not machine.has_shape(step, chain):
+                # After decryption it is the wrong key again, or a message that was tampered with.
+                raise RejectedError(Drop.AUTHENTICATION if is_encrypted else Drop.UNEXPECTED)
+            context, payloads = step.action(self.surroundings, context, chain)
+        except (DecodeError, RejectedError):
+            self._guesses += self.state is State.KEYS_ANSWERED
+            raise
         answer = None
         if payloads:
             context, sealed = seal(context, payloads, encrypted=step.outgoing is Protection.ENCRYPTED)
@@ -99,12 +107,41 @@ class Exchange:
         """Whether the peer may be an address that somebody made up."""
         return self.state in UNPROVEN
 
+    @property
+    def failure(self) -> FailureReason:
+        """Why the exchange came to nothing, if it ends now."""
+        return self._failure
+
+    def note_failure(self, reason: FailureReason) -> None:
+        """We know a better reason than silence, should nothing else come."""
+        self._failure = reason
+
+    def note_refusal(self, reason: FailureReason) -> None:
+        """The peer seems to refuse: when the wait for an answer is over, we do not wait again."""
+        self._failure = reason
+        if self.retransmission is not None:
+            self.retransmission.end_hope()
+
+    @property
+    def may_complain(self) -> bool:
+        """Whether the peer was not told of a failure yet: once in an exchange is enough."""
+        return not self._has_complained
+
+    def note_complaint(self) -> None:
+        """The peer is told of a failure."""
+        self._has_complained = True
+
+    @property
+    def is_guessed_at(self) -> bool:
+        """Whether so many have tried to prove the key in vain that the exchange has to end."""
+        return self._guesses >= MAXIMUM_GUESSES
+
     def _open(self, context: Context, header: Header, message: bytes) -> tuple[Context, Chain]:
         if not header.is_encrypted:
             chain = decode_chain(header.next_payload, message, HEADER_LENGTH)
             chain.check_no_padding()
             return context, chain
-        if context.cipher_key is None:
+        if context.keys is None:
             self._derived = self._derived or with_keys(self.context)  # once: bad messages must not make us work again
             context = replace(self._derived, local=context.local, peer=context.peer)
         return unseal(context, header, message)
@@ -132,7 +169,7 @@ class Exchange:
         self.context = context
         self.state = step.following
         self.duplicates.remember(message, answer)
-        self.failure = FailureReason.AUTHENTICATION if self.state is State.PROOF_SENT else FailureReason.NO_ANSWER
+        self._failure = FailureReason.AUTHENTICATION if self.state is State.PROOF_SENT else FailureReason.NO_ANSWER
         self.retransmission = None
         if self.state is State.ESTABLISHED:
             self.sa = _established(context, now)
@@ -149,9 +186,7 @@ class Exchange:
 
 
 def _established(context: Context, now: float) -> IkeSa:
-    assert context.skeyid_a is not None
-    assert context.cipher_key is not None
-    assert context.local_identity is not None
+    keys = context.sealing
     assert context.peer_identity is not None
     return IkeSa(
         cookies=context.cookies,
@@ -163,9 +198,9 @@ def _established(context: Context, now: float) -> IkeSa:
         local_identity=context.local_identity,
         peer_identity=context.peer_identity,
         policy=context.chosen,
-        skeyid_a=context.skeyid_a,
-        encryption_key=context.cipher_key,
-        last_block=context.iv,
+        skeyid_a=keys.skeyid_a,
+        encryption_key=keys.cipher_key,
+        last_block=keys.iv,
         established=now,
         nat=context.nat,
     )

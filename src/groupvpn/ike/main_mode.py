@@ -16,14 +16,13 @@ Every function takes what is known and one message, and returns what is known th
 from dataclasses import replace
 
 from groupvpn.crypto import dh
-from groupvpn.crypto.secret import Secret
 from groupvpn.ike import natt, proposal
 from groupvpn.ike.authentication import check_peer_hash, own_hash
 from groupvpn.ike.context import NONCE_LENGTH, Context, Surroundings, usable_policies, with_keys, with_skeyid
 from groupvpn.ike.drop import Drop, RejectedError
-from groupvpn.ike.identity import is_proper, local_identity
+from groupvpn.ike.identity import is_proper
 from groupvpn.ike.messages import no_key, no_proposal
-from groupvpn.ike.policy import IkeConfiguration
+from groupvpn.ike.policy import IkeConfiguration, PeerKey
 from groupvpn.wire import vendor
 from groupvpn.wire.chain import Chain
 from groupvpn.wire.iana import NotifyType
@@ -38,14 +37,14 @@ Result = tuple[Context, tuple[Payload, ...]]
 
 
 def start(surroundings: Surroundings, context: Context) -> Result:
-    """Message 1. The context has `preshared_key` and `offered` already."""
+    """Message 1. The context has `peer_key` and `offered` already."""
     sa = proposal.offer(context.offered, context.doi)
     return replace(context, sa_body=sa.encode()), (sa, *vendor_ids(surroundings.configuration))
 
 
 def answer_offer(surroundings: Surroundings, context: Context, chain: Chain) -> Result:
     """Message 1 came, message 2 goes: choose a policy."""
-    context, sa = take_offer(surroundings, context, chain, preshared_key(surroundings, context))
+    context, sa = take_offer(surroundings, context, chain, peer_key(surroundings, context))
     return context, (sa, *vendor_ids(surroundings.configuration))
 
 
@@ -69,22 +68,15 @@ def answer_keys(surroundings: Surroundings, context: Context, chain: Chain) -> R
         responder_public=pair.public,
         initiator_nonce=chain.only(Nonce).data,
         responder_nonce=nonce,
-        local_identity=local_identity(surroundings.configuration, context.local),
     )
     answer = (KeyExchange(pair.public), Nonce(nonce), *nat_payloads(context))
-    return note_nat(_derive(context), chain), answer
+    return note_nat(with_keys(with_skeyid(context)), chain), answer
 
 
-def take_keys(surroundings: Surroundings, context: Context, chain: Chain) -> Result:
+def take_keys(_surroundings: Surroundings, context: Context, chain: Chain) -> Result:
     """Message 4 came, message 5 goes: prove ourselves, from port 4500 if there is a NAT."""
-    context = replace(
-        context,
-        responder_public=chain.only(KeyExchange).data,
-        responder_nonce=chain.only(Nonce).data,
-        local_identity=local_identity(surroundings.configuration, context.local),
-    )
-    context = float_if_needed(note_nat(_derive(context), chain))
-    assert context.local_identity is not None
+    context = replace(context, responder_public=chain.only(KeyExchange).data, responder_nonce=chain.only(Nonce).data)
+    context = float_if_needed(note_nat(with_keys(with_skeyid(context)), chain))
     return context, (context.local_identity, own_hash(context))
 
 
@@ -92,7 +84,6 @@ def answer_proof(_surroundings: Surroundings, context: Context, chain: Chain) ->
     """Message 5 came, message 6 goes: the initiator is who it says, and we prove ourselves."""
     context = take_identity(context, chain)
     check_peer_hash(context, chain.only(Hash))
-    assert context.local_identity is not None
     return context, (context.local_identity, own_hash(context))
 
 
@@ -103,15 +94,15 @@ def take_proof(_surroundings: Surroundings, context: Context, chain: Chain) -> R
     return context, ()
 
 
-def preshared_key(surroundings: Surroundings, context: Context, hostname: str | None = None) -> Secret:
+def peer_key(surroundings: Surroundings, context: Context, hostname: str | None = None) -> PeerKey:
     """The key for the peer of this exchange, else `RejectedError`: strangers get no answer at all."""
-    key = surroundings.configuration.preshared_key(context.peer.address, hostname)
+    key = surroundings.keys.find(context.peer.address, hostname)
     if key is None:
         raise RejectedError(Drop.NO_KEY, None, no_key(context.peer))
-    return key
+    return PeerKey(key, context.peer.address, hostname)
 
 
-def take_offer(surroundings: Surroundings, context: Context, chain: Chain, key: Secret) -> tuple[Context, SecurityAssociation]:
+def take_offer(surroundings: Surroundings, context: Context, chain: Chain, key: PeerKey) -> tuple[Context, SecurityAssociation]:
     """The responder's part in SA negotiation: our cookie, our choice, and the SA payload that carries it."""
     received = chain.only(SecurityAssociation)
     choice = proposal.choose(usable_policies(surroundings.configuration, key), received)
@@ -124,7 +115,7 @@ def take_offer(surroundings: Surroundings, context: Context, chain: Chain, key: 
         sa_body=chain.body_of(received),
         policy=choice.policy,
         is_shortened=choice.is_shortened,
-        preshared_key=key,
+        peer_key=key,
     )
     return note_vendor_ids(surroundings.configuration, context, chain), choice.answer
 
@@ -139,10 +130,15 @@ def take_answer(context: Context, chain: Chain) -> Context:
 
 def take_identity(context: Context, chain: Chain) -> Context:
     """The peer's ID payload, if it is one that phase 1 allows."""
+    return replace(context, peer_identity=proper_identity(chain))
+
+
+def proper_identity(chain: Chain) -> Identification:
+    """The ID payload, else `RejectedError`."""
     identity = chain.only(Identification)
     if not is_proper(identity):
         raise RejectedError(Drop.IDENTITY, NotifyType.INVALID_ID_INFORMATION)
-    return replace(context, peer_identity=identity)
+    return identity
 
 
 def vendor_ids(configuration: IkeConfiguration) -> tuple[VendorId, ...]:
@@ -183,8 +179,3 @@ def float_if_needed(context: Context) -> Context:
     if not context.nat.found:
         return context
     return replace(context, local=natt.floated(context.local), peer=natt.floated(context.peer))
-
-
-def _derive(context: Context) -> Context:
-    assert context.preshared_key is not None
-    return with_keys(with_skeyid(context, context.preshared_key))

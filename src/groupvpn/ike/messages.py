@@ -27,7 +27,7 @@ MESSAGES = {
     "IKMP_NO_KEY": Message("CRYPTO", 4, "No pre-shared key is configured for the peer at {peer}"),
     "IKMP_PEER_NOTIFY": Message("CRYPTO", 5, "Unauthenticated notify {notify} from {peer}: compare policies and pre-shared keys"),
     "IKMP_NO_ANSWER": Message("CRYPTO", 5, "No answer from {peer} in {mode}: does it run, and does UDP 848 pass?"),
-    "IKMP_HALF_OPEN": Message("CRYPTO", 4, "Too many half-open exchanges: phase 1 with {peer} refused. See show crypto isakmp sa"),
+    "IKMP_HALF_OPEN": Message("CRYPTO", 4, "Too many half-open exchanges: the oldest with {peer} makes room. See show crypto isakmp sa"),
     "IKMP_SA_UP": Message("CRYPTO", 6, "ISAKMP SA with {peer} is up, identity {identity}, {mode}"),
     "IKMP_SA_DOWN": Message("CRYPTO", 6, "ISAKMP SA with {peer} is gone: {reason}"),
     "IKMP_NAT": Message("CRYPTO", 6, "A NAT sits between here and {peer}; ISAKMP moves to port 4500"),
@@ -110,7 +110,7 @@ def no_answer(peer: Endpoint, mode: ExchangeType) -> Report:
 
 
 def half_open(peer: Endpoint) -> Report:
-    """A limit was reached."""
+    """A limit was reached, and `peer` has the most of them."""
     return Report("IKMP_HALF_OPEN", {"peer": peer.address})
 
 

@@ -1,26 +1,35 @@
 """The phase 1 exchanges of an endpoint that are not complete yet: found by cookie, bounded in number, timed.
 
-Against a flood of first messages (RFC 2408 2.5.3): nobody without a key configured here gets as far as an entry; one address has at most
-`per_peer` entries, all together have `overall`; when either are taken, the oldest of them whose peer has not yet shown that it receives
-makes room, for anybody can write the address of another on a first message.
-Answers to such peers are repeated by the clock only while few exchanges are open, for the addresses of a flood are other people's.
+Nobody without a key configured here gets as far as an entry. Those in which we are the responder are bounded twice, each time with
+`per_peer` for one address and `overall` for all, and whoever is one too many takes the place of another, so that nobody is turned away:
+
+* Peers that have not shown yet that they receive what we send to their address: the oldest of the address makes room, or the oldest of
+  all, for anybody can write the address of another on a first message (RFC 2408 2.5.3).
+* Peers that have, by message 3 of main mode, and have not proven their key: an address is what it says now, so the oldest of the address
+  that has most makes room. Whoever fills the table crowds out himself, and needs as many addresses as there are places to reach others.
+
+An honest exchange is in either for a round trip or little more. Many members behind one NAT are one address: up to `per_peer` of them may
+begin within a round trip. The others lose their exchange and begin another half a minute later, as they do if somebody behind that NAT
+fills the places, who has to complete `per_peer` exchanges of messages within a round trip, again and again, to keep them out.
+
+The two have places of their own because otherwise one would be the other's weapon: behind as many proven exchanges as there are places,
+two first messages within a round trip would crowd out each other.
+Answers to peers of the first kind are repeated by the clock only while few exchanges are open: the addresses of a flood are other people's.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from groupvpn.effects import Endpoint
-from groupvpn.ike.drop import Drop, RejectedError
 from groupvpn.ike.exchange import Exchange
-from groupvpn.ike.messages import half_open
 from groupvpn.wire.isakmp import Header
 
 
 @dataclass(frozen=True, slots=True)
 class HalfOpenLimits:
-    """How many exchanges we keep as responder, for one address and overall; with more than `calm` of them we are under load."""
+    """How many exchanges we keep as responder, for one address and overall: as many whose peer has not shown yet that it receives, and as
+    many whose peer has. With more than `calm` of both we are under load."""
 
     per_peer: int = 64
     overall: int = 1024
@@ -28,13 +37,13 @@ class HalfOpenLimits:
 
 
 class Negotiations:
-    """Both roles; `answering` is keyed by initiator cookie and address, since two peers may choose the same cookie."""
+    """Both roles; `_answering` is keyed by initiator cookie and address, since two peers may choose the same cookie."""
 
     def __init__(self, limits: HalfOpenLimits) -> None:
         self._limits = limits
         self._begun: dict[bytes, Exchange] = {}
         self._answering: dict[tuple[bytes, IPv4Address], Exchange] = {}
-        self._per_peer: Counter[IPv4Address] = Counter()
+        self._unproven, self._proven = _Crowd(), _Crowd()
 
     def find(self, header: Header, source: Endpoint) -> Exchange | None:
         """The exchange that a message from `source` belongs to."""
@@ -55,27 +64,34 @@ class Negotiations:
         """Keep an exchange in which we are the initiator."""
         self._begun[exchange.context.initiator_cookie] = exchange
 
-    def admit(self, peer: Endpoint) -> Exchange | None:
-        """Make room for an exchange with `peer`: returns one that must be discarded for it, raises `RejectedError` if there is no room."""
-        is_full = self._per_peer[peer.address] >= self._limits.per_peer
-        if not is_full and len(self._answering) < self._limits.overall:
-            return None
-        crowd = (exchange for (_, address), exchange in self._answering.items() if not is_full or address == peer.address)
-        oldest = next((exchange for exchange in crowd if exchange.is_unproven), None)
-        if oldest is None:
-            raise RejectedError(Drop.HALF_OPEN, None, half_open(peer))
-        return oldest
-
     @property
     def is_under_load(self) -> bool:
         """Whether so many exchanges are open that a flood has to be reckoned with."""
         return len(self._answering) > self._limits.calm
 
-    def answer(self, exchange: Exchange) -> None:
-        """Keep an exchange in which we are the responder."""
-        peer = exchange.context.peer.address
+    def answer(self, exchange: Exchange) -> Exchange | None:
+        """Keep an exchange in which we are the responder; returns the one that has to be discarded for it."""
+        peer = _address_of(exchange)
+        crowded_out = None
+        if self._unproven.count(peer) >= self._limits.per_peer:
+            crowded_out = self._unproven.oldest_of(peer)
+        elif len(self._unproven) >= self._limits.overall:
+            crowded_out = self._unproven.oldest()
         self._answering[(exchange.context.initiator_cookie, peer)] = exchange
-        self._per_peer[peer] += 1
+        self._unproven.add(exchange)
+        return crowded_out
+
+    def promote(self, exchange: Exchange) -> Exchange | None:
+        """The peer of an exchange that was kept by `answer` receives what we send; returns the one that has to be discarded for it."""
+        peer = _address_of(exchange)
+        crowded_out = None
+        if self._proven.count(peer) >= self._limits.per_peer:
+            crowded_out = self._proven.oldest_of(peer)
+        elif len(self._proven) >= self._limits.overall:
+            crowded_out = self._proven.oldest_of_most()
+        self._unproven.discard(exchange)
+        self._proven.add(exchange)
+        return crowded_out
 
     def discard(self, exchange: Exchange) -> None:
         """Forget an exchange."""
@@ -83,11 +99,9 @@ class Negotiations:
         if exchange.context.is_initiator:
             self._begun.pop(cookie, None)
             return
-        peer = exchange.began_with[1].address
-        if self._answering.pop((cookie, peer), None) is not None:
-            self._per_peer[peer] -= 1
-            if not self._per_peer[peer]:
-                del self._per_peer[peer]
+        self._answering.pop((cookie, _address_of(exchange)), None)
+        self._unproven.discard(exchange)
+        self._proven.discard(exchange)
 
     def __iter__(self) -> Iterator[Exchange]:
         yield from self._begun.values()
@@ -95,3 +109,51 @@ class Negotiations:
 
     def __len__(self) -> int:
         return len(self._begun) + len(self._answering)
+
+
+class _Crowd:
+    """Exchanges that compete for the same places, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._all: dict[Exchange, None] = {}
+        self._by_address: dict[IPv4Address, dict[Exchange, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def count(self, address: IPv4Address) -> int:
+        """How many an address has."""
+        return len(self._by_address.get(address, ()))
+
+    def add(self, exchange: Exchange) -> None:
+        """One more, the youngest."""
+        self._all[exchange] = None
+        self._by_address.setdefault(_address_of(exchange), {})[exchange] = None
+
+    def discard(self, exchange: Exchange) -> None:
+        """One less, if it is in here."""
+        if exchange not in self._all:
+            return
+        del self._all[exchange]
+        address = _address_of(exchange)
+        own = self._by_address[address]
+        del own[exchange]
+        if not own:
+            del self._by_address[address]
+
+    def oldest(self) -> Exchange:
+        """Of all."""
+        return next(iter(self._all))
+
+    def oldest_of(self, address: IPv4Address) -> Exchange:
+        """Of those of an address that has some."""
+        return next(iter(self._by_address[address]))
+
+    def oldest_of_most(self) -> Exchange:
+        """Of the addresses that have most."""
+        most = max(map(len, self._by_address.values()))
+        return next(exchange for exchange in self._all if self.count(_address_of(exchange)) == most)
+
+
+def _address_of(exchange: Exchange) -> IPv4Address:
+    return exchange.began_with[1].address

@@ -1,5 +1,6 @@
 """What an operator configures for phase 1: policies, pre-shared keys, identity. Plain data that `config/` makes and `ike/` obeys."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
@@ -35,6 +36,44 @@ class PresharedKey:
     key: Secret
     network: IPv4Network | None = None
     hostname: str | None = None
+
+
+class KeyRing:
+    """Pre-shared keys, found in a time that does not grow with their number."""
+
+    __slots__ = ("_by_name", "_by_network", "_lengths")
+
+    def __init__(self, keys: Iterable[PresharedKey]) -> None:
+        self._by_network: dict[tuple[int, int], Secret] = {}
+        self._by_name: dict[str, Secret] = {}
+        for entry in keys:
+            if entry.network is not None:
+                self._by_network.setdefault((entry.network.prefixlen, int(entry.network.network_address)), entry.key)
+            elif entry.hostname is not None:
+                self._by_name.setdefault(entry.hostname.lower(), entry.key)
+        self._lengths = sorted({length for length, _ in self._by_network}, reverse=True)
+
+    def find(self, peer: IPv4Address, hostname: str | None = None) -> Secret | None:
+        """The key for `peer`, the longest matching prefix first (of equal ones the first), then by `hostname`; None if there is none."""
+        for length in self._lengths:
+            host_bits = 32 - length
+            key = self._by_network.get((length, int(peer) >> host_bits << host_bits))
+            if key is not None:
+                return key
+        return self._by_name.get(hostname.lower()) if hostname else None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerKey:
+    """The pre-shared key that a phase 1 rests on, and what it was found by: the peer's address, or the host name that it gave."""
+
+    key: Secret
+    peer: IPv4Address
+    hostname: str | None = None
+
+    def is_found_in(self, keys: KeyRing) -> bool:
+        """Whether the same search among `keys` finds the same key still."""
+        return keys.find(self.peer, self.hostname) == self.key
 
 
 class IdentityKind(Enum):
@@ -90,9 +129,5 @@ class IkeConfiguration:
         return next((entry.identity for entry in self.client_endpoints if entry.peer == peer), None)
 
     def preshared_key(self, peer: IPv4Address, hostname: str | None = None) -> Secret | None:
-        """The key for `peer`, the longest matching prefix first (of equal ones the first), then by `hostname`; None if there is none."""
-        covering = [entry for entry in self.keys if entry.network is not None and peer in entry.network]
-        if covering:
-            return max(covering, key=lambda entry: entry.network.prefixlen if entry.network else -1).key
-        named = (entry for entry in self.keys if hostname and entry.hostname and entry.hostname.lower() == hostname.lower())
-        return next((entry.key for entry in named), None)
+        """The key for `peer`, as `KeyRing.find` has it; to find many, make a `KeyRing` once."""
+        return KeyRing(self.keys).find(peer, hostname)

@@ -52,6 +52,7 @@ class IkeSa:
         "mode",
         "nat",
         "peer",
+        "peer_dead_peer_detection",
         "peer_identity",
         "policy",
         "responder_cookie",
@@ -90,6 +91,8 @@ class IkeSa:
         self.established = established
         self.expires = established + policy.lifetime
         self.nat = nat
+        self.peer_dead_peer_detection = False
+        """Whether the peer announced that it knows RFC 3706; whoever keeps the SA says so."""
         self._last_block = last_block
         self._chains: OrderedDict[int, bytes] = OrderedDict()
         self._arrival: tuple[bytes, Endpoint] | None = None

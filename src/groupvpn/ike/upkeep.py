@@ -5,7 +5,7 @@ from collections import deque
 from groupvpn.effects import Entropy
 from groupvpn.ike.dpd import Liveness
 from groupvpn.ike.exchange import Duplicates
-from groupvpn.ike.policy import Keepalive
+from groupvpn.ike.policy import Keepalive, PeerKey
 from groupvpn.ike.sa import IkeSa
 
 REMEMBERED_MESSAGES = 64
@@ -13,12 +13,13 @@ REMEMBERED_MESSAGES = 64
 
 
 class Upkeep:
-    """One SA with its timers. `due` is the earliest of them in monotonic seconds."""
+    """One SA with its timers, and the key that vouched for its peer. `due` is the earliest of the timers in monotonic seconds."""
 
-    __slots__ = ("_message_ids", "duplicates", "liveness", "sa")
+    __slots__ = ("_message_ids", "duplicates", "liveness", "peer_key", "sa")
 
-    def __init__(self, sa: IkeSa, duplicates: Duplicates, keepalive: Keepalive | None, entropy: Entropy) -> None:
+    def __init__(self, sa: IkeSa, peer_key: PeerKey, duplicates: Duplicates, keepalive: Keepalive | None, entropy: Entropy) -> None:
         self.sa = sa
+        self.peer_key = peer_key
         self.duplicates = duplicates
         self.liveness = Liveness(keepalive, entropy, sa.established)
         self._message_ids: deque[int] = deque(maxlen=REMEMBERED_MESSAGES)

@@ -4,6 +4,7 @@ The protocols state which associations and rules should exist, as one immutable 
 told "add this, delete that", so a lost step cannot leave the two apart.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address
@@ -255,13 +256,26 @@ class SaCounters:
     destination: IPAddress | None = None
 
 
+def total(counters: Iterable[SaCounters], *, spi: int = 0) -> SaCounters:
+    """The sum of several, under the SPI `spi`."""
+    several = tuple(counters)
+    return SaCounters(
+        spi,
+        sum(item.encrypted_packets for item in several),
+        sum(item.encrypted_bytes for item in several),
+        sum(item.decrypted_packets for item in several),
+        sum(item.decrypted_bytes for item in several),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class InterfaceCounters:
     """What happened on one interface: per SA, and per reason for every packet that was not delivered.
 
     `delivered` is what went on: through the engine (`outbound_delivered`, `inbound_delivered`) and in the clear, as the policy says
     (`outbound_passed`, `inbound_passed`). `traffic` is what the engine was given and what it made of that, in its own terms. How they
-    add up to the packets that arrived is in `docs/dataplane.md`.
+    add up to the packets that arrived is in `docs/dataplane.md`. `ended` are SAs that the interface had before, the newest last; the first
+    one has the SPI 0 where it stands for all that ended earlier.
     """
 
     device: str
@@ -269,3 +283,4 @@ class InterfaceCounters:
     drops: dict[str, int] = field(default_factory=dict)
     delivered: dict[str, int] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
+    ended: tuple[SaCounters, ...] = ()

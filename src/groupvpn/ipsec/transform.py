@@ -16,6 +16,8 @@ DEFAULT_VOLUME = 4608000
 """Kilobytes that an SA between two ends may protect where nothing is configured."""
 SENDER_ID_BITS = 24
 """Width of a Sender-ID where nothing else is configured or told."""
+_IPV4_HEADER, _UDP_HEADER, _ESP_HEADER, _ESP_TRAILER, _AH_HEADER = 20, 8, 8, 2, 12
+"""Octets, without options, IV and ICV (RFC 4303 2, RFC 4302 2)."""
 
 
 class Mode(Enum):
@@ -60,6 +62,17 @@ class Transform:
     def transform_id(self) -> int:
         """The IANA transform identifier (RFC 2407 4.4.3 for AH, 4.4.4 for ESP)."""
         return self.integrity.ah_transform_id if self.protocol is SecurityProtocol.AH else self.cipher.transform_id
+
+    def largest_packet(self, mtu: int, *, in_udp: bool = False) -> int:
+        """Octets of the largest IPv4 packet that is no more than `mtu` octets once it is protected; 0 where there is none."""
+        kept = _IPV4_HEADER if self.mode is Mode.TRANSPORT else 0
+        if self.protocol is SecurityProtocol.AH:
+            room = mtu - _IPV4_HEADER - _AH_HEADER - self.integrity.icv_length
+            return room + kept if room > 0 else 0
+        icv = self.cipher.icv_length or self.integrity.icv_length
+        alignment = 4 if self.cipher.is_counter_mode else max(4, self.cipher.iv_length)
+        room = mtu - _IPV4_HEADER - (_UDP_HEADER if in_udp else 0) - _ESP_HEADER - self.cipher.iv_length - icv
+        return room // alignment * alignment - _ESP_TRAILER + kept if room >= alignment else 0
 
     @property
     def keywords(self) -> str:

@@ -61,7 +61,7 @@ class EngineMember:
             salt,
             sender_id=sender,
             replay_window=window,
-            time_window=seconds,
+            time_window=seconds or None,
             tick=REPLAY_TICK,
             pseudotime_origin=-clock_error,
             now=since,

@@ -2,13 +2,13 @@
 
 import json
 import socket
-import subprocess
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from typing import Any
 
 from groupvpn.config.model import Configuration, Interface
+from groupvpn.dataplane import links, programs
 
 LOOPBACK = "lo"
 Addresses = dict[str, list[IPv4Interface]]
@@ -16,7 +16,7 @@ Addresses = dict[str, list[IPv4Interface]]
 
 
 class AddressError(Exception):
-    """iproute2 refused, or could not be run."""
+    """iproute2 refused, did not answer or could not be run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,9 @@ def real_device(name: str) -> str | None:
 
 def _ip(*arguments: str) -> str:
     try:
-        done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise AddressError("the program ip was not found; install the package iproute2") from error
-    except OSError as error:
-        raise AddressError(f"the program ip cannot be run: {error.strerror or error}") from error
-    if done.returncode:
-        raise AddressError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout
+        return programs.run(["ip", *arguments])
+    except programs.ProgramError as error:
+        raise AddressError(f"ip {' '.join(arguments)}: {error.problem}") from error
 
 
 def present() -> Addresses:
@@ -97,27 +92,48 @@ class Loopbacks:
         self._note = note
         self._left = frozenset(left)
         self._added: set[IPv4Interface] = set()
+        self._wanted: frozenset[IPv4Interface] = frozenset()
 
-    def follow(self, configuration: Configuration, there: Addresses) -> None:
-        """Add and remove addresses until `lo` has those that `configuration` says, beside the foreign ones. Raises `AddressError`."""
-        wanted = {
+    def follow(self, configuration: Configuration, there: Addresses) -> list[str]:
+        """Add and remove addresses until `lo` has those that `configuration` says, beside the foreign ones, and is up.
+
+        Returns what was mended that was in order before, in words. Raises `AddressError` once all is tried; what was refused is tried again
+        by the next call.
+        """
+        wanted = frozenset(
             address
             for interface in configuration.loopbacks
             if not interface.shutdown
             for address in filter(None, (interface.address, *interface.secondary))
-        }
+        )
+        before, self._wanted = self._wanted, wanted
         present = set(there.get(LOOPBACK, []))
         self._added |= self._left & present
         self._left = frozenset()
-        missing = wanted - self._added - present
+        missing = wanted - present
         self._note(frozenset(self._added | missing))
         for address in sorted(self._added - wanted):
             self._remove(address)
+        mended, refused = [], []
         for address in sorted(missing):
-            _ip("address", "add", str(address), "dev", LOOPBACK)
+            try:
+                _ip("address", "add", str(address), "dev", LOOPBACK)
+            except AddressError as error:
+                refused.append(str(error))
+                continue
             self._added.add(address)
-        if wanted:
-            _ip("link", "set", "dev", LOOPBACK, "up")
+            if address in before:
+                mended.append(f"{address} was missing on {LOOPBACK} and is put back")
+        if wanted and not links.is_up(LOOPBACK):
+            try:
+                _ip("link", "set", "dev", LOOPBACK, "up")
+            except AddressError as error:
+                refused.append(str(error))
+            else:
+                mended += [f"{LOOPBACK} was down and is up again"] if before else []
+        if refused:
+            raise AddressError("; ".join(refused))
+        return mended
 
     def clear(self) -> None:
         """Remove what we added."""

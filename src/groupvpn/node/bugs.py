@@ -51,4 +51,5 @@ class Bugs:
         text = f"internal error: {bug}; this one event was dropped and the node goes on. Please report this line{more}"
         self._log.write("SYS", 2, "BUG", text)
         if self._debug:
-            self._log.write("SYS", DEBUGGING, "BUG", "".join(traceback.format_exception(error)))
+            for line in "".join(traceback.format_exception(error)).splitlines():  # the cause stands at its end, and a long line is cut
+                self._log.write("SYS", DEBUGGING, "BUG", line)

@@ -12,6 +12,10 @@ from pathlib import Path
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 TFD_TIMER_ABSTIME = 1
+TIME_ERROR = 5
+"""adjtimex(2): the clock is not synchronised."""
+_TIMEX_OCTETS = 256
+"""No fewer than `struct timex` has, whose first field says what to change: nothing, if it is 0."""
 NANOSECONDS = 10**9
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -34,6 +38,12 @@ def boot_id() -> str:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def is_synchronised() -> bool:
+    """Whether something keeps the clock on the wall right, such as NTP. Not where the system does not say."""
+    state: int = _libc.adjtimex(ctypes.create_string_buffer(_TIMEX_OCTETS))
+    return 0 <= state < TIME_ERROR
 
 
 def log_stamp(moment: datetime) -> str:

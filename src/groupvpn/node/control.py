@@ -16,6 +16,8 @@ from typing import Any
 MAXIMUM_REQUEST = 1 << 20
 """Octets of one request line; a longer one is answered with an error and the connection is closed."""
 MAXIMUM_CLIENTS = 32
+PATIENCE = 60.0
+"""Seconds that a client may take for its next request, and to read an answer: there are places for few."""
 FOLLOW_BACKLOG = 1000
 """Log lines that wait for a slow follower before it is cut off."""
 
@@ -40,7 +42,7 @@ class ControlServer:
     def __init__(self, path: Path, execute: Execute, status: Status, reload: Reload) -> None:
         self._path, self._execute, self._status, self._reload = path, execute, status, reload
         self._server: asyncio.Server | None = None
-        self._followers: set[asyncio.Queue[str | None]] = set()
+        self._followers: dict[asyncio.Queue[str | None], asyncio.StreamWriter] = {}
         self._clients: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -71,12 +73,13 @@ class ControlServer:
         for queue in tuple(self._followers):
             try:
                 queue.put_nowait(line)
-            except asyncio.QueueFull:
+            except asyncio.QueueFull:  # it does not read: what waits for that ends
+                self._followers[queue].transport.abort()
                 self._dismiss(queue)
 
     def _dismiss(self, queue: asyncio.Queue[str | None]) -> None:
         """End a follower: `None` is the last that it is given."""
-        self._followers.discard(queue)
+        self._followers.pop(queue, None)
         if queue.full():
             queue.get_nowait()
         queue.put_nowait(None)
@@ -91,6 +94,10 @@ class ControlServer:
             await self._converse(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except TimeoutError:
+            writer.transport.abort()  # to close it would wait until what was written is read
+        except asyncio.CancelledError:  # by `stop`; to asyncio's streams it would be somebody's bug
+            pass
         finally:
             self._clients.discard(task)
             writer.close()
@@ -98,7 +105,8 @@ class ControlServer:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             try:
-                line = await reader.readline()
+                async with asyncio.timeout(PATIENCE):
+                    line = await reader.readline()
             except ValueError:
                 await self._answer(writer, {"error": f"the request is longer than {MAXIMUM_REQUEST} octets"})
                 return
@@ -127,18 +135,19 @@ class ControlServer:
 
     async def _answer(self, writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
         writer.write(json.dumps(answer).encode() + b"\n")
-        await writer.drain()
+        async with asyncio.timeout(PATIENCE):
+            await writer.drain()
 
     async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         queue: asyncio.Queue[str | None] = asyncio.Queue(FOLLOW_BACKLOG)
-        self._followers.add(queue)
+        self._followers[queue] = writer
         watch = asyncio.create_task(self._dismiss_at_end(reader, queue))
         try:
             while (line := await queue.get()) is not None:
                 await self._answer(writer, {"log": line})
         finally:
             watch.cancel()
-            self._followers.discard(queue)
+            self._followers.pop(queue, None)
 
     async def _dismiss_at_end(self, reader: asyncio.StreamReader, queue: asyncio.Queue[str | None]) -> None:
         """A follower that has gone away must not keep its place until the next line is logged, which may be hours."""

@@ -18,10 +18,9 @@ from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SegmentClamp, TrafficRule
+from groupvpn.node.flows import MemberKey, Served
 from groupvpn.wire.iana import IpProtocol
 
-MemberKey = tuple[str, IPv4Address]
-"""Name of the group and the address that the member registers with."""
 Place = tuple[str, str]
 """Name of a group and name of an interface whose traffic it protects."""
 AddressesOf = Callable[[str], Sequence[IPv4Address]]
@@ -32,6 +31,11 @@ _DHCP = TrafficRule(Entry(Action.DENY, IpProtocol.UDP, AddressMatch.any(), Addre
 """From a DHCP client, and so to it the other way (RFC 2131 4.1)."""
 Restore = Callable[[KeyServer], list[Effect]]
 """Gives a new key server what it must remember of the one before."""
+
+
+def is_same_group(name: str, typed: str) -> bool:
+    """Whether an operator who types `typed` means the group `name`: exec commands ignore case."""
+    return name.lower() == typed.lower()
 
 
 @dataclass(slots=True)
@@ -78,7 +82,7 @@ class Cores:
         ike = self._speaker.ike
         effects = self._follow_key_server(configuration, restore, now)
         is_mended = configuration.ike != ike.configuration
-        ike.update(configuration.ike)
+        effects += ike.update(configuration.ike)
         wanted = self._find_addresses(configuration, addresses_of)
         places = places_of(configuration.members())
         self._kept = {place: rules for place, rules in self.kept.items() if place in places}
@@ -139,9 +143,10 @@ class Cores:
         found = {place: member.core.kept for member in self.members.values() for place in places_of([member.bound])}
         return {place: rules for place, rules in (self._kept | found).items() if rules}
 
-    def knows(self, group: str) -> bool:
-        """Whether there is a member of the group, or one that waits for its address."""
-        return any(bound.group.name == group for bound in self._bound)
+    @property
+    def groups(self) -> list[str]:
+        """The groups of members, also of those that wait for an address."""
+        return [bound.group.name for bound in self._bound]
 
     def clear(self, group: str | None, now: float) -> list[Effect]:
         """`clear crypto gdoi` for the members of a group, or of all."""
@@ -165,6 +170,20 @@ class Cores:
         that they need another SA."""
         return [effect for member in self.members.values() for effect in member.core.hear_scarcity(spis, now)]
 
+    def rules_of_waiting(self, bound: BoundMember) -> tuple[TrafficRule, ...]:
+        """What holds on the interfaces of a member that has no address yet."""
+        return rules_before_registration(bound.group, self._kept_of(bound))
+
+    def served(self, now: float) -> dict[MemberKey, Served]:
+        """Which entries the SAs of each member serve."""
+        return {
+            key: Served(
+                frozenset(rule.entry for rule in member.core.rules),
+                {tek.spi: tek.entries for tek in member.core.status(now).teks},
+            )
+            for key, member in self.members.items()
+        }
+
     def fail_closed(self) -> frozenset[str]:
         """Devices that have to stay closed when the node stops: those of a member whose crypto map says `fail-close`."""
         closed = [bound for bound in self._bound if bound.group.fail_close is not None]
@@ -179,9 +198,7 @@ class Cores:
         parts = [
             _Part(member.bound, member.address, member.core.rules, _sas_of(member), member.core.bypass) for member in self.members.values()
         ]
-        for bound in self.waiting:
-            rules = rules_before_registration(bound.group, self._kept_of(bound))
-            parts.append(_Part(bound, _NO_ADDRESS, rules, bypass=bound.group.servers))
+        parts += [_Part(bound, _NO_ADDRESS, self.rules_of_waiting(bound), bypass=bound.group.servers) for bound in self.waiting]
         return sorted(parts, key=lambda part: part.bound.sequence)
 
     def desired_state(self, configuration: Configuration) -> DesiredState:

@@ -6,7 +6,6 @@ one with errors changes nothing (systemd.service(5), Type=notify).
 """
 
 import asyncio
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -18,7 +17,7 @@ from typing import NoReturn
 from groupvpn import __version__
 from groupvpn.config import Configuration, Role, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
-from groupvpn.node import limits, location, namespace
+from groupvpn.node import limits, location, namespace, signals
 from groupvpn.node.addresses import AddressError
 from groupvpn.node.control import CommandError, ControlServer
 from groupvpn.node.notify import Notifier
@@ -129,7 +128,7 @@ class _Daemon:
             engine=options.engine,
         )
         self._execute = execute
-        self.control = ControlServer(state.control_socket, self._answer, self.router.status, self._reload_for_operator)
+        self.control = ControlServer(state.control_socket, self._answer, self.router.operations.status, self._reload_for_operator)
         self._stop = asyncio.Event()
 
     async def _answer(self, command: str, text: str) -> str:
@@ -146,9 +145,11 @@ class _Daemon:
     async def main(self) -> int:
         """Start, serve, stop."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in signals.STOPS:
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        for number in signals.RELOADS:
+            loop.add_signal_handler(number, self._hang_up)
+        signals.let_through()
         self.log.observe(self.control.publish)
         self.router.on_change = self._tell_status
         self.log.write("SYS", 5, "RESTART", f"groupvpn {__version__} starts, {self.router.configuration.role.value}")
@@ -183,7 +184,7 @@ class _Daemon:
 
     def _summary(self) -> str:
         """The node in a few words; that its file was refused stays there until one is taken over."""
-        return f"{self.router.summary()}{'; the last reload was refused' if self._is_refused else ''}"
+        return f"{self.router.operations.summary()}{'; the last reload was refused' if self._is_refused else ''}"
 
     def _tell_remarks(self, configuration: Configuration) -> None:
         if configuration.role is Role.NONE:
@@ -211,7 +212,7 @@ class _Daemon:
             self._reload()
         except ReloadError as error:
             raise CommandError(str(error)) from error
-        return f"{self._options.file} taken over: {self.router.summary()}"
+        return f"{self._options.file} taken over: {self.router.operations.summary()}"
 
     def _reload(self) -> None:
         """Take over the file. Raises `ReloadError`; then the configuration before goes on, and the log says why."""

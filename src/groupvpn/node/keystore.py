@@ -15,6 +15,10 @@ _FOLDER = "rsa"
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+class LabelTakenError(Exception):
+    """There is a key pair of this label already, and it is not replaced."""
+
+
 class KeyStore:
     """Key pairs by label. Each is read when it is first asked for and kept in memory afterwards."""
 
@@ -37,10 +41,16 @@ class KeyStore:
                 self._pairs[label] = self._decode(label, octets)
         return self._pairs.get(label)
 
-    def put(self, pair: KeyPair) -> None:
-        """Keep a pair; one of the same label is replaced. Raises `StateError`."""
+    def check_free(self, label: str) -> None:
+        """Raises `LabelTakenError` if there is a pair of this label."""
+        if self.get(label) is not None:
+            raise LabelTakenError(f"A key pair labelled {label} exists; remove it with `crypto key zeroize rsa {label}` first")
+
+    def add(self, pair: KeyPair) -> None:
+        """Keep a new pair. Raises `LabelTakenError` if there is one of this label, and `StateError`."""
         if not _LABEL.fullmatch(pair.label):
             raise StateError(f"{pair.label!r} cannot label a key: use up to 100 letters, digits, dots, hyphens or underscores")
+        self.check_free(pair.label)
         record = {
             "usage": pair.usage.name,
             "exportable": pair.exportable,
@@ -60,7 +70,7 @@ class KeyStore:
         pair = self.get(label)
         if pair is None:
             pair = generate(label, datetime.now(UTC), modulus_bits=modulus_bits)
-            self.put(pair)
+            self.add(pair)
         return pair
 
     def _decode(self, label: str, octets: bytes) -> KeyPair:

@@ -18,6 +18,8 @@ from groupvpn.node.state import DAMAGE, StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
 SNAPSHOT = "key-server.json"
+DAY = 86400.0
+"""Seconds by which pseudotimes go on ahead where it is not known for how long the key server was down."""
 RETRY_PERIOD = 1.0
 """Seconds between two attempts to write a state that could not be written: anybody's datagram may ask for one."""
 
@@ -93,7 +95,8 @@ class Outbox:
     def restore(self, server: KeyServer) -> list[Effect]:
         """Give a new key server the state of the one before. What cannot be used is put aside, not overwritten. Raises `StateError`.
 
-        Where it cannot be known how long ago that was written, the groups renew their keys.
+        Where it cannot be known how long ago that was written, the groups renew their keys. Where the clock may be behind, their
+        pseudotimes go on a day ahead: that costs nothing, and one that is behind no member takes.
         """
         octets = self._state.read(SNAPSHOT)
         if octets is None:
@@ -101,8 +104,9 @@ class Outbox:
         try:
             record = json.loads(octets)
             now = clock.monotonic()
-            elapsed = self._elapsed(record, now)
-            restored = server.restore(record["state"], now, max(0.0, elapsed), renew=elapsed < 0)
+            elapsed, is_exact = self._elapsed(record, now)
+            ahead = 0.0 if is_exact or (elapsed >= 0 and clock.is_synchronised()) else DAY
+            restored = server.restore(record["state"], now, max(0.0, elapsed), renew=elapsed < 0, ahead=ahead)
         except DAMAGE as error:
             self._put_aside(octets, f"{SNAPSHOT} cannot be used ({error})", "the groups begin with new keys")
             return []
@@ -113,11 +117,12 @@ class Outbox:
             self._put_aside(octets, why, "this group begins with new keys")
         return restored.effects
 
-    def _elapsed(self, record: Mapping[str, Any], now: float) -> float:
-        """Seconds since `record` was written: exact within one boot, else by the wall clock, which may say less than none."""
+    def _elapsed(self, record: Mapping[str, Any], now: float) -> tuple[float, bool]:
+        """Seconds since `record` was written, and whether that is exact: within one boot it is, else the clock on the wall tells, which may
+        say less than none."""
         if self._boot and record.get("boot") == self._boot and float(record["at"]) <= now:
-            return now - float(record["at"])
-        return time.time() - float(record["taken"])
+            return now - float(record["at"]), True
+        return time.time() - float(record["taken"]), False
 
     def _put_aside(self, octets: bytes, why: str, therefore: str) -> None:
         self._state.write(f"{SNAPSHOT}.bad", octets)

@@ -6,12 +6,14 @@ One socket per port listens on every address; `IP_PKTINFO` tells which address a
 
 import asyncio
 import errno
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address
 
+from groupvpn.dataplane import links
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT, Endpoint
 
 PORTS = (ISAKMP_PORT, GDOI_PORT, NAT_T_PORT)
@@ -19,6 +21,8 @@ MAXIMUM_DATAGRAM = 65535
 READS_PER_WAKE = 64
 """Datagrams read from one socket before the other sockets and the timers get their turn."""
 _PKTINFO = struct.Struct("@i4s4s")
+_MREQN = struct.Struct("@4s4si")
+"""struct ip_mreqn: group, address and number of an interface (ip(7))."""
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
 _IP_MULTICAST_ALL = 49
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
@@ -27,7 +31,6 @@ _REKEY_TTL = 64
 
 _NOT_THERE = (errno.EADDRNOTAVAIL, errno.ENODEV)
 """Why a group cannot be joined on an interface that does not exist yet, or has not got its address yet."""
-
 Deliver = Callable[[bytes, Endpoint, Endpoint], None]
 """Called with a datagram, where it came from and the address and port that it was sent to."""
 
@@ -52,6 +55,8 @@ class DatagramSockets:
         self._local: frozenset[IPv4Address] = frozenset()
         self._joined: dict[tuple[IPv4Address, IPv4Address], int] = {}
         self._refused: set[tuple[IPv4Address, IPv4Address]] = set()
+        self._entered: dict[tuple[IPv4Address, IPv4Address], int] = {}
+        """The number of the interface on which each is joined for the kernel."""
         self.counters: dict[str, int] = {"received": 0, "sent": 0, "not for us": 0, "send errors": 0}
 
     def open(self, local: Iterable[IPv4Address]) -> None:
@@ -80,6 +85,7 @@ class DatagramSockets:
         self._sockets.clear()
         self._joined.clear()
         self._refused.clear()
+        self._entered.clear()
 
     def join(self, group: IPv4Address, interface: IPv4Address) -> None:
         """Receive datagrams to `group` that arrive on the interface which has the address `interface`."""
@@ -94,8 +100,7 @@ class DatagramSockets:
             self._joined[group, interface] = count - 1
         elif count == 1:
             self._refused.discard((group, interface))
-            with suppress(OSError):  # that of an interface that is gone has ended with it
-                self._set_membership(socket.IP_DROP_MEMBERSHIP, group, interface)
+            self._exit(group, interface)
 
     def join_again(self) -> None:
         """An interface may have been made anew, or have got the address by which a group is to be joined."""
@@ -108,14 +113,30 @@ class DatagramSockets:
             self._enter(group, interface)
 
     def _enter(self, group: IPv4Address, interface: IPv4Address) -> None:
-        """Join for the kernel. What it refuses is said once."""
+        """Join for the kernel. What it refuses is said once.
+
+        An interface that is made anew has another number. The membership on the one before counts against the limit of the kernel all the
+        same until it is left, so that is done first.
+        """
         try:
-            self._set_membership(socket.IP_ADD_MEMBERSHIP, group, interface)
+            number = links.number_at(interface)
+            if number is None:
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            if number != self._entered.get((group, interface), number):
+                self._exit(group, interface)
+            self._set_membership(socket.IP_ADD_MEMBERSHIP, group, interface, number)
+            self._entered[group, interface] = number
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, *_NOT_THERE):
                 self._refuse(group, interface, error)
                 return
         self._refused.discard((group, interface))
+
+    def _exit(self, group: IPv4Address, interface: IPv4Address) -> None:
+        number = self._entered.pop((group, interface), None)
+        if number is not None:
+            with suppress(OSError):
+                self._set_membership(socket.IP_DROP_MEMBERSHIP, group, interface, number)
 
     def _refuse(self, group: IPv4Address, interface: IPv4Address, error: OSError) -> None:
         if (group, interface) in self._refused:
@@ -124,19 +145,20 @@ class DatagramSockets:
         mend = "; raise net.ipv4.igmp_max_memberships" if error.errno == errno.ENOBUFS else ""
         self._tell(f"{group} cannot be joined at {interface}: {error.strerror}; rekeys to it are not heard{mend}")
 
-    def _set_membership(self, option: int, group: IPv4Address, interface: IPv4Address) -> None:
-        self._sockets[GDOI_PORT].setsockopt(socket.IPPROTO_IP, option, group.packed + interface.packed)
+    def _set_membership(self, option: int, group: IPv4Address, interface: IPv4Address, number: int) -> None:
+        self._sockets[GDOI_PORT].setsockopt(socket.IPPROTO_IP, option, _MREQN.pack(group.packed, interface.packed, number))
 
     def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
-        """Send one datagram; a full queue or an unreachable peer is counted, the protocols retransmit."""
+        """Send one datagram; a full queue or an unreachable peer is counted, the protocols retransmit.
+
+        One to a multicast group leaves by the interface that has the address `source`, as Linux has it where a socket names no other.
+        """
         opened = self._sockets.get(source.port)
         if opened is None:
             self.counters["send errors"] += 1
             return
         information = (socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO.pack(0, source.address.packed, bytes(4)))
         try:
-            if destination.address.is_multicast:
-                opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, source.address.packed)
             opened.sendmsg([datagram], [information], 0, (str(destination.address), destination.port))
             self.counters["sent"] += 1
         except OSError:

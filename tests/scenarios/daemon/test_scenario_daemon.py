@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from observations import installed, until
 
 from groupvpn.lab.lab import Lab, LabNode
-from groupvpn.node.state import RUN_ROOT
+from groupvpn.node.state import CONTROL_SOCKET, RUN_ROOT
 
 LIMIT = 2.0
 """Seconds that a clean stop may last."""
@@ -68,12 +69,85 @@ def test_the_service_manager_is_told_of_start_reload_and_stop(network: Lab, tmp_
     assert not (RUN_ROOT / node.control_name).exists()
 
 
+def blocked(status: Path) -> set[int]:
+    """The signals that a process or thread blocks, by its file `status` (proc(5))."""
+    line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("SigBlk:"))
+    mask = int(line.split()[1], 16)
+    return {number for number in range(1, 65) if mask >> number - 1 & 1}
+
+
+@contextmanager
+def beginning(node: LabNode, tmp_path: Path) -> Iterator[tuple["subprocess.Popen[bytes]", socket.socket]]:
+    """A node in the first moments of its start: it has imported next to nothing."""
+    with manager(tmp_path) as (address, ear):
+        child = subprocess.Popen(run_command(node), env={"NOTIFY_SOCKET": address}, stderr=subprocess.DEVNULL)
+        try:
+            until(lambda: signal.SIGHUP in blocked(Path(f"/proc/{child.pid}/status")), "signals wait")
+            assert not (node.directory / CONTROL_SOCKET).exists(), "it has begun long ago"
+            yield child, ear
+        finally:
+            child.kill()
+            child.wait()
+
+
+def test_a_reload_that_is_asked_for_as_the_node_begins_waits_for_the_end_of_the_start(network: Lab, tmp_path: Path) -> None:
+    with beginning(network.node("gm1"), tmp_path) as (child, ear):
+        child.send_signal(signal.SIGHUP)
+        for word in ("READY=1", "RELOADING=1", "READY=1"):
+            heard(ear, word)
+        assert not blocked(Path(f"/proc/{child.pid}/status"))
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_node_that_is_stopped_as_it_begins_ends_well(network: Lab, tmp_path: Path, number: signal.Signals) -> None:
+    with beginning(network.node("gm1"), tmp_path) as (child, _):
+        child.send_signal(number)
+        assert child.wait(10) == 0
+    assert not (RUN_ROOT / network.node("gm1").control_name).exists()
+
+
 def test_a_registered_member_stops_in_time(network: Lab) -> None:
     network.start(["ks"])
     network.start(["gm1"])
     network.node("gm1").wait_registered()
     assert network.node("gm1").stop() < LIMIT
     assert network.node("ks").stop() < LIMIT
+
+
+ENDLESS = """
+import pathlib, time
+from groupvpn.console import cli, rsa
+
+def generate(label, *_, **__):
+    pathlib.Path({mark!r}).touch()
+    time.sleep(60)
+
+rsa.generate = generate
+cli.main()
+"""
+
+
+def test_a_stop_waits_for_no_key_that_is_made(network: Lab, tmp_path: Path) -> None:
+    node, mark = network.node("gm1"), tmp_path / "begun"
+    with manager(tmp_path) as (address, ear):
+        command = [sys.executable, "-c", ENDLESS.format(mark=str(mark)), *run_command(node)[3:]]
+        child = subprocess.Popen(command, env={"NOTIFY_SOCKET": address}, stderr=subprocess.PIPE, text=True)
+        try:
+            heard(ear, "READY=1")
+            waiting = groupvpn("exec", node.control_name, "crypto", "key", "generate", "rsa", "label", "K")
+            operator = subprocess.Popen(waiting, stderr=subprocess.PIPE, text=True)
+            until(mark.exists, "a key is being made")
+            began = time.monotonic()
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(30) == 0
+            assert time.monotonic() - began < LIMIT
+            assert "closed the connection" in operator.communicate(timeout=10)[1]
+        finally:
+            child.kill()
+            log = child.communicate()[1]
+    assert "Traceback" not in log
 
 
 def test_a_name_and_a_directory_belong_to_one_process(network: Lab, tmp_path: Path) -> None:

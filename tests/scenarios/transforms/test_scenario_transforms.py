@@ -52,21 +52,27 @@ def test_packets_pass_under_each_transform(lab: Lab, port: int) -> None:
     is_ah = port in AUTHENTICATION_HEADER
     protected = [frame for frame in capture if frame.protocol == (AH if is_ah else ESP)]
     assert len(protected) == 2 * PACKETS
-    assert len({frame.packet[24:28] if is_ah else frame.packet[20:24] for frame in protected}) == 1, "one SPI"
+    (spi,) = {frame.packet[24:28] if is_ah else frame.packet[20:24] for frame in protected}
     assert bool(capture.containing(PLAIN)) is (port in IN_THE_CLEAR)
     if is_ah:
         assert {frame.packet[20] for frame in protected} == {NEXT_HEADER_UDP if port in TRANSPORT else NEXT_HEADER_IPV4}
-    _, blocks = _flows(lab, port)
-    assert f"transform: {TRANSFORMS[port]} ," in blocks
-    assert f"in use settings ={{{'Transport' if port in TRANSPORT else 'Tunnel'}, }}" in blocks
-    assert f"inbound {'ah' if is_ah else 'esp'} sas:\n      spi" in blocks
+    flow = _flow(lab, port)
+    shown = f"0x{int.from_bytes(spi, 'big'):X}({int.from_bytes(spi, 'big')})"
+    assert f"current outbound spi: {shown}\n" in flow
+    assert set(re.findall(r"^      spi: (.*)", flow, re.MULTILINE)) == {shown}
+    assert set(re.findall(r"transform: (.*) ,", flow)) == {TRANSFORMS[port]}
+    assert set(re.findall(r"in use settings =\{(\w+), \}", flow)) == {"Transport" if port in TRANSPORT else "Tunnel"}
+    for way in ("inbound", "outbound"):
+        assert f"{way} {'ah' if is_ah else 'esp'} sas:\n      spi" in flow
+    packets = {way: int(count) for way, count in re.findall(r"#pkts (encaps|decaps): (\d+)", flow)}
+    assert packets["encaps"] >= PACKETS <= packets["decaps"]
+    assert packets["encaps"] < 4 * PACKETS, "those of this list alone"
 
 
-def _flows(lab: Lab, port: int) -> tuple[str, str]:
+def _flow(lab: Lab, port: int) -> str:
     """The part of `show crypto ipsec sa` about traffic to a port."""
     text = lab.node("gm1").show("show crypto ipsec sa")
-    flow = next(part for part in text.split("   protected vrf: (none)") if f"/17/{port})" in part.split("current_peer")[0])
-    return text, flow
+    return next(part for part in text.split("   protected vrf: (none)") if f"/17/{port})" in part.split("current_peer")[0])
 
 
 @pytest.mark.parametrize("port", COUNTER_MODE)

@@ -1,19 +1,23 @@
 """The `show crypto …` commands: each takes what it needs from the node and hands it to a layout."""
 
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from groupvpn.config.arguments import Name
+from groupvpn.config.model import BoundMember
 from groupvpn.console.exec import ExecCommand, Request
 from groupvpn.console.show import engine, ipsec, isakmp, key_server, member, replay
 from groupvpn.console.show.ipsec import ProtectedInterface
 from groupvpn.console.show.layout import entry
 from groupvpn.dataplane import links
+from groupvpn.gdoi.member_status import status_of_waiting
 from groupvpn.gdoi.status import GroupMemberStatus, KeyServerGroupStatus
+from groupvpn.ipsec.sa import TrafficRule
 from groupvpn.ipsec.transform import DEFAULT_LIFETIME, DEFAULT_VOLUME
 from groupvpn.node import clock
 from groupvpn.node.addresses import real_device
 from groupvpn.node.control import CommandError
-from groupvpn.node.cores import RunningMember
+from groupvpn.node.cores import is_same_group
 from groupvpn.node.router import Router
 
 _GROUP = {"group": Name("name of the GDOI group", 80, "GROUP")}
@@ -23,24 +27,39 @@ _MAP = {"map": Name("name of the crypto map", 80, "MAP")}
 _INTERFACE = {"interface": Name("name of the interface", 40, "INTERFACE")}
 
 
-def _members(router: Router, request: Request) -> list[tuple[RunningMember, GroupMemberStatus]]:
-    now = clock.monotonic()
-    wanted = request.name("group")
-    return [
-        (running, running.core.status(now))
-        for (name, _), running in router.cores.members.items()
-        if wanted is None or name.lower() == wanted.lower()
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A member, or one that waits for an address, which is 0.0.0.0 then."""
+
+    bound: BoundMember
+    address: IPv4Address
+    status: GroupMemberStatus
+    rules: tuple[TrafficRule, ...]
+
+    @property
+    def located(self) -> member.Located:
+        return self.status, str(self.bound.interfaces[0].name)
+
+
+def _members(router: Router, request: Request) -> list[_Member]:
+    now, wanted = clock.monotonic(), request.name("group")
+    found = [
+        _Member(running.bound, running.address, running.core.status(now), running.core.rules) for running in router.cores.members.values()
     ]
+    for bound in router.cores.waiting:
+        status = status_of_waiting(bound.group, str(bound.source.name))
+        found.append(_Member(bound, status.local.address, status, router.cores.rules_of_waiting(bound)))
+    return [item for item in found if wanted is None or is_same_group(item.status.name, wanted)]
 
 
 def _served(router: Router, request: Request) -> list[KeyServerGroupStatus]:
     server, wanted = router.cores.key_server, request.name("group")
     groups = server.status(clock.monotonic()) if server else ()
-    return [group for group in groups if wanted is None or group.name.lower() == wanted.lower()]
+    return [group for group in groups if wanted is None or is_same_group(group.name, wanted)]
 
 
 def _located(router: Router, request: Request) -> list[member.Located]:
-    found = [(status, str(running.bound.interfaces[0].name)) for running, status in _members(router, request)]
+    found = [item.located for item in _members(router, request)]
     if not found:
         raise CommandError(_absent(request, "group member"))
     return found
@@ -62,7 +81,7 @@ def _gdoi(router: Router, request: Request) -> str:
     served = _served(router, request)
     if served:
         return key_server.overview(served)
-    located = [(status, str(running.bound.interfaces[0].name)) for running, status in _members(router, request)]
+    located = [item.located for item in _members(router, request)]
     if not located:
         raise CommandError("% No GDOI group" + (f" {request.name('group')!r}" if request.name("group") else "") + " is configured")
     return member.overview(located)
@@ -82,10 +101,10 @@ def _gm_acl(router: Router, request: Request) -> str:
 
 
 def _gm_replay(router: Router, request: Request) -> str:
-    counters = {item.device: item for item in router.steering.data_plane.counters()} if router.steering.data_plane else {}
+    counters = {item.device: item for item in router.enforcement.counters()}
     found = [
-        (status, [(str(item.name), counters.get(item.device)) for item in running.bound.interfaces])
-        for running, status in _members(router, request)
+        (item.status, [(str(one.name), router.refusals.since(counters.get(one.device))) for one in item.bound.interfaces])
+        for item in _members(router, request)
     ]
     if not found:
         raise CommandError(_absent(request, "group member"))
@@ -97,17 +116,16 @@ def _negotiations(router: Router) -> list[isakmp.Negotiation]:
     for exchange in router.ike.negotiating():
         context = exchange.context
         ends = (context.local.address, context.peer.address)
-        initiator, responder = ends if context.is_initiator else ends[::-1]
-        found.append(isakmp.Negotiation(initiator, responder, exchange.state, b"".join(context.cookies)))
+        found.append(isakmp.Negotiation(*ends, context.is_initiator, exchange.state, b"".join(context.cookies)))
     return found
 
 
 def _rekey_sas(router: Router) -> list[isakmp.RekeySa]:
     found = []
-    for running, status in _members(router, Request({}, frozenset())):
-        kek = status.kek
+    for item in _members(router, Request({}, frozenset())):
+        kek = item.status.kek
         if kek:
-            destination = running.address if kek.is_unicast or kek.destination is None else kek.destination
+            destination = item.address if kek.is_unicast or kek.destination is None else kek.destination
             found.append(isakmp.RekeySa(kek.source, destination, kek.spi))
     for group in _served(router, Request({}, frozenset())):
         kek = group.kek
@@ -121,31 +139,31 @@ def _rekey_sas(router: Router) -> list[isakmp.RekeySa]:
 def _isakmp_sa(router: Router, request: Request) -> str:
     sas = router.ike.sas()
     if "detail" in request.keywords:
-        return isakmp.details(sas, _rekey_sas(router), router.ike.nat_keepalives, clock.monotonic())
+        return isakmp.details(sas, _negotiations(router), _rekey_sas(router), router.ike.nat_keepalives, clock.monotonic())
     return isakmp.associations(sas, _negotiations(router), _rekey_sas(router))
 
 
-def _protected(router: Router, request: Request) -> list[tuple[RunningMember, ProtectedInterface]]:
-    counters = {item.device: item for item in router.steering.data_plane.counters()} if router.steering.data_plane else {}
-    found = []
-    for running, status in _members(router, request):
-        for interface in running.bound.interfaces:
-            local = interface.address.ip if interface.address else running.address
-            found.append(
-                (
-                    running,
-                    ProtectedInterface(
-                        name=str(interface.name),
-                        crypto_map=running.bound.crypto_map,
-                        local=local,
-                        mtu=_mtu(real_device(interface.device), interface.mtu),
-                        rules=running.core.rules,
-                        teks={tek.spi: tek for tek in status.teks},
-                        counters=counters.get(interface.device),
-                    ),
-                )
-            )
-    return found
+def _protected(router: Router, request: Request) -> list[tuple[str, ProtectedInterface]]:
+    """The interfaces of each group, with its name."""
+    counters = {item.device: item for item in router.enforcement.counters()}
+    return [
+        (
+            item.status.name,
+            ProtectedInterface(
+                name=str(interface.name),
+                crypto_map=item.bound.crypto_map,
+                local=interface.address.ip if interface.address else item.address,
+                mtu=_mtu(real_device(interface.device), interface.mtu),
+                rules=item.rules,
+                teks={tek.spi: tek for tek in item.status.teks},
+                counters=counters.get(interface.device),
+                ended=router.flows.ended((item.status.name, item.address)),
+                in_udp=item.status.esp_in_udp is not None,
+            ),
+        )
+        for item in _members(router, request)
+        for interface in item.bound.interfaces
+    ]
 
 
 def _mtu(device: str | None, configured: int | None) -> int:
@@ -168,11 +186,11 @@ def _ipsec_sa(router: Router, request: Request) -> str:
     shown = [item for _, item in _protected(router, request) if name in (None, item.name)]
     if not shown:
         return "No SAs found"
-    return "\n".join([*(f"% {fault}" for fault in sorted(router.steering.faults)), ipsec.associations(shown)])
+    return "\n".join([*(f"% {fault}" for fault in sorted(router.enforcement.faults)), ipsec.associations(shown)])
 
 
 def _gdoi_ipsec_sa(router: Router, request: Request) -> str:
-    shown = [ipsec.group_associations(running.bound.group.name, item) for running, item in _protected(router, request)]
+    shown = [ipsec.group_associations(group, item) for group, item in _protected(router, request)]
     if not shown:
         raise CommandError(_absent(request, "group member"))
     return "\n\n".join(shown)
@@ -186,12 +204,12 @@ def _ruleset(router: Router, request: Request) -> str:
 
 
 def _engine(router: Router, request: Request) -> str:
-    if router.steering.data_plane is None:
+    if router.enforcement.data_plane is None:
         raise CommandError("% No interface is protected by this node yet; the engine starts with the first one")
     names = {item.device: str(item.name) for item in router.configuration.interfaces}
-    counters = {item.device: item for item in router.steering.data_plane.counters()}
-    faults = "".join(f"% {fault}\n" for fault in sorted(router.steering.faults))
-    return faults + engine.status(router.steering.data_plane.engine(), names, counters)
+    counters = {item.device: item for item in router.enforcement.counters()}
+    faults = "".join(f"% {fault}\n" for fault in sorted(router.enforcement.faults))
+    return faults + engine.status(router.enforcement.data_plane.engine(), names, counters)
 
 
 def _fail_close(router: Router, request: Request) -> str:
@@ -215,7 +233,7 @@ def _crypto_map(router: Router, request: Request) -> str:
             group = router.configuration.member_groups.get(item.group or "")
             identity: int | IPv4Address | str = group.identity if group else "not configured"
             lines += [
-                f'Crypto Map "{crypto_map.name}" {item.sequence} gdoi',
+                f'Crypto Map IPv4 "{crypto_map.name}" {item.sequence} gdoi',
                 f"        Group Name: {item.group or 'not configured'}, identity {identity}",
                 f"        Local access list: {item.local_acl.name if item.local_acl else 'none'}",
             ]
@@ -248,7 +266,7 @@ def _transform_sets(router: Router, request: Request) -> str:
     return "\n".join(lines).rstrip("\n")
 
 
-_OF_GROUP = "show crypto gdoi [group <group>]"
+_OF_GROUP = "show crypto {gdoi | gkm} [group <group>]"
 
 COMMANDS = (
     ExecCommand(_OF_GROUP, "Groups of this node", _gdoi, _GROUP),

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from groupvpn.console.show.layout import protocol_name, spi, text
+from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.status import TekStatus
-from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, Action, AddressMatch
-from groupvpn.ipsec.sa import Direction, InterfaceCounters, SaCounters, TrafficRule
+from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, Action, AddressMatch, Entry
+from groupvpn.ipsec.sa import Direction, InterfaceCounters, SaCounters, TrafficRule, total
 from groupvpn.ipsec.transform import SecurityProtocol
 
 _NONE = SaCounters(0)
@@ -24,6 +25,17 @@ class ProtectedInterface:
     rules: tuple[TrafficRule, ...]
     teks: Mapping[int, TekStatus] = field(default_factory=dict)
     counters: InterfaceCounters | None = None
+    ended: Mapping[Entry, SaCounters] = field(default_factory=dict)
+    """What SAs that are gone have carried for each entry."""
+    in_udp: bool = False
+
+    def teks_of(self, entry: Entry) -> list[TekStatus]:
+        """Those whose access list has the entry."""
+        return [tek for tek in self.teks.values() if entry in tek.entries]
+
+    def carried(self, entry: Entry) -> SaCounters:
+        """What went under the SAs of an entry, from the first on."""
+        return total([*(self.counted(tek.spi) for tek in self.teks_of(entry)), self.ended.get(entry, _NONE)])
 
     def counted(self, number: int) -> SaCounters:
         """The counters of the SA with this SPI."""
@@ -36,7 +48,7 @@ class ProtectedInterface:
 
 
 def associations(interfaces: Sequence[ProtectedInterface]) -> str:
-    """`show crypto ipsec sa [interface NAME]`: a block for each permit entry. Packet counts are those of the SAs that serve the entry."""
+    """`show crypto ipsec sa [interface NAME]`: a block for each permit entry, with the packets of all SAs that serve and have served it."""
     return text(line for interface in interfaces for line in (*_interface(interface), ""))
 
 
@@ -59,10 +71,10 @@ def _interface(interface: ProtectedInterface) -> Iterator[str]:
 def _flow(interface: ProtectedInterface, rule: TrafficRule) -> Iterator[str]:
     entry = rule.entry
     outbound = rule.outbound_spi
-    sent = interface.counted(outbound) if outbound is not None else _NONE
-    received = [interface.counted(number) for number in interface.teks]
-    decrypted = sum(item.decrypted_packets for item in received)
-    encrypted = sum(item.encrypted_packets for item in received) or sent.encrypted_packets
+    sending = interface.teks.get(outbound or 0)
+    carried = interface.carried(entry)
+    encrypted, decrypted = carried.encrypted_packets, carried.decrypted_packets
+    plaintext = interface.mtu if sending is None else sending.transform.largest_packet(interface.mtu, in_udp=interface.in_udp)
     yield "   protected vrf: (none)"
     yield f"   local  ident (addr/mask/prot/port): ({_identity(entry.source, entry.protocol, entry.source_port)})"
     yield f"   remote ident (addr/mask/prot/port): ({_identity(entry.destination, entry.protocol, entry.destination_port)})"
@@ -76,28 +88,31 @@ def _flow(interface: ProtectedInterface, rule: TrafficRule) -> Iterator[str]:
     yield f"    #send errors {interface.dropped('outbound')}, #recv errors {interface.dropped('inbound')}"
     yield ""
     yield f"     local crypto endpt.: {interface.local}, remote crypto endpt.: 0.0.0.0"
-    yield f"     path mtu {interface.mtu}, ip mtu {interface.mtu}, ip mtu idb {interface.name}"
+    yield f"     plaintext mtu {plaintext}, path mtu {interface.mtu}, ip mtu {interface.mtu}, ip mtu idb {interface.name}"
     yield f"     current outbound spi: {spi(outbound or 0)}"
     yield "     PFS (Y/N): N, DH group: none"
     yield ""
-    sending = interface.teks.get(outbound or 0)
     sends = [sending] if rule.direction is not Direction.INBOUND_ONLY and sending is not None else []
-    for way, teks in (("inbound", interface.teks.values()), ("outbound", sends)):
+    for way, teks in (("inbound", interface.teks_of(entry)), ("outbound", sends)):
         for protocol in SecurityProtocol:
             if (way, protocol) != ("inbound", SecurityProtocol.ESP):
                 yield ""
             yield f"     {way} {protocol.name.lower()} sas:"
             for tek in teks:
                 if tek.transform.protocol is protocol:
-                    yield from _association(interface, tek)
+                    yield from _association(interface, tek, way)
 
 
-def _association(interface: ProtectedInterface, tek: TekStatus) -> Iterator[str]:
-    cipher = tek.transform.cipher
+def _association(interface: ProtectedInterface, tek: TekStatus, way: str) -> Iterator[str]:
+    cipher, counted = tek.transform.cipher, interface.counted(tek.spi)
     yield f"      spi: {spi(tek.spi)}"
     yield f"        transform: {tek.transform.keywords} ,"
     yield f"        in use settings ={{{tek.transform.mode.name.capitalize()}, }}"
     yield f"        crypto map: {interface.crypto_map}"
+    if way == "inbound":
+        yield f"        #pkts decrypt: {counted.decrypted_packets}, #bytes decrypt: {counted.decrypted_bytes}"
+    else:
+        yield f"        #pkts encrypt: {counted.encrypted_packets}, #bytes encrypt: {counted.encrypted_bytes}"
     yield f"        sa timing: remaining key lifetime (sec): {tek.remaining_life}"
     if tek.transform.protocol is SecurityProtocol.ESP:
         yield f"        IV size: {cipher.iv_length} bytes"
@@ -114,7 +129,8 @@ def group_associations(group: str, interface: ProtectedInterface) -> str:
     lines = [f"SA created for group {group}:", f"  {interface.name}:"]
     for rule in interface.rules:
         tek = interface.teks.get(rule.outbound_spi or 0)
-        window = f"{tek.replay.method.value.capitalize()}/{tek.replay.window}" if tek else "none"
+        replay = tek.replay if tek else Replay(ReplayMethod.DISABLED)
+        window = f"{replay.method.value.capitalize()}/{replay.window}"
         lines += [
             f"    protocol = {'ip' if rule.entry.protocol == ANY_PROTOCOL else protocol_name(rule.entry.protocol)}",
             f"      local ident  = {_plain(rule.entry.source)}, port = {rule.entry.source_port}",

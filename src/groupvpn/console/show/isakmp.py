@@ -45,10 +45,16 @@ _STATES = {
 class Negotiation:
     """A phase 1 that is under way: its ends and where it stands."""
 
-    initiator: IPv4Address
-    responder: IPv4Address
+    local: IPv4Address
+    peer: IPv4Address
+    is_initiator: bool
     state: State
     cookies: bytes
+
+    @property
+    def label(self) -> str:
+        """Its state as routers call it."""
+        return _STATES.get(self.state, "MM_NO_STATE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +68,22 @@ class RekeySa:
 
 def associations(sas: Sequence[IkeSa], negotiations: Sequence[Negotiation], rekeys: Sequence[RekeySa]) -> str:
     """`show crypto isakmp sa`: the destination is the responder, as on routers."""
-    rows = [(*_ends(sa), "GDOI_IDLE", connection_id(sa.cookies)) for sa in sas]
-    rows += [(item.responder, item.initiator, _STATES.get(item.state, "MM_NO_STATE"), connection_id(item.cookies)) for item in negotiations]
+    rows = [(*_ends(sa.local.address, sa.peer.address, sa.is_initiator), "GDOI_IDLE", connection_id(sa.cookies)) for sa in sas]
+    rows += [(*_ends(item.local, item.peer, item.is_initiator), item.label, connection_id(item.cookies)) for item in negotiations]
     rows += [(item.destination, item.source, "GDOI_REKEY", 0 if item.spi is None else connection_id(item.spi)) for item in rekeys]
     lines = ["IPv4 Crypto ISAKMP SA", "dst             src             state          conn-id status"]
     lines += [f"{destination!s:<15} {source!s:<15} {state:<14} {number:>7} ACTIVE" for destination, source, state, number in rows]
     return text([*lines, "", "IPv6 Crypto ISAKMP SA"])
 
 
-def _ends(sa: IkeSa) -> tuple[IPv4Address, IPv4Address]:
-    ends = (sa.peer.address, sa.local.address)
-    return ends if sa.is_initiator else (ends[1], ends[0])
+def _ends(local: IPv4Address, peer: IPv4Address, is_initiator: bool) -> tuple[IPv4Address, IPv4Address]:
+    """The responder, then the initiator."""
+    return (peer, local) if is_initiator else (local, peer)
 
 
-def details(sas: Sequence[IkeSa], rekeys: Sequence[RekeySa], keepalives: NatKeepalives, now: float) -> str:
+def details(
+    sas: Sequence[IkeSa], negotiations: Sequence[Negotiation], rekeys: Sequence[RekeySa], keepalives: NatKeepalives, now: float
+) -> str:
     """`show crypto isakmp sa detail`."""
     lines = [
         "Codes: C - IKE configuration mode, D - Dead Peer Detection",
@@ -89,16 +97,20 @@ def details(sas: Sequence[IkeSa], rekeys: Sequence[RekeySa], keepalives: NatKeep
     for sa in sas:
         policy = sa.policy
         left = max(0, int(sa.expires - now))
-        capabilities = "N" if sa.nat.found else ""
+        capabilities = ("D" if sa.peer_dead_peer_detection else "") + ("N" if sa.nat.found else "")
+        number = connection_id(sa.cookies)
         lines.append(
-            f"{connection_id(sa.cookies):<5} {sa.local.address!s:<15} {sa.peer.address!s:<15}        ACTIVE "
+            f"{number:<5} {sa.local.address!s:<15} {sa.peer.address!s:<15}        ACTIVE "
             f"{policy.cipher.keyword.split()[0]:<4} {policy.hash.keyword:<6} psk  {policy.group.number:<2} {clock(left)} {capabilities}"
         )
+        lines += [f"       Engine-id:Conn-id =  SW:{number}", ""]
+    for waiting in negotiations:
+        lines += [f"{connection_id(waiting.cookies):<5} {waiting.local!s:<15} {waiting.peer!s:<15}        {waiting.label}", ""]
     for item in rekeys:
         number = 0 if item.spi is None else connection_id(item.spi)
         lines.append(f"{number:<5} {item.destination!s:<15} {item.source!s:<15}        ACTIVE             rsig 0           ")
     period = "off" if keepalives.interval is None else f"after {keepalives.interval} sec of silence"
-    lines += ["", f"NAT keepalives: {period}, {keepalives.sent} sent, {keepalives.received} received"]
+    lines += ["", f"NAT keepalives: {period}, {keepalives.sent} sent, {keepalives.received} received", "", "IPv6 Crypto ISAKMP SA"]
     return text(lines)
 
 

@@ -6,6 +6,10 @@ from groupvpn.console.show.layout import FIRST_HANDLE, address, entry, labelled,
 from groupvpn.gdoi.policy import ReplayMethod
 from groupvpn.gdoi.status import KekStatus, KeyServerGroupStatus, RegisteredMemberStatus, SaPolicyStatus, TekStatus
 
+_RFC_8263 = "Interoperable"
+"""What routers call the acknowledgements of RFC 8263."""
+_UNKNOWN_VERSION = "0.0.0"
+"""Of members: GDOI tells key servers none."""
 _RECENT = 4
 """Sequence numbers that the member list shows."""
 
@@ -22,11 +26,15 @@ def summary(groups: Sequence[KeyServerGroupStatus]) -> str:
         lines += [
             f"Key Server Information For Group {group.name}:",
             labelled("Group Name", group.name),
+            labelled("Re-auth on new CRL", "Disabled"),
             labelled("Group Identity", group.identity),
             labelled("Group Type", "GDOI (ISAKMP)"),
             labelled("Group Members", len(group.members)),
-            labelled("Rekey Acknowledgement Cfg", "RFC 8263" if group.acknowledge else "None"),
+            labelled("Rekey Acknowledgement Cfg", _RFC_8263 if group.acknowledge else "None"),
             labelled("IPSec SA Direction", group.direction.value),
+            labelled("IP D3P Window", "Disabled"),
+            labelled("Split Resiliency Factor", 0),
+            labelled("CKM status", "Disabled"),
             "    ACL Configured:",
             *(f"        access-list {sa.acl.name}" for sa in group.sas),
             "",
@@ -59,8 +67,11 @@ def members_summary(groups: Sequence[KeyServerGroupStatus]) -> str:
         lines += [
             f"Group Name: {group.name}, ID: {group.identity}, Group Members: {len(group.members)}",
             f"Key Server ID: {address(group.local_address)}, GMDB state: LOCAL, Group Members: {len(group.members)}",
-            "  Member ID         Rekey sent     Rekey Ack missed",
-            *(f"  {member.address!s:<15}   {member.rekeys_sent:<14} {member.rekey_acks_missed}" for member in group.members),
+            "  Member ID         Version     Rekey sent     Rekey Ack missed",
+            *(
+                f"  {member.address!s:<15}   {_UNKNOWN_VERSION:<11} {member.rekeys_sent:<14} {member.rekey_acks_missed}"
+                for member in group.members
+            ),
             "",
         ]
     return text(lines)
@@ -161,11 +172,12 @@ def _sa(sa: SaPolicyStatus) -> Iterator[str]:
 
 
 def _member(member: RegisteredMemberStatus) -> Iterator[str]:
-    yield f"Group Member ID    : {member.address}"
+    yield f"Group Member ID    : {member.address}  GM Version: {_UNKNOWN_VERSION}"
     yield f" Group ID          : {member.group_identity}"
     yield f" Group Name        : {member.group_name}"
     yield " Group Type        : GDOI (ISAKMP)"
     yield " GM State          : Registered"
+    yield f" UDP port          : {member.port}"
     yield f" Key Server ID     : {member.key_server}"
     yield f" Rekeys sent       : {member.rekeys_sent}"
     yield f" Rekeys retries    : {member.rekey_retries}"
@@ -195,7 +207,7 @@ def _kek(kek: KekStatus) -> Iterator[str]:
     yield _pair("sig hash algorithm", "enabled", "sig key length", kek.signature_key_length)
     yield f"    {'sig size':<19}: {kek.signature_size}"
     yield f"    {'sig key name':<19}: {kek.signature_key_name or '---'}"
-    yield f"    {'acknowledgement':<19}: {'RFC 8263' if kek.acknowledge else 'none'}"
+    yield f"    {'acknowledgement':<19}: {_RFC_8263 if kek.acknowledge else 'None'}"
 
 
 def _tek(tek: TekStatus) -> Iterator[str]:

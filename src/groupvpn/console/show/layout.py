@@ -44,8 +44,8 @@ def spi(value: int) -> str:
 
 
 def address(value: IPv4Address | None) -> str:
-    """An address, or dashes where there is none."""
-    return "---" if value is None else str(value)
+    """An address, 0.0.0.0 where there is none."""
+    return str(IPv4Address(0) if value is None else value)
 
 
 def replay(value: Replay) -> str:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from groupvpn import __version__
 from groupvpn.console.show.layout import address, clock, entry, labelled, replay, spi, text
-from groupvpn.gdoi.status import GroupMemberStatus, KekStatus, TekStatus
+from groupvpn.gdoi.policy import ReplayMethod
+from groupvpn.gdoi.status import GroupMemberStatus, KekStatus, RegistrationStatus, TekStatus
 
 Located = tuple[GroupMemberStatus, str]
 """A group's status and the name of the interface whose crypto map it serves."""
@@ -112,9 +114,16 @@ def _group(located: Located) -> Iterator[str]:
         for tek in status.teks:
             yield from _tek(tek)
             yield ""
+    if status.registration_status is RegistrationStatus.REGISTERED:
+        for policy in ("KGS", "P2P"):
+            yield ""
+            yield f"{policy} POLICY:"
+            yield f"  REG_GM: local_addr {status.local.address}"
 
 
 def _member(status: GroupMemberStatus) -> Iterator[str]:
+    """What we have not (PFS in rekeys, registrations that the data plane asks for, object tracking) says so in the words of routers."""
+
     def line(label: str, value: object) -> str:
         return labelled(label, value, indent=7, width=22)
 
@@ -124,24 +133,33 @@ def _member(status: GroupMemberStatus) -> Iterator[str]:
     yield ""
     yield f"    Group member             : {status.local.address!s:<15} vrf: None"
     yield line("Local addr/port", f"{status.local.address}/{status.local.port}")
-    yield line("Remote addr/port", f"{status.remote.address}/{status.remote.port}" if status.remote else "---")
+    yield line("Remote addr/port", f"{status.remote.address}/{status.remote.port}" if status.remote else "0.0.0.0/0")
     yield line("fvrf/ivrf", "None/None")
+    yield line("Version", __version__)
     yield line("Registration status", status.registration_status.value)
+    if status.waits_for is not None:
+        yield line("Waits for", f"an address of {status.waits_for}")
     yield line("Registered with", address(status.active_server))
-    yield line("Re-registers in", "---" if status.reregisters_in is None else f"{status.reregisters_in} sec")
+    comes_back = status.next_attempt_in if status.reregisters_in is None else status.reregisters_in
+    yield line("Re-registers in", "---" if comes_back is None else f"{comes_back} sec")
     yield line("Succeeded registration", status.registrations_succeeded)
     yield line("Attempted registration", status.registrations_attempted)
     yield line("Last rekey from", address(status.last_rekey_from))
     yield line("Last rekey seq num", status.last_rekey_sequence)
     if status.kek is not None and not status.kek.is_unicast:
         yield line("Multicast rekey rcvd", status.multicast_rekeys_received)
-    else:
-        yield line("Unicast rekey received", status.unicast_rekeys_received)
+    yield line("Unicast rekey received", status.unicast_rekeys_received)
     yield line("Rekey ACKs sent", status.rekey_acks_sent)
     if status.esp_in_udp is not None:
         yield line("Sends ESP in UDP", f"port {status.esp_in_udp}")
-    yield line("Rekey Rcvd(hh:mm:ss)", "never" if status.rekey_received_ago is None else clock(status.rekey_received_ago))
+    yield line("Rekey Rcvd(hh:mm:ss)", clock(status.rekey_received_ago or 0))
+    yield line("PFS Rekey received", 0)
+    yield line("DP Error Monitoring", "OFF")
+    yield labelled("IPSEC init reg executed", 0, indent=7, width=27)
+    yield labelled("IPSEC init reg postponed", 0, indent=7, width=27)
     yield line("Active TEK Number", len(status.teks))
+    yield line("SA Track (OID/status)", "disabled")
+    yield line("Fail-Close Revert", "Disabled")
     if status.sender_ids:
         yield line("Sender IDs", f"{', '.join(map(str, status.sender_ids))} ({status.sender_id_bits} bits)")
     yield ""
@@ -166,7 +184,9 @@ def _tek(tek: TekStatus) -> Iterator[str]:
     yield f"        transform: {tek.transform.keywords}"
     yield f"        sa timing:remaining key lifetime (sec): ({tek.remaining_life})"
     method = replay(tek.replay)
-    yield "        Anti-Replay : Disabled" if method == "Disabled" else f"        Anti-Replay({method.replace(' :', ') :', 1)}"
+    unit = " sec interval" if tek.replay.method is ReplayMethod.TIME else ""
+    yield "        Anti-Replay : Disabled" if method == "Disabled" else f"        Anti-Replay({method.replace(' :', ') :', 1)}{unit}"
+    yield "        tag method : disabled"
     yield f"        alg key size: {tek.transform.cipher.key_length} (bytes)"
     yield f"        sig key size: {tek.transform.integrity.key_length} (bytes)"
     yield f"        encaps: ENCAPS_{tek.transform.mode.name}"

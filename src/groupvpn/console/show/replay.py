@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from groupvpn.console.show.layout import labelled, spi, text
 from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, Replay, ReplayMethod
 from groupvpn.gdoi.pseudotime import allowed_skew
-from groupvpn.gdoi.status import GroupMemberStatus, KeyServerGroupStatus
-from groupvpn.ipsec.sa import InterfaceCounters
+from groupvpn.gdoi.status import TOO_OLD, GroupMemberStatus, KeyServerGroupStatus
+from groupvpn.ipsec.sa import InterfaceCounters, total
 
 Refusing = tuple[str, InterfaceCounters | None]
 """The name of an interface and what its data plane has counted."""
@@ -17,6 +17,8 @@ _REASONS = {
     "inbound_no_sender_id": "No sender's counter in IV",
     "inbound_too_many_senders": "No window left for sender",
 }
+_WRONG = {"inbound": ("inbound_too_old", "inbound_too_new"), "outbound": ("outbound_no_sender_id", "outbound_sequence_exhausted")}
+"""Packets that come to nothing because of their pseudotime, or because there can be none in them."""
 
 
 def key_server(groups: Sequence[KeyServerGroupStatus]) -> str:
@@ -40,8 +42,10 @@ def member(groups: Iterable[tuple[GroupMemberStatus, Sequence[Refusing]]]) -> st
     for status, interfaces in groups:
         lines += [
             f"Anti-replay Information For Group {status.name}:",
+            "    Timebased Replay:",
+            *_timed(status, interfaces),
             labelled("Pseudotime", _seconds(status.pseudotime)),
-            labelled("Rekeys refused as old", status.drops.get("pseudotime too old", 0)),
+            labelled("Rekeys refused as old", status.drops.get(TOO_OLD, 0)),
         ]
         for tek in status.teks:
             lines += [labelled("IPSec SA", spi(tek.spi)), *_method(tek.replay)]
@@ -51,6 +55,20 @@ def member(groups: Iterable[tuple[GroupMemberStatus, Sequence[Refusing]]]) -> st
             lines += [labelled(label, drops.get(reason, 0), indent=8, width=31) for reason, label in _REASONS.items()]
         lines.append("")
     return text(lines)
+
+
+def _timed(status: GroupMemberStatus, interfaces: Sequence[Refusing]) -> Iterator[str]:
+    """What routers say of it; packets are those of the SAs that carry pseudotime now."""
+    spis = {tek.spi for tek in status.teks if tek.replay.is_timed}
+    if status.pseudotime is None or not spis:
+        yield "        is not enabled"
+        return
+    counted = [counters for _, counters in interfaces if counters is not None]
+    carried = total({sa.spi: sa for counters in counted for sa in counters.sas if sa.spi in spis}.values())
+    wrong = {way: sum(counters.drops.get(reason, 0) for counters in counted for reason in reasons) for way, reasons in _WRONG.items()}
+    yield f"        Replay Value : {_seconds(status.pseudotime)}"
+    yield f"        Input Packets : {carried.decrypted_packets} Output Packets : {carried.encrypted_packets}"
+    yield f"        Input Error Packets : {wrong['inbound']} Output Error Packets : {wrong['outbound']}"
 
 
 def _method(replay: Replay) -> Iterator[str]:

@@ -2,14 +2,19 @@
 
 import asyncio
 import os
+from ipaddress import IPv4Address
+from types import SimpleNamespace
 
 import pytest
 
+from groupvpn.crypto.registry import EspCipher, EspIntegrity
+from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane import linux, recovery
-from groupvpn.dataplane.linux import Fault
-from groupvpn.ipsec.sa import DesiredState
+from groupvpn.dataplane.faults import Effect, Fault
+from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SaCounters
+from groupvpn.ipsec.transform import Transform
 from groupvpn.node import clock
-from groupvpn.node.steering import REPAIR_PERIOD, Steering
+from groupvpn.node.enforcement import REPAIR_PERIOD, Enforcement, LeftBehind
 from groupvpn.node.syslog import Log
 
 
@@ -36,7 +41,7 @@ def _lines(*faults: Fault) -> list[str]:
     log = Log("gm1")
     written: list[str] = []
     log.observe(written.append)
-    steering = Steering("gm1", log, DesiredState, lambda: None, lambda: None)
+    steering = Enforcement("gm1", log, DesiredState, lambda: None, lambda: None)
     steering.data_plane = _Faulty(*faults)  # type: ignore[assignment]
     steering.repair()
     steering.repair()
@@ -49,13 +54,13 @@ def test_a_fault_of_a_device_is_told_once_with_what_becomes_of_packets() -> None
 
 
 def test_nobody_is_told_that_packets_are_dropped_on_a_device_that_is_not_there() -> None:
-    (line,) = _lines(Fault("gi0-0", "interface gi0-0: No such device", is_absent=True))
+    (line,) = _lines(Fault("gi0-0", "interface gi0-0: No such device", Effect.ABSENT))
     assert "there is no device gi0-0: nothing is protected" in line
     assert "dropped" not in line
 
 
 def test_what_cannot_even_be_blocked_is_said_to_be_open() -> None:
-    lines = _lines(Fault("lo", "nft: not found"), Fault("lo", "cannot even block it: nft: not found", is_open=True))
+    lines = _lines(*(Fault("lo", text, Effect.OPEN) for text in ("nft: not found", "cannot even block it: nft: not found")))
     assert len(lines) == 2
     assert all("packets may pass in the clear" in line and "dropped" not in line for line in lines)
 
@@ -99,16 +104,16 @@ def log() -> Log:
 
 
 @pytest.fixture
-def steering(log: Log) -> Steering:
-    return Steering("gm1", log, DesiredState, lambda: None, lambda: None)
+def steering(log: Log) -> Enforcement:
+    return Enforcement("gm1", log, DesiredState, lambda: None, lambda: None)
 
 
-def _plays(steering: Steering, monkeypatch: pytest.MonkeyPatch, plane: _Plane) -> None:
+def _plays(steering: Enforcement, monkeypatch: pytest.MonkeyPatch, plane: _Plane) -> None:
     monkeypatch.setattr(linux, "LinuxDataPlane", lambda *arguments, **options: plane)
 
 
 def test_a_policy_that_could_not_be_applied_is_a_fault_and_is_applied_later(
-    steering: Steering, log: Log, monkeypatch: pytest.MonkeyPatch
+    steering: Enforcement, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where no process can be started, which is no fault of one interface."""
     plane = _Plane(OSError(11, "Resource temporarily unavailable"), ImportError("no module named _engine"))
@@ -131,7 +136,7 @@ def test_a_policy_that_could_not_be_applied_is_a_fault_and_is_applied_later(
     assert [line.severity for line in log.lines] == [3, 3, 5]
 
 
-def test_a_bug_of_the_data_plane_is_a_fault_too(steering: Steering, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_of_the_data_plane_is_a_fault_too(steering: Enforcement, monkeypatch: pytest.MonkeyPatch) -> None:
     plane = _Plane(KeyError("wan"))
     _plays(steering, monkeypatch, plane)
 
@@ -147,7 +152,7 @@ def test_a_bug_of_the_data_plane_is_a_fault_too(steering: Steering, monkeypatch:
 
 
 def test_a_policy_is_applied_where_nothing_can_be_watched_and_watching_is_tried_again(
-    steering: Steering, log: Log, monkeypatch: pytest.MonkeyPatch
+    steering: Enforcement, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plane = _Plane(deaf=2)
     _plays(steering, monkeypatch, plane)
@@ -166,7 +171,7 @@ def test_a_policy_is_applied_where_nothing_can_be_watched_and_watching_is_tried_
     assert [line.severity for line in log.lines] == [3, 5]
 
 
-def test_what_cannot_be_removed_at_the_end_is_said(steering: Steering, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_removed_at_the_end_is_said(steering: Enforcement, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     plane = _Plane()
     _plays(steering, monkeypatch, plane)
 
@@ -183,7 +188,7 @@ def test_what_cannot_be_removed_at_the_end_is_said(steering: Steering, log: Log,
 
 def test_a_fault_is_tried_again_after_a_while_and_only_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "monotonic", lambda: 1000.0)
-    steering = Steering("gm1", Log("gm1"), DesiredState, lambda: None, lambda: None)
+    steering = Enforcement("gm1", Log("gm1"), DesiredState, lambda: None, lambda: None)
     plane = steering.data_plane = _Faulty(Fault("lo", "the engine has stopped"))  # type: ignore[assignment]
     steering.repair()
     assert steering.next_repair == 1000 + REPAIR_PERIOD
@@ -194,7 +199,7 @@ def test_a_fault_is_tried_again_after_a_while_and_only_a_fault(monkeypatch: pyte
 
 def test_what_the_system_has_changed_is_told() -> None:
     log = Log("gm1")
-    steering = Steering("gm1", log, DesiredState, lambda: None, lambda: None)
+    steering = Enforcement("gm1", log, DesiredState, lambda: None, lambda: None)
     plane = _Faulty(restored=frozenset({"eth0"}))
     steering.data_plane = plane  # type: ignore[assignment]
     steering.follow_system()
@@ -205,5 +210,16 @@ def test_what_the_system_has_changed_is_told() -> None:
 def test_what_a_run_before_has_left_is_not_taken_for_that_of_another_node(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"gm1": ["eth0"], None: ["eth0", "eth1", "eth2"]}
     monkeypatch.setattr(recovery, "leftovers", lambda node=None: there[node])
-    steering = Steering("gm1", Log("gm1"), DesiredState, lambda: None, lambda: None)
-    assert steering.left_behind(["eth0", "eth1"]) == ({"eth0"}, {"eth1"})
+    steering = Enforcement("gm1", Log("gm1"), DesiredState, lambda: None, lambda: None)
+    assert steering.left_behind(["eth0", "eth1"]) == LeftBehind(frozenset({"eth0"}), frozenset({"eth1"}))
+
+
+def test_an_sa_of_a_group_is_counted_by_what_the_data_plane_was_told_last() -> None:
+    transform = Transform(EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
+    sa = GroupSa(5, transform, Secret(bytes(16)), Secret(bytes(20)), udp=(4500, 4500))
+    steering = Enforcement("gm1", Log("gm1"), DesiredState, lambda: None, lambda: None)
+    assert (steering.counters(), steering.carried(5)) == ((), SaCounters(5)), "before there is a data plane"
+    counted = SaCounters(5, 1, 20, 3, 40)
+    steering.data_plane = SimpleNamespace(carried=lambda asked: counted if asked is sa else None)  # type: ignore[assignment]
+    steering.applied = DesiredState((InterfacePolicy("eth0", IPv4Address("10.0.0.1"), sas=(sa,)),))
+    assert (steering.carried(5), steering.carried(6)) == (counted, SaCounters(6))

@@ -6,15 +6,18 @@ The data plane, and with it the engine, is loaded when the first policy is appli
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from groupvpn.ipsec.sa import DesiredState, PeerSa
+from groupvpn.config import Configuration
+from groupvpn.ipsec.sa import DesiredState, InterfaceCounters, PeerSa, SaCounters
 from groupvpn.node import clock
 from groupvpn.node.syslog import Log
 
 if TYPE_CHECKING:
     from groupvpn.dataplane.engine import EngineEvent
-    from groupvpn.dataplane.linux import Fault, LinuxDataPlane
+    from groupvpn.dataplane.faults import Fault
+    from groupvpn.dataplane.linux import LinuxDataPlane
     from groupvpn.dataplane.options import EngineOptions
 
 _OPEN = "cannot apply the policy: {error}. Traffic that it protects may leave in the clear; tried again every 5 s"
@@ -23,7 +26,20 @@ REPAIR_PERIOD = 5.0
 """Seconds between two attempts to mend a fault that no event has mended."""
 
 
-class Steering:
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """Interfaces that are closed by nodes which were killed: by a run of this node before, and by one of another name."""
+
+    ours: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset()
+
+
+def is_needed_by(configuration: Configuration) -> bool:
+    """Whether a configuration has anything for the data plane to do."""
+    return any(configuration.members()) or any(interface.adjust_mss for interface in configuration.interfaces)
+
+
+class Enforcement:
     """Keeps the data plane of the node `name` in line with what `wanted` returns."""
 
     def __init__(
@@ -49,16 +65,15 @@ class Steering:
         self._is_behind = False
         """Whether something went wrong that is no fault of one interface, so that all has to be applied once more."""
 
-    def left_behind(self, devices: Collection[str]) -> tuple[frozenset[str], frozenset[str]] | None:
-        """Interfaces that a run of this node before still closes, and those of `devices` that another node does which is gone; None if the
-        system cannot be asked: `apply` says why."""
+    def left_behind(self, devices: Collection[str]) -> LeftBehind | None:
+        """What killed runs still close: of other nodes, those of `devices`. None if the system cannot be asked: `apply` says why."""
         from groupvpn.dataplane import recovery
         from groupvpn.dataplane.filters import FiltersError
         from groupvpn.dataplane.programs import ProgramError
 
         with contextlib.suppress(ProgramError, FiltersError, OSError):
             ours = frozenset(recovery.leftovers(self._name))
-            return ours, frozenset(recovery.leftovers()) & frozenset(devices) - ours
+            return LeftBehind(ours, frozenset(recovery.leftovers()) & frozenset(devices) - ours)
         return None
 
     def lift(self) -> tuple[str, ...]:
@@ -134,6 +149,15 @@ class Steering:
         """What the engine tells, oldest first."""
         return self.data_plane.take_events() if self.data_plane else ()
 
+    def counters(self) -> tuple[InterfaceCounters, ...]:
+        """What happened on each interface, those at fault left out."""
+        return self.data_plane.counters() if self.data_plane else ()
+
+    def carried(self, spi: int) -> SaCounters:
+        """What the SA of a group with this SPI has carried, of those that the data plane was told last."""
+        sa = next((sa for policy in self.applied.interfaces for sa in policy.sas if sa.spi == spi), None)
+        return self.data_plane.carried(sa) if self.data_plane and sa is not None else SaCounters(spi)
+
     def sent(self, sa: PeerSa) -> int:
         """Packets that an SA has protected."""
         return self.data_plane.sent(sa) if self.data_plane else 0
@@ -159,9 +183,7 @@ class Steering:
 
     def _note(self, faults: "Iterable[Fault]", *more: str) -> None:
         """Log each fault when it begins, and once when all are over."""
-        faults = tuple(faults)
-        unblocked = {fault.device for fault in faults if fault.is_open}
-        self._log_faults(frozenset((*more, *(_described(fault, fault.device in unblocked) for fault in faults))))
+        self._log_faults(frozenset((*more, *map(_described, faults))))
 
     def _log_faults(self, now: frozenset[str]) -> None:
         for text in sorted(now - self.faults):
@@ -172,12 +194,17 @@ class Steering:
         self.next_repair = clock.monotonic() + REPAIR_PERIOD if now else None
 
 
-def _described(fault: "Fault", is_open: bool) -> str:
+def _described(fault: "Fault") -> str:
     """A fault and what it means for packets: rules can only drop on a device that there is."""
-    if fault.is_absent:
-        return f"there is no device {fault.device}: nothing is protected, and what leaves by another device passes in the clear"
-    if not fault.concerns_protection:
-        return f"{fault.device}: {fault.problem}"
-    if is_open:
-        return f"{fault.device}: {fault.problem}. Nothing is protected there, and packets may pass in the clear, until it is mended"
-    return f"{fault.device}: {fault.problem}. What must be protected is dropped there until it is mended"
+    from groupvpn.dataplane.faults import Effect
+
+    where = f"{fault.device}: {fault.problem}"
+    match fault.effect:
+        case Effect.ABSENT:
+            return f"there is no device {fault.device}: nothing is protected, and what leaves by another device passes in the clear"
+        case Effect.OPEN:
+            return f"{where}. Nothing is protected there, and packets may pass in the clear, until it is mended"
+        case Effect.BLOCKED:
+            return f"{where}. What must be protected is dropped there until it is mended"
+        case Effect.HARMLESS:
+            return where

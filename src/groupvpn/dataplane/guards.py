@@ -1,0 +1,101 @@
+"""Who holds the guards (`guard`) of a node: what was loaded of each, and the keeper that wakes those that sleep."""
+
+from collections.abc import Callable
+
+from groupvpn.dataplane import nftables
+from groupvpn.dataplane.guard import State, render
+from groupvpn.dataplane.keeper import Keeper
+from groupvpn.dataplane.programs import ProgramError
+from groupvpn.dataplane.steering import Steering
+
+INET = ("inet",)
+"""The family of a guard."""
+
+
+class Guards:
+    """The guards of a node that sleep, and who wakes them when the node dies: without a keeper no guard may sleep.
+
+    `on_keeper` is told the process of each keeper that is started.
+    """
+
+    def __init__(self, on_keeper: Callable[[int], None] = lambda process: None) -> None:
+        self._on_keeper = on_keeper
+        self._keeper: Keeper | None = None
+        self._sleeping: set[str] = set()
+
+    def let_sleep(self, table: str) -> None:
+        """Before the guard of a table falls asleep; raises `ProgramError` if there can be no keeper."""
+        self._sleeping.add(table)
+        try:
+            self.refresh()
+        except ProgramError:
+            self._sleeping.discard(table)
+            raise
+
+    def watch_no_more(self, table: str) -> None:
+        """When the guard of a table is awake, or gone."""
+        self._sleeping.discard(table)
+        if self._keeper is not None and self._sleeping and self._keeper.is_alive:
+            self._keeper.wake_at_death(self._sleeping)
+        elif not self._sleeping:
+            self.close()
+
+    def refresh(self) -> None:
+        """Have a keeper know what sleeps, a new one if somebody ended the old one; raises `ProgramError` if that cannot be."""
+        if not self._sleeping:
+            return
+        if self._keeper is not None and not self._keeper.is_alive:
+            self.close()
+        if self._keeper is None:
+            self._keeper = Keeper()
+            self._on_keeper(self._keeper.process)
+        self._keeper.wake_at_death(self._sleeping)
+
+    def close(self) -> None:
+        """After the last guard is awake or gone."""
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
+
+
+class Guard:
+    """The guard of one interface beside programs: what we loaded last, and whether it is still there as we left it."""
+
+    def __init__(self, table: str, guards: Guards) -> None:
+        self._table = table
+        self._guards = guards
+        self._loaded, self._seen, self._stood = "", "", ""
+
+    def stand(self, steering: Steering, state: State) -> None:
+        """Make it so; raises `ProgramError`."""
+        text = render(steering, state)
+        if text == self._loaded:
+            return
+        self._loaded = ""
+        if state is State.ASLEEP:
+            self._guards.let_sleep(self._table)
+        try:
+            nftables.load(text)
+        except ProgramError:  # somebody made something else of it
+            nftables.load(f"add table inet {self._table}\ndelete table inet {self._table}\n{text}")
+        self._stood = text
+        if state is not State.ASLEEP:
+            self._guards.watch_no_more(self._table)
+        self._seen = nftables.listing(self._table, INET)
+        self._loaded = text
+
+    def stood_for(self, steering: Steering) -> bool:
+        """Whether it stood beside these rules when it was loaded last, whatever somebody has made of it since."""
+        return self._stood in (render(steering, state) for state in (State.ASLEEP, State.BESIDE))
+
+    def verify(self) -> bool:
+        """Whether it is as we loaded it; if not, the next `stand` puts it back. Raises `ProgramError` if nobody can say."""
+        if self._loaded and (not self._seen or nftables.listing(self._table, INET) != self._seen):
+            self._loaded = ""
+            return False
+        return True
+
+    def forget(self) -> None:
+        """It is somebody else's, or gone."""
+        self._loaded = self._stood = ""
+        self._guards.watch_no_more(self._table)

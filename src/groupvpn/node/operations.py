@@ -1,0 +1,152 @@
+"""What operators ask of a running node: exec commands that change something, and its condition in words and as data.
+
+A command asks the cores for effects and has the router carry them out; beside that it only sets counters to zero.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from groupvpn.gdoi.events import PolicyChanged
+from groupvpn.gdoi.rekey_transport import is_complete
+from groupvpn.gdoi.status import TOO_OLD
+from groupvpn.ipsec.sa import Direction
+from groupvpn.node import clock
+from groupvpn.node.cores import RunningMember, is_same_group
+
+if TYPE_CHECKING:
+    from groupvpn.node.router import Router
+
+
+class UnknownGroupError(Exception):
+    """No group of this name runs here."""
+
+
+class RekeyError(Exception):
+    """Members cannot be told of new keys."""
+
+
+class Operations:
+    """What can be asked of the node `router`."""
+
+    def __init__(self, router: "Router") -> None:
+        self._router = router
+
+    def clear_gdoi(self, group: str | None = None) -> None:
+        """`clear crypto gdoi [group GROUP]`. Raises `UnknownGroupError`."""
+        now, cores, group = clock.monotonic(), self._router.cores, self._named(group)
+        effects = cores.key_server.clear(group, now) if cores.key_server else []
+        self._router.flows.clear(group)
+        opened = [PolicyChanged(bound.group.name) for bound in cores.waiting]  # no core of theirs would say it
+        self._router.do([*effects, *cores.clear(group, now), *opened])
+
+    def rekey(self, group: str | None, activation_delay: int) -> dict[str, bool]:
+        """`crypto gdoi ks rekey`: new TEKs, with which members send `activation_delay` seconds from now.
+
+        Returns each group with whether it has rekeys; where it has none, members get the new keys when they register again. Raises
+        `UnknownGroupError`, and `RekeyError` where a rekey is to be sent and cannot be.
+        """
+        server, group = self._router.cores.key_server, self._named(group)
+        chosen = [item for item in self._router.configuration.key_server_groups if group in (None, item.name)]
+        if not chosen or server is None:
+            raise UnknownGroupError("This node is not the key server of such a group")
+        for item in chosen:
+            label = item.rekey.key_label
+            if label is not None and self._router.keys.get(label) is None:
+                raise RekeyError(f"RSA key {label} of group {item.name} is not there: make it with `crypto key generate rsa label {label}`")
+        if not self._router.do(server.rekey(group, activation_delay, clock.monotonic())):
+            raise RekeyError("The state cannot be written, and nothing is sent before it is; `show logging` says why")
+        return {item.name: item.rekey.key_label is not None and is_complete(item) for item in chosen}
+
+    def set_direction(self, direction: Direction) -> None:
+        """`crypto gdoi gm ipsec direction`, for all groups that the node is a member of."""
+        now = clock.monotonic()
+        self._router.do(effect for member in self._members for effect in member.core.set_direction(direction, now))
+
+    def clear_sa(self) -> None:
+        """`clear crypto sa`: members delete their SAs and register again; the counters begin at zero."""
+        self._router.flows.clear()
+        now = clock.monotonic()
+        self._router.do(effect for member in self._members for effect in member.core.clear_sas(now))
+
+    def clear_replay(self, group: str | None = None) -> None:
+        """`clear crypto gdoi [group GROUP] replay`: what `gm replay` counts begins at zero. Raises `UnknownGroupError`."""
+        named = self._named(group)
+        chosen = [member for member in self._members if named in (None, member.bound.group.name)]
+        devices = {interface.device for member in chosen for interface in member.bound.interfaces}
+        self._router.refusals.clear(item for item in self._router.enforcement.counters() if item.device in devices)
+        for member in chosen:
+            member.core.counters.pop(TOO_OLD, None)
+
+    def clear_isakmp(self) -> None:
+        """`clear crypto isakmp`: delete every ISAKMP SA."""
+        self._router.do(self._router.speaker.delete_sas(clock.monotonic()))
+
+    def keys_changed(self) -> None:
+        """RSA keys came or went: the key server looks for those it misses."""
+        server = self._router.cores.key_server
+        if server is not None:
+            self._router.do(server.update(self._router.configuration.key_server_groups, clock.monotonic()))
+
+    def summary(self) -> str:
+        """The node's condition in one line, for the service manager."""
+        waiting, enforcement = self._router.cores.waiting, self._router.enforcement
+        count = len(self._members) + len(waiting)
+        if not count:
+            return f"Serving {len(self._router.configuration.key_server_groups)} groups"
+        broken = "; not all is protected, see the log" if enforcement.faults else ""
+        return f"Registered in {sum(member.core.is_registered for member in self._members)} of {count} groups{broken}"
+
+    def status(self) -> dict[str, Any]:
+        """The node's condition as data (`docs/protocol/control-socket.md`)."""
+        router, server = self._router, self._router.cores.key_server
+        return {
+            "name": router.name,
+            "role": router.configuration.role.value,
+            "uptime": round(router.uptime, 3),
+            "members": [
+                {
+                    "group": name,
+                    "address": str(address),
+                    "registered": member.core.is_registered,
+                    "teks": [sa.spi for sa in member.core.sas],
+                }
+                for (name, address), member in router.cores.members.items()
+            ],
+            "waiting": [{"group": bound.group.name, "interface": str(bound.source.name)} for bound in router.cores.waiting],
+            "groups": [
+                {"group": item.name, "members": len(item.members), "sequence": item.keys.sequence}
+                for item in (server.groups if server else ())
+            ],
+            "interfaces": [
+                {
+                    "device": item.device,
+                    "sas": [
+                        {
+                            "spi": sa.spi,
+                            "encrypted_packets": sa.encrypted_packets,
+                            "encrypted_bytes": sa.encrypted_bytes,
+                            "decrypted_packets": sa.decrypted_packets,
+                            "decrypted_bytes": sa.decrypted_bytes,
+                        }
+                        for sa in item.sas
+                    ],
+                    "drops": item.drops,
+                }
+                for item in router.enforcement.counters()
+            ],
+            "faults": sorted(router.enforcement.faults),
+            "datagrams": router.datagram_counters(),
+        }
+
+    @property
+    def _members(self) -> list[RunningMember]:
+        return list(self._router.cores.members.values())
+
+    def _named(self, typed: str | None) -> str | None:
+        """The group that an operator means by `typed`, None for all; raises `UnknownGroupError` if none runs here."""
+        if typed is None:
+            return None
+        names = [*(item.name for item in self._router.configuration.key_server_groups), *self._router.cores.groups]
+        found = [name for name in names if is_same_group(name, typed)]
+        if not found:
+            raise UnknownGroupError(f"No group {typed!r} runs here")
+        return typed if typed in found else found[0]

@@ -1,0 +1,140 @@
+"""What an interface has counted stays: while it is at fault, when its data path is made anew, and when its SAs end."""
+
+import contextlib
+import os
+import select
+import socket
+
+import pytest
+from member import protected
+from namespaces import Namespace, passes
+from policies import GCM, permit, sa, state
+from recording import RecordedCounters, RecordingEngine
+
+from groupvpn.dataplane import links
+from groupvpn.dataplane.accounts import ENDED, Account
+from groupvpn.dataplane.engine import NativeEngine
+from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.dataplane.options import EngineOptions
+from groupvpn.ipsec.sa import SaCounters
+
+Wan = tuple[Namespace, Namespace]
+OURS = sa(0x4D02, GCM, sender_id=1, fill=0x62)
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("steer", ["bpf", "nftables"])
+def test_an_interface_at_fault_says_what_it_drops(wan: Wan, steer: str) -> None:
+    gateway, outside = wan
+    engine = RecordingEngine()
+    with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
+        assert plane.apply(state(permit(spi=5), sas=(sa(5),))) == ()
+        assert passes(outside, "10.9.0.2", gateway, "10.9.0.1", 3) == 0
+        (before,) = plane.counters()
+        engine.refuses_ports, engine.ports[0].trouble = True, "the thread has ended"
+        assert len(plane.refresh()) == 1
+        assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 4) == 0
+        assert passes(outside, "10.9.0.2", gateway, "10.9.0.1", 2) == 0
+        (counters,) = plane.counters()
+        assert counters.drops["outbound_no_sa"] == before.drops["outbound_no_sa"] + 4
+        assert (before.drops["inbound_clear"], counters.drops["inbound_clear"]) == (3, 5)
+        engine.refuses_ports = False
+        assert plane.refresh() == ()
+        (after,) = plane.counters()
+        assert after.drops["inbound_clear"] == 5
+        assert after.delivered["outbound_delivered"] == 2  # of each port one
+        assert plane.counters() == (after,)
+
+
+@pytest.mark.netns
+def test_what_no_program_can_lead_to_the_engine_any_more_is_counted(wan: Wan) -> None:
+    gateway, outside = wan
+    engine = RecordingEngine()
+    with gateway.entered(), LinuxDataPlane(engine=engine, steer="bpf") as plane:
+        assert plane.apply(state(permit(spi=5), sas=(sa(5),))) == ()
+        (before,) = plane.counters()
+        assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 6) == 0
+        assert plane.counters()[0].drops == before.drops
+        engine.ports[0].trouble = "the thread has ended"
+        assert plane.refresh() == ()
+        restarted = plane.counters()[0].drops["outbound_restarted"]
+        assert restarted + engine.ports[0].traffic()["outbound_frames"] == 6
+
+
+@pytest.mark.netns
+def test_a_thread_that_ends_is_noticed_at_once(wan: Wan) -> None:
+    gateway, _ = wan
+    engine = RecordingEngine()
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        plane.fileno()
+        assert plane.apply(state(permit(spi=5), sas=(sa(5),))) == ()
+        plane.on_event()
+        assert not select.select([plane.fileno()], [], [], 0.05)[0]
+        engine.ports[0].trouble = "the thread has ended"
+        os.eventfd_write(engine.alarm(), 1)
+        assert select.select([plane.fileno()], [], [], 1)[0]
+        assert plane.on_event() == ()
+        assert [port.is_running for port in engine.ports] == [False, True]
+        plane.on_event()
+        assert not select.select([plane.fileno()], [], [], 0.05)[0]
+
+
+@pytest.mark.netns
+def test_the_engine_tells_when_a_queue_of_its_is_gone(wan: Wan) -> None:
+    gateway, _ = wan
+    engine = NativeEngine(EngineOptions(workers=1))
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        assert plane.apply(state(permit(spi=OURS.spi), sas=(OURS,))) == ()
+        assert not select.select([engine.alarm()], [], [], 0.05)[0]
+        gateway.run("ip", "link", "del", f"gv{links.index('wan')}o0")
+        assert select.select([engine.alarm()], [], [], 2)[0]
+        assert plane.refresh() == ()
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("receive", ["bpf", "ring", "tap"])
+@pytest.mark.parametrize("steer", ["bpf", "nftables"])
+def test_what_waits_for_the_engine_when_its_data_path_ends_is_counted(wan: Wan, receive: str, steer: str) -> None:
+    gateway, outside = wan
+    with outside.entered():
+        sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    engine = NativeEngine(EngineOptions(receive=receive, workers=2))
+    with gateway.entered(), contextlib.closing(sender), LinuxDataPlane(engine=engine, steer=steer) as plane:
+        assert plane.apply(state(permit(spi=OURS.spi), sas=(OURS,))) == ()
+        plane._attachments["wan"]._port.stop()
+        for _ in range(5):
+            sender.sendto(protected(OURS), ("10.9.0.1", 0))
+        assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 4) == 0
+        plane._detach("wan")
+        drops = {reason: packets for reason, packets in plane.counters()[0].drops.items() if packets and not reason.endswith("clear")}
+        assert drops == {"inbound_restarted": 5, "outbound_restarted": 4}
+        assert plane.refresh() == ()
+
+
+@pytest.mark.netns
+def test_what_sas_have_done_outlives_them(wan: Wan) -> None:
+    gateway, _ = wan
+    engine = RecordingEngine()
+    with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
+        for spi in (5, 6, 7):
+            assert plane.apply(state(permit(spi=spi), sas=(sa(spi),))) == ()
+            engine.sas[-1].counted.encrypted_packets = spi
+        (counters,) = plane.counters()
+        assert counters.sas == (SaCounters(7, 7),)
+        assert counters.ended == (SaCounters(5, 5), SaCounters(6, 6))
+        plane.refresh()
+        assert plane.counters()[0].ended == counters.ended
+
+
+def test_sas_that_ended_long_ago_are_one_sum() -> None:
+    account = Account()
+    for spi in range(1, ENDED + 11):
+        counters = RecordedCounters()
+        counters.encrypted_packets = spi
+        account.end(sa(spi), (counters,))
+    first, *others = account.ended()
+    assert first == SaCounters(0, sum(range(1, 11)))
+    assert [counters.spi for counters in others] == list(range(11, ENDED + 11))
+    account.end(sa(20), (RecordedCounters(),))
+    assert account.ended()[-1] == SaCounters(20, 20)
+    assert len(account.ended()) == ENDED + 1

@@ -1,0 +1,169 @@
+"""What operators ask of a node."""
+
+import asyncio
+import io
+import json
+from contextlib import redirect_stderr
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from node_samples import HERE, KEY_SERVER, LEASED, MEMBER, PROTECTED, THERE, full_disk, member_of, start_cores
+
+from groupvpn.config import parse
+from groupvpn.console.registry import exec_commands
+from groupvpn.effects import Endpoint
+from groupvpn.gdoi import keyserver_status
+from groupvpn.gdoi.status import TOO_OLD
+from groupvpn.ipsec.sa import DesiredState, InterfaceCounters, SaCounters
+from groupvpn.node.addresses import present
+from groupvpn.node.control import CommandError
+from groupvpn.node.operations import RekeyError, UnknownGroupError
+from groupvpn.node.router import Router
+from groupvpn.node.state import StateDirectory
+from groupvpn.node.syslog import Log
+
+
+def _rekeyed(router: Router) -> dict[str, bool]:
+    """What `crypto gdoi ks rekey` says."""
+
+    async def scene() -> dict[str, bool]:
+        router._follow_configuration(present())
+        try:
+            return router.operations.rekey(None, 30)
+        finally:
+            router._alarm.close()
+
+    return asyncio.run(scene())
+
+
+def test_a_rekey_that_nobody_can_sign_is_refused(router: Router) -> None:
+    assert _rekeyed(router) == {"G": False}, "this group has no rekeys"
+    text = KEY_SERVER.replace(" server local\n", " server local\n  address ipv4 10.0.0.1\n  rekey authentication mypubkey rsa K\n")
+    signed = parse(text.replace("mypubkey rsa K\n", "mypubkey rsa K\n  rekey transport unicast\n")).configuration
+    assert signed is not None
+    router.configuration = signed
+    with pytest.raises(RekeyError, match="RSA key K of group G is not there"):
+        _rekeyed(router)
+    router.keys.ensure("K", 1024)
+    assert _rekeyed(router) == {"G": True}
+
+
+def test_a_rekey_that_cannot_be_remembered_is_no_success(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router.state, "write", full_disk)
+    with pytest.raises(RekeyError, match="nothing is sent"):
+        _rekeyed(router)
+
+
+def test_the_summary_and_status_of_a_key_server(router: Router) -> None:
+    start_cores(router)
+    assert router.operations.summary() == "Serving 1 groups"
+    status = router.operations.status()
+    assert status["role"] == "key server"
+    assert status["groups"] == [{"group": "G", "members": 0, "sequence": 0}]
+    assert json.loads(json.dumps(status)) == status
+
+
+def test_the_status_of_a_key_server_tells_nothing_of_each_member(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked every few seconds by whoever watches, and there may be 20,000 members: it only counts them."""
+    start_cores(router)
+    (group,) = router.cores.key_server.groups
+    for port in range(1, 4):
+        group.members.register(Endpoint(THERE.address, port), HERE, 0.0)
+    monkeypatch.setattr(keyserver_status, "_members", lambda served, now: pytest.fail("members were described"))
+    assert router.operations.status()["groups"] == [{"group": "G", "members": 3, "sequence": 0}]
+
+
+def test_the_summary_of_a_member_tells_of_interfaces_without_protection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    configuration = parse(MEMBER).configuration
+    assert configuration is not None
+    with redirect_stderr(io.StringIO()):
+        router = Router("m", tmp_path / "m.cfg", configuration, state, Log("m"))
+        monkeypatch.setattr(router.enforcement, "apply", lambda: None)
+        start_cores(router)
+    assert router.operations.summary() == "Registered in 0 of 1 groups"
+    router.enforcement.faults = frozenset({"there is no device gi0-0"})
+    assert router.operations.summary() == "Registered in 0 of 1 groups; not all is protected, see the log"
+    state.close()
+
+
+def test_an_operator_opens_what_waits_for_an_address_at_once(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("groupvpn.node.own_addresses.present", dict)
+    router = member_of(state, LEASED)
+    applied: list[DesiredState] = []
+    monkeypatch.setattr(router.enforcement, "apply", lambda: applied.append(router.enforcement._wanted()))
+    router.cores.keep(PROTECTED)
+    start_cores(router, {})
+
+    async def scene() -> None:
+        router.operations.clear_gdoi()
+        assert router._alarm.moment is not None
+        router._alarm.close()
+
+    asyncio.run(scene())
+    assert [bool(state.interfaces[0].rules) for state in applied] == [True, False]
+
+
+def test_a_group_whose_rekeys_have_no_way_out_is_no_group_with_rekeys(router: Router) -> None:
+    """The key is there, and unicast rekeys have no source."""
+    text = KEY_SERVER.replace(" server local\n", " server local\n  rekey authentication mypubkey rsa K\n  rekey transport unicast\n")
+    incomplete = parse(text).configuration
+    assert incomplete is not None
+    router.configuration = incomplete
+    router.keys.ensure("K", 1024)
+    assert _rekeyed(router) == {"G": False}
+
+
+def test_commands_take_the_name_of_a_group_in_any_case(router: Router) -> None:
+    async def scene() -> None:
+        router._follow_configuration(present())
+        router.operations.clear_gdoi("g")
+        router.operations.rekey("g", 30)
+        with pytest.raises(UnknownGroupError, match="'h'"):
+            router.operations.clear_gdoi("h")
+        router._alarm.close()
+
+    asyncio.run(scene())
+
+
+def test_what_anti_replay_refuses_is_counted_from_zero_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    router = member_of(state)
+    monkeypatch.setattr(router.enforcement, "apply", lambda: None)
+    start_cores(router)
+    device = router.configuration.interfaces[0].device
+    counters = [InterfaceCounters(device, drops={"inbound_too_old": 41})]
+    monkeypatch.setattr(router.enforcement, "counters", lambda: tuple(counters))
+    (member,) = router.cores.members.values()
+    member.core.counters[TOO_OLD] = 3
+    console = exec_commands()
+
+    def shown() -> list[int]:
+        output = asyncio.run(console.run(router, "show crypto gdoi gm replay | include old"))
+        return [int(line.rpartition(":")[2]) for line in output.splitlines()]
+
+    assert shown() == [3, 41]
+    asyncio.run(console.run(router, "clear crypto gdoi group g replay"))
+    counters[0] = InterfaceCounters(device, drops={"inbound_too_old": 43})
+    assert shown() == [0, 2]
+    with pytest.raises(CommandError, match="No group 'other' runs here"):
+        asyncio.run(console.run(router, "clear crypto gdoi group other replay"))
+    state.close()
+
+
+def test_the_status_of_a_member_has_octets_and_drops_of_its_interfaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    router = member_of(state, MEMBER.replace("10.0.0.1 255.255.255.0", "dhcp"))
+    with redirect_stderr(io.StringIO()):
+        monkeypatch.setattr(router.enforcement, "apply", lambda: None)
+        start_cores(router, {})
+    counters = InterfaceCounters("eth0", (SaCounters(5, 1, 20, 3, 40),), {"inbound_clear": 6})
+    plane: Any = SimpleNamespace(counters=lambda: (counters,))
+    router.enforcement.data_plane = plane
+    status = router.operations.status()
+    sa = {"spi": 5, "encrypted_packets": 1, "encrypted_bytes": 20, "decrypted_packets": 3, "decrypted_bytes": 40}
+    assert status["interfaces"] == [{"device": "eth0", "sas": [sa], "drops": {"inbound_clear": 6}}]
+    assert status["waiting"] == [{"group": "G", "interface": "GigabitEthernet0/0"}]
+    state.close()

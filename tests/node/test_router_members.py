@@ -1,0 +1,128 @@
+"""A router with members of groups follows the engine, the system and the leases of its interfaces."""
+
+import asyncio
+import io
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from node_samples import LEASED, MEMBER, member_of, start_cores
+
+from groupvpn.config import parse
+from groupvpn.console.registry import exec_commands
+from groupvpn.dataplane.engine import EngineEvent
+from groupvpn.ipsec.acl import Action, AddressMatch, Entry
+from groupvpn.ipsec.sa import SaCounters
+from groupvpn.node.flows import Served
+from groupvpn.node.router import Router
+from groupvpn.node.state import StateDirectory
+from groupvpn.node.syslog import Log
+
+
+def test_members_whose_nonces_run_out_register_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine tells of an SA, which may be one that no member has any more, or one that sends without a Sender-ID."""
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    configuration = parse(MEMBER).configuration
+    assert configuration is not None
+    with redirect_stderr(io.StringIO()):
+        router = Router("m", tmp_path / "m.cfg", configuration, state, Log("m"))
+        monkeypatch.setattr(router.enforcement, "apply", lambda: None)
+        start_cores(router)
+        told: list[EngineEvent] = []
+        plane: Any = SimpleNamespace(take_events=lambda: tuple(told))
+        router.enforcement.data_plane = plane
+        (member,) = router.cores.members.values()
+        renewed: list[float] = []
+        monkeypatch.setattr(member.core, "renew_sender_ids", lambda now: renewed.append(now) or [])
+        monkeypatch.setattr(
+            member.core.protection, "sas", (SimpleNamespace(spi=0x500, sender_id=5), SimpleNamespace(spi=0x600, sender_id=None))
+        )
+        others = (("soft_sequence", 0x600), ("soft_sequence", 0x700), ("soft_bytes", 0x500))
+        for moment, (kind, spi) in enumerate((("soft_sequence", 0x500), ("hard_sequence", 0x500), *others)):
+            told[:] = [EngineEvent(kind, spi)]
+            router._perform(router._hear_engine(moment))
+        assert renewed == [0, 1]
+        assert sum(line.mnemonic == "NONCES" for line in router.log.lines) == 1
+        (low,) = [line.text for line in router.log.lines if line.mnemonic == "GM_SEQUENCE_LOW"]
+        assert low.startswith("SA 0x600 of group G on GM 10.0.0.1 runs out of sequence numbers, and no Sender-ID gives it others.")
+    state.close()
+
+
+def test_what_depends_on_the_system_follows_its_changes(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    router = member_of(state)
+    followed: list[str] = []
+    monkeypatch.setattr(router.enforcement, "follow_system", lambda: followed.append("filters"))
+    monkeypatch.setattr(router._mappings, "follow", lambda state, now: followed.append("NATs"))
+    monkeypatch.setattr(router._sockets, "join_again", lambda: followed.append("multicast"))
+    router._follow_system()
+    assert followed == ["filters", "NATs", "multicast"]
+
+
+def test_a_new_lease_is_answered_at_and_registered_from(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: dict[str, list[IPv4Interface]] = {}
+    monkeypatch.setattr("groupvpn.node.own_addresses.present", lambda: there)
+    router = member_of(state, LEASED)
+    monkeypatch.setattr(router.enforcement, "apply", lambda: None)
+    answering: list[set[IPv4Address]] = []
+    monkeypatch.setattr(router._sockets, "set_local", answering.append)
+    start_cores(router, there)
+    assert not router.cores.members
+    there["lo"] = [IPv4Interface("10.0.0.7/24")]
+
+    async def scene() -> None:
+        router._system_changed()
+        router._system_changed()
+        assert router._alarm.moment is not None
+        router._alarm.close()
+
+    asyncio.run(scene())
+    assert answering == [{IPv4Address("10.0.0.7")}]
+    assert list(router.cores.members) == [("G", IPv4Address("10.0.0.7"))]
+
+
+def test_what_an_sa_has_carried_is_counted_before_the_data_plane_lets_it_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    router = member_of(state, MEMBER)
+    key, entry = ("G", IPv4Address("10.0.0.1")), Entry(Action.PERMIT, 0, AddressMatch.any(), AddressMatch.any())
+    held: set[int] = set()
+    wanted: dict[int, tuple[Entry, ...]] = {}
+    monkeypatch.setattr(router.enforcement, "apply", lambda: held.symmetric_difference_update(held ^ wanted.keys()))
+    monkeypatch.setattr(router.enforcement, "carried", lambda spi: SaCounters(spi, 10, 100) if spi in held else SaCounters(spi))
+    monkeypatch.setattr(router.cores, "served", lambda now: {key: Served(frozenset((entry,)), dict(wanted))})
+    for spis in ((1,), (1, 2), (2,), (3,)):
+        wanted.clear()
+        wanted.update((spi, (entry,)) for spi in spis)
+        router._apply_policy()
+    assert router.flows.ended(key) == {entry: SaCounters(0, 20, 200)}
+    start_cores(router)
+    with redirect_stderr(io.StringIO()):
+        asyncio.run(_called(router, router.operations.clear_sa))
+    assert not router.flows.ended(key)
+    state.close()
+
+
+async def _called(router: Router, call: Callable[[], None]) -> None:
+    call()
+    router._alarm.close()
+
+
+def test_a_member_that_waits_for_an_address_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It closes its interface, so it must not be denied."""
+    state = StateDirectory("m", tmp_path / "state", run_root=tmp_path / "run")
+    router = member_of(state, LEASED + "crypto map M gdoi fail-close\n activate\n")
+    monkeypatch.setattr(router.enforcement, "apply", lambda: None)
+    start_cores(router, {})
+    console = exec_commands()
+    for line in ("show crypto gdoi", "show crypto gdoi group g gm"):
+        output = asyncio.run(console.run(router, line))
+        assert "Registration status   : Not registered" in output
+        assert "Waits for             : an address of GigabitEthernet0/0" in output
+    assert "IP ANY ANY DROP (no SA)" in asyncio.run(console.run(router, "show crypto ruleset"))
+    assert "current outbound spi: 0x0(0)" in asyncio.run(console.run(router, "show crypto ipsec sa"))
+    for line in ("show crypto gdoi gm acl", "show crypto gdoi gm rekey", "show crypto gdoi gm replay", "show crypto gdoi ipsec sa"):
+        assert asyncio.run(console.run(router, line))
+    state.close()
