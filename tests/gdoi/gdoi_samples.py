@@ -160,7 +160,7 @@ class Groups:
         self.admission = admission
         self.admitted: list[tuple[GroupIdentity, int]] = []
 
-    def policy_for(self, identity: GroupIdentity, _sa: IkeSa, _now: float) -> Offered | Refusal:
+    def policy_for(self, identity: GroupIdentity, _sa: IkeSa, _peer: Endpoint, _now: float) -> Offered | Refusal:
         if self.refusal is not None:
             return self.refusal
         return Offered(self.offered, EPOCH) if identity == GROUP else Refusal(Reason.BAD_GROUP_ID, f"group {identity}")

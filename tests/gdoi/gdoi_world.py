@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
+from typing import Any, ClassVar
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeAuthentication, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
 from groupvpn.crypto.rsa import RsaPrivateKey
@@ -81,6 +81,9 @@ def ike_configuration(key: str = "a shared key") -> IkeConfiguration:
 
 class World:
     """`members` on 10.0.N.1 (N from 1) and a key server on 10.0.0.1; `reports` is what they logged."""
+
+    ever: ClassVar[set[str]] = set()
+    """The mnemonics that any world has logged."""
 
     def __init__(self, group: KeyServerGroup | None = None, *, members: int = 2, network: Network | None = None, seed: int = 1) -> None:
         self.simulation = Simulation(seed, network, [self._observe])
@@ -174,6 +177,7 @@ class World:
     def _observe(self, address: IPv4Address, effect: Effect, now: float) -> None:
         if isinstance(effect, Report):
             self.reports.append((address, effect))
+            World.ever.add(effect.mnemonic)
         else:
             self.others.append((address, effect))
 

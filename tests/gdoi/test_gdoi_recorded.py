@@ -8,6 +8,7 @@ import pytest
 from gdoi_samples import ike_sa, only, recorded, sent
 
 from groupvpn.crypto.registry import IkeCipher, IkeHash, KekCipher
+from groupvpn.effects import Endpoint
 from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.policy import GroupIdentity
 from groupvpn.gdoi.pull import group_id, group_identity, seal
@@ -108,7 +109,7 @@ def test_our_key_server_takes_the_recorded_member(run: str) -> None:
     asked: list[GroupIdentity] = []
 
     class Authority:
-        def policy_for(self, identity: GroupIdentity, _sa: IkeSa, _now: float) -> Offered | Refusal:
+        def policy_for(self, identity: GroupIdentity, _sa: IkeSa, _peer: Endpoint, _now: float) -> Offered | Refusal:
             asked.append(identity)
             return Offered(offered)
 

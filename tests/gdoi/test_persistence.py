@@ -96,6 +96,19 @@ def test_times_of_members_in_a_snapshot_of_a_release_before_they_had_a_moment_of
     assert member.keys_until == pytest.approx(5000 - 20 + 3500, abs=1)
 
 
+def test_a_snapshot_says_by_which_address_a_member_was_proven_and_one_of_before_need_not() -> None:
+    world = World(members=1)
+    world.run(10)
+    state = json.loads(world.server.snapshot_text(world.now))
+    (written,) = state["groups"]["GET"]["members"]
+    assert written["proven"] == str(address_of(1))
+    del written["proven"]
+    fresh = world.add_server(SERVER, served(), start=False, life="second")
+    assert not fresh.restore(state, world.now, 5).unusable
+    (member,) = fresh.groups[0].members.records
+    assert (member.proven, member.home) == (None, address_of(1))
+
+
 def test_a_snapshot_that_does_not_say_when_keys_of_members_die_has_them_hold_all() -> None:
     world = World(members=1)
     world.run(10)

@@ -25,7 +25,7 @@ from gdoi_samples import (
 )
 
 from groupvpn.crypto.registry import IkeCipher, IkeHash, KekCipher, SignatureHash
-from groupvpn.effects import Effect, Send
+from groupvpn.effects import Effect, Endpoint, Send
 from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
@@ -128,7 +128,7 @@ def test_every_phase_1_protects_a_registration(hash_: IkeHash, cipher: IkeCipher
 
 def test_a_group_can_be_named_by_address() -> None:
     class ByAddress(Groups):
-        def policy_for(self, identity: GroupIdentity, sa: IkeSa, now: float) -> Offered | Refusal:
+        def policy_for(self, identity: GroupIdentity, sa: IkeSa, peer: Endpoint, now: float) -> Offered | Refusal:
             assert identity == IPv4Address("10.1.2.3")
             return Offered(self.offered, EPOCH)
 
@@ -211,7 +211,7 @@ def test_a_refusal_is_told_and_ends_the_registration(groups: Groups, reason: Rea
     notify = only(NotifyPeer, at_server)
     assert at_member == []
     assert only(MemberRefused, at_server).refusal.reason is reason
-    assert notify == NotifyPeer(reason.notify_type, member.message_id.to_bytes(4, "big"))
+    assert notify == NotifyPeer(reason.notify_type, member.message_id.to_bytes(4, "big"), server.sa.peer)
     outcome = only(Refused, member.notified(notify.notify_type, notify.data))
     assert outcome.refusal.reason is reason
     assert member.next_timer() is None
@@ -220,7 +220,7 @@ def test_a_refusal_is_told_and_ends_the_registration(groups: Groups, reason: Rea
 def test_an_unknown_group_is_a_bad_id() -> None:
     member, server, _ = pair(identity=4444)
     _, at_server = run(member, server)
-    assert only(MemberRefused, at_server) == MemberRefused(4444, Refusal(Reason.BAD_GROUP_ID, "group 4444"))
+    assert only(MemberRefused, at_server) == MemberRefused(4444, Refusal(Reason.BAD_GROUP_ID, "group 4444"), server.sa.peer)
 
 
 def test_a_repeated_refused_request_is_told_again_but_reported_once() -> None:

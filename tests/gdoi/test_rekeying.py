@@ -262,3 +262,32 @@ def test_registering_again_keeps_the_counters_and_forgives() -> None:
     assert again is first
     record = again.record
     assert (record.rekeys_sent, record.acks_missed, record.missed_in_a_row, record.sender_ids) == (1, 1, 0, (3,))
+
+
+def test_one_address_has_so_many_places_and_no_more() -> None:
+    table = MemberTable(maximum=4, maximum_per_address=2)
+    home = member(1).peer.address
+    ends = [Endpoint(member(number).peer.address, 4500) for number in (1, 2, 3)]
+    table.register(member(9).peer, HERE, 0.0)
+    table.register(ends[0], HERE, 0.0, proven=home)
+    table.register(ends[1], HERE, 1.0, proven=home)
+    table.register(ends[0], HERE, 2.0, proven=home)
+    assert table.make_room(ends[1], 3.0, home) is None, "it has a place"
+    assert table.make_room(ends[2], 3.0, member(9).peer.address) is None, "another address"
+    table.maximum = 3
+    assert table.has_room_for(ends[2], 3.0, home), "its own is to be had"
+    gone = table.make_room(ends[2], 3.0, home)
+    assert gone is not None
+    assert gone.peer == ends[1], "the one that registered longest ago"
+    table.register(ends[2], HERE, 3.0, proven=home)
+    again = MemberTable(maximum=3, maximum_per_address=2)
+    for record in table.records:
+        again.restore(record)
+    gone = again.make_room(ends[1], 4.0, home)
+    assert gone is not None
+    assert gone.peer == ends[0]
+    table.register(ends[0], HERE, 5.0, proven=member(9).peer.address)
+    table.remove(ends[2])
+    assert table.make_room(ends[1], 6.0, home) is None
+    table.clear()
+    assert table.make_room(ends[1], 6.0, home) is None

@@ -52,10 +52,15 @@ class RoundMachine(RuleBasedStateMachine):
 
     @rule(number=NUMBERS)
     def answer(self, number: int) -> None:
+        """Nobody can answer, nor anybody in its name, what is still to be sent to it; also not with an answer to what was sent before it
+        registered once more, with keys from before the rekey."""
         peer = member(number).peer
-        if self.numbers_of.get(peer) and self.round.under.acknowledge:
-            self.round.acknowledge(peer, self.numbers_of[peer][-1])
-            self.leave(peer)
+        if self.round.under.acknowledge:
+            taken = self.round.acknowledge(peer, self.numbers_of.get(peer, [self.round.last_sequence])[-1])
+            if peer in self.owed:
+                assert taken is None
+            else:
+                self.leave(peer)
 
     @rule(number=NUMBERS)
     def register(self, number: int) -> None:

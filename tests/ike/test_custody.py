@@ -7,7 +7,7 @@ import pytest
 from wire_pair import ALICE, BOB, Pair, configuration, policy
 
 from groupvpn.effects import Send
-from groupvpn.ike import informational
+from groupvpn.ike import custody, informational
 from groupvpn.ike.custody import MAXIMUM_PER_PEER
 from groupvpn.ike.drop import Drop
 from groupvpn.ike.events import Deleted, DeleteReceived, DeletionReason, NotifyReceived, PhaseTwo
@@ -290,3 +290,14 @@ def test_a_peer_has_a_limited_number_of_sas() -> None:
     assert DeletionReason.CROWDED_OUT in reasons(pair, "alice") + reasons(pair, "bob")
     pair.both()
     assert pair.alice.sa_for(BOB.address) is pair.sa("alice")
+
+
+def test_an_address_has_a_limited_number_of_sas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever they say that they are: peers behind one NAT share it."""
+    monkeypatch.setattr(custody, "MAXIMUM_PER_ADDRESS", 3)
+    pair = Pair()
+    made = []
+    for _ in range(5):
+        pair.run()
+        made.append(pair.sa("alice").cookies)
+    assert [sa.cookies for sa in pair.alice.sas()] == [sa.cookies for sa in pair.bob.sas()] == made[2:]

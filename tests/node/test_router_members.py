@@ -47,6 +47,8 @@ def test_members_whose_nonces_run_out_register_again(tmp_path: Path, monkeypatch
             router._perform(router._hear_engine(moment))
         assert renewed == [0, 1]
         assert sum(line.mnemonic == "NONCES" for line in router.log.lines) == 1
+        (low,) = [line.text for line in router.log.lines if line.mnemonic == "GM_SEQUENCE_LOW"]
+        assert low.startswith("SA 0x600 of group G on GM 10.0.0.1 runs out of sequence numbers, and no Sender-ID gives it others.")
     state.close()
 
 

@@ -6,10 +6,10 @@ its keys is `served_group`'s business.
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from groupvpn.effects import Effect, Endpoint, Entropy
+from groupvpn.effects import Effect, Endpoint, Entropy, Report
 from groupvpn.gdoi.acknowledgement import parse_acknowledgement
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.group_keys import NO_ADDRESS, RekeyKey
@@ -21,12 +21,13 @@ from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup
 from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
 from groupvpn.gdoi.registration import Admission, Admitted, MemberRefused, NotifyPeer, Offered, ServerPull
 from groupvpn.gdoi.rekey import push_spi
-from groupvpn.gdoi.sender_ids import SenderIdsExhaustedError
+from groupvpn.gdoi.sender_ids import SenderIdsExhaustedError, SenderIdShareError
 from groupvpn.gdoi.served_group import ServedGroup
 from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.status import KeyServerGroupStatus
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Deleted, NotifyReceived, PhaseTwo
+from groupvpn.ike.messages import Restraint
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.iana import ExchangeType
 
@@ -36,10 +37,11 @@ MAXIMUM_PULLS = 4096
 
 @dataclass(slots=True)
 class _Registrar:
-    """Registrations under one ISAKMP SA."""
+    """Registrations under one ISAKMP SA. `places` is where, and when, its member registered last in each group."""
 
     pull: ServerPull
     has_reported_hash: bool = False
+    places: dict[str, tuple[Endpoint, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class KeyServer:
         self._entropy = entropy
         self._maximum_members = maximum_members
         self._writer = SnapshotWriter()
+        self._restraint = Restraint()
         self._groups = {group.name: self._serve(group) for group in groups}
         self._registrars: OrderedDict[bytes, _Registrar] = OrderedDict()
 
@@ -188,40 +191,45 @@ class KeyServer:
         """What `show crypto gdoi ks …` prints."""
         return tuple(status_of(group, now) for group in self.groups)
 
-    def policy_for(self, identity: GroupIdentity, sa: IkeSa, now: float) -> Offered | Refusal:
+    def policy_for(self, identity: GroupIdentity, sa: IkeSa, peer: Endpoint, now: float) -> Offered | Refusal:
         """`Authority`: what the member behind `sa` is offered, or why it is not.
 
-        The address list judges the address that phase 1 began from, which the pre-shared key vouches for, and the one that packets come
-        from now: whoever claims to sit behind a NAT may change that at will. A name in the IKE identity excuses nobody from the list.
+        The address list judges the address that phase 1 began from, which the pre-shared key vouches for, and that of `peer`, where packets
+        come from now: whoever claims to sit behind a NAT may change that at will. A name in the IKE identity excuses nobody from the list.
         """
         group = self._group_with(identity)
         if group is None:
             return Refusal(Reason.BAD_GROUP_ID, f"no group with identity {identity}")
         if not group.settings.answers_at(sa.local.address):
             return Refusal(Reason.UNREGISTERED_INTERFACE, f"{sa.local.address} is not of a registration interface")
-        stranger = _unauthorized(group, sa)
+        stranger = _unauthorized(group, sa, peer)
         if stranger is not None:
-            return Refusal(Reason.UNAUTHORIZED, f"{stranger} is not in the authorization list")
-        if not group.has_room_for(sa.peer, now):
-            return self._full(group)
+            return _not_listed(stranger)
+        if not group.has_room_for(peer, sa.first_peer.address, now):
+            return Refusal(Reason.GROUP_FULL)
         try:
-            return Offered(group.download_for(sa.peer, sa.local, now), group.epoch)
+            return Offered(group.download_for(peer, sa.local, now), group.epoch)
         except GdoiError as error:
             return Refusal(error.reason, error.detail)
 
     def admit(self, identity: GroupIdentity, sa: IkeSa, epoch: object, sender_ids: int, now: float) -> Admission:
-        """`Authority`: the member is live; lend it Sender-IDs, unless what it was offered has been replaced meanwhile."""
+        """`Authority`: the member is live; lend it Sender-IDs, unless what it was offered has been replaced meanwhile, or the list has."""
         group = self._group_with(identity)
         if group is None or group.epoch is not epoch:
             return Admission(Refusal(Reason.TRY_LATER, "the keys of the group were replaced during the registration"))
-        if not group.has_room_for(sa.peer, now):
-            return Admission(self._full(group))
+        stranger = _unauthorized(group, sa, sa.peer)
+        if stranger is not None:
+            return Admission(_not_listed(stranger))
+        if not group.has_room_for(sa.peer, sa.first_peer.address, now):
+            return Admission(Refusal(Reason.GROUP_FULL))
         if not sender_ids:
             return Admission(())
         try:
-            return Admission(group.lend_sender_ids(sender_ids))
+            return Admission(group.lend_sender_ids(sender_ids, sa.first_peer.address, now))
+        except SenderIdShareError as error:
+            return Admission(Refusal(Reason.SENDER_ID_SHARE, str(error)))
         except SenderIdsExhaustedError as error:
-            return Admission(Refusal(Reason.TRY_LATER, str(error)), group.start_over(now))
+            return Admission(Refusal(Reason.TRY_LATER, str(error)), group.sender_ids_are_used_up(now))
 
     def _overdue(self, now: float) -> list[Effect]:
         """What should have been done before `now`. After a sleep of the machine a registration may come before the timer."""
@@ -230,9 +238,6 @@ class KeyServer:
 
     def _serve(self, group: KeyServerGroup) -> ServedGroup:
         return ServedGroup(group, self._signers, self._entropy, self._maximum_members)
-
-    def _full(self, group: ServedGroup) -> Refusal:
-        return Refusal(Reason.TRY_LATER, f"group {group.name} has {group.members.maximum} members")
 
     def _group_with(self, identity: GroupIdentity) -> ServedGroup | None:
         return next((group for group in self.groups if group.settings.identity == identity), None)
@@ -253,13 +258,17 @@ class KeyServer:
         said: list[Effect] = []
         for effect in effects:
             if isinstance(effect, NotifyPeer):
-                said += self._ike.notify(sa, effect.notify_type, effect.data)
+                said += self._ike.notify(sa, effect.notify_type, effect.data, effect.to)
             elif isinstance(effect, MemberRefused):
                 said += self._refused(effect, sa, now)
             elif isinstance(effect, Admitted):
                 group = self._group_with(effect.identity)
                 if group is not None:
-                    said += group.register(sa.peer, sa.local, effect.download, now)
+                    said += group.register(sa.peer, sa.local, effect.download, now, sa.first_peer.address)
+                    before = registrar.places.get(group.name)
+                    if before is not None and before[0] != sa.peer:
+                        group.supersede(*before)
+                    registrar.places[group.name] = (sa.peer, now)
             elif isinstance(effect, Dropped):
                 self.counters[effect.reason.words] += 1
                 if effect.reason is Reason.HASH_MISMATCH and not registrar.has_reported_hash:
@@ -270,24 +279,38 @@ class KeyServer:
         return said
 
     def _refused(self, refused: MemberRefused, sa: IkeSa, now: float) -> list[Effect]:
-        """The syslog line of a refusal."""
+        """The syslog line of a refusal, but for those that come too soon after another: message 1 may be a replay, or one of very many."""
         group = self._group_with(refused.identity) if refused.identity is not None else None
         name = group.name if group else str(refused.identity)
         if group is not None:
             group.refusals += 1
-        peer, refusal = sa.peer.address, refused.refusal
+        peer, refusal = refused.peer.address, refused.refusal
         if refusal.reason is Reason.UNREGISTERED_INTERFACE:
-            return [report("UNREGISTERED_INTERFACE", group=name, peer=peer, address=sa.local.address)]
+            return self._seldom(report("UNREGISTERED_INTERFACE", group=name, peer=peer, address=sa.local.address), peer, now)
         if refusal.reason is Reason.UNAUTHORIZED:
-            stranger = (_unauthorized(group, sa) if group else None) or peer
-            moved = self._ike.delete(sa) if stranger != peer else []  # its address of now may do: with a phase 1 from there
-            return [report("UNAUTHORIZED_IPADDR", group=name, peer=stranger), *moved]
+            stranger = (_unauthorized(group, sa, refused.peer) if group else None) or peer
+            moved: list[Effect] = []
+            if stranger != peer:  # its address of now may do: with a phase 1 from there
+                sa.follow(refused.peer)
+                moved = list(self._ike.delete(sa))
+            return [*self._seldom(report("UNAUTHORIZED_IPADDR", group=name, peer=stranger), stranger, now), *moved]
         if refusal.reason in (Reason.POLICY_REJECTED, Reason.UNSUPPORTED_TEK_PROTOCOL):
-            return [report("KS_GM_REJECTS_SA_PAYLOAD", group=name, peer=peer, reason=str(refusal))]
+            return self._seldom(report("KS_GM_REJECTS_SA_PAYLOAD", group=name, peer=peer, reason=str(refusal)), peer, now)
         if refusal.reason is Reason.BAD_GROUP_ID:
-            return [report("KS_BAD_ID", peer=peer, reason=str(refusal))]
+            return self._seldom(report("KS_BAD_ID", peer=peer, reason=str(refusal)), peer, now)
         self.counters[refusal.reason.words] += 1
+        if refusal.reason is Reason.GROUP_FULL and group is not None:
+            return self._seldom(report("KS_MEMBERS_FULL", group=name, count=len(group.members), peer=peer), NO_ADDRESS, now)
+        if refusal.reason is Reason.SENDER_ID_SHARE:
+            proven = sa.first_peer.address
+            return self._seldom(report("KS_SIDS_REFUSED", group=name, peer=proven), proven, now)
         return []
+
+    def _seldom(self, entry: Report, address: IPv4Address, now: float) -> list[Effect]:
+        """A line that others can cause at will: once in a while for each address, and each group that we have."""
+        group = entry.fields.get("group")
+        subject = f"{entry.mnemonic} {group}" if group in self._groups else entry.mnemonic
+        return [entry] if self._restraint.allows(subject, address, now) else []
 
     def _acknowledged(self, group: ServedGroup, kek: RekeyKey, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
         """Verify an acknowledgement, if the policy asks for any (RFC 8263 5); its ID has to be the address that it came from, unless a NAT
@@ -300,7 +323,12 @@ class KeyServer:
             return self._drop(error.reason.words)
         if told.member != source.address and not group.is_behind_nat(source):
             return self._drop("acknowledgement in another's name")
-        return self._marked(group.acknowledge(source, kek.spi, told.sequence, now))
+        effects = group.acknowledge(source, kek.spi, told.sequence, now)
+        if effects is None:
+            self.counters["acknowledgement of no rekey that it was sent"] += 1
+            entry = report("KS_UNSOL_ACK", group=group.name, peer=source.address, sequence=told.sequence)
+            effects = self._seldom(entry, source.address, now)
+        return self._marked(effects)
 
     def _drop(self, why: str) -> list[Effect]:
         self.counters[why] += 1
@@ -312,6 +340,10 @@ class KeyServer:
         return changed + effects
 
 
-def _unauthorized(group: ServedGroup, sa: IkeSa) -> IPv4Address | None:
-    """The first address of the member behind `sa` that may not join `group`: the one it had at first, or the one a NAT gives it now."""
-    return next((address for address in (sa.first_peer.address, sa.peer.address) if not group.settings.is_authorized(address)), None)
+def _unauthorized(group: ServedGroup, sa: IkeSa, peer: Endpoint) -> IPv4Address | None:
+    """The first address of the member behind `sa` that may not join `group`: the one it had at first, or that of `peer`, where it is."""
+    return next((address for address in (sa.first_peer.address, peer.address) if not group.settings.is_authorized(address)), None)
+
+
+def _not_listed(stranger: IPv4Address) -> Refusal:
+    return Refusal(Reason.UNAUTHORIZED, f"{stranger} is not in the authorization list")

@@ -5,6 +5,7 @@ This module decides when it registers, which rekeys it takes and what it reports
 """
 
 from collections import Counter
+from collections.abc import Collection
 from ipaddress import IPv4Address
 from typing import assert_never
 
@@ -222,6 +223,17 @@ class GroupMember:
         """The engine has used up the nonces of our Sender-ID on some SA: register again for a new one (RFC 6407 5.6.4.3)."""
         self._needs_sender_ids = True
         return [*self._reregister(now), *self._refresh(now)]
+
+    def hear_scarcity(self, spis: Collection[int], now: float) -> list[MemberEffect]:
+        """The sequence numbers of these SAs run out. A Sender-ID can be replaced; for an SA that counts without one only the key server has
+        a successor, and an operator has to ask for it."""
+        scarce = [sa for sa in self.sas if sa.spi in spis]
+        effects: list[MemberEffect] = [
+            report("GM_SEQUENCE_LOW", group=self.group.name, spi=f"0x{sa.spi:X}", address=self.local.address)
+            for sa in scarce
+            if sa.sender_id is None
+        ]
+        return effects + self.renew_sender_ids(now) if any(sa.sender_id is not None for sa in scarce) else effects
 
     def set_direction(self, direction: Direction | None, now: float) -> list[MemberEffect]:
         """`crypto gdoi gm ipsec direction …`: overrides everything until the next rekey or registration; None takes it back."""

@@ -76,6 +76,12 @@ _TABLE = (
     Message("GDOI_ACL_NUM", _ERROR, "The ACL {acl} of group {group} has {count} entries. GDOI honours the first {limit} only"),
     Message("GM_SA_INGRESS", _NOTICE, "Receive-only ACL received from KS {server} in group {group}"),
     Message("GM_CONV_SA_DUPLEX", _NOTICE, "IPsec SAs converted to bidirectional in group {group} on GM {address}"),
+    Message(
+        "GM_SEQUENCE_LOW",
+        _WARNING,
+        "SA {spi} of group {group} on GM {address} runs out of sequence numbers, and no Sender-ID gives it others. "
+        "It needs a successor: crypto gdoi ks rekey",
+    ),
     Message("GM_CONV_SA_DUPLEX_LOCAL", _NOTICE, "IPsec SAs converted to bidirectional in group {group} on GM {address} by local command"),
     # A member and its rekeys.
     Message("GM_RECV_REKEY", _NOTICE, "Received Rekey for group {group} from {source} to {destination} with seq # {sequence}"),
@@ -117,6 +123,9 @@ _TABLE = (
         _WARNING,
         "RSA key {label} of group {group} is not the one that its members know. They take no rekey until they have registered again",
     ),
+    Message("KS_MEMBERS_FULL", _WARNING, "Group {group} has {count} members, its maximum: no place for GM {peer}"),
+    Message("KS_SIDS_REFUSED", _WARNING, "GM {peer} has drawn its share of the Sender-IDs of group {group} and gets none for now"),
+    Message("KS_SIDS_EXHAUSTED", _WARNING, "All {count} Sender-IDs of group {group} are used up: it begins anew with other keys"),
     Message("KS_CLEAR_REGISTER", _NOTICE, "Registrations of group {group} cleared by command"),
     # A key server and rekeys.
     Message(

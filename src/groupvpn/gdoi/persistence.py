@@ -225,11 +225,13 @@ def _write_member(member: MemberRecord) -> Plain:
         "received_sequences": list(member.received_sequences),
         "sender_ids": list(member.sender_ids),
         "keys_until": member.keys_until,
+        "proven": str(member.proven) if member.proven is not None else None,
     }
 
 
 def _read_member(state: Mapping[str, object], origin: float, last: float) -> MemberRecord:
-    """A member; in a snapshot of a release before `keys_until` all of them hold TEKs until `last`."""
+    """A member; in a snapshot of a release before `keys_until` all of them hold TEKs until `last`. One before `proven` wrote none."""
+    proven = state.get("proven")
     return MemberRecord(
         peer=_endpoint(state["peer"]),
         server=_endpoint(state["server"]),
@@ -243,6 +245,7 @@ def _read_member(state: Mapping[str, object], origin: float, last: float) -> Mem
         received_sequences=_numbers(state["received_sequences"])[-HISTORY:],
         sender_ids=_numbers(state["sender_ids"]),
         keys_until=_number(state["keys_until"]) + origin if "keys_until" in state else last,
+        proven=IPv4Address(_text(proven)) if proven is not None else None,
     )
 
 

@@ -24,8 +24,11 @@ class Reason(Enum):
     BAD_SIGNATURE = (25, "signature that does not verify")
     UNREGISTERED_INTERFACE = (29, "interface on which the key server takes no registrations")
     TRY_LATER = (8192, "key server that cannot serve the group at this moment")
+    GROUP_FULL = (8192, "group that has its maximum of members")
+    SENDER_ID_SHARE = (8192, "member whose address has drawn its share of the Sender-IDs for now")
     OLD_SEQUENCE = (0, "rekey whose sequence number is not above the last one")
     UNEXPECTED = (0, "message that does not belong to this point of the exchange")
+    MOVED = (0, "message 3 from another address or port than message 2 was sent to")
     NO_ANSWER = (0, "peer that did not answer in time")
 
     def __init__(self, notify_type: int, words: str) -> None:

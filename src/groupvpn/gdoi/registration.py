@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Protocol
 
-from groupvpn.effects import Effect, Entropy, Send
+from groupvpn.effects import Effect, Endpoint, Entropy, Send
 from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.key_payloads import read_keys, write_keys
 from groupvpn.gdoi.offer import Acceptance, Offer, offer_of, without_idle_teks
@@ -40,6 +40,8 @@ EXCHANGE_LIFETIME = 60.0
 """Seconds without a message after which a key server forgets an exchange; longer than any member repeats itself."""
 MAXIMUM_EXCHANGES = 8
 """Exchanges under one ISAKMP SA that a key server keeps; the one that has been idle longest makes room."""
+MAXIMUM_REPETITIONS = 8
+"""Times that one answer is sent again. A member sends each message four times, and a network may double each; a replay has no end."""
 MAXIMUM_SENDER_IDS = 128
 """Sender-IDs that one registration may ask for."""
 
@@ -77,18 +79,22 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class MemberRefused:
-    """Effect at the key server: an authentic registration came to nothing. `identity` is None if the ID payload names no group."""
+    """Effect at the key server: an authentic registration, which came from `peer`, came to nothing. `identity` is None if the ID payload
+    names no group."""
 
     identity: GroupIdentity | None
     refusal: Refusal
+    peer: Endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class NotifyPeer:
-    """Effect: tell the peer why under the ISAKMP SA, with `IkeEndpoint.notify`. `data` is the message id of the exchange, 4 octets."""
+    """Effect: tell the peer why under the ISAKMP SA, with `IkeEndpoint.notify`. `data` is the message id of the exchange, 4 octets; `to` is
+    where the exchange came from, None for the end that the SA knows."""
 
     notify_type: int
     data: bytes
+    to: Endpoint | None = None
 
 
 PullEffect = Send | Dropped | NotifyPeer | Registered | Refused | Outdated
@@ -117,13 +123,14 @@ class Admission:
 class Authority(Protocol):
     """What a key server knows of its groups, asked by `ServerPull`."""
 
-    def policy_for(self, identity: GroupIdentity, sa: IkeSa, now: float) -> Offered | Refusal:
-        """What the member behind `sa` is offered. Must not change anything: the member may be a replay."""
+    def policy_for(self, identity: GroupIdentity, sa: IkeSa, peer: Endpoint, now: float) -> Offered | Refusal:
+        """What the member behind `sa` is offered, whose message came from `peer`. Must not change anything: it may be a replay."""
         ...
 
     def admit(self, identity: GroupIdentity, sa: IkeSa, epoch: object, sender_ids: int, now: float) -> Admission:
         """The member is live and takes the policy that it was offered in `epoch`: lend it Sender-IDs, if that is still the policy.
 
+        It is where `sa.peer` says: message 2 was sent there, and whoever answers to that has read it.
         `sender_ids` is how many it asked for: at least 1 if the policy has a counter-mode TEK, else 0. It may get fewer, but not none.
         """
         ...
@@ -286,11 +293,14 @@ class MemberPull:
 
 @dataclass(slots=True)
 class _Exchange:
-    """One exchange at the key server. `received` are the messages taken so far, `answer` what was said to the last of them."""
+    """One exchange at the key server. `peer` is where message 1 came from and message 2 was sent to, `received` are the messages taken so
+    far, `answer` what was said to the last of them, `repetitions` how often that was said again."""
 
+    peer: Endpoint
     received: list[bytes]
     answer: list[Effect]
     deadline: float
+    repetitions: int = 0
     identity: GroupIdentity | None = None
     nonces: tuple[bytes, ...] = ()
     offered: Offered | None = None
@@ -303,6 +313,9 @@ class ServerPull:
     Give it the `PhaseTwo` datagrams of its SA (exchange 32) and the SA's notifies. It keeps `MAXIMUM_EXCHANGES` at most and nothing of a
     message that does not verify; `authority.admit` is the only call that may change anything, and comes after a HASH over our own nonce
     (RFC 6407 7.2.5).
+
+    Message 1 can be replayed from anywhere, so it is answered where it came from and moves nothing. Message 3 has to come from where
+    message 2 was sent: whoever says that it sits behind a NAT may else register in the place of any other member.
     """
 
     def __init__(self, sa: IkeSa, entropy: Entropy, authority: Authority) -> None:
@@ -320,7 +333,7 @@ class ServerPull:
             if exchange is None:
                 return self._receive_request(message_id, datagram, now)
             if datagram in exchange.received:
-                return exchange.answer if datagram == exchange.received[-1] else []
+                return _repeated(exchange) if datagram == exchange.received[-1] else []
             if exchange.offered is None:
                 raise GdoiError(Reason.UNEXPECTED, "a message behind the end of the exchange")
             return self._receive_acceptance(message_id, exchange, exchange.offered, datagram, now)
@@ -342,20 +355,21 @@ class ServerPull:
         if reason is None or exchange is None:
             return []
         self._drop(message_id)
-        return [MemberRefused(exchange.identity, Refusal(reason, "said by the member"))]
+        return [MemberRefused(exchange.identity, Refusal(reason, "said by the member"), exchange.peer)]
 
     def _receive_request(self, message_id: int, datagram: bytes, now: float) -> list[Effect]:
         """Message 1: HASH(1), Ni, ID. Answer with message 2, which holds no secret: the request may be a replay."""
         chain = unseal(self.sa, datagram, (), Nonce, Identification)
-        self.sa.accept(datagram)
+        peer = self.sa.origin(datagram)
+        self.sa.accept(datagram, follows=False)
         identity = group_identity(chain.only(Identification))
-        exchange = _Exchange([datagram], [], now + EXCHANGE_LIFETIME, identity)
+        exchange = _Exchange(peer, [datagram], [], now + EXCHANGE_LIFETIME, identity=identity)
         if len(self._exchanges) == MAXIMUM_EXCHANGES:
             self._drop(next(iter(self._exchanges)))
         self._exchanges[message_id] = exchange
         if identity is None:
             return self._refuse(message_id, exchange, Refusal(Reason.BAD_GROUP_ID, "an ID payload of another kind"))
-        offered = self._authority.policy_for(identity, self.sa, now)
+        offered = self._authority.policy_for(identity, self.sa, peer, now)
         if isinstance(offered, Refusal):
             return self._refuse(message_id, exchange, offered)
         download = without_idle_teks(offered.download)
@@ -367,14 +381,17 @@ class ServerPull:
             return self._refuse(message_id, exchange, Refusal(error.reason, error.detail))
         exchange.nonces = (initiator_nonce, nonce.data)
         exchange.offered = replace(offered, download=download)
-        exchange.answer = [self.sa.send(message)]
+        exchange.answer = [self.sa.send(message, peer)]
         return exchange.answer
 
     def _receive_acceptance(self, message_id: int, exchange: _Exchange, offered: Offered, datagram: bytes, now: float) -> list[Effect]:
         """Message 3: HASH(3) [, GAP]. Only now is the member known to live, and message 4 gives it the keys."""
         chain = unseal(self.sa, datagram, exchange.nonces, optional=(GroupAssociatedPolicy,))
+        if self.sa.origin(datagram) != exchange.peer:
+            raise GdoiError(Reason.MOVED, f"from {self.sa.origin(datagram)}, not {exchange.peer}")
         self.sa.accept(datagram)
         exchange.received.append(datagram)
+        exchange.repetitions = 0
         exchange.deadline = now + EXCHANGE_LIFETIME
         exchange.offered = None
         self._exchanges.move_to_end(message_id)
@@ -395,12 +412,20 @@ class ServerPull:
     def _refuse(self, message_id: int, exchange: _Exchange, refusal: Refusal) -> list[Effect]:
         """End an exchange with a notify, which a repeated message gets again."""
         exchange.offered = None
-        exchange.answer = [NotifyPeer(refusal.reason.notify_type, message_id.to_bytes(4, "big"))]
-        return [*exchange.answer, MemberRefused(exchange.identity, refusal)]
+        exchange.answer = [NotifyPeer(refusal.reason.notify_type, message_id.to_bytes(4, "big"), exchange.peer)]
+        return [*exchange.answer, MemberRefused(exchange.identity, refusal, exchange.peer)]
 
     def _drop(self, message_id: int) -> None:
         del self._exchanges[message_id]
         self.sa.forget(message_id)
+
+
+def _repeated(exchange: _Exchange) -> list[Effect]:
+    """The answer to a message that has come again, unless it has come too often."""
+    if exchange.repetitions >= MAXIMUM_REPETITIONS:
+        raise GdoiError(Reason.UNEXPECTED, "a message that was answered often enough")
+    exchange.repetitions += 1
+    return exchange.answer
 
 
 def _sender_ids_wanted(offer: Offer, request: GroupAssociatedPolicy | None) -> int:

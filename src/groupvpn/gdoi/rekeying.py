@@ -159,8 +159,11 @@ class Round:
         self._ends = self.last_sent
 
     def acknowledge(self, peer: Endpoint, sequence: int) -> Member | None:
-        """The member at `peer` answers a transmission of this round: returns it the first time, None for anything else."""
-        if self.first_sequence is None or not self.first_sequence <= sequence <= self.last_sequence:
+        """The member at `peer` answers a transmission of this round: returns it the first time, None for anything else.
+
+        Any member can answer in another's name (RFC 8263 7.1), but nobody answers what has not been sent to it.
+        """
+        if self.first_sequence is None or not self.first_sequence <= sequence <= self.last_sequence or peer in self._unsent:
             return None
         return self._release(peer)
 

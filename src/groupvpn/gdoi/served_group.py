@@ -10,6 +10,7 @@ rekeys; this class is what the one that does runs.
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from ipaddress import IPv4Address
 from itertools import count
 
 from groupvpn.effects import Effect, Endpoint, Entropy
@@ -24,7 +25,7 @@ from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
 from groupvpn.gdoi.rekeying import Content
 from groupvpn.gdoi.rounds import Rounds
-from groupvpn.gdoi.sender_ids import SenderIds, SenderIdsExhaustedError
+from groupvpn.gdoi.sender_ids import LONGEST_PERIOD, Lending, SenderIds
 from groupvpn.gdoi.signers import SignerFault, SignerLookup, signer_of
 from groupvpn.gdoi.snapshot import GroupSnapshot
 from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, SHORTEST_OFFSET, batches
@@ -57,6 +58,7 @@ class ServedGroup:
         """What the last rekey told; None where nobody has heard it, and after a snapshot of a release that did not note it."""
         self.rekeyed_at: float | None = None
         """When that was, in monotonic seconds; None before the first."""
+        self._lending = Lending()
         self._signers = signers
         self._entropy = entropy
         self._is_dirty = False
@@ -97,9 +99,9 @@ class ServedGroup:
         was_dirty, self._is_dirty = self._is_dirty, False
         return was_dirty
 
-    def has_room_for(self, peer: Endpoint, now: float) -> bool:
-        """Whether `peer` could be registered."""
-        return self.members.has_room_for(peer, now)
+    def has_room_for(self, peer: Endpoint, proven: IPv4Address, now: float) -> bool:
+        """Whether `peer` could be registered, whose phase 1 was with the address `proven`."""
+        return self.members.has_room_for(peer, now, proven)
 
     def is_behind_nat(self, peer: Endpoint) -> bool:
         """Whether `peer` is that of a member that cannot know the address we see."""
@@ -116,21 +118,36 @@ class ServedGroup:
         told = kek.told(now, source_of(self.settings, self.members, server.address), peer.address) if kek else None
         return self.keys.download(self.settings, now, told, self.keys.sequence if kek else None)
 
-    def lend_sender_ids(self, wanted: int) -> tuple[int, ...]:
-        """`wanted` Sender-IDs, or one if so many are not left. Raises `SenderIdsExhaustedError`; then `start_over` is due."""
-        self._is_dirty = True
-        try:
-            return self.keys.sender_ids.allocate(max(1, wanted))
-        except SenderIdsExhaustedError:
-            return self.keys.sender_ids.allocate(1)
+    def lend_sender_ids(self, wanted: int, proven: IPv4Address, now: float) -> tuple[int, ...]:
+        """Sender-IDs for a member whose phase 1 was with the address `proven`: as many as it wants, or fewer (`Lending`).
 
-    def register(self, peer: Endpoint, server: Endpoint, given: Download, now: float) -> list[Effect]:
-        """A registration is complete: the member at `peer` was sent `given`."""
+        Raises `SenderIdShareError`, and `SenderIdsExhaustedError`; then `sender_ids_are_used_up` is due.
+        """
+        self._is_dirty = True
+        period = min([LONGEST_PERIOD, *(policy.profile.lifetime for policy in self.settings.teks)])
+        return self._lending.lend(self.keys.sender_ids, wanted, proven, len(self.members), now, period)
+
+    def sender_ids_are_used_up(self, now: float) -> list[Effect]:
+        """No Sender-ID is left: begin anew."""
+        return [report("KS_SIDS_EXHAUSTED", group=self.name, count=self.keys.sender_ids.used), *self.start_over(now)]
+
+    def supersede(self, peer: Endpoint, registered_at: float) -> None:
+        """The member that registered from `peer` at that moment has registered from elsewhere. Unless somebody else has registered from
+        `peer` since, nobody is there any more."""
+        member = self.members.get(peer)
+        if member is not None and member.record.registered_at == registered_at:
+            self.members.remove(peer)
+            self.rounds.release(peer)
+            self._is_dirty = True
+
+    def register(self, peer: Endpoint, server: Endpoint, given: Download, now: float, proven: IPv4Address) -> list[Effect]:
+        """A registration is complete: the member at `peer`, whose phase 1 was with the address `proven`, was sent `given`."""
         effects: list[Effect] = []
         if not len(self.members):
             effects.append(report("KS_FIRST_GM", group=self.name, address=peer.address))
-        self._make_room(peer, now)
-        member = self.members.register(peer, server, now, given.sender_ids, keys_until=self.keys.last_expiry(now, given.teks))
+        self._make_room(peer, proven, now)
+        keys_until = self.keys.last_expiry(now, given.teks)
+        member = self.members.register(peer, server, now, given.sender_ids, keys_until=keys_until, proven=proven)
         self.registrations += 1
         self._is_dirty = True
         effects.append(report("KS_REGS_COMPL", group=self.name, address=peer.address))
@@ -139,15 +156,17 @@ class ServedGroup:
         self.rounds.release(peer, unless_under=held if is_stale else None)
         return effects + self._catch_up(member, held, now) if is_stale else effects
 
-    def acknowledge(self, peer: Endpoint, spi: bytes, sequence: int, now: float) -> list[Effect]:
-        """A verified acknowledgement of rekey `sequence` under the KEK `spi` came from `peer`, which holds no earlier KEK then."""
+    def acknowledge(self, peer: Endpoint, spi: bytes, sequence: int, now: float) -> list[Effect] | None:
+        """A verified acknowledgement of rekey `sequence` under the KEK `spi` came from `peer`, which holds no earlier KEK then.
+
+        None if `peer` is no member and nothing was sent to it.
+        """
         member = self.rounds.acknowledge(peer, spi, sequence)
         if member is not None:
             member.note_acknowledged(sequence, self.keys.last_expiry(now))
             return self._finish_rounds(now)
-        if self.members.get(peer) is None and not self.rounds.was_sent_to(peer):
-            return [report("KS_UNSOL_ACK", group=self.name, peer=peer.address, sequence=sequence)]
-        return []
+        is_known = self.members.get(peer) is not None or self.rounds.was_sent_to(peer)
+        return [] if is_known else None
 
     def tick(self, now: float) -> list[Effect]:
         """Rekeys, retransmissions and expiries that are due."""
@@ -219,6 +238,7 @@ class ServedGroup:
         self.keys.wipe_all()
         self.keys.kek = None
         self.keys.sender_ids.restart(self.settings.sender_id_bits)
+        self._lending.restart()
         for policy in self.settings.teks:
             self.keys.make_tek(policy, now, self._entropy)
         effects += self._make_kek(now)
@@ -419,9 +439,10 @@ class ServedGroup:
         gone = self.members.expire(now) if self.keys.kek is None else ()
         return self._left(gone[-1]) if gone else []
 
-    def _make_room(self, peer: Endpoint, now: float) -> None:
-        """In a full group `peer` takes the place of a member whose keys, as far as we know, have died."""
-        gone = self.members.make_room(peer, now)
+    def _make_room(self, peer: Endpoint, proven: IPv4Address, now: float) -> None:
+        """In a full group `peer` takes the place of a member whose keys, as far as we know, have died; where one address has too many
+        places, that of the one there that registered longest ago."""
+        gone = self.members.make_room(peer, now, proven)
         if gone is not None:
             self.rounds.release(gone.peer)
 

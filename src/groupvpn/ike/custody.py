@@ -132,11 +132,11 @@ class Custody:
         self._schedule(upkeep)
         return effects
 
-    def notify(self, sa: IkeSa, notify_type: int, data: bytes) -> list[IkeEffect]:
-        """Send an authenticated notify about `sa`."""
+    def notify(self, sa: IkeSa, notify_type: int, data: bytes, to: Endpoint | None = None) -> list[IkeEffect]:
+        """Send an authenticated notify about `sa`, `to` where the peer may be now."""
         if not self.holds(sa.cookies):
             return []
-        return [self._say(sa, informational.notify(sa, notify_type, data))]
+        return [self._say(sa, informational.notify(sa, notify_type, data), to)]
 
     def delete(self, sa: IkeSa) -> list[IkeEffect]:
         """End `sa`, and say so."""
@@ -198,11 +198,11 @@ class Custody:
         """The delete of `sa`."""
         return self._say(sa, informational.delete(sa))
 
-    def _say(self, sa: IkeSa, payload: Payload) -> Send:
+    def _say(self, sa: IkeSa, payload: Payload, to: Endpoint | None = None) -> Send:
         """One message under `sa`. It counts as obeyed: HASH(1) knows no direction, so it could be thrown back and taken for the peer's."""
         message = informational.protected(sa, payload, self._entropy)
         self._upkeeps[sa.cookies].remember(Header.decode(message).message_id)
-        return sa.send(message)
+        return sa.send(message, to)
 
     def _question(self, sa: IkeSa, sequence: int) -> list[IkeEffect]:
         return self.notify(sa, NotifyType.R_U_THERE, sequence.to_bytes(4, "big"))

@@ -197,9 +197,9 @@ class IkeEndpoint:
         """The exchanges under way, for those who show them to an operator."""
         return tuple(self._negotiations)
 
-    def notify(self, sa: IkeSa, notify_type: int, data: bytes) -> list[IkeEffect]:
-        """Send an authenticated notify under `sa` (RFC 2409 5.7); nothing if the SA is gone."""
-        return self._custody.notify(sa, notify_type, data)
+    def notify(self, sa: IkeSa, notify_type: int, data: bytes, to: Endpoint | None = None) -> list[IkeEffect]:
+        """Send an authenticated notify under `sa` (RFC 2409 5.7), `to` where the peer may be now; nothing if the SA is gone."""
+        return self._custody.notify(sa, notify_type, data, to)
 
     def delete(self, sa: IkeSa) -> list[IkeEffect]:
         """Delete `sa` and tell the peer; nothing if it is gone already."""

@@ -145,28 +145,38 @@ class IkeSa:
         plain = cbc.decrypt(self.policy.cipher, self.encryption_key, self._iv(header.message_id), datagram[HEADER_LENGTH:])
         return header.next_payload, plain
 
-    def accept(self, datagram: bytes) -> None:
-        """Take an incoming message whose HASH was verified into the IV chain of its message id, and follow the peer if its NAT moved it."""
+    def accept(self, datagram: bytes, *, follows: bool = True) -> None:
+        """Take an incoming message whose HASH was verified into the IV chain of its message id, and follow the peer if its NAT moved it.
+
+        Without `follows` the peer stays where it was: the message may be a replay, which anybody can send from anywhere.
+        """
         header = self._header(datagram)
         self._move(header.exchange, header.message_id, datagram)
-        if self._arrival is not None and self._arrival[0] == datagram:
-            self.follow(self._arrival[1])
+        if follows:
+            self.follow(self.origin(datagram))
 
     def forget(self, message_id: int) -> None:
         """Drop the IV chain of an exchange that is over for good."""
         self._chains.pop(message_id, None)
 
-    def send(self, message: bytes) -> Send:
-        """The datagram that carries `message` to the peer, with the non-ESP marker where the port asks for it."""
-        return Send(wrap(message, self.local.port), self.local, self.peer)
+    def send(self, message: bytes, to: Endpoint | None = None) -> Send:
+        """The datagram that carries `message` to the peer, or `to` another end that may be the peer's, with the non-ESP marker where the
+        port asks for it."""
+        return Send(wrap(message, self.local.port), self.local, to or self.peer)
 
     def arrived(self, datagram: bytes, source: Endpoint) -> None:
         """Remember where an unverified message came from; `accept` of the same message believes it. `IkeEndpoint` calls this."""
         self._arrival = (datagram, source)
 
+    def origin(self, datagram: bytes) -> Endpoint:
+        """Where the message that `arrived` last came from, as far as the peer may have moved there; for any other message where it was."""
+        if self._arrival is None or self._arrival[0] != datagram or not self._may_move:
+            return self.peer
+        return self._arrival[1]
+
     def follow(self, source: Endpoint) -> None:
         """A verified message came from `source`: if the peer is behind a NAT, that is where it is now (RFC 3947 4)."""
-        if self.nat.peer and self.local.port == NAT_T_PORT:
+        if self._may_move:
             self.peer = source
 
     def wipe(self) -> None:
@@ -177,6 +187,10 @@ class IkeSa:
 
     def __repr__(self) -> str:
         return f"<IkeSa {self.local} - {self.peer} {self.initiator_cookie.hex()}:{self.responder_cookie.hex()}>"
+
+    @property
+    def _may_move(self) -> bool:
+        return self.nat.peer and self.local.port == NAT_T_PORT
 
     def _header(self, datagram: bytes) -> Header:
         if not self.encryption_key:

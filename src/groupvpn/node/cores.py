@@ -165,13 +165,10 @@ class Cores:
             return server.stop(now)
         return server.update(groups, now) if server is not None else []
 
-    def renew_sender_ids(self, spis: Collection[int], now: float) -> list[Effect]:
-        """Have the members that send with one of these SAs, whose nonces run out, register for other Sender-IDs (RFC 6407 5.6.4.3)."""
-        effects: list[Effect] = []
-        for member in self.members.values():
-            if any(sa.spi in spis and sa.sender_id is not None for sa in member.core.sas):
-                effects += member.core.renew_sender_ids(now)
-        return effects
+    def hear_scarcity(self, spis: Collection[int], now: float) -> list[Effect]:
+        """The sequence numbers of these SAs run out: members that send with one register for other Sender-IDs (RFC 6407 5.6.4.3), or say
+        that they need another SA."""
+        return [effect for member in self.members.values() for effect in member.core.hear_scarcity(spis, now)]
 
     def rules_of_waiting(self, bound: BoundMember) -> tuple[TrafficRule, ...]:
         """What holds on the interfaces of a member that has no address yet."""

@@ -315,7 +315,7 @@ class Router:
         for line in filter(None, map(audit.line_of, events)):
             self.log.write(*line)
         scarce = {event.spi for event in events if event.kind in audit.SEQUENCE_KINDS}
-        return self.cores.renew_sender_ids(scarce, now) if scarce else []
+        return self.cores.hear_scarcity(scarce, now) if scarce else []
 
     def _repair(self) -> None:
         self.enforcement.repair()
