@@ -161,6 +161,18 @@ def test_the_only_member_of_a_group_that_moves_is_not_its_first_once_more() -> N
     assert world.mnemonics(SERVER) == ["KS_REGS_COMPL"]
 
 
+def test_a_member_that_moves_in_a_full_group_leaves_its_place_first() -> None:
+    """It is neither refused, nor does a neighbour that lives make room for it."""
+    world, insider = with_insider()
+    table = world.server.groups[0].members
+    table.maximum = 2
+    world.forget_reports()
+    insider.shown = 0
+    insider.register(Endpoint(address_of(1), 20000))
+    assert places(world) == [end(2), Endpoint(address_of(1), 20000)]
+    assert world.mnemonics(SERVER) == ["KS_REGS_COMPL"]
+
+
 def test_an_end_that_another_has_taken_since_is_not_taken_from_it() -> None:
     world, insider = with_insider()
     insider.shown = 0

@@ -22,7 +22,7 @@ from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
 from groupvpn.gdoi.registration import Admission, Admitted, MemberRefused, NotifyPeer, Offered, ServerPull
 from groupvpn.gdoi.rekey import push_spi
 from groupvpn.gdoi.sender_ids import SenderIdsExhaustedError, SenderIdShareError
-from groupvpn.gdoi.served_group import ServedGroup
+from groupvpn.gdoi.served_group import Registered, ServedGroup
 from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.status import KeyServerGroupStatus
 from groupvpn.ike.endpoint import IkeEndpoint
@@ -41,7 +41,7 @@ class _Registrar:
 
     pull: ServerPull
     has_reported_hash: bool = False
-    places: dict[str, tuple[Endpoint, float]] = field(default_factory=dict)
+    places: dict[str, Registered] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class KeyServer:
         stranger = _unauthorized(group, sa, peer)
         if stranger is not None:
             return _not_listed(stranger)
-        if not group.has_room_for(peer, sa.first_peer.address, now):
+        if not group.has_room_for(peer, sa.first_peer.address, now, self._place_before(sa, group)):
             return Refusal(Reason.GROUP_FULL)
         try:
             return Offered(group.download_for(peer, sa.local, now), group.epoch)
@@ -220,7 +220,7 @@ class KeyServer:
         stranger = _unauthorized(group, sa, sa.peer)
         if stranger is not None:
             return Admission(_not_listed(stranger))
-        if not group.has_room_for(sa.peer, sa.first_peer.address, now):
+        if not group.has_room_for(sa.peer, sa.first_peer.address, now, self._place_before(sa, group)):
             return Admission(Refusal(Reason.GROUP_FULL))
         if not sender_ids:
             return Admission(())
@@ -241,6 +241,11 @@ class KeyServer:
 
     def _group_with(self, identity: GroupIdentity) -> ServedGroup | None:
         return next((group for group in self.groups if group.settings.identity == identity), None)
+
+    def _place_before(self, sa: IkeSa, group: ServedGroup) -> Registered | None:
+        """The place in the group that the member behind `sa` has by its last registration, None if it has none."""
+        registrar = self._registrars.get(sa.cookies)
+        return registrar.places.get(group.name) if registrar is not None else None
 
     def _registrar(self, sa: IkeSa) -> _Registrar:
         registrar = self._registrars.get(sa.cookies)
@@ -264,10 +269,8 @@ class KeyServer:
             elif isinstance(effect, Admitted):
                 group = self._group_with(effect.identity)
                 if group is not None:
-                    said += group.register(sa.peer, sa.local, effect.download, now, sa.first_peer.address)
                     before = registrar.places.get(group.name)
-                    if before is not None and before[0] != sa.peer:
-                        group.supersede(*before)
+                    said += group.register(sa.peer, sa.local, effect.download, now, sa.first_peer.address, before)
                     registrar.places[group.name] = (sa.peer, now)
             elif isinstance(effect, Dropped):
                 self.counters[effect.reason.words] += 1

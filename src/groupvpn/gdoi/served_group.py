@@ -41,6 +41,10 @@ _ANNOUNCED_BY = {
 """The line in the log that a change has of its own."""
 
 
+Registered = tuple[Endpoint, float]
+"""Where a member registered, and when, in monotonic seconds."""
+
+
 class ServedGroup:
     """The live state of one `KeyServerGroup`. Times are monotonic seconds; every method that does something returns effects."""
 
@@ -99,9 +103,9 @@ class ServedGroup:
         was_dirty, self._is_dirty = self._is_dirty, False
         return was_dirty
 
-    def has_room_for(self, peer: Endpoint, proven: IPv4Address, now: float) -> bool:
-        """Whether `peer` could be registered, whose phase 1 was with the address `proven`."""
-        return self.members.has_room_for(peer, now, proven)
+    def has_room_for(self, peer: Endpoint, proven: IPv4Address, now: float, before: Registered | None) -> bool:
+        """Whether `peer` could be registered, whose phase 1 was with the address `proven`; `before` is the place that it would leave."""
+        return self._is_held(before) or self.members.has_room_for(peer, now, proven)
 
     def is_behind_nat(self, peer: Endpoint) -> bool:
         """Whether `peer` is that of a member that cannot know the address we see."""
@@ -131,20 +135,22 @@ class ServedGroup:
         """No Sender-ID is left: begin anew."""
         return [report("KS_SIDS_EXHAUSTED", group=self.name, count=self.keys.sender_ids.used), *self.start_over(now)]
 
-    def supersede(self, peer: Endpoint, registered_at: float) -> None:
-        """The member that registered from `peer` at that moment has registered from elsewhere. Unless somebody else has registered from
-        `peer` since, nobody is there any more."""
-        member = self.members.get(peer)
-        if member is not None and member.record.registered_at == registered_at:
-            self.members.remove(peer)
-            self.rounds.release(peer)
-            self._is_dirty = True
+    def _is_held(self, place: Registered | None) -> bool:
+        """Whether who registered there and then is still there: nobody else has registered from that end since."""
+        member = self.members.get(place[0]) if place is not None else None
+        return place is not None and member is not None and member.record.registered_at == place[1]
 
-    def register(self, peer: Endpoint, server: Endpoint, given: Download, now: float, proven: IPv4Address) -> list[Effect]:
-        """A registration is complete: the member at `peer`, whose phase 1 was with the address `proven`, was sent `given`."""
+    def register(
+        self, peer: Endpoint, server: Endpoint, given: Download, now: float, proven: IPv4Address, before: Registered | None = None
+    ) -> list[Effect]:
+        """A registration is complete: the member at `peer`, whose phase 1 was with the address `proven`, was sent `given`. If it had
+        registered before from elsewhere (`before`), nobody is there any more."""
         effects: list[Effect] = []
         if not len(self.members):
             effects.append(report("KS_FIRST_GM", group=self.name, address=peer.address))
+        if before is not None and before[0] != peer and self._is_held(before):
+            self.members.remove(before[0])
+            self.rounds.release(before[0])
         self._make_room(peer, proven, now)
         keys_until = self.keys.last_expiry(now, given.teks)
         member = self.members.register(peer, server, now, given.sender_ids, keys_until=keys_until, proven=proven)
