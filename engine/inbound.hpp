@@ -39,7 +39,8 @@ class Inbound {
   static constexpr std::size_t longest_frame = Tap::maximum_header_size + LinkHeader::maximum_size + ipv4_maximum_size + 1;
   static constexpr std::size_t arena_size = burst_size / 2 * 1664 + longest_frame;  // as many full Ethernet frames
 
-  // Before the TAP has its turn. A packet that came by the TAP waits for no more than these, and is behind no more than come meanwhile.
+  // Before the TAP has its turn. It is read behind no more than these, and decrypted when the ring has been emptied
+  // as far as it was filled then.
   static constexpr int ring_bursts_per_turn = 8;
   static constexpr std::size_t ring_packets_per_turn = 2 * burst_size;
 

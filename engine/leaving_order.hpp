@@ -10,7 +10,7 @@
 namespace groupvpn {
 
 // The mutexes of the sequences that number the packets of a burst (`Sa::order`), locked together from numbering to leaving. All threads lock them in the order of
-// their addresses, so that none waits for one that waits for it. Nobody else may have one of them: nothing is measured then.
+// their addresses, so that none waits for one that waits for it. Where nobody else wants them this costs a lock without waiting for each burst.
 class LeavingOrder {
  public:
   static constexpr std::size_t most = 4;

@@ -120,16 +120,20 @@ std::shared_ptr<KeyMemory> KeyLedger::memory_of(const SaParameters& parameters, 
   return memory;
 }
 
-// Those that were made first, until what is left weighs no more than `bound`.
+// Those that were made first, until what is left weighs no more than `bound`, or is the one that was made last: its windows may have been widened
+// beyond that.
 template <typename Weight>
 void KeyLedger::forget_idle(std::size_t bound, Weight weight) {
   std::size_t sum = 0;
   for (const auto& [digest, kept] : memories_) sum += weight(kept);
   while (sum > bound) {
-    auto oldest = memories_.end();
+    auto oldest = memories_.end(), latest = memories_.end();
     for (auto item = memories_.begin(); item != memories_.end(); ++item) {
-      if (weight(item->second) != 0 && (oldest == memories_.end() || item->second.made < oldest->second.made)) oldest = item;
+      if (weight(item->second) == 0) continue;
+      if (oldest == memories_.end() || item->second.made < oldest->second.made) oldest = item;
+      if (latest == memories_.end() || item->second.made > latest->second.made) latest = item;
     }
+    if (oldest == latest) return;
     sum -= weight(oldest->second);
     memories_.erase(oldest);
   }

@@ -49,10 +49,10 @@ struct Sequence {
 // The ledger holds SHA-256 digests, no keys. It forgets no sequence counter: some 300 octets for each key that the process has ever had,
 // and 100 for each further Sender-ID of it. Of what SAs have received, and how much their keys were used for, it keeps that of SAs in use and of those
 // made last: twice as many as have ever been in use at once, so that all may be made anew, but at least `idle_keys`; and no more than
-// `idle_octets` of windows that nobody uses.
+// `idle_octets` of windows that nobody uses, but for those that one of them has alone.
 class KeyLedger {
  public:
-  static constexpr std::size_t idle_octets = SenderBudget::octets;  // so the SA that was made last keeps all of its own
+  static constexpr std::size_t idle_octets = SenderBudget::octets;  // the SA that was made last keeps all of its own, also where it has more
   static constexpr std::size_t idle_keys = 64;
 
   static KeyLedger& instance();

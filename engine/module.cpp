@@ -94,8 +94,13 @@ constexpr const char* expected<EndpointOctets> = "two addresses, in octets";
 // Values that were given by name; None is as good as nothing.
 class Given {
  public:
+  // ValueError for a name that is none.
   Given(const nb::dict& values, const char* what) : what_(what) {
-    for (const auto& [key, value] : values) values_.emplace(nb::cast<std::string>(key), nb::borrow(value));
+    for (const auto& [key, value] : values) {
+      std::string name;
+      if (!nb::try_cast(key, name)) throw nb::value_error((std::string(what) + " " + nb::repr(key).c_str() + " is no name").c_str());
+      values_.emplace(std::move(name), nb::borrow(value));
+    }
   }
 
   // ValueError for what does not fit.
@@ -320,6 +325,7 @@ void set_sas(Port& port, const std::vector<const SaHandle*>& inbound, const std:
   for (const auto& [queue, handles] : outbound) {
     for (const SaHandle* handle : all_of(handles)) encrypting[queue].push_back(handle->sa);
   }
+  const nb::gil_scoped_release release;  // widening the windows of many senders takes a while
   port.set_sas(std::move(decrypting), encrypting);
 }
 

@@ -37,9 +37,9 @@ PacketTransmitter::PacketTransmitter(const Device& device, std::uint32_t mark, s
 
 bool PacketTransmitter::send(std::span<OutgoingFrame> frames) noexcept {
   for (std::size_t index = 0; index < frames.size(); ++index) vectors_[index] = {frames[index].data, frames[index].length};
-  Patience patience;
+  patience_.begin();
   for (std::size_t done = 0; done < frames.size(); ++done) {
-    const std::size_t count = send_messages(socket_.number(), std::span(messages_).subspan(done, frames.size() - done), patience);
+    const std::size_t count = send_messages(socket_.number(), std::span(messages_).subspan(done, frames.size() - done), patience_);
     for (OutgoingFrame& frame : frames.subspan(done, count)) frame.is_sent = true;
     done += count;  // and the next one is passed by
   }

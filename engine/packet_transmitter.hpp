@@ -13,6 +13,23 @@
 
 namespace groupvpn {
 
+// How long messages wait for room in a socket: `Transmitter::patience` until something is taken again, in however many bursts, and a few times that for all of one
+// burst. Whoever has none left tries each message once. So an interface that takes nothing holds others back only once.
+class Patience {
+ public:
+  // A burst begins.
+  void begin() noexcept { all_ = 0; }
+  // Waits a little; false if it has none left.
+  bool wait(int socket) noexcept;
+  void something_was_taken() noexcept { idle_ = 0; }
+
+ private:
+  int idle_ = 0, all_ = 0;  // milliseconds
+};
+
+// Sends messages in bursts and returns how many from the start were taken; fewer than all means that the next one was refused.
+std::size_t send_messages(int socket, std::span<mmsghdr> messages, Patience& patience) noexcept;
+
 class PacketTransmitter final : public Transmitter {
  public:
   // `mark` is the SO_MARK of every frame: nftables egress lets it pass. EngineError without the right to send.
@@ -25,6 +42,7 @@ class PacketTransmitter final : public Transmitter {
  private:
   Descriptor socket_;
   Slots slots_;
+  Patience patience_;
   std::array<mmsghdr, burst_size> messages_{};
   std::array<iovec, burst_size> vectors_{};
 };
@@ -34,20 +52,5 @@ enum class FrameHeader : bool { none, virtio };
 
 // A packet socket that only sends, past the queueing discipline. EngineError without the right to.
 Descriptor open_packet_socket(const Device& device, std::uint32_t mark, FrameHeader header = FrameHeader::none);
-
-// How long the messages of a burst wait for room in a socket: `Transmitter::patience` where nothing was taken for so long, and a few times that in all. Whoever has
-// none left tries each message once.
-class Patience {
- public:
-  // Waits a little; false if it has none left.
-  bool wait(int socket) noexcept;
-  void something_was_taken() noexcept { idle_ = 0; }
-
- private:
-  int idle_ = 0, all_ = 0;  // milliseconds
-};
-
-// Sends messages in bursts and returns how many from the start were taken; fewer than all means that the next one was refused.
-std::size_t send_messages(int socket, std::span<mmsghdr> messages, Patience& patience) noexcept;
 
 }  // namespace groupvpn

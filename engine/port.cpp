@@ -247,6 +247,7 @@ void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std:
 }
 
 NamedCounters Port::discard() {
+  if (is_started_) throw EngineError("the port is not stopped: its threads read the rings");
   std::uint64_t inbound = 0, outbound = 0;
   tap_programs_.clear();
   for (const std::unique_ptr<FrameRing>& ring : rings_) inbound += ring->discard();

@@ -51,6 +51,7 @@ class Port {
   void start();
   void stop();
   // When it is stopped for ever: takes no more packets into its rings, and throws away those that wait. Returns how many frames that were.
+  // EngineError while it is started.
   NamedCounters discard();
   void set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, Senders>& outbound);
   void set_wire_mtu(std::uint32_t mtu);

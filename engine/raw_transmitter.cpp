@@ -58,18 +58,18 @@ RawTransmitter::RawTransmitter(const Device& device, std::uint32_t mark, std::si
 
 bool RawTransmitter::send(std::span<OutgoingFrame> frames) noexcept {
   const auto is_v6 = [](const OutgoingFrame& frame) { return frame.data[frame.link_size] >> 4 == 6; };
-  Patience patience;
+  patience_.begin();
   for (std::size_t first = 0; first < frames.size();) {  // runs of one family, so that nothing changes places
     const bool family = is_v6(frames[first]);
     std::size_t end = first + 1;
     while (end < frames.size() && is_v6(frames[end]) == family) ++end;
-    send_run(frames.subspan(first, end - first), family ? v6_.number() : v4_.number(), family, patience);
+    send_run(frames.subspan(first, end - first), family ? v6_.number() : v4_.number(), family);
     first = end;
   }
   return true;
 }
 
-void RawTransmitter::send_run(std::span<OutgoingFrame> frames, int socket, bool is_v6, Patience& patience) noexcept {
+void RawTransmitter::send_run(std::span<OutgoingFrame> frames, int socket, bool is_v6) noexcept {
   if (socket < 0) return;
   for (std::size_t index = 0; index < frames.size(); ++index) {
     const OutgoingFrame& frame = frames[index];
@@ -88,7 +88,7 @@ void RawTransmitter::send_run(std::span<OutgoingFrame> frames, int socket, bool 
     messages_[index].msg_hdr.msg_namelen = is_v6 ? sizeof destination.v6 : sizeof destination.v4;
   }
   for (std::size_t done = 0; done < frames.size(); ++done) {
-    const std::size_t count = send_messages(socket, std::span(messages_).subspan(done, frames.size() - done), patience);
+    const std::size_t count = send_messages(socket, std::span(messages_).subspan(done, frames.size() - done), patience_);
     for (OutgoingFrame& frame : frames.subspan(done, count)) frame.is_sent = true;
     done += count;
   }

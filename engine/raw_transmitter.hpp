@@ -31,11 +31,12 @@ class RawTransmitter final : public Transmitter {
     sockaddr_in6 v6;
   };
 
-  void send_run(std::span<OutgoingFrame> frames, int socket, bool is_v6, Patience& patience) noexcept;
+  void send_run(std::span<OutgoingFrame> frames, int socket, bool is_v6) noexcept;
 
   Descriptor v4_, v6_;
   std::uint32_t index_;
   Slots slots_;
+  Patience patience_;
   std::array<mmsghdr, burst_size> messages_{};
   std::array<iovec, burst_size> vectors_{};
   std::array<Destination, burst_size> destinations_{};

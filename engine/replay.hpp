@@ -50,10 +50,12 @@ class ReplayWindow {
   [[nodiscard]] ReplayWindow resized(std::uint32_t size) const {
     ReplayWindow result(size);
     result.highest_ = highest_;
-    for (std::uint32_t back = 0; back < size && back < highest_; ++back) {
-      const auto number = highest_ - back;
-      if (is_acceptable(number)) continue;
-      result.words_[result.word_of(number)] |= std::uint64_t{1} << bit_of(number);
+    if (size_ == 0 || size == 0) return result;
+    const std::uint32_t known = size < size_ ? size : size_;
+    const auto from = [this](std::uint32_t reach) { return highest_ < reach ? 0 : highest_ - reach + 1; };
+    result.mark(from(known), highest_, [this](std::uint64_t number) { return words_[word_of(number)]; });
+    if (size > known && highest_ > known) {
+      result.mark(from(size), highest_ - known, [](std::uint64_t) { return ~std::uint64_t{0}; });
     }
     return result;
   }
@@ -68,6 +70,17 @@ class ReplayWindow {
 
   [[nodiscard]] std::size_t word_of(std::uint64_t sequence) const noexcept { return (sequence >> 6) & (words_.size() - 1); }
   static unsigned bit_of(std::uint64_t sequence) noexcept { return sequence & 63; }
+
+  // Those of the numbers from `first` to `last` that `seen` has in its word. Words, for there may be a window for each of very many senders.
+  template <typename Seen>
+  void mark(std::uint64_t first, std::uint64_t last, Seen seen) noexcept {
+    for (std::uint64_t word = first >> 6; word <= last >> 6; ++word) {
+      std::uint64_t bits = seen(word << 6);
+      if (word == first >> 6) bits &= ~std::uint64_t{0} << bit_of(first);
+      if (word == last >> 6) bits &= ~std::uint64_t{0} >> (63 - bit_of(last));
+      words_[word_of(word << 6)] |= bits;
+    }
+  }
 
   void advance(std::uint64_t sequence) noexcept {
     const std::uint64_t from = highest_ >> 6;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <new>
 
 #include "error.hpp"
 #include "ledger.hpp"
@@ -169,11 +170,14 @@ Reason Sa::look_closer(Origin& origin, const std::uint8_t* counter, std::int64_t
   return timed_->look(origin.sender, origin.number, static_cast<std::uint32_t>(origin.sequence), now);
 }
 
-Reason Sa::accept(const Origin& origin, std::int64_t now) noexcept {
+// A sender for whom there is no memory is refused like one for whom there is no room.
+Reason Sa::accept(const Origin& origin, std::int64_t now) noexcept try {
   if (timed_) return timed_->accept(origin.sender, origin.number, static_cast<std::uint32_t>(origin.sequence), now);
   if (!checks_replay_) return Reason::delivered;
   const std::lock_guard lock(memory_->mutex);
   return memory_->windows.accept(origin.sender, origin.sequence);
+} catch (const std::bad_alloc&) {
+  return Reason::too_many_senders;
 }
 
 void Sa::keep_at_least(std::uint32_t packets) {

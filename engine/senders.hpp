@@ -27,8 +27,8 @@ class SenderWindows {
   void resize(std::uint32_t size) {
     size = std::max(size, least_);
     if (size == size_) return;
-    size_ = size;
     windows_.for_each([size](ReplayWindow& window) { window = window.resized(size); });
+    size_ = size;  // once all have it: there may be no memory
   }
   void keep_at_least(std::uint32_t size) {
     least_ = std::max(least_, size);

@@ -23,9 +23,9 @@ std::size_t SuperWire::send(std::span<const Outgoing> burst) noexcept {
   const std::span<const Gathered> frames = gathers_ ? gatherer_.gather(burst) : gatherer_.leave(burst);
   build(burst, frames);
   std::size_t gathered = 0;
-  Patience patience;
+  patience_.begin();
   for (std::size_t done = 0; done < frames.size();) {
-    const std::size_t sent = send_messages(socket_.number(), std::span(messages_).subspan(done, frames.size() - done), patience);
+    const std::size_t sent = send_messages(socket_.number(), std::span(messages_).subspan(done, frames.size() - done), patience_);
     for (const Gathered& frame : frames.subspan(done, sent)) gathered += frame.count - 1U;
     done += sent;
     if (done == frames.size()) break;

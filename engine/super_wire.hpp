@@ -31,6 +31,7 @@ class SuperWire {
   void build(std::span<const Outgoing> burst, std::span<const Gathered> frames) noexcept;
 
   Descriptor socket_;
+  Patience patience_;
   bool gathers_;
   Gatherer gatherer_;
   std::array<std::array<std::uint8_t, virtio_header_size>, Gatherer::maximum_burst> headers_{};

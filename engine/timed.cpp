@@ -40,8 +40,8 @@ void TimedReplay::keep_at_least(std::uint32_t packets) {
   if (window_ == 0) return;
   const std::lock_guard lock(mutex_);
   if (packets <= kept_) return;
-  kept_ = packets;
   senders_.for_each([packets](Sender& sender) { sender.window = sender.window.resized(packets); });
+  kept_ = packets;  // once all have it: there may be no memory
 }
 
 std::int64_t TimedReplay::ticks(std::int64_t now) const noexcept {
@@ -80,6 +80,7 @@ Reason TimedReplay::accept(std::uint32_t sender, std::uint64_t number, std::uint
     if (senders_.size() >= SenderBudget::senders(kept_) && !make_room(own - reach_)) return Reason::too_many_senders;
     known = senders_.add(sender, kept_, number, floor_);
     known->newest = sent;
+    oldest_kept_ = std::min(oldest_kept_, sent);
   } else if (may_have_been_seen(*known, number, sent)) {
     return Reason::too_old;
   }
@@ -97,10 +98,21 @@ std::size_t TimedReplay::octets() noexcept {
   return senders_.size() * SenderBudget::octets_for(kept_);
 }
 
+std::uint64_t TimedReplay::scans() noexcept {
+  const std::lock_guard lock(mutex_);
+  return scans_;
+}
+
 // Gives up the windows whose every packet is too old by now. The floor keeps what they knew, should our clock be set back.
 bool TimedReplay::make_room(std::int64_t oldest) {
+  if (oldest <= oldest_kept_) return false;
+  ++scans_;
+  oldest_kept_ = std::numeric_limits<std::int64_t>::max();
   const std::size_t given_up = senders_.erase_if([&](const Sender& sender) {
-    if (sender.newest >= oldest) return false;
+    if (sender.newest >= oldest) {
+      oldest_kept_ = std::min(oldest_kept_, sender.newest);
+      return false;
+    }
     floor_ = std::max(floor_, sender.newest);
     return true;
   });

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <mutex>
 #include <span>
 
@@ -57,6 +58,8 @@ class TimedReplay {
 
   [[nodiscard]] std::size_t senders() noexcept;
   [[nodiscard]] std::size_t octets() noexcept;
+  // How often all senders were looked at to find those that can be given up.
+  [[nodiscard]] std::uint64_t scans() noexcept;
 
  private:
   struct Sender {
@@ -89,6 +92,10 @@ class TimedReplay {
   std::int64_t floor_;
   std::uint32_t kept_;  // window of each sender
   SenderMap<Sender> senders_;
+  std::uint64_t scans_ = 0;
+  // No sender's `newest` is below this, so while packets as old are inside the window none can be given up, and nobody looks for one: that takes
+  // as long as thousands of packets.
+  std::int64_t oldest_kept_ = std::numeric_limits<std::int64_t>::max();
 };
 
 // The counters of a burst whose cipher has no place for them in clear: each is one block, enciphered with the SA's cipher under a key of

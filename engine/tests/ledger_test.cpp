@@ -6,6 +6,7 @@
 
 #include "build.hpp"
 #include "harness.hpp"
+#include "memory.hpp"
 
 using namespace groupvpn;
 using namespace groupvpn::test;
@@ -106,6 +107,26 @@ TEST_CASE(a_cipher_that_does_not_count_goes_on_whatever_the_width_of_sender_ids)
   }
 }
 
+TEST_CASE(a_sender_for_whom_there_is_no_memory_is_refused) {
+  std::uint32_t spi = 0xa000;
+  for (const bool is_timed : {false, true}) {
+    const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0xa6);
+    SaParameters parameters = keys.parameters(spi++);
+    parameters.replay_window = 64;
+    if (is_timed) parameters.time = TimeWindow{5, 10, -100, -100};
+    Sa sa(parameters);
+    receive(sa, 1, 5);
+    Origin origin;
+    CHECK(look(sa, origin, 2, 5) == Reason::delivered);
+    largest_allocation = 0;
+    const Reason reason = sa.accept(origin, 0);
+    largest_allocation = unlimited;
+    CHECK(reason == Reason::too_many_senders);
+    receive(sa, 2, 5);
+    CHECK(sa.accept(origin, 0) == Reason::replayed);
+  }
+}
+
 TEST_CASE(a_larger_window_takes_what_it_does_not_know_for_seen) {
   const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0xa3);
   SaParameters parameters = keys.parameters();
@@ -164,6 +185,25 @@ TEST_CASE(windows_that_nobody_uses_are_bounded) {
   CHECK(is_replayed(*make(0x5000 + count, keys), 3, 5));
   CHECK(!is_replayed(*make(0x5001, keys), 3, 5));
   CHECK(is_replayed(*make(0x5000, keys), 3, 5));  // in use, so kept
+}
+
+// Windows that are widened later may take more than there is for those that nobody uses.
+TEST_CASE(the_sa_that_was_made_last_keeps_its_windows_however_wide_they_became) {
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0xa5);
+  const auto make = [&keys](std::uint32_t spi) {
+    SaParameters parameters = keys.parameters(spi);
+    parameters.replay_window = 64;
+    return std::make_shared<Sa>(parameters);
+  };
+  constexpr std::uint32_t senders = KeyLedger::idle_octets / SenderBudget::octets_for(4096) + 100;
+  {
+    const auto sa = make(0x5100);
+    for (std::uint32_t sender = 0; sender < senders; ++sender) receive(*sa, sender, 5);
+    sa->keep_at_least(4096);
+  }
+  const auto other = make(0x5101);
+  CHECK(is_replayed(*make(0x5100), 3, 5));
+  receive(*other, 3, 5);
 }
 
 namespace {

@@ -1,6 +1,7 @@
 #include "replay.hpp"
 
 #include <initializer_list>
+#include <utility>
 #include <set>
 
 #include "harness.hpp"
@@ -84,4 +85,26 @@ TEST_CASE(looking_does_not_move_the_window) {
 TEST_CASE(no_window_accepts_everything) {
   ReplayWindow window(0);
   for (int turn = 0; turn < 3; ++turn) CHECK(window.is_acceptable(7) && window.accept(7) && window.accept(0));
+}
+
+// Of every pair of sizes, wherever in a word the window ends: what both reach is as it was, and what only the larger one reaches counts as seen.
+TEST_CASE(a_window_of_another_size_knows_what_the_first_one_knew) {
+  for (const std::uint32_t before : sizes) {
+    for (const std::uint32_t after : sizes) {
+      for (const std::uint64_t highest : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{63}, std::uint64_t{64}, std::uint64_t{100}, std::uint64_t{5000}, (std::uint64_t{1} << 33) + 7}) {
+        Random random(before + after);
+        ReplayWindow window(before);
+        if (highest != 0) CHECK(window.accept(highest));
+        for (std::uint32_t packet = 0; packet < before / 2; ++packet) {
+          if (const std::uint64_t back = random.below(before); back < highest) window.accept(highest - back);
+        }
+        const ReplayWindow resized = window.resized(after);
+        CHECK_EQUAL(resized.highest(), highest);
+        for (std::uint64_t back = 0; back < 4200 && back < highest; ++back) {
+          CHECK_EQUAL(resized.is_acceptable(highest - back), back < after && window.is_acceptable(highest - back));
+        }
+        CHECK(resized.is_acceptable(highest + 1) && resized.is_acceptable(highest + 5000));
+      }
+    }
+  }
 }

@@ -240,6 +240,29 @@ TEST_CASE(a_full_table_gives_up_those_whose_packets_are_all_too_old) {
   CHECK(timed.look(limit - 1, 9, old + 100, start + 6 * second) == Reason::replayed);
 }
 
+// A look at all senders takes as long as thousands of packets, and the other senders' wait meanwhile.
+TEST_CASE(a_full_table_is_looked_through_only_where_somebody_may_go) {
+  TimedReplay timed(window_of(5), 4096);
+  constexpr std::uint32_t limit = SenderBudget::senders(4096);
+  const std::int64_t start = boot + 100 * second;
+  const auto add = [&](std::uint32_t sender, std::uint64_t number, std::int64_t now) { return timed.accept(sender, number, timed.stamp(now), now); };
+  for (std::uint32_t sender = 0; sender < limit; ++sender) CHECK(add(sender, 9, start) == Reason::delivered);
+  for (std::uint32_t packet = 0; packet < 1000; ++packet) CHECK(add(limit + packet, 9, start + 4 * second) == Reason::too_many_senders);
+  CHECK_EQUAL(timed.scans(), 0U);
+  // All but one send again, so that one goes when its time has come, and its successor finds the table full again.
+  for (std::uint32_t sender = 1; sender < limit; ++sender) CHECK(add(sender, 10, start + 4 * second) == Reason::delivered);
+  CHECK(add(limit, 9, start + 5 * second + 10) == Reason::delivered);
+  CHECK_EQUAL(timed.scans(), 1U);
+  for (std::uint32_t packet = 1; packet < 1000; ++packet) CHECK(add(limit + packet, 9, start + 9 * second) == Reason::too_many_senders);
+  CHECK_EQUAL(timed.scans(), 1U);
+  // Nobody may go of those that have sent again: that takes one look, and the next one has to wait.
+  for (std::uint32_t sender = 1; sender <= limit; ++sender) CHECK(add(sender, 11, start + 9 * second) == Reason::delivered);
+  for (std::uint32_t packet = 1; packet < 1000; ++packet) CHECK(add(limit + packet, 9, start + 10 * second) == Reason::too_many_senders);
+  CHECK_EQUAL(timed.scans(), 2U);
+  CHECK(add(limit + 1, 9, start + 14 * second + 10) == Reason::delivered);
+  CHECK_EQUAL(timed.senders(), 1U);
+}
+
 TEST_CASE(windows_of_time_beside_a_ring_remember_more) {
   TimedReplay timed(window_of(5), 64);
   const std::int64_t start = boot + 100 * second;

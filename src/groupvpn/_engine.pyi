@@ -119,7 +119,8 @@ class Sa:
         counters: SaCounters | None = None,
     ) -> None:
         """None is the same as leaving a value out. Raises ValueError for a value that is none of its kind (a Sender-ID of -7, half a byte)
-        and for an unknown name, `EngineError` for values that do not go together or do not fit the algorithms.
+        and for an unknown name, `EngineError` for an unknown word (of protocol, mode, DF, cipher or integrity) and for values that do not
+        go together or do not fit the algorithms.
 
         `endpoints` are source and destination of the outer header, 4 or 16 octets each; without them a tunnel keeps the addresses of the
         packet inside. `udp` are source and destination port of UDP encapsulation (RFC 3948). `tos` is the outer TOS or traffic class;
@@ -237,7 +238,7 @@ class Port:
     def discard(self) -> dict[str, int]:
         """When it is stopped for ever: take no more packets into the rings, and throw away those that wait.
 
-        Returns how many frames, `outbound` and `inbound`.
+        Returns how many frames, `outbound` and `inbound`. Raises `EngineError` while it is started.
         """
     def set_sas(self, inbound: list[Sa], outbound: dict[int, Sa | list[Sa]]) -> None:
         """Replace the SA set in one step: `outbound` maps queue numbers to SAs. Packets in flight finish under the set they began with.

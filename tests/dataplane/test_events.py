@@ -21,6 +21,7 @@ from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.steering import TOLD_OF
 from groupvpn.ipsec.sa import GroupSa, TimeWindow
+from groupvpn.node.audit import line_of
 
 pytestmark = pytest.mark.netns
 Wan = tuple[Namespace, Namespace]
@@ -115,6 +116,24 @@ def test_a_packet_outside_of_the_time_window_is_told_of_with_both_pseudotimes(wa
             assert event.times.own == pytest.approx(1000, abs=60)
             assert event.times.peer == pytest.approx(clock, abs=60)
             assert event.times.window == 5
+
+
+def test_a_packet_from_before_the_sa_is_told_of_as_a_replay(wan: Wan, raw: socket.socket) -> None:
+    """Its stamp is inside the time window, so the clocks are not to blame (docs/protocol/esp-time-based-replay.md)."""
+    gateway, _ = wan
+    boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    timed = replace(sa(0x1237, GCM, sender_id=1, fill=0x52), replay_window=64, time=TimeWindow(window=60, tick=100, origin=boot - 1000))
+    with gateway.entered(), LinuxDataPlane() as plane:
+        assert plane.apply(state(permit("10.1.0.0/16", "10.2.0.0/16", spi=timed.spi), sas=(timed,))) == ()
+        early = sender_of(timed, time_window=60, tick=100, pseudotime_origin=round((boot - 970) * 1000), apart=True)
+        raw.sendto(_engine.encapsulate(early, with_checksum(packet("10.2.0.5", "10.1.0.5", bytes(40), 253))), (LOCAL, 0))
+        (event,) = told(plane, 1)
+        assert event.kind == "too_old"
+        assert event.times is not None
+        assert event.times.own - event.times.peer == pytest.approx(30, abs=1)
+        line = line_of(event)
+        assert line is not None
+        assert line[2] == "PKT_REPLAY_ERR"
 
 
 def test_what_was_received_is_known_after_another_registration(wan: Wan, raw: socket.socket) -> None:

@@ -56,6 +56,7 @@ def test_a_deadline_is_told_without_traffic() -> None:
     ("limits", "what"),
     [
         ({"hard_octets": 5}, 'unknown limit "hard_octets"'),
+        ({3: 4}, "limit 3 is no name"),
         ({"hard_deadline": -1.0}, "no moment"),
         ({"hard_deadline": "noon"}, "hard_deadline is 'noon', not a number"),
         ({"soft_bytes": 1e6}, "soft_bytes is 1000000.0, not a whole number"),

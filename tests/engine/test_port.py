@@ -340,6 +340,8 @@ def test_threads_stop_start_and_survive_a_tap_that_goes(net: Net) -> None:
     first = net.gateways[0].port
     with pytest.raises(_engine.EngineError, match="started"):
         first.start()
+    with pytest.raises(_engine.EngineError, match="not stopped"):
+        first.discard()
     started = time.monotonic()
     first.stop()
     assert time.monotonic() - started < 0.5

@@ -1,5 +1,6 @@
 """The engine's events as lines of the log."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -37,6 +38,18 @@ def test_a_packet_outside_of_the_time_window_is_told_with_both_clocks(kind: str,
     times = "my_pst is 22490.25 sec, peer_pst is 10026.00 sec, window is 5 sec"
     packet = "spi=0x500(1280), seqno=1002600, srcaddr=10.1.1.1, destaddr=10.2.2.2"
     assert line_of(event) == ("GDOI", 3, "REPLAY_FAILED", f"Packet is {words} and fails PST check: {times}, {packet}")
+
+
+def test_a_packet_from_before_the_sa_began_to_remember_is_no_matter_of_clocks() -> None:
+    """Its stamp is inside the window, at whose very end too, where binary fractions are not to be trusted."""
+    for peer in (104.3, 100.3):
+        line = line_of(replace(packet("too_old"), times=EventTimes(peer, 105.3, 5)))
+        assert line is not None
+        assert line[:3] == ("CRYPTO", 4, "PKT_REPLAY_ERR")
+        assert "packet is from before this SA began to remember: my_pst is 105.30 sec" in line[3]
+    line = line_of(replace(packet("too_old"), times=EventTimes(100.29, 105.3, 5)))
+    assert line is not None
+    assert line[2] == "REPLAY_FAILED"
 
 
 @pytest.mark.parametrize("kind", ["hard_bytes", "hard_packets", "hard_sequence"])

@@ -26,6 +26,9 @@ def line_of(event: "EngineEvent") -> Line | None:
     packet = f"spi=0x{event.spi:X}({event.spi}), seqno={event.sequence}, srcaddr={event.source}, destaddr={event.destination}"
     if event.kind in ("too_old", "too_new") and event.times is not None:
         times = f"my_pst is {event.times.own:.2f} sec, peer_pst is {event.times.peer:.2f} sec, window is {event.times.window} sec"
+        if round(abs(event.times.own - event.times.peer), 3) <= event.times.window:  # the clocks agree; a tick is whole milliseconds
+            text = f"decrypt: replay check failed, packet is from before this SA began to remember: {times}, {packet}"
+            return "CRYPTO", 4, "PKT_REPLAY_ERR", text
         return "GDOI", 3, "REPLAY_FAILED", f"Packet is {event.kind.replace('_', ' ')} and fails PST check: {times}, {packet}"
     if event.kind in ("replayed", "too_old", "too_new"):
         return "CRYPTO", 4, "PKT_REPLAY_ERR", f"decrypt: replay check failed, {packet}"
