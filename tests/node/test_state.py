@@ -348,3 +348,19 @@ def test_a_node_that_was_killed_is_told_from_one_that_runs(tmp_path: Path, run_r
             find("dead", tmp_path / "dead", run_root=run_root)
     for state in states.values():
         state.close()
+
+
+def test_the_locks_go_although_the_link_cannot(tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory of running nodes may have been given to another user."""
+    state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.parent == run_root:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    state.close()
+    monkeypatch.undo()
+    StateDirectory("ks", tmp_path / "state", run_root=run_root).close()

@@ -230,7 +230,7 @@ class StateDirectory:
 
     def close(self) -> None:
         """Take back the name and the locks; the files stay."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # the directory may be another user's by now; a link that stays leads to a node that does not answer
             self._link.unlink()
         self._release()
         with suppress(OSError):
