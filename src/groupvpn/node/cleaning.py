@@ -44,5 +44,21 @@ def _clean_system(name: str, in_force: InForce) -> list[str]:
 
 
 def directory_of(name: str) -> Path | None:
-    """The state directory of a node that was killed, if there is one: where it was found while it ran, else where it is by default."""
-    return next((place.resolve() for place in (RUN_ROOT / name, STATE_ROOT / name) if place.is_dir()), None)
+    """The state directory of a node that was killed, if there is one: where it was found while it ran, else where it is by default.
+
+    Raises `StateError` if somebody else than its owner says that it is there.
+    """
+    link = RUN_ROOT / name
+    if not link.is_dir():
+        place = STATE_ROOT / name
+        return place.resolve() if place.is_dir() else None
+    place = link.resolve()
+    if not _may_lead(link, place):
+        raise StateError(f"{link} belongs to another user than {place}, where it leads; if that is the node's, give --state-dir {place}")
+    return place
+
+
+def _may_lead(link: Path, place: Path) -> bool:
+    """Whether a link was put there by who owns the place, or by root alone: a service must not lead root to the files of others."""
+    owner = link.lstat().st_uid
+    return owner == place.stat().st_uid or (owner == 0 and RUN_ROOT.stat().st_uid == 0)
