@@ -108,7 +108,9 @@ class LinuxDataPlane:
 
     def _end_sas(self, following: DesiredState) -> None:
         """Keep what SAs have counted that the next policy of their interface has no more."""
-        kept = {policy.device: policy.every_sa for policy in following.interfaces}
+        kept: dict[str, list[GroupSa | PeerSa]] = {}
+        for policy in following.interfaces:
+            kept.setdefault(policy.device, []).extend(policy.every_sa)
         for policy in self._state.interfaces:
             for sa in policy.every_sa:
                 if not any(is_same(sa, other) for other in kept.get(policy.device, ())):
@@ -156,8 +158,10 @@ class LinuxDataPlane:
         attachment, rules = self._attachments.get(policy.device), self._rules.get(policy.device)
         running = attachment.counted() if attachment is not None else Counts()
         by_rules = rules.counters() if rules is not None else {}
-        sas = tuple(counted(sa, self._keyring.counting(sa)) for sa in policy.every_sa if self._keyring.counting(sa))
-        return self._account(policy.device).counters(policy.device, sas, running, by_rules)
+        counting = [(sa, counters) for sa in policy.every_sa if (counters := self._keyring.counting(sa))]
+        sas = tuple(counted(sa, counters) for sa, counters in counting)
+        current = [one for _, counters in counting for one in counters]
+        return self._account(policy.device).counters(policy.device, sas, running, by_rules, current)
 
     def _account(self, device: str) -> Account:
         return self._accounts.setdefault(device, Account())
@@ -269,6 +273,8 @@ class LinuxDataPlane:
         faults += [fault for policy in wanted.values() for fault in self._serve(policy)]
         faults += self._release_others(wanted, frozenset(fault.device for fault in faults if fault.effect is Effect.OPEN))
         faults += self._clamp()
+        for device in self._accounts.keys() - wanted.keys():
+            del self._accounts[device]
         self.faults = tuple(faults)
         return self.faults
 
