@@ -123,12 +123,17 @@ class LinuxDataPlane:
         return self._mend()
 
     def fileno(self) -> int:
-        """A descriptor that is readable when interfaces or nftables changed; its first call starts the watch."""
+        """A descriptor that is readable when interfaces or nftables changed; its first call starts the watch. Raises `OSError`."""
         if self._watch is None:
-            self._watch = Watch()
-            self._watch.hear(self._engine.alarm())
-            if self._keeper:
-                self._watch.follow(self._keeper)
+            alarm, watch = self._engine.alarm(), Watch()
+            try:
+                watch.hear(alarm)
+                if self._keeper:
+                    watch.follow(self._keeper)
+            except BaseException:
+                watch.close()
+                raise
+            self._watch = watch  # only a whole one: what it lacks nobody would add
         return self._watch.fileno()
 
     def _follow(self, keeper: int) -> None:
