@@ -186,3 +186,23 @@ def test_nothing_is_kept_of_an_interface_without_a_policy(wan: Wan) -> None:
         assert plane._accounts.keys() <= {"wan"}
         plane.apply(DesiredState(()))
         assert not plane._accounts
+
+
+@pytest.mark.netns
+def test_a_table_loses_no_count_when_its_list_changes(wan: Wan) -> None:
+    gateway, outside = wan
+
+    def among(network: str) -> DesiredState:
+        return state(deny(destination="10.9.0.0/24"), permit(destination=network, spi=5), sas=(sa(5),))
+
+    with gateway.entered(), LinuxDataPlane(engine=RecordingEngine(), steer="nftables") as plane:
+        assert plane.apply(among("10.77.0.0/16")) == ()
+
+        def passed() -> int:
+            return plane.counters()[0].delivered["outbound_passed"]
+
+        before = passed()
+        assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 10) == 10
+        plane.apply(among("10.78.0.0/16"))
+        assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 20) == 20
+        assert passed() >= before + 30

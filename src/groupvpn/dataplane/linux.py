@@ -120,6 +120,8 @@ class LinuxDataPlane:
     def refresh(self) -> tuple[Fault, ...]:
         """Look at the system again and mend what changed under us: interfaces, TAPs, rules. Returns what could not be mended."""
         self._resting.clear()
+        for rules in self._rules.values():
+            rules.try_again()
         return self._mend()
 
     def fileno(self) -> int:
@@ -320,7 +322,7 @@ class LinuxDataPlane:
             link = self._link(policy.device, place)
             self._attach(policy.device, link).apply(policy, self._keyring)
             if trouble := self._rules[policy.device].trouble:
-                faults.append(Fault(policy.device, trouble, Effect.HARMLESS))
+                faults.append(Fault(policy.device, *trouble))
         except Exception as problem:  # whatever it is: nothing may leave in the clear, and others are to be served
             text = str(problem) if isinstance(problem, _REFUSALS) else f"{type(problem).__name__}: {problem}"
             faults += self._block(policy, place, text, can_have_rules=link is not None)
