@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -390,3 +391,17 @@ def test_clean_follows_no_link_that_a_service_put_there(tmp_path: Path, run_root
         cleaning.directory_of("east")
     os.chown(run_root, 0, 0)
     assert cleaning.directory_of("east") == victim, "root's alone"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_clean_of_an_unknown_node_follows_no_link_either(tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaning, "RUN_ROOT", run_root)
+    monkeypatch.setattr(cleaning, "STATE_ROOT", tmp_path)
+    monkeypatch.setattr(cleaning, "StateDirectory", partial(StateDirectory, run_root=run_root))
+    victim = tmp_path / "root"
+    victim.mkdir(mode=0o700)
+    (victim / "in-force.json").write_text("{}")
+    run_root.mkdir()
+    (run_root / "west.state").symlink_to(victim)
+    assert cleaning.clean("west", None, None) == []
+    assert [entry.name for entry in victim.iterdir()] == ["in-force.json"]
