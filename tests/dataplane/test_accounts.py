@@ -4,19 +4,21 @@ import contextlib
 import os
 import select
 import socket
+from dataclasses import replace
 
 import pytest
 from member import protected
 from namespaces import Namespace, passes
-from policies import GCM, permit, sa, state
+from policies import GCM, deny, permit, sa, state
 from recording import RecordedCounters, RecordingEngine
 
 from groupvpn.dataplane import links
 from groupvpn.dataplane.accounts import ENDED, Account
 from groupvpn.dataplane.engine import NativeEngine
+from groupvpn.dataplane.faults import Fault
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.options import EngineOptions
-from groupvpn.ipsec.sa import SaCounters
+from groupvpn.ipsec.sa import DesiredState, SaCounters
 
 Wan = tuple[Namespace, Namespace]
 OURS = sa(0x4D02, GCM, sender_id=1, fill=0x62)
@@ -138,3 +140,69 @@ def test_sas_that_ended_long_ago_are_one_sum() -> None:
     account.end(sa(20), (RecordedCounters(),))
     assert account.ended()[-1] == SaCounters(20, 20)
     assert len(account.ended()) == ENDED + 1
+
+
+class _Nowhere(LinuxDataPlane):
+    """A data plane that only counts."""
+
+    def _reconcile(self) -> tuple[Fault, ...]:
+        self._keyring.update([(one, policy.df_of(one)) for policy in self._state.interfaces for one in policy.every_sa])
+        return ()
+
+
+def test_an_sa_of_two_policies_for_one_interface_does_not_end_by_that() -> None:
+    plane = _Nowhere(engine=RecordingEngine())
+    both = DesiredState((*state(permit(spi=5), sas=(sa(5),)).interfaces, *state(permit(spi=6), sas=(sa(6),)).interfaces))
+    for _ in range(3):
+        plane.apply(both)
+    assert plane._account("wan").ended() == ()
+    plane.apply(DesiredState(both.interfaces[:1]))
+    assert [counters.spi for counters in plane._account("wan").ended()] == [6]
+
+
+def test_an_sa_that_comes_back_while_another_interface_has_it_counts_once() -> None:
+    engine = RecordingEngine()
+    plane = _Nowhere(engine=engine)
+    one, two = (state(permit(spi=5), sas=(sa(5),), device=device).interfaces[0] for device in ("one", "two"))
+    without = replace(one, sas=())
+    plane.apply(DesiredState((one, two)))
+    engine.sas[-1].counted.encrypted_packets = 7
+    for _ in range(2):
+        plane.apply(DesiredState((without, two)))
+        (counters, _) = plane.counters()
+        assert (counters.sas, counters.ended) == ((), (SaCounters(5, 7),))
+        plane.apply(DesiredState((one, two)))
+        (counters, _) = plane.counters()
+        assert (counters.sas, counters.ended) == ((SaCounters(5, 7),), ())
+
+
+@pytest.mark.netns
+def test_nothing_is_kept_of_an_interface_without_a_policy(wan: Wan) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(engine=RecordingEngine()) as plane:
+        plane.apply(DesiredState((*state(permit(spi=5), sas=(sa(5),)).interfaces, *state(permit(spi=6), device="away").interfaces)))
+        plane.counters()
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        assert plane._accounts.keys() <= {"wan"}
+        plane.apply(DesiredState(()))
+        assert not plane._accounts
+
+
+@pytest.mark.netns
+def test_a_table_loses_no_count_when_its_list_changes(wan: Wan) -> None:
+    gateway, outside = wan
+
+    def among(network: str) -> DesiredState:
+        return state(deny(destination="10.9.0.0/24"), permit(destination=network, spi=5), sas=(sa(5),))
+
+    with gateway.entered(), LinuxDataPlane(engine=RecordingEngine(), steer="nftables") as plane:
+        assert plane.apply(among("10.77.0.0/16")) == ()
+
+        def passed() -> int:
+            return plane.counters()[0].delivered["outbound_passed"]
+
+        before = passed()
+        assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 10) == 10
+        plane.apply(among("10.78.0.0/16"))
+        assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 20) == 20
+        assert passed() >= before + 30

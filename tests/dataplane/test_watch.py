@@ -2,14 +2,17 @@
 
 import os
 import resource
+import select
 import struct
 import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recording import RecordingEngine
 
 from groupvpn.dataplane import links
+from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.watch import RTM_DELLINK, RTM_NEWLINK, RULES, Watch, link_names
 
 
@@ -78,3 +81,27 @@ def test_any_octets_end_in_an_answer(datagram: bytes) -> None:
 @given(st.binary(max_size=60), st.integers(0, 65535))
 def test_any_attributes_end_in_an_answer(attributes: bytes, kind: int) -> None:
     assert isinstance(link_names(struct.pack("=IHHII", 32 + len(attributes), kind, 0, 0, 0) + bytes(16) + attributes), set)
+
+
+class _Short(RecordingEngine):
+    """An engine for whose alarm there is no descriptor the first time."""
+
+    is_short = True
+
+    def alarm(self) -> int:
+        if self.is_short:
+            self.is_short = False
+            raise OSError(24, "Too many open files")
+        return super().alarm()
+
+
+def test_the_alarm_of_the_engine_is_heard_although_the_first_attempt_fails() -> None:
+    engine = _Short()
+    plane = LinuxDataPlane(engine=engine)
+    with pytest.raises(OSError, match="Too many open files"):
+        plane.fileno()
+    events = plane.fileno()
+    assert not select.select([events], [], [], 0)[0]
+    os.eventfd_write(engine.alarm(), 1)
+    assert select.select([events], [], [], 1)[0]
+    plane._watch.close()  # type: ignore[union-attr]

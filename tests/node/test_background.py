@@ -39,3 +39,27 @@ def test_nobody_waits_for_it_at_the_end() -> None:
     done = subprocess.run([sys.executable, "-c", GIVEN_UP], capture_output=True, text=True, check=True, timeout=30)
     assert time.monotonic() - began < 20
     assert (done.stdout, done.stderr) == ("", ""), "nor does that which ends after the loop make a noise"
+
+
+LEFT = """
+import asyncio, sys
+from datetime import UTC, datetime
+from groupvpn.node import background
+from groupvpn.pki.rsa_keys import generate
+
+async def main():
+    tasks = [asyncio.create_task(background.in_thread(lambda: generate("K", datetime.now(UTC), modulus_bits=4096))) for _ in range(4)]
+    await asyncio.sleep(0.05)
+
+background.leave(4)
+asyncio.run(main())
+print("said", end="")
+background.leave(3)
+"""
+
+
+def test_a_stop_while_keys_are_made_is_no_crash() -> None:
+    """The end of the interpreter aborts a thread that comes back from OpenSSL then."""
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, check=False, timeout=30)
+        assert (done.returncode, done.stdout, done.stderr) == (3, "said", "")

@@ -55,3 +55,12 @@ def test_drops_are_shown_from_when_they_were_cleared() -> None:
     assert now is not None
     assert now.drops == {"inbound_replayed": 2, "inbound_padding": 1}
     assert refusals.since(eth1) == eth1
+
+
+def test_drops_of_an_interface_that_began_anew_are_shown_from_then() -> None:
+    refusals = Refusals()
+    refusals.clear([InterfaceCounters("eth0", drops={"inbound_replayed": 100, "inbound_clear": 1})])
+    anew = InterfaceCounters("eth0", drops={"inbound_replayed": 7, "inbound_clear": 2})
+    assert refusals.since(anew) == anew
+    later = InterfaceCounters("eth0", drops={"inbound_replayed": 101, "inbound_clear": 2})
+    assert refusals.since(later) == later

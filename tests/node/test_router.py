@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_samples import HERE, THERE, Sockets, play, start_cores
+from node_samples import HERE, THERE, play, start_cores
 
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Effect, JoinGroup, Report, Send
@@ -17,6 +17,7 @@ from groupvpn.ike.events import KeysDerived
 from groupvpn.node import clock, namespace
 from groupvpn.node.addresses import present
 from groupvpn.node.debugging import Topic
+from groupvpn.node.memberships import Memberships
 from groupvpn.node.router import BLIND_SLEEP, Router
 
 
@@ -38,7 +39,7 @@ def test_an_effect_that_fails_costs_only_itself(router: Router, monkeypatch: pyt
     def full(*_: object) -> None:
         raise OSError(errno.ENOBUFS, "No buffer space available")
 
-    monkeypatch.setattr(Sockets, "join", full, raising=False)
+    monkeypatch.setattr(Memberships, "join", full)
     sockets = play(router, [JoinGroup(IPv4Address("239.1.1.1"), HERE.address), PolicyChanged("G"), Send(b"hello", HERE, THERE)])
     assert [datagram for datagram, _ in sockets.sent] == [b"hello"]
     assert router._policy_changed, "the data plane is told all the same"

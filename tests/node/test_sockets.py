@@ -216,6 +216,61 @@ def test_as_many_groups_as_the_kernel_has_places_for_outlive_their_interface(nam
     asyncio.run(scene())
 
 
+def _groups_of(device: str) -> set[str]:
+    igmp = Path("/proc/thread-self/net/igmp").read_text(encoding="ascii")
+    (part,) = [part for part in re.split(r"\n(?=\d)", igmp) if re.match(rf"\d+\s+{device} ", part)]
+    return set(part.split())
+
+
+@pytest.mark.parametrize("is_noticed", [False, True])
+def test_an_interface_that_was_away_and_has_its_number_again_hears_rekeys(namespace: str, is_noticed: bool) -> None:
+    """The kernel forgets what it has joined, and keeps for the socket that it has."""
+    address, away = IPv4Address("10.8.0.1"), f"{namespace}a"
+    subprocess.run(["ip", "netns", "add", away], check=True)
+
+    async def scene() -> None:
+        _make_anew("wan", namespace, address)
+        number = socket.if_nametoindex("wan")
+        node = Node(ONE)
+        node.sockets.join(GROUP, address)
+        assert "070707EF" in _groups_of("wan")
+        subprocess.run(["ip", "-n", namespace, "link", "set", "wan", "netns", away], check=True)
+        if is_noticed:
+            node.sockets.join_again()
+        subprocess.run(["ip", "-n", away, "link", "set", "wan", "netns", namespace], check=True)
+        lines = [f"address add {address}/24 dev wan", "link set wan up"]
+        subprocess.run(["ip", "-n", namespace, "-batch", "-"], input="\n".join(lines), text=True, check=True)
+        assert socket.if_nametoindex("wan") == number
+        assert "070707EF" not in _groups_of("wan")
+        node.sockets.join_again()
+        assert "070707EF" in _groups_of("wan")
+        assert node.warnings == []
+        node.sockets.close()
+
+    try:
+        asyncio.run(scene())
+    finally:
+        subprocess.run(["ip", "netns", "delete", away], check=True)
+
+
+def test_two_addresses_of_an_interface_join_a_group_until_both_leave(namespace: str) -> None:
+    first, second = IPv4Address("10.8.0.1"), IPv4Address("10.8.0.2")
+    _make_anew("wan", namespace, first)
+    subprocess.run(["ip", "-n", namespace, "address", "add", f"{second}/24", "dev", "wan"], check=True)
+
+    async def scene() -> None:
+        node = Node(ONE)
+        node.sockets.join(GROUP, first)
+        node.sockets.join(GROUP, second)
+        node.sockets.leave(GROUP, first)
+        assert "070707EF" in _groups_of("wan")
+        node.sockets.leave(GROUP, second)
+        assert "070707EF" not in _groups_of("wan")
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
 def test_an_interface_is_found_by_any_of_its_addresses(namespace: str) -> None:
     _make_anew("wan", namespace, IPv4Address("10.8.0.1"))
     lines = [*(f"address add 10.8.1.{number}/32 dev wan" for number in range(1, 101)), "address add 10.8.2.1/32 dev wan label wan:2"]

@@ -5,10 +5,12 @@ import fcntl
 import os
 import socket
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from groupvpn.node import cleaning
 from groupvpn.node.state import InUseError, StateDirectory, StateError, find, running
 
 
@@ -348,3 +350,58 @@ def test_a_node_that_was_killed_is_told_from_one_that_runs(tmp_path: Path, run_r
             find("dead", tmp_path / "dead", run_root=run_root)
     for state in states.values():
         state.close()
+
+
+def test_the_locks_go_although_the_link_cannot(tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory of running nodes may have been given to another user."""
+    state = StateDirectory("ks", tmp_path / "state", run_root=run_root)
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.parent == run_root:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    state.close()
+    monkeypatch.undo()
+    StateDirectory("ks", tmp_path / "state", run_root=run_root).close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_clean_follows_no_link_that_a_service_put_there(tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = 65534
+    monkeypatch.setattr(cleaning, "RUN_ROOT", run_root)
+    victim = tmp_path / "root"
+    victim.mkdir(mode=0o700)
+    (victim / "in-force.json").write_text("{}")
+    run_root.mkdir()
+    (run_root / "east").symlink_to(victim)
+    assert cleaning.directory_of("east") == victim
+    os.chown(run_root, nobody, nobody)
+    assert cleaning.directory_of("east") == victim, "its own"
+    os.chown(run_root / "east", nobody, nobody, follow_symlinks=False)
+    with pytest.raises(StateError, match="belongs to another user"):
+        cleaning.clean("east", None, None)
+    assert [entry.name for entry in victim.iterdir()] == ["in-force.json"]
+    os.chown(victim, nobody, nobody)
+    assert cleaning.directory_of("east") == victim
+    os.chown(run_root / "east", 0, 0, follow_symlinks=False)
+    with pytest.raises(StateError):
+        cleaning.directory_of("east")
+    os.chown(run_root, 0, 0)
+    assert cleaning.directory_of("east") == victim, "root's alone"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_clean_of_an_unknown_node_follows_no_link_either(tmp_path: Path, run_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaning, "RUN_ROOT", run_root)
+    monkeypatch.setattr(cleaning, "STATE_ROOT", tmp_path)
+    monkeypatch.setattr(cleaning, "StateDirectory", partial(StateDirectory, run_root=run_root))
+    victim = tmp_path / "root"
+    victim.mkdir(mode=0o700)
+    (victim / "in-force.json").write_text("{}")
+    run_root.mkdir()
+    (run_root / "west.state").symlink_to(victim)
+    assert cleaning.clean("west", None, None) == []
+    assert [entry.name for entry in victim.iterdir()] == ["in-force.json"]

@@ -250,8 +250,8 @@ def clean(
     from groupvpn.node.namespace import NamespaceError
     from groupvpn.node.state import StateError
 
-    is_known = state_dir is not None or cleaning.directory_of(name) is not None
     try:
+        is_known = state_dir is not None or cleaning.directory_of(name) is not None
         removed = cleaning.clean(name, netns, state_dir)
     except (StateError, ProgramError, FiltersError, NamespaceError, OSError) as error:
         fail(str(error))

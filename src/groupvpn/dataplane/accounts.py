@@ -1,7 +1,7 @@
 """What happened on an interface, over all the data paths that it has had: none takes its counts away when it ends."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from groupvpn.dataplane import guard
@@ -40,26 +40,34 @@ class Account:
         self._older: Counter[str] = Counter()
 
     def end(self, sa: GroupSa | PeerSa, counters: Iterable[EngineCounters]) -> None:
-        """An SA of the interface ends. The engine may still be busy with its last packets, so its counters are kept, not what they say."""
+        """An SA of the interface ends. The engine may still be busy with its last packets, so its counters are kept, not what they say.
+
+        Those that are kept already, as when it comes back while another interface has it and ends again, are no others.
+        """
         name = sa.spi, _destination(sa)
-        self._ended[name] = [*self._ended.pop(name, ()), *counters]
+        before = self._ended.pop(name, [])
+        self._ended[name] = [*before, *_others(counters, before)]
         while len(self._ended) > ENDED:
             self._older.update(_sum(self._ended.pop(next(iter(self._ended)))))
 
-    def ended(self) -> tuple[SaCounters, ...]:
-        """What each has done, the newest last. Those before the last `ENDED` stand together in front, with the SPI 0."""
-        last = [SaCounters(spi, **_sum(counters), destination=destination) for (spi, destination), counters in self._ended.items()]
+    def ended(self, current: Collection[EngineCounters] = ()) -> tuple[SaCounters, ...]:
+        """What each has done, the newest last. Those before the last `ENDED` stand together in front, with the SPI 0. What is in `current`
+        counts for SAs that the policy has."""
+        ended = [(name, left) for name, counters in self._ended.items() if (left := _others(counters, current))]
+        last = [SaCounters(spi, **_sum(counters), destination=destination) for (spi, destination), counters in ended]
         return tuple([SaCounters(0, **self._older, destination=None), *last] if self._older else last)
 
-    def counters(self, device: str, sas: tuple[SaCounters, ...], running: Counts, by_rules: Mapping[str, int]) -> InterfaceCounters:
-        """All together, with what the data path has counted that is running, and what the rules have."""
+    def counters(
+        self, device: str, sas: tuple[SaCounters, ...], running: Counts, by_rules: Mapping[str, int], current: Collection[EngineCounters]
+    ) -> InterfaceCounters:
+        """All together, with what the data path has counted that is running, and what the rules have. `current` is what counts `sas`."""
         counts = Counts(delivered=Counter(dict.fromkeys((*DELIVERED, *PASSED), 0)))
         counts.add(self.past)
         counts.add(running)
         counts.drops.update({reason: by_rules.get(reason, 0) for reason in (*DROP_REASONS, *guard.REASONS)})
         counts.delivered.update({way: by_rules.get(way, 0) for way in PASSED})
         counts.traffic[COPIES] += by_rules.get(COPIES, 0)
-        return InterfaceCounters(device, sas, dict(counts.drops), dict(counts.delivered), dict(counts.traffic), self.ended())
+        return InterfaceCounters(device, sas, dict(counts.drops), dict(counts.delivered), dict(counts.traffic), self.ended(current))
 
 
 def counted(sa: GroupSa | PeerSa, counters: Iterable[EngineCounters]) -> SaCounters:
@@ -70,6 +78,12 @@ def counted(sa: GroupSa | PeerSa, counters: Iterable[EngineCounters]) -> SaCount
 def _destination(sa: GroupSa | PeerSa) -> IPAddress | None:
     """That of an SA between two ends, which its SPI alone does not name."""
     return sa.destination if isinstance(sa, PeerSa) else None
+
+
+def _others(several: Iterable[EngineCounters], known: Iterable[EngineCounters]) -> list[EngineCounters]:
+    """Those that are not known, each once."""
+    seen = {id(counters) for counters in known}
+    return list({id(counters): counters for counters in several if id(counters) not in seen}.values())
 
 
 def _sum(several: Iterable[EngineCounters]) -> Counter[str]:

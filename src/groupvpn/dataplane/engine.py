@@ -156,7 +156,7 @@ class Engine(Protocol):
         """A descriptor for an event loop: readable while events wait."""
 
     def alarm(self) -> int:
-        """An eventfd for whoever reads it: a thread or queue of a port has stopped working."""
+        """An eventfd for whoever reads it: a thread or queue of a port has stopped working. Raises `OSError` if the system has none."""
 
     def take_events(self) -> tuple[EngineEvent, ...]:
         """The events that wait, oldest first. Those about packets are limited in number (`engine/events.hpp`)."""
@@ -306,7 +306,12 @@ class NativeEngine:
 
     def alarm(self) -> int:
         """See `Engine`."""
-        return self._events.alarm()
+        from groupvpn import _engine
+
+        try:
+            return self._events.alarm()
+        except _engine.EngineError as error:  # no more descriptors
+            raise OSError(str(error)) from error
 
     def take_events(self) -> tuple[EngineEvent, ...]:
         """See `Engine`."""

@@ -1,6 +1,7 @@
 """Who holds the guards (`guard`) of a node: what was loaded of each, and the keeper that wakes those that sleep."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from groupvpn.dataplane import nftables
 from groupvpn.dataplane.guard import State, render
@@ -64,25 +65,43 @@ class Guard:
     def __init__(self, table: str, guards: Guards) -> None:
         self._table = table
         self._guards = guards
-        self._loaded, self._seen, self._stood = "", "", ""
+        self._loaded, self._stood = "", ""
+        self._seen: str | None = None
+        """How nft lists what we loaded; None if it could not say so far."""
+        self._refused: tuple[str, ProgramError] | None = None
+        """A guard that sleeps as the kernel has refused it, and why."""
 
     def stand(self, steering: Steering, state: State) -> None:
-        """Make it so; raises `ProgramError`."""
+        """Make it so; raises `ProgramError`. What is so is not loaded again: that would be news, and news another pass."""
         text = render(steering, state)
         if text == self._loaded:
             return
-        self._loaded = ""
+        if self._refused is not None and self._refused[0] == text:
+            raise ProgramError(self._refused[1].program, self._refused[1].problem)
         if state is State.ASLEEP:
             self._guards.let_sleep(self._table)
+        self._loaded = ""
+        try:
+            self._load(text)
+        except ProgramError as problem:
+            self._refused = (text, problem) if state is State.ASLEEP else self._refused
+            raise
+        self._stood = text
+        if state is not State.ASLEEP:
+            self._guards.watch_no_more(self._table)
+        self._loaded, self._seen = text, None
+        with suppress(ProgramError):
+            self._seen = nftables.listing(self._table, INET)
+
+    def _load(self, text: str) -> None:
         try:
             nftables.load(text)
         except ProgramError:  # somebody made something else of it
             nftables.load(f"add table inet {self._table}\ndelete table inet {self._table}\n{text}")
-        self._stood = text
-        if state is not State.ASLEEP:
-            self._guards.watch_no_more(self._table)
-        self._seen = nftables.listing(self._table, INET)
-        self._loaded = text
+
+    def try_again(self) -> None:
+        """The kernel may take now what it refused."""
+        self._refused = None
 
     def stood_for(self, steering: Steering) -> bool:
         """Whether it stood beside these rules when it was loaded last, whatever somebody has made of it since."""
@@ -90,10 +109,14 @@ class Guard:
 
     def verify(self) -> bool:
         """Whether it is as we loaded it; if not, the next `stand` puts it back. Raises `ProgramError` if nobody can say."""
-        if self._loaded and (not self._seen or nftables.listing(self._table, INET) != self._seen):
-            self._loaded = ""
-            return False
-        return True
+        if not self._loaded:
+            return True
+        now = nftables.listing(self._table, INET)
+        self._seen = now if self._seen is None else self._seen
+        if now and now == self._seen:
+            return True
+        self._loaded, self._refused = "", None
+        return False
 
     def forget(self) -> None:
         """It is somebody else's, or gone."""

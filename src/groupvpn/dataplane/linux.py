@@ -108,7 +108,9 @@ class LinuxDataPlane:
 
     def _end_sas(self, following: DesiredState) -> None:
         """Keep what SAs have counted that the next policy of their interface has no more."""
-        kept = {policy.device: policy.every_sa for policy in following.interfaces}
+        kept: dict[str, list[GroupSa | PeerSa]] = {}
+        for policy in following.interfaces:
+            kept.setdefault(policy.device, []).extend(policy.every_sa)
         for policy in self._state.interfaces:
             for sa in policy.every_sa:
                 if not any(is_same(sa, other) for other in kept.get(policy.device, ())):
@@ -118,15 +120,22 @@ class LinuxDataPlane:
     def refresh(self) -> tuple[Fault, ...]:
         """Look at the system again and mend what changed under us: interfaces, TAPs, rules. Returns what could not be mended."""
         self._resting.clear()
+        for rules in self._rules.values():
+            rules.try_again()
         return self._mend()
 
     def fileno(self) -> int:
-        """A descriptor that is readable when interfaces or nftables changed; its first call starts the watch."""
+        """A descriptor that is readable when interfaces or nftables changed; its first call starts the watch. Raises `OSError`."""
         if self._watch is None:
-            self._watch = Watch()
-            self._watch.hear(self._engine.alarm())
-            if self._keeper:
-                self._watch.follow(self._keeper)
+            alarm, watch = self._engine.alarm(), Watch()
+            try:
+                watch.hear(alarm)
+                if self._keeper:
+                    watch.follow(self._keeper)
+            except BaseException:
+                watch.close()
+                raise
+            self._watch = watch  # only a whole one: what it lacks nobody would add
         return self._watch.fileno()
 
     def _follow(self, keeper: int) -> None:
@@ -156,8 +165,10 @@ class LinuxDataPlane:
         attachment, rules = self._attachments.get(policy.device), self._rules.get(policy.device)
         running = attachment.counted() if attachment is not None else Counts()
         by_rules = rules.counters() if rules is not None else {}
-        sas = tuple(counted(sa, self._keyring.counting(sa)) for sa in policy.every_sa if self._keyring.counting(sa))
-        return self._account(policy.device).counters(policy.device, sas, running, by_rules)
+        counting = [(sa, counters) for sa in policy.every_sa if (counters := self._keyring.counting(sa))]
+        sas = tuple(counted(sa, counters) for sa, counters in counting)
+        current = [one for _, counters in counting for one in counters]
+        return self._account(policy.device).counters(policy.device, sas, running, by_rules, current)
 
     def _account(self, device: str) -> Account:
         return self._accounts.setdefault(device, Account())
@@ -269,6 +280,8 @@ class LinuxDataPlane:
         faults += [fault for policy in wanted.values() for fault in self._serve(policy)]
         faults += self._release_others(wanted, frozenset(fault.device for fault in faults if fault.effect is Effect.OPEN))
         faults += self._clamp()
+        for device in self._accounts.keys() - wanted.keys():
+            del self._accounts[device]
         self.faults = tuple(faults)
         return self.faults
 
@@ -309,7 +322,7 @@ class LinuxDataPlane:
             link = self._link(policy.device, place)
             self._attach(policy.device, link).apply(policy, self._keyring)
             if trouble := self._rules[policy.device].trouble:
-                faults.append(Fault(policy.device, trouble, Effect.HARMLESS))
+                faults.append(Fault(policy.device, *trouble))
         except Exception as problem:  # whatever it is: nothing may leave in the clear, and others are to be served
             text = str(problem) if isinstance(problem, _REFUSALS) else f"{type(problem).__name__}: {problem}"
             faults += self._block(policy, place, text, can_have_rules=link is not None)

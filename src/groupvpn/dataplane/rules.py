@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from groupvpn.dataplane import nftables
+from groupvpn.dataplane.faults import Effect
 from groupvpn.dataplane.filters import FiltersError
 from groupvpn.dataplane.guards import INET, Guard, Guards
 from groupvpn.dataplane.options import BackEnd, Steer
@@ -36,9 +37,9 @@ class InterfaceRules:
         return BackEnd(self._in_use.steer.value, self._in_use.reason or self._refusal)
 
     @property
-    def trouble(self) -> str:
-        """What is wrong although the rules hold; empty if nothing is."""
-        return self._in_use.trouble if self._in_use is not None else ""
+    def trouble(self) -> tuple[str, Effect] | None:
+        """What is wrong although the rules hold, or as it seems they do, and what that means for packets."""
+        return (self._in_use.trouble, self._in_use.effect) if self._in_use is not None and self._in_use.trouble else None
 
     def load(self, steering: Steering) -> None:
         """Make the rules so with the least change."""
@@ -87,6 +88,10 @@ class InterfaceRules:
         """Whether the rules are as we loaded them, as far as anybody can say; if someone changed or removed them, the next `load` puts them
         back. Where nobody can say, `trouble` does, and they are left as they are."""
         return (self._in_use or self._programs).verify()
+
+    def try_again(self) -> None:
+        """Offer the kernel once more what it has refused."""
+        self._guard.try_again()
 
     def forget(self) -> None:
         """Expect nothing of what is in the kernel: the next `load` replaces everything, and tries every way again."""

@@ -1,8 +1,10 @@
 """The nftables table of an interface, with its guard: what we loaded last, and whether it is still there as we left it."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 from groupvpn.dataplane import nftables
+from groupvpn.dataplane.programs import ProgramError
 from groupvpn.dataplane.ruleset import Ruleset, compose
 from groupvpn.dataplane.steering import Steering
 
@@ -13,8 +15,10 @@ class Table:
     def __init__(self, name: str) -> None:
         self.name = name
         self._loaded: tuple[Steering, Ruleset] | None = None
-        self._seen = ""
+        self._seen: str | None = None
+        """How nft lists what we loaded; None if it could not say so far."""
         self._tally = nftables.Tally(name, ("netdev",))
+        self._is_put_back = False
         self._is_ours = False
         """Whether what is there, if anything is, was loaded by us."""
 
@@ -24,15 +28,18 @@ class Table:
         before, ruleset = loaded if loaded is not None else (None, None)
         if ruleset is None or before is None or replace(before, spis=steering.spis) != steering:
             following = compose(steering)
-            if ruleset is None and self._is_ours:
+            if self._is_ours:
                 self._tally.read()
             for transaction in following.transactions(ruleset):
                 nftables.load(transaction)
             if ruleset is None:
                 self._tally.begin_anew()
+            else:  # at once: who sees a counter only when it has passed what was read before takes it for the same one
+                self._tally.read()
             self._is_ours = True
-            self._seen = nftables.listing(self.name)
-            ruleset = following
+            ruleset, self._seen = following, None
+            with suppress(ProgramError):
+                self._seen = nftables.listing(self.name)
         elif before.spis != steering.spis:
             following = ruleset.with_spis(steering.spis)
             nftables.load(ruleset.change_spis(following))
@@ -42,10 +49,26 @@ class Table:
     def verify(self) -> bool:
         """Whether the rules are as we loaded them; if someone changed or removed them, the next `load` replaces everything. Raises
         `ProgramError` if nobody can say."""
-        if self._loaded is not None and (not self._seen or nftables.listing(self.name) != self._seen):
-            self._loaded = None
-            return False
-        return True
+        if self._loaded is None:
+            return True
+        now = nftables.listing(self.name)
+        self._is_put_back = False
+        self._seen = now if self._seen is None else self._seen
+        if now and now == self._seen:
+            return True
+        self._loaded = None
+        return False
+
+    def put_back(self) -> None:
+        """Load it as it was, where nobody can say whether it is: somebody may have removed it. Once until somebody can say, for to load it
+        is news of the kernel, and the news are looked into again."""
+        if self._loaded is None or self._is_put_back:
+            return
+        self._tally.read()
+        for transaction in self._loaded[1].transactions():
+            nftables.load(transaction)
+        self._tally.begin_anew()
+        self._is_put_back = True
 
     def forget(self) -> None:
         """Expect nothing of what is in the kernel: the next `load` replaces everything."""

@@ -4,8 +4,10 @@ BPF costs a packet in the clear an eighth of what nftables does, and belongs to 
 nftables needs no right to load programs, and an operator can read it.
 """
 
+from contextlib import suppress
 from typing import Protocol
 
+from groupvpn.dataplane.faults import Effect
 from groupvpn.dataplane.filters import Filters
 from groupvpn.dataplane.guard import State
 from groupvpn.dataplane.guards import Guard
@@ -32,7 +34,11 @@ class Way(Protocol):
 
     @property
     def trouble(self) -> str:
-        """What is wrong although the rules hold; empty if nothing is."""
+        """What is wrong although the rules hold, or as it seems they do; empty if nothing is."""
+
+    @property
+    def effect(self) -> Effect:
+        """What that means for packets."""
 
     def load(self, steering: Steering) -> None:
         """Make the rules so with the least change."""
@@ -60,6 +66,7 @@ class ProgramWay:
     """BPF programs, and a guard that sleeps if it can."""
 
     steer = Steer.BPF
+    effect = Effect.HARMLESS
 
     def __init__(self, name: str, guard: Guard) -> None:
         self._guard = guard
@@ -125,6 +132,7 @@ class TableWay:
     """An nftables table, of which a guard that is awake is a part."""
 
     steer = Steer.NFTABLES
+    effect = Effect.OPEN
     reason = ""
 
     def __init__(self, name: str, guard: Guard) -> None:
@@ -148,6 +156,8 @@ class TableWay:
         try:
             return self._table.verify()
         except ProgramError as problem:
+            with suppress(ProgramError):
+                self._table.put_back()
             self.trouble = (
                 f"cannot find out whether its rules are as they were; packets pass in the clear if somebody removed them: {problem}"
             )

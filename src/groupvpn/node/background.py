@@ -1,12 +1,19 @@
 """Work that takes long, beside the event loop, and that the end of the node does not wait for."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TypeVar
 
 Result = TypeVar("Result")
+
+
+class _Work(threading.Thread):
+    """A thread that the end of the node does not wait for."""
 
 
 async def in_thread(work: Callable[[], Result]) -> Result:
@@ -21,5 +28,16 @@ async def in_thread(work: Callable[[], Result]) -> Result:
         except Exception as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    _Work(target=run, daemon=True).start()
     return await asyncio.wrap_future(outcome)
+
+
+def leave(status: int) -> None:
+    """Call last of all: ends the process with this status if work still runs, and returns if none does. The end of the interpreter would
+    abort the process when such a thread comes back from a library, which the service manager would take for a crash."""
+    if not any(isinstance(thread, _Work) for thread in threading.enumerate()):
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it, or it is closed
+            stream.flush()
+    os._exit(status)

@@ -1,5 +1,6 @@
 """`groupvpn clean`: remove what a node that was killed left behind, in the network namespace in which it ran."""
 
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,14 +13,19 @@ from groupvpn.node.syslog import Log
 
 def clean(name: str, netns: str | None, state_directory: Path | None) -> list[str]:
     """Remove what the killed node `name` left behind; returns what was removed. Raises `StateError` if it lives or ran elsewhere."""
-    removed: list[str] = []
-    place, fallback = state_directory or directory_of(name), RUN_ROOT / f"{name}.state"
+    place = state_directory or directory_of(name)
     is_there = location.go_back(name, place, netns)
-    state = StateDirectory(name, place or fallback, as_owner=True)
+    with tempfile.TemporaryDirectory(prefix="groupvpn-") as nothing:  # beside the nodes a service might have put a link there
+        return _clean(StateDirectory(name, place or Path(nothing), as_owner=True), is_there=is_there)
+
+
+def _clean(state: StateDirectory, *, is_there: bool) -> list[str]:
+    """The same by what a state directory says. `is_there`: this process is in the namespace in which the node ran."""
+    removed: list[str] = []
     try:
-        in_force = InForce(state, Log(name))
+        in_force = InForce(state, Log(state.name))
         if is_there:
-            removed += _clean_system(name, in_force)
+            removed += _clean_system(state.name, in_force)
         in_force.forget()
         with suppress(StateError):
             state.remove(location.FILE)
@@ -27,10 +33,6 @@ def clean(name: str, netns: str | None, state_directory: Path | None) -> list[st
             removed.append(str(state.control_socket))
     finally:
         state.close()
-        if place is None:
-            with suppress(OSError):
-                fallback.rmdir()
-                RUN_ROOT.rmdir()
     return removed
 
 
@@ -44,5 +46,21 @@ def _clean_system(name: str, in_force: InForce) -> list[str]:
 
 
 def directory_of(name: str) -> Path | None:
-    """The state directory of a node that was killed, if there is one: where it was found while it ran, else where it is by default."""
-    return next((place.resolve() for place in (RUN_ROOT / name, STATE_ROOT / name) if place.is_dir()), None)
+    """The state directory of a node that was killed, if there is one: where it was found while it ran, else where it is by default.
+
+    Raises `StateError` if somebody else than its owner says that it is there.
+    """
+    link = RUN_ROOT / name
+    if not link.is_dir():
+        place = STATE_ROOT / name
+        return place.resolve() if place.is_dir() else None
+    place = link.resolve()
+    if not _may_lead(link, place):
+        raise StateError(f"{link} belongs to another user than {place}, where it leads; if that is the node's, give --state-dir {place}")
+    return place
+
+
+def _may_lead(link: Path, place: Path) -> bool:
+    """Whether a link was put there by who owns the place, or by root alone: a service must not lead root to the files of others."""
+    owner = link.lstat().st_uid
+    return owner == place.stat().st_uid or (owner == 0 and RUN_ROOT.stat().st_uid == 0)

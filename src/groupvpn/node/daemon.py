@@ -17,7 +17,7 @@ from typing import NoReturn
 from groupvpn import __version__
 from groupvpn.config import Configuration, Role, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
-from groupvpn.node import limits, location, namespace, signals
+from groupvpn.node import background, limits, location, namespace, signals
 from groupvpn.node.addresses import AddressError
 from groupvpn.node.control import CommandError, ControlServer
 from groupvpn.node.notify import Notifier
@@ -65,7 +65,7 @@ class ReloadError(Exception):
 
 
 def run(options: Options, execute: Execute) -> int:
-    """Run the node until it is stopped; returns the exit status."""
+    """Run the node until it is stopped; returns the exit status, or ends the process with it where work in the background still runs."""
     limits.harden()
     try:
         text = _read(options)
@@ -80,9 +80,11 @@ def run(options: Options, execute: Execute) -> int:
         print(f"groupvpn: {error}", file=sys.stderr)
         return FAILED
     try:
-        return asyncio.run(_Daemon(options, configuration, state, execute, has_end=_has_end(text)).main())
+        status = asyncio.run(_Daemon(options, configuration, state, execute, has_end=_has_end(text)).main())
     finally:
         state.close()
+    background.leave(status)
+    return status
 
 
 def _read(options: Options) -> str:

@@ -150,7 +150,7 @@ class Enforcement:
         return self.data_plane.take_events() if self.data_plane else ()
 
     def counters(self) -> tuple[InterfaceCounters, ...]:
-        """What happened on each interface, those at fault left out."""
+        """What happened on each interface with a crypto map, also at fault."""
         return self.data_plane.counters() if self.data_plane else ()
 
     def carried(self, spi: int) -> SaCounters:

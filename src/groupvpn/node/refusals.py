@@ -21,4 +21,7 @@ class Refusals:
         before = self._before.get(counters.device) if counters is not None else None
         if counters is None or before is None:
             return counters
-        return replace(counters, drops={reason: max(0, count - before.get(reason, 0)) for reason, count in counters.drops.items()})
+        if any(counters.drops.get(reason, 0) < count for reason, count in before.items()):
+            del self._before[counters.device]
+            return counters
+        return replace(counters, drops={reason: count - before.get(reason, 0) for reason, count in counters.drops.items()})

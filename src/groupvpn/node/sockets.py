@@ -9,9 +9,11 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from groupvpn.dataplane import links, routes
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT, Endpoint
@@ -30,6 +32,8 @@ _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _REKEY_TTL = 64
 """TTL of multicast rekeys that we send."""
 
+_IGMP = Path("/proc/thread-self/net/igmp")
+"""Interfaces, and indented below each its groups in hexadecimal digits, as the processor has them."""
 _NOT_THERE = (errno.EADDRNOTAVAIL, errno.ENODEV)
 """Why a group cannot be joined on an interface that does not exist yet, or has not got its address yet."""
 Deliver = Callable[[bytes, Endpoint, Endpoint], None]
@@ -119,27 +123,40 @@ class DatagramSockets:
         """Join for the kernel. What it refuses is said once.
 
         An interface that is made anew has another number. The membership on the one before counts against the limit of the kernel all the
-        same until it is left, so that is done first.
+        same until it is left, so that is done first, or as soon as the interface is away.
         """
         try:
             number = links.index(interface) if isinstance(interface, str) else links.number_at(interface)
-            if number is None:
-                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
             if number != self._entered.get((group, interface), number):
                 self._exit(group, interface)
-            self._set_membership(socket.IP_ADD_MEMBERSHIP, group, number)
+            if number is None:
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            self._add(group, number)
             self._entered[group, interface] = number
         except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, *_NOT_THERE):
+            if error.errno not in _NOT_THERE:
                 self._refuse(group, interface, error)
                 return
         self._refused.discard((group, interface))
 
-    def _exit(self, group: IPv4Address, interface: Place) -> None:
-        number = self._entered.pop((group, interface), None)
-        if number is not None:
-            with suppress(OSError):
+    def _add(self, group: IPv4Address, number: int) -> None:
+        """Raises `OSError`. The socket may have a membership that the interface has not: that one went, and came back with its number."""
+        try:
+            self._set_membership(socket.IP_ADD_MEMBERSHIP, group, number)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            if not _has_joined(number, group):
                 self._set_membership(socket.IP_DROP_MEMBERSHIP, group, number)
+                self._set_membership(socket.IP_ADD_MEMBERSHIP, group, number)
+
+    def _exit(self, group: IPv4Address, interface: Place) -> None:
+        """Leave for the kernel, unless another address of the same interface is joined by too."""
+        number = self._entered.pop((group, interface), None)
+        if number is None or (group, number) in {(other, entered) for (other, _), entered in self._entered.items()}:
+            return
+        with suppress(OSError):
+            self._set_membership(socket.IP_DROP_MEMBERSHIP, group, number)
 
     def _refuse(self, group: IPv4Address, interface: Place, error: OSError) -> None:
         if (group, interface) in self._refused:
@@ -210,6 +227,22 @@ class DatagramSockets:
             self.counters["not for us"] += 1
             return
         self._deliver(datagram, Endpoint(IPv4Address(sender[0]), sender[1]), Endpoint(address, port))
+
+
+def _has_joined(number: int, group: IPv4Address) -> bool:
+    """Whether an interface has joined a group, as the kernel says; as it should be, if it does not say."""
+    try:
+        lines = _IGMP.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return True
+    wanted, current = f"{int.from_bytes(group.packed, sys.byteorder):08X}", ""
+    for line in lines:
+        first = line.split(maxsplit=1)[0] if line.strip() else ""
+        if not line.startswith("\t"):
+            current = first
+        elif current == str(number) and first == wanted:
+            return True
+    return False
 
 
 def _bound(port: int) -> socket.socket:

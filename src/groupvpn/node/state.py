@@ -57,7 +57,10 @@ def _saying(what: str) -> Iterator[None]:
 
 @contextmanager
 def being_owner(place: Path) -> Iterator[None]:
-    """Let root be the user whom a directory belongs to: a link that this user put there leads to nothing that only root may touch."""
+    """Let root be the user whom a directory belongs to: a link that this user put in it leads to nothing that only root may touch.
+
+    That a link *to* the directory is no such trap is for the caller to see to (`cleaning.directory_of`).
+    """
     if os.geteuid() or not place.exists():
         yield
         return
@@ -230,7 +233,7 @@ class StateDirectory:
 
     def close(self) -> None:
         """Take back the name and the locks; the files stay."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # the directory may be another user's by now; a link that stays leads to a node that does not answer
             self._link.unlink()
         self._release()
         with suppress(OSError):
