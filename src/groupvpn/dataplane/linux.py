@@ -259,7 +259,8 @@ class LinuxDataPlane:
         except ProgramError as problem:
             text = f"cannot adjust the segment size of TCP: {problem}"
             return [Fault(clamp.device, text, effect=Effect.HARMLESS) for clamp in self._state.clamps]
-        return []
+        absent = [clamp.device for clamp, place in places if place is None]
+        return [Fault(name, f"there is no device {name} whose TCP segments could be adjusted", Effect.HARMLESS) for name in absent]
 
     def _reconcile(self) -> tuple[Fault, ...]:
         """What is to hold holds before anything is removed."""

@@ -36,7 +36,8 @@ class LeftBehind:
 
 def is_needed_by(configuration: Configuration) -> bool:
     """Whether a configuration has anything for the data plane to do."""
-    return any(configuration.members()) or any(interface.adjust_mss for interface in configuration.interfaces)
+    through = (interface for interface in configuration.interfaces if not interface.name.is_loopback and not interface.shutdown)
+    return any(configuration.members()) or any(interface.adjust_mss for interface in through)
 
 
 class Enforcement:
@@ -55,6 +56,8 @@ class Enforcement:
         called when the engine has something to tell; it should call `take_events`."""
         self.data_plane: LinuxDataPlane | None = None
         self.faults: frozenset[str] = frozenset()
+        self.harmless: frozenset[str] = frozenset()
+        """Those that keep nothing from being protected."""
         self.next_repair: float | None = None
         """When `repair` wants to be called, in monotonic seconds; None while there is no fault."""
         self._name, self._log, self._wanted, self._on_event, self._on_engine = name, log, wanted, on_event, on_engine
@@ -183,7 +186,11 @@ class Enforcement:
 
     def _note(self, faults: "Iterable[Fault]", *more: str) -> None:
         """Log each fault when it begins, and once when all are over."""
-        self._log_faults(frozenset((*more, *map(_described, faults))))
+        from groupvpn.dataplane.faults import Effect
+
+        told = {_described(fault): fault.effect for fault in faults}
+        self.harmless = frozenset(text for text, effect in told.items() if effect is Effect.HARMLESS)
+        self._log_faults(frozenset((*more, *told)))
 
     def _log_faults(self, now: frozenset[str]) -> None:
         for text in sorted(now - self.faults):

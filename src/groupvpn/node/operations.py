@@ -102,7 +102,7 @@ class Operations:
         count = len(self._members) + len(waiting)
         if not count:
             return f"Serving {len(self._router.configuration.key_server_groups)} groups"
-        broken = "; not all is protected, see the log" if enforcement.faults else ""
+        broken = "; not all is protected, see the log" if enforcement.faults - enforcement.harmless else ""
         return f"Registered in {sum(member.core.is_registered for member in self._members)} of {count} groups{broken}"
 
     def status(self) -> dict[str, Any]:
