@@ -163,7 +163,7 @@ def test_a_rule_without_a_usable_sa_drops(wan: Wan, engine: RecordingEngine, ste
     )
     with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
         faults = plane.apply(state(*rules, sas=(sa(7), sa(8, GCM, sender_id=None))))
-        assert [(fault.device, "refused by the test" in fault.problem) for fault in faults] == [("wan", True)]
+        assert [(fault.device, fault.is_of_engine, "refused by the test" in fault.problem) for fault in faults] == [("wan", True, True)]
         for number in range(1, 5):
             gateway.run("ip", "route", "add", f"10.{number}.0.0/16", "via", "10.9.0.2")
             with contextlib.closing(gateway.udp("10.9.0.1")) as sender, contextlib.suppress(PermissionError):

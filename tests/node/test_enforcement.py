@@ -67,6 +67,12 @@ def test_what_cannot_even_be_blocked_is_said_to_be_open() -> None:
     assert all("packets may pass in the clear" in line and "dropped" not in line for line in lines)
 
 
+def test_what_the_engine_cannot_do_is_told_in_the_words_of_routers() -> None:
+    lines = _lines(Fault("lo", "SA 0x100 (esp-seal): no such cipher", is_of_engine=True), Fault("lo", "cannot even block it", Effect.OPEN))
+    assert ["%GDOI-3-GM_NO_CRYPT_ENGINE: lo: SA 0x100" in line for line in lines] == [True, False]
+    assert "%CRYPTO-3-DATAPLANE: lo: cannot" in lines[1]
+
+
 def test_a_fault_that_protects_no_less_is_told_as_such(steering: Enforcement) -> None:
     """The service manager says of a node with others that not all is protected."""
     faults = Fault("lan", "there is no device lan", Effect.HARMLESS), Fault("lo", "the engine has stopped")
@@ -144,6 +150,20 @@ def test_a_policy_that_could_not_be_applied_is_a_fault_and_is_applied_later(
 
     asyncio.run(scene())
     assert [line.severity for line in log.lines] == [3, 3, 5]
+
+
+def test_a_node_without_its_engine_says_so(steering: Enforcement, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane = _Plane(ImportError("libIPSec_MB.so.1: cannot open shared object file"))
+    _plays(steering, monkeypatch, plane)
+
+    async def scene() -> None:
+        steering.apply()
+        steering.repair()
+        steering.close()
+
+    asyncio.run(scene())
+    assert [line.mnemonic for line in log.lines] == ["GM_NO_CRYPT_ENGINE", "DATAPLANE"]
+    assert "libIPSec_MB.so.1: cannot open shared object file. Traffic that it protects may leave in the clear" in log.lines[0].text
 
 
 def test_a_bug_of_the_data_plane_is_a_fault_too(steering: Enforcement, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -317,7 +317,8 @@ class LinuxDataPlane:
         rest = self._resting.get(policy.device)
         if rest is not None and time.monotonic() < rest.until and rest.place == place:
             return rest.faults
-        faults = [Fault(policy.device, self._keyring.refusals[sa.name]) for sa in policy.every_sa if sa.name in self._keyring.refusals]
+        refused = [self._keyring.refusals[sa.name] for sa in policy.every_sa if sa.name in self._keyring.refusals]
+        faults = [Fault(policy.device, problem, is_of_engine=True) for problem in refused]
         link = None
         try:
             link = self._link(policy.device, place)
@@ -326,7 +327,8 @@ class LinuxDataPlane:
                 faults.append(Fault(policy.device, *trouble))
         except Exception as problem:  # whatever it is: nothing may leave in the clear, and others are to be served
             text = str(problem) if isinstance(problem, _REFUSALS) else f"{type(problem).__name__}: {problem}"
-            faults += self._block(policy, place, text, can_have_rules=link is not None)
+            blocked = self._block(policy, place, text, can_have_rules=link is not None)
+            faults += [replace(fault, is_of_engine=isinstance(problem, EngineRefusal)) for fault in blocked]
             if place is not None:
                 self._resting[policy.device] = _Rest(time.monotonic() + RETRY_AFTER, place, faults)
         return faults

@@ -144,7 +144,8 @@ class Enforcement:
             yield
         except Exception as error:
             self._is_behind = True
-            self._log_faults(self.faults | {_OPEN.format(error=f"{type(error).__name__}: {error}")})
+            text = _OPEN.format(error=f"{type(error).__name__}: {error}")
+            self._log_faults(self.faults | {text}, {text} if isinstance(error, ImportError) else ())
             if not isinstance(error, (OSError, ImportError)):
                 raise
 
@@ -188,13 +189,16 @@ class Enforcement:
         """Log each fault when it begins, and once when all are over."""
         from groupvpn.dataplane.faults import Effect
 
+        faults = tuple(faults)
         told = {_described(fault): fault.effect for fault in faults}
         self.harmless = frozenset(text for text, effect in told.items() if effect is Effect.HARMLESS)
-        self._log_faults(frozenset((*more, *told)))
+        self._log_faults(frozenset((*more, *told)), frozenset(_described(fault) for fault in faults if fault.is_of_engine))
 
-    def _log_faults(self, now: frozenset[str]) -> None:
+    def _log_faults(self, now: frozenset[str], of_engine: Collection[str] = ()) -> None:
+        """`of_engine` are those of them that an engine would not have that can do more."""
         for text in sorted(now - self.faults):
-            self._log.write("CRYPTO", 3, "DATAPLANE", text)
+            facility, mnemonic = ("GDOI", "GM_NO_CRYPT_ENGINE") if text in of_engine else ("CRYPTO", "DATAPLANE")
+            self._log.write(facility, 3, mnemonic, text)
         if self.faults and not now:
             self._log.write("CRYPTO", 5, "DATAPLANE", "all faults are mended")
         self.faults = now
