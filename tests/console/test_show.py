@@ -46,6 +46,10 @@ def test_entries_print_ports_as_numbers() -> None:
     assert entry(GDOI_DENY) == "deny udp any port = 848 any port = 848"
     assert entry(SITES) == "permit ip 10.0.0.0 0.255.255.255 any"
     assert entry(replace(SITES, protocol=200)) == "permit 200 10.0.0.0 0.255.255.255 any"
+    unreachable = replace(GDOI_DENY, protocol=1, source_port=0, destination_port=0, icmp_type=3)
+    assert entry(unreachable) == "deny icmp any any unreachable"
+    assert entry(replace(unreachable, icmp_code=3)) == "deny icmp any any port-unreachable"
+    assert entry(replace(unreachable, icmp_type=13, icmp_code=0)) == "deny icmp any any 13 0"
     assert clock(3725) == "01:02:05"
 
 

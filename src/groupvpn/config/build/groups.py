@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address
 
 from groupvpn.config.build.context import Context
-from groupvpn.config.build.lists import check_traffic_list
+from groupvpn.config.build.lists import check_traffic_list, is_refused, told_list
 from groupvpn.config.build.rekeys import build_rekey, check_lifetimes, setting
 from groupvpn.config.build.transforms import replay_window
 from groupvpn.config.diagnostics import Severity
@@ -157,15 +157,16 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
     elif not profile.transform_sets:
         message = f"{user} has profile `{profile.name}`, which has no transform set: members would send its traffic in the clear"
         context.error(wanted.where("name"), message, "add `set transform-set NAME` to the profile")
-    entries = context.policy_list(acl, user, protects=True)
+    whole = context.policy_list(acl, user, protects=True)
+    entries = told_list(whole, context) if whole is not None else None
     if entries is not None and len(entries.entries) > MAXIMUM_ENTRIES:
         context.warn(acl.where("list"), f"a group policy has {MAXIMUM_ENTRIES} entries at most: the later ones are not sent (GDOI_ACL_NUM)")
-    is_whole = entries is not None and not any(remark.severity is Severity.ERROR for remark in context.remarks.get(entries.name, ()))
+    is_whole = whole is not None and not is_refused(whole, context)
     if entries is not None and is_whole and all(entry.action is Action.DENY for entry in entries.entries):
         state = "permits nothing" if entries.entries else "has no entries"
         context.warn(acl.where("list"), f"{user} names access list `{entries.name}`, which {state}: nothing is encrypted")
-    elif entries is not None and is_whole:
-        check_traffic_list(entries, context)
+    elif whole is not None and is_whole:
+        check_traffic_list(whole, context)
     if profile is None or not profile.transform_sets or entries is None:
         return None
     _warn_of_further_sets(profile, context)

@@ -7,7 +7,7 @@ from enum import Enum
 from ipaddress import IPv4Address
 
 from groupvpn.console.show.errors import INTERNAL, errors
-from groupvpn.console.show.layout import protocol_name, spi, text
+from groupvpn.console.show.layout import message, protocol_name, spi, text
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.status import TekStatus
 from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, Action, AddressMatch, Entry
@@ -215,7 +215,7 @@ def _selectors(entry: Entry) -> str:
         _plain(match) + ("" if port == ANY_PORT else f"/{port}")
         for match, port in ((entry.source, entry.source_port), (entry.destination, entry.destination_port))
     )
-    return f"{protocol} {source} {destination}"
+    return f"{protocol} {source} {destination}{message(entry)}"
 
 
 def _verdicts(rule: TrafficRule) -> list[tuple[int, str]]:
