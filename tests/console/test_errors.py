@@ -14,7 +14,7 @@ from groupvpn.config import parse
 from groupvpn.console.registry import exec_commands
 from groupvpn.console.show import commands, ipsec
 from groupvpn.console.show.errors import HARMLESS, INTERNAL, errors
-from groupvpn.console.show.ipsec import Extent, ProtectedInterface
+from groupvpn.console.show.ipsec import ProtectedInterface
 from groupvpn.dataplane import guard
 from groupvpn.dataplane.steering import COPIES, DROP_REASONS
 from groupvpn.ipsec.sa import InterfaceCounters, SaCounters, TrafficRule
@@ -69,7 +69,7 @@ def test_classes_are_named_by_routers_and_all_others_are_internal() -> None:
 
 
 def test_ipsec_sas_in_detail() -> None:
-    lines = ipsec.associations([PROTECTED], Extent.DETAIL).splitlines()
+    lines = ipsec.associations([PROTECTED], is_detailed=True).splitlines()
     start = lines.index("    #pkts not decompressed: 0, #pkts decompress failed: 0") + 1
     assert lines[start : start + 11] == [
         "    #pkts no sa (send) 1, #pkts invalid sa (rcv) 10",
@@ -88,7 +88,7 @@ def test_ipsec_sas_in_detail() -> None:
 
 
 def test_flows_alone_and_sas_alone() -> None:
-    flows = ipsec.associations([PROTECTED], Extent.FLOWS)
+    flows = ipsec.associations([PROTECTED], has_sas=False)
     assert flows.endswith("    #send errors 15, #recv errors 4074")
     assert "current_peer 0.0.0.0 port 848" in flows
     other = replace(TEK, spi=0x77)
@@ -156,6 +156,7 @@ def _asked(router: Any, line: str) -> str:
         ("show crypto ipsec sa map other detail", 1, "##pkts replay failed"),
         ("show crypto ipsec sa interface gi0/1 detail", 1, "##pkts replay failed"),
         ("show crypto ipsec sa identity", 2, "#send errors"),
+        ("show crypto ipsec sa identity detail", 2, "##pkts replay failed"),
         ("show crypto ipsec sa address", 0, "fvrf/address"),
         ("show crypto ruleset", 0, "  11 ANY/848 ANY/848 DENY"),
         ("show crypto ruleset detail", 0, "  20000002000019 11 ANY/848 ANY/848 DENY"),

@@ -209,8 +209,10 @@ def _ipsec_sa(router: Router, request: Request) -> str:
     shown = [item for _, item in _protected(router, request) if name in (None, item.name) and crypto_map in (None, item.crypto_map)]
     if not shown:
         return "No SAs found"
-    extent = next((extent for extent in ipsec.Extent if extent.value in request.keywords), ipsec.Extent.NORMAL)
-    output = ipsec.addresses(shown) if "address" in request.keywords else ipsec.associations(shown, extent)
+    if "address" in request.keywords:
+        output = ipsec.addresses(shown)
+    else:
+        output = ipsec.associations(shown, has_sas="identity" not in request.keywords, is_detailed="detail" in request.keywords)
     return "\n".join([*(f"% {fault}" for fault in sorted(router.enforcement.faults)), output])
 
 

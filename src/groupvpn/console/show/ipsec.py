@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from ipaddress import IPv4Address
 
 from groupvpn.console.show.errors import INTERNAL, errors
@@ -48,19 +47,10 @@ class ProtectedInterface:
         return next((item for item in found if item.spi == number), _NONE)
 
 
-class Extent(Enum):
-    """How much `show crypto ipsec sa` tells of each entry."""
-
-    FLOWS = "identity"
-    NORMAL = ""
-    DETAIL = "detail"
-    """Errors by their class."""
-
-
-def associations(interfaces: Sequence[ProtectedInterface], extent: Extent = Extent.NORMAL) -> str:
+def associations(interfaces: Sequence[ProtectedInterface], *, has_sas: bool = True, is_detailed: bool = False) -> str:
     """`show crypto ipsec sa [map NAME | identity | interface NAME] [detail]`: a block for each permit entry, with the packets of all SAs
-    that serve and have served it."""
-    return text(line for interface in interfaces for line in (*_interface(interface, extent), ""))
+    that serve and have served it; without SAs for `identity`, and with errors by their class for `detail`."""
+    return text(line for interface in interfaces for line in (*_interface(interface, has_sas, is_detailed), ""))
 
 
 def addresses(interfaces: Sequence[ProtectedInterface]) -> str:
@@ -76,14 +66,14 @@ def addresses(interfaces: Sequence[ProtectedInterface]) -> str:
     return text(lines)
 
 
-def _interface(interface: ProtectedInterface, extent: Extent) -> Iterator[str]:
+def _interface(interface: ProtectedInterface, has_sas: bool, is_detailed: bool) -> Iterator[str]:
     yield f"interface: {interface.name}"
     yield f"    Crypto map tag: {interface.crypto_map}, local addr {interface.local}"
     for rule in interface.rules:
         if rule.entry.action is Action.PERMIT:
             yield ""
-            yield from _flow(interface, rule, extent)
-    if interface.counters and extent is not Extent.FLOWS:
+            yield from _flow(interface, rule, has_sas, is_detailed)
+    if interface.counters and has_sas:
         yield ""
         yield "   packets dropped, by reason:"
         dropped = {reason: count for reason, count in sorted(interface.counters.drops.items()) if count}
@@ -92,7 +82,7 @@ def _interface(interface: ProtectedInterface, extent: Extent) -> Iterator[str]:
             yield "     none"
 
 
-def _flow(interface: ProtectedInterface, rule: TrafficRule, extent: Extent) -> Iterator[str]:
+def _flow(interface: ProtectedInterface, rule: TrafficRule, has_sas: bool, is_detailed: bool) -> Iterator[str]:
     entry = rule.entry
     outbound = rule.outbound_spi
     sending = interface.teks.get(outbound or 0)
@@ -109,8 +99,8 @@ def _flow(interface: ProtectedInterface, rule: TrafficRule, extent: Extent) -> I
     yield "    #pkts compressed: 0, #pkts decompressed: 0"
     yield "    #pkts not compressed: 0, #pkts compr. failed: 0"
     yield "    #pkts not decompressed: 0, #pkts decompress failed: 0"
-    yield from _errors(interface.counters, extent)
-    if extent is Extent.FLOWS:
+    yield from _errors(interface.counters, is_detailed)
+    if not has_sas:
         return
     yield ""
     yield f"     local crypto endpt.: {interface.local}, remote crypto endpt.: 0.0.0.0"
@@ -129,10 +119,10 @@ def _flow(interface: ProtectedInterface, rule: TrafficRule, extent: Extent) -> I
                     yield from _association(interface, tek, way)
 
 
-def _errors(counters: InterfaceCounters | None, extent: Extent) -> Iterator[str]:
+def _errors(counters: InterfaceCounters | None, is_detailed: bool) -> Iterator[str]:
     """Those of all entries of an interface: a packet that comes to nothing is often of none."""
     sent, received = errors(counters, "outbound"), errors(counters, "inbound")
-    if extent is not Extent.DETAIL:
+    if not is_detailed:
         yield f"    #send errors {sum(sent.values())}, #recv errors {sum(received.values())}"
         return
     yield f"    #pkts no sa (send) {sent['no sa']}, #pkts invalid sa (rcv) {received['no sa']}"
