@@ -404,6 +404,8 @@ def test_ipsec_sa(protected: ProtectedInterface) -> None:
         "        #pkts decrypt: 90, #bytes decrypt: 8000",
         "        sa timing: remaining key lifetime (sec): 710",
         "        Kilobyte Volume Rekey has been disabled",
+        "     inbound ah sas:",
+        "     inbound pcp sas:",
         "     outbound esp sas:",
         "        conn id: 41684, flow_id: SW:39684, sibling_flags 80000040, crypto map: bankmap",
         "        #pkts encrypt: 100, #bytes encrypt: 9000",

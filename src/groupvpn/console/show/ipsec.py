@@ -117,6 +117,7 @@ def _flow(interface: ProtectedInterface, rule: TrafficRule, has_sas: bool, is_de
             for tek in teks:
                 if tek.transform.protocol is protocol:
                     yield from _association(interface, tek, way)
+        yield from ("", f"     {way} pcp sas:")
 
 
 def _errors(counters: InterfaceCounters | None, is_detailed: bool) -> Iterator[str]:
