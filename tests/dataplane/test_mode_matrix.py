@@ -112,7 +112,8 @@ def verdicts(bench: Bench, way: str, packets: list[Packet]) -> list[str]:
         elif way == "inbound":
             bench.core.send(bench.to_wan + octets)
         else:
-            os.write(bench.port.tap_in[0], bytes(VNET_HEADER_LENGTH) + bench.mac + bench.port.token + octets)
+            source = bench.port.source(min(bench.port.tags))
+            os.write(bench.port.tap_in[0], bytes(VNET_HEADER_LENGTH) + bench.mac + source + octets)
     found = bench.collect()
     return [found.get(number, "drop") for number in range(len(packets))]
 
@@ -341,7 +342,7 @@ def test_frames_with_the_engines_mark_are_not_steered_again(bench: Bench) -> Non
 
 def test_a_forged_token_of_another_boot_is_clear_traffic(bench: Bench) -> None:
     bench.plane.apply(state(permit(spi=5), sas=(sa(5),)))
-    forged = bytes([bench.port.token[0] ^ 0x04]) + bench.port.token[1:]
+    forged = bytes([bench.port.token[0] ^ 0x04]) + bench.port.source(5)[1:]
     bench.core.send(bench.mac + forged + IPV4 + Packet(17, OTHER, OURS).octets(1))
     assert bench.collect() == {}
     assert bench.plane.counters()[0].drops["inbound_clear"] == 1

@@ -85,8 +85,9 @@ class EnginePort(Protocol):
     def discard(self) -> dict[str, int]:
         """When it has stopped for ever: throw away what waits in its rings; returns how many frames, `outbound` and `inbound`."""
 
-    def set_sas(self, inbound: list[EngineSa], outbound: dict[int, list[EngineSa]]) -> None:
-        """Replace the SAs in one step. Workers share those with which a TAP's packets are encrypted, if there are not enough."""
+    def set_sas(self, inbound: list[EngineSa], outbound: dict[int, list[EngineSa]], tags: dict[int, bytes]) -> None:
+        """Replace the SAs in one step. Workers share those with which a TAP's packets are encrypted, if there are not enough. `tags` are
+        how the source addresses of frames with decrypted packets end, by SPI."""
 
     def set_wire_mtu(self, mtu: int) -> None:
         """Octets of the largest IP packet that the WAN carries."""
@@ -225,10 +226,10 @@ class NativePort:
         with _refusing(self._where):
             self._port.start()
 
-    def set_sas(self, inbound: list[EngineSa], outbound: dict[int, list[EngineSa]]) -> None:
+    def set_sas(self, inbound: list[EngineSa], outbound: dict[int, list[EngineSa]], tags: dict[int, bytes]) -> None:
         """See `EnginePort`; the SAs must be those of `NativeEngine.make_sa`."""
         with _refusing(self._where):
-            self._port.set_sas(cast("list[_engine.Sa]", inbound), cast("dict[int, _engine.Sa | list[_engine.Sa]]", outbound))
+            self._port.set_sas(cast("list[_engine.Sa]", inbound), cast("dict[int, _engine.Sa | list[_engine.Sa]]", outbound), tags)
 
     def set_wire_mtu(self, mtu: int) -> None:
         """See `EnginePort`."""

@@ -10,17 +10,20 @@ from ipaddress import IPv4Address
 
 from groupvpn.dataplane import guard
 from groupvpn.dataplane.chains import CLEAR, Chains, Judged, Rules
-from groupvpn.dataplane.conditions import HAS_PORTS, LATER_FRAGMENT
+from groupvpn.dataplane.conditions import LATER_FRAGMENT
 from groupvpn.dataplane.steering import (
     COPIES,
     DROP_REASONS,
     ISAKMP_PORTS,
     OWNER,
+    TOKEN_PREFIX,
     TOLD_OF,
+    Selectors,
     Steering,
     arrives_clear,
     arriving,
     by_addresses,
+    decrypted,
     leaves_clear,
     meets_ipv6,
     takes_link_control,
@@ -145,7 +148,7 @@ def compose(steering: Steering) -> Ruleset:
         "peers_ipv6": tuple(str(address) for address in steering.peers if address.version == 6),
     }
     chains = Chains()
-    for add in (_outbound, _inbound, _esp_fragments, _unknown_esp, _decrypted):
+    for add in (_outbound, _inbound, _esp_fragments, _unknown_esp, _given_back):
         add(steering, chains)
     for way in _HOOKS:
         chains.add(f"{way}_unlisted", [], otherwise=CLEAR)
@@ -215,7 +218,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         *([f"meta l4proto {_ESP_AND_AH} jump unknown_esp_ipv6"] if unknown else []),
     ]
     first = [
-        f'ether saddr {steering.token.hex(":")} goto decrypted comment "given back by the engine"',
+        f'@ll,48,{8 * TOKEN_PREFIX} 0x{steering.token[:TOKEN_PREFIX].hex()} goto given_back comment "by the engine"',
         *_to_ipv6(steering, chains, "inbound", judged, ipv6, _UNLISTED["inbound"], [*_NEIGHBOURS, *_link_control_ipv6(judged)]),
         f"meta l4proto {_ESP_AND_AH} jump inbound_esp",
         *(f"{port} jump inbound_esp_in_udp" for port in ports),
@@ -286,19 +289,30 @@ def _add_by_addresses(
         chains.add(f"{name}_ipv6", [first_ipv6] if first_ipv6 else [], _of(6, judged), otherwise)
 
 
-def _decrypted(steering: Steering, chains: Chains) -> None:
+def _given_back(steering: Steering, chains: Chains) -> None:
+    """What was decrypted is judged by the list of its SA, which the end of the source address says (RFC 4301 5.2). A tag that nobody has is
+    that of an SA which is gone: its packets may not pass for what arrived in the clear."""
+    first = []
+    for number, selectors in enumerate(steering.selectors, 1):
+        _add_decrypted(steering, chains, f"decrypted_{number}", selectors)
+        first.append(f"{_ends_with(selectors.tag)} goto decrypted_{number}")
+    first.append(f'{_ends_with(steering.token[TOKEN_PREFIX:])} accept comment "said by the engine: too big to protect"')
+    chains.add("given_back", first, otherwise=_NOT_PERMITTED)
+    chains.add("not_permitted", [], otherwise="counter name inbound_not_permitted drop")
+
+
+def _ends_with(tag: bytes) -> str:
+    """The condition of a source address, on the octets behind the token."""
+    return f"@ll,{48 + 8 * TOKEN_PREFIX},{8 * len(tag)} 0x{tag.hex()}"
+
+
+def _add_decrypted(steering: Steering, chains: Chains, name: str, selectors: Selectors) -> None:
     judged = [
         Judged(entry, "counter accept" if entry.action is Action.PERMIT else "counter name inbound_not_permitted drop")
-        for _, entry in arriving(steering)
+        for entry in decrypted(selectors)
     ]
-    told = 'comment "from the engine: too big to protect"'
-    first = [
-        *_to_ipv6(steering, chains, "decrypted", judged, [f"icmpv6 type packet-too-big accept {told}"], _NOT_PERMITTED, []),
-        f"meta protocol != ip {_NOT_PERMITTED}",
-        f"{HAS_PORTS} icmp type destination-unreachable icmp code frag-needed accept {told}",
-    ]
-    chains.add("decrypted", first, _of(4, judged), _NOT_PERMITTED)
-    chains.add("not_permitted", [], otherwise="counter name inbound_not_permitted drop")
+    first = [*_to_ipv6(steering, chains, name, judged, [], _NOT_PERMITTED, []), f"meta protocol != ip {_NOT_PERMITTED}"]
+    chains.add(name, first, _of(4, judged), _NOT_PERMITTED)
 
 
 def _link_control(chains: Chains, way: str, judged: list[Judged]) -> Rules:

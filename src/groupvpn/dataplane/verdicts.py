@@ -29,11 +29,13 @@ from groupvpn.dataplane.steering import (
     DROP_REASONS,
     GIVEN,
     ISAKMP_PORTS,
+    TOKEN_PREFIX,
     TOLD_OF,
     Steering,
     arrives_clear,
     arriving,
     by_addresses,
+    decrypted,
     leaves_clear,
     meets_ipv6,
     takes_link_control,
@@ -55,8 +57,6 @@ _DROPPED = {reason: End(_NUMBERS[reason], drops=True) for reason in DROP_REASONS
 
 _TO_ANOTHER_HOST = 3
 """PACKET_OTHERHOST (packet(7))."""
-_UNREACHABLE, _TOO_BIG, _PACKET_TOO_BIG = 3, 4, 2
-"""ICMP type and code (RFC 792), type of ICMPv6 (RFC 4443 3.2)."""
 _MULTICAST = AddressMatch.subnet(ip_network("224.0.0.0/4"))
 _ALL_PIM_ROUTERS: dict[int, IPAddress] = {4: IPv4Address("224.0.0.13"), 6: IPv6Address("ff02::d")}
 _NEIGHBOURS = ((range(133, 138), 255), (range(130, 133), 1), (range(143, 144), 1))
@@ -142,8 +142,8 @@ class _Rules(Headers):
             self._code.jump(self._to(end))
             self._code.place(other)
 
-    def _judge(self, judged: Sequence[Judged], otherwise: End, places: Places, *, later: bool) -> None:
-        self._writer.judge([item for item in judged if item.entry.version == places.version], otherwise, places, later=later)
+    def _judge(self, judged: Sequence[Judged], otherwise: End, places: Places, *, later: bool, share: int = 1) -> None:
+        self._writer.judge([item for item in judged if item.entry.version == places.version], otherwise, places, later=later, share=share)
 
 
 class _Outbound(_Rules):
@@ -212,7 +212,10 @@ class _Inbound(_Rules):
             Judged(_surely(entry), passed) if arrives_clear(rule) else Judged(entry, dropped) for rule, entry in arriving(steering)
         ]
         dropped = _DROPPED["inbound_not_permitted"]
-        self._decrypted = [Judged(entry, _PASS if entry.action is Action.PERMIT else dropped) for _, entry in arriving(steering)]
+        self._decrypted = [
+            (selectors.tag, [Judged(entry, _PASS if entry.action is Action.PERMIT else dropped) for entry in decrypted(selectors)])
+            for selectors in steering.selectors
+        ]
 
     def write(self) -> "_engine.Assembler":
         writer, code, register = self._writer, self._code, self._writer.registers
@@ -232,52 +235,57 @@ class _Inbound(_Rules):
         return writer.finish()
 
     def _unless_given_back(self, to: "_engine.Label", neither: "_engine.Label") -> None:
-        """Jump unless the engine sent the frame: then its source is the token. Every frame that arrives has its Ethernet header at hand."""
+        """Jump unless the engine sent the frame: then its source begins with the token, and how it ends is in R7. What the engine says by
+        itself passes. Every frame that arrives has its Ethernet header at hand."""
         writer, code, register, size = self._writer, self._code, self._writer.registers, self._writer.sizes
-        token = self._steering.token
+        prefix, rest = (
+            int.from_bytes(part, "little") for part in (self._steering.token[:TOKEN_PREFIX], self._steering.token[TOKEN_PREFIX:])
+        )
         code.load(size.WORD, register.R2, register.R6, Of.BEGIN)
         code.load(size.WORD, register.R3, register.R6, Of.END)
         code.copy(register.R1, register.R2)
         code.add(register.R1, ETHERNET)
         code.jump_if_beyond(register.R1, register.R3, neither)
         code.load(size.WORD, register.R1, register.R2, 6)
-        code.jump_if(register.R1, writer.compares.NOT_EQUAL, int.from_bytes(token[:4], "little"), to)
-        code.load(size.HALF, register.R1, register.R2, 10)
-        code.jump_if(register.R1, writer.compares.NOT_EQUAL, int.from_bytes(token[4:], "little"), to)
+        code.jump_if(register.R1, writer.compares.NOT_EQUAL, prefix, to)
+        code.load(size.HALF, register.R7, register.R2, 6 + TOKEN_PREFIX)
+        code.jump_if(register.R7, writer.compares.EQUAL, rest, neither)
 
     def _write_decrypted(self, refused: "_engine.Label") -> None:
-        writer, code = self._writer, self._code
-        ipv4, ipv6, other = code.label(), code.label() if self._meets_ipv6 else refused, code.label()
+        code = self._code
+        ipv4, ipv6 = code.label(), code.label() if self._meets_ipv6 else refused
         self.find_type(ipv4, ipv6, refused)
         code.place(ipv4)
         ways = Ways(refused, refused, code.label(), code.label())
         self.read_ipv4(ways)
-        writer.unless_protocol(IpProtocol.ICMP, other)
-        writer.unless(writer.sizes.OCTET, IPV4.transport, _UNREACHABLE, other)
-        writer.unless(writer.sizes.OCTET, IPV4.transport + 1, _TOO_BIG, other)
-        code.jump(self._to(_PASS))
-        code.place(other)
-        self._judge_decrypted(IPV4, ways)
+        self._judge_decrypted(IPV4, ways, refused)
         if self._meets_ipv6:
             code.place(ipv6)
-            ways, other = Ways(refused, refused, code.label(), code.label()), code.label()
+            ways = Ways(refused, refused, code.label(), code.label())
             self.read_ipv6(ways)
-            writer.unless_protocol(IpProtocol.ICMPV6, other)
-            writer.unless(writer.sizes.OCTET, IPV6.transport, _PACKET_TOO_BIG, other)
-            code.jump(self._to(_PASS))
-            code.place(other)
-            self._judge_decrypted(IPV6, ways)
+            self._judge_decrypted(IPV6, ways, refused)
 
-    def _judge_decrypted(self, places: Places, ways: Ways) -> None:
+    def _judge_decrypted(self, places: Places, ways: Ways, refused: "_engine.Label") -> None:
         """What is cut off has the ports 0: here it is safer if an entry that names ports does not take it."""
-        code, otherwise, is_whole = self._code, _DROPPED["inbound_not_permitted"], self._code.label()
+        code, is_whole = self._code, self._code.label()
         code.jump(is_whole)
         code.place(ways.cut)
         code.store(self._writer.sizes.WORD, self._writer.registers.FRAME, places.transport, 0)
         code.place(is_whole)
-        self._judge(self._decrypted, otherwise, places, later=False)
+        self._judge_by_tag(places, refused, later=False)
         code.place(ways.later)
-        self._judge(self._decrypted, otherwise, places, later=True)
+        self._judge_by_tag(places, refused, later=True)
+
+    def _judge_by_tag(self, places: Places, refused: "_engine.Label", *, later: bool) -> None:
+        """By the list of the SA, which the tag in R7 says (RFC 4301 5.2). A tag that nobody has is that of an SA which is gone: its packets
+        may not pass for what arrived in the clear."""
+        code, register, compare = self._code, self._writer.registers, self._writer.compares
+        for tag, judged in self._decrypted:
+            other = code.label()
+            code.jump_if(register.R7, compare.NOT_EQUAL, int.from_bytes(tag, "little"), other)
+            self._judge(judged, _DROPPED["inbound_not_permitted"], places, later=later, share=len(self._decrypted))
+            code.place(other)
+        code.jump(refused)
 
     def _write_ipv4(self) -> None:
         code, passed = self._code, _PASSED["inbound"]
