@@ -110,6 +110,7 @@ table netdev groupvpn_wan {
 		meta pkttype other return
 		ip frag-off & 0x1fff != 0 return
 		@th,64,32 @spis counter fwd to "gv3i" comment "ESP in UDP, of an SA that we hold"
+		@th,64,32 >= 0x00000100 goto unknown_esp
 		return
 	}
 	chain inbound_isakmp {

@@ -257,11 +257,12 @@ class Model:
         permitted = self._is_permitted_by_addresses(seen)
         if seen.is_later and protocol in (ESP, AH):
             return self._to_engine if seen.is_from(*steering.peers) or permitted else Fate(LAST, "inbound_passed")
-        if seen.upper and protocol == UDP and seen.port(2) in steering.esp_ports and seen.spi(8) in steering.spis:
+        is_in_udp = bool(seen.upper) and protocol == UDP and seen.port(2) in steering.esp_ports and seen.spi(8) > 255
+        if is_in_udp and seen.spi(8) in steering.spis:
             return self._to_engine
-        if protocol not in (ESP, AH):
+        if protocol not in (ESP, AH) and not is_in_udp:
             return None
-        if seen.upper and seen.spi(0 if protocol == ESP else 4) in steering.spis:
+        if seen.upper and not is_in_udp and seen.spi(0 if protocol == ESP else 4) in steering.spis:
             is_copy = protocol == ESP and seen.is_whole and length <= steering.copy_limit
             return Fate(DROP) if is_copy else self._to_engine
         is_told = steering.tap_in is not None and (seen.is_to(*steering.own) or permitted)

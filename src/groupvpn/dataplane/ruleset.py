@@ -30,6 +30,7 @@ from groupvpn.dataplane.steering import (
 )
 from groupvpn.effects import GDOI_PORT
 from groupvpn.ipsec.acl import Action
+from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.wire.iana import IpProtocol
 
 _HOOKS = {"outbound": "egress", "inbound": "ingress"}
@@ -49,6 +50,8 @@ _UNLISTED = {way: f"goto {way}_unlisted" for way in _HOOKS}
 _NOT_PERMITTED = "goto not_permitted"
 _ESP_AND_AH = f"{IpProtocol.ESP}-{IpProtocol.AH}"
 """A range and not a set, whose elements could be missed while rules change."""
+_IS_SPI = f"@th,64,32 >= {FIRST_SPI:#010x}"
+"""UDP that begins with a number which may be an SPI: not with the marker of ISAKMP, which is 0 (RFC 3948 2)."""
 _TAGGED = "tagged frames and the like: not ours to judge"
 _NOT_IPV4 = f'ether type != ip accept comment "ARP, {_TAGGED}"'
 _NOT_IPV6 = f'ether type != ip6 accept comment "{_TAGGED}"'
@@ -215,7 +218,11 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         esp,
         ah,
         *(f"{port} {esp_in_udp}" for port in ports),
-        *([f"meta l4proto {_ESP_AND_AH} jump unknown_esp_ipv6"] if unknown else []),
+        *(
+            [f"meta l4proto {_ESP_AND_AH} jump unknown_esp_ipv6", *(f"{port} {_IS_SPI} jump unknown_esp_ipv6" for port in ports)]
+            if unknown
+            else []
+        ),
     ]
     first = [
         f'@ll,48,{8 * TOKEN_PREFIX} 0x{steering.token[:TOKEN_PREFIX].hex()} goto given_back comment "by the engine"',
@@ -238,7 +245,8 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     chains.add("inbound", first, _of(4, judged), _UNLISTED["inbound"], exceptions)
     known = [*_NOT_FOR_US, f"{LATER_FRAGMENT[4]} goto esp_fragments", *_taken_by_ring(steering, _WHOLE), esp, ah]
     chains.add("inbound_esp", known, otherwise="goto unknown_esp" if unknown else "return")
-    chains.add("inbound_esp_in_udp", [*_NOT_FOR_US, f"{LATER_FRAGMENT[4]} return", esp_in_udp], otherwise="return")
+    in_udp = [*_NOT_FOR_US, f"{LATER_FRAGMENT[4]} return", esp_in_udp, *([f"{_IS_SPI} goto unknown_esp"] if unknown else [])]
+    chains.add("inbound_esp_in_udp", in_udp, otherwise="return")
     chains.add("inbound_isakmp", isakmp, otherwise="return")
     _add_others(steering, chains)
 
@@ -267,8 +275,9 @@ def _esp_fragments(steering: Steering, chains: Chains) -> None:
 
 
 def _unknown_esp(steering: Steering, chains: Chains) -> None:
-    """ESP or AH with an SPI that is not ours. If it is for us, or a permit covers its addresses, somebody takes us for one who has the SA:
-    the engine gets a copy to tell of (RFC 4303 3.4.2). The rate is limited here already, so that nobody can drown the engine in copies."""
+    """ESP, in UDP too, or AH with an SPI that is not ours. If it is for us, or a permit covers its addresses, somebody takes us for one who
+    has the SA: the engine gets a copy to tell of (RFC 4303 3.4.2). The rate is limited here already, so that nobody can drown the engine in
+    copies."""
     if steering.tap_in is None:
         return
     to_us = f"ip daddr {_one_of(steering.own)} goto told_of"

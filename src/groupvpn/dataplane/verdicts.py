@@ -42,6 +42,7 @@ from groupvpn.dataplane.steering import (
 )
 from groupvpn.effects import GDOI_PORT
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry, IPAddress
+from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.wire.iana import IpProtocol
 
 if TYPE_CHECKING:
@@ -292,7 +293,6 @@ class _Inbound(_Rules):
         ways = self._ways(_DROPPED["inbound_clear"])
         self.read_ipv4(ways)
         self._take_esp(IPV4)
-        self._take_esp_in_udp(IPV4)
         self._pass_link_control(IPV4, self._clear, passed)
         self._pass_isakmp(later=False)
         self._judge(self._clear, passed, IPV4, later=False)
@@ -308,7 +308,6 @@ class _Inbound(_Rules):
         ways = self._ways(_DROPPED["inbound_clear"])
         self.read_ipv6(ways)
         self._take_esp(IPV6)
-        self._take_esp_in_udp(IPV6)
         self._pass_neighbours(passed)
         self._pass_link_control(IPV6, self._clear, passed)
         self._judge(self._clear, passed, IPV6, later=False)
@@ -336,9 +335,10 @@ class _Inbound(_Rules):
         self._code.place(is_esp)
 
     def _take_esp(self, places: Places) -> None:
-        """ESP and AH with one of our SPIs go to the engine; of that with another one it may get a copy."""
+        """ESP, in UDP too, and AH with one of our SPIs go to the engine; of that with another one it may get a copy."""
         writer, code = self._writer, self._code
         not_esp, known, unknown, done = (code.label() for _ in range(4))
+        self._take_esp_in_udp(places, unknown)
         writer.unless_protocol(IpProtocol.ESP, not_esp)
         writer.jump_if_known(places.transport, known)
         code.jump(unknown)
@@ -436,9 +436,9 @@ class _Inbound(_Rules):
                 self._code.jump(permitted if entry.action is Action.PERMIT else denied)
                 self._code.place(following)
 
-    def _take_esp_in_udp(self, places: Places) -> None:
-        """ESP in UDP with one of our SPIs goes to the engine."""
-        writer, code = self._writer, self._code
+    def _take_esp_in_udp(self, places: Places, unknown: "_engine.Label") -> None:
+        """ESP in UDP with one of our SPIs goes to the engine. What begins with the marker of ISAKMP has none (RFC 3948 2)."""
+        writer, code, register = self._writer, self._code, self._writer.registers
         ports = sorted(set(self._steering.esp_ports))
         if not ports:
             return
@@ -452,6 +452,9 @@ class _Inbound(_Rules):
         code.jump(done)
         code.place(is_to_port)
         writer.jump_if_known(places.transport + 8, self._to(self._engine))
+        code.load(writer.sizes.WORD, register.R1, register.FRAME, places.transport + 8)
+        code.to_host32(register.R1)
+        code.jump_if(register.R1, writer.compares.AT_LEAST, FIRST_SPI, unknown)
         code.place(done)
 
     def _pass_isakmp(self, *, later: bool) -> None:
