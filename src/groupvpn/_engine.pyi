@@ -20,6 +20,7 @@ EventKind = Literal[
     "too_old",
     "too_new",
     "authentication",
+    "address_mismatch",
 ]
 
 class Event:

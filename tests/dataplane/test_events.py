@@ -121,6 +121,24 @@ def test_replays_and_forgeries_are_told_of(wan: Wan, raw: socket.socket) -> None
         assert (plane.engine().suppressed, plane.engine().lost) == (2, 0)
 
 
+def test_addresses_that_were_not_preserved_are_told_of(wan: Wan, raw: socket.socket) -> None:
+    """RFC 5374 5.2: an auditable event. The line has the addresses outside, which are those of the sender."""
+    gateway, _ = wan
+    ours = replace(sa(0x1238, GCM, sender_id=1, fill=0x61), replay_window=64)
+    sealed = _engine.encapsulate(sender_of(ours), with_checksum(packet("10.2.0.5", "10.1.0.5", bytes(40), 253)))
+    moved = with_checksum(sealed[:10] + bytes(2) + IPv4Address("10.2.0.99").packed + sealed[16:])
+    with gateway.entered(), LinuxDataPlane() as plane:
+        assert plane.apply(state(permit("10.1.0.0/16", "10.2.0.0/16", spi=ours.spi), sas=(ours,))) == ()
+        for _ in range(3):
+            raw.sendto(moved, (LOCAL, 0))
+        events = told(plane, 2)
+        assert [(event.kind, event.spi, event.sequence, str(event.source), str(event.destination)) for event in events] == [
+            ("address_mismatch", ours.spi, 1, "10.2.0.99", "10.1.0.5"),
+            ("replayed", ours.spi, 1, "10.2.0.99", "10.1.0.5"),
+        ]
+        assert (plane.counters()[0].drops["inbound_address_mismatch"], plane.engine().suppressed) == (1, 1)
+
+
 def test_a_packet_outside_of_the_time_window_is_told_of_with_both_pseudotimes(wan: Wan, raw: socket.socket) -> None:
     gateway, _ = wan
     boot = time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -30,9 +30,9 @@ _DF: dict[DontFragment, Literal["copy", "set", "clear"]] = {
 class EngineEvent:
     """Something that the engine tells without being asked.
 
-    Only the kinds that are about a packet (`unknown_spi`, `replayed`, `too_old`, `too_new`, `authentication`) have what follows `spi`: the
-    outer addresses, the IP protocol (50 ESP, 51 AH) and the sequence number as the packet carries it. `times` is there where the SA has a
-    time window and the packet was refused by it or as a replay.
+    Only the kinds that are about a packet (`unknown_spi`, `replayed`, `too_old`, `too_new`, `authentication`, `address_mismatch`) have what
+    follows `spi`: the outer addresses, the IP protocol (50 ESP, 51 AH) and the sequence number as the packet carries it. `times` is there
+    where the SA has a time window and the packet was refused by it or as a replay.
     """
 
     kind: "_engine.EventKind"
