@@ -153,7 +153,8 @@ struct Ipv6Chain {
   std::uint8_t protocol;       // of the first header that is not hop-by-hop options, routing, fragment or destination options
   std::uint32_t upper;         // where that header begins; at most the end of the packet
   std::uint32_t named_at;      // the octet that holds `protocol`
-  std::uint32_t fragment = 0;  // where the fragment header begins, 0: there is none. Behind it the walk goes on only in a first fragment
+  std::uint32_t fragment = 0;  // where the fragment header begins that makes this a part of a packet, or one that says "whole"; 0: there is none.
+                               // Behind it the walk goes on only in a first fragment
   std::uint32_t fragment_named_at = 0;  // the octet that names it
   std::uint32_t unfragmentable = ipv6_header_size;  // end of the headers for every router: hop-by-hop, routing, and options before it
   std::uint32_t unfragmentable_named_at = 6;        // the octet that names what comes there
@@ -176,7 +177,7 @@ struct Ipv6Chain {
       const std::uint32_t size = is_fragment_header ? 8 : (octets[chain.upper + 1] + 1U) * 8U;
       if (end - chain.upper < size) return std::nullopt;
       const std::uint8_t kind = chain.protocol;
-      if (is_fragment_header && chain.fragment == 0) {
+      if (is_fragment_header && !chain.is_fragment(ip)) {
         chain.fragment = chain.upper;
         chain.fragment_named_at = chain.named_at;
       }
