@@ -11,6 +11,31 @@ constexpr std::uint32_t size_of_header(Family family) noexcept {
   return static_cast<std::uint32_t>(family == Family::ipv6 ? ipv6_header_size : ipv4_header_size);
 }
 
+// Makes the packet begin at `data`, with `length` octets; all of it is inside what the packet was, with its headroom.
+void become(Packet& packet, std::uint8_t* data, std::uint32_t length) noexcept {
+  const std::ptrdiff_t moved = data - packet.data;
+  packet.tailroom = static_cast<std::uint32_t>(packet.tailroom + packet.length - moved - length);
+  packet.headroom = static_cast<std::uint32_t>(packet.headroom + moved);
+  packet.data = data;
+  packet.length = length;
+}
+
+// Walks the headers of a packet that may be whole. A fragment header that says so (RFC 6946) is taken out, as putting together does: it has no place
+// before AH (RFC 4302 A2), nor behind it or ESP (3.1.1).
+std::optional<Ipv6Chain> walk_whole(Packet& packet, Ipv6& ip) noexcept {
+  const std::optional<Ipv6Chain> chain = Ipv6Chain::walk(ip);
+  if (!chain || chain->fragment == 0 || chain->is_fragment(ip)) return chain;
+  constexpr std::uint32_t size = 8;
+  packet.data[chain->fragment_named_at] = packet.data[chain->fragment];
+  store16(packet.data + 4, static_cast<std::uint16_t>(ip.payload_length() - size));
+  std::memmove(packet.data + size, packet.data, chain->fragment);
+  become(packet, packet.data + size, packet.length - size);
+  const std::optional<Ipv6> shorter = Ipv6::parse(packet.data, packet.length);
+  if (!shorter) return std::nullopt;
+  ip = *shorter;
+  return Ipv6Chain::walk(ip);
+}
+
 Reason plan_ipv4(const Packet& packet, bool is_tunnel, Plan& plan) noexcept {
   const std::optional<Ipv4> ip = Ipv4::parse(packet.data, packet.length);
   if (!ip) return Reason::malformed;
@@ -27,17 +52,18 @@ Reason plan_ipv4(const Packet& packet, bool is_tunnel, Plan& plan) noexcept {
 }
 
 // In transport mode what routers look at stays outside; destination options do not, unless a routing header follows them (RFC 4303 3.1.1).
-Reason plan_ipv6(const Packet& packet, bool is_tunnel, Plan& plan) noexcept {
-  const std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
+Reason plan_ipv6(Packet& packet, bool is_tunnel, Plan& plan) noexcept {
+  std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
   if (!ip) return Reason::malformed;
   plan.total_length = ip->total_length();
   if (is_tunnel) {
     plan.next_header = protocol_ipv6;
     return Reason::delivered;
   }
-  const std::optional<Ipv6Chain> chain = Ipv6Chain::walk(*ip);
+  const std::optional<Ipv6Chain> chain = walk_whole(packet, *ip);
   if (!chain) return Reason::malformed;
   if (chain->is_fragment(*ip)) return Reason::fragment;
+  plan.total_length = ip->total_length();
   plan.next_header = packet.data[chain->unfragmentable_named_at];
   plan.named_at = chain->unfragmentable_named_at;
   plan.body_offset = chain->unfragmentable;
@@ -131,7 +157,7 @@ void repair_checksum(std::uint8_t* ip, std::uint32_t total_length) noexcept {
   if (is_ipv6) {
     const std::optional<Ipv6> header = Ipv6::parse(ip, total_length);
     const std::optional<Ipv6Chain> chain = header ? Ipv6Chain::walk(*header) : std::nullopt;
-    if (!chain || chain->fragment != 0) return;
+    if (!chain || chain->is_fragment(*header)) return;
     offset = chain->upper;
     protocol = chain->protocol;
   } else {
@@ -170,10 +196,10 @@ Reason read_ipv4(const Packet& packet, Outer& outer, Payload& payload) noexcept 
   return Reason::delivered;
 }
 
-Reason read_ipv6(const Packet& packet, Outer& outer, Payload& payload) noexcept {
-  const std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
+Reason read_ipv6(Packet& packet, Outer& outer, Payload& payload) noexcept {
+  std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
   if (!ip) return Reason::malformed;
-  const std::optional<Ipv6Chain> chain = Ipv6Chain::walk(*ip);
+  const std::optional<Ipv6Chain> chain = walk_whole(packet, *ip);
   if (!chain) return Reason::malformed;
   if (chain->is_fragment(*ip)) return Reason::fragment;
   outer.family = Family::ipv6;
@@ -213,15 +239,6 @@ void set_ecn(std::uint8_t* ip, Family family, std::uint8_t codepoint) noexcept {
   const std::uint16_t before = load16(ip);
   ip[1] = static_cast<std::uint8_t>((ip[1] & ~Ecn::mask) | codepoint);
   update_header_checksum(ip, before, load16(ip));
-}
-
-// Makes the packet begin at `data`, with `length` octets; all of it is inside what the packet was, with its headroom.
-void become(Packet& packet, std::uint8_t* data, std::uint32_t length) noexcept {
-  const std::ptrdiff_t moved = data - packet.data;
-  packet.tailroom = static_cast<std::uint32_t>(packet.tailroom + packet.length - moved - length);
-  packet.headroom = static_cast<std::uint32_t>(packet.headroom + moved);
-  packet.data = data;
-  packet.length = length;
 }
 
 Reason unwrap_tunnel(Packet& packet, const Verified& verified) noexcept {
@@ -268,7 +285,7 @@ Reason unwrap_transport(Packet& packet, const Verified& verified) noexcept {
 
 }  // namespace
 
-Reason plan_outer(const Packet& packet, const Sa& sa, Plan& plan) noexcept {
+Reason plan_outer(Packet& packet, const Sa& sa, Plan& plan) noexcept {
   const bool is_tunnel = sa.mode() == Mode::tunnel;
   const bool is_ipv6 = packet.length != 0 && family_of(*packet.data) == Family::ipv6;
   plan.body_offset = 0;

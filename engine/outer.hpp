@@ -26,8 +26,9 @@ struct Plan {
   }
 };
 
-// Reason::malformed for what is no whole IP packet; transport mode refuses fragments (RFC 4303 3.3.4).
-Reason plan_outer(const Packet& packet, const Sa& sa, Plan& plan) noexcept;
+// Reason::malformed for what is no whole IP packet; transport mode refuses fragments (RFC 4303 3.3.4), and takes a fragment header that says "whole"
+// out of the packet.
+Reason plan_outer(Packet& packet, const Sa& sa, Plan& plan) noexcept;
 
 // Writes the header to `outer`, for a packet of `length` octets in all. In transport mode it is moved there from the packet, so this comes before
 // ESP or AH is written.
@@ -37,7 +38,7 @@ void write_outer(const Packet& packet, const Sa& sa, const Plan& plan, std::uint
 void finish_udp(const Packet& packet, const Plan& plan) noexcept;
 
 // Reads the outer header of a packet as received into `packet.outer`, and moves the packet to what is behind it: the SPI of ESP, or AH. A UDP
-// header before ESP is passed over; its checksum is not looked at (RFC 3948 2.1), the ICV says more.
+// header before ESP is passed over; its checksum is not looked at (RFC 3948 2.1), the ICV says more. A fragment header that says "whole" is taken out.
 Reason parse_outer(Packet& packet) noexcept;
 
 // What ESP or AH protected, after it was verified.
