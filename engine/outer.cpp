@@ -176,6 +176,24 @@ void repair_checksum(std::uint8_t* ip, std::uint32_t total_length) noexcept {
   }
 }
 
+// Whether a source route in the options is not used up (RFC 791 3.1).
+bool has_hops_left(const Ipv4& ip) noexcept {
+  constexpr std::uint8_t end_of_list = 0, no_operation = 1, loose = 0x83, strict = 0x89;
+  const std::uint32_t length = ip.header_length();
+  for (std::uint32_t at = ipv4_header_size; at < length && ip.data()[at] != end_of_list;) {
+    const std::uint8_t* option = ip.data() + at;
+    if (*option == no_operation) {
+      ++at;
+      continue;
+    }
+    const std::uint32_t size = at + 1 < length ? option[1] : 0;
+    if (size < 2 || at + size > length) return false;
+    if ((*option == loose || *option == strict) && size > 2 && option[2] <= size) return true;
+    at += size;
+  }
+  return false;
+}
+
 // What the IP header says of its payload: `length` octets of `protocol`, `offset` octets behind the start of the packet.
 struct Payload {
   std::uint8_t protocol;
@@ -187,6 +205,7 @@ Reason read_ipv4(const Packet& packet, Outer& outer, Payload& payload) noexcept 
   if (!ip) return Reason::malformed;
   if (!is_checksum_right(ip->data(), ip->header_length())) return Reason::header_checksum;
   if (ip->is_fragment()) return Reason::fragment;
+  if (has_hops_left(*ip)) return Reason::malformed;
   outer.family = Family::ipv4;
   outer.tos = ip->tos();
   outer.named_at = 9;
@@ -202,6 +221,7 @@ Reason read_ipv6(Packet& packet, Outer& outer, Payload& payload) noexcept {
   const std::optional<Ipv6Chain> chain = walk_whole(packet, *ip);
   if (!chain) return Reason::malformed;
   if (chain->is_fragment(*ip)) return Reason::fragment;
+  if (chain->has_hops_left) return Reason::malformed;
   outer.family = Family::ipv6;
   outer.tos = ip->traffic_class();
   outer.named_at = chain->named_at;

@@ -158,6 +158,7 @@ struct Ipv6Chain {
   std::uint32_t fragment_named_at = 0;  // the octet that names it
   std::uint32_t unfragmentable = ipv6_header_size;  // end of the headers for every router: hop-by-hop, routing, and options before it
   std::uint32_t unfragmentable_named_at = 6;        // the octet that names what comes there
+  bool has_hops_left = false;  // a routing header names nodes that come before its destination (RFC 8200 4.4)
 
   // Whether this is part of a packet, and not a whole one in spite of its fragment header (RFC 6946).
   [[nodiscard]] bool is_fragment(const Ipv6& ip) const noexcept { return fragment != 0 && (load16(ip.data() + fragment + 2) & 0xfff9) != 0; }
@@ -181,6 +182,7 @@ struct Ipv6Chain {
         chain.fragment = chain.upper;
         chain.fragment_named_at = chain.named_at;
       }
+      if (kind == protocol_routing && octets[chain.upper + 3] != 0) chain.has_hops_left = true;
       chain.protocol = octets[chain.upper];
       chain.named_at = chain.upper;
       chain.upper += size;

@@ -101,3 +101,35 @@ TEST_CASE(checksums_are_repaired_behind_a_fragment_header_that_says_whole) {
   CHECK(result.octets == ipv6_tcp(segment, 77));
 }
 
+namespace {
+
+Octets with_options(Octets packet, const Octets& options) {
+  packet[0] = static_cast<std::uint8_t>(packet[0] + options.size() / 4);
+  store16(&packet[2], static_cast<std::uint16_t>(load16(&packet[2]) + options.size()));
+  packet.insert(packet.begin() + ipv4_header_size, options.begin(), options.end());
+  write_header_checksum(packet.data());
+  return packet;
+}
+
+}  // namespace
+
+// RFC 8200 4.4, RFC 791 3.1: it is on its way to somebody else. (What AH has not covered it refuses in any case.)
+TEST_CASE(what_has_hops_before_it_is_not_opened) {
+  Esp esp;
+  Random random(54);
+  for (const std::shared_ptr<Sa>& sa : all_forms()) {
+    const Reason with_foreign_header = sa->protocol() == Protocol::ah ? Reason::authentication : Reason::delivered;
+    for (const Octets& packet : {ipv4(random.octets(50)), ipv6(random.octets(50), {.next_header = 253})}) {
+      const auto reason_with = [&](const Octets& route, const Octets& options) {
+        const Octets octets = sealed(esp, sa, packet);
+        const bool is_ipv6 = family_of(octets[0]) == Family::ipv6;
+        return opened(esp, sa, is_ipv6 ? with_extension(octets, protocol_routing, route) : with_options(octets, options)).reason;
+      };
+      CHECK(reason_with({0, 0, 9, 0, 0, 0, 0, 0}, {1, 0x83, 7, 8, 10, 9, 8, 7}) == with_foreign_header);
+      CHECK(reason_with({0, 0, 9, 1, 0, 0, 0, 0}, {1, 0x83, 7, 4, 10, 9, 8, 7}) == Reason::malformed);
+      CHECK(reason_with({0, 0, 9, 0, 0, 0, 0, 0}, {0x89, 7, 8, 10, 9, 8, 7, 0}) == with_foreign_header);
+      CHECK(reason_with({0, 0, 9, 255, 0, 0, 0, 0}, {0x89, 7, 4, 10, 9, 8, 7, 0}) == Reason::malformed);
+      CHECK(reason_with({0, 0, 9, 0, 0, 0, 0, 0}, {0, 0x83, 7, 4, 10, 9, 8, 7}) == with_foreign_header);  // behind the end of the list
+    }
+  }
+}
