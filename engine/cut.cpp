@@ -64,6 +64,9 @@ class SegmentHeaders {
 
   [[nodiscard]] std::uint32_t length() const noexcept { return length_; }
 
+  // From segment `index` on they count up from another one.
+  void identify_from(std::uint16_t index, std::uint16_t identification) noexcept { identification_ = std::uint32_t{identification} - index; }
+
   // Writes headers and `size` octets of data, which stand `at` octets behind the start of the data of the super-packet; segment `index`.
   void write_tcp(std::uint8_t* segment, const std::uint8_t* data, std::uint32_t at, std::uint32_t size, std::uint16_t index, bool is_last) const noexcept {
     std::uint8_t* tcp = write_ip(segment, size, index);
@@ -122,6 +125,13 @@ bool may_be_cut(const CutPacket& ip, std::uint8_t protocol, std::uint32_t header
          offload.segment_size != 0;
 }
 
+// How many segments have an identification of the kernel's. It has counted those that it saw, and gives the next ones to other packets; with DF they
+// need not be unique (RFC 6864 4).
+std::uint32_t identified_segments(const CutPacket& ip, std::uint32_t data_length, const Offload& offload) noexcept {
+  if (ip.family == Family::ipv6 || (load16(ip.octets + 6) & Ipv4::dont_fragment) != 0) return ipv4_maximum_size;
+  return std::max<std::uint32_t>((data_length + offload.segment_size - 1U) / offload.segment_size, 1);
+}
+
 // Whether a packet of `length` octets with this header may become fragments, before encryption or after it.
 bool may_be_fragmented(const CutPacket& ip, std::uint32_t length, const CutLimits& limits) noexcept {
   if (limits.too_long == TooLong::refused) return false;
@@ -159,19 +169,25 @@ Reason Cutter::cut_tcp(const CutPacket& ip, const Offload& offload, const CutLim
   const std::uint32_t tcp_length = (tcp[12] >> 4) * 4U;
   if (tcp_length < tcp_header_size || tcp_length > ip.transport_length()) return Reason::malformed;
 
-  const SegmentHeaders headers(ip, tcp_length, offload);
+  SegmentHeaders headers(ip, tcp_length, offload);
   if (headers.length() >= limits.inner_mtu) return Reason::too_big;
   const std::uint32_t segment_size = std::min<std::uint32_t>(offload.segment_size, limits.inner_mtu - headers.length());
   const std::uint32_t data_length = ip.transport_length() - tcp_length;
+  std::uint32_t at = 0, end = std::min(data_length, identified_segments(ip, data_length, offload) * segment_size);
   std::uint16_t index = 0;
-  for (std::uint32_t at = 0; at < data_length || index == 0; at += segment_size, ++index) {
-    const std::uint32_t size = std::min(segment_size, data_length - at);
-    std::uint8_t* segment = sink.open(headers.length() + size);
-    if (segment == nullptr) return Reason::oversize;
-    headers.write_tcp(segment, tcp + tcp_length, at, size, index, at + size == data_length);
-    sink.commit(headers.length() + size);
+  while (true) {
+    for (; at < end || index == 0; at += segment_size, ++index) {
+      const std::uint32_t size = std::min(segment_size, data_length - at);
+      std::uint8_t* segment = sink.open(headers.length() + size);
+      if (segment == nullptr) return Reason::oversize;
+      headers.write_tcp(segment, tcp + tcp_length, at, size, index, at + size == data_length);
+      sink.commit(headers.length() + size);
+    }
+    if (end == data_length) return Reason::delivered;
+    headers.identify_from(index, next_identification_);
+    next_identification_ = static_cast<std::uint16_t>(next_identification_ + (data_length - at + segment_size - 1) / segment_size);
+    end = data_length;
   }
-  return Reason::delivered;
 }
 
 Reason Cutter::cut_udp(const CutPacket& ip, const Offload& offload, const CutLimits& limits, PacketSink& sink) noexcept {

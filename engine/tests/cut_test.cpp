@@ -1,6 +1,7 @@
 #include "cut.hpp"
 
-#include <map>
+#include <optional>
+#include <set>
 
 #include "build.hpp"
 #include "harness.hpp"
@@ -120,6 +121,29 @@ TEST_CASE(a_tcp_super_packet_becomes_segments_that_say_the_same) {
       }
       CHECK(joined == data);
     }
+  }
+}
+
+// RFC 6864 4: without DF the far end needs them to tell what belongs together, and the kernel has counted no more segments than it saw.
+TEST_CASE(a_stream_that_is_cut_smaller_repeats_no_identification) {
+  for (const std::uint32_t inner_mtu : {256U, 1000U, 1438U, 1500U}) {
+    Cutter cutter(100);
+    Collector collector(inner_mtu);
+    std::set<std::uint16_t> seen;
+    std::uint16_t next = 30000;
+    for (const std::size_t segments : {45U, 1U, 30U, 45U}) {
+      Octets frame(link_size);
+      const Octets super = ipv4(tcp(Octets(segments * 1448 - 7), 0x10), {.protocol = protocol_tcp, .identification = next});
+      frame.insert(frame.end(), super.begin(), super.end());
+      const Offload offload{.flags = needs_checksum, .gso_type = gso_tcp4, .segment_size = 1448};
+      const CutPacket ip = *CutPacket::parse(frame.data() + link_size, super.size());
+      CHECK(cutter.cut(frame.data(), link_size, ip, offload, {inner_mtu, false}, collector) == Reason::delivered);
+      next = static_cast<std::uint16_t>(next + segments);
+    }
+    for (const Octets& packet : collector.packets) seen.insert(load16(&packet[4]));
+    CHECK_EQUAL(seen.size(), collector.packets.size());
+    CHECK_EQUAL(seen.upper_bound(29999) == seen.end() ? 0 : *seen.upper_bound(29999), 30000);
+    CHECK_EQUAL(*seen.rbegin(), next - 1);
   }
 }
 
