@@ -81,6 +81,8 @@ inline Family family_of(std::uint8_t first_octet) noexcept {
 // In network order; of IPv4 the first `address_size` octets are the address and the others 0, where nothing else is said.
 using Address = std::array<std::uint8_t, 16>;
 
+inline constexpr std::size_t maximum_size(Family family) noexcept { return family == Family::ipv6 ? ipv6_maximum_size : ipv4_maximum_size; }
+
 inline constexpr std::size_t address_size(Family family) noexcept { return family == Family::ipv6 ? 16 : 4; }
 
 // An IPv4 packet whose header was checked: 20 <= header_length <= total_length <= octets behind the pointer (RFC 791 3.1), and as a fragment it
