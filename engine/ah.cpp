@@ -157,10 +157,7 @@ Reason build_ah(Packet& packet, const Plan& plan, std::uint16_t identification, 
   store32(ah + 4, sa.spi());
   store32(ah + 8, static_cast<std::uint32_t>(grant.sequence));
 
-  packet.tailroom = packet.length + packet.tailroom - plan.total_length;
-  packet.headroom = packet.headroom + plan.body_offset - front;
-  packet.data = outer;
-  packet.length = length;
+  packet.reshape(outer, length);
   if (plan.family == Family::ipv4) replace_identification(outer, identification);
   if (!cover_header(outer, plan.header_length, set_aside)) return Reason::malformed;
   begin_operation(operation, sa, outer, length, ah + fixed_size);

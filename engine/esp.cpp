@@ -152,10 +152,7 @@ Reason Esp::build_esp(Packet& packet, const Plan& plan, Operation& operation, st
   begin_operation(operation, sa, esp, payload_length);
   if (sa.has_extended_sequence()) cover_extension(operation, grant.sequence);
 
-  packet.tailroom = packet.length + packet.tailroom - plan.body_offset - back;
-  packet.headroom = packet.headroom + plan.body_offset - front;
-  packet.data = outer;
-  packet.length = front + back;
+  packet.reshape(outer, front + back);
   return Reason::delivered;
 }
 

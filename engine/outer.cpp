@@ -11,15 +11,6 @@ constexpr std::uint32_t size_of_header(Family family) noexcept {
   return static_cast<std::uint32_t>(family == Family::ipv6 ? ipv6_header_size : ipv4_header_size);
 }
 
-// Makes the packet begin at `data`, with `length` octets; all of it is inside what the packet was, with its headroom.
-void become(Packet& packet, std::uint8_t* data, std::uint32_t length) noexcept {
-  const std::ptrdiff_t moved = data - packet.data;
-  packet.tailroom = static_cast<std::uint32_t>(packet.tailroom + packet.length - moved - length);
-  packet.headroom = static_cast<std::uint32_t>(packet.headroom + moved);
-  packet.data = data;
-  packet.length = length;
-}
-
 // Walks the headers of a packet that may be whole. A fragment header that says so (RFC 6946) is taken out, as putting together does: it has no place
 // before AH (RFC 4302 A2), nor behind it or ESP (3.1.1).
 std::optional<Ipv6Chain> walk_whole(Packet& packet, Ipv6& ip) noexcept {
@@ -29,7 +20,7 @@ std::optional<Ipv6Chain> walk_whole(Packet& packet, Ipv6& ip) noexcept {
   packet.data[chain->fragment_named_at] = packet.data[chain->fragment];
   store16(packet.data + 4, static_cast<std::uint16_t>(ip.payload_length() - size));
   std::memmove(packet.data + size, packet.data, chain->fragment);
-  become(packet, packet.data + size, packet.length - size);
+  packet.reshape(packet.data + size, packet.length - size);
   const std::optional<Ipv6> shorter = Ipv6::parse(packet.data, packet.length);
   if (!shorter) return std::nullopt;
   ip = *shorter;
@@ -285,7 +276,7 @@ Reason unwrap_tunnel(Packet& packet, const Verified& verified) noexcept {
   const Ecn ecn = combine_ecn(tos & Ecn::mask, packet.outer.tos & Ecn::mask);
   if (ecn.is_dropped) return Reason::congestion;
   if (ecn.codepoint != (tos & Ecn::mask)) set_ecn(ip, family, ecn.codepoint);
-  become(packet, ip, length);
+  packet.reshape(ip, length);
   return Reason::delivered;
 }
 
@@ -299,7 +290,7 @@ Reason unwrap_transport(Packet& packet, const Verified& verified) noexcept {
   std::memmove(ip, packet.data - outer.header_length, header_length);
   rewrite_header(ip, outer.named_at, verified.next_header, length);
   if (was_in_udp) repair_checksum(ip, length);
-  become(packet, ip, length);
+  packet.reshape(ip, length);
   return Reason::delivered;
 }
 
@@ -353,7 +344,7 @@ Reason parse_outer(Packet& packet) noexcept {
   if (payload.protocol != protocol_esp && payload.protocol != protocol_ah) return Reason::not_esp;
   outer.protocol = payload.protocol;
   outer.header_length = payload.offset;
-  become(packet, packet.data + payload.offset, payload.length);  // what the link layer padded stays behind
+  packet.reshape(packet.data + payload.offset, payload.length);  // what the link layer padded stays behind
   return Reason::delivered;
 }
 

@@ -244,6 +244,15 @@ struct Packet {
   Reason reason = Reason::delivered;
   Sa* sa = nullptr;  // kept alive by the SA set that the burst holds
   Outer outer{};     // inbound only
+
+  // Makes it begin at `begin`, with `octets` octets; all of that is inside what it was, with its room.
+  void reshape(std::uint8_t* begin, std::uint32_t octets) noexcept {
+    const std::ptrdiff_t moved = begin - data;
+    tailroom = static_cast<std::uint32_t>(tailroom + length - moved - octets);
+    headroom = static_cast<std::uint32_t>(headroom + moved);
+    data = begin;
+    length = octets;
+  }
 };
 
 }  // namespace groupvpn
