@@ -98,23 +98,10 @@ bool cover_header(std::uint8_t* ip, std::uint32_t length, SetAside& set_aside) n
   return mask_mutable_fields(ip, length);
 }
 
-void begin_operation(Operation& operation, const Sa& sa, std::uint8_t* ip, std::uint32_t covered, std::uint8_t* tag) noexcept {
-  operation.schedule = &sa.schedule();
-  operation.cipher = Cipher::null;
-  operation.integrity = sa.integrity();
-  operation.esp = ip;
-  operation.payload_offset = operation.covered = covered;
-  operation.payload_length = 0;
-  operation.tag = tag;
-  operation.is_received_kept = false;
-  operation.extended.reset();
-  operation.is_done = operation.is_authentic = false;
-}
-
-// The upper half of the sequence number is covered behind the packet, and not sent (RFC 4302 2.5.1).
-void cover_extension(Operation& operation, std::uint64_t sequence) noexcept {
-  store32(operation.esp + operation.covered, static_cast<std::uint32_t>(sequence >> 32));
-  operation.covered += 4;
+void begin_operation(Operation& operation, const Sa& sa, std::uint8_t* ip, std::uint32_t covered, std::uint8_t* icv) noexcept {
+  operation.use(sa.schedule(), Cipher::null, sa.integrity());
+  operation.place(ip, covered, 0);
+  operation.tag = icv;
 }
 
 // Makes room behind a packet for the octets that are only covered.
@@ -161,7 +148,7 @@ Reason build_ah(Packet& packet, const Plan& plan, std::uint16_t identification, 
   if (plan.family == Family::ipv4) replace_identification(outer, identification);
   if (!cover_header(outer, plan.header_length, set_aside)) return Reason::malformed;
   begin_operation(operation, sa, outer, length, ah + fixed_size);
-  if (sa.has_extended_sequence()) cover_extension(operation, grant.sequence);
+  if (sa.has_extended_sequence()) operation.cover_upper_half(grant.sequence);
   return Reason::delivered;
 }
 
@@ -181,7 +168,7 @@ Reason parse_ah(Packet& packet, std::int64_t now, Origin& origin, Operation& ope
   begin_operation(operation, sa, ip, header_length + packet.length, icv);
   operation.keep_received(sa.icv_length());
   std::memset(icv, 0, sa.icv_length());
-  if (sa.has_extended_sequence()) cover_extension(operation, origin.sequence);
+  if (sa.has_extended_sequence()) operation.cover_upper_half(origin.sequence);
   return Reason::delivered;
 }
 

@@ -40,12 +40,8 @@ class RunCounter {
 };
 
 void begin_operation(Operation& operation, const Sa& sa, std::uint8_t* esp, std::uint32_t payload_length) noexcept {
-  operation.schedule = &sa.schedule();
-  operation.cipher = sa.cipher();
-  operation.integrity = sa.integrity();
+  operation.use(sa.schedule(), sa.cipher(), sa.integrity());
   operation.place(esp, esp_header_size + sa.iv_length(), payload_length);
-  operation.is_done = false;
-  operation.is_authentic = false;
   // Salt and explicit IV make the nonce of counter modes (RFC 4106 4, RFC 3686 4); CBC and NULL take the IV as it stands in the packet.
   std::uint8_t* iv = operation.iv.data();
   if (sa.is_counter_mode()) {
@@ -56,23 +52,6 @@ void begin_operation(Operation& operation, const Sa& sa, std::uint8_t* esp, std:
   } else {
     std::memcpy(iv, esp + esp_header_size, sa.iv_length());
   }
-}
-
-// The upper half of the sequence number is covered by the ICV and not sent: in the authenticated header of GCM, else behind the packet, where
-// the ICV is to go (RFC 4303 2.2.1).
-void cover_extension(Operation& operation, std::uint64_t sequence) noexcept {
-  const auto upper = static_cast<std::uint32_t>(sequence >> 32);
-  if (traits(operation.cipher).is_combined()) {
-    operation.extended = upper;
-    return;
-  }
-  store32(operation.esp + operation.covered, upper);
-  operation.covered += 4;
-}
-
-// Takes from the life of the SA what its algorithm was applied to (RFC 4301 4.4.2.1).
-bool spend(const Packet& packet, const Operation& operation) noexcept {
-  return packet.sa->lifetime().spend(packet.sa->protocol() == Protocol::ah ? operation.covered : operation.payload_length);
 }
 
 // What Sa::reaches_before asks for.
@@ -150,7 +129,7 @@ Reason Esp::build_esp(Packet& packet, const Plan& plan, Operation& operation, st
     random_.take(esp + esp_header_size, sa.iv_length());
   }
   begin_operation(operation, sa, esp, payload_length);
-  if (sa.has_extended_sequence()) cover_extension(operation, grant.sequence);
+  if (sa.has_extended_sequence()) operation.cover_upper_half(grant.sequence);
 
   packet.reshape(outer, front + back);
   return Reason::delivered;
@@ -177,14 +156,14 @@ void Esp::hide_counters(std::size_t count) noexcept {
     const Sa& sa = *owners_[index]->sa;
     if (sa.counter_schedule() == nullptr) continue;
     counters_.add(*sa.counter_schedule(), sa.cipher(), index);
-    counters_.put(load64(operations_[index].esp + esp_header_size));
+    counters_.put(load64(operations_[index].begin + esp_header_size));
   }
   if (counters_.size() == 0) return;
   counters_.seal(crypto_);
   for (std::size_t block = 0; block < counters_.size(); ++block) {
     Operation& operation = operations_[counters_.owner(block)];
     if (!counters_.is_done(block)) owners_[counters_.owner(block)]->reason = Reason::crypto_failure;
-    std::memcpy(operation.esp + esp_header_size, counters_.octets(block), operation.payload_offset - esp_header_size);
+    std::memcpy(operation.begin + esp_header_size, counters_.octets(block), operation.payload_offset - esp_header_size);
     std::memcpy(operation.iv.data(), counters_.octets(block), operation.payload_offset - esp_header_size);
   }
 }
@@ -195,7 +174,7 @@ void Esp::encapsulate_burst(std::span<Packet> packets, std::int64_t now) noexcep
   for (Packet& packet : packets) {
     if (packet.reason != Reason::delivered) continue;
     packet.reason = packet.sa != nullptr && packet.sa->lifetime().is_over(now) ? Reason::lifetime : build(packet, count, now);
-    if (packet.reason == Reason::delivered && !spend(packet, operations_[count])) packet.reason = Reason::lifetime;
+    if (packet.reason == Reason::delivered && !packet.sa->lifetime().spend(operations_[count].charged())) packet.reason = Reason::lifetime;
     if (packet.reason == Reason::delivered) owners_[count++] = &packet;
   }
   hide_counters(count);
@@ -235,7 +214,7 @@ Reason Esp::parse_esp(Packet& packet, Origin& origin, Operation& operation, std:
   begin_operation(operation, sa, esp, packet.length - around);
   if (!sa.has_extended_sequence()) return Reason::delivered;
   operation.keep_received(sa.icv_length());
-  cover_extension(operation, origin.sequence);
+  operation.cover_upper_half(origin.sequence);
   return Reason::delivered;
 }
 
@@ -246,7 +225,7 @@ std::size_t Esp::reveal_counters(std::size_t count, std::int64_t now) noexcept {
     const Sa& sa = *owners_[index]->sa;
     if (sa.counter_schedule() == nullptr) continue;
     counters_.add(*sa.counter_schedule(), sa.cipher(), index);
-    counters_.take(operations_[index].esp + esp_header_size, sa.iv_length());
+    counters_.take(operations_[index].begin + esp_header_size, sa.iv_length());
   }
   if (counters_.size() == 0) return count;
   counters_.open(crypto_);
@@ -278,7 +257,7 @@ Reason Esp::strip(Packet& packet, std::size_t index, std::int64_t now) noexcept 
 
   Verified verified;
   if (packet.sa->protocol() == Protocol::ah) {
-    restore_header(operation.esp, set_aside_[index]);
+    restore_header(operation.begin, set_aside_[index]);
     verified = strip_ah(packet);
   } else if (const Reason reason = strip_esp(operation, verified); reason != Reason::delivered) {
     return reason;
@@ -305,7 +284,7 @@ void Esp::decapsulate_burst(const SaSet& sas, std::span<Packet> packets, std::in
   for (std::size_t index = 0; index < count; ++index) {
     Packet& packet = *owners_[index];
     packet.reason = strip(packet, index, now);
-    if (operations_[index].is_authentic && !spend(packet, operations_[index])) packet.reason = Reason::lifetime;
+    if (operations_[index].is_authentic && !packet.sa->lifetime().spend(operations_[index].charged())) packet.reason = Reason::lifetime;
     if (packet.reason == Reason::delivered) counter.add(packet.sa, packet.length);
   }
 }
