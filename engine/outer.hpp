@@ -26,6 +26,21 @@ struct Plan {
   }
 };
 
+// The identifications of outer headers, one after the other. Never 0: there a raw socket would have the kernel choose (raw(7)), and the ICV of AH
+// covers it.
+class Identifications {
+ public:
+  explicit Identifications(std::uint16_t first) noexcept : next_(first) {}
+
+  std::uint16_t next() noexcept {
+    if (next_ == 0) ++next_;
+    return next_++;
+  }
+
+ private:
+  std::uint16_t next_;
+};
+
 // Reason::malformed for what is no whole IP packet; transport mode refuses fragments (RFC 4303 3.3.4), and takes a fragment header that says "whole"
 // out of the packet.
 Reason plan_outer(Packet& packet, const Sa& sa, Plan& plan) noexcept;
