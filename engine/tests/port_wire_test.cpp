@@ -1,0 +1,144 @@
+// A port and its way out: what fits the wire, and what becomes of packets when it breaks or takes nothing.
+#include "port_rig.hpp"
+
+#include <algorithm>
+#include <memory>
+
+#include "memory.hpp"
+
+using namespace groupvpn;
+using namespace groupvpn::test;
+
+// Options for the destination alone are protected in transport mode, so nothing is gained by what they have (RFC 4303 3.1.1).
+TEST_CASE(options_that_are_protected_count_for_what_fits) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const Ear core("core", ETH_P_IPV6), kernel("in", ETH_P_IPV6);
+  const Keys keys(Cipher::aes_128_cbc, Integrity::hmac_sha2_256_128, 0x3a);
+  SaParameters parameters = keys.parameters();
+  parameters.mode = Mode::transport;
+  const auto sa = std::make_shared<Sa>(parameters);
+  rig.port.set_sas({sa}, {{rig.queue, {sa}}});
+  rig.port.start();
+  const std::uint32_t fits = sa->inner_mtu(1500, Family::ipv6);
+  std::uint64_t count = 0;
+  for (std::uint32_t length = fits - 2; length <= fits + 16; ++length) {
+    Octets content(length - ipv6_header_size);
+    content[0] = protocol_none;
+    content[2] = 1;  // PadN
+    content[3] = 4;
+    Octets frame = frame_around(ipv6(content, {.next_header = protocol_destination_options}));
+    store16(&frame[12], ETH_P_IPV6);
+    rig.to_protect.send(frame);
+    ++count;
+    CHECK(rig.comes_to("outbound_", count));
+    CHECK_EQUAL(sum(rig.port.counters(), "outbound_delivered"), std::min<std::uint64_t>(count, 3));
+  }
+  CHECK_EQUAL(sum(rig.port.counters(), "outbound_too_big"), count - 3);
+  std::uint32_t sent = 0;
+  for (Octets frame = core.receive(); !frame.empty(); frame = core.receive(100)) {
+    if (frame[20] != protocol_esp) continue;  // what the kernel has to say to its neighbours
+    ++sent;
+    CHECK(frame.size() <= 14 + 1500);
+  }
+  CHECK_EQUAL(sent, 3U);
+  const Octets answer = kernel.receive();
+  CHECK(answer.size() > 62 && answer[54] == 2 && load32(&answer[58]) == fits);  // packet too big (RFC 4443 3.2)
+  rig.port.stop();
+}
+
+// The frames of AF_XDP lie in memory that goes with its socket, and so do packets of ESP in UDP, which leave by another one.
+TEST_CASE(a_burst_of_both_kinds_outlives_a_way_out_that_breaks) {
+  if (!has_own_network()) return;
+  const Descriptor plain_out = open_tap("out"), udp_out = open_tap("out_udp"), in = open_tap("in");
+  const Ear plain{"out"}, udp{"out_udp"};
+  Port port{{.wan = "wan", .inbound_taps = {in.number()}, .token = token, .wire_mtu = 1500, .transmit = TransmitMethod::xdp}};
+  const std::size_t plain_queue = port.add_outbound({plain_out.number()}), udp_queue = port.add_outbound({udp_out.number()});
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x36);
+  SaParameters in_udp = keys.parameters(0x1001);
+  in_udp.udp = UdpPorts{4500, 4500};
+  const auto plain_sa = keys.sa(), udp_sa = std::make_shared<Sa>(in_udp);
+  port.set_sas({}, {{plain_queue, {plain_sa}}, {udp_queue, {udp_sa}}});
+  constexpr std::uint32_t count = 20;
+  for (std::uint32_t number = 0; number < count; ++number) {  // queued while nobody reads, so that one burst has all
+    plain.send(frame_around(ipv4(Octets(1000))));
+    udp.send(frame_around(ipv4(Octets(1000))));
+  }
+  run("ip link set wan down");
+  port.start();
+  CHECK(wait_until([&port] { return sum(port.counters(), "outbound_") >= 2 * count; }));
+  port.stop();
+  run("ip link set wan up");
+  CHECK_EQUAL(sum(port.counters(), "outbound_send_failed"), 2 * count);
+}
+
+// A queue that nobody empties keeps the buffers of AF_XDP. What finds none takes no sequence number, and ESP in UDP does not leave from the place
+// of another packet.
+TEST_CASE(what_finds_no_buffer_is_not_encrypted) {
+  if (!has_own_network()) return;
+  run("ip link add name slow type veth peer name end && ip link set slow up && ip link set end up && "
+      "tc qdisc add dev slow root tbf rate 8kbit burst 2000 limit 10000000 && tc qdisc add dev core clsact && "
+      "tc filter add dev core ingress protocol all prio 1 u32 match u32 0 0 action mirred egress redirect dev slow");
+  {
+    const Descriptor plain_out = open_tap("out"), udp_out = open_tap("out_udp"), in = open_tap("in");
+    const Ear plain{"out"}, udp{"out_udp"};
+    Port port{{.wan = "wan", .inbound_taps = {in.number()}, .token = token, .wire_mtu = 1500, .transmit = TransmitMethod::xdp}};
+    const std::size_t plain_queue = port.add_outbound({plain_out.number()}), udp_queue = port.add_outbound({udp_out.number()});
+    const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x37);
+    const auto plain_sa = keys.sa();
+    const Keys others(Cipher::aes_128_gcm, Integrity::none, 0x38);
+    SaParameters in_udp = others.parameters(0x1001);
+    in_udp.udp = UdpPorts{4500, 4500};
+    const auto udp_sa = std::make_shared<Sa>(in_udp);
+    port.set_sas({}, {{plain_queue, {plain_sa}}, {udp_queue, {udp_sa}}});
+    const auto failed = [&port] { return sum(port.counters(), "outbound_send_failed"); };
+    const auto wait_for = [&port](std::uint64_t packets) {
+      CHECK(wait_until([&] { return sum(port.counters(), "outbound_") >= packets; }));
+      CHECK_EQUAL(sum(port.counters(), "outbound_"), packets);
+    };
+    port.start();
+    constexpr std::uint32_t count = 1200, buffers = 1024;
+    for (std::uint32_t number = 0; number < count; ++number) plain.send(frame_around(ipv4(Octets(1000))));
+    wait_for(count);
+    CHECK(failed() > count - buffers - 10);  // some get through: a few octets at once, and some in each second
+    CHECK_EQUAL(plain_sa->last_sequence(), count - failed());
+    const std::uint64_t before = failed();
+    for (std::uint32_t number = 0; number < 50; ++number) udp.send(frame_around(ipv4(Octets(1000))));
+    for (std::uint32_t number = 0; number < 50; ++number) plain.send(frame_around(ipv4(Octets(1470))));  // which leaves as two
+    wait_for(count + 150);
+    CHECK(failed() > before + 140);
+    CHECK_EQUAL(plain_sa->last_sequence() + udp_sa->last_sequence(), count + 150 - failed());
+    run("tc qdisc del dev slow root");
+    plain.send(frame_around(ipv4(Octets(1000))));
+    udp.send(frame_around(ipv4(Octets(1000))));
+    const std::uint64_t last = failed();
+    wait_for(count + 152);
+    CHECK_EQUAL(failed(), last);
+    port.stop();
+  }
+  run("tc qdisc del dev core clsact && ip link del slow");
+}
+
+TEST_CASE(fragments_fit_the_buffers_that_are_left_without_memory) {
+  if (!has_own_network()) return;
+  Rig rig;
+  run("ip link set out mtu 20000; ip link set wan mtu 16000; ip link set core mtu 16000");
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x3b);
+  SaParameters parameters = keys.parameters();
+  parameters.mode = Mode::transport;
+  const auto sa = std::make_shared<Sa>(parameters);
+  rig.port.set_sas({}, {{rig.queue, {sa}}});
+  rig.port.start();
+  rig.to_protect.send(frame_around(ipv4(Octets(100))));
+  CHECK(!rig.core.receive().empty());
+  largest_allocation = 1 << 20;
+  rig.port.set_wire_mtu(16000);  // for which 2 MiB are wanted
+  rig.to_protect.send(frame_around(ipv4(Octets(17000))));
+  std::size_t count = 0, longest = 0;
+  for (Octets frame = rig.core.receive(); !frame.empty(); frame = rig.core.receive(200), ++count) longest = std::max(longest, frame.size());
+  largest_allocation = unlimited;
+  rig.port.stop();
+  run("ip link set wan mtu 1500; ip link set core mtu 1500");
+  CHECK(count > 17000 / (1500 + esp_tailroom) && longest <= 14 + 1500 + esp_tailroom);
+  CHECK_EQUAL(sum(rig.port.counters(), "outbound_delivered"), 2U);
+}
