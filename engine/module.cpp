@@ -42,6 +42,16 @@ struct CountersHandle {
   std::shared_ptr<SaCounters> counters = std::make_shared<SaCounters>();
 };
 
+// ValueError for None, which comes as no handle.
+std::vector<std::shared_ptr<Sa>> sas_of(std::span<const SaHandle* const> handles) {
+  std::vector<std::shared_ptr<Sa>> sas;
+  for (const SaHandle* handle : handles) {
+    if (handle == nullptr) throw nb::value_error("None is no SA");
+    sas.push_back(handle->sa);
+  }
+  return sas;
+}
+
 std::span<const std::uint8_t> octets_of(const nb::bytes& bytes) { return {static_cast<const std::uint8_t*>(bytes.data()), bytes.size()}; }
 
 nb::bytes bytes_of(const Packet& packet) { return nb::bytes(packet.data, packet.length); }
@@ -256,9 +266,7 @@ nb::bytes encapsulate(const SaHandle& handle, const nb::bytes& octets, std::opti
 
 std::pair<std::optional<nb::bytes>, std::string_view> decapsulate(const std::vector<const SaHandle*>& handles, const nb::bytes& octets,
                                                                std::optional<std::int64_t> now) {
-  std::vector<std::shared_ptr<Sa>> sas;
-  for (const SaHandle* handle : handles) sas.push_back(handle->sa);
-  const SaSet set(std::move(sas));
+  const SaSet set(sas_of(handles));
   Workspace workspace(octets);
   esp_of_tools().decapsulate(set, {&workspace.packet(), 1}, now.value_or(boot_milliseconds()));
   if (workspace.packet().reason != Reason::delivered) return {std::nullopt, name(workspace.packet().reason)};
@@ -319,13 +327,10 @@ void make_port(Port* self, const std::string& wan, const OneOrMore<int>& inbound
 std::pair<std::string, std::string> pair_of(const BackEnd& back_end) { return {back_end.name, back_end.reason}; }
 
 void set_sas(Port& port, const std::vector<const SaHandle*>& inbound, const std::map<std::size_t, OneOrMore<const SaHandle*>>& outbound) {
-  std::vector<std::shared_ptr<Sa>> decrypting;
-  for (const SaHandle* handle : inbound) decrypting.push_back(handle->sa);
+  std::vector<std::shared_ptr<Sa>> decrypting = sas_of(inbound);
   std::map<std::size_t, Senders> encrypting;
-  for (const auto& [queue, handles] : outbound) {
-    for (const SaHandle* handle : all_of(handles)) encrypting[queue].push_back(handle->sa);
-  }
-  const nb::gil_scoped_release release;  // widening the windows of many senders takes a while
+  for (const auto& [queue, handles] : outbound) encrypting[queue] = sas_of(all_of(handles));
+  const nb::gil_scoped_release release;  // threads that decrypt have the windows, which are asked to be wider
   port.set_sas(std::move(decrypting), encrypting);
 }
 

@@ -242,6 +242,7 @@ class Port:
         """
     def set_sas(self, inbound: list[Sa], outbound: dict[int, Sa | list[Sa]]) -> None:
         """Replace the SA set in one step: `outbound` maps queue numbers to SAs. Packets in flight finish under the set they began with.
+        Raises ValueError for None, and leaves the set as it was.
 
         Of several SAs, with a Sender-ID each, worker number n takes the one of that number. Where there are fewer, workers share them.
         Whoever takes numbers from one sequence, also workers of another port, takes turns if the SA has a replay window, so that receivers
