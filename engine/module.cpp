@@ -211,11 +211,13 @@ void make_sa(SaHandle* self, std::uint32_t spi, std::string_view cipher, const n
 }
 
 void set_pseudotime(const SaHandle& handle, std::int64_t origin) {
+  checked_moment(origin, "the origin of pseudotime");
   if (TimedReplay* timed = handle.sa->timed()) timed->set_origin(origin);
 }
 
 std::uint32_t inner_mtu(const SaHandle& handle, std::uint32_t wire_mtu, int family, std::uint32_t header) {
   if (family != 4 && family != 6) throw EngineError("there is no IP version " + std::to_string(family));
+  if (header > ipv6_maximum_size) throw EngineError("no packet has a header of " + std::to_string(header) + " octets");
   return handle.sa->inner_mtu(wire_mtu, static_cast<Family>(family), header);
 }
 
@@ -259,7 +261,7 @@ class Workspace {
 nb::bytes encapsulate(const SaHandle& handle, const nb::bytes& octets, std::optional<std::int64_t> now) {
   Workspace workspace(octets);
   workspace.packet().sa = handle.sa.get();
-  esp_of_tools().encapsulate({&workspace.packet(), 1}, now.value_or(boot_milliseconds()));
+  esp_of_tools().encapsulate({&workspace.packet(), 1}, checked_moment(now.value_or(boot_milliseconds()), "the moment"));
   if (workspace.packet().reason != Reason::delivered) throw EngineError("not encapsulated: " + std::string(name(workspace.packet().reason)));
   return bytes_of(workspace.packet());
 }
@@ -268,7 +270,7 @@ std::pair<std::optional<nb::bytes>, std::string_view> decapsulate(const std::vec
                                                                std::optional<std::int64_t> now) {
   const SaSet set(sas_of(handles));
   Workspace workspace(octets);
-  esp_of_tools().decapsulate(set, {&workspace.packet(), 1}, now.value_or(boot_milliseconds()));
+  esp_of_tools().decapsulate(set, {&workspace.packet(), 1}, checked_moment(now.value_or(boot_milliseconds()), "the moment"));
   if (workspace.packet().reason != Reason::delivered) return {std::nullopt, name(workspace.packet().reason)};
   return {bytes_of(workspace.packet()), "ok"};
 }

@@ -27,13 +27,18 @@ std::int64_t checked(std::uint32_t value, std::uint32_t maximum, const char* wha
 
 }  // namespace
 
+std::int64_t checked_moment(std::int64_t moment, const char* what) {
+  if (moment < -furthest_moment || moment > furthest_moment) throw EngineError(std::string(what) + " of " + std::to_string(moment) + " is no moment");
+  return moment;
+}
+
 TimedReplay::TimedReplay(const TimeWindow& time, std::uint32_t window)
     : seconds_(time.seconds),
       tick_(checked(time.tick, maximum_tick, "a tick in milliseconds")),
       reach_(checked(time.seconds, maximum_seconds, "a time window in seconds") * milliseconds / tick_),
       window_(window),
-      origin_(time.origin),
-      floor_(ticks(time.since) - 1),
+      origin_(checked_moment(time.origin, "the origin of pseudotime")),
+      floor_(ticks(checked_moment(time.since, "the moment")) - 1),
       kept_(window) {}
 
 void TimedReplay::keep_at_least(std::uint32_t packets) {

@@ -25,6 +25,11 @@ struct TimeWindow {
   std::int64_t since = boot_milliseconds();  // when this SA begins to remember
 };
 
+// Far beyond the life of any machine, and near enough that no difference of two moments, nor of a stamp from them, goes beyond 64 bits.
+inline constexpr std::int64_t furthest_moment = std::int64_t{1} << 60;  // milliseconds, before boot or after it
+// The moment itself; EngineError, with `what` it is, beyond that.
+std::int64_t checked_moment(std::int64_t moment, const char* what);
+
 // What one SA knows of time. A stamp is pseudotime in ticks, the low 32 bits of it; inside, ticks are counted in 64 bits, so that
 // nothing wraps. Any thread may use it.
 class TimedReplay {
