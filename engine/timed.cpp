@@ -127,9 +127,10 @@ bool TimedReplay::make_room(std::int64_t oldest) {
 void CounterBlocks::prepare(Schedule& schedule, Cipher cipher, std::span<const std::uint8_t> encryption_key, Crypto& crypto) {
   std::array<std::uint8_t, 32> key{};
   unsigned length = key.size();
-  HMAC(EVP_sha256(), encryption_key.data(), static_cast<int>(encryption_key.size()), reinterpret_cast<const std::uint8_t*>(iv_label.data()),
-       iv_label.size(), key.data(), &length);
-  crypto.prepare_blocks(schedule, cipher, key.data());
+  const bool is_derived = HMAC(EVP_sha256(), encryption_key.data(), static_cast<int>(encryption_key.size()),
+                               reinterpret_cast<const std::uint8_t*>(iv_label.data()), iv_label.size(), key.data(), &length) != nullptr;
+  if (is_derived) crypto.prepare_blocks(schedule, cipher, key.data());
+  if (!is_derived) throw EngineError("HMAC-SHA-256 failed: no key for the counters of an SA");  // one of zeros would be nobody's secret
   explicit_bzero(key.data(), key.size());
 }
 

@@ -108,7 +108,7 @@ class TimedReplay {
 // counter back.
 class CounterBlocks {
  public:
-  // The key for the blocks of an SA with this key.
+  // The key for the blocks of an SA with this key. EngineError if the library cannot derive it.
   static void prepare(Schedule& schedule, Cipher cipher, std::span<const std::uint8_t> encryption_key, Crypto& crypto);
 
   void clear() noexcept { count_ = 0; }
