@@ -44,9 +44,7 @@ TimedReplay::TimedReplay(const TimeWindow& time, std::uint32_t window)
 void TimedReplay::keep_at_least(std::uint32_t packets) {
   if (window_ == 0) return;
   const std::lock_guard lock(mutex_);
-  if (packets <= kept_) return;
-  senders_.for_each([packets](Sender& sender) { sender.window = sender.window.resized(packets); });
-  kept_ = packets;  // once all have it: there may be no memory
+  kept_ = std::max(kept_, packets);
 }
 
 std::int64_t TimedReplay::ticks(std::int64_t now) const noexcept {
@@ -90,6 +88,7 @@ Reason TimedReplay::accept(std::uint32_t sender, std::uint64_t number, std::uint
     return Reason::too_old;
   }
   known->newest = std::max(known->newest, sent);
+  known->window.widen(kept_);
   return known->window.accept(number) ? Reason::delivered : Reason::replayed;
 }
 
@@ -130,8 +129,8 @@ void CounterBlocks::prepare(Schedule& schedule, Cipher cipher, std::span<const s
   const bool is_derived = HMAC(EVP_sha256(), encryption_key.data(), static_cast<int>(encryption_key.size()),
                                reinterpret_cast<const std::uint8_t*>(iv_label.data()), iv_label.size(), key.data(), &length) != nullptr;
   if (is_derived) crypto.prepare_blocks(schedule, cipher, key.data());
-  if (!is_derived) throw EngineError("HMAC-SHA-256 failed: no key for the counters of an SA");  // one of zeros would be nobody's secret
   explicit_bzero(key.data(), key.size());
+  if (!is_derived) throw EngineError("HMAC-SHA-256 failed: no key for the counters of an SA");  // one of zeros would be nobody's secret
 }
 
 // One block in CBC mode with an IV of zeros is the block cipher itself.

@@ -95,7 +95,7 @@ class TimedReplay {
   // Whoever has no window here, and a stamp that is not above this, may have been seen: by an earlier life of the SA, or before its window
   // was given up.
   std::int64_t floor_;
-  std::uint32_t kept_;  // window of each sender
+  std::uint32_t kept_;  // window of each sender, from its next packet on
   SenderMap<Sender> senders_;
   std::uint64_t scans_ = 0;
   // No sender's `newest` is below this, so while packets as old are inside the window none can be given up, and nobody looks for one: that takes
