@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "error.hpp"
+#include "memory.hpp"
 #include "own_network.hpp"
 #include "xdp_transmitter.hpp"
 
@@ -54,11 +55,10 @@ std::size_t send(Wire& wire, std::uint32_t first, std::uint32_t count, std::uint
 
 // Whether the wire uses this way after a while.
 bool comes_to(Wire& wire, const std::string& name) {
-  for (int wait = 0; wait < 300 && wire.back_end().name != name; ++wait) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return wait_until([&] {
     wire.look_after();
-  }
-  return wire.back_end().name == name;
+    return wire.back_end().name == name;
+  });
 }
 
 // The numbers of the ESP frames that arrive, until there is one that nobody sends: an empty frame.
@@ -270,6 +270,28 @@ TEST_CASE(an_interface_that_goes_down_and_up_gets_no_frame_from_before) {
     CHECK_EQUAL(send(wire, 300, 64), 64U);
     CHECK(are_in_order(received(core, 64), 300, 64));
   }
+}
+
+TEST_CASE(a_wire_that_breaks_while_there_is_no_memory_has_no_way_until_there_is_some) {
+  if (!has_own_network()) return;
+  Wire wire = wire_by(TransmitMethod::xdp);
+  const Octets frame = numbered(1, 40);
+  std::copy(frame.begin(), frame.end(), wire.slot(0) + head);
+  std::array<OutgoingFrame, 1> frames = {{{wire.slot(0) + head, static_cast<std::uint32_t>(frame.size()), 0, 14, false}}};
+  run("ip link set wan down");
+  BackEnd now;
+  {
+    const Scarcity scarcity(0);
+    wire.send(frames);
+    now = wire.back_end();
+  }
+  CHECK(!frames.front().is_sent);
+  CHECK(now.name == "none" && now.reason == "no memory");
+  run("ip link set wan up");
+  const Ear core("core");
+  CHECK(comes_to(wire, "xdp"));
+  CHECK_EQUAL(send(wire, 300, 64), 64U);
+  CHECK(are_in_order(received(core, 64), 300, 64));
 }
 
 TEST_CASE(frames_as_large_as_the_interface_takes_leave_in_order) {
