@@ -2,7 +2,12 @@
 #include "port_rig.hpp"
 
 #include <atomic>
+#include <memory>
+#include <span>
 #include <thread>
+
+#include "memory.hpp"
+#include "offload.hpp"
 
 using namespace groupvpn;
 using namespace groupvpn::test;
@@ -80,4 +85,166 @@ TEST_CASE(datagrams_that_wait_go_to_the_kernel_in_one_frame) {
   CHECK(frame.size() > 42 && std::equal(frame.begin() + 42, frame.end(), expected.begin() + 8, expected.end()));
   CHECK_EQUAL(sum(rig.port.counters(), "inbound_delivered"), count);
   CHECK_EQUAL(sum(rig.port.traffic(), "inbound_coalesced"), count - 1);
+}
+
+namespace {
+
+// Sends a frame by a device together with what its driver says of it, as super-packets come.
+void send_offloaded(const char* device, const Octets& frame, const Offload& offload) {
+  const Descriptor sender(socket(AF_PACKET, SOCK_RAW, 0));
+  const int yes = 1;
+  sockaddr_ll address{};
+  address.sll_family = AF_PACKET;
+  address.sll_protocol = htons(ETH_P_IP);
+  address.sll_ifindex = static_cast<int>(if_nametoindex(device));
+  Octets whole(10);
+  offload.write(whole.data());
+  whole.insert(whole.end(), frame.begin(), frame.end());
+  if (setsockopt(sender.number(), SOL_PACKET, PACKET_VNET_HDR, &yes, sizeof yes) != 0 ||
+      sendto(sender.number(), whole.data(), whole.size(), 0, reinterpret_cast<const sockaddr*>(&address), sizeof address) != static_cast<ssize_t>(whole.size())) {
+    fail(__FILE__, __LINE__, "PACKET_VNET_HDR");
+  }
+}
+
+// ESP in UDP as the kernel joins it: the headers of the first packet, and what is behind those of all.
+void send_super_packet(const char* device, const std::vector<Octets>& packets) {
+  constexpr std::uint32_t headers = ipv4_header_size + udp_header_size;
+  Octets super = packets.front();
+  for (const Octets& packet : std::span(packets).subspan(1)) super.insert(super.end(), packet.begin() + headers, packet.end());
+  store16(&super[2], static_cast<std::uint16_t>(super.size()));
+  write_header_checksum(super.data());
+  const auto length = static_cast<std::uint16_t>(super.size() - ipv4_header_size);
+  store16(&super[24], length);
+  store16(&super[26], static_cast<std::uint16_t>(~finish_sum(pseudo_header_sum(super.data(), protocol_udp, length))));
+  Offload offload = Offload::of_checksum(14 + ipv4_header_size, protocol_udp);
+  offload.gso_type = Offload::gso_udp_segmentation;
+  offload.segment_size = static_cast<std::uint16_t>(packets.front().size() - headers);
+  offload.header_length = 14 + headers;
+  send_offloaded(device, frame_around(super), offload);
+}
+
+}  // namespace
+
+// More octets than the arena has room for at once, and more packets than a burst.
+TEST_CASE(super_packets_that_wait_are_taken_as_far_as_there_is_room) {
+  if (!has_own_network()) return;
+  Rig rig;
+  run("ip link set in mtu 65000");
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0xac);
+  SaParameters parameters = keys.parameters();
+  parameters.udp = UdpPorts{4500, 4500};
+  parameters.is_apart = true;
+  Sa sender(parameters);
+  rig.port.set_sas({std::make_shared<Sa>(parameters)}, {});
+  constexpr std::uint32_t supers = 12, segments = 64;
+  Esp esp;
+  for (std::uint32_t number = 0; number < supers; ++number) {
+    std::vector<Octets> packets;
+    for (std::uint32_t segment = 0; segment < segments; ++segment) {
+      Buffer buffer(ipv4(Octets(900)));
+      buffer.packet.sa = &sender;
+      esp.encapsulate({&buffer.packet, 1});
+      packets.push_back(buffer.octets());
+    }
+    send_super_packet("in", packets);
+  }
+  rig.port.start();
+  CHECK(rig.comes_to("inbound_", supers * segments));
+  rig.port.stop();
+  CHECK_EQUAL(rig.count("inbound_delivered"), supers * segments);
+  CHECK_EQUAL(sum(rig.port.traffic(), "inbound_frames"), supers);
+}
+
+// It comes off the wire and is verified, and the kernel takes nothing.
+TEST_CASE(what_the_kernel_does_not_take_is_counted) {
+  if (!has_own_network()) return;
+  Rig rig(ReceiveMethod::ring);
+  const EspTable table(rig.port);
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0xad);
+  SaParameters parameters = keys.parameters();
+  parameters.is_apart = true;
+  Sa sender(parameters);
+  rig.port.set_sas({std::make_shared<Sa>(parameters)}, {});
+  rig.port.start();
+  Esp esp;
+  const auto send = [&](std::uint32_t count) {
+    for (; count > 0; --count) {
+      Buffer buffer(ipv4(Octets(100)));
+      buffer.packet.sa = &sender;
+      esp.encapsulate({&buffer.packet, 1});
+      rig.core.send(frame_around(buffer.octets()));
+    }
+  };
+  run("ip link set in down");
+  send(5);
+  CHECK(rig.comes_to("inbound_", 5));
+  CHECK_EQUAL(rig.count("inbound_inject_failed"), 5U);
+  run("ip link set in up");
+  send(5);
+  CHECK(rig.comes_to("inbound_", 10));
+  CHECK_EQUAL(rig.count("inbound_delivered"), 5U);
+  rig.port.stop();
+}
+
+// A thread goes on where memory is short: what it was for is lost, and counted.
+TEST_CASE(fragments_for_which_there_is_no_memory_are_counted) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0xb8);
+  const auto sa = keys.sa();
+  rig.port.set_sas({sa}, {});
+  rig.port.start();
+  Esp esp;
+  Buffer buffer(ipv4(Octets(2900)));
+  buffer.packet.sa = sa.get();
+  esp.encapsulate({&buffer.packet, 1});
+  const Octets whole = buffer.octets();
+  constexpr std::uint32_t first = 1480;
+  const Octets begin = frame_around(ipv4({whole.begin() + 20, whole.begin() + 20 + first}, {.protocol = protocol_esp, .fragment = Ipv4::more_fragments}));
+  const Octets end = frame_around(ipv4({whole.begin() + 20 + first, whole.end()}, {.protocol = protocol_esp, .fragment = first / 8}));
+  {
+    const Scarcity scarcity(4096);  // enough to put them together, and not for room behind
+    rig.kernel.send(begin);
+    rig.kernel.send(end);
+    CHECK(rig.comes_to("inbound_", 2));
+  }
+  CHECK_EQUAL(rig.count("inbound_fragment"), 2U);
+  rig.kernel.send(begin);
+  rig.kernel.send(end);
+  CHECK(rig.comes_to("inbound_", 3));
+  CHECK_EQUAL(rig.count("inbound_delivered"), 1U);
+  CHECK(rig.port.fault().empty());
+  rig.port.stop();
+}
+
+TEST_CASE(segments_for_which_there_is_no_memory_are_counted) {
+  if (!has_own_network()) return;
+  Rig rig;
+  run("ip link set in mtu 65000");
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0xb9);
+  SaParameters parameters = keys.parameters();
+  parameters.mode = Mode::transport;
+  parameters.udp = UdpPorts{4500, 4500};
+  parameters.is_apart = true;
+  Sa sender(parameters);
+  rig.port.set_sas({std::make_shared<Sa>(parameters)}, {});
+  Esp esp;
+  const auto sealed = [&] {
+    Buffer buffer(ipv4(Octets(8000), {.identification = 1}));
+    buffer.packet.sa = &sender;
+    esp.encapsulate({&buffer.packet, 1});
+    return buffer.octets();
+  };
+  const std::vector<Octets> packets = {sealed(), sealed(), sealed()}, again = {sealed(), sealed(), sealed()};
+  send_super_packet("in", packets);
+  {
+    const Scarcity scarcity(4096);
+    rig.port.start();
+    CHECK(rig.comes_to("inbound_", 3));
+  }
+  send_super_packet("in", again);
+  CHECK(rig.comes_to("inbound_", 6));
+  CHECK_EQUAL(rig.count("inbound_delivered"), 3U);
+  CHECK_EQUAL(rig.count("inbound_oversize"), 3U);
+  rig.port.stop();
 }
