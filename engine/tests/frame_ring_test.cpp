@@ -429,3 +429,17 @@ TEST_CASE(a_bpf_ring_wakes_its_thread_under_fire) {
   CHECK(came + ring.overruns() <= 2 * frames_each);
   CHECK(rules.receive(0).empty());
 }
+
+// A port that goes must not have to keep up with who sends.
+TEST_CASE(a_ring_that_is_thrown_away_takes_nothing_more) {
+  with_each_ring([](FrameRing& ring, const Ear& core) {
+    take(ring, {7, 99});
+    ring.rise();
+    constexpr std::uint64_t count = 50;
+    for (std::uint64_t number = 0; number < count; ++number) core.send(esp(7));
+    CHECK_EQUAL(ring.discard(), count);
+    core.send(esp(7));
+    CHECK(!ring.has());
+    CHECK_EQUAL(ring.discard(), 0U);
+  });
+}
