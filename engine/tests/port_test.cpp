@@ -1,10 +1,16 @@
 // The life of a port, and what it cannot be made of.
 #include "port_rig.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <memory>
+#include <new>
 #include <set>
 #include <thread>
+
+#include "memory.hpp"
 
 using namespace groupvpn;
 using namespace groupvpn::test;
@@ -159,4 +165,53 @@ TEST_CASE(what_a_port_with_workers_cannot_be_made_of) {
   CHECK(is_refused);
   port.start();
   port.stop();
+}
+
+namespace {
+
+template <typename Attempt>
+bool finds_no_memory(Attempt attempt) {
+  try {
+    attempt();
+  } catch (const std::bad_alloc&) {
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+// Python closes the TAPs of what could not be added, and starts again what could not be started.
+TEST_CASE(a_port_that_finds_no_memory_is_as_it_was) {
+  if (!has_bpf_ring()) return;
+  Rig rig(ReceiveMethod::bpf);
+  const Descriptor other = open_tap("other");
+  const std::vector<int> taps = {other.number()};
+  CHECK(finds_no_memory([&] {
+    const Scarcity scarcity(4096);  // less than the verifier may have to say
+    rig.port.add_outbound(taps);
+  }));
+  CHECK(refusal_of([&] { rig.port.remove_outbound(rig.queue + 1); }) == "there is no outbound queue 1");
+  CHECK(finds_no_memory([&] {
+    const Scarcity scarcity(0);
+    rig.port.start();
+  }));
+  CHECK(refusal_of([&] { rig.port.start(); }).empty());
+  rig.port.stop();
+}
+
+TEST_CASE(a_thread_that_finds_no_memory_says_so_and_ends_alone) {
+  if (!has_own_network()) return;
+  Rig rig;
+  rig.port.start();
+  const Octets frame = frame_around(ipv4(Octets(10)));
+  const Descriptor queue(dup(rig.out.number())), no_queue(open("/", O_RDONLY | O_DIRECTORY));
+  CHECK(dup2(no_queue.number(), rig.out.number()) >= 0);  // there is something to read, and reading fails, of which there is much to say
+  {
+    const Scarcity scarcity(0);
+    rig.to_protect.send(frame);
+    CHECK(wait_until([&rig] { return !rig.port.fault().empty(); }));
+  }
+  CHECK(rig.port.fault() == "no memory");
+  rig.port.stop();
 }
