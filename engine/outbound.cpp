@@ -355,7 +355,7 @@ void Outbound::send(std::span<Packet> packets) noexcept {
     std::uint8_t* frame = packet.data - link.size;
     std::memcpy(frame, link.octets.data(), link.size);
     store16(frame + link.size - 2, LinkHeader::ethertype_of(family_of(*packet.data)));  // which may not be that of the packet inside
-    if (is_udp_encapsulated(packet)) {
+    if (packet.sa != nullptr && packet.sa->udp()) {  // parts have none, and are never in UDP
       in_udp[udp_count++] = {&packet, static_cast<std::uint32_t>(link.size)};
       continue;
     }

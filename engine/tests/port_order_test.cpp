@@ -4,9 +4,13 @@
 #include <sched.h>
 
 #include <array>
+#include <atomic>
 #include <fstream>
+#include <map>
 #include <optional>
 #include <thread>
+
+#include "leaving_order.hpp"
 
 using namespace groupvpn;
 using namespace groupvpn::test;
@@ -202,4 +206,114 @@ TEST_CASE(ports_that_share_an_sa_with_a_window_let_its_numbers_leave_in_order) {
     CHECK_EQUAL(late, 0U);
   }
   run("ip link del wan2");
+}
+
+// More sequences than one burst may hold together: each leaves in its order all the same.
+TEST_CASE(a_burst_of_many_sequences_leaves_each_in_its_order) {
+  if (!has_own_network()) return;
+  constexpr std::uint32_t senders = LeavingOrder::most + 2, each = 20;  // together fewer than a burst has room for
+  const Descriptor in = open_tap("in");
+  const Ear core("core");
+  Port port({.wan = "wan", .inbound_taps = {in.number()}, .token = token, .wire_mtu = 1500, .receive = ReceiveMethod::tap});
+  std::vector<Descriptor> taps;
+  std::map<std::size_t, Senders> sas;
+  for (std::uint32_t number = 0; number < senders; ++number) {
+    const std::string name = "out" + std::to_string(number);
+    taps.push_back(open_tap(name.c_str()));
+    const Keys keys(Cipher::aes_128_gcm, Integrity::none, static_cast<std::uint8_t>(0x90 + number));
+    SaParameters parameters = keys.parameters(0x3000 + number);
+    parameters.replay_window = 64;
+    sas[port.add_outbound({taps.back().number()})] = {std::make_shared<Sa>(parameters)};
+    const Ear to_protect(name.c_str());
+    for (std::uint32_t frame = 0; frame < each; ++frame) to_protect.send(frame_around(ipv4(Octets(100))));  // queued while nobody reads
+  }
+  port.set_sas({}, sas);
+  port.start();
+  std::map<std::uint32_t, std::uint32_t> last;
+  std::uint32_t arrived = 0;
+  while (arrived < senders * each) {
+    const Octets frame = core.receive();
+    if (frame.empty()) break;
+    if (frame[23] != protocol_esp) continue;
+    ++arrived;
+    const auto [item, is_first] = last.try_emplace(load32(&frame[14 + 20]), sequence_of(frame));
+    if (!is_first) CHECK_EQUAL(sequence_of(frame), ++item->second);
+  }
+  port.stop();
+  CHECK_EQUAL(arrived, senders * each);
+  CHECK_EQUAL(sum(port.counters(), "outbound_delivered"), senders * each);
+}
+
+// ESP in UDP leaves by one way, whatever stands between its IP header and UDP: by two, one packet of an SA would overtake another.
+TEST_CASE(esp_in_udp_behind_options_keeps_its_order) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const Ear core("core", ETH_P_IPV6);
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x98);
+  SaParameters parameters = keys.parameters();
+  parameters.mode = Mode::transport;
+  parameters.udp = UdpPorts{4500, 4500};
+  rig.port.set_sas({}, {{rig.queue, {std::make_shared<Sa>(parameters)}}});
+  constexpr std::uint32_t count = 20;
+  for (std::uint32_t number = 0; number < count; ++number) {  // queued while nobody reads, so that one burst has all
+    const Octets options = {253, 0, 1, 4, 0, 0, 0, 0};  // PadN
+    const bool has_options = number % 2 == 0;
+    Octets frame = frame_around(ipv6(has_options ? options : Octets(8), {.next_header = has_options ? protocol_hop_by_hop : std::uint8_t{253}}));
+    store16(&frame[12], ETH_P_IPV6);
+    rig.to_protect.send(frame);
+  }
+  rig.port.start();
+  std::uint32_t arrived = 0, last = 0;
+  while (arrived < count) {
+    const Octets frame = core.receive();
+    if (frame.empty()) break;
+    const std::size_t udp = frame[20] == protocol_hop_by_hop ? 14 + 40 + 8 : 14 + 40;
+    if (frame.size() < udp + 16 || frame[udp == 54 ? 20 : 54] != protocol_udp) continue;  // what the kernel has to say to its neighbours
+    const std::uint32_t sequence = load32(&frame[udp + 12]);
+    if (arrived++ != 0) CHECK_EQUAL(sequence, last + 1);
+    last = sequence;
+  }
+  rig.port.stop();
+  CHECK_EQUAL(arrived, count);
+}
+
+// What waits in the ring when a port stops is older than what comes by the TAP until it starts again.
+TEST_CASE(packets_keep_their_order_over_a_stop) {
+  if (!has_bpf_ring()) return;
+  Rig rig(ReceiveMethod::bpf, {a_processor()});
+  const auto sa = Keys(Cipher::null, Integrity::hmac_sha1_96, 0x99).sa();
+  rig.port.set_sas({}, {{rig.queue, {sa}}});
+  rig.port.start();
+  constexpr std::uint32_t count = 40000;
+  std::thread sender([] {
+    const Ear to_protect("out");
+    for (std::uint32_t number = 0; number < count; ++number) {
+      Octets payload(8 + 40);
+      store16(&payload[4], static_cast<std::uint16_t>(payload.size()));
+      store32(&payload[8], number);
+      to_protect.send(frame_around(ipv4(payload, {.protocol = protocol_udp})));
+    }
+  });
+  std::atomic<bool> is_done{false};
+  std::thread control([&] {
+    while (!is_done) {
+      rig.port.stop();
+      rig.port.start();
+      std::this_thread::yield();
+    }
+  });
+  std::uint32_t arrived = 0, late = 0, next = 0;
+  for (Octets esp = rig.core.receive(); !esp.empty(); esp = rig.core.receive(1000)) {
+    const std::uint32_t number = load32(&esp[14 + 20 + 8 + 20 + 8]);
+    ++arrived;
+    late += number < next ? 1 : 0;
+    next = number + 1;
+  }
+  sender.join();
+  is_done = true;
+  control.join();
+  rig.port.stop();
+  CHECK_EQUAL(late, 0U);
+  CHECK_EQUAL(rig.count("outbound_delivered"), arrived);
+  CHECK(arrived > count / 2);
 }
