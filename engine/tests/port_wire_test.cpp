@@ -1,7 +1,10 @@
 // A port and its way out: what fits the wire, and what becomes of packets when it breaks or takes nothing.
 #include "port_rig.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <chrono>
 #include <memory>
 
 #include "memory.hpp"
@@ -141,4 +144,89 @@ TEST_CASE(fragments_fit_the_buffers_that_are_left_without_memory) {
   run("ip link set wan mtu 1500; ip link set core mtu 1500");
   CHECK(count > 17000 / (1500 + esp_tailroom) && longest <= 14 + 1500 + esp_tailroom);
   CHECK_EQUAL(sum(rig.port.counters(), "outbound_delivered"), 2U);
+}
+
+// One message in a millisecond, whatever comes; and who may not be answered does not use up the turn of another one.
+TEST_CASE(senders_of_what_is_too_big_are_told_now_and_then) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const auto sa = Keys(Cipher::aes_128_gcm, Integrity::none, 0xae).sa();
+  rig.port.set_sas({}, {{rig.queue, {sa}}});
+  const auto too_big = [](std::uint32_t destination) {
+    return frame_around(ipv4(Octets(1480), {.fragment = Ipv4::dont_fragment, .destination = destination}));
+  };
+  rig.to_protect.send(too_big(0xef010101));
+  rig.to_protect.send(too_big(0x0a020209));
+  rig.port.start();
+  CHECK(rig.comes_to("outbound_too_big", 2));
+  rig.port.stop();
+  CHECK_EQUAL(sum(rig.port.traffic(), "outbound_icmp_sent"), 1U);
+  const Octets answer = rig.kernel.receive();
+  CHECK(answer.size() > 54 && answer[23] == protocol_icmp && load32(&answer[30]) == 0x0a010109U);
+
+  constexpr std::uint32_t count = 300;
+  for (std::uint32_t number = 0; number < count; ++number) rig.to_protect.send(too_big(0x0a020209));  // queued while nobody reads
+  const auto began = std::chrono::steady_clock::now();
+  rig.port.start();
+  CHECK(rig.comes_to("outbound_too_big", 2 + count));
+  rig.port.stop();
+  const auto elapsed = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began).count();
+  const std::uint64_t told = sum(rig.port.traffic(), "outbound_icmp_sent") - 1;
+  CHECK_EQUAL(rig.count("outbound_too_big"), 2 + count);
+  CHECK(told >= 1 && told <= static_cast<std::uint64_t>(elapsed) + 1);
+}
+
+// While it is away its thread does not ask the kernel again and again, and comes back to the best way by itself.
+TEST_CASE(a_port_comes_back_to_its_way_out) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const auto sa = Keys(Cipher::aes_128_gcm, Integrity::none, 0xaf).sa();
+  rig.port.set_sas({}, {{rig.queue, {sa}}});
+  rig.port.start();
+  const std::string before = rig.port.transmit().front().name;
+  run("ip link set wan down");
+  rig.to_protect.send(frame_around(ipv4(Octets(100))));
+  CHECK(rig.comes_to("outbound_send_failed", 1));
+  run("ip link set wan up");
+  CHECK(wait_until([&] {  // it looks when packets come
+    rig.to_protect.send(frame_around(ipv4(Octets(100))));
+    return rig.port.transmit().front().name == before && rig.count("outbound_delivered") != 0;
+  }));
+  rig.port.stop();
+}
+
+// A wire that takes little makes each burst wait for half a second. Who changes the queues, or stops the port, waits for one of them and not for all that is in the ring;
+// and what is left there is counted.
+TEST_CASE(a_port_on_a_slow_wire_stops_at_once) {
+  if (!has_bpf_ring()) return;
+  run("ip address replace 10.9.0.1/16 dev wan && ip route replace default via 10.9.0.2 onlink dev wan && "
+      "ip neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:01 dev wan && tc qdisc add dev wan root tbf rate 500kbit burst 5000 limit 100000000");
+  {
+    Rig rig(ReceiveMethod::bpf, {}, TransmitMethod::raw);
+    const Descriptor other = open_tap("other");
+    const auto sa = Keys(Cipher::aes_128_gcm, Integrity::none, 0xb7).sa();
+    rig.port.set_sas({}, {{rig.queue, {sa}}});
+    rig.port.start();
+    const Octets frame = frame_around(ipv4(Octets(1000), {.protocol = protocol_udp}));
+    std::uint64_t sent = 0;
+    bool is_full = false;
+    for (std::uint32_t more = 3000; more != 0 && sent < 200'000; ++sent) {  // until the wire is full, and then as many as the ring takes
+      rig.to_protect.send(frame);
+      if (sent % 64 == 0) is_full = rig.count("outbound_send_failed") != 0;
+      if (is_full) --more;
+    }
+    const auto takes_long = [](const auto& change) {
+      const auto began = std::chrono::steady_clock::now();
+      change();
+      return std::chrono::steady_clock::now() - began > std::chrono::seconds(2);
+    };
+    CHECK(!takes_long([&] { rig.port.remove_outbound(rig.port.add_outbound({other.number()})); }));
+    CHECK(!takes_long([&] { rig.port.stop(); }));
+    const std::uint64_t discarded = sum(rig.port.discard(), "outbound");
+    CHECK(discarded > 500);
+    std::uint64_t at_tap = 0;
+    for (Octets room(3000); read(rig.out.number(), room.data(), room.size()) > 0;) ++at_tap;
+    CHECK_EQUAL(rig.count("outbound_") + sum(rig.port.overruns(), "outbound") + discarded + at_tap, sent);
+  }
+  run("tc qdisc del dev wan root");
 }

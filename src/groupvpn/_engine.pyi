@@ -234,7 +234,7 @@ class Port:
         """
     def start(self) -> None: ...
     def stop(self) -> None:
-        """Stop and join the threads; file descriptors stay the caller's."""
+        """Stop and join the threads; file descriptors stay the caller's. What waits to be encrypted leaves first after another `start`."""
     def discard(self) -> dict[str, int]:
         """When it is stopped for ever: take no more packets into the rings, and throw away those that wait.
 
