@@ -67,7 +67,7 @@ class Events:
         """An eventfd, which whoever waits for it reads: a thread or a queue of a port has stopped working (`Port.fault` says why)."""
     def drain(self) -> list[Event]: ...
     def counters(self) -> dict[str, int]:
-        """Events that were not told: `lost` because too many packets waited, or without memory, `suppressed` because too many packets came."""
+        """Events not told: `lost` for want of room for packets, or of memory, `suppressed` because too many packets came."""
 
 class SaCounters:
     """Packets that were protected and verified, and the octets inside. Given to one Sa after the other it goes on from each to the next."""
