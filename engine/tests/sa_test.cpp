@@ -160,7 +160,7 @@ TEST_CASE(what_fits_the_wire_is_exact) {
 
 namespace {
 
-// Two threads that take one step at the same time, again and again.
+// Two threads that take a step at the same time, again and again.
 class Pace {
  public:
   void wait() noexcept {
@@ -176,9 +176,9 @@ class Pace {
 
 }  // namespace
 
-// As two workers have it, or two ports: of two copies one is new.
+// As two workers have it, or two ports: of two copies one is new. On few processors ThreadSanitizer sees what they share better than the numbers show it.
 TEST_CASE(threads_take_no_packet_twice) {
-  constexpr std::uint32_t packets = 20000, each = 10;  // of a sender
+  constexpr std::uint32_t packets = 20'000, each = 10;  // of a sender
   for (const bool is_timed : {false, true}) {
     const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x7a);
     SaParameters parameters = keys.parameters();
@@ -195,8 +195,8 @@ TEST_CASE(threads_take_no_packet_twice) {
           std::array<std::uint8_t, 8> iv;
           store64(iv.data(), std::uint64_t{1 + packet / each} << 40 | (1 + packet % each));
           Origin origin;
-          pace.wait();
           Reason reason = sa.look(origin, is_timed ? 100 : 1 + packet % each, iv.data(), 0);
+          pace.wait();
           if (reason == Reason::delivered) reason = sa.accept(origin, 0);
           delivered[index] += reason == Reason::delivered;
           replayed[index] += reason == Reason::replayed;
