@@ -5,7 +5,6 @@
 
 #include <array>
 #include <atomic>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <thread>
@@ -85,18 +84,6 @@ std::vector<ReceiveMethod> rings_here() {
   return methods;
 }
 
-// Packets that the kernel has sent by a device.
-std::uint64_t sent_by(const std::string& device) {
-  std::ifstream devices("/proc/thread-self/net/dev");
-  for (std::string word; devices >> word;) {
-    if (word != device + ":") continue;
-    std::uint64_t value = 0;
-    for (int column = 0; column < 10; ++column) devices >> value;
-    return value;
-  }
-  return 0;
-}
-
 }  // namespace
 
 // They come by the TAP. What is older lies in the ring, and is looked at first.
@@ -166,7 +153,7 @@ TEST_CASE(packets_by_ring_and_by_tap_keep_their_order) {
   CHECK_EQUAL(late, 0U);
   CHECK(arrived > count / 2);
   CHECK_EQUAL(sum(rig.port.counters(), "outbound_delivered"), arrived);
-  const std::uint64_t by_tap = sent_by("out");
+  const std::uint64_t by_tap = statistic_of("out", tx_packets);
   CHECK(by_tap > 0 && by_tap < arrived);
 }
 

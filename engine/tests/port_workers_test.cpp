@@ -82,14 +82,8 @@ TEST_CASE(a_queue_that_one_worker_has_given_up_is_taken_from_the_others) {
 TEST_CASE(workers_take_esp_in_by_each_way_once_and_flow_by_flow_in_order) {
   if (!has_own_network()) return;
   for (const ReceiveMethod method : {ReceiveMethod::tap, ReceiveMethod::ring, ReceiveMethod::bpf}) {
-    std::unique_ptr<Crew> made;
-    try {
-      made = std::make_unique<Crew>(2, method);
-    } catch (const EngineError& error) {
-      std::printf("not here: %s\n", error.what());
-      continue;
-    }
-    Crew& crew = *made;
+    if (method == ReceiveMethod::bpf && !has_bpf_ring()) continue;
+    Crew crew(2, method);
     const EspTable table(crew.port);
     CHECK_EQUAL(crew.port.receivers(), method == ReceiveMethod::bpf ? 2U : 1U);
     const Keys keys(Cipher::aes_128_gcm, Integrity::none, static_cast<std::uint8_t>(0x43 + static_cast<int>(method)));
@@ -124,8 +118,9 @@ TEST_CASE(workers_take_esp_in_by_each_way_once_and_flow_by_flow_in_order) {
 }
 
 TEST_CASE(workers_take_all_of_one_sender_in_by_one_of_them) {
-  if (!has_own_network()) return;
-  Crew crew(2, ReceiveMethod::automatic);
+  if (!has_bpf_ring()) return;  // nothing else has several workers take ESP in
+  Crew crew(2, ReceiveMethod::bpf);
+  CHECK_EQUAL(crew.port.receivers(), 2U);
   const EspTable table(crew.port);
   const Keys keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96, 0x4b);
   SaParameters parameters = keys.parameters();
