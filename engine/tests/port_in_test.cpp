@@ -248,3 +248,32 @@ TEST_CASE(segments_for_which_there_is_no_memory_are_counted) {
   CHECK_EQUAL(rig.count("inbound_oversize"), 3U);
   rig.port.stop();
 }
+
+// AH with extended sequence numbers wants room behind the packet, which nobody has who was put together (RFC 4302 2.5.1).
+TEST_CASE(ah_that_was_fragmented_has_room_for_what_is_covered_and_not_sent) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const Keys keys(Cipher::null, Integrity::hmac_sha2_256_128, 0xba);
+  SaParameters parameters = keys.parameters();
+  parameters.protocol = Protocol::ah;
+  parameters.replay_window = 64;
+  parameters.extended_sequence = true;
+  parameters.sender_id_bits = 0;
+  parameters.is_apart = true;
+  Sa sender(parameters);
+  rig.port.set_sas({std::make_shared<Sa>(parameters)}, {});
+  rig.port.start();
+  Esp esp;
+  Buffer buffer(ipv4(Octets(1000)));
+  buffer.packet.sa = &sender;
+  esp.encapsulate({&buffer.packet, 1});
+  const Octets whole = buffer.octets();
+  constexpr std::uint32_t first = 800;
+  Header header{.ttl = whole[8], .protocol = protocol_ah, .identification = load16(&whole[4]), .fragment = Ipv4::more_fragments};
+  rig.kernel.send(frame_around(ipv4({whole.begin() + 20, whole.begin() + 20 + first}, header)));
+  header.fragment = first / 8;
+  rig.kernel.send(frame_around(ipv4({whole.begin() + 20 + first, whole.end()}, header)));
+  CHECK(rig.comes_to("inbound_", 1));
+  rig.port.stop();
+  CHECK_EQUAL(rig.count("inbound_delivered"), 1U);
+}

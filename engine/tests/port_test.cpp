@@ -2,6 +2,8 @@
 #include "port_rig.hpp"
 
 #include <fcntl.h>
+#include <sched.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -10,6 +12,7 @@
 #include <set>
 #include <thread>
 
+#include "bpf.hpp"
 #include "memory.hpp"
 
 using namespace groupvpn;
@@ -218,4 +221,63 @@ TEST_CASE(a_thread_that_finds_no_memory_says_so_and_ends_alone) {
   }
   CHECK(rig.port.fault() == "no memory");
   rig.port.stop();
+}
+
+namespace {
+
+std::int64_t processor_time() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return time.tv_sec * std::int64_t{1000} + time.tv_nsec / 1'000'000;
+}
+
+}  // namespace
+
+TEST_CASE(a_port_at_rest_takes_no_processor) {
+  if (!has_own_network()) return;
+  for (const ReceiveMethod method : {ReceiveMethod::tap, ReceiveMethod::ring, ReceiveMethod::bpf}) {
+    if (method == ReceiveMethod::bpf && !has_bpf_ring()) continue;
+    Rig rig(method);
+    const EspTable table(rig.port);
+    const Keys keys(Cipher::aes_128_gcm, Integrity::none, static_cast<std::uint8_t>(0xd0 + static_cast<int>(method)));
+    const auto sa = keys.sa();
+    rig.port.set_sas({sa}, {{rig.queue, {sa}}});
+    rig.port.start();
+    constexpr std::uint32_t count = 2000;
+    for (std::uint32_t number = 0; number < count; ++number) rig.to_protect.send(frame_around(ipv4(Octets(50), {.protocol = protocol_udp})));
+    CHECK(rig.comes_to("outbound_delivered", count));
+    for (Octets frame = rig.core.receive(); !frame.empty(); frame = rig.core.receive(10)) rig.core.send(frame);
+    CHECK(rig.comes_to("inbound_delivered", count));
+    CHECK(wait_until([] {  // soon
+      const std::int64_t before = processor_time();
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      return processor_time() - before < 50;
+    }));
+    rig.port.stop();
+  }
+}
+
+// Whoever starts a port may be elsewhere by then, and its threads make sockets anew.
+TEST_CASE(threads_are_in_the_network_of_their_port) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const auto sa = Keys(Cipher::aes_128_gcm, Integrity::none, 0xd4).sa();
+  rig.port.set_sas({sa}, {{rig.queue, {sa}}});
+  std::thread([&rig] {
+    CHECK(unshare(CLONE_NEWNET) == 0);
+    rig.port.start();
+  }).join();
+  rig.port.set_wire_mtu(1400);
+  CHECK(rig.round_trip(ipv4(Octets(100))));
+  CHECK(rig.port.transmit().front().name != "none");
+  rig.port.stop();
+}
+
+TEST_CASE(a_tap_that_was_removed_has_no_program_of_ours) {
+  if (!has_bpf_ring()) return;
+  Rig rig(ReceiveMethod::bpf);
+  const int out = Device::named("out").index;
+  CHECK_EQUAL(bpf::attached(bpf::Hook::egress, out).size(), 1U);
+  rig.port.remove_outbound(rig.queue);
+  CHECK(bpf::attached(bpf::Hook::egress, out).empty());
 }

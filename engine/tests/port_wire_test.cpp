@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <memory>
 
 #include "memory.hpp"
@@ -228,4 +229,57 @@ TEST_CASE(a_port_on_a_slow_wire_stops_at_once) {
     CHECK_EQUAL(rig.count("outbound_") + sum(rig.port.overruns(), "outbound") + discarded + at_tap, sent);
   }
   run("tc qdisc del dev wan root");
+}
+
+// A queue that is always full does not keep the others waiting.
+TEST_CASE(queues_take_turns) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const Descriptor other = open_tap("other");
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0xd5);
+  const std::size_t queue = rig.port.add_outbound({other.number()});
+  rig.port.set_sas({}, {{rig.queue, {keys.sa(0x3100)}}, {queue, {keys.sa(0x3101)}}});
+  constexpr std::uint32_t count = 2000;
+  for (std::uint32_t number = 0; number < count; ++number) rig.to_protect.send(frame_around(ipv4(Octets(50))));  // queued while nobody reads
+  Ear("other").send(frame_around(ipv4(Octets(50))));
+  rig.port.start();
+  std::uint32_t before = 0, arrived = 0;
+  bool has_come = false;
+  while (arrived <= count) {
+    const Octets frame = rig.core.receive();
+    if (frame.empty()) break;
+    has_come = has_come || load32(&frame[14 + 20]) == 0x3101;
+    before += has_come ? 0 : 1;
+    ++arrived;
+  }
+  rig.port.stop();
+  CHECK(has_come);
+  CHECK_EQUAL(arrived, count + 1);
+  CHECK(before <= 200);  // some turns
+}
+
+TEST_CASE(fragments_of_different_packets_are_told_apart) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const Ear core("core", ETH_P_IPV6);
+  rig.port.set_wire_mtu(1280);
+  rig.port.set_sas({}, {{rig.queue, {Keys(Cipher::aes_128_gcm, Integrity::none, 0xd6).sa()}}});
+  rig.port.start();
+  constexpr std::uint32_t count = 10;
+  for (std::uint32_t number = 0; number < count; ++number) {
+    Octets frame = frame_around(ipv6(Octets(1240), {.next_header = 253}));
+    store16(&frame[12], ETH_P_IPV6);
+    rig.to_protect.send(frame);
+  }
+  std::map<std::uint32_t, std::uint32_t> parts;  // by identification
+  for (std::uint32_t arrived = 0; arrived < 2 * count;) {
+    const Octets frame = core.receive();
+    if (frame.empty()) break;
+    if (frame[20] != protocol_fragment) continue;  // what the kernel has to say to its neighbours
+    ++arrived;
+    ++parts[load32(&frame[14 + 40 + 4])];
+  }
+  rig.port.stop();
+  CHECK_EQUAL(parts.size(), count);
+  for (const auto& [identification, number] : parts) CHECK_EQUAL(number, 2U);
 }

@@ -135,3 +135,30 @@ TEST_CASE(workers_take_all_of_one_sender_in_by_one_of_them) {
   crew.port.stop();
   CHECK_EQUAL(sum(crew.port.counters(), "inbound_delivered"), sent.size());
 }
+
+TEST_CASE(workers_that_share_an_sa_let_what_leaves_in_parts_leave_in_order_too) {
+  if (!has_own_network()) return;
+  Crew crew(3);
+  const Keys keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96, 0x4e);
+  SaParameters parameters = keys.parameters();
+  parameters.replay_window = 64;
+  crew.protect({std::make_shared<Sa>(parameters)});
+  crew.port.set_fragments_after(true);
+  constexpr std::uint32_t rounds = 50;
+  for (std::uint32_t packet = 0; packet < rounds * Crew::flows; ++packet) {  // queued while nobody reads
+    crew.to_protect.send(frame_around(ipv4(Octets(1480), {.source = 0x0a010000 + packet % Crew::flows, .destination = 0x0a020000 + packet % Crew::flows})));
+  }
+  crew.port.start();
+  std::uint32_t arrived = 0, last = 0, late = 0;
+  while (arrived < 2 * rounds * Crew::flows) {
+    const Octets frame = crew.core.receive();
+    if (frame.empty()) break;
+    ++arrived;
+    if ((load16(&frame[14 + 6]) & Ipv4::offset_mask) != 0) continue;
+    late += sequence_of(frame) < last;
+    last = sequence_of(frame);
+  }
+  crew.port.stop();
+  CHECK_EQUAL(arrived, 2 * rounds * Crew::flows);
+  CHECK_EQUAL(late, 0U);
+}
