@@ -194,7 +194,12 @@ Assembler::Label Assembler::label() {
   return {places_.size() - 1};
 }
 
+void Assembler::check(Label label) const {
+  if (label.number >= places_.size()) throw EngineError("BPF program: a label of another one");
+}
+
 void Assembler::place(Label label) {
+  check(label);
   if (places_[label.number] != unplaced) throw EngineError("BPF program: a label at two places");
   places_[label.number] = instructions_.size();
 }
@@ -249,6 +254,7 @@ void Assembler::exchange_if_equal(Register to, std::int16_t offset, Register val
 }
 
 void Assembler::jump_to(int code, std::uint8_t left, std::uint8_t right, std::int32_t value, Label to) {
+  check(to);
   jumps_.push_back({instructions_.size(), to.number});
   emit(code, left, right, 0, value);
 }

@@ -55,7 +55,7 @@ class Assembler {
   };
 
   Label label();
-  void place(Label label);
+  void place(Label label);  // EngineError for a label of another assembler, as far as it can be seen; so do jumps
 
   void set(Register to, std::int32_t value);
   void copy(Register to, Register from);
@@ -102,6 +102,7 @@ class Assembler {
     std::size_t instruction, label;
   };
 
+  void check(Label label) const;
   std::vector<bool> reached() const;
   void leave_out_the_unreached();
   void emit(int code, std::uint8_t to, std::uint8_t from, std::int16_t offset, std::int32_t value);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <string>
 
 #include "boot_clock.hpp"
@@ -69,7 +70,12 @@ EventQueue::EventQueue()
 }
 
 void EventQueue::push(const Event& event) noexcept {
-  events_.push_back(event);
+  try {
+    events_.push_back(event);
+  } catch (const std::bad_alloc&) {  // whoever tells must go on
+    ++counters_.lost;
+    return;
+  }
   if (events_.size() == 1) eventfd_write(wake_.number(), 1);
 }
 

@@ -101,7 +101,7 @@ class EventQueue {
   std::vector<Event> drain();
 
   struct Counters {
-    std::uint64_t lost;        // packets that were not told of, because the queue had no room for them
+    std::uint64_t lost;        // events that were not told: the queue had no room for another packet, or the machine no memory
     std::uint64_t suppressed;  // packets that were not told of, because there were too many
   };
   [[nodiscard]] Counters counters() const;

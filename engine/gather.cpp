@@ -66,10 +66,6 @@ void write_headers(const Gathered& gathered, std::uint8_t* ip) noexcept {
 
 }  // namespace
 
-bool is_udp_encapsulated(const Packet& packet) noexcept {
-  return packet.length > ipv4_header_size && packet.data[family_of(*packet.data) == Family::ipv6 ? 6 : 9] == protocol_udp;
-}
-
 std::span<const Gathered> Gatherer::gather(std::span<const Outgoing> burst) noexcept {
   std::size_t count = 0;
   bool is_open = false;  // another packet may join the last frame

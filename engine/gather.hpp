@@ -26,9 +26,6 @@ struct Outgoing {
   std::uint32_t link_size;
 };
 
-// Whether a finished packet is ESP in UDP.
-bool is_udp_encapsulated(const Packet& packet) noexcept;
-
 // Gathers unicast, and only neighbours: a packet that overtook others could fall out of a receiver's replay window (RFC 4303 3.4.3). They have one SA, one
 // link header, and outer headers that differ in length and identification only, which counts up where DF is not set; their size is the same,
 // but the last may be shorter. The kernel cuts a super-frame into exactly the packets that it was made of, but for the identification of

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -22,7 +23,9 @@ constexpr int fragment_check_milliseconds = 500;
 }  // namespace
 
 Inbound::Inbound(const PathContext& context)
-    : context_(context), coalescer_(context.inbound_tap.takes_udp_super_packets()), arena_(longest_frame, arena_size) {}
+    : context_(context), coalescer_(context.inbound_tap.takes_udp_super_packets()), arena_(longest_frame, arena_size) {
+  datagrams_.reserve(burst_size);  // each has a packet in the burst, so that this is the last time it asks for memory
+}
 
 void Inbound::run() {
   enum : std::size_t { stop, tap, ring };
@@ -156,7 +159,7 @@ void Inbound::take_super_packet(Packet packet, std::uint32_t segment_size, const
     }
     std::unique_ptr<std::vector<std::uint8_t>> octets = splitter.set_apart(*segment);
     push(*segment, frame);
-    datagrams_.push_back(std::move(octets));
+    if (octets) datagrams_.push_back(std::move(octets));
   }
 }
 
@@ -178,10 +181,14 @@ bool Inbound::take_fragment(const Packet& packet, const std::uint8_t* frame) {
 void Inbound::keep_fragment(Reassembled result, const std::uint8_t* frame) {
   if (result.lost != 0) refuse(result.reason, result.lost);
   if (!result.datagram) return;
-  counters_.joined.add(result.joined - 1);
   const auto length = static_cast<std::uint32_t>(result.datagram->size());
   constexpr std::uint32_t tailroom = 4;  // which AH with extended sequence numbers wants
-  result.datagram->resize(length + tailroom);
+  try {
+    result.datagram->resize(length + tailroom);
+  } catch (const std::bad_alloc&) {
+    return refuse(Reason::fragment, result.joined);
+  }
+  counters_.joined.add(result.joined - 1);
   push({.data = result.datagram->data(), .length = length, .tailroom = tailroom}, frame);
   datagrams_.push_back(std::move(result.datagram));
 }

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <string>
 
+#include "error.hpp"
 #include "packet.hpp"
 #include "sa.hpp"
 
@@ -18,6 +20,7 @@ Digest digest_of(const Head& head, std::initializer_list<std::span<const std::ui
   std::array<std::uint8_t, 128> text{};  // at most 12 + 32 + 64 + 4 octets; the algorithm fixes the length of each part
   std::size_t length = 0;
   const auto append = [&](std::span<const std::uint8_t> octets) {
+    if (octets.size() > text.size() - length) throw EngineError("keys of " + std::to_string(octets.size()) + " octets are no algorithm's");
     if (!octets.empty()) std::memcpy(text.data() + length, octets.data(), octets.size());
     length += octets.size();
   };

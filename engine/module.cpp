@@ -42,6 +42,16 @@ struct CountersHandle {
   std::shared_ptr<SaCounters> counters = std::make_shared<SaCounters>();
 };
 
+// ValueError for None, which comes as no handle.
+std::vector<std::shared_ptr<Sa>> sas_of(std::span<const SaHandle* const> handles) {
+  std::vector<std::shared_ptr<Sa>> sas;
+  for (const SaHandle* handle : handles) {
+    if (handle == nullptr) throw nb::value_error("None is no SA");
+    sas.push_back(handle->sa);
+  }
+  return sas;
+}
+
 std::span<const std::uint8_t> octets_of(const nb::bytes& bytes) { return {static_cast<const std::uint8_t*>(bytes.data()), bytes.size()}; }
 
 nb::bytes bytes_of(const Packet& packet) { return nb::bytes(packet.data, packet.length); }
@@ -201,11 +211,13 @@ void make_sa(SaHandle* self, std::uint32_t spi, std::string_view cipher, const n
 }
 
 void set_pseudotime(const SaHandle& handle, std::int64_t origin) {
+  checked_moment(origin, "the origin of pseudotime");
   if (TimedReplay* timed = handle.sa->timed()) timed->set_origin(origin);
 }
 
 std::uint32_t inner_mtu(const SaHandle& handle, std::uint32_t wire_mtu, int family, std::uint32_t header) {
   if (family != 4 && family != 6) throw EngineError("there is no IP version " + std::to_string(family));
+  if (header > ipv6_maximum_size) throw EngineError("no packet has a header of " + std::to_string(header) + " octets");
   return handle.sa->inner_mtu(wire_mtu, static_cast<Family>(family), header);
 }
 
@@ -249,18 +261,16 @@ class Workspace {
 nb::bytes encapsulate(const SaHandle& handle, const nb::bytes& octets, std::optional<std::int64_t> now) {
   Workspace workspace(octets);
   workspace.packet().sa = handle.sa.get();
-  esp_of_tools().encapsulate({&workspace.packet(), 1}, now.value_or(boot_milliseconds()));
+  esp_of_tools().encapsulate({&workspace.packet(), 1}, checked_moment(now.value_or(boot_milliseconds()), "the moment"));
   if (workspace.packet().reason != Reason::delivered) throw EngineError("not encapsulated: " + std::string(name(workspace.packet().reason)));
   return bytes_of(workspace.packet());
 }
 
 std::pair<std::optional<nb::bytes>, std::string_view> decapsulate(const std::vector<const SaHandle*>& handles, const nb::bytes& octets,
                                                                std::optional<std::int64_t> now) {
-  std::vector<std::shared_ptr<Sa>> sas;
-  for (const SaHandle* handle : handles) sas.push_back(handle->sa);
-  const SaSet set(std::move(sas));
+  const SaSet set(sas_of(handles));
   Workspace workspace(octets);
-  esp_of_tools().decapsulate(set, {&workspace.packet(), 1}, now.value_or(boot_milliseconds()));
+  esp_of_tools().decapsulate(set, {&workspace.packet(), 1}, checked_moment(now.value_or(boot_milliseconds()), "the moment"));
   if (workspace.packet().reason != Reason::delivered) return {std::nullopt, name(workspace.packet().reason)};
   return {bytes_of(workspace.packet()), "ok"};
 }
@@ -330,14 +340,11 @@ Tags tags_of(const std::map<std::uint32_t, nb::bytes>& given) {
 
 void set_sas(Port& port, const std::vector<const SaHandle*>& inbound, const std::map<std::size_t, OneOrMore<const SaHandle*>>& outbound,
              const std::map<std::uint32_t, nb::bytes>& given) {
-  std::vector<std::shared_ptr<Sa>> decrypting;
-  for (const SaHandle* handle : inbound) decrypting.push_back(handle->sa);
+  std::vector<std::shared_ptr<Sa>> decrypting = sas_of(inbound);
   std::map<std::size_t, Senders> encrypting;
-  for (const auto& [queue, handles] : outbound) {
-    for (const SaHandle* handle : all_of(handles)) encrypting[queue].push_back(handle->sa);
-  }
+  for (const auto& [queue, handles] : outbound) encrypting[queue] = sas_of(all_of(handles));
   const Tags tags = tags_of(given);
-  const nb::gil_scoped_release release;  // widening the windows of many senders takes a while
+  const nb::gil_scoped_release release;  // threads that decrypt have the windows, which are asked to be wider
   port.set_sas(std::move(decrypting), encrypting, tags);
 }
 

@@ -91,7 +91,11 @@ void Outbound::run() {
       fresh_until_ = awake + longest_on_the_way;
       drain_taps();
     }
-    if (is_risen_) is_stopping ? rest() : serve_ring();
+    if (is_risen_ && is_stopping) {  // what is in the ring waits there: it leaves first when we run again, or is thrown away (`discard`)
+      static_cast<void>(ring_->rest());
+    } else if (is_risen_) {
+      serve_ring();
+    }
   }
 }
 
@@ -129,9 +133,9 @@ void Outbound::turn(std::size_t queue, const SaTable& table) {
   }
 }
 
-// Until nothing has come for a while, or something has come that had to go by a TAP, or others must have their turn.
+// Until nothing has come for a while, or something has come that had to go by a TAP, or others must have their turn: a burst may have to wait for the wire.
 void Outbound::serve_ring() {
-  for (int burst = 0; burst < ring_bursts_per_turn; ++burst) {
+  for (int burst = 0; burst < ring_bursts_per_turn && !queues_turn_.is_wanted() && !stop_.is_raised(); ++burst) {
     if (take_ring_burst() != 0) continue;
     if (ring_->is_resting() || !spin_.wait([this] { return ring_->has() || ring_->is_resting(); })) return rest();
   }
@@ -358,7 +362,7 @@ void Outbound::send(std::span<Packet> packets) noexcept {
     std::uint8_t* frame = packet.data - link.size;
     std::memcpy(frame, link.octets.data(), link.size);
     store16(frame + link.size - 2, LinkHeader::ethertype_of(family_of(*packet.data)));  // which may not be that of the packet inside
-    if (is_udp_encapsulated(packet)) {
+    if (packet.sa != nullptr && packet.sa->udp()) {  // parts have none, and are never in UDP
       in_udp[udp_count++] = {&packet, static_cast<std::uint32_t>(link.size)};
       continue;
     }

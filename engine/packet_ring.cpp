@@ -127,6 +127,20 @@ void PacketRing::release() noexcept {
   taken_ = 0;
 }
 
+// Should the kernel refuse the filter, what comes meanwhile is left after one round.
+std::uint64_t PacketRing::discard() noexcept {
+  sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+  const sock_fprog filter{1, &nothing};
+  setsockopt(socket_.number(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
+  go_on();
+  std::uint64_t found = 0;
+  for (; found < slots() && has(); ++found) {
+    static_cast<void>(take());
+    release();
+  }
+  return found;
+}
+
 // The kernel's counter begins anew when it is read.
 std::uint64_t PacketRing::overruns() const noexcept {
   const std::lock_guard lock(statistics_mutex_);

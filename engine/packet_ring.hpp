@@ -38,6 +38,7 @@ class PacketRing final : public FrameRing {
   [[nodiscard]] bool has() const noexcept override;
   [[nodiscard]] Frame take() noexcept override;
   void release() noexcept override;
+  std::uint64_t discard() noexcept override;
 
  private:
   [[nodiscard]] std::uint32_t slots() const noexcept { return block_count_ * (block_size / frame_size_); }

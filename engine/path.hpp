@@ -98,8 +98,13 @@ class StopEvent {
   StopEvent() : descriptor_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     if (descriptor_.number() < 0) throw EngineError(describe_error("no event to stop a thread with", errno));
   }
-  void raise() noexcept { eventfd_write(descriptor_.number(), 1); }
+  void raise() noexcept {
+    is_raised_.store(true, std::memory_order_relaxed);
+    eventfd_write(descriptor_.number(), 1);
+  }
+  [[nodiscard]] bool is_raised() const noexcept { return is_raised_.load(std::memory_order_relaxed); }
   void clear() noexcept {
+    is_raised_.store(false, std::memory_order_relaxed);
     eventfd_t value;
     eventfd_read(descriptor_.number(), &value);
   }
@@ -107,6 +112,7 @@ class StopEvent {
 
  private:
   Descriptor descriptor_;
+  std::atomic<bool> is_raised_{false};
 };
 
 }  // namespace groupvpn

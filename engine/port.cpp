@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <exception>
+#include <new>
 #include <system_error>
 
 #include "bpf_ring.hpp"
@@ -42,15 +44,21 @@ class BlockedSignals {
 };
 
 // A thread in the network namespace of the port, that leaves all signals to the threads of the program that embeds us, and that runs on `processor` only
-// unless that is -1. EngineError if there may be no more threads.
+// unless that is -1. What it throws is a fault, and its end, but not that of the process. EngineError if there may be no more threads.
 template <typename Body>
-std::thread make_thread(const std::string& name, const Descriptor& network, int processor, Body body) {
+std::thread make_thread(const std::string& name, const Descriptor& network, int processor, Fault& fault, Body body) {
   const BlockedSignals blocked;
   std::thread thread;
   try {
-    thread = std::thread([&network, body = std::move(body)] {
-      enter(network);
-      body();
+    thread = std::thread([&network, &fault, body = std::move(body)] {
+      try {
+        enter(network);
+        body();
+      } catch (const std::bad_alloc&) {
+        fault.set("no memory");  // so short that it needs none
+      } catch (const std::exception& error) {
+        fault.set(error.what());
+      }
     });
   } catch (const std::system_error& error) {
     throw EngineError("the thread " + name + " cannot be started: " + error.what());
@@ -177,7 +185,7 @@ std::size_t Port::add_outbound(const std::vector<int>& descriptors) {
   try {
     for (; done < workers_.size(); ++done) workers_[done]->outbound.add_queue(queue, taps[done]);
     if (tap_rings_) tap_programs_[queue] = tap_rings_->attach(descriptors, queue);
-  } catch (const EngineError&) {
+  } catch (...) {  // also without memory: the caller closes the TAPs
     while (done > 0) workers_[--done]->outbound.remove_queue(queue);
     throw;
   }
@@ -196,7 +204,7 @@ void Port::start() {
   is_started_ = true;
   try {
     start_threads();
-  } catch (const EngineError&) {
+  } catch (...) {  // also without memory: no thread may go on with TAPs that the caller closes
     stop();
     throw;
   }
@@ -206,9 +214,10 @@ void Port::start_threads() {
   for (std::size_t number = 0; number < workers_.size(); ++number) {
     Worker& worker = *workers_[number];
     const std::string suffix = workers_.size() == 1 ? "" : std::to_string(number);
-    worker.outbound_thread = make_thread("groupvpn-out" + suffix, network_, processor(2 * number), [&worker] { worker.outbound.run(); });
+    worker.outbound_thread = make_thread("groupvpn-out" + suffix, network_, processor(2 * number), fault_, [&worker] { worker.outbound.run(); });
     if (!worker.inbound) continue;
-    worker.inbound_thread = make_thread("groupvpn-in" + suffix, network_, processor(2 * number + 1), [&worker] { worker.inbound->run(); });
+    worker.inbound_thread = make_thread("groupvpn-in" + suffix, network_, processor(2 * number + 1), fault_,
+                                        [&worker] { worker.inbound->run(); });
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 #include "checksum.hpp"
 
@@ -123,24 +124,31 @@ Reassembled Reassembler::add(const Ipv6& ip, const Ipv6Chain& chain, double now)
   return add(fragment, now);
 }
 
+// A datagram for which there is no memory is given up, like one for which there is no room.
 Reassembled Reassembler::add(const Fragment& fragment, double now) {
   if (!fragment.is_possible()) return {.lost = 1};
   Reassembled result;
-  const auto entry = find_or_make(fragment.key, now, result.lost);
-  if (is_duplicate(*entry, fragment)) {
-    ++result.lost;
-    return result;
+  auto entry = entries_.end();
+  std::uint32_t fragments = 1;  // of the datagram, with this one
+  try {
+    entry = find_or_make(fragment.key, now, result.lost);
+    if (is_duplicate(*entry, fragment)) {
+      ++result.lost;
+      return result;
+    }
+    fragments = entry->fragments + 1;
+    if (place(*entry, fragment)) {
+      if (entry->payload_length == 0 || entry->received != entry->payload_length) return result;
+      Reassembled whole = finish(*entry);
+      whole.lost += result.lost;
+      entries_.erase(entry);
+      return whole;
+    }
+  } catch (const std::bad_alloc&) {
   }
-  if (!place(*entry, fragment)) {
-    result.lost += entry->fragments + 1;
-    entries_.erase(entry);
-    return result;
-  }
-  if (entry->payload_length == 0 || entry->received != entry->payload_length) return result;
-  Reassembled whole = finish(*entry);
-  whole.lost += result.lost;
-  entries_.erase(entry);
-  return whole;
+  result.lost += fragments;
+  if (entry != entries_.end()) entries_.erase(entry);
+  return result;
 }
 
 std::uint32_t Reassembler::expire(double now) {

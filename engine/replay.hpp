@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <vector>
 
 namespace groupvpn {
@@ -30,9 +31,10 @@ class ReplayWindow {
     return (words_[word_of(sequence)] >> bit_of(sequence) & 1) == 0;
   }
 
-  // The whole number of a packet that carries `low`: the first that is not left of the window (RFC 4303 appendix A2.2).
-  [[nodiscard]] std::uint64_t extend(std::uint32_t low) const noexcept {
-    const std::uint64_t bottom = highest_ < size_ ? 0 : highest_ - size_ + 1;
+  // The whole number of a packet that carries `low`: the first that is not left of the window, or of one of `size` (RFC 4303 appendix A2.2).
+  [[nodiscard]] std::uint64_t extend(std::uint32_t low) const noexcept { return extend(low, size_); }
+  [[nodiscard]] std::uint64_t extend(std::uint32_t low, std::uint32_t size) const noexcept {
+    const std::uint64_t bottom = highest_ < size ? 0 : highest_ - size + 1;
     const std::uint64_t number = (bottom & ~std::uint64_t{0xffffffff}) | low;
     return number < bottom ? number + (std::uint64_t{1} << 32) : number;
   }
@@ -58,6 +60,15 @@ class ReplayWindow {
       result.mark(from(size), highest_ - known, [](std::uint64_t) { return ~std::uint64_t{0}; });
     }
     return result;
+  }
+
+  // Becomes as wide as that at least, and knows what it knew. Where there is no memory it stays as it is, which refuses more than it would have to.
+  void widen(std::uint32_t size) noexcept {
+    if (size <= size_) return;
+    try {
+      *this = resized(size);
+    } catch (const std::bad_alloc&) {
+    }
   }
 
  private:

@@ -38,9 +38,12 @@ struct UdpPorts {
 };
 
 // Packets that were protected and verified, and the octets inside. SAs that follow each other may count in one: then nothing is missing that a
-// thread still does with the earlier one. Apart in memory, since each has a thread that writes it again and again.
-struct alignas(64) SaCounters {
-  std::atomic<std::uint64_t> encrypted_packets{0}, encrypted_bytes{0}, decrypted_packets{0}, decrypted_bytes{0};
+// thread still does with the earlier one. Apart in memory by what writes them: a thread that encrypts, or one that decrypts, again and again.
+struct SaCounters {
+  alignas(64) std::atomic<std::uint64_t> encrypted_packets{0};
+  std::atomic<std::uint64_t> encrypted_bytes{0};
+  alignas(64) std::atomic<std::uint64_t> decrypted_packets{0};
+  std::atomic<std::uint64_t> decrypted_bytes{0};
 };
 
 struct SaParameters {

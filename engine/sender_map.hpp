@@ -15,6 +15,10 @@ namespace groupvpn {
 template <typename Value>
 class SenderMap {
  public:
+  SenderMap() = default;
+  SenderMap(const SenderMap&) = delete;  // one that is copied or moved would go on with what `latest_` points to
+  SenderMap& operator=(const SenderMap&) = delete;
+
   [[nodiscard]] std::size_t size() const noexcept { return values_.size(); }
 
   // Packets of one sender come in runs, so the last one is tried first.

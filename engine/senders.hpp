@@ -23,12 +23,16 @@ class SenderWindows {
   [[nodiscard]] std::size_t senders() const noexcept { return windows_.size(); }
   [[nodiscard]] std::size_t octets() const noexcept { return windows_.size() * SenderBudget::octets_for(size_); }
 
-  // Gives every window another size, but no smaller one than `keep_at_least` has asked for; see ReplayWindow::resized. Not for size 0.
+  // Gives every window another size, but no smaller one than `keep_at_least` has asked for; see ReplayWindow::resized. Not for size 0. Each is widened when
+  // its next packet comes: until then it refuses what the wider one would, and all senders wait for whoever looks at all windows at once.
   void resize(std::uint32_t size) {
     size = std::max(size, least_);
-    if (size == size_) return;
-    windows_.for_each([size](ReplayWindow& window) { window = window.resized(size); });
-    size_ = size;  // once all have it: there may be no memory
+    if (size < size_) {
+      windows_.for_each([size](ReplayWindow& window) {
+        if (window.size() > size) window = window.resized(size);
+      });
+    }
+    size_ = size;  // once none is larger: there may be no memory
   }
   void keep_at_least(std::uint32_t size) {
     least_ = std::max(least_, size);
@@ -38,7 +42,7 @@ class SenderWindows {
   // The whole number of a packet that carries its lower half; `low` itself of a sender that is not known yet.
   [[nodiscard]] std::uint64_t extend(std::uint32_t sender, std::uint32_t low) noexcept {
     const ReplayWindow* window = windows_.find(sender);
-    return window == nullptr ? low : window->extend(low);
+    return window == nullptr ? low : window->extend(low, size_);
   }
 
   // Whether a packet may be new. Changes nothing but the memory of who was looked for: neither number is authenticated yet.
@@ -55,6 +59,7 @@ class SenderWindows {
       if (windows_.size() >= SenderBudget::senders(size_)) return Reason::too_many_senders;
       window = windows_.add(sender, size_);
     }
+    window->widen(size_);
     return window->accept(sequence) ? Reason::delivered : Reason::replayed;
   }
 

@@ -17,6 +17,8 @@ class SharedTurn {
     --waiting_;
   }
   void unlock() noexcept { mutex_.unlock(); }
+  // Whether somebody waits.
+  [[nodiscard]] bool is_wanted() const noexcept { return waiting_.load(std::memory_order_relaxed) != 0; }
   // The busy thread, which does not hold it.
   void give_way() const noexcept {
     while (waiting_ != 0) sched_yield();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <optional>
 #include <span>
 #include <vector>
@@ -45,8 +46,9 @@ class Splitter {
   }
 
   // Moves the segment that `next` gave last to memory of its own, behind the header that it had before the kernel joined it with others, but for
-  // lengths and checksums, at which nobody looks again. The header of the super-packet must still be as it came.
-  [[nodiscard]] std::unique_ptr<std::vector<std::uint8_t>> set_apart(Packet& segment) const {
+  // lengths and checksums, at which nobody looks again. The header of the super-packet must still be as it came. Null if there is no memory: the segment then
+  // has no header, and decapsulation refuses it.
+  [[nodiscard]] std::unique_ptr<std::vector<std::uint8_t>> set_apart(Packet& segment) const noexcept try {
     const auto size = static_cast<std::uint32_t>(header_.size());
     auto octets = std::make_unique<std::vector<std::uint8_t>>(header_.begin(), header_.end());
     octets->insert(octets->end(), segment.data, segment.data + segment.length);
@@ -56,6 +58,9 @@ class Splitter {
     segment.data = ip + size;
     segment.headroom = segment.outer.header_length = size;
     return octets;
+  } catch (const std::bad_alloc&) {
+    segment.headroom = segment.outer.header_length = 0;
+    return nullptr;
   }
 
  private:

@@ -27,21 +27,24 @@ std::int64_t checked(std::uint32_t value, std::uint32_t maximum, const char* wha
 
 }  // namespace
 
+std::int64_t checked_moment(std::int64_t moment, const char* what) {
+  if (moment < -furthest_moment || moment > furthest_moment) throw EngineError(std::string(what) + " of " + std::to_string(moment) + " is no moment");
+  return moment;
+}
+
 TimedReplay::TimedReplay(const TimeWindow& time, std::uint32_t window)
     : seconds_(time.seconds),
       tick_(checked(time.tick, maximum_tick, "a tick in milliseconds")),
       reach_(checked(time.seconds, maximum_seconds, "a time window in seconds") * milliseconds / tick_),
       window_(window),
-      origin_(time.origin),
-      floor_(ticks(time.since) - 1),
+      origin_(checked_moment(time.origin, "the origin of pseudotime")),
+      floor_(ticks(checked_moment(time.since, "the moment")) - 1),
       kept_(window) {}
 
 void TimedReplay::keep_at_least(std::uint32_t packets) {
   if (window_ == 0) return;
   const std::lock_guard lock(mutex_);
-  if (packets <= kept_) return;
-  senders_.for_each([packets](Sender& sender) { sender.window = sender.window.resized(packets); });
-  kept_ = packets;  // once all have it: there may be no memory
+  kept_ = std::max(kept_, packets);
 }
 
 std::int64_t TimedReplay::ticks(std::int64_t now) const noexcept {
@@ -85,6 +88,7 @@ Reason TimedReplay::accept(std::uint32_t sender, std::uint64_t number, std::uint
     return Reason::too_old;
   }
   known->newest = std::max(known->newest, sent);
+  known->window.widen(kept_);
   return known->window.accept(number) ? Reason::delivered : Reason::replayed;
 }
 
@@ -122,10 +126,11 @@ bool TimedReplay::make_room(std::int64_t oldest) {
 void CounterBlocks::prepare(Schedule& schedule, Cipher cipher, std::span<const std::uint8_t> encryption_key, Crypto& crypto) {
   std::array<std::uint8_t, 32> key{};
   unsigned length = key.size();
-  HMAC(EVP_sha256(), encryption_key.data(), static_cast<int>(encryption_key.size()), reinterpret_cast<const std::uint8_t*>(iv_label.data()),
-       iv_label.size(), key.data(), &length);
-  crypto.prepare_blocks(schedule, cipher, key.data());
+  const bool is_derived = HMAC(EVP_sha256(), encryption_key.data(), static_cast<int>(encryption_key.size()),
+                               reinterpret_cast<const std::uint8_t*>(iv_label.data()), iv_label.size(), key.data(), &length) != nullptr;
+  if (is_derived) crypto.prepare_blocks(schedule, cipher, key.data());
   explicit_bzero(key.data(), key.size());
+  if (!is_derived) throw EngineError("HMAC-SHA-256 failed: no key for the counters of an SA");  // one of zeros would be nobody's secret
 }
 
 // One block in CBC mode with an IV of zeros is the block cipher itself.

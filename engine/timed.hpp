@@ -25,6 +25,11 @@ struct TimeWindow {
   std::int64_t since = boot_milliseconds();  // when this SA begins to remember
 };
 
+// Far beyond the life of any machine, and near enough that no difference of two moments, nor of a stamp from them, goes beyond 64 bits.
+inline constexpr std::int64_t furthest_moment = std::int64_t{1} << 60;  // milliseconds, before boot or after it
+// The moment itself; EngineError, with `what` it is, beyond that.
+std::int64_t checked_moment(std::int64_t moment, const char* what);
+
 // What one SA knows of time. A stamp is pseudotime in ticks, the low 32 bits of it; inside, ticks are counted in 64 bits, so that
 // nothing wraps. Any thread may use it.
 class TimedReplay {
@@ -90,7 +95,7 @@ class TimedReplay {
   // Whoever has no window here, and a stamp that is not above this, may have been seen: by an earlier life of the SA, or before its window
   // was given up.
   std::int64_t floor_;
-  std::uint32_t kept_;  // window of each sender
+  std::uint32_t kept_;  // window of each sender, from its next packet on
   SenderMap<Sender> senders_;
   std::uint64_t scans_ = 0;
   // No sender's `newest` is below this, so while packets as old are inside the window none can be given up, and nobody looks for one: that takes
@@ -103,7 +108,7 @@ class TimedReplay {
 // counter back.
 class CounterBlocks {
  public:
-  // The key for the blocks of an SA with this key.
+  // The key for the blocks of an SA with this key. EngineError if the library cannot derive it.
   static void prepare(Schedule& schedule, Cipher cipher, std::span<const std::uint8_t> encryption_key, Crypto& crypto);
 
   void clear() noexcept { count_ = 0; }

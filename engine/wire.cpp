@@ -90,16 +90,18 @@ void Wire::send(std::span<OutgoingFrame> frames) noexcept {
   if (transmitter_->send(frames)) return;
   interval_ = shortest_interval;
   const bool may_change = parameters_.method == TransmitMethod::automatic;
-  replace(may_change ? next_after(method_) : parameters_.method, std::string(name_of(method_)) + ": it stopped working");
+  const TransmitMethod broken = std::exchange(method_, TransmitMethod::automatic);
+  replace(may_change ? next_after(broken) : parameters_.method, broken);
 }
 
 // What broke is closed first: then nothing that lies in its ring leaves later, and its queue becomes free.
-void Wire::replace(TransmitMethod first, const std::string& problem) noexcept {
+void Wire::replace(TransmitMethod first, TransmitMethod broken) noexcept {
   try {
     transmitter_ = std::make_unique<NoTransmitter>(slot_size_);
-    choose(first, false, problem);
-  } catch (const std::exception&) {  // no memory, perhaps later
+    choose(first, false, broken == TransmitMethod::automatic ? "" : std::string(name_of(broken)) + ": it stopped working");
+  } catch (const std::exception&) {  // no memory, perhaps later; what did not break is still there if there was none for anything
     may_improve_ = true;
+    report_.set({name_of(method_), "no memory"});
   }
   next_try_ = Clock::now() + interval_;
 }
@@ -107,13 +109,13 @@ void Wire::replace(TransmitMethod first, const std::string& problem) noexcept {
 void Wire::resize(std::size_t slot_size) noexcept {
   slot_size_ = slot_size;
   interval_ = shortest_interval;
-  replace(methods.front(), "");
+  replace(methods.front(), TransmitMethod::automatic);
 }
 
 void Wire::look_after() noexcept {
   if (!may_improve_ || Clock::now() < next_try_) return;
   interval_ = std::min(interval_ * 2, longest_interval);
-  replace(methods.front(), "");
+  replace(methods.front(), TransmitMethod::automatic);
 }
 
 }  // namespace groupvpn

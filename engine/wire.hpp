@@ -45,7 +45,8 @@ class Wire {
   std::unique_ptr<Transmitter> make(TransmitMethod method, bool is_patient);
   // Makes the best transmitter of those from `first` on; says whether there is one. `problems` is what is known already.
   bool choose(TransmitMethod first, bool is_patient, std::string problems);
-  void replace(TransmitMethod first, const std::string& problem) noexcept;
+  // `broken`: the one that did not work any more, or automatic.
+  void replace(TransmitMethod first, TransmitMethod broken) noexcept;
 
   WireParameters parameters_;
   std::size_t slot_size_;

@@ -1,6 +1,6 @@
 // What the kernel hands to the inbound path as a super-packet of UDP: a segment size and an IP packet. The segments must be all of what the outer
-// header holds, in their order, and be as many as was said. They are decapsulated in one burst, as the inbound path does; an SA of each form
-// waits for them. What comes through must be a packet.
+// header holds, in their order, and be as many as was said. Those whose SA wants it are set apart, and all are decapsulated in one burst, as the inbound
+// path does; an SA of each form waits for them. What comes through must be a packet inside its buffer.
 //
 // The input is the segment size (two octets, little-endian) and an octet that says what follows: the packet, of any octets; or how one is made of
 // what SAs seal: the SA (two octets), length (two octets, little-endian) and number of the packets inside, and changes of three octets each, a place
@@ -35,7 +35,7 @@ std::uint32_t number_at(const std::uint8_t* data) { return data[0] | static_cast
 
 struct Made {
   Octets super, inner;
-  std::uint32_t segment_size = 0;
+  std::uint32_t segment_size = 0, payload = 0;
   Sa* sa = nullptr;
 };
 
@@ -44,6 +44,7 @@ Made make_super_packet(World& world, const std::uint8_t* data) {
   Made made;
   made.sa = world.in_udp[number_at(data) % world.in_udp.size()];
   const Octets payload(number_at(data + 2) % 1500, data[2]);
+  made.payload = static_cast<std::uint32_t>(payload.size());
   made.inner = (data[0] & 1) != 0 ? ipv6(payload, protocol_udp) : ipv4(payload);
   for (int count = data[4] % 8; count >= 0; --count) {
     Buffer sealed(made.inner);
@@ -97,21 +98,29 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Splitter splitter(packet, segment_size);
   if (splitter.reason() != Reason::delivered) return 0;
   std::vector<Packet> burst;
+  std::vector<std::unique_ptr<Octets>> apart;  // one for each, or null
   const std::uint8_t* expected = packet.data;
-  while (const std::optional<Packet> segment = splitter.next()) {
+  while (std::optional<Packet> segment = splitter.next()) {
     if (segment->data != expected || segment->length == 0 || segment->length > segment_size) __builtin_trap();
     volatile std::uint8_t last = segment->data[segment->length - 1];
     static_cast<void>(last);
     expected += segment->length;
+    const Sa* sa = segment->length < 4 ? nullptr : world.set.find(load32(segment->data));
+    apart.push_back(sa != nullptr && sa->reaches_before() ? splitter.set_apart(*segment) : nullptr);
+    if (apart.back() && segment->data + segment->length != apart.back()->data() + apart.back()->size()) __builtin_trap();
     burst.push_back(*segment);
   }
   if (burst.size() != splitter.count() || burst.size() > Splitter::maximum_segments || expected != packet.data + packet.length) __builtin_trap();
 
   world.esp.decapsulate(world.set, burst, 0);
-  for (const Packet& opened : burst) {
-    if (opened.reason == Reason::delivered && !is_whole(opened, {opened.data, opened.length})) __builtin_trap();
-    if (!is_whole_way || made.sa->mode() == Mode::transport || made.sa->has_extended_sequence()) continue;
-    if (opened.reason != Reason::delivered || !std::equal(opened.data, opened.data + opened.length, made.inner.begin(), made.inner.end())) __builtin_trap();
+  for (std::size_t index = 0; index < burst.size(); ++index) {
+    const Packet& opened = burst[index];
+    const std::span<std::uint8_t> buffer = apart[index] ? std::span(*apart[index]) : std::span(octets.get(), length);
+    if (opened.reason == Reason::delivered && !is_whole(opened, buffer)) __builtin_trap();
+    if (!is_whole_way) continue;
+    if (opened.reason != Reason::delivered || opened.length != made.inner.size()) __builtin_trap();
+    const std::size_t begin = made.sa->mode() == Mode::transport ? opened.length - made.payload : 0;  // the header is one that the kernel wrote
+    if (!std::equal(opened.data + begin, opened.data + opened.length, made.inner.begin() + static_cast<std::ptrdiff_t>(begin))) __builtin_trap();
   }
   return 0;
 }

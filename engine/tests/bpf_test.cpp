@@ -149,3 +149,13 @@ TEST_CASE(a_program_comes_before_all_others_or_right_behind_one) {
   }
   CHECK(attached(Hook::ingress, index).empty());
 }
+
+// One assembler does not know what another one calls by a number.
+TEST_CASE(a_label_of_another_program_is_refused) {
+  Assembler code, other;
+  for (int count = 0; count < 3; ++count) static_cast<void>(other.label());
+  const auto strange = other.label();
+  CHECK(refusal_of([&] { code.jump(strange); }) == "BPF program: a label of another one");
+  CHECK(refusal_of([&] { code.jump_if(r0, Compare::equal, 1, strange); }) == "BPF program: a label of another one");
+  CHECK(refusal_of([&] { code.place(strange); }) == "BPF program: a label of another one");
+}

@@ -1,6 +1,7 @@
 #include "esp.hpp"
 
 #include <deque>
+#include <map>
 #include <memory>
 
 #include "build.hpp"
@@ -16,6 +17,10 @@ TEST_CASE(bursts_of_every_size_come_through_whole_and_in_order) {
   for (const Keys& keys : all_transforms()) sas.push_back(keys.sa(static_cast<std::uint32_t>(1000 + sas.size())));
   const SaSet set(sas);
   Random random(5);
+  struct Volume {
+    std::uint64_t packets, octets;
+  };
+  std::map<const Sa*, Volume> volumes;
   for (const std::size_t count : {1U, 2U, 7U, 31U, 32U, 64U, 127U, 128U, 129U, 300U}) {
     std::vector<Octets> originals;
     std::deque<Buffer> buffers;
@@ -23,6 +28,9 @@ TEST_CASE(bursts_of_every_size_come_through_whole_and_in_order) {
       originals.push_back(ipv4(random.octets(random.below(1400))));
       buffers.emplace_back(originals.back());
       buffers.back().packet.sa = sas[random.below(static_cast<std::uint32_t>(sas.size()))].get();
+      Volume& volume = volumes[buffers.back().packet.sa];
+      ++volume.packets;
+      volume.octets += originals.back().size();
     }
     std::vector<Packet> burst;
     for (const Buffer& buffer : buffers) burst.push_back(buffer.packet);
@@ -33,6 +41,11 @@ TEST_CASE(bursts_of_every_size_come_through_whole_and_in_order) {
       CHECK(burst[index].reason == Reason::delivered);
       CHECK(Octets(burst[index].data, burst[index].data + burst[index].length) == originals[index]);
     }
+  }
+  for (const std::shared_ptr<Sa>& sa : sas) {
+    const SaCounters& counters = sa->counters();
+    CHECK(counters.encrypted_packets == volumes[sa.get()].packets && counters.decrypted_packets == volumes[sa.get()].packets);
+    CHECK(counters.encrypted_bytes == volumes[sa.get()].octets && counters.decrypted_bytes == volumes[sa.get()].octets);
   }
 }
 

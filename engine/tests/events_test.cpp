@@ -9,6 +9,7 @@
 #include "build.hpp"
 #include "harness.hpp"
 #include "lifetime.hpp"
+#include "memory.hpp"
 #include "path.hpp"
 
 using namespace groupvpn;
@@ -82,6 +83,21 @@ TEST_CASE(packets_that_find_no_room_are_counted) {
   CHECK(queue.counters().suppressed >= 70);
   CHECK_EQUAL(queue.counters().lost, 100 - queue.counters().suppressed - 5);
   CHECK_EQUAL(queue.drain().size(), EventQueue::capacity_for_packets);
+}
+
+// An SA tells from threads that must not end for it.
+TEST_CASE(an_event_for_which_there_is_no_memory_is_counted) {
+  EventQueue queue;
+  for (std::size_t number = 0; number < EventQueue::room; ++number) queue.tell(EventKind::hard_bytes, 0x1000);
+  {
+    const Scarcity scarcity(0);
+    queue.tell(EventKind::hard_bytes, 0x2000);
+  }
+  CHECK_EQUAL(queue.counters().lost, 1U);
+  CHECK_EQUAL(queue.drain().size(), EventQueue::room);
+  queue.tell(EventKind::hard_bytes, 0x2001);
+  CHECK(is_readable(queue));
+  CHECK_EQUAL(queue.drain().size(), 1U);
 }
 
 TEST_CASE(an_event_says_what_the_packet_said) {

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -15,7 +16,7 @@ namespace {
 
 constexpr unsigned longest_case = 300;  // seconds, on a loaded machine under sanitizers
 
-int failures = 0;
+std::atomic<int> failures{0};  // cases may have threads
 bool is_skipped = false;
 std::set<std::string> reasons;
 const char* running = "";
@@ -36,8 +37,7 @@ std::vector<Case>& cases() {
 }
 
 void fail(const char* file, int line, const std::string& what) {
-  ++failures;
-  if (failures <= 50) std::fprintf(stderr, "%s:%d: %s\n", file, line, what.c_str());
+  if (++failures <= 50) std::fprintf(stderr, "%s:%d: %s\n", file, line, what.c_str());
 }
 
 void skip(const std::string& why) {

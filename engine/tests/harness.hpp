@@ -1,11 +1,13 @@
 // The few lines that our unit tests need: cases that register themselves, checks that say what failed and go on.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <random>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "error.hpp"
@@ -35,6 +37,17 @@ std::string refusal_of(Attempt attempt) {
     return error.what();
   }
   return "";
+}
+
+// Whether it comes true within the limit. It is looked at each millisecond.
+template <typename Condition>
+bool wait_until(Condition condition, std::chrono::milliseconds limit = std::chrono::seconds(5)) {
+  const auto end = std::chrono::steady_clock::now() + limit;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() >= end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
 }
 
 template <typename Left, typename Right>

@@ -5,6 +5,7 @@
 
 #include "build.hpp"
 #include "harness.hpp"
+#include "memory.hpp"
 
 using namespace groupvpn;
 using namespace groupvpn::test;
@@ -300,4 +301,75 @@ TEST_CASE(a_congested_fragment_beside_one_without_ecn_drops_the_datagram) {
       CHECK_EQUAL(reassembler.pending_fragments(), 0U);
     }
   }
+}
+
+// What has the same identification, and another source, destination, protocol or family, is another datagram (RFC 791 3.2, RFC 8200 4.5).
+TEST_CASE(one_identification_of_several_senders_does_not_mix) {
+  const auto part = [](const Header& of, std::uint8_t fill, bool is_last) {
+    Header header = of;
+    header.fragment = is_last ? 48 / 8 : Ipv4::more_fragments;
+    return ipv4(Octets(48, fill), header);
+  };
+  const auto whole = [](const Header& of, std::uint8_t fill) { return ipv4(Octets(96, fill), of); };
+  const Header one{.protocol = protocol_esp, .identification = 9};
+  Header source = one, destination = one, protocol = one;
+  source.source ^= 1;
+  destination.destination ^= 1;
+  protocol.protocol = protocol_ah;
+  for (const Header& other : {source, destination, protocol}) {
+    Reassembler reassembler;
+    Octets first = part(one, 1, false), last = part(one, 1, true), other_first = part(other, 2, false), other_last = part(other, 2, true);
+    CHECK(!add(reassembler, first).datagram);
+    Reassembled result = add(reassembler, other_last);
+    CHECK(!result.datagram && result.lost == 0);
+    result = add(reassembler, last);
+    CHECK(result.datagram != nullptr && *result.datagram == whole(one, 1));
+    result = add(reassembler, other_first);
+    CHECK(result.datagram != nullptr && *result.datagram == whole(other, 2));
+    CHECK_EQUAL(reassembler.pending_fragments(), 0U);
+  }
+
+  // Octets of the addresses may be the same too.
+  Reassembler reassembler;
+  Header odd{.protocol = protocol_hop_by_hop, .identification = 9};
+  Octets first = part(odd, 1, false), last = part(odd, 1, true);
+  Octets payload(8 + 48, 2);
+  std::fill(payload.begin(), payload.begin() + 8, std::uint8_t{0});
+  payload[0] = protocol_esp;
+  store16(&payload[2], 48 | 0);
+  store32(&payload[4], 9);
+  Octets six = ipv6(payload, {.next_header = protocol_fragment});
+  std::fill(six.begin() + 8, six.begin() + 40, std::uint8_t{0});
+  store32(&six[8], odd.source);
+  store32(&six[24], odd.destination);
+  const auto ip = Ipv6::parse(six.data(), six.size());
+  CHECK(!add(reassembler, first).datagram);
+  CHECK(!reassembler.add(*ip, *Ipv6Chain::walk(*ip), 0).datagram);
+  CHECK(add(reassembler, last).datagram != nullptr);
+  CHECK_EQUAL(reassembler.pending_fragments(), 1U);
+}
+
+TEST_CASE(a_datagram_for_which_there_is_no_memory_is_given_up) {
+  Reassembler reassembler;
+  const Octets payload(9000, 3);
+  std::vector<Octets> fragments = split(payload, 3000);
+  const auto lost_with = [&](std::size_t memory, Octets& fragment) {
+    const Scarcity scarcity(memory);
+    const Reassembled result = add(reassembler, fragment);
+    CHECK(!result.datagram);
+    CHECK(result.reason == Reason::fragment);
+    return result.lost;
+  };
+  CHECK_EQUAL(lost_with(0, fragments[0]), 1U);  // none to begin one with
+  CHECK_EQUAL(reassembler.pending_fragments(), 0U);
+  CHECK_EQUAL(add(reassembler, fragments[0]).lost, 0U);
+  CHECK_EQUAL(lost_with(4000, fragments[1]), 2U);  // none for what it becomes
+  CHECK_EQUAL(reassembler.pending_fragments(), 0U);
+  CHECK_EQUAL(add(reassembler, fragments[2]).lost, 0U);
+  CHECK_EQUAL(add(reassembler, fragments[1]).lost, 0U);
+  CHECK_EQUAL(lost_with(9000, fragments[0]), 3U);  // none for the whole, with its header
+  CHECK_EQUAL(reassembler.pending_fragments(), 0U);
+  add(reassembler, fragments[2]);
+  add(reassembler, fragments[1]);
+  CHECK(*add(reassembler, fragments[0]).datagram == ipv4(payload, {.protocol = protocol_esp, .identification = 9}));
 }

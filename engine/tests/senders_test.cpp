@@ -4,6 +4,7 @@
 
 #include "build.hpp"
 #include "harness.hpp"
+#include "memory.hpp"
 
 using namespace groupvpn;
 using namespace groupvpn::test;
@@ -82,4 +83,31 @@ TEST_CASE(one_window_for_all_where_packets_do_not_tell_senders_apart) {
     parameters.sender_id = 0;
     CHECK_EQUAL(Sa(parameters).sender_of(iv.data()), sender);
   }
+}
+
+// All packets of the SA wait meanwhile, so it must not take longer for many senders than for one: each window grows when its next packet comes.
+TEST_CASE(windows_are_widened_one_by_one) {
+  SenderWindows windows(64);
+  for (std::uint32_t sender = 0; sender < 100; ++sender) CHECK(windows.accept(sender, 1000) == Reason::delivered);
+  {
+    const Scarcity scarcity(0);
+    windows.keep_at_least(4096);
+    CHECK(windows.accept(1, 999) == Reason::delivered);  // where there is no memory the window stays as it is
+    CHECK(windows.accept(1, 1100) == Reason::delivered);
+    for (const std::uint64_t number : {1100, 999, 900}) CHECK(windows.accept(1, number) == Reason::replayed);
+  }
+  CHECK(windows.is_acceptable(2, 999) && !windows.is_acceptable(2, 936));
+  CHECK(windows.accept(2, 5000) == Reason::delivered);
+  CHECK(windows.accept(2, 1001) == Reason::delivered);
+  for (const std::uint64_t number : {1001, 1000, 936, 905}) CHECK(windows.accept(2, number) == Reason::replayed);
+}
+
+TEST_CASE(the_upper_half_of_a_number_is_found_with_the_width_that_was_asked_for) {
+  constexpr std::uint64_t beyond = std::uint64_t{1} << 32;
+  SenderWindows windows(64);
+  CHECK(windows.accept(0, beyond + 100) == Reason::delivered);
+  windows.keep_at_least(4096);
+  CHECK_EQUAL(windows.extend(0, 0xffffff00), beyond - 256);
+  CHECK_EQUAL(windows.extend(0, 101), beyond + 101);
+  CHECK(!windows.is_acceptable(0, beyond - 256));
 }

@@ -5,6 +5,7 @@
 
 #include "build.hpp"
 #include "harness.hpp"
+#include "memory.hpp"
 
 using namespace groupvpn;
 using namespace groupvpn::test;
@@ -318,4 +319,20 @@ TEST_CASE(bursts_of_many_suites_keep_their_order) {
       if (!is_repeated[index]) CHECK(Octets(received[index].data, received[index].data + received[index].length) == inner[index]);
     }
   }
+}
+
+TEST_CASE(windows_of_time_are_widened_one_by_one) {
+  TimedReplay timed(window_of(5), 64);
+  const std::int64_t start = boot + 100 * second;
+  const auto accept = [&](std::uint32_t sender, std::uint64_t number) { return timed.accept(sender, number, timed.stamp(start), start); };
+  for (std::uint32_t sender = 0; sender < 100; ++sender) CHECK(accept(sender, 1000) == Reason::delivered);
+  {
+    const Scarcity scarcity(0);
+    timed.keep_at_least(4096);
+    CHECK(accept(1, 1100) == Reason::delivered);
+    for (const std::uint64_t number : {1100, 900}) CHECK(accept(1, number) == Reason::replayed);
+  }
+  CHECK(accept(2, 5000) == Reason::delivered);
+  CHECK(accept(2, 1001) == Reason::delivered);
+  for (const std::uint64_t number : {1001, 1000, 936}) CHECK(accept(2, number) == Reason::replayed);
 }

@@ -1,9 +1,14 @@
 // The ways out of a port, on a real interface in a network namespace of the test's own.
 #include "wire.hpp"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <array>
 #include <thread>
 
 #include "error.hpp"
+#include "memory.hpp"
 #include "own_network.hpp"
 #include "xdp_transmitter.hpp"
 
@@ -54,11 +59,10 @@ std::size_t send(Wire& wire, std::uint32_t first, std::uint32_t count, std::uint
 
 // Whether the wire uses this way after a while.
 bool comes_to(Wire& wire, const std::string& name) {
-  for (int wait = 0; wait < 300 && wire.back_end().name != name; ++wait) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return wait_until([&] {
     wire.look_after();
-  }
-  return wire.back_end().name == name;
+    return wire.back_end().name == name;
+  });
 }
 
 // The numbers of the ESP frames that arrive, until there is one that nobody sends: an empty frame.
@@ -272,6 +276,28 @@ TEST_CASE(an_interface_that_goes_down_and_up_gets_no_frame_from_before) {
   }
 }
 
+TEST_CASE(a_wire_that_breaks_while_there_is_no_memory_has_no_way_until_there_is_some) {
+  if (!has_own_network()) return;
+  Wire wire = wire_by(TransmitMethod::xdp);
+  const Octets frame = numbered(1, 40);
+  std::copy(frame.begin(), frame.end(), wire.slot(0) + head);
+  std::array<OutgoingFrame, 1> frames = {{{wire.slot(0) + head, static_cast<std::uint32_t>(frame.size()), 0, 14, false}}};
+  run("ip link set wan down");
+  BackEnd now;
+  {
+    const Scarcity scarcity(0);
+    wire.send(frames);
+    now = wire.back_end();
+  }
+  CHECK(!frames.front().is_sent);
+  CHECK(now.name == "none" && now.reason == "no memory");
+  run("ip link set wan up");
+  const Ear core("core");
+  CHECK(comes_to(wire, "xdp"));
+  CHECK_EQUAL(send(wire, 300, 64), 64U);
+  CHECK(are_in_order(received(core, 64), 300, 64));
+}
+
 TEST_CASE(frames_as_large_as_the_interface_takes_leave_in_order) {
   if (!has_own_network()) return;
   run("ip link set wan mtu 9000 && ip link set core mtu 9000");
@@ -306,4 +332,57 @@ TEST_CASE(frames_as_large_as_the_interface_takes_leave_in_order) {
   }
   CHECK(is_refused);
   run("ip link set wan mtu 1500 && ip link set core mtu 1500");
+}
+
+// Of both families, to one host and to groups: they leave in their order, and do not come back to who has joined the group on this machine.
+TEST_CASE(a_raw_socket_keeps_the_order_of_both_families) {
+  if (!has_own_network()) return;
+  run("ip address replace 10.9.0.1/16 dev wan && ip route replace default via 10.9.0.2 onlink dev wan && "
+      "ip neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:01 dev wan && ip -6 address replace fe80::1/64 dev wan nodad && "
+      "ip -6 neighbour replace fe80::2 lladdr 02:00:00:00:00:01 dev wan");
+  constexpr std::uint32_t group = 0xef010203;
+  const Descriptor listener(socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK, protocol_esp)), listener6(socket(AF_INET6, SOCK_RAW | SOCK_NONBLOCK, protocol_esp));
+  ip_mreqn join{};
+  join.imr_multiaddr.s_addr = htonl(group);
+  join.imr_ifindex = Device::named("wan").index;
+  CHECK(setsockopt(listener.number(), IPPROTO_IP, IP_ADD_MEMBERSHIP, &join, sizeof join) == 0);
+  ipv6_mreq join6{};
+  join6.ipv6mr_multiaddr.s6_addr[0] = 0xff;
+  join6.ipv6mr_multiaddr.s6_addr[1] = 0x02;
+  join6.ipv6mr_multiaddr.s6_addr[15] = 0x99;
+  join6.ipv6mr_interface = static_cast<unsigned>(join.imr_ifindex);
+  CHECK(setsockopt(listener6.number(), IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, &join6, sizeof join6) == 0);
+
+  constexpr std::uint32_t count = 32;
+  std::vector<Octets> burst;
+  for (std::uint32_t number = 0; number < count; ++number) {
+    Octets payload(40);
+    store32(payload.data(), number);
+    if (number % 4 < 2) {
+      burst.push_back(frame_around(ipv4(payload, {.protocol = protocol_esp, .destination = number % 4 == 0 ? group : 0x0a090002U})));
+      continue;
+    }
+    Octets packet = ipv6(payload, {.next_header = protocol_esp});
+    std::fill(packet.begin() + 24, packet.begin() + 40, std::uint8_t{0});
+    packet[24] = number % 4 == 2 ? 0xff : 0xfe;
+    packet[25] = number % 4 == 2 ? 0x02 : 0x80;
+    packet[39] = number % 4 == 2 ? 0x99 : 0x02;
+    burst.push_back(frame_around(packet));
+    store16(&burst.back()[12], ETH_P_IPV6);
+  }
+  const Ear core("core", ETH_P_ALL);
+  Wire wire = wire_by(TransmitMethod::raw);
+  CHECK_EQUAL(send(wire, burst), count);
+  std::uint32_t arrived = 0;
+  while (arrived < count) {
+    const Octets frame = core.receive();
+    if (frame.empty()) break;
+    const bool is_v6 = load16(&frame[12]) == ETH_P_IPV6;
+    if (frame[is_v6 ? 20 : 23] != protocol_esp) continue;  // what the kernel has to say to its neighbours
+    CHECK(packet_of(frame) == packet_of(burst[arrived]));
+    ++arrived;
+  }
+  CHECK_EQUAL(arrived, count);
+  std::array<std::uint8_t, 2000> room;
+  for (const Descriptor* one : {&listener, &listener6}) CHECK(recv(one->number(), room.data(), room.size(), 0) < 0);
 }

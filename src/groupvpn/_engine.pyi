@@ -68,7 +68,7 @@ class Events:
         """An eventfd, which whoever waits for it reads: a thread or a queue of a port has stopped working (`Port.fault` says why)."""
     def drain(self) -> list[Event]: ...
     def counters(self) -> dict[str, int]:
-        """Packets that were not told of: `lost` because too many events waited, `suppressed` because too many packets came."""
+        """Events not told: `lost` for want of room for packets, or of memory, `suppressed` because too many packets came."""
 
 class SaCounters:
     """Packets that were protected and verified, and the octets inside. Given to one Sa after the other it goes on from each to the next."""
@@ -235,7 +235,7 @@ class Port:
         """
     def start(self) -> None: ...
     def stop(self) -> None:
-        """Stop and join the threads; file descriptors stay the caller's."""
+        """Stop and join the threads; file descriptors stay the caller's. What waits to be encrypted leaves first after another `start`."""
     def discard(self) -> dict[str, int]:
         """When it is stopped for ever: take no more packets into the rings, and throw away those that wait.
 
@@ -243,6 +243,7 @@ class Port:
         """
     def set_sas(self, inbound: list[Sa], outbound: dict[int, Sa | list[Sa]], tags: dict[int, bytes] = ...) -> None:
         """Replace the SA set in one step: `outbound` maps queue numbers to SAs. Packets in flight finish under the set they began with.
+        Raises ValueError for None, and leaves the set as it was.
 
         `tags` are two octets for the SPIs of SAs that decrypt, by which the rules know what came out of which SA: 0 where nothing is given.
 

@@ -1,6 +1,8 @@
 """Several workers for an interface: flows of two gateways through two workers each, nothing lost, overtaken or taken for a replay."""
 
 import os
+import platform
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,8 @@ from groupvpn.ipsec.sa import GroupSa
 
 pytestmark = pytest.mark.netns
 WORKERS = 2
+HAS_TCX = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) >= (6, 6)
+"""Whether the kernel has what fills a ring for each worker; on an older one the first worker takes all ESP in."""
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ def test_flows_go_by_several_workers_and_none_is_lost_or_overtaken(core: Core, p
             assert plane.apply(wanted(site.wan_address, (held,), held.spi)) == ()
             (port,) = plane.engine().ports
             assert len(port.transmit) == WORKERS
-            assert port.receivers == (WORKERS if port.receive.name == "bpf" else 1)
+            assert port.receivers == (WORKERS if HAS_TCX else 1), port.receive
     with flows(core) as sums:
         threading.Event().wait(1)
     by_spi, drops = counted(core, planes)

@@ -122,3 +122,11 @@ def test_the_inner_mtu_is_exact(wire_mtu: int) -> None:
         fits = sa.inner_mtu(wire_mtu)
         assert len(_engine.encapsulate(sa, ipv4(bytes(fits - 20)))) <= wire_mtu
         assert len(_engine.encapsulate(sa, ipv4(bytes(fits - 19)))) > wire_mtu
+
+
+def test_no_header_is_longer_than_a_packet() -> None:
+    transport = KEYS.engine(mode="transport")
+    assert transport.inner_mtu(1500, 6, 65575) == 0
+    for header in (65576, 2**32 - 1):
+        with pytest.raises(_engine.EngineError, match="header"):
+            transport.inner_mtu(1500, 6, header)

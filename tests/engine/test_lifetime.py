@@ -2,6 +2,8 @@
 
 import os
 import select
+import subprocess
+import sys
 import time
 from typing import Any, cast
 
@@ -50,6 +52,14 @@ def test_a_deadline_is_told_without_traffic() -> None:
     assert told == ["soft_seconds", "hard_seconds"]
     with pytest.raises(_engine.EngineError, match="lifetime"):
         _engine.encapsulate(limited, PACKET)
+
+
+@pytest.mark.netns  # which needs root, as this does
+def test_a_deadline_counts_what_the_machine_has_slept() -> None:
+    """The same where CLOCK_BOOTTIME is years ahead of CLOCK_MONOTONIC."""
+    test = f"{__file__}::{test_a_deadline_is_told_without_traffic.__name__}"
+    asleep = ["unshare", "--time", "--fork", "--boottime", "100000000"]
+    subprocess.run([*asleep, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test], check=True, timeout=60)
 
 
 @pytest.mark.parametrize(

@@ -387,3 +387,16 @@ def test_what_no_port_can_be_made_of(net: Net) -> None:
                 gateway.port.add_outbound(plain)
         finally:
             os.close(plain)
+
+
+def test_none_is_no_sa(net: Net) -> None:
+    sas = protect(net, Keys.fresh(*GCM))
+    port = net.gateways[0].port
+    nothing: list[_engine.Sa] = [None]  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="None"):
+        port.set_sas(nothing, {})
+    for value in (None, [sas[0], None]):
+        with pytest.raises(ValueError, match="None"):
+            port.set_sas([], {net.gateways[0].queue: value})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="None"):
+        _engine.decapsulate(nothing, b"")

@@ -130,3 +130,18 @@ def test_the_clock_is_read_where_no_time_is_given() -> None:
     keys = Keys(EspCipher.AES_128_GCM, EspIntegrity.NONE, os.urandom(16), b"", os.urandom(4))
     alice, bob = (member(keys, number, pseudotime_origin=0, now=None) for number in (1, 2))
     assert _engine.decapsulate([bob], _engine.encapsulate(alice, PACKET)) == (PACKET, "ok")
+
+
+@pytest.mark.parametrize("moment", [-(2**63), -(2**60) - 1, 2**60 + 1, 2**63 - 1])
+def test_moments_beyond_all_time_are_refused(moment: int) -> None:
+    keys = Keys.fresh(EspCipher.AES_128_GCM, EspIntegrity.NONE)
+    for option in ("pseudotime_origin", "now"):
+        with pytest.raises(_engine.EngineError, match="no moment"):
+            member(keys, **{option: moment})
+    sa = member(keys)
+    with pytest.raises(_engine.EngineError, match="no moment"):
+        sa.set_pseudotime(moment)
+    with pytest.raises(_engine.EngineError, match="no moment"):
+        _engine.encapsulate(sa, PACKET, moment)
+    with pytest.raises(_engine.EngineError, match="no moment"):
+        _engine.decapsulate([sa], PACKET, moment)
