@@ -288,9 +288,7 @@ TEST_CASE(what_is_decrypted_has_the_tag_of_its_sa) {
   if (!has_own_network()) return;
   Rig rig;
   const auto first = Keys(Cipher::aes_128_gcm, Integrity::none, 0x51).sa();
-  SaParameters parameters = Keys(Cipher::aes_128_gcm, Integrity::none, 0x52).parameters();
-  ++parameters.spi;
-  const auto second = std::make_shared<Sa>(parameters);
+  const auto second = Keys(Cipher::aes_128_gcm, Integrity::none, 0x52).sa(first->spi() + 1);
   rig.port.start();
   for (const auto& sa : {first, second}) {
     rig.port.set_sas({first, second}, {{rig.queue, {sa}}}, {{first->spi(), tag}, {second->spi(), other_tag}});
@@ -306,9 +304,7 @@ TEST_CASE(datagrams_of_two_sas_do_not_go_in_one_frame) {
   if (!has_own_network()) return;
   Rig rig;
   const auto first = Keys(Cipher::aes_128_gcm, Integrity::none, 0x53).sa();
-  SaParameters parameters = Keys(Cipher::aes_128_gcm, Integrity::none, 0x54).parameters();
-  ++parameters.spi;
-  const auto second = std::make_shared<Sa>(parameters);
+  const auto second = Keys(Cipher::aes_128_gcm, Integrity::none, 0x54).sa(first->spi() + 1);
   rig.port.start();
   Octets datagram(108);
   store32(&datagram[0], 5000U << 16 | 6000U);

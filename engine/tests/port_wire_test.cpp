@@ -184,9 +184,10 @@ TEST_CASE(a_port_comes_back_to_its_way_out) {
   rig.port.set_sas({}, {{rig.queue, {sa}}});
   rig.port.start();
   run("ip link set wan down");
-  rig.to_protect.send(frame_around(ipv4(Octets(100))));
-  CHECK(rig.comes_to("outbound_send_failed", 1));
-  CHECK(rig.port.transmit().front().name == "none");
+  CHECK(wait_until([&] {
+    rig.to_protect.send(frame_around(ipv4(Octets(100))));
+    return rig.port.transmit().front().name == "none" && rig.count("outbound_send_failed") != 0;
+  }));
   run("ip link set wan up");
   CHECK(wait_until([&] {  // it looks when packets come
     rig.to_protect.send(frame_around(ipv4(Octets(100))));
