@@ -178,7 +178,7 @@ class Custody:
         """A peer may delete its own SAs with us, no others."""
         if delete.protocol_id != ProtocolId.ISAKMP:
             return [DeleteReceived(sa, delete.protocol_id, delete.spis)]
-        own = [other for other in (sa, *self._others(sa)) if other.cookies in delete.spis]
+        own = [other for other in (sa, *self._others(sa)) if other.cookies in delete.spis and self.holds(other.cookies)]
         return [effect for other in own for effect in self._end(other, DeletionReason.PEER_DELETED)]
 
     def _others(self, sa: IkeSa) -> list[IkeSa]:
