@@ -155,6 +155,20 @@ def test_a_flow_that_is_held_outlives_its_sa() -> None:
     assert pair.alice.next_timer() is None
 
 
+def test_a_flow_is_held_no_more_once_there_is_no_nat() -> None:
+    """A member that registers anew from elsewhere needs the way that it came first no more."""
+    pair = natted()
+    one, _ = pair.both()
+    pair.alice.hold_open("a group", one, pair.now)
+    pair.carry_out("alice", pair.alice.delete(one))
+    pair.settle()
+    pair.middlebox = lambda send: send
+    pair.run()
+    plain, _ = pair.both()
+    pair.alice.hold_open("a group", plain, pair.now)
+    assert keepalives(pair, 60) == 0
+
+
 def test_keepalives_go_where_the_peer_is_now() -> None:
     pair = natted()
     one, other = pair.both()

@@ -173,9 +173,12 @@ class IkeEndpoint:
         self.nat_keepalives.used(send, now)
 
     def hold_open(self, holder: Hashable, sa: IkeSa, now: float) -> None:
-        """Have the peer's datagrams find the way to us that they had under `sa`, also when it is gone; nothing if we are behind no NAT."""
+        """Have the peer's datagrams find the way to us that they had under `sa`, also when it is gone. If we are behind no NAT it is open,
+        and what `holder` held before is let go."""
         if sa.nat.local:
             self.nat_keepalives.hold(holder, NatFlow(sa.local, sa.peer), now)
+        else:
+            self.let_go(holder)
 
     def let_go(self, holder: Hashable) -> None:
         """The end of `hold_open`."""
