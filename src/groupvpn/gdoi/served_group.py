@@ -58,8 +58,8 @@ class ServedGroup:
         """Another one as soon as everything is replaced at once: what was offered in an earlier one must not be given any more."""
         self.registrations = 0
         self.refusals = 0
-        self.told: Told | None = None
-        """What the last rekey told; None where nobody has heard it, and after a snapshot of a release that did not note it."""
+        self.told: Told | None = Told.of(settings)
+        """What members were told last; None where nobody has heard the rekey that was to tell it."""
         self.rekeyed_at: float | None = None
         """When that was, in monotonic seconds; None before the first."""
         self._lending = Lending()
@@ -74,7 +74,6 @@ class ServedGroup:
         """Make the first keys, unless a snapshot has brought some."""
         effects: list[Effect] = [report("KS_GROUP_ADD", group=self.name), *self._check_lists()]
         self._told_time = now
-        self.told = self.told or Told.of(self.settings)
         for policy in self.settings.teks:
             if self.keys.newest(policy.slot) is None:
                 self.keys.make_tek(policy, now, self._entropy)
@@ -211,7 +210,7 @@ class ServedGroup:
         if any(change.rule.rekey for change in changes):
             effects += self._rekey(self.settings.slots if renew_kek else slots, renew_kek=renew_kek, now=now)
         elif self.keys.kek is not None:
-            effects += self._replace_unsigned_kek(now)
+            effects += self._replace_unsigned_kek(now) or self._tell_at_last(now)
         elif settings.rekey.key_label is not None and self._signers(settings.rekey.key_label) is not None:
             effects += self._make_kek(now)
         if changes:
@@ -479,6 +478,13 @@ class ServedGroup:
             return []
         self._drop_kek(now)
         return [report("KS_RSA_KEY_CHANGED", group=self.name, label=kek.key_label), *self._make_kek(now)]
+
+    def _tell_at_last(self, now: float) -> list[Effect]:
+        """A rekey for what nobody could be told before, if its RSA key is there again."""
+        kek = self.keys.kek
+        if self.told is not None or kek is None or isinstance(signer_of(kek, self._signers), SignerFault):
+            return []
+        return self._rekey((), renew_kek=False, now=now)
 
     def _drop_kek(self, now: float) -> None:
         """No rekeys from now on: members register again before their TEKs die."""
