@@ -21,9 +21,9 @@ from groupvpn.gdoi.registration import MemberPull
 from groupvpn.ike.custody import Custody
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.exchange import Exchange
-from groupvpn.ike.messages import Restraint
 from groupvpn.ike.nat_keepalive import NatKeepalives
 from groupvpn.ike.policy import IkeConfiguration
+from groupvpn.ike.restraint import Restraint
 from groupvpn.ike.sa import IkeSa
 from groupvpn.node.router import Router
 

@@ -9,15 +9,17 @@ from wire_pair import ALICE, BOB, Pair, configuration, policy, seeded
 from groupvpn.crypto import dh
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Effect, Endpoint, Report, Send
+from groupvpn.effects import Effect, Endpoint, Send
 from groupvpn.ike.drop import Drop
 from groupvpn.ike.endpoint import MAXIMUM_MESSAGE, IkeEndpoint
 from groupvpn.ike.events import Established, Failed, FailureReason, KeysDerived
 from groupvpn.ike.identity import describe
 from groupvpn.ike.machine import State
-from groupvpn.ike.messages import MESSAGES, Restraint, render
+from groupvpn.ike.messages import MESSAGES
 from groupvpn.ike.negotiations import HalfOpenLimits
 from groupvpn.ike.policy import ClientEndpoint, IdentityKind, PresharedKey
+from groupvpn.ike.restraint import Restraint
+from groupvpn.reports import Report
 from groupvpn.wire.iana import Doi, ExchangeType, IdType, NotifyType, ProtocolId
 from groupvpn.wire.isakmp import Header, decode_message, encode_message
 from groupvpn.wire.payloads import Identification, Notification
@@ -507,7 +509,7 @@ def test_every_report_has_its_line(aggressive: bool) -> None:
     pair.advance(60)
     pair.bob.update(configuration(aggressive=aggressive))
     pair.run()
-    lines = [render(effect) for name in ("alice", "bob") for effect in pair.heard[name] if type(effect).__name__ == "Report"]  # type: ignore[arg-type]
+    lines = [str(effect) for name in ("alice", "bob") for effect in pair.heard[name] if isinstance(effect, Report)]
     assert lines
     for line in lines:
         assert line.startswith("%CRYPTO-")

@@ -11,8 +11,10 @@ import pytest
 from node_samples import HERE, THERE, play, start_cores
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Effect, JoinGroup, Report, Send
+from groupvpn.effects import Effect, JoinGroup, Send
+from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.gdoi.events import PolicyChanged
+from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.events import KeysDerived
 from groupvpn.node import clock, namespace
 from groupvpn.node.addresses import present
@@ -161,9 +163,12 @@ def test_a_namespace_whose_name_is_not_known_keeps_nothing_from_being_removed(ro
 
 
 def test_reports_become_lines_of_their_facility(router: Router) -> None:
-    play(router, [Report("KS_GROUP_ADD", {"group": "G"}), Report("SOMETHING_NEW", {"value": 1})])
+    play(router, [gdoi_messages.report("KS_GROUP_ADD", group="G"), ike_messages.report("IKMP_NO_KEY", peer=THERE.address)])
     bodies = [line.body for line in router.log.lines]
-    assert bodies == ["%GDOI-5-KS_GROUP_ADD: Group G added to the key server", "%SYS-7-SOMETHING_NEW: value 1"]
+    assert bodies == [
+        "%GDOI-5-KS_GROUP_ADD: Group G added to the key server",
+        "%CRYPTO-4-IKMP_NO_KEY: No pre-shared key is configured for the peer at 10.0.0.2",
+    ]
 
 
 def _with_key_table(router: Router, tmp_path: Path) -> Router:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from groupvpn.effects import Effect, Endpoint, Entropy, Report
+from groupvpn.effects import Effect, Endpoint, Entropy
 from groupvpn.gdoi.acknowledgement import parse_acknowledgement
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.group_keys import NO_ADDRESS, RekeyKey
@@ -27,8 +27,9 @@ from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.status import KeyServerGroupStatus
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Deleted, NotifyReceived, PhaseTwo
-from groupvpn.ike.messages import Restraint
+from groupvpn.ike.restraint import Restraint
 from groupvpn.ike.sa import IkeSa
+from groupvpn.reports import Report
 from groupvpn.wire.iana import ExchangeType
 
 MAXIMUM_PULLS = 4096

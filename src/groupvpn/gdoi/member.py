@@ -9,7 +9,7 @@ from collections.abc import Collection
 from ipaddress import IPv4Address
 from typing import assert_never
 
-from groupvpn.effects import GDOI_PORT, Endpoint, Entropy, JoinGroup, LeaveGroup, Report, Send, chance
+from groupvpn.effects import GDOI_PORT, Endpoint, Entropy, JoinGroup, LeaveGroup, Send, chance
 from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.enrollment import Enrolled, Enrollment, EnrollmentEffect
 from groupvpn.gdoi.events import PolicyChanged
@@ -28,6 +28,7 @@ from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Deleted, DeleteReceived, Established, Failed, IkeEffect, IkeEvent, KeysDerived, NotifyReceived, PhaseTwo
 from groupvpn.ipsec.acl import Action
 from groupvpn.ipsec.sa import Direction, GroupSa, TrafficRule
+from groupvpn.reports import Report
 
 REPORT_PAUSE = 1.0
 """Seconds between two reports of refused rekeys: anybody can send one, and the log is the operator's."""

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
+from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Send
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
@@ -17,6 +17,7 @@ from groupvpn.gdoi.rekey import push_spi
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import IkeEvent, KeysDerived, PhaseTwo
 from groupvpn.ike.natt import unwrap
+from groupvpn.reports import Report
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import ExchangeType
 

@@ -4,12 +4,13 @@ from collections.abc import Hashable
 from ipaddress import IPv4Address
 
 from groupvpn.effects import NAT_T_PORT, Endpoint, Entropy, Send
-from groupvpn.ike import informational, messages
+from groupvpn.ike import informational
 from groupvpn.ike.deadlines import Deadlines
 from groupvpn.ike.drop import Drop, RejectedError
 from groupvpn.ike.events import Deleted, DeleteReceived, DeletionReason, Established, IkeEffect, NotifyReceived, PhaseTwo
 from groupvpn.ike.exchange import Exchange
 from groupvpn.ike.identity import describe
+from groupvpn.ike.messages import report
 from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
 from groupvpn.ike.policy import LIFETIME_RANGE, KeyRing
 from groupvpn.ike.sa import IkeSa
@@ -17,7 +18,7 @@ from groupvpn.ike.upkeep import Upkeep
 from groupvpn.wire.attributes import Attribute, encode_attributes, lifetimes, read_attributes
 from groupvpn.wire.cursor import Cursor
 from groupvpn.wire.error import DecodeError
-from groupvpn.wire.iana import ExchangeType, Flag, IpsecAttribute, LifeType, NotifyType, ProtocolId
+from groupvpn.wire.iana import ExchangeType, Flag, IpsecAttribute, LifeType, NotifyType, ProtocolId, exchange_name
 from groupvpn.wire.isakmp import Header
 from groupvpn.wire.payload import Payload
 from groupvpn.wire.payloads import Delete, Notification
@@ -71,9 +72,10 @@ class Custody:
         self._by_address.setdefault(sa.first_peer.address, []).append(sa)
         self._schedule(upkeep)
         self._keep_open(sa, now)
-        effects: list[IkeEffect] = [messages.sa_up(sa.peer, describe(sa.peer_identity), sa.mode), Established(sa)]
+        up = report("IKMP_SA_UP", peer=sa.peer.address, identity=describe(sa.peer_identity), mode=exchange_name(sa.mode))
+        effects: list[IkeEffect] = [up, Established(sa)]
         if sa.nat.found:
-            effects.insert(0, messages.nat_found(sa.peer))
+            effects.insert(0, report("IKMP_NAT", peer=sa.peer.address))
         for crowded in self._crowded_out(sa):
             effects += [self._farewell(crowded), *self._end(crowded, DeletionReason.CROWDED_OUT)]
         if sa.is_initiator and is_only_one:
@@ -216,7 +218,7 @@ class Custody:
         self._deadlines.set(sa.cookies, None)
         self._keepalives.release(sa.cookies)
         self._gone.append(sa)
-        return [messages.sa_down(sa.peer, reason.value), Deleted(sa, reason)]
+        return [report("IKMP_SA_DOWN", peer=sa.peer.address, reason=reason.value), Deleted(sa, reason)]
 
     def _keep_open(self, sa: IkeSa, now: float) -> None:
         """Only the side behind the NAT keeps its mapping alive (RFC 3948 4)."""

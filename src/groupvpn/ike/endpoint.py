@@ -10,8 +10,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from groupvpn.effects import NAT_T_PORT, Endpoint, Entropy, Send
-from groupvpn.ike import messages
-from groupvpn.ike.context import NO_COOKIE, Context, Surroundings, usable_policies
+from groupvpn.ike.context import NO_COOKIE, Context, Surroundings, authentication_failed, usable_policies
 from groupvpn.ike.custody import Custody
 from groupvpn.ike.deadlines import Deadlines
 from groupvpn.ike.drop import Drop, RejectedError
@@ -20,15 +19,17 @@ from groupvpn.ike.exchange import Exchange
 from groupvpn.ike.identity import local_identity, offered_identity
 from groupvpn.ike.informational import unprotected_notify
 from groupvpn.ike.machine import State
-from groupvpn.ike.messages import Restraint
+from groupvpn.ike.messages import report
 from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
 from groupvpn.ike.natt import unwrap, wrap
 from groupvpn.ike.negotiations import HalfOpenLimits, Negotiations
 from groupvpn.ike.policy import IkeConfiguration, KeyRing, PeerKey
+from groupvpn.ike.restraint import Restraint
 from groupvpn.ike.retransmission import Backoff
 from groupvpn.ike.sa import IkeSa, ProtectionError
+from groupvpn.reports import Report
 from groupvpn.wire.error import DecodeError
-from groupvpn.wire.iana import ExchangeType, NotifyType
+from groupvpn.wire.iana import ExchangeType, NotifyType, exchange_name, notify_name
 from groupvpn.wire.isakmp import COOKIE_LENGTH, Header, decode_message
 from groupvpn.wire.natt import KEEPALIVE
 from groupvpn.wire.payloads import Notification
@@ -108,7 +109,7 @@ class IkeEndpoint:
         mode = ExchangeType.AGGRESSIVE if is_asked_for and not configuration.refuses_aggressive else ExchangeType.MAIN
         identity = offered_identity(configuration, local, peer) if mode is ExchangeType.AGGRESSIVE else local_identity(configuration, local)
         if not offered:
-            return [messages.no_key(peer), Failed(local, peer, FailureReason.NO_KEY)]
+            return [report("IKMP_NO_KEY", peer=peer.address), Failed(local, peer, FailureReason.NO_KEY)]
         context = Context(
             mode,
             is_initiator=True,
@@ -269,7 +270,7 @@ class IkeEndpoint:
         self._make_room(crowded_out)
         if crowded_out is None or not self._restraint.allows("IKMP_HALF_OPEN", crowded_out.context.peer.address, now):
             return []
-        return [messages.half_open(crowded_out.context.peer)]
+        return [report("IKMP_HALF_OPEN", peer=crowded_out.context.peer.address)]
 
     def _make_room(self, crowded_out: Exchange | None) -> None:
         if crowded_out is not None:
@@ -311,7 +312,7 @@ class IkeEndpoint:
         peer = exchange.context.peer
         if not self._restraint.allows("IKMP_PEER_NOTIFY", peer.address, now):
             return []
-        return [messages.peer_notify(peer, notification.notify_type)]
+        return [report("IKMP_PEER_NOTIFY", notify=notify_name(notification.notify_type), peer=peer.address)]
 
     def _tick_exchange(self, exchange: Exchange, now: float) -> list[IkeEffect]:
         assert exchange.retransmission is not None
@@ -327,13 +328,13 @@ class IkeEndpoint:
         context = exchange.context
         because: list[IkeEffect] = []
         if exchange.failure is FailureReason.AUTHENTICATION:
-            report = messages.authentication_failed(context.peer, context.mode)
-            because = [report] if self._restraint.allows(report.mnemonic, context.peer.address, now) else []
+            failed = authentication_failed(context)
+            because = [failed] if self._restraint.allows(failed.mnemonic, context.peer.address, now) else []
         elif exchange.failure is FailureReason.NO_ANSWER:
-            because = [messages.no_answer(context.peer, context.mode)]
+            because = [report("IKMP_NO_ANSWER", peer=context.peer.address, mode=exchange_name(context.mode))]
         if not context.is_initiator:
             return because if exchange.failure is FailureReason.AUTHENTICATION else []
-        return [*because, messages.mode_failure(context.peer, context.mode), Failed(*exchange.began_with, exchange.failure)]
+        return [*because, _mode_failure(context), Failed(*exchange.began_with, exchange.failure)]
 
     def _give_up(self, exchange: Exchange) -> list[IkeEffect]:
         """An exchange ends because we want it no longer; nobody but its beginner needs to know."""
@@ -341,7 +342,7 @@ class IkeEndpoint:
         context = exchange.context
         if not context.is_initiator:
             return []
-        return [messages.mode_failure(context.peer, context.mode), Failed(*exchange.began_with, FailureReason.STOPPED)]
+        return [_mode_failure(context), Failed(*exchange.began_with, FailureReason.STOPPED)]
 
     def _schedule(self, exchange: Exchange) -> None:
         self._deadlines.set(exchange, exchange.retransmission.due if exchange.retransmission is not None else None)
@@ -349,3 +350,8 @@ class IkeEndpoint:
     def _forget(self, exchange: Exchange) -> None:
         self._negotiations.discard(exchange)
         self._deadlines.set(exchange, None)
+
+
+def _mode_failure(context: Context) -> Report:
+    """A phase 1 that we began came to nothing."""
+    return report("IKMP_MODE_FAILURE", mode=exchange_name(context.mode).capitalize(), peer=context.peer.address)

@@ -17,7 +17,7 @@ from typing import NoReturn
 from groupvpn import __version__
 from groupvpn.config import Configuration, Role, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
-from groupvpn.node import background, limits, location, namespace, signals
+from groupvpn.node import background, limits, location, messages, namespace, signals
 from groupvpn.node.addresses import AddressError
 from groupvpn.node.control import CommandError, ControlServer
 from groupvpn.node.notify import Notifier
@@ -154,7 +154,7 @@ class _Daemon:
         signals.let_through()
         self.log.observe(self.control.publish)
         self.router.on_change = self._tell_status
-        self.log.write("SYS", 5, "RESTART", f"groupvpn {__version__} starts, {self.router.configuration.role.value}")
+        self.log.write(messages.STARTS(version=__version__, role=self.router.configuration.role.value))
         self._tell_remarks(self.router.configuration)
         location.note(self.router.state, self.log)
         try:
@@ -163,7 +163,7 @@ class _Daemon:
             await self.control.start()
             self.router.start()
         except (PortUnavailableError, StateError, AddressError, OSError) as error:
-            self.log.write("SYS", 2, "START_FAILED", str(error))
+            self.log.write(messages.START_FAILED(error=error))
             await self._shut_down()
             return FAILED
         self._notifier.ready(self._summary())
@@ -190,11 +190,12 @@ class _Daemon:
 
     def _tell_remarks(self, configuration: Configuration) -> None:
         if configuration.role is Role.NONE:
-            self.log.write("SYS", 4, "CONFIG", "nothing to do: the configuration serves and joins no group")
+            self.log.write(messages.NO_GROUP())
         for remark in configuration.notices:
             hint = f"; {remark.hint}" if remark.hint else ""
             text = f"{remark.file}:{remark.line}: {remark.message}{hint}"
-            self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", text)
+            message = messages.CONFIG_WARNING if remark.severity is Severity.WARNING else messages.CONFIG_NOTICE
+            self.log.write(message(remark=text))
 
     def _hang_up(self) -> None:
         """SIGHUP: take over the configuration as it stands in the file now. It waits for the end of the start, and is nothing in a stop."""
@@ -253,5 +254,5 @@ class _Daemon:
 
     def _refuse(self, reason: str, cause: Exception) -> NoReturn:
         for line in reason.splitlines():
-            self.log.write("SYS", 3, "CONFIG_REJECTED", line)
+            self.log.write(messages.CONFIG_REJECTED(reason=line))
         raise ReloadError(reason) from cause

@@ -13,7 +13,7 @@ from typing import Any
 from groupvpn.effects import Effect, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.persistence import object_text
-from groupvpn.node import clock
+from groupvpn.node import clock, messages
 from groupvpn.node.state import DAMAGE, StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
@@ -65,14 +65,13 @@ class Outbox:
             self.write(server)
         except StateError as error:
             if not self._is_told:
-                text = "registrations stay unanswered and no rekey is sent until it can be written"
-                self._log.write("SYS", 2, "STATE_UNWRITTEN", f"{error}: {text}. Free space, or make the directory writable")
+                self._log.write(messages.STATE_UNWRITTEN(error=error))
             self._is_told = True
             return
         finally:  # a bug is no reason to try without rest either
             self.next_retry = clock.monotonic() + RETRY_PERIOD
         if self._is_told:
-            self._log.write("SYS", 5, "STATE_WRITTEN", f"{self._state.path / SNAPSHOT} is written again")
+            self._log.write(messages.STATE_WRITTEN(file=self._state.path / SNAPSHOT))
         self._is_due, self._is_told, self.next_retry = False, False, None
         for datagram in held:
             self._transmit(datagram)
@@ -90,7 +89,7 @@ class Outbox:
         try:
             self._state.remove(SNAPSHOT)
         except StateError as error:
-            self._log.write("SYS", 4, "KEYS_LEFT", f"{error}; it holds keys of groups that are served no more: remove it")
+            self._log.write(messages.KEYS_LEFT(error=error))
 
     def restore(self, server: KeyServer) -> list[Effect]:
         """Give a new key server the state of the one before. What cannot be used is put aside, not overwritten. Raises `StateError`.
@@ -111,11 +110,9 @@ class Outbox:
             self._put_aside(octets, f"{SNAPSHOT} cannot be used ({error})", "the groups begin with new keys")
             return []
         if elapsed < 0:
-            therefore = "how long the key server was down is not known, and its groups get new keys"
-            self._log.write("SYS", 4, "CLOCK", f"The clock is {-elapsed:.0f} s behind {SNAPSHOT}: {therefore}")
+            self._log.write(messages.CLOCK_BEHIND(seconds=-elapsed, file=SNAPSHOT))
         elif not is_known:
-            text = "Nothing has set the clock since the machine booted: if it is behind, members refuse rekeys of groups with time windows"
-            self._log.write("SYS", 4, "CLOCK", text)
+            self._log.write(messages.CLOCK_UNSET())
         for why in restored.unusable:
             self._put_aside(octets, why, "this group begins with new keys")
         return restored.effects
@@ -129,4 +126,4 @@ class Outbox:
 
     def _put_aside(self, octets: bytes, why: str, therefore: str) -> None:
         self._state.write(f"{SNAPSHOT}.bad", octets)
-        self._log.write("SYS", 4, "STATE_DAMAGED", f"{why}; it is kept as {SNAPSHOT}.bad, and {therefore}")
+        self._log.write(messages.STATE_DAMAGED(problem=why, copy=f"{SNAPSHOT}.bad", therefore=therefore))

@@ -16,14 +16,12 @@ from typing import Any, assert_never
 from groupvpn.config import Change, Configuration, diff
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.dataplane.options import EngineOptions
-from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
-from groupvpn.gdoi import messages as gdoi_messages
+from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Send
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.speaker import Outcome, Speaker
-from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import KeysDerived
-from groupvpn.node import audit, clock, location
+from groupvpn.node import audit, clock, location, messages
 from groupvpn.node.addresses import Addresses, present, real_device
 from groupvpn.node.bugs import Bugs
 from groupvpn.node.cores import Cores
@@ -41,8 +39,9 @@ from groupvpn.node.own_addresses import OwnAddresses
 from groupvpn.node.refusals import Refusals
 from groupvpn.node.sockets import DatagramSockets
 from groupvpn.node.state import StateDirectory
-from groupvpn.node.syslog import DEBUGGING, Log
+from groupvpn.node.syslog import Log
 from groupvpn.node.takeover import take_over
+from groupvpn.reports import Report
 
 LONGEST_SLEEP = 60.0
 """Seconds after which cores are asked even if none wanted to be, should a timer ever be late."""
@@ -75,17 +74,17 @@ class Router:
         """Called when the summary may have changed."""
         bugs = Bugs(log, debug=debug)
         self.note_bug, self._contained, self.bugs_met = bugs.note, bugs.contained, bugs.met
-        self._key_table = KeyTable(key_table, lambda text: self._warn("KEY_TABLE", text)) if key_table else None
+        self._key_table = KeyTable(key_table, lambda problem: log.write(messages.KEY_TABLE_LOST(problem=problem))) if key_table else None
         self.ike = IkeEndpoint(configuration.ike, os.urandom, tells_keys=self._key_table is not None)
         self.speaker = Speaker(self.ike, guard=self._guard)
         engine = engine or EngineOptions()
         self.cores = Cores(self.speaker, self._signer, os.urandom, engine.workers)
         self._debug = debug
-        self._sockets = DatagramSockets(self._received, lambda text: self._warn("MULTICAST", text))
+        self._sockets = DatagramSockets(self._received, lambda problem: log.write(messages.MULTICAST(problem=problem)))
         self._memberships = Memberships(self._sockets)
         self._outbox = Outbox(state, log, self._transmit)
         self._in_force = InForce(state, log)
-        self._addresses = OwnAddresses(self._in_force, self._warn)
+        self._addresses = OwnAddresses(self._in_force, log)
         self.flows, self.refusals, self.debugging = Flows(), Refusals(), Debugging(log)
         self._alarm = clock.Alarm(self._due)
         self._rest_until = 0.0
@@ -105,7 +104,7 @@ class Router:
         """Open the sockets, start the cores. Raises `PortUnavailableError`, `StateError`, `AddressError`, `OSError`."""
         if self._key_table:
             self._key_table.prepare()
-            self._warn("KEY_TABLE", "keys of ISAKMP SAs are written to a file for debugging: whoever reads it can read the group's keys")
+            self.log.write(messages.KEY_TABLE())
         there = present()
         self._addresses.follow(self.configuration, there)
         self._sockets.open(self._addresses.local(self.configuration, there))
@@ -139,7 +138,7 @@ class Router:
         if self._stopping:
             return
         if configuration == self.configuration:
-            self.log.write("SYS", 6, "CONFIG_I", f"Configured from {self.source}: no change")
+            self.log.write(messages.CONFIGURED_THE_SAME(source=self.source))
             with self._contained("following addresses"):
                 self._check_addresses()
             self._settle()
@@ -158,15 +157,15 @@ class Router:
             self._policy_changed = self._policy_changed or self.enforcement.data_plane is not None
             self._settle()
             raise
-        self.log.write("SYS", 5, "CONFIG_I", f"Configured from {self.source}")
+        self.log.write(messages.CONFIGURED(source=self.source))
         with self._contained("telling what was configured"):
             self._tell_changes(diff(before, configuration))
 
     def _tell_changes(self, changes: Sequence[Change]) -> None:
         for change in changes[:MOST_CHANGES_TOLD]:
-            self.log.write("SYS", 6, "CONFIG_CHANGED", str(change))
+            self.log.write(messages.CONFIG_CHANGED(change=change))
         if more := len(changes[MOST_CHANGES_TOLD:]):
-            self.log.write("SYS", 6, "CONFIG_CHANGED", f"and {more} more changes")
+            self.log.write(messages.CONFIG_CHANGED_MORE(count=more))
 
     def _follow_configuration(self, there: Addresses) -> None:
         def addresses_of(device: str) -> list[IPv4Address]:
@@ -179,8 +178,8 @@ class Router:
             self._outbox.forget()
         for bound in self.cores.waiting:
             if bound not in waited:
-                text = f"{bound.source.name}: no address yet; group {bound.group.name} is registered when {bound.source.device} has one"
-                self._warn("INTERFACE", text)
+                source, group = bound.source, bound.group.name
+                self.log.write(messages.INTERFACE_WAITS(interface=source.name, group=group, device=source.device))
         self._addresses.note_leases(self.configuration, there)
         if is_needed_by(self.configuration) or self.enforcement.data_plane:
             self._policy_changed = True
@@ -248,7 +247,7 @@ class Router:
     def _guard(self, call: Callable[[], list[Effect]], name: str) -> list[Effect]:
         """Call into a core; a bug in it costs this call and no more."""
         if self._debug:
-            self.log.write("SYS", DEBUGGING, "CALL", name)
+            self.log.write(messages.CALL(name=name))
         try:
             return call()
         except Exception as error:
@@ -275,7 +274,7 @@ class Router:
             case Send():
                 self._outbox.send(effect)
             case Report():
-                self._report(effect)
+                self.log.write(effect)
             case JoinGroup():
                 self._memberships.join(effect.group, effect.interface_address)
             case LeaveGroup():
@@ -295,14 +294,6 @@ class Router:
         if self.debugging.topics:
             self.debugging.sent(effect.datagram, effect.source, effect.destination)
 
-    def _report(self, entry: Report) -> None:
-        if group := gdoi_messages.MESSAGES.get(entry.mnemonic):
-            self.log.write(group.facility, group.severity, entry.mnemonic, group.template.format_map(entry.fields))
-        elif phase1 := ike_messages.MESSAGES.get(entry.mnemonic):
-            self.log.write(phase1.facility, phase1.severity, entry.mnemonic, phase1.text.format_map(entry.fields))
-        else:
-            self.log.write("SYS", DEBUGGING, entry.mnemonic, ", ".join(f"{key} {value}" for key, value in entry.fields.items()))
-
     def _apply_policy(self) -> None:
         self._in_force.note_rules(self.cores.kept)
         with self._contained("counting for access list entries"):
@@ -313,7 +304,7 @@ class Router:
     def _hear_engine(self, now: float) -> list[Effect]:
         events = self.enforcement.take_events()
         for line in filter(None, map(audit.line_of, events)):
-            self.log.write(*line)
+            self.log.write(line)
         scarce = {event.spi for event in events if event.kind in audit.SEQUENCE_KINDS}
         return self.cores.hear_scarcity(scarce, now) if scarce else []
 
@@ -346,9 +337,6 @@ class Router:
     def _engine_told(self) -> None:
         self._guarded(self._hear_engine, clock.monotonic())
         self._settle()
-
-    def _warn(self, mnemonic: str, text: str) -> None:
-        self.log.write("SYS", 4, mnemonic, text)
 
     # ------------------------------------------------------------------ parts
 
