@@ -96,21 +96,19 @@ class Custody:
             raise RejectedError(Drop.WRONG_SOURCE)
         if header.flags != Flag.ENCRYPTION or not header.message_id:
             raise RejectedError(Drop.UNEXPECTED)
+        sa.arrived(message, source)
         if header.exchange in PHASE_TWO_EXCHANGES:
-            sa.arrived(message, source)
             return [PhaseTwo(sa, header, message, source, destination)]
         if header.exchange != ExchangeType.INFORMATIONAL:
             raise RejectedError(Drop.UNEXPECTED)
         if upkeep.is_replayed(header.message_id):
             raise RejectedError(Drop.REPLAYED)
         chain = informational.read(sa, header, message)
-        upkeep.remember(header.message_id)
-        sa.follow(source)
-        self._keep_open(sa, now)
-        upkeep.liveness.heard(now)
+        if not informational.is_dead_peer_detection(chain):
+            upkeep.remember(header.message_id)
         effects: list[IkeEffect] = []
         for notification in chain.every(Notification):
-            effects += self._take_notify(upkeep, notification, now)
+            effects += self._take_notify(upkeep, notification, sa.origin(message), now)
         for delete in chain.every(Delete):
             effects += self._take_delete(sa, delete)
         if self.holds(sa.cookies):
@@ -158,15 +156,19 @@ class Custody:
             raise RejectedError(Drop.UNEXPECTED)
         return [answer]
 
-    def _take_notify(self, upkeep: Upkeep, notification: Notification, now: float) -> list[IkeEffect]:
-        sa = upkeep.sa
+    def _take_notify(self, upkeep: Upkeep, notification: Notification, origin: Endpoint, now: float) -> list[IkeEffect]:
+        sa, liveness = upkeep.sa, upkeep.liveness
         sequence = notification.dead_peer_sequence
         if notification.notify_type == NotifyType.R_U_THERE and sequence is not None:
-            if notification.spi not in (sa.cookies, b"") or not upkeep.liveness.asked(sequence):
+            before = liveness.peer_sequence
+            if notification.spi not in (sa.cookies, b"") or not liveness.asked(sequence):
                 return []
-            return self.notify(sa, NotifyType.R_U_THERE_ACK, notification.data)
+            if sequence != before:
+                self._heard(upkeep, origin, now)
+            return self.notify(sa, NotifyType.R_U_THERE_ACK, notification.data, origin)
         if notification.notify_type == NotifyType.R_U_THERE_ACK and sequence is not None:
-            upkeep.liveness.answered(sequence, now)
+            if liveness.answered(sequence, now):
+                self._heard(upkeep, origin, now)
             return []
         if notification.notify_type == NotifyType.INITIAL_CONTACT:
             older = [other for other in self._others(sa) if other.established <= sa.established]
@@ -175,6 +177,12 @@ class Custody:
             _shorten(sa, notification.data)
             return []
         return [NotifyReceived(sa, notification.notify_type, notification.protocol_id, notification.spi, notification.data)]
+
+    def _heard(self, upkeep: Upkeep, origin: Endpoint, now: float) -> None:
+        """The peer has said something from `origin` that it cannot have said before. An old message proves neither life nor place."""
+        upkeep.sa.follow(origin)
+        self._keep_open(upkeep.sa, now)
+        upkeep.liveness.heard(now)
 
     def _take_delete(self, sa: IkeSa, delete: Delete) -> list[IkeEffect]:
         """A peer may delete its own SAs with us, no others."""
@@ -201,9 +209,11 @@ class Custody:
         return self._say(sa, informational.delete(sa))
 
     def _say(self, sa: IkeSa, payload: Payload, to: Endpoint | None = None) -> Send:
-        """One message under `sa`. It counts as obeyed: HASH(1) knows no direction, so it could be thrown back and taken for the peer's."""
+        """One message under `sa`. It counts as obeyed: HASH(1) knows no direction, so it could be thrown back and taken for the peer's.
+        Questions and answers of dead peer detection are known by their numbers."""
         message = informational.protected(sa, payload, self._entropy)
-        self._upkeeps[sa.cookies].remember(Header.decode(message).message_id)
+        if not (isinstance(payload, Notification) and payload.dead_peer_sequence is not None):
+            self._upkeeps[sa.cookies].remember(Header.decode(message).message_id)
         return sa.send(message, to)
 
     def _question(self, sa: IkeSa, sequence: int) -> list[IkeEffect]:
