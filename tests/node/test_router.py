@@ -140,7 +140,7 @@ def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(router: Ro
     monkeypatch.setattr(router.speaker, "stop", broken)
     monkeypatch.setattr(router.enforcement, "close", lambda block, mend: closed.append("steering"))
     monkeypatch.setattr(router._addresses, "clear", lambda: closed.append("loopbacks"))
-    monkeypatch.setattr(router._in_force, "forget", lambda: closed.append("in force"))
+    monkeypatch.setattr(router._in_force, "forget", lambda left: closed.append("in force"))
     asyncio.run(router.stop())
     assert closed == ["steering", "loopbacks", "in force"]
     monkeypatch.setattr(router.enforcement, "close", broken)
@@ -156,7 +156,7 @@ def test_a_namespace_whose_name_is_not_known_keeps_nothing_from_being_removed(ro
     closed: list[str] = []
     monkeypatch.setattr(namespace, "current", exhausted)
     monkeypatch.setattr(router.enforcement, "close", lambda block, mend: closed.append(mend))
-    monkeypatch.setattr(router._in_force, "forget", lambda: closed.append("in force"))
+    monkeypatch.setattr(router._in_force, "forget", lambda left: closed.append("in force"))
     asyncio.run(router.stop())
     assert closed == [f"groupvpn clean r --state-dir {router.state.path}", "in force"]
     assert not router.bugs_met

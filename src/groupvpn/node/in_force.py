@@ -47,9 +47,9 @@ class InForce:
         self._loopbacks = addresses
         self._write()
 
-    def forget(self) -> None:
-        """Nothing of this node is in force."""
-        self._rules, self._loopbacks, self._is_noted = {}, frozenset(), True
+    def forget(self, loopbacks: frozenset[IPv4Interface] = frozenset()) -> None:
+        """Nothing of this node is in force, but for addresses that could not be removed."""
+        self._rules, self._loopbacks, self._is_noted = {}, loopbacks, True
         self._write()
 
     def retry(self) -> None:

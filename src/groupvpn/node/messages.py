@@ -75,6 +75,7 @@ INTERFACE = _system("INTERFACE", _WARNING, "{problem}")
 INTERFACE_WAITS = _system("INTERFACE", _WARNING, "{interface}: no address yet; group {group} is registered when {device} has one")
 ADDRESSES_UNKNOWN = _system("INTERFACE", _WARNING, "{error}; addresses are not followed until that works")
 LOOPBACK = _system("LOOPBACK", _WARNING, "{news}")
+LOOPBACK_LEFT = _system("LOOPBACK", _WARNING, "{address} is ours and cannot be removed; `ip address delete {address} dev lo` does it")
 MULTICAST = _system("MULTICAST", _WARNING, "{problem}")
 
 # The data plane, and what a killed run has left of it.

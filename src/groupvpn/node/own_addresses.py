@@ -4,7 +4,7 @@ They are compared with the system at the start, at each reload, whenever the dat
 server has no data plane that would hear of one.
 """
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 
 from groupvpn.config.model import Configuration
 from groupvpn.node import clock, messages
@@ -68,9 +68,12 @@ class OwnAddresses:
         self._leases = self.leased(configuration, there)
         self._plan(configuration)
 
-    def clear(self) -> None:
-        """Take our addresses off `lo`."""
-        self._loopbacks.clear()
+    def clear(self) -> frozenset[IPv4Interface]:
+        """Take our addresses off `lo`; returns those that cannot be taken off."""
+        left = self._loopbacks.clear()
+        for address in sorted(left):
+            self._log.write(messages.LOOPBACK_LEFT(address=address))
+        return left
 
     def local(self, configuration: Configuration, there: Addresses) -> set[IPv4Address]:
         """Addresses at which we answer: those of the configuration, and all of a device whose configuration leaves them to DHCP."""
@@ -88,7 +91,7 @@ class OwnAddresses:
         return {device: there.get(real_device(device) or "", []) for device in devices}
 
     def _needs_looks(self, configuration: Configuration) -> bool:
-        return bool(self._leases) or bool(configuration.loopbacks)
+        return bool(self._leases or configuration.loopbacks or self._loopbacks.unwanted)
 
     def _keep_loopbacks(self, configuration: Configuration, there: Addresses) -> None:
         try:
