@@ -72,7 +72,7 @@ def test_what_came_due_while_the_machine_slept_is_done_when_it_wakes(router: Rou
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("part", ["cores", "summary", "state"])
+@pytest.mark.parametrize("part", ["cores", "summary", "state", "memberships"])
 def test_the_timer_is_set_whatever_fails(router: Router, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     def broken(*_: object) -> Any:
         raise KeyError("a bug")
@@ -82,6 +82,8 @@ def test_the_timer_is_set_whatever_fails(router: Router, monkeypatch: pytest.Mon
         monkeypatch.setattr(router.speaker, "next_timer", broken)
     elif part == "summary":
         router.on_change, router._policy_changed = broken, True
+    elif part == "memberships":
+        monkeypatch.setattr(router._sockets, "join_refused", broken)
     else:
         monkeypatch.setattr(router.cores.key_server, "snapshot_text", broken)
         router._outbox.state_changed()

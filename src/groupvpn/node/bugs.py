@@ -37,9 +37,10 @@ class Bugs:
 
     def note(self, what: str, error: Exception) -> None:
         """Log an exception that nobody expected: where it was, and its traceback for those who debug. Its repetitions are only counted."""
-        name, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
+        name, places = type(error).__name__, traceback.extract_tb(error.__traceback__)
         self.met[name] += 1
-        bug, now = f"{name} in {what} ({Path(place.filename).name}:{place.lineno})", clock.monotonic()
+        where = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
+        bug, now = f"{name} in {what}{where}", clock.monotonic()
         logged, count = self._logged.pop(bug, (-math.inf, 0))
         if now - logged < BUG_PERIOD:
             self._logged[bug] = logged, count + 1

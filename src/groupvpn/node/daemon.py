@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from groupvpn import __version__
 from groupvpn.config import Configuration, Role, Severity, parse, render
@@ -130,7 +130,7 @@ class _Daemon:
             engine=options.engine,
         )
         self._execute = execute
-        self.control = ControlServer(state.control_socket, self._answer, self.router.operations.status, self._reload_for_operator)
+        self.control = ControlServer(state.control_socket, self._answer, self._status, self._reload_for_operator)
         self._stop = asyncio.Event()
 
     async def _answer(self, command: str, text: str) -> str:
@@ -144,9 +144,25 @@ class _Daemon:
             self.router.note_bug(f"the command {command.split()[:3]}", error)
             raise CommandError("% The command met a bug; the log says where") from error
 
+    def _status(self) -> dict[str, Any]:
+        try:
+            return self.router.operations.status()
+        except Exception as error:
+            self.router.note_bug("the status", error)
+            raise CommandError("% The status met a bug; the log says where") from error
+
+    def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What escapes a callback of the event loop: asyncio would tell it to nobody but the standard error stream."""
+        error = context.get("exception")
+        if isinstance(error, Exception):
+            self.router.note_bug(str(context["message"]).splitlines()[0], error)
+        else:
+            loop.default_exception_handler(context)
+
     async def main(self) -> int:
         """Start, serve, stop."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self.unhandled)
         for number in signals.STOPS:
             loop.add_signal_handler(number, self._stop.set)
         for number in signals.RELOADS:

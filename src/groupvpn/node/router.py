@@ -201,7 +201,8 @@ class Router:
         now, bugs = clock.monotonic(), self.bugs_met.total()
         try:
             self._guarded(self.speaker.tick, now)
-            self._sockets.join_refused()
+            with self._contained("joining groups"):
+                self._sockets.join_refused()
             if self._in_force.next_retry is not None and self._in_force.next_retry <= now:
                 with self._contained("writing what is in force"):
                     self._in_force.retry()
