@@ -52,6 +52,43 @@ def test_members_whose_nonces_run_out_register_again(tmp_path: Path, monkeypatch
     state.close()
 
 
+def _in_loop(router: Router, call: Callable[[], None]) -> None:
+    async def scene() -> None:
+        call()
+        router._alarm.close()
+
+    asyncio.run(scene())
+
+
+def test_a_policy_that_cannot_be_noted_is_applied_all_the_same(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(rules: object) -> None:
+        raise KeyError("a bug")
+
+    router = member_of(state)
+    applied: list[str] = []
+    monkeypatch.setattr(router._in_force, "note_rules", broken)
+    monkeypatch.setattr(router.enforcement, "apply", lambda: applied.append("policy"))
+    router._policy_changed = True
+    _in_loop(router, router._settle)
+    assert applied == ["policy"]
+    assert router.bugs_met["KeyError"] == 1
+
+
+@pytest.mark.parametrize("after", ["timer", "system"])
+def test_nothing_is_mended_with_keys_that_the_new_policy_has_wiped(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    router = member_of(state)
+    done: list[str] = []
+    for part in ("apply", "repair", "follow_system"):
+        monkeypatch.setattr(router.enforcement, part, lambda part=part: done.append(part))
+    monkeypatch.setattr(router._sockets, "join_again", lambda: None)
+    router.enforcement.next_repair = 0.0 if after == "timer" else None
+    router._policy_changed = True
+    _in_loop(router, router._due if after == "timer" else router._system_changed)
+    assert done == ["apply", "repair" if after == "timer" else "follow_system"]
+
+
 def test_what_depends_on_the_system_follows_its_changes(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     router = member_of(state)
     followed: list[str] = []

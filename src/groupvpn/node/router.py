@@ -225,12 +225,7 @@ class Router:
         try:
             with self._contained("writing the state"):
                 self._outbox.flush(self.cores.key_server)
-            if self._policy_changed:
-                self._policy_changed = False
-                with self._contained("applying the policy"):
-                    self._apply_policy()
-                with self._contained("telling what has changed"):
-                    self.on_change()
+            self._follow_policy()
         finally:
             self._set_timer()
 
@@ -295,8 +290,19 @@ class Router:
         if self.debugging.topics:
             self.debugging.sent(effect.datagram, effect.source, effect.destination)
 
+    def _follow_policy(self) -> None:
+        """Bring the data plane in line, if the policy has changed. Keys of the policy before may be wiped already, so that nothing is to
+        be mended with them."""
+        if self._policy_changed:
+            self._policy_changed = False
+            with self._contained("applying the policy"):
+                self._apply_policy()
+            with self._contained("telling what has changed"):
+                self.on_change()
+
     def _apply_policy(self) -> None:
-        self._in_force.note_rules(self.cores.kept)
+        with self._contained("noting what is in force"):
+            self._in_force.note_rules(self.cores.kept)
         with self._contained("counting for access list entries"):
             self.flows.follow(self.cores.served(clock.monotonic()), self.enforcement.carried)
         self.enforcement.apply()
@@ -310,6 +316,7 @@ class Router:
         return self.cores.hear_scarcity(scarce, now) if scarce else []
 
     def _repair(self) -> None:
+        self._follow_policy()
         self.enforcement.repair()
         self._follow_applied()
 
@@ -318,6 +325,7 @@ class Router:
         self._mappings.follow(self.enforcement.applied, clock.monotonic())
 
     def _follow_system(self) -> None:
+        self._follow_policy()
         self.enforcement.follow_system()
         self._follow_applied()
         self._check_addresses()
