@@ -52,6 +52,9 @@ MOST_CHANGES_TOLD = 20
 SETTLE = 0.01
 """Seconds that farewell datagrams get to leave before the sockets close."""
 
+Call = Callable[[], Iterable[Effect]]
+"""A call into a core, or into what speaks for cores."""
+
 
 class Router:
     """One node. `start` and everything after it belongs in a running event loop; nothing here is safe for other threads."""
@@ -184,6 +187,7 @@ class Router:
         if is_needed_by(self.configuration) or self.enforcement.data_plane:
             self._policy_changed = True
         self._settle()
+        self._raise_first(self.cores.bugs)
 
     # ------------------------------------------------------------------ events in
 
@@ -355,11 +359,26 @@ class Router:
 
     # ------------------------------------------------------------------ what others ask
 
-    def do(self, effects: Iterable[Effect]) -> bool:
-        """Carry out what a core has said because an operator asked; whether the state that this changed is on the disk."""
-        self._perform(effects)
-        self._settle()
+    def ask(self, *calls: Call) -> bool:
+        """Carry out what cores say to an operator's command; whether the state that this changed is on the disk. A bug in one call costs
+        no other, and is raised once all are made."""
+        bugs: list[Exception] = []
+        try:
+            for call in calls:
+                try:
+                    self._perform(call())
+                except Exception as error:
+                    bugs.append(error)
+        finally:
+            self._settle()
+        self._raise_first(bugs)
         return not self._outbox.is_stuck
+
+    def _raise_first(self, bugs: Sequence[Exception]) -> None:
+        for error in bugs[1:]:
+            self.note_bug("a call of several", error)
+        if bugs:
+            raise bugs[0]
 
     @property
     def uptime(self) -> float:
