@@ -123,6 +123,14 @@ def with_skeyid(context: Context) -> Context:
     return replace(context, skeyid=skeyid)
 
 
+def check_public(context: Context, octets: bytes) -> None:
+    """Refuse a public value that cannot be before any work is done for it: whoever sends one may send many."""
+    try:
+        dh.check_public(context.chosen.group, octets)
+    except PublicValueError as error:
+        raise RejectedError(Drop.PUBLIC_VALUE, NotifyType.INVALID_KEY_INFORMATION) from error
+
+
 def with_keys(context: Context) -> Context:
     """Do the Diffie-Hellman work and derive all keys and the first IV; needs SKEYID and both public values."""
     assert context.pair is not None

@@ -350,6 +350,15 @@ class IkeEndpoint:
     def _forget(self, exchange: Exchange) -> None:
         self._negotiations.discard(exchange)
         self._deadlines.set(exchange, None)
+        exchange.wipe(spares_pair=self._is_shown_by_others(exchange.context))
+
+    def _is_shown_by_others(self, context: Context) -> bool:
+        """Whether the key pair is one that responders of aggressive mode share, and somebody may still come with what it has made."""
+        if context.is_initiator or context.mode is not ExchangeType.AGGRESSIVE or context.pair is None:
+            return False
+        if any(context.pair is spare for spare in self._surroundings.spare_pairs.values()):
+            return True
+        return any(other.context.pair is context.pair for other in self._negotiations)
 
 
 def _mode_failure(context: Context) -> Report:

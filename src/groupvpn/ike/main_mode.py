@@ -18,7 +18,7 @@ from dataclasses import replace
 from groupvpn.crypto import dh
 from groupvpn.ike import natt, proposal
 from groupvpn.ike.authentication import check_peer_hash, own_hash
-from groupvpn.ike.context import NONCE_LENGTH, Context, Surroundings, usable_policies, with_keys, with_skeyid
+from groupvpn.ike.context import NONCE_LENGTH, Context, Surroundings, check_public, usable_policies, with_keys, with_skeyid
 from groupvpn.ike.drop import Drop, RejectedError
 from groupvpn.ike.identity import is_proper
 from groupvpn.ike.messages import report
@@ -59,12 +59,14 @@ def take_choice(surroundings: Surroundings, context: Context, chain: Chain) -> R
 
 def answer_keys(surroundings: Surroundings, context: Context, chain: Chain) -> Result:
     """Message 3 came, message 4 goes: the peer has shown that it receives, so the Diffie-Hellman work is done now."""
+    initiator_public = chain.only(KeyExchange).data
+    check_public(context, initiator_public)
     pair = dh.generate(context.chosen.group, surroundings.entropy)
     nonce = surroundings.entropy(NONCE_LENGTH)
     context = replace(
         context,
         pair=pair,
-        initiator_public=chain.only(KeyExchange).data,
+        initiator_public=initiator_public,
         responder_public=pair.public,
         initiator_nonce=chain.only(Nonce).data,
         responder_nonce=nonce,
