@@ -67,6 +67,8 @@ class GroupMember:
         self._entropy = entropy
         self._compatibility = compatibility
         self._reregister_at: float | None = None
+        self._not_before = float("-inf")
+        """When to register again at the earliest, though what the last registration brought has died meanwhile."""
         self._last_report = float("-inf")
         self._needs_sender_ids = False
         """Whether only a registration helps, whatever a rekey brings meanwhile."""
@@ -167,7 +169,7 @@ class GroupMember:
         effects = self._obey(self.enrollment.tick(now), now)
         policy = self.protection.policy
         if policy.expire(now) and policy.reregister_at() is None and self.is_registered:
-            effects += self._reregister(now)
+            self._reregister_at = max(now, self._not_before)
         if self._reregister_at is not None and self._reregister_at <= now:
             effects += self._reregister(now)
         if self.rekey_sa.kek is not None and self.rekey_sa.expires <= now:
@@ -327,6 +329,7 @@ class GroupMember:
             effects.append(report("GM_NO_TEK", group=self.group.name, address=self.local.address, server=enrolled.server))
         if self._reregister_at is not None:
             self._reregister_at = max(self._reregister_at, now + (RETRY_FIRST if download.teks else RETRY_LONGEST))
+        self._not_before = now + RETRY_FIRST
         return effects + self._refresh(now)
 
     def _take(self, push: Push, source: Endpoint, now: float) -> list[MemberEffect]:
