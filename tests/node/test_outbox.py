@@ -152,4 +152,5 @@ def test_keys_that_cannot_be_removed_are_told_of(world: World, monkeypatch: pyte
 
     monkeypatch.setattr(world.state, "remove", read_only)
     world.outbox.forget()
-    assert world.log.lines[-1].body.startswith("%SYS-4-KEYS_LEFT: key-server.json cannot be removed: Read-only file system")
+    for line, name in zip(world.log.lines, ("key-server.json", "key-server.json.bad"), strict=True):
+        assert line.body.startswith(f"%SYS-4-KEYS_LEFT: {name} cannot be removed: Read-only file system")

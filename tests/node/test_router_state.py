@@ -43,11 +43,13 @@ def test_a_group_that_is_served_no_more_leaves_no_keys_on_the_disk(router: Route
     start_cores(router)
     router._outbox.write(router.cores.key_server)
     assert router.state.read(SNAPSHOT)
+    router.state.write(f"{SNAPSHOT}.bad", b"keys of an earlier run")
     nothing = parse("hostname r").configuration
     assert nothing is not None
     router.configuration = nothing
     start_cores(router)
     assert router.state.read(SNAPSHOT) is None
+    assert router.state.read(f"{SNAPSHOT}.bad") is None
 
 
 DAMAGED = [

@@ -1,7 +1,7 @@
 """`groupvpn run`: one node as a well-behaved daemon.
 
-Starts in this order, so that nothing is touched before it is sure that we may: limits, configuration, namespace, locks, sockets, data
-plane, control socket, READY. SIGTERM and SIGINT stop it within two seconds. SIGHUP, or `groupvpn reload`, reads the configuration again;
+Starts in this order, so that nothing is touched before it is sure that we may: limits, configuration, namespace, locks, control socket,
+sockets, data plane, READY. SIGTERM and SIGINT stop it within two seconds. SIGHUP, or `groupvpn reload`, reads the configuration again;
 one with errors changes nothing (systemd.service(5), Type=notify).
 """
 

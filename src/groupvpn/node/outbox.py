@@ -18,6 +18,8 @@ from groupvpn.node.state import DAMAGE, StateDirectory, StateError
 from groupvpn.node.syslog import Log
 
 SNAPSHOT = "key-server.json"
+DAMAGED = f"{SNAPSHOT}.bad"
+"""A snapshot that could not be used, keys and all, until no group is served any more."""
 DAY = 86400.0
 """Seconds by which pseudotimes go on ahead where it is not known for how long the key server was down."""
 RETRY_PERIOD = 1.0
@@ -86,10 +88,11 @@ class Outbox:
 
     def forget(self) -> None:
         """No group is served any more: keys of groups that are gone have no business on the disk."""
-        try:
-            self._state.remove(SNAPSHOT)
-        except StateError as error:
-            self._log.write(messages.KEYS_LEFT(error=error))
+        for name in (SNAPSHOT, DAMAGED):
+            try:
+                self._state.remove(name)
+            except StateError as error:
+                self._log.write(messages.KEYS_LEFT(error=error))
 
     def restore(self, server: KeyServer) -> list[Effect]:
         """Give a new key server the state of the one before. What cannot be used is put aside, not overwritten. Raises `StateError`.
@@ -125,5 +128,5 @@ class Outbox:
         return time.time() - float(record["taken"]), False
 
     def _put_aside(self, octets: bytes, why: str, therefore: str) -> None:
-        self._state.write(f"{SNAPSHOT}.bad", octets)
-        self._log.write(messages.STATE_DAMAGED(problem=why, copy=f"{SNAPSHOT}.bad", therefore=therefore))
+        self._state.write(DAMAGED, octets)
+        self._log.write(messages.STATE_DAMAGED(problem=why, copy=DAMAGED, therefore=therefore))
