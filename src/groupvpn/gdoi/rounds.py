@@ -4,21 +4,20 @@ What a rekey is about, and what becomes of members that answer to none, is `serv
 round asks `uses` whether its KEK has done its service.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
-from itertools import count
 
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Send
 from groupvpn.gdoi.group_keys import NO_ADDRESS, GroupKeys, RekeyKey
 from groupvpn.gdoi.members import Member, MemberTable
 from groupvpn.gdoi.messages import report
-from groupvpn.gdoi.policy import KeyServerGroup
+from groupvpn.gdoi.policy import KeyServerGroup, Repetition
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.gdoi.rekey_transport import source_of
-from groupvpn.gdoi.rekeying import Batch, Content, Round, UnfinishedDelete
+from groupvpn.gdoi.rekeying import Batch, Content, Round, RoundPlan, UnfinishedDelete
 from groupvpn.gdoi.signers import SignerFault, SignerLookup, signer_of
 from groupvpn.gdoi.timers import is_retransmission_suppressed
 from groupvpn.ike.natt import wrap
@@ -94,38 +93,32 @@ class Rounds:
         """Whether a round was for `peer`, answered or not."""
         return any(each.was_sent_to(peer) for each in self._rounds)
 
-    def begin(
-        self,
-        content: Content,
-        under: RekeyKey,
-        members: Iterable[Member],
-        group: KeyServerGroup,
-        now: float,
-        *,
-        counter: Callable[[], int],
-        activates: float | None = None,
-    ) -> None:
-        """Start a rekey. `counter` gives the next number under `under`; `activates` is when members begin to send with what it brings."""
-        self.last = self._begin(content, under, members, group, now, counter=counter, activates=activates)
+    def begin(self, plan: RoundPlan, members: Iterable[Member], repetition: Repetition, now: float) -> None:
+        """Start a rekey. Older rounds under the same KEK are superseded: all they would say, this one says.
 
-    def begin_delete(
-        self,
-        under: RekeyKey,
-        sequence: int,
-        members: Iterable[Member],
-        protocols: frozenset[SecurityProtocol],
-        group: KeyServerGroup,
-        now: float,
-    ) -> None:
-        """Start to delete the KEK `under`, whose last rekey had the number `sequence`, and all TEKs of `protocols`."""
-        counter = count(sequence + 1).__next__
-        each = self._begin(Content.DELETE, under, members, group, now, counter=counter, deletes=protocols)
-        each.last_sequence = sequence
+        Those whom they had not reached come first. Else no round would reach the end of a list that is too long for one to go through
+        before the next is due.
+        """
+        under = plan.under
+        superseded = [each for each in self._rounds if each.under.spi == under.spi]
+        waiting = frozenset[Endpoint]().union(*(each.unsent for each in superseded))
+        self._rounds = [each for each in self._rounds if each.under.spi != under.spi]
+        knows_lifetime = self._is_present(under) and self._keys.lifetime_is_known
+        begun = Round(
+            plan,
+            sorted(members, key=lambda member: member.peer not in waiting) if waiting else members,
+            repetition,
+            now,
+            tells_kek=not knows_lifetime or any(each.tells_kek for each in superseded),
+        )
+        self._rounds.append(begun)
+        if plan.content is not Content.DELETE:
+            self.last = begun
 
-    def turn_into_deletes(self, group: KeyServerGroup, protocols: frozenset[SecurityProtocol], now: float) -> None:
+    def turn_into_deletes(self, protocols: frozenset[SecurityProtocol], repetition: Repetition, now: float) -> None:
         """Whoever a rekey has not reached yet is told to forget everything instead."""
         for each in [each for each in self._rounds if each.content is not Content.DELETE]:
-            self.begin_delete(each.under, each.last_sequence, each.pending, protocols, group, now)
+            self.begin(RoundPlan.delete(each.under, each.last_sequence, protocols), each.pending, repetition, now)
 
     def reach(self, member: Member, held: bytes | None, now: float) -> bool:
         """Have the rekey under the KEK `held` go to `member` too; returns whether there is one."""
@@ -171,42 +164,6 @@ class Rounds:
         ended = tuple(each.under for each in self._rounds if each.content in contents)
         self._rounds = [each for each in self._rounds if each.content not in contents]
         return ended
-
-    def _begin(
-        self,
-        content: Content,
-        under: RekeyKey,
-        members: Iterable[Member],
-        group: KeyServerGroup,
-        now: float,
-        *,
-        counter: Callable[[], int],
-        activates: float | None = None,
-        deletes: frozenset[SecurityProtocol] = frozenset(),
-    ) -> Round:
-        """Older rounds under the same KEK are superseded: all they would say, this one says.
-
-        Those whom they had not reached come first. Else no round would reach the end of a list that is too long for one to go through
-        before the next is due.
-        """
-        superseded = [each for each in self._rounds if each.under.spi == under.spi]
-        waiting = frozenset[Endpoint]().union(*(each.unsent for each in superseded))
-        self._rounds = [each for each in self._rounds if each.under.spi != under.spi]
-        knows_lifetime = self._is_present(under) and self._keys.lifetime_is_known
-        begun = Round(
-            content,
-            under,
-            sorted(members, key=lambda member: member.peer not in waiting) if waiting else members,
-            retransmit_count=group.rekey.retransmit_count,
-            retransmit_period=group.rekey.retransmit_period,
-            counter=counter,
-            now=now,
-            activates=activates,
-            deletes=deletes,
-            tells_kek=not knows_lifetime or any(each.tells_kek for each in superseded),
-        )
-        self._rounds.append(begun)
-        return begun
 
     def _is_present(self, kek: RekeyKey) -> bool:
         """Whether the next rekey goes under `kek` too, and says all again to those who missed one."""

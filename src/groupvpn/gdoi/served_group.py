@@ -11,7 +11,6 @@ rekeys; this class is what the one that does runs.
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address
-from itertools import count
 
 from groupvpn.effects import Effect, Endpoint, Entropy
 from groupvpn.gdoi.change import Change, Kind, Renews, differences
@@ -23,7 +22,7 @@ from groupvpn.gdoi.offer import without_idle_teks
 from groupvpn.gdoi.policy import KeyServerGroup
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
-from groupvpn.gdoi.rekeying import Content
+from groupvpn.gdoi.rekeying import Content, RoundPlan
 from groupvpn.gdoi.rounds import Rounds
 from groupvpn.gdoi.sender_ids import LONGEST_PERIOD, Lending, SenderIds
 from groupvpn.gdoi.signers import SignerFault, SignerLookup, signer_of
@@ -250,9 +249,10 @@ class ServedGroup:
         self.told = Told.of(self.settings)
         self.epoch = object()
         self._is_dirty = True
-        self.rounds.turn_into_deletes(self.settings, protocols, now)  # some members may hold no later KEK
+        repetition = self.settings.rekey.repetition
+        self.rounds.turn_into_deletes(protocols, repetition, now)  # some members may hold no later KEK
         if old_kek is not None:
-            self.rounds.begin_delete(old_kek, old_sequence, leaving, protocols, self.settings, now)
+            self.rounds.begin(RoundPlan.delete(old_kek, old_sequence, protocols), leaving, repetition, now)
         return effects + self._run_rounds(now)
 
     def snapshot(self) -> GroupSnapshot:
@@ -286,7 +286,8 @@ class ServedGroup:
         for each in snapshot.deletes:
             if each.under.expires > now:
                 members = [Member(record) for record in each.members]
-                self.rounds.begin_delete(each.under, each.sequence, members, each.deletes, self.settings, now)
+                plan = RoundPlan.delete(each.under, each.sequence, each.deletes)
+                self.rounds.begin(plan, members, self.settings.rekey.repetition, now)
             else:
                 self._wipe_unused([each.under])
         _, destination = rekey_addresses(self.settings.rekey)
@@ -385,10 +386,10 @@ class ServedGroup:
         if old_kek is None or not can_tell:
             return effects + self._run_rounds(now)
         if renew_kek and self.keys.kek is not None:
-            self.rounds.begin(Content.KEK, old_kek, self.members, self.settings, now, counter=count(old_sequence + 1).__next__)
+            self.rounds.begin(RoundPlan.kek(old_kek, old_sequence), self.members, self.settings.rekey.repetition, now)
         elif self.keys.kek is old_kek:
-            counter = self.keys.next_sequence
-            self.rounds.begin(Content.TEK, old_kek, self.members, self.settings, now, counter=counter, activates=activates)
+            plan = RoundPlan.teks(old_kek, self.keys.next_sequence, activates)
+            self.rounds.begin(plan, self.members, self.settings.rekey.repetition, now)
             self.keys.lifetime_is_known = True
         else:
             self._keep_unanswering(old_kek, held_until)
@@ -412,7 +413,7 @@ class ServedGroup:
         """
         kek = self.keys.kek
         if not self.rounds.reach(member, held, now) and kek is not None and kek.unicast and kek.spi == held:
-            self.rounds.begin(Content.TEK, kek, [member], self.settings, now, counter=self.keys.next_sequence)
+            self.rounds.begin(RoundPlan.teks(kek, self.keys.next_sequence), [member], self.settings.rekey.repetition, now)
         return self._run_rounds(now)
 
     def _run_rounds(self, now: float) -> list[Effect]:
