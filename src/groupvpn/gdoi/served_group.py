@@ -8,26 +8,28 @@ Cooperative key servers are not here. They will share `GroupKeys` and the member
 rekeys; this class is what the one that does runs.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Address
 
 from groupvpn.effects import Effect, Endpoint, Entropy
+from groupvpn.gdoi import resumption
 from groupvpn.gdoi.change import Change, Kind, Renews, differences
 from groupvpn.gdoi.download import Download
-from groupvpn.gdoi.group_keys import NO_ADDRESS, GroupKeys, RekeyKey
+from groupvpn.gdoi.group_keys import GroupKeys, RekeyKey
+from groupvpn.gdoi.kek_life import KekLife
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import without_idle_teks
 from groupvpn.gdoi.policy import KeyServerGroup
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
-from groupvpn.gdoi.rekeying import Content, RoundPlan
+from groupvpn.gdoi.rekeying import RoundPlan
 from groupvpn.gdoi.rounds import Rounds
 from groupvpn.gdoi.sender_ids import LONGEST_PERIOD, Lending, SenderIds
-from groupvpn.gdoi.signers import SignerFault, SignerLookup, signer_of
+from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.snapshot import GroupSnapshot
-from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, SHORTEST_OFFSET, batches
+from groupvpn.gdoi.timers import MERGE_LOOKAHEAD, PSEUDOTIME_SYNC
 from groupvpn.gdoi.told import Told
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES
 
@@ -62,7 +64,7 @@ class ServedGroup:
         self.rekeyed_at: float | None = None
         """When that was, in monotonic seconds; None before the first."""
         self._lending = Lending()
-        self._signers = signers
+        self._kek_life = KekLife(self.keys, self.members, self.rounds, signers, entropy)
         self._entropy = entropy
         self._is_dirty = False
         """Whether a snapshot would differ from the one before."""
@@ -78,27 +80,24 @@ class ServedGroup:
                 self.keys.make_tek(policy, now, self._entropy)
                 self._is_dirty = True
         if self.keys.kek is None:
-            effects += self._make_kek(now)
+            effects += self._kek_life.make(self.settings, now)
         return effects
 
     def stop(self) -> list[Effect]:
         """Leave the group: wipe its keys and send nothing more. Members keep what they have until it expires."""
         self.keys.wipe_all()
-        if self.keys.kek is not None:
-            self.keys.kek.wipe()
-            self.keys.kek = None
-        self._wipe_unused(self.rounds.end(frozenset(Content)))
+        self._kek_life.end()
         return [report("KS_GROUP_DELETE", group=self.name)]
 
     @property
     def keks(self) -> tuple[RekeyKey, ...]:
         """The KEKs under which acknowledgements may come: the present one, and those of rekeys that replace or delete one."""
-        present = (self.keys.kek,) if self.keys.kek is not None else ()
-        return (*present, *self.rounds.keks)
+        return self._kek_life.keks
 
     def take_change(self) -> bool:
         """Whether a snapshot would differ from the one before; asking again says no, until something changes."""
-        was_dirty, self._is_dirty = self._is_dirty, False
+        was_dirty = self._is_dirty or self._kek_life.has_changed
+        self._is_dirty = self._kek_life.has_changed = False
         return was_dirty
 
     def has_room_for(self, peer: Endpoint, proven: IPv4Address, now: float, before: Registered | None) -> bool:
@@ -209,9 +208,9 @@ class ServedGroup:
         if any(change.rule.rekey for change in changes):
             effects += self._rekey(self.settings.slots if renew_kek else slots, renew_kek=renew_kek, now=now)
         elif self.keys.kek is not None:
-            effects += self._replace_unsigned_kek(now) or self._tell_at_last(now)
-        elif settings.rekey.key_label is not None and self._signers(settings.rekey.key_label) is not None:
-            effects += self._make_kek(now)
+            effects += self._kek_life.replace_unsigned(self.settings, now) or self._tell_at_last(now)
+        elif self._kek_life.has_signer(settings):
+            effects += self._kek_life.make(self.settings, now)
         if changes:
             self._is_dirty = True
         return effects
@@ -245,7 +244,7 @@ class ServedGroup:
         self._lending.restart()
         for policy in self.settings.teks:
             self.keys.make_tek(policy, now, self._entropy)
-        effects += self._make_kek(now)
+        effects += self._kek_life.make(self.settings, now)
         self.told = Told.of(self.settings)
         self.epoch = object()
         self._is_dirty = True
@@ -280,64 +279,22 @@ class ServedGroup:
 
         A group with time windows always gets one: how long we were away is what the wall clock says, which may be wrong.
         """
-        self._take(snapshot, now)
+        resumption.put_back(snapshot, self.keys, self.members, self.rounds, self._kek_life, now)
+        self.registrations, self.rekeyed_at = snapshot.registrations, snapshot.rekeyed_at
         if self.keys.clock is not None:
             self.keys.clock = self.keys.clock.ahead(ahead)
-        for each in snapshot.deletes:
-            if each.under.expires > now:
-                members = [Member(record) for record in each.members]
-                plan = RoundPlan.delete(each.under, each.sequence, each.deletes)
-                self.rounds.begin(plan, members, self.settings.rekey.repetition, now)
-            else:
-                self._wipe_unused([each.under])
-        _, destination = rekey_addresses(self.settings.rekey)
-        slots, renew_kek = self.keys.outdated(self.settings, destination)
-        if self.keys.kek is not None and (self.settings.rekey.key_label is None or not is_complete(self.settings)):
-            self._drop_kek(now)
-            renew_kek = False
+        resumption.go_on_deleting(snapshot, self.settings, self.rounds, self._kek_life, now)
+        if self.settings.rekey.key_label is None or not is_complete(self.settings):
+            self._kek_life.drop(now)
         if self.keys.kek is not None and self.keys.kek.lifetime != self.settings.rekey.lifetime:
             self.keys.restart_kek_lifetime(self.settings.rekey.lifetime, now)
-        told, self.told = snapshot.told, Told.of(self.settings)
-        if renew_kek or (told is not None and told.receive_only != self.settings.receive_only):
-            slots = self.settings.slots
+        renewal = resumption.what_to_renew(snapshot, self.keys, self.settings, now, everything=renew)
         if renew:
-            slots, renew_kek = self.settings.slots, self.keys.kek is not None
-            self._hasten(now)
+            resumption.hasten(self.keys, self.settings, len(self.members), self._kek_life, now)
         self._told_time = now
-        was_under_way = snapshot.was_under_way(now, unicast=self.settings.rekey.unicast)
-        if slots or renew_kek or told != self.told or was_under_way or self.next_sync() is not None:
-            return self._rekey(slots, renew_kek=renew_kek, now=now)
-        return self._replace_unsigned_kek(now) + self._run_rounds(now)
-
-    def _take(self, snapshot: GroupSnapshot, now: float) -> None:
-        """Put back what the snapshot holds, but for keys that have died meanwhile."""
-        keys = self.keys
-        keys.sender_ids, keys.clock = snapshot.sender_ids.copy(), snapshot.clock
-        keys.teks = [key for key in snapshot.teks if key.expires > now]
-        for key in snapshot.teks:
-            if key.expires <= now:
-                key.wipe()
-        self.rounds.sent, self.registrations, self.rekeyed_at = snapshot.rekeys_sent, snapshot.registrations, snapshot.rekeyed_at
-        for record in snapshot.members:
-            self.members.restore(record)
-        if snapshot.kek is not None and snapshot.kek.expires > now:
-            keys.kek, keys.sequence = snapshot.kek, snapshot.sequence
-        elif snapshot.kek is not None:
-            self._keep_unanswering(snapshot.kek, keys.last_expiry(now))
-            snapshot.kek.wipe()
-
-    def _hasten(self, now: float) -> None:
-        """Let all TEKs die when a rekey that starts now, under the present KEK, can have reached everybody, with as much to spare as any.
-
-        Not where none can be sent; nor where members may refuse it, for they know a pseudotime that is ahead of ours.
-        """
-        kek, rekey = self.keys.kek, self.settings.rekey
-        if kek is None or isinstance(signer_of(kek, self._signers), SignerFault) or self.keys.has_time_window:
-            return
-        if rekey.key_label is None or self._signers(rekey.key_label) is None:  # without another KEK nobody is told of other TEKs
-            return
-        sending = rekey.retransmit_count * rekey.retransmit_period + (BATCH_PERIOD * batches(len(self.members)) if kek.unicast else 0)
-        self.keys.hasten(now + sending + SHORTEST_OFFSET)
+        if renewal.is_due or self.next_sync() is not None:
+            return self._rekey(renewal.slots, renew_kek=renewal.kek, now=now)
+        return self._kek_life.replace_unsigned(self.settings, now) + self._run_rounds(now)
 
     def _next_rekey(self) -> float | None:
         """When the first key has to be replaced."""
@@ -352,7 +309,7 @@ class ServedGroup:
             case Kind.KEK_LIFETIME:
                 self.keys.restart_kek_lifetime(rekey.lifetime, now)
             case Kind.REKEY_DISABLED:
-                self._drop_kek(now)
+                self._kek_life.drop(now)
             case Kind.REKEY_ADDRESS_ENTRIES if kek is not None:
                 _, destination = rekey_addresses(rekey)
                 if destination is not None:
@@ -371,7 +328,7 @@ class ServedGroup:
 
         Members send with the new TEKs from `activates` on, or when the old ones are about to die.
         """
-        effects = self._replace_unsigned_kek(now)
+        effects = self._kek_life.replace_unsigned(self.settings, now)
         can_tell = not effects
         old_kek, old_sequence, held_until = self.keys.kek, self.keys.sequence, self.keys.last_expiry(now)
         wanted = self.keys.lacking(self.settings, now).union(slots)
@@ -379,7 +336,7 @@ class ServedGroup:
             if policy.slot in wanted:
                 self.keys.make_tek(policy, now, self._entropy)
         if renew_kek and can_tell:
-            effects += self._make_kek(now)
+            effects += self._kek_life.make(self.settings, now)
         self._told_time = self.rekeyed_at = now
         self.told = Told.of(self.settings)
         self._is_dirty = True
@@ -392,8 +349,8 @@ class ServedGroup:
             self.rounds.begin(plan, self.members, self.settings.rekey.repetition, now)
             self.keys.lifetime_is_known = True
         else:
-            self._keep_unanswering(old_kek, held_until)
-            self._wipe_unused([old_kek])
+            self._kek_life.keep_unanswering(old_kek, held_until)
+            self._kek_life.wipe_unused([old_kek])
         return effects + self._run_rounds(now)
 
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
@@ -433,7 +390,7 @@ class ServedGroup:
             for member in each.unanswered:
                 if member.note_missed():
                     effects += self._eject(member)
-        self._wipe_unused(each.under for each in over)
+        self._kek_life.wipe_unused(each.under for each in over)
         return effects
 
     def _eject(self, member: Member) -> list[Effect]:
@@ -457,56 +414,11 @@ class ServedGroup:
         self._is_dirty = True
         return [] if len(self.members) else [report("KS_LAST_GM", group=self.name, address=member.peer.address)]
 
-    def _make_kek(self, now: float) -> list[Effect]:
-        """A KEK by the configuration of today; without one (no key, no transport) the group has no rekeys."""
-        rekey = self.settings.rekey
-        if rekey.key_label is None or not is_complete(self.settings):
-            self.keys.kek = None
-            return [report("KS_NO_REKEY", group=self.name)] if rekey.key_label is not None else []
-        signer = self._signers(rekey.key_label)
-        if signer is None:
-            self.keys.kek = None
-            return [report("KS_NO_RSA_KEYS", group=self.name, label=rekey.key_label)]
-        _, destination = rekey_addresses(rekey)
-        self.keys.make_kek(rekey, signer.public.der, destination or NO_ADDRESS, now, self._entropy)
-        self._is_dirty = True
-        return []
-
-    def _replace_unsigned_kek(self, now: float) -> list[Effect]:
-        """A KEK whose RSA key is another one by now can tell its members nothing: make the next, for those who register from now on."""
-        kek = self.keys.kek
-        if kek is None or signer_of(kek, self._signers) is not SignerFault.CHANGED:
-            return []
-        self._drop_kek(now)
-        return [report("KS_RSA_KEY_CHANGED", group=self.name, label=kek.key_label), *self._make_kek(now)]
-
     def _tell_at_last(self, now: float) -> list[Effect]:
         """A rekey for what nobody could be told before, if its RSA key is there again."""
-        kek = self.keys.kek
-        if self.told is not None or kek is None or isinstance(signer_of(kek, self._signers), SignerFault):
+        if self.told is not None or not self._kek_life.can_tell:
             return []
         return self._rekey((), renew_kek=False, now=now)
-
-    def _drop_kek(self, now: float) -> None:
-        """No rekeys from now on: members register again before their TEKs die."""
-        if self.keys.kek is not None:
-            self._keep_unanswering(self.keys.kek, self.keys.last_expiry(now))
-            self.keys.kek.wipe()
-        self.keys.kek = None
-        self._wipe_unused(self.rounds.end((Content.TEK, Content.KEK)))
-
-    def _wipe_unused(self, keks: Iterable[RekeyKey]) -> None:
-        """Wipe those of `keks` that nothing goes under any more."""
-        present = self.keys.kek.spi if self.keys.kek is not None else None
-        for kek in keks:
-            if kek.spi != present and not self.rounds.uses(kek.spi):
-                kek.wipe()
-
-    def _keep_unanswering(self, kek: RekeyKey, until: float) -> None:
-        """Where nobody answered to rekeys under `kek`, members hold all that these brought, until `until`, as far as we know."""
-        if not (kek.unicast and kek.acknowledge):
-            for member in self.members:
-                member.note_keys(until)
 
     def _lapsed(self, now: float) -> list[Effect]:
         """A line for each `sa ipsec` whose TEK died before we could renew it."""
