@@ -126,9 +126,9 @@ def test_after_a_failure_one_may_try_again() -> None:
 def test_giving_up() -> None:
     pair = Pair()
     pair.start()
-    pair.carry_out("alice", pair.alice.abandon(ALICE, BOB, pair.now))
+    pair.carry_out("alice", pair.alice.abandon(ALICE, BOB))
     assert failures(pair) == [FailureReason.STOPPED]
-    assert pair.alice.abandon(ALICE, BOB, pair.now) == []
+    assert pair.alice.abandon(ALICE, BOB) == []
     assert pair.alice.next_timer() is None
 
 

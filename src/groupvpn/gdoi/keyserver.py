@@ -18,7 +18,7 @@ from groupvpn.gdoi.members import MAXIMUM_MEMBERS
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.persistence import SnapshotError, SnapshotWriter, groups_of, read_group
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup
-from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
+from groupvpn.gdoi.refusal import Discard, Dropped, GdoiError, Reason, Refusal
 from groupvpn.gdoi.registration import Admission, Admitted, MemberRefused, NotifyPeer, Offered, ServerPull
 from groupvpn.gdoi.rekey import push_spi
 from groupvpn.gdoi.sender_ids import SenderIdsExhaustedError, SenderIdShareError
@@ -98,7 +98,7 @@ class KeyServer:
         """Act on an event of the IKE endpoint; events that do not concern a key server have no effect."""
         if isinstance(event, PhaseTwo):
             if event.header.exchange != ExchangeType.GROUPKEY_PULL:
-                return self._drop("not GROUPKEY-PULL")
+                return self._drop(Discard.NOT_PULL)
             overdue = self._overdue(now)
             registrar = self._registrar(event.sa)
             return self._marked(overdue + self._translate(registrar, registrar.pull.receive(event.datagram, now), now))
@@ -116,7 +116,7 @@ class KeyServer:
             for kek in group.keks:
                 if kek.spi == spi:
                     return self._acknowledged(group, kek, datagram, source, now)
-        return self._drop("no such KEK")
+        return self._drop(Discard.NO_SUCH_KEK)
 
     def tick(self, now: float) -> list[Effect]:
         """Do all that is due at `now`."""
@@ -320,22 +320,22 @@ class KeyServer:
         """Verify an acknowledgement, if the policy asks for any (RFC 8263 5); its ID has to be the address that it came from, unless a NAT
         changed that."""
         if not group.asks_for_acknowledgement(kek):
-            return self._drop("acknowledgement that nobody asked for")
+            return self._drop(Discard.UNASKED)
         try:
             told = parse_acknowledgement(datagram, kek.told(now, NO_ADDRESS))
         except GdoiError as error:
-            return self._drop(error.reason.words)
+            return self._drop(error.reason)
         if told.member != source.address and not group.is_behind_nat(source):
-            return self._drop("acknowledgement in another's name")
+            return self._drop(Discard.OTHER_NAME)
         effects = group.acknowledge(source, kek.spi, told.sequence, now)
         if effects is None:
-            self.counters["acknowledgement of no rekey that it was sent"] += 1
+            self.counters[Discard.UNSOLICITED.words] += 1
             entry = report("KS_UNSOL_ACK", group=group.name, peer=source.address, sequence=told.sequence)
             effects = self._seldom(entry, source.address, now)
         return self._marked(effects)
 
-    def _drop(self, why: str) -> list[Effect]:
-        self.counters[why] += 1
+    def _drop(self, why: Discard | Reason) -> list[Effect]:
+        self.counters[why.words] += 1
         return []
 
     def _marked(self, effects: list[Effect]) -> list[Effect]:

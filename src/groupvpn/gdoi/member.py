@@ -19,7 +19,7 @@ from groupvpn.gdoi.offer import Acceptance, offer_of
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.protection import Change, Protection
 from groupvpn.gdoi.pseudotime import PseudoClock, Step, allowed_skew, judge
-from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason
+from groupvpn.gdoi.refusal import Discard, Dropped, GdoiError, Reason
 from groupvpn.gdoi.rekey import STRICT, Compatibility, Push, push_spi
 from groupvpn.gdoi.rekey_sa import RekeyEffect, RekeySa
 from groupvpn.gdoi.status import GroupMemberStatus
@@ -116,7 +116,7 @@ class GroupMember:
         """The crypto map is taken off: forget everything, keys first."""
         name, address = self.group.name, self.local.address
         changed = self.protection.end()
-        effects: list[MemberEffect] = [*self.enrollment.cancel(now), *self._leave_server()]
+        effects: list[MemberEffect] = [*self.enrollment.cancel(), *self._leave_server()]
         effects.append(report("GM_UNREGISTER", group=name, address=address))
         effects.append(report("GM_CM_DETACH", group=name, address=address))
         return [*effects, PolicyChanged(name)] if changed else effects
@@ -137,7 +137,7 @@ class GroupMember:
         """
         under = self.rekey_sa.kek
         if under is None or self.rekey_sa.expires <= now or not self.holds(push_spi(datagram)):
-            self.counters["no such KEK"] += 1
+            self.counters[Discard.NO_SUCH_KEK.words] += 1
             return []
         try:
             push = self.rekey_sa.open(datagram, self._compatibility)
@@ -149,7 +149,7 @@ class GroupMember:
             return [report("GM_REJECTING_SA_PAYLOAD", group=self.group.name, peer=source.address, reason=str(refusal))]
         step, effects = self._step(download, now)
         if step is Step.TOO_OLD:
-            self.counters["pseudotime too old"] += 1
+            self.counters[Discard.TOO_OLD.words] += 1
             return effects
         self.rekey_sa.note(push, source, destination, now)
         effects += [
@@ -192,7 +192,7 @@ class GroupMember:
         of_lists = self.server or next(iter(group.servers), None)
         has_left = old.identity != group.identity or (self.server is not None and self.server not in group.servers)
         begins_anew = has_left or (old.servers != group.servers and (self.enrollment.is_running or not self.is_registered))
-        effects: list[MemberEffect] = [*self.enrollment.cancel(now)] if begins_anew else []
+        effects: list[MemberEffect] = [*self.enrollment.cancel()] if begins_anew else []
         self.enrollment.update(group)
         if old.identity != group.identity:
             self.protection.policy.start_over()
@@ -208,13 +208,13 @@ class GroupMember:
         """Begin the registration under way anew, at once: what kept it from success may have been mended."""
         if not self.enrollment.is_running:
             return []
-        return [*self.enrollment.cancel(now), *self._enroll(now)]
+        return [*self.enrollment.cancel(), *self._enroll(now)]
 
     def clear(self, now: float) -> list[MemberEffect]:
         """`clear crypto gdoi`: forget policy and keys and register anew; until then the group is as if we had never been in it."""
         self.protection.forget()
         effects: list[MemberEffect] = [report("GM_CLEAR_REGISTER", group=self.group.name, address=self.local.address)]
-        effects += [*self.enrollment.cancel(now), *self._leave_server(), *self._enroll(now)]
+        effects += [*self.enrollment.cancel(), *self._leave_server(), *self._enroll(now)]
         return effects + self._refresh(now)
 
     def clear_sas(self, now: float) -> list[MemberEffect]:
@@ -349,7 +349,7 @@ class GroupMember:
         elif self._needs_sender_ids or (self._reregister_at is None and not policy.teks):
             effects += self._reregister(now)
         elif self.enrollment.is_running and self._reregister_at is not None and self._reregister_at > now:
-            effects += self.enrollment.cancel(now)
+            effects += self.enrollment.cancel()
         return effects
 
     def _changed(self, change: Change, server: IPv4Address) -> list[MemberEffect]:
@@ -367,7 +367,7 @@ class GroupMember:
         name, address = self.group.name, self.local.address
         effects: list[MemberEffect] = [report("GM_RECV_DELETE", group=name, address=address, server=server), *self._leave_server()]
         self.protection.policy.start_over()
-        effects += self.enrollment.cancel(now)
+        effects += self.enrollment.cancel()
         return [*effects, *self._enroll(now, after=DELETE_SPREAD * chance(self._entropy))]
 
     def _leave_server(self) -> list[RekeyEffect]:

@@ -209,7 +209,7 @@ class IkeEndpoint:
         """Delete `sa` and tell the peer; nothing if it is gone already."""
         return self._custody.delete(sa)
 
-    def abandon(self, local: Endpoint, peer: Endpoint, now: float) -> list[IkeEffect]:
+    def abandon(self, local: Endpoint, peer: Endpoint) -> list[IkeEffect]:
         """Give up a phase 1 that `initiate` began and that has not ended yet."""
         exchange = self._negotiations.begun_with(local, peer)
         return self._give_up(exchange) if exchange is not None else []
