@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, assert_never
@@ -56,6 +57,15 @@ Call = Callable[[], Iterable[Effect]]
 """A call into a core, or into what speaks for cores."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Chore:
+    """What the node has to do by itself: `due` is when, in monotonic seconds, None while there is nothing."""
+
+    what: str
+    due: Callable[[], float | None]
+    do: Callable[[], None]
+
+
 class Router:
     """One node. `start` and everything after it belongs in a running event loop; nothing here is safe for other threads."""
 
@@ -97,6 +107,11 @@ class Router:
         self._stopping = False
         self.enforcement = Enforcement(
             name, log, lambda: self.cores.desired_state(self.configuration), self._system_changed, self._engine_told, engine
+        )
+        self._chores = (
+            _Chore("writing what is in force", lambda: self._in_force.next_retry, self._in_force.retry),
+            _Chore("following addresses", lambda: self._addresses.next_check, self._check_addresses),
+            _Chore("mending the data plane", lambda: self.enforcement.next_repair, self._repair),
         )
         self.operations = Operations(self)
         self._mappings = Mappings(self.ike.nat_keepalives, self.enforcement.sent)
@@ -207,15 +222,10 @@ class Router:
             self._guarded(self.speaker.tick, now)
             with self._contained("joining groups"):
                 self._sockets.join_refused()
-            if self._in_force.next_retry is not None and self._in_force.next_retry <= now:
-                with self._contained("writing what is in force"):
-                    self._in_force.retry()
-            if self._addresses.next_check is not None and self._addresses.next_check <= now:
-                with self._contained("following addresses"):
-                    self._check_addresses()
-            if self.enforcement.next_repair is not None and self.enforcement.next_repair <= now:
-                with self._contained("mending the data plane"):
-                    self._repair()
+            for chore in self._chores:
+                with self._contained(chore.what):
+                    if (moment := chore.due()) is not None and moment <= now:
+                        chore.do()
         finally:
             if self.bugs_met.total() > bugs:
                 self._rest_until = clock.monotonic() + BLIND_SLEEP
@@ -238,8 +248,7 @@ class Router:
         now = clock.monotonic()
         moment = now + BLIND_SLEEP
         with self._contained("the timers"):
-            retries = (self.enforcement.next_repair, self._outbox.next_retry, self._in_force.next_retry, self._addresses.next_check)
-            times = (self.speaker.next_timer(), *retries)
+            times = (self.speaker.next_timer(), self._outbox.next_retry, *(chore.due() for chore in self._chores))
             wanted = min((time for time in times if time is not None), default=now + LONGEST_SLEEP)
             moment = min(max(wanted, self._rest_until, now), now + LONGEST_SLEEP)
         self._alarm.set(moment)
