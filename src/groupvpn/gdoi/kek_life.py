@@ -5,7 +5,8 @@ When it is renewed in its time is `served_group`'s business; it lies in `GroupKe
 
 from collections.abc import Iterable
 
-from groupvpn.effects import Effect, Entropy
+from groupvpn.effects import Entropy
+from groupvpn.gdoi.events import GroupEffect
 from groupvpn.gdoi.group_keys import NO_ADDRESS, GroupKeys, RekeyKey
 from groupvpn.gdoi.members import MemberTable
 from groupvpn.gdoi.messages import report
@@ -43,7 +44,7 @@ class KekLife:
         """Whether the RSA key is there that the configuration names."""
         return group.rekey.key_label is not None and self._signers(group.rekey.key_label) is not None
 
-    def make(self, group: KeyServerGroup, now: float) -> list[Effect]:
+    def make(self, group: KeyServerGroup, now: float) -> list[GroupEffect]:
         """A KEK by the configuration of today; without one (no key, no transport) the group has no rekeys."""
         rekey = group.rekey
         if rekey.key_label is None or not is_complete(group):
@@ -58,7 +59,7 @@ class KekLife:
         self.has_changed = True
         return []
 
-    def replace_unsigned(self, group: KeyServerGroup, now: float) -> list[Effect]:
+    def replace_unsigned(self, group: KeyServerGroup, now: float) -> list[GroupEffect]:
         """A KEK whose RSA key is another one by now can tell its members nothing: make the next, for those who register from now on."""
         kek = self._keys.kek
         if kek is None or signer_of(kek, self._signers) is not SignerFault.CHANGED:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.rsa import RsaPrivateKey
-from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Send
+from groupvpn.effects import GDOI_PORT, Endpoint, Send
+from groupvpn.gdoi.events import GroupEffect
 from groupvpn.gdoi.group_keys import NO_ADDRESS, GroupKeys, RekeyKey
 from groupvpn.gdoi.members import Member, MemberTable
 from groupvpn.gdoi.messages import report
@@ -28,7 +29,7 @@ from groupvpn.ipsec.transform import SecurityProtocol
 class Progress:
     """What was sent."""
 
-    effects: list[Effect]
+    effects: list[GroupEffect]
     must_be_saved: bool = False
     """Whether a number was used that no snapshot knows of. The batches after the first have its number: nothing new."""
     was_given_up: bool = False
@@ -179,7 +180,7 @@ class Rounds:
             message = self._message(each, batch.sequence, signer, group, source, now)
         except GdoiError as error:
             return self._give_up(each, report("KS_REKEY_FAILED", group=group.name, reason=error.detail))
-        effects: list[Effect] = []
+        effects: list[GroupEffect] = []
         if batch.opens:
             effects.append(_sending(each.under, batch, group.name, source))
             self.sent += not batch.is_retry
@@ -192,7 +193,7 @@ class Rounds:
             effects.append(Send(wrap(message, from_end.port), from_end, member.peer))
         return Progress(effects, must_be_saved=batch.opens)
 
-    def _give_up(self, each: Round, why: Effect) -> Progress:
+    def _give_up(self, each: Round, why: GroupEffect) -> Progress:
         """Nobody hears this round: what it was to tell of the KEK the next one has to, and of the rest the one after a restart."""
         each.give_up()
         if each.tells_kek:
@@ -211,7 +212,7 @@ class Rounds:
         return build_push(download, under, signer, sequence)
 
 
-def _sending(under: RekeyKey, batch: Batch, name: str, source: IPv4Address) -> Effect:
+def _sending(under: RekeyKey, batch: Batch, name: str, source: IPv4Address) -> GroupEffect:
     if under.unicast:
         return report("KS_SEND_UNICAST_REKEY", group=name, source=source, sequence=batch.sequence)
     return report("KS_SEND_MCAST_REKEY", group=name, source=source, destination=under.destination, sequence=batch.sequence)

@@ -12,10 +12,11 @@ from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from groupvpn.effects import Effect, Endpoint, Entropy
+from groupvpn.effects import Endpoint, Entropy
 from groupvpn.gdoi import resumption
 from groupvpn.gdoi.change import Change, Kind, Renews, differences
 from groupvpn.gdoi.download import Download
+from groupvpn.gdoi.events import GroupEffect
 from groupvpn.gdoi.group_keys import GroupKeys, RekeyKey
 from groupvpn.gdoi.kek_life import KekLife
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable
@@ -71,9 +72,9 @@ class ServedGroup:
         self._told_time = 0.0
         """When all members were last told the pseudotime, in monotonic seconds."""
 
-    def start(self, now: float) -> list[Effect]:
+    def start(self, now: float) -> list[GroupEffect]:
         """Make the first keys, unless a snapshot has brought some."""
-        effects: list[Effect] = [report("KS_GROUP_ADD", group=self.name), *self._check_lists()]
+        effects: list[GroupEffect] = [report("KS_GROUP_ADD", group=self.name), *self._check_lists()]
         self._told_time = now
         for policy in self.settings.teks:
             if self.keys.newest(policy.slot) is None:
@@ -83,7 +84,7 @@ class ServedGroup:
             effects += self._kek_life.make(self.settings, now)
         return effects
 
-    def stop(self) -> list[Effect]:
+    def stop(self) -> list[GroupEffect]:
         """Leave the group: wipe its keys and send nothing more. Members keep what they have until it expires."""
         self.keys.wipe_all()
         self._kek_life.end()
@@ -128,7 +129,7 @@ class ServedGroup:
         period = min([LONGEST_PERIOD, *(policy.profile.lifetime for policy in self.settings.teks)])
         return self._lending.lend(self.keys.sender_ids, wanted, proven, len(self.members), now, period)
 
-    def sender_ids_are_used_up(self, now: float) -> list[Effect]:
+    def sender_ids_are_used_up(self, now: float) -> list[GroupEffect]:
         """No Sender-ID is left: begin anew."""
         return [report("KS_SIDS_EXHAUSTED", group=self.name, count=self.keys.sender_ids.used), *self.start_over(now)]
 
@@ -139,10 +140,10 @@ class ServedGroup:
 
     def register(
         self, peer: Endpoint, server: Endpoint, given: Download, now: float, proven: IPv4Address, before: Registered | None = None
-    ) -> list[Effect]:
+    ) -> list[GroupEffect]:
         """A registration is complete: the member at `peer`, whose phase 1 was with the address `proven`, was sent `given`. If it had
         registered before from elsewhere (`before`), nobody is there any more."""
-        effects: list[Effect] = []
+        effects: list[GroupEffect] = []
         if not len(self.members):
             effects.append(report("KS_FIRST_GM", group=self.name, address=peer.address))
         if before is not None and before[0] != peer and self._is_held(before):
@@ -159,7 +160,7 @@ class ServedGroup:
         self.rounds.release(peer, unless_under=held if is_stale else None)
         return effects + self._catch_up(member, held, now) if is_stale else effects
 
-    def acknowledge(self, peer: Endpoint, spi: bytes, sequence: int, now: float) -> list[Effect] | None:
+    def acknowledge(self, peer: Endpoint, spi: bytes, sequence: int, now: float) -> list[GroupEffect] | None:
         """A verified acknowledgement of rekey `sequence` under the KEK `spi` came from `peer`, which holds no earlier KEK then.
 
         None if `peer` is no member and nothing was sent to it.
@@ -171,11 +172,11 @@ class ServedGroup:
         is_known = self.members.get(peer) is not None or self.rounds.was_sent_to(peer)
         return [] if is_known else None
 
-    def tick(self, now: float) -> list[Effect]:
+    def tick(self, now: float) -> list[GroupEffect]:
         """Rekeys, retransmissions and expiries that are due."""
         if self.keys.expire(now):
             self._is_dirty = True
-        effects: list[Effect] = []
+        effects: list[GroupEffect] = []
         members, soon = len(self.members), now + MERGE_LOOKAHEAD
         kek_due = self.keys.next_kek_rekey(self.settings, members)
         due = (kek_due, self.keys.next_tek_rekey(self.settings, members), self.next_sync())
@@ -194,11 +195,11 @@ class ServedGroup:
         times = (self.next_sync(), self.keys.next_expiry(), self._next_rekey(), self.rounds.next_timer())
         return min((time for time in times if time is not None), default=None)
 
-    def update(self, settings: KeyServerGroup, now: float) -> list[Effect]:
+    def update(self, settings: KeyServerGroup, now: float) -> list[GroupEffect]:
         """Go on with a changed configuration: one rekey for all changes together, or none (`change.RULES`)."""
         changes = differences(self.settings, settings)
         self.settings = settings
-        effects: list[Effect] = []
+        effects: list[GroupEffect] = []
         slots: frozenset[int] = frozenset()
         for change in changes:
             effects += self._apply(change, now)
@@ -215,11 +216,11 @@ class ServedGroup:
             self._is_dirty = True
         return effects
 
-    def clear(self, now: float) -> list[Effect]:
+    def clear(self, now: float) -> list[GroupEffect]:
         """`clear crypto gdoi`: forget all registrations, tell the members to register again, and begin with new keys."""
         return [report("KS_CLEAR_REGISTER", group=self.name), *self.start_over(now)]
 
-    def rekey_now(self, activation_delay: int, now: float) -> list[Effect]:
+    def rekey_now(self, activation_delay: int, now: float) -> list[GroupEffect]:
         """`crypto gdoi ks rekey`: new TEKs at once, with which members begin to send `activation_delay` seconds from now (RFC 6407 5.5).
 
         By then every member should decrypt with them, so the delay has to outlast the retransmissions of the rekey where packets get lost.
@@ -227,7 +228,7 @@ class ServedGroup:
         effects = self._rekey(self.settings.slots, renew_kek=False, now=now, activates=now + activation_delay)
         return effects if self.keys.kek is not None else [report("KS_NO_REKEY", group=self.name), *effects]
 
-    def start_over(self, now: float) -> list[Effect]:
+    def start_over(self, now: float) -> list[GroupEffect]:
         """New keys and Sender-IDs from zero, after everybody was told to drop the old ones (RFC 6407 3.5 rules 5 and 6).
 
         Registrations that are under way hold keys that are wiped here: the caller ends them.
@@ -235,7 +236,7 @@ class ServedGroup:
         old_kek, old_sequence = self.keys.kek, self.keys.sequence
         protocols = frozenset(key.transform.protocol for key in self.keys.teks)
         leaving = self.members.clear()
-        effects: list[Effect] = []
+        effects: list[GroupEffect] = []
         if leaving:
             effects.append(report("KS_LAST_GM", group=self.name, address=leaving[-1].peer.address))
         self.keys.wipe_all()
@@ -271,7 +272,7 @@ class ServedGroup:
             deletes=self.rounds.deletes,
         )
 
-    def resume(self, snapshot: GroupSnapshot, now: float, *, renew: bool = False, ahead: float = 0.0) -> list[Effect]:
+    def resume(self, snapshot: GroupSnapshot, now: float, *, renew: bool = False, ahead: float = 0.0) -> list[GroupEffect]:
         """Go on after a restart, instead of a start from nothing: with deletes that were on their way, with new keys where the old ones no
         longer fit the configuration, with a rekey that tells members what else is new or was cut short. `renew` makes all keys anew, for
         nobody knows how old they are. Pseudotime goes on `ahead` seconds more: members drop the rekeys of a key server whose pseudotime is
@@ -302,7 +303,7 @@ class ServedGroup:
         due = (self.keys.next_tek_rekey(self.settings, members), self.keys.next_kek_rekey(self.settings, members))
         return min((time for time in due if time is not None), default=None)
 
-    def _apply(self, change: Change, now: float) -> list[Effect]:
+    def _apply(self, change: Change, now: float) -> list[GroupEffect]:
         """What a change does beside the rekey that it may trigger."""
         rekey, kek = self.settings.rekey, self.keys.kek
         match change.kind:
@@ -322,7 +323,7 @@ class ServedGroup:
                 pass
         return []
 
-    def _rekey(self, slots: Collection[int], *, renew_kek: bool, now: float, activates: float | None = None) -> list[Effect]:
+    def _rekey(self, slots: Collection[int], *, renew_kek: bool, now: float, activates: float | None = None) -> list[GroupEffect]:
         """New TEKs for `slots` and wherever none lives, a new KEK if asked for, and one round that brings them to the members under the
         KEK they hold.
 
@@ -363,7 +364,7 @@ class ServedGroup:
         same_kek = (given.kek.spi if given.kek else None) == (current.kek.spi if current.kek else None)
         return not same_kek or any((tek.offer.spi, tek.offer.entries, tek.offer.receive_only) not in has for tek in current.teks)
 
-    def _catch_up(self, member: Member, held: bytes | None, now: float) -> list[Effect]:
+    def _catch_up(self, member: Member, held: bytes | None, now: float) -> list[GroupEffect]:
         """A rekey went out while `member` registered, so what it was given is old: it joins the round under the KEK `held`, or gets one.
 
         A member whose KEK has been replaced and whose round is over learns the new keys when it registers again before its TEK dies.
@@ -373,7 +374,7 @@ class ServedGroup:
             self.rounds.begin(RoundPlan.teks(kek, self.keys.next_sequence), [member], self.settings.rekey.repetition, now)
         return self._run_rounds(now)
 
-    def _run_rounds(self, now: float) -> list[Effect]:
+    def _run_rounds(self, now: float) -> list[GroupEffect]:
         """Send what is due of the rekeys that are on their way."""
         progress = self.rounds.run(self.settings, now, self._next_rekey())
         self._is_dirty = self._is_dirty or progress.must_be_saved
@@ -381,9 +382,9 @@ class ServedGroup:
             self.told = None
         return progress.effects + self._finish_rounds(now) + self._expire_members(now)
 
-    def _finish_rounds(self, now: float) -> list[Effect]:
+    def _finish_rounds(self, now: float) -> list[GroupEffect]:
         """Put away the rounds that are over, and eject the members that left too many unanswered."""
-        effects: list[Effect] = []
+        effects: list[GroupEffect] = []
         over = self.rounds.finish(now)
         for each in over:
             self._is_dirty = True
@@ -393,11 +394,11 @@ class ServedGroup:
         self._kek_life.wipe_unused(each.under for each in over)
         return effects
 
-    def _eject(self, member: Member) -> list[Effect]:
+    def _eject(self, member: Member) -> list[GroupEffect]:
         self.members.remove(member.peer)
         return [report("KS_NACK_GM_EJECT", group=self.name, address=member.peer.address), *self._left(member)]
 
-    def _expire_members(self, now: float) -> list[Effect]:
+    def _expire_members(self, now: float) -> list[GroupEffect]:
         """Without rekeys a member that has not come again in time holds no key. With rekeys that nobody acknowledges who can tell."""
         gone = self.members.expire(now) if self.keys.kek is None else ()
         return self._left(gone[-1]) if gone else []
@@ -409,22 +410,22 @@ class ServedGroup:
         if gone is not None:
             self.rounds.release(gone.peer)
 
-    def _left(self, member: Member) -> list[Effect]:
+    def _left(self, member: Member) -> list[GroupEffect]:
         """`member` is off the list."""
         self._is_dirty = True
         return [] if len(self.members) else [report("KS_LAST_GM", group=self.name, address=member.peer.address)]
 
-    def _tell_at_last(self, now: float) -> list[Effect]:
+    def _tell_at_last(self, now: float) -> list[GroupEffect]:
         """A rekey for what nobody could be told before, if its RSA key is there again."""
         if self.told is not None or not self._kek_life.can_tell:
             return []
         return self._rekey((), renew_kek=False, now=now)
 
-    def _lapsed(self, now: float) -> list[Effect]:
+    def _lapsed(self, now: float) -> list[GroupEffect]:
         """A line for each `sa ipsec` whose TEK died before we could renew it."""
         return [report("KS_TEK_LAPSED", group=self.name, slot=slot) for slot in sorted(self.keys.lacking(self.settings, now))]
 
-    def _check_lists(self, slot: int | None = None) -> list[Effect]:
+    def _check_lists(self, slot: int | None = None) -> list[GroupEffect]:
         """GDOI_ACL_NUM for every list that is longer than a policy honours."""
         return [
             report("GDOI_ACL_NUM", group=self.name, acl=policy.acl.name, count=len(policy.acl.entries), limit=MAXIMUM_ENTRIES)

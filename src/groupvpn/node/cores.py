@@ -172,8 +172,8 @@ class Cores:
             return effects
         if server is not None and not groups:
             self._speaker.key_server = None
-            return server.stop(now)
-        return server.update(groups, now) if server is not None else []
+            return [*server.stop(now)]
+        return [*server.update(groups, now)] if server is not None else []
 
     def hear_scarcity(self, spis: Collection[int], now: float) -> list[Effect]:
         """The sequence numbers of these SAs run out: members that send with one register for other Sender-IDs (RFC 6407 5.6.4.3), or say

@@ -118,7 +118,7 @@ class Outbox:
             self._log.write(messages.CLOCK_UNSET())
         for why in restored.unusable:
             self._put_aside(octets, why, "this group begins with new keys")
-        return restored.effects
+        return [*restored.effects]
 
     def _elapsed(self, record: Mapping[str, Any], now: float) -> tuple[float, bool]:
         """Seconds since `record` was written, and whether that is exact: within one boot it is, else the clock on the wall tells, which may
