@@ -35,7 +35,7 @@ BOOKKEEPING = {
     NatKeepalives: {"received"},
     IkeSa: {"_arrival"},
     MemberPull: {"_trouble"},
-    Exchange: {"_failure", "_has_complained", "_derived", "_guesses"},
+    Exchange: {"_failure", "_has_complained", "_derived", "_is_refused", "_guesses"},
 }
 """Attributes that a dropped datagram may change: figures, the present time, what is told in words, work that need not be done twice,
 and SAs that are over and wait to be wiped."""
