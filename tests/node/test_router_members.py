@@ -15,6 +15,7 @@ from node_samples import LEASED, MEMBER, member_of, start_cores
 from groupvpn.config import parse
 from groupvpn.console.registry import exec_commands
 from groupvpn.dataplane.engine import EngineEvent
+from groupvpn.gdoi.member import GroupMember, MemberEffect
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import SaCounters
 from groupvpn.node.flows import Served
@@ -58,6 +59,22 @@ def _in_loop(router: Router, call: Callable[[], None]) -> None:
         router._alarm.close()
 
     asyncio.run(scene())
+
+
+def test_a_member_that_cannot_start_keeps_no_other_from_it(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = GroupMember.start
+
+    def start(member: GroupMember, now: float) -> list[MemberEffect]:
+        if member.group.name == "G":
+            raise KeyError("a bug")
+        return real(member, now)
+
+    router = member_of(state, MEMBER + MEMBER.replace("group G", "group H").replace("number 1", "number 2").replace("map M 10", "map M 20"))
+    monkeypatch.setattr(router.enforcement, "apply", lambda: None)
+    monkeypatch.setattr(GroupMember, "start", start)
+    start_cores(router)
+    assert router.bugs_met == {"KeyError": 1}
+    assert any("Start registration for group H" in line.text for line in router.log.lines)
 
 
 def test_a_policy_that_cannot_be_noted_is_applied_all_the_same(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,6 +167,8 @@ class Router:
             self._addresses.follow(configuration, there)
             self._sockets.set_local(self._addresses.local(configuration, there))
             self._follow_configuration(there)
+            if self.cores.bugs:
+                raise self.cores.bugs[0]
         except BaseException:
             self.configuration = before
             self._memberships.follow(before)
@@ -202,7 +204,8 @@ class Router:
         if is_needed_by(self.configuration) or self.enforcement.data_plane:
             self._policy_changed = True
         self._settle()
-        self._raise_first(self.cores.bugs)
+        for error in self.cores.bugs:
+            self.note_bug("following the configuration", error)
 
     # ------------------------------------------------------------------ events in
 
@@ -380,14 +383,11 @@ class Router:
                     bugs.append(error)
         finally:
             self._settle()
-        self._raise_first(bugs)
-        return not self._outbox.is_stuck
-
-    def _raise_first(self, bugs: Sequence[Exception]) -> None:
-        for error in bugs[1:]:
-            self.note_bug("a call of several", error)
+        for further in bugs[1:]:
+            self.note_bug("an operator's command", further)
         if bugs:
             raise bugs[0]
+        return not self._outbox.is_stuck
 
     @property
     def uptime(self) -> float:
