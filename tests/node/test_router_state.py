@@ -21,7 +21,7 @@ def test_what_must_not_be_forgotten_is_on_the_disk_before_it_is_sent(router: Rou
     start_cores(router)
     sockets = play(router, [StateChanged("G"), Send(b"keys", HERE, THERE)])
     assert not sockets.sent
-    router._outbox.flush(router.cores.key_server)
+    router._outbox.flush(router.cores.key_server, at_once=True)
     datagram, snapshot = sockets.sent[0]
     assert datagram == b"keys"
     assert snapshot is not None

@@ -25,6 +25,12 @@ DAY = 86400.0
 RETRY_PERIOD = 1.0
 """Seconds between two attempts to write a state that could not be written: anybody's datagram may ask for one."""
 
+REST = 3
+"""A snapshot is written no sooner after the last one than this many times as long as that took: with thousands of members, who may all
+come in one minute, the rest of the node's work needs its time too."""
+SHORT = 0.05
+"""Seconds; after a write that took less there is no rest."""
+
 
 class Outbox:
     """Sends with `transmit`, after the state of the key server if that has changed."""
@@ -34,13 +40,14 @@ class Outbox:
         self._boot = clock.boot_id()
         self._held: list[Send] = []
         self._is_due = self._is_told = False
+        self._rests_until = 0.0
         self.next_retry: float | None = None
-        """When `flush` wants to be called, in monotonic seconds, for a state that could not be written; None while there is none."""
+        """When `flush` wants to be called, in monotonic seconds, for a state that is not written yet; None while there is none."""
 
     @property
     def is_stuck(self) -> bool:
         """After `flush`: whether the snapshot could not be written, so that nothing is sent."""
-        return self._is_due
+        return self._is_due and self.next_retry != self._rests_until
 
     def state_changed(self) -> None:
         """What is sent from now on waits for `flush`."""
@@ -56,12 +63,17 @@ class Outbox:
     def flush(self, server: KeyServer | None, *, at_once: bool = False) -> None:
         """Write the snapshot if it is due, then send what was held back.
 
-        If it cannot be written nothing of it is sent: members ask again. It is tried again at `next_retry`, or now if `at_once`.
+        If it cannot be written nothing of it is sent: members ask again. It is tried again at `next_retry`, or now if `at_once`. So soon
+        after a long write that another has to rest first, all of it waits until then.
         """
         if not self._is_due:
             return
+        began = clock.monotonic()
+        if began < self._rests_until and not at_once:
+            self.next_retry = self._rests_until
+            return
         held, self._held = self._held, []
-        if self.next_retry is not None and clock.monotonic() < self.next_retry and not at_once:
+        if self.next_retry is not None and began < self.next_retry and not at_once:
             return
         try:
             self.write(server)
@@ -71,10 +83,12 @@ class Outbox:
             self._is_told = True
             return
         finally:  # a bug is no reason to try without rest either
-            self.next_retry = clock.monotonic() + RETRY_PERIOD
+            self.next_retry, self._rests_until = clock.monotonic() + RETRY_PERIOD, 0.0
         if self._is_told:
             self._log.write(messages.STATE_WRITTEN(file=self._state.path / SNAPSHOT))
         self._is_due, self._is_told, self.next_retry = False, False, None
+        ended = clock.monotonic()
+        self._rests_until = ended + REST * (ended - began) if ended - began >= SHORT else ended
         for datagram in held:
             self._transmit(datagram)
 

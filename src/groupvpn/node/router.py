@@ -382,6 +382,8 @@ class Router:
                 except Exception as error:
                     bugs.append(error)
         finally:
+            with self._contained("writing the state"):
+                self._outbox.flush(self.cores.key_server, at_once=True)
             self._settle()
         for further in bugs[1:]:
             self.note_bug("an operator's command", further)
