@@ -7,7 +7,7 @@ sockets, the fleet simulation of `groupvpn.lab` carries them out in memory.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Protocol
 
@@ -51,18 +51,6 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """Something an operator may want to read: a syslog line or a debug line.
-
-    `mnemonic` is a key of the message table of the core that reports (for GDOI `groupvpn.gdoi.messages`), which gives facility,
-    severity and text; `fields` fill the text. Values must never be key material.
-    """
-
-    mnemonic: str
-    fields: dict[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class JoinGroup:
     """Receive UDP datagrams that are sent to the multicast address `group` (a multicast rekey address)."""
 
@@ -79,7 +67,8 @@ class LeaveGroup:
 
 
 class Effect(Protocol):
-    """Any value a core returns. Cores add their own kinds (an SA came up, a policy is to be installed) beside those above.
+    """Any value a core returns. Cores add their own kinds (an SA came up, a policy is to be installed) beside those above and
+    `groupvpn.reports.Report`, a line for an operator.
 
     What of all this leaves a node's cores is `groupvpn.gdoi.speaker.Outcome`.
     """

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from namespaces import Namespace
 
 from groupvpn.dataplane import keeper as module
 from groupvpn.dataplane import programs
+from groupvpn.dataplane.guards import Guards
 from groupvpn.dataplane.keeper import NAME, Keeper
 
 pytestmark = pytest.mark.netns
@@ -186,6 +187,26 @@ def test_one_that_does_not_read_is_replaced(gateway: Namespace) -> None:
         assert keeper.is_alive
         keeper.close()
     assert awake(gateway) == set()
+
+
+def test_one_that_takes_the_place_of_another_is_watched(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody kills it at the moment at which it is told, whether more guards sleep from then on or fewer."""
+    watched: list[int] = []
+    monkeypatch.setattr("groupvpn.dataplane.guards.Keeper", lambda: keeper)
+    guards = Guards(watched.append)
+    guards.let_sleep(WAN)
+    tell = keeper.wake_at_death
+
+    def killed_meanwhile(tables: Collection[str]) -> None:
+        os.kill(keeper.process, signal.SIGKILL)
+        keeper._process.wait()
+        tell(tables)
+
+    monkeypatch.setattr(keeper, "wake_at_death", killed_meanwhile)
+    for change, table in ((guards.let_sleep, VLAN), (guards.watch_no_more, WAN)):
+        change(table)
+        assert watched[-1] == keeper.process
+    assert len(watched) == len(set(watched)) == 3
 
 
 def test_one_that_does_not_end_is_ended(gateway: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeAuthentication, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Effect, Endpoint, Report, Send
+from groupvpn.effects import Effect, Endpoint, Send
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
-from groupvpn.gdoi.messages import MESSAGES, render
+from groupvpn.gdoi.messages import MESSAGES
 from groupvpn.gdoi.persistence import SnapshotWriter
 from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup, RekeyPolicy, Replay, ReplayMethod, TekPolicy
 from groupvpn.gdoi.speaker import Speaker
@@ -23,6 +23,7 @@ from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import TrafficRule
 from groupvpn.ipsec.transform import Profile, SecurityProtocol, Transform, TransformSet
 from groupvpn.lab.simulation import Network, Simulation
+from groupvpn.reports import Report
 
 SERVER = IPv4Address("10.0.0.1")
 MULTICAST = IPv4Address("239.192.1.190")
@@ -159,7 +160,7 @@ class World:
 
     def lines(self, address: IPv4Address | None = None) -> list[str]:
         """The syslog of one node, or of all."""
-        return [render(report) for origin, report in self.reports if address in (None, origin) and report.mnemonic in MESSAGES]
+        return [str(report) for origin, report in self.reports if address in (None, origin) and report.mnemonic in MESSAGES]
 
     def mnemonics(self, address: IPv4Address | None = None) -> list[str]:
         return [report.mnemonic for origin, report in self.reports if address in (None, origin) and report.mnemonic in MESSAGES]

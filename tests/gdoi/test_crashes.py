@@ -13,10 +13,11 @@ import pytest
 from gdoi_world import GCM, SERVER, SITES, UNICAST, World, address_of, end, entry, served, tek_policy
 
 from groupvpn.crypto.registry import KekCipher
-from groupvpn.effects import Effect, Endpoint, Report, Send
+from groupvpn.effects import Effect, Endpoint, Send
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.ipsec.acl import AccessList, Action
+from groupvpn.reports import Report
 from groupvpn.wire.iana import ExchangeType
 
 BEFORE = served(tek_policy(transform=GCM))

@@ -22,12 +22,13 @@ from gdoi_world import (
 )
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Endpoint, Report, Send
+from groupvpn.effects import Endpoint, Send
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.policy import RekeyPolicy, Replay, ReplayMethod
 from groupvpn.ike.policy import PresharedKey
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
+from groupvpn.reports import Report
 
 # Registration and authorization
 

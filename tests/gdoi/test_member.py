@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 from gdoi_world import (
@@ -21,12 +22,15 @@ from gdoi_world import (
 )
 
 from groupvpn.crypto.registry import KekCipher
+from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.events import PolicyChanged
+from groupvpn.gdoi.group_keys import GroupKeys
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.status import RegistrationStatus
+from groupvpn.gdoi.timers import RETRY_FIRST
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.ipsec.sa import Direction, TrafficRule
 
@@ -368,3 +372,17 @@ def test_a_rekey_does_not_keep_a_member_that_used_up_its_nonces_from_another_sen
     world.do(member, member.clear_sas(world.now))
     world.run(5)
     assert member.enrollment.succeeded == 2, "the next one may end a registration again"
+
+
+def test_teks_that_are_dead_when_they_come_are_not_asked_for_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = GroupKeys.download
+
+    def dead(*arguments: Any) -> Download:
+        download = real(*arguments)
+        return replace(download, teks=tuple(replace(tek, offer=replace(tek.offer, lifetime=0)) for tek in download.teks))
+
+    monkeypatch.setattr(GroupKeys, "download", dead)
+    world = World(members=1)
+    world.run(60)
+    (member,) = world.members
+    assert 2 <= member.enrollment.succeeded <= 1 + 60 / RETRY_FIRST

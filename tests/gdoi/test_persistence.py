@@ -22,6 +22,7 @@ from groupvpn.effects import Endpoint
 from groupvpn.gdoi import persistence
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.members import MemberRecord
+from groupvpn.gdoi.policy import REPLAY_TICK, Replay, ReplayMethod
 
 
 def test_what_is_read_is_what_was_written() -> None:
@@ -36,6 +37,15 @@ def test_what_is_read_is_what_was_written() -> None:
     assert [len(each["members"]) for each in state["deletes"]] == [1]
     again = persistence.read_group("GET", state, world.now, 0)
     assert persistence.SnapshotWriter().text({"GET": again}, world.now) == text
+
+
+@pytest.mark.parametrize("tick", [REPLAY_TICK, 250])
+def test_a_time_window_keeps_the_unit_of_its_pseudotime(tick: int) -> None:
+    world = World(served(tek_policy(replay=Replay(ReplayMethod.TIME, 5, tick))), members=0)
+    state = json.loads(world.server.snapshot_text(world.now))["groups"]["GET"]
+    assert len(state["teks"][0]["replay"]) == 2 + (tick != REPLAY_TICK), "an earlier release knows the usual one only"
+    (key,) = persistence.read_group("GET", state, world.now, 0).teks
+    assert key.replay == Replay(ReplayMethod.TIME, 5, tick)
 
 
 def test_a_snapshot_that_knows_of_no_deletes_is_taken() -> None:

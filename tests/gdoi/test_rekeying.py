@@ -12,7 +12,8 @@ from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi.group_keys import RekeyKey
 from groupvpn.gdoi.members import Member, MemberRecord, MemberTable, TableFullError
-from groupvpn.gdoi.rekeying import Content, Round
+from groupvpn.gdoi.policy import Repetition
+from groupvpn.gdoi.rekeying import Round, RoundPlan
 
 KEK = RekeyKey(
     bytes(16),
@@ -37,8 +38,7 @@ def member(number: int) -> Member:
 
 
 def rekey(members: list[Member], *, retries: int = 2, period: float = 10, under: RekeyKey = KEK, first: int = 1) -> Round:
-    counter = count(first).__next__
-    return Round(Content.TEK, under, members, retransmit_count=retries, retransmit_period=period, counter=counter, now=0.0)
+    return Round(RoundPlan.teks(under, count(first).__next__), members, Repetition(retries, period), 0.0)
 
 
 def sent(each: Round, until: float) -> list[tuple[float, int, int]]:

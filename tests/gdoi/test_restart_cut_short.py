@@ -143,6 +143,25 @@ def test_what_nobody_could_be_told_before_the_crash_is_told_after_it(monkeypatch
     assert [len(member.rules) for member in world.members] == [3, 3]
 
 
+def test_what_nobody_could_be_told_after_the_crash_is_told_when_the_key_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = {LABEL: rsa_key()}
+    monkeypatch.setattr("gdoi_world.signer", pairs.get)
+    world = World(members=2)
+    wider = served(tek_policy(acl=AccessList("sites", (*SITES.entries, entry(Action.PERMIT, "172.16.0.0/12", "172.16.0.0/12")))))
+    world.run(300)
+    del pairs[LABEL]
+    restart(world, wider)
+    assert "KS_NO_RSA_KEYS" in world.mnemonics(SERVER)
+    world.run(20)
+    pairs[LABEL] = rsa_key()
+    world.do(world.server, world.server.update((wider,), world.now))
+    world.run(30)
+    assert [len(member.rules) for member in world.members] == [3, 3]
+    world.forget_reports()
+    world.do(world.server, world.server.update((wider,), world.now))
+    assert "KS_SEND_UNICAST_REKEY" not in world.mnemonics(), "all is told"
+
+
 @pytest.mark.parametrize("down", [5, 200])
 @pytest.mark.parametrize("rekey", [UNICAST, replace(MULTI, retransmit_count=0)], ids=["unicast", "multicast sent once"])
 def test_a_changed_list_whose_rekey_the_crash_cut_short_is_told_again(down: int, rekey: RekeyPolicy) -> None:

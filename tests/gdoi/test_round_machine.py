@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from test_rekeying import KEK, member
 
 from groupvpn.effects import Endpoint
-from groupvpn.gdoi.rekeying import Batch, Content, Round
+from groupvpn.gdoi.policy import Repetition
+from groupvpn.gdoi.rekeying import Batch, Round, RoundPlan
 from groupvpn.gdoi.timers import BATCH_MEMBERS, BATCH_PERIOD
 
 NUMBERS = st.one_of(st.integers(0, 3), st.integers(45, 55), st.integers(0, 125))
@@ -31,15 +32,8 @@ class RoundMachine(RuleBasedStateMachine):
         self.numbers_of: dict[Endpoint, list[int]] = {}
         self.owed = {each.peer for each in self.members.values()}
         self.gone: set[Endpoint] = set()
-        self.round = Round(
-            Content.TEK,
-            replace(KEK, acknowledge=asks),
-            self.members.values(),
-            retransmit_count=retries,
-            retransmit_period=period,
-            counter=self.counter.__next__,
-            now=self.now,
-        )
+        plan = RoundPlan.teks(replace(KEK, acknowledge=asks), self.counter.__next__)
+        self.round = Round(plan, self.members.values(), Repetition(retries, period), self.now)
         self.send()
 
     @rule(seconds=SECONDS)

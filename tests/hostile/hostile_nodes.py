@@ -232,7 +232,11 @@ class Node:
             "os": SimpleNamespace(urandom=entropy),
             "asyncio": SimpleNamespace(get_running_loop=lambda: self.loop),
         }
-        addresses = {"Loopbacks": lambda *_: SimpleNamespace(follow=lambda *_: []), "present": dict, "mismatches": lambda *_: []}
+        addresses = {
+            "Loopbacks": lambda *_: SimpleNamespace(follow=lambda *_: [], unwanted=frozenset()),
+            "present": dict,
+            "mismatches": lambda *_: [],
+        }
         with (
             patch.multiple(router_module, **edges),
             patch.multiple(own_addresses, **addresses),

@@ -21,9 +21,9 @@ from groupvpn.gdoi.registration import MemberPull
 from groupvpn.ike.custody import Custody
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.exchange import Exchange
-from groupvpn.ike.messages import Restraint
 from groupvpn.ike.nat_keepalive import NatKeepalives
 from groupvpn.ike.policy import IkeConfiguration
+from groupvpn.ike.restraint import Restraint
 from groupvpn.ike.sa import IkeSa
 from groupvpn.node.router import Router
 
@@ -35,7 +35,7 @@ BOOKKEEPING = {
     NatKeepalives: {"received"},
     IkeSa: {"_arrival"},
     MemberPull: {"_trouble"},
-    Exchange: {"_failure", "_has_complained", "_derived", "_guesses"},
+    Exchange: {"_failure", "_has_complained", "_derived", "_is_refused", "_guesses"},
 }
 """Attributes that a dropped datagram may change: figures, the present time, what is told in words, work that need not be done twice,
 and SAs that are over and wait to be wiped."""

@@ -76,6 +76,17 @@ def test_a_delete_reaches_the_peer() -> None:
         other.protect(32, 1, 8, b"late")
 
 
+def test_an_sa_that_is_deleted_twice_in_one_message_ends_once() -> None:
+    pair = Pair().run()
+    one, other = pair.both()
+    twice = (Delete(Doi.IPSEC, ProtocolId.ISAKMP, (one.cookies,)),) * 2
+    digest = Hash(one.prf((7).to_bytes(4, "big"), encode_payloads(twice)[1]))
+    pair.carry_out("alice", [one.send(one.protect(ExchangeType.INFORMATIONAL, 7, *encode_payloads((digest, *twice))))])
+    pair.settle()
+    assert reasons(pair, "bob") == [DeletionReason.PEER_DELETED]
+    assert other not in pair.bob.sas()
+
+
 def test_the_newest_sa_is_found() -> None:
     pair = Pair().run()
     first, _ = pair.both()

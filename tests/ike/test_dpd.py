@@ -72,15 +72,51 @@ def test_on_demand_nobody_asks() -> None:
     assert pair.alice.sas()
 
 
-def test_other_authenticated_messages_are_proof_of_life() -> None:
+def ask(pair: Pair, number: int) -> None:
+    """Bob asks Alice whether she is there."""
+    _, other = pair.both()
+    pair.carry_out("bob", pair.bob.notify(other, NotifyType.R_U_THERE, number.to_bytes(4, "big")))
+    pair.settle()
+
+
+def test_a_question_of_the_peer_is_proof_of_life() -> None:
+    pair = Pair(configuration(keepalive=PERIODIC), configuration()).run()
+    said = len(pair.log)
+    for number in range(6):
+        pair.advance(8)
+        ask(pair, number)
+    assert len(pair.log) == said + 12, "six questions and their answers: Alice asks nothing"
+
+
+def test_what_may_be_old_is_no_proof_of_life() -> None:
+    """Somebody may have recorded it while the peer lived: a question that was answered before, or a notify without a number."""
     pair = Pair(configuration(keepalive=PERIODIC), configuration()).run()
     _, other = pair.both()
+    ask(pair, 7)
+    (recorded,) = pair.bob.notify(other, NotifyType.R_U_THERE, (7).to_bytes(4, "big"))
+    (notify,) = pair.bob.notify(other, 40501, b"")
+    pair.middlebox = lambda send: None
+    for _ in range(5):
+        pair.advance(5)
+        pair.middlebox = lambda send: send
+        pair.deliver(recorded)
+        pair.deliver(notify)
+        pair.in_flight.clear()
+        pair.middlebox = lambda send: None
+    assert [event.reason for event in pair.events("alice", Deleted) if isinstance(event, Deleted)] == [DeletionReason.DEAD_PEER]
+
+
+def test_our_own_question_thrown_back_is_none_of_the_peer() -> None:
+    """It would move the number above which the peer's next questions have to be, and show a peer that is gone."""
+    pair = Pair(configuration(keepalive=PERIODIC), configuration()).run()
     said = len(pair.log)
-    for _ in range(6):
-        pair.advance(8)
-        pair.carry_out("bob", pair.bob.notify(other, NotifyType.INITIAL_CONTACT, b""))
-        pair.settle()
-    assert len(pair.log) == said + 6, "nobody asks"
+    pair.advance(10)
+    question = pair.log[said]
+    answered = len(pair.log)
+    pair.deliver(Send(question.datagram, question.destination, question.source))
+    assert len(pair.log) == answered, "no answer"
+    ask(pair, 1)
+    assert len(pair.log) == answered + 2
 
 
 def test_without_keepalive_nobody_asks_but_everybody_answers() -> None:
@@ -134,3 +170,4 @@ def test_sequence_numbers() -> None:
     assert liveness.asked(WRAP - 1)
     assert liveness.asked(0), "numbers wrap"
     assert not liveness.asked(WRAP - 5)
+    assert not liveness.asked(first), "ours"

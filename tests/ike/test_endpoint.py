@@ -9,16 +9,20 @@ from wire_pair import ALICE, BOB, Pair, configuration, policy, seeded
 from groupvpn.crypto import dh
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Effect, Endpoint, Report, Send
+from groupvpn.effects import Effect, Endpoint, Send
+from groupvpn.ike import exchange
+from groupvpn.ike.context import with_keys
 from groupvpn.ike.drop import Drop
 from groupvpn.ike.endpoint import MAXIMUM_MESSAGE, IkeEndpoint
 from groupvpn.ike.events import Established, Failed, FailureReason, KeysDerived
 from groupvpn.ike.identity import describe
 from groupvpn.ike.machine import State
-from groupvpn.ike.messages import MESSAGES, Restraint, render
+from groupvpn.ike.messages import MESSAGES
 from groupvpn.ike.negotiations import HalfOpenLimits
 from groupvpn.ike.policy import ClientEndpoint, IdentityKind, PresharedKey
-from groupvpn.wire.iana import Doi, ExchangeType, IdType, NotifyType, ProtocolId
+from groupvpn.ike.restraint import Restraint
+from groupvpn.reports import Report
+from groupvpn.wire.iana import Doi, ExchangeType, Flag, IdType, NotifyType, PayloadType, ProtocolId
 from groupvpn.wire.isakmp import Header, decode_message, encode_message
 from groupvpn.wire.payloads import Identification, Notification
 from groupvpn.wire.sa import SecurityAssociation
@@ -122,9 +126,9 @@ def test_after_a_failure_one_may_try_again() -> None:
 def test_giving_up() -> None:
     pair = Pair()
     pair.start()
-    pair.carry_out("alice", pair.alice.abandon(ALICE, BOB, pair.now))
+    pair.carry_out("alice", pair.alice.abandon(ALICE, BOB))
     assert failures(pair) == [FailureReason.STOPPED]
-    assert pair.alice.abandon(ALICE, BOB, pair.now) == []
+    assert pair.alice.abandon(ALICE, BOB) == []
     assert pair.alice.next_timer() is None
 
 
@@ -228,6 +232,95 @@ def test_first_messages_cost_no_arithmetic(aggressive: bool, monkeypatch: pytest
     assert len(bob.negotiating()) == 20
     assert len(made) == (1 if aggressive else 0)
     assert not shared
+
+
+NO_POINT = bytes(63) + b"\x05"
+"""Of the length of a public value, and not on the curve."""
+
+
+def test_a_public_value_that_cannot_be_costs_no_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else message 3 could be sent again and again, each time with another one."""
+    pair = Pair()
+    pair.start()
+    for _ in range(2):
+        pair.deliver(pair.in_flight.pop(0))
+    (third,) = pair.in_flight
+    public = pair.alice.negotiating()[0].context.initiator_public
+    made: list[int] = []
+    real = dh.generate
+    monkeypatch.setattr(dh, "generate", lambda group, entropy: made.append(1) or real(group, entropy))
+    for length in (64, 63):
+        pair.deliver(replace(third, datagram=third.datagram.replace(public, NO_POINT)[: 32 + length] + third.datagram[32 + length :]))
+    assert pair.bob.counters[Drop.PUBLIC_VALUE.value] >= 1
+    assert not made
+    pair.in_flight[:] = [third]
+    pair.settle()
+    pair.both()
+
+
+def test_a_public_value_that_has_failed_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In aggressive mode it is found out only with message 3, which may come often."""
+    tried: list[int] = []
+    monkeypatch.setattr(exchange, "with_keys", lambda context: tried.append(1) or with_keys(context))
+    pair = Pair(configuration(aggressive=True))
+    pair.start()
+    (first,) = pair.in_flight
+    public = pair.alice.negotiating()[0].context.initiator_public
+    (second,) = pair.bob.receive(first.datagram.replace(public, NO_POINT), ALICE, BOB, 0.0)[:1]
+    assert isinstance(second, Send)
+    for number in range(5):
+        head = second.datagram[:16] + bytes([PayloadType.HASH, 0x10, ExchangeType.AGGRESSIVE, Flag.ENCRYPTION, 0, 0, 0, 0])
+        pair.bob.receive(head + (28 + 32).to_bytes(4, "big") + bytes([number]) * 32, ALICE, BOB, 1.0)
+    assert pair.bob.counters[Drop.PUBLIC_VALUE.value] == 5
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+def test_what_an_exchange_had_is_wiped_when_it_is_over(aggressive: bool) -> None:
+    pair = Pair(configuration(aggressive=aggressive), configuration(key="battery staple"))
+    pair.start()
+    held: list[Secret] = []
+    while pair.in_flight:
+        pair.deliver(pair.in_flight.pop(0))
+        for under_way in (*pair.alice.negotiating(), *pair.bob.negotiating()):
+            context = under_way.context
+            held += [secret for secret in (context.pair and context.pair.private, context.skeyid) if secret is not None]
+            held += [context.keys.skeyid_a, context.keys.cipher_key] if context.keys is not None else []
+    pair.advance(120)
+    spare = [made.private for made in pair.bob._surroundings.spare_pairs.values()]
+    own = [secret for secret in held if not any(secret is other for other in spare)]
+    assert own
+    assert not any(map(len, own))
+    assert all(map(len, spare))
+
+
+@pytest.mark.parametrize("aggressive", MODES)
+def test_an_sa_keeps_its_keys_when_its_exchange_is_wiped(aggressive: bool) -> None:
+    pair = Pair(configuration(aggressive=aggressive))
+    pair.start()
+    pairs = [begun.context.pair for begun in pair.alice.negotiating() if begun.context.pair]
+    pair.settle()
+    one, other = pair.both()
+    assert len(one.skeyid_a) == len(other.skeyid_a) > 0
+    assert [len(made.private) for made in pairs] == [0] * len(pairs)
+
+
+def test_a_spare_pair_serves_those_who_have_seen_it_after_another_has_used_it() -> None:
+    """Two initiators of aggressive mode are shown the same; when one has completed it is wiped with the last of them."""
+    slow = Pair(configuration(aggressive=True), seed="slow")
+    slow.start()
+    slow.deliver(slow.in_flight.pop(0))
+    (waiting,) = slow.bob.negotiating()
+    quick = Pair(configuration(aggressive=True), seed="quick")
+    quick.bob = slow.bob
+    quick.run().both()
+    shown = waiting.context.pair
+    assert shown is not None
+    assert not slow.bob._surroundings.spare_pairs
+    assert len(shown.private) > 0
+    slow.settle()
+    assert slow.sa("alice") is not None
+    assert len(shown.private) == 0
 
 
 def test_one_address_has_a_limited_number_of_unfinished_exchanges() -> None:
@@ -489,7 +582,7 @@ def test_states_are_reached_one_by_one() -> None:
     pair.start()
     seen = []
     while pair.in_flight:
-        seen.append([exchange.state for exchange in (*pair.alice.negotiating(), *pair.bob.negotiating())])
+        seen.append([item.state for item in (*pair.alice.negotiating(), *pair.bob.negotiating())])
         pair.deliver(pair.in_flight.pop(0))
     assert seen[:6] == [
         [State.OFFER_SENT],
@@ -507,7 +600,7 @@ def test_every_report_has_its_line(aggressive: bool) -> None:
     pair.advance(60)
     pair.bob.update(configuration(aggressive=aggressive))
     pair.run()
-    lines = [render(effect) for name in ("alice", "bob") for effect in pair.heard[name] if type(effect).__name__ == "Report"]  # type: ignore[arg-type]
+    lines = [str(effect) for name in ("alice", "bob") for effect in pair.heard[name] if isinstance(effect, Report)]
     assert lines
     for line in lines:
         assert line.startswith("%CRYPTO-")

@@ -10,8 +10,9 @@ from groupvpn.crypto.registry import IkeHash
 from groupvpn.effects import Endpoint, Send
 from groupvpn.ike import natt
 from groupvpn.ike.drop import Drop
-from groupvpn.ike.events import NotifyReceived, PhaseTwo
+from groupvpn.ike.events import IkeEffect, NotifyReceived, PhaseTwo
 from groupvpn.ike.natt import NatSituation
+from groupvpn.wire.iana import NotifyType
 from groupvpn.wire.natt import KEEPALIVE, NON_ESP_MARKER
 
 MODES = [False, True]
@@ -155,12 +156,26 @@ def test_a_flow_that_is_held_outlives_its_sa() -> None:
     assert pair.alice.next_timer() is None
 
 
+def test_a_flow_is_held_no_more_once_there_is_no_nat() -> None:
+    """A member that registers anew from elsewhere needs the way that it came first no more."""
+    pair = natted()
+    one, _ = pair.both()
+    pair.alice.hold_open("a group", one, pair.now)
+    pair.carry_out("alice", pair.alice.delete(one))
+    pair.settle()
+    pair.middlebox = lambda send: send
+    pair.run()
+    plain, _ = pair.both()
+    pair.alice.hold_open("a group", plain, pair.now)
+    assert keepalives(pair, 60) == 0
+
+
 def test_keepalives_go_where_the_peer_is_now() -> None:
     pair = natted()
-    one, other = pair.both()
+    _, other = pair.both()
     other.nat = NatSituation(local=True, peer=True)
     pair.middlebox = Nat(base=50000)
-    pair.carry_out("alice", pair.alice.notify(one, 40501, b""))
+    pair.carry_out("alice", question(pair, 1))
     pair.settle()
     said = len(pair.log)
     pair.advance(20)
@@ -182,17 +197,52 @@ def test_a_keepalive_outside_of_port_4500_is_nonsense() -> None:
     assert pair.bob.nat_keepalives.received == 0
 
 
+def question(pair: Pair, number: int) -> list[IkeEffect]:
+    """Alice asks whether Bob is there."""
+    one, _ = pair.both()
+    return pair.alice.notify(one, NotifyType.R_U_THERE, number.to_bytes(4, "big"))
+
+
 def test_a_new_mapping_is_followed_after_authentication() -> None:
     pair = natted()
-    one, other = pair.both()
+    _, other = pair.both()
     pair.middlebox = Nat(base=50000)
-    (send,) = pair.alice.notify(one, 40501, b"")
+    (send,) = question(pair, 1)
     assert isinstance(send, Send)
     pair.deliver(replace(send, datagram=send.datagram[:-1] + b"\x00"))
     assert other.peer == Endpoint(OUTSIDE, 44500), "a forged message moves nobody"
     pair.deliver(send)
     assert other.peer == Endpoint(OUTSIDE, 54500)
-    assert len(pair.events("bob", NotifyReceived)) == 1
+
+
+def test_an_old_message_from_elsewhere_moves_nobody() -> None:
+    """Whoever recorded it may send it from anywhere, when we have long forgotten its message id."""
+    pair = natted()
+    one, other = pair.both()
+    recorded = [*question(pair, 1), *pair.alice.notify(one, 40501, b"0")]
+    for send in recorded:
+        pair.carry_out("alice", [send])
+    for number in range(2, 70):
+        pair.carry_out("alice", [*question(pair, number), *pair.alice.notify(one, 40501, b"")])
+        pair.settle()
+    pair.middlebox = Nat(base=50000)
+    for send in recorded:
+        pair.deliver(send)
+    assert other.peer == Endpoint(OUTSIDE, 44500)
+
+
+def test_a_question_asked_again_through_a_new_mapping_is_answered_there() -> None:
+    """It came before, and the answer went where the peer is no more. It moves nobody, for it may be a replay."""
+    pair = natted()
+    _, other = pair.both()
+    pair.carry_out("alice", question(pair, 1))
+    pair.settle()
+    pair.middlebox = Nat(base=50000)
+    said = len(pair.log)
+    pair.carry_out("alice", question(pair, 1))
+    pair.settle()
+    assert [send.destination for send in pair.log[said + 1 :]] == [Endpoint(OUTSIDE, 54500)]
+    assert other.peer == Endpoint(OUTSIDE, 44500)
 
 
 def test_a_new_mapping_is_followed_by_other_protocols_too() -> None:

@@ -11,12 +11,13 @@ from ipaddress import IPv4Address, IPv4Network
 
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Effect, Endpoint, Entropy, Report, Send
+from groupvpn.effects import Effect, Endpoint, Entropy, Send
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Established
 from groupvpn.ike.identity import local_identity
 from groupvpn.ike.policy import ClientEndpoint, IkeConfiguration, IsakmpPolicy, PresharedKey
 from groupvpn.ike.sa import IkeSa
+from groupvpn.reports import Report
 
 ALICE = Endpoint(IPv4Address("192.0.2.1"), 848)
 BOB = Endpoint(IPv4Address("192.0.2.2"), 848)

@@ -10,10 +10,11 @@ from peers import OURS, THEIRS, Charon, Connection, Namespaces, Ours
 
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import ISAKMP_PORT, Endpoint, Report
+from groupvpn.effects import ISAKMP_PORT, Endpoint
 from groupvpn.ike.events import Deleted, DeletionReason, Established, Failed, FailureReason
 from groupvpn.ike.identity import local_identity
 from groupvpn.ike.policy import ClientEndpoint, IkeConfiguration, IsakmpPolicy, Keepalive, PresharedKey
+from groupvpn.reports import Report
 from groupvpn.wire.iana import Doi, ExchangeType
 
 pytestmark = [pytest.mark.interop("swanctl"), pytest.mark.netns]

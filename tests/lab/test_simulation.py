@@ -5,12 +5,16 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
+from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Send
 from groupvpn.lab.seeded_rsa import seeded_key
 from groupvpn.lab.simulation import Network, Simulation, StormError
+from groupvpn.reports import Message, Report, Severity
 
 A, B, C = (Endpoint(IPv4Address(f"10.0.0.{number}"), 848) for number in (1, 2, 3))
 GROUP = Endpoint(IPv4Address("239.1.1.1"), 848)
+
+
+TICKED = Message("TICKED", Severity.DEBUG, "the clock has ticked")
 
 
 @dataclass
@@ -28,7 +32,7 @@ class Recorder:
     def tick(self, now: float) -> list[Effect]:
         self.heard.append((now, b"tick"))
         self.due = None if self.again is None else now + self.again
-        return [Report("TICKED")]
+        return [Report(TICKED)]
 
     def next_timer(self) -> float | None:
         return self.due

@@ -42,6 +42,9 @@ class _Device:
         return loopbacks.follow(configuration, {"lo": list(self.there)})
 
     def _ip(self, *words: str) -> str:
+        if "show" in words:
+            items = [{"local": str(item.ip), "prefixlen": item.network.prefixlen} for item in self.there]
+            return json.dumps([{"ifname": "lo", "addr_info": items}])
         if self.refuses and self.refuses in words:
             raise AddressError(f"ip {' '.join(words)}: refused")
         if words[0] == "link":
@@ -50,6 +53,8 @@ class _Device:
         else:
             address = IPv4Interface(words[2])
             self.done.append(f"{words[1]} {address}")
+            if words[1] == "delete" and address not in self.there:
+                raise AddressError("Cannot assign requested address")
             (self.there.append if words[1] == "add" else self.there.remove)(address)
         return ""
 
@@ -115,6 +120,23 @@ def test_an_address_that_is_refused_keeps_nothing_else_from_being_done(monkeypat
     device.refuses = ""
     device.follow(loopbacks, _loopbacks(OURS, OTHER))
     assert device.there == [OTHER, OURS]
+
+
+def test_an_address_that_cannot_be_removed_stays_ours_until_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = _Device(monkeypatch)
+    loopbacks = Loopbacks(device.done.append)
+    device.follow(loopbacks, _loopbacks(OURS, OTHER))
+    device.refuses = "delete"
+    with pytest.raises(AddressError, match="delete"):
+        device.follow(loopbacks, _loopbacks(OTHER))
+    assert loopbacks.unwanted == {OURS}
+    assert loopbacks.clear() == {OURS, OTHER}
+    device.refuses = ""
+    device.follow(loopbacks, _loopbacks(OTHER))
+    assert device.done == [frozenset({OURS, OTHER}), f"delete {OURS}"]
+    assert loopbacks.unwanted == set()
+    device.there.remove(OTHER)
+    assert loopbacks.clear() == set(), "somebody was faster"
 
 
 @pytest.fixture

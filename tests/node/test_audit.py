@@ -14,11 +14,9 @@ def packet(kind: str) -> EngineEvent:
 
 
 def test_an_unknown_spi_is_told_in_the_words_that_operators_know() -> None:
-    assert line_of(packet("unknown_spi")) == (
-        "CRYPTO",
-        4,
-        "RECDV_PKT_INV_SPI",
-        "decaps: rec'd IPSEC packet has invalid spi for destaddr=10.2.2.2, prot=51, spi=0x1214F0D(18960141), srcaddr=10.1.1.1, seqno=77",
+    assert str(line_of(packet("unknown_spi"))) == (
+        "%CRYPTO-4-RECDV_PKT_INV_SPI: decaps: rec'd IPSEC packet has invalid spi for "
+        "destaddr=10.2.2.2, prot=51, spi=0x1214F0D(18960141), srcaddr=10.1.1.1, seqno=77"
     )
 
 
@@ -30,14 +28,14 @@ def test_an_unknown_spi_is_told_in_the_words_that_operators_know() -> None:
     ],
 )
 def test_a_packet_that_does_not_verify_is_told_with_what_rfc_4303_asks_for(kind: str, mnemonic: str, words: str) -> None:
-    line = line_of(packet(kind))
-    assert line == ("CRYPTO", 4, mnemonic, f"{words}, spi=0x1214F0D(18960141), seqno=77, srcaddr=10.1.1.1, destaddr=10.2.2.2")
+    line = f"%CRYPTO-4-{mnemonic}: {words}, spi=0x1214F0D(18960141), seqno=77, srcaddr=10.1.1.1, destaddr=10.2.2.2"
+    assert str(line_of(packet(kind))) == line
 
 
 def test_addresses_that_were_not_preserved_are_told_of() -> None:
     packet_text = "spi=0x1214F0D(18960141), seqno=77, srcaddr=10.1.1.1, destaddr=10.2.2.2"
     words = f"decaps: addresses inside are not those outside, {packet_text}"
-    assert line_of(packet("address_mismatch")) == ("CRYPTO", 4, "RECVD_PKT_INV_IDENTITY", words)
+    assert str(line_of(packet("address_mismatch"))) == f"%CRYPTO-4-RECVD_PKT_INV_IDENTITY: {words}"
 
 
 @pytest.mark.parametrize(("kind", "words"), [("too_old", "too old"), ("too_new", "too new")])
@@ -46,26 +44,25 @@ def test_a_packet_outside_of_the_time_window_is_told_with_both_clocks(kind: str,
     event = EngineEvent(kind, 0x500, *addresses, 50, 1002600, EventTimes(10026.0, 22490.25, 5))
     times = "my_pst is 22490.25 sec, peer_pst is 10026.00 sec, window is 5 sec"
     packet = "spi=0x500(1280), seqno=1002600, srcaddr=10.1.1.1, destaddr=10.2.2.2"
-    assert line_of(event) == ("GDOI", 3, "REPLAY_FAILED", f"Packet is {words} and fails PST check: {times}, {packet}")
+    assert str(line_of(event)) == f"%GDOI-3-REPLAY_FAILED: Packet is {words} and fails PST check: {times}, {packet}"
 
 
 def test_a_packet_from_before_the_sa_began_to_remember_is_no_matter_of_clocks() -> None:
     """Its stamp is inside the window, at whose very end too, where binary fractions are not to be trusted."""
     for peer in (104.3, 100.3):
         line = line_of(replace(packet("too_old"), times=EventTimes(peer, 105.3, 5)))
-        assert line is not None
-        assert line[:3] == ("CRYPTO", 4, "PKT_REPLAY_ERR")
-        assert line[3].startswith("decrypt: replay check failed, connection id=2283: packet is from before this SA began to remember: ")
+        assert str(line).startswith("%CRYPTO-4-PKT_REPLAY_ERR: decrypt: replay check failed, connection id=2283: packet is from before ")
+        assert "this SA began to remember: my_pst is 105.30 sec" in str(line)
     line = line_of(replace(packet("too_old"), times=EventTimes(100.29, 105.3, 5)))
     assert line is not None
-    assert line[2] == "REPLAY_FAILED"
+    assert line.mnemonic == "REPLAY_FAILED"
 
 
 @pytest.mark.parametrize("kind", ["hard_bytes", "hard_packets", "hard_sequence"])
 def test_an_sa_that_is_over_is_told_of_and_one_that_nears_its_end_is_not(kind: str) -> None:
     line = line_of(EngineEvent(kind, 0x500))
     assert line is not None
-    assert "0x500" in line[3]
+    assert "0x500" in line.text
     assert line_of(EngineEvent(kind.replace("hard", "soft"), 0x500)) is None
 
 

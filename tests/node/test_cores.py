@@ -62,6 +62,11 @@ class World:
         self.now += 1
         there = {"eth0": addresses} | {device: (address,) for device, address in more.items()}
         self.cores.follow(self.configuration, lambda device: there.get(device, ()), lambda server: [], self.now)
+        assert self.cores.bugs == []
+
+    def clear(self, group: str) -> None:
+        for core in self.cores.cleared(group):
+            core.clear(self.now)
 
     @property
     def policy(self) -> InterfacePolicy:
@@ -125,9 +130,9 @@ def test_what_a_killed_run_protected_is_protected_before_there_is_an_address_and
 def test_an_operator_can_open_what_a_killed_run_protected(world: World, addresses: tuple[IPv4Address, ...]) -> None:
     world.cores.keep({PLACE: PROTECTED})
     world.follow(*addresses)
-    world.cores.clear("ANOTHER", world.now)
+    world.clear("ANOTHER")
     assert world.policy.rules == (LEASE, *PROTECTED)
-    world.cores.clear("SITES", world.now)
+    world.clear("SITES")
     assert world.policy.rules == ()
     assert world.cores.kept == {}
 

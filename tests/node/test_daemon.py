@@ -41,6 +41,43 @@ def test_what_a_command_meets_is_answered(tmp_path: Path, error: Exception, answ
     state.close()
 
 
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[_Daemon]:
+    async def execute(router: Router, command: str, text: str) -> str:
+        return ""
+
+    state = StateDirectory("r", tmp_path / "state", run_root=tmp_path / "run")
+    configuration = parse("hostname r\n").configuration
+    assert configuration is not None
+    with redirect_stderr(io.StringIO()):
+        yield _Daemon(Options(tmp_path / "r.cfg", "r"), configuration, state, execute)
+    state.close()
+
+
+def test_a_status_that_meets_a_bug_is_answered(daemon: _Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon.router.enforcement, "counters", {}.popitem)
+    answer = asyncio.run(daemon.control._reply({"query": "status"}))
+    assert answer == {"error": "% The status met a bug; the log says where"}
+    assert [line.mnemonic for line in daemon.log.lines] == ["BUG"]
+
+
+def test_a_bug_in_a_callback_of_the_event_loop_is_a_line_of_the_log(daemon: _Daemon) -> None:
+    def callback() -> None:
+        raise KeyError("a bug")
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(daemon.unhandled)
+        loop.call_soon(callback)
+        await asyncio.sleep(0)
+        loop.call_exception_handler({"message": "a task was lost", "exception": ValueError("never raised")})
+
+    asyncio.run(scene())
+    texts = [line.text for line in daemon.log.lines]
+    assert ["KeyError in Exception in callback" in text for text in texts] == [True, False]
+    assert "ValueError in a task was lost" in texts[1]
+
+
 MEMBER = """
 crypto gdoi group G
  identity number 1

@@ -3,7 +3,9 @@
 import asyncio
 import io
 import json
+from collections.abc import Callable
 from contextlib import redirect_stderr
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +17,9 @@ from groupvpn.config import parse
 from groupvpn.console.registry import exec_commands
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi import keyserver_status
+from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.status import TOO_OLD
-from groupvpn.ipsec.sa import DesiredState, InterfaceCounters, SaCounters
+from groupvpn.ipsec.sa import DesiredState, Direction, InterfaceCounters, SaCounters
 from groupvpn.node.addresses import present
 from groupvpn.node.control import CommandError
 from groupvpn.node.operations import RekeyError, UnknownGroupError
@@ -153,6 +156,39 @@ def test_what_anti_replay_refuses_is_counted_from_zero_on(tmp_path: Path, monkey
     with pytest.raises(CommandError, match="No group 'other' runs here"):
         asyncio.run(console.run(router, "clear crypto gdoi group other replay"))
     state.close()
+
+
+TWO_GROUPS = MEMBER + MEMBER.replace("group G", "group H").replace("number 1", "number 2").replace("map M 10", "map M 20")
+
+
+@pytest.mark.parametrize("command", ["clear", "clear_sas", "set_direction"])
+def test_a_bug_in_one_core_keeps_no_other_from_obeying_and_is_told(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def broken(*_: object) -> Any:
+        raise KeyError("a bug")
+
+    router = member_of(state, TWO_GROUPS)
+    monkeypatch.setattr(router.enforcement, "apply", lambda: None)
+    start_cores(router)
+    first, second = (member.core for member in router.cores.members.values())
+    monkeypatch.setattr(first, command, broken)
+    monkeypatch.setattr(second, command, lambda *_: [report("KS_GROUP_ADD", group="obeyed")])
+    calls: dict[str, Callable[[], None]] = {
+        "clear": router.operations.clear_gdoi,
+        "clear_sas": router.operations.clear_sa,
+        "set_direction": partial(router.operations.set_direction, Direction.BOTH),
+    }
+    before = len(router.log.lines)
+
+    async def scene() -> None:
+        with pytest.raises(KeyError):
+            calls[command]()
+        assert router._alarm.moment is not None
+        router._alarm.close()
+
+    asyncio.run(scene())
+    assert [line.text for line in router.log.lines[before:]] == ["Group obeyed added to the key server"]
 
 
 def test_the_status_of_a_member_has_octets_and_drops_of_its_interfaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,34 @@ def test_what_cannot_be_written_is_not_sent(world: World, monkeypatch: pytest.Mo
     assert [datagram for datagram, _ in world.sent] == [b"before", b"asked again"]
 
 
+def test_a_snapshot_that_takes_long_leaves_time_for_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sent meanwhile waits, and is not lost."""
+    now, real = 1000.0, world.state.write
+
+    def slow(name: str, octets: bytes) -> None:
+        nonlocal now
+        now += 0.2
+        real(name, octets)
+
+    monkeypatch.setattr(world.state, "write", slow)
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+    for number in range(3):
+        world.outbox.state_changed()
+        world.send(b"%d" % number)
+        world.flush()
+    assert [datagram for datagram, _ in world.sent] == [b"0"]
+    assert not world.outbox.is_stuck
+    assert world.outbox.next_retry == pytest.approx(1000.2 + 3 * 0.2)
+    now = world.outbox.next_retry
+    world.flush()
+    assert [datagram for datagram, _ in world.sent] == [b"0", b"1", b"2"]
+    assert world.outbox.next_retry is None
+    world.outbox.state_changed()
+    world.send(b"at once")
+    world.flush(at_once=True)
+    assert world.sent[-1][0] == b"at once"
+
+
 def test_a_full_disk_is_told_of_when_it_begins_and_when_it_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sends a datagram makes the node look whether it has something to write."""
     moments = iter(range(100))
@@ -152,4 +180,5 @@ def test_keys_that_cannot_be_removed_are_told_of(world: World, monkeypatch: pyte
 
     monkeypatch.setattr(world.state, "remove", read_only)
     world.outbox.forget()
-    assert world.log.lines[-1].body.startswith("%SYS-4-KEYS_LEFT: key-server.json cannot be removed: Read-only file system")
+    for line, name in zip(world.log.lines, ("key-server.json", "key-server.json.bad"), strict=True):
+        assert line.body.startswith(f"%SYS-4-KEYS_LEFT: {name} cannot be removed: Read-only file system")

@@ -11,8 +11,10 @@ import pytest
 from node_samples import HERE, THERE, play, start_cores
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Effect, JoinGroup, Report, Send
+from groupvpn.effects import Effect, JoinGroup, Send
+from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.gdoi.events import PolicyChanged
+from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.events import KeysDerived
 from groupvpn.node import clock, namespace
 from groupvpn.node.addresses import present
@@ -70,7 +72,7 @@ def test_what_came_due_while_the_machine_slept_is_done_when_it_wakes(router: Rou
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("part", ["cores", "summary", "state"])
+@pytest.mark.parametrize("part", ["cores", "summary", "state", "memberships"])
 def test_the_timer_is_set_whatever_fails(router: Router, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     def broken(*_: object) -> Any:
         raise KeyError("a bug")
@@ -80,6 +82,8 @@ def test_the_timer_is_set_whatever_fails(router: Router, monkeypatch: pytest.Mon
         monkeypatch.setattr(router.speaker, "next_timer", broken)
     elif part == "summary":
         router.on_change, router._policy_changed = broken, True
+    elif part == "memberships":
+        monkeypatch.setattr(router._sockets, "join_refused", broken)
     else:
         monkeypatch.setattr(router.cores.key_server, "snapshot_text", broken)
         router._outbox.state_changed()
@@ -138,7 +142,7 @@ def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(router: Ro
     monkeypatch.setattr(router.speaker, "stop", broken)
     monkeypatch.setattr(router.enforcement, "close", lambda block, mend: closed.append("steering"))
     monkeypatch.setattr(router._addresses, "clear", lambda: closed.append("loopbacks"))
-    monkeypatch.setattr(router._in_force, "forget", lambda: closed.append("in force"))
+    monkeypatch.setattr(router._in_force, "forget", lambda left: closed.append("in force"))
     asyncio.run(router.stop())
     assert closed == ["steering", "loopbacks", "in force"]
     monkeypatch.setattr(router.enforcement, "close", broken)
@@ -154,16 +158,19 @@ def test_a_namespace_whose_name_is_not_known_keeps_nothing_from_being_removed(ro
     closed: list[str] = []
     monkeypatch.setattr(namespace, "current", exhausted)
     monkeypatch.setattr(router.enforcement, "close", lambda block, mend: closed.append(mend))
-    monkeypatch.setattr(router._in_force, "forget", lambda: closed.append("in force"))
+    monkeypatch.setattr(router._in_force, "forget", lambda left: closed.append("in force"))
     asyncio.run(router.stop())
     assert closed == [f"groupvpn clean r --state-dir {router.state.path}", "in force"]
     assert not router.bugs_met
 
 
 def test_reports_become_lines_of_their_facility(router: Router) -> None:
-    play(router, [Report("KS_GROUP_ADD", {"group": "G"}), Report("SOMETHING_NEW", {"value": 1})])
+    play(router, [gdoi_messages.report("KS_GROUP_ADD", group="G"), ike_messages.report("IKMP_NO_KEY", peer=THERE.address)])
     bodies = [line.body for line in router.log.lines]
-    assert bodies == ["%GDOI-5-KS_GROUP_ADD: Group G added to the key server", "%SYS-7-SOMETHING_NEW: value 1"]
+    assert bodies == [
+        "%GDOI-5-KS_GROUP_ADD: Group G added to the key server",
+        "%CRYPTO-4-IKMP_NO_KEY: No pre-shared key is configured for the peer at 10.0.0.2",
+    ]
 
 
 def _with_key_table(router: Router, tmp_path: Path) -> Router:

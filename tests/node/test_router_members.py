@@ -15,6 +15,7 @@ from node_samples import LEASED, MEMBER, member_of, start_cores
 from groupvpn.config import parse
 from groupvpn.console.registry import exec_commands
 from groupvpn.dataplane.engine import EngineEvent
+from groupvpn.gdoi.member import GroupMember, MemberEffect
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import SaCounters
 from groupvpn.node.cores import Clash
@@ -51,6 +52,59 @@ def test_members_whose_nonces_run_out_register_again(tmp_path: Path, monkeypatch
         (low,) = [line.text for line in router.log.lines if line.mnemonic == "GM_SEQUENCE_LOW"]
         assert low.startswith("SA 0x600 of group G on GM 10.0.0.1 runs out of sequence numbers, and no Sender-ID gives it others.")
     state.close()
+
+
+def _in_loop(router: Router, call: Callable[[], None]) -> None:
+    async def scene() -> None:
+        call()
+        router._alarm.close()
+
+    asyncio.run(scene())
+
+
+def test_a_member_that_cannot_start_keeps_no_other_from_it(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = GroupMember.start
+
+    def start(member: GroupMember, now: float) -> list[MemberEffect]:
+        if member.group.name == "G":
+            raise KeyError("a bug")
+        return real(member, now)
+
+    router = member_of(state, MEMBER + MEMBER.replace("group G", "group H").replace("number 1", "number 2").replace("map M 10", "map M 20"))
+    monkeypatch.setattr(router.enforcement, "apply", lambda: None)
+    monkeypatch.setattr(GroupMember, "start", start)
+    start_cores(router)
+    assert router.bugs_met == {"KeyError": 1}
+    assert any("Start registration for group H" in line.text for line in router.log.lines)
+
+
+def test_a_policy_that_cannot_be_noted_is_applied_all_the_same(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(rules: object) -> None:
+        raise KeyError("a bug")
+
+    router = member_of(state)
+    applied: list[str] = []
+    monkeypatch.setattr(router._in_force, "note_rules", broken)
+    monkeypatch.setattr(router.enforcement, "apply", lambda: applied.append("policy"))
+    router._policy_changed = True
+    _in_loop(router, router._settle)
+    assert applied == ["policy"]
+    assert router.bugs_met["KeyError"] == 1
+
+
+@pytest.mark.parametrize("after", ["timer", "system"])
+def test_nothing_is_mended_with_keys_that_the_new_policy_has_wiped(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    router = member_of(state)
+    done: list[str] = []
+    for part in ("apply", "repair", "follow_system"):
+        monkeypatch.setattr(router.enforcement, part, lambda part=part: done.append(part))
+    monkeypatch.setattr(router._sockets, "join_again", lambda: None)
+    router.enforcement.next_repair = 0.0 if after == "timer" else None
+    router._policy_changed = True
+    _in_loop(router, router._due if after == "timer" else router._system_changed)
+    assert done == ["apply", "repair" if after == "timer" else "follow_system"]
 
 
 def test_what_depends_on_the_system_follows_its_changes(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from node_samples import KEY_SERVER, start_cores
+from node_samples import KEY_SERVER, MEMBER, member_of, start_cores
 
 from groupvpn.config import parse
 from groupvpn.config.model import Configuration
 from groupvpn.effects import Effect
+from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.node import addresses
 from groupvpn.node.addresses import AddressError, present
 from groupvpn.node.router import MOST_CHANGES_TOLD, Router
-from groupvpn.node.state import StateError
+from groupvpn.node.state import StateDirectory, StateError
 
 
 def test_a_reload_that_fails_leaves_the_configuration_as_it_was(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +147,36 @@ def test_nothing_is_taken_over_once_the_node_stops(router: Router) -> None:
     asyncio.run(router.stop())
     router.reconfigure(nothing)
     assert router.configuration is not nothing
+
+
+def test_a_bug_in_one_member_keeps_no_other_from_what_is_configured(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the reload is refused, so that the same file is tried again."""
+    router = member_of(state)
+    monkeypatch.setattr(router.enforcement, "apply", lambda: None)
+    monkeypatch.setattr(router._sockets, "set_local", lambda addresses: None)
+    start_cores(router)
+    (member,) = router.cores.members.values()
+    second = MEMBER.replace("group G", "group H").replace("number 1", "number 2").replace("map M 10", "map M 20")
+    after = parse(MEMBER + second).configuration
+    assert after is not None
+
+    def broken(group: MemberGroup, now: float) -> list[Effect]:
+        raise KeyError("a bug")
+
+    async def reload() -> None:
+        try:
+            router.reconfigure(after)
+        finally:
+            router._alarm.close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(member.core, "update", broken)
+        with pytest.raises(KeyError):
+            asyncio.run(reload())
+    assert [name for name, _ in router.cores.members] == ["G", "H"]
+    assert any("Start registration for group H" in line.text for line in router.log.lines)
+    asyncio.run(reload())
+    assert router.configuration is after
 
 
 def test_a_reload_that_a_bug_cuts_short_is_tried_again_with_the_same_file(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ def test_what_must_not_be_forgotten_is_on_the_disk_before_it_is_sent(router: Rou
     start_cores(router)
     sockets = play(router, [StateChanged("G"), Send(b"keys", HERE, THERE)])
     assert not sockets.sent
-    router._outbox.flush(router.cores.key_server)
+    router._outbox.flush(router.cores.key_server, at_once=True)
     datagram, snapshot = sockets.sent[0]
     assert datagram == b"keys"
     assert snapshot is not None
@@ -43,11 +43,13 @@ def test_a_group_that_is_served_no_more_leaves_no_keys_on_the_disk(router: Route
     start_cores(router)
     router._outbox.write(router.cores.key_server)
     assert router.state.read(SNAPSHOT)
+    router.state.write(f"{SNAPSHOT}.bad", b"keys of an earlier run")
     nothing = parse("hostname r").configuration
     assert nothing is not None
     router.configuration = nothing
     start_cores(router)
     assert router.state.read(SNAPSHOT) is None
+    assert router.state.read(f"{SNAPSHOT}.bad") is None
 
 
 DAMAGED = [

@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from groupvpn.gdoi.messages import report
 from groupvpn.node import clock
 from groupvpn.node.keytable import KeyTable
 from groupvpn.node.notify import Notifier
 from groupvpn.node.syslog import BUFFERED_LINES, Log, Sink
+from groupvpn.reports import Message, Severity
+
+LINE = Message("N", Severity.INFORMATIONAL, "{text}", "SYS")
 
 
 def _log(now: datetime = datetime(2026, 11, 21, 1, 2, 3, 456789)) -> Log:
@@ -23,7 +27,7 @@ def _log(now: datetime = datetime(2026, 11, 21, 1, 2, 3, 456789)) -> Log:
 
 
 def test_a_line_is_as_routers_print_it(capsys: pytest.CaptureFixture[str]) -> None:
-    _log().write("GDOI", 5, "GM_REGS_COMPL", "Registration complete for group G using address 10.0.0.1")
+    _log().write(report("GM_REGS_COMPL", group="G", address="10.0.0.1"))
     expected = "*Nov 21 01:02:03.456: %GDOI-5-GM_REGS_COMPL: Registration complete for group G using address 10.0.0.1\n"
     assert capsys.readouterr().err == expected
 
@@ -33,7 +37,7 @@ def test_the_day_is_padded_with_a_blank() -> None:
 
 
 def test_a_peer_cannot_write_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    _log().write("CRYPTO", 4, "IKMP_AUTH_FAIL", "peer \n*Nov 21 %GDOI-1-FORGED\x1b[2J\x00")
+    _log().write(LINE(text="peer \n*Nov 21 %GDOI-1-FORGED\x1b[2J\x00"))
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "\\n*Nov 21 %GDOI-1-FORGED\\x1b[2J\\x00" in line
@@ -42,7 +46,7 @@ def test_a_peer_cannot_write_lines_of_its_own(capsys: pytest.CaptureFixture[str]
 def test_memory_of_the_log_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
     log = _log()
     for number in range(BUFFERED_LINES + 10):
-        log.write("SYS", 6, "N", str(number) + "x" * 5000)
+        log.write(LINE(text=str(number) + "x" * 5000))
     assert len(log.lines) == BUFFERED_LINES
     assert log.lines[0].text.startswith("10x")
     assert max(len(line.text) for line in log.lines) == 1000
@@ -52,19 +56,20 @@ def test_memory_of_the_log_is_bounded(capsys: pytest.CaptureFixture[str]) -> Non
 def test_observers_get_each_line(capsys: pytest.CaptureFixture[str]) -> None:
     log, seen = _log(), []
     log.observe(seen.append)
-    log.write("SYS", 6, "N", "text")
+    log.write(LINE(text="text"))
     assert seen == ["*Nov 21 01:02:03.456: %SYS-6-N: text"]
 
 
 def test_a_log_that_nobody_reads_stops_nobody_and_says_later_what_is_missing() -> None:
     program = """if True:
         from groupvpn.node.syslog import Log
-        log = Log("gm1")
+        from groupvpn.reports import Message, Severity
+        log, line = Log("gm1"), Message("N", Severity.INFORMATIONAL, "{text}", "SYS")
         for number in range(500):
-            log.write("SYS", 6, "N", f"<{number}>".ljust(900, "\u20ac"))
+            log.write(line(text=f"<{number}>".ljust(900, "\u20ac")))
         print("written", flush=True)
         input()
-        log.write("SYS", 6, "N", "<at last>")
+        log.write(line(text="<at last>"))
         """
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8") as child:
@@ -106,7 +111,7 @@ def test_a_log_that_cannot_be_written_stops_nobody(monkeypatch: pytest.MonkeyPat
     log, seen = _log(), []
     log.observe(bad_observer)
     log.observe(seen.append)
-    log.write("SYS", 6, "N", "text")
+    log.write(LINE(text="text"))
     assert seen == ["*Nov 21 01:02:03.456: %SYS-6-N: text"]
     assert log.lines[-1].text == "text"
 
@@ -114,8 +119,8 @@ def test_a_log_that_cannot_be_written_stops_nobody(monkeypatch: pytest.MonkeyPat
 def test_the_systems_log_is_a_sink(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[tuple[int, str]] = []
     monkeypatch.setattr("syslog.syslog", lambda severity, text: said.append((severity, text)))
-    Log("gm1", Sink.SYSLOG).write("SYS", 6, "TEST", "a line")
-    assert said == [(6, "%SYS-6-TEST: a line")]
+    Log("gm1", Sink.SYSLOG).write(LINE(text="a line"))
+    assert said == [(6, "%SYS-6-N: a line")]
 
 
 def test_notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

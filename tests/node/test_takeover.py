@@ -54,5 +54,6 @@ def test_where_it_is_not_known_what_a_killed_run_protected_nothing_passes(
     assert {address for policy in policies for address in policy.bypass} == {IPv4Address("10.0.0.2")}
     assert InForce(state, Log("m")).last_rules == (PROTECTED if is_closed else {})
     assert ("POLICY_KEPT" in {line.mnemonic for line in router.log.lines}) == is_closed
-    router.cores.clear(None, clock.monotonic())
+    for core in router.cores.cleared(None):
+        core.clear(clock.monotonic())
     assert not any(policy.rules for policy in router.cores.desired_state(router.configuration).interfaces)

@@ -56,6 +56,14 @@ class KeyPair:
         return Secret(pow(value, private, parameters.prime).to_bytes(parameters.length, "big"))
 
 
+def check_public(group: IkeGroup, octets: bytes) -> None:
+    """Raise `PublicValueError` unless `octets` are a proper public value of `group`: a small part of what a shared secret costs."""
+    if group in CURVES:
+        _point(group, octets)
+    else:
+        _checked_number(group, modp(group), octets)
+
+
 def public_length(group: IkeGroup) -> int:
     """Octets of a public value of `group` on the wire."""
     return 2 * _coordinate_length(group) if group in CURVES else modp(group).length

@@ -37,7 +37,7 @@ class Guards:
         """When the guard of a table is awake, or gone."""
         self._sleeping.discard(table)
         if self._keeper is not None and self._sleeping and self._keeper.is_alive:
-            self._keeper.wake_at_death(self._sleeping)
+            self._tell(self._keeper)
         elif not self._sleeping:
             self.close()
 
@@ -50,7 +50,16 @@ class Guards:
         if self._keeper is None:
             self._keeper = Keeper()
             self._on_keeper(self._keeper.process)
-        self._keeper.wake_at_death(self._sleeping)
+        self._tell(self._keeper)
+
+    def _tell(self, keeper: Keeper) -> None:
+        """Say what sleeps. Where the keeper does not listen it starts another process, which is to be watched as well."""
+        before = keeper.process
+        try:
+            keeper.wake_at_death(self._sleeping)
+        finally:
+            if keeper.process != before:
+                self._on_keeper(keeper.process)
 
     def close(self) -> None:
         """After the last guard is awake or gone."""

@@ -120,11 +120,11 @@ class Enrollment:
             return []
         return self._attempt(now)
 
-    def cancel(self, now: float) -> list[IkeEffect]:
+    def cancel(self) -> list[IkeEffect]:
         """Give up what is under way."""
         was, self._phase, self._pull, self._deadline = self._phase, _Phase.IDLE, None, None
         if was is _Phase.PHASE_ONE:
-            return self._ike.abandon(self._local, self._peer(), now)
+            return self._ike.abandon(self._local, self._peer())
         return []
 
     def handle(self, event: IkeEvent, now: float) -> list[EnrollmentEffect]:
@@ -164,7 +164,7 @@ class Enrollment:
         if self._phase is _Phase.PAUSE:
             return self._attempt(now)
         self._phase = _Phase.PAUSE
-        return [*self._ike.abandon(self._local, self._peer(), now), *self._failed("no answer in time", now)]
+        return [*self._ike.abandon(self._local, self._peer()), *self._failed("no answer in time", now)]
 
     def next_timer(self) -> float | None:
         """When `tick` wants to be called."""

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from groupvpn.effects import Send
+from groupvpn.reports import Report
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyChanged:
@@ -19,3 +22,7 @@ class StateChanged:
     """
 
     group: str
+
+
+GroupEffect = Send | Report
+"""What a group on its key server says."""

@@ -5,11 +5,11 @@ its keys is `served_group`'s business.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from groupvpn.effects import Effect, Endpoint, Entropy, Report
+from groupvpn.effects import Endpoint, Entropy
 from groupvpn.gdoi.acknowledgement import parse_acknowledgement
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.group_keys import NO_ADDRESS, RekeyKey
@@ -18,19 +18,22 @@ from groupvpn.gdoi.members import MAXIMUM_MEMBERS
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.persistence import SnapshotError, SnapshotWriter, groups_of, read_group
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup
-from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason, Refusal
-from groupvpn.gdoi.registration import Admission, Admitted, MemberRefused, NotifyPeer, Offered, ServerPull
+from groupvpn.gdoi.refusal import Discard, Dropped, GdoiError, Reason, Refusal
+from groupvpn.gdoi.registration import Admission, Admitted, MemberRefused, NotifyPeer, Offered, ServerPull, ServerPullEffect
 from groupvpn.gdoi.rekey import push_spi
 from groupvpn.gdoi.sender_ids import SenderIdsExhaustedError, SenderIdShareError
 from groupvpn.gdoi.served_group import Registered, ServedGroup
 from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.status import KeyServerGroupStatus
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ike.events import Deleted, NotifyReceived, PhaseTwo
-from groupvpn.ike.messages import Restraint
+from groupvpn.ike.events import Deleted, IkeEffect, IkeEvent, NotifyReceived, PhaseTwo
+from groupvpn.ike.restraint import Restraint
 from groupvpn.ike.sa import IkeSa
+from groupvpn.reports import Report
 from groupvpn.wire.iana import ExchangeType
 
+KeyServerEffect = IkeEffect | StateChanged
+"""What a `KeyServer` says."""
 MAXIMUM_PULLS = 4096
 """ISAKMP SAs for which registrations are remembered; the one that rested longest makes room."""
 
@@ -48,7 +51,7 @@ class _Registrar:
 class Restored:
     """What came of a snapshot. `unusable` says in words what could not be used, group by group; those groups begin anew."""
 
-    effects: list[Effect]
+    effects: list[KeyServerEffect]
     unusable: tuple[str, ...]
 
 
@@ -82,22 +85,22 @@ class KeyServer:
         """The groups in the order of configuration."""
         return tuple(self._groups.values())
 
-    def start(self, now: float) -> list[Effect]:
+    def start(self, now: float) -> list[KeyServerEffect]:
         """Make the first keys of every group that `restore` brought none for."""
         return self._marked([effect for group in self.groups for effect in group.start(now)])
 
-    def stop(self, now: float) -> list[Effect]:
+    def stop(self, now: float) -> list[KeyServerEffect]:
         """Forget everything, keys first; nobody is told, so that members live on with what they have."""
-        effects = [effect for group in self.groups for effect in group.stop()]
+        effects: list[KeyServerEffect] = [effect for group in self.groups for effect in group.stop()]
         self._groups.clear()
         self._registrars.clear()
         return effects
 
-    def handle(self, event: Effect, now: float) -> list[Effect]:
+    def handle(self, event: IkeEvent, now: float) -> list[KeyServerEffect]:
         """Act on an event of the IKE endpoint; events that do not concern a key server have no effect."""
         if isinstance(event, PhaseTwo):
             if event.header.exchange != ExchangeType.GROUPKEY_PULL:
-                return self._drop("not GROUPKEY-PULL")
+                return self._drop(Discard.NOT_PULL)
             overdue = self._overdue(now)
             registrar = self._registrar(event.sa)
             return self._marked(overdue + self._translate(registrar, registrar.pull.receive(event.datagram, now), now))
@@ -108,16 +111,16 @@ class KeyServer:
             self._registrars.pop(event.sa.cookies, None)
         return []
 
-    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
+    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[KeyServerEffect]:
         """Handle an acknowledgement of a rekey (RFC 8263), without the non-ESP marker. Anything else is counted and dropped."""
         spi = push_spi(datagram)
         for group in self.groups:
             for kek in group.keks:
                 if kek.spi == spi:
                     return self._acknowledged(group, kek, datagram, source, now)
-        return self._drop("no such KEK")
+        return self._drop(Discard.NO_SUCH_KEK)
 
-    def tick(self, now: float) -> list[Effect]:
+    def tick(self, now: float) -> list[KeyServerEffect]:
         """Do all that is due at `now`."""
         for registrar in self._registrars.values():
             registrar.pull.expire(now)
@@ -128,7 +131,7 @@ class KeyServer:
         times = [group.next_timer() for group in self.groups]
         return min((time for time in times if time is not None), default=None)
 
-    def update(self, groups: Iterable[KeyServerGroup], now: float) -> list[Effect]:
+    def update(self, groups: Iterable[KeyServerGroup], now: float) -> list[KeyServerEffect]:
         """Serve `groups` from now on. Call it once, when configuration mode is left: each group sends one rekey for all its changes.
 
         What the look-up of an RSA key raises is raised before any group has changed: the next attempt finds all that there is to tell.
@@ -138,7 +141,7 @@ class KeyServer:
             if group.rekey.key_label is not None:
                 self._signers(group.rekey.key_label)
         removed = [name for name in self._groups if name not in wanted]
-        effects: list[Effect] = [StateChanged(name) for name in removed]
+        effects: list[KeyServerEffect] = [StateChanged(name) for name in removed]
         for name in removed:
             effects += self._groups.pop(name).stop()
         for name, group in wanted.items():
@@ -150,12 +153,12 @@ class KeyServer:
         self._groups = {name: self._groups[name] for name in wanted}
         return self._marked(effects)
 
-    def clear(self, name: str | None, now: float) -> list[Effect]:
+    def clear(self, name: str | None, now: float) -> list[KeyServerEffect]:
         """`clear crypto gdoi [group NAME]`; None means every group, an unknown name none."""
         chosen = [group for group in self.groups if name in (None, group.name)]
         return self._marked([effect for group in chosen for effect in group.clear(now)])
 
-    def rekey(self, name: str | None, activation_delay: int, now: float) -> list[Effect]:
+    def rekey(self, name: str | None, activation_delay: int, now: float) -> list[KeyServerEffect]:
         """`crypto gdoi ks rekey`: see `ServedGroup.rekey_now`; None means every group, an unknown name none."""
         chosen = [group for group in self.groups if name in (None, group.name)]
         return self._marked([effect for group in chosen for effect in group.rekey_now(activation_delay, now)])
@@ -174,7 +177,7 @@ class KeyServer:
         begins anew; the others go on. `renew` says that `elapsed` is a guess: all keys are made anew.
         Pseudotimes go on by `ahead` seconds more than that.
         """
-        effects: list[Effect] = []
+        effects: list[KeyServerEffect] = []
         unusable: list[str] = []
         groups = groups_of(state)
         for group in self.groups:
@@ -231,7 +234,7 @@ class KeyServer:
         except SenderIdsExhaustedError as error:
             return Admission(Refusal(Reason.TRY_LATER, str(error)), group.sender_ids_are_used_up(now))
 
-    def _overdue(self, now: float) -> list[Effect]:
+    def _overdue(self, now: float) -> list[KeyServerEffect]:
         """What should have been done before `now`. After a sleep of the machine a registration may come before the timer."""
         late = [group for group in self.groups if (moment := group.next_timer()) is not None and moment <= now]
         return [effect for group in late for effect in group.tick(now)]
@@ -261,10 +264,10 @@ class KeyServer:
             self._registrars.move_to_end(sa.cookies)
         return registrar
 
-    def _translate(self, registrar: _Registrar, effects: list[Effect], now: float) -> list[Effect]:
+    def _translate(self, registrar: _Registrar, effects: Sequence[ServerPullEffect], now: float) -> list[KeyServerEffect]:
         """Effects of a registration, in terms of the node: notifies sent, refusals reported, members taken in."""
         sa = registrar.pull.sa
-        said: list[Effect] = []
+        said: list[KeyServerEffect] = []
         for effect in effects:
             if isinstance(effect, NotifyPeer):
                 said += self._ike.notify(sa, effect.notify_type, effect.data, effect.to)
@@ -285,7 +288,7 @@ class KeyServer:
                 said.append(effect)
         return said
 
-    def _refused(self, refused: MemberRefused, sa: IkeSa, now: float) -> list[Effect]:
+    def _refused(self, refused: MemberRefused, sa: IkeSa, now: float) -> list[KeyServerEffect]:
         """The syslog line of a refusal, but for those that come too soon after another: message 1 may be a replay, or one of very many."""
         group = self._group_with(refused.identity) if refused.identity is not None else None
         name = group.name if group else str(refused.identity)
@@ -296,7 +299,7 @@ class KeyServer:
             return self._seldom(report("UNREGISTERED_INTERFACE", group=name, peer=peer, address=sa.local.address), peer, now)
         if refusal.reason is Reason.UNAUTHORIZED:
             stranger = (_unauthorized(group, sa, refused.peer) if group else None) or peer
-            moved: list[Effect] = []
+            moved: list[KeyServerEffect] = []
             if stranger != peer:  # its address of now may do: with a phase 1 from there
                 sa.follow(refused.peer)
                 moved = list(self._ike.delete(sa))
@@ -313,38 +316,38 @@ class KeyServer:
             return self._seldom(report("KS_SIDS_REFUSED", group=name, peer=proven), proven, now)
         return []
 
-    def _seldom(self, entry: Report, address: IPv4Address, now: float) -> list[Effect]:
+    def _seldom(self, entry: Report, address: IPv4Address, now: float) -> list[KeyServerEffect]:
         """A line that others can cause at will: once in a while for each address, and each group that we have."""
         group = entry.fields.get("group")
         subject = f"{entry.mnemonic} {group}" if group in self._groups else entry.mnemonic
         return [entry] if self._restraint.allows(subject, address, now) else []
 
-    def _acknowledged(self, group: ServedGroup, kek: RekeyKey, datagram: bytes, source: Endpoint, now: float) -> list[Effect]:
+    def _acknowledged(self, group: ServedGroup, kek: RekeyKey, datagram: bytes, source: Endpoint, now: float) -> list[KeyServerEffect]:
         """Verify an acknowledgement, if the policy asks for any (RFC 8263 5); its ID has to be the address that it came from, unless a NAT
         changed that."""
         if not group.asks_for_acknowledgement(kek):
-            return self._drop("acknowledgement that nobody asked for")
+            return self._drop(Discard.UNASKED)
         try:
             told = parse_acknowledgement(datagram, kek.told(now, NO_ADDRESS))
         except GdoiError as error:
-            return self._drop(error.reason.words)
+            return self._drop(error.reason)
         if told.member != source.address and not group.is_behind_nat(source):
-            return self._drop("acknowledgement in another's name")
+            return self._drop(Discard.OTHER_NAME)
         effects = group.acknowledge(source, kek.spi, told.sequence, now)
         if effects is None:
-            self.counters["acknowledgement of no rekey that it was sent"] += 1
+            self.counters[Discard.UNSOLICITED.words] += 1
             entry = report("KS_UNSOL_ACK", group=group.name, peer=source.address, sequence=told.sequence)
-            effects = self._seldom(entry, source.address, now)
+            return self._marked(self._seldom(entry, source.address, now))
         return self._marked(effects)
 
-    def _drop(self, why: str) -> list[Effect]:
-        self.counters[why] += 1
+    def _drop(self, why: Discard | Reason) -> list[KeyServerEffect]:
+        self.counters[why.words] += 1
         return []
 
-    def _marked(self, effects: list[Effect]) -> list[Effect]:
+    def _marked(self, effects: Sequence[KeyServerEffect]) -> list[KeyServerEffect]:
         """`effects` behind a `StateChanged` for every group whose snapshot they outdate."""
-        changed: list[Effect] = [StateChanged(group.name) for group in self.groups if group.take_change()]
-        return changed + effects
+        changed: list[KeyServerEffect] = [StateChanged(group.name) for group in self.groups if group.take_change()]
+        return [*changed, *effects]
 
 
 def _unauthorized(group: ServedGroup, sa: IkeSa, peer: Endpoint) -> IPv4Address | None:

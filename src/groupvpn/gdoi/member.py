@@ -9,7 +9,7 @@ from collections.abc import Collection
 from ipaddress import IPv4Address
 from typing import assert_never
 
-from groupvpn.effects import GDOI_PORT, Endpoint, Entropy, JoinGroup, LeaveGroup, Report, Send, chance
+from groupvpn.effects import GDOI_PORT, Endpoint, Entropy, JoinGroup, LeaveGroup, Send, chance
 from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.enrollment import Enrolled, Enrollment, EnrollmentEffect
 from groupvpn.gdoi.events import PolicyChanged
@@ -19,7 +19,7 @@ from groupvpn.gdoi.offer import Acceptance, offer_of
 from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.protection import Change, Protection
 from groupvpn.gdoi.pseudotime import PseudoClock, Step, allowed_skew, judge
-from groupvpn.gdoi.refusal import Dropped, GdoiError, Reason
+from groupvpn.gdoi.refusal import Discard, Dropped, GdoiError, Reason
 from groupvpn.gdoi.rekey import STRICT, Compatibility, Push, push_spi
 from groupvpn.gdoi.rekey_sa import RekeyEffect, RekeySa
 from groupvpn.gdoi.status import GroupMemberStatus
@@ -28,6 +28,7 @@ from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Deleted, DeleteReceived, Established, Failed, IkeEffect, IkeEvent, KeysDerived, NotifyReceived, PhaseTwo
 from groupvpn.ipsec.acl import Action, Entry
 from groupvpn.ipsec.sa import Direction, GroupSa, TrafficRule
+from groupvpn.reports import Report
 
 REPORT_PAUSE = 1.0
 """Seconds between two reports of refused rekeys: anybody can send one, and the log is the operator's."""
@@ -66,6 +67,8 @@ class GroupMember:
         self._entropy = entropy
         self._compatibility = compatibility
         self._reregister_at: float | None = None
+        self._not_before = float("-inf")
+        """When to register again at the earliest, though what the last registration brought has died meanwhile."""
         self._last_report = float("-inf")
         self._needs_sender_ids = False
         """Whether only a registration helps, whatever a rekey brings meanwhile."""
@@ -118,7 +121,7 @@ class GroupMember:
         """The crypto map is taken off: forget everything, keys first."""
         name, address = self.group.name, self.local.address
         changed = self.protection.end()
-        effects: list[MemberEffect] = [*self.enrollment.cancel(now), *self._leave_server()]
+        effects: list[MemberEffect] = [*self.enrollment.cancel(), *self._leave_server()]
         effects.append(report("GM_UNREGISTER", group=name, address=address))
         effects.append(report("GM_CM_DETACH", group=name, address=address))
         return [*effects, PolicyChanged(name)] if changed else effects
@@ -139,7 +142,7 @@ class GroupMember:
         """
         under = self.rekey_sa.kek
         if under is None or self.rekey_sa.expires <= now or not self.holds(push_spi(datagram)):
-            self.counters["no such KEK"] += 1
+            self.counters[Discard.NO_SUCH_KEK.words] += 1
             return []
         try:
             push = self.rekey_sa.open(datagram, self._compatibility)
@@ -151,7 +154,7 @@ class GroupMember:
             return [report("GM_REJECTING_SA_PAYLOAD", group=self.group.name, peer=source.address, reason=str(refusal))]
         step, effects = self._step(download, now)
         if step is Step.TOO_OLD:
-            self.counters["pseudotime too old"] += 1
+            self.counters[Discard.TOO_OLD.words] += 1
             return effects
         self.rekey_sa.note(push, source, destination, now)
         effects += [
@@ -171,7 +174,7 @@ class GroupMember:
         effects = self._obey(self.enrollment.tick(now), now)
         policy = self.protection.policy
         if policy.expire(now) and policy.reregister_at() is None and self.is_registered:
-            effects += self._reregister(now)
+            self._reregister_at = max(now, self._not_before)
         if self._reregister_at is not None and self._reregister_at <= now:
             effects += self._reregister(now)
         if self.rekey_sa.kek is not None and self.rekey_sa.expires <= now:
@@ -194,7 +197,7 @@ class GroupMember:
         of_lists = self.server or next(iter(group.servers), None)
         has_left = old.identity != group.identity or (self.server is not None and self.server not in group.servers)
         begins_anew = has_left or (old.servers != group.servers and (self.enrollment.is_running or not self.is_registered))
-        effects: list[MemberEffect] = [*self.enrollment.cancel(now)] if begins_anew else []
+        effects: list[MemberEffect] = [*self.enrollment.cancel()] if begins_anew else []
         self.enrollment.update(group)
         if old.identity != group.identity:
             self.protection.policy.start_over()
@@ -210,13 +213,13 @@ class GroupMember:
         """Begin the registration under way anew, at once: what kept it from success may have been mended."""
         if not self.enrollment.is_running:
             return []
-        return [*self.enrollment.cancel(now), *self._enroll(now)]
+        return [*self.enrollment.cancel(), *self._enroll(now)]
 
     def clear(self, now: float) -> list[MemberEffect]:
         """`clear crypto gdoi`: forget policy and keys and register anew; until then the group is as if we had never been in it."""
         self.protection.forget()
         effects: list[MemberEffect] = [report("GM_CLEAR_REGISTER", group=self.group.name, address=self.local.address)]
-        effects += [*self.enrollment.cancel(now), *self._leave_server(), *self._enroll(now)]
+        effects += [*self.enrollment.cancel(), *self._leave_server(), *self._enroll(now)]
         return effects + self._refresh(now)
 
     def clear_sas(self, now: float) -> list[MemberEffect]:
@@ -331,6 +334,7 @@ class GroupMember:
             effects.append(report("GM_NO_TEK", group=self.group.name, address=self.local.address, server=enrolled.server))
         if self._reregister_at is not None:
             self._reregister_at = max(self._reregister_at, now + (RETRY_FIRST if download.teks else RETRY_LONGEST))
+        self._not_before = now + RETRY_FIRST
         return effects + self._refresh(now)
 
     def _take(self, push: Push, source: Endpoint, now: float) -> list[MemberEffect]:
@@ -350,7 +354,7 @@ class GroupMember:
         elif self._needs_sender_ids or (self._reregister_at is None and not policy.teks):
             effects += self._reregister(now)
         elif self.enrollment.is_running and self._reregister_at is not None and self._reregister_at > now:
-            effects += self.enrollment.cancel(now)
+            effects += self.enrollment.cancel()
         return effects
 
     def _changed(self, change: Change, server: IPv4Address) -> list[MemberEffect]:
@@ -368,7 +372,7 @@ class GroupMember:
         name, address = self.group.name, self.local.address
         effects: list[MemberEffect] = [report("GM_RECV_DELETE", group=name, address=address, server=server), *self._leave_server()]
         self.protection.policy.start_over()
-        effects += self.enrollment.cancel(now)
+        effects += self.enrollment.cancel()
         return [*effects, *self._enroll(now, after=DELETE_SPREAD * chance(self._entropy))]
 
     def _leave_server(self) -> list[RekeyEffect]:

@@ -1,44 +1,10 @@
-"""The syslog messages of a group: mnemonic, facility, severity, text.
+"""The syslog messages of a group: mnemonic, facility, severity, text (`groupvpn.reports`).
 
-`%FACILITY-SEVERITY-MNEMONIC: text` is what operators' tools parse, so mnemonics and, where the manuals show them, texts are the routers'
-own; where a manual gives only a meaning, the text is ours in the same manner. A core makes a `Report` with `report()`, which refuses a
-mnemonic that is not here or fields that the text does not name; the node turns it into a line with `render()`.
+Mnemonics and, where the manuals show them, texts are the routers' own; where a manual gives only a meaning, the text is ours in the same
+manner.
 """
 
-from dataclasses import dataclass
-from enum import IntEnum
-from string import Formatter
-
-from groupvpn.effects import Report
-
-
-class Severity(IntEnum):
-    """Syslog severities (RFC 5424 6.2.1)."""
-
-    EMERGENCY = 0
-    ALERT = 1
-    CRITICAL = 2
-    ERROR = 3
-    WARNING = 4
-    NOTICE = 5
-    INFORMATIONAL = 6
-    DEBUG = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One row of the table. `template` names its fields in braces."""
-
-    mnemonic: str
-    severity: Severity
-    template: str
-    facility: str = "GDOI"
-
-    @property
-    def fields(self) -> frozenset[str]:
-        """The names that the template needs."""
-        return frozenset(name for _, name, _, _ in Formatter().parse(self.template) if name)
-
+from groupvpn.reports import Catalogue, Message, Severity
 
 _ALERT, _ERROR, _WARNING, _NOTICE, _INFO = (
     Severity.ALERT,
@@ -149,30 +115,6 @@ _TABLE = (
     Message("KS_CONV_SAS_INGRESS", _NOTICE, "IPsec SAs converted to receive-only in group {group}"),
 )
 
-MESSAGES = {message.mnemonic: message for message in _TABLE}
+MESSAGES = Catalogue(*_TABLE)
 """Every message that the cores of a group can send, by mnemonic."""
-
-
-class UnknownMessageError(KeyError):
-    """A report whose mnemonic or fields do not fit the table: a mistake in the program, found where the report is made."""
-
-
-def report(mnemonic: str, **fields: object) -> Report:
-    """A `Report` of the table. Raises `UnknownMessageError` unless `fields` are exactly what the text of `mnemonic` needs."""
-    message = MESSAGES.get(mnemonic)
-    if message is None:
-        raise UnknownMessageError(f"no message {mnemonic}")
-    if fields.keys() != message.fields:
-        raise UnknownMessageError(f"{mnemonic} needs {sorted(message.fields)}, not {sorted(fields)}")
-    return Report(mnemonic, fields)
-
-
-def render(entry: Report) -> str:
-    """The line of `entry` without timestamp: `%GDOI-5-GM_REGS_COMPL: Registration complete for group …`."""
-    message = MESSAGES[entry.mnemonic]
-    return f"%{message.facility}-{message.severity:d}-{message.mnemonic}: {message.template.format_map(entry.fields)}"
-
-
-def severity(entry: Report) -> Severity:
-    """How grave it is."""
-    return MESSAGES[entry.mnemonic].severity
+report = MESSAGES.report

@@ -16,7 +16,7 @@ from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi.group_keys import RekeyKey, TrafficKey
 from groupvpn.gdoi.members import HISTORY, MemberRecord
-from groupvpn.gdoi.policy import Replay, ReplayMethod
+from groupvpn.gdoi.policy import REPLAY_TICK, Replay, ReplayMethod
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.rekeying import UnfinishedDelete
 from groupvpn.gdoi.sender_ids import SenderIds
@@ -144,7 +144,7 @@ def _write_tek(key: TrafficKey, now: float) -> Plain:
         "encryption_key": key.keys.encryption.reveal().hex(),
         "integrity_key": key.keys.integrity.reveal().hex(),
         "salt": key.keys.salt.reveal().hex(),
-        "replay": [key.replay.method.value, key.replay.window],
+        "replay": [key.replay.method.value, key.replay.window, *([key.replay.tick] if key.replay.tick != REPLAY_TICK else [])],
         "created": key.created - now,
         "lifetime": key.lifetime,
     }
@@ -154,13 +154,13 @@ def _read_tek(state: Mapping[str, object], origin: float) -> TrafficKey:
     cipher, integrity, mode = (_text(state[name]) for name in ("cipher", "integrity", "mode"))
     protocol = _text(state.get("protocol", SecurityProtocol.ESP.name))  # a snapshot of a release before AH does not say
     transform = Transform(EspCipher[cipher], EspIntegrity[integrity], Mode[mode], SecurityProtocol[protocol])
-    method, window = _items(state["replay"])
+    method, window, *tick = _items(state["replay"])
     return TrafficKey(
         slot=_integer(state["slot"]),
         spi=_integer(state["spi"]),
         transform=transform,
         keys=TrafficKeys(*(_secret(state[name]) for name in ("encryption_key", "integrity_key", "salt"))),
-        replay=Replay(ReplayMethod(_text(method)), _integer(window)),
+        replay=Replay(ReplayMethod(_text(method)), *_numbers([window, *tick])),
         created=_number(state["created"]) + origin,
         lifetime=_integer(state["lifetime"]),
     )

@@ -72,6 +72,14 @@ class TekPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Repetition:
+    """How often a rekey is sent again, and how many seconds after the time before."""
+
+    count: int
+    period: float
+
+
+@dataclass(frozen=True, slots=True)
 class RekeyPolicy:
     """How a key server rekeys a group. Lifetimes and periods in seconds."""
 
@@ -87,6 +95,11 @@ class RekeyPolicy:
     """`rekey address ipv4 ACL`: names source and destination of multicast rekeys."""
     acknowledge: bool = True
     """Ask for RFC 8263 acknowledgements of unicast rekeys."""
+
+    @property
+    def repetition(self) -> Repetition:
+        """`rekey retransmit PERIOD number COUNT`."""
+        return Repetition(self.retransmit_count, self.retransmit_period)
 
 
 @dataclass(frozen=True, slots=True)

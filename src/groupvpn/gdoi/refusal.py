@@ -41,6 +41,23 @@ class Reason(Enum):
         return next((reason for reason in cls if reason.notify_type == notify_type and notify_type), None)
 
 
+class Discard(Enum):
+    """Why a datagram was thrown away that no exchange and no rekey had anything to say of. The values are words, as for `Reason`."""
+
+    NO_SUCH_KEK = "no such KEK"
+    TOO_OLD = "pseudotime too old"
+    NO_REGISTRATION = "message of no registration under way"
+    NOT_PULL = "not GROUPKEY-PULL"
+    UNASKED = "acknowledgement that nobody asked for"
+    OTHER_NAME = "acknowledgement in another's name"
+    UNSOLICITED = "acknowledgement of no rekey that it was sent"
+
+    @property
+    def words(self) -> str:
+        """What it is counted by."""
+        return self.value
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """The end of an exchange. `detail` is for an operator to read and never holds key material."""

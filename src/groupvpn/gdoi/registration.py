@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Protocol
 
-from groupvpn.effects import Effect, Endpoint, Entropy, Send
+from groupvpn.effects import Endpoint, Entropy, Send
 from groupvpn.gdoi.download import Download
+from groupvpn.gdoi.events import GroupEffect
 from groupvpn.gdoi.key_payloads import read_keys, write_keys
 from groupvpn.gdoi.offer import Acceptance, Offer, offer_of, without_idle_teks
 from groupvpn.gdoi.payloads import read_offer, write_offer
@@ -99,6 +100,8 @@ class NotifyPeer:
 
 PullEffect = Send | Dropped | NotifyPeer | Registered | Refused | Outdated
 """What a `MemberPull` says."""
+ServerPullEffect = GroupEffect | Dropped | NotifyPeer | Admitted | MemberRefused
+"""What a `ServerPull` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,7 @@ class Admission:
     """Whether a member gets what it was offered: with the Sender-IDs of `outcome`, or not. `effects` are for after the answer to it."""
 
     outcome: tuple[int, ...] | Refusal
-    effects: Sequence[Effect] = ()
+    effects: Sequence[GroupEffect] = ()
 
 
 class Authority(Protocol):
@@ -298,7 +301,7 @@ class _Exchange:
 
     peer: Endpoint
     received: list[bytes]
-    answer: list[Effect]
+    answer: list[ServerPullEffect]
     deadline: float
     repetitions: int = 0
     identity: GroupIdentity | None = None
@@ -324,7 +327,7 @@ class ServerPull:
         self._authority = authority
         self._exchanges: OrderedDict[int, _Exchange] = OrderedDict()
 
-    def receive(self, datagram: bytes, now: float) -> list[Effect]:
+    def receive(self, datagram: bytes, now: float) -> list[ServerPullEffect]:
         """Handle a message, without the non-ESP marker. A repeated last message gets its answer again, an older one none."""
         self.expire(now)
         try:
@@ -347,7 +350,7 @@ class ServerPull:
         for message_id in [key for key, exchange in self._exchanges.items() if exchange.deadline <= now]:
             self._drop(message_id)
 
-    def notified(self, notify_type: int, data: bytes) -> list[Effect]:
+    def notified(self, notify_type: int, data: bytes) -> list[ServerPullEffect]:
         """An authenticated notify came: the member rejects what message 2 or 4 of the exchange that `data` names has told it."""
         reason = Reason.from_notify(notify_type)
         message_id = int.from_bytes(data, "big") if len(data) == 4 else 0
@@ -357,7 +360,7 @@ class ServerPull:
         self._drop(message_id)
         return [MemberRefused(exchange.identity, Refusal(reason, "said by the member"), exchange.peer)]
 
-    def _receive_request(self, message_id: int, datagram: bytes, now: float) -> list[Effect]:
+    def _receive_request(self, message_id: int, datagram: bytes, now: float) -> list[ServerPullEffect]:
         """Message 1: HASH(1), Ni, ID. Answer with message 2, which holds no secret: the request may be a replay."""
         chain = unseal(self.sa, datagram, (), Nonce, Identification)
         peer = self.sa.origin(datagram)
@@ -384,7 +387,9 @@ class ServerPull:
         exchange.answer = [self.sa.send(message, peer)]
         return exchange.answer
 
-    def _receive_acceptance(self, message_id: int, exchange: _Exchange, offered: Offered, datagram: bytes, now: float) -> list[Effect]:
+    def _receive_acceptance(
+        self, message_id: int, exchange: _Exchange, offered: Offered, datagram: bytes, now: float
+    ) -> list[ServerPullEffect]:
         """Message 3: HASH(3) [, GAP]. Only now is the member known to live, and message 4 gives it the keys."""
         chain = unseal(self.sa, datagram, exchange.nonces, optional=(GroupAssociatedPolicy,))
         if self.sa.origin(datagram) != exchange.peer:
@@ -409,7 +414,7 @@ class ServerPull:
         exchange.answer = [self.sa.send(message)]
         return [*exchange.answer, Admitted(exchange.identity, download), *admission.effects]
 
-    def _refuse(self, message_id: int, exchange: _Exchange, refusal: Refusal) -> list[Effect]:
+    def _refuse(self, message_id: int, exchange: _Exchange, refusal: Refusal) -> list[ServerPullEffect]:
         """End an exchange with a notify, which a repeated message gets again."""
         exchange.offered = None
         exchange.answer = [NotifyPeer(refusal.reason.notify_type, message_id.to_bytes(4, "big"), exchange.peer)]
@@ -420,7 +425,7 @@ class ServerPull:
         self.sa.forget(message_id)
 
 
-def _repeated(exchange: _Exchange) -> list[Effect]:
+def _repeated(exchange: _Exchange) -> list[ServerPullEffect]:
     """The answer to a message that has come again, unless it has come too often."""
     if exchange.repetitions >= MAXIMUM_REPETITIONS:
         raise GdoiError(Reason.UNEXPECTED, "a message that was answered often enough")

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup, Report, Send
+from groupvpn.effects import Endpoint, JoinGroup, LeaveGroup, Send
 from groupvpn.gdoi.acknowledgement import build_acknowledgement
 from groupvpn.gdoi.download import Kek
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.rekey import Compatibility, Push, parse_push
 from groupvpn.ike.natt import wrap
+from groupvpn.reports import Report
 
 RekeyEffect = Send | Report | JoinGroup | LeaveGroup
 """What a `RekeySa` says."""

@@ -9,11 +9,12 @@ batch is due, and `rounds` makes the datagram, so that lifetimes in it are those
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
+from itertools import count, islice
 
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi.group_keys import RekeyKey
 from groupvpn.gdoi.members import Member, MemberRecord
+from groupvpn.gdoi.policy import Repetition
 from groupvpn.gdoi.timers import BATCH_MEMBERS, BATCH_PERIOD, acknowledgement_wait
 from groupvpn.ipsec.transform import SecurityProtocol
 
@@ -52,48 +53,62 @@ class UnfinishedDelete:
     members: tuple[MemberRecord, ...]
 
 
-class Round:
-    """One rekey and its retransmissions. `under` is the KEK that protects it and says how it travels."""
+@dataclass(frozen=True, slots=True)
+class RoundPlan:
+    """What a round carries, and under which KEK; made by `teks`, `kek` or `delete`."""
 
-    def __init__(
-        self,
-        content: Content,
-        under: RekeyKey,
-        members: Iterable[Member],
-        *,
-        retransmit_count: int,
-        retransmit_period: float,
-        counter: Callable[[], int],
-        now: float,
-        activates: float | None = None,
-        deletes: frozenset[SecurityProtocol] = frozenset(),
-        tells_kek: bool = False,
-    ) -> None:
-        """`counter` gives the next sequence number under `under`; `members` are those on the list at this moment (unused for multicast)."""
-        self.content = content
-        self.under = under
+    content: Content
+    under: RekeyKey
+    """The KEK that protects it and says how it travels."""
+    counter: Callable[[], int]
+    """Gives the next sequence number under that KEK."""
+    activates: float | None = None
+    """When members begin to send with what it brings, in monotonic seconds; None leaves that to the end of the old keys."""
+    deletes: frozenset[SecurityProtocol] = frozenset()
+    """The protocols whose TEKs it deletes."""
+    last_sequence: int = 0
+    """The last number that was used, where the round is to know it before it has used one itself."""
+
+    @classmethod
+    def teks(cls, under: RekeyKey, counter: Callable[[], int], activates: float | None = None) -> "RoundPlan":
+        """The TEKs of the moment, under the KEK that stays."""
+        return cls(Content.TEK, under, counter, activates)
+
+    @classmethod
+    def kek(cls, under: RekeyKey, sequence: int) -> "RoundPlan":
+        """A new KEK, under the one that goes, whose last rekey had the number `sequence`."""
+        return cls(Content.KEK, under, count(sequence + 1).__next__)
+
+    @classmethod
+    def delete(cls, under: RekeyKey, sequence: int, protocols: frozenset[SecurityProtocol]) -> "RoundPlan":
+        """Delete the KEK `under`, whose last rekey had the number `sequence`, and all TEKs of `protocols`."""
+        return cls(Content.DELETE, under, count(sequence + 1).__next__, deletes=protocols, last_sequence=sequence)
+
+
+class Round:
+    """One rekey and its retransmissions."""
+
+    def __init__(self, plan: RoundPlan, members: Iterable[Member], repetition: Repetition, now: float, *, tells_kek: bool = False) -> None:
+        """`members` are those on the list at this moment (unused for multicast)."""
+        self.content, self.under, self.activates, self.deletes = plan.content, plan.under, plan.activates, plan.deletes
         self.started = now
         self.transmissions = 0
         self.first_sequence: int | None = None
-        self.last_sequence = 0
+        self.last_sequence = plan.last_sequence
         self.last_sent = now
-        self.activates = activates
-        """When members begin to send with what it brings, in monotonic seconds; None leaves that to the end of the old keys."""
-        self.deletes = deletes
-        """The protocols whose TEKs it deletes."""
         self.tells_kek = tells_kek
         """Whether each of its messages also says anew how long the KEK lives that protects it."""
-        self._left = 1 + retransmit_count
-        self._period = retransmit_period
-        self._counter = counter
-        self._pending: dict[Endpoint, Member] = {member.peer: member for member in members} if under.unicast else {}
+        self._left = 1 + repetition.count
+        self._period = repetition.period
+        self._counter = plan.counter
+        self._pending: dict[Endpoint, Member] = {member.peer: member for member in members} if plan.under.unicast else {}
         self._recipients = set(self._pending)
         self._unsent = set(self._pending)
         self._queue: dict[Endpoint, Member] = {}
         """Those to whom the transmission that is open has still to go, all of them pending."""
         self._due: float | None = now
         """When the next batch goes out; there is one, for the queue is not empty or transmissions are left."""
-        self._ends = now + acknowledgement_wait(retransmit_period)
+        self._ends = now + acknowledgement_wait(repetition.period)
 
     @property
     def pending(self) -> tuple[Member, ...]:

@@ -4,21 +4,21 @@ What a rekey is about, and what becomes of members that answer to none, is `serv
 round asks `uses` whether its KEK has done its service.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
-from itertools import count
 
 from groupvpn.crypto.rsa import RsaPrivateKey
-from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Send
+from groupvpn.effects import GDOI_PORT, Endpoint, Send
+from groupvpn.gdoi.events import GroupEffect
 from groupvpn.gdoi.group_keys import NO_ADDRESS, GroupKeys, RekeyKey
 from groupvpn.gdoi.members import Member, MemberTable
 from groupvpn.gdoi.messages import report
-from groupvpn.gdoi.policy import KeyServerGroup
+from groupvpn.gdoi.policy import KeyServerGroup, Repetition
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.rekey import Deletion, build_push
 from groupvpn.gdoi.rekey_transport import source_of
-from groupvpn.gdoi.rekeying import Batch, Content, Round, UnfinishedDelete
+from groupvpn.gdoi.rekeying import Batch, Content, Round, RoundPlan, UnfinishedDelete
 from groupvpn.gdoi.signers import SignerFault, SignerLookup, signer_of
 from groupvpn.gdoi.timers import is_retransmission_suppressed
 from groupvpn.ike.natt import wrap
@@ -29,7 +29,7 @@ from groupvpn.ipsec.transform import SecurityProtocol
 class Progress:
     """What was sent."""
 
-    effects: list[Effect]
+    effects: list[GroupEffect]
     must_be_saved: bool = False
     """Whether a number was used that no snapshot knows of. The batches after the first have its number: nothing new."""
     was_given_up: bool = False
@@ -94,38 +94,32 @@ class Rounds:
         """Whether a round was for `peer`, answered or not."""
         return any(each.was_sent_to(peer) for each in self._rounds)
 
-    def begin(
-        self,
-        content: Content,
-        under: RekeyKey,
-        members: Iterable[Member],
-        group: KeyServerGroup,
-        now: float,
-        *,
-        counter: Callable[[], int],
-        activates: float | None = None,
-    ) -> None:
-        """Start a rekey. `counter` gives the next number under `under`; `activates` is when members begin to send with what it brings."""
-        self.last = self._begin(content, under, members, group, now, counter=counter, activates=activates)
+    def begin(self, plan: RoundPlan, members: Iterable[Member], repetition: Repetition, now: float) -> None:
+        """Start a rekey. Older rounds under the same KEK are superseded: all they would say, this one says.
 
-    def begin_delete(
-        self,
-        under: RekeyKey,
-        sequence: int,
-        members: Iterable[Member],
-        protocols: frozenset[SecurityProtocol],
-        group: KeyServerGroup,
-        now: float,
-    ) -> None:
-        """Start to delete the KEK `under`, whose last rekey had the number `sequence`, and all TEKs of `protocols`."""
-        counter = count(sequence + 1).__next__
-        each = self._begin(Content.DELETE, under, members, group, now, counter=counter, deletes=protocols)
-        each.last_sequence = sequence
+        Those whom they had not reached come first. Else no round would reach the end of a list that is too long for one to go through
+        before the next is due.
+        """
+        under = plan.under
+        superseded = [each for each in self._rounds if each.under.spi == under.spi]
+        waiting = frozenset[Endpoint]().union(*(each.unsent for each in superseded))
+        self._rounds = [each for each in self._rounds if each.under.spi != under.spi]
+        knows_lifetime = self._is_present(under) and self._keys.lifetime_is_known
+        begun = Round(
+            plan,
+            sorted(members, key=lambda member: member.peer not in waiting) if waiting else members,
+            repetition,
+            now,
+            tells_kek=not knows_lifetime or any(each.tells_kek for each in superseded),
+        )
+        self._rounds.append(begun)
+        if plan.content is not Content.DELETE:
+            self.last = begun
 
-    def turn_into_deletes(self, group: KeyServerGroup, protocols: frozenset[SecurityProtocol], now: float) -> None:
+    def turn_into_deletes(self, protocols: frozenset[SecurityProtocol], repetition: Repetition, now: float) -> None:
         """Whoever a rekey has not reached yet is told to forget everything instead."""
         for each in [each for each in self._rounds if each.content is not Content.DELETE]:
-            self.begin_delete(each.under, each.last_sequence, each.pending, protocols, group, now)
+            self.begin(RoundPlan.delete(each.under, each.last_sequence, protocols), each.pending, repetition, now)
 
     def reach(self, member: Member, held: bytes | None, now: float) -> bool:
         """Have the rekey under the KEK `held` go to `member` too; returns whether there is one."""
@@ -172,42 +166,6 @@ class Rounds:
         self._rounds = [each for each in self._rounds if each.content not in contents]
         return ended
 
-    def _begin(
-        self,
-        content: Content,
-        under: RekeyKey,
-        members: Iterable[Member],
-        group: KeyServerGroup,
-        now: float,
-        *,
-        counter: Callable[[], int],
-        activates: float | None = None,
-        deletes: frozenset[SecurityProtocol] = frozenset(),
-    ) -> Round:
-        """Older rounds under the same KEK are superseded: all they would say, this one says.
-
-        Those whom they had not reached come first. Else no round would reach the end of a list that is too long for one to go through
-        before the next is due.
-        """
-        superseded = [each for each in self._rounds if each.under.spi == under.spi]
-        waiting = frozenset[Endpoint]().union(*(each.unsent for each in superseded))
-        self._rounds = [each for each in self._rounds if each.under.spi != under.spi]
-        knows_lifetime = self._is_present(under) and self._keys.lifetime_is_known
-        begun = Round(
-            content,
-            under,
-            sorted(members, key=lambda member: member.peer not in waiting) if waiting else members,
-            retransmit_count=group.rekey.retransmit_count,
-            retransmit_period=group.rekey.retransmit_period,
-            counter=counter,
-            now=now,
-            activates=activates,
-            deletes=deletes,
-            tells_kek=not knows_lifetime or any(each.tells_kek for each in superseded),
-        )
-        self._rounds.append(begun)
-        return begun
-
     def _is_present(self, kek: RekeyKey) -> bool:
         """Whether the next rekey goes under `kek` too, and says all again to those who missed one."""
         return self._keys.kek is not None and self._keys.kek.spi == kek.spi
@@ -222,7 +180,7 @@ class Rounds:
             message = self._message(each, batch.sequence, signer, group, source, now)
         except GdoiError as error:
             return self._give_up(each, report("KS_REKEY_FAILED", group=group.name, reason=error.detail))
-        effects: list[Effect] = []
+        effects: list[GroupEffect] = []
         if batch.opens:
             effects.append(_sending(each.under, batch, group.name, source))
             self.sent += not batch.is_retry
@@ -235,7 +193,7 @@ class Rounds:
             effects.append(Send(wrap(message, from_end.port), from_end, member.peer))
         return Progress(effects, must_be_saved=batch.opens)
 
-    def _give_up(self, each: Round, why: Effect) -> Progress:
+    def _give_up(self, each: Round, why: GroupEffect) -> Progress:
         """Nobody hears this round: what it was to tell of the KEK the next one has to, and of the rest the one after a restart."""
         each.give_up()
         if each.tells_kek:
@@ -254,7 +212,7 @@ class Rounds:
         return build_push(download, under, signer, sequence)
 
 
-def _sending(under: RekeyKey, batch: Batch, name: str, source: IPv4Address) -> Effect:
+def _sending(under: RekeyKey, batch: Batch, name: str, source: IPv4Address) -> GroupEffect:
     if under.unicast:
         return report("KS_SEND_UNICAST_REKEY", group=name, source=source, sequence=batch.sequence)
     return report("KS_SEND_MCAST_REKEY", group=name, source=source, destination=under.destination, sequence=batch.sequence)

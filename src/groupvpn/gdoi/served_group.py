@@ -8,27 +8,29 @@ Cooperative key servers are not here. They will share `GroupKeys` and the member
 rekeys; this class is what the one that does runs.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from ipaddress import IPv4Address
-from itertools import count
 
-from groupvpn.effects import Effect, Endpoint, Entropy
+from groupvpn.effects import Endpoint, Entropy
+from groupvpn.gdoi import resumption
 from groupvpn.gdoi.change import Change, Kind, Renews, differences
 from groupvpn.gdoi.download import Download
-from groupvpn.gdoi.group_keys import NO_ADDRESS, GroupKeys, RekeyKey
+from groupvpn.gdoi.events import GroupEffect
+from groupvpn.gdoi.group_keys import GroupKeys, RekeyKey
+from groupvpn.gdoi.kek_life import KekLife
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import without_idle_teks
 from groupvpn.gdoi.policy import KeyServerGroup
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.rekey_transport import is_complete, rekey_addresses, source_of
-from groupvpn.gdoi.rekeying import Content
+from groupvpn.gdoi.rekeying import RoundPlan
 from groupvpn.gdoi.rounds import Rounds
 from groupvpn.gdoi.sender_ids import LONGEST_PERIOD, Lending, SenderIds
-from groupvpn.gdoi.signers import SignerFault, SignerLookup, signer_of
+from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.snapshot import GroupSnapshot
-from groupvpn.gdoi.timers import BATCH_PERIOD, MERGE_LOOKAHEAD, PSEUDOTIME_SYNC, SHORTEST_OFFSET, batches
+from groupvpn.gdoi.timers import MERGE_LOOKAHEAD, PSEUDOTIME_SYNC
 from groupvpn.gdoi.told import Told
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES
 
@@ -67,49 +69,45 @@ class ServedGroup:
         """Another one as soon as everything is replaced at once: what was offered in an earlier one must not be given any more."""
         self.registrations = 0
         self.refusals = 0
-        self.told: Told | None = None
-        """What the last rekey told; None where nobody has heard it, and after a snapshot of a release that did not note it."""
+        self.told: Told | None = Told.of(settings)
+        """What members were told last; None where nobody has heard the rekey that was to tell it."""
         self.rekeyed_at: float | None = None
         """When that was, in monotonic seconds; None before the first."""
         self._lending = Lending()
-        self._signers = signers
+        self._kek_life = KekLife(self.keys, self.members, self.rounds, signers, entropy)
         self._entropy = entropy
         self._is_dirty = False
         """Whether a snapshot would differ from the one before."""
         self._told_time = 0.0
         """When all members were last told the pseudotime, in monotonic seconds."""
 
-    def start(self, now: float) -> list[Effect]:
+    def start(self, now: float) -> list[GroupEffect]:
         """Make the first keys, unless a snapshot has brought some."""
-        effects: list[Effect] = [report("KS_GROUP_ADD", group=self.name), *self._check_lists()]
+        effects: list[GroupEffect] = [report("KS_GROUP_ADD", group=self.name), *self._check_lists()]
         self._told_time = now
-        self.told = self.told or Told.of(self.settings)
         for policy in self.settings.teks:
             if self.keys.newest(policy.slot) is None:
                 self.keys.make_tek(policy, now, self._entropy, self._taken())
                 self._is_dirty = True
         if self.keys.kek is None:
-            effects += self._make_kek(now)
+            effects += self._kek_life.make(self.settings, now)
         return effects
 
-    def stop(self) -> list[Effect]:
+    def stop(self) -> list[GroupEffect]:
         """Leave the group: wipe its keys and send nothing more. Members keep what they have until it expires."""
         self.keys.wipe_all()
-        if self.keys.kek is not None:
-            self.keys.kek.wipe()
-            self.keys.kek = None
-        self._wipe_unused(self.rounds.end(frozenset(Content)))
+        self._kek_life.end()
         return [report("KS_GROUP_DELETE", group=self.name)]
 
     @property
     def keks(self) -> tuple[RekeyKey, ...]:
         """The KEKs under which acknowledgements may come: the present one, and those of rekeys that replace or delete one."""
-        present = (self.keys.kek,) if self.keys.kek is not None else ()
-        return (*present, *self.rounds.keks)
+        return self._kek_life.keks
 
     def take_change(self) -> bool:
         """Whether a snapshot would differ from the one before; asking again says no, until something changes."""
-        was_dirty, self._is_dirty = self._is_dirty, False
+        was_dirty = self._is_dirty or self._kek_life.has_changed
+        self._is_dirty = self._kek_life.has_changed = False
         return was_dirty
 
     def has_room_for(self, peer: Endpoint, proven: IPv4Address, now: float, before: Registered | None) -> bool:
@@ -140,7 +138,7 @@ class ServedGroup:
         period = min([LONGEST_PERIOD, *(policy.profile.lifetime for policy in self.settings.teks)])
         return self._lending.lend(self.keys.sender_ids, wanted, proven, len(self.members), now, period)
 
-    def sender_ids_are_used_up(self, now: float) -> list[Effect]:
+    def sender_ids_are_used_up(self, now: float) -> list[GroupEffect]:
         """No Sender-ID is left: begin anew."""
         return [report("KS_SIDS_EXHAUSTED", group=self.name, count=self.keys.sender_ids.used), *self.start_over(now)]
 
@@ -151,10 +149,10 @@ class ServedGroup:
 
     def register(
         self, peer: Endpoint, server: Endpoint, given: Download, now: float, proven: IPv4Address, before: Registered | None = None
-    ) -> list[Effect]:
+    ) -> list[GroupEffect]:
         """A registration is complete: the member at `peer`, whose phase 1 was with the address `proven`, was sent `given`. If it had
         registered before from elsewhere (`before`), nobody is there any more."""
-        effects: list[Effect] = []
+        effects: list[GroupEffect] = []
         if not len(self.members):
             effects.append(report("KS_FIRST_GM", group=self.name, address=peer.address))
         if before is not None and before[0] != peer and self._is_held(before):
@@ -171,7 +169,7 @@ class ServedGroup:
         self.rounds.release(peer, unless_under=held if is_stale else None)
         return effects + self._catch_up(member, held, now) if is_stale else effects
 
-    def acknowledge(self, peer: Endpoint, spi: bytes, sequence: int, now: float) -> list[Effect] | None:
+    def acknowledge(self, peer: Endpoint, spi: bytes, sequence: int, now: float) -> list[GroupEffect] | None:
         """A verified acknowledgement of rekey `sequence` under the KEK `spi` came from `peer`, which holds no earlier KEK then.
 
         None if `peer` is no member and nothing was sent to it.
@@ -183,11 +181,11 @@ class ServedGroup:
         is_known = self.members.get(peer) is not None or self.rounds.was_sent_to(peer)
         return [] if is_known else None
 
-    def tick(self, now: float) -> list[Effect]:
+    def tick(self, now: float) -> list[GroupEffect]:
         """Rekeys, retransmissions and expiries that are due."""
         if self.keys.expire(now):
             self._is_dirty = True
-        effects: list[Effect] = []
+        effects: list[GroupEffect] = []
         members, soon = len(self.members), now + MERGE_LOOKAHEAD
         kek_due = self.keys.next_kek_rekey(self.settings, members)
         due = (kek_due, self.keys.next_tek_rekey(self.settings, members), self.next_sync())
@@ -206,11 +204,11 @@ class ServedGroup:
         times = (self.next_sync(), self.keys.next_expiry(), self._next_rekey(), self.rounds.next_timer())
         return min((time for time in times if time is not None), default=None)
 
-    def update(self, settings: KeyServerGroup, now: float) -> list[Effect]:
+    def update(self, settings: KeyServerGroup, now: float) -> list[GroupEffect]:
         """Go on with a changed configuration: one rekey for all changes together, or none (`change.RULES`)."""
         changes = differences(self.settings, settings)
         self.settings = settings
-        effects: list[Effect] = []
+        effects: list[GroupEffect] = []
         slots: frozenset[int] = frozenset()
         for change in changes:
             effects += self._apply(change, now)
@@ -220,18 +218,18 @@ class ServedGroup:
         if any(change.rule.rekey for change in changes):
             effects += self._rekey(self.settings.slots if renew_kek else slots, renew_kek=renew_kek, now=now)
         elif self.keys.kek is not None:
-            effects += self._replace_unsigned_kek(now)
-        elif settings.rekey.key_label is not None and self._signers(settings.rekey.key_label) is not None:
-            effects += self._make_kek(now)
+            effects += self._kek_life.replace_unsigned(self.settings, now) or self._tell_at_last(now)
+        elif self._kek_life.has_signer(settings):
+            effects += self._kek_life.make(self.settings, now)
         if changes:
             self._is_dirty = True
         return effects
 
-    def clear(self, now: float) -> list[Effect]:
+    def clear(self, now: float) -> list[GroupEffect]:
         """`clear crypto gdoi`: forget all registrations, tell the members to register again, and begin with new keys."""
         return [report("KS_CLEAR_REGISTER", group=self.name), *self.start_over(now)]
 
-    def rekey_now(self, activation_delay: int, now: float) -> list[Effect]:
+    def rekey_now(self, activation_delay: int, now: float) -> list[GroupEffect]:
         """`crypto gdoi ks rekey`: new TEKs at once, with which members begin to send `activation_delay` seconds from now (RFC 6407 5.5).
 
         By then every member should decrypt with them, so the delay has to outlast the retransmissions of the rekey where packets get lost.
@@ -239,7 +237,7 @@ class ServedGroup:
         effects = self._rekey(self.settings.slots, renew_kek=False, now=now, activates=now + activation_delay)
         return effects if self.keys.kek is not None else [report("KS_NO_REKEY", group=self.name), *effects]
 
-    def start_over(self, now: float) -> list[Effect]:
+    def start_over(self, now: float) -> list[GroupEffect]:
         """New keys and Sender-IDs from zero, after everybody was told to drop the old ones (RFC 6407 3.5 rules 5 and 6).
 
         Registrations that are under way hold keys that are wiped here: the caller ends them.
@@ -247,7 +245,7 @@ class ServedGroup:
         old_kek, old_sequence = self.keys.kek, self.keys.sequence
         protocols = frozenset(key.transform.protocol for key in self.keys.teks)
         leaving = self.members.clear()
-        effects: list[Effect] = []
+        effects: list[GroupEffect] = []
         if leaving:
             effects.append(report("KS_LAST_GM", group=self.name, address=leaving[-1].peer.address))
         self.keys.wipe_all()
@@ -256,13 +254,14 @@ class ServedGroup:
         self._lending.restart()
         for policy in self.settings.teks:
             self.keys.make_tek(policy, now, self._entropy, self._taken())
-        effects += self._make_kek(now)
+        effects += self._kek_life.make(self.settings, now)
         self.told = Told.of(self.settings)
         self.epoch = object()
         self._is_dirty = True
-        self.rounds.turn_into_deletes(self.settings, protocols, now)  # some members may hold no later KEK
+        repetition = self.settings.rekey.repetition
+        self.rounds.turn_into_deletes(protocols, repetition, now)  # some members may hold no later KEK
         if old_kek is not None:
-            self.rounds.begin_delete(old_kek, old_sequence, leaving, protocols, self.settings, now)
+            self.rounds.begin(RoundPlan.delete(old_kek, old_sequence, protocols), leaving, repetition, now)
         return effects + self._run_rounds(now)
 
     def snapshot(self) -> GroupSnapshot:
@@ -282,7 +281,7 @@ class ServedGroup:
             deletes=self.rounds.deletes,
         )
 
-    def resume(self, snapshot: GroupSnapshot, now: float, *, renew: bool = False, ahead: float = 0.0) -> list[Effect]:
+    def resume(self, snapshot: GroupSnapshot, now: float, *, renew: bool = False, ahead: float = 0.0) -> list[GroupEffect]:
         """Go on after a restart, instead of a start from nothing: with deletes that were on their way, with new keys where the old ones no
         longer fit the configuration, with a rekey that tells members what else is new or was cut short. `renew` makes all keys anew, for
         nobody knows how old they are. Pseudotime goes on `ahead` seconds more: members drop the rekeys of a key server whose pseudotime is
@@ -290,63 +289,22 @@ class ServedGroup:
 
         A group with time windows always gets one: how long we were away is what the wall clock says, which may be wrong.
         """
-        self._take(snapshot, now)
+        resumption.put_back(snapshot, self.keys, self.members, self.rounds, self._kek_life, now)
+        self.registrations, self.rekeyed_at = snapshot.registrations, snapshot.rekeyed_at
         if self.keys.clock is not None:
             self.keys.clock = self.keys.clock.ahead(ahead)
-        for each in snapshot.deletes:
-            if each.under.expires > now:
-                members = [Member(record) for record in each.members]
-                self.rounds.begin_delete(each.under, each.sequence, members, each.deletes, self.settings, now)
-            else:
-                self._wipe_unused([each.under])
-        _, destination = rekey_addresses(self.settings.rekey)
-        slots, renew_kek = self.keys.outdated(self.settings, destination)
-        if self.keys.kek is not None and (self.settings.rekey.key_label is None or not is_complete(self.settings)):
-            self._drop_kek(now)
-            renew_kek = False
+        resumption.go_on_deleting(snapshot, self.settings, self.rounds, self._kek_life, now)
+        if self.settings.rekey.key_label is None or not is_complete(self.settings):
+            self._kek_life.drop(now)
         if self.keys.kek is not None and self.keys.kek.lifetime != self.settings.rekey.lifetime:
             self.keys.restart_kek_lifetime(self.settings.rekey.lifetime, now)
-        told, self.told = snapshot.told, Told.of(self.settings)
-        if renew_kek or (told is not None and told.receive_only != self.settings.receive_only):
-            slots = self.settings.slots
+        renewal = resumption.what_to_renew(snapshot, self.keys, self.settings, now, everything=renew)
         if renew:
-            slots, renew_kek = self.settings.slots, self.keys.kek is not None
-            self._hasten(now)
+            resumption.hasten(self.keys, self.settings, len(self.members), self._kek_life, now)
         self._told_time = now
-        was_under_way = snapshot.was_under_way(now, unicast=self.settings.rekey.unicast)
-        if slots or renew_kek or told != self.told or was_under_way or self.next_sync() is not None:
-            return self._rekey(slots, renew_kek=renew_kek, now=now)
-        return self._replace_unsigned_kek(now) + self._run_rounds(now)
-
-    def _take(self, snapshot: GroupSnapshot, now: float) -> None:
-        """Put back what the snapshot holds, but for keys that have died meanwhile."""
-        keys = self.keys
-        keys.sender_ids, keys.clock = snapshot.sender_ids.copy(), snapshot.clock
-        keys.teks = [key for key in snapshot.teks if key.expires > now]
-        for key in snapshot.teks:
-            if key.expires <= now:
-                key.wipe()
-        self.rounds.sent, self.registrations, self.rekeyed_at = snapshot.rekeys_sent, snapshot.registrations, snapshot.rekeyed_at
-        for record in snapshot.members:
-            self.members.restore(record)
-        if snapshot.kek is not None and snapshot.kek.expires > now:
-            keys.kek, keys.sequence = snapshot.kek, snapshot.sequence
-        elif snapshot.kek is not None:
-            self._keep_unanswering(snapshot.kek, keys.last_expiry(now))
-            snapshot.kek.wipe()
-
-    def _hasten(self, now: float) -> None:
-        """Let all TEKs die when a rekey that starts now, under the present KEK, can have reached everybody, with as much to spare as any.
-
-        Not where none can be sent; nor where members may refuse it, for they know a pseudotime that is ahead of ours.
-        """
-        kek, rekey = self.keys.kek, self.settings.rekey
-        if kek is None or isinstance(signer_of(kek, self._signers), SignerFault) or self.keys.has_time_window:
-            return
-        if rekey.key_label is None or self._signers(rekey.key_label) is None:  # without another KEK nobody is told of other TEKs
-            return
-        sending = rekey.retransmit_count * rekey.retransmit_period + (BATCH_PERIOD * batches(len(self.members)) if kek.unicast else 0)
-        self.keys.hasten(now + sending + SHORTEST_OFFSET)
+        if renewal.is_due or self.next_sync() is not None:
+            return self._rekey(renewal.slots, renew_kek=renewal.kek, now=now)
+        return self._kek_life.replace_unsigned(self.settings, now) + self._run_rounds(now)
 
     def _next_rekey(self) -> float | None:
         """When the first key has to be replaced."""
@@ -354,14 +312,14 @@ class ServedGroup:
         due = (self.keys.next_tek_rekey(self.settings, members), self.keys.next_kek_rekey(self.settings, members))
         return min((time for time in due if time is not None), default=None)
 
-    def _apply(self, change: Change, now: float) -> list[Effect]:
+    def _apply(self, change: Change, now: float) -> list[GroupEffect]:
         """What a change does beside the rekey that it may trigger."""
         rekey, kek = self.settings.rekey, self.keys.kek
         match change.kind:
             case Kind.KEK_LIFETIME:
                 self.keys.restart_kek_lifetime(rekey.lifetime, now)
             case Kind.REKEY_DISABLED:
-                self._drop_kek(now)
+                self._kek_life.drop(now)
             case Kind.REKEY_ADDRESS_ENTRIES if kek is not None:
                 _, destination = rekey_addresses(rekey)
                 if destination is not None:
@@ -374,13 +332,13 @@ class ServedGroup:
                 pass
         return []
 
-    def _rekey(self, slots: Collection[int], *, renew_kek: bool, now: float, activates: float | None = None) -> list[Effect]:
+    def _rekey(self, slots: Collection[int], *, renew_kek: bool, now: float, activates: float | None = None) -> list[GroupEffect]:
         """New TEKs for `slots` and wherever none lives, a new KEK if asked for, and one round that brings them to the members under the
         KEK they hold.
 
         Members send with the new TEKs from `activates` on, or when the old ones are about to die.
         """
-        effects = self._replace_unsigned_kek(now)
+        effects = self._kek_life.replace_unsigned(self.settings, now)
         can_tell = not effects
         old_kek, old_sequence, held_until = self.keys.kek, self.keys.sequence, self.keys.last_expiry(now)
         wanted = self.keys.lacking(self.settings, now).union(slots)
@@ -388,21 +346,21 @@ class ServedGroup:
             if policy.slot in wanted:
                 self.keys.make_tek(policy, now, self._entropy, self._taken())
         if renew_kek and can_tell:
-            effects += self._make_kek(now)
+            effects += self._kek_life.make(self.settings, now)
         self._told_time = self.rekeyed_at = now
         self.told = Told.of(self.settings)
         self._is_dirty = True
         if old_kek is None or not can_tell:
             return effects + self._run_rounds(now)
         if renew_kek and self.keys.kek is not None:
-            self.rounds.begin(Content.KEK, old_kek, self.members, self.settings, now, counter=count(old_sequence + 1).__next__)
+            self.rounds.begin(RoundPlan.kek(old_kek, old_sequence), self.members, self.settings.rekey.repetition, now)
         elif self.keys.kek is old_kek:
-            counter = self.keys.next_sequence
-            self.rounds.begin(Content.TEK, old_kek, self.members, self.settings, now, counter=counter, activates=activates)
+            plan = RoundPlan.teks(old_kek, self.keys.next_sequence, activates)
+            self.rounds.begin(plan, self.members, self.settings.rekey.repetition, now)
             self.keys.lifetime_is_known = True
         else:
-            self._keep_unanswering(old_kek, held_until)
-            self._wipe_unused([old_kek])
+            self._kek_life.keep_unanswering(old_kek, held_until)
+            self._kek_life.wipe_unused([old_kek])
         return effects + self._run_rounds(now)
 
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
@@ -415,17 +373,17 @@ class ServedGroup:
         same_kek = (given.kek.spi if given.kek else None) == (current.kek.spi if current.kek else None)
         return not same_kek or any((tek.offer.spi, tek.offer.entries, tek.offer.receive_only) not in has for tek in current.teks)
 
-    def _catch_up(self, member: Member, held: bytes | None, now: float) -> list[Effect]:
+    def _catch_up(self, member: Member, held: bytes | None, now: float) -> list[GroupEffect]:
         """A rekey went out while `member` registered, so what it was given is old: it joins the round under the KEK `held`, or gets one.
 
         A member whose KEK has been replaced and whose round is over learns the new keys when it registers again before its TEK dies.
         """
         kek = self.keys.kek
         if not self.rounds.reach(member, held, now) and kek is not None and kek.unicast and kek.spi == held:
-            self.rounds.begin(Content.TEK, kek, [member], self.settings, now, counter=self.keys.next_sequence)
+            self.rounds.begin(RoundPlan.teks(kek, self.keys.next_sequence), [member], self.settings.rekey.repetition, now)
         return self._run_rounds(now)
 
-    def _run_rounds(self, now: float) -> list[Effect]:
+    def _run_rounds(self, now: float) -> list[GroupEffect]:
         """Send what is due of the rekeys that are on their way."""
         progress = self.rounds.run(self.settings, now, self._next_rekey())
         self._is_dirty = self._is_dirty or progress.must_be_saved
@@ -433,23 +391,23 @@ class ServedGroup:
             self.told = None
         return progress.effects + self._finish_rounds(now) + self._expire_members(now)
 
-    def _finish_rounds(self, now: float) -> list[Effect]:
+    def _finish_rounds(self, now: float) -> list[GroupEffect]:
         """Put away the rounds that are over, and eject the members that left too many unanswered."""
-        effects: list[Effect] = []
+        effects: list[GroupEffect] = []
         over = self.rounds.finish(now)
         for each in over:
             self._is_dirty = True
             for member in each.unanswered:
                 if member.note_missed():
                     effects += self._eject(member)
-        self._wipe_unused(each.under for each in over)
+        self._kek_life.wipe_unused(each.under for each in over)
         return effects
 
-    def _eject(self, member: Member) -> list[Effect]:
+    def _eject(self, member: Member) -> list[GroupEffect]:
         self.members.remove(member.peer)
         return [report("KS_NACK_GM_EJECT", group=self.name, address=member.peer.address), *self._left(member)]
 
-    def _expire_members(self, now: float) -> list[Effect]:
+    def _expire_members(self, now: float) -> list[GroupEffect]:
         """Without rekeys a member that has not come again in time holds no key. With rekeys that nobody acknowledges who can tell."""
         gone = self.members.expire(now) if self.keys.kek is None else ()
         return self._left(gone[-1]) if gone else []
@@ -461,60 +419,22 @@ class ServedGroup:
         if gone is not None:
             self.rounds.release(gone.peer)
 
-    def _left(self, member: Member) -> list[Effect]:
+    def _left(self, member: Member) -> list[GroupEffect]:
         """`member` is off the list."""
         self._is_dirty = True
         return [] if len(self.members) else [report("KS_LAST_GM", group=self.name, address=member.peer.address)]
 
-    def _make_kek(self, now: float) -> list[Effect]:
-        """A KEK by the configuration of today; without one (no key, no transport) the group has no rekeys."""
-        rekey = self.settings.rekey
-        if rekey.key_label is None or not is_complete(self.settings):
-            self.keys.kek = None
-            return [report("KS_NO_REKEY", group=self.name)] if rekey.key_label is not None else []
-        signer = self._signers(rekey.key_label)
-        if signer is None:
-            self.keys.kek = None
-            return [report("KS_NO_RSA_KEYS", group=self.name, label=rekey.key_label)]
-        _, destination = rekey_addresses(rekey)
-        self.keys.make_kek(rekey, signer.public.der, destination or NO_ADDRESS, now, self._entropy)
-        self._is_dirty = True
-        return []
-
-    def _replace_unsigned_kek(self, now: float) -> list[Effect]:
-        """A KEK whose RSA key is another one by now can tell its members nothing: make the next, for those who register from now on."""
-        kek = self.keys.kek
-        if kek is None or signer_of(kek, self._signers) is not SignerFault.CHANGED:
+    def _tell_at_last(self, now: float) -> list[GroupEffect]:
+        """A rekey for what nobody could be told before, if its RSA key is there again."""
+        if self.told is not None or not self._kek_life.can_tell:
             return []
-        self._drop_kek(now)
-        return [report("KS_RSA_KEY_CHANGED", group=self.name, label=kek.key_label), *self._make_kek(now)]
+        return self._rekey((), renew_kek=False, now=now)
 
-    def _drop_kek(self, now: float) -> None:
-        """No rekeys from now on: members register again before their TEKs die."""
-        if self.keys.kek is not None:
-            self._keep_unanswering(self.keys.kek, self.keys.last_expiry(now))
-            self.keys.kek.wipe()
-        self.keys.kek = None
-        self._wipe_unused(self.rounds.end((Content.TEK, Content.KEK)))
-
-    def _wipe_unused(self, keks: Iterable[RekeyKey]) -> None:
-        """Wipe those of `keks` that nothing goes under any more."""
-        present = self.keys.kek.spi if self.keys.kek is not None else None
-        for kek in keks:
-            if kek.spi != present and not self.rounds.uses(kek.spi):
-                kek.wipe()
-
-    def _keep_unanswering(self, kek: RekeyKey, until: float) -> None:
-        """Where nobody answered to rekeys under `kek`, members hold all that these brought, until `until`, as far as we know."""
-        if not (kek.unicast and kek.acknowledge):
-            for member in self.members:
-                member.note_keys(until)
-
-    def _lapsed(self, now: float) -> list[Effect]:
+    def _lapsed(self, now: float) -> list[GroupEffect]:
         """A line for each `sa ipsec` whose TEK died before we could renew it."""
         return [report("KS_TEK_LAPSED", group=self.name, slot=slot) for slot in sorted(self.keys.lacking(self.settings, now))]
 
-    def _check_lists(self, slot: int | None = None) -> list[Effect]:
+    def _check_lists(self, slot: int | None = None) -> list[GroupEffect]:
         """GDOI_ACL_NUM for every list that is longer than a policy honours."""
         return [
             report("GDOI_ACL_NUM", group=self.name, acl=policy.acl.name, count=len(policy.acl.entries), limit=MAXIMUM_ENTRIES)

@@ -8,15 +8,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
+from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Send
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
-from groupvpn.gdoi.refusal import Dropped
+from groupvpn.gdoi.refusal import Discard, Dropped
 from groupvpn.gdoi.rekey import push_spi
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import IkeEvent, KeysDerived, PhaseTwo
 from groupvpn.ike.natt import unwrap
+from groupvpn.reports import Report
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import ExchangeType
 
@@ -137,7 +138,7 @@ class Speaker:
         if isinstance(event, PhaseTwo) and (self.key_server is None or event.sa.is_initiator):
             cores = [member for member in self.members if member.enrollment.expects(event)]
             if not cores:
-                self.counters["message of no registration under way"] += 1
+                self.counters[Discard.NO_REGISTRATION.words] += 1
         return [effect for core in cores for effect in self._call(core.handle, event, now)]
 
     def _call(self, method: Callable[..., Sequence[Effect]], *arguments: object) -> list[Effect]:
@@ -150,7 +151,7 @@ class Speaker:
         if not destination.address.is_multicast:
             holders = [member for member in holders if member.local.address == destination.address]
         if not holders:
-            self.counters["no such KEK"] += 1
+            self.counters[Discard.NO_SUCH_KEK.words] += 1
         return [effect for member in holders for effect in self._call(member.receive, message, source, destination, now)]
 
     def _exchange(self, datagram: bytes, port: int) -> int | None:

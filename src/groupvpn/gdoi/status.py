@@ -10,11 +10,12 @@ from ipaddress import IPv4Address
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi.policy import GroupIdentity, Replay
+from groupvpn.gdoi.refusal import Discard
 from groupvpn.ipsec.acl import AccessList, Entry
 from groupvpn.ipsec.sa import Direction
 from groupvpn.ipsec.transform import Transform
 
-TOO_OLD = "pseudotime too old"
+TOO_OLD = Discard.TOO_OLD.words
 """The reason in a member's `drops` for rekeys whose pseudotime is too far behind ours."""
 
 

@@ -14,12 +14,13 @@ from groupvpn.crypto.registry import IkeAuthentication, IkeGroup
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, Entropy
 from groupvpn.ike.drop import Drop, RejectedError
-from groupvpn.ike.messages import authentication_failed
+from groupvpn.ike.messages import report
 from groupvpn.ike.natt import NatSituation
 from groupvpn.ike.policy import IkeConfiguration, IsakmpPolicy, KeyRing, PeerKey
+from groupvpn.reports import Report
 from groupvpn.wire.chain import Chain, decode_chain
 from groupvpn.wire.error import DecodeError
-from groupvpn.wire.iana import Doi, ExchangeType, Flag, NotifyType
+from groupvpn.wire.iana import Doi, ExchangeType, Flag, NotifyType, exchange_name
 from groupvpn.wire.isakmp import COOKIE_LENGTH, HEADER_LENGTH, Header
 from groupvpn.wire.payload import Payload, encode_payloads
 from groupvpn.wire.payloads import Identification
@@ -122,6 +123,14 @@ def with_skeyid(context: Context) -> Context:
     return replace(context, skeyid=skeyid)
 
 
+def check_public(context: Context, octets: bytes) -> None:
+    """Refuse a public value that cannot be before any work is done for it: whoever sends one may send many."""
+    try:
+        dh.check_public(context.chosen.group, octets)
+    except PublicValueError as error:
+        raise RejectedError(Drop.PUBLIC_VALUE, NotifyType.INVALID_KEY_INFORMATION) from error
+
+
 def with_keys(context: Context) -> Context:
     """Do the Diffie-Hellman work and derive all keys and the first IV; needs SKEYID and both public values."""
     assert context.pair is not None
@@ -174,4 +183,9 @@ def unseal(context: Context, header: Header, message: bytes) -> tuple[Context, C
 
 def authentication_failure(context: Context) -> RejectedError:
     """The peer did not prove that it holds our pre-shared key."""
-    return RejectedError(Drop.AUTHENTICATION, NotifyType.AUTHENTICATION_FAILED, authentication_failed(context.peer, context.mode))
+    return RejectedError(Drop.AUTHENTICATION, NotifyType.AUTHENTICATION_FAILED, authentication_failed(context))
+
+
+def authentication_failed(context: Context) -> Report:
+    """The HASH was wrong, or decryption gave no payloads."""
+    return report("IKMP_AUTH_FAIL", peer=context.peer.address, mode=exchange_name(context.mode))

@@ -4,12 +4,13 @@ from collections.abc import Hashable
 from ipaddress import IPv4Address
 
 from groupvpn.effects import NAT_T_PORT, Endpoint, Entropy, Send
-from groupvpn.ike import informational, messages
+from groupvpn.ike import informational
 from groupvpn.ike.deadlines import Deadlines
 from groupvpn.ike.drop import Drop, RejectedError
 from groupvpn.ike.events import Deleted, DeleteReceived, DeletionReason, Established, IkeEffect, NotifyReceived, PhaseTwo
 from groupvpn.ike.exchange import Exchange
 from groupvpn.ike.identity import describe
+from groupvpn.ike.messages import report
 from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
 from groupvpn.ike.policy import LIFETIME_RANGE, KeyRing
 from groupvpn.ike.sa import IkeSa
@@ -17,7 +18,7 @@ from groupvpn.ike.upkeep import Upkeep
 from groupvpn.wire.attributes import Attribute, encode_attributes, lifetimes, read_attributes
 from groupvpn.wire.cursor import Cursor
 from groupvpn.wire.error import DecodeError
-from groupvpn.wire.iana import ExchangeType, Flag, IpsecAttribute, LifeType, NotifyType, ProtocolId
+from groupvpn.wire.iana import ExchangeType, Flag, IpsecAttribute, LifeType, NotifyType, ProtocolId, exchange_name
 from groupvpn.wire.isakmp import Header
 from groupvpn.wire.payload import Payload
 from groupvpn.wire.payloads import Delete, Notification
@@ -71,9 +72,10 @@ class Custody:
         self._by_address.setdefault(sa.first_peer.address, []).append(sa)
         self._schedule(upkeep)
         self._keep_open(sa, now)
-        effects: list[IkeEffect] = [messages.sa_up(sa.peer, describe(sa.peer_identity), sa.mode), Established(sa)]
+        up = report("IKMP_SA_UP", peer=sa.peer.address, identity=describe(sa.peer_identity), mode=exchange_name(sa.mode))
+        effects: list[IkeEffect] = [up, Established(sa)]
         if sa.nat.found:
-            effects.insert(0, messages.nat_found(sa.peer))
+            effects.insert(0, report("IKMP_NAT", peer=sa.peer.address))
         for crowded in self._crowded_out(sa):
             effects += [self._farewell(crowded), *self._end(crowded, DeletionReason.CROWDED_OUT)]
         if sa.is_initiator and is_only_one:
@@ -94,21 +96,19 @@ class Custody:
             raise RejectedError(Drop.WRONG_SOURCE)
         if header.flags != Flag.ENCRYPTION or not header.message_id:
             raise RejectedError(Drop.UNEXPECTED)
+        sa.arrived(message, source)
         if header.exchange in PHASE_TWO_EXCHANGES:
-            sa.arrived(message, source)
             return [PhaseTwo(sa, header, message, source, destination)]
         if header.exchange != ExchangeType.INFORMATIONAL:
             raise RejectedError(Drop.UNEXPECTED)
         if upkeep.is_replayed(header.message_id):
             raise RejectedError(Drop.REPLAYED)
         chain = informational.read(sa, header, message)
-        upkeep.remember(header.message_id)
-        sa.follow(source)
-        self._keep_open(sa, now)
-        upkeep.liveness.heard(now)
+        if not informational.is_dead_peer_detection(chain):
+            upkeep.remember(header.message_id)
         effects: list[IkeEffect] = []
         for notification in chain.every(Notification):
-            effects += self._take_notify(upkeep, notification, now)
+            effects += self._take_notify(upkeep, notification, sa.origin(message), now)
         for delete in chain.every(Delete):
             effects += self._take_delete(sa, delete)
         if self.holds(sa.cookies):
@@ -156,15 +156,19 @@ class Custody:
             raise RejectedError(Drop.UNEXPECTED)
         return [answer]
 
-    def _take_notify(self, upkeep: Upkeep, notification: Notification, now: float) -> list[IkeEffect]:
-        sa = upkeep.sa
+    def _take_notify(self, upkeep: Upkeep, notification: Notification, origin: Endpoint, now: float) -> list[IkeEffect]:
+        sa, liveness = upkeep.sa, upkeep.liveness
         sequence = notification.dead_peer_sequence
         if notification.notify_type == NotifyType.R_U_THERE and sequence is not None:
-            if notification.spi not in (sa.cookies, b"") or not upkeep.liveness.asked(sequence):
+            before = liveness.peer_sequence
+            if notification.spi not in (sa.cookies, b"") or not liveness.asked(sequence):
                 return []
-            return self.notify(sa, NotifyType.R_U_THERE_ACK, notification.data)
+            if sequence != before:
+                self._heard(upkeep, origin, now)
+            return self.notify(sa, NotifyType.R_U_THERE_ACK, notification.data, origin)
         if notification.notify_type == NotifyType.R_U_THERE_ACK and sequence is not None:
-            upkeep.liveness.answered(sequence, now)
+            if liveness.answered(sequence, now):
+                self._heard(upkeep, origin, now)
             return []
         if notification.notify_type == NotifyType.INITIAL_CONTACT:
             older = [other for other in self._others(sa) if other.established <= sa.established]
@@ -174,11 +178,17 @@ class Custody:
             return []
         return [NotifyReceived(sa, notification.notify_type, notification.protocol_id, notification.spi, notification.data)]
 
+    def _heard(self, upkeep: Upkeep, origin: Endpoint, now: float) -> None:
+        """The peer has said something from `origin` that it cannot have said before. An old message proves neither life nor place."""
+        upkeep.sa.follow(origin)
+        self._keep_open(upkeep.sa, now)
+        upkeep.liveness.heard(now)
+
     def _take_delete(self, sa: IkeSa, delete: Delete) -> list[IkeEffect]:
         """A peer may delete its own SAs with us, no others."""
         if delete.protocol_id != ProtocolId.ISAKMP:
             return [DeleteReceived(sa, delete.protocol_id, delete.spis)]
-        own = [other for other in (sa, *self._others(sa)) if other.cookies in delete.spis]
+        own = [other for other in (sa, *self._others(sa)) if other.cookies in delete.spis and self.holds(other.cookies)]
         return [effect for other in own for effect in self._end(other, DeletionReason.PEER_DELETED)]
 
     def _others(self, sa: IkeSa) -> list[IkeSa]:
@@ -199,9 +209,11 @@ class Custody:
         return self._say(sa, informational.delete(sa))
 
     def _say(self, sa: IkeSa, payload: Payload, to: Endpoint | None = None) -> Send:
-        """One message under `sa`. It counts as obeyed: HASH(1) knows no direction, so it could be thrown back and taken for the peer's."""
+        """One message under `sa`. It counts as obeyed: HASH(1) knows no direction, so it could be thrown back and taken for the peer's.
+        Questions and answers of dead peer detection are known by their numbers."""
         message = informational.protected(sa, payload, self._entropy)
-        self._upkeeps[sa.cookies].remember(Header.decode(message).message_id)
+        if not (isinstance(payload, Notification) and payload.dead_peer_sequence is not None):
+            self._upkeeps[sa.cookies].remember(Header.decode(message).message_id)
         return sa.send(message, to)
 
     def _question(self, sa: IkeSa, sequence: int) -> list[IkeEffect]:
@@ -216,7 +228,7 @@ class Custody:
         self._deadlines.set(sa.cookies, None)
         self._keepalives.release(sa.cookies)
         self._gone.append(sa)
-        return [messages.sa_down(sa.peer, reason.value), Deleted(sa, reason)]
+        return [report("IKMP_SA_DOWN", peer=sa.peer.address, reason=reason.value), Deleted(sa, reason)]
 
     def _keep_open(self, sa: IkeSa, now: float) -> None:
         """Only the side behind the NAT keeps its mapping alive (RFC 3948 4)."""

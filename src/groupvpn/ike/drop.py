@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from groupvpn.effects import Report
+from groupvpn.reports import Report
 from groupvpn.wire.iana import NotifyType
 
 

@@ -10,8 +10,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from groupvpn.effects import NAT_T_PORT, Endpoint, Entropy, Send
-from groupvpn.ike import messages
-from groupvpn.ike.context import NO_COOKIE, Context, Surroundings, usable_policies
+from groupvpn.ike.context import NO_COOKIE, Context, Surroundings, authentication_failed, usable_policies
 from groupvpn.ike.custody import Custody
 from groupvpn.ike.deadlines import Deadlines
 from groupvpn.ike.drop import Drop, RejectedError
@@ -20,15 +19,17 @@ from groupvpn.ike.exchange import Exchange
 from groupvpn.ike.identity import local_identity, offered_identity
 from groupvpn.ike.informational import unprotected_notify
 from groupvpn.ike.machine import State
-from groupvpn.ike.messages import Restraint
+from groupvpn.ike.messages import report
 from groupvpn.ike.nat_keepalive import NatFlow, NatKeepalives
 from groupvpn.ike.natt import unwrap, wrap
 from groupvpn.ike.negotiations import HalfOpenLimits, Negotiations
 from groupvpn.ike.policy import IkeConfiguration, KeyRing, PeerKey
+from groupvpn.ike.restraint import Restraint
 from groupvpn.ike.retransmission import Backoff
 from groupvpn.ike.sa import IkeSa, ProtectionError
+from groupvpn.reports import Report
 from groupvpn.wire.error import DecodeError
-from groupvpn.wire.iana import ExchangeType, NotifyType
+from groupvpn.wire.iana import ExchangeType, NotifyType, exchange_name, notify_name
 from groupvpn.wire.isakmp import COOKIE_LENGTH, Header, decode_message
 from groupvpn.wire.natt import KEEPALIVE
 from groupvpn.wire.payloads import Notification
@@ -108,7 +109,7 @@ class IkeEndpoint:
         mode = ExchangeType.AGGRESSIVE if is_asked_for and not configuration.refuses_aggressive else ExchangeType.MAIN
         identity = offered_identity(configuration, local, peer) if mode is ExchangeType.AGGRESSIVE else local_identity(configuration, local)
         if not offered:
-            return [messages.no_key(peer), Failed(local, peer, FailureReason.NO_KEY)]
+            return [report("IKMP_NO_KEY", peer=peer.address), Failed(local, peer, FailureReason.NO_KEY)]
         context = Context(
             mode,
             is_initiator=True,
@@ -173,9 +174,12 @@ class IkeEndpoint:
         self.nat_keepalives.used(send, now)
 
     def hold_open(self, holder: Hashable, sa: IkeSa, now: float) -> None:
-        """Have the peer's datagrams find the way to us that they had under `sa`, also when it is gone; nothing if we are behind no NAT."""
+        """Have the peer's datagrams find the way to us that they had under `sa`, also when it is gone. If we are behind no NAT it is open,
+        and what `holder` held before is let go."""
         if sa.nat.local:
             self.nat_keepalives.hold(holder, NatFlow(sa.local, sa.peer), now)
+        else:
+            self.let_go(holder)
 
     def let_go(self, holder: Hashable) -> None:
         """The end of `hold_open`."""
@@ -205,7 +209,7 @@ class IkeEndpoint:
         """Delete `sa` and tell the peer; nothing if it is gone already."""
         return self._custody.delete(sa)
 
-    def abandon(self, local: Endpoint, peer: Endpoint, now: float) -> list[IkeEffect]:
+    def abandon(self, local: Endpoint, peer: Endpoint) -> list[IkeEffect]:
         """Give up a phase 1 that `initiate` began and that has not ended yet."""
         exchange = self._negotiations.begun_with(local, peer)
         return self._give_up(exchange) if exchange is not None else []
@@ -266,7 +270,7 @@ class IkeEndpoint:
         self._make_room(crowded_out)
         if crowded_out is None or not self._restraint.allows("IKMP_HALF_OPEN", crowded_out.context.peer.address, now):
             return []
-        return [messages.half_open(crowded_out.context.peer)]
+        return [report("IKMP_HALF_OPEN", peer=crowded_out.context.peer.address)]
 
     def _make_room(self, crowded_out: Exchange | None) -> None:
         if crowded_out is not None:
@@ -308,7 +312,7 @@ class IkeEndpoint:
         peer = exchange.context.peer
         if not self._restraint.allows("IKMP_PEER_NOTIFY", peer.address, now):
             return []
-        return [messages.peer_notify(peer, notification.notify_type)]
+        return [report("IKMP_PEER_NOTIFY", notify=notify_name(notification.notify_type), peer=peer.address)]
 
     def _tick_exchange(self, exchange: Exchange, now: float) -> list[IkeEffect]:
         assert exchange.retransmission is not None
@@ -324,13 +328,13 @@ class IkeEndpoint:
         context = exchange.context
         because: list[IkeEffect] = []
         if exchange.failure is FailureReason.AUTHENTICATION:
-            report = messages.authentication_failed(context.peer, context.mode)
-            because = [report] if self._restraint.allows(report.mnemonic, context.peer.address, now) else []
+            failed = authentication_failed(context)
+            because = [failed] if self._restraint.allows(failed.mnemonic, context.peer.address, now) else []
         elif exchange.failure is FailureReason.NO_ANSWER:
-            because = [messages.no_answer(context.peer, context.mode)]
+            because = [report("IKMP_NO_ANSWER", peer=context.peer.address, mode=exchange_name(context.mode))]
         if not context.is_initiator:
             return because if exchange.failure is FailureReason.AUTHENTICATION else []
-        return [*because, messages.mode_failure(context.peer, context.mode), Failed(*exchange.began_with, exchange.failure)]
+        return [*because, _mode_failure(context), Failed(*exchange.began_with, exchange.failure)]
 
     def _give_up(self, exchange: Exchange) -> list[IkeEffect]:
         """An exchange ends because we want it no longer; nobody but its beginner needs to know."""
@@ -338,7 +342,7 @@ class IkeEndpoint:
         context = exchange.context
         if not context.is_initiator:
             return []
-        return [messages.mode_failure(context.peer, context.mode), Failed(*exchange.began_with, FailureReason.STOPPED)]
+        return [_mode_failure(context), Failed(*exchange.began_with, FailureReason.STOPPED)]
 
     def _schedule(self, exchange: Exchange) -> None:
         self._deadlines.set(exchange, exchange.retransmission.due if exchange.retransmission is not None else None)
@@ -346,3 +350,17 @@ class IkeEndpoint:
     def _forget(self, exchange: Exchange) -> None:
         self._negotiations.discard(exchange)
         self._deadlines.set(exchange, None)
+        exchange.wipe(spares_pair=self._is_shown_by_others(exchange.context))
+
+    def _is_shown_by_others(self, context: Context) -> bool:
+        """Whether the key pair is one that responders of aggressive mode share, and somebody may still come with what it has made."""
+        if context.is_initiator or context.mode is not ExchangeType.AGGRESSIVE or context.pair is None:
+            return False
+        if any(context.pair is spare for spare in self._surroundings.spare_pairs.values()):
+            return True
+        return any(other.context.pair is context.pair for other in self._negotiations)
+
+
+def _mode_failure(context: Context) -> Report:
+    """A phase 1 that we began came to nothing."""
+    return report("IKMP_MODE_FAILURE", mode=exchange_name(context.mode).capitalize(), peer=context.peer.address)

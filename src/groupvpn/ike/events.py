@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Endpoint, Report, Send
+from groupvpn.effects import Endpoint, Send
 from groupvpn.ike.sa import IkeSa
+from groupvpn.reports import Report
 from groupvpn.wire.isakmp import Header
 
 

@@ -58,6 +58,8 @@ class Exchange:
         """The ends as `initiate` was given them, before any float."""
         self._backoff = backoff
         self._derived: Context | None = None
+        self._is_refused = False
+        """Whether the keys cannot be derived, for the peer's public value is a bad one."""
         self._failure = FailureReason.NO_ANSWER
         self._has_complained = False
         self._guesses = 0
@@ -136,15 +138,38 @@ class Exchange:
         """Whether so many have tried to prove the key in vain that the exchange has to end."""
         return self._guesses >= MAXIMUM_GUESSES
 
+    def wipe(self, *, spares_pair: bool) -> None:
+        """Overwrite the keys of an exchange that is over, but for those that its SA goes on with, and a key pair that others show too."""
+        living = () if self.sa is None else (self.sa.skeyid_a, self.sa.encryption_key)
+        for context in filter(None, (self.context, self._derived)):
+            secrets = [context.skeyid]
+            if context.pair is not None and not spares_pair:
+                secrets.append(context.pair.private)
+            if context.keys is not None:
+                secrets += [context.keys.skeyid_a, context.keys.cipher_key]
+            for secret in secrets:
+                if secret is not None and not any(secret is other for other in living):
+                    secret.wipe()
+
     def _open(self, context: Context, header: Header, message: bytes) -> tuple[Context, Chain]:
         if not header.is_encrypted:
             chain = decode_chain(header.next_payload, message, HEADER_LENGTH)
             chain.check_no_padding()
             return context, chain
         if context.keys is None:
-            self._derived = self._derived or with_keys(self.context)  # once: bad messages must not make us work again
-            context = replace(self._derived, local=context.local, peer=context.peer)
+            context = replace(self._derive(), local=context.local, peer=context.peer)
         return unseal(context, header, message)
+
+    def _derive(self) -> Context:
+        """The context with its keys. Bad messages must not make us work again, nor a public value that has been refused."""
+        if self._is_refused:
+            raise RejectedError(Drop.PUBLIC_VALUE)
+        try:
+            self._derived = self._derived or with_keys(self.context)
+        except RejectedError:
+            self._is_refused = True
+            raise
+        return self._derived
 
     def _with_ends(self, source: Endpoint, destination: Endpoint, *, may_move: bool) -> Context:
         """The context with the ends that a message came between. Only an encrypted one may come to port 4500 instead (RFC 3947 4)."""
@@ -173,8 +198,6 @@ class Exchange:
         self.retransmission = None
         if self.state is State.ESTABLISHED:
             self.sa = _established(context, now)
-            if context.skeyid is not None:
-                context.skeyid.wipe()
         elif answer is not None:
             # A first answer may go to a made-up address: repeat it only when asked again, not by the clock (RFC 2408 2.5.3).
             self.retransmission = Retransmission(answer, self._backoff, now, silent=self.state is State.CHOICE_SENT)

@@ -44,6 +44,11 @@ def read(sa: IkeSa, header: Header, message: bytes) -> Chain:
     return chain
 
 
+def is_dead_peer_detection(chain: Chain) -> bool:
+    """Whether a message has nothing but questions or answers of dead peer detection, whose numbers tell old from new."""
+    return not chain.every(Delete) and all(notification.dead_peer_sequence is not None for notification in chain.every(Notification))
+
+
 def unprotected_notify(header: Header, notify: NotifyType, entropy: Entropy) -> bytes:
     """An error notify about the exchange of `header` for a peer with whom there is no SA (RFC 2409 5.7)."""
     reply = Header(

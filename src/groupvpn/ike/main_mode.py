@@ -18,14 +18,14 @@ from dataclasses import replace
 from groupvpn.crypto import dh
 from groupvpn.ike import natt, proposal
 from groupvpn.ike.authentication import check_peer_hash, own_hash
-from groupvpn.ike.context import NONCE_LENGTH, Context, Surroundings, usable_policies, with_keys, with_skeyid
+from groupvpn.ike.context import NONCE_LENGTH, Context, Surroundings, check_public, usable_policies, with_keys, with_skeyid
 from groupvpn.ike.drop import Drop, RejectedError
 from groupvpn.ike.identity import is_proper
-from groupvpn.ike.messages import no_key, no_proposal
+from groupvpn.ike.messages import report
 from groupvpn.ike.policy import IkeConfiguration, PeerKey
 from groupvpn.wire import vendor
 from groupvpn.wire.chain import Chain
-from groupvpn.wire.iana import NotifyType
+from groupvpn.wire.iana import NotifyType, exchange_name
 from groupvpn.wire.isakmp import COOKIE_LENGTH
 from groupvpn.wire.natt import NatDiscovery
 from groupvpn.wire.payload import Payload
@@ -59,12 +59,14 @@ def take_choice(surroundings: Surroundings, context: Context, chain: Chain) -> R
 
 def answer_keys(surroundings: Surroundings, context: Context, chain: Chain) -> Result:
     """Message 3 came, message 4 goes: the peer has shown that it receives, so the Diffie-Hellman work is done now."""
+    initiator_public = chain.only(KeyExchange).data
+    check_public(context, initiator_public)
     pair = dh.generate(context.chosen.group, surroundings.entropy)
     nonce = surroundings.entropy(NONCE_LENGTH)
     context = replace(
         context,
         pair=pair,
-        initiator_public=chain.only(KeyExchange).data,
+        initiator_public=initiator_public,
         responder_public=pair.public,
         initiator_nonce=chain.only(Nonce).data,
         responder_nonce=nonce,
@@ -98,7 +100,7 @@ def peer_key(surroundings: Surroundings, context: Context, hostname: str | None 
     """The key for the peer of this exchange, else `RejectedError`: strangers get no answer at all."""
     key = surroundings.keys.find(context.peer.address, hostname)
     if key is None:
-        raise RejectedError(Drop.NO_KEY, None, no_key(context.peer))
+        raise RejectedError(Drop.NO_KEY, None, report("IKMP_NO_KEY", peer=context.peer.address))
     return PeerKey(key, context.peer.address, hostname)
 
 
@@ -107,7 +109,8 @@ def take_offer(surroundings: Surroundings, context: Context, chain: Chain, key: 
     received = chain.only(SecurityAssociation)
     choice = proposal.choose(usable_policies(surroundings.configuration, key), received)
     if choice is None:
-        raise RejectedError(Drop.NO_PROPOSAL, NotifyType.NO_PROPOSAL_CHOSEN, no_proposal(context.peer, context.mode))
+        said = report("IKMP_NO_PROPOSAL", peer=context.peer.address, mode=exchange_name(context.mode))
+        raise RejectedError(Drop.NO_PROPOSAL, NotifyType.NO_PROPOSAL_CHOSEN, said)
     context = replace(
         context,
         responder_cookie=surroundings.entropy(COOKIE_LENGTH),

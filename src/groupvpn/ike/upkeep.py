@@ -8,8 +8,9 @@ from groupvpn.ike.exchange import Duplicates
 from groupvpn.ike.policy import Keepalive, PeerKey
 from groupvpn.ike.sa import IkeSa
 
-REMEMBERED_MESSAGES = 64
-"""Message ids of informational exchanges that are remembered, so that none is obeyed twice."""
+REMEMBERED_MESSAGES = 256
+"""Message ids of informational exchanges that are remembered, so that none is obeyed twice. Those of dead peer detection, of which there
+are thousands, have numbers of their own; of others there are a few, and what can still be repeated of them does nothing new."""
 
 
 class Upkeep:

@@ -4,11 +4,13 @@ Frames are those a packet socket sees, every one with the device and the directi
 (the classic format, microseconds, link type Ethernet).
 """
 
+import errno
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -79,21 +81,25 @@ class Capture:
         self._frames: list[Frame] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._file = file.open("wb") if file else None
-        if self._file:
-            self._file.write(_PCAP_HEADER)
-        with entered(namespace):
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0 if device else socket.htons(ETH_P_ALL))
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _BUFFER)
-            if incoming_only:
-                self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            if device:
-                self._socket.bind((device, ETH_P_ALL))
-        self._socket.settimeout(0.05)
         self.lost = 0
         """Frames that the kernel had to drop because we read too slowly; known once the capture is stopped."""
-        self._thread = threading.Thread(target=self._read, name=f"capture {namespace}", daemon=True)
-        self._thread.start()
+        with ExitStack() as stack:
+            self._file = stack.enter_context(file.open("wb")) if file else None
+            if self._file:
+                self._file.write(_PCAP_HEADER)
+            with entered(namespace):
+                self._socket = stack.enter_context(
+                    socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0 if device else socket.htons(ETH_P_ALL))
+                )
+                self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _BUFFER)
+                if incoming_only:
+                    self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+                if device:
+                    self._socket.bind((device, ETH_P_ALL))
+            self._socket.settimeout(0.05)
+            self._thread = threading.Thread(target=self._read, name=f"capture {namespace}", daemon=True)
+            self._thread.start()
+            stack.pop_all()
 
     def __enter__(self) -> "Capture":
         return self
@@ -113,6 +119,10 @@ class Capture:
                 if stopping:
                     return
                 continue
+            except OSError as error:
+                if error.errno != errno.ENETDOWN:
+                    raise
+                continue  # said once when the device goes down, which may come up again
             frame = Frame(time.time(), device, kind == PACKET_OUTGOING, octets)
             with self._lock:
                 self._frames.append(frame)

@@ -21,7 +21,7 @@ from rich.table import Table
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, IkeAuthentication, IkeCipher, IkeGroup, IkeHash, KekCipher, SignatureHash
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.crypto.secret import Secret
-from groupvpn.effects import Effect, Report
+from groupvpn.effects import Effect
 from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
@@ -34,6 +34,7 @@ from groupvpn.ipsec.transform import Profile, Transform, TransformSet
 from groupvpn.lab.invariants import Invariants
 from groupvpn.lab.seeded_rsa import seeded_key
 from groupvpn.lab.simulation import Network, Simulation
+from groupvpn.reports import Report
 
 DAY = 86400.0
 SERVER = IPv4Address("10.0.0.1")

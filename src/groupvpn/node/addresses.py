@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from typing import Any
@@ -112,9 +113,15 @@ class Loopbacks:
         self._left = frozenset()
         missing = wanted - present
         self._note(frozenset(self._added | missing))
-        for address in sorted(self._added - wanted):
-            self._remove(address)
         mended, refused = [], []
+        self._added -= self.unwanted - present
+        for address in sorted(self.unwanted):
+            try:
+                _ip("address", "delete", str(address), "dev", LOOPBACK)
+            except AddressError as error:
+                refused.append(str(error))
+            else:
+                self._added.discard(address)
         for address in sorted(missing):
             try:
                 _ip("address", "add", str(address), "dev", LOOPBACK)
@@ -135,20 +142,29 @@ class Loopbacks:
             raise AddressError("; ".join(refused))
         return mended
 
-    def clear(self) -> None:
-        """Remove what we added."""
-        for address in sorted(self._added):
-            self._remove(address)
+    @property
+    def unwanted(self) -> frozenset[IPv4Interface]:
+        """Those of ours that the configuration does not have any more, and that could not be removed yet."""
+        return frozenset(self._added - self._wanted)
 
-    def _remove(self, address: IPv4Interface) -> None:
-        self._added.discard(address)
-        remove_loopback(address)
+    def clear(self) -> frozenset[IPv4Interface]:
+        """Remove what we added; returns what could not be removed."""
+        self._added = set(remove_loopbacks(self._added))
+        return frozenset(self._added)
 
 
-def remove_loopback(address: IPv4Interface) -> bool:
-    """Take an address off `lo`; False if it is not there."""
-    try:
-        _ip("address", "delete", str(address), "dev", LOOPBACK)
-    except AddressError:
-        return False
-    return True
+def remove_loopbacks(
+    addresses: Iterable[IPv4Interface], removed: Callable[[IPv4Interface], None] = lambda address: None
+) -> frozenset[IPv4Interface]:
+    """Take addresses off `lo`, and call `removed` with each; returns those that are there still, as far as anybody can say."""
+    refused = set()
+    for address in sorted(addresses):
+        try:
+            _ip("address", "delete", str(address), "dev", LOOPBACK)
+        except AddressError:
+            refused.add(address)
+        else:
+            removed(address)
+    with suppress(AddressError):
+        refused &= set(present().get(LOOPBACK, [])) if refused else set()
+    return frozenset(refused)

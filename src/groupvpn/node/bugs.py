@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from groupvpn.node import clock
-from groupvpn.node.syslog import DEBUGGING, Log
+from groupvpn.node import clock, messages
+from groupvpn.node.syslog import Log
 
 BUG_PERIOD = 60.0
 """Seconds in which a bug that is met again in the same place is not logged again."""
@@ -37,9 +37,10 @@ class Bugs:
 
     def note(self, what: str, error: Exception) -> None:
         """Log an exception that nobody expected: where it was, and its traceback for those who debug. Its repetitions are only counted."""
-        name, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
+        name, places = type(error).__name__, traceback.extract_tb(error.__traceback__)
         self.met[name] += 1
-        bug, now = f"{name} in {what} ({Path(place.filename).name}:{place.lineno})", clock.monotonic()
+        where = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
+        bug, now = f"{name} in {what}{where}", clock.monotonic()
         logged, count = self._logged.pop(bug, (-math.inf, 0))
         if now - logged < BUG_PERIOD:
             self._logged[bug] = logged, count + 1
@@ -48,8 +49,7 @@ class Bugs:
         if len(self._logged) > MOST_BUGS:
             del self._logged[next(iter(self._logged))]
         more = f" (since the last line: {count} more)" if count else ""
-        text = f"internal error: {bug}; this one event was dropped and the node goes on. Please report this line{more}"
-        self._log.write("SYS", 2, "BUG", text)
+        self._log.write(messages.BUG(bug=bug, more=more))
         if self._debug:
             for line in "".join(traceback.format_exception(error)).splitlines():  # the cause stands at its end, and a long line is cut
-                self._log.write("SYS", DEBUGGING, "BUG", line)
+                self._log.write(messages.TRACEBACK(line=line))

@@ -2,10 +2,11 @@
 
 import tempfile
 from contextlib import suppress
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 from groupvpn.node import location
-from groupvpn.node.addresses import remove_loopback
+from groupvpn.node.addresses import remove_loopbacks
 from groupvpn.node.in_force import InForce
 from groupvpn.node.state import RUN_ROOT, STATE_ROOT, StateDirectory, StateError
 from groupvpn.node.syslog import Log
@@ -24,9 +25,7 @@ def _clean(state: StateDirectory, *, is_there: bool) -> list[str]:
     removed: list[str] = []
     try:
         in_force = InForce(state, Log(state.name))
-        if is_there:
-            removed += _clean_system(state.name, in_force)
-        in_force.forget()
+        in_force.forget(_clean_system(state.name, in_force, removed) if is_there else frozenset())
         with suppress(StateError):
             state.remove(location.FILE)
         if state.remove_control_socket():
@@ -36,13 +35,13 @@ def _clean(state: StateDirectory, *, is_there: bool) -> list[str]:
     return removed
 
 
-def _clean_system(name: str, in_force: InForce) -> list[str]:
-    """Remove rules and addresses from the namespace that this process is in; returns what was removed."""
+def _clean_system(name: str, in_force: InForce, removed: list[str]) -> frozenset[IPv4Interface]:
+    """Remove rules and addresses from the namespace that this process is in, noting what in `removed`; returns the addresses that stay."""
     from groupvpn.dataplane import clamp, recovery
 
-    removed = [f"the block of {device}: what leaves by it is in the clear now" for device in recovery.clean(name)]
+    removed += [f"the block of {device}: what leaves by it is in the clear now" for device in recovery.clean(name)]
     clamp.remove(name)
-    return removed + [f"the loopback address {address}" for address in sorted(in_force.last_loopbacks) if remove_loopback(address)]
+    return remove_loopbacks(in_force.last_loopbacks, lambda address: removed.append(f"the loopback address {address}"))
 
 
 def directory_of(name: str) -> Path | None:

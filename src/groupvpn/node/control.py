@@ -24,6 +24,7 @@ FOLLOW_BACKLOG = 1000
 Execute = Callable[[str, str], Awaitable[str]]
 """Runs an exec command (first argument) with further input lines (second) and returns what to show; raises `CommandError`."""
 Status = Callable[[], dict[str, Any]]
+"""Returns the node's condition; raises `CommandError`."""
 Reload = Callable[[], str]
 """Takes over the configuration as it stands in its file and returns what to show; raises `CommandError` if it was refused."""
 
@@ -121,9 +122,9 @@ class ControlServer:
     async def _reply(self, request: dict[str, Any] | None) -> dict[str, Any]:
         if request is None:
             return {"error": "the request is not a JSON object on one line"}
-        if request.get("query") == "status":
-            return {"status": self._status()}
         try:
+            if request.get("query") == "status":
+                return {"status": self._status()}
             if request.get("action") == "reload":
                 return {"output": self._reload()}
             command, text = request.get("command"), request.get("input", "")

@@ -56,12 +56,6 @@ class Clash:
     group: str
     owner: str
 
-    def __str__(self) -> str:
-        return (
-            f"{self.interface}: group {self.group} has an SA with SPI 0x{self.spi:X}, which is that of an SA of group {self.owner} too. "
-            f"What group {self.group} protects with it is dropped there until its key server has sent another one"
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class _Part:
@@ -88,6 +82,8 @@ class Cores:
         self._kept: dict[Place, tuple[TrafficRule, ...]] = {}
         self.clashes: tuple[Clash, ...] = ()
         """What `desired_state` left out last."""
+        self.bugs: list[Exception] = []
+        """What members have met in the last `follow`."""
 
     @property
     def key_server(self) -> KeyServer | None:
@@ -97,8 +93,9 @@ class Cores:
     def follow(self, configuration: Configuration, addresses_of: AddressesOf, restore: Restore, now: float) -> list[Effect]:
         """Start, update and stop cores until they are those of `configuration`; returns what they have to say, not settled yet.
 
-        If `restore` raises nothing has changed.
+        If `restore` raises nothing has changed. A bug in a member costs no other: `bugs` has it afterwards.
         """
+        self.bugs = []
         ike = self._speaker.ike
         effects = self._follow_key_server(configuration, restore, now)
         is_mended = configuration.ike != ike.configuration
@@ -107,20 +104,27 @@ class Cores:
         places = places_of(configuration.members())
         self._kept = {place: rules for place, rules in self.kept.items() if place in places}
         for key in [key for key in self.members if key not in wanted]:
-            effects += self.members.pop(key).core.stop(now)
+            effects += self._call(self.members.pop(key).core.stop, now)
         for key, bound in wanted.items():
             running, (_, address) = self.members.get(key), key
             if running is None:
                 kept = self._kept_of(bound)
                 core = GroupMember(bound.group, address, ike, self._entropy, sender_ids=self._workers, kept=kept)
                 self.members[key] = RunningMember(core, bound, address)
-                effects += core.start(now)
+                effects += self._call(core.start, now)
             else:
                 running.bound = bound
-                effects += running.core.update(bound.group, now)
-                effects += running.core.retry(now) if is_mended else []
+                effects += self._call(running.core.update, bound.group, now)
+                effects += self._call(running.core.retry, now) if is_mended else []
         self._speaker.members = [member.core for member in self.members.values()]
         return effects
+
+    def _call(self, method: Callable[..., Sequence[Effect]], *arguments: object) -> Sequence[Effect]:
+        try:
+            return method(*arguments)
+        except Exception as error:
+            self.bugs.append(error)
+            return ()
 
     def _find_addresses(self, configuration: Configuration, addresses_of: AddressesOf) -> dict[MemberKey, BoundMember]:
         """The members that there should be, by the address that each has now; those that have none wait.
@@ -168,10 +172,10 @@ class Cores:
         """The groups of members, also of those that wait for an address."""
         return [bound.group.name for bound in self._bound]
 
-    def clear(self, group: str | None, now: float) -> list[Effect]:
-        """`clear crypto gdoi` for the members of a group, or of all."""
+    def cleared(self, group: str | None) -> list[GroupMember]:
+        """The members of a group, or of all, that `clear crypto gdoi` is to clear. What was kept for those to come is forgotten here."""
         self._kept = {place: rules for place, rules in self._kept.items() if group not in (None, place[0])}
-        return [effect for (name, _), member in self.members.items() if group in (None, name) for effect in member.core.clear(now)]
+        return [member.core for (name, _), member in self.members.items() if group in (None, name)]
 
     def _follow_key_server(self, configuration: Configuration, restore: Restore, now: float) -> list[Effect]:
         server, groups = self.key_server, configuration.key_server_groups
@@ -182,8 +186,8 @@ class Cores:
             return effects
         if server is not None and not groups:
             self._speaker.key_server = None
-            return server.stop(now)
-        return server.update(groups, now) if server is not None else []
+            return [*server.stop(now)]
+        return [*server.update(groups, now)] if server is not None else []
 
     def hear_scarcity(self, spis: Collection[int], now: float) -> list[Effect]:
         """The sequence numbers of these SAs run out: members that send with one register for other Sender-IDs (RFC 6407 5.6.4.3), or say

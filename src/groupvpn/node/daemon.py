@@ -1,7 +1,7 @@
 """`groupvpn run`: one node as a well-behaved daemon.
 
-Starts in this order, so that nothing is touched before it is sure that we may: limits, configuration, namespace, locks, sockets, data
-plane, control socket, READY. SIGTERM and SIGINT stop it within two seconds. SIGHUP, or `groupvpn reload`, reads the configuration again;
+Starts in this order, so that nothing is touched before it is sure that we may: limits, configuration, namespace, locks, control socket,
+sockets, data plane, READY. SIGTERM and SIGINT stop it within two seconds. SIGHUP, or `groupvpn reload`, reads the configuration again;
 one with errors changes nothing (systemd.service(5), Type=notify).
 """
 
@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from groupvpn import __version__
 from groupvpn.config import Configuration, Role, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
-from groupvpn.node import background, limits, location, namespace, signals
+from groupvpn.node import background, limits, location, messages, namespace, signals
 from groupvpn.node.addresses import AddressError
 from groupvpn.node.control import CommandError, ControlServer
 from groupvpn.node.notify import Notifier
@@ -130,7 +130,7 @@ class _Daemon:
             engine=options.engine,
         )
         self._execute = execute
-        self.control = ControlServer(state.control_socket, self._answer, self.router.operations.status, self._reload_for_operator)
+        self.control = ControlServer(state.control_socket, self._answer, self._status, self._reload_for_operator)
         self._stop = asyncio.Event()
 
     async def _answer(self, command: str, text: str) -> str:
@@ -144,9 +144,25 @@ class _Daemon:
             self.router.note_bug(f"the command {command.split()[:3]}", error)
             raise CommandError("% The command met a bug; the log says where") from error
 
+    def _status(self) -> dict[str, Any]:
+        try:
+            return self.router.operations.status()
+        except Exception as error:
+            self.router.note_bug("the status", error)
+            raise CommandError("% The status met a bug; the log says where") from error
+
+    def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What escapes a callback of the event loop: asyncio would tell it to nobody but the standard error stream."""
+        error = context.get("exception")
+        if isinstance(error, Exception):
+            self.router.note_bug(str(context["message"]).splitlines()[0], error)
+        else:
+            loop.default_exception_handler(context)
+
     async def main(self) -> int:
         """Start, serve, stop."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self.unhandled)
         for number in signals.STOPS:
             loop.add_signal_handler(number, self._stop.set)
         for number in signals.RELOADS:
@@ -154,7 +170,7 @@ class _Daemon:
         signals.let_through()
         self.log.observe(self.control.publish)
         self.router.on_change = self._tell_status
-        self.log.write("SYS", 5, "RESTART", f"groupvpn {__version__} starts, {self.router.configuration.role.value}")
+        self.log.write(messages.STARTS(version=__version__, role=self.router.configuration.role.value))
         self._tell_remarks(self.router.configuration)
         location.note(self.router.state, self.log)
         try:
@@ -163,7 +179,7 @@ class _Daemon:
             await self.control.start()
             self.router.start()
         except (PortUnavailableError, StateError, AddressError, OSError) as error:
-            self.log.write("SYS", 2, "START_FAILED", str(error))
+            self.log.write(messages.START_FAILED(error=error))
             await self._shut_down()
             return FAILED
         self._notifier.ready(self._summary())
@@ -190,11 +206,12 @@ class _Daemon:
 
     def _tell_remarks(self, configuration: Configuration) -> None:
         if configuration.role is Role.NONE:
-            self.log.write("SYS", 4, "CONFIG", "nothing to do: the configuration serves and joins no group")
+            self.log.write(messages.NO_GROUP())
         for remark in configuration.notices:
             hint = f"; {remark.hint}" if remark.hint else ""
             text = f"{remark.file}:{remark.line}: {remark.message}{hint}"
-            self.log.write("SYS", 4 if remark.severity is Severity.WARNING else 6, "CONFIG", text)
+            message = messages.CONFIG_WARNING if remark.severity is Severity.WARNING else messages.CONFIG_NOTICE
+            self.log.write(message(remark=text))
 
     def _hang_up(self) -> None:
         """SIGHUP: take over the configuration as it stands in the file now. It waits for the end of the start, and is nothing in a stop."""
@@ -253,5 +270,5 @@ class _Daemon:
 
     def _refuse(self, reason: str, cause: Exception) -> NoReturn:
         for line in reason.splitlines():
-            self.log.write("SYS", 3, "CONFIG_REJECTED", line)
+            self.log.write(messages.CONFIG_REJECTED(reason=line))
         raise ReloadError(reason) from cause

@@ -10,7 +10,8 @@ from enum import Enum
 
 from groupvpn.effects import Endpoint
 from groupvpn.ike.natt import unwrap
-from groupvpn.node.syslog import DEBUGGING, Log
+from groupvpn.node import messages
+from groupvpn.node.syslog import Log
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.iana import ExchangeType
 from groupvpn.wire.isakmp import Header
@@ -58,7 +59,7 @@ class Debugging:
         topic, message = _described(datagram, port)
         if topic in self.topics:
             text = f"{what} {message} from {source.address}:{source.port} to {destination.address}:{destination.port}{more}"
-            self._log.write("CRYPTO" if topic is Topic.ISAKMP else "GDOI", DEBUGGING, "DEBUG", text)
+            self._log.write((messages.DEBUG_ISAKMP if topic is Topic.ISAKMP else messages.DEBUG_GDOI)(datagram=text))
 
 
 def _described(datagram: bytes, port: int) -> tuple[Topic, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from groupvpn.config import Configuration
 from groupvpn.ipsec.sa import DesiredState, InterfaceCounters, PeerSa, SaCounters
-from groupvpn.node import clock
+from groupvpn.node import clock, messages
 from groupvpn.node.syslog import Log
 
 if TYPE_CHECKING:
@@ -175,15 +175,13 @@ class Enforcement:
             self._readers.clear()
             faults = self.data_plane.close(block=block)
             for fault in faults:
-                text = f"{fault.device}: {fault.problem}; `{mend}` removes what is left"
-                self._log.write("CRYPTO", 3, "DATAPLANE", text)
+                self._log.write(messages.LEFT_BEHIND(device=fault.device, problem=fault.problem, mend=mend))
             for device in sorted(frozenset(block) - {fault.device for fault in faults}):
-                self._log.write("CRYPTO", 4, "FAIL_CLOSE", f"{device} goes on dropping what must be protected; `{mend}` opens it")
+                self._log.write(messages.FAIL_CLOSE(device=device, mend=mend))
 
     def _note_restored(self, data_plane: "LinuxDataPlane") -> None:
         for device in sorted(data_plane.take_restored()):
-            text = f"{device}: somebody changed or removed our rules; they are put back; packets may have passed in the clear"
-            self._log.write("CRYPTO", 4, "DATAPLANE", text)
+            self._log.write(messages.RULES_RESTORED(device=device))
 
     def _note(self, faults: "Iterable[Fault]", *more: str) -> None:
         """Log each fault when it begins, and once when all are over."""
@@ -197,10 +195,10 @@ class Enforcement:
     def _log_faults(self, now: frozenset[str], of_engine: Collection[str] = ()) -> None:
         """`of_engine` are those of them that an engine would not have that can do more."""
         for text in sorted(now - self.faults):
-            facility, mnemonic = ("GDOI", "GM_NO_CRYPT_ENGINE") if text in of_engine else ("CRYPTO", "DATAPLANE")
-            self._log.write(facility, 3, mnemonic, text)
+            message = messages.NO_CRYPTO_ENGINE if text in of_engine else messages.FAULT
+            self._log.write(message(fault=text))
         if self.faults and not now:
-            self._log.write("CRYPTO", 5, "DATAPLANE", "all faults are mended")
+            self._log.write(messages.FAULTS_MENDED())
         self.faults = now
         self.next_repair = clock.monotonic() + REPAIR_PERIOD if now else None
 

@@ -11,7 +11,7 @@ from ipaddress import IPv4Interface, ip_address
 
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction, TrafficRule
-from groupvpn.node import clock
+from groupvpn.node import clock, messages
 from groupvpn.node.cores import Place
 from groupvpn.node.state import DAMAGE, StateDirectory, StateError
 from groupvpn.node.syslog import Log
@@ -47,9 +47,9 @@ class InForce:
         self._loopbacks = addresses
         self._write()
 
-    def forget(self) -> None:
-        """Nothing of this node is in force."""
-        self._rules, self._loopbacks, self._is_noted = {}, frozenset(), True
+    def forget(self, loopbacks: frozenset[IPv4Interface] = frozenset()) -> None:
+        """Nothing of this node is in force, but for addresses that could not be removed."""
+        self._rules, self._loopbacks, self._is_noted = {}, loopbacks, True
         self._write()
 
     def retry(self) -> None:
@@ -70,11 +70,11 @@ class InForce:
         except StateError as error:
             if not self._is_told:
                 what = "takes it for true" if is_empty else "cannot know what it protected"
-                self._log.write("SYS", 4, "STATE_NOTE", f"{error}; should this node be killed, its next start {what}")
+                self._log.write(messages.IN_FORCE_UNWRITTEN(error=error, consequence=what))
             self._is_told, self.next_retry = True, clock.monotonic() + RETRY_PERIOD
             return
         if self._is_told:
-            self._log.write("SYS", 5, "STATE_WRITTEN", f"{self._state.path / FILE} says again what is in force")
+            self._log.write(messages.IN_FORCE_WRITTEN(file=self._state.path / FILE))
         self._is_told, self.next_retry = False, None
 
     def _replace(self) -> None:
@@ -101,7 +101,7 @@ class InForce:
             return rules, frozenset(map(IPv4Interface, record["loopbacks"]))
         except (StateError, *DAMAGE) as error:
             self.is_unknown = True
-            self._log.write("SYS", 4, "STATE_DAMAGED", f"{FILE} cannot be used ({error!r}): what the last run protected is not known")
+            self._log.write(messages.IN_FORCE_DAMAGED(file=FILE, error=error))
             return {}, frozenset()
 
 

@@ -4,7 +4,7 @@ import shlex
 from contextlib import suppress
 from pathlib import Path
 
-from groupvpn.node import namespace
+from groupvpn.node import messages, namespace
 from groupvpn.node.state import STATE_ROOT, StateDirectory, StateError, being_owner
 from groupvpn.node.syslog import Log
 
@@ -20,7 +20,7 @@ def note(state: StateDirectory, log: Log) -> None:
     except (OSError, StateError) as error:
         with suppress(StateError):  # better no note than that of another run
             state.remove(FILE)
-        log.write("SYS", 4, "STATE_NOTE", f"{error}; `groupvpn clean` will not know where this node ran")
+        log.write(messages.LOCATION_UNWRITTEN(error=error))
 
 
 def go_back(name: str, place: Path | None, wanted: str | None) -> bool:

@@ -1,9 +1,11 @@
 """What operators ask of a running node: exec commands that change something, and its condition in words and as data.
 
-A command asks the cores for effects and has the router carry them out; beside that it only sets counters to zero.
+A command has the router ask the cores, each for itself, and carry out what they say; beside that it only sets counters to zero. A bug that
+one of them meets is raised when all others have been asked.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from groupvpn.gdoi.events import PolicyChanged
@@ -14,7 +16,7 @@ from groupvpn.node import clock
 from groupvpn.node.cores import RunningMember, is_same_group
 
 if TYPE_CHECKING:
-    from groupvpn.node.router import Router
+    from groupvpn.node.router import Call, Router
 
 
 class UnknownGroupError(Exception):
@@ -34,10 +36,11 @@ class Operations:
     def clear_gdoi(self, group: str | None = None) -> None:
         """`clear crypto gdoi [group GROUP]`. Raises `UnknownGroupError`."""
         now, cores, group = clock.monotonic(), self._router.cores, self._named(group)
-        effects = cores.key_server.clear(group, now) if cores.key_server else []
+        calls: list[Call] = [partial(cores.key_server.clear, group, now)] if cores.key_server else []
         self._router.flows.clear(group)
+        calls += [partial(core.clear, now) for core in cores.cleared(group)]
         opened = [PolicyChanged(bound.group.name) for bound in cores.waiting]  # no core of theirs would say it
-        self._router.do([*effects, *cores.clear(group, now), *opened])
+        self._router.ask(*calls, lambda: opened)
 
     def rekey(self, group: str | None, activation_delay: int) -> dict[str, bool]:
         """`crypto gdoi ks rekey`: new TEKs, with which members send `activation_delay` seconds from now.
@@ -53,14 +56,14 @@ class Operations:
             label = item.rekey.key_label
             if label is not None and self._router.keys.get(label) is None:
                 raise RekeyError(f"RSA key {label} of group {item.name} is not there: make it with `crypto key generate rsa label {label}`")
-        if not self._router.do(server.rekey(group, activation_delay, clock.monotonic())):
+        if not self._router.ask(partial(server.rekey, group, activation_delay, clock.monotonic())):
             raise RekeyError("The state cannot be written, and nothing is sent before it is; `show logging` says why")
         return {item.name: item.rekey.key_label is not None and is_complete(item) for item in chosen}
 
     def set_direction(self, direction: Direction) -> None:
         """`crypto gdoi gm ipsec direction`, for all groups that the node is a member of."""
         now = clock.monotonic()
-        self._router.do(effect for member in self._members for effect in member.core.set_direction(direction, now))
+        self._router.ask(*(partial(member.core.set_direction, direction, now) for member in self._members))
 
     def clear_sa(self, wanted: Callable[[RunningMember], bool] = lambda member: True) -> bool:
         """`clear crypto sa`: members that are `wanted` delete their SAs and register again; their counters begin at zero. Whether there was
@@ -69,7 +72,7 @@ class Operations:
         chosen = {key: member for key, member in self._router.cores.members.items() if wanted(member)}
         for key in chosen:
             self._router.flows.forget(key)
-        self._router.do(effect for member in chosen.values() for effect in member.core.clear_sas(now))
+        self._router.ask(*(partial(member.core.clear_sas, now) for member in chosen.values()))
         return bool(chosen)
 
     def clear_counters(self) -> None:
@@ -88,13 +91,13 @@ class Operations:
 
     def clear_isakmp(self) -> None:
         """`clear crypto isakmp`: delete every ISAKMP SA."""
-        self._router.do(self._router.speaker.delete_sas(clock.monotonic()))
+        self._router.ask(partial(self._router.speaker.delete_sas, clock.monotonic()))
 
     def keys_changed(self) -> None:
         """RSA keys came or went: the key server looks for those it misses."""
         server = self._router.cores.key_server
         if server is not None:
-            self._router.do(server.update(self._router.configuration.key_server_groups, clock.monotonic()))
+            self._router.ask(partial(server.update, self._router.configuration.key_server_groups, clock.monotonic()))
 
     def summary(self) -> str:
         """The node's condition in one line, for the service manager."""

@@ -4,28 +4,25 @@ They are compared with the system at the start, at each reload, whenever the dat
 server has no data plane that would hear of one.
 """
 
-from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 
 from groupvpn.config.model import Configuration
-from groupvpn.node import clock
+from groupvpn.node import clock, messages
 from groupvpn.node.addresses import AddressError, Addresses, Loopbacks, mismatches, present, real_device
 from groupvpn.node.in_force import InForce
+from groupvpn.node.syslog import Log
 
 CHECK_PERIOD = 60.0
 """Seconds between two looks at the system, where nothing tells of a change."""
 RETRY_PERIODS = (5.0, 10.0, 20.0, 40.0, CHECK_PERIOD)
 """Seconds from a look that failed to the next one, and longer each time: a program that hangs stops the node for a while."""
 
-Warn = Callable[[str, str], None]
-"""Logs a warning: its mnemonic and its text."""
-
 
 class OwnAddresses:
-    """The addresses of one node. `warn` tells what cannot be done, and what is not as the configuration says."""
+    """The addresses of one node. The log tells what cannot be done, and what is not as the configuration says."""
 
-    def __init__(self, in_force: InForce, warn: Warn) -> None:
-        self._warn = warn
+    def __init__(self, in_force: InForce, log: Log) -> None:
+        self._log = log
         self._loopbacks = Loopbacks(in_force.note_loopbacks, in_force.last_loopbacks)
         self._leases: Addresses = {}
         """The addresses of devices whose configuration gives none, when the cores were told of them last."""
@@ -38,7 +35,7 @@ class OwnAddresses:
         self._told = ""
         self._keep_loopbacks(configuration, there)
         for mismatch in mismatches(configuration.interfaces, there):
-            self._warn("INTERFACE", str(mismatch))
+            self._log.write(messages.INTERFACE(problem=mismatch))
 
     def restore(self, configuration: Configuration, there: Addresses) -> Addresses:
         """Undo what `follow` took over of a configuration that failed, `there` being from before; returns what the system has now."""
@@ -46,7 +43,7 @@ class OwnAddresses:
             there = present()
         except AddressError as error:
             if self._is_news(str(error)):
-                self._warn("INTERFACE", str(error))
+                self._log.write(messages.INTERFACE(problem=error))
         self._keep_loopbacks(configuration, there)
         return there
 
@@ -59,7 +56,7 @@ class OwnAddresses:
             there = present()
         except AddressError as error:
             if self._is_news(str(error)):
-                self._warn("INTERFACE", f"{error}; addresses are not followed until that works")
+                self._log.write(messages.ADDRESSES_UNKNOWN(error=error))
             self._failures += 1
             self._plan(configuration)
             return None
@@ -71,9 +68,12 @@ class OwnAddresses:
         self._leases = self.leased(configuration, there)
         self._plan(configuration)
 
-    def clear(self) -> None:
-        """Take our addresses off `lo`."""
-        self._loopbacks.clear()
+    def clear(self) -> frozenset[IPv4Interface]:
+        """Take our addresses off `lo`; returns those that cannot be taken off."""
+        left = self._loopbacks.clear()
+        for address in sorted(left):
+            self._log.write(messages.LOOPBACK_LEFT(address=address))
+        return left
 
     def local(self, configuration: Configuration, there: Addresses) -> set[IPv4Address]:
         """Addresses at which we answer: those of the configuration, and all of a device whose configuration leaves them to DHCP."""
@@ -91,15 +91,15 @@ class OwnAddresses:
         return {device: there.get(real_device(device) or "", []) for device in devices}
 
     def _needs_looks(self, configuration: Configuration) -> bool:
-        return bool(self._leases) or bool(configuration.loopbacks)
+        return bool(self._leases or configuration.loopbacks or self._loopbacks.unwanted)
 
     def _keep_loopbacks(self, configuration: Configuration, there: Addresses) -> None:
         try:
             for mended in self._loopbacks.follow(configuration, there):
-                self._warn("LOOPBACK", mended)
+                self._log.write(messages.LOOPBACK(news=mended))
         except AddressError as error:
             if self._is_news(str(error)):
-                self._warn("LOOPBACK", str(error))
+                self._log.write(messages.LOOPBACK(news=error))
             self._failures += 1
         else:
             self._failures, self._told = 0, ""

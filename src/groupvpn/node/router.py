@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, assert_never
@@ -16,14 +17,12 @@ from typing import Any, assert_never
 from groupvpn.config import Change, Configuration, diff
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.dataplane.options import EngineOptions
-from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Report, Send
-from groupvpn.gdoi import messages as gdoi_messages
+from groupvpn.effects import Effect, Endpoint, JoinGroup, LeaveGroup, Send
 from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.speaker import Outcome, Speaker
-from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import KeysDerived
-from groupvpn.node import audit, clock, location
+from groupvpn.node import audit, clock, location, messages
 from groupvpn.node.addresses import Addresses, present, real_device
 from groupvpn.node.bugs import Bugs
 from groupvpn.node.cores import Cores
@@ -41,8 +40,9 @@ from groupvpn.node.own_addresses import OwnAddresses
 from groupvpn.node.refusals import Refusals
 from groupvpn.node.sockets import DatagramSockets
 from groupvpn.node.state import StateDirectory
-from groupvpn.node.syslog import DEBUGGING, Log
+from groupvpn.node.syslog import Log
 from groupvpn.node.takeover import take_over
+from groupvpn.reports import Report
 
 LONGEST_SLEEP = 60.0
 """Seconds after which cores are asked even if none wanted to be, should a timer ever be late."""
@@ -52,6 +52,18 @@ MOST_CHANGES_TOLD = 20
 """Changes of a configuration of which each is logged; the rest is counted."""
 SETTLE = 0.01
 """Seconds that farewell datagrams get to leave before the sockets close."""
+
+Call = Callable[[], Iterable[Effect]]
+"""A call into a core, or into what speaks for cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chore:
+    """What the node has to do by itself: `due` is when, in monotonic seconds, None while there is nothing."""
+
+    what: str
+    due: Callable[[], float | None]
+    do: Callable[[], None]
 
 
 class Router:
@@ -75,17 +87,17 @@ class Router:
         """Called when the summary may have changed."""
         bugs = Bugs(log, debug=debug)
         self.note_bug, self._contained, self.bugs_met = bugs.note, bugs.contained, bugs.met
-        self._key_table = KeyTable(key_table, lambda text: self._warn("KEY_TABLE", text)) if key_table else None
+        self._key_table = KeyTable(key_table, lambda problem: log.write(messages.KEY_TABLE_LOST(problem=problem))) if key_table else None
         self.ike = IkeEndpoint(configuration.ike, os.urandom, tells_keys=self._key_table is not None)
         self.speaker = Speaker(self.ike, guard=self._guard)
         engine = engine or EngineOptions()
         self.cores = Cores(self.speaker, self._signer, os.urandom, engine.workers)
         self._debug = debug
-        self._sockets = DatagramSockets(self._received, lambda text: self._warn("MULTICAST", text))
+        self._sockets = DatagramSockets(self._received, lambda problem: log.write(messages.MULTICAST(problem=problem)))
         self._memberships = Memberships(self._sockets)
         self._outbox = Outbox(state, log, self._transmit)
         self._in_force = InForce(state, log)
-        self._addresses = OwnAddresses(self._in_force, self._warn)
+        self._addresses = OwnAddresses(self._in_force, log)
         self.flows, self.refusals, self.debugging = Flows(), Refusals(), Debugging(log)
         self.cleared = Refusals()
         self._alarm = clock.Alarm(self._due)
@@ -97,6 +109,11 @@ class Router:
         self.enforcement = Enforcement(
             name, log, lambda: self.cores.desired_state(self.configuration), self._system_changed, self._engine_told, engine
         )
+        self._chores = (
+            _Chore("writing what is in force", lambda: self._in_force.next_retry, self._in_force.retry),
+            _Chore("following addresses", lambda: self._addresses.next_check, self._check_addresses),
+            _Chore("mending the data plane", lambda: self.enforcement.next_repair, self._repair),
+        )
         self.operations = Operations(self)
         self._mappings = Mappings(self.ike.nat_keepalives, self.enforcement.sent)
 
@@ -106,7 +123,7 @@ class Router:
         """Open the sockets, start the cores. Raises `PortUnavailableError`, `StateError`, `AddressError`, `OSError`."""
         if self._key_table:
             self._key_table.prepare()
-            self._warn("KEY_TABLE", "keys of ISAKMP SAs are written to a file for debugging: whoever reads it can read the group's keys")
+            self.log.write(messages.KEY_TABLE())
         there = present()
         self._addresses.follow(self.configuration, there)
         self._sockets.open(self._addresses.local(self.configuration, there))
@@ -124,9 +141,9 @@ class Router:
         self._guarded(self.speaker.stop, clock.monotonic())
         with self._contained("removing what is in force"):  # what stays is known to the next start by what is not forgotten here
             self.enforcement.close(block=self.cores.fail_closed(), mend=location.clean_command(self.state))
-            self._addresses.clear()
+            left = self._addresses.clear()
             if has_started:  # else what a killed run has left is still there
-                self._in_force.forget()
+                self._in_force.forget(left)
         try:
             await asyncio.sleep(SETTLE)
         finally:
@@ -140,7 +157,7 @@ class Router:
         if self._stopping:
             return
         if configuration == self.configuration:
-            self.log.write("SYS", 6, "CONFIG_I", f"Configured from {self.source}: no change")
+            self.log.write(messages.CONFIGURED_THE_SAME(source=self.source))
             with self._contained("following addresses"):
                 self._check_addresses()
             self._settle()
@@ -151,6 +168,8 @@ class Router:
             self._addresses.follow(configuration, there)
             self._sockets.set_local(self._addresses.local(configuration, there))
             self._follow_configuration(there)
+            if self.cores.bugs:
+                raise self.cores.bugs[0]
         except BaseException:
             self.configuration = before
             self._memberships.follow(before)
@@ -159,15 +178,15 @@ class Router:
             self._policy_changed = self._policy_changed or self.enforcement.data_plane is not None
             self._settle()
             raise
-        self.log.write("SYS", 5, "CONFIG_I", f"Configured from {self.source}")
+        self.log.write(messages.CONFIGURED(source=self.source))
         with self._contained("telling what was configured"):
             self._tell_changes(diff(before, configuration))
 
     def _tell_changes(self, changes: Sequence[Change]) -> None:
         for change in changes[:MOST_CHANGES_TOLD]:
-            self.log.write("SYS", 6, "CONFIG_CHANGED", str(change))
+            self.log.write(messages.CONFIG_CHANGED(change=change))
         if more := len(changes[MOST_CHANGES_TOLD:]):
-            self.log.write("SYS", 6, "CONFIG_CHANGED", f"and {more} more changes")
+            self.log.write(messages.CONFIG_CHANGED_MORE(count=more))
 
     def _follow_configuration(self, there: Addresses) -> None:
         def addresses_of(device: str) -> list[IPv4Address]:
@@ -180,12 +199,14 @@ class Router:
             self._outbox.forget()
         for bound in self.cores.waiting:
             if bound not in waited:
-                text = f"{bound.source.name}: no address yet; group {bound.group.name} is registered when {bound.source.device} has one"
-                self._warn("INTERFACE", text)
+                source, group = bound.source, bound.group.name
+                self.log.write(messages.INTERFACE_WAITS(interface=source.name, group=group, device=source.device))
         self._addresses.note_leases(self.configuration, there)
         if is_needed_by(self.configuration) or self.enforcement.data_plane:
             self._policy_changed = True
         self._settle()
+        for error in self.cores.bugs:
+            self.note_bug("following the configuration", error)
 
     # ------------------------------------------------------------------ events in
 
@@ -203,16 +224,12 @@ class Router:
         now, bugs = clock.monotonic(), self.bugs_met.total()
         try:
             self._guarded(self.speaker.tick, now)
-            self._sockets.join_refused()
-            if self._in_force.next_retry is not None and self._in_force.next_retry <= now:
-                with self._contained("writing what is in force"):
-                    self._in_force.retry()
-            if self._addresses.next_check is not None and self._addresses.next_check <= now:
-                with self._contained("following addresses"):
-                    self._check_addresses()
-            if self.enforcement.next_repair is not None and self.enforcement.next_repair <= now:
-                with self._contained("mending the data plane"):
-                    self._repair()
+            with self._contained("joining groups"):
+                self._sockets.join_refused()
+            for chore in self._chores:
+                with self._contained(chore.what):
+                    if (moment := chore.due()) is not None and moment <= now:
+                        chore.do()
         finally:
             if self.bugs_met.total() > bugs:
                 self._rest_until = clock.monotonic() + BLIND_SLEEP
@@ -226,12 +243,7 @@ class Router:
         try:
             with self._contained("writing the state"):
                 self._outbox.flush(self.cores.key_server)
-            if self._policy_changed:
-                self._policy_changed = False
-                with self._contained("applying the policy"):
-                    self._apply_policy()
-                with self._contained("telling what has changed"):
-                    self.on_change()
+            self._follow_policy()
         finally:
             self._set_timer()
 
@@ -240,8 +252,7 @@ class Router:
         now = clock.monotonic()
         moment = now + BLIND_SLEEP
         with self._contained("the timers"):
-            retries = (self.enforcement.next_repair, self._outbox.next_retry, self._in_force.next_retry, self._addresses.next_check)
-            times = (self.speaker.next_timer(), *retries)
+            times = (self.speaker.next_timer(), self._outbox.next_retry, *(chore.due() for chore in self._chores))
             wanted = min((time for time in times if time is not None), default=now + LONGEST_SLEEP)
             moment = min(max(wanted, self._rest_until, now), now + LONGEST_SLEEP)
         self._alarm.set(moment)
@@ -249,7 +260,7 @@ class Router:
     def _guard(self, call: Callable[[], list[Effect]], name: str) -> list[Effect]:
         """Call into a core; a bug in it costs this call and no more."""
         if self._debug:
-            self.log.write("SYS", DEBUGGING, "CALL", name)
+            self.log.write(messages.CALL(name=name))
         try:
             return call()
         except Exception as error:
@@ -276,7 +287,7 @@ class Router:
             case Send():
                 self._outbox.send(effect)
             case Report():
-                self._report(effect)
+                self.log.write(effect)
             case JoinGroup():
                 self._memberships.join(effect.group, effect.interface_address)
             case LeaveGroup():
@@ -296,33 +307,37 @@ class Router:
         if self.debugging.topics:
             self.debugging.sent(effect.datagram, effect.source, effect.destination)
 
-    def _report(self, entry: Report) -> None:
-        if group := gdoi_messages.MESSAGES.get(entry.mnemonic):
-            self.log.write(group.facility, group.severity, entry.mnemonic, group.template.format_map(entry.fields))
-        elif phase1 := ike_messages.MESSAGES.get(entry.mnemonic):
-            self.log.write(phase1.facility, phase1.severity, entry.mnemonic, phase1.text.format_map(entry.fields))
-        else:
-            self.log.write("SYS", DEBUGGING, entry.mnemonic, ", ".join(f"{key} {value}" for key, value in entry.fields.items()))
+    def _follow_policy(self) -> None:
+        """Bring the data plane in line, if the policy has changed. Keys of the policy before may be wiped already, so that nothing is to
+        be mended with them."""
+        if self._policy_changed:
+            self._policy_changed = False
+            with self._contained("applying the policy"):
+                self._apply_policy()
+            with self._contained("telling what has changed"):
+                self.on_change()
 
     def _apply_policy(self) -> None:
-        self._in_force.note_rules(self.cores.kept)
+        with self._contained("noting what is in force"):
+            self._in_force.note_rules(self.cores.kept)
         with self._contained("counting for access list entries"):
             self.flows.follow(self.cores.served(clock.monotonic()), self.enforcement.carried)
         clashes = self.cores.clashes
         self.enforcement.apply()
         for clash in self.cores.clashes:
             if clash not in clashes:
-                self.log.write("CRYPTO", 3, "SPI_CLASH", str(clash))
+                self.log.write(messages.SPI_CLASH(interface=clash.interface, group=clash.group, spi=clash.spi, owner=clash.owner))
         self._follow_applied()
 
     def _hear_engine(self, now: float) -> list[Effect]:
         events = self.enforcement.take_events()
         for line in filter(None, map(audit.line_of, events)):
-            self.log.write(*line)
+            self.log.write(line)
         scarce = {event.spi for event in events if event.kind in audit.SEQUENCE_KINDS}
         return self.cores.hear_scarcity(scarce, now) if scarce else []
 
     def _repair(self) -> None:
+        self._follow_policy()
         self.enforcement.repair()
         self._follow_applied()
 
@@ -331,6 +346,7 @@ class Router:
         self._mappings.follow(self.enforcement.applied, clock.monotonic())
 
     def _follow_system(self) -> None:
+        self._follow_policy()
         self.enforcement.follow_system()
         self._follow_applied()
         self._check_addresses()
@@ -352,9 +368,6 @@ class Router:
         self._guarded(self._hear_engine, clock.monotonic())
         self._settle()
 
-    def _warn(self, mnemonic: str, text: str) -> None:
-        self.log.write("SYS", 4, mnemonic, text)
-
     # ------------------------------------------------------------------ parts
 
     def _signer(self, label: str) -> RsaPrivateKey | None:
@@ -363,10 +376,24 @@ class Router:
 
     # ------------------------------------------------------------------ what others ask
 
-    def do(self, effects: Iterable[Effect]) -> bool:
-        """Carry out what a core has said because an operator asked; whether the state that this changed is on the disk."""
-        self._perform(effects)
-        self._settle()
+    def ask(self, *calls: Call) -> bool:
+        """Carry out what cores say to an operator's command; whether the state that this changed is on the disk. A bug in one call costs
+        no other, and is raised once all are made."""
+        bugs: list[Exception] = []
+        try:
+            for call in calls:
+                try:
+                    self._perform(call())
+                except Exception as error:
+                    bugs.append(error)
+        finally:
+            with self._contained("writing the state"):
+                self._outbox.flush(self.cores.key_server, at_once=True)
+            self._settle()
+        for further in bugs[1:]:
+            self.note_bug("an operator's command", further)
+        if bugs:
+            raise bugs[0]
         return not self._outbox.is_stuck
 
     @property

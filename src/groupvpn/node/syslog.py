@@ -16,10 +16,11 @@ from datetime import datetime
 from enum import Enum
 from typing import TextIO
 
+from groupvpn.node import messages
 from groupvpn.node.clock import log_stamp
+from groupvpn.reports import Report
 
 BUFFERED_LINES = 1000
-DEBUGGING = 7
 _LINE_LIMIT = 1000
 
 
@@ -65,14 +66,13 @@ class Log:
         """Call `observer` with every line from now on."""
         self._observers.append(observer)
 
-    def write(self, facility: str, severity: int, mnemonic: str, text: str) -> None:
+    def write(self, report: Report) -> None:
         """Log one line. Control characters, which a peer may have chosen, are shown as escapes; very long texts are cut.
 
         Never raises and never waits: where the lines go may be a full disk, a pipe whose reader is gone or sleeps, a terminal that is
         held by Ctrl-S. (One whose connection hangs may make it wait.) They stay in memory all the same.
         """
-        clean = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:_LINE_LIMIT])
-        line = LogLine(self._now(), facility, severity, mnemonic, clean[:_LINE_LIMIT])
+        line = _line(self._now(), report)
         self._lines.append(line)
         with suppress(Exception):
             self._print(line)
@@ -85,8 +85,8 @@ class Log:
             syslog.syslog(line.severity, line.body)
             return
         if self._unread and _has_room(sys.stderr):
-            text = f"{self._unread} lines before this one are not here, since nobody read them; `show logging` has the last"
-            print(LogLine(line.moment, "SYS", 4, "LOG_LOST", text), file=sys.stderr, flush=True)
+            lost = messages.LOG_LOST(count=self._unread)
+            print(_line(line.moment, lost), file=sys.stderr, flush=True)
             self._unread = 0
         if self._unread or not _has_room(sys.stderr):
             self._unread += 1
@@ -97,6 +97,12 @@ class Log:
     def lines(self) -> tuple[LogLine, ...]:
         """The last lines, oldest first."""
         return tuple(self._lines)
+
+
+def _line(moment: datetime, report: Report) -> LogLine:
+    """What is written of a report."""
+    clean = "".join(char if char.isprintable() else repr(char)[1:-1] for char in report.text[:_LINE_LIMIT])
+    return LogLine(moment, report.message.facility, report.message.severity, report.mnemonic, clean[:_LINE_LIMIT])
 
 
 def _has_room(stream: TextIO) -> bool:

@@ -3,6 +3,7 @@
 from groupvpn.config import Configuration, Role
 from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.ipsec.sa import TrafficRule
+from groupvpn.node import messages
 from groupvpn.node.cores import Cores, places_of
 from groupvpn.node.enforcement import Enforcement, LeftBehind, is_needed_by
 from groupvpn.node.in_force import InForce
@@ -26,13 +27,11 @@ def take_over(configuration: Configuration, cores: Cores, in_force: InForce, enf
     if kept and (left.ours or left.others or asked is None):
         cores.keep(kept)
         what = "all traffic of its groups' interfaces" if is_unknown else "traffic of its groups"
-        text = f"the last run was killed: {what} is dropped until each has registered"
-        log.write("CRYPTO", 4, "POLICY_KEPT", f"{text}. To let it pass in the clear now: clear crypto gdoi")
+        log.write(messages.POLICY_KEPT(what=what))
     elif left.others:
-        text = "closed by another node, which is gone; what that one protected is not known here and holds no more"
-        log.write("CRYPTO", 4, "POLICY_LOST", f"{', '.join(sorted(left.others))}: {text}")
+        log.write(messages.POLICY_LOST(devices=", ".join(sorted(left.others))))
     if is_unknown:
         in_force.note_rules(cores.kept)
     if left.ours and not is_needed_by(configuration):
         for device in enforcement.lift():
-            log.write("CRYPTO", 4, "POLICY_LIFTED", f"{device} is in the clear again: nothing of this configuration protects it")
+            log.write(messages.POLICY_LIFTED(device=device))

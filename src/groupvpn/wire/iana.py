@@ -275,12 +275,6 @@ class KekAttribute(IntEnum):
     ACK_REQUESTED = 9
 
 
-class KekManagementAlgorithm(IntEnum):
-    """KEK_MANAGEMENT_ALGORITHM (RFC 6407 5.3.1)."""
-
-    LKH = 1
-
-
 class SignatureAlgorithm(IntEnum):
     """SIG_ALGORITHM (RFC 6407 5.3.6)."""
 
