@@ -159,6 +159,17 @@ def test_a_block_that_grows_while_its_interface_is_away_holds_when_it_comes_back
         assert wire.leaks() == (0, 0)
 
 
+def test_a_policy_that_grows_right_after_a_failure_is_blocked_at_once(wire: Wire, entered: Namespace, steer: str) -> None:
+    """The interface rests after its failure, so that events do not try it again; a new policy does."""
+    with contextlib.closing(data_plane(steer, refuses_ports=True)) as plane:
+        assert len(plane.apply(wanted(narrow="10.1.0.0/16"))) == 1
+        assert wire.leaks() == (2, 2)
+        assert len(plane.apply(wanted())) == 1
+        assert wire.leaks() == (0, 0)
+        plane._engine.refuses_ports = False  # type: ignore[attr-defined]
+        assert plane.apply(wanted()) == ()
+
+
 @only_bpf
 def test_an_interface_that_was_renamed_and_removed_may_come_back_by_its_own_name(
     wire: Wire, plane: LinuxDataPlane, entered: Namespace
