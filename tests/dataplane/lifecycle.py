@@ -17,6 +17,7 @@ import pytest
 from namespaces import SO_RCVBUFFORCE, Namespace, connect
 from policies import deny, permit, sa, state
 from recording import RecordingEngine
+from tests.waiting import until
 
 from groupvpn import _engine
 from groupvpn.dataplane import clsact, links, nftables
@@ -196,7 +197,7 @@ def die(started: "subprocess.Popen[str]", *, with_keeper: bool = False) -> None:
             os.kill(keeper, signal.SIGKILL)
     started.kill()
     started.wait()
-    until(lambda: not any(map(runs, keepers)))
+    until(lambda: not any(map(runs, keepers)), "the keeper has ended")
 
 
 def children(process: int) -> list[int]:
@@ -210,13 +211,6 @@ def runs(process: int) -> bool:
         return ") Z " not in Path(f"/proc/{process}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 2
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 @contextlib.contextmanager

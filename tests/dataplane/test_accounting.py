@@ -15,6 +15,7 @@ from ipaddress import ip_address
 import pytest
 from namespaces import Namespace, connect
 from policies import GCM, deny, permit, sa, state
+from tests.waiting import until
 
 from groupvpn import _engine
 from groupvpn.dataplane import links
@@ -181,12 +182,15 @@ class Member:
 
 def settled(place: Place) -> InterfaceCounters:
     """The counters when the engine has come to rest."""
-    deadline, last = time.monotonic() + 10, None
-    while (now := place.counters()) != last:
-        assert time.monotonic() < deadline
-        last = now
+    seen = [place.counters()]
+
+    def stand_still() -> bool:
         time.sleep(0.3)
-    return now
+        seen.append(place.counters())
+        return seen[-1] == seen[-2]
+
+    until(stand_still, "the counters stand still", 30)
+    return seen[-1]
 
 
 def unaccounted(place: Place, way: str) -> int:

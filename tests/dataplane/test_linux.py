@@ -8,11 +8,11 @@ import socket
 import struct
 
 import pytest
-from lifecycle import until
 from mode_matrix import Chance
 from namespaces import Namespace, connect, passes
 from policies import GCM, deny, entry, permit, sa, state
 from recording import RecordingEngine
+from tests.waiting import until
 
 from groupvpn.dataplane import filters, links, nftables, programs, recovery, redirect
 from groupvpn.dataplane.faults import Effect
@@ -375,7 +375,7 @@ def test_packets_that_find_the_queue_of_the_inbound_tap_full_are_counted(wan: Wa
         with sender:
             for sequence in range(1, 31):
                 sender.sendto(struct.pack("!II", 5, sequence) + bytes(40), ("10.9.0.1", 0))
-        until(lambda: sum(plane.counters()[0].drops.values()) >= 20 + 3)  # 3 are the recorded engine's
+        until(lambda: sum(plane.counters()[0].drops.values()) >= 20 + 3, "all have come")  # 3 are the recorded engine's
         assert plane.counters()[0].drops["inbound_queue_full"] == 20
         assert len(engine.ports[0].frames(engine.ports[0].tap_in)) == 10
 
@@ -385,7 +385,7 @@ def test_a_fault_that_stays_does_not_feed_on_its_own_events(
 ) -> None:
     gateway, _ = wan
     engine.refuses_ports = True
-    until(lambda: " UP " in gateway.run("ip", "-br", "link", "show", "dev", "wan"))  # the kernel tells of that late
+    until(lambda: " UP " in gateway.run("ip", "-br", "link", "show", "dev", "wan"), "the link is up")  # the kernel tells of that late
     with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
         plane.fileno()
         faults = plane.apply(state(permit(spi=5), sas=(sa(5),)))

@@ -24,10 +24,10 @@ from lifecycle import (
     only_bpf,
     runs,
     stopped,
-    until,
     wanted,
 )
 from namespaces import Namespace
+from tests.waiting import until
 
 from groupvpn.dataplane import guards, keeper, nftables, recovery
 from groupvpn.dataplane.linux import LinuxDataPlane
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.netns
 def test_a_keeper_that_was_killed_is_replaced_at_the_next_event(wire: Wire, plane: LinuxDataPlane, entered: Namespace) -> None:
     (first,) = children(os.getpid())
     os.kill(first, signal.SIGKILL)
-    until(lambda: not runs(first))
+    until(lambda: not runs(first), "the keeper has ended")
     entered.run("ip", "link", "set", "wan", "mtu", "1400")
     assert plane.on_event() == ()
     (second,) = children(os.getpid())
@@ -82,7 +82,7 @@ def test_when_a_keeper_cannot_be_replaced_no_guard_sleeps(
         patch.setattr(keeper, "_start", refuse)
         (first,) = children(os.getpid())
         os.kill(first, signal.SIGKILL)
-        until(lambda: not runs(first))
+        until(lambda: not runs(first), "the keeper has ended")
         with flood(wire):
             assert plane.refresh() == ()
         assert "guard" in held(entered)
@@ -96,9 +96,9 @@ def test_when_a_keeper_cannot_be_replaced_no_guard_sleeps(
 def test_nothing_leaks_when_an_interface_that_was_lost_comes_back(wire: Wire, steer: str) -> None:
     with node(wire, steer), flood(wire):
         wire.gone()
-        until(lambda: "guard" in held(wire.gateway))
+        until(lambda: "guard" in held(wire.gateway), "the guard wakes")
         wire.make()
-        until(lambda: held(wire.gateway) == LIVE[steer])
+        until(lambda: held(wire.gateway) == LIVE[steer], "the rules are back")
 
 
 @only_bpf
@@ -106,7 +106,7 @@ def test_nothing_leaks_when_an_interface_is_renamed(wire: Wire, steer: str) -> N
     with node(wire, steer), flood(wire):
         for old, new in (("wan", "uplink"), ("uplink", "wan")):
             wire.gateway.run("ip", "link", "set", old, "name", new)
-            until(lambda new=new: follows(wire.gateway, new) and held(wire.gateway, new) == LIVE[steer])  # type: ignore[misc]
+            until(lambda new=new: follows(wire.gateway, new) and held(wire.gateway, new) == LIVE[steer], "the rules follow")  # type: ignore[misc]
 
 
 def follows(gateway: Namespace, device: str) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from namespaces import Core, Namespace, Site
 from policies import CBC, GCM, Planes, deny, permit, sa, state
+from tests.waiting import until
 
 from groupvpn.dataplane import links
 from groupvpn.ipsec.sa import DesiredState, GroupSa
@@ -205,17 +206,13 @@ class Flood:
         self._origin.close()
 
 
-def await_the_end_of(core: Core, planes: Planes, spi: int) -> None:
-    """Until all that left under an SA, with which nobody sends any more, has arrived, or for 5 seconds."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        counted = []
-        for site, plane in zip(core.sites, planes, strict=True):
-            with site.gateway.entered():
-                counted += [sa for sa in plane.counters()[0].sas if sa.spi == spi]
-        if sum(sa.encrypted_packets for sa in counted) == sum(sa.decrypted_packets for sa in counted):
-            return
-        time.sleep(0.005)
+def is_over(core: Core, planes: Planes, spi: int) -> bool:
+    """Whether all that left under an SA, with which nobody sends any more, has arrived."""
+    counted = []
+    for site, plane in zip(core.sites, planes, strict=True):
+        with site.gateway.entered():
+            counted += [sa for sa in plane.counters()[0].sas if sa.spi == spi]
+    return sum(sa.encrypted_packets for sa in counted) == sum(sa.decrypted_packets for sa in counted)
 
 
 @TRANSFORMS
@@ -227,7 +224,7 @@ def test_no_packet_is_lost_when_sas_change(core: Core, planes: Planes, transform
         apply(core, planes, (old, new), old, transform)
         time.sleep(0.02)
         apply(core, planes, (old, new), new, transform)
-        await_the_end_of(core, planes, old)
+        until(lambda old=old: is_over(core, planes, old), "all that left under the old SA has arrived")  # type: ignore[misc]
         apply(core, planes, (new,), new, transform)
     flood.finish()
     assert flood.sent > 500
