@@ -55,9 +55,7 @@ class Bench:
         self.plane = LinuxDataPlane("bench", engine=self.engine, steer=steer)
         self._markers = itertools.count(1)
         self._processors = os.sched_getaffinity(0)
-        os.sched_setaffinity(
-            0, {min(self._processors)}
-        )  # each has a queue of its own from interface to interface, and all is to keep its order
+        os.sched_setaffinity(0, {min(self._processors)})  # each has a queue of its own, and frames of two may overtake each other
 
     def close(self) -> None:
         os.sched_setaffinity(0, self._processors)
