@@ -340,7 +340,7 @@ def test_what_leaves(place: Place) -> None:
     assert unaccounted(place, "outbound") == began
 
 
-@pytest.mark.parametrize("place", [Case("bpf", "bpf", transmit=transmit) for transmit in ("bpf",)], ids=str, indirect=True)
+@pytest.mark.parametrize("place", [Case("bpf", "bpf", transmit=transmit) for transmit in ("bpf", "raw")], ids=str, indirect=True)
 @pytest.mark.parametrize(("source", "destination"), [(HOST, FAR), (HOST_6, FAR_6)], ids=["IPv4", "IPv6"])
 def test_what_finds_no_room_before_the_interface(place: Place, source: str, destination: str) -> None:
     place.gateway.run("tc", "qdisc", "add", "dev", "wan", "root", "tbf", "rate", "100kbit", "burst", "2000", "limit", "3000")
