@@ -10,7 +10,6 @@ import pytest
 from groupvpn.node import clock
 from groupvpn.node.clock import Alarm, monotonic
 
-
 PATIENCE = 10.0
 """Seconds that a busy machine has for what is to happen at once."""
 
