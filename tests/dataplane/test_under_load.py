@@ -105,6 +105,7 @@ def test_sas_are_replaced_under_full_load_and_no_packet_is_lost_or_overtaken(cor
     assert (sums["lost"], sums["late"], drops) == (0, 0, {}), sums
     assert sum(encrypted for encrypted, _ in totals.values()) == sum(decrypted for _, decrypted in totals.values()) == sums["sent"]
     assert sum(encrypted > 0 for encrypted, _ in totals.values()) > CHANGES // 2, "the flows hardly saw the changes"
+    assert_only_esp_crossed(core)
 
 
 def ending_sooner(number: int, turn: int) -> GroupSa:
