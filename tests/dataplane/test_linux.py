@@ -14,7 +14,7 @@ from policies import GCM, deny, entry, permit, sa, state
 from recording import RecordingEngine
 from tests.waiting import until
 
-from groupvpn.dataplane import filters, links, nftables, programs, recovery, redirect
+from groupvpn.dataplane import filters, links, linux, nftables, programs, recovery, redirect
 from groupvpn.dataplane.faults import Effect
 from groupvpn.dataplane.filters import FiltersError
 from groupvpn.dataplane.linux import LinuxDataPlane
@@ -385,6 +385,7 @@ def test_a_fault_that_stays_does_not_feed_on_its_own_events(
 ) -> None:
     gateway, _ = wan
     engine.refuses_ports = True
+    monkeypatch.setattr(linux, "RETRY_AFTER", 1000.0)
     until(lambda: " UP " in gateway.run("ip", "-br", "link", "show", "dev", "wan"), "the link is up")  # the kernel tells of that late
     with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
         plane.fileno()

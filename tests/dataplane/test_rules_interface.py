@@ -29,7 +29,7 @@ from lifecycle import (
 from namespaces import Namespace
 from tests.waiting import until
 
-from groupvpn.dataplane import guards, keeper, nftables, recovery
+from groupvpn.dataplane import guards, keeper, linux, nftables, recovery
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.programs import ProgramError
 from groupvpn.ipsec.sa import DesiredState
@@ -53,7 +53,7 @@ def test_a_keeper_that_was_killed_is_replaced_at_the_next_event(wire: Wire, plan
 def test_a_keeper_that_was_killed_is_replaced_at_once(wire: Wire, plane: LinuxDataPlane, entered: Namespace) -> None:
     (first,) = children(os.getpid())
     os.kill(first, signal.SIGKILL)
-    assert select.select([plane.fileno()], [], [], 0.2)[0]
+    assert select.select([plane.fileno()], [], [], 10)[0]
     plane.on_event()
     assert len(children(os.getpid())) == 1
 
@@ -159,8 +159,11 @@ def test_a_block_that_grows_while_its_interface_is_away_holds_when_it_comes_back
         assert wire.leaks() == (0, 0)
 
 
-def test_a_policy_that_grows_right_after_a_failure_is_blocked_at_once(wire: Wire, entered: Namespace, steer: str) -> None:
+def test_a_policy_that_grows_right_after_a_failure_is_blocked_at_once(
+    wire: Wire, entered: Namespace, steer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The interface rests after its failure, so that events do not try it again; a new policy does."""
+    monkeypatch.setattr(linux, "RETRY_AFTER", 1000.0)
     with contextlib.closing(data_plane(steer, refuses_ports=True)) as plane:
         assert len(plane.apply(wanted(narrow="10.1.0.0/16"))) == 1
         assert wire.leaks() == (2, 2)
