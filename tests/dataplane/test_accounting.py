@@ -16,7 +16,7 @@ from ipaddress import ip_address
 import pytest
 from namespaces import Namespace, connect
 from policies import GCM, deny, permit, sa, state
-from tests.engine.packets import ipv4, ipv6
+from tests.engine.packets import DONT_FRAGMENT, fragments, ipv4, ipv6
 from tests.waiting import until
 
 from groupvpn import _engine
@@ -35,7 +35,6 @@ NOBODY = "02:00:00:00:00:99"
 """The MAC address behind which everything ends in silence."""
 HOST, FAR = "192.168.1.77", "192.168.2.5"
 HOST_6, FAR_6 = "2001:db8:1::77", "2001:db8:2::5"
-DF, MORE = 0x4000, 0x2000
 
 
 def rules() -> tuple[TrafficRule, ...]:
@@ -178,28 +177,15 @@ def frames(namespace: Namespace, device: str) -> Iterator[socket.socket]:
         yield made
 
 
-def ip(
-    source: str, destination: str, payload: bytes, protocol: int = TEST, fragment: int = 0, ttl: int = 64, identification: int = 7
-) -> bytes:
+def ip(source: str, destination: str, payload: bytes, protocol: int = TEST, fragment: int = 0, ttl: int = 64) -> bytes:
     """A packet of either version; `fragment` is the second word of IPv4, with the flags."""
     if ":" in source:
         return ipv6(payload, source=source, destination=destination, protocol=protocol, hop_limit=ttl)
-    return ipv4(payload, source=source, destination=destination, protocol=protocol, flags=fragment, ttl=ttl, identification=identification)
+    return ipv4(payload, source=source, destination=destination, protocol=protocol, flags=fragment, ttl=ttl)
 
 
 def udp(port: int, size: int = 40) -> bytes:
     return struct.pack("!HHHH", 5000, port, 8 + size, 0) + bytes(size)
-
-
-def in_pieces(packet: bytes, size: int, identification: int) -> list[bytes]:
-    """The fragments of an IPv4 packet."""
-    body = packet[20:]
-    ends = str(ip_address(packet[12:16])), str(ip_address(packet[16:20]))
-    pieces = [(offset, body[offset : offset + size]) for offset in range(0, len(body), size)]
-    return [
-        ip(*ends, piece, packet[9], offset // 8 | (MORE if offset + size < len(body) else 0), identification=identification)
-        for offset, piece in pieces
-    ]
 
 
 class Member:
@@ -275,8 +261,8 @@ def test_what_arrives(place: Place) -> None:
     place.arrive(*[ip(FAR, HOST, struct.pack("!HHHH", 9000, 7000, 8, 0), UDP)] * N)  # denied, mirrored: passed
     place.arrive(*[ip("10.3.0.1", HOST, udp(7000), UDP)] * N)  # not in the list: passed
     for number in range(N):
-        place.arrive(*reversed(in_pieces(protected(size=900), 400, 100 + number)))  # three become one: joined
-        place.arrive(in_pieces(protected(size=900), 400, 200 + number)[0])  # pending
+        place.arrive(*reversed(fragments(protected(size=900), 400, 100 + number)))  # three become one: joined
+        place.arrive(fragments(protected(size=900), 400, 200 + number)[0])  # pending
     place.arrive(*(protected("10.1.0.1", "239.1.1.1") for _ in range(N)))  # multicast: delivered
     place.arrive(*[ip("10.1.0.1", "239.1.1.1", udp(7000), UDP)] * N)  # multicast: clear
     place.arrive(*[ip("10.9.0.2", "239.1.1.1", b"\x16" + bytes(7), IGMP, ttl=1)] * N)  # of the link: passed
@@ -319,10 +305,10 @@ def test_what_leaves(place: Place) -> None:
     place.leave(*[ip(HOST, FAR, udp(9000), UDP)] * N)  # denied: passed
     place.leave(*[ip(HOST, "10.3.0.1", bytes(40))] * N)  # not in the list: passed
     place.leave(*[ip("10.66.0.1", FAR, bytes(40))] * N)  # no SA
-    place.leave(*[ip(HOST, FAR, bytes(1480), fragment=DF)] * N)  # too big
+    place.leave(*[ip(HOST, FAR, bytes(1480), fragment=DONT_FRAGMENT)] * N)  # too big
     place.leave(*[ip(HOST, FAR, bytes(1480))] * N)  # two of each: delivered
     for number in range(N):
-        place.leave(*in_pieces(ip(HOST, FAR, bytes(2000)), 1000, number))  # two of each: delivered
+        place.leave(*fragments(ip(HOST, FAR, bytes(2000)), 1000, number))  # two of each: delivered
     place.leave(*[ip(HOST_6, FAR_6, bytes(40))] * N)  # delivered
     place.leave(*[ip(HOST_6, "2001:db8:7::1", bytes(40))] * N)  # not in the list: passed
     place.leave(*[ip(HOST_6, FAR_6, bytes(1460))] * N)  # too big
@@ -370,7 +356,7 @@ def test_a_data_path_that_is_made_anew_takes_no_count_away(place: Place, request
     steered_by_programs = place.plane.engine().ports[0].steer.name == "bpf"
     for turn in range(3):
         place.arrive(*(member.protect(ip(FAR, HOST, bytes(40))) for _ in range(N)))  # delivered
-        place.arrive(in_pieces(member.protect(ip(FAR, HOST, bytes(900))), 400, turn)[0])  # waits for the others in vain
+        place.arrive(fragments(member.protect(ip(FAR, HOST, bytes(900))), 400, turn)[0])  # waits for the others in vain
         place.arrive(*[ip(FAR, HOST, udp(7000), UDP)] * N)  # inbound_clear
         place.leave(*[ip(HOST, FAR, bytes(40))] * N)  # delivered
         place.leave(*[ip("10.66.0.1", FAR, bytes(40))] * N)  # no SA

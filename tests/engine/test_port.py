@@ -11,7 +11,7 @@ import time
 import pytest
 from tests.engine.conversation import HOST_A, HOST_B, assert_balanced, drops, protect, udp_pair
 from tests.engine.gateways import TOKEN, Net, Sniffer, open_tap
-from tests.engine.packets import MORE_FRAGMENTS, ipv4
+from tests.engine.packets import fragments, ipv4
 from tests.engine.transforms import TRANSFORMS, Keys
 from tests.waiting import until
 
@@ -208,22 +208,6 @@ def test_without_an_sa_packets_are_counted_and_go_nowhere(net: Net) -> None:
     assert_balanced(net)
 
 
-def fragments_of(packet: bytes, size: int) -> list[bytes]:
-    """An IPv4 packet as a router of the core would cut it."""
-    payload = packet[20:]
-    return [
-        ipv4(
-            payload[at : at + size],
-            source=socket.inet_ntoa(packet[12:16]),
-            destination=socket.inet_ntoa(packet[16:20]),
-            protocol=50,
-            identification=struct.unpack_from("!H", packet, 4)[0],
-            flags=at // 8 | (MORE_FRAGMENTS if at + size < len(payload) else 0),
-        )
-        for at in range(0, len(payload), size)
-    ]
-
-
 def test_esp_that_the_core_fragmented_is_put_together(net: Net) -> None:
     keys = Keys.fresh(*GCM)
     protect(net, keys)
@@ -242,18 +226,18 @@ def test_esp_that_the_core_fragmented_is_put_together(net: Net) -> None:
         for packet in packets:
             wire.send(mac + bytes(6) + b"\x08\x00" + packet)
 
-    whole = fragments_of(sealed(b"in order " * 100), 304)
+    whole = fragments(sealed(b"in order " * 100), 304)
     deliver(*whole)
     assert receiver.recv(9000) == b"in order " * 100
-    backwards = fragments_of(sealed(b"backwards " * 800), 1480)
+    backwards = fragments(sealed(b"backwards " * 800), 1480)
     deliver(*reversed(backwards))
     assert receiver.recv(9000) == b"backwards " * 800
     until(lambda: net.gateways[1].port.traffic()["inbound_joined"] == len(whole) + len(backwards) - 2, "all fragments are joined")
-    twice = fragments_of(sealed(b"twice " * 100), 304)
+    twice = fragments(sealed(b"twice " * 100), 304)
     deliver(twice[0], twice[0], *twice[1:])  # the core duplicates packets now and then
     assert receiver.recv(9000) == b"twice " * 100
     until(lambda: net.gateways[1].reasons() == {"inbound_delivered": 3, "inbound_fragment": 1}, "the second copy is dropped")
-    parts = fragments_of(sealed(b"overlap " * 100), 304)
+    parts = fragments(sealed(b"overlap " * 100), 304)
     other = parts[0][:-1] + bytes([parts[0][-1] ^ 1])
     deliver(parts[0], other, *parts[1:])  # the other one gives up the datagram; what follows waits for a first fragment in vain
     until(lambda: net.gateways[1].reasons() == {"inbound_delivered": 3, "inbound_fragment": len(parts) + 2}, "all the rest are dropped")
