@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.engine.gateways import Namespace
+from tests.namespace import Namespace
 
 pytestmark = pytest.mark.netns
 
