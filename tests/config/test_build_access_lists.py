@@ -1,9 +1,9 @@
 """Access lists from their statements, and what a group policy cannot hold of them."""
 
 import pytest
-from build_samples import KEY_SERVER, good, said, wrong
+from build_samples import KEY_SERVER, MEMBER, good, said, wrong
 
-from groupvpn.config import Severity, parse
+from groupvpn.config import Severity, parse, running_config
 from groupvpn.ipsec.acl import Action, AddressMatch
 
 
@@ -110,6 +110,7 @@ class TestAccessLists:
             ("permit tcp any any established", "`established`"),
             ("permit ip any any dscp ef", "`dscp`"),
             ("permit icmp any any unreachable", "ICMP message type"),
+            ("deny icmp any any port-unreachable 1", "`port-unreachable` has a code of its own"),
             ("permit ip any eq 5 any", "only TCP and UDP have ports"),
             ("deny udp any any eq 0", "port 0"),
             ("permit tcp any eq 0 any", "port 0"),
@@ -126,8 +127,40 @@ class TestAccessLists:
 
     def test_an_icmp_type_in_a_deny_is_left_out_with_a_warning(self) -> None:
         text = "access-list 101 deny icmp any any unreachable\n" + KEY_SERVER
-        assert "left out" in said(text)
+        assert [line for line in said(text).splitlines() if "left out" in line] == [
+            "1: an ICMP message type cannot be part of a group policy: the entry is left out, so this traffic is not exempt from encryption"
+        ]
         assert len(good(text).key_server_groups[0].teks[0].acl.entries) == 1
+
+    @pytest.mark.parametrize(
+        ("words", "numbers"),
+        [
+            ("unreachable", (3, None)),
+            ("unreachable 1", (3, 1)),
+            ("port-unreachable", (3, 3)),
+            ("port-unreachable 3", (3, 3)),
+            ("time-exceeded", (11, None)),
+            ("echo-reply", (0, None)),
+            ("13 0", (13, 0)),
+        ],
+    )
+    def test_a_member_has_icmp_messages_in_its_own_lists(self, words: str, numbers: tuple[int, int | None]) -> None:
+        line = f"access-list 101 deny icmp any any {words}\n"
+        text = line + MEMBER.replace(" set group G", " set group G\n match address 101")
+        (bound,) = good(text).members()
+        assert bound.group.local_acl is not None
+        (entry,) = bound.group.local_acl.entries
+        assert (entry.icmp_type, entry.icmp_code) == numbers
+        assert "ICMP" not in said(text)
+        assert good(running_config(good(text))) == good(text)
+        closing = line + MEMBER + "crypto map m gdoi fail-close\n match address 101\n activate\n"
+        assert [bound.group.fail_close.entries for bound in good(closing).members() if bound.group.fail_close] == [(entry,)]
+
+    def test_an_entry_takes_what_names_a_message_behind_it(self) -> None:
+        head = MEMBER.replace(" set group G", " set group G\n match address 101")
+        lines = ["deny icmp any any unreachable", "permit icmp any any port-unreachable", "permit icmp any any echo"]
+        text = "".join(f"access-list 101 {line}\n" for line in lines) + head
+        assert [line.partition(":")[0] for line in said(text).splitlines() if "never counts" in line] == ["2"]
 
     def test_a_host_without_an_address_makes_the_policy_incomplete(self) -> None:
         text = "access-list 101 deny ip host nowhere any\n" + KEY_SERVER

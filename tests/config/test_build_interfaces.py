@@ -73,6 +73,14 @@ class TestInterfaces:
         assert "only protected packets" in said(text, Severity.NOTICE)
         assert "only protected packets" not in said(MEMBER + " ip mtu 1400\n", Severity.NOTICE)
 
+    def test_segments_that_nothing_adjusts_are_told(self) -> None:
+        line = " ip tcp adjust-mss 1360\n"
+        assert "2: no connection goes through Loopback0" in said(f"interface Loopback0\n{line}", Severity.NOTICE)
+        assert "2: GigabitEthernet0/0 has `shutdown`" in said(f"interface gi0/0\n{line} shutdown\n", Severity.NOTICE, present=())
+        assert "2: this machine has no device `gi0-0`" in said(f"interface gi0/0\n{line}", present={"eth0"})
+        for present in (None, {"gi0-0"}):
+            assert said(f"interface gi0/0\n{line}", present=present) == said(f"interface gi0/0\n{line}", Severity.NOTICE) == ""
+
 
 @pytest.mark.parametrize("second", ["interface GigabitEthernet0/1\n", "interface Loopback0\n"])
 def test_an_address_on_two_interfaces_is_said(second: str) -> None:

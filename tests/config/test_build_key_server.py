@@ -75,6 +75,46 @@ class TestKeyServer:
         assert "two members" not in said(KEY_SERVER + "   replay counter window-size 64\n")
 
     @pytest.mark.parametrize(
+        ("keywords", "hint"),
+        [
+            ("esp-aes 256 esp-sha256-hmac", "`replay time window-size 5` gives one, and so does `esp-gcm`"),
+            ("esp-null esp-sha-hmac", "`esp-gmac` gives one"),
+            ("ah-sha-hmac", "`esp-gmac` gives one"),
+        ],
+    )
+    def test_a_window_that_nobody_switched_off_and_that_is_not_there_is_told(self, keywords: str, hint: str) -> None:
+        """The manuals' default is a window of 64 packets, and a global line names another: such a group has none all the same."""
+        text = "crypto ipsec security-association replay window-size 1024\n" + KEY_SERVER.replace("esp-gcm 256", keywords)
+        (notice,) = (item for item in parse(text).diagnostics if item.severity is Severity.NOTICE)
+        assert (notice.line, notice.hint) == (11, hint)
+        assert "`sa ipsec 1` of group `G` has no anti-replay" in notice.message
+        assert "has no anti-replay" in said(text.partition("\n")[2], Severity.NOTICE)
+        switched_off = ("   no replay counter window-size\n", " set security-association replay disable\n")
+        assert "no anti-replay" not in said(text.replace("replay window-size 1024", "replay disable"), Severity.NOTICE)
+        profile = text.replace(" set transform-set t\n", f" set transform-set t\n{switched_off[1]}")
+        assert "no anti-replay" not in said(text + switched_off[0], Severity.NOTICE)
+        assert "no anti-replay" not in said(profile, Severity.NOTICE)
+        assert said(KEY_SERVER, Severity.NOTICE) == "", "here each sender has a window"
+
+    def test_further_transform_sets_of_a_group_are_told(self) -> None:
+        text = "crypto ipsec transform-set u esp-gcm\n" + KEY_SERVER.replace(" set transform-set t", " set transform-set u t")
+        second = "  sa ipsec 2\n   profile p\n   match address ipv4 101\n"
+        message = "5: a group has one transform set, since members do not negotiate: of profile `p` it uses `u`"
+        assert [line for line in said(text + second).splitlines() if "transform set" in line] == [message]
+        assert "negotiate" not in said(text[: text.index("crypto gdoi")]), "no group uses it"
+
+    def test_a_replay_window_without_its_size_is_the_routers_default(self) -> None:
+        for line, replay in (("counter", Replay(ReplayMethod.COUNTER, 64)), ("time", Replay(ReplayMethod.TIME, 100))):
+            for text in (f"   replay {line}\n", f"   replay {line} window-size\n"):
+                configuration = good(KEY_SERVER.replace("esp-gcm 256", "esp-aes esp-sha-hmac") + text)
+                assert configuration.key_server_groups[0].teks[0].replay == replay
+                assert f"   replay {line} window-size {replay.window}\n" in running_config(configuration)
+        for line in ("   replay time\n   no replay time\n", "   replay time 5\n"):
+            parsed = parse(KEY_SERVER + line).configuration
+            assert (parsed is None) == line.endswith("5\n")
+            assert parsed is None or parsed == good(KEY_SERVER)
+
+    @pytest.mark.parametrize(
         ("everywhere", "profile", "policy", "counter_mode", "other"),
         [
             ("", "", "", 64, 0),

@@ -136,8 +136,8 @@ COUNTED_REPLAY = {"Timebased Replay:()": [""], "(is not enabled)": ["is not enab
         (key_server.policy([replace(SERVED, kek=replace(KEK, acknowledge=False))]), {f"acknowledgement +: {WORD}": ["None"]}),
         (ipsec.associations([PROTECTED]), SAS),
         (ipsec.group_associations("bank", PROTECTED), GROUP_SAS),
-        (replay.member([(TIMED, [(INTERFACE, COUNTERS)])]), TIMED_REPLAY),
-        (replay.member([(MEMBER, [(INTERFACE, COUNTERS)])]), COUNTED_REPLAY),
+        (replay.member([(TIMED, [(INTERFACE, COUNTERS)], False)]), TIMED_REPLAY),
+        (replay.member([(MEMBER, [(INTERFACE, COUNTERS)], False)]), COUNTED_REPLAY),
     ],
     ids=[
         "gm", "gm-registering", "gm-waiting", "gdoi", "gdoi-timed", "ks", "ks-members", "ks-summary", "ks-policy", "ks-policy-silent",

@@ -17,7 +17,7 @@ from groupvpn.console.registry import exec_commands
 from groupvpn.console.show import commands, engine, ipsec, isakmp, key_server, member, replay
 from groupvpn.console.show.ipsec import ProtectedInterface
 from groupvpn.console.show.layout import clock, entry
-from groupvpn.crypto.registry import IkeCipher, IkeGroup, IkeHash
+from groupvpn.crypto.registry import EspCipher, IkeCipher, IkeGroup, IkeHash
 from groupvpn.dataplane.options import BackEnd, EngineStatus, PortStatus
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi.member_status import status_of_waiting
@@ -46,6 +46,10 @@ def test_entries_print_ports_as_numbers() -> None:
     assert entry(GDOI_DENY) == "deny udp any port = 848 any port = 848"
     assert entry(SITES) == "permit ip 10.0.0.0 0.255.255.255 any"
     assert entry(replace(SITES, protocol=200)) == "permit 200 10.0.0.0 0.255.255.255 any"
+    unreachable = replace(GDOI_DENY, protocol=1, source_port=0, destination_port=0, icmp_type=3)
+    assert entry(unreachable) == "deny icmp any any unreachable"
+    assert entry(replace(unreachable, icmp_code=3)) == "deny icmp any any port-unreachable"
+    assert entry(replace(unreachable, icmp_type=13, icmp_code=0)) == "deny icmp any any 13 0"
     assert clock(3725) == "01:02:05"
 
 
@@ -246,7 +250,6 @@ def test_anti_replay_of_a_key_server() -> None:
         "        Replay method        : Time Based",
         "        Replay Window Size   : 100 secs",
         "        Tick                 : 10 msec",
-        "        Window of a sender   : 1024 packets",
         "        Allowed skew         : 30 secs",
         "    IPSec SA Number          : 30",
         "        Replay method        : Disabled",
@@ -258,7 +261,7 @@ def test_anti_replay_of_a_member() -> None:
     drops = {"inbound_replayed": 3, "inbound_too_old": 41, "inbound_too_new": 1, "inbound_padding": 7, "outbound_no_sender_id": 4}
     counters = InterfaceCounters("eth0", (SaCounters(TEK.spi, 100, 9000, 90, 8000), SaCounters(7, 1, 1, 1, 1)), drops)
     status = replace(MEMBER, teks=(replace(TEK, replay=Replay(ReplayMethod.TIME, 5)),), pseudotime=77.5, drops={"pseudotime too old": 2})
-    output = replay.member([(status, [("GigabitEthernet0/0", counters), ("GigabitEthernet0/1", None)])])
+    output = replay.member([(status, [("GigabitEthernet0/0", counters), ("GigabitEthernet0/1", None)], False)])
     expect(
         output,
         "Anti-replay Information For Group bank:",
@@ -280,6 +283,23 @@ def test_anti_replay_of_a_member() -> None:
         "        Pseudotime too old             : 0",
     )
     assert "7" not in output.split("Packets refused")[1]
+
+
+@pytest.mark.parametrize(
+    ("window", "cipher", "without_ring", "with_ring"),
+    [
+        (Replay(ReplayMethod.COUNTER, 512), EspCipher.AES_256_CBC, "Window kept          : 512", "Window kept          : 4096"),
+        (Replay(ReplayMethod.TIME, 5), EspCipher.AES_256_CBC, "Window of a sender   : 1024", "Window of a sender   : 4096"),
+        (Replay(ReplayMethod.TIME, 5), EspCipher.NULL, "", ""),
+        (Replay(ReplayMethod.DISABLED), EspCipher.AES_256_CBC, "", ""),
+    ],
+)
+def test_a_member_tells_which_window_it_keeps(window: Replay, cipher: EspCipher, without_ring: str, with_ring: str) -> None:
+    """Beside a ring every window has 4096 packets (docs/protocol/esp-replay.md). NULL has no place for a number of the packet."""
+    status = replace(MEMBER, teks=(replace(TEK, replay=window, transform=replace(TEK.transform, cipher=cipher)),))
+    for has_ring, line in ((False, without_ring), (True, with_ring)):
+        lines = [item.strip() for item in replay.member([(status, [], has_ring)]).splitlines() if "Window kept" in item or "sender" in item]
+        assert lines == ([f"{line} packets"] if line else [])
 
 
 def test_isakmp_sa_columns() -> None:
@@ -374,14 +394,20 @@ def test_ipsec_sa(protected: ProtectedInterface) -> None:
         "   current_peer 0.0.0.0 port 848",
         "    #pkts encaps: 100, #pkts encrypt: 100, #pkts digest: 100",
         "    #pkts decaps: 90, #pkts decrypt: 90, #pkts verify: 90",
-        "    #send errors 0, #recv errors 3",
+        "    #send errors 0, #recv errors 0",
         "     plaintext mtu 1438, path mtu 1500, ip mtu 1500, ip mtu idb GigabitEthernet0/0",
         "     current outbound spi: 0x5AE90201(1525219841)",
         "     inbound esp sas:",
         "      spi: 0x5AE90201(1525219841)",
         "        transform: esp-256-aes esp-sha256-hmac ,",
+        "        conn id: 41683, flow_id: SW:39683, sibling_flags 80000040, crypto map: bankmap",
         "        #pkts decrypt: 90, #bytes decrypt: 8000",
+        "        sa timing: remaining key lifetime (sec): 710",
+        "        Kilobyte Volume Rekey has been disabled",
+        "     inbound ah sas:",
+        "     inbound pcp sas:",
         "     outbound esp sas:",
+        "        conn id: 41684, flow_id: SW:39684, sibling_flags 80000040, crypto map: bankmap",
         "        #pkts encrypt: 100, #bytes encrypt: 9000",
         "     inbound clear: 3",
     )
@@ -429,7 +455,25 @@ def test_ipsec_sa_of_a_receive_only_member_sends_nothing(protected: ProtectedInt
     rules = (TrafficRule(SITES, TEK.spi, Direction.INBOUND_ONLY),)
     output = ipsec.associations([replace(protected, rules=rules)])
     assert re.search(r"outbound esp sas:\n\n", output)
-    expect(ipsec.ruleset([replace(protected, rules=rules)]), "  IP 10.0.0.0/8 ANY IPsec SA Passive")
+    assert ipsec.ruleset([replace(protected, rules=rules)]) == "GigabitEthernet0/0:\n  IP 10.0.0.0/8 ANY IPsec SA Passive"
+
+
+def test_numbered_rules_of_a_passive_member(protected: ProtectedInterface) -> None:
+    """The numbers that the manual prints: of the interface, of the entry, and 5 for what is taken in the clear too."""
+    every = replace(SITES, source=GDOI_DENY.source)
+    rules = tuple(TrafficRule(item, direction=Direction.INBOUND_OPTIONAL) for item in (replace(GDOI_DENY, protocol=89), GDOI_DENY))
+    passive = replace(protected, rules=(*rules, TrafficRule(every, TEK.spi, Direction.INBOUND_OPTIONAL)))
+    last = "20000001999999"
+    assert ipsec.ruleset([passive, replace(protected, name="GigabitEthernet0/1")], is_detailed=True).splitlines() == [
+        "GigabitEthernet0/0:",
+        f"  20000001000019 59 ANY/848 ANY/848 DENY -> {last}",
+        f"  20000001000029 11 ANY/848 ANY/848 DENY -> {last}",
+        "  20000001000035 IP ANY ANY IPsec SA Passive",
+        "  20000001000039 IP ANY ANY IPsec Cryptomap",
+        "GigabitEthernet0/1:",
+        "  20000002000019 11 ANY/848 ANY/848 DENY -> 20000002999999",
+        "  20000002000029 IP 10.0.0.0/8 ANY IPsec Cryptomap",
+    ]
 
 
 def test_ruleset_and_group_associations(protected: ProtectedInterface) -> None:

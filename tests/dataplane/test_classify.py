@@ -26,13 +26,14 @@ class Fields:
 def takes(entry: Entry, packet: Fields) -> bool:
     """Whether an entry decides about a packet: the reference, in the words of the manual page."""
     upper = UPPER[entry.version]
-    named = {Field.PROTOCOL: entry.protocol, Field.SOURCE_PORT: entry.source_port, Field.DESTINATION_PORT: entry.destination_port}
+    begins = entry.source_port or entry.icmp_type is not None
+    named = {Field.PROTOCOL: entry.protocol, Field.SOURCE_PORT: begins, Field.DESTINATION_PORT: entry.destination_port}
     lacks = {name for name in upper if named[name]}
     if packet.is_later and lacks:
         if entry.action is Action.DENY:
             return False
         entry = Entry(entry.action, 0 if Field.PROTOCOL in upper else entry.protocol, entry.source, entry.destination)
-    elif (entry.source_port or entry.destination_port) and packet.ports is None:
+    elif (begins or entry.destination_port) and packet.ports is None:
         return False
     return entry.matches(packet.protocol, packet.source, packet.destination, *(packet.ports or (0, 0)))
 
@@ -101,7 +102,13 @@ def matches(version: int) -> st.SearchStrategy[AddressMatch]:
 
 def lists(version: int) -> st.SearchStrategy[list[Entry]]:
     ports, protocols = st.sampled_from([0, 0, 0, 53, 54, 65535]), st.sampled_from([0, 0, 1, 6, 17, 255])
-    return st.lists(st.builds(Entry, st.sampled_from(Action), protocols, matches(version), matches(version), ports, ports), max_size=40)
+    ends = st.sampled_from(Action), matches(version), matches(version)
+    with_ports = st.builds(
+        lambda action, source, destination, *rest: Entry(action, rest[0], source, destination, *rest[1:]), *ends, protocols, ports, ports
+    )
+    kinds = st.sampled_from([(0, None), (0, 53), (3, None), (3, 0), (3, 1), (255, 255)])
+    messages = st.builds(lambda action, source, destination, kind: Entry(action, 1, source, destination, 0, 0, *kind), *ends, kinds)
+    return st.lists(with_ports | messages, max_size=40)
 
 
 @st.composite
@@ -118,7 +125,7 @@ def packets(draw: st.DrawFn, version: int) -> Fields:
         st.sampled_from(edges),
         st.integers(-1, 1),
     )
-    ports = st.sampled_from([0, 52, 53, 54, 55, 65535])
+    ports = st.sampled_from([0, 52, 53, 54, 55, 255, 256, 767, 768, 769, 1023, 1024, 65535])
     is_later = draw(st.booleans())
     return Fields(
         draw(st.sampled_from([1, 6, 17, 89, 255])),

@@ -6,6 +6,7 @@ import select
 import shutil
 import socket
 import struct
+from dataclasses import replace
 
 import pytest
 from mode_matrix import Chance
@@ -156,6 +157,32 @@ def test_taps_carry_the_address_of_the_wan_and_are_invisible_to_routing(wan: Wan
             assert gateway.run("ip", "-br", "addr", "show", "dev", name).split()[2:] == []
 
 
+def test_messages_of_icmp_pass_where_a_deny_names_them_both_ways(wan: Wan, engine: RecordingEngine, steer: str) -> None:
+    gateway, outside = wan
+    named = ((3, None), (11, 1))
+    rules = [TrafficRule(replace(entry("deny", protocol=1), icmp_type=kind, icmp_code=code)) for kind, code in named]
+    sent = [(3, 1), (11, 0), (3, 13), (8, 0), (11, 1)]
+    with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
+        assert plane.apply(state(*rules, permit())) == ()
+        for sender, receiver, destination in ((gateway, outside, "10.9.0.2"), (outside, gateway, "10.9.0.1")):
+            with contextlib.closing(_icmp(sender)) as out, contextlib.closing(_icmp(receiver)) as heard:
+                for message in sent:
+                    with contextlib.suppress(OSError):
+                        out.sendto(bytes(message) + bytes(6), (destination, 0))
+                found: list[tuple[int, int]] = []
+                while found[-1:] != [sent[-1]]:
+                    packet = heard.recv(2048)
+                    found.append((packet[20], packet[21]))
+            assert found == [(3, 1), (3, 13), (11, 1)]
+
+
+def _icmp(namespace: Namespace) -> socket.socket:
+    with namespace.entered():
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        raw.settimeout(2)
+        return raw
+
+
 def test_a_rule_without_a_usable_sa_drops(wan: Wan, engine: RecordingEngine, steer: str) -> None:
     gateway, _ = wan
     engine.refused_spis = {7}
@@ -167,7 +194,7 @@ def test_a_rule_without_a_usable_sa_drops(wan: Wan, engine: RecordingEngine, ste
     )
     with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
         faults = plane.apply(state(*rules, sas=(sa(7), sa(8, GCM, sender_id=None))))
-        assert [(fault.device, "refused by the test" in fault.problem) for fault in faults] == [("wan", True)]
+        assert [(fault.device, fault.is_of_engine, "refused by the test" in fault.problem) for fault in faults] == [("wan", True, True)]
         for number in range(1, 5):
             gateway.run("ip", "route", "add", f"10.{number}.0.0/16", "via", "10.9.0.2")
             with contextlib.closing(gateway.udp("10.9.0.1")) as sender, contextlib.suppress(PermissionError):

@@ -316,6 +316,18 @@ def test_what_passes_by_the_head_of_a_list_meets_no_exceptions() -> None:
     assert only_any[-3:-1] == [next(line for line in only_any if "ISAKMP" in line), 'counter accept comment "deny ip any any"']
 
 
+def test_messages_of_icmp_stand_where_others_have_ports_both_ways() -> None:
+    kinds = [(3, None), (11, 0)]
+    rules = [TrafficRule(replace(entry("deny", "10.0.0.0/8", protocol=1), icmp_type=kind, icmp_code=code)) for kind, code in kinds]
+    text = text_of(steering(*rules))
+    for way, ends in (("outbound", "saddr"), ("inbound", "daddr")):
+        assert [line.partition(" comment")[0] for line in chain(text, way) if "th sport" in line and "224" not in line] == [
+            f"ip {ends} 10.0.0.0/8 ip protocol 1 ip frag-off & 0x1fff == 0 th sport 768-1023 counter accept",
+            f"ip {ends} 10.0.0.0/8 ip protocol 1 ip frag-off & 0x1fff == 0 th sport 2816 counter accept",
+        ]
+    assert 'comment "deny 1 10.0.0.0 0.255.255.255 any 11 0"' in text
+
+
 def test_fragments_without_ports_follow_permits_and_pass_by_denies() -> None:
     text = text_of(steering(TrafficRule(entry("permit", protocol=17, dport=53)), deny(protocol=17, sport=53)))
     assert [line.partition(" comment")[0] for line in chain(text, "outbound")[-4:-1]] == [

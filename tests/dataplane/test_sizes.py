@@ -8,9 +8,11 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
+from lifecycle import until
 from namespaces import Core, Namespace, Site
 from policies import GCM, Planes, permit, sa, state
 
+from groupvpn.dataplane.faults import Effect
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.ipsec.sa import DesiredState, DontFragment, Fragmentation, SegmentClamp
 
@@ -175,3 +177,16 @@ def test_the_clamp_is_put_back_and_taken_over(wan: tuple[Namespace, Namespace]) 
         second.apply(DesiredState())
         assert gateway.run("nft", "list", "ruleset") == ""
         second.close()
+
+
+def test_a_clamp_whose_device_is_not_there_is_told_until_it_comes(wan: tuple[Namespace, Namespace]) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane("gm1") as plane:
+        plane.fileno()
+        (fault,) = plane.apply(DesiredState(clamps=(SegmentClamp("wan", 1200), SegmentClamp("lan7", 1300))))
+        assert (fault.device, fault.effect) == ("lan7", Effect.HARMLESS)
+        assert "there is no device lan7" in fault.problem
+        gateway.run("ip", "link", "add", "lan7", "type", "veth", "peer", "name", "lan8")
+        until(lambda: plane.on_event() == ())
+        gateway.run("ip", "link", "delete", "lan7")
+        until(lambda: [fault.device for fault in plane.on_event()] == ["lan7"])

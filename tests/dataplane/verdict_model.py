@@ -185,7 +185,7 @@ def _of(upper: bytes) -> bytes:
 
 def takes(one: Entry, seen: Seen, *, passes: bool) -> bool:
     """Whether an entry decides. Of what has no ports at hand, one that names them takes more than it says, or nothing if it `passes`."""
-    asks = one.source_port or one.destination_port or (one.protocol if one.version == 6 else 0)
+    asks = one.icmp_type is not None or one.source_port or one.destination_port or (one.protocol if one.version == 6 else 0)
     if one.version != seen.version or (asks and not seen.upper and passes):
         return False
     for place, address in ((one.source, seen.source), (one.destination, seen.destination)):
@@ -193,6 +193,8 @@ def takes(one: Entry, seen: Seen, *, passes: bool) -> bool:
             return False
     if (seen.upper or one.version == 4) and one.protocol not in (0, seen.protocol):
         return False
+    if seen.upper and one.icmp_type is not None:
+        return seen.upper[0] == one.icmp_type and one.icmp_code in (None, seen.upper[1])
     return not seen.upper or (one.source_port in (0, seen.port(0)) and one.destination_port in (0, seen.port(2)))
 
 
@@ -279,7 +281,8 @@ class Model:
         """The list as it applies to what arrives: with source and destination exchanged, and to multicast also as it is."""
         for rule in self._steering.rules:
             one = rule.entry
-            yield rule.direction, Entry(one.action, one.protocol, one.destination, one.source, one.destination_port, one.source_port)
+            turned = one.destination, one.source, one.destination_port, one.source_port
+            yield rule.direction, Entry(one.action, one.protocol, *turned, one.icmp_type, one.icmp_code)
             if seen.is_multicast:
                 yield rule.direction, one
 

@@ -62,6 +62,8 @@ from groupvpn.ipsec.sa import Direction, TrafficRule
 LOOKUP, ANSWER, OTHER_PORT = ports(5000, 53), ports(53, 5000), ports(5000, 80)
 EVERYTHING = (permit(), permit("any6", "any6"))
 LOOPBACK = IPv4Address("198.51.100.7")
+_NAMED: list[tuple[int, int | None]] = [(0, None), (2, 4), (3, None), (3, 0), (3, 4), (128, 0)]
+"""Messages of ICMP that entries name, by type and code."""
 """Another address of ours, with which members register."""
 
 
@@ -123,7 +125,7 @@ class World:
     """Draws access lists, and frames that meet them, from few addresses, protocols and ports."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+        self._random, self._messages = random.Random(seed), random.Random(seed)
 
     def steering(self, most: int) -> Steering:
         draw = self._random
@@ -144,8 +146,9 @@ class World:
         version = draw.choice([4, 6])
         protocol = draw.choice([0, 0, 0, TCP, UDP, UDP, ICMP, ICMPV6, IGMP, ESP, AH, PIM, MOBILITY, NOTHING, OPTIONS])
         named = [draw.choice([0, 0, 53, 848, 4500, 65534, 65535]) if protocol in (0, TCP, UDP) else 0 for _ in range(2)]
+        message = self._messages.choice([(None, None), *_NAMED]) if protocol == ICMP else (None, None)
         return TrafficRule(
-            Entry(draw.choice(list(Action)), protocol, self._match(version), self._match(version), *named),
+            Entry(draw.choice(list(Action)), protocol, self._match(version), self._match(version), *named, *message),
             direction=draw.choice([Direction.BOTH, *Direction]),
         )
 
@@ -182,6 +185,9 @@ class World:
             source, destination, sport, dport = destination, source, dport, sport
         protocol = one.protocol if one.protocol and draw.random() < 0.7 else draw.choice([ICMP, UDP, TCP, ESP, AH, ICMPV6, IGMP, PIM, 0])
         upper = self._upper(protocol, sport, dport)
+        if one.icmp_type is not None and protocol == ICMP:
+            kind, code = self._messages.choice(_NAMED)
+            upper = (bytes([kind, code or 0]) + upper[2:])[: len(upper)]
         hops = draw.choice([1, 64, 255])
         packet = (
             ipv4(

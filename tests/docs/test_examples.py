@@ -258,13 +258,23 @@ def test_make_targets_of_the_text_exist() -> None:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"
 
 
-def test_the_unit_file_fits_the_command_line() -> None:
+@pytest.mark.parametrize("options", ["", "--workers 2 --pin 2,3 --steer nftables --transmit packet --receive ring"])
+def test_the_unit_file_fits_the_command_line(options: str) -> None:
     unit = (ROOT / "packaging" / "groupvpn@.service").read_text(encoding="utf-8")
     words = re.search(r"^ExecStart=\S*groupvpn run (.*)$", unit, re.MULTILINE)
     assert words
-    with COMMAND.commands["run"].make_context("run", words.group(1).replace("%i", "east").split()):
-        pass
+    with COMMAND.commands["run"].make_context("run", words.group(1).replace("%i", "east").replace("$OPTIONS", options).split()) as context:
+        assert context.params["workers"] == (2 if options else None)
     assert "Type=notify\n" in unit
+
+
+def test_the_unit_file_reads_options_where_the_guide_puts_them() -> None:
+    """The file of all nodes first: the last one counts. A dash lets either be absent."""
+    unit = (ROOT / "packaging" / "groupvpn@.service").read_text(encoding="utf-8")
+    files = re.findall(r"^EnvironmentFile=-(\S+)$", unit, re.MULTILINE)
+    assert files == ["/etc/default/groupvpn", "/etc/default/groupvpn-%i"]
+    for file in files:
+        assert file.replace("%i", "NAME") in GUIDE.read_text(encoding="utf-8")
 
 
 @pytest.mark.interop("systemd-analyze")

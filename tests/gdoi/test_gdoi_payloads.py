@@ -91,6 +91,14 @@ def test_lists_of_one_entry_and_different_lists_are_written_out() -> None:
     assert over_the_wire(offer) == offer
 
 
+def test_an_icmp_message_is_not_told_as_all_of_icmp() -> None:
+    """RFC 6407 5.4.1 has no place for it; the configuration leaves it out before it comes here."""
+    named = Entry(Action.DENY, 1, AddressMatch.any(), AddressMatch.any(), icmp_type=3)
+    offer = offer_of(Download((tek(0x1000, entries=(named, permit(AddressMatch.any(), AddressMatch.any()))),)))
+    with pytest.raises(ValueError, match="type of ICMP"):
+        write_offer(offer)
+
+
 def test_a_tek_whose_list_permits_nothing_leaves_its_denies_to_the_next() -> None:
     first, second = deny(subnet("10.5.0.0"), AddressMatch.any()), permit(AddressMatch.any(), AddressMatch.any())
     idle, busy = tek(0x1000, entries=(first,)), tek(0x2000, entries=(second,))

@@ -50,3 +50,22 @@ def test_a_symmetric_entry_covers_both_already() -> None:
 def test_the_multicast_part_of_a_set(address: str, wildcard: str, expected: tuple[str, str] | None) -> None:
     found = AddressMatch(IPv4Address(address), IPv4Address(wildcard)).multicast
     assert (found and (str(found.address), str(found.wildcard))) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "taken", "left"),
+    [(3, None, (0x0300, 0x03FF), (0x02FF, 0x0400)), (3, 1, (0x0301,), (0x0300, 0x0302)), (0, None, (0, 255), (256,)), (0, 0, (0,), (1,))],
+)
+def test_a_message_of_icmp_is_the_same_both_ways(kind: int, code: int | None, taken: tuple[int, ...], left: tuple[int, ...]) -> None:
+    entry = Entry(Action.DENY, 1, SITES, AddressMatch.any(), icmp_type=kind, icmp_code=code)
+    inside, outside = IPv4Address("10.1.1.1"), IPv4Address("192.0.2.1")
+    for item, ends in ((entry, (inside, outside)), (entry.mirrored(), (outside, inside))):
+        assert all(item.matches(1, *ends, first) for first in taken)
+        assert not any(item.matches(1, *ends, first) for first in left)
+    assert entry.mirrored().mirrored() == entry
+
+
+@pytest.mark.parametrize(("protocol", "kind", "code"), [(0, 3, None), (17, 3, None), (1, None, 3)])
+def test_only_icmp_has_messages(protocol: int, kind: int | None, code: int | None) -> None:
+    with pytest.raises(ValueError, match="only ICMP"):
+        Entry(Action.DENY, protocol, AddressMatch.any(), AddressMatch.any(), icmp_type=kind, icmp_code=code)

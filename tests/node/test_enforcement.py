@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 from types import SimpleNamespace
 
 import pytest
+from node_samples import member_of
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
@@ -14,7 +15,8 @@ from groupvpn.dataplane.faults import Effect, Fault
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SaCounters
 from groupvpn.ipsec.transform import Transform
 from groupvpn.node import clock
-from groupvpn.node.enforcement import REPAIR_PERIOD, Enforcement, LeftBehind
+from groupvpn.node.enforcement import REPAIR_PERIOD, Enforcement, LeftBehind, is_needed_by
+from groupvpn.node.state import StateDirectory
 from groupvpn.node.syslog import Log
 
 
@@ -63,6 +65,20 @@ def test_what_cannot_even_be_blocked_is_said_to_be_open() -> None:
     lines = _lines(*(Fault("lo", text, Effect.OPEN) for text in ("nft: not found", "cannot even block it: nft: not found")))
     assert len(lines) == 2
     assert all("packets may pass in the clear" in line and "dropped" not in line for line in lines)
+
+
+def test_what_the_engine_cannot_do_is_told_in_the_words_of_routers() -> None:
+    lines = _lines(Fault("lo", "SA 0x100 (esp-seal): no such cipher", is_of_engine=True), Fault("lo", "cannot even block it", Effect.OPEN))
+    assert ["%GDOI-3-GM_NO_CRYPT_ENGINE: lo: SA 0x100" in line for line in lines] == [True, False]
+    assert "%CRYPTO-3-DATAPLANE: lo: cannot" in lines[1]
+
+
+def test_a_fault_that_protects_no_less_is_told_as_such(steering: Enforcement) -> None:
+    """The service manager says of a node with others that not all is protected."""
+    faults = Fault("lan", "there is no device lan", Effect.HARMLESS), Fault("lo", "the engine has stopped")
+    steering.data_plane = _Faulty(*faults)  # type: ignore[assignment]
+    steering.repair()
+    assert steering.harmless == {"lan: there is no device lan"} < steering.faults
 
 
 class _Plane(_Faulty):
@@ -134,6 +150,20 @@ def test_a_policy_that_could_not_be_applied_is_a_fault_and_is_applied_later(
 
     asyncio.run(scene())
     assert [line.severity for line in log.lines] == [3, 3, 5]
+
+
+def test_a_node_without_its_engine_says_so(steering: Enforcement, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane = _Plane(ImportError("libIPSec_MB.so.1: cannot open shared object file"))
+    _plays(steering, monkeypatch, plane)
+
+    async def scene() -> None:
+        steering.apply()
+        steering.repair()
+        steering.close()
+
+    asyncio.run(scene())
+    assert [line.mnemonic for line in log.lines] == ["GM_NO_CRYPT_ENGINE", "DATAPLANE"]
+    assert "libIPSec_MB.so.1: cannot open shared object file. Traffic that it protects may leave in the clear" in log.lines[0].text
 
 
 def test_a_bug_of_the_data_plane_is_a_fault_too(steering: Enforcement, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,3 +253,14 @@ def test_an_sa_of_a_group_is_counted_by_what_the_data_plane_was_told_last() -> N
     steering.data_plane = SimpleNamespace(carried=lambda asked: counted if asked is sa else None)  # type: ignore[assignment]
     steering.applied = DesiredState((InterfacePolicy("eth0", IPv4Address("10.0.0.1"), sas=(sa,)),))
     assert (steering.carried(5), steering.carried(6)) == (counted, SaCounters(6))
+
+
+@pytest.mark.parametrize(
+    ("interface", "octets"),
+    [("GigabitEthernet0/0", [1360]), ("GigabitEthernet0/0\n shutdown", []), ("Loopback0", [])],
+)
+def test_segments_are_adjusted_where_connections_pass(interface: str, octets: list[int], state: StateDirectory) -> None:
+    """And nothing else needs the data plane there."""
+    router = member_of(state, f"interface {interface}\n ip tcp adjust-mss 1360\n")
+    assert [clamp.octets for clamp in router.cores.desired_state(router.configuration).clamps] == octets
+    assert is_needed_by(router.configuration) == bool(octets)

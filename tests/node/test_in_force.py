@@ -21,6 +21,8 @@ HOLED = AddressMatch(IPv4Address("10.1.0.1"), IPv4Address("0.0.255.254"))
 RULES = {
     ("SITES", "GigabitEthernet0/0"): (
         TrafficRule(Entry(Action.DENY, 17, AddressMatch.any(), HOLED, 500, 4500)),
+        TrafficRule(Entry(Action.DENY, 1, AddressMatch.any(), HOLED, icmp_type=0)),
+        TrafficRule(Entry(Action.DENY, 1, AddressMatch.any(), HOLED, icmp_type=3, icmp_code=1)),
         TrafficRule(Entry(Action.PERMIT, 0, HOLED, AddressMatch.any()), direction=Direction.INBOUND_ONLY),
     ),
     ("OTHER", "Loopback0"): (TrafficRule(Entry(Action.PERMIT, 6, AddressMatch.any(6), AddressMatch.any(6))),),

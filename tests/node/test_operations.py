@@ -86,6 +86,8 @@ def test_the_summary_of_a_member_tells_of_interfaces_without_protection(tmp_path
     assert router.operations.summary() == "Registered in 0 of 1 groups"
     router.enforcement.faults = frozenset({"there is no device gi0-0"})
     assert router.operations.summary() == "Registered in 0 of 1 groups; not all is protected, see the log"
+    router.enforcement.harmless = router.enforcement.faults
+    assert router.operations.summary() == "Registered in 0 of 1 groups"
     state.close()
 
 

@@ -46,7 +46,9 @@ command are listed with it.
 
 An entry of an access list that a group uses may have a protocol, addresses with wildcard masks, and single ports.
 Ranges, lists and comparisons of ports, port 0, and options such as `established` or `dscp`, are errors there: a key
-server has no way to tell them to its members (RFC 6407 5.4.1).
+server has no way to tell them to its members (RFC 6407 5.4.1). Nor has it for a message type of ICMP: a permit that
+names one is an error in `sa ipsec`, and a deny is left out with a warning. In a member's own lists, those of `match
+address` in a crypto map and in fail-close, the type counts, and so does a code behind it.
 
 In syntax lines, `[ ]` is optional, `{ | }` is a choice, `...` repeats, and `<name>` is a value.
 """

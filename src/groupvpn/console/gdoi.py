@@ -1,15 +1,21 @@
 """Commands that act on groups: `clear crypto gdoi`, `clear crypto sa`, `crypto gdoi ks rekey`, `crypto gdoi gm ipsec direction`."""
 
-from groupvpn.config.arguments import Name, Number, OneOf
+from ipaddress import IPv4Address
+
+from groupvpn.config.arguments import Address, Name, Number, OneOf
 from groupvpn.console.exec import ExecCommand, Request
-from groupvpn.ipsec.sa import Direction
+from groupvpn.ipsec.sa import FIRST_SPI, Direction
+from groupvpn.ipsec.transform import SecurityProtocol
 from groupvpn.node.control import CommandError
+from groupvpn.node.cores import RunningMember
 from groupvpn.node.operations import RekeyError, UnknownGroupError
 from groupvpn.node.router import Router
 
 DEFAULT_ACTIVATION_DELAY = 30
 """Seconds: as long as members wait between getting a new TEK and using it in a rekey that comes in time."""
 _GROUP = Name("name of the GDOI group", 80, "GROUP")
+_MAP = Name("name of the crypto map", 80, "MAP")
+_NO_PEER = IPv4Address(0)
 _DIRECTION = OneOf(
     {"both": Direction.BOTH, "inbound optional": Direction.INBOUND_OPTIONAL, "inbound only": Direction.INBOUND_ONLY},
     "how the traffic of the group is protected until the next rekey",
@@ -25,8 +31,8 @@ def _clear_gdoi(router: Router, request: Request) -> str:
 
 
 def _clear_replay(router: Router, request: Request) -> str:
-    if not router.cores.members:
-        raise CommandError("% This node is not a member of any group")
+    if not router.cores.groups and router.cores.key_server is None:
+        raise CommandError("% This node has no group")
     try:
         router.operations.clear_replay(request.name("group"))
     except UnknownGroupError as error:
@@ -36,6 +42,39 @@ def _clear_replay(router: Router, request: Request) -> str:
 
 def _clear_sa(router: Router, request: Request) -> str:
     router.operations.clear_sa()
+    return ""
+
+
+def _clear_counters(router: Router, request: Request) -> str:
+    router.operations.clear_counters()
+    return ""
+
+
+def _clear_map(router: Router, request: Request) -> str:
+    wanted = request.name("map")
+    if wanted not in router.configuration.crypto_maps:
+        raise CommandError(f"% No crypto map {wanted!r} is configured")
+    router.operations.clear_sa(lambda member: member.bound.crypto_map == wanted)
+    return ""
+
+
+def _clear_peer(router: Router, request: Request) -> str:
+    if request.get("address") != _NO_PEER:
+        raise CommandError(f"% No SA has the peer {request.name('address')}: those of groups have none, which is {_NO_PEER}")
+    router.operations.clear_sa()
+    return ""
+
+
+def _clear_entry(router: Router, request: Request) -> str:
+    """One SA, and so all that came by the same registration."""
+    protocol = SecurityProtocol.AH if "ah" in request.keywords else SecurityProtocol.ESP
+
+    def has_it(member: RunningMember) -> bool:
+        is_ours = request.get("address") in (_NO_PEER, member.address)
+        return is_ours and any((sa.spi, sa.transform.protocol) == (request.get("spi"), protocol) for sa in member.core.sas)
+
+    if not router.operations.clear_sa(has_it):
+        raise CommandError("% No such SA; `show crypto ipsec sa address` has them all")
     return ""
 
 
@@ -75,11 +114,25 @@ COMMANDS = (
     ),
     ExecCommand(
         "clear crypto {gdoi | gkm} [group <group>] replay",
-        "Member: count what anti-replay refuses from zero on",
+        "Count what anti-replay refuses from zero on; a key server refuses nothing",
         _clear_replay,
         {"group": _GROUP},
     ),
     ExecCommand("clear crypto sa", "Delete the IPsec SAs of all groups and register again", _clear_sa),
+    ExecCommand("clear crypto sa counters", "Count packets of IPsec SAs and errors from zero on; the SAs stay", _clear_counters),
+    ExecCommand("clear crypto sa map <map>", "Delete the IPsec SAs of a crypto map's groups and register again", _clear_map, {"map": _MAP}),
+    ExecCommand(
+        "clear crypto sa peer <address>",
+        "Delete the IPsec SAs with a peer and register again; those of groups have the peer 0.0.0.0",
+        _clear_peer,
+        {"address": Address("peer of an SA")},
+    ),
+    ExecCommand(
+        "clear crypto sa {entry | spi} <address> {ah | esp} <spi>",
+        "Delete one IPsec SA, with all of its group, and register again",
+        _clear_entry,
+        {"address": Address("where the SA leads: our address, or 0.0.0.0"), "spi": Number(FIRST_SPI, 4294967295, "SPI")},
+    ),
     ExecCommand("clear crypto isakmp", "Delete all ISAKMP SAs", _clear_isakmp),
     ExecCommand(
         "crypto {gdoi | gkm} ks [group <group>] rekey [activation-delay <delay>]",

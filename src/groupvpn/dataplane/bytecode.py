@@ -281,7 +281,12 @@ class Writer:
         if Field.DESTINATION in named:
             self.unless_in(entry.destination, places.destination, following)
         if Field.SOURCE_PORT in named:
-            self.unless(self.sizes.HALF, places.transport, entry.source_port, following)
+            if entry.icmp_type is None:
+                self.unless(self.sizes.HALF, places.transport, entry.source_port, following)
+            else:
+                self.unless(self.sizes.OCTET, places.transport, entry.icmp_type, following)
+            if entry.icmp_code is not None:
+                self.unless(self.sizes.OCTET, places.transport + 1, entry.icmp_code, following)
         if Field.DESTINATION_PORT in named:
             self.unless(self.sizes.HALF, places.transport + 2, entry.destination_port, following)
         self.code.jump(self.to(item.end))

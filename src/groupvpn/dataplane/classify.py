@@ -32,6 +32,7 @@ class Field(Enum):
     SOURCE = "source"
     DESTINATION = "destination"
     SOURCE_PORT = "source port"
+    """Or type and code of ICMP, which stand in the same place."""
     DESTINATION_PORT = "destination port"
 
 
@@ -229,7 +230,7 @@ def is_named(entry: Entry, name: Field) -> bool:
         case Field.DESTINATION:
             return not entry.destination.is_any
         case Field.SOURCE_PORT:
-            return entry.source_port != ANY_PORT
+            return entry.source_port != ANY_PORT or entry.messages is not None
         case Field.DESTINATION_PORT:
             return entry.destination_port != ANY_PORT
 
@@ -244,7 +245,8 @@ def _span(entry: Entry, name: Field) -> tuple[int, int] | None:
         case Field.DESTINATION:
             return _addresses(entry.destination)
         case Field.SOURCE_PORT:
-            return entry.source_port, entry.source_port
+            messages = entry.messages
+            return (entry.source_port, entry.source_port) if messages is None else (messages[0], messages[-1])
         case Field.DESTINATION_PORT:
             return entry.destination_port, entry.destination_port
 

@@ -48,6 +48,8 @@ def conditions(entry: Entry) -> tuple[str, ...]:
     addresses = [_address(words(Field.SOURCE, version), entry.source), _address(words(Field.DESTINATION, version), entry.destination)]
     protocol = [f"{words(Field.PROTOCOL, version)} {entry.protocol}"] if entry.protocol != ANY_PROTOCOL else []
     ports = [f"th {side} {port}" for side, port in (("sport", entry.source_port), ("dport", entry.destination_port)) if port != ANY_PORT]
+    if entry.messages is not None:
+        ports.append(f"th sport {value_range(Field.SOURCE_PORT, version, entry.messages[0], entry.messages[-1])}")
     kept, upper = (addresses + protocol, ports) if version == 4 else (addresses, protocol + ports)
     if not upper:
         return (_all(kept),)
@@ -75,4 +77,7 @@ def describe(entry: Entry) -> str:
     """The entry as a router shows it, with numbers for protocols: `permit 17 any host 10.1.1.1 eq 53`."""
     source = f"{entry.source} eq {entry.source_port}" if entry.source_port != ANY_PORT else f"{entry.source}"
     destination = f"{entry.destination} eq {entry.destination_port}" if entry.destination_port != ANY_PORT else f"{entry.destination}"
-    return f"{entry.action.value} {entry.protocol or ('ip' if entry.version == 4 else 'ipv6')} {source} {destination}"
+    message = (
+        "" if entry.icmp_type is None else f" {entry.icmp_type}" if entry.icmp_code is None else f" {entry.icmp_type} {entry.icmp_code}"
+    )
+    return f"{entry.action.value} {entry.protocol or ('ip' if entry.version == 4 else 'ipv6')} {source} {destination}{message}"

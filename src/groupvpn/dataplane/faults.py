@@ -20,3 +20,5 @@ class Fault:
     device: str
     problem: str
     effect: Effect = Effect.BLOCKED
+    is_of_engine: bool = False
+    """Whether the engine does not serve it, as an algorithm that it does not have."""

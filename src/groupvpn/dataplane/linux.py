@@ -259,7 +259,8 @@ class LinuxDataPlane:
         except ProgramError as problem:
             text = f"cannot adjust the segment size of TCP: {problem}"
             return [Fault(clamp.device, text, effect=Effect.HARMLESS) for clamp in self._state.clamps]
-        return []
+        absent = [clamp.device for clamp, place in places if place is None]
+        return [Fault(name, f"there is no device {name} whose TCP segments could be adjusted", Effect.HARMLESS) for name in absent]
 
     def _reconcile(self) -> tuple[Fault, ...]:
         """What is to hold holds before anything is removed."""
@@ -316,7 +317,8 @@ class LinuxDataPlane:
         rest = self._resting.get(policy.device)
         if rest is not None and time.monotonic() < rest.until and rest.place == place:
             return rest.faults
-        faults = [Fault(policy.device, self._keyring.refusals[sa.name]) for sa in policy.every_sa if sa.name in self._keyring.refusals]
+        refused = [self._keyring.refusals[sa.name] for sa in policy.every_sa if sa.name in self._keyring.refusals]
+        faults = [Fault(policy.device, problem, is_of_engine=True) for problem in refused]
         link = None
         try:
             link = self._link(policy.device, place)
@@ -325,7 +327,8 @@ class LinuxDataPlane:
                 faults.append(Fault(policy.device, *trouble))
         except Exception as problem:  # whatever it is: nothing may leave in the clear, and others are to be served
             text = str(problem) if isinstance(problem, _REFUSALS) else f"{type(problem).__name__}: {problem}"
-            faults += self._block(policy, place, text, can_have_rules=link is not None)
+            blocked = self._block(policy, place, text, can_have_rules=link is not None)
+            faults += [replace(fault, is_of_engine=isinstance(problem, EngineRefusal)) for fault in blocked]
             if place is not None:
                 self._resting[policy.device] = _Rest(time.monotonic() + RETRY_AFTER, place, faults)
         return faults

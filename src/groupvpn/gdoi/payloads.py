@@ -193,6 +193,8 @@ def _write_tek(tek: TekOffer, bearer: int | None, pseudotime: int | None) -> Ite
     if shares:
         entries = (next(entry for entry in tek.entries if entry.action is Action.PERMIT),)
     for entry in entries:
+        if entry.icmp_type is not None:  # the peer would take it for all of ICMP
+            raise ValueError("the policy of a group cannot carry a type of ICMP (RFC 6407 5.4.1)")
         source = to_identity(entry.source, entry.source_port)
         destination = to_identity(entry.destination, entry.destination_port)
         if entry.action is Action.PERMIT:

@@ -11,6 +11,7 @@ ANY_PROTOCOL = 0
 """Protocol number that stands for every IP protocol (the keyword `ip`)."""
 ANY_PORT = 0
 """Port number that stands for every port (RFC 6407 5.4.1)."""
+_ICMP = 1
 _EVERYTHING: dict[int, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 _MULTICAST: dict[int, IPNetwork] = {4: IPv4Network("224.0.0.0/4"), 6: IPv6Network("ff00::/8")}
 """The multicast addresses of each IP version (RFC 5771 3, RFC 4291 2.7)."""
@@ -109,7 +110,8 @@ class AddressMatch:
 class Entry:
     """One access control entry (ACE). Ports are host integers and `ANY_PORT` where the entry names none.
 
-    It is about packets of one IP version, that of its addresses; `ValueError` if they differ.
+    It is about packets of one IP version, that of its addresses; `ValueError` if they differ. Of ICMP it may name a type, and a code of it
+    (RFC 792), which no key server can tell its members (RFC 6407 5.4.1): such an entry is for lists of a member's own.
     """
 
     action: Action
@@ -118,29 +120,44 @@ class Entry:
     destination: AddressMatch
     source_port: int = ANY_PORT
     destination_port: int = ANY_PORT
+    icmp_type: int | None = None
+    icmp_code: int | None = None
 
     def __post_init__(self) -> None:
         if self.source.version != self.destination.version:
             raise ValueError(f"one entry cannot speak of IPv4 and IPv6: {self.source} and {self.destination}")
+        if (self.icmp_type is not None and self.protocol != _ICMP) or (self.icmp_code is not None and self.icmp_type is None):
+            raise ValueError("only ICMP has types, and only a type has codes")
 
     @property
     def version(self) -> int:
         """The IP version of the packets it is about."""
         return self.source.version
 
+    @property
+    def messages(self) -> range | None:
+        """What the first two octets of ICMP, type and code, may be as a number; None for any. They stand where other protocols have the
+        source port."""
+        if self.icmp_type is None:
+            return None
+        first = self.icmp_type << 8
+        return range(first, first + 256) if self.icmp_code is None else range(first + self.icmp_code, first + self.icmp_code + 1)
+
     def matches(self, protocol: int, source: IPAddress, destination: IPAddress, source_port: int = 0, destination_port: int = 0) -> bool:
-        """Whether this entry is about a packet with these fields."""
+        """Whether this entry is about a packet with these fields; of ICMP `source_port` are type and code."""
         return (
             self.protocol in (ANY_PROTOCOL, protocol)
             and self.source.matches(source)
             and self.destination.matches(destination)
             and self.source_port in (ANY_PORT, source_port)
             and self.destination_port in (ANY_PORT, destination_port)
+            and (self.messages is None or source_port in self.messages)
         )
 
     def mirrored(self) -> "Entry":
-        """The entry as the other direction sees it: source and destination exchanged."""
-        return Entry(self.action, self.protocol, self.destination, self.source, self.destination_port, self.source_port)
+        """The entry as the other direction sees it: source and destination exchanged. A message of ICMP is the same both ways."""
+        ends = self.destination, self.source, self.destination_port, self.source_port
+        return Entry(self.action, self.protocol, *ends, self.icmp_type, self.icmp_code)
 
     def inbound(self) -> "tuple[Entry, ...]":
         """The entry as it applies to packets that arrive.

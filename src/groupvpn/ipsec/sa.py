@@ -18,8 +18,14 @@ FIRST_SPI = 256
 """SPIs below are reserved (RFC 4303 2.1)."""
 MINIMUM_MTU = 256
 """Octets of the smallest IP packet that the data plane can be told to fit ESP into."""
+_FIRST_CONNECTION, _CONNECTIONS = 2001, 30000
 SaName = int | tuple[int, IPAddress]
 """What identifies an SA on a node: its SPI; between two ends also its destination, for each receiver chooses its SPIs (RFC 4301 4.1)."""
+
+
+def connection_id(spi: int, *, outbound: bool = False) -> int:
+    """The number that `show` and the log call one direction of an SA by: made of the SPI, so that it stays the same while the SA lives."""
+    return _FIRST_CONNECTION + spi % _CONNECTIONS * 2 + outbound
 
 
 class Direction(Enum):

@@ -4,6 +4,8 @@
 
 from typing import TYPE_CHECKING
 
+from groupvpn.ipsec.sa import connection_id
+
 if TYPE_CHECKING:
     from groupvpn._engine import EventKind
     from groupvpn.dataplane.engine import EngineEvent
@@ -24,14 +26,14 @@ def line_of(event: "EngineEvent") -> Line | None:
         text = f"destaddr={event.destination}, prot={event.protocol}, spi=0x{event.spi:X}({event.spi}), srcaddr={event.source}"
         return "CRYPTO", 4, "RECDV_PKT_INV_SPI", f"decaps: rec'd IPSEC packet has invalid spi for {text}"
     packet = f"spi=0x{event.spi:X}({event.spi}), seqno={event.sequence}, srcaddr={event.source}, destaddr={event.destination}"
+    replayed = f"decrypt: replay check failed, connection id={connection_id(event.spi)}"
     if event.kind in ("too_old", "too_new") and event.times is not None:
         times = f"my_pst is {event.times.own:.2f} sec, peer_pst is {event.times.peer:.2f} sec, window is {event.times.window} sec"
         if round(abs(event.times.own - event.times.peer), 3) <= event.times.window:  # the clocks agree; a tick is whole milliseconds
-            text = f"decrypt: replay check failed, packet is from before this SA began to remember: {times}, {packet}"
-            return "CRYPTO", 4, "PKT_REPLAY_ERR", text
+            return "CRYPTO", 4, "PKT_REPLAY_ERR", f"{replayed}: packet is from before this SA began to remember: {times}, {packet}"
         return "GDOI", 3, "REPLAY_FAILED", f"Packet is {event.kind.replace('_', ' ')} and fails PST check: {times}, {packet}"
     if event.kind in ("replayed", "too_old", "too_new"):
-        return "CRYPTO", 4, "PKT_REPLAY_ERR", f"decrypt: replay check failed, {packet}"
+        return "CRYPTO", 4, "PKT_REPLAY_ERR", f"{replayed}, {packet}"
     if event.kind == "authentication":
         return "CRYPTO", 4, "RECVD_PKT_MAC_ERR", f"decrypt: mac verify failed, {packet}"
     if event.kind == "hard_sequence":

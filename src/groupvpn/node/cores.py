@@ -228,7 +228,7 @@ class Cores:
         clamps = tuple(
             SegmentClamp(interface.device, interface.adjust_mss)
             for interface in configuration.interfaces
-            if interface.adjust_mss is not None and not interface.name.is_loopback
+            if interface.adjust_mss is not None and not interface.name.is_loopback and not interface.shutdown
         )
         return DesiredState(tuple(policies), clamps)
 

@@ -36,7 +36,8 @@ class LeftBehind:
 
 def is_needed_by(configuration: Configuration) -> bool:
     """Whether a configuration has anything for the data plane to do."""
-    return any(configuration.members()) or any(interface.adjust_mss for interface in configuration.interfaces)
+    through = (interface for interface in configuration.interfaces if not interface.name.is_loopback and not interface.shutdown)
+    return any(configuration.members()) or any(interface.adjust_mss for interface in through)
 
 
 class Enforcement:
@@ -55,6 +56,8 @@ class Enforcement:
         called when the engine has something to tell; it should call `take_events`."""
         self.data_plane: LinuxDataPlane | None = None
         self.faults: frozenset[str] = frozenset()
+        self.harmless: frozenset[str] = frozenset()
+        """Those that keep nothing from being protected."""
         self.next_repair: float | None = None
         """When `repair` wants to be called, in monotonic seconds; None while there is no fault."""
         self._name, self._log, self._wanted, self._on_event, self._on_engine = name, log, wanted, on_event, on_engine
@@ -141,7 +144,8 @@ class Enforcement:
             yield
         except Exception as error:
             self._is_behind = True
-            self._log_faults(self.faults | {_OPEN.format(error=f"{type(error).__name__}: {error}")})
+            text = _OPEN.format(error=f"{type(error).__name__}: {error}")
+            self._log_faults(self.faults | {text}, {text} if isinstance(error, ImportError) else ())
             if not isinstance(error, (OSError, ImportError)):
                 raise
 
@@ -183,11 +187,18 @@ class Enforcement:
 
     def _note(self, faults: "Iterable[Fault]", *more: str) -> None:
         """Log each fault when it begins, and once when all are over."""
-        self._log_faults(frozenset((*more, *map(_described, faults))))
+        from groupvpn.dataplane.faults import Effect
 
-    def _log_faults(self, now: frozenset[str]) -> None:
+        faults = tuple(faults)
+        told = {_described(fault): fault.effect for fault in faults}
+        self.harmless = frozenset(text for text, effect in told.items() if effect is Effect.HARMLESS)
+        self._log_faults(frozenset((*more, *told)), frozenset(_described(fault) for fault in faults if fault.is_of_engine))
+
+    def _log_faults(self, now: frozenset[str], of_engine: Collection[str] = ()) -> None:
+        """`of_engine` are those of them that an engine would not have that can do more."""
         for text in sorted(now - self.faults):
-            self._log.write("CRYPTO", 3, "DATAPLANE", text)
+            facility, mnemonic = ("GDOI", "GM_NO_CRYPT_ENGINE") if text in of_engine else ("CRYPTO", "DATAPLANE")
+            self._log.write(facility, 3, mnemonic, text)
         if self.faults and not now:
             self._log.write("CRYPTO", 5, "DATAPLANE", "all faults are mended")
         self.faults = now

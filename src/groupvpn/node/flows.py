@@ -5,7 +5,7 @@ for each SA; so before it lets one go, what that has carried is added to the ent
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from groupvpn.ipsec.acl import Entry
@@ -13,6 +13,7 @@ from groupvpn.ipsec.sa import SaCounters, total
 
 MemberKey = tuple[str, IPv4Address]
 """Name of the group and the address that the member registers with."""
+_COUNTS = ("encrypted_packets", "encrypted_bytes", "decrypted_packets", "decrypted_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Flows:
     def __init__(self) -> None:
         self._served: dict[MemberKey, Served] = {}
         self._ended: dict[MemberKey, dict[Entry, SaCounters]] = {}
+        self._cleared: dict[int, SaCounters] = {}
+        """What SAs had carried when an operator cleared the counters, by SPI."""
 
     def follow(self, served: Mapping[MemberKey, Served], counted: Callable[[int], SaCounters]) -> None:
         """Members are about to have these SAs: keep what `counted` says of those that go. Entries that are gone too are forgotten."""
@@ -39,19 +42,41 @@ class Flows:
                 continue
             ended = self._ended.setdefault(member, {})
             for spi in before.sas.keys() - now.sas.keys():
-                carried = counted(spi)
+                carried = self.since(counted(spi))
                 for entry in frozenset(before.sas[spi]):  # which may stand in a list twice
                     ended[entry] = total((ended[entry], carried)) if entry in ended else carried
             left = now.entries.union(*now.sas.values())
             self._ended[member] = {entry: counters for entry, counters in ended.items() if entry in left}
         self._served = dict(served)
+        held = {spi for item in served.values() for spi in item.sas}
+        self._cleared = {spi: before for spi, before in self._cleared.items() if spi in held}
+
+    def since(self, counters: SaCounters) -> SaCounters:
+        """What an SA has carried since the counters were cleared; one that was made anew meanwhile began at zero by itself."""
+        before = self._cleared.get(counters.spi)
+        if before is None:
+            return counters
+        left = {name: getattr(counters, name) - getattr(before, name) for name in _COUNTS}
+        if any(count < 0 for count in left.values()):
+            del self._cleared[counters.spi]
+            return counters
+        return replace(counters, **left)
 
     def ended(self, member: MemberKey) -> Mapping[Entry, SaCounters]:
         """What SAs of a member that are gone have carried for each entry."""
         return self._ended.get(member, {})
 
+    def begin(self, counted: Callable[[int], SaCounters]) -> None:
+        """Count from zero, with SAs that stay: `counted` says what they have carried until now."""
+        self._cleared = {spi: counted(spi) for item in self._served.values() for spi in item.sas}
+        self._ended.clear()
+
+    def forget(self, member: MemberKey) -> None:
+        """Begin at zero for one member, and forget what its SAs of now have carried as well."""
+        self._served.pop(member, None)
+        self._ended.pop(member, None)
+
     def clear(self, group: str | None = None) -> None:
         """Begin at zero for the members of a group, or for all; what their SAs of now have carried is forgotten as well."""
         for member in [member for member in self._served if group in (None, member[0])]:
-            del self._served[member]
-            self._ended.pop(member, None)
+            self.forget(member)

@@ -108,13 +108,22 @@ class InForce:
 def _write_rule(rule: TrafficRule) -> list[object]:
     entry = rule.entry
     places = [[str(match.address), str(match.wildcard)] for match in (entry.source, entry.destination)]
-    return [entry.action.name, entry.protocol, *places, entry.source_port, entry.destination_port, rule.direction.name]
+    words = [entry.action.name, entry.protocol, *places, entry.source_port, entry.destination_port, rule.direction.name]
+    return [*words, entry.icmp_type, entry.icmp_code] if entry.icmp_type is not None else words
 
 
 def _read_rule(words: list[object]) -> TrafficRule:
-    action, protocol, source, destination, source_port, destination_port, direction = words
+    action, protocol, source, destination, source_port, destination_port, direction = words[:7]
+    icmp_type, icmp_code = words[7:] or (None, None)
     entry = Entry(
-        Action[str(action)], _number(protocol), _match(source), _match(destination), _number(source_port), _number(destination_port)
+        Action[str(action)],
+        _number(protocol),
+        _match(source),
+        _match(destination),
+        _number(source_port),
+        _number(destination_port),
+        None if icmp_type is None else _number(icmp_type) & 0xFF,
+        None if icmp_code is None else _number(icmp_code) & 0xFF,
     )
     return TrafficRule(entry, direction=Direction[str(direction)])
 

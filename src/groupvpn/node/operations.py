@@ -3,6 +3,7 @@
 A command asks the cores for effects and has the router carry them out; beside that it only sets counters to zero.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from groupvpn.gdoi.events import PolicyChanged
@@ -61,11 +62,20 @@ class Operations:
         now = clock.monotonic()
         self._router.do(effect for member in self._members for effect in member.core.set_direction(direction, now))
 
-    def clear_sa(self) -> None:
-        """`clear crypto sa`: members delete their SAs and register again; the counters begin at zero."""
-        self._router.flows.clear()
+    def clear_sa(self, wanted: Callable[[RunningMember], bool] = lambda member: True) -> bool:
+        """`clear crypto sa`: members that are `wanted` delete their SAs and register again; their counters begin at zero. Whether there was
+        one."""
         now = clock.monotonic()
-        self._router.do(effect for member in self._members for effect in member.core.clear_sas(now))
+        chosen = {key: member for key, member in self._router.cores.members.items() if wanted(member)}
+        for key in chosen:
+            self._router.flows.forget(key)
+        self._router.do(effect for member in chosen.values() for effect in member.core.clear_sas(now))
+        return bool(chosen)
+
+    def clear_counters(self) -> None:
+        """`clear crypto sa counters`: what `show` tells of SAs and interfaces begins at zero; the SAs stay."""
+        self._router.flows.begin(self._router.enforcement.carried)
+        self._router.cleared.clear(self._router.enforcement.counters())
 
     def clear_replay(self, group: str | None = None) -> None:
         """`clear crypto gdoi [group GROUP] replay`: what `gm replay` counts begins at zero. Raises `UnknownGroupError`."""
@@ -92,7 +102,7 @@ class Operations:
         count = len(self._members) + len(waiting)
         if not count:
             return f"Serving {len(self._router.configuration.key_server_groups)} groups"
-        broken = "; not all is protected, see the log" if enforcement.faults else ""
+        broken = "; not all is protected, see the log" if enforcement.faults - enforcement.harmless else ""
         return f"Registered in {sum(member.core.is_registered for member in self._members)} of {count} groups{broken}"
 
     def status(self) -> dict[str, Any]:

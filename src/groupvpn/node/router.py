@@ -87,6 +87,7 @@ class Router:
         self._in_force = InForce(state, log)
         self._addresses = OwnAddresses(self._in_force, self._warn)
         self.flows, self.refusals, self.debugging = Flows(), Refusals(), Debugging(log)
+        self.cleared = Refusals()
         self._alarm = clock.Alarm(self._due)
         self._rest_until = 0.0
         self._started = clock.monotonic()

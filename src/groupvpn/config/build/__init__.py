@@ -9,6 +9,7 @@ from groupvpn.config.build.groups import build_groups
 from groupvpn.config.build.interfaces import build_crypto_maps, build_interfaces
 from groupvpn.config.build.phase1 import build_ike
 from groupvpn.config.build.registration import check_registration
+from groupvpn.config.build.roles import check_role
 from groupvpn.config.build.transforms import build_transforms
 from groupvpn.config.diagnostics import Diagnostic, Severity
 from groupvpn.config.model import Configuration
@@ -54,4 +55,5 @@ def build(
     if not any(item.severity is Severity.ERROR for item in context.diagnostics):
         # Else what a registration lacks may be what was refused.
         check_registration(configuration, context)
+        check_role(configuration, context)
     return configuration, context.diagnostics

@@ -8,9 +8,9 @@ from ipaddress import IPv4Address
 
 from groupvpn.config.build.context import Context, Remark
 from groupvpn.config.diagnostics import Severity
-from groupvpn.config.grammar.access_list import Named
+from groupvpn.config.grammar.access_list import ICMP_MESSAGES, Named
 from groupvpn.config.section import Section, Statement
-from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, AccessList, Action, AddressMatch, Entry
+from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, AccessList, AddressMatch, Entry
 from groupvpn.wire.iana import IpProtocol
 
 _IGNORED_OPTIONS = frozenset({"log", "log-input"})
@@ -91,10 +91,8 @@ def _unsupported(rule: Statement) -> Remark | None:
     if rule.value("icmp-type") is not None:
         if protocol != IpProtocol.ICMP:
             return _refused(rule, "icmp-type", "only ICMP has message types", "leave the message type out")
-        if rule.value("action") is Action.PERMIT:
-            return _refused(rule, "icmp-type", "an ICMP message type cannot be part of a group policy", "permit all of ICMP")
-        message = "an ICMP message type is not yet in effect: the entry is left out, so this traffic is not exempt from encryption"
-        return Remark(rule.where("icmp-type"), Severity.WARNING, message, "`deny icmp ...` without a type exempts all of ICMP")
+        if rule.value("icmp-code") is not None and _message(rule)[1] != rule.value("icmp-code"):
+            return _refused(rule, "icmp-code", f"`{rule.value('icmp-type')}` has a code of its own", "leave the code out, or name the type")
     if rule.keywords & _IGNORED_OPTIONS:
         return Remark(rule.place, Severity.WARNING, "`log` has no effect in a group policy", "")
     return None
@@ -102,6 +100,15 @@ def _unsupported(rule: Statement) -> Remark | None:
 
 def _refused(rule: Statement, name: str, message: str, hint: str) -> Remark:
     return Remark(rule.where(name), Severity.ERROR, message, hint)
+
+
+def _message(rule: Statement) -> tuple[int | None, int | None]:
+    """Type and code of ICMP that an entry names."""
+    named, code = rule.value("icmp-type"), rule.value("icmp-code")
+    if named is None:
+        return None, None
+    kind, own_code = ICMP_MESSAGES.get(str(named), (named, None))
+    return int(str(kind)), code if own_code is None else own_code
 
 
 def _entry(rule: Statement, context: Context) -> Entry:
@@ -113,6 +120,7 @@ def _entry(rule: Statement, context: Context) -> Entry:
         _address(rule, "destination", context),
         _port(rule, "source-port"),
         _port(rule, "destination-port"),
+        *_message(rule),
     )
 
 

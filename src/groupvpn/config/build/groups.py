@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address
 
 from groupvpn.config.build.context import Context
-from groupvpn.config.build.lists import check_traffic_list
+from groupvpn.config.build.lists import check_traffic_list, is_refused, told_list
 from groupvpn.config.build.rekeys import build_rekey, check_lifetimes, setting
 from groupvpn.config.build.transforms import replay_window
 from groupvpn.config.diagnostics import Severity
@@ -157,22 +157,38 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
     elif not profile.transform_sets:
         message = f"{user} has profile `{profile.name}`, which has no transform set: members would send its traffic in the clear"
         context.error(wanted.where("name"), message, "add `set transform-set NAME` to the profile")
-    entries = context.policy_list(acl, user, protects=True)
+    whole = context.policy_list(acl, user, protects=True)
+    entries = told_list(whole, context) if whole is not None else None
     if entries is not None and len(entries.entries) > MAXIMUM_ENTRIES:
         context.warn(acl.where("list"), f"a group policy has {MAXIMUM_ENTRIES} entries at most: the later ones are not sent (GDOI_ACL_NUM)")
-    is_whole = entries is not None and not any(remark.severity is Severity.ERROR for remark in context.remarks.get(entries.name, ()))
+    is_whole = whole is not None and not is_refused(whole, context)
     if entries is not None and is_whole and all(entry.action is Action.DENY for entry in entries.entries):
         state = "permits nothing" if entries.entries else "has no entries"
         context.warn(acl.where("list"), f"{user} names access list `{entries.name}`, which {state}: nothing is encrypted")
-    elif entries is not None and is_whole:
-        check_traffic_list(entries, context)
+    elif whole is not None and is_whole:
+        check_traffic_list(whole, context)
     if profile is None or not profile.transform_sets or entries is None:
         return None
-    return TekPolicy(sequence, profile, entries, _replay(name, section, profile, context))
+    _warn_of_further_sets(profile, context)
+    return TekPolicy(sequence, profile, entries, _replay(user, name, section, profile, context))
 
 
-def _replay(name: str, section: Section, profile: Profile, context: Context) -> Replay:
-    """Anti-replay as configured here, in the profile or globally, else what suits the transform; warns of one that drops honest packets.
+def _warn_of_further_sets(profile: Profile, context: Context) -> None:
+    """Two ends may agree on one of several transform sets. A key server tells its members the one that there is (RFC 6407 5.5)."""
+    sections = context.root.sections("crypto ipsec profile")
+    chosen = next(
+        (section.statement("set transform-set") for section in sections if section.header and section.header.value("name") == profile.name),
+        None,
+    )
+    if chosen is not None and len(chosen.all("name")) > 1 and context.first_time("sets", profile.name):
+        used = profile.transform_sets[0].name
+        message = f"a group has one transform set, since members do not negotiate: of profile `{profile.name}` it uses `{used}`"
+        context.warn(chosen.where("name"), message, f"`set transform-set {used}`, and a profile of its own for each other one")
+
+
+def _replay(user: str, name: str, section: Section, profile: Profile, context: Context) -> Replay:
+    """Anti-replay as configured here, in the profile or globally, else what suits the transform; warns of one that drops honest packets,
+    and says where nobody has switched it off and there is none all the same.
 
     The global setting is for SAs of all kinds: it gives no window to a transform whose packets do not name their sender.
     """
@@ -197,6 +213,10 @@ def _replay(name: str, section: Section, profile: Profile, context: Context) -> 
     else:
         everywhere = replay_window(context.root.statement("crypto ipsec security-association replay"))
         default = Replay.default_for(transform)
+        if not default.window and everywhere != 0:
+            message = f"{user} has no anti-replay: with `{transform.keywords}` packets do not tell who sent them"
+            hint = "`replay time window-size 5` gives one, and so does `esp-gcm`" if transform.cipher.iv_length else "`esp-gmac` gives one"
+            context.say(Severity.NOTICE, section.place, message, hint)
         return default if everywhere is None or not default.window else _counted(everywhere)
     if window and not transform.cipher.is_counter_mode:
         context.warn(

@@ -69,6 +69,8 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
     description = section.statement("description")
     mtu = section.statement("ip mtu")
     segment = section.statement("ip tcp adjust-mss")
+    if segment is not None:
+        _check_segment(segment, name, device, shutdown, context)
     df_bit, fragmentation = section.statement("crypto ipsec df-bit"), section.statement("crypto ipsec fragmentation")
     if df_bit is not None:
         context.say(Severity.NOTICE, df_bit.place, "a group honours the global `crypto ipsec df-bit` alone")
@@ -114,6 +116,16 @@ def _mtu(statement: Statement | None, is_protected: bool, context: Context) -> i
     if octets < MINIMUM_MTU:
         context.warn(statement.where("octets"), f"protected packets of less than {MINIMUM_MTU} octets are not made: taken as {MINIMUM_MTU}")
     return max(octets, MINIMUM_MTU)
+
+
+def _check_segment(statement: Statement, name: InterfaceName, device: str, shutdown: bool, context: Context) -> None:
+    """Say where `ip tcp adjust-mss` adjusts nothing."""
+    if name.is_loopback:
+        context.say(Severity.NOTICE, statement.place, f"no connection goes through {name}: this line adjusts nothing")
+    elif shutdown:
+        context.say(Severity.NOTICE, statement.place, f"{name} has `shutdown`: this line adjusts nothing")
+    elif context.present is not None and device not in context.present:
+        context.warn(statement.place, f"this machine has no device `{device}`: this line adjusts nothing until there is one")
 
 
 def _with_prefix(statement: Statement, context: Context) -> IPv4Interface | None:

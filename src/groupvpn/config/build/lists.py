@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from groupvpn.config.build.context import Context
-from groupvpn.config.diagnostics import Place
+from groupvpn.config.diagnostics import Place, Severity
 from groupvpn.config.grammar.access_list import Named
 from groupvpn.config.grammar.modes import STANDARD_LIST
 from groupvpn.config.section import Statement
@@ -21,6 +21,7 @@ _SHOWN = 3
 _COMPARED = 500
 """Entries of a member's own list that are compared with each other, which takes time by their square."""
 _BGP = 179
+_ALL_MESSAGES = range(1 << 16)
 _NUMBERS = {"OSPF": 89, "EIGRP": 88}
 _HELLOS = {"OSPF": IPv4Address("224.0.0.5"), "EIGRP": IPv4Address("224.0.0.10")}
 """The groups that neighbours find each other by."""
@@ -44,6 +45,7 @@ class _Box(NamedTuple):
     destination_open: int
     source_port: int
     destination_port: int
+    messages: range
 
     @classmethod
     def of(cls, entry: Entry) -> "_Box":
@@ -56,6 +58,7 @@ class _Box(NamedTuple):
             int(entry.destination.wildcard),
             entry.source_port,
             entry.destination_port,
+            _ALL_MESSAGES if entry.messages is None else entry.messages,
         )
 
     def covers(self, other: "_Box") -> bool:
@@ -66,6 +69,8 @@ class _Box(NamedTuple):
             and not (other.destination_open | (self.destination ^ other.destination)) & ~self.destination_open
             and self.source_port in (ANY_PORT, other.source_port)
             and self.destination_port in (ANY_PORT, other.destination_port)
+            and self.messages.start <= other.messages.start
+            and other.messages.stop <= self.messages.stop
         )
 
     def meets(self, other: "_Box") -> bool:
@@ -76,7 +81,31 @@ class _Box(NamedTuple):
             and not (self.destination ^ other.destination) & ~self.destination_open & ~other.destination_open
             and (self.source_port == other.source_port or ANY_PORT in (self.source_port, other.source_port))
             and (self.destination_port == other.destination_port or ANY_PORT in (self.destination_port, other.destination_port))
+            and max(self.messages.start, other.messages.start) < min(self.messages.stop, other.messages.stop)
         )
+
+
+def told_list(acl: AccessList, context: Context) -> AccessList:
+    """What a key server can tell its members of a list: nothing of ICMP messages (RFC 6407 5.4.1). Says what it leaves out, once for each
+    list."""
+    is_first = context.first_time("messages", acl.name)
+    for entry, rule in zip(acl.entries, context.rules[acl.name], strict=True) if is_first else ():
+        if entry.messages is None:
+            continue
+        place, what = rule.where("icmp-type"), "an ICMP message type cannot be part of a group policy"
+        if entry.action is Action.PERMIT:
+            context.error(place, what, "permit all of ICMP")
+        else:
+            hint = "`deny icmp ...` without a type exempts all of ICMP; in the `match address` of a member's crypto map the type counts"
+            context.warn(place, f"{what}: the entry is left out, so this traffic is not exempt from encryption", hint)
+    return AccessList(acl.name, tuple(entry for entry in acl.entries if entry.messages is None))
+
+
+def is_refused(acl: AccessList, context: Context) -> bool:
+    """Whether a key server cannot have the list, of which there is an error to say."""
+    if any(entry.messages is not None and entry.action is Action.PERMIT for entry in acl.entries):
+        return True
+    return any(remark.severity is Severity.ERROR for remark in context.remarks.get(acl.name, ()))
 
 
 def check_traffic_list(acl: AccessList, context: Context) -> None:

@@ -102,22 +102,23 @@ SERVICES: dict[str, int] = {
 }
 """Service names of access lists and their ports."""
 
-ICMP_TYPES = (
-    "administratively-prohibited",
-    "echo",
-    "echo-reply",
-    "host-unreachable",
-    "net-unreachable",
-    "packet-too-big",
-    "parameter-problem",
-    "port-unreachable",
-    "redirect",
-    "source-quench",
-    "time-exceeded",
-    "traceroute",
-    "ttl-exceeded",
-    "unreachable",
-)
+ICMP_MESSAGES: dict[str, tuple[int, int | None]] = {
+    "administratively-prohibited": (3, 13),
+    "echo": (8, None),
+    "echo-reply": (0, None),
+    "host-unreachable": (3, 1),
+    "net-unreachable": (3, 0),
+    "packet-too-big": (3, 4),
+    "parameter-problem": (12, None),
+    "port-unreachable": (3, 3),
+    "redirect": (5, None),
+    "source-quench": (4, None),
+    "time-exceeded": (11, None),
+    "traceroute": (30, None),
+    "ttl-exceeded": (11, 0),
+    "unreachable": (3, None),
+}
+"""Messages of ICMP by type and code (RFC 792, RFC 1812 5.2.7.1, RFC 1393); without a code all that the type has."""
 
 _ACTION = OneOf({"permit": Action.PERMIT, "deny": Action.DENY}, "permit: protect what matches; deny: leave it in the clear")
 _PROTOCOL = OneOf({name: Named(number, name) for name, number in PROTOCOLS.items()}, "IP protocol", other=Number(0, 255, "Protocol number"))
@@ -150,7 +151,7 @@ _ARGUMENTS: dict[str, ArgumentType] = {
     "destination-operator": _OPERATOR,
     "destination-port": _PORT,
     "destination-port-end": _PORT,
-    "icmp-type": OneOf({word: word for word in ICMP_TYPES}, "ICMP message", other=Number(0, 255, "ICMP type")),
+    "icmp-type": OneOf({word: word for word in ICMP_MESSAGES}, "ICMP message", other=Number(0, 255, "ICMP type")),
     "icmp-code": Number(0, 255, "ICMP code"),
     "option": Name("Value of the option"),
     "text": Line("Comment that stays in the list"),

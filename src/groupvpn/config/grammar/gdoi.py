@@ -282,10 +282,12 @@ _SA_IPSEC = (
         "Anti-replay by packet counter",
         Set(keeps_no=True, replaces=("replay time window-size",)),
         {"packets": Number(1, 1024, "Window in packets")},
+        aliases=(Alias("replay counter [window-size]", f"replay counter window-size {REPLAY_WINDOW}"),),
         details=(
             f"Without this line the window is {REPLAY_WINDOW} packets if the transform is of counter mode (GCM, GMAC, CTR), where "
             "receivers keep a window for each sender, and there is no anti-replay with any other transform: packets do not tell who sent "
             "them, so a window drops honest traffic of more than two members, or of a member that was restarted. "
+            f"`replay counter` without a size means {REPLAY_WINDOW}. "
             "`no` switches it off in any case but one: replay by time, which the next command asks for, it leaves alone."
         ),
     ),
@@ -295,11 +297,14 @@ _SA_IPSEC = (
         "Anti-replay by pseudotime",
         Set(replaces=("replay counter window-size",), takes_along=("replay counter window-size",)),
         {"seconds": Number(1, MAXIMUM_TIME_WINDOW, "Window in seconds")},
-        negation_syntax="replay [time window-size [<seconds>]]",
+        negation_syntax="replay [time [window-size [<seconds>]]]",
+        aliases=(Alias("replay time [window-size]", f"replay time window-size {MAXIMUM_TIME_WINDOW}"),),
         details=(
             "Members refuse packets that are older, by the key server's pseudotime, than the window; inside it they refuse those that they "
             "have seen, sender by sender. No octet is added to a packet. Right for any number of members and any transform that has an IV; "
-            "every member has to know it. A window that is changed counts after `clear crypto gdoi` on the key server. "
+            "every member has to know it. "
+            f"`replay time` without a size means {MAXIMUM_TIME_WINDOW}, the routers' default, which is long. "
+            "A window that is changed counts after `clear crypto gdoi` on the key server. "
             "`no replay` takes back what was said of either kind, also a `no`: what holds without a line is in force again."
         ),
     ),

@@ -84,7 +84,8 @@ COMMANDS = (
         "Lower the segment size that TCP connections agree on",
         Set(),
         {"octets": Number(500, 1460, "Octets")},
-        details="Applies to TCP over IPv4 through the Linux device, both ways, protected or not.",
+        details="Applies to TCP over IPv4 through the Linux device, both ways, protected or not. Not on loopbacks, nor with `shutdown`; "
+        "while the device is not there the log says so.",
     ),
     Command(
         INTERFACE,

@@ -81,7 +81,7 @@ COMMANDS = (
         default="crypto ipsec fragmentation before-encryption",
         details="`before-encryption` cuts the packet into equal parts and protects each; `after-encryption` cuts the protected packet, "
         "which the far gateway must reassemble. An interface may say otherwise. An SA in transport mode always cuts after "
-        "encryption, and refuses what is too large where it sends in UDP.",
+        "encryption, and refuses what is too large where it sends in UDP. It counts on members.",
     ),
     Command(
         GLOBAL,
@@ -110,7 +110,7 @@ COMMANDS = (
             Alias("set security-association lifetime days <days>", "set security-association lifetime seconds {days}"),
         ),
         details="Days are kept as seconds. Without it the global setting counts. More than 900 s is advised, two hours recommended. A new "
-        "value counts from the next rekey.",
+        "value counts from the next rekey, on the key server.",
     ),
     Command(
         IPSEC_PROFILE,
@@ -133,7 +133,8 @@ COMMANDS = (
         "Anti-replay of SAs of this profile",
         Set(),
         {"packets": REPLAY_WINDOW},
-        details="Without it the global setting counts. A group's `sa ipsec` may say something else with `replay`. No number means 64.",
+        details="Without it the global setting counts. A group's `sa ipsec` may say something else with `replay`. No number means 64. It "
+        "counts on the key server.",
     ),
     Command(
         IPSEC_PROFILE,
@@ -149,6 +150,7 @@ COMMANDS = (
         "Transform sets, the preferred one first",
         Set(),
         {"name": SET_NAME},
+        details="A group uses the first that is there: its members do not negotiate. A warning says so where more are named.",
     ),
     Command(
         GLOBAL,
@@ -158,7 +160,8 @@ COMMANDS = (
         {"action": DF},
         default="crypto ipsec df-bit copy",
         details="A packet with the bit that is too large is dropped, and its sender told, unless this says `clear`. `clear` also lets the "
-        "core fragment encrypted packets; the receiving member reassembles them. A group honours the global setting alone.",
+        "core fragment encrypted packets; the receiving member reassembles them. A group honours the global setting alone. It counts on "
+        "members.",
     ),
     Command(
         GLOBAL,
@@ -168,7 +171,8 @@ COMMANDS = (
         {"packets": REPLAY_WINDOW},
         default="crypto ipsec security-association replay window-size 64",
         details="A group of a transform that does not tell senders apart (all but those of counter mode) has no window even so, unless "
-        "its profile or its `sa ipsec` asks for one. A change counts for SAs that are made later.",
+        "its profile or its `sa ipsec` asks for one, which a notice says. It counts on the key server, for SAs that are made later: "
+        "members keep the window that they are told.",
     ),
     Command(
         GLOBAL,
@@ -189,7 +193,7 @@ COMMANDS = (
         aliases=(
             Alias("crypto ipsec security-association lifetime days <days>", "crypto ipsec security-association lifetime seconds {days}"),
         ),
-        details="Days are kept as seconds.",
+        details="Days are kept as seconds. It counts on the key server.",
     ),
     Command(
         GLOBAL,

@@ -1,18 +1,19 @@
 """The `show crypto …` commands: each takes what it needs from the node and hands it to a layout."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from groupvpn.config.arguments import Name
 from groupvpn.config.model import BoundMember
 from groupvpn.console.exec import ExecCommand, Request
-from groupvpn.console.show import engine, ipsec, isakmp, key_server, member, replay
+from groupvpn.console.show import engine, ipsec, isakmp, key_server, member
+from groupvpn.console.show import replay as anti_replay
 from groupvpn.console.show.ipsec import ProtectedInterface
 from groupvpn.console.show.layout import entry
 from groupvpn.dataplane import links
 from groupvpn.gdoi.member_status import status_of_waiting
 from groupvpn.gdoi.status import GroupMemberStatus, KeyServerGroupStatus
-from groupvpn.ipsec.sa import TrafficRule
+from groupvpn.ipsec.sa import InterfaceCounters, TrafficRule
 from groupvpn.ipsec.transform import DEFAULT_LIFETIME, DEFAULT_VOLUME
 from groupvpn.node import clock
 from groupvpn.node.addresses import real_device
@@ -102,13 +103,19 @@ def _gm_acl(router: Router, request: Request) -> str:
 
 def _gm_replay(router: Router, request: Request) -> str:
     counters = {item.device: item for item in router.enforcement.counters()}
+    data_plane = router.enforcement.data_plane
+    rings = {port.device for port in data_plane.engine().ports if port.ring_limit} if data_plane is not None else set()
     found = [
-        (item.status, [(str(one.name), router.refusals.since(counters.get(one.device))) for one in item.bound.interfaces])
+        (
+            item.status,
+            [(str(one.name), router.refusals.since(counters.get(one.device))) for one in item.bound.interfaces],
+            any(one.device in rings for one in item.bound.interfaces),
+        )
         for item in _members(router, request)
     ]
     if not found:
         raise CommandError(_absent(request, "group member"))
-    return replay.member(found)
+    return anti_replay.member(found)
 
 
 def _negotiations(router: Router) -> list[isakmp.Negotiation]:
@@ -143,9 +150,15 @@ def _isakmp_sa(router: Router, request: Request) -> str:
     return isakmp.associations(sas, _negotiations(router), _rekey_sas(router))
 
 
+def _counters(router: Router) -> dict[str, InterfaceCounters]:
+    """What each device has counted since an operator cleared that."""
+    since = filter(None, map(router.cleared.since, router.enforcement.counters()))
+    return {item.device: replace(item, sas=tuple(map(router.flows.since, item.sas))) for item in since}
+
+
 def _protected(router: Router, request: Request) -> list[tuple[str, ProtectedInterface]]:
     """The interfaces of each group, with its name."""
-    counters = {item.device: item for item in router.enforcement.counters()}
+    counters = _counters(router)
     return [
         (
             item.status.name,
@@ -175,18 +188,32 @@ def _mtu(device: str | None, configured: int | None) -> int:
     return min(mtu, configured or mtu)
 
 
-def _ipsec_sa(router: Router, request: Request) -> str:
+def _interface_name(router: Router, request: Request) -> str | None:
+    """The configuration's name of the interface that was asked for, None if none was."""
     wanted = request.name("interface")
-    name = None
-    if wanted is not None:
-        found = router.configuration.interface(wanted)
-        if found is None:
-            raise CommandError(f"% No interface {wanted!r} is configured")
-        name = str(found.name)
-    shown = [item for _, item in _protected(router, request) if name in (None, item.name)]
+    found = router.configuration.interface(wanted) if wanted is not None else None
+    if wanted is not None and found is None:
+        raise CommandError(f"% No interface {wanted!r} is configured")
+    return str(found.name) if found is not None else None
+
+
+def _map_name(router: Router, request: Request) -> str | None:
+    wanted = request.name("map")
+    if wanted is not None and wanted not in router.configuration.crypto_maps:
+        raise CommandError(f"% No crypto map {wanted!r} is configured")
+    return wanted
+
+
+def _ipsec_sa(router: Router, request: Request) -> str:
+    name, crypto_map = _interface_name(router, request), _map_name(router, request)
+    shown = [item for _, item in _protected(router, request) if name in (None, item.name) and crypto_map in (None, item.crypto_map)]
     if not shown:
         return "No SAs found"
-    return "\n".join([*(f"% {fault}" for fault in sorted(router.enforcement.faults)), ipsec.associations(shown)])
+    if "address" in request.keywords:
+        output = ipsec.addresses(shown)
+    else:
+        output = ipsec.associations(shown, has_sas="identity" not in request.keywords, is_detailed="detail" in request.keywords)
+    return "\n".join([*(f"% {fault}" for fault in sorted(router.enforcement.faults)), output])
 
 
 def _gdoi_ipsec_sa(router: Router, request: Request) -> str:
@@ -200,7 +227,18 @@ def _ruleset(router: Router, request: Request) -> str:
     shown = [item for _, item in _protected(router, request)]
     if not shown:
         raise CommandError(_absent(request, "group member"))
-    return ipsec.ruleset(shown)
+    return ipsec.ruleset(shown, is_detailed="detail" in request.keywords)
+
+
+def _gm_counters(router: Router, request: Request) -> str:
+    counters = _counters(router)
+    found: dict[str, dict[str, InterfaceCounters]] = {}
+    for item in _members(router, request):
+        devices = [one.device for one in item.bound.interfaces if one.device in counters]
+        found.setdefault(item.status.name, {}).update((device, counters[device]) for device in devices)
+    if not found:
+        raise CommandError(_absent(request, "group member"))
+    return "\n\n".join(ipsec.group_counters(group, several.values()) for group, several in found.items())
 
 
 def _engine(router: Router, request: Request) -> str:
@@ -228,7 +266,11 @@ def _fail_close(router: Router, request: Request) -> str:
 
 def _crypto_map(router: Router, request: Request) -> str:
     lines = []
+    tag, interface = _map_name(router, request), _interface_name(router, request)
+    carried = {str(item.name): item.crypto_map for item in router.configuration.interfaces}
     for crypto_map in router.configuration.crypto_maps.values():
+        if tag not in (None, crypto_map.name) or (interface is not None and carried[interface] != crypto_map.name):
+            continue
         for item in crypto_map.entries:
             group = router.configuration.member_groups.get(item.group or "")
             identity: int | IPv4Address | str = group.identity if group else "not configured"
@@ -295,21 +337,37 @@ COMMANDS = (
     ExecCommand(
         f"{_OF_GROUP} ks replay",
         "Key server: anti-replay of its groups, and their pseudotime",
-        lambda r, q: replay.key_server(_serving(r, q)),
+        lambda r, q: anti_replay.key_server(_serving(r, q)),
         _GROUP,
     ),
     ExecCommand(f"{_OF_GROUP} gm", "Member: registration of its groups", lambda r, q: member.members(_located(r, q)), _GROUP),
     ExecCommand(f"{_OF_GROUP} gm acl [download | local]", "Member: access lists, downloaded and local", _gm_acl, _GROUP),
     ExecCommand(f"{_OF_GROUP} gm rekey", "Member: rekeys received", lambda r, q: member.rekeys(_located(r, q)), _GROUP),
     ExecCommand(f"{_OF_GROUP} gm replay", "Member: anti-replay, pseudotime, and packets refused", _gm_replay, _GROUP),
+    ExecCommand(
+        f"{_OF_GROUP} gm dataplane counters",
+        "Member: packets protected, and errors by their class",
+        _gm_counters,
+        _GROUP,
+    ),
     ExecCommand(f"{_OF_GROUP} ipsec sa", "Member: what the group's policy protects", _gdoi_ipsec_sa, _GROUP),
     ExecCommand("show crypto engine", "The engine: its library, and by which ways packets come and go", _engine),
-    ExecCommand("show crypto ipsec sa [interface <interface>]", "IPsec SAs with their counters", _ipsec_sa, _INTERFACE),
+    ExecCommand(
+        "show crypto ipsec sa [map <map> | address | identity | interface <interface>] [detail]",
+        "IPsec SAs with their counters; with detail errors by their class",
+        _ipsec_sa,
+        _INTERFACE | _MAP,
+    ),
     ExecCommand("show crypto ipsec security-association lifetime", "Lifetime of SAs whose profile names none", _lifetime),
     ExecCommand("show crypto ipsec transform-set [tag <name>]", "Transform sets", _transform_sets, _NAME),
     ExecCommand("show crypto isakmp sa [detail]", "ISAKMP and rekey SAs", _isakmp_sa),
     ExecCommand("show crypto isakmp policy", "Policies of phase 1, defaults included", lambda r, q: isakmp.policies(r.configuration.ike)),
-    ExecCommand("show crypto map", "Crypto maps and the interfaces that carry them", _crypto_map),
+    ExecCommand(
+        "show crypto map [interface <interface> | tag <map>]",
+        "Crypto maps and the interfaces that carry them",
+        _crypto_map,
+        _INTERFACE | _MAP,
+    ),
     ExecCommand("show crypto map gdoi fail-close [<map>]", "What is let through before the first registration", _fail_close, _MAP),
-    ExecCommand("show crypto ruleset", "Rules in force on each interface, in order", _ruleset),
+    ExecCommand("show crypto ruleset [detail]", "Rules in force on each interface, in order; with detail numbered", _ruleset),
 )

@@ -1,17 +1,21 @@
 """`show crypto ipsec sa`, `show crypto gdoi ipsec sa`, `show crypto ruleset`: what the data plane does, rule by rule and SA by SA."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from groupvpn.console.show.layout import protocol_name, spi, text
+from groupvpn.console.show.errors import INTERNAL, errors
+from groupvpn.console.show.layout import message, protocol_name, spi, text
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.status import TekStatus
 from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, Action, AddressMatch, Entry
-from groupvpn.ipsec.sa import Direction, InterfaceCounters, SaCounters, TrafficRule, total
+from groupvpn.ipsec.sa import Direction, InterfaceCounters, SaCounters, TrafficRule, connection_id, total
 from groupvpn.ipsec.transform import SecurityProtocol
 
 _NONE = SaCounters(0)
+_SIBLINGS = "80000040"
+"""What routers print of an SA of a group, whose two directions are one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +46,34 @@ class ProtectedInterface:
         found = self.counters.sas if self.counters else ()
         return next((item for item in found if item.spi == number), _NONE)
 
-    def dropped(self, direction: str) -> int:
-        """Packets dropped in one direction, `outbound` or `inbound`."""
-        return sum(count for reason, count in self.counters.drops.items() if reason.startswith(direction)) if self.counters else 0
+
+def associations(interfaces: Sequence[ProtectedInterface], *, has_sas: bool = True, is_detailed: bool = False) -> str:
+    """`show crypto ipsec sa [map NAME | identity | interface NAME] [detail]`: a block for each permit entry, with the packets of all SAs
+    that serve and have served it; without SAs for `identity`, and with errors by their class for `detail`."""
+    return text(line for interface in interfaces for line in (*_interface(interface, has_sas, is_detailed), ""))
 
 
-def associations(interfaces: Sequence[ProtectedInterface]) -> str:
-    """`show crypto ipsec sa [interface NAME]`: a block for each permit entry, with the packets of all SAs that serve and have served it."""
-    return text(line for interface in interfaces for line in (*_interface(interface), ""))
+def addresses(interfaces: Sequence[ProtectedInterface]) -> str:
+    """`show crypto ipsec sa address`: every SA once, by protocol and SPI. Those of a group have no far end."""
+    lines = ["fvrf/address: (none)/0.0.0.0"]
+    for protocol in SecurityProtocol:
+        every = ((interface, tek) for interface in interfaces for tek in interface.teks.values())
+        known = {tek.spi: (interface, tek) for interface, tek in every if tek.transform.protocol is protocol}
+        if known:
+            lines.append(f"   protocol: {protocol.name}")
+        for number in sorted(known):
+            lines += _association(*known[number], "inbound")
+    return text(lines)
 
 
-def _interface(interface: ProtectedInterface) -> Iterator[str]:
+def _interface(interface: ProtectedInterface, has_sas: bool, is_detailed: bool) -> Iterator[str]:
     yield f"interface: {interface.name}"
     yield f"    Crypto map tag: {interface.crypto_map}, local addr {interface.local}"
     for rule in interface.rules:
         if rule.entry.action is Action.PERMIT:
             yield ""
-            yield from _flow(interface, rule)
-    if interface.counters:
+            yield from _flow(interface, rule, has_sas, is_detailed)
+    if interface.counters and has_sas:
         yield ""
         yield "   packets dropped, by reason:"
         dropped = {reason: count for reason, count in sorted(interface.counters.drops.items()) if count}
@@ -68,7 +82,7 @@ def _interface(interface: ProtectedInterface) -> Iterator[str]:
             yield "     none"
 
 
-def _flow(interface: ProtectedInterface, rule: TrafficRule) -> Iterator[str]:
+def _flow(interface: ProtectedInterface, rule: TrafficRule, has_sas: bool, is_detailed: bool) -> Iterator[str]:
     entry = rule.entry
     outbound = rule.outbound_spi
     sending = interface.teks.get(outbound or 0)
@@ -85,7 +99,9 @@ def _flow(interface: ProtectedInterface, rule: TrafficRule) -> Iterator[str]:
     yield "    #pkts compressed: 0, #pkts decompressed: 0"
     yield "    #pkts not compressed: 0, #pkts compr. failed: 0"
     yield "    #pkts not decompressed: 0, #pkts decompress failed: 0"
-    yield f"    #send errors {interface.dropped('outbound')}, #recv errors {interface.dropped('inbound')}"
+    yield from _errors(interface.counters, is_detailed)
+    if not has_sas:
+        return
     yield ""
     yield f"     local crypto endpt.: {interface.local}, remote crypto endpt.: 0.0.0.0"
     yield f"     plaintext mtu {plaintext}, path mtu {interface.mtu}, ip mtu {interface.mtu}, ip mtu idb {interface.name}"
@@ -101,6 +117,24 @@ def _flow(interface: ProtectedInterface, rule: TrafficRule) -> Iterator[str]:
             for tek in teks:
                 if tek.transform.protocol is protocol:
                     yield from _association(interface, tek, way)
+        yield from ("", f"     {way} pcp sas:")
+
+
+def _errors(counters: InterfaceCounters | None, is_detailed: bool) -> Iterator[str]:
+    """Those of all entries of an interface: a packet that comes to nothing is often of none."""
+    sent, received = errors(counters, "outbound"), errors(counters, "inbound")
+    if not is_detailed:
+        yield f"    #send errors {sum(sent.values())}, #recv errors {sum(received.values())}"
+        return
+    yield f"    #pkts no sa (send) {sent['no sa']}, #pkts invalid sa (rcv) {received['no sa']}"
+    yield f"    #pkts encaps failed (send) {sent['failed']}, #pkts decaps failed (rcv) {received['failed']}"
+    yield f"    #pkts invalid prot (recv) {received['protocol']}, #pkts verify failed: {received['verify']}"
+    yield f"    #pkts invalid identity (recv) {received['identity']}, #pkts invalid len (rcv) {received['length']}"
+    yield f"    #pkts replay rollover (send): {sent['rollover']}, #pkts replay rollover (rcv) 0"
+    yield f"    ##pkts replay failed (rcv): {received['replay']}"
+    yield "    #pkts tagged (send): 0, #pkts untagged (rcv): 0"
+    yield "    #pkts not tagged (send): 0, #pkts not untagged (rcv): 0"
+    yield f"    #pkts internal err (send): {sent[INTERNAL]}, #pkts internal err (recv) {received[INTERNAL]}"
 
 
 def _association(interface: ProtectedInterface, tek: TekStatus, way: str) -> Iterator[str]:
@@ -108,12 +142,15 @@ def _association(interface: ProtectedInterface, tek: TekStatus, way: str) -> Ite
     yield f"      spi: {spi(tek.spi)}"
     yield f"        transform: {tek.transform.keywords} ,"
     yield f"        in use settings ={{{tek.transform.mode.name.capitalize()}, }}"
-    yield f"        crypto map: {interface.crypto_map}"
+    number = connection_id(tek.spi, outbound=way == "outbound")
+    flow = number - connection_id(0) + 1
+    yield f"        conn id: {number}, flow_id: SW:{flow}, sibling_flags {_SIBLINGS}, crypto map: {interface.crypto_map}"
     if way == "inbound":
         yield f"        #pkts decrypt: {counted.decrypted_packets}, #bytes decrypt: {counted.decrypted_bytes}"
     else:
         yield f"        #pkts encrypt: {counted.encrypted_packets}, #bytes encrypt: {counted.encrypted_bytes}"
     yield f"        sa timing: remaining key lifetime (sec): {tek.remaining_life}"
+    yield "        Kilobyte Volume Rekey has been disabled"
     if tek.transform.protocol is SecurityProtocol.ESP:
         yield f"        IV size: {cipher.iv_length} bytes"
     yield f"        replay detection support: {'Y' if tek.replay.window else 'N'}"
@@ -146,28 +183,59 @@ def _plain(match: AddressMatch) -> str:
     return str(match.network) if match.network is not None else str(match)
 
 
-def ruleset(interfaces: Sequence[ProtectedInterface]) -> str:
-    """`show crypto ruleset`: protocols in hexadecimal, addresses or protocol, ports, and what is done."""
+def ruleset(interfaces: Sequence[ProtectedInterface], *, is_detailed: bool = False) -> str:
+    """`show crypto ruleset [detail]`: protocols in hexadecimal, addresses or protocol, ports, and what is done.
+
+    Where clear packets are taken too, that is a rule before the one that encrypts. With detail each has a number: of the interface, of the
+    entry, and 5 for the former, 9 for the latter. A packet that is denied has to do with none of the others.
+    """
     lines = []
-    for interface in interfaces:
+    for place, interface in enumerate(interfaces, start=1):
         lines.append(f"{interface.name}:")
-        lines += [f"  {_rule(rule)}" for rule in interface.rules]
+        for number, rule in enumerate(interface.rules, start=1):
+            for kind, verdict in _verdicts(rule):
+                first, last = (f"{20_000_000 + place}{entry:05}{digit} " for entry, digit in ((number, kind), (99999, 9)))
+                jump = f" -> {last.strip()}" if is_detailed and verdict == "DENY" else ""
+                lines.append(f"  {first if is_detailed else ''}{_selectors(rule.entry)} {verdict}{jump}")
     return text(lines)
 
 
-def _rule(rule: TrafficRule) -> str:
-    entry = rule.entry
+def _selectors(entry: Entry) -> str:
     protocol = "IP" if entry.protocol == ANY_PROTOCOL else f"{entry.protocol:X}"
     source, destination = (
         _plain(match) + ("" if port == ANY_PORT else f"/{port}")
         for match, port in ((entry.source, entry.source_port), (entry.destination, entry.destination_port))
     )
-    return f"{protocol} {source} {destination} {_verdict(rule)}"
+    return f"{protocol} {source} {destination}{message(entry)}"
 
 
-def _verdict(rule: TrafficRule) -> str:
+def _verdicts(rule: TrafficRule) -> list[tuple[int, str]]:
     if rule.entry.action is Action.DENY:
-        return "DENY"
-    if rule.direction is not Direction.BOTH:
-        return "IPsec SA Passive"
-    return "IPsec Cryptomap" if rule.outbound_spi is not None else "DROP (no SA)"
+        return [(9, "DENY")]
+    passive = [(5, "IPsec SA Passive")] if rule.direction is not Direction.BOTH else []
+    if rule.direction is Direction.INBOUND_ONLY:
+        return passive
+    return [*passive, (9, "IPsec Cryptomap" if rule.outbound_spi is not None else "DROP (no SA)")]
+
+
+def group_counters(group: str, counted: Iterable[InterfaceCounters]) -> str:
+    """`show crypto gdoi gm dataplane counters`: what the interfaces of a group have protected, and what came to nothing there."""
+    several = list(counted)
+    encrypted, decrypted = (sum(item.delivered.get(f"{way}_delivered", 0) for item in several) for way in ("outbound", "inbound"))
+    sent, received = (Counter[str](), Counter[str]())
+    for item in several:
+        sent.update(errors(item, "outbound"))
+        received.update(errors(item, "inbound"))
+    decaps = sum(received[name] for name in ("failed", "identity", "length", "replay"))
+    rows = (
+        ("tagged (send)", 0, "untagged (rcv)", 0),
+        ("no sa (send)", sent["no sa"], "invalid sa (rcv)", received["no sa"]),
+        ("encaps fail (send)", sent["failed"] + sent["rollover"], "decap fail (rcv)", decaps),
+        ("invalid prot (rcv)", received["protocol"], "verify fail (rcv)", received["verify"]),
+        ("not tagged (send)", 0, "not untagged (rcv)", 0),
+        ("internal err (send)", sent[INTERNAL], "internal err (rcv)", received[INTERNAL]),
+    )
+    lines = [f"Data-plane statistics for group {group}:"]
+    lines.append(f"    {'#pkts encrypt':<25}: {encrypted:<11} {'#pkts decrypt':<25}: {decrypted}")
+    lines += [f"    {f'#pkts {left}':<25}: {out:<8} {f'#pkts {right}':<25}: {back}" for left, out, right, back in rows]
+    return text(lines)

@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
-from groupvpn.config.grammar.access_list import PROTOCOLS
+from groupvpn.config.grammar.access_list import ICMP_MESSAGES, PROTOCOLS
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, Entry
 
 FIRST_HANDLE = 0x80000002
 """Handle of the first group and of the first key server of a node; others count up."""
+_MESSAGE_NAMES = {numbers: name for name, numbers in ICMP_MESSAGES.items()}
 _PROTOCOL_NAMES = {number: name for name, number in reversed(PROTOCOLS.items())}
 
 
@@ -21,7 +22,15 @@ def entry(item: Entry) -> str:
     """An access list entry with its ports as numbers: `deny udp any port = 848 any`."""
     protocol = "ip" if item.protocol == ANY_PROTOCOL else protocol_name(item.protocol)
     source = f"{item.source}{_port(item.source_port)}"
-    return f"{item.action.value} {protocol} {source} {item.destination}{_port(item.destination_port)}"
+    return f"{item.action.value} {protocol} {source} {item.destination}{_port(item.destination_port)}{message(item)}"
+
+
+def message(item: Entry) -> str:
+    """The message of ICMP that an entry names, behind a blank: as a keyword where there is one."""
+    if item.icmp_type is None:
+        return ""
+    numbers = str(item.icmp_type) if item.icmp_code is None else f"{item.icmp_type} {item.icmp_code}"
+    return f" {_MESSAGE_NAMES.get((item.icmp_type, item.icmp_code), numbers)}"
 
 
 def protocol_name(number: int) -> str:

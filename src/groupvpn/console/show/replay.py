@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from groupvpn.console.show.layout import labelled, spi, text
 from groupvpn.gdoi.policy import TIMED_REPLAY_WINDOW, Replay, ReplayMethod
 from groupvpn.gdoi.pseudotime import allowed_skew
-from groupvpn.gdoi.status import TOO_OLD, GroupMemberStatus, KeyServerGroupStatus
+from groupvpn.gdoi.status import TOO_OLD, GroupMemberStatus, KeyServerGroupStatus, TekStatus
 from groupvpn.ipsec.sa import InterfaceCounters, total
 
 Refusing = tuple[str, InterfaceCounters | None]
 """The name of an interface and what its data plane has counted."""
+_RING_WINDOW = 4096
+"""Packets that every window has beside a ring (`Sa::maximum_replay_window` of the engine)."""
 _REASONS = {
     "inbound_replayed": "Seen before, or left of window",
     "inbound_too_old": "Pseudotime too old",
@@ -36,10 +38,13 @@ def key_server(groups: Sequence[KeyServerGroupStatus]) -> str:
     return text(lines)
 
 
-def member(groups: Iterable[tuple[GroupMemberStatus, Sequence[Refusing]]]) -> str:
-    """`show crypto gdoi gm replay`. What interfaces have counted is of all groups that they serve."""
+def member(groups: Iterable[tuple[GroupMemberStatus, Sequence[Refusing], bool]]) -> str:
+    """`show crypto gdoi gm replay`. What interfaces have counted is of all groups that they serve.
+
+    Last stands whether one of them takes ESP in by a ring, where windows are larger (`docs/protocol/esp-replay.md`).
+    """
     lines = []
-    for status, interfaces in groups:
+    for status, interfaces, has_ring in groups:
         lines += [
             f"Anti-replay Information For Group {status.name}:",
             "    Timebased Replay:",
@@ -48,7 +53,7 @@ def member(groups: Iterable[tuple[GroupMemberStatus, Sequence[Refusing]]]) -> st
             labelled("Rekeys refused as old", status.drops.get(TOO_OLD, 0)),
         ]
         for tek in status.teks:
-            lines += [labelled("IPSec SA", spi(tek.spi)), *_method(tek.replay)]
+            lines += [labelled("IPSec SA", spi(tek.spi)), *_method(tek.replay), *_kept(tek, _RING_WINDOW if has_ring else 0)]
         for name, counters in interfaces:
             lines.append(f"    Packets refused on {name}:")
             drops = counters.drops if counters is not None else {}
@@ -81,8 +86,15 @@ def _method(replay: Replay) -> Iterator[str]:
         yield labelled("Replay method", "Time Based", indent=8, width=21)
         yield labelled("Replay Window Size", f"{replay.window} secs", indent=8, width=21)
         yield labelled("Tick", f"{replay.tick} msec", indent=8, width=21)
-        yield labelled("Window of a sender", f"{TIMED_REPLAY_WINDOW} packets", indent=8, width=21)
         yield labelled("Allowed skew", f"{allowed_skew(replay.window):.0f} secs", indent=8, width=21)
+
+
+def _kept(tek: TekStatus, least: int) -> Iterator[str]:
+    """The window of packets that this member keeps: of each sender where packets tell who sent them."""
+    if tek.replay.method is ReplayMethod.COUNTER and tek.replay.window:
+        yield labelled("Window kept", f"{max(tek.replay.window, least)} packets", indent=8, width=21)
+    elif tek.replay.is_timed and tek.transform.cipher.iv_length:
+        yield labelled("Window of a sender", f"{max(TIMED_REPLAY_WINDOW, least)} packets", indent=8, width=21)
 
 
 def _seconds(value: float | None) -> str:
