@@ -90,31 +90,18 @@ void replace_identification(std::uint8_t* ip, std::uint16_t identification) noex
   write_header_checksum(ip);
 }
 
-// Sets the header aside and masks it.
-bool cover_header(std::uint8_t* ip, std::uint32_t length, SetAside& set_aside) noexcept {
-  if (length > SetAside::maximum_size) return false;
-  set_aside.length = length;
-  std::memcpy(set_aside.octets.data(), ip, length);
+// Saves the header and masks it.
+bool cover_header(std::uint8_t* ip, std::uint32_t length, SavedHeader& saved) noexcept {
+  if (length > SavedHeader::maximum_size) return false;
+  saved.length = length;
+  std::memcpy(saved.octets.data(), ip, length);
   return mask_mutable_fields(ip, length);
 }
 
-void begin_operation(Operation& operation, const Sa& sa, std::uint8_t* ip, std::uint32_t covered, std::uint8_t* tag) noexcept {
-  operation.schedule = &sa.schedule();
-  operation.cipher = Cipher::null;
-  operation.integrity = sa.integrity();
-  operation.esp = ip;
-  operation.payload_offset = operation.covered = covered;
-  operation.payload_length = 0;
-  operation.tag = tag;
-  operation.is_received_kept = false;
-  operation.extended.reset();
-  operation.is_done = operation.is_authentic = false;
-}
-
-// The upper half of the sequence number is covered behind the packet, and not sent (RFC 4302 2.5.1).
-void cover_extension(Operation& operation, std::uint64_t sequence) noexcept {
-  store32(operation.esp + operation.covered, static_cast<std::uint32_t>(sequence >> 32));
-  operation.covered += 4;
+void begin_operation(Operation& operation, const Sa& sa, std::uint8_t* ip, std::uint32_t covered, std::uint8_t* icv) noexcept {
+  operation.use(sa.schedule(), Cipher::null, sa.integrity());
+  operation.place(ip, covered, 0);
+  operation.tag = icv;
 }
 
 // Makes room behind a packet for the octets that are only covered.
@@ -136,8 +123,8 @@ bool mask_mutable_fields(std::uint8_t* ip, std::uint32_t length) noexcept {
   return family_of(*ip) == Family::ipv6 ? mask_ipv6(ip, length) : mask_ipv4(ip, length);
 }
 
-Reason build_ah(Packet& packet, const Plan& plan, std::uint16_t identification, std::int64_t now, Operation& operation,
-                SetAside& set_aside) noexcept {
+Reason build_ah(Packet& packet, const Plan& plan, std::int64_t now, Identifications& identifications, Operation& operation,
+                SavedHeader& saved) noexcept {
   Sa& sa = *packet.sa;
   const std::uint32_t ah_length = sa.ah_length(plan.family);
   const std::uint32_t front = plan.header_length + ah_length;
@@ -149,6 +136,7 @@ Reason build_ah(Packet& packet, const Plan& plan, std::uint16_t identification, 
   const Grant grant = sa.next_sequence(now);
   if (grant.reason != Reason::delivered) return grant.reason;
   std::uint8_t* outer = packet.data + plan.body_offset - front;
+  const std::uint16_t identification = identifications.next();
   write_outer(packet, sa, plan, outer, length, identification);
   std::uint8_t* ah = outer + plan.header_length;
   std::memset(ah, 0, ah_length);
@@ -157,18 +145,15 @@ Reason build_ah(Packet& packet, const Plan& plan, std::uint16_t identification, 
   store32(ah + 4, sa.spi());
   store32(ah + 8, static_cast<std::uint32_t>(grant.sequence));
 
-  packet.tailroom = packet.length + packet.tailroom - plan.total_length;
-  packet.headroom = packet.headroom + plan.body_offset - front;
-  packet.data = outer;
-  packet.length = length;
+  packet.reshape(outer, length);
   if (plan.family == Family::ipv4) replace_identification(outer, identification);
-  if (!cover_header(outer, plan.header_length, set_aside)) return Reason::malformed;
+  if (!cover_header(outer, plan.header_length, saved)) return Reason::malformed;
   begin_operation(operation, sa, outer, length, ah + fixed_size);
-  if (sa.has_extended_sequence()) cover_extension(operation, grant.sequence);
+  if (sa.has_extended_sequence()) operation.cover_upper_half(grant.sequence);
   return Reason::delivered;
 }
 
-Reason parse_ah(Packet& packet, std::int64_t now, Origin& origin, Operation& operation, SetAside& set_aside) noexcept {
+Reason parse_ah(Packet& packet, std::int64_t now, Origin& origin, Operation& operation, SavedHeader& saved) noexcept {
   Sa& sa = *packet.sa;
   // Padding beyond what alignment asks for is forbidden; some align for IPv6 in IPv4 as well.
   const std::uint32_t ah_length = (packet.data[1] + 2U) * 4U;
@@ -180,19 +165,21 @@ Reason parse_ah(Packet& packet, std::int64_t now, Origin& origin, Operation& ope
 
   std::uint8_t* ip = packet.data - header_length;
   std::uint8_t* icv = packet.data + fixed_size;
-  if (!cover_header(ip, header_length, set_aside)) return Reason::malformed;
+  if (!cover_header(ip, header_length, saved)) return Reason::malformed;
   begin_operation(operation, sa, ip, header_length + packet.length, icv);
   operation.keep_received(sa.icv_length());
   std::memset(icv, 0, sa.icv_length());
-  if (sa.has_extended_sequence()) cover_extension(operation, origin.sequence);
+  if (sa.has_extended_sequence()) operation.cover_upper_half(origin.sequence);
   return Reason::delivered;
 }
 
-void restore_header(std::uint8_t* ip, const SetAside& set_aside) noexcept { std::memcpy(ip, set_aside.octets.data(), set_aside.length); }
+void restore_header(std::uint8_t* ip, const SavedHeader& saved) noexcept { std::memcpy(ip, saved.octets.data(), saved.length); }
 
-Verified strip_ah(const Packet& packet) noexcept {
+Reason strip_ah(const Packet& packet, const Operation& operation, const SavedHeader& saved, Verified& verified) noexcept {
+  restore_header(operation.begin, saved);
   const std::uint32_t ah_length = (packet.data[1] + 2U) * 4U;
-  return {packet.data + ah_length, packet.length - ah_length, packet.data[0]};
+  verified = {packet.data + ah_length, packet.length - ah_length, packet.data[0]};
+  return Reason::delivered;
 }
 
 }  // namespace groupvpn

@@ -12,24 +12,24 @@
 namespace groupvpn {
 
 // The IP header before AH as it is, while the packet holds it as the ICV wants it.
-struct SetAside {
+struct SavedHeader {
   static constexpr std::uint32_t maximum_size = 256;
   std::uint32_t length;
   std::array<std::uint8_t, maximum_size> octets;
 };
 
 // Writes AH and the outer header, and the operation that computes the ICV. `finish_ah` puts the header back when that is done.
-Reason build_ah(Packet& packet, const Plan& plan, std::uint16_t identification, std::int64_t now, Operation& operation,
-                SetAside& set_aside) noexcept;
+Reason build_ah(Packet& packet, const Plan& plan, std::int64_t now, Identifications& identifications, Operation& operation,
+                SavedHeader& saved) noexcept;
 
 // Checks what can be checked before cryptography; `packet` begins at AH, and `operation` verifies its ICV.
-Reason parse_ah(Packet& packet, std::int64_t now, Origin& origin, Operation& operation, SetAside& set_aside) noexcept;
+Reason parse_ah(Packet& packet, std::int64_t now, Origin& origin, Operation& operation, SavedHeader& saved) noexcept;
 
 // Puts the header back, `ip` being its first octet.
-void restore_header(std::uint8_t* ip, const SetAside& set_aside) noexcept;
+void restore_header(std::uint8_t* ip, const SavedHeader& saved) noexcept;
 
-// What AH protected.
-Verified strip_ah(const Packet& packet) noexcept;
+// From a verified packet to what was protected; the header before it is as it was again.
+Reason strip_ah(const Packet& packet, const Operation& operation, const SavedHeader& saved, Verified& verified) noexcept;
 
 // Zeroes what routers change in the `length` octets of an IP header with its options or extension headers, and writes what the receiver will
 // find instead where that is known (RFC 4302 3.3.3.1, appendix A). False for a header that does not hold together, or that has a routing header

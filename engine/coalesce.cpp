@@ -144,7 +144,8 @@ void Coalescer::add(std::span<Packet> burst, std::uint16_t index) noexcept {
       continue;
     }
     if (!are_one_flow(first.data, packet.data)) continue;
-    super.is_open = continues(super, first, packet, headers) && has_right_checksums(packet) && (super.is_verified || has_right_checksums(first));
+    super.is_open = first.sa == packet.sa && continues(super, first, packet, headers) && has_right_checksums(packet) &&
+                    (super.is_verified || has_right_checksums(first));
     if (!super.is_open) break;
     super.is_verified = true;
     return join(super, packet, index, packet.length - headers);

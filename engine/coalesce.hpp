@@ -29,6 +29,7 @@ struct SuperPacket {
 //
 // - TCP segments with data, and UDP datagrams with a checksum; to one unicast destination; no fragments, no IPv4 options, no IPv6 extension
 //   headers
+// - of one SA, for its selectors judge them
 // - of one flow, with the same TOS, TTL and DF, or traffic class, flow label and hop limit; identifications that count up where DF is not set
 // - TCP: the next sequence number, the same acknowledgement, window and options; no flag but ACK, and PSH, which ends a super-packet
 // - of the same size, but the last may be shorter

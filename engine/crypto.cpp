@@ -91,6 +91,16 @@ Integrity integrity_named(std::string_view name) { return static_cast<Integrity>
 
 Schedule::~Schedule() { explicit_bzero(static_cast<void*>(this), sizeof *this); }
 
+void Operation::cover_upper_half(std::uint64_t sequence) noexcept {
+  const auto upper = static_cast<std::uint32_t>(sequence >> 32);
+  if (traits(cipher).is_combined()) {
+    extended = upper;
+    return;
+  }
+  store32(begin + covered, upper);
+  covered += 4;
+}
+
 bool is_equal_constant_time(const std::uint8_t* left, const std::uint8_t* right, std::size_t length) noexcept {
   std::uint32_t difference = 0;
   for (std::size_t index = 0; index < length; ++index) difference |= static_cast<std::uint32_t>(left[index] ^ right[index]);
@@ -224,17 +234,17 @@ void Crypto::run_gcm(Operation& operation, bool encrypt, const std::uint8_t* aad
 
 void Crypto::run_gcm(Operation& operation, bool encrypt) noexcept {
   if (operation.extended) return run_extended_gcm(operation, encrypt);
-  run_gcm(operation, encrypt, operation.esp, 8);
+  run_gcm(operation, encrypt, operation.begin, 8);
 }
 
 // The authenticated header is SPI, upper and lower half of the sequence number (RFC 4106 5, RFC 4543 3.3). It must be in one piece with what
 // follows, so for as long as this takes the SPI moves into the four octets before it, and the upper half into its place.
 void Crypto::run_extended_gcm(Operation& operation, bool encrypt) noexcept {
-  std::uint8_t* aad = operation.esp - 4;
+  std::uint8_t* aad = operation.begin - 4;
   std::array<std::uint8_t, 8> before;
   std::memcpy(before.data(), aad, before.size());
-  std::memcpy(aad, operation.esp, 4);
-  store32(operation.esp, *operation.extended);
+  std::memcpy(aad, operation.begin, 4);
+  store32(operation.begin, *operation.extended);
   run_gcm(operation, encrypt, aad, 12);
   std::memcpy(aad, before.data(), before.size());
 }
@@ -265,7 +275,7 @@ void Crypto::set_cipher(IMB_JOB& job, const Operation& operation, bool encrypt) 
 void Crypto::submit(Operation& operation, bool encrypt) noexcept {
   IMB_JOB* job = IMB_GET_NEXT_JOB(manager_.get());
   set_cipher(*job, operation, encrypt);
-  job->src = operation.esp;
+  job->src = operation.begin;
   job->dst = operation.payload();
   job->iv = operation.iv.data();
   job->cipher_start_src_offset_in_bytes = operation.payload_offset;

@@ -89,18 +89,18 @@ struct alignas(64) Schedule {
 // Octets that ipsec-mb takes for an HMAC at most; it refuses a job of 65535.
 inline constexpr std::uint32_t maximum_covered = 65534;
 
-// One packet for the cipher, in place. `esp` points at the SPI; `payload_offset` octets later (after the IV) come `payload_length` octets
+// One packet for the cipher, in place. Of ESP `begin` points at the SPI; `payload_offset` octets later (after the IV) come `payload_length` octets
 // to encrypt or decrypt. `iv` holds salt and explicit IV for counter modes (RFC 4106 4, RFC 3686 4), the IV itself for CBC. `tag` is where
 // the ICV goes, or where the one to compare with is.
 //
 // GCM and GMAC know by themselves what the ICV covers; `extended` tells them the upper half of the sequence number, which is not in the
-// packet, and needs four octets before `esp`. The other algorithms cover `covered` octets from `esp` on. AH is such an operation with the
-// cipher null, whose `esp` is the outer header.
+// packet, and needs four octets before `begin`. The other algorithms cover `covered` octets from `begin` on. AH is such an operation with the
+// cipher null and without a payload, which begins at the outer header.
 struct Operation {
   const Schedule* schedule;
   Cipher cipher;
   Integrity integrity;
-  std::uint8_t* esp;
+  std::uint8_t* begin;
   std::uint32_t payload_offset;
   std::uint32_t payload_length;
   std::uint32_t covered;
@@ -113,17 +113,28 @@ struct Operation {
   std::array<std::uint8_t, 32> received;         // open only: the ICV of the packet, where its place is wanted for something else
   bool is_received_kept;
 
-  [[nodiscard]] std::uint8_t* payload() const noexcept { return esp + payload_offset; }
+  [[nodiscard]] std::uint8_t* payload() const noexcept { return begin + payload_offset; }
+  // What counts for the life of an SA: the octets that its algorithm is applied to (RFC 4301 4.4.2.1).
+  [[nodiscard]] std::uint32_t charged() const noexcept { return payload_length != 0 ? payload_length : covered; }
+  // Makes it one with these keys and algorithms, of which nothing is known yet.
+  void use(const Schedule& keys, Cipher its_cipher, Integrity its_integrity) noexcept {
+    schedule = &keys;
+    cipher = its_cipher;
+    integrity = its_integrity;
+    extended.reset();
+    is_done = is_authentic = is_received_kept = false;
+  }
   // Header, IV, payload and ICV of ESP one behind the other, all covered but the ICV.
   void place(std::uint8_t* at, std::uint32_t offset, std::uint32_t length) noexcept {
-    esp = at;
+    begin = at;
     payload_offset = offset;
     payload_length = length;
     covered = offset + length;
     tag = at + covered;
-    is_received_kept = false;
-    extended.reset();
   }
+  // The upper half of an extended sequence number is covered by the ICV and not sent: in the authenticated header of GCM, else behind what is
+  // covered, where ESP has its ICV (RFC 4303 2.2.1, RFC 4302 2.5.1).
+  void cover_upper_half(std::uint64_t sequence) noexcept;
   // Before the place of a received ICV is written to.
   void keep_received(std::size_t length) noexcept {
     std::memcpy(received.data(), tag, length);

@@ -38,11 +38,12 @@ constexpr std::uint64_t word_of(std::uint32_t value) noexcept { return __builtin
 class SegmentHeaders {
  public:
   // The packet has `transport_length` octets of TCP or UDP header, and at most `maximum_ip_header_size` before it.
-  SegmentHeaders(const CutPacket& ip, std::uint32_t transport_length) noexcept
+  SegmentHeaders(const CutPacket& ip, std::uint32_t transport_length, const Offload& offload) noexcept
       : family_(ip.family), ip_length_(ip.ip_length), length_(ip_length_ + transport_length) {
     std::memcpy(octets_.data(), ip.octets, length_);
     std::uint8_t* header = octets_.data();
     std::uint8_t* transport = header + ip_length_;
+    const std::uint64_t pseudo_sum = pseudo_sum_of(ip, offload);
     if (family_ == Family::ipv4) {
       identification_ = load16(header + 4);
       store32(header + 2, 0);  // total length and identification
@@ -58,10 +59,13 @@ class SegmentHeaders {
     } else {
       store32(transport + 4, 0);  // length and checksum
     }
-    transport_sum_ = add_sum(transport, transport_length, pseudo_header_sum(header, ip.protocol, 0));
+    transport_sum_ = add_sum(transport, transport_length, pseudo_sum);
   }
 
   [[nodiscard]] std::uint32_t length() const noexcept { return length_; }
+
+  // From segment `index` on they count up from another one.
+  void identify_from(std::uint16_t index, std::uint16_t identification) noexcept { identification_ = std::uint32_t{identification} - index; }
 
   // Writes headers and `size` octets of data, which stand `at` octets behind the start of the data of the super-packet; segment `index`.
   void write_tcp(std::uint8_t* segment, const std::uint8_t* data, std::uint32_t at, std::uint32_t size, std::uint16_t index, bool is_last) const noexcept {
@@ -85,6 +89,14 @@ class SegmentHeaders {
   }
 
  private:
+  // Of the pseudo header, without the length. It names the destination at the end of the route, and in Mobile IPv6 the home address, which a header with
+  // more than addresses need not (RFC 8200 8.1, RFC 6275 11.3.2); but the kernel has left the sum in the field.
+  static std::uint64_t pseudo_sum_of(const CutPacket& ip, const Offload& offload) noexcept {
+    const std::size_t plain = ip.family == Family::ipv6 ? ipv6_header_size : ipv4_header_size;
+    if (ip.ip_length == plain || (offload.flags & Offload::needs_checksum) == 0) return pseudo_header_sum(ip.octets, ip.protocol, 0);
+    return word_of(load16(ip.transport() + (ip.protocol == protocol_tcp ? 16 : 6))) + (0xffff - word_of(ip.transport_length()));
+  }
+
   std::uint8_t* write_ip(std::uint8_t* segment, std::uint32_t size, std::uint16_t index) const noexcept {
     std::memcpy(segment, octets_.data(), length_);
     const std::uint32_t length = length_ + size;
@@ -111,6 +123,13 @@ class SegmentHeaders {
 bool may_be_cut(const CutPacket& ip, std::uint8_t protocol, std::uint32_t header_size, const Offload& offload) noexcept {
   return ip.protocol == protocol && !ip.is_fragment && ip.ip_length <= maximum_ip_header_size && ip.transport_length() >= header_size &&
          offload.segment_size != 0;
+}
+
+// How many segments have an identification of the kernel's. It has counted those that it saw, and gives the next ones to other packets; with DF they
+// need not be unique (RFC 6864 4).
+std::uint32_t identified_segments(const CutPacket& ip, std::uint32_t data_length, const Offload& offload) noexcept {
+  if (ip.family == Family::ipv6 || (load16(ip.octets + 6) & Ipv4::dont_fragment) != 0) return ipv4_maximum_size;
+  return std::max<std::uint32_t>((data_length + offload.segment_size - 1U) / offload.segment_size, 1);
 }
 
 // Whether a packet of `length` octets with this header may become fragments, before encryption or after it.
@@ -150,24 +169,30 @@ Reason Cutter::cut_tcp(const CutPacket& ip, const Offload& offload, const CutLim
   const std::uint32_t tcp_length = (tcp[12] >> 4) * 4U;
   if (tcp_length < tcp_header_size || tcp_length > ip.transport_length()) return Reason::malformed;
 
-  const SegmentHeaders headers(ip, tcp_length);
+  SegmentHeaders headers(ip, tcp_length, offload);
   if (headers.length() >= limits.inner_mtu) return Reason::too_big;
   const std::uint32_t segment_size = std::min<std::uint32_t>(offload.segment_size, limits.inner_mtu - headers.length());
   const std::uint32_t data_length = ip.transport_length() - tcp_length;
+  std::uint32_t at = 0, end = std::min(data_length, identified_segments(ip, data_length, offload) * segment_size);
   std::uint16_t index = 0;
-  for (std::uint32_t at = 0; at < data_length || index == 0; at += segment_size, ++index) {
-    const std::uint32_t size = std::min(segment_size, data_length - at);
-    std::uint8_t* segment = sink.open(headers.length() + size);
-    if (segment == nullptr) return Reason::oversize;
-    headers.write_tcp(segment, tcp + tcp_length, at, size, index, at + size == data_length);
-    sink.commit(headers.length() + size);
+  while (true) {
+    for (; at < end || index == 0; at += segment_size, ++index) {
+      const std::uint32_t size = std::min(segment_size, data_length - at);
+      std::uint8_t* segment = sink.open(headers.length() + size);
+      if (segment == nullptr) return Reason::oversize;
+      headers.write_tcp(segment, tcp + tcp_length, at, size, index, at + size == data_length);
+      sink.commit(headers.length() + size);
+    }
+    if (end == data_length) return Reason::delivered;
+    headers.identify_from(index, next_identification_);
+    next_identification_ = static_cast<std::uint16_t>(next_identification_ + (data_length - at + segment_size - 1) / segment_size);
+    end = data_length;
   }
-  return Reason::delivered;
 }
 
 Reason Cutter::cut_udp(const CutPacket& ip, const Offload& offload, const CutLimits& limits, PacketSink& sink) noexcept {
   if (!may_be_cut(ip, protocol_udp, udp_header_size, offload)) return Reason::malformed;
-  const SegmentHeaders headers(ip, udp_header_size);
+  const SegmentHeaders headers(ip, udp_header_size, offload);
   const std::uint8_t* data = ip.transport() + udp_header_size;
   const std::uint32_t data_length = ip.transport_length() - udp_header_size;
   const std::uint32_t longest = headers.length() + std::min<std::uint32_t>(offload.segment_size, data_length);

@@ -12,6 +12,9 @@ namespace groupvpn {
 
 using MacAddress = std::array<std::uint8_t, 6>;
 
+// With so many octets of one random address begins the source of every frame that a port gives to the kernel; the others say what is in it.
+inline constexpr std::size_t token_prefix_size = 4;
+
 struct Device {
   std::string name;
   int index;

@@ -7,6 +7,7 @@
 
 #include "ah.hpp"
 #include "crypto.hpp"
+#include "esp_packet.hpp"
 #include "outer.hpp"
 #include "packet.hpp"
 #include "random.hpp"
@@ -41,28 +42,25 @@ class Esp {
  private:
   static constexpr std::size_t burst_size = Crypto::maximum_burst;
 
-  std::uint16_t identification() noexcept;
   void encapsulate_burst(std::span<Packet> packets, std::int64_t now) noexcept;
   Reason build(Packet& packet, std::size_t index, std::int64_t now) noexcept;
-  Reason build_esp(Packet& packet, const Plan& plan, Operation& operation, std::int64_t now) noexcept;
   void hide_counters(std::size_t count) noexcept;
   void finish(const Packet& packet, std::size_t index) noexcept;
 
   void decapsulate_burst(const SaSet& sas, std::span<Packet> packets, std::int64_t now) noexcept;
   Reason parse(const SaSet& sas, Packet& packet, std::size_t index, std::int64_t now) noexcept;
-  static Reason parse_esp(Packet& packet, Origin& origin, Operation& operation, std::int64_t now) noexcept;
   std::size_t reveal_counters(std::size_t count, std::int64_t now) noexcept;
   Reason strip(Packet& packet, std::size_t index, std::int64_t now) noexcept;
 
   Crypto crypto_;
   RandomOctets random_;
-  std::uint16_t next_identification_;
+  Identifications identifications_;
   std::array<Operation, burst_size> operations_;
   std::array<Packet*, burst_size> owners_;  // the packet of each operation
   CounterBlocks counters_;
   std::array<Plan, burst_size> plans_;          // encapsulation only
   std::array<Origin, burst_size> origins_;      // decapsulation only
-  std::array<SetAside, burst_size> set_aside_;  // AH only
+  std::array<SavedHeader, burst_size> saved_headers_;  // AH only
 };
 
 }  // namespace groupvpn

@@ -76,15 +76,10 @@ void read_ipv4(Assembler& code, Label pass) {
 
 void pass_if_from(Assembler& code, const MacAddress& token, Label pass) {
   std::int32_t first;
-  std::uint16_t last;
+  static_assert(sizeof first == token_prefix_size);
   std::memcpy(&first, token.data(), sizeof first);
-  std::memcpy(&last, token.data() + sizeof first, sizeof last);
-  const Label other = code.label();
   code.load(Size::word, r1, r2, 6);
-  code.jump_if32(r1, Compare::not_equal, first, other);
-  code.load(Size::half, r1, r2, 10);
-  code.jump_if32(r1, Compare::equal, last, pass);
-  code.place(other);
+  code.jump_if32(r1, Compare::equal, first, pass);
 }
 
 // r6: the packet. Leaves its octets in r8, and what `read_esp` leaves.

@@ -21,7 +21,7 @@ struct EspProgramMaps {
 // A program for the ingress of an interface. It takes ESP (RFC 4303) over IPv4 without options, or over IPv6 without extension headers, that is
 //
 // - whole: no fragment, since one that is not the first has no SPI
-// - in a frame of at most `longest` octets, that is of no VLAN, not for another host and not from `token`
+// - in a frame of at most `longest` octets, that is of no VLAN, not for another host and not from the first four octets of `token`
 // - of one of the SPIs
 //
 // and copies it into the ring that `Spread` says, and wakes its thread if that rests; the packet ends there. All others go on.

@@ -89,6 +89,7 @@ void EventQueue::notice(const Packet& packet) noexcept {
     case Reason::too_old: event.kind = EventKind::too_old; break;
     case Reason::too_new: event.kind = EventKind::too_new; break;
     case Reason::authentication: event.kind = EventKind::authentication; break;
+    case Reason::address_mismatch: event.kind = EventKind::address_mismatch; break;
     default: return;
   }
   const std::uint32_t offset = packet.outer.protocol == protocol_ah ? 4 : 0;  // RFC 4302 2, RFC 4303 2
@@ -101,7 +102,7 @@ void EventQueue::notice(const Packet& packet) noexcept {
   std::memcpy(event.source.data(), packet.outer.source.data(), size);
   std::memcpy(event.destination.data(), packet.outer.destination.data(), size);
   event.protocol = packet.outer.protocol;
-  if (packet.reason != Reason::authentication) note_time(event, packet.sa);
+  if (packet.reason != Reason::authentication && packet.reason != Reason::address_mismatch) note_time(event, packet.sa);
   const std::lock_guard lock(mutex_);
   if (!limit_.admits(event.kind, event.source, event.moment)) {
     ++counters_.suppressed;

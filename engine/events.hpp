@@ -30,14 +30,15 @@ enum class EventKind : std::uint8_t {
   too_old,         // the same by time, and `own_stamp` says what our clock shows
   too_new,
   authentication,  // RFC 4303 3.4.4
+  address_mismatch,  // RFC 5374 5.2
 };
 
-inline constexpr std::array<std::string_view, 13> event_names = {
+inline constexpr std::array<std::string_view, 14> event_names = {
     "soft_bytes",    "hard_bytes",    "soft_packets", "hard_packets", "soft_seconds",   "hard_seconds",
     "soft_sequence", "hard_sequence", "unknown_spi",  "replayed",     "too_old",        "too_new",
-    "authentication",
+    "authentication", "address_mismatch",
 };
-static_assert(event_names.size() == static_cast<std::size_t>(EventKind::authentication) + 1);
+static_assert(event_names.size() == static_cast<std::size_t>(EventKind::address_mismatch) + 1);
 
 constexpr std::string_view name(EventKind kind) noexcept { return event_names[static_cast<std::size_t>(kind)]; }
 

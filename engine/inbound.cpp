@@ -204,7 +204,7 @@ void Inbound::process() {
     if (context_.events != nullptr) context_.events->notice(packet);
   }
   for (const SuperPacket& super : coalescer_.couple(burst)) {
-    counters_.reasons.add(give(super) ? Reason::delivered : Reason::inject_failed, super.count);
+    counters_.reasons.add(give(super, table->inbound) ? Reason::delivered : Reason::inject_failed, super.count);
     counters_.coalesced.add(super.count - 1U);
   }
   count_ = 0;
@@ -214,10 +214,10 @@ void Inbound::process() {
 
 // The frame keeps the destination that it came with: the addresses are preserved, so what was right for the ESP packet, unicast or multicast,
 // is right for the packet inside. The link header stands apart: before the packet may be another one that is still to be given.
-bool Inbound::give(const SuperPacket& super) {
+bool Inbound::give(const SuperPacket& super, const SaSet& sas) {
   const Packet& first = packets_[super.first];
   std::uint8_t* link = header_.data() + Tap::maximum_header_size;
-  write_link_header(link, family_of(*first.data), destinations_[super.first], context_.token);
+  write_link_header(link, family_of(*first.data), destinations_[super.first], tagged(context_.token, sas.tag_of(*first.sa)));
   parts_[0] = {link, ethernet_header_size};
   parts_[1] = {first.data, first.length};
   std::size_t count = 2;

@@ -55,7 +55,7 @@ class Inbound {
   void take_super_packet(Packet packet, std::uint32_t segment_size, const std::uint8_t* frame);
   void push(const Packet& packet, const std::uint8_t* frame);
   void process();
-  bool give(const SuperPacket& super);
+  bool give(const SuperPacket& super, const SaSet& sas);
   void refuse(Reason reason, std::uint64_t packets = 1) noexcept { counters_.reasons.add(reason, packets); }
   void expire_fragments();
 

@@ -5,12 +5,20 @@
 
 #include "device.hpp"
 #include "packet.hpp"
+#include "sa.hpp"
 #include "tap.hpp"
 
 namespace groupvpn {
 
 inline constexpr std::uint32_t ethernet_header_size = 14;
 inline constexpr std::uint32_t inject_headroom = ethernet_header_size + Tap::maximum_header_size;
+
+// The source address of a frame with a packet that was decrypted under an SA.
+inline MacAddress tagged(MacAddress token, const Tag& tag) noexcept {
+  static_assert(token_prefix_size + std::tuple_size_v<Tag> == std::tuple_size_v<MacAddress>);
+  std::memcpy(token.data() + token_prefix_size, tag.data(), tag.size());
+  return token;
+}
 
 // Writes a link header of `ethernet_header_size` octets, with `token` as the source address of the frame, which is how steering knows it from
 // a frame of the wire.

@@ -318,15 +318,27 @@ void make_port(Port* self, const std::string& wan, const OneOrMore<int>& inbound
 
 std::pair<std::string, std::string> pair_of(const BackEnd& back_end) { return {back_end.name, back_end.reason}; }
 
-void set_sas(Port& port, const std::vector<const SaHandle*>& inbound, const std::map<std::size_t, OneOrMore<const SaHandle*>>& outbound) {
+Tags tags_of(const std::map<std::uint32_t, nb::bytes>& given) {
+  Tags tags;
+  for (const auto& [spi, octets] : given) {
+    Tag& tag = tags[spi];
+    if (octets.size() != tag.size()) throw EngineError("a tag has 2 octets, not " + std::to_string(octets.size()));
+    std::memcpy(tag.data(), octets.data(), tag.size());
+  }
+  return tags;
+}
+
+void set_sas(Port& port, const std::vector<const SaHandle*>& inbound, const std::map<std::size_t, OneOrMore<const SaHandle*>>& outbound,
+             const std::map<std::uint32_t, nb::bytes>& given) {
   std::vector<std::shared_ptr<Sa>> decrypting;
   for (const SaHandle* handle : inbound) decrypting.push_back(handle->sa);
   std::map<std::size_t, Senders> encrypting;
   for (const auto& [queue, handles] : outbound) {
     for (const SaHandle* handle : all_of(handles)) encrypting[queue].push_back(handle->sa);
   }
+  const Tags tags = tags_of(given);
   const nb::gil_scoped_release release;  // widening the windows of many senders takes a while
-  port.set_sas(std::move(decrypting), encrypting);
+  port.set_sas(std::move(decrypting), encrypting, tags);
 }
 
 nb::dict dict_of(const NamedCounters& counters) {
@@ -385,7 +397,7 @@ NB_MODULE(_engine, m) {
       .def("start", &Port::start, Release())
       .def("stop", &Port::stop, Release())
       .def("discard", [](Port& self) { return dict_of(self.discard()); })
-      .def("set_sas", &set_sas, "inbound"_a, "outbound"_a)
+      .def("set_sas", &set_sas, "inbound"_a, "outbound"_a, "tags"_a = std::map<std::uint32_t, nb::bytes>{})
       .def("set_wire_mtu", &Port::set_wire_mtu, "mtu"_a)
       .def("set_fragments_after", &Port::set_fragments_after, "after"_a)
       .def("counters", [](const Port& self) { return dict_of(self.counters()); })

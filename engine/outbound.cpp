@@ -243,7 +243,7 @@ Reason Outbound::cut(const Incoming& frame, Sa* sa) {
   current_sa_ = sa;
   current_link_.size = link->size;
   std::memcpy(current_link_.octets.data(), frame.data, link->size);
-  const CutLimits limits = limits_for(*sa, *ip);
+  const CutLimits limits = limits_for(*sa, *ip, frame.offload);
   current_limit_ = limits.inner_mtu;
   const Reason reason = cutter_.cut(frame.data, link->size, *ip, frame.offload, limits, *this);
   if (reason == Reason::too_big) answer_too_big(*ip, limits.inner_mtu);
@@ -251,14 +251,17 @@ Reason Outbound::cut(const Incoming& frame, Sa* sa) {
 }
 
 // Transport mode protects whole datagrams only (RFC 4303 3.3.4), and keeps the DF bit that the sender has set. A later fragment of ESP in UDP
-// would not be known as ESP. Of IPv6 nothing is cut before encryption: on the way only its source may (RFC 8200 4.5).
-CutLimits Outbound::limits_for(const Sa& sa, const CutPacket& ip) const noexcept {
+// would not be known as ESP. Of IPv6 nothing is cut before encryption: on the way only its source may (RFC 8200 4.5). What would be longer than any packet
+// when it is encrypted cannot be split later.
+CutLimits Outbound::limits_for(const Sa& sa, const CutPacket& ip, const Offload& offload) const noexcept {
   const bool is_tunnel = sa.mode() == Mode::tunnel;
   CutLimits limits{sa.inner_mtu(mtu_, ip.family, ip.outside), is_tunnel && sa.df() == DontFragment::clear};
   if (sa.udp()) {
     if (!is_tunnel) limits.too_long = TooLong::refused;
   } else if (!is_tunnel || ip.family == Family::ipv6 || context_.splits_after.load(std::memory_order_relaxed)) {
     limits.too_long = TooLong::split_later;
+    const bool is_long = offload.gso_type == Offload::gso_none && ip.total_length > limits.inner_mtu;
+    if (is_long && ip.total_length > sa.inner_mtu(ipv6_maximum_size, ip.family, ip.outside)) limits.too_long = is_tunnel ? TooLong::fragmented : TooLong::refused;
   }
   return limits;
 }

@@ -78,7 +78,7 @@ class Outbound final : private PacketSink {
   void take(std::size_t length, const Tap& tap, Sa* sa);
   void handle(const Incoming& frame, Sa* sa);
   Reason cut(const Incoming& frame, Sa* sa);
-  [[nodiscard]] CutLimits limits_for(const Sa& sa, const CutPacket& ip) const noexcept;
+  [[nodiscard]] CutLimits limits_for(const Sa& sa, const CutPacket& ip, const Offload& offload) const noexcept;
   void refuse(Reason reason) noexcept;
   void answer_too_big(const CutPacket& refused, std::uint32_t mtu);
   void flush() noexcept;

@@ -11,6 +11,22 @@ constexpr std::uint32_t size_of_header(Family family) noexcept {
   return static_cast<std::uint32_t>(family == Family::ipv6 ? ipv6_header_size : ipv4_header_size);
 }
 
+// Walks the headers of a packet that may be whole. A fragment header that says so (RFC 6946) is taken out, as putting together does: it has no place
+// before AH (RFC 4302 A2), nor behind it or ESP (3.1.1).
+std::optional<Ipv6Chain> walk_whole(Packet& packet, Ipv6& ip) noexcept {
+  const std::optional<Ipv6Chain> chain = Ipv6Chain::walk(ip);
+  if (!chain || chain->fragment == 0 || chain->is_fragment(ip)) return chain;
+  constexpr std::uint32_t size = 8;
+  packet.data[chain->fragment_named_at] = packet.data[chain->fragment];
+  store16(packet.data + 4, static_cast<std::uint16_t>(ip.payload_length() - size));
+  std::memmove(packet.data + size, packet.data, chain->fragment);
+  packet.reshape(packet.data + size, packet.length - size);
+  const std::optional<Ipv6> shorter = Ipv6::parse(packet.data, packet.length);
+  if (!shorter) return std::nullopt;
+  ip = *shorter;
+  return Ipv6Chain::walk(ip);
+}
+
 Reason plan_ipv4(const Packet& packet, bool is_tunnel, Plan& plan) noexcept {
   const std::optional<Ipv4> ip = Ipv4::parse(packet.data, packet.length);
   if (!ip) return Reason::malformed;
@@ -27,17 +43,18 @@ Reason plan_ipv4(const Packet& packet, bool is_tunnel, Plan& plan) noexcept {
 }
 
 // In transport mode what routers look at stays outside; destination options do not, unless a routing header follows them (RFC 4303 3.1.1).
-Reason plan_ipv6(const Packet& packet, bool is_tunnel, Plan& plan) noexcept {
-  const std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
+Reason plan_ipv6(Packet& packet, bool is_tunnel, Plan& plan) noexcept {
+  std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
   if (!ip) return Reason::malformed;
   plan.total_length = ip->total_length();
   if (is_tunnel) {
     plan.next_header = protocol_ipv6;
     return Reason::delivered;
   }
-  const std::optional<Ipv6Chain> chain = Ipv6Chain::walk(*ip);
+  const std::optional<Ipv6Chain> chain = walk_whole(packet, *ip);
   if (!chain) return Reason::malformed;
   if (chain->is_fragment(*ip)) return Reason::fragment;
+  plan.total_length = ip->total_length();
   plan.next_header = packet.data[chain->unfragmentable_named_at];
   plan.named_at = chain->unfragmentable_named_at;
   plan.body_offset = chain->unfragmentable;
@@ -131,7 +148,7 @@ void repair_checksum(std::uint8_t* ip, std::uint32_t total_length) noexcept {
   if (is_ipv6) {
     const std::optional<Ipv6> header = Ipv6::parse(ip, total_length);
     const std::optional<Ipv6Chain> chain = header ? Ipv6Chain::walk(*header) : std::nullopt;
-    if (!chain || chain->fragment != 0) return;
+    if (!chain || chain->is_fragment(*header)) return;
     offset = chain->upper;
     protocol = chain->protocol;
   } else {
@@ -150,6 +167,24 @@ void repair_checksum(std::uint8_t* ip, std::uint32_t total_length) noexcept {
   }
 }
 
+// Whether a source route in the options is not used up (RFC 791 3.1).
+bool has_hops_left(const Ipv4& ip) noexcept {
+  constexpr std::uint8_t end_of_list = 0, no_operation = 1, loose = 0x83, strict = 0x89;
+  const std::uint32_t length = ip.header_length();
+  for (std::uint32_t at = ipv4_header_size; at < length && ip.data()[at] != end_of_list;) {
+    const std::uint8_t* option = ip.data() + at;
+    if (*option == no_operation) {
+      ++at;
+      continue;
+    }
+    const std::uint32_t size = at + 1 < length ? option[1] : 0;
+    if (size < 2 || at + size > length) return false;
+    if ((*option == loose || *option == strict) && size > 2 && option[2] <= size) return true;
+    at += size;
+  }
+  return false;
+}
+
 // What the IP header says of its payload: `length` octets of `protocol`, `offset` octets behind the start of the packet.
 struct Payload {
   std::uint8_t protocol;
@@ -161,6 +196,7 @@ Reason read_ipv4(const Packet& packet, Outer& outer, Payload& payload) noexcept 
   if (!ip) return Reason::malformed;
   if (!is_checksum_right(ip->data(), ip->header_length())) return Reason::header_checksum;
   if (ip->is_fragment()) return Reason::fragment;
+  if (has_hops_left(*ip)) return Reason::malformed;
   outer.family = Family::ipv4;
   outer.tos = ip->tos();
   outer.named_at = 9;
@@ -170,12 +206,13 @@ Reason read_ipv4(const Packet& packet, Outer& outer, Payload& payload) noexcept 
   return Reason::delivered;
 }
 
-Reason read_ipv6(const Packet& packet, Outer& outer, Payload& payload) noexcept {
-  const std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
+Reason read_ipv6(Packet& packet, Outer& outer, Payload& payload) noexcept {
+  std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
   if (!ip) return Reason::malformed;
-  const std::optional<Ipv6Chain> chain = Ipv6Chain::walk(*ip);
+  const std::optional<Ipv6Chain> chain = walk_whole(packet, *ip);
   if (!chain) return Reason::malformed;
   if (chain->is_fragment(*ip)) return Reason::fragment;
+  if (chain->has_hops_left) return Reason::malformed;
   outer.family = Family::ipv6;
   outer.tos = ip->traffic_class();
   outer.named_at = chain->named_at;
@@ -215,15 +252,6 @@ void set_ecn(std::uint8_t* ip, Family family, std::uint8_t codepoint) noexcept {
   update_header_checksum(ip, before, load16(ip));
 }
 
-// Makes the packet begin at `data`, with `length` octets; all of it is inside what the packet was, with its headroom.
-void become(Packet& packet, std::uint8_t* data, std::uint32_t length) noexcept {
-  const std::ptrdiff_t moved = data - packet.data;
-  packet.tailroom = static_cast<std::uint32_t>(packet.tailroom + packet.length - moved - length);
-  packet.headroom = static_cast<std::uint32_t>(packet.headroom + moved);
-  packet.data = data;
-  packet.length = length;
-}
-
 Reason unwrap_tunnel(Packet& packet, const Verified& verified) noexcept {
   std::uint8_t* ip = verified.data;
   Family family = Family::ipv4;
@@ -248,7 +276,7 @@ Reason unwrap_tunnel(Packet& packet, const Verified& verified) noexcept {
   const Ecn ecn = combine_ecn(tos & Ecn::mask, packet.outer.tos & Ecn::mask);
   if (ecn.is_dropped) return Reason::congestion;
   if (ecn.codepoint != (tos & Ecn::mask)) set_ecn(ip, family, ecn.codepoint);
-  become(packet, ip, length);
+  packet.reshape(ip, length);
   return Reason::delivered;
 }
 
@@ -262,13 +290,13 @@ Reason unwrap_transport(Packet& packet, const Verified& verified) noexcept {
   std::memmove(ip, packet.data - outer.header_length, header_length);
   rewrite_header(ip, outer.named_at, verified.next_header, length);
   if (was_in_udp) repair_checksum(ip, length);
-  become(packet, ip, length);
+  packet.reshape(ip, length);
   return Reason::delivered;
 }
 
 }  // namespace
 
-Reason plan_outer(const Packet& packet, const Sa& sa, Plan& plan) noexcept {
+Reason plan_outer(Packet& packet, const Sa& sa, Plan& plan) noexcept {
   const bool is_tunnel = sa.mode() == Mode::tunnel;
   const bool is_ipv6 = packet.length != 0 && family_of(*packet.data) == Family::ipv6;
   plan.body_offset = 0;
@@ -316,7 +344,7 @@ Reason parse_outer(Packet& packet) noexcept {
   if (payload.protocol != protocol_esp && payload.protocol != protocol_ah) return Reason::not_esp;
   outer.protocol = payload.protocol;
   outer.header_length = payload.offset;
-  become(packet, packet.data + payload.offset, payload.length);  // what the link layer padded stays behind
+  packet.reshape(packet.data + payload.offset, payload.length);  // what the link layer padded stays behind
   return Reason::delivered;
 }
 

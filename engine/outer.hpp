@@ -26,8 +26,24 @@ struct Plan {
   }
 };
 
-// Reason::malformed for what is no whole IP packet; transport mode refuses fragments (RFC 4303 3.3.4).
-Reason plan_outer(const Packet& packet, const Sa& sa, Plan& plan) noexcept;
+// The identifications of outer headers, one after the other. Never 0: there a raw socket would have the kernel choose (raw(7)), and the ICV of AH
+// covers it.
+class Identifications {
+ public:
+  explicit Identifications(std::uint16_t first) noexcept : next_(first) {}
+
+  std::uint16_t next() noexcept {
+    if (next_ == 0) ++next_;
+    return next_++;
+  }
+
+ private:
+  std::uint16_t next_;
+};
+
+// Reason::malformed for what is no whole IP packet; transport mode refuses fragments (RFC 4303 3.3.4), and takes a fragment header that says "whole"
+// out of the packet.
+Reason plan_outer(Packet& packet, const Sa& sa, Plan& plan) noexcept;
 
 // Writes the header to `outer`, for a packet of `length` octets in all. In transport mode it is moved there from the packet, so this comes before
 // ESP or AH is written.
@@ -37,7 +53,8 @@ void write_outer(const Packet& packet, const Sa& sa, const Plan& plan, std::uint
 void finish_udp(const Packet& packet, const Plan& plan) noexcept;
 
 // Reads the outer header of a packet as received into `packet.outer`, and moves the packet to what is behind it: the SPI of ESP, or AH. A UDP
-// header before ESP is passed over; its checksum is not looked at (RFC 3948 2.1), the ICV says more.
+// header before ESP is passed over; its checksum is not looked at (RFC 3948 2.1), the ICV says more. A fragment header that says "whole" is taken out. What
+// has a route before it that is not used up is Reason::malformed: it is not where it goes yet (RFC 8200 4.4).
 Reason parse_outer(Packet& packet) noexcept;
 
 // What ESP or AH protected, after it was verified.

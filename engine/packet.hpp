@@ -81,6 +81,8 @@ inline Family family_of(std::uint8_t first_octet) noexcept {
 // In network order; of IPv4 the first `address_size` octets are the address and the others 0, where nothing else is said.
 using Address = std::array<std::uint8_t, 16>;
 
+inline constexpr std::size_t maximum_size(Family family) noexcept { return family == Family::ipv6 ? ipv6_maximum_size : ipv4_maximum_size; }
+
 inline constexpr std::size_t address_size(Family family) noexcept { return family == Family::ipv6 ? 16 : 4; }
 
 // An IPv4 packet whose header was checked: 20 <= header_length <= total_length <= octets behind the pointer (RFC 791 3.1), and as a fragment it
@@ -153,10 +155,12 @@ struct Ipv6Chain {
   std::uint8_t protocol;       // of the first header that is not hop-by-hop options, routing, fragment or destination options
   std::uint32_t upper;         // where that header begins; at most the end of the packet
   std::uint32_t named_at;      // the octet that holds `protocol`
-  std::uint32_t fragment = 0;  // where the fragment header begins, 0: there is none. Behind it the walk goes on only in a first fragment
+  std::uint32_t fragment = 0;  // where the fragment header begins that makes this a part of a packet, or one that says "whole"; 0: there is none.
+                               // Behind it the walk goes on only in a first fragment
   std::uint32_t fragment_named_at = 0;  // the octet that names it
   std::uint32_t unfragmentable = ipv6_header_size;  // end of the headers for every router: hop-by-hop, routing, and options before it
   std::uint32_t unfragmentable_named_at = 6;        // the octet that names what comes there
+  bool has_hops_left = false;  // a routing header names nodes that come before its destination (RFC 8200 4.4)
 
   // Whether this is part of a packet, and not a whole one in spite of its fragment header (RFC 6946).
   [[nodiscard]] bool is_fragment(const Ipv6& ip) const noexcept { return fragment != 0 && (load16(ip.data() + fragment + 2) & 0xfff9) != 0; }
@@ -176,10 +180,11 @@ struct Ipv6Chain {
       const std::uint32_t size = is_fragment_header ? 8 : (octets[chain.upper + 1] + 1U) * 8U;
       if (end - chain.upper < size) return std::nullopt;
       const std::uint8_t kind = chain.protocol;
-      if (is_fragment_header && chain.fragment == 0) {
+      if (is_fragment_header && !chain.is_fragment(ip)) {
         chain.fragment = chain.upper;
         chain.fragment_named_at = chain.named_at;
       }
+      if (kind == protocol_routing && octets[chain.upper + 3] != 0) chain.has_hops_left = true;
       chain.protocol = octets[chain.upper];
       chain.named_at = chain.upper;
       chain.upper += size;
@@ -239,6 +244,15 @@ struct Packet {
   Reason reason = Reason::delivered;
   Sa* sa = nullptr;  // kept alive by the SA set that the burst holds
   Outer outer{};     // inbound only
+
+  // Makes it begin at `begin`, with `octets` octets; all of that is inside what it was, with its room.
+  void reshape(std::uint8_t* begin, std::uint32_t octets) noexcept {
+    const std::ptrdiff_t moved = begin - data;
+    tailroom = static_cast<std::uint32_t>(tailroom + length - moved - octets);
+    headroom = static_cast<std::uint32_t>(headroom + moved);
+    data = begin;
+    length = octets;
+  }
 };
 
 }  // namespace groupvpn

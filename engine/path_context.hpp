@@ -21,7 +21,7 @@ struct PathContext {
   const std::atomic<std::uint32_t>& wire_mtu;
   const std::atomic<bool>& splits_after;  // whether what is too long is fragmented after encryption
   const Tap& inbound_tap;  // the worker's queue of it
-  MacAddress token;
+  MacAddress token;  // of our own ICMP; packets that were decrypted have the tag of their SA instead of its last octets
   Fault& fault;
   FrameRing* ring;  // where ESP comes in, beside the TAP; null without
   const TapRings* tap_rings;  // where packets to protect come in, beside the outbound TAPs; null without

@@ -227,7 +227,7 @@ void Port::stop() {
   is_started_ = false;
 }
 
-void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, Senders>& outbound) {
+void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, Senders>& outbound, const Tags& tags) {
   std::vector<TakenSpi> spis;  // in order, each once
   for (const std::shared_ptr<Sa>& sa : inbound) {
     if (sa->protocol() == Protocol::esp) spis.push_back({sa->spi(), sa->spread()});
@@ -239,7 +239,7 @@ void Port::set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std:
   const auto same = [](const TakenSpi& left, const TakenSpi& right) { return left.spi == right.spi; };
   spis.erase(std::unique(spis.begin(), spis.end(), same), spis.end());  // clang 14, which builds the fuzz targets, cannot read std::ranges::unique
   auto table = std::make_shared<SaTable>();
-  table->inbound = SaSet(std::move(inbound));
+  table->inbound = SaSet(std::move(inbound), tags);
   if (!outbound.empty()) table->outbound.resize(outbound.rbegin()->first + 1);
   for (const auto& [queue, senders] : outbound) table->outbound[queue] = senders;
   sas_.set(std::move(table));

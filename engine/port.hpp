@@ -24,7 +24,7 @@ using NamedCounters = std::vector<std::pair<std::string, std::uint64_t>>;
 struct PortParameters {
   std::string wan;
   std::vector<int> inbound_taps;  // the queues of one TAP, one for each worker
-  MacAddress token;
+  MacAddress token;  // see PathContext
   std::uint32_t wire_mtu;
   std::uint32_t mark = 0;
   TransmitMethod transmit = TransmitMethod::automatic;
@@ -53,7 +53,8 @@ class Port {
   // When it is stopped for ever: takes no more packets into its rings, and throws away those that wait. Returns how many frames that were.
   // EngineError while it is started.
   NamedCounters discard();
-  void set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, Senders>& outbound);
+  // `tags` tells steering what was decrypted under which SA; see SaSet.
+  void set_sas(std::vector<std::shared_ptr<Sa>> inbound, const std::map<std::size_t, Senders>& outbound, const Tags& tags = {});
   void set_wire_mtu(std::uint32_t mtu);
   // Whether packets that are too long are fragmented after encryption.
   void set_fragments_after(bool after) noexcept { splits_after_.store(after, std::memory_order_relaxed); }

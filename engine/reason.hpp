@@ -13,9 +13,10 @@ enum class Reason : std::uint8_t {
   delivered,           // left by the wire, or went back to the kernel decrypted
   oversize,            // larger than the buffer: truncated by the read
   not_ip,              // the link header names neither IPv4 nor IPv6
-  malformed,           // IP header: version, lengths, the end of a fragment, a chain of IPv6 headers, or a checksum request that points outside
+  malformed,           // IP header: version, lengths, the end of a fragment, a chain of IPv6 headers, or a checksum request that points outside;
+                       // inbound: a source route or routing header that is not used up
   header_checksum,     // checksum of the outer IPv4 header
-  fragment,            // a fragment whose datagram was never completed, overlapped or found no room, or that came twice
+  fragment,            // a fragment whose datagram was never completed, overlapped or found no room, or that came twice or can be part of none
   not_esp,             // inbound: neither ESP nor AH, nor UDP
   keepalive,           // UDP with the one octet 0xFF, which keeps the mapping of a NAT alive (RFC 3948 2.3)
   non_esp_marker,      // UDP that begins with four octets 0: IKE, which is not for the engine (RFC 3948 2.2)

@@ -23,13 +23,18 @@ Reassembler::Entries::iterator Reassembler::find_or_make(const Key& key, double 
   return std::prev(entries_.end());
 }
 
+// Whether there can be a datagram with it: it has octets, whole blocks of them where others follow, and ends within the largest one.
+bool Reassembler::Fragment::is_possible() const noexcept {
+  return !payload.empty() && (is_last || payload.size() % 8 == 0) && header.size() + offset + payload.size() <= maximum_size(key.family);
+}
+
 // Whether this very fragment is there: the same octets from the same place on, and as many.
 bool Reassembler::is_duplicate(const Entry& entry, const Fragment& fragment) {
   const std::size_t end = fragment.offset + fragment.payload.size();
   const std::size_t first = fragment.offset / 8, last = (end + 7) / 8;
-  if (fragment.payload.empty() || end > entry.payload.size() || !entry.starts.test(first)) return false;
+  if (end > entry.payload.size() || !entry.starts.test(first)) return false;
   const bool ends_datagram = entry.payload_length != 0 && end == entry.payload_length;
-  if (fragment.is_last != ends_datagram || (!fragment.is_last && end % 8 != 0)) return false;
+  if (fragment.is_last != ends_datagram) return false;
   for (std::size_t block = first + 1; block < last; ++block) {
     if (!entry.blocks.test(block) || entry.starts.test(block)) return false;
   }
@@ -41,7 +46,6 @@ bool Reassembler::is_duplicate(const Entry& entry, const Fragment& fragment) {
 bool Reassembler::place(Entry& entry, const Fragment& fragment) {
   const auto length = static_cast<std::uint32_t>(fragment.payload.size());
   const std::uint32_t end = fragment.offset + length;
-  if (length == 0 || end + fragment.header.size() > ipv4_maximum_size || (!fragment.is_last && length % 8 != 0)) return false;
   if (entry.payload_length != 0 && (fragment.is_last || end > entry.payload_length)) return false;
   if (fragment.is_last && end < entry.payload.size()) return false;
   for (std::uint32_t block = fragment.offset / 8; block < (end + 7) / 8; ++block) {
@@ -66,7 +70,7 @@ bool Reassembler::place(Entry& entry, const Fragment& fragment) {
 // not ECN-capable (RFC 3168 5.3): its sender would not understand the mark, and a mark must not be lost.
 Reassembled Reassembler::finish(Entry& entry) {
   const std::size_t length = entry.header.size() + entry.payload_length;
-  if (length > ipv4_maximum_size) return {.lost = entry.fragments};
+  if (length > maximum_size(entry.key.family)) return {.lost = entry.fragments};
   const bool is_congested = (entry.codepoints & congested) != 0;
   if (is_congested && (entry.codepoints & not_capable) != 0) return {.lost = entry.fragments, .reason = Reason::congestion};
   auto datagram = std::make_unique<std::vector<std::uint8_t>>(std::move(entry.header));
@@ -120,6 +124,7 @@ Reassembled Reassembler::add(const Ipv6& ip, const Ipv6Chain& chain, double now)
 }
 
 Reassembled Reassembler::add(const Fragment& fragment, double now) {
+  if (!fragment.is_possible()) return {.lost = 1};
   Reassembled result;
   const auto entry = find_or_make(fragment.key, now, result.lost);
   if (is_duplicate(*entry, fragment)) {

@@ -15,7 +15,7 @@
 namespace groupvpn {
 
 // What became of one fragment. `lost` counts fragments of a datagram that was given up on, this one included where it applies, and this one alone
-// where it had come before; `reason` says why.
+// where it had come before or can be part of none; `reason` says why.
 struct Reassembled {
   std::unique_ptr<std::vector<std::uint8_t>> datagram = nullptr;  // a whole IP packet, when this fragment completed it
   std::uint32_t joined = 0;                             // with `datagram`: how many fragments it took
@@ -24,7 +24,8 @@ struct Reassembled {
 };
 
 // A table of datagrams in the making. An overlap gives the whole datagram up: an honest sender never makes one, and every way to resolve it has been
-// used to deceive (RFC 5722 says so for IPv6). A fragment that comes twice, as networks happen to do, is no overlap (RFC 8200 4.5). When the table is full the oldest entry goes. `now` is in seconds of a monotonic clock.
+// used to deceive (RFC 5722 says so for IPv6). A fragment that comes twice, as networks happen to do, is no overlap, and one that can be part of no
+// datagram is dropped alone (RFC 8200 4.5). When the table is full the oldest entry goes. `now` is in seconds of a monotonic clock.
 class Reassembler {
  public:
   static constexpr std::size_t maximum_datagrams = 64;  // 64 KiB each: 4 MiB at most
@@ -54,6 +55,7 @@ class Reassembler {
     std::uint32_t offset;
     bool is_last;
     std::uint8_t ecn;
+    [[nodiscard]] bool is_possible() const noexcept;
     std::uint32_t named_at;  // IPv6: the octet of the header that named the fragment header
     std::uint8_t protocol;   // IPv6: what it names now
   };

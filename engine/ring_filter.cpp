@@ -72,9 +72,7 @@ Program find_spi(const MacAddress& token, std::uint32_t longest) {
   add(program, BPF_LD | BPF_B | BPF_ABS, ancillary + SKF_AD_PKTTYPE);
   refuse(program, BPF_JGE, PACKET_OTHERHOST);  // host, broadcast and multicast come before it
   add(program, BPF_LD | BPF_W | BPF_ABS, 6);
-  program.push_back({BPF_JMP | BPF_JEQ | BPF_K, 0, 3, load32(token.data())});
-  add(program, BPF_LD | BPF_H | BPF_ABS, 10);
-  refuse(program, BPF_JEQ, load16(token.data() + 4));
+  refuse(program, BPF_JEQ, load32(token.data()));  // token_prefix_size octets
   add(program, BPF_LD | BPF_W | BPF_IND, ip);
   return program;
 }

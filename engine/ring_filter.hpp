@@ -13,7 +13,7 @@ namespace groupvpn {
 
 // A program for frames with their Ethernet header. It takes ESP (RFC 4303) over IPv4, or over IPv6 without extension headers, that is
 //
-// - in a frame of at most `longest` octets, that is of no VLAN, not for another host and not from `token`
+// - in a frame of at most `longest` octets, that is of no VLAN, not for another host and not from the first four octets of `token`
 // - no fragment, since one that is not the first has no SPI
 // - of one of `spis`
 //

@@ -197,18 +197,19 @@ void Sa::count_decrypted(std::uint64_t packets, std::uint64_t octets) noexcept {
   counters_->decrypted_bytes.fetch_add(octets, std::memory_order_relaxed);
 }
 
-SaSet::SaSet(std::vector<std::shared_ptr<Sa>> sas) : sas_(std::move(sas)) {
+SaSet::SaSet(std::vector<std::shared_ptr<Sa>> sas, const Tags& tags) : sas_(std::move(sas)) {
   std::size_t size = 2;
   while (size < 2 * sas_.size() + 1) size *= 2;
   mask_ = size - 1;
-  table_.assign(size, nullptr);
+  table_.assign(size, {});
   for (const std::shared_ptr<Sa>& sa : sas_) {
     std::size_t slot = hash(sa->spi());
-    for (; table_[slot & mask_] != nullptr; ++slot) {
-      if (table_[slot & mask_] == sa.get()) break;
-      if (table_[slot & mask_]->spi() == sa->spi()) throw EngineError("two SAs have SPI " + std::to_string(sa->spi()));
+    for (; table_[slot & mask_].sa != nullptr; ++slot) {
+      if (table_[slot & mask_].sa == sa.get()) break;
+      if (table_[slot & mask_].sa->spi() == sa->spi()) throw EngineError("two SAs have SPI " + std::to_string(sa->spi()));
     }
-    table_[slot & mask_] = sa.get();
+    const auto tag = tags.find(sa->spi());
+    table_[slot & mask_] = {sa.get(), tag != tags.end() ? tag->second : Tag{}};
   }
 }
 

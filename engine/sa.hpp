@@ -2,8 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -225,26 +227,37 @@ class Sa {
   std::mutex* order_ = nullptr;  // of `sequence_`
 };
 
+// Two octets that tell steering which selectors judge a packet that was decrypted. They mean nothing to the engine.
+using Tag = std::array<std::uint8_t, 2>;
+using Tags = std::map<std::uint32_t, Tag>;  // by SPI
+
 // The SAs that decrypt, found by SPI in constant time. Immutable: a change makes a new one.
 class SaSet {
  public:
   SaSet() : SaSet(std::vector<std::shared_ptr<Sa>>{}) {}
-  // EngineError if two SAs have one SPI.
-  explicit SaSet(std::vector<std::shared_ptr<Sa>> sas);
+  // An SA of which `tags` says nothing has the tag 0, of which steering knows nothing. EngineError if two SAs have one SPI.
+  explicit SaSet(std::vector<std::shared_ptr<Sa>> sas, const Tags& tags = {});
 
-  [[nodiscard]] Sa* find(std::uint32_t spi) const noexcept {
-    for (std::size_t slot = hash(spi);; ++slot) {
-      Sa* sa = table_[slot & mask_];
-      if (sa == nullptr || sa->spi() == spi) return sa;
+  [[nodiscard]] Sa* find(std::uint32_t spi) const noexcept { return slot_of(spi).sa; }
+  [[nodiscard]] Tag tag_of(const Sa& sa) const noexcept { return slot_of(sa.spi()).tag; }
+
+ private:
+  struct Slot {
+    Sa* sa = nullptr;
+    Tag tag{};
+  };
+
+  [[nodiscard]] static std::size_t hash(std::uint32_t spi) noexcept { return (spi * 0x9e3779b97f4a7c15ULL) >> 40; }
+  [[nodiscard]] const Slot& slot_of(std::uint32_t spi) const noexcept {
+    for (std::size_t number = hash(spi);; ++number) {
+      const Slot& slot = table_[number & mask_];
+      if (slot.sa == nullptr || slot.sa->spi() == spi) return slot;
     }
   }
 
- private:
-  [[nodiscard]] static std::size_t hash(std::uint32_t spi) noexcept { return (spi * 0x9e3779b97f4a7c15ULL) >> 40; }
-
   std::vector<std::shared_ptr<Sa>> sas_;
   std::size_t mask_;
-  std::vector<Sa*> table_;  // open addressing, at most half full, so that a search ends
+  std::vector<Slot> table_;  // open addressing, at most half full, so that a search ends
 };
 
 }  // namespace groupvpn

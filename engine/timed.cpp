@@ -131,13 +131,9 @@ void CounterBlocks::prepare(Schedule& schedule, Cipher cipher, std::span<const s
 // One block in CBC mode with an IV of zeros is the block cipher itself.
 void CounterBlocks::add(const Schedule& schedule, Cipher cipher, std::size_t owner) noexcept {
   Operation& operation = operations_[count_];
-  operation.schedule = &schedule;
-  operation.cipher = cipher;
-  operation.integrity = Integrity::none;
+  operation.use(schedule, cipher, Integrity::none);
   operation.place(blocks_[count_].data(), 0, traits(cipher).iv);
   operation.iv.fill(0);
-  operation.is_done = false;
-  operation.is_authentic = false;
   owners_[count_++] = owner;
 }
 

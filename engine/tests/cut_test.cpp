@@ -1,6 +1,7 @@
 #include "cut.hpp"
 
-#include <map>
+#include <optional>
+#include <set>
 
 #include "build.hpp"
 #include "harness.hpp"
@@ -71,9 +72,24 @@ Octets udp(const Octets& data) {
   return datagram;
 }
 
-bool is_transport_checksum_right(Octets& packet) {
+// `destination` is another one than that of the header where a route goes on behind it.
+std::uint64_t pseudo_sum(const CutPacket& ip, std::optional<Address> destination = {}) {
+  Octets header(ip.octets, ip.octets + ip.ip_length);
+  const bool is_ipv6 = ip.family == Family::ipv6;
+  if (destination) std::copy_n(destination->begin(), is_ipv6 ? 16 : 4, header.begin() + (is_ipv6 ? 24 : 16));
+  return pseudo_header_sum(header.data(), ip.protocol, ip.transport_length());
+}
+
+bool is_transport_checksum_right(Octets& packet, std::optional<Address> destination = {}) {
   const CutPacket ip = *CutPacket::parse(packet.data(), packet.size());
-  return finish_sum(add_sum(ip.transport(), ip.transport_length(), pseudo_header_sum(ip.octets, ip.protocol, ip.transport_length()))) == 0;
+  return finish_sum(add_sum(ip.transport(), ip.transport_length(), pseudo_sum(ip, destination))) == 0;
+}
+
+// As the kernel hands out what needs a checksum.
+Octets with_partial_checksum(Octets packet, std::optional<Address> destination = {}) {
+  const CutPacket ip = *CutPacket::parse(packet.data(), packet.size());
+  store16(ip.transport() + (ip.protocol == protocol_tcp ? 16 : 6), static_cast<std::uint16_t>(~finish_sum(pseudo_sum(ip, destination))));
+  return packet;
 }
 
 }  // namespace
@@ -108,6 +124,29 @@ TEST_CASE(a_tcp_super_packet_becomes_segments_that_say_the_same) {
   }
 }
 
+// RFC 6864 4: without DF the far end needs them to tell what belongs together, and the kernel has counted no more segments than it saw.
+TEST_CASE(a_stream_that_is_cut_smaller_repeats_no_identification) {
+  for (const std::uint32_t inner_mtu : {256U, 1000U, 1438U, 1500U}) {
+    Cutter cutter(100);
+    Collector collector(inner_mtu);
+    std::set<std::uint16_t> seen;
+    std::uint16_t next = 30000;
+    for (const std::size_t segments : {45U, 1U, 30U, 45U}) {
+      Octets frame(link_size);
+      const Octets super = ipv4(tcp(Octets(segments * 1448 - 7), 0x10), {.protocol = protocol_tcp, .identification = next});
+      frame.insert(frame.end(), super.begin(), super.end());
+      const Offload offload{.flags = needs_checksum, .gso_type = gso_tcp4, .segment_size = 1448};
+      const CutPacket ip = *CutPacket::parse(frame.data() + link_size, super.size());
+      CHECK(cutter.cut(frame.data(), link_size, ip, offload, {inner_mtu, false}, collector) == Reason::delivered);
+      next = static_cast<std::uint16_t>(next + segments);
+    }
+    for (const Octets& packet : collector.packets) seen.insert(load16(&packet[4]));
+    CHECK_EQUAL(seen.size(), collector.packets.size());
+    CHECK_EQUAL(seen.upper_bound(29999) == seen.end() ? 0 : *seen.upper_bound(29999), 30000);
+    CHECK_EQUAL(*seen.rbegin(), next - 1);
+  }
+}
+
 TEST_CASE(a_udp_super_packet_becomes_datagrams_of_its_own_size) {
   Random random(10);
   for (const std::size_t size : {1U, 999U, 1000U, 1001U, 5500U, 60000U}) {
@@ -135,7 +174,8 @@ TEST_CASE(ipv6_super_packets_become_packets_that_say_the_same) {
     for (const bool has_options : {false, true}) {
       Octets segment = tcp(data, 0x99);
       if (has_options) segment.insert(segment.begin(), hop_by_hop.begin(), hop_by_hop.end());
-      const Octets super = ipv6(segment, {.traffic_class = 0xb8, .next_header = has_options ? protocol_hop_by_hop : protocol_tcp, .flow_label = 0xfedcb});
+      const Octets super = with_partial_checksum(
+          ipv6(segment, {.traffic_class = 0xb8, .next_header = has_options ? protocol_hop_by_hop : protocol_tcp, .flow_label = 0xfedcb}));
       Outcome outcome = cut(super, {.flags = needs_checksum, .gso_type = gso_tcp6, .segment_size = 1400}, 1368);
       CHECK(outcome.reason == Reason::delivered);
       const std::size_t headers = has_options ? 68 : 60;
@@ -159,6 +199,34 @@ TEST_CASE(ipv6_super_packets_become_packets_that_say_the_same) {
       joined.insert(joined.end(), packet.begin() + 48, packet.end());
     }
     CHECK(joined == data);
+  }
+}
+
+// RFC 8200 8.1, RFC 791 3.1: the checksum is of the last destination, and the header names the next.
+TEST_CASE(super_packets_with_a_route_have_checksums_of_its_end) {
+  Random random(20);
+  const Address last = {192, 0, 2, 77, 5};
+  Octets routing(24);
+  routing[0] = protocol_tcp;
+  routing[1] = 2;
+  routing[2] = 253;
+  routing[3] = 1;  // segments left
+  std::copy(last.begin(), last.end(), routing.begin() + 8);
+  const Octets source_route = {0x83, 7, 4, last[0], last[1], last[2], last[3], 1};
+  for (const std::size_t size : {1U, 1400U, 1401U, 30001U}) {
+    const Octets data = random.octets(size);
+    for (const std::uint8_t protocol : {protocol_tcp, protocol_udp}) {
+      const Octets transport = protocol == protocol_tcp ? tcp(data, 0x99) : udp(data);
+      Octets behind = routing;
+      behind[0] = protocol;
+      behind.insert(behind.end(), transport.begin(), transport.end());
+      for (const Octets& super : {ipv6(behind, {.next_header = protocol_routing}), ipv4(transport, {.protocol = protocol, .options = source_route})}) {
+        const std::uint8_t gso = protocol == protocol_udp ? gso_udp : super[0] >> 4 == 4 ? gso_tcp4 : gso_tcp6;
+        Outcome outcome = cut(with_partial_checksum(super, last), {.flags = needs_checksum, .gso_type = gso, .segment_size = 1300}, 1500);
+        CHECK_EQUAL(outcome.packets.size(), (size + 1299) / 1300);
+        for (Octets& packet : outcome.packets) CHECK(is_transport_checksum_right(packet, last));
+      }
+    }
   }
 }
 

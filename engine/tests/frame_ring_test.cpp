@@ -141,7 +141,9 @@ TEST_CASE(a_ring_takes_esp_of_its_sas_and_nothing_else) {
     other = esp(7);
     std::copy(token.begin(), token.end(), other.begin() + 6);
     CHECK(!is_taken(ring, core, other));
-    other[11] ^= 1;
+    other[11] ^= 1;  // the tag of an SA
+    CHECK(!is_taken(ring, core, other));
+    other[9] ^= 1;
     CHECK(is_taken(ring, core, other));
     other = esp(7);
     other[5] ^= 1;  // another host's

@@ -76,4 +76,6 @@ TEST_CASE(icmpv6_errors_are_not_sent_about_everything) {
   CHECK(!may_answer(unspecified));
   const auto fragment = [&](std::uint8_t offset) { return may_answer(ipv6({protocol_udp, 0, 0, offset, 0, 0, 0, 1}, {.next_header = protocol_fragment})); };
   CHECK(fragment(1) && !fragment(8));
+  const Octets later = {protocol_fragment, 0, 0, 0, 0, 0, 0, 1, protocol_udp, 0, 0, 8, 0, 0, 0, 1};
+  CHECK(!may_answer(ipv6(later, {.next_header = protocol_fragment})));  // behind a header that says "whole" (RFC 6946)
 }

@@ -101,6 +101,28 @@ TEST_CASE(a_walk_over_extension_headers_ends_inside_the_packet) {
   CHECK(whole > 1000);
 }
 
+// RFC 8200 4.1: headers may come more than once, and one that says "whole" (RFC 6946) hides none behind it.
+TEST_CASE(a_fragment_header_behind_one_that_says_whole_counts) {
+  for (const std::uint32_t field : {0x0001U, 0x0008U, 0xfff9U}) {
+    for (const std::size_t atomic : {1U, 2U}) {
+      Octets headers;
+      for (std::size_t header = 0; header < atomic; ++header) headers.insert(headers.end(), {protocol_fragment, 0, 0, 0, 0, 0, 0, 1});
+      headers.insert(headers.end(), {protocol_esp, 0, static_cast<std::uint8_t>(field >> 8), static_cast<std::uint8_t>(field), 0, 0, 0, 2});
+      headers.resize(headers.size() + 16);
+      Octets octets = ipv6(headers, {.next_header = protocol_fragment});
+      const Ipv6 ip = *Ipv6::parse(octets.data(), octets.size());
+      const Ipv6Chain chain = *Ipv6Chain::walk(ip);
+      CHECK(chain.is_fragment(ip));
+      CHECK_EQUAL(chain.fragment, ipv6_header_size + 8 * atomic);
+      CHECK_EQUAL(chain.fragment_named_at, ipv6_header_size + 8 * (atomic - 1));
+      Packet packet;
+      packet.data = octets.data();
+      packet.length = static_cast<std::uint32_t>(octets.size());
+      CHECK(parse_outer(packet) == Reason::fragment);
+    }
+  }
+}
+
 // An IPv6 packet may have 40 octets more than 65535, and nearly all of them may be extension headers. What is written over the header must not
 // be told from a number that went round.
 TEST_CASE(an_outer_header_may_be_longer_than_65535_octets) {

@@ -17,6 +17,7 @@
 
 #include "bpf_ring.hpp"
 #include "error.hpp"
+#include "inject.hpp"
 #include "memory.hpp"
 #include "own_network.hpp"
 #include "shared_turn.hpp"
@@ -27,6 +28,7 @@ using namespace groupvpn::test;
 namespace {
 
 constexpr MacAddress token = {0x02, 0x47, 0x44, 0x4f, 0x49, 0x77};
+constexpr Tag tag = {0x12, 0x34}, other_tag = {0x56, 0x78};
 
 int a_processor() {
   cpu_set_t ours;
@@ -64,13 +66,14 @@ struct Rig {
   std::size_t queue = port.add_outbound({out.number()});
 
   // Sends one packet round: into the port, over the core, and back out decrypted. ESP comes in by the TAP, or off the wire by the ring.
-  bool round_trip(const Octets& packet, const Ear* way_in = nullptr) {
+  bool round_trip(const Octets& packet, const Ear* way_in = nullptr, const Tag& given = {}) {
     to_protect.send(frame_around(packet));
     const Octets esp = core.receive();
     if (esp.size() < 34 || esp[23] != protocol_esp) return false;
     (way_in != nullptr ? *way_in : kernel).send(esp);
     Octets expected = frame_around(packet);
-    std::copy(token.begin(), token.end(), expected.begin() + 6);
+    const MacAddress source = tagged(token, given);
+    std::copy(source.begin(), source.end(), expected.begin() + 6);
     return kernel.receive() == expected;
   }
 };
@@ -89,6 +92,24 @@ TEST_CASE(a_port_moves_packets_both_ways) {
   CHECK_EQUAL(sum(rig.port.counters(), "outbound_"), 4U);
   CHECK_EQUAL(sum(rig.port.counters(), "inbound_"), 4U);
   CHECK(rig.port.fault().empty());
+}
+
+// The rules judge by it what came out of which SA (RFC 4301 5.2). An SA without a tag has one that they do not know.
+TEST_CASE(what_is_decrypted_has_the_tag_of_its_sa) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const auto first = Keys(Cipher::aes_128_gcm, Integrity::none, 0x51).sa();
+  SaParameters parameters = Keys(Cipher::aes_128_gcm, Integrity::none, 0x52).parameters();
+  ++parameters.spi;
+  const auto second = std::make_shared<Sa>(parameters);
+  rig.port.start();
+  for (const auto& sa : {first, second}) {
+    rig.port.set_sas({first, second}, {{rig.queue, {sa}}}, {{first->spi(), tag}, {second->spi(), other_tag}});
+    CHECK(rig.round_trip(ipv4(Octets(20)), nullptr, sa == first ? tag : other_tag));
+  }
+  rig.port.set_sas({first, second}, {{rig.queue, {first}}}, {{second->spi(), other_tag}});
+  CHECK(rig.round_trip(ipv4(Octets(20))));
+  rig.port.stop();
 }
 
 // Options for the destination alone are protected in transport mode, so nothing is gained by what they have (RFC 4303 3.1.1).
@@ -591,6 +612,38 @@ TEST_CASE(datagrams_that_wait_go_to_the_kernel_in_one_frame) {
   CHECK(frame.size() > 42 && std::equal(frame.begin() + 42, frame.end(), expected.begin() + 8, expected.end()));
   CHECK_EQUAL(sum(rig.port.counters(), "inbound_delivered"), count);
   CHECK_EQUAL(sum(rig.port.traffic(), "inbound_coalesced"), count - 1);
+}
+
+// Each SA has selectors of its own, and the frame of a super-packet has one tag.
+TEST_CASE(datagrams_of_two_sas_do_not_go_in_one_frame) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const auto first = Keys(Cipher::aes_128_gcm, Integrity::none, 0x53).sa();
+  SaParameters parameters = Keys(Cipher::aes_128_gcm, Integrity::none, 0x54).parameters();
+  ++parameters.spi;
+  const auto second = std::make_shared<Sa>(parameters);
+  rig.port.start();
+  Octets datagram(108);
+  store32(&datagram[0], 5000U << 16 | 6000U);
+  store16(&datagram[4], 108);
+  Octets packet = ipv4(datagram, {.protocol = protocol_udp, .fragment = Ipv4::dont_fragment});
+  store16(&packet[26], finish_sum(add_sum(&packet[20], 108, pseudo_header_sum(packet.data(), protocol_udp, 108))));
+  std::vector<Octets> sealed;
+  for (const auto& sa : {first, first, second, second, first}) {
+    rig.port.set_sas({first, second}, {{rig.queue, {sa}}}, {{first->spi(), tag}, {second->spi(), other_tag}});
+    rig.to_protect.send(frame_around(packet));
+    sealed.push_back(rig.core.receive());
+  }
+  rig.port.stop();
+  for (const Octets& esp : sealed) rig.kernel.send(esp);
+  rig.port.start();
+  const std::array<std::pair<Tag, std::size_t>, 3> expected = {{{tag, 2}, {other_tag, 2}, {tag, 1}}};
+  for (const auto& [given, count] : expected) {
+    const Octets frame = rig.kernel.receive();
+    CHECK_EQUAL(frame.size(), 14U + 28U + count * 100);
+    CHECK(frame.size() > 12 && frame[10] == given[0] && frame[11] == given[1]);
+  }
+  rig.port.stop();
 }
 
 namespace {

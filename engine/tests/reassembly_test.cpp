@@ -96,7 +96,7 @@ TEST_CASE(another_fragment_with_the_same_octets_is_an_overlap) {
                                   .fragment = static_cast<std::uint16_t>(at / 8 | (has_more ? Ipv4::more_fragments : 0U))});
   };
   for (Octets& overlap : std::vector<Octets>{part(80, 40), part(80, 88), part(88, 80), part(88, 72), part(80, 160), part(160, 160), part(160, 72),
-                                             part(160, 84, false), part(240, 84), part(240, 80), part(240, 76, false), part(248, 76, false),
+                                             part(160, 84, false), part(240, 88), part(240, 80), part(240, 76, false), part(248, 76, false),
                                              part(160, 80, false)}) {
     Reassembler reassembler;
     std::vector<Octets> fragments = {part(80, 80), part(160, 80), part(240, 84, false)};
@@ -121,13 +121,30 @@ TEST_CASE(fragments_that_contradict_each_other) {
   add(reassembler, fragments[1]);
   Octets early_end = last_at(8, 8);
   CHECK_EQUAL(add(reassembler, early_end).lost, 2U);
-  Octets uneven = ipv4(Octets(13), {.protocol = protocol_esp, .fragment = Ipv4::more_fragments});
-  CHECK_EQUAL(add(reassembler, uneven).lost, 1U);
-  Octets empty = ipv4({}, {.protocol = protocol_esp, .fragment = Ipv4::more_fragments});
-  CHECK_EQUAL(add(reassembler, empty).lost, 1U);
   Octets damaged = fragments[0];
   damaged[8] ^= 1;
   CHECK_EQUAL(add(reassembler, damaged).lost, 1U);
+  CHECK_EQUAL(reassembler.pending_fragments(), 0U);
+}
+
+// RFC 8200 4.5: "that fragment must be discarded". The datagram goes on without it, else anybody who knows its identification could end it.
+TEST_CASE(a_fragment_that_can_be_part_of_none_leaves_the_datagram_alone) {
+  const Octets payload(300, 7);
+  const auto part = [](const Octets& octets, std::uint16_t field) {
+    return ipv4(octets, {.protocol = protocol_esp, .identification = 9, .fragment = field});
+  };
+  Reassembler reassembler;
+  std::vector<Octets> fragments = split(payload, 104);
+  CHECK_EQUAL(add(reassembler, fragments[0]).lost, 0U);
+  for (Octets& bad : std::vector<Octets>{part(Octets(13), Ipv4::more_fragments), part(Octets(13), Ipv4::more_fragments | 13),
+                                         part({}, Ipv4::more_fragments), part({}, Ipv4::more_fragments | 13), part({}, 13)}) {
+    CHECK_EQUAL(add(reassembler, bad).lost, 1U);
+    CHECK_EQUAL(reassembler.pending_fragments(), 1U);
+  }
+  CHECK_EQUAL(add(reassembler, fragments[1]).lost, 0U);
+  CHECK(*add(reassembler, fragments[2]).datagram == ipv4(payload, {.protocol = protocol_esp, .identification = 9}));
+  Octets alone = part(Octets(13), Ipv4::more_fragments);
+  CHECK_EQUAL(add(reassembler, alone).lost, 1U);
   CHECK_EQUAL(reassembler.pending_fragments(), 0U);
 }
 
@@ -215,13 +232,30 @@ TEST_CASE(fragments_of_ipv6_make_a_packet_without_a_fragment_header) {
 }
 
 // "Ping of death". Of IPv4 the header alone is refused (Ipv4::parse).
-TEST_CASE(a_fragment_of_ipv6_that_ends_beyond_the_largest_packet_gives_it_up) {
+TEST_CASE(a_fragment_of_ipv6_that_ends_beyond_the_largest_packet_is_dropped_alone) {
   Reassembler reassembler;
   std::vector<Octets> fragments = split_ipv6(Octets(100), 56);
-  Octets beyond = ipv6_part(Octets(16), false, 65528);
   CHECK_EQUAL(add_ipv6(reassembler, fragments[0]).lost, 0U);
-  CHECK_EQUAL(add_ipv6(reassembler, beyond).lost, 2U);
-  CHECK_EQUAL(reassembler.pending_fragments(), 0U);
+  for (Octets& beyond : std::vector<Octets>{ipv6_part(Octets(16), false, 65528), ipv6_part(Octets(8), false, 65520), ipv6_part(Octets(8), false, 65521)}) {
+    CHECK_EQUAL(add_ipv6(reassembler, beyond).lost, 1U);
+  }
+  CHECK_EQUAL(reassembler.pending_fragments(), 1U);
+  CHECK(*add_ipv6(reassembler, fragments[1]).datagram == ipv6_part(Octets(100), true));
+}
+
+// RFC 8200 4.5: 65535 octets behind the first header, which counts for itself.
+TEST_CASE(the_largest_packet_of_ipv6_is_put_together) {
+  Random random(22);
+  const Octets largest = random.octets(65535 - 8);
+  Reassembler reassembler;
+  std::vector<Octets> fragments = split_ipv6(largest, 1240);
+  for (Octets& fragment : fragments) {
+    const Reassembled result = add_ipv6(reassembler, fragment);
+    CHECK_EQUAL(result.lost, 0U);
+    CHECK_EQUAL(result.datagram != nullptr, &fragment == &fragments.back());
+    if (result.datagram) CHECK_EQUAL(result.datagram->size(), ipv6_maximum_size);
+    if (result.datagram) CHECK(*result.datagram == ipv6_part(largest, true));
+  }
 }
 
 TEST_CASE(families_do_not_mix) {

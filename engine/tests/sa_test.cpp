@@ -67,6 +67,15 @@ TEST_CASE(an_sa_is_found_by_its_spi) {
   }
 }
 
+TEST_CASE(an_sa_has_the_tag_that_it_was_given) {
+  const Keys keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96);
+  const auto one = keys.sa(256), other = keys.sa(257), third = keys.sa(258);
+  const SaSet set({one, other, third}, {{256, {1, 2}}, {258, {3, 4}}, {999, {5, 6}}});
+  CHECK(set.tag_of(*one) == (Tag{1, 2}));
+  CHECK(set.tag_of(*other) == Tag{});
+  CHECK(set.tag_of(*third) == (Tag{3, 4}));
+}
+
 TEST_CASE(two_sas_with_one_spi_are_refused) {
   const Keys keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96);
   const auto sa = keys.sa();

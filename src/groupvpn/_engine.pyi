@@ -20,6 +20,7 @@ EventKind = Literal[
     "too_old",
     "too_new",
     "authentication",
+    "address_mismatch",
 ]
 
 class Event:
@@ -189,8 +190,8 @@ class Port:
     Python threads run meanwhile. The threads take no signal, and run in the network namespace in which the port was made.
 
     `wan` is the interface that ESP leaves by. The rules at its ingress send ESP frames to the TAP `tap_in_fd`; decrypted frames are
-    written back to it with source MAC `token` (6 octets), from where tc redirects them to the ingress of `wan`. `wire_mtu` is the IP MTU of
-    `wan`.
+    written back to it, from where tc redirects them to the ingress of `wan`. Their source MAC is the first four octets of `token` (6
+    octets) and the tag of the SA (`set_sas`); the port's own ICMP has the whole token. `wire_mtu` is the IP MTU of `wan`.
     `mark` is the SO_MARK of every frame sent on the wire: QDISC_BYPASS does pass the nftables egress hook (seen on Linux 6.18), whose
     first rule accepts this mark; without it our ESP would be steered back to us.
     """
@@ -240,8 +241,10 @@ class Port:
 
         Returns how many frames, `outbound` and `inbound`. Raises `EngineError` while it is started.
         """
-    def set_sas(self, inbound: list[Sa], outbound: dict[int, Sa | list[Sa]]) -> None:
+    def set_sas(self, inbound: list[Sa], outbound: dict[int, Sa | list[Sa]], tags: dict[int, bytes] = ...) -> None:
         """Replace the SA set in one step: `outbound` maps queue numbers to SAs. Packets in flight finish under the set they began with.
+
+        `tags` are two octets for the SPIs of SAs that decrypt, by which the rules know what came out of which SA: 0 where nothing is given.
 
         Of several SAs, with a Sender-ID each, worker number n takes the one of that number. Where there are fewer, workers share them.
         Whoever takes numbers from one sequence, also workers of another port, takes turns if the SA has a replay window, so that receivers

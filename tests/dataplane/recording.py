@@ -42,6 +42,11 @@ class RecordedPort:
     receivers: int = 1
     lost_by_ring: int = 0
     lost_on_way_out: int = 0
+    tags: dict[int, bytes] = field(default_factory=dict)
+
+    def source(self, spi: int) -> bytes:
+        """The source address of a frame with what came out of an SA."""
+        return self.token[:4] + self.tags[spi]
 
     def add_outbound(self, taps: list[int]) -> int:
         self.queues.append(taps)
@@ -56,7 +61,9 @@ class RecordedPort:
     def discard(self) -> dict[str, int]:
         return {"outbound": 0, "inbound": 0}
 
-    def set_sas(self, inbound: list[RecordedSa], outbound: dict[int, list[RecordedSa]]) -> None:
+    def set_sas(self, inbound: list[RecordedSa], outbound: dict[int, list[RecordedSa]], tags: dict[int, bytes]) -> None:
+        self.tags = tags
+        assert {sa.spi for sa in inbound} <= tags.keys()
         self.calls.append(("set_sas", (sorted(sa.spi for sa in inbound), {queue: sas[0].spi for queue, sas in outbound.items()})))
 
     def set_wire_mtu(self, mtu: int) -> None:

@@ -51,6 +51,10 @@ def esp(source: str, destination: str, spi: int) -> bytes:
     return packet(source, destination, struct.pack("!II", spi, 7) + os.urandom(64))
 
 
+def in_udp(source: str, destination: str, payload: bytes) -> bytes:
+    return packet(source, destination, struct.pack("!HHHH", 4500, 4500, 8 + len(payload), 0) + payload, 17)
+
+
 _taken: WeakKeyDictionary[LinuxDataPlane, int] = WeakKeyDictionary()
 """How many events of each data plane were taken."""
 
@@ -88,6 +92,23 @@ def test_esp_that_takes_us_for_another_is_told_of(wan: Wan, raw: socket.socket) 
 
 
 @pytest.mark.parametrize("steer", ["bpf", "nftables"])
+def test_esp_in_udp_that_takes_us_for_another_is_told_of(wan: Wan, raw: socket.socket, steer: str) -> None:
+    """As ESP is (RFC 4303 3.4.2), on the ports of ESP in UDP. ISAKMP there, keepalives and reserved SPIs are none."""
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(steer=steer) as plane:
+        assert plane.apply(state(permit("10.1.0.0/16", "10.2.0.0/16", spi=OURS.spi), sas=(OURS,))) == ()
+        for_us, permitted = (PEER, LOCAL), ("10.2.0.5", "10.1.0.5")
+        for source, destination in (for_us, permitted, ("10.3.0.5", "10.4.0.5")):
+            for spi in (0xBAD, 255, 0):
+                raw.sendto(in_udp(source, destination, struct.pack("!II", spi, 7) + os.urandom(64)), (LOCAL, 0))
+            raw.sendto(in_udp(source, destination, b"\xff"), (LOCAL, 0))
+        events = told(plane, 2)
+        assert {(event.kind, event.spi, event.protocol, event.sequence) for event in events} == {("unknown_spi", 0xBAD, 50, 7)}
+        assert [(str(event.source), str(event.destination)) for event in events] == [for_us, permitted]
+        assert plane.counters()[0].drops["inbound_unknown_spi"] == 2
+
+
+@pytest.mark.parametrize("steer", ["bpf", "nftables"])
 def test_a_flood_of_unknown_spis_costs_the_engine_little(wan: Wan, raw: socket.socket, steer: str) -> None:
     gateway, _ = wan
     flood = 20 * TOLD_OF
@@ -119,6 +140,24 @@ def test_replays_and_forgeries_are_told_of(wan: Wan, raw: socket.socket) -> None
         drops = plane.counters()[0].drops
         assert (drops["inbound_replayed"], drops["inbound_authentication"]) == (2, 2)
         assert (plane.engine().suppressed, plane.engine().lost) == (2, 0)
+
+
+def test_addresses_that_were_not_preserved_are_told_of(wan: Wan, raw: socket.socket) -> None:
+    """RFC 5374 5.2: an auditable event. The line has the addresses outside, which are those of the sender."""
+    gateway, _ = wan
+    ours = replace(sa(0x1238, GCM, sender_id=1, fill=0x61), replay_window=64)
+    sealed = _engine.encapsulate(sender_of(ours), with_checksum(packet("10.2.0.5", "10.1.0.5", bytes(40), 253)))
+    moved = with_checksum(sealed[:10] + bytes(2) + IPv4Address("10.2.0.99").packed + sealed[16:])
+    with gateway.entered(), LinuxDataPlane() as plane:
+        assert plane.apply(state(permit("10.1.0.0/16", "10.2.0.0/16", spi=ours.spi), sas=(ours,))) == ()
+        for _ in range(3):
+            raw.sendto(moved, (LOCAL, 0))
+        events = told(plane, 2, dropped=3)
+        assert [(event.kind, event.spi, event.sequence, str(event.source), str(event.destination)) for event in events] == [
+            ("address_mismatch", ours.spi, 1, "10.2.0.99", "10.1.0.5"),
+            ("replayed", ours.spi, 1, "10.2.0.99", "10.1.0.5"),
+        ]
+        assert (plane.counters()[0].drops["inbound_address_mismatch"], plane.engine().suppressed) == (1, 1)
 
 
 def test_a_packet_outside_of_the_time_window_is_told_of_with_both_pseudotimes(wan: Wan, raw: socket.socket) -> None:

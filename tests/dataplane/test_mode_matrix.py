@@ -132,7 +132,8 @@ def verdicts(bench: Bench, way: str, packets: list[Packet]) -> list[str]:
         elif way == "inbound":
             bench.core.send(bench.to_wan + octets)
         else:
-            os.write(bench.port.tap_in[0], bytes(VNET_HEADER_LENGTH) + bench.mac + bench.port.token + octets)
+            source = bench.port.source(min(bench.port.tags))
+            os.write(bench.port.tap_in[0], bytes(VNET_HEADER_LENGTH) + bench.mac + source + octets)
     found = bench.collect()
     return [found.get(number, "drop") for number in range(len(packets))]
 
@@ -346,9 +347,22 @@ def test_frames_with_the_engines_mark_are_not_steered_again(bench: Bench) -> Non
     assert verdicts(bench, "outbound", [packet]) == ["accept"]
 
 
+def test_the_engine_itself_is_believed_and_an_sa_that_is_gone_is_not(bench: Bench) -> None:
+    """With its own tag the engine says how long a packet may be; with one that nobody has a packet does not pass for clear traffic."""
+    bench.plane.apply(state(permit("10.1.0.0/16", "10.2.0.0/16", spi=5), sas=(sa(5),)))
+    packet = Packet(1, SERVER, OURS)
+    unknown = bench.port.token[:4] + next(tag for tag in (b"\0\0", b"\0\1") if bench.port.token[4:] != tag)
+    fates = []
+    for source in (bench.port.token, bench.port.source(5), unknown):
+        os.write(bench.port.tap_in[0], bytes(VNET_HEADER_LENGTH) + bench.mac + source + IPV4 + packet.octets(1))
+        fates.append(bench.collect())
+    assert fates == [{1: "accept"}, {}, {}]
+    assert bench.plane.counters()[0].drops["inbound_not_permitted"] == 2
+
+
 def test_a_forged_token_of_another_boot_is_clear_traffic(bench: Bench) -> None:
     bench.plane.apply(state(permit(spi=5), sas=(sa(5),)))
-    forged = bytes([bench.port.token[0] ^ 0x04]) + bench.port.token[1:]
+    forged = bytes([bench.port.token[0] ^ 0x04]) + bench.port.source(5)[1:]
     bench.core.send(bench.mac + forged + IPV4 + Packet(17, OTHER, OURS).octets(1))
     assert bench.collect() == {}
     assert bench.plane.counters()[0].drops["inbound_clear"] == 1

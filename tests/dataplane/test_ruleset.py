@@ -8,11 +8,12 @@ from policies import deny, entry, permit
 
 from groupvpn.dataplane.conditions import describe
 from groupvpn.dataplane.ruleset import Ruleset, compose
-from groupvpn.dataplane.steering import Steering
+from groupvpn.dataplane.steering import Selectors, Steering
 from groupvpn.ipsec.acl import Entry, IPAddress
 from groupvpn.ipsec.sa import Direction, TrafficRule
 
 SERVER = IPv4Address("10.0.0.1")
+TAG, OTHER_TAG = bytes.fromhex("f6a7"), bytes.fromhex("b8c9")
 
 
 def steering(
@@ -33,6 +34,7 @@ def steering(
         spis=(0x1000, 0xFFFFFFFE),
         peers=peers,
         esp_ports=(4500, 5000),
+        selectors=(Selectors(TAG, tuple(rule.entry for rule in rules)),),
     )
 
 
@@ -84,7 +86,7 @@ table netdev groupvpn_wan {
 	}
 	chain inbound {
 		type filter hook ingress device "wan" priority filter; policy accept;
-		ether saddr 02:a1:b2:c3:d4:e5 goto decrypted comment "given back by the engine"
+		@ll,48,32 0x02a1b2c3 goto given_back comment "by the engine"
 		meta l4proto 50-51 jump inbound_esp
 		udp dport 4500 jump inbound_esp_in_udp
 		udp dport 5000 jump inbound_esp_in_udp
@@ -108,6 +110,7 @@ table netdev groupvpn_wan {
 		meta pkttype other return
 		ip frag-off & 0x1fff != 0 return
 		@th,64,32 @spis counter fwd to "gv3i" comment "ESP in UDP, of an SA that we hold"
+		@th,64,32 >= 0x00000100 goto unknown_esp
 		return
 	}
 	chain inbound_isakmp {
@@ -142,11 +145,15 @@ table netdev groupvpn_wan {
 		limit rate 20/second burst 20 packets counter name inbound_copies dup to "gv3i"
 		return
 	}
-	chain decrypted {
+	chain decrypted_1 {
 		meta protocol != ip goto not_permitted
-		ip frag-off & 0x1fff == 0 icmp type destination-unreachable icmp code frag-needed accept comment "from the engine: too big to protect"
 		ip protocol 89 counter name inbound_not_permitted drop comment "deny 89 any any"
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter accept comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
+		goto not_permitted
+	}
+	chain given_back {
+		@ll,80,16 0xf6a7 goto decrypted_1
+		@ll,80,16 0xd4e5 accept comment "said by the engine: too big to protect"
 		goto not_permitted
 	}
 	chain not_permitted {
@@ -350,7 +357,18 @@ def test_directions(direction: Direction, out: str, clear: str) -> None:
     text = text_of(steering(TrafficRule(entry("permit"), 5, direction), taps=("gv3o0",)))
     assert chain(text, "outbound")[-2] == f'{out} comment "permit ip any any"'
     assert chain(text, "inbound")[-2] == f'{clear} comment "permit ip any any"'
-    assert chain(text, "decrypted")[-1] == "goto not_permitted"
+    assert chain(text, "decrypted_1")[-1] == "goto not_permitted"
+
+
+def test_each_sa_has_a_list_of_its_own() -> None:
+    one, other = permit("10.1.0.0/16", "10.2.0.0/16"), permit("2001:db8:1::/48", "2001:db8:2::/48")
+    lists = tuple(Selectors(tag, (deny().entry, rule.entry)) for tag, rule in ((OTHER_TAG, one), (TAG, other)))
+    text = text_of(replace(steering(one, other), selectors=lists))
+    assert chain(text, "given_back")[:2] == ["@ll,80,16 0xb8c9 goto decrypted_1", "@ll,80,16 0xf6a7 goto decrypted_2"]
+    for number, covered in ((1, "ip saddr 10.2.0.0/16"), (2, "ip6 saddr 2001:db8:2::/48")):
+        permits = [rule for name in ("", "_ipv6") for rule in chain(text, f"decrypted_{number}{name}") if " counter accept " in rule]
+        assert len(permits) == 1
+        assert permits[0].startswith(covered)
 
 
 CONTROL = "ip daddr 224.0.0.0/4 jump {way}_link_control"

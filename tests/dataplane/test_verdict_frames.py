@@ -29,7 +29,11 @@ from verdict_model import (
     NEIGHBOUR,
     NOT_OURS,
     NOTHING,
+    OPENED,
+    OPENED_BY_NOBODY,
+    OPENED_BY_OTHER,
     OPTIONS,
+    OTHER_TAG,
     PEER,
     PIM,
     REDIRECTED,
@@ -38,6 +42,7 @@ from verdict_model import (
     SERVER,
     SHIM6,
     SPI,
+    TAG,
     TCP,
     TO_MANY,
     TO_OTHERS,
@@ -62,7 +67,7 @@ from verdict_model import (
 from verdict_programs import ANSWER, EVERYTHING, LOOKUP, LOOPBACK, OTHER_PORT, Programs, steering
 
 from groupvpn.dataplane.bytecode import DROP, NEXT
-from groupvpn.dataplane.steering import TOLD_OF
+from groupvpn.dataplane.steering import TOKEN_PREFIX, TOLD_OF, Selectors
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import Direction, TrafficRule
 
@@ -287,7 +292,12 @@ FOR_THE_ENGINE = {
     "ESP in UDP": (ipv4(UDP, ports(9, 4500, 8, SPI)), TO_TAP),
     "ESP in UDP with options": (ipv4(UDP, ports(9, 4500, 8, SPI), options=bytes(4)), TO_TAP),
     "ESP in UDP, SPI cut off": (ipv4(UDP, ports(9, 4500, 8, SPI)[:11]), REFUSED),
-    "ESP in UDP with an unknown SPI": (ipv4(UDP, ports(9, 4500, 8, UNKNOWN)), REFUSED),
+    "ESP in UDP with an unknown SPI": (ipv4(UDP, ports(9, 4500, 8, UNKNOWN)), TOLD),
+    "ESP in UDP with the first unknown SPI": (ipv4(UDP, ports(9, 4500, 8, 256), options=bytes(4)), TOLD),
+    "ESP in UDP with a reserved SPI": (ipv4(UDP, ports(9, 4500, 8, 255)), REFUSED),
+    "ISAKMP on the port of ESP in UDP": (ipv4(UDP, ports(9, 4500, 8, 0)), REFUSED),
+    "ESP in UDP with an unknown SPI to another port": (ipv4(UDP, ports(9, 4501, 8, UNKNOWN)), REFUSED),
+    "ESP in UDP with an unknown SPI, IPv6": (ipv6(UDP, ports(9, 4500, 8, UNKNOWN), headers=[option(HOP_BY_HOP)]), TOLD),
     "ESP in UDP to another port": (ipv4(UDP, ports(9, 4501, 8, SPI)), REFUSED),
     "ESP in UDP, later fragment": (ipv4(UDP, ports(9, 4500, 8, SPI), fragment=1), REFUSED),
     "ESP, IPv6": (ipv6(ESP, esp(SPI)), TO_TAP),
@@ -355,7 +365,7 @@ GIVEN_BACK = {
     "later fragment of another protocol": (ipv4(TCP, ANSWER, fragment=1), False),
     "malformed": (ipv4(UDP, ANSWER, words=4), False),
     "cut off": (ipv4(UDP, ANSWER[:3]), False),
-    "fragmentation needed": (ipv4(ICMP, b"\x03\x04" + bytes(30), "192.0.2.1"), True),
+    "fragmentation needed": (ipv4(ICMP, b"\x03\x04" + bytes(30), "192.0.2.1"), False),
     "host unreachable": (ipv4(ICMP, b"\x03\x01" + bytes(30), "192.0.2.1"), False),
     "later fragment of ICMP": (ipv4(ICMP, b"\x03\x04" + bytes(30), "192.0.2.1", fragment=1), False),
     "ESP in ESP": (ipv4(ESP, esp(SPI)), False),
@@ -364,7 +374,7 @@ GIVEN_BACK = {
     "later fragment, IPv6": (ipv6(TCP, LOOKUP, headers=[fragment(1)]), True),
     "later fragment of somebody, IPv6": (ipv6(TCP, LOOKUP, "2001:db9::1", headers=[fragment(1)]), False),
     "too many headers": (ipv6(UDP, ANSWER, headers=[option(OPTIONS)] * 8), False),
-    "packet too big": (ipv6(ICMPV6, b"\x02" + bytes(30), "2001:db9::1"), True),
+    "packet too big": (ipv6(ICMPV6, b"\x02" + bytes(30), "2001:db9::1"), False),
     "unreachable": (ipv6(ICMPV6, b"\x01" + bytes(30), "2001:db9::1"), False),
     "not IP": (ipv4(UDP, ANSWER)[:12] + bytes(60), False),
 }
@@ -376,10 +386,36 @@ def test_what_the_engine_gives_back_passes_if_a_permit_covers_it(kind: str) -> N
     places = (("any", "10.1.0.0/16"), ("any6", "2001:db8::/32"))
     programs = Programs(steering(*(TrafficRule(entry("permit", *ends, UDP, 0, 53)) for ends in places)))
     fate = NOT_OURS if passes else Fate(DROP, "inbound_not_permitted")
-    assert [programs.inbound(ethernet(packet, to, TOKEN)) for to in (TO_US, TO_OTHERS)] == [fate, fate]
+    assert [programs.inbound(ethernet(packet, to, OPENED)) for to in (TO_US, TO_OTHERS)] == [fate, fate]
     for octet in range(6):
-        almost = TOKEN[:octet] + bytes([TOKEN[octet] ^ 1]) + TOKEN[octet + 1 :]
-        assert programs.inbound(ethernet(packet, source=almost)).counter != "inbound_not_permitted"
+        almost = OPENED[:octet] + bytes([OPENED[octet] ^ 1]) + OPENED[octet + 1 :]
+        is_refused = programs.inbound(ethernet(packet, source=almost)).counter == "inbound_not_permitted"
+        assert is_refused == (octet >= TOKEN_PREFIX), "with another tag it came out of an SA that is gone"
+
+
+def test_what_comes_out_of_an_sa_is_judged_by_the_selectors_of_that_sa() -> None:
+    """RFC 4301 5.2, also for fragments, and for IPv6. Whoever has one group's keys must not send for another group."""
+    lists = [[entry("permit", "any", f"10.{number}.0.0/16"), entry("permit", "any6", f"2001:db8:{number}::/48")] for number in (1, 2)]
+    rules = (TrafficRule(item) for one in lists for item in one)
+    selectors = tuple(Selectors(tag, (entry("deny", protocol=TCP), *one)) for tag, one in zip((TAG, OTHER_TAG), lists, strict=True))
+    programs = Programs(steering(*rules, selectors=selectors))
+    refused = Fate(DROP, "inbound_not_permitted")
+    for source, own in ((OPENED, 1), (OPENED_BY_OTHER, 2), (OPENED_BY_NOBODY, 0)):
+        for number in (1, 2):
+            whole = ipv4(UDP, LOOKUP, f"10.{number}.1.1"), ipv6(UDP, LOOKUP, f"2001:db8:{number}::1")
+            later = ipv4(UDP, LOOKUP, f"10.{number}.1.1", fragment=1), ipv6(UDP, LOOKUP, f"2001:db8:{number}::1", headers=[fragment(1)])
+            for packet in (*whole, *later):
+                assert programs.inbound(ethernet(packet, source=source)) == (NOT_OURS if number == own else refused)
+            assert programs.inbound(ethernet(ipv4(TCP, LOOKUP, f"10.{number}.1.1"), source=source)) == refused
+
+
+def test_only_the_engine_itself_may_say_what_no_list_has() -> None:
+    """Its ICMP comes from the far end of what could not be protected. What came out of an SA meets its list (RFC 4301 6.2)."""
+    programs = Programs(steering(permit("10.2.0.0/16", "10.1.0.0/16")))
+    for source, passes in (("192.0.2.1", False), ("10.1.1.1", True)):
+        too_big = ipv4(ICMP, b"\x03\x04" + bytes(30), source)
+        assert programs.inbound(ethernet(too_big, source=OPENED)) == (NOT_OURS if passes else Fate(DROP, "inbound_not_permitted"))
+        assert programs.inbound(ethernet(too_big, source=TOKEN)) == NOT_OURS
 
 
 def test_the_engine_is_told_of_few_packets_with_an_unknown_spi() -> None:

@@ -22,6 +22,9 @@ SHORTEST = {IPV4: 34, IPV6: 54}
 TO_US, TO_MANY, TO_OTHERS = bytes(6), bytes.fromhex("333300000001"), bytes.fromhex("020000000009")
 """Where a frame goes. Such frames come by the interface `lo`, whose address is 0."""
 NEIGHBOUR, TOKEN = bytes.fromhex("020000000001"), bytes.fromhex("02c0ffee0123")
+TAG, OTHER_TAG, NO_TAG = bytes.fromhex("4567"), bytes.fromhex("89ab"), bytes.fromhex("cdef")
+OPENED, OPENED_BY_OTHER, OPENED_BY_NOBODY = (TOKEN[:4] + tag for tag in (TAG, OTHER_TAG, NO_TAG))
+"""Sources of what came out of an SA with the first list, with the second one, and of one that is gone. The engine says with the token."""
 LOCAL, SERVER, PEER = IPv4Address("10.9.0.1"), IPv4Address("10.0.0.1"), IPv4Address("192.0.2.7")
 PEER_6 = IPv6Address("2001:db8:9::1")
 SPI, OTHER_SPI, UNKNOWN = 0x80001001, 0x1002, 0x7777
@@ -198,12 +201,20 @@ def takes(one: Entry, seen: Seen, *, passes: bool) -> bool:
     return not seen.upper or (one.source_port in (0, seen.port(0)) and one.destination_port in (0, seen.port(2)))
 
 
+def _turned(one: Entry, seen: Seen) -> Iterator[Entry]:
+    turned = one.destination, one.source, one.destination_port, one.source_port
+    yield Entry(one.action, one.protocol, *turned, one.icmp_type, one.icmp_code)
+    if seen.is_multicast:
+        yield one
+
+
 class Model:
     """What must become of every frame."""
 
     def __init__(self, steering: Steering) -> None:
         self._steering = steering
-        self._meets_ipv6 = any(place.version == 6 for place in (*(rule.entry for rule in steering.rules), *steering.peers))
+        entries = [*(rule.entry for rule in steering.rules), *(entry for selectors in steering.selectors for entry in selectors.entries)]
+        self._meets_ipv6 = any(place.version == 6 for place in (*entries, *steering.peers))
         self._to_engine = TO_TAP if steering.tap_in else LOST
 
     def outbound(self, frame: bytes) -> Fate:
@@ -222,23 +233,26 @@ class Model:
         return Fate(LAST, "outbound_passed")
 
     def inbound(self, frame: bytes) -> Fate:
-        seen = read(frame)
+        seen, source = read(frame), frame[6:12]
+        if source == TOKEN:
+            return Fate(LAST)
+        is_opened = source.startswith(TOKEN[:4])
         if seen is None or (seen.version == 6 and not self._meets_ipv6):
-            return Fate(DROP, "inbound_not_permitted") if frame[6:12] == TOKEN else Fate(LAST)
-        if frame[6:12] == TOKEN:
-            return self._decrypted(seen)
+            return Fate(DROP, "inbound_not_permitted") if is_opened else Fate(LAST)
+        if is_opened:
+            return self._decrypted(seen, source[4:])
         if frame[:6] not in (TO_US, TO_MANY):
             return Fate(LAST)
         return self._esp(seen, len(frame) - 14) or self._clear(seen)
 
-    def _decrypted(self, seen: Seen) -> Fate:
+    def _decrypted(self, seen: Seen, tag: bytes) -> Fate:
         """What is cut off has no ports here that a permit may name, for it came out of ESP so."""
         if not (seen.upper or seen.is_later):
             seen = replace(seen, upper=bytes(12))
-        protocol, too_big = (ICMP, b"\x03\x04") if seen.version == 4 else (ICMPV6, b"\x02")
-        is_told = seen.protocol == protocol and seen.upper.startswith(too_big)
-        actions = (one.action for _, one in self._turned(seen) if takes(one, seen, passes=one.action is Action.DENY))
-        return Fate(LAST) if is_told or next(actions, None) is Action.PERMIT else Fate(DROP, "inbound_not_permitted")
+        entries = next((selectors.entries for selectors in self._steering.selectors if selectors.tag == tag), ())
+        turned = (one for entry in entries for one in _turned(entry, seen))
+        actions = (one.action for one in turned if takes(one, seen, passes=one.action is Action.DENY))
+        return Fate(LAST) if next(actions, None) is Action.PERMIT else Fate(DROP, "inbound_not_permitted")
 
     def _esp(self, seen: Seen, length: int) -> Fate | None:
         """What becomes of ESP and AH, if that is not what the list says."""
@@ -246,11 +260,12 @@ class Model:
         permitted = self._is_permitted_by_addresses(seen)
         if seen.is_later and protocol in (ESP, AH):
             return self._to_engine if seen.is_from(*steering.peers) or permitted else Fate(LAST, "inbound_passed")
-        if seen.upper and protocol == UDP and seen.port(2) in steering.esp_ports and seen.spi(8) in steering.spis:
+        is_in_udp = bool(seen.upper) and protocol == UDP and seen.port(2) in steering.esp_ports and seen.spi(8) > 255
+        if is_in_udp and seen.spi(8) in steering.spis:
             return self._to_engine
-        if protocol not in (ESP, AH):
+        if protocol not in (ESP, AH) and not is_in_udp:
             return None
-        if seen.upper and seen.spi(0 if protocol == ESP else 4) in steering.spis:
+        if seen.upper and not is_in_udp and seen.spi(0 if protocol == ESP else 4) in steering.spis:
             is_copy = protocol == ESP and seen.is_whole and length <= steering.copy_limit
             return Fate(DROP) if is_copy else self._to_engine
         is_told = steering.tap_in is not None and (seen.is_to(*steering.own) or permitted)
@@ -279,12 +294,7 @@ class Model:
 
     def _turned(self, seen: Seen) -> Iterator[tuple[Direction, Entry]]:
         """The list as it applies to what arrives: with source and destination exchanged, and to multicast also as it is."""
-        for rule in self._steering.rules:
-            one = rule.entry
-            turned = one.destination, one.source, one.destination_port, one.source_port
-            yield rule.direction, Entry(one.action, one.protocol, *turned, one.icmp_type, one.icmp_code)
-            if seen.is_multicast:
-                yield rule.direction, one
+        return ((rule.direction, one) for rule in self._steering.rules for one in _turned(rule.entry, seen))
 
     def _is_permitted_by_addresses(self, seen: Seen) -> bool:
         for _, one in self._turned(seen):

@@ -21,8 +21,12 @@ from verdict_model import (
     NEIGHBOUR,
     NOTHING,
     NOWHERE,
+    OPENED,
+    OPENED_BY_NOBODY,
+    OPENED_BY_OTHER,
     OPTIONS,
     OTHER_SPI,
+    OTHER_TAG,
     PEER,
     PEER_6,
     PIM,
@@ -31,6 +35,7 @@ from verdict_model import (
     SHIM6,
     SHORTEST,
     SPI,
+    TAG,
     TCP,
     TO_MANY,
     TO_OTHERS,
@@ -54,7 +59,7 @@ from verdict_model import (
 
 from groupvpn import _engine
 from groupvpn.dataplane.bytecode import LAST
-from groupvpn.dataplane.steering import COPIES, Steering
+from groupvpn.dataplane.steering import COPIES, Selectors, Steering
 from groupvpn.dataplane.verdicts import COUNTERS, Maps, inbound_program, outbound_program
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry, IPAddress
 from groupvpn.ipsec.sa import Direction, TrafficRule
@@ -102,6 +107,7 @@ class Programs:
 
 
 def steering(*rules: TrafficRule, tap: str | None = "out0", **changes: object) -> Steering:
+    """There is one SA, with all rules for its selectors."""
     made = Steering(
         table="wan",
         index=1,
@@ -117,6 +123,7 @@ def steering(*rules: TrafficRule, tap: str | None = "out0", **changes: object) -
         spis=(SPI,),
         peers=(PEER, PEER_6),
         esp_ports=(4500,),
+        selectors=(Selectors(TAG, tuple(rule.entry for rule in rules)),),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -139,7 +146,13 @@ class World:
             peers=draw.choice([(), (PEER,), (PEER, PEER_6)]),
             esp_ports=draw.choice([(), (4500,), (4500, 5000, 4500)]),
             copy_limit=draw.choice([0, 50, 1500]),
+            selectors=self._selectors(rules),
         )
+
+    def _selectors(self, rules: tuple[TrafficRule, ...]) -> tuple[Selectors, ...]:
+        entries, cut = tuple(rule.entry for rule in rules), self._random.randint(0, len(rules))
+        one, parted = (Selectors(TAG, entries),), (Selectors(TAG, entries[:cut]), Selectors(OTHER_TAG, entries[cut:]))
+        return self._random.choice([one, parted, parted, ()])
 
     def _rule(self) -> TrafficRule:
         draw = self._random
@@ -204,14 +217,15 @@ class World:
             else ipv6(protocol, upper, IPv6Address(int(source)), IPv6Address(int(destination)), headers=self._headers(), hops=hops)
         )
         tag = draw.choice([b""] * 19 + [VLAN + b"\x00\x64"])
-        frame = bytearray(
-            ethernet(packet, draw.choice([TO_US, TO_US, TO_US, TO_MANY, TO_OTHERS]), draw.choice([NEIGHBOUR, NEIGHBOUR, TOKEN]), tag)
-        )
+        frame = bytearray(ethernet(packet, draw.choice([TO_US, TO_US, TO_US, TO_MANY, TO_OTHERS]), self._source(), tag))
         if draw.random() < 0.1:
             frame[draw.randrange(12, len(frame))] ^= 1 << draw.randrange(8)
         if draw.random() < 0.2:
             del frame[draw.randint(34, len(frame)) :]
         return bytes(frame).ljust(SHORTEST.get(bytes(frame[12:14]), 34), b"\0")
+
+    def _source(self) -> bytes:
+        return self._random.choice([*[NEIGHBOUR] * 8, OPENED, OPENED, OPENED_BY_OTHER, OPENED_BY_OTHER, OPENED_BY_NOBODY, TOKEN])
 
     def _address_of(self, place: AddressMatch) -> IPAddress:
         draw, version = self._random, place.version

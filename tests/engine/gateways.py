@@ -70,7 +70,7 @@ class Gateway:
 
     def use(self, *inbound: _engine.Sa, outbound: _engine.Sa | None = None) -> None:
         """Decrypt with `inbound`, and encrypt with the last of them unless told otherwise."""
-        self.port.set_sas(list(inbound), {self.queue: outbound or inbound[-1]})
+        self.port.set_sas(list(inbound), {self.queue: outbound or inbound[-1]}, {sa.spi: TOKEN[4:] for sa in inbound})
         if self.port.copy_limit:
             spis = ", ".join(str(sa.spi) for sa in inbound)
             self.namespace.run("nft -f -", text=f"flush set netdev steering spis\nadd element netdev steering spis {{ {spis} }}\n")

@@ -37,6 +37,8 @@ def test_reserved_and_taken_spis_are_not_used() -> None:
         return next(numbers).to_bytes(4, "big") if count == 4 else bytes(count)
 
     assert [group.make_tek(tek_policy(), 0, entropy).spi for _ in range(2)] == [FIRST_SPI, 70000]
+    numbers = iter([70000, 300, 301])
+    assert group.make_tek(tek_policy(), 0, entropy, taken={300}).spi == 301, "300 is another group's"
 
 
 def test_a_download_has_every_live_tek_with_what_is_left_of_it() -> None:

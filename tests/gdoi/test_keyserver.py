@@ -24,6 +24,7 @@ from gdoi_world import (
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint, Report, Send
 from groupvpn.gdoi.events import StateChanged
+from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.policy import RekeyPolicy, Replay, ReplayMethod
 from groupvpn.ike.policy import PresharedKey
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
@@ -51,6 +52,20 @@ def test_sas_of_a_counter_mode_have_keys_of_their_own_and_one_sender_id_for_all(
         assert one.keys.encryption.reveal() != other.keys.encryption.reveal()
         assert one.sender_id == other.sender_id is not None
     assert len({member.sas[0].sender_id for member in world.members}) == 2
+
+
+def test_groups_of_one_key_server_have_spis_of_their_own() -> None:
+    """A member of both can have one SA of an SPI on an interface."""
+    numbers = iter([b"\0\0\x12\x34", b"\0\0\x12\x34", b"\0\0\x12\x35"])
+
+    def entropy(count: int) -> bytes:
+        return next(numbers) if count == 4 else bytes(count)
+
+    groups = [replace(served(tek_policy()), name=name, identity=identity) for name, identity in (("ONE", 1), ("OTHER", 2))]
+    world = World(members=0)
+    server = KeyServer(groups, world.server._ike, lambda label: None, entropy)
+    server.start(0)
+    assert [[key.spi for key in group.keys.teks] for group in server.groups] == [[0x1234], [0x1235]]
 
 
 def test_a_group_that_is_not_served_is_refused() -> None:

@@ -109,3 +109,33 @@ def test_forgetting_brings_back_fail_close_and_the_end_leaves_nothing() -> None:
     assert protection.end()
     assert (protection.rules, protection.kept, protection.next_change) == ((), (), None)
     assert not protection.end()
+
+
+def test_each_sa_keeps_the_list_with_which_it_came() -> None:
+    """What is decrypted is judged by that list (RFC 4301 5.2), so senders that have not heard of another one lose nothing."""
+    protection = registered()
+    old, new = SITES.entries, (entry(Action.PERMIT, "10.8.0.0/16", "10.9.0.0/16"),)
+    key = bytes([9]) * 32
+    successor = Tek(TekOffer(2000, CBC, 3600, new), TrafficKeys(Secret(key), Secret(key)))
+    protection.take_rekey(Download((successor,)), 10, 0.5)
+    assert protection.refresh(GROUP, 10)
+    assert [rule.entry for rule in protection.rules] == list(new)
+    assert protection.selectors == {1000: old, 2000: new}
+    group = replace(GROUP, local_acl=CLOSING)
+    assert protection.refresh(group, 11)
+    assert protection.selectors == {1000: (*CLOSING.entries, *old), 2000: (*CLOSING.entries, *new)}
+    protection.end()
+    assert protection.selectors == {}
+
+
+def test_another_list_for_an_sa_is_a_change_although_no_rule_is_another() -> None:
+    protection = registered()
+    other = replace(download(2000, fill=2).teks[0].offer, entries=(entry(Action.PERMIT, "10.8.0.0/16", "10.9.0.0/16"),))
+    protection.take_rekey(Download((*download().teks, Tek(other, download(fill=2).teks[0].keys))), 10, 0.5)
+    protection.refresh(GROUP, 10)
+    before = protection.rules, protection.sas
+    protection.policy.teks[2000].offer = replace(other, entries=SITES.entries)
+    protection.policy.teks[2000].is_listed = False
+    assert protection.refresh(GROUP, 10)
+    assert (protection.rules[: len(SITES.entries)], protection.sas) == (before[0][: len(SITES.entries)], before[1])
+    assert protection.selectors[2000] == SITES.entries

@@ -18,7 +18,7 @@ def test_an_unknown_spi_is_told_in_the_words_that_operators_know() -> None:
         "CRYPTO",
         4,
         "RECDV_PKT_INV_SPI",
-        "decaps: rec'd IPSEC packet has invalid spi for destaddr=10.2.2.2, prot=51, spi=0x1214F0D(18960141), srcaddr=10.1.1.1",
+        "decaps: rec'd IPSEC packet has invalid spi for destaddr=10.2.2.2, prot=51, spi=0x1214F0D(18960141), srcaddr=10.1.1.1, seqno=77",
     )
 
 
@@ -32,6 +32,12 @@ def test_an_unknown_spi_is_told_in_the_words_that_operators_know() -> None:
 def test_a_packet_that_does_not_verify_is_told_with_what_rfc_4303_asks_for(kind: str, mnemonic: str, words: str) -> None:
     line = line_of(packet(kind))
     assert line == ("CRYPTO", 4, mnemonic, f"{words}, spi=0x1214F0D(18960141), seqno=77, srcaddr=10.1.1.1, destaddr=10.2.2.2")
+
+
+def test_addresses_that_were_not_preserved_are_told_of() -> None:
+    packet_text = "spi=0x1214F0D(18960141), seqno=77, srcaddr=10.1.1.1, destaddr=10.2.2.2"
+    words = f"decaps: addresses inside are not those outside, {packet_text}"
+    assert line_of(packet("address_mismatch")) == ("CRYPTO", 4, "RECVD_PKT_INV_IDENTITY", words)
 
 
 @pytest.mark.parametrize(("kind", "words"), [("too_old", "too old"), ("too_new", "too new")])

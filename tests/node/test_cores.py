@@ -2,20 +2,24 @@
 
 import random
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 from node_samples import KEY_SERVER
 
 from groupvpn.config import parse
 from groupvpn.config.model import Configuration
+from groupvpn.crypto.registry import EspCipher, EspIntegrity
+from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Effect
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
-from groupvpn.ipsec.sa import DontFragment, InterfacePolicy, TrafficRule
+from groupvpn.ipsec.sa import DontFragment, GroupSa, InterfacePolicy, TrafficRule
+from groupvpn.ipsec.traffic_keys import TrafficKeys
+from groupvpn.ipsec.transform import Transform
 from groupvpn.node.cores import Cores, places_of
 from groupvpn.node.state import StateError
 
@@ -265,6 +269,84 @@ def test_a_section_that_says_something_new_of_an_interface_does_not_part_it_from
         MEMBER.format(address="dhcp", closing=CLOSING).replace(" crypto map MAP", " ip mtu 1400\n crypto map MAP")
     )
     assert closed_world.policy == replace(before, mtu=1400)
+
+
+TWO_GROUPS = """crypto gdoi group OTHER
+ identity number 8
+ server address ipv4 10.0.0.2
+crypto map MAP {sequence} gdoi
+ set group OTHER
+"""
+GROUP_LISTS = {"SITES": ("10.1.0.0", "10.2.0.0"), "OTHER": ("10.3.0.0", "10.4.0.0")}
+
+
+def permitting(group: str) -> Entry:
+    return Entry(Action.PERMIT, 0, *(AddressMatch.subnet(IPv4Network(f"{network}/16")) for network in GROUP_LISTS[group]))
+
+
+def group_sa(spi: int, fill: int) -> GroupSa:
+    cipher, integrity = EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96
+    keys = TrafficKeys(Secret(bytes([fill]) * cipher.key_length), Secret(bytes([fill]) * integrity.key_length))
+    return GroupSa(spi, Transform(cipher, integrity), keys)
+
+
+def install(world: World, group: str, *sas: GroupSa, address: IPv4Address = HERE) -> None:
+    """As if a key server had sent the group these SAs, all for its list, and it sent with the first."""
+    protection = world.cores.members[group, address].core.protection
+    protection.has_policy = True
+    protection.rules = (TrafficRule(permitting(group), sas[0].spi),)
+    protection.sas, protection.selectors = sas, {sa.spi: (permitting(group),) for sa in sas}
+
+
+def two_groups(sequence: int) -> World:
+    world = World(MEMBER.format(address="10.0.1.2 255.255.255.0", closing=TWO_GROUPS.format(sequence=sequence)))
+    world.follow()
+    return world
+
+
+@pytest.mark.parametrize(("sequence", "first", "second"), [(20, "SITES", "OTHER"), (5, "OTHER", "SITES")])
+def test_of_two_groups_with_one_spi_the_first_map_entry_has_it(sequence: int, first: str, second: str) -> None:
+    """What the other group wants protected with it must not leave under a key of the first one: it is dropped, and an operator is told."""
+    world = two_groups(sequence)
+    install(world, "SITES", group_sa(0x1234, 1), group_sa(0x2000, 2))
+    install(world, "OTHER", group_sa(0x1234, 3), group_sa(0x3000, 4))
+    policy, fill = world.policy, {"SITES": 1, "OTHER": 3}[first]
+    (kept,) = [sa for sa in policy.sas if sa.spi == 0x1234]
+    assert kept == group_sa(0x1234, fill)
+    assert sorted(sa.spi for sa in policy.sas) == [0x1234, 0x2000, 0x3000]
+    assert policy.rules == (TrafficRule(permitting(first), 0x1234), TrafficRule(permitting(second), None))
+    assert policy.selectors[0x1234] == (permitting(first),)
+    (clash,) = world.cores.clashes
+    assert (clash.group, clash.owner, clash.spi, clash.interface) == (second, first, 0x1234, "GigabitEthernet0/0")
+    assert f"group {second} has an SA with SPI 0x1234, which is that of an SA of group {first} too" in str(clash)
+    install(world, second, group_sa(0x4000, 5))
+    assert world.policy.rules[1].outbound_spi == 0x4000
+    assert world.cores.clashes == ()
+
+
+def test_each_group_has_the_selectors_of_its_own_list() -> None:
+    world = two_groups(20)
+    install(world, "SITES", group_sa(0x1000, 1), group_sa(0x1001, 2))
+    install(world, "OTHER", group_sa(0x2000, 3))
+    sites, other = (permitting("SITES"),), (permitting("OTHER"),)
+    assert world.policy.selectors == {0x1000: sites, 0x1001: sites, 0x2000: other}
+
+
+def test_two_groups_that_have_the_same_tek_do_not_clash() -> None:
+    """One group of a key server under two names: what comes out may be of either list."""
+    world = two_groups(20)
+    for group in ("SITES", "OTHER"):
+        install(world, group, group_sa(0x1000, 1))
+    assert world.policy.sas == (group_sa(0x1000, 1),)
+    assert [rule.outbound_spi for rule in world.policy.rules] == [0x1000, 0x1000]
+    assert world.policy.selectors == {0x1000: (permitting("SITES"), permitting("OTHER"))}
+    assert world.cores.clashes == ()
+
+
+def test_dhcp_of_an_interface_that_has_its_address_so_does_not_come_out_of_an_sa(world: World) -> None:
+    world.follow(HERE)
+    install(world, "SITES", group_sa(0x1000, 1))
+    assert world.policy.selectors == {0x1000: (LEASE.entry, permitting("SITES"))}
 
 
 def test_a_key_server_that_cannot_remember_does_not_come_to_be() -> None:

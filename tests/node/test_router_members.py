@@ -21,6 +21,7 @@ from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, InterfacePolicy, PeerSa, SaCounters
 from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Transform
+from groupvpn.node.cores import Clash
 from groupvpn.node.flows import Served
 from groupvpn.node.router import Router
 from groupvpn.node.state import StateDirectory
@@ -147,3 +148,15 @@ def test_a_member_that_waits_for_an_address_is_shown(tmp_path: Path, monkeypatch
     for line in ("show crypto gdoi gm acl", "show crypto gdoi gm rekey", "show crypto gdoi gm replay", "show crypto gdoi ipsec sa"):
         assert asyncio.run(console.run(router, line))
     state.close()
+
+
+def test_two_groups_with_one_spi_are_told_of_as_often_as_it_happens(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    router = member_of(state)
+    clash = Clash("GigabitEthernet0/0", 0x1234, "SITES", "VOICE")
+    found: list[tuple[Clash, ...]] = [(clash,), (clash,), (), (clash,)]
+    monkeypatch.setattr(router.enforcement, "apply", lambda: setattr(router.cores, "clashes", found.pop(0)))
+    with redirect_stderr(io.StringIO()):
+        while found:
+            router._apply_policy()
+    lines = [(line.facility, line.severity, line.text) for line in router.log.lines if line.mnemonic == "SPI_CLASH"]
+    assert lines == [("CRYPTO", 3, str(clash))] * 2

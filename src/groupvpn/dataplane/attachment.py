@@ -2,6 +2,7 @@
 
 import contextlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 from groupvpn.dataplane import links, redirect
@@ -11,7 +12,9 @@ from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import BackEnd, PortStatus
 from groupvpn.dataplane.rules import InterfaceRules
 from groupvpn.dataplane.slots import Slots, assign
-from groupvpn.dataplane.steering import Steering, interface_name
+from groupvpn.dataplane.steering import TOKEN_PREFIX, UNTAGGED, Steering, interface_name
+from groupvpn.dataplane.tags import Tags
+from groupvpn.dataplane.tags import assign as assign_tags
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
 from groupvpn.ipsec.sa import Fragmentation, GroupSa, InterfacePolicy, PeerSa
 
@@ -23,13 +26,18 @@ class Attachment:
     raises `links.LinkError`, `programs.ProgramError` or `engine.EngineRefusal` and may be called again after that.
     """
 
-    def __init__(self, link: links.Link, rules: InterfaceRules, engine: Engine, node: str, token: bytes, mark: int) -> None:
+    def __init__(
+        self, link: links.Link, rules: InterfaceRules, engine: Engine, node: str, token: bytes, mark: int, entropy: Callable[[int], bytes]
+    ) -> None:
         self._link = link
         self._rules = rules
         self._node = node
         self._token = token
         self._mark = mark
+        self._entropy = entropy
         self._slots = Slots()
+        self._tags = Tags(entries={selectors.tag: selectors.entries for selectors in rules.selectors})
+        self._tags_in_use: dict[int, bytes] = {}
         self._inbound: dict[int, EngineSa] = {}
         self._outbound: dict[int, list[EngineSa]] = {}
         self._outbound_taps: list[tuple[Tap, int]] = []
@@ -52,8 +60,10 @@ class Attachment:
         self._fit(policy)
         receivers: tuple[GroupSa | PeerSa, ...] = (*policy.sas, *policy.inbound)
         inbound = {sa.spi: held for sa in receivers if (held := keyring.get(sa, policy.df_of(sa))) is not None}
+        selectors = {sa.spi: policy.selectors_of(sa) for sa in receivers if sa.spi in inbound}
+        tags = assign_tags(self._tags, selectors, lambda: self._entropy(len(UNTAGGED)), taken=self._token[TOKEN_PREFIX:])
         if not self._inbound:  # first of all, for the rules of an earlier attachment may lead ESP here already
-            self._use(inbound, {})
+            self._use(inbound, {}, tags.of)
         senders: tuple[GroupSa | PeerSa, ...] = (*(sa for sa in policy.sas if _may_send(sa)), *policy.outbound)
         sending = {sa.name: several for sa in senders if (several := keyring.senders(sa, policy.df_of(sa)))}
         slots = assign(self._slots, policy.rules, frozenset(sending))
@@ -77,12 +87,13 @@ class Attachment:
             copy_limit=self._port.copy_limit,
             ring_program=self._port.ring_program,
             esp_ports=policy.esp_ports,
+            selectors=tags.selectors,
         )
-        self._use(self._inbound | inbound, self._outbound | outbound)
+        self._use(self._inbound | inbound, self._outbound | outbound, tags.of | self._tags_in_use)
         self._rules.load(steering)
         self._is_given_counted = self._rules.counts_given
-        self._use(inbound, outbound)
-        self._slots = slots
+        self._use(inbound, outbound, tags.of)
+        self._slots, self._tags = slots, tags
 
     def _fit(self, policy: InterfacePolicy) -> None:
         """Tell the engine how large a packet may be, and which one to cut if it is not."""
@@ -94,10 +105,10 @@ class Attachment:
             self._port.set_fragments_after(policy.fragmentation is Fragmentation.AFTER)
             self._fragmentation = policy.fragmentation
 
-    def _use(self, inbound: dict[int, EngineSa], outbound: dict[int, list[EngineSa]]) -> None:
-        if inbound != self._inbound or outbound != self._outbound:
-            self._port.set_sas(list(inbound.values()), outbound)
-            self._inbound, self._outbound = inbound, outbound
+    def _use(self, inbound: dict[int, EngineSa], outbound: dict[int, list[EngineSa]], tags: dict[int, bytes]) -> None:
+        if (inbound, outbound, tags) != (self._inbound, self._outbound, self._tags_in_use):
+            self._port.set_sas(list(inbound.values()), outbound, tags)
+            self._inbound, self._outbound, self._tags_in_use = inbound, outbound, tags
 
     def _provide_taps(self, count: int) -> None:
         """Outbound TAPs are made when needed and kept until the end: the next policy may need as many again."""

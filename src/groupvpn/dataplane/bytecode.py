@@ -250,8 +250,9 @@ class Writer:
         self.code.jump(to)
         self.code.place(found)
 
-    def judge(self, judged: Sequence[Judged], otherwise: End, places: Places, *, later: bool) -> None:
+    def judge(self, judged: Sequence[Judged], otherwise: End, places: Places, *, later: bool, share: int = 1) -> None:
         """End as the first entry that matches says, or else `otherwise`. `later` is for later fragments, and whatever else has no ports.
+        `share` is how many lists have to do with the room of one tree.
 
         The entries are of one IP version, that of `places`.
         """
@@ -261,7 +262,7 @@ class Writer:
             self.code.jump(self.to(otherwise))
         else:
             tree = compile_list([item.entry for item in judged])
-            if _size(tree, places.version) > _LARGEST_TREE:
+            if _size(tree, places.version) > _LARGEST_TREE // share:
                 tree = Tree((Walk(tuple(range(len(judged)))),), 0)
             _TreeWriter(self, judged, self.to(otherwise), places, tree).write()
 

@@ -30,9 +30,9 @@ _DF: dict[DontFragment, Literal["copy", "set", "clear"]] = {
 class EngineEvent:
     """Something that the engine tells without being asked.
 
-    Only the kinds that are about a packet (`unknown_spi`, `replayed`, `too_old`, `too_new`, `authentication`) have what follows `spi`: the
-    outer addresses, the IP protocol (50 ESP, 51 AH) and the sequence number as the packet carries it. `times` is there where the SA has a
-    time window and the packet was refused by it or as a replay.
+    Only the kinds that are about a packet (`unknown_spi`, `replayed`, `too_old`, `too_new`, `authentication`, `address_mismatch`) have what
+    follows `spi`: the outer addresses, the IP protocol (50 ESP, 51 AH) and the sequence number as the packet carries it. `times` is there
+    where the SA has a time window and the packet was refused by it or as a replay.
     """
 
     kind: "_engine.EventKind"
@@ -85,8 +85,9 @@ class EnginePort(Protocol):
     def discard(self) -> dict[str, int]:
         """When it has stopped for ever: throw away what waits in its rings; returns how many frames, `outbound` and `inbound`."""
 
-    def set_sas(self, inbound: list[EngineSa], outbound: dict[int, list[EngineSa]]) -> None:
-        """Replace the SAs in one step. Workers share those with which a TAP's packets are encrypted, if there are not enough."""
+    def set_sas(self, inbound: list[EngineSa], outbound: dict[int, list[EngineSa]], tags: dict[int, bytes]) -> None:
+        """Replace the SAs in one step. Workers share those with which a TAP's packets are encrypted, if there are not enough. `tags` are
+        how the source addresses of frames with decrypted packets end, by SPI."""
 
     def set_wire_mtu(self, mtu: int) -> None:
         """Octets of the largest IP packet that the WAN carries."""
@@ -225,10 +226,10 @@ class NativePort:
         with _refusing(self._where):
             self._port.start()
 
-    def set_sas(self, inbound: list[EngineSa], outbound: dict[int, list[EngineSa]]) -> None:
+    def set_sas(self, inbound: list[EngineSa], outbound: dict[int, list[EngineSa]], tags: dict[int, bytes]) -> None:
         """See `EnginePort`; the SAs must be those of `NativeEngine.make_sa`."""
         with _refusing(self._where):
-            self._port.set_sas(cast("list[_engine.Sa]", inbound), cast("dict[int, _engine.Sa | list[_engine.Sa]]", outbound))
+            self._port.set_sas(cast("list[_engine.Sa]", inbound), cast("dict[int, _engine.Sa | list[_engine.Sa]]", outbound), tags)
 
     def set_wire_mtu(self, mtu: int) -> None:
         """See `EnginePort`."""

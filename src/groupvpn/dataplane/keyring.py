@@ -9,7 +9,7 @@ anew, is the engine's own promise (`engine/ledger.hpp`).
 from dataclasses import dataclass, replace
 
 from groupvpn.dataplane.engine import Engine, EngineCounters, EngineRefusal, EngineSa, milliseconds
-from groupvpn.ipsec.sa import DontFragment, GroupSa, PeerSa, SaName
+from groupvpn.ipsec.sa import DontFragment, GroupSa, PeerSa, SaName, is_same
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,6 @@ def _for_each_sender(sa: GroupSa | PeerSa) -> list[GroupSa | PeerSa]:
     if not isinstance(sa, GroupSa):
         return [sa]
     return [sa, *(replace(sa, sender_id=sender_id) for sender_id in sa.further_sender_ids)]
-
-
-def is_same(one: GroupSa | PeerSa, other: GroupSa | PeerSa) -> bool:
-    """Whether they are forms of one SA: the same SPI and keys."""
-    return one.spi == other.spi and one.name == other.name and (one.transform, one.keys) == (other.transform, other.keys)
 
 
 def _find(held: list[_Held], sa: GroupSa | PeerSa, df: DontFragment) -> _Held | None:

@@ -22,7 +22,7 @@ from groupvpn.dataplane.engine import Engine, EngineEvent, EngineRefusal, Native
 from groupvpn.dataplane.faults import Effect, Fault
 from groupvpn.dataplane.filters import FiltersError
 from groupvpn.dataplane.guards import Guards
-from groupvpn.dataplane.keyring import Keyring, is_same
+from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import AUTOMATIC, EngineStatus, Steer
 from groupvpn.dataplane.programs import ProgramError, one_pass
 from groupvpn.dataplane.rules import InterfaceRules
@@ -30,7 +30,7 @@ from groupvpn.dataplane.steering import Steering, table_name
 from groupvpn.dataplane.taps import is_ours
 from groupvpn.dataplane.watch import Watch
 from groupvpn.dataplane.ways import GuardError
-from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa, SaCounters
+from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfaceCounters, InterfacePolicy, PeerSa, SaCounters, is_same
 
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]+")
 _REFUSALS = (links.LinkError, ProgramError, FiltersError, EngineRefusal)
@@ -74,6 +74,7 @@ class LinuxDataPlane:
             raise ValueError(f"node name {node!r}: use 1 to 63 letters, digits, dots, dashes and underscores")
         self._node = node
         self._engine: Engine = engine if engine is not None else NativeEngine()
+        self._entropy = entropy
         self._token = bytes([entropy(1)[0] & 0xFC | 0x02]) + entropy(5)  # unicast, locally administered (IEEE 802)
         self._mark = int.from_bytes(entropy(4), "big") & 0x7FFFFFFF | 1
         self._keyring = Keyring(self._engine)
@@ -367,7 +368,7 @@ class LinuxDataPlane:
             return attachment
         rules.move(link.index, link.name)
         self._detach(device)
-        self._attachments[device] = Attachment(link, rules, self._engine, self._node, self._token, self._mark)
+        self._attachments[device] = Attachment(link, rules, self._engine, self._node, self._token, self._mark, self._entropy)
         return self._attachments[device]
 
     def _rules_of(self, device: str) -> InterfaceRules:

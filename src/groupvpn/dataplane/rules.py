@@ -8,7 +8,7 @@ from groupvpn.dataplane.faults import Effect
 from groupvpn.dataplane.filters import FiltersError
 from groupvpn.dataplane.guards import INET, Guard, Guards
 from groupvpn.dataplane.options import BackEnd, Steer
-from groupvpn.dataplane.steering import Steering, table_name
+from groupvpn.dataplane.steering import Selectors, Steering, table_name
 from groupvpn.dataplane.ways import ProgramWay, TableWay, Way
 
 
@@ -105,6 +105,11 @@ class InterfaceRules:
         total.update(self._table.counters())
         total.update(self._guarded.read())
         return dict(total)
+
+    @property
+    def selectors(self) -> tuple[Selectors, ...]:
+        """What the rules know of decrypted packets, if they were loaded."""
+        return self._steering.selectors if self._steering is not None else ()
 
     @property
     def counts_given(self) -> bool:

@@ -10,23 +10,27 @@ from ipaddress import IPv4Address
 
 from groupvpn.dataplane import guard
 from groupvpn.dataplane.chains import CLEAR, Chains, Judged, Rules
-from groupvpn.dataplane.conditions import HAS_PORTS, LATER_FRAGMENT
+from groupvpn.dataplane.conditions import LATER_FRAGMENT
 from groupvpn.dataplane.steering import (
     COPIES,
     DROP_REASONS,
     ISAKMP_PORTS,
     OWNER,
+    TOKEN_PREFIX,
     TOLD_OF,
+    Selectors,
     Steering,
     arrives_clear,
     arriving,
     by_addresses,
+    decrypted,
     leaves_clear,
     meets_ipv6,
     takes_link_control,
 )
 from groupvpn.effects import GDOI_PORT
 from groupvpn.ipsec.acl import Action
+from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.wire.iana import IpProtocol
 
 _HOOKS = {"outbound": "egress", "inbound": "ingress"}
@@ -46,6 +50,8 @@ _UNLISTED = {way: f"goto {way}_unlisted" for way in _HOOKS}
 _NOT_PERMITTED = "goto not_permitted"
 _ESP_AND_AH = f"{IpProtocol.ESP}-{IpProtocol.AH}"
 """A range and not a set, whose elements could be missed while rules change."""
+_IS_SPI = f"@th,64,32 >= {FIRST_SPI:#010x}"
+"""UDP that begins with a number which may be an SPI: not with the marker of ISAKMP, which is 0 (RFC 3948 2)."""
 _TAGGED = "tagged frames and the like: not ours to judge"
 _NOT_IPV4 = f'ether type != ip accept comment "ARP, {_TAGGED}"'
 _NOT_IPV6 = f'ether type != ip6 accept comment "{_TAGGED}"'
@@ -145,7 +151,7 @@ def compose(steering: Steering) -> Ruleset:
         "peers_ipv6": tuple(str(address) for address in steering.peers if address.version == 6),
     }
     chains = Chains()
-    for add in (_outbound, _inbound, _esp_fragments, _unknown_esp, _decrypted):
+    for add in (_outbound, _inbound, _esp_fragments, _unknown_esp, _given_back):
         add(steering, chains)
     for way in _HOOKS:
         chains.add(f"{way}_unlisted", [], otherwise=CLEAR)
@@ -212,10 +218,14 @@ def _inbound(steering: Steering, chains: Chains) -> None:
         esp,
         ah,
         *(f"{port} {esp_in_udp}" for port in ports),
-        *([f"meta l4proto {_ESP_AND_AH} jump unknown_esp_ipv6"] if unknown else []),
+        *(
+            [f"meta l4proto {_ESP_AND_AH} jump unknown_esp_ipv6", *(f"{port} {_IS_SPI} jump unknown_esp_ipv6" for port in ports)]
+            if unknown
+            else []
+        ),
     ]
     first = [
-        f'ether saddr {steering.token.hex(":")} goto decrypted comment "given back by the engine"',
+        f'@ll,48,{8 * TOKEN_PREFIX} 0x{steering.token[:TOKEN_PREFIX].hex()} goto given_back comment "by the engine"',
         *_to_ipv6(steering, chains, "inbound", judged, ipv6, _UNLISTED["inbound"], [*_NEIGHBOURS, *_link_control_ipv6(judged)]),
         f"meta l4proto {_ESP_AND_AH} jump inbound_esp",
         *(f"{port} jump inbound_esp_in_udp" for port in ports),
@@ -235,7 +245,8 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     chains.add("inbound", first, _of(4, judged), _UNLISTED["inbound"], exceptions)
     known = [*_NOT_FOR_US, f"{LATER_FRAGMENT[4]} goto esp_fragments", *_taken_by_ring(steering, _WHOLE), esp, ah]
     chains.add("inbound_esp", known, otherwise="goto unknown_esp" if unknown else "return")
-    chains.add("inbound_esp_in_udp", [*_NOT_FOR_US, f"{LATER_FRAGMENT[4]} return", esp_in_udp], otherwise="return")
+    in_udp = [*_NOT_FOR_US, f"{LATER_FRAGMENT[4]} return", esp_in_udp, *([f"{_IS_SPI} goto unknown_esp"] if unknown else [])]
+    chains.add("inbound_esp_in_udp", in_udp, otherwise="return")
     chains.add("inbound_isakmp", isakmp, otherwise="return")
     _add_others(steering, chains)
 
@@ -264,8 +275,9 @@ def _esp_fragments(steering: Steering, chains: Chains) -> None:
 
 
 def _unknown_esp(steering: Steering, chains: Chains) -> None:
-    """ESP or AH with an SPI that is not ours. If it is for us, or a permit covers its addresses, somebody takes us for one who has the SA:
-    the engine gets a copy to tell of (RFC 4303 3.4.2). The rate is limited here already, so that nobody can drown the engine in copies."""
+    """ESP, in UDP too, or AH with an SPI that is not ours. If it is for us, or a permit covers its addresses, somebody takes us for one who
+    has the SA: the engine gets a copy to tell of (RFC 4303 3.4.2). The rate is limited here already, so that nobody can drown the engine in
+    copies."""
     if steering.tap_in is None:
         return
     to_us = f"ip daddr {_one_of(steering.own)} goto told_of"
@@ -286,19 +298,30 @@ def _add_by_addresses(
         chains.add(f"{name}_ipv6", [first_ipv6] if first_ipv6 else [], _of(6, judged), otherwise)
 
 
-def _decrypted(steering: Steering, chains: Chains) -> None:
+def _given_back(steering: Steering, chains: Chains) -> None:
+    """What was decrypted is judged by the list of its SA, which the end of the source address says (RFC 4301 5.2). A tag that nobody has is
+    that of an SA which is gone: its packets may not pass for what arrived in the clear."""
+    first = []
+    for number, selectors in enumerate(steering.selectors, 1):
+        _add_decrypted(steering, chains, f"decrypted_{number}", selectors)
+        first.append(f"{_ends_with(selectors.tag)} goto decrypted_{number}")
+    first.append(f'{_ends_with(steering.token[TOKEN_PREFIX:])} accept comment "said by the engine: too big to protect"')
+    chains.add("given_back", first, otherwise=_NOT_PERMITTED)
+    chains.add("not_permitted", [], otherwise="counter name inbound_not_permitted drop")
+
+
+def _ends_with(tag: bytes) -> str:
+    """The condition of a source address, on the octets behind the token."""
+    return f"@ll,{48 + 8 * TOKEN_PREFIX},{8 * len(tag)} 0x{tag.hex()}"
+
+
+def _add_decrypted(steering: Steering, chains: Chains, name: str, selectors: Selectors) -> None:
     judged = [
         Judged(entry, "counter accept" if entry.action is Action.PERMIT else "counter name inbound_not_permitted drop")
-        for _, entry in arriving(steering)
+        for entry in decrypted(selectors)
     ]
-    told = 'comment "from the engine: too big to protect"'
-    first = [
-        *_to_ipv6(steering, chains, "decrypted", judged, [f"icmpv6 type packet-too-big accept {told}"], _NOT_PERMITTED, []),
-        f"meta protocol != ip {_NOT_PERMITTED}",
-        f"{HAS_PORTS} icmp type destination-unreachable icmp code frag-needed accept {told}",
-    ]
-    chains.add("decrypted", first, _of(4, judged), _NOT_PERMITTED)
-    chains.add("not_permitted", [], otherwise="counter name inbound_not_permitted drop")
+    first = [*_to_ipv6(steering, chains, name, judged, [], _NOT_PERMITTED, []), f"meta protocol != ip {_NOT_PERMITTED}"]
+    chains.add(name, first, _of(4, judged), _NOT_PERMITTED)
 
 
 def _link_control(chains: Chains, way: str, judged: list[Judged]) -> Rules:

@@ -42,13 +42,28 @@ ISAKMP_PORTS = (ISAKMP_PORT, GDOI_PORT, NAT_T_PORT)
 """Where our own ISAKMP and GDOI comes from and goes to, which is never protected."""
 
 
+TOKEN_PREFIX = 4
+"""With so many octets of the token begins the source address of every frame that the engine gives back."""
+UNTAGGED = bytes(2)
+"""The tag of an SA that was given none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selectors:
+    """The entries that judge what came out of some SAs (RFC 4301 5.2), and the tag by which their packets are known."""
+
+    tag: bytes
+    entries: tuple[Entry, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Steering:
     """All that the rules of one interface depend on. `index` and `device` are the interface's number and what it is called now, `table`
     what it is configured as. `own` are the addresses under which this node speaks with key servers.
 
-    `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of frames that the engine gives back and
-    `mark` the mark of those it sends; both are drawn at random when the node starts. `tap_in` is None where the engine could not be
+    `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of ICMP that the engine says by itself, and how
+    that of all frames that it gives back begins (`TOKEN_PREFIX`); decrypted ones end with a tag of `selectors`. `mark` is the mark of the
+    frames that the engine sends. All of these are drawn at random. `tap_in` is None where the engine could not be
     started: then whatever must be protected is dropped. `peers` are the far ends of SAs between two ends. Whole ESP packets of up to
     `copy_limit` octets are copies: the engine has them by its packet ring before these rules see them. `ring_program` is the kernel's
     number of the program that stands before them and has taken ESP already, 0 if there is none. No key is ever part of this.
@@ -68,6 +83,7 @@ class Steering:
     spis: tuple[int, ...]
     peers: tuple[IPAddress, ...]
     esp_ports: tuple[int, ...]
+    selectors: tuple[Selectors, ...] = ()
     copy_limit: int = 0
     ring_program: int = 0
 
@@ -94,6 +110,11 @@ def arriving(steering: Steering) -> Iterator[tuple[TrafficRule, Entry]]:
     return ((rule, entry) for rule in steering.rules for entry in rule.entry.inbound())
 
 
+def decrypted(selectors: Selectors) -> Iterator[Entry]:
+    """The entries of some SAs as they apply to what came out of them."""
+    return (form for entry in selectors.entries for form in entry.inbound())
+
+
 def leaves_clear(rule: TrafficRule) -> bool:
     """Whether what a rule matches is left in the clear on its way out."""
     return rule.entry.action is Action.DENY or rule.direction is Direction.INBOUND_ONLY
@@ -115,7 +136,8 @@ def by_addresses(steering: Steering) -> Iterator[Entry]:
 
 def meets_ipv6(steering: Steering) -> bool:
     """Whether anything of IPv6 is to be protected, inside or outside. If not, all of it passes."""
-    return any(rule.entry.version == 6 for rule in steering.rules) or any(address.version == 6 for address in steering.peers)
+    listed = (*(rule.entry for rule in steering.rules), *(entry for selectors in steering.selectors for entry in selectors.entries))
+    return any(item.version == 6 for item in (*listed, *steering.peers))
 
 
 def takes_link_control(entries: Sequence[Entry], *protocols: int) -> bool:

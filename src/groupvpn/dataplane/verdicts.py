@@ -29,17 +29,20 @@ from groupvpn.dataplane.steering import (
     DROP_REASONS,
     GIVEN,
     ISAKMP_PORTS,
+    TOKEN_PREFIX,
     TOLD_OF,
     Steering,
     arrives_clear,
     arriving,
     by_addresses,
+    decrypted,
     leaves_clear,
     meets_ipv6,
     takes_link_control,
 )
 from groupvpn.effects import GDOI_PORT
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry, IPAddress
+from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.wire.iana import IpProtocol
 
 if TYPE_CHECKING:
@@ -55,8 +58,6 @@ _DROPPED = {reason: End(_NUMBERS[reason], drops=True) for reason in DROP_REASONS
 
 _TO_ANOTHER_HOST = 3
 """PACKET_OTHERHOST (packet(7))."""
-_UNREACHABLE, _TOO_BIG, _PACKET_TOO_BIG = 3, 4, 2
-"""ICMP type and code (RFC 792), type of ICMPv6 (RFC 4443 3.2)."""
 _MULTICAST = AddressMatch.subnet(ip_network("224.0.0.0/4"))
 _ALL_PIM_ROUTERS: dict[int, IPAddress] = {4: IPv4Address("224.0.0.13"), 6: IPv6Address("ff02::d")}
 _NEIGHBOURS = ((range(133, 138), 255), (range(130, 133), 1), (range(143, 144), 1))
@@ -142,8 +143,8 @@ class _Rules(Headers):
             self._code.jump(self._to(end))
             self._code.place(other)
 
-    def _judge(self, judged: Sequence[Judged], otherwise: End, places: Places, *, later: bool) -> None:
-        self._writer.judge([item for item in judged if item.entry.version == places.version], otherwise, places, later=later)
+    def _judge(self, judged: Sequence[Judged], otherwise: End, places: Places, *, later: bool, share: int = 1) -> None:
+        self._writer.judge([item for item in judged if item.entry.version == places.version], otherwise, places, later=later, share=share)
 
 
 class _Outbound(_Rules):
@@ -212,7 +213,10 @@ class _Inbound(_Rules):
             Judged(_surely(entry), passed) if arrives_clear(rule) else Judged(entry, dropped) for rule, entry in arriving(steering)
         ]
         dropped = _DROPPED["inbound_not_permitted"]
-        self._decrypted = [Judged(entry, _PASS if entry.action is Action.PERMIT else dropped) for _, entry in arriving(steering)]
+        self._decrypted = [
+            (selectors.tag, [Judged(entry, _PASS if entry.action is Action.PERMIT else dropped) for entry in decrypted(selectors)])
+            for selectors in steering.selectors
+        ]
 
     def write(self) -> "_engine.Assembler":
         writer, code, register = self._writer, self._code, self._writer.registers
@@ -232,59 +236,63 @@ class _Inbound(_Rules):
         return writer.finish()
 
     def _unless_given_back(self, to: "_engine.Label", neither: "_engine.Label") -> None:
-        """Jump unless the engine sent the frame: then its source is the token. Every frame that arrives has its Ethernet header at hand."""
+        """Jump unless the engine sent the frame: then its source begins with the token, and how it ends is in R7. What the engine says by
+        itself passes. Every frame that arrives has its Ethernet header at hand."""
         writer, code, register, size = self._writer, self._code, self._writer.registers, self._writer.sizes
-        token = self._steering.token
+        prefix, rest = (
+            int.from_bytes(part, "little") for part in (self._steering.token[:TOKEN_PREFIX], self._steering.token[TOKEN_PREFIX:])
+        )
         code.load(size.WORD, register.R2, register.R6, Of.BEGIN)
         code.load(size.WORD, register.R3, register.R6, Of.END)
         code.copy(register.R1, register.R2)
         code.add(register.R1, ETHERNET)
         code.jump_if_beyond(register.R1, register.R3, neither)
         code.load(size.WORD, register.R1, register.R2, 6)
-        code.jump_if(register.R1, writer.compares.NOT_EQUAL, int.from_bytes(token[:4], "little"), to)
-        code.load(size.HALF, register.R1, register.R2, 10)
-        code.jump_if(register.R1, writer.compares.NOT_EQUAL, int.from_bytes(token[4:], "little"), to)
+        code.jump_if(register.R1, writer.compares.NOT_EQUAL, prefix, to)
+        code.load(size.HALF, register.R7, register.R2, 6 + TOKEN_PREFIX)
+        code.jump_if(register.R7, writer.compares.EQUAL, rest, neither)
 
     def _write_decrypted(self, refused: "_engine.Label") -> None:
-        writer, code = self._writer, self._code
-        ipv4, ipv6, other = code.label(), code.label() if self._meets_ipv6 else refused, code.label()
+        code = self._code
+        ipv4, ipv6 = code.label(), code.label() if self._meets_ipv6 else refused
         self.find_type(ipv4, ipv6, refused)
         code.place(ipv4)
         ways = Ways(refused, refused, code.label(), code.label())
         self.read_ipv4(ways)
-        writer.unless_protocol(IpProtocol.ICMP, other)
-        writer.unless(writer.sizes.OCTET, IPV4.transport, _UNREACHABLE, other)
-        writer.unless(writer.sizes.OCTET, IPV4.transport + 1, _TOO_BIG, other)
-        code.jump(self._to(_PASS))
-        code.place(other)
-        self._judge_decrypted(IPV4, ways)
+        self._judge_decrypted(IPV4, ways, refused)
         if self._meets_ipv6:
             code.place(ipv6)
-            ways, other = Ways(refused, refused, code.label(), code.label()), code.label()
+            ways = Ways(refused, refused, code.label(), code.label())
             self.read_ipv6(ways)
-            writer.unless_protocol(IpProtocol.ICMPV6, other)
-            writer.unless(writer.sizes.OCTET, IPV6.transport, _PACKET_TOO_BIG, other)
-            code.jump(self._to(_PASS))
-            code.place(other)
-            self._judge_decrypted(IPV6, ways)
+            self._judge_decrypted(IPV6, ways, refused)
 
-    def _judge_decrypted(self, places: Places, ways: Ways) -> None:
+    def _judge_decrypted(self, places: Places, ways: Ways, refused: "_engine.Label") -> None:
         """What is cut off has the ports 0: here it is safer if an entry that names ports does not take it."""
-        code, otherwise, is_whole = self._code, _DROPPED["inbound_not_permitted"], self._code.label()
+        code, is_whole = self._code, self._code.label()
         code.jump(is_whole)
         code.place(ways.cut)
         code.store(self._writer.sizes.WORD, self._writer.registers.FRAME, places.transport, 0)
         code.place(is_whole)
-        self._judge(self._decrypted, otherwise, places, later=False)
+        self._judge_by_tag(places, refused, later=False)
         code.place(ways.later)
-        self._judge(self._decrypted, otherwise, places, later=True)
+        self._judge_by_tag(places, refused, later=True)
+
+    def _judge_by_tag(self, places: Places, refused: "_engine.Label", *, later: bool) -> None:
+        """By the list of the SA, which the tag in R7 says (RFC 4301 5.2). A tag that nobody has is that of an SA which is gone: its packets
+        may not pass for what arrived in the clear."""
+        code, register, compare = self._code, self._writer.registers, self._writer.compares
+        for tag, judged in self._decrypted:
+            other = code.label()
+            code.jump_if(register.R7, compare.NOT_EQUAL, int.from_bytes(tag, "little"), other)
+            self._judge(judged, _DROPPED["inbound_not_permitted"], places, later=later, share=len(self._decrypted))
+            code.place(other)
+        code.jump(refused)
 
     def _write_ipv4(self) -> None:
         code, passed = self._code, _PASSED["inbound"]
         ways = self._ways(_DROPPED["inbound_clear"])
         self.read_ipv4(ways)
         self._take_esp(IPV4)
-        self._take_esp_in_udp(IPV4)
         self._pass_link_control(IPV4, self._clear, passed)
         self._pass_isakmp(later=False)
         self._judge(self._clear, passed, IPV4, later=False)
@@ -300,7 +308,6 @@ class _Inbound(_Rules):
         ways = self._ways(_DROPPED["inbound_clear"])
         self.read_ipv6(ways)
         self._take_esp(IPV6)
-        self._take_esp_in_udp(IPV6)
         self._pass_neighbours(passed)
         self._pass_link_control(IPV6, self._clear, passed)
         self._judge(self._clear, passed, IPV6, later=False)
@@ -328,9 +335,10 @@ class _Inbound(_Rules):
         self._code.place(is_esp)
 
     def _take_esp(self, places: Places) -> None:
-        """ESP and AH with one of our SPIs go to the engine; of that with another one it may get a copy."""
+        """ESP, in UDP too, and AH with one of our SPIs go to the engine; of that with another one it may get a copy."""
         writer, code = self._writer, self._code
         not_esp, known, unknown, done = (code.label() for _ in range(4))
+        self._take_esp_in_udp(places, unknown)
         writer.unless_protocol(IpProtocol.ESP, not_esp)
         writer.jump_if_known(places.transport, known)
         code.jump(unknown)
@@ -428,9 +436,9 @@ class _Inbound(_Rules):
                 self._code.jump(permitted if entry.action is Action.PERMIT else denied)
                 self._code.place(following)
 
-    def _take_esp_in_udp(self, places: Places) -> None:
-        """ESP in UDP with one of our SPIs goes to the engine."""
-        writer, code = self._writer, self._code
+    def _take_esp_in_udp(self, places: Places, unknown: "_engine.Label") -> None:
+        """ESP in UDP with one of our SPIs goes to the engine. What begins with the marker of ISAKMP has none (RFC 3948 2)."""
+        writer, code, register = self._writer, self._code, self._writer.registers
         ports = sorted(set(self._steering.esp_ports))
         if not ports:
             return
@@ -444,6 +452,9 @@ class _Inbound(_Rules):
         code.jump(done)
         code.place(is_to_port)
         writer.jump_if_known(places.transport + 8, self._to(self._engine))
+        code.load(writer.sizes.WORD, register.R1, register.FRAME, places.transport + 8)
+        code.to_host32(register.R1)
+        code.jump_if(register.R1, writer.compares.AT_LEAST, FIRST_SPI, unknown)
         code.place(done)
 
     def _pass_isakmp(self, *, later: bool) -> None:

@@ -4,7 +4,7 @@ This is bookkeeping without messages: `rounds` sends what stands here, `served_g
 seconds; a `Download` made from it carries the seconds that remain.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from math import ceil
@@ -113,13 +113,16 @@ class GroupKeys:
         """The TEK of `slot` that was made last."""
         return next((key for key in reversed(self.teks) if key.slot == slot), None)
 
-    def make_tek(self, policy: TekPolicy, now: float, entropy: Entropy) -> TrafficKey:
-        """Add a TEK for `policy`, with keys, SPI and salt of its own (RFC 6407 3.5: unique keys for each SA)."""
+    def make_tek(self, policy: TekPolicy, now: float, entropy: Entropy, taken: Collection[int] = ()) -> TrafficKey:
+        """Add a TEK for `policy`, with keys, SPI and salt of its own (RFC 6407 3.5: unique keys for each SA).
+
+        `taken` are SPIs of other groups: a member of both can have one SA of an SPI on an interface.
+        """
         transform = policy.profile.transform_sets[0].transform
         previous = self.newest(policy.slot)
         key = TrafficKey(
             slot=policy.slot,
-            spi=self._free_spi(entropy),
+            spi=self._free_spi(entropy, taken),
             transform=transform,
             keys=TrafficKeys.draw(transform, entropy),
             replay=_replay_of_successor(policy.replay, previous),
@@ -287,11 +290,11 @@ class GroupKeys:
             return timers.unicast_rekey_start(lifetime, members, rekey.retransmit_count, rekey.retransmit_period)
         return timers.multicast_rekey_start(lifetime, rekey.retransmit_count, rekey.retransmit_period)
 
-    def _free_spi(self, entropy: Entropy) -> int:
-        taken = {key.spi for key in self.teks}
+    def _free_spi(self, entropy: Entropy, taken: Collection[int]) -> int:
+        used = {key.spi for key in self.teks}.union(taken)
         while True:
             spi = int.from_bytes(entropy(TEK_SPI_LENGTH), "big")
-            if spi >= FIRST_SPI and spi not in taken:
+            if spi >= FIRST_SPI and spi not in used:
                 return spi
 
 

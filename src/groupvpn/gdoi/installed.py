@@ -139,6 +139,11 @@ class InstalledPolicy:
         """Every SA that decrypts. Each carries its T2, so that it ends then even if nobody calls `expire`."""
         return tuple(self._sa(held) for held in self.teks.values())
 
+    @property
+    def selectors(self) -> dict[int, AccessEntries]:
+        """The access list of each SA, by SPI: that with which it came last, also where another one is in force by now."""
+        return {spi: held.offer.entries for spi, held in self.teks.items()}
+
     def next_change(self, now: float) -> float | None:
         """When SAs or rules change next by time alone: an expiry or a handover."""
         times = [held.expires for held in self.teks.values()]

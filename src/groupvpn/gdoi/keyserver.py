@@ -237,7 +237,11 @@ class KeyServer:
         return [effect for group in late for effect in group.tick(now)]
 
     def _serve(self, group: KeyServerGroup) -> ServedGroup:
-        return ServedGroup(group, self._signers, self._entropy, self._maximum_members)
+        return ServedGroup(group, self._signers, self._entropy, self._maximum_members, self._spis)
+
+    def _spis(self) -> frozenset[int]:
+        """Those of all groups."""
+        return frozenset(key.spi for group in self.groups for key in group.keys.teks)
 
     def _group_with(self, identity: GroupIdentity) -> ServedGroup | None:
         return next((group for group in self.groups if group.settings.identity == identity), None)

@@ -26,7 +26,7 @@ from groupvpn.gdoi.status import GroupMemberStatus
 from groupvpn.gdoi.timers import DELETE_SPREAD, KEK_EXPIRED_SPREAD, RETRY_FIRST, RETRY_LONGEST
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.events import Deleted, DeleteReceived, Established, Failed, IkeEffect, IkeEvent, KeysDerived, NotifyReceived, PhaseTwo
-from groupvpn.ipsec.acl import Action
+from groupvpn.ipsec.acl import Action, Entry
 from groupvpn.ipsec.sa import Direction, GroupSa, TrafficRule
 
 REPORT_PAUSE = 1.0
@@ -84,6 +84,11 @@ class GroupMember:
     def sas(self) -> tuple[GroupSa, ...]:
         """The SAs that decrypt at this moment; those that the rules name encrypt."""
         return self.protection.sas
+
+    @property
+    def selectors(self) -> dict[int, tuple[Entry, ...]]:
+        """The entries that judge what came out of each of them, by SPI."""
+        return self.protection.selectors
 
     @property
     def kept(self) -> tuple[TrafficRule, ...]:

@@ -35,12 +35,14 @@ class Protection:
     `policy` is what the key server has sent, `has_policy` whether its lists are in force.
     """
 
-    __slots__ = ("_kept", "_override", "_passive_until", "_policy_changes", "has_policy", "policy", "rules", "sas")
+    __slots__ = ("_kept", "_override", "_passive_until", "_policy_changes", "has_policy", "policy", "rules", "sas", "selectors")
 
     def __init__(self, kept: tuple[TrafficRule, ...] = ()) -> None:
         """`kept` are the rules that the member before this one had in force when it ended without leaving the group."""
         self.rules: tuple[TrafficRule, ...] = ()
         self.sas: tuple[GroupSa, ...] = ()
+        self.selectors: dict[int, tuple[Entry, ...]] = {}
+        """What judges packets that came out of an SA, by its SPI: the local list, then that of the SA (RFC 4301 4.4.2.1)."""
         self.policy = InstalledPolicy()
         self.has_policy = False
         self._kept = kept
@@ -83,10 +85,12 @@ class Protection:
         if self._passive_until is not None and self._passive_until <= now:
             self._passive_until = None
         rules, sas = self._wanted_rules(group, now), self.policy.sas()
+        selectors = {spi: (*_local(group), *entries) for spi, entries in self.policy.selectors.items()}
         self._policy_changes = self.policy.next_change(now)
-        if rules == self.rules and [_identity(sa) for sa in sas] == [_identity(sa) for sa in self.sas]:
+        is_same = (rules, selectors) == (self.rules, self.selectors)
+        if is_same and [_identity(sa) for sa in sas] == [_identity(sa) for sa in self.sas]:
             return False
-        self.rules, self.sas = rules, sas
+        self.rules, self.sas, self.selectors = rules, sas, selectors
         return True
 
     def forget(self) -> None:
@@ -99,6 +103,7 @@ class Protection:
         """Leave the group and protect nothing from now on; returns whether there was anything to do."""
         self.forget()
         changed, self.rules, self.sas, self._policy_changes = bool(self.rules or self.sas), (), (), None
+        self.selectors = {}
         return changed
 
     def _take(
@@ -123,8 +128,7 @@ class Protection:
     def _wanted_rules(self, group: MemberGroup, now: float) -> tuple[TrafficRule, ...]:
         if not self.has_policy:
             return rules_before_registration(group, self._kept)
-        local = group.local_acl.entries if group.local_acl is not None else ()
-        return (*(TrafficRule(entry) for entry in local), *self.policy.rules(self.direction(group), now))
+        return (*(TrafficRule(entry) for entry in _local(group)), *self.policy.rules(self.direction(group), now))
 
 
 def rules_before_registration(group: MemberGroup, kept: tuple[TrafficRule, ...]) -> tuple[TrafficRule, ...]:
@@ -132,6 +136,10 @@ def rules_before_registration(group: MemberGroup, kept: tuple[TrafficRule, ...])
     if group.fail_close is None:
         return kept
     return tuple(TrafficRule(entry) for entry in (*group.fail_close.entries, EVERYTHING))
+
+
+def _local(group: MemberGroup) -> tuple[Entry, ...]:
+    return group.local_acl.entries if group.local_acl is not None else ()
 
 
 def _identity(sa: GroupSa) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ Cooperative key servers are not here. They will share `GroupKeys` and the member
 rekeys; this class is what the one that does runs.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import count
@@ -48,8 +48,17 @@ Registered = tuple[Endpoint, float]
 class ServedGroup:
     """The live state of one `KeyServerGroup`. Times are monotonic seconds; every method that does something returns effects."""
 
-    def __init__(self, settings: KeyServerGroup, signers: SignerLookup, entropy: Entropy, maximum_members: int = MAXIMUM_MEMBERS) -> None:
+    def __init__(
+        self,
+        settings: KeyServerGroup,
+        signers: SignerLookup,
+        entropy: Entropy,
+        maximum_members: int = MAXIMUM_MEMBERS,
+        taken: Callable[[], Collection[int]] = tuple,
+    ) -> None:
+        """`taken` says which SPIs the other groups of the key server have."""
         self.name = settings.name
+        self._taken = taken
         self.settings = settings
         self.keys = GroupKeys(SenderIds(settings.sender_id_bits))
         self.members = MemberTable(maximum_members)
@@ -77,7 +86,7 @@ class ServedGroup:
         self.told = self.told or Told.of(self.settings)
         for policy in self.settings.teks:
             if self.keys.newest(policy.slot) is None:
-                self.keys.make_tek(policy, now, self._entropy)
+                self.keys.make_tek(policy, now, self._entropy, self._taken())
                 self._is_dirty = True
         if self.keys.kek is None:
             effects += self._make_kek(now)
@@ -246,7 +255,7 @@ class ServedGroup:
         self.keys.sender_ids.restart(self.settings.sender_id_bits)
         self._lending.restart()
         for policy in self.settings.teks:
-            self.keys.make_tek(policy, now, self._entropy)
+            self.keys.make_tek(policy, now, self._entropy, self._taken())
         effects += self._make_kek(now)
         self.told = Told.of(self.settings)
         self.epoch = object()
@@ -377,7 +386,7 @@ class ServedGroup:
         wanted = self.keys.lacking(self.settings, now).union(slots)
         for policy in self.settings.teks:
             if policy.slot in wanted:
-                self.keys.make_tek(policy, now, self._entropy)
+                self.keys.make_tek(policy, now, self._entropy, self._taken())
         if renew_kek and can_tell:
             effects += self._make_kek(now)
         self._told_time = self.rekeyed_at = now

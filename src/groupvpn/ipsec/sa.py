@@ -10,7 +10,7 @@ from enum import Enum
 from ipaddress import IPv4Address
 
 from groupvpn.effects import NAT_T_PORT
-from groupvpn.ipsec.acl import Entry, IPAddress
+from groupvpn.ipsec.acl import Action, Entry, IPAddress
 from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import SENDER_ID_BITS, Transform
 
@@ -149,6 +149,11 @@ class PeerSa:
         return self.spi, self.destination
 
 
+def is_same(one: GroupSa | PeerSa, other: GroupSa | PeerSa) -> bool:
+    """Whether they are forms of one SA: the same SPI and keys."""
+    return one.spi == other.spi and one.name == other.name and (one.transform, one.keys) == (other.transform, other.keys)
+
+
 class DontFragment(Enum):
     """What becomes of the DF bit of a packet that is encapsulated (`crypto ipsec df-bit`, RFC 4301 8.1)."""
 
@@ -200,6 +205,8 @@ class InterfacePolicy:
     taken out of UDP on the destination ports `esp_ports`. `df` is for the SAs of groups, `peer_df` for those between two ends.
     `mtu` is the largest IP packet in octets that may carry ESP, where that is less than what the device takes (`ip mtu`). `device` is the
     interface's own name or an alternative one, as it is configured: the data plane finds out what is behind it, and follows.
+    `selectors` are the entries that judge what came out of an SA of `sas` or `inbound`, by its SPI, in their order and as they are for what
+    leaves (RFC 4301 4.4.2.1, 5.2); see `selectors_of` for an SA that they do not name.
     """
 
     device: str
@@ -215,6 +222,7 @@ class InterfacePolicy:
     outbound: tuple[PeerSa, ...] = ()
     esp_ports: tuple[int, ...] = (NAT_T_PORT,)
     sources: tuple[IPv4Address, ...] = ()
+    selectors: dict[int, tuple[Entry, ...]] = field(default_factory=dict, hash=False)
 
     @property
     def every_sa(self) -> tuple[GroupSa | PeerSa, ...]:
@@ -225,6 +233,20 @@ class InterfacePolicy:
     def own(self) -> tuple[IPv4Address, ...]:
         """All our addresses."""
         return tuple(dict.fromkeys((self.local, *self.sources)))
+
+    def selectors_of(self, sa: GroupSa | PeerSa) -> tuple[Entry, ...]:
+        """The entries that judge what came out of an inbound SA.
+
+        Where `selectors` says nothing, those of a group's SA are the rules that are for no peer; those of an SA between two ends are the
+        rules for that peer, and every deny that is for none.
+        """
+        given = self.selectors.get(sa.spi)
+        if given is not None:
+            return given
+        peer = sa.source if isinstance(sa, PeerSa) else None
+        return tuple(
+            rule.entry for rule in self.rules if rule.peer in (None, peer) and (rule.peer == peer or rule.entry.action is Action.DENY)
+        )
 
     def df_of(self, sa: GroupSa | PeerSa) -> DontFragment:
         """What becomes of the DF bit under one of them."""

@@ -1,5 +1,6 @@
-"""What the engine tells, as lines of the log: SAs that come to their end, and the packets of which RFC 4303 asks for an entry (3.4.2 to
-3.4.4). How many packets there are told of is the engine's business (`engine/events.hpp`): anyone may send us what does not verify.
+"""What the engine tells, as lines of the log: SAs that come to their end, and the packets of which RFC 4303 (3.4.2 to 3.4.4) and RFC 5374
+(5.2) ask for an entry. How many packets there are told of is the engine's business (`engine/events.hpp`): anyone may send us what does not
+verify.
 """
 
 from typing import TYPE_CHECKING
@@ -23,7 +24,8 @@ def line_of(event: "EngineEvent") -> Line | None:
     The member whose SA it is removes it at the same moment, and says so where that leaves a list without one.
     """
     if event.kind == "unknown_spi":
-        text = f"destaddr={event.destination}, prot={event.protocol}, spi=0x{event.spi:X}({event.spi}), srcaddr={event.source}"
+        ends = f"destaddr={event.destination}, prot={event.protocol}, spi=0x{event.spi:X}({event.spi}), srcaddr={event.source}"
+        text = f"{ends}, seqno={event.sequence}"
         return "CRYPTO", 4, "RECDV_PKT_INV_SPI", f"decaps: rec'd IPSEC packet has invalid spi for {text}"
     packet = f"spi=0x{event.spi:X}({event.spi}), seqno={event.sequence}, srcaddr={event.source}, destaddr={event.destination}"
     replayed = f"decrypt: replay check failed, connection id={connection_id(event.spi)}"
@@ -36,6 +38,8 @@ def line_of(event: "EngineEvent") -> Line | None:
         return "CRYPTO", 4, "PKT_REPLAY_ERR", f"{replayed}, {packet}"
     if event.kind == "authentication":
         return "CRYPTO", 4, "RECVD_PKT_MAC_ERR", f"decrypt: mac verify failed, {packet}"
+    if event.kind == "address_mismatch":
+        return "CRYPTO", 4, "RECVD_PKT_INV_IDENTITY", f"decaps: addresses inside are not those outside, {packet}"
     if event.kind == "hard_sequence":
         return "CRYPTO", 4, "NONCES", f"SA 0x{event.spi:X} has no sequence numbers left and sends nothing more"
     if event.kind in _LIMITS:

@@ -6,7 +6,7 @@ address yet waits for one, and what holds before a registration holds meanwhile.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from groupvpn.config.model import BoundMember, Configuration, Interface
@@ -17,7 +17,7 @@ from groupvpn.gdoi.protection import rules_before_registration
 from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
-from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SegmentClamp, TrafficRule
+from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SegmentClamp, TrafficRule, is_same
 from groupvpn.node.flows import MemberKey, Served
 from groupvpn.wire.iana import IpProtocol
 
@@ -48,6 +48,22 @@ class RunningMember:
 
 
 @dataclass(frozen=True, slots=True)
+class Clash:
+    """An SA of a group that an interface cannot have, because that of another group has the SPI already."""
+
+    interface: str
+    spi: int
+    group: str
+    owner: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.interface}: group {self.group} has an SA with SPI 0x{self.spi:X}, which is that of an SA of group {self.owner} too. "
+            f"What group {self.group} protects with it is dropped there until its key server has sent another one"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _Part:
     """What a member, or one that waits for an address, has to say of its interfaces. `address` is 0.0.0.0 for the latter."""
 
@@ -56,6 +72,8 @@ class _Part:
     rules: tuple[TrafficRule, ...]
     sas: tuple[GroupSa, ...] = ()
     bypass: tuple[IPv4Address, ...] = ()
+    selectors: dict[int, tuple[Entry, ...]] = field(default_factory=dict)
+    clashes: tuple[Clash, ...] = ()
 
 
 class Cores:
@@ -68,6 +86,8 @@ class Cores:
         self.waiting: list[BoundMember] = []
         """Members whose interface has no address yet."""
         self._kept: dict[Place, tuple[TrafficRule, ...]] = {}
+        self.clashes: tuple[Clash, ...] = ()
+        """What `desired_state` left out last."""
 
     @property
     def key_server(self) -> KeyServer | None:
@@ -196,7 +216,8 @@ class Cores:
     def _parts(self) -> list[_Part]:
         """In the order of their crypto map entries."""
         parts = [
-            _Part(member.bound, member.address, member.core.rules, _sas_of(member), member.core.bypass) for member in self.members.values()
+            _Part(member.bound, member.address, member.core.rules, _sas_of(member), member.core.bypass, member.core.selectors)
+            for member in self.members.values()
         ]
         parts += [_Part(bound, _NO_ADDRESS, self.rules_of_waiting(bound), bypass=bound.group.servers) for bound in self.waiting]
         return sorted(parts, key=lambda part: part.bound.sequence)
@@ -206,16 +227,19 @@ class Cores:
         whether they are there, may change at any moment."""
         policies = []
         parts = self._parts()
+        clashes: list[Clash] = []
         for interface in configuration.interfaces:
             present = [part for part in parts if interface.name in {item.name for item in part.bound.interfaces}]
             if not present:
                 continue
+            present = _without_clashes(interface, present)
+            clashes += (clash for part in present for clash in part.clashes)
             policies.append(
                 InterfacePolicy(
                     device=interface.device,
                     local=interface.address.ip if interface.address else present[0].address,
                     rules=_rules_of(interface, present),
-                    sas=tuple({sa.spi: sa for part in present for sa in part.sas}.values()),
+                    sas=_sas_in(present),
                     sources=tuple(dict.fromkeys(part.address for part in present if part.address != _NO_ADDRESS)),
                     bypass=tuple(dict.fromkeys(address for part in present for address in part.bypass)),
                     df=configuration.df,
@@ -223,8 +247,10 @@ class Cores:
                     fragmentation=interface.fragmentation or configuration.fragmentation,
                     mtu=interface.mtu,
                     esp_ports=tuple(dict.fromkeys([NAT_T_PORT, *(part.bound.group.esp_in_udp_port for part in present)])),
+                    selectors=_selectors_of(interface, present),
                 )
             )
+        self.clashes = tuple(clashes)
         clamps = tuple(
             SegmentClamp(interface.device, interface.adjust_mss)
             for interface in configuration.interfaces
@@ -237,6 +263,45 @@ def _rules_of(interface: Interface, present: list[_Part]) -> tuple[TrafficRule, 
     """Those of all members on an interface. The address by which they register must be able to come, and to be renewed."""
     rules = tuple(rule for part in present for rule in part.rules)
     return (_DHCP, *rules) if rules and interface.dhcp else rules
+
+
+def _without_clashes(interface: Interface, present: list[_Part]) -> list[_Part]:
+    """The parts without SAs whose SPI an earlier one has for another SA: ESP has nothing else to tell them apart (RFC 4301 4.1). Rules that
+    name one drop, for under the other SA their packets would be another group's."""
+    owners: dict[int, tuple[GroupSa, str]] = {}
+    kept = []
+    for part in present:
+        group = part.bound.group.name
+        for sa in part.sas:
+            owners.setdefault(sa.spi, (sa, group))
+        lost = {sa.spi for sa in part.sas if not is_same(owners[sa.spi][0], sa)}
+        kept.append(
+            replace(
+                part,
+                rules=tuple(replace(rule, outbound_spi=None) if rule.outbound_spi in lost else rule for rule in part.rules),
+                sas=tuple(sa for sa in part.sas if sa.spi not in lost),
+                clashes=tuple(Clash(str(interface.name), spi, group, owners[spi][1]) for spi in sorted(lost)),
+            )
+        )
+    return kept
+
+
+def _sas_in(present: list[_Part]) -> tuple[GroupSa, ...]:
+    """Each once, in the form of the first member that has it."""
+    sas: dict[int, GroupSa] = {}
+    for part in present:
+        for sa in part.sas:
+            sas.setdefault(sa.spi, sa)
+    return tuple(sas.values())
+
+
+def _selectors_of(interface: Interface, present: list[_Part]) -> dict[int, tuple[Entry, ...]]:
+    """What judges the packets of each SA: the lists of the members that have it, and of no other one."""
+    lists: dict[int, list[Entry]] = {}
+    for part in present:
+        for sa in part.sas:
+            lists.setdefault(sa.spi, [_DHCP.entry] if interface.dhcp else []).extend(part.selectors[sa.spi])
+    return {spi: tuple(dict.fromkeys(entries)) for spi, entries in lists.items()}
 
 
 def places_of(members: Iterable[BoundMember]) -> list[Place]:

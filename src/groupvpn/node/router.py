@@ -308,7 +308,11 @@ class Router:
         self._in_force.note_rules(self.cores.kept)
         with self._contained("counting for access list entries"):
             self.flows.follow(self.cores.served(clock.monotonic()), self.enforcement.carried)
+        clashes = self.cores.clashes
         self.enforcement.apply()
+        for clash in self.cores.clashes:
+            if clash not in clashes:
+                self.log.write("CRYPTO", 3, "SPI_CLASH", str(clash))
         self._follow_applied()
 
     def _hear_engine(self, now: float) -> list[Effect]:
