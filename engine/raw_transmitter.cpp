@@ -43,11 +43,13 @@ RawTransmitter::RawTransmitter(const Device& device, std::uint32_t mark, std::si
     throw EngineError(describe_error("IP_MULTICAST_IF", errno));
   }
   set(v4_.number(), IPPROTO_IP, IP_MULTICAST_LOOP, 0, "IP_MULTICAST_LOOP");
+  set(v4_.number(), IPPROTO_IP, IP_RECVERR, 1, "IP_RECVERR");  // without it the kernel calls sent what a queueing discipline had no room for
   set(v4_.number(), SOL_SOCKET, SO_BROADCAST, 1, "SO_BROADCAST");
   if (v6_.number() >= 0) {
     set(v6_.number(), IPPROTO_IPV6, ipv6_header_included, 1, "IPV6_HDRINCL");
     set(v6_.number(), IPPROTO_IPV6, IPV6_MULTICAST_IF, device.index, "IPV6_MULTICAST_IF");
     set(v6_.number(), IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 0, "IPV6_MULTICAST_LOOP");
+    set(v6_.number(), IPPROTO_IPV6, IPV6_RECVERR, 1, "IPV6_RECVERR");
   }
   for (std::size_t index = 0; index < burst_size; ++index) {
     messages_[index].msg_hdr.msg_iov = &vectors_[index];
@@ -88,7 +90,11 @@ void RawTransmitter::send_run(std::span<OutgoingFrame> frames, int socket, bool 
     messages_[index].msg_hdr.msg_namelen = is_v6 ? sizeof destination.v6 : sizeof destination.v4;
   }
   for (std::size_t done = 0; done < frames.size(); ++done) {
-    const std::size_t count = send_messages(socket, std::span(messages_).subspan(done, frames.size() - done), patience_);
+    const std::span left = std::span(messages_).subspan(done, frames.size() - done);
+    std::size_t count = send_messages(socket, left, patience_);
+    if (count < left.size() && errno != ENOBUFS) {  // an older kernel may have an error for us, of an ICMP message: it is told once
+      count += send_messages(socket, left.subspan(count), patience_);
+    }
     for (OutgoingFrame& frame : frames.subspan(done, count)) frame.is_sent = true;
     done += count;
   }

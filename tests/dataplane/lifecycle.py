@@ -6,17 +6,19 @@ import itertools
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 from namespaces import SO_RCVBUFFORCE, Namespace, connect
 from policies import deny, permit, sa, state
 from recording import RecordingEngine
+from tests.waiting import until
 
 from groupvpn import _engine
 from groupvpn.dataplane import clsact, links, nftables
@@ -27,8 +29,8 @@ from groupvpn.ipsec.sa import DesiredState
 
 CLEAR = 9000
 """The port of UDP that the policy leaves in the clear on its way out."""
-PATIENCE = 0.01
-"""Seconds for what must not arrive; the kernel has led a packet to its end, as a rule, when the sender goes on."""
+BROADCAST, EXPERIMENTAL = b"\xff" * 6, 0x88B5
+"""What markers are sent to, and their EtherType, which is there for experiments (IEEE 802)."""
 BPF, NFTABLES = {"filter", "program", "guard sleeps"}, {"table", "guard"}
 SHARED = {"filter", "guard sleeps"}
 """At least, where somebody else has filters too."""
@@ -59,17 +61,22 @@ for namespace, source, destination in (sys.argv[1:4], sys.argv[4:7]):
     ends.append((socket.socket(socket.AF_INET, socket.SOCK_DGRAM), destination))
     ends[-1][0].bind((source, 0))
 print("ready", flush=True)
-sent, end = 0, time.monotonic() + 1
-while time.monotonic() < end and not select.select([sys.stdin], [], [], 0)[0]:
+sent = 0
+while not select.select([sys.stdin], [], [], 0)[0]:
     for origin, destination in ends:
         try:
             sent += origin.sendto(b"x", (destination, 7000))
         except OSError:
             pass
     time.sleep(2e-5)
+for origin, destination in ends:
+    try:
+        sent += origin.sendto(b"x", (destination, 7000))
+    except PermissionError:  # by a rule
+        pass
 print(sent)
 """
-"""Sends both ways until it is told to stop, for a second at most."""
+"""Sends both ways until its input ends, and could do so to the last."""
 
 
 @dataclass(frozen=True)
@@ -106,15 +113,27 @@ class Wire:
         self.gateway.run("ip", "link", "del", self.device)
 
     def leaks(self) -> tuple[int, int]:
-        """How many of two datagrams each that the policy protects get out, and in."""
+        """How many of two datagrams each that the policy protects get out, and in. What has not come before its marker was dropped."""
         ends = [namespace.udp(address) for namespace, address in ((self.gateway, self.near), (self.outside, self.far))]
-        for origin, destination in zip(ends, (self.far, self.near), strict=True):
-            for _ in range(2):
-                with contextlib.suppress(PermissionError):
-                    origin.sendto(b"x", (destination, 7000))
-        time.sleep(PATIENCE)
+        with _on_one_processor():
+            for origin, destination in zip(ends, (self.far, self.near), strict=True):
+                for _ in range(2):
+                    with contextlib.suppress(PermissionError):
+                        origin.sendto(b"x", (destination, 7000))
+            self._mark()
         near, far = (_drained(end) for end in ends)
         return far, near
+
+    def _mark(self) -> None:
+        """Send a frame each way that no rule is about, and wait for both."""
+        with self.gateway.entered():
+            device = socket.if_indextoname(links.number_at(IPv4Address(self.near)) or 0)
+        with _frames(self.gateway, device) as near, _frames(self.outside, self.far_device) as far:
+            for sender, receiver in ((near, far), (far, near)):
+                marker = next(_markers).to_bytes(4, "big")
+                sender.send(BROADCAST + bytes.fromhex("020000000001") + struct.pack("!H", EXPERIMENTAL) + marker)
+                while receiver.recv(2048)[14:18] != marker:
+                    pass
 
     def lets_out(self, port: int = 7000) -> bool:
         """Whether a datagram to a port gets out."""
@@ -132,6 +151,28 @@ def _crosses(sender: Namespace, source: tuple[str, int], receiver: Namespace, de
             return bool(sink.recv(16))
         except (PermissionError, TimeoutError):
             return False
+
+
+@contextlib.contextmanager
+def _on_one_processor() -> Iterator[None]:
+    """Each processor has a queue of its own for what goes from namespace to namespace: frames of two may overtake each other."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def _frames(namespace: Namespace, device: str) -> Iterator[socket.socket]:
+    """Sends and receives the frames of markers."""
+    with namespace.entered():
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    with contextlib.closing(made):
+        made.bind((device, EXPERIMENTAL))
+        made.settimeout(10)
+        yield made
 
 
 def _drained(sink: socket.socket) -> int:
@@ -196,7 +237,7 @@ def die(started: "subprocess.Popen[str]", *, with_keeper: bool = False) -> None:
             os.kill(keeper, signal.SIGKILL)
     started.kill()
     started.wait()
-    until(lambda: not any(map(runs, keepers)))
+    until(lambda: not any(map(runs, keepers)), "the keeper has ended")
 
 
 def children(process: int) -> list[int]:
@@ -212,16 +253,9 @@ def runs(process: int) -> bool:
         return False
 
 
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 2
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.002)
-
-
 @contextlib.contextmanager
 def flood(wire: Wire) -> Iterator[None]:
-    """Protected datagrams both ways while the body runs, for a second at most; none of them may arrive."""
+    """Protected datagrams both ways for as long as the body runs; none of them may arrive."""
     ends = (wire.gateway.name, wire.near, wire.far, wire.outside.name, wire.far, wire.near)
     sinks = wire.outside.udp(wire.far), wire.gateway.udp(wire.near)
     for sink in sinks:
@@ -232,10 +266,10 @@ def flood(wire: Wire) -> Iterator[None]:
         assert sender.stdout.readline() == "ready\n"
         yield
     finally:
-        sent = int(sender.communicate()[0])
+        said = sender.communicate()[0]
         arrived = tuple(_drained(sink) for sink in sinks)
-    assert arrived == (0, 0), f"of {sent} datagrams these got out, and in"
-    assert sent
+    assert arrived == (0, 0), f"of {said.strip()} datagrams these got out, and in"
+    assert sender.returncode == 0, "at its end it could not send, so it shows nothing"
 
 
 def held(gateway: Namespace, device: str = "wan", table: str = "groupvpn_wan") -> set[str]:
@@ -269,6 +303,7 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+_markers = itertools.count(1)
 _foreign: set[int] = set()
 """The kernel's numbers of all programs of somebody else."""
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from tests.engine.packets import DONT_FRAGMENT, MORE_FRAGMENTS, ipv4
+
 from groupvpn.ipsec.acl import Action, Entry, IPAddress
 from groupvpn.ipsec.sa import Direction, InterfacePolicy, TrafficRule
 
@@ -41,14 +43,9 @@ class Packet:
         """The packet with `identification` in its header, so that it can be recognised where it comes out."""
         if self.source.version == 6:
             return self._ipv6(identification)
-        body = self._body()
-        flags = {None: 0x4000, "first": 0x2000, "later": 0x0010}[self.fragment]
-        fields = (0x45, 0, 20 + len(body), identification, flags, 64, self.protocol, 0, self.source.packed, self.destination.packed)
-        header = struct.pack("!BBHHHBBH4s4s", *fields)
-        total = sum(struct.unpack("!10H", header))
-        total = (total & 0xFFFF) + (total >> 16)
-        total = (total & 0xFFFF) + (total >> 16)
-        return header[:10] + struct.pack("!H", 0xFFFF - total) + header[12:] + body
+        flags = {None: DONT_FRAGMENT, "first": MORE_FRAGMENTS, "later": 0x0010}[self.fragment]
+        ends = {"source": str(self.source), "destination": str(self.destination)}
+        return ipv4(self._body(), **ends, flags=flags, identification=identification, protocol=self.protocol)
 
     def _ipv6(self, identification: int) -> bytes:
         """The identification is in the flow label."""

@@ -5,6 +5,7 @@ to its number, and their sum to the witness.
 """
 
 import contextlib
+import json
 import socket
 import struct
 import time
@@ -15,12 +16,14 @@ from ipaddress import ip_address
 import pytest
 from namespaces import Namespace, connect
 from policies import GCM, deny, permit, sa, state
+from tests.engine.packets import DONT_FRAGMENT, fragments, ipv4, ipv6
+from tests.waiting import until
 
 from groupvpn import _engine
 from groupvpn.dataplane import links
 from groupvpn.dataplane.engine import NativeEngine
 from groupvpn.dataplane.linux import LinuxDataPlane
-from groupvpn.dataplane.options import EngineOptions
+from groupvpn.dataplane.options import AUTOMATIC, EngineOptions
 from groupvpn.ipsec.sa import GroupSa, InterfaceCounters, TrafficRule
 
 pytestmark = pytest.mark.netns
@@ -32,7 +35,6 @@ NOBODY = "02:00:00:00:00:99"
 """The MAC address behind which everything ends in silence."""
 HOST, FAR = "192.168.1.77", "192.168.2.5"
 HOST_6, FAR_6 = "2001:db8:1::77", "2001:db8:2::5"
-DF, MORE = 0x4000, 0x2000
 
 
 def rules() -> tuple[TrafficRule, ...]:
@@ -94,10 +96,44 @@ table netdev witness {{
     }}
 }}
 """
+SILENCE = """
+table inet silence {
+    chain own {
+        type filter hook output priority -500; policy accept;
+        oifname "wan" meta l4proto { igmp, ipv6-icmp } drop
+    }
+}
+"""
+"""What the gateway's own kernel would say to its link, whenever it likes."""
 ANOTHER_HOST = bytes.fromhex("020000000055")
 
 
-@pytest.fixture(params=("bpf, bpf", "ring, bpf", "tap, nftables"))
+@dataclass(frozen=True)
+class Case:
+    """How the gateway is served. `udp` are the ports of its SA in UDP."""
+
+    receive: str
+    steer: str
+    workers: int = 1
+    udp: tuple[int, int] | None = None
+    transmit: str = AUTOMATIC
+
+    def __str__(self) -> str:
+        more = (f"{self.workers} workers" if self.workers > 1 else "", "UDP" if self.udp else "", self.transmit)
+        return ", ".join((self.receive, self.steer, *(word for word in more if word not in ("", AUTOMATIC))))
+
+
+CASES = (
+    Case("bpf", "bpf"),
+    Case("ring", "bpf"),
+    Case("tap", "nftables"),
+    Case("bpf", "bpf", workers=2),
+    Case("tap", "nftables", workers=2),
+    Case("bpf", "bpf", udp=(4500, 4500)),
+)
+
+
+@pytest.fixture(params=CASES, ids=str)
 def place(request: pytest.FixtureRequest, wan: tuple[Namespace, Namespace], namespaces: list[Namespace]) -> Iterator[Place]:
     gateway, outside = wan
     inside = Namespace("i")
@@ -117,10 +153,11 @@ def place(request: pytest.FixtureRequest, wan: tuple[Namespace, Namespace], name
         gateway.run("ip", "neigh", "replace", neighbour, "lladdr", NOBODY, "dev", device, "nud", "permanent")
     gateway.run("ip", "route", "add", "default", "via", "10.9.0.9")
     gateway.run("ip", "-6", "route", "add", "default", "via", "2001:db8:9::9")
-    receive, steer = request.param.split(", ")
-    engine = NativeEngine(EngineOptions(receive=receive))
-    with gateway.entered(), LinuxDataPlane("counted", engine=engine, steer=steer) as plane:
-        assert plane.apply(state(*rules(), sas=(OURS,))) == ()
+    load(gateway, SILENCE)
+    case: Case = request.param
+    engine = NativeEngine(EngineOptions(transmit=case.transmit, receive=case.receive, workers=case.workers))
+    with gateway.entered(), LinuxDataPlane("counted", engine=engine, steer=case.steer) as plane:
+        assert plane.apply(state(*rules(), sas=(replace(OURS, udp=case.udp),))) == ()
         for namespace, device in ((outside, "core"), (gateway, "wan")):
             load(namespace, WITNESS.format(device=device, mark=plane._mark, nobody=ANOTHER_HOST.hex(":")))
         with frames(outside, "core") as from_wan, frames(inside, "eth") as from_lan:
@@ -140,32 +177,15 @@ def frames(namespace: Namespace, device: str) -> Iterator[socket.socket]:
         yield made
 
 
-def ip(
-    source: str, destination: str, payload: bytes, protocol: int = TEST, fragment: int = 0, ttl: int = 64, identification: int = 7
-) -> bytes:
+def ip(source: str, destination: str, payload: bytes, protocol: int = TEST, fragment: int = 0, ttl: int = 64) -> bytes:
     """A packet of either version; `fragment` is the second word of IPv4, with the flags."""
-    ends = ip_address(source).packed + ip_address(destination).packed
-    if len(ends) == 32:
-        return struct.pack("!IHBB", 6 << 28, len(payload), protocol, ttl) + ends + payload
-    words = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), identification, fragment, ttl, protocol, 0) + ends
-    total = sum(struct.unpack("!10H", words))
-    total = (total & 0xFFFF) + (total >> 16)
-    return words[:10] + struct.pack("!H", 0xFFFF - ((total & 0xFFFF) + (total >> 16))) + words[12:] + payload
+    if ":" in source:
+        return ipv6(payload, source=source, destination=destination, protocol=protocol, hop_limit=ttl)
+    return ipv4(payload, source=source, destination=destination, protocol=protocol, flags=fragment, ttl=ttl)
 
 
 def udp(port: int, size: int = 40) -> bytes:
     return struct.pack("!HHHH", 5000, port, 8 + size, 0) + bytes(size)
-
-
-def in_pieces(packet: bytes, size: int, identification: int) -> list[bytes]:
-    """The fragments of an IPv4 packet."""
-    body = packet[20:]
-    ends = str(ip_address(packet[12:16])), str(ip_address(packet[16:20]))
-    pieces = [(offset, body[offset : offset + size]) for offset in range(0, len(body), size)]
-    return [
-        ip(*ends, piece, packet[9], offset // 8 | (MORE if offset + size < len(body) else 0), identification=identification)
-        for offset, piece in pieces
-    ]
 
 
 class Member:
@@ -181,12 +201,15 @@ class Member:
 
 def settled(place: Place) -> InterfaceCounters:
     """The counters when the engine has come to rest."""
-    deadline, last = time.monotonic() + 10, None
-    while (now := place.counters()) != last:
-        assert time.monotonic() < deadline
-        last = now
+    seen = [place.counters()]
+
+    def stand_still() -> bool:
         time.sleep(0.3)
-    return now
+        seen.append(place.counters())
+        return seen[-1] == seen[-2]
+
+    until(stand_still, "the counters stand still", 30)
+    return seen[-1]
 
 
 def unaccounted(place: Place, way: str) -> int:
@@ -238,8 +261,8 @@ def test_what_arrives(place: Place) -> None:
     place.arrive(*[ip(FAR, HOST, struct.pack("!HHHH", 9000, 7000, 8, 0), UDP)] * N)  # denied, mirrored: passed
     place.arrive(*[ip("10.3.0.1", HOST, udp(7000), UDP)] * N)  # not in the list: passed
     for number in range(N):
-        place.arrive(*reversed(in_pieces(protected(size=900), 400, 100 + number)))  # three become one: joined
-        place.arrive(in_pieces(protected(size=900), 400, 200 + number)[0])  # pending
+        place.arrive(*reversed(fragments(protected(size=900), 400, 100 + number)))  # three become one: joined
+        place.arrive(fragments(protected(size=900), 400, 200 + number)[0])  # pending
     place.arrive(*(protected("10.1.0.1", "239.1.1.1") for _ in range(N)))  # multicast: delivered
     place.arrive(*[ip("10.1.0.1", "239.1.1.1", udp(7000), UDP)] * N)  # multicast: clear
     place.arrive(*[ip("10.9.0.2", "239.1.1.1", b"\x16" + bytes(7), IGMP, ttl=1)] * N)  # of the link: passed
@@ -282,10 +305,10 @@ def test_what_leaves(place: Place) -> None:
     place.leave(*[ip(HOST, FAR, udp(9000), UDP)] * N)  # denied: passed
     place.leave(*[ip(HOST, "10.3.0.1", bytes(40))] * N)  # not in the list: passed
     place.leave(*[ip("10.66.0.1", FAR, bytes(40))] * N)  # no SA
-    place.leave(*[ip(HOST, FAR, bytes(1480), fragment=DF)] * N)  # too big
+    place.leave(*[ip(HOST, FAR, bytes(1480), fragment=DONT_FRAGMENT)] * N)  # too big
     place.leave(*[ip(HOST, FAR, bytes(1480))] * N)  # two of each: delivered
     for number in range(N):
-        place.leave(*in_pieces(ip(HOST, FAR, bytes(2000)), 1000, number))  # two of each: delivered
+        place.leave(*fragments(ip(HOST, FAR, bytes(2000)), 1000, number))  # two of each: delivered
     place.leave(*[ip(HOST_6, FAR_6, bytes(40))] * N)  # delivered
     place.leave(*[ip(HOST_6, "2001:db8:7::1", bytes(40))] * N)  # not in the list: passed
     place.leave(*[ip(HOST_6, FAR_6, bytes(1460))] * N)  # too big
@@ -299,10 +322,31 @@ def test_what_leaves(place: Place) -> None:
     counters = settled(place)
     assert without_zeros(counters.drops) == {"outbound_no_sa": N, "outbound_too_big": 2 * N}
     assert counters.delivered["outbound_delivered"] == 7 * N
-    assert (
-        counters.delivered["outbound_passed"] - before.delivered["outbound_passed"] >= 3 * N
-    )  # and what the gateway's own kernel says to its link
+    assert counters.delivered["outbound_passed"] - before.delivered["outbound_passed"] == 3 * N
     assert unaccounted(place, "outbound") == began
+
+
+@pytest.mark.parametrize("place", [Case("bpf", "bpf", transmit=transmit) for transmit in ("bpf", "raw")], ids=str, indirect=True)
+@pytest.mark.parametrize(("source", "destination"), [(HOST, FAR), (HOST_6, FAR_6)], ids=["IPv4", "IPv6"])
+def test_what_finds_no_room_before_the_interface(place: Place, source: str, destination: str) -> None:
+    place.gateway.run("tc", "qdisc", "add", "dev", "wan", "root", "tbf", "rate", "100kbit", "burst", "2000", "limit", "3000")
+    before = settled(place)
+    began = unaccounted(place, "outbound")
+    for _ in range(40):
+        place.leave(ip(source, destination, bytes(1000)))
+    counters = settled(place)
+    until(lambda: waiting(place)["backlog"] == 0, "the queue is sent")
+    refused = counters.drops["outbound_send_failed"]
+    assert 0 < refused < 40
+    assert without_zeros(counters.drops) == {"outbound_send_failed": refused}
+    assert counters.delivered["outbound_delivered"] - before.delivered["outbound_delivered"] == 40 - refused == waiting(place)["packets"]
+    assert unaccounted(place, "outbound") == began
+
+
+def waiting(place: Place) -> dict[str, int]:
+    """What the queueing discipline has sent, and what waits in it."""
+    (queue,) = json.loads(place.gateway.run("tc", "-s", "-j", "qdisc", "show", "dev", "wan", "root"))
+    return {word: queue[word] for word in ("packets", "backlog")}
 
 
 def test_a_data_path_that_is_made_anew_takes_no_count_away(place: Place, request: pytest.FixtureRequest) -> None:
@@ -312,7 +356,7 @@ def test_a_data_path_that_is_made_anew_takes_no_count_away(place: Place, request
     steered_by_programs = place.plane.engine().ports[0].steer.name == "bpf"
     for turn in range(3):
         place.arrive(*(member.protect(ip(FAR, HOST, bytes(40))) for _ in range(N)))  # delivered
-        place.arrive(in_pieces(member.protect(ip(FAR, HOST, bytes(900))), 400, turn)[0])  # waits for the others in vain
+        place.arrive(fragments(member.protect(ip(FAR, HOST, bytes(900))), 400, turn)[0])  # waits for the others in vain
         place.arrive(*[ip(FAR, HOST, udp(7000), UDP)] * N)  # inbound_clear
         place.leave(*[ip(HOST, FAR, bytes(40))] * N)  # delivered
         place.leave(*[ip("10.66.0.1", FAR, bytes(40))] * N)  # no SA

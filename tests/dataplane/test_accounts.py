@@ -11,6 +11,7 @@ from member import protected
 from namespaces import Namespace, passes
 from policies import GCM, deny, permit, sa, state
 from recording import RecordedCounters, RecordingEngine
+from tests.waiting import until
 
 from groupvpn.dataplane import links
 from groupvpn.dataplane.accounts import ENDED, Account
@@ -70,15 +71,22 @@ def test_a_thread_that_ends_is_noticed_at_once(wan: Wan) -> None:
     with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
         plane.fileno()
         assert plane.apply(state(permit(spi=5), sas=(sa(5),))) == ()
-        plane.on_event()
-        assert not select.select([plane.fileno()], [], [], 0.05)[0]
+        until(lambda: is_quiet(plane), "it is quiet")
         engine.ports[0].trouble = "the thread has ended"
         os.eventfd_write(engine.alarm(), 1)
-        assert select.select([plane.fileno()], [], [], 1)[0]
+        assert select.select([plane.fileno()], [], [], 10)[0]
         assert plane.on_event() == ()
         assert [port.is_running for port in engine.ports] == [False, True]
-        plane.on_event()
-        assert not select.select([plane.fileno()], [], [], 0.05)[0]
+        until(lambda: is_quiet(plane), "it is quiet again")
+        assert [port.is_running for port in engine.ports] == [False, True]
+
+
+def is_quiet(plane: LinuxDataPlane) -> bool:
+    """Whether there is nothing to be told of, else it is taken."""
+    if not select.select([plane.fileno()], [], [], 0)[0]:
+        return True
+    assert plane.on_event() == ()
+    return False
 
 
 @pytest.mark.netns
@@ -87,9 +95,9 @@ def test_the_engine_tells_when_a_queue_of_its_is_gone(wan: Wan) -> None:
     engine = NativeEngine(EngineOptions(workers=1))
     with gateway.entered(), LinuxDataPlane(engine=engine) as plane:
         assert plane.apply(state(permit(spi=OURS.spi), sas=(OURS,))) == ()
-        assert not select.select([engine.alarm()], [], [], 0.05)[0]
+        assert not select.select([engine.alarm()], [], [], 0)[0]
         gateway.run("ip", "link", "del", f"gv{links.index('wan')}o0")
-        assert select.select([engine.alarm()], [], [], 2)[0]
+        assert select.select([engine.alarm()], [], [], 10)[0]
         assert plane.refresh() == ()
 
 

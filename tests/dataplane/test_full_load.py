@@ -17,7 +17,7 @@ from namespaces import Core
 from policies import CBC, GCM, Planes, sa
 from test_under_load import assert_only_esp_crossed, counted, wanted
 
-from groupvpn.dataplane.options import EngineOptions
+from groupvpn.dataplane.options import AUTOMATIC, EngineOptions
 from groupvpn.ipsec.sa import GroupSa, TimeWindow
 
 pytestmark = pytest.mark.netns
@@ -45,6 +45,7 @@ class Case:
     workers: int = 1
     segments: int = 1
     held: int = HELD
+    receive: str = AUTOMATIC
     keeps_order: bool = True
     """Unless another SA may go to another worker (`docs/decisions/workers.md`)."""
 
@@ -75,6 +76,7 @@ CASES = (
     Case("gcm-super-packets", gcm, segments=16),
     Case("gcm-two-workers", apart, workers=2, keeps_order=False),
     Case("gcm-two-workers-one-sender-id", gcm, workers=2, keeps_order=False),
+    Case("gcm-by-tap", gcm, receive="tap"),
     Case("cbc", cbc),
     Case("cbc-two-workers", cbc, workers=2),
     Case("esp-in-udp", in_udp, held=CHANGES),
@@ -91,7 +93,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture
 def engine_options(case: Case) -> EngineOptions:
-    return EngineOptions(workers=case.workers)
+    return EngineOptions(workers=case.workers, receive=case.receive)
 
 
 def apply(core: Core, planes: Planes, case: Case, held: tuple[int, ...], sending: int) -> None:

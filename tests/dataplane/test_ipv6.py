@@ -2,12 +2,12 @@
 
 import socket
 import threading
-import time
 from dataclasses import replace
 
 import pytest
 from namespaces import Core, Namespace
 from policies import CBC, GCM, Planes, permit, sa, state
+from tests.waiting import until
 
 from groupvpn.ipsec.sa import DesiredState
 from groupvpn.ipsec.transform import Mode, Transform
@@ -100,14 +100,12 @@ def test_a_tcp_stream_arrives_whole(core: Core, planes: Planes) -> None:
 
 
 def path_mtu(origin: socket.socket) -> int:
-    """What the host has learned about the way to the other one when it has tried a packet of full size."""
+    """What the host learns about the way to the other one when it has tried a packet of full size."""
     origin.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, 2)
     origin.connect((HOST_2, 7000))
     origin.send(bytes(1452))
-    deadline = time.monotonic() + 3
-    while (mtu := origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)) == 1500 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return mtu
+    until(lambda: origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU) < 1500, "the host learns what fits")
+    return origin.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
 
 
 def test_a_packet_too_big_to_protect_is_answered(core: Core, planes: Planes) -> None:

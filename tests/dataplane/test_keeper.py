@@ -6,12 +6,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
 from namespaces import Namespace
+from tests.waiting import until
 
 from groupvpn.dataplane import keeper as module
 from groupvpn.dataplane import programs
@@ -82,21 +82,11 @@ def processes(namespace: Namespace) -> list[int]:
     return [int(word) for word in done.stdout.split()]
 
 
-def becomes(holds: Callable[[], bool]) -> bool:
-    """Whether something holds within a second."""
-    end = time.monotonic() + 1
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
-
-
 def dies(namespace: Namespace, node: "subprocess.Popen[str]", number: int = signal.SIGKILL) -> set[str]:
-    """The tables that are awake when a node has died and its keeper has ended, within a second."""
+    """The tables that are awake when a node has died and its keeper has ended."""
     node.send_signal(number)
     node.wait()
-    assert becomes(lambda: not processes(namespace))
+    until(lambda: not processes(namespace), "the keeper has ended")
     return awake(namespace)
 
 
@@ -235,7 +225,7 @@ def test_it_has_nothing_of_the_node(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         environment = dict(line.split("=", 1) for line in (process / "environ").read_text().rstrip("\0").split("\0"))
         assert environment == {"PATH": ":".join((os.environ["PATH"], *programs.SYSTEM_FOLDERS)), "LC_ALL": "C"}
         assert (process / "cmdline").read_text().split("\0") == ["sh", "-c", module._SCRIPT, NAME, ""]
-        assert becomes(lambda: (process / "comm").read_text() == f"{NAME}\n")
+        until(lambda: (process / "comm").read_text() == f"{NAME}\n", "it is called so")
         assert (process / "cwd").readlink() == Path("/")
         assert not os.get_inheritable(keeper._pipe.fileno())
 

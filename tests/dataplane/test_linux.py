@@ -5,20 +5,22 @@ import re
 import select
 import shutil
 import socket
+import struct
 from dataclasses import replace
 
 import pytest
-from lifecycle import until
 from mode_matrix import Chance
 from namespaces import Namespace, connect, passes
 from policies import GCM, deny, entry, permit, sa, state
 from recording import RecordingEngine
+from tests.waiting import until
 
-from groupvpn.dataplane import filters, links, nftables, programs, recovery, redirect
+from groupvpn.dataplane import filters, links, linux, nftables, programs, recovery, redirect
 from groupvpn.dataplane.faults import Effect
 from groupvpn.dataplane.filters import FiltersError
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.programs import ProgramError
+from groupvpn.dataplane.taps import QUEUE_LENGTH
 from groupvpn.ipsec.sa import DesiredState, Direction, TrafficRule
 
 pytestmark = pytest.mark.netns
@@ -151,6 +153,7 @@ def test_taps_carry_the_address_of_the_wan_and_are_invisible_to_routing(wan: Wan
         for name in (f"gv{wan_link.index}i", f"gv{wan_link.index}o0"):
             assert links.read(name).mac == wan_link.mac
             assert links.read(name).is_up
+            assert int(gateway.run("cat", f"/sys/class/net/{name}/tx_queue_len")) == QUEUE_LENGTH == 4096
             assert gateway.run("ip", "-br", "addr", "show", "dev", name).split()[2:] == []
 
 
@@ -389,12 +392,28 @@ def test_packets_that_find_the_queue_full_are_counted(wan: Wan, engine: Recordin
         assert plane.counters()[0].drops["outbound_queue_full"] == 20
 
 
+def test_packets_that_find_the_queue_of_the_inbound_tap_full_are_counted(wan: Wan, engine: RecordingEngine, steer: str) -> None:
+    gateway, outside = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
+        plane.apply(state(permit(spi=5), sas=(sa(5),)))
+        gateway.run("ip", "link", "set", f"gv{links.index('wan')}i", "txqueuelen", "10")
+        with outside.entered():
+            sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, 50)
+        with sender:
+            for sequence in range(1, 31):
+                sender.sendto(struct.pack("!II", 5, sequence) + bytes(40), ("10.9.0.1", 0))
+        until(lambda: sum(plane.counters()[0].drops.values()) >= 20 + 3, "all have come")  # 3 are the recorded engine's
+        assert plane.counters()[0].drops["inbound_queue_full"] == 20
+        assert len(engine.ports[0].frames(engine.ports[0].tap_in)) == 10
+
+
 def test_a_fault_that_stays_does_not_feed_on_its_own_events(
     wan: Wan, engine: RecordingEngine, steer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway, _ = wan
     engine.refuses_ports = True
-    until(lambda: " UP " in gateway.run("ip", "-br", "link", "show", "dev", "wan"))  # the kernel tells of that late
+    monkeypatch.setattr(linux, "RETRY_AFTER", 1000.0)
+    until(lambda: " UP " in gateway.run("ip", "-br", "link", "show", "dev", "wan"), "the link is up")  # the kernel tells of that late
     with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
         plane.fileno()
         faults = plane.apply(state(permit(spi=5), sas=(sa(5),)))

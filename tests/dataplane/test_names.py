@@ -11,6 +11,7 @@ from lifecycle import Wire, data_plane, everything, flood, held, wanted
 from namespaces import Namespace, connect, passes
 from policies import permit, sa, state
 from recording import RecordingEngine
+from tests.engine.packets import ipv4
 
 from groupvpn.dataplane import links, nftables, recovery
 from groupvpn.dataplane.faults import Effect
@@ -224,10 +225,8 @@ def crosses(gateway: Namespace, tun: int) -> tuple[bool, bool]:
 
 def datagram(payload: bytes) -> bytes:
     """From 10.9.0.2 to 10.9.0.1, without a checksum of UDP."""
-    words = [0x4500, 28 + len(payload), 0, 0, 0x4011, 0, 0x0A09, 2, 0x0A09, 1]
-    total = sum(words)
-    words[5] = ~(total + (total >> 16)) & 0xFFFF
-    return struct.pack("!10H", *words) + struct.pack("!4H", 7000, 7000, 8 + len(payload), 0) + payload
+    content = struct.pack("!4H", 7000, 7000, 8 + len(payload), 0) + payload
+    return ipv4(content, source="10.9.0.2", destination="10.9.0.1", protocol=17)
 
 
 @pytest.mark.parametrize("name", ["wan+1", "w@n;{}#$", "wan*", 'w"n', "w/2bn".replace("/", "\\"), "wän"])

@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from namespaces import Namespace, connect
+from tests.waiting import until
 
 pytestmark = pytest.mark.netns
 CLOSED = """\
@@ -40,10 +40,7 @@ def test_a_node_steers_as_it_is_told_and_what_it_leaves_is_lifted(namespaces: li
     command = [sys.executable, "-m", "groupvpn"]
     node = subprocess.Popen([*command, "run", str(tmp_path / "gm1.cfg"), "--name", gateway.name, "--steer", steer, *place])
     try:
-        end = time.monotonic() + 10
-        while f": {steer}, " not in (said := _said(*command, "exec", gateway.name, "show crypto engine")):
-            assert time.monotonic() < end, said
-            time.sleep(0.05)
+        until(lambda: f": {steer}, " in _said(*command, "exec", gateway.name, "show crypto engine"), "the node steers so", 20)
     finally:
         node.kill()
         node.wait()

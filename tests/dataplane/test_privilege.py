@@ -2,11 +2,11 @@
 
 import re
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from namespaces import Namespace
+from tests.waiting import until
 
 pytestmark = pytest.mark.netns
 UNIT = Path(__file__).parents[2] / "packaging" / "groupvpn@.service"
@@ -95,9 +95,7 @@ def test_a_node_of_the_unit_starts_and_leaves_nothing(wan: tuple[Namespace, Name
     before = gateway.run("ip", "-o", "link")
     node = gateway.start("sh", "-c", mount, "sh", *PYTHON, program)
     try:
-        deadline = time.monotonic() + 10
-        while "groupvpn_wan" not in gateway.run("nft", "list", "tables") and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda: "groupvpn_wan" in gateway.run("nft", "list", "tables"), "the node closes its interface")
         assert re.search(rf"(?m)^Uid:\t{USER}\t{USER}\t", Path(f"/proc/{node.pid}/status").read_text(encoding="utf-8"))
     finally:
         node.terminate()

@@ -152,7 +152,8 @@ def test_a_node_that_is_killed_while_it_starts_leaks_nothing(wire: Wire, entered
             time.sleep(0.12)
             die(started)
             started.communicate()
-    until(lambda: recovery.leftovers("gm1") == ("wan",))  # a program that it was just starting holds a TAP for a moment more
+    # a program that it was just starting holds a TAP for a moment more
+    until(lambda: recovery.leftovers("gm1") == ("wan",), "the guard alone is left")
     assert recovery.clean("gm1") == ("wan",)
     assert held(entered) == set()
 

@@ -24,12 +24,12 @@ from lifecycle import (
     only_bpf,
     runs,
     stopped,
-    until,
     wanted,
 )
 from namespaces import Namespace
+from tests.waiting import until
 
-from groupvpn.dataplane import guards, keeper, nftables, recovery
+from groupvpn.dataplane import guards, keeper, linux, nftables, recovery
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.programs import ProgramError
 from groupvpn.ipsec.sa import DesiredState
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.netns
 def test_a_keeper_that_was_killed_is_replaced_at_the_next_event(wire: Wire, plane: LinuxDataPlane, entered: Namespace) -> None:
     (first,) = children(os.getpid())
     os.kill(first, signal.SIGKILL)
-    until(lambda: not runs(first))
+    until(lambda: not runs(first), "the keeper has ended")
     entered.run("ip", "link", "set", "wan", "mtu", "1400")
     assert plane.on_event() == ()
     (second,) = children(os.getpid())
@@ -53,7 +53,7 @@ def test_a_keeper_that_was_killed_is_replaced_at_the_next_event(wire: Wire, plan
 def test_a_keeper_that_was_killed_is_replaced_at_once(wire: Wire, plane: LinuxDataPlane, entered: Namespace) -> None:
     (first,) = children(os.getpid())
     os.kill(first, signal.SIGKILL)
-    assert select.select([plane.fileno()], [], [], 0.2)[0]
+    assert select.select([plane.fileno()], [], [], 10)[0]
     plane.on_event()
     assert len(children(os.getpid())) == 1
 
@@ -82,7 +82,7 @@ def test_when_a_keeper_cannot_be_replaced_no_guard_sleeps(
         patch.setattr(keeper, "_start", refuse)
         (first,) = children(os.getpid())
         os.kill(first, signal.SIGKILL)
-        until(lambda: not runs(first))
+        until(lambda: not runs(first), "the keeper has ended")
         with flood(wire):
             assert plane.refresh() == ()
         assert "guard" in held(entered)
@@ -96,9 +96,9 @@ def test_when_a_keeper_cannot_be_replaced_no_guard_sleeps(
 def test_nothing_leaks_when_an_interface_that_was_lost_comes_back(wire: Wire, steer: str) -> None:
     with node(wire, steer), flood(wire):
         wire.gone()
-        until(lambda: "guard" in held(wire.gateway))
+        until(lambda: "guard" in held(wire.gateway), "the guard wakes")
         wire.make()
-        until(lambda: held(wire.gateway) == LIVE[steer])
+        until(lambda: held(wire.gateway) == LIVE[steer], "the rules are back")
 
 
 @only_bpf
@@ -106,7 +106,7 @@ def test_nothing_leaks_when_an_interface_is_renamed(wire: Wire, steer: str) -> N
     with node(wire, steer), flood(wire):
         for old, new in (("wan", "uplink"), ("uplink", "wan")):
             wire.gateway.run("ip", "link", "set", old, "name", new)
-            until(lambda new=new: follows(wire.gateway, new) and held(wire.gateway, new) == LIVE[steer])  # type: ignore[misc]
+            until(lambda new=new: follows(wire.gateway, new) and held(wire.gateway, new) == LIVE[steer], "the rules follow")  # type: ignore[misc]
 
 
 def follows(gateway: Namespace, device: str) -> bool:
@@ -157,6 +157,20 @@ def test_a_block_that_grows_while_its_interface_is_away_holds_when_it_comes_back
         assert len(plane.apply(wanted())) == 1
         wire.make()
         assert wire.leaks() == (0, 0)
+
+
+def test_a_policy_that_grows_right_after_a_failure_is_blocked_at_once(
+    wire: Wire, entered: Namespace, steer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interface rests after its failure, so that events do not try it again; a new policy does."""
+    monkeypatch.setattr(linux, "RETRY_AFTER", 1000.0)
+    with contextlib.closing(data_plane(steer, refuses_ports=True)) as plane:
+        assert len(plane.apply(wanted(narrow="10.1.0.0/16"))) == 1
+        assert wire.leaks() == (2, 2)
+        assert len(plane.apply(wanted())) == 1
+        assert wire.leaks() == (0, 0)
+        plane._engine.refuses_ports = False  # type: ignore[attr-defined]
+        assert plane.apply(wanted()) == ()
 
 
 @only_bpf

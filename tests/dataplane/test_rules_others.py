@@ -221,9 +221,9 @@ def test_filters_of_others_are_asked_of_what_we_let_pass_and_of_nothing_else(
         assert held(entered) >= SHARED
     before = [counter[0] for counter in asked]
     assert wire.leaks() == (0, 0)
-    assert [counter[0] for counter in asked] == before
+    assert [counter[0] for counter in asked] == [before[0] + 1, before[1] + 1], "the two markers"
     assert wire.lets_out(CLEAR)
-    assert [counter[0] for counter in asked] == [before[0] + 1, before[1]]
+    assert [counter[0] for counter in asked] == [before[0] + 2, before[1] + 1]
     with flood(wire):
         for way in ("egress", "ingress"):
             entered.run("tc", "filter", "del", "dev", "wan", way, "pref", "2")

@@ -8,9 +8,9 @@ from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
 
 import pytest
-from lifecycle import until
 from namespaces import Namespace
 from policies import GCM, deny, entry, permit, sa, state
+from tests.waiting import until
 
 from groupvpn import _engine
 from groupvpn.dataplane.linux import LinuxDataPlane
@@ -73,7 +73,7 @@ def counted(plane: LinuxDataPlane) -> tuple[int, int]:
 
 
 def expect(plane: LinuxDataPlane, delivered: int, refused: int) -> None:
-    until(lambda: counted(plane)[0] == delivered and counted(plane)[1] >= refused)
+    until(lambda: counted(plane)[0] == delivered and counted(plane)[1] >= refused, "all are delivered or refused")
     assert counted(plane) == (delivered, refused)
 
 

@@ -15,6 +15,7 @@ import pytest
 from lifecycle import open_descriptors
 from namespaces import Core, Site
 from policies import GCM, Planes, deny, permit, sa, state
+from tests.waiting import until
 
 from groupvpn.dataplane import links
 from groupvpn.dataplane.linux import LinuxDataPlane
@@ -95,7 +96,7 @@ def test_sas_are_replaced_under_full_load_and_no_packet_is_lost_or_overtaken(cor
         for number in range(1, CHANGES + 1):
             apply(core, planes, (number - 1, number), number - 1)
             apply(core, planes, (number - 1, number), number)
-            until(lambda old=0x1000 + number - 1: is_over(core, planes, old))
+            until(lambda old=0x1000 + number - 1: is_over(core, planes, old), "all that left under the old SA has arrived")
             by_spi, _ = counted(core, planes)
             totals[0x1000 + number - 1] = by_spi[0x1000 + number - 1]
             apply(core, planes, (number,), number)
@@ -104,6 +105,7 @@ def test_sas_are_replaced_under_full_load_and_no_packet_is_lost_or_overtaken(cor
     assert (sums["lost"], sums["late"], drops) == (0, 0, {}), sums
     assert sum(encrypted for encrypted, _ in totals.values()) == sum(decrypted for _, decrypted in totals.values()) == sums["sent"]
     assert sum(encrypted > 0 for encrypted, _ in totals.values()) > CHANGES // 2, "the flows hardly saw the changes"
+    assert_only_esp_crossed(core)
 
 
 def ending_sooner(number: int, turn: int) -> GroupSa:
@@ -207,7 +209,7 @@ def test_a_wan_that_gets_another_name_under_load_leaks_nothing(core: Core, plane
             if not stays_up:
                 site.gateway.run("ip", "link", "set", old, "down")
             site.gateway.run("ip", "link", "set", old, "name", new)
-            until(lambda new=new: follows(plane, new))  # type: ignore[misc]
+            until(lambda new=new: follows(plane, new), "the plane serves the new name")  # type: ignore[misc]
             if not stays_up:
                 site.gateway.run("ip", "link", "set", new, "up")
                 site.knows(other)
@@ -222,13 +224,6 @@ def test_a_wan_that_gets_another_name_under_load_leaks_nothing(core: Core, plane
 
 def follows(plane: LinuxDataPlane, device: str) -> bool:
     return [port.called for port in plane.engine().ports] == [device]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_wan_whose_mtu_changes_under_load_leaks_nothing(core: Core, planes: Planes) -> None:
@@ -255,10 +250,8 @@ def test_a_wire_whose_other_end_is_gone_is_reported_and_leaves_nothing_open(core
     with flows(core):
         core.close()
         subprocess.run(["ip", "netns", "del", core.namespace.name], check=True)
-        deadline = time.monotonic() + 10
         with site.gateway.entered():
-            while links.index("wan") is not None and time.monotonic() < deadline:
-                time.sleep(0.01)
+            until(lambda: links.index("wan") is None, "the interface goes with its other end")
             plane.fileno()
             faults = plane.refresh()
             assert [fault.device for fault in faults] == ["wan"]

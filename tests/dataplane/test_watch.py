@@ -1,14 +1,17 @@
 """What rtnetlink notifications say, and that garbage in their place does no harm."""
 
+import contextlib
 import os
 import resource
 import select
+import socket
 import struct
 import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from namespaces import Namespace
 from recording import RecordingEngine
 
 from groupvpn.dataplane import links
@@ -50,6 +53,21 @@ def test_addresses_are_told_of_by_the_name_of_their_interface(kind: int) -> None
 
     assert link_names(of(links.index("lo") or 0)) == {"lo"}
     assert link_names(of(1 << 30)) == set()
+
+
+@pytest.mark.netns
+def test_notifications_that_were_lost_are_changes_of_rules_and_what_waits_is_taken_all_the_same(namespaces: list[Namespace]) -> None:
+    namespaces.append(Namespace("w"))
+    with namespaces[0].entered(), contextlib.closing(Watch()) as watch:
+        watch._links.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        links.set_mtu("lo", 2000)
+        assert watch.drain() == {"lo"}
+        for number in range(500):
+            links.set_mtu("lo", 1500 + number)
+        assert watch.drain() == {"lo", RULES}
+        assert watch.drain() == set()
+        links.set_mtu("lo", 2000)
+        assert watch.drain() == {"lo"}
 
 
 def test_a_process_is_followed_by_a_descriptor_of_any_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,10 @@
 """What two hosts need to talk through a pair of gateways, and what a test asks when they are done."""
 
 import socket
-import time
-from collections.abc import Callable
 
 from tests.engine.gateways import Net
 from tests.engine.transforms import Keys
+from tests.waiting import until
 
 from groupvpn import _engine
 
@@ -31,19 +30,9 @@ def udp_pair(net: Net) -> tuple[socket.socket, socket.socket]:
     return sender, receiver
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Wait for what a thread of the engine does after a packet has left it already: its counters, for one."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def balanced(net: Net) -> bool:
-    """Every packet accounted for, once the threads have come to rest."""
-    return eventually(lambda: all(gateway.is_balanced() for gateway in net.gateways))
+def assert_balanced(net: Net) -> None:
+    """Every packet is accounted for, once the threads have come to rest."""
+    until(lambda: all(gateway.is_balanced() for gateway in net.gateways), "every packet is accounted for")
 
 
 def drops(net: Net) -> dict[str, int]:

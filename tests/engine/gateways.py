@@ -5,57 +5,19 @@ host a ───── gateway a ═══════ core ══════�
 """
 
 import contextlib
-import ctypes
 import fcntl
 import os
-import secrets
 import socket
 import struct
-import subprocess
-from collections.abc import Iterator
+
+from tests.namespace import Namespace
 
 from groupvpn import _engine
 
-CLONE_NEWNET = 0x40000000
 TUNSETIFF = 0x400454CA
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 TOKEN = bytes.fromhex("0247444f4977")
 MARK = 0x47444F49
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Namespace:
-    """A network namespace; `entered()` moves the calling thread into it. No link of it looks for others who have its IPv6 addresses."""
-
-    def __init__(self, label: str) -> None:
-        self.name = f"E{label}{secrets.token_hex(3)}"
-        subprocess.run(["ip", "netns", "add", self.name], check=True)
-        self.run("sysctl -qw net.ipv6.conf.default.accept_dad=0")
-
-    @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
-        home, there = os.open("/proc/thread-self/ns/net", os.O_RDONLY), os.open(f"/run/netns/{self.name}", os.O_RDONLY)
-        try:
-            assert _libc.setns(there, CLONE_NEWNET) == 0
-            yield
-        finally:
-            assert _libc.setns(home, CLONE_NEWNET) == 0
-            os.close(home)
-            os.close(there)
-
-    def run(self, command: str, text: str | None = None) -> str:
-        done = subprocess.run(["ip", "netns", "exec", self.name, *command.split()], input=text, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def socket(self, *arguments: int) -> socket.socket:
-        with self.entered():
-            made = socket.socket(*arguments)
-        made.settimeout(10)
-        return made
-
-    def remove(self) -> None:
-        subprocess.run(["ip", "netns", "delete", self.name], check=True)
 
 
 def open_tap(name: str, flags: int = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) -> int:
@@ -86,7 +48,7 @@ class Gateway:
         ring = f"ip frag-off & 0x3fff == 0 meta length <= {self.port.copy_limit} esp spi @spis counter drop"
         self.namespace.run(
             "nft -f -",
-            f"""table netdev steering {{
+            text=f"""table netdev steering {{
                 set spis {{ typeof esp spi; }}
                 chain out {{ type filter hook egress device "wan" priority filter;
                     meta mark {MARK:#x} counter accept
@@ -111,7 +73,7 @@ class Gateway:
         self.port.set_sas(list(inbound), {self.queue: outbound or inbound[-1]}, {sa.spi: TOKEN[4:] for sa in inbound})
         if self.port.copy_limit:
             spis = ", ".join(str(sa.spi) for sa in inbound)
-            self.namespace.run("nft -f -", f"flush set netdev steering spis\nadd element netdev steering spis {{ {spis} }}\n")
+            self.namespace.run("nft -f -", text=f"flush set netdev steering spis\nadd element netdev steering spis {{ {spis} }}\n")
 
     def packets_by(self, rule: str) -> int:
         """How many packets went by the rule with these words in it."""

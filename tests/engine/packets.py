@@ -61,3 +61,15 @@ def rewritten(packet: bytes, offset: int, octets: bytes) -> bytes:
     size = (changed[0] & 15) * 4
     header = changed[:10] + b"\0\0" + changed[12:size]
     return changed[:10] + struct.pack("!H", checksum(header)) + changed[12:]
+
+
+def fragments(packet: bytes, size: int, identification: int | None = None) -> list[bytes]:
+    """An IPv4 packet without options as a router would cut it, with `size` octets of payload in each but the last, a multiple of 8."""
+    body = packet[20:]
+    made = []
+    for at in range(0, len(body), size):
+        piece = body[at : at + size]
+        field = at // 8 | (MORE_FRAGMENTS if at + size < len(body) else 0)
+        own = packet[4:6] if identification is None else identification.to_bytes(2, "big")
+        made.append(rewritten(packet[:20] + piece, 2, struct.pack("!H2sH", 20 + len(piece), own, field)))
+    return made

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import pytest
 from tests.engine.gateways import MARK, TOKEN, Net, Sniffer
 from tests.engine.packets import ipv4
-from tests.engine.test_port import CBC, GCM, HOST_A, HOST_B, balanced, drops, eventually, protect, udp_pair
+from tests.engine.test_port import CBC, GCM, HOST_A, HOST_B, assert_balanced, drops, protect, udp_pair
 from tests.engine.transforms import Keys
+from tests.waiting import until
 
 from groupvpn import _engine
 from groupvpn.dataplane.taps import Tap
@@ -50,7 +51,7 @@ def test_traffic_goes_by_the_back_ends_that_were_asked_for(pair: Net) -> None:
     sent = len(sizes) * 20
     assert sum(packet[9] == 50 for packet in core.packets()) == 2 * sent
     assert drops(pair) == {}
-    assert balanced(pair)
+    assert_balanced(pair)
     for gateway in pair.gateways:
         passes_egress = gateway.port.transmit()[0] != "xdp"
         assert gateway.packets_by(f"meta mark {MARK:#010x}") == (sent if passes_egress else 0)
@@ -77,7 +78,7 @@ def test_a_stream_goes_by_each_back_end(pair: Net) -> None:
         got += chunk
     sending.join()
     assert got == content
-    assert balanced(pair)
+    assert_balanced(pair)
 
 
 def test_dense_traffic_comes_by_the_bpf_ring() -> None:
@@ -93,7 +94,7 @@ def test_dense_traffic_comes_by_the_bpf_ring() -> None:
                 sender.send(bytes(1000))
             return gateway.packets_by('fwd to "esp-in"') < gateway.port.traffic()["inbound_frames"]
 
-        assert eventually(is_used)
+        until(is_used, "some packets come by the ring")
     finally:
         net.close()
 
@@ -125,7 +126,7 @@ def test_order_is_kept_between_ring_and_tap(pair: Net) -> None:
     late = sum(later < earlier for earlier, later in itertools.pairwise(got))
     assert late == 0, f"{late} of {len(got)} packets came behind a later one"
     assert drops(pair) == {}
-    assert balanced(pair)
+    assert_balanced(pair)
 
 
 @pytest.fixture
@@ -216,7 +217,7 @@ def test_the_ring_outlives_an_interface_that_goes_down_and_up(by_ring: Net) -> N
         except TimeoutError:
             return False
 
-    assert eventually(is_there)
+    until(is_there, "a datagram arrives again")
     assert gateway.port.receive() == ("ring", "")
     assert gateway.port.fault() == ""
     assert gateway.packets_by('fwd to "esp-in"') == 0

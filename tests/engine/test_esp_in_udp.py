@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.ipsec import ESP, SecurityAssociation
-from tests.engine.conversation import HOST_A, HOST_B, balanced, drops, eventually, udp_pair
+from tests.engine.conversation import HOST_A, HOST_B, assert_balanced, drops, udp_pair
 from tests.engine.gateways import Net, Sniffer
 from tests.engine.test_port import IP_MTU, IP_MTU_DISCOVER, PMTUDISC_DONT
 from tests.engine.transforms import SCAPY_CIPHER, SCAPY_INTEGRITY, SPI, Keys
+from tests.waiting import until
 
 from groupvpn import _engine
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
@@ -73,7 +74,7 @@ def test_packets_of_a_burst_cross_the_core_in_one_frame(net: Net, transform: tup
     assert {(packet[9], struct.unpack_from("!HH", packet, 20)) for packet in frames} == {(17, PORTS)}
     assert {(packet[12:16], packet[16:20]) for packet in frames} == {(socket.inet_aton(HOST_A), socket.inet_aton(HOST_B))}
     assert max(len(packet) for packet in frames) > 30000, "the core carries a super-frame whole"
-    assert balanced(net)
+    assert_balanced(net)
     gathered = net.gateways[0].port.traffic()["outbound_gathered"]
     assert gathered == 40 - len(frames)
     assert gathered >= 35
@@ -98,7 +99,7 @@ def test_every_segment_of_a_super_packet_is_opened(net: Net, transform: tuple[Es
     net.start()
     sent, came = send_super_packet(net, 1200, 40, times=3)
     assert came == sent
-    assert balanced(net)  # the thread that sent counts behind what it does
+    assert_balanced(net)  # the thread that sent counts behind what it does
     assert net.gateways[1].port.traffic()["inbound_split"] == net.gateways[0].port.traffic()["outbound_gathered"] >= 100
     assert drops(net) == {}
 
@@ -149,7 +150,7 @@ def test_every_segment_of_a_super_packet_of_ipv6_is_opened(net: Net, options: di
     assert b"".join(receiver.recv(9000) for _ in range(40)) == content
     assert net.gateways[1].port.traffic()["inbound_split"] >= 20
     assert drops(net) == {}
-    assert balanced(net)
+    assert_balanced(net)
 
 
 def test_transport_mode_refuses_what_does_not_fit_and_says_what_would(net: Net) -> None:
@@ -163,10 +164,10 @@ def test_transport_mode_refuses_what_does_not_fit_and_says_what_would(net: Net) 
     sender.send(bytes(fits - 28))
     assert len(receiver.recv(9000)) == fits - 28
     sender.send(bytes(fits - 27))
-    assert eventually(lambda: net.gateways[0].reasons().get("outbound_too_big") == 1)
-    assert eventually(lambda: int(sender.getsockopt(socket.SOL_IP, IP_MTU)) == fits)
+    until(lambda: net.gateways[0].reasons().get("outbound_too_big") == 1, "the packet is too big")
+    until(lambda: sender.getsockopt(socket.SOL_IP, IP_MTU) == fits, "the sender learns what fits")
     assert len(of_group(core)) == 1
-    assert balanced(net)
+    assert_balanced(net)
 
 
 def test_a_super_frame_holds_what_others_call_esp_in_udp(net: Net) -> None:
@@ -213,7 +214,7 @@ def test_each_side_chooses_how_it_sends(net: Net) -> None:
         assert sender.recv(9000) == text[::-1]
     assert {(socket.inet_ntoa(packet[12:16]), packet[9]) for packet in of_group(core)} == {(HOST_A, 17), (HOST_B, 50)}
     assert drops(net) == {}
-    assert balanced(net)
+    assert_balanced(net)
 
 
 def test_the_udp_header_is_left_room_for(net: Net) -> None:
@@ -230,7 +231,7 @@ def test_the_udp_header_is_left_room_for(net: Net) -> None:
     for size in (fits, fits + 1):
         sender.send(bytes(size))
         assert len(receiver.recv(9000)) == size
-    assert eventually(lambda: net.gateways[0].port.traffic()["outbound_packets"] == 3)
+    until(lambda: net.gateways[0].port.traffic()["outbound_packets"] == 3, "one packet of two becomes two")
     assert all(struct.unpack_from("!H", packet, 6)[0] & 0x3FFF == 0 for packet in of_group(core)), "nothing on the wire is a fragment"
 
 
@@ -268,6 +269,6 @@ def test_what_is_no_esp_in_a_super_packet_is_counted(net: Net) -> None:
     unknown = struct.pack("!II", 0x77777777, 1) + bytes(92)
     sender.sendto(unknown + bytes(100) + unknown + b"\xff", ("10.81.9.2", 4500))
     wanted = {"inbound_unknown_spi": 2, "inbound_non_esp_marker": 1, "inbound_keepalive": 1}
-    assert eventually(lambda: net.gateways[1].reasons() == wanted), net.gateways[1].reasons()
+    until(lambda: net.gateways[1].reasons() == wanted, "each is counted as what it is")
     assert net.gateways[1].port.traffic()["inbound_split"] == 3
-    assert balanced(net)
+    assert_balanced(net)

@@ -6,7 +6,7 @@ import pytest
 from gdoi_world import GCM, MULTI, MULTICAST, SITES, UNICAST, entry, served, tek_policy
 
 from groupvpn.crypto.secret import Secret
-from groupvpn.gdoi.group_keys import RETIREMENT, GroupKeys
+from groupvpn.gdoi.group_keys import RETIREMENT, SHORTEST_TOLD, GroupKeys
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.refusal import GdoiError
 from groupvpn.gdoi.sender_ids import SenderIds
@@ -62,6 +62,14 @@ def test_a_download_never_leaves_out_a_list_whose_tek_has_died(now: float) -> No
     for tek in policy.teks:
         group.make_tek(tek, 6000, entropy)
     assert [tek.offer.lifetime for tek in group.download(policy, 6000, None, None).teks] == [600, 3600]
+
+
+def test_a_tek_with_one_second_left_is_told_and_one_with_less_is_lacking() -> None:
+    group, policy = keys(), served(tek_policy(lifetime=600))
+    group.make_tek(policy.teks[0], 0, entropy_of("x"))
+    assert group.lacking(policy, 600 - SHORTEST_TOLD) == set()
+    assert [tek.offer.lifetime for tek in group.download(policy, 600 - SHORTEST_TOLD, None, None).teks] == [1]
+    assert group.lacking(policy, 600 - SHORTEST_TOLD + 0.01) == {1}
 
 
 def test_a_group_without_any_sa_has_nothing_to_give() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from gdoi_world import World, served, tek_policy
+from tests.engine.packets import ipv4
 
 from groupvpn import _engine
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
@@ -31,12 +32,8 @@ def told(transforms: list[Transform]) -> World:
 
 
 def udp_packet(length: int = 100) -> bytes:
-    total = 28 + length
-    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, total, 7, 0, 64, 17, 0, bytes((10, 0, 1, 9)), bytes((10, 0, 2, 9)))
-    checksum = sum(struct.unpack("!10H", header))
-    checksum = (checksum & 0xFFFF) + (checksum >> 16)
-    header = header[:10] + struct.pack("!H", ~(checksum + (checksum >> 16)) & 0xFFFF) + header[12:]
-    return header + struct.pack("!HHHH", 5000, 5001, 8 + length, 0) + bytes(range(length))
+    content = struct.pack("!HHHH", 5000, 5001, 8 + length, 0) + bytes(range(length))
+    return ipv4(content, source="10.0.1.9", destination="10.0.2.9", protocol=17)
 
 
 def engine_sas(member: GroupMember) -> list[_engine.Sa]:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,18 +30,17 @@ def _state(node: LabNode) -> dict[str, object]:
     return state
 
 
-def test_a_member_registers_within_a_second_and_stays_small(small_lab: Lab) -> None:
+def test_a_member_registers_after_a_restart_and_stays_small(small_lab: Lab, measured: Callable[[str], None]) -> None:
     gm1 = small_lab.node("gm1")
     gm1.stop()
     began = time.monotonic()
     gm1.start()
     gm1.wait_registered()
-    seconds = time.monotonic() - began
+    measured(f"a member has registered {time.monotonic() - began:.2f} s after its start, the start of Python included")
     assert _passes(small_lab)
     for node in small_lab.nodes:
         assert node.process is not None
         assert node.process.resident_kib < RESIDENT_LIMIT_KIB
-    assert seconds < 3, "the aim is one second on an idle machine; tests share theirs"
 
 
 def test_sigterm_stops_in_time_and_leaves_the_system_as_it_was(small_lab: Lab) -> None:

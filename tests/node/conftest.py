@@ -1,8 +1,7 @@
 """What several tests of the node need."""
 
 import io
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
 
@@ -22,19 +21,6 @@ def state(tmp_path: Path) -> Iterator[StateDirectory]:
     with redirect_stderr(io.StringIO()):
         yield state
     state.close()
-
-
-@pytest.fixture
-def wait_for() -> Callable[[Callable[[], bool]], None]:
-    """Wait up to five seconds until something holds."""
-
-    def wait(holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 5
-        while not holds():
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.005)
-
-    return wait
 
 
 @pytest.fixture

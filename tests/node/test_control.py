@@ -5,12 +5,13 @@ import json
 import socket
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import until
 
 from groupvpn.node import control
 from groupvpn.node.control import MAXIMUM_REQUEST, CommandError, ControlError, ControlServer
@@ -119,64 +120,60 @@ def test_several_requests_on_one_connection(running: _Running) -> None:
             assert json.loads(stream.readline()) == {"output": f"show {number}|"}
 
 
-def test_followers_get_log_lines(running: _Running, wait_for: Callable[[Callable[[], bool]], None]) -> None:
+def test_followers_get_log_lines(running: _Running) -> None:
     lines = control.follow(running.path)
     found: list[str] = []
     reader = threading.Thread(target=lambda: found.append(next(lines)), daemon=True)
     reader.start()
-    wait_for(lambda: bool(running.server._followers))
+    until(lambda: running.server._followers, "the follower is there")
     running.publish("%GDOI-5-GM_REGS_COMPL: yes")
     reader.join(5)
     assert found == ["%GDOI-5-GM_REGS_COMPL: yes"]
 
 
-def test_a_follower_that_does_not_read_is_let_go(running: _Running, wait_for: Callable[[Callable[[], bool]], None]) -> None:
+def test_a_follower_that_does_not_read_is_let_go(running: _Running) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.connect(str(running.path))
         client.sendall(b'{"follow": "log"}\n')
-        wait_for(lambda: bool(running.server._followers))
+        until(lambda: running.server._followers, "the follower is there")
         for _ in range(20 * control.FOLLOW_BACKLOG):
             running.publish("x" * 500)
-        wait_for(lambda: not running.server._followers)
-        wait_for(lambda: not running.server._clients)
+        until(lambda: not running.server._followers, "the follower is let go")
+        until(lambda: not running.server._clients, "no client is left")
     assert control.request(running.path, "show version") == "show version|"
 
 
-def test_followers_that_went_away_leave_their_places_to_others(running: _Running, wait_for: Callable[[Callable[[], bool]], None]) -> None:
+def test_followers_that_went_away_leave_their_places_to_others(running: _Running) -> None:
     """Nothing is logged meanwhile, so nothing is written to them that would fail."""
     with ExitStack() as stack:
         for _ in range(control.MAXIMUM_CLIENTS):
             client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             client.connect(str(running.path))
             client.sendall(b'{"follow": "log"}\n')
-        wait_for(lambda: len(running.server._followers) == control.MAXIMUM_CLIENTS)
-    wait_for(lambda: not running.server._clients)
+        until(lambda: len(running.server._followers) == control.MAXIMUM_CLIENTS, "all followers are there")
+    until(lambda: not running.server._clients, "no client is left")
     assert not running.server._followers
     assert control.request(running.path, "show version") == "show version|"
 
 
-def test_connections_that_say_nothing_lock_nobody_out(
-    running: _Running, wait_for: Callable[[Callable[[], bool]], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connections_that_say_nothing_lock_nobody_out(running: _Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "PATIENCE", 0.3)
     with ExitStack() as stack:
         for _ in range(control.MAXIMUM_CLIENTS):
             stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)).connect(str(running.path))
-        wait_for(lambda: len(running.server._clients) == control.MAXIMUM_CLIENTS)
-        wait_for(lambda: not running.server._clients)
+        until(lambda: len(running.server._clients) == control.MAXIMUM_CLIENTS, "all clients are there")
+        until(lambda: not running.server._clients, "no client is left")
         assert control.request(running.path, "show version") == "show version|"
 
 
-def test_a_client_that_does_not_read_its_answers_is_let_go(
-    running: _Running, wait_for: Callable[[Callable[[], bool]], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_does_not_read_its_answers_is_let_go(running: _Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "PATIENCE", 0.3)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.connect(str(running.path))
         for _ in range(2):
             client.sendall(json.dumps({"command": "x" * (MAXIMUM_REQUEST // 2)}).encode() + b"\n")
-        wait_for(lambda: bool(running.server._clients))
-        wait_for(lambda: not running.server._clients)
+        until(lambda: running.server._clients, "the client is there")
+        until(lambda: not running.server._clients, "no client is left")
         client.settimeout(5)
         received = 0
         while octets := client.recv(1 << 16):

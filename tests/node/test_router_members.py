@@ -14,10 +14,14 @@ from node_samples import LEASED, MEMBER, member_of, start_cores
 
 from groupvpn.config import parse
 from groupvpn.console.registry import exec_commands
+from groupvpn.crypto.registry import EspCipher, EspIntegrity
+from groupvpn.crypto.secret import Secret
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.gdoi.member import GroupMember, MemberEffect
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
-from groupvpn.ipsec.sa import SaCounters
+from groupvpn.ipsec.sa import DesiredState, InterfacePolicy, PeerSa, SaCounters
+from groupvpn.ipsec.traffic_keys import TrafficKeys
+from groupvpn.ipsec.transform import Transform
 from groupvpn.node.cores import Clash
 from groupvpn.node.flows import Served
 from groupvpn.node.router import Router
@@ -115,6 +119,23 @@ def test_what_depends_on_the_system_follows_its_changes(state: StateDirectory, m
     monkeypatch.setattr(router._sockets, "join_again", lambda: followed.append("multicast"))
     router._follow_system()
     assert followed == ["filters", "NATs", "multicast"]
+
+
+@pytest.mark.parametrize("call", ["apply", "repair"])
+def test_a_mapping_is_held_from_when_its_sa_is_applied(state: StateDirectory, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """Without a change of the system, for which nobody knows how long to wait."""
+    router = member_of(state, f"crypto isakmp nat keepalive 20\n{MEMBER}")
+    local, far = IPv4Address("10.0.0.1"), IPv4Address("203.0.113.2")
+    keys = TrafficKeys(Secret(bytes(16)), Secret(b""), Secret(bytes(4)))
+    held = PeerSa(0x5001, Transform(EspCipher.AES_128_GCM, EspIntegrity.NONE), keys, local, far, (4500, 40500), behind_nat=True)
+
+    def applied() -> None:
+        router.enforcement.applied = DesiredState((InterfacePolicy("lo", local, outbound=(held,)),))
+
+    monkeypatch.setattr(router.enforcement, call, applied)
+    assert router.ike.next_timer() is None
+    router._apply_policy() if call == "apply" else router._repair()
+    assert router.ike.next_timer() is not None
 
 
 def test_a_new_lease_is_answered_at_and_registered_from(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

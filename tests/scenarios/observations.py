@@ -2,9 +2,8 @@
 
 import re
 import struct
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -18,15 +17,6 @@ CONTROL_PORTS = {500, 848, 4500}
 PLAIN = b"READABLE-"
 """Every payload of the scenarios begins so; where a capture finds it, somebody could have read it."""
 _numbers = count()
-
-
-def until(holds: Callable[[], object], what: str, timeout: float = 10.0) -> float:
-    """Wait until `holds()` is true; returns the seconds it took. `what` completes "it did not come about that …"."""
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < timeout, f"it did not come about in {timeout:g} s that {what}"
-        time.sleep(0.01)
-    return time.monotonic() - began
 
 
 def marker(name: str) -> bytes:

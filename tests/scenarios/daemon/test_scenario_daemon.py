@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from observations import installed, until
+from observations import installed
+from tests.waiting import until
 
 from groupvpn.lab.lab import Lab, LabNode
 from groupvpn.node.state import CONTROL_SOCKET, RUN_ROOT

@@ -2,7 +2,8 @@ import random
 import socket
 from ipaddress import IPv4Address
 
-from observations import esp, listening, marker, passes, rekeyed, teks, until
+from observations import esp, listening, marker, passes, rekeyed, teks
+from tests.waiting import until
 
 from groupvpn.lab.capture import Capture, Frame
 from groupvpn.lab.lab import Lab, LabNode

@@ -1,6 +1,7 @@
 import re
 
-from observations import assert_lossless, assert_unreadable, passes, rekeyed, sequence, streams, teks, until
+from observations import assert_lossless, assert_unreadable, passes, rekeyed, sequence, streams, teks
+from tests.waiting import until
 
 from groupvpn.lab.lab import Lab, LabNode
 

@@ -1,4 +1,5 @@
-from observations import assert_only_esp, blocked, installed, passes, rekeyed, reload, rewrite, until
+from observations import assert_only_esp, blocked, installed, passes, rekeyed, reload, rewrite
+from tests.waiting import until
 
 from groupvpn.lab.lab import Lab
 

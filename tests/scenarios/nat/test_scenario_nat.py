@@ -1,4 +1,5 @@
-from observations import rekeyed, teks, until
+from observations import rekeyed, teks
+from tests.waiting import until
 
 from groupvpn.lab.capture import UDP
 from groupvpn.lab.lab import Lab

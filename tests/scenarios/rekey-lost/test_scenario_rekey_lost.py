@@ -1,4 +1,5 @@
-from observations import assert_unreadable, passes, rekeyed, rekeys, streams, teks, until
+from observations import assert_unreadable, passes, rekeyed, rekeys, streams, teks
+from tests.waiting import until
 
 from groupvpn.lab.lab import Lab
 

@@ -1,6 +1,7 @@
 from ipaddress import IPv4Address
 
-from observations import assert_lossless, assert_unreadable, rekeyed, reload, rewrite, sequence, spis, streams, teks, until
+from observations import assert_lossless, assert_unreadable, rekeyed, reload, rewrite, sequence, spis, streams, teks
+from tests.waiting import until
 
 from groupvpn.lab.capture import UDP
 from groupvpn.lab.lab import Lab, LabNode

@@ -1,7 +1,8 @@
 import time
 from ipaddress import IPv4Address
 
-from observations import assert_lossless, assert_unreadable, rekeyed, rekeys, reload, rewrite, sequence, shown, spis, streams, teks, until
+from observations import assert_lossless, assert_unreadable, rekeyed, rekeys, reload, rewrite, sequence, shown, spis, streams, teks
+from tests.waiting import until
 
 from groupvpn.lab.lab import Lab, LabNode
 

@@ -1,4 +1,5 @@
-from observations import passes, shown, until
+from observations import passes, shown
+from tests.waiting import until
 
 from groupvpn.lab.lab import Lab
 

@@ -2,7 +2,8 @@ import json
 import re
 import socket
 
-from observations import assert_lossless, esp, listening, marker, passes, rekeyed, streams, teks, until
+from observations import assert_lossless, esp, listening, marker, passes, rekeyed, streams, teks
+from tests.waiting import until
 
 from groupvpn.lab.capture import Frame
 from groupvpn.lab.lab import Lab, LabNode

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 
 import pytest
-from observations import Header, assert_only_esp, esp, listening, marker, passes, until
+from observations import Header, assert_only_esp, esp, listening, marker, passes
+from tests.waiting import until
 
 from groupvpn.lab.capture import ESP, ICMP, UDP
 from groupvpn.lab.lab import Lab, LabHost

@@ -1,4 +1,5 @@
-from observations import assert_lossless, shown, streams, until
+from observations import assert_lossless, shown, streams
+from tests.waiting import until
 
 from groupvpn.lab.lab import Lab
 
