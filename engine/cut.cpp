@@ -89,8 +89,8 @@ class SegmentHeaders {
   }
 
  private:
-  // Of the pseudo header, without the length. It names the destination at the end of the route, and in Mobile IPv6 the home address, which a header with
-  // more than addresses need not (RFC 8200 8.1, RFC 6275 11.3.2); but the kernel has left the sum in the field.
+  // Of the pseudo header, without the length. It names the destination at the end of the route, and in Mobile IPv6 the home address, which a
+  // header with more than addresses need not (RFC 8200 8.1, RFC 6275 11.3.2); but the kernel has left the sum in the field.
   static std::uint64_t pseudo_sum_of(const CutPacket& ip, const Offload& offload) noexcept {
     const std::size_t plain = ip.family == Family::ipv6 ? ipv6_header_size : ipv4_header_size;
     if (ip.ip_length == plain || (offload.flags & Offload::needs_checksum) == 0) return pseudo_header_sum(ip.octets, ip.protocol, 0);

@@ -255,8 +255,8 @@ Reason Outbound::cut(const Incoming& frame, Sa* sa) {
 }
 
 // Transport mode protects whole datagrams only (RFC 4303 3.3.4), and keeps the DF bit that the sender has set. A later fragment of ESP in UDP
-// would not be known as ESP. Of IPv6 nothing is cut before encryption: on the way only its source may (RFC 8200 4.5). What would be longer than any packet
-// when it is encrypted cannot be split later.
+// would not be known as ESP. Of IPv6 nothing is cut before encryption: on the way only its source may (RFC 8200 4.5). What would be longer than
+// any packet when it is encrypted cannot be split later.
 CutLimits Outbound::limits_for(const Sa& sa, const CutPacket& ip, const Offload& offload) const noexcept {
   const bool is_tunnel = sa.mode() == Mode::tunnel;
   CutLimits limits{sa.inner_mtu(mtu_, ip.family, ip.outside), is_tunnel && sa.df() == DontFragment::clear};
@@ -265,7 +265,9 @@ CutLimits Outbound::limits_for(const Sa& sa, const CutPacket& ip, const Offload&
   } else if (!is_tunnel || ip.family == Family::ipv6 || context_.splits_after.load(std::memory_order_relaxed)) {
     limits.too_long = TooLong::split_later;
     const bool is_long = offload.gso_type == Offload::gso_none && ip.total_length > limits.inner_mtu;
-    if (is_long && ip.total_length > sa.inner_mtu(ipv6_maximum_size, ip.family, ip.outside)) limits.too_long = is_tunnel ? TooLong::fragmented : TooLong::refused;
+    if (is_long && ip.total_length > sa.inner_mtu(ipv6_maximum_size, ip.family, ip.outside)) {
+      limits.too_long = is_tunnel ? TooLong::fragmented : TooLong::refused;
+    }
   }
   return limits;
 }

@@ -53,8 +53,8 @@ void write_outer(const Packet& packet, const Sa& sa, const Plan& plan, std::uint
 void finish_udp(const Packet& packet, const Plan& plan) noexcept;
 
 // Reads the outer header of a packet as received into `packet.outer`, and moves the packet to what is behind it: the SPI of ESP, or AH. A UDP
-// header before ESP is passed over; its checksum is not looked at (RFC 3948 2.1), the ICV says more. A fragment header that says "whole" is taken out. What
-// has a route before it that is not used up is Reason::malformed: it is not where it goes yet (RFC 8200 4.4).
+// header before ESP is passed over; its checksum is not looked at (RFC 3948 2.1), the ICV says more. A fragment header that says "whole" is
+// taken out. What has a route before it that is not used up is Reason::malformed: it is not where it goes yet (RFC 8200 4.4).
 Reason parse_outer(Packet& packet) noexcept;
 
 // What ESP or AH protected, after it was verified.

@@ -46,7 +46,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   world.esp.decapsulate(world.set, {&packet, 1});
   if (packet.reason != Reason::delivered) {
     const bool needs_room = sealed.packet.sa->has_extended_sequence() && packet.reason == Reason::oversize;
-    const bool may_have_hops_left = sealed.packet.sa->mode() == Mode::transport && packet.reason == Reason::malformed;  // in the header that stays outside
+    // In the header that stays outside.
+    const bool may_have_hops_left = sealed.packet.sa->mode() == Mode::transport && packet.reason == Reason::malformed;
     if (!is_damaged && !needs_room && !may_have_hops_left && packet.reason != Reason::dummy) __builtin_trap();
     return 0;
   }

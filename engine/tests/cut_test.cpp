@@ -220,7 +220,8 @@ TEST_CASE(super_packets_with_a_route_have_checksums_of_its_end) {
       Octets behind = routing;
       behind[0] = protocol;
       behind.insert(behind.end(), transport.begin(), transport.end());
-      for (const Octets& super : {ipv6(behind, {.next_header = protocol_routing}), ipv4(transport, {.protocol = protocol, .options = source_route})}) {
+      const Octets six = ipv6(behind, {.next_header = protocol_routing}), four = ipv4(transport, {.protocol = protocol, .options = source_route});
+      for (const Octets& super : {six, four}) {
         const std::uint8_t gso = protocol == protocol_udp ? gso_udp : super[0] >> 4 == 4 ? gso_tcp4 : gso_tcp6;
         Outcome outcome = cut(with_partial_checksum(super, last), {.flags = needs_checksum, .gso_type = gso, .segment_size = 1300}, 1500);
         CHECK_EQUAL(outcome.packets.size(), (size + 1299) / 1300);

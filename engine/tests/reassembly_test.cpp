@@ -237,7 +237,8 @@ TEST_CASE(a_fragment_of_ipv6_that_ends_beyond_the_largest_packet_is_dropped_alon
   Reassembler reassembler;
   std::vector<Octets> fragments = split_ipv6(Octets(100), 56);
   CHECK_EQUAL(add_ipv6(reassembler, fragments[0]).lost, 0U);
-  for (Octets& beyond : std::vector<Octets>{ipv6_part(Octets(16), false, 65528), ipv6_part(Octets(8), false, 65520), ipv6_part(Octets(8), false, 65521)}) {
+  const auto part = [](std::size_t size, std::uint16_t field) { return ipv6_part(Octets(size), false, field); };
+  for (Octets& beyond : std::vector<Octets>{part(16, 65528), part(8, 65520), part(8, 65521)}) {
     CHECK_EQUAL(add_ipv6(reassembler, beyond).lost, 1U);
   }
   CHECK_EQUAL(reassembler.pending_fragments(), 1U);
