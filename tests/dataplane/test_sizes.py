@@ -8,9 +8,9 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from lifecycle import until
 from namespaces import Core, Namespace, Site
 from policies import GCM, Planes, permit, sa, state
+from tests.waiting import until
 
 from groupvpn.dataplane.faults import Effect
 from groupvpn.dataplane.linux import LinuxDataPlane
@@ -187,6 +187,6 @@ def test_a_clamp_whose_device_is_not_there_is_told_until_it_comes(wan: tuple[Nam
         assert (fault.device, fault.effect) == ("lan7", Effect.HARMLESS)
         assert "there is no device lan7" in fault.problem
         gateway.run("ip", "link", "add", "lan7", "type", "veth", "peer", "name", "lan8")
-        until(lambda: plane.on_event() == ())
+        until(lambda: plane.on_event() == (), "the fault ends")
         gateway.run("ip", "link", "delete", "lan7")
-        until(lambda: [fault.device for fault in plane.on_event()] == ["lan7"])
+        until(lambda: [fault.device for fault in plane.on_event()] == ["lan7"], "it is at fault again")
