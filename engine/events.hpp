@@ -98,6 +98,12 @@ class EventQueue {
   // Ask this one for its deadlines when they come.
   void watch(const std::shared_ptr<Lifetime>& lifetime);
 
+  // How many lifetimes are asked for their deadlines.
+  [[nodiscard]] std::size_t watched() {
+    const std::lock_guard lock(watched_mutex_);
+    return watched_.size();
+  }
+
   std::vector<Event> drain();
 
   struct Counters {

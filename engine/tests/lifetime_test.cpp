@@ -124,6 +124,23 @@ TEST_CASE(an_sa_ends_in_time_whether_or_not_anybody_drains) {
   CHECK(kinds(*queue) == std::vector{EventKind::hard_seconds});
 }
 
+// A daemon makes SAs for months.
+TEST_CASE(sas_that_are_gone_are_watched_no_more) {
+  const auto queue = std::make_shared<EventQueue>();
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x9e);
+  const auto make = [&](std::int64_t deadline) {
+    SaParameters parameters = keys.parameters();
+    parameters.limits.hard_deadline = deadline;
+    parameters.events = queue;
+    return std::make_shared<Sa>(parameters);
+  };
+  const std::int64_t now = boot_milliseconds();
+  const auto kept = make(now + 1'000'000), ended = make(now);
+  for (int count = 0; count < 100; ++count) CHECK(make(now + 1'000'000) != nullptr);
+  CHECK(kinds(*queue) == std::vector{EventKind::hard_seconds});
+  CHECK_EQUAL(queue->watched(), 1U);
+}
+
 TEST_CASE(what_was_used_before_counts_for_an_sa_that_is_made_anew) {
   const auto queue = std::make_shared<EventQueue>();
   const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x95);
