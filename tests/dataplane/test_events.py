@@ -193,7 +193,7 @@ def test_a_packet_from_before_the_sa_is_told_of_as_a_replay(wan: Wan, raw: socke
         assert event.times.own - event.times.peer == pytest.approx(30, abs=1)
         line = line_of(event)
         assert line is not None
-        assert line[2] == "PKT_REPLAY_ERR"
+        assert line.mnemonic == "PKT_REPLAY_ERR"
 
 
 def test_what_was_received_is_known_after_another_registration(wan: Wan, raw: socket.socket) -> None:
