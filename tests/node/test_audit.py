@@ -23,7 +23,7 @@ def test_an_unknown_spi_is_told_in_the_words_that_operators_know() -> None:
 @pytest.mark.parametrize(
     ("kind", "mnemonic", "words"),
     [
-        ("replayed", "PKT_REPLAY_ERR", "decrypt: replay check failed, connection id=2283"),
+        ("replayed", "PKT_REPLAY_ERR", "decrypt: replay check failed connection id=2283"),
         ("authentication", "RECVD_PKT_MAC_ERR", "decrypt: mac verify failed"),
     ],
 )
@@ -51,7 +51,7 @@ def test_a_packet_from_before_the_sa_began_to_remember_is_no_matter_of_clocks() 
     """Its stamp is inside the window, at whose very end too, where binary fractions are not to be trusted."""
     for peer in (104.3, 100.3):
         line = line_of(replace(packet("too_old"), times=EventTimes(peer, 105.3, 5)))
-        assert str(line).startswith("%CRYPTO-4-PKT_REPLAY_ERR: decrypt: replay check failed, connection id=2283: packet is from before ")
+        assert str(line).startswith("%CRYPTO-4-PKT_REPLAY_ERR: decrypt: replay check failed connection id=2283: packet is from before ")
         assert "this SA began to remember: my_pst is 105.30 sec" in str(line)
     line = line_of(replace(packet("too_old"), times=EventTimes(100.29, 105.3, 5)))
     assert line is not None

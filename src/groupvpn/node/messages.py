@@ -110,11 +110,11 @@ SPI_CLASH = _crypto(
 
 # What the engine tells.
 INVALID_SPI = _crypto("RECDV_PKT_INV_SPI", _WARNING, "decaps: rec'd IPSEC packet has invalid spi for {packet}")
-REPLAYED = _crypto("PKT_REPLAY_ERR", _WARNING, "decrypt: replay check failed, connection id={connection}, {packet}")
+REPLAYED = _crypto("PKT_REPLAY_ERR", _WARNING, "decrypt: replay check failed connection id={connection}, {packet}")
 REPLAYED_BEFORE = _crypto(
     "PKT_REPLAY_ERR",
     _WARNING,
-    "decrypt: replay check failed, connection id={connection}: packet is from before this SA began to remember: {times}, {packet}",
+    "decrypt: replay check failed connection id={connection}: packet is from before this SA began to remember: {times}, {packet}",
 )
 REPLAY_FAILED = Message("REPLAY_FAILED", _ERROR, "Packet is {how} and fails PST check: {times}, {packet}", "GDOI")
 BAD_ICV = _crypto("RECVD_PKT_MAC_ERR", _WARNING, "decrypt: mac verify failed, {packet}")

@@ -163,7 +163,7 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
         context.warn(acl.where("list"), f"a group policy has {MAXIMUM_ENTRIES} entries at most: the later ones are not sent (GDOI_ACL_NUM)")
     is_whole = whole is not None and not is_refused(whole, context)
     if entries is not None and is_whole and all(entry.action is Action.DENY for entry in entries.entries):
-        state = "permits nothing" if entries.entries else "has no entries"
+        state = "permits nothing" if whole is not None and whole.entries else "has no entries"
         context.warn(acl.where("list"), f"{user} names access list `{entries.name}`, which {state}: nothing is encrypted")
     elif whole is not None and is_whole:
         check_traffic_list(whole, context)
@@ -180,7 +180,7 @@ def _warn_of_further_sets(profile: Profile, context: Context) -> None:
         (section.statement("set transform-set") for section in sections if section.header and section.header.value("name") == profile.name),
         None,
     )
-    if chosen is not None and len(chosen.all("name")) > 1 and context.first_time("sets", profile.name):
+    if chosen is not None and len(set(profile.transform_sets)) > 1 and context.first_time("sets", profile.name):
         used = profile.transform_sets[0].name
         message = f"a group has one transform set, since members do not negotiate: of profile `{profile.name}` it uses `{used}`"
         context.warn(chosen.where("name"), message, f"`set transform-set {used}`, and a profile of its own for each other one")

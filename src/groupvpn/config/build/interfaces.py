@@ -70,7 +70,7 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
     mtu = section.statement("ip mtu")
     segment = section.statement("ip tcp adjust-mss")
     if segment is not None:
-        _check_segment(segment, name, device, shutdown, context)
+        _check_segment(segment, name, device, shutdown, mapped is not None, context)
     df_bit, fragmentation = section.statement("crypto ipsec df-bit"), section.statement("crypto ipsec fragmentation")
     if df_bit is not None:
         context.say(Severity.NOTICE, df_bit.place, "a group honours the global `crypto ipsec df-bit` alone")
@@ -118,14 +118,15 @@ def _mtu(statement: Statement | None, is_protected: bool, context: Context) -> i
     return max(octets, MINIMUM_MTU)
 
 
-def _check_segment(statement: Statement, name: InterfaceName, device: str, shutdown: bool, context: Context) -> None:
-    """Say where `ip tcp adjust-mss` adjusts nothing."""
+def _check_segment(statement: Statement, name: InterfaceName, device: str, shutdown: bool, is_protected: bool, context: Context) -> None:
+    """Say where `ip tcp adjust-mss` adjusts nothing, unless an error says so of an interface that `is_protected`."""
     if name.is_loopback:
         context.say(Severity.NOTICE, statement.place, f"no connection goes through {name}: this line adjusts nothing")
     elif shutdown:
         context.say(Severity.NOTICE, statement.place, f"{name} has `shutdown`: this line adjusts nothing")
-    elif context.present is not None and device not in context.present:
-        context.warn(statement.place, f"this machine has no device `{device}`: this line adjusts nothing until there is one")
+    elif context.present is not None and device not in context.present and not is_protected:
+        hint = f"name it with `! linux-device NAME`, or remove the line: the log has a fault while {name} is not there"
+        context.warn(statement.place, f"this machine has no device `{device}`: this line adjusts nothing until there is one", hint)
 
 
 def _with_prefix(statement: Statement, context: Context) -> IPv4Interface | None:

@@ -274,7 +274,8 @@ _SA_IPSEC = (
         {"list": ACCESS_LIST},
         negation_syntax="match address [[ipv4] <list> | ipv4]",
         aliases=(Alias("match address <list>", "match address ipv4 {list}"),),
-        details="Denies stay in the clear, permits are encrypted, what matches neither stays in the clear. Up to 100 entries count.",
+        details="Denies stay in the clear, permits are encrypted, what matches neither stays in the clear. Up to 100 entries count. "
+        "Each list stands alone: it has to permit both directions of what it protects.",
     ),
     Command(
         SA_IPSEC,
@@ -282,6 +283,7 @@ _SA_IPSEC = (
         "Anti-replay by packet counter",
         Set(keeps_no=True, replaces=("replay time window-size",)),
         {"packets": Number(1, 1024, "Window in packets")},
+        negation_syntax="replay counter [window-size [<packets>]]",
         aliases=(Alias("replay counter [window-size]", f"replay counter window-size {REPLAY_WINDOW}"),),
         details=(
             f"Without this line the window is {REPLAY_WINDOW} packets if the transform is of counter mode (GCM, GMAC, CTR), where "

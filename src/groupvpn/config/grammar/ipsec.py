@@ -171,8 +171,8 @@ COMMANDS = (
         {"packets": REPLAY_WINDOW},
         default="crypto ipsec security-association replay window-size 64",
         details="A group of a transform that does not tell senders apart (all but those of counter mode) has no window even so, unless "
-        "its profile or its `sa ipsec` asks for one, which a notice says. It counts on the key server, for SAs that are made later: "
-        "members keep the window that they are told.",
+        "its profile or its `sa ipsec` asks for one; a notice says where there is none. It counts on the key server, for SAs that are made "
+        "later: members keep the window that they are told.",
     ),
     Command(
         GLOBAL,

@@ -1,12 +1,11 @@
 """Dropped packets in the classes that routers count errors in.
 
 Not every drop is an error of IPsec: what came in the clear against the policy, kept a NAT open or was made to be thrown away is none.
-Nor are copies of packets that only tell the engine of an SPI that nobody has.
+Of packets with an SPI that nobody has, those count of which the engine was told; the rest of them came in the clear, for the rules.
 """
 
 from collections.abc import Mapping
 
-from groupvpn.dataplane.steering import COPIES
 from groupvpn.ipsec.sa import InterfaceCounters
 
 HARMLESS = frozenset({"inbound_clear", "inbound_unsteered", "inbound_keepalive", "inbound_non_esp_marker", "inbound_dummy"})
@@ -40,6 +39,4 @@ def errors(counters: InterfaceCounters | None, way: str) -> dict[str, int]:
         direction, _, reason = counter.partition("_")
         if direction == way and counter not in HARMLESS:
             found[next((name for name, reasons in _CLASSES[way].items() if reason in reasons), INTERNAL)] += count
-    if way == "inbound":
-        found["no sa"] = max(0, found["no sa"] - counters.traffic.get(COPIES, 0))
     return found
