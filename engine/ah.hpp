@@ -18,7 +18,7 @@ struct SavedHeader {
   std::array<std::uint8_t, maximum_size> octets;
 };
 
-// Writes AH and the outer header, and the operation that computes the ICV. `finish_ah` puts the header back when that is done.
+// Writes AH and the outer header, and the operation that computes the ICV. `restore_header` puts the header back when that is done.
 Reason build_ah(Packet& packet, const Plan& plan, std::int64_t now, Identifications& identifications, Operation& operation,
                 SavedHeader& saved) noexcept;
 

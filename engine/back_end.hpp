@@ -13,7 +13,7 @@ enum class TransmitMethod : std::uint8_t { automatic, bpf, xdp, packet, raw };
 // How ESP comes in.
 enum class ReceiveMethod : std::uint8_t { automatic, bpf, ring, tap };
 
-// By the names that a user writes: auto, xdp, packet, raw; auto, bpf, ring, tap. EngineError for others.
+// By the names that a user writes: auto, bpf, xdp, packet, raw; auto, bpf, ring, tap. EngineError for others.
 TransmitMethod transmit_method_named(std::string_view name);
 ReceiveMethod receive_method_named(std::string_view name);
 

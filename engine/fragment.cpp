@@ -40,7 +40,7 @@ Fragmenter::Fragmenter(const Packet& packet, std::uint32_t mtu, std::uint32_t id
   } else if (family == Family::ipv6) {
     const std::optional<Ipv6> ip = Ipv6::parse(packet.data, packet.length);
     const std::optional<Ipv6Chain> chain = ip ? Ipv6Chain::walk(*ip) : std::nullopt;
-    if (!chain) return;
+    if (!chain || chain->is_fragment(*ip)) return;
     header = chain->unfragmentable;
     named_at_ = chain->unfragmentable_named_at;
     payload_ = ip->total_length() - header;

@@ -12,7 +12,7 @@ namespace groupvpn {
 // Makes padding of the options of IPv4 that a fragment other than the first does not repeat (RFC 791 3.1, the copied flag).
 void blank_uncopied_options(std::uint8_t* options, std::size_t length) noexcept;
 
-// Gives the fragments of one whole packet, one after the other: IPv4, whose options are repeated (RFC 791 3.2), or IPv6, which gets a fragment
+// Gives the fragments of one packet, one that is no fragment itself, one after the other: IPv4, whose options are repeated (RFC 791 3.2), or IPv6, which gets a fragment
 // header behind what each router on the way has to read (RFC 8200 4.5). The packet stays as it is. In IPv4 its DF bit stays on each part: what the
 // SA says of DF is for the routers on the way, not for us.
 class Fragmenter {

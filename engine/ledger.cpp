@@ -20,7 +20,10 @@ Digest digest_of(const Head& head, std::initializer_list<std::span<const std::ui
   std::array<std::uint8_t, 128> text{};  // at most 12 + 32 + 64 + 4 octets; the algorithm fixes the length of each part
   std::size_t length = 0;
   const auto append = [&](std::span<const std::uint8_t> octets) {
-    if (octets.size() > text.size() - length) throw EngineError("keys of " + std::to_string(octets.size()) + " octets are no algorithm's");
+    if (octets.size() > text.size() - length) {
+      explicit_bzero(text.data(), text.size());
+      throw EngineError("keys of " + std::to_string(octets.size()) + " octets are no algorithm's");
+    }
     if (!octets.empty()) std::memcpy(text.data() + length, octets.data(), octets.size());
     length += octets.size();
   };

@@ -69,6 +69,7 @@ bool Outbound::remove_queue(std::size_t queue) {
 
 void Outbound::run() {
   std::array<epoll_event, 32> events;
+  is_leaving_ = false;
   for (bool is_stopping = false; !is_stopping;) {
     const bool is_sleeping = !is_risen_;
     const Spin::Clock::time_point asleep = Spin::Clock::now();
@@ -118,14 +119,16 @@ void Outbound::turn(std::size_t queue, const SaTable& table) {
   if (queue >= queues_.size() || !queues_[queue]) return;
   const Tap tap = *queues_[queue];
   Sa* sa = table.sender(queue, context_.worker);
-  for (std::size_t frame = 0; frame < frames_per_turn; ++frame) {
+  for (std::size_t frame = 0; frame < frames_per_turn && queues_[queue] && !is_leaving_; ++frame) {  // to take one may let others change the queues
     const ssize_t length = tap.read(frame_);
     if (length < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN) return;
-      context_.fault.set("outbound queue " + std::to_string(queue) + ": " + std::strerror(errno));
+      const int error = errno;
       epoll_ctl(epoll_.number(), EPOLL_CTL_DEL, tap.descriptor(), nullptr);
       queues_[queue].reset();
+      flush();  // there may be no memory to say what is at fault
+      context_.fault.set("outbound queue " + std::to_string(queue) + ": " + std::strerror(error));
       return;
     }
     ++taken_;
@@ -154,10 +157,16 @@ void Outbound::drain_taps() {
   is_fresh_ = is_risen_ && Spin::Clock::now() < fresh_until_;
 }
 
-// What is still in the ring is older than what comes to it from now on.
+// What is still in the ring is older than what comes to it from now on. Where we stop it waits there, and we stay risen.
 void Outbound::rest() noexcept {
   ring_->go_on();
   while (!ring_->rest()) {
+    if (stop_.is_raised()) return;
+    if (queues_turn_.is_wanted()) {
+      queues_turn_.unlock();
+      queues_turn_.give_way();
+      queues_turn_.lock();
+    }
     if (take_ring_burst() == 0) sched_yield();  // a frame that is being written
   }
   is_risen_ = is_fresh_ = false;
@@ -168,6 +177,10 @@ std::size_t Outbound::take_ring_burst() {
   if (is_fresh_) {  // what is older than this frame is at a TAP by now, but what is older than the next one may not be
     ring_->stop_here();
     drain_taps();
+    if (is_leaving_) {
+      ring_->go_on();
+      return 0;
+    }
   }
   const std::shared_ptr<const SaTable> table = context_.sas.get();
   std::size_t taken = 0;
@@ -221,6 +234,8 @@ void Outbound::take(std::size_t length, const Tap& tap, Sa* sa) {
     if (is_risen_ && is_behind_ring) {  // what is in the ring is older, and what came by this TAP before it has been taken
       is_fresh_ = false;
       rest();
+      is_leaving_ = is_risen_;
+      if (is_leaving_) return refuse(Reason::send_failed);  // it may not overtake them
     }
   }
   handle(frame, sa);

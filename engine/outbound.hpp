@@ -106,6 +106,7 @@ class Outbound final : private PacketSink {
   std::size_t taken_ = 0;  // by TAPs since we slept
   bool may_rise_ = true;   // the ring would have taken all of it
   std::uint32_t rises_ = 0;
+  bool is_leaving_ = false;  // we stop, and have met a frame that is newer than what waits in the ring
 
   Esp esp_;
   Cutter cutter_;

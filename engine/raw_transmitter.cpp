@@ -29,6 +29,13 @@ Descriptor open_raw(int family, const Device& device, std::uint32_t mark) {
   return made;
 }
 
+// What the kernel notes beside the answer to a send (IP_RECVERR): while it waits, poll calls the socket ready.
+void forget_errors(int socket) noexcept {
+  msghdr nothing{};
+  while (recvmsg(socket, &nothing, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0) {
+  }
+}
+
 }  // namespace
 
 RawTransmitter::RawTransmitter(const Device& device, std::uint32_t mark, std::size_t slot_size)
@@ -95,6 +102,7 @@ void RawTransmitter::send_run(std::span<OutgoingFrame> frames, int socket, bool 
     if (count < left.size() && errno != ENOBUFS) {  // an older kernel may have an error for us, of an ICMP message: it is told once
       count += send_messages(socket, left.subspan(count), patience_);
     }
+    if (count < left.size()) forget_errors(socket);
     for (OutgoingFrame& frame : frames.subspan(done, count)) frame.is_sent = true;
     done += count;
   }

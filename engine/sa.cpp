@@ -70,7 +70,7 @@ std::shared_ptr<TimedReplay> timed_memory(const SaParameters& parameters, KeyMem
   const std::uint32_t window = parameters.has_counter_in_iv() ? parameters.replay_window : 0;
   const std::lock_guard lock(memory.mutex);
   if (memory.timed && memory.timed->fits(*parameters.time, window)) {
-    memory.timed->set_origin(parameters.time->origin);
+    memory.timed->set_origin(checked_moment(parameters.time->origin, "the origin of pseudotime"));
   } else {
     memory.timed = std::make_shared<TimedReplay>(*parameters.time, window);
   }

@@ -126,4 +126,10 @@ TEST_CASE(what_cannot_be_cut_has_no_fragments) {
   CHECK_EQUAL(fragments_of(ipv4(Octets(3000), {.fragment = Ipv4::more_fragments}), 1500).size(), 0U);
   CHECK_EQUAL(fragments_of(ipv4(Octets(3000), {.options = Octets(40, 1)}), 67).size(), 0U);  // no room for 8 octets
   CHECK_EQUAL(fragments_of(ipv6({}), 1500).size(), 0U);
+  for (const std::uint8_t more : {0, 1}) {  // a part of a packet, and a whole one that says so (RFC 6946)
+    Octets content(3000);
+    content[0] = protocol_udp;
+    content[3] = more;
+    CHECK_EQUAL(fragments_of(ipv6(content, {.next_header = protocol_fragment}), 1500).empty(), more == 1);
+  }
 }

@@ -208,6 +208,24 @@ TEST_CASE(a_burst_waits_once_for_an_interface_that_takes_nothing) {
   run("tc qdisc del dev wan root");
 }
 
+// What the kernel has to say of the packet calls the socket ready, which is no room in it.
+TEST_CASE(a_raw_socket_waits_also_after_a_packet_that_was_too_long) {
+  if (!has_own_network()) return;
+  run("ip address replace 10.9.0.1/16 dev wan && ip route replace default via 10.9.0.2 onlink dev wan && "
+      "ip neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:01 dev wan && ip link set wan mtu 1000");
+  Wire wire = wire_by(TransmitMethod::raw);
+  CHECK_EQUAL(send(wire, 0, 1, 1400), 0U);
+  run("tc qdisc add dev wan root tbf rate 8kbit burst 1600 limit 100000000");
+  std::chrono::steady_clock::time_point began;
+  std::size_t bursts = 0;
+  do {
+    began = std::chrono::steady_clock::now();
+  } while (++bursts < 100 && send(wire, 0, Transmitter::burst_size, 900) == Transmitter::burst_size);
+  CHECK(bursts < 100);
+  CHECK(std::chrono::steady_clock::now() - began > std::chrono::milliseconds(90));
+  run("tc qdisc del dev wan root; ip link set wan mtu 1500");
+}
+
 TEST_CASE(an_interface_that_is_gone_is_no_way_out_until_it_is_there_again) {
   if (!has_own_network()) return;
   const auto make = [](const std::string& words) { run("ip link add gone " + words + " type veth peer name there && ip link set gone up && ip link set there up"); };

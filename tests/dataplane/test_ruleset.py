@@ -134,11 +134,13 @@ table netdev groupvpn_wan {
 	chain esp_fragments {
 		ip saddr @peers counter fwd to "gv3i" comment "from the far end of an SA"
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter fwd to "gv3i" comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
+		ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16 counter fwd to "gv3i" comment "permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255"
 		goto inbound_unlisted
 	}
 	chain unknown_esp {
 		ip daddr 10.9.0.1 goto told_of
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 goto told_of comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
+		ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16 goto told_of comment "permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255"
 		return
 	}
 	chain told_of {
@@ -149,6 +151,7 @@ table netdev groupvpn_wan {
 		meta protocol != ip goto not_permitted
 		ip protocol 89 counter name inbound_not_permitted drop comment "deny 89 any any"
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter accept comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
+		ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16 counter accept comment "permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255"
 		goto not_permitted
 	}
 	chain given_back {
@@ -255,7 +258,8 @@ def test_each_entry_of_a_tree_is_one_rule_that_counts() -> None:
     for rule in LONG:
         rules = [line.strip() for line in text[text.index("chain inbound_unlisted") :].splitlines() if describe(rule.entry) in line]
         source = str(rule.entry.source.network)
-        assert [line for line in rules if "fwd" in line] == [f'ip saddr {source} counter fwd to "gv3o0" comment "{describe(rule.entry)}"']
+        protected = [line for line in rules if 'fwd to "gv3o' in line]
+        assert protected == [f'ip saddr {source} counter fwd to "gv3o0" comment "{describe(rule.entry)}"']
 
 
 def test_a_tree_that_stays_is_not_touched() -> None:
@@ -365,10 +369,11 @@ def test_each_sa_has_a_list_of_its_own() -> None:
     lists = tuple(Selectors(tag, (deny().entry, rule.entry)) for tag, rule in ((OTHER_TAG, one), (TAG, other)))
     text = text_of(replace(steering(one, other), selectors=lists))
     assert chain(text, "given_back")[:2] == ["@ll,80,16 0xb8c9 goto decrypted_1", "@ll,80,16 0xf6a7 goto decrypted_2"]
-    for number, covered in ((1, "ip saddr 10.2.0.0/16"), (2, "ip6 saddr 2001:db8:2::/48")):
+    ends = ((1, "ip", "10.1.0.0/16", "10.2.0.0/16"), (2, "ip6", "2001:db8:1::/48", "2001:db8:2::/48"))
+    for number, family, here, there in ends:
         permits = [rule for name in ("", "_ipv6") for rule in chain(text, f"decrypted_{number}{name}") if " counter accept " in rule]
-        assert len(permits) == 1
-        assert permits[0].startswith(covered)
+        covered = [f"{family} saddr {there} {family} daddr {here}", f"{family} saddr {here} {family} daddr {there}"]
+        assert [permit.partition(" counter")[0] for permit in permits] == covered, "as it says what arrives, and as the sender matched it"
 
 
 CONTROL = "ip daddr 224.0.0.0/4 jump {way}_link_control"

@@ -145,3 +145,7 @@ def test_moments_beyond_all_time_are_refused(moment: int) -> None:
         _engine.encapsulate(sa, PACKET, moment)
     with pytest.raises(_engine.EngineError, match="no moment"):
         _engine.decapsulate([sa], PACKET, moment)
+    serving = member(keys, 9, apart=False)
+    with pytest.raises(_engine.EngineError, match="no moment"):
+        member(keys, 10, apart=False, pseudotime_origin=moment)
+    assert _engine.decapsulate([serving], _engine.encapsulate(sa, PACKET, NOW), NOW)[1] == "ok"

@@ -67,18 +67,24 @@ def _in_loop(router: Router, call: Callable[[], None]) -> None:
 
 
 def test_a_member_that_cannot_start_keeps_no_other_from_it(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = GroupMember.start
+    """What is to hold before it has registered holds all the same."""
+    real = GroupMember._enroll
 
-    def start(member: GroupMember, now: float) -> list[MemberEffect]:
+    def enroll(member: GroupMember, now: float) -> list[MemberEffect]:
         if member.group.name == "G":
             raise KeyError("a bug")
         return real(member, now)
 
-    router = member_of(state, MEMBER + MEMBER.replace("group G", "group H").replace("number 1", "number 2").replace("map M 10", "map M 20"))
+    closing = MEMBER.replace("crypto map M 10", "crypto map M gdoi fail-close\n activate\ncrypto map M 10", 1)
+    second = MEMBER.replace("group G", "group H").replace("number 1", "number 2").replace("map M 10", "map M 20")
+    router = member_of(state, closing + second)
     monkeypatch.setattr(router.enforcement, "apply", lambda: None)
-    monkeypatch.setattr(GroupMember, "start", start)
+    monkeypatch.setattr(GroupMember, "_enroll", enroll)
     start_cores(router)
     assert router.bugs_met == {"KeyError": 1}
+    (member,) = [member for member in router.cores.members.values() if member.bound.group.name == "G"]
+    assert any(rule.entry.action is Action.PERMIT for rule in member.core.rules)
+    assert not member.is_started
     assert any("Start registration for group H" in line.text for line in router.log.lines)
 
 

@@ -111,8 +111,14 @@ def arriving(steering: Steering) -> Iterator[tuple[TrafficRule, Entry]]:
 
 
 def decrypted(selectors: Selectors) -> Iterator[Entry]:
-    """The entries of some SAs as they apply to what came out of them."""
-    return (form for entry in selectors.entries for form in entry.inbound())
+    """The entries of some SAs as they apply to what came out of them: those of what arrives, and each permit also as the sender matched
+    it, who has the same list. Two SAs may share out the directions of a conversation."""
+    forms = []
+    for entry in selectors.entries:
+        forms += entry.inbound()
+        if entry.action is Action.PERMIT:
+            forms.append(entry)
+    return iter(dict.fromkeys(forms))
 
 
 def leaves_clear(rule: TrafficRule) -> bool:
@@ -127,11 +133,15 @@ def arrives_clear(rule: TrafficRule) -> bool:
 
 def by_addresses(steering: Steering) -> Iterator[Entry]:
     """What the list says of ESP by its addresses alone, which the outer header of a group's SA repeats: each permit without its protocol
-    and ports, and the denies that have none."""
-    for _, entry in arriving(steering):
+    and ports, and the denies that have none. Behind them the permits of SAs whose list is another one by now."""
+    found = []
+    for entry in (entry for _, entry in arriving(steering)):
         addresses = Entry(entry.action, ANY_PROTOCOL, entry.source, entry.destination)
         if entry.action is Action.PERMIT or entry == addresses:
-            yield addresses
+            found.append(addresses)
+    judged = (entry for selectors in steering.selectors for entry in decrypted(selectors))
+    found += (Entry(entry.action, ANY_PROTOCOL, entry.source, entry.destination) for entry in judged if entry.action is Action.PERMIT)
+    return iter(dict.fromkeys(found))
 
 
 def meets_ipv6(steering: Steering) -> bool:

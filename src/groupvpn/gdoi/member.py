@@ -115,7 +115,8 @@ class GroupMember:
         effects: list[MemberEffect] = [report("GM_CM_ATTACH", group=self.group.name, address=self.local.address)]
         if self.group.local_acl is not None and any(entry.action is Action.PERMIT for entry in self.group.local_acl.entries):
             effects.append(report("GM_ACL_PERMIT", group=self.group.name))
-        return [*effects, *self._enroll(now), *self._refresh(now)]
+        refreshed = self._refresh(now)  # first: what holds before a registration holds whatever becomes of that
+        return [*effects, *self._enroll(now), *refreshed]
 
     def stop(self, now: float) -> list[MemberEffect]:
         """The crypto map is taken off: forget everything, keys first."""

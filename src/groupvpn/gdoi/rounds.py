@@ -194,7 +194,8 @@ class Rounds:
         return Progress(effects, must_be_saved=batch.opens)
 
     def _give_up(self, each: Round, why: GroupEffect) -> Progress:
-        """Nobody hears this round: what it was to tell of the KEK the next one has to, and of the rest the one after a restart."""
+        """Nobody hears this round: what it was to tell of the KEK the next one has to, and of the rest the one that the group sends as
+        soon as it can sign."""
         each.give_up()
         if each.tells_kek:
             self._keys.lifetime_is_known = False

@@ -70,7 +70,7 @@ class ServedGroup:
         self.registrations = 0
         self.refusals = 0
         self.told: Told | None = Told.of(settings)
-        """What members were told last; None where nobody has heard the rekey that was to tell it."""
+        """What members were told last, or would be told as they register; None where nobody has heard the rekey that was to tell it."""
         self.rekeyed_at: float | None = None
         """When that was, in monotonic seconds; None before the first."""
         self._lending = Lending()

@@ -89,5 +89,6 @@ def take_proof(surroundings: Surroundings, context: Context, chain: Chain) -> Re
     if context.nat.found and context.local.port != NAT_T_PORT:
         # Both sides see the same NAT, and the initiator has to float then (RFC 3947 4). No HASH covers NAT-D, so this message was damaged.
         raise RejectedError(Drop.NAT)
-    surroundings.spare_pairs.pop(context.chosen.group, None)
+    if surroundings.spare_pairs.get(context.chosen.group) is context.pair:  # else another one has taken its place, for others to use
+        surroundings.spare_pairs.pop(context.chosen.group)
     return context, ()

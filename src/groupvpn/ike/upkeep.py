@@ -10,7 +10,8 @@ from groupvpn.ike.sa import IkeSa
 
 REMEMBERED_MESSAGES = 256
 """Message ids of informational exchanges that are remembered, so that none is obeyed twice. Those of dead peer detection, of which there
-are thousands, have numbers of their own; of others there are a few, and what can still be repeated of them does nothing new."""
+are thousands, have numbers of their own; of others there are a few, and what can still be repeated of them ends a registration under way at
+most."""
 
 
 class Upkeep:

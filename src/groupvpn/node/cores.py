@@ -45,6 +45,8 @@ class RunningMember:
     core: GroupMember
     bound: BoundMember
     address: IPv4Address
+    is_started: bool = False
+    """False where its start met a bug: the next time the cores follow a configuration it is started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +112,22 @@ class Cores:
             if running is None:
                 kept = self._kept_of(bound)
                 core = GroupMember(bound.group, address, ike, self._entropy, sender_ids=self._workers, kept=kept)
-                self.members[key] = RunningMember(core, bound, address)
-                effects += self._call(core.start, now)
+                self.members[key] = running = RunningMember(core, bound, address)
+                effects += self._start(running, now)
             else:
                 running.bound = bound
                 effects += self._call(running.core.update, bound.group, now)
-                effects += self._call(running.core.retry, now) if is_mended else []
+                if not running.is_started:
+                    effects += self._start(running, now)
+                elif is_mended:
+                    effects += self._call(running.core.retry, now)
         self._speaker.members = [member.core for member in self.members.values()]
+        return effects
+
+    def _start(self, member: RunningMember, now: float) -> Sequence[Effect]:
+        met = len(self.bugs)
+        effects = self._call(member.core.start, now)
+        member.is_started = len(self.bugs) == met
         return effects
 
     def _call(self, method: Callable[..., Sequence[Effect]], *arguments: object) -> Sequence[Effect]:

@@ -25,7 +25,7 @@ from groupvpn.ike.events import KeysDerived
 from groupvpn.node import audit, clock, location, messages
 from groupvpn.node.addresses import Addresses, present, real_device
 from groupvpn.node.bugs import Bugs
-from groupvpn.node.cores import Cores
+from groupvpn.node.cores import Clash, Cores
 from groupvpn.node.debugging import Debugging
 from groupvpn.node.enforcement import Enforcement, is_needed_by
 from groupvpn.node.flows import Flows
@@ -104,6 +104,7 @@ class Router:
         self._rest_until = 0.0
         self._started = clock.monotonic()
         self._policy_changed = False
+        self._told_clashes: tuple[Clash, ...] = ()
         self._settling = False
         self._stopping = False
         self.enforcement = Enforcement(
@@ -164,6 +165,7 @@ class Router:
             return
         there = present()
         before, self.configuration = self.configuration, configuration
+        kept = self.cores.kept
         try:
             self._addresses.follow(configuration, there)
             self._sockets.set_local(self._addresses.local(configuration, there))
@@ -175,6 +177,10 @@ class Router:
             self._memberships.follow(before)
             with self._contained("going back to the addresses before"):
                 self._sockets.set_local(self._addresses.local(before, self._addresses.restore(before, there)))
+            if self.cores.bugs:  # the cores have followed the other one: what held for a member that this stopped holds until it is back
+                self.cores.keep(kept)
+                with self._contained("going back to the configuration before"):
+                    self._follow_configuration(there)
             self._policy_changed = self._policy_changed or self.enforcement.data_plane is not None
             self._settle()
             raise
@@ -322,10 +328,10 @@ class Router:
             self._in_force.note_rules(self.cores.kept)
         with self._contained("counting for access list entries"):
             self.flows.follow(self.cores.served(clock.monotonic()), self.enforcement.carried)
-        clashes = self.cores.clashes
         self.enforcement.apply()
+        told, self._told_clashes = self._told_clashes, self.cores.clashes
         for clash in self.cores.clashes:
-            if clash not in clashes:
+            if clash not in told:
                 self.log.write(messages.SPI_CLASH(interface=clash.interface, group=clash.group, spi=clash.spi, owner=clash.owner))
         self._follow_applied()
 
