@@ -250,7 +250,7 @@ class Model:
         if not (seen.upper or seen.is_later):
             seen = replace(seen, upper=bytes(12))
         entries = next((selectors.entries for selectors in self._steering.selectors if selectors.tag == tag), ())
-        turned = (one for entry in entries for one in (*_turned(entry, seen), *([entry] if entry.action is Action.PERMIT else [])))
+        turned = (one for entry in entries for one in _turned(entry, seen))
         actions = (one.action for one in turned if takes(one, seen, passes=one.action is Action.DENY))
         return Fate(LAST) if next(actions, None) is Action.PERMIT else Fate(DROP, "inbound_not_permitted")
 
@@ -302,6 +302,5 @@ class Model:
             if is_of_both and (one.action is Action.PERMIT or not (one.protocol or one.source_port or one.destination_port)):
                 return one.action is Action.PERMIT
         permits = (one for selectors in self._steering.selectors for one in selectors.entries if one.action is Action.PERMIT)
-        ends = ((one.source, one.destination) for one in permits)
-        both = (Entry(Action.PERMIT, 0, *pair) for one in ends for pair in (one, one[::-1]))
-        return any(takes(one, seen, passes=False) for one in both)
+        turned = (one for entry in permits for one in _turned(entry, seen))
+        return any(takes(Entry(Action.PERMIT, 0, one.source, one.destination), seen, passes=False) for one in turned)

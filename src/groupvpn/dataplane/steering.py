@@ -111,14 +111,8 @@ def arriving(steering: Steering) -> Iterator[tuple[TrafficRule, Entry]]:
 
 
 def decrypted(selectors: Selectors) -> Iterator[Entry]:
-    """The entries of some SAs as they apply to what came out of them: those of what arrives, and each permit also as the sender matched
-    it, who has the same list. Two SAs may share out the directions of a conversation."""
-    forms: list[Entry] = []
-    for entry in selectors.entries:
-        forms += entry.inbound()
-        if entry.action is Action.PERMIT:
-            forms.append(entry)
-    return iter(dict.fromkeys(forms))
+    """The entries of some SAs as they apply to what came out of them."""
+    return (form for entry in selectors.entries for form in entry.inbound())
 
 
 def leaves_clear(rule: TrafficRule) -> bool:

@@ -274,7 +274,8 @@ _SA_IPSEC = (
         {"list": ACCESS_LIST},
         negation_syntax="match address [[ipv4] <list> | ipv4]",
         aliases=(Alias("match address <list>", "match address ipv4 {list}"),),
-        details="Denies stay in the clear, permits are encrypted, what matches neither stays in the clear. Up to 100 entries count.",
+        details="Denies stay in the clear, permits are encrypted, what matches neither stays in the clear. Up to 100 entries count. "
+        "Each list stands alone: it has to permit both directions of what it protects.",
     ),
     Command(
         SA_IPSEC,
