@@ -286,7 +286,7 @@ TEST_CASE(packets_keep_their_order_over_a_stop) {
     while (!is_done) {
       rig.port.stop();
       rig.port.start();
-      std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // so that most of them find room
     }
   });
   std::uint32_t arrived = 0, late = 0, next = 0;
