@@ -26,10 +26,13 @@ Descriptor make_bells(const std::vector<Doorbell>& bells) {
   return map;
 }
 
+// The number of the TAP's device, or 0.
+int device_of(std::span<const int> tap_queues) { return tap_queues.front() < 0 ? 0 : Device::of_tap(tap_queues.front()).index; }
+
 // The program goes with the TAP.
-void steer_queues(std::span<const int> queues, const Descriptor& spis) {
+void steer_queues(std::span<const int> queues, const Descriptor& spis, const MacAddress& token) {
   const auto count = static_cast<std::uint32_t>(queues.size());
-  const Descriptor program = bpf::load(BPF_PROG_TYPE_SOCKET_FILTER, "groupvpn_queue", queue_program(spis, count));
+  const Descriptor program = bpf::load(BPF_PROG_TYPE_SOCKET_FILTER, "groupvpn_queue", queue_program(spis, token, count));
   int number = program.number();
   if (ioctl(queues.front(), TUNSETSTEERINGEBPF, &number) != 0) throw EngineError(describe_error("TUNSETSTEERINGEBPF", errno));
 }
@@ -41,9 +44,9 @@ BpfIngress::BpfIngress(const Device& device, const MacAddress& token, std::uint3
       bells_(tap_queues.size()),
       spis_(bpf::make_hash("groupvpn_spis", sizeof(std::uint32_t), 1, maximum_spis)) {
   const auto rings = static_cast<std::uint32_t>(tap_queues.size());
-  if (rings > 1) steer_queues(tap_queues, spis_);
+  if (rings > 1) steer_queues(tap_queues, spis_, token);
   const Descriptor bells = make_bells(bells_);
-  program_ = bpf::load(BPF_PROG_TYPE_SCHED_CLS, "groupvpn_esp", esp_program({memory_.maps(), spis_, bells}, token, memory_.longest_frame(), rings));
+  program_ = bpf::load(BPF_PROG_TYPE_SCHED_CLS, "groupvpn_esp", esp_program({memory_.maps(), spis_, bells}, token, memory_.longest_frame(), rings, device_of(tap_queues)));
   link_ = bpf::attach(program_, bpf::Hook::ingress, device.index);
   program_number_ = bpf::number_of(program_);
 }

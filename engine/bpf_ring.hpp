@@ -39,11 +39,11 @@ class BpfIngress {
   std::vector<TakenSpi> taken_spis_;
 };
 
-// All that the program takes is in the ring, and the first packet that comes to a ring that rests wakes the thread.
+// All that the program takes is in the ring, and the first packet that comes to a ring that rests wakes the thread: by a WakeUp at its queue of the TAP, or by a doorbell.
 class BpfRing final : public FrameRing {
  public:
-  // A ring for each queue of the TAP; what `Spread` keeps together comes by one of them, and by that queue. `mtu` is the IP MTU of the interface. EngineError
-  // without the right to it, or before Linux 6.6.
+  // A ring for each queue of the TAP; what `Spread` keeps together comes by one of them, and by that queue. A queue of -1: there is no TAP. `mtu` is the IP MTU of the
+  // interface. EngineError without the right to it, or before Linux 6.6.
   static std::vector<std::unique_ptr<FrameRing>> make(const Device& device, const MacAddress& token, std::uint32_t mtu, std::span<const int> tap_queues);
 
   BpfRing(std::shared_ptr<BpfIngress> ingress, std::uint32_t number) noexcept
@@ -54,10 +54,12 @@ class BpfRing final : public FrameRing {
   [[nodiscard]] std::uint32_t program_number() const noexcept override { return ingress_->program_number(); }
   void set_spis(std::span<const TakenSpi> spis) override { ingress_->set_spis(spis); }
   [[nodiscard]] std::uint64_t overruns() const noexcept override { return ring_.overruns(); }
+  [[nodiscard]] std::uint64_t lost_wake_ups() const noexcept override { return ring_.lost_wake_ups(); }
 
   [[nodiscard]] int descriptor() const noexcept override { return bell_.descriptor(); }
   void rise() noexcept override;
   [[nodiscard]] bool rest() noexcept override { return ring_.rest(); }
+  [[nodiscard]] bool is_resting() const noexcept override { return ring_.is_resting(); }
 
   void stop_here() noexcept override { ring_.stop_here(); }
   void go_on() noexcept override { ring_.go_on(); }

@@ -4,6 +4,7 @@
 #include <linux/ethtool.h>
 #include <linux/if_arp.h>
 #include <linux/if.h>
+#include <linux/if_tun.h>
 #include <linux/sockios.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -34,6 +35,16 @@ Device Device::named(const std::string& name) {
   if (request.ifr_hwaddr.sa_family != ARPHRD_ETHER) throw EngineError(where + " is not Ethernet");
   if (ioctl(control.number(), SIOCGIFINDEX, &request) != 0) throw EngineError(where + ": " + describe_error("no index", errno));
   return {name, request.ifr_ifindex};
+}
+
+Device Device::of_tap(int descriptor) {
+  ifreq request{};
+  if (ioctl(descriptor, TUNGETIFF, &request) != 0) throw EngineError(describe_error("TUNGETIFF", errno));
+  const Descriptor network(ioctl(descriptor, TUNGETDEVNETNS, nullptr));
+  struct stat found {};
+  if (network.number() < 0 || fstat(network.number(), &found) != 0) throw EngineError(describe_error("TUNGETDEVNETNS", errno));
+  if (found.st_ino != network_namespace()) throw EngineError(std::string("TAP \"") + request.ifr_name + "\" is in another network namespace");
+  return named(request.ifr_name);
 }
 
 std::size_t Device::transmit_queues() const noexcept {

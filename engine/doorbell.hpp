@@ -1,4 +1,4 @@
-// How a BPF program wakes a thread of ours: a ring buffer of BPF, which can be waited for and of whose contents nobody reads anything.
+// How a BPF program wakes a thread of ours where a WakeUp (esp_program.hpp) cannot: a ring buffer of BPF, which can be waited for and of whose contents nobody reads anything.
 #pragma once
 
 #include "descriptor.hpp"

@@ -22,7 +22,7 @@ constexpr std::int32_t shortest_frame = static_cast<std::int32_t>(ETH_HLEN + ipv
 
 // Words on the stack.
 constexpr std::int16_t addresses_on_stack = first_free - 4, spi_on_stack = first_free - 8, sender_on_stack = first_free - 12, other_on_stack = first_free - 16,
-                       key_on_stack = first_free - 20;
+                       key_on_stack = first_free - 20, source_on_stack = first_free - 28;
 
 // What is looked at of a packet with an IP header of one version: all of the addresses of IPv4, the ends of those of IPv6.
 struct Places {
@@ -74,12 +74,16 @@ void read_ipv4(Assembler& code, Label pass) {
   code.jump_if(r1, Compare::not_equal, 0x45, pass);
 }
 
-void pass_if_from(Assembler& code, const MacAddress& token, Label pass) {
+std::int32_t beginning_of(const MacAddress& token) noexcept {
   std::int32_t first;
   static_assert(sizeof first == token_prefix_size);
   std::memcpy(&first, token.data(), sizeof first);
-  code.load(Size::word, r1, r2, 6);
-  code.jump_if32(r1, Compare::equal, first, pass);
+  return first;
+}
+
+void pass_if_from(Assembler& code, const MacAddress& token, Label pass) {
+  code.load(Size::word, r1, r2, ETH_ALEN);
+  code.jump_if32(r1, Compare::equal, beginning_of(token), pass);
 }
 
 // r6: the packet. Leaves its octets in r8, and what `read_esp` leaves.
@@ -96,10 +100,72 @@ void read_packet(Assembler& code, const MacAddress& token, std::uint32_t longest
   pass_if_from(code, token, pass);
 }
 
+// r6: a packet that is in the ring, r7: the control, r8: octets of the frame that were copied. Makes a WakeUp of it. Jumps if the TAP took that. (Where it stands in pages
+// and there is no memory, or a checksum is still to be written, it stays long: that does no harm.)
+void send_wake_up(Assembler& code, int tap, const MacAddress& token, Label is_sent) {
+  constexpr std::int32_t full = 1;  // NET_XMIT_DROP
+  const Label is_short = code.label(), is_refused = code.label();
+  code.jump_if(r8, Compare::at_most, WakeUp::size, is_short);
+  code.copy(r1, r6);
+  code.set(r2, WakeUp::size);
+  code.set(r3, 0);
+  code.call(BPF_FUNC_skb_change_tail);
+  code.place(is_short);
+  code.store(Size::word, frame_pointer, source_on_stack, beginning_of(token));
+  code.load(Size::word, r1, frame_pointer, ring_on_stack);
+  code.store(Size::half, frame_pointer, source_on_stack + WakeUp::ring_at, r1);
+  code.copy(r1, r6);
+  code.set(r2, ETH_ALEN);
+  code.copy(r3, frame_pointer);
+  code.add(r3, source_on_stack);
+  code.set(r4, ETH_ALEN);
+  code.set(r5, 0);
+  code.call(BPF_FUNC_skb_store_bytes);
+  code.jump_if(r0, Compare::not_equal, 0, is_refused);
+  code.copy(r1, r6);
+  code.set(r2, tap);
+  code.set(r3, 0);
+  code.call(BPF_FUNC_clone_redirect);
+  code.jump_if(r0, Compare::equal, 0, is_sent);
+  code.jump_if(r0, Compare::not_equal, full, is_refused);
+  code.set(r1, 1);
+  code.add_atomically(r7, RingLayout::lost_wake_ups, r1);
+  code.place(is_refused);
+}
+
+// Jumps if the bell was rung.
+void ring_bell(Assembler& code, const Descriptor& bells, Label is_rung) {
+  constexpr std::int32_t force_wakeup = BPF_RB_FORCE_WAKEUP, message_size = 4;
+  look_up(code, bells, ring_on_stack, is_rung);  // never misses, but the verifier does not know
+  code.copy(r1, r0);
+  code.copy(r2, frame_pointer);
+  code.add(r2, ring_on_stack);  // the message means nothing
+  code.set(r3, message_size);
+  code.set(r4, force_wakeup);
+  code.call(BPF_FUNC_ringbuf_output);
+  code.jump_if(r0, Compare::equal, 0, is_rung);
+}
+
+// If the ring rests, its thread is woken, and the ring rests no more. Of several that see it rest one wakes the thread. If it cannot, the next packet tries again.
+void wake_thread(Assembler& code, const Descriptor& bells, const MacAddress& token, int tap) {
+  const Label is_awake = code.label();
+  code.load(Size::word, r1, r7, RingLayout::resting);
+  code.jump_if(r1, Compare::equal, 0, is_awake);
+  code.copy(r0, r1);
+  code.set(r2, 0);
+  code.exchange_if_equal(r7, RingLayout::resting, r2);
+  code.jump_if32(r0, Compare::not_equal, r1, is_awake);
+  if (tap != 0) send_wake_up(code, tap, token, is_awake);
+  ring_bell(code, bells, is_awake);
+  code.load(Size::word, r1, r7, RingLayout::mark);
+  code.store(Size::word, r7, RingLayout::resting, r1);
+  code.place(is_awake);
+}
+
 }  // namespace
 
 // r6: the packet, r7: the control, r8: octets of the frame.
-std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& token, std::uint32_t longest, std::uint32_t rings) {
+std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& token, std::uint32_t longest, std::uint32_t rings, int tap) {
   static_assert(RingLayout::frame_offset + ETH_HLEN == RingLayout::ip_offset);
   Assembler code;
   const Ways ways = ways_of(code);
@@ -111,15 +177,15 @@ std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& 
   claim_record(code, maps.rings, ways);
   copy_frame(code);
   finish_record(code, RingLayout::filled);
-  wake_thread(code, maps.bells);
+  wake_thread(code, maps.bells, token, tap);
   end_here(code);
   write_ends(code, ways);
   return code.finish();
 }
 
-std::vector<bpf_insn> queue_program(const Descriptor& spis, std::uint32_t queues) {
+std::vector<bpf_insn> queue_program(const Descriptor& spis, const MacAddress& token, std::uint32_t queues) {
   Assembler code;
-  const Label first = code.label(), is_ipv4 = code.label(), by_addresses = code.label(), is_read = code.label(), is_chosen = code.label();
+  const Label is_packet = code.label(), first = code.label(), is_ipv4 = code.label(), by_addresses = code.label(), is_read = code.label(), is_chosen = code.label();
   // A word of the packet, of which no more can be said than that it may be too short: then it is of no SA.
   const auto take = [&](std::int16_t from, std::int16_t to, Label otherwise) {
     code.copy(r1, r6);
@@ -160,6 +226,13 @@ std::vector<bpf_insn> queue_program(const Descriptor& spis, std::uint32_t queues
     code.jump(is_read);
   };
   code.copy(r6, r1);
+  take(ETH_ALEN, other_on_stack, first);
+  code.load(Size::word, r1, frame_pointer, other_on_stack);
+  code.jump_if32(r1, Compare::not_equal, beginning_of(token), is_packet);
+  take(ETH_ALEN + WakeUp::ring_at, other_on_stack, first);
+  code.load(Size::half, r0, frame_pointer, other_on_stack);
+  code.leave();
+  code.place(is_packet);
   code.store(Size::word, frame_pointer, sender_on_stack, 0);
   code.load(Size::word, r1, r6, field(offsetof(__sk_buff, protocol)));
   code.jump_if(r1, Compare::equal, in_packet(ETH_P_IP), is_ipv4);

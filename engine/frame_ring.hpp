@@ -46,14 +46,17 @@ class FrameRing {
   virtual void set_spis(std::span<const TakenSpi> spis) = 0;
   // Frames that found the ring full.
   [[nodiscard]] virtual std::uint64_t overruns() const noexcept = 0;
+  // How many WakeUps the TAP counts as dropped, though it lost no packet with them.
+  [[nodiscard]] virtual std::uint64_t lost_wake_ups() const noexcept { return 0; }
 
-  // For poll: readable when a frame has come to a ring that rests.
+  // For poll: readable when a frame has come to a ring that rests. If a WakeUp came to the TAP instead, `is_resting` is false from then on.
   [[nodiscard]] virtual int descriptor() const noexcept = 0;
   // Takes note of an error that poll told of; returns it.
   virtual int take_error() noexcept { return 0; }
   // The thread looks at the ring from now on; and it will not, until it rises again. False if frames wait, or are being written: then it has to rise at once.
   virtual void rise() noexcept {}
   [[nodiscard]] virtual bool rest() noexcept { return true; }
+  [[nodiscard]] virtual bool is_resting() const noexcept { return true; }
 
   // Tells of no frames but those that have come by now, until it may go on.
   virtual void stop_here() noexcept = 0;

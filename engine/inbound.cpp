@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "esp_program.hpp"
 #include "outer.hpp"
 #include "split.hpp"
 
@@ -37,15 +38,17 @@ void Inbound::run() {
     const Spin::Clock::time_point asleep = Spin::Clock::now();
     const int ready = poll(waiting.data(), waiting.size(), timeout);
     if (ready < 0 && errno != EINTR) return context_.fault.set(describe_error("the inbound TAP cannot be waited for", errno));
+    const Spin::Clock::time_point awake = Spin::Clock::now();
     if (ready > 0 && waiting[stop].revents != 0) break;
     if (ready > 0 && waiting[ring].revents != 0) {
       if ((waiting[ring].revents & POLLERR) != 0) context_.ring->take_error();  // it is down: frames come again when it is up
-      rise(Spin::Clock::now() - asleep);
+      rise(awake - asleep);
     }
     if (ready > 0 && waiting[tap].revents != 0 && !serve_tap()) {
       context_.fault.set(std::string("inbound TAP: ") + std::strerror(errno));
       waiting[tap].fd = -1;
     }
+    if (!is_risen_ && context_.ring != nullptr && !context_.ring->is_resting()) rise(awake - asleep);  // a WakeUp, which has been read
     if (is_risen_) serve_ring();
     expire_fragments();
   }
@@ -99,6 +102,7 @@ bool Inbound::serve_tap() {
   while (count < burst_size && arena_.has_room()) {
     const std::span<std::uint8_t> room = arena_.room();
     const ssize_t length = context_.inbound_tap.read(room);
+    if (is_wake_up(room, length)) continue;
     if (length >= 0) {
       arena_.keep(static_cast<std::size_t>(length));
       frames_[count++] = room.first(static_cast<std::size_t>(length));
@@ -112,6 +116,11 @@ bool Inbound::serve_tap() {
   process();
   errno = error;
   return error == EAGAIN;
+}
+
+bool Inbound::is_wake_up(std::span<const std::uint8_t> octets, ssize_t length) const noexcept {
+  const auto header_size = static_cast<ssize_t>(context_.inbound_tap.header_size());
+  return length > header_size && WakeUp::is(octets.first(static_cast<std::size_t>(length)).subspan(context_.inbound_tap.header_size()), context_.token);
 }
 
 // What comes by the TAP is seldom and special: fragments, packets with options, too long ones. Of the same sender come whole packets by the ring, and one that

@@ -45,6 +45,7 @@ class Inbound {
   static constexpr std::size_t ring_packets_per_turn = 2 * burst_size;
 
   bool serve_tap();  // false when it is gone
+  [[nodiscard]] bool is_wake_up(std::span<const std::uint8_t> octets, ssize_t length) const noexcept;
   void serve_what_is_older();
   void rise(Spin::Clock::duration slept);
   void serve_ring();

@@ -265,9 +265,12 @@ NamedCounters Port::discard() {
 }
 
 NamedCounters Port::overruns() const {
-  std::uint64_t inbound = 0;
-  for (const std::unique_ptr<FrameRing>& ring : rings_) inbound += ring->overruns();
-  return {{"outbound", tap_rings_ ? tap_rings_->overruns() : 0}, {"inbound", inbound}};
+  std::uint64_t inbound = 0, wake_ups = 0;
+  for (const std::unique_ptr<FrameRing>& ring : rings_) {
+    inbound += ring->overruns();
+    wake_ups += ring->lost_wake_ups();
+  }
+  return {{"outbound", tap_rings_ ? tap_rings_->overruns() : 0}, {"inbound", inbound}, {"wake_ups", wake_ups}};
 }
 
 std::vector<BackEnd> Port::transmit() const {

@@ -61,7 +61,7 @@ class Port {
   // Packets by what became of them, and how many came; see PathCounters for how the two add up.
   [[nodiscard]] NamedCounters counters() const;
   [[nodiscard]] NamedCounters traffic() const;
-  // Frames that found a ring full; they are not in any other counter.
+  // Frames that found a ring full; they are not in any other counter. And `wake_ups`, which the inbound TAP counts as dropped though they are no packets.
   [[nodiscard]] NamedCounters overruns() const;
   [[nodiscard]] std::string fault() const { return fault_.get(); }
   [[nodiscard]] std::size_t workers() const noexcept { return workers_.size(); }

@@ -143,29 +143,6 @@ void finish_record(Assembler& code, Layout::State state) {
   code.store(Size::word, r9, Layout::state, static_cast<std::int32_t>(state));  // behind all that it speaks of: stores stay in their order on x86-64
 }
 
-// Of several that see it rest one wakes the thread. The message means nothing. If it cannot be sent, the next packet tries again.
-void wake_thread(Assembler& code, const Descriptor& bells) {
-  constexpr std::int32_t force_wakeup = BPF_RB_FORCE_WAKEUP, message_size = 4;
-  const Label is_awake = code.label();
-  code.load(Size::word, r1, r7, Layout::resting);
-  code.jump_if(r1, Compare::equal, 0, is_awake);
-  code.copy(r0, r1);
-  code.set(r2, 0);
-  code.exchange_if_equal(r7, Layout::resting, r2);
-  code.jump_if32(r0, Compare::not_equal, r1, is_awake);
-  look_up(code, bells, ring_on_stack, is_awake);
-  code.copy(r1, r0);
-  code.copy(r2, frame_pointer);
-  code.add(r2, ring_on_stack);
-  code.set(r3, message_size);
-  code.set(r4, force_wakeup);
-  code.call(BPF_FUNC_ringbuf_output);
-  code.jump_if(r0, Compare::equal, 0, is_awake);
-  code.load(Size::word, r1, r7, Layout::mark);
-  code.store(Size::word, r7, Layout::resting, r1);
-  code.place(is_awake);
-}
-
 void end_here(Assembler& code) {
   code.set(r0, ends_here);
   code.leave();

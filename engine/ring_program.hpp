@@ -22,8 +22,9 @@ struct RingMaps {
 // of the ring. A record lies in one piece, so behind the end of the ring there is room for another one.
 struct RingLayout {
   // A control. The program claims a record by moving the producer on, we give records back by moving the consumer on. `resting` is 0 or, while the ring rests,
-  // the `mark` that it had when it rose the last time; a program that has the ring rest by itself writes it there.
-  static constexpr std::int16_t producer = 0, resting = 64, mark = 68, consumer = 128, overruns = 192;
+  // the `mark` that it had when it rose the last time; a program that has the ring rest by itself writes it there. `lost_wake_ups`:
+  // how many WakeUps (esp_program.hpp) found the TAP full.
+  static constexpr std::int16_t producer = 0, resting = 64, mark = 68, lost_wake_ups = 72, consumer = 128, overruns = 192;
   static constexpr std::uint32_t control_size = 256;
 
   // A record: its state, how many octets the frame has (0: not all of it could be copied), how many the record has, and the frame, whose IP header begins
@@ -87,8 +88,6 @@ void copy_frame(bpf::Assembler& code);
 
 // A frame that was copied gets its state.
 void finish_record(bpf::Assembler& code, RingLayout::State state);
-// If the ring rests, its thread is woken, and the ring rests no more.
-void wake_thread(bpf::Assembler& code, const Descriptor& bells);
 
 // The ends of a program. A packet that was copied ends. One whose record was claimed in vain (`skip`, with r9, and r1 as for `resting`) goes where those go
 // that find the ring resting; what passes goes on, and what found the ring full ends.

@@ -1,9 +1,7 @@
 #include "tap_rings.hpp"
 
-#include <linux/if.h>
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 
 #include <cerrno>
 #include <string>
@@ -13,20 +11,6 @@
 #include "error.hpp"
 
 namespace groupvpn {
-namespace {
-
-// The device, which is where the calling thread is: in another network namespace its name would be that of another one.
-Device device_of(int tap) {
-  ifreq request{};
-  if (ioctl(tap, TUNGETIFF, &request) != 0) throw EngineError(describe_error("TUNGETIFF", errno));
-  const Descriptor network(ioctl(tap, TUNGETDEVNETNS, nullptr));
-  struct stat status {};
-  if (network.number() < 0 || fstat(network.number(), &status) != 0) throw EngineError(describe_error("TUNGETDEVNETNS", errno));
-  if (status.st_ino != network_namespace()) throw EngineError(std::string("TAP \"") + request.ifr_name + "\" is in another network namespace");
-  return Device::named(request.ifr_name);
-}
-
-}  // namespace
 
 std::uint64_t TapRings::overruns() const noexcept {
   std::uint64_t sum = 0;
@@ -36,7 +20,7 @@ std::uint64_t TapRings::overruns() const noexcept {
 
 Descriptor TapRings::attach(std::span<const int> tap_queues, std::size_t queue) const {
   if (queue >= maximum_queues) throw EngineError("no more than " + std::to_string(maximum_queues) + " outbound TAPs in the life of a port");
-  const Device device = device_of(tap_queues.front());
+  const Device device = Device::of_tap(tap_queues.front());
   if (workers_ > 1) {
     const Descriptor program = bpf::load(BPF_PROG_TYPE_SOCKET_FILTER, "groupvpn_flow", flow_queue_program(workers_));
     int number = program.number();

@@ -18,6 +18,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,6 +68,19 @@ inline Descriptor open_tap(const char* name) { return std::move(open_tap(name, 1
 
 inline void run(const std::string& command) {
   if (std::system(command.c_str()) != 0) fail(__FILE__, __LINE__, command);
+}
+
+// What the kernel counts of a device: a column of /proc/net/dev.
+inline constexpr int tx_packets = 10, tx_dropped = 12;
+inline std::uint64_t statistic_of(const std::string& device, int column) {
+  std::ifstream devices("/proc/thread-self/net/dev");
+  for (std::string word; devices >> word;) {
+    if (word != device + ":") continue;
+    std::uint64_t value = 0;
+    for (; column > 0; --column) devices >> value;
+    return value;
+  }
+  return 0;
 }
 
 // A packet socket on one device.

@@ -1,6 +1,7 @@
 // ESP on its way into a port: by the rings, and by the TAP.
 #include "port_rig.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <memory>
@@ -59,6 +60,33 @@ TEST_CASE(esp_comes_in_by_the_packet_ring_while_sas_change) {
 
 TEST_CASE(esp_comes_in_by_the_bpf_ring_while_sas_change) {
   if (has_bpf_ring()) show_esp_by_a_ring(ReceiveMethod::bpf);
+}
+
+// A WakeUp may be older than the rest in which the thread reads it, and it may read a newer one with it: it must look whether its ring rests when it has read all of them.
+TEST_CASE(a_wake_up_that_is_read_behind_older_ones_wakes_the_thread) {
+  if (!has_bpf_ring()) return;
+  Rig rig(ReceiveMethod::bpf);
+  const EspTable table(rig.port);
+  const auto sa = Keys(Cipher::aes_128_gcm, Integrity::none, 0x33).sa(2000);
+  rig.port.set_sas({sa}, {});
+  rig.port.start();
+  Octets esp(60);
+  store32(esp.data(), sa->spi());
+  store32(&esp[4], 1);
+  const Octets forged = frame_around(ipv4(esp, {.protocol = protocol_esp}));
+  Octets older = forged;
+  std::copy(token.begin(), token.end(), older.begin() + ETH_ALEN);
+  constexpr std::uint64_t turns = 500;
+  bool is_awake = true;
+  for (std::uint64_t turn = 0; turn < turns && is_awake; ++turn) {
+    for (std::uint64_t frame = turn % 32; frame > 0; --frame) rig.kernel.send(older);
+    rig.core.send(forged);
+    is_awake = rig.comes_to("inbound_", turn + 1);
+  }
+  CHECK(is_awake);
+  CHECK_EQUAL(rig.count("inbound_authentication"), turns);
+  CHECK_EQUAL(sum(rig.port.traffic(), "inbound_frames"), turns);  // a WakeUp is none
+  rig.port.stop();
 }
 
 TEST_CASE(datagrams_that_wait_go_to_the_kernel_in_one_frame) {

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <algorithm>
-#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,19 +26,6 @@ inline std::uint64_t sum(const NamedCounters& counters, const std::string& prefi
   std::uint64_t total = 0;
   for (const auto& [name, value] : counters) total += name.starts_with(prefix) ? value : 0;
   return total;
-}
-
-// What the kernel counts of a device: a column of /proc/net/dev.
-inline constexpr int tx_packets = 10, tx_dropped = 12;
-inline std::uint64_t statistic_of(const std::string& device, int column) {
-  std::ifstream devices("/proc/thread-self/net/dev");
-  for (std::string word; devices >> word;) {
-    if (word != device + ":") continue;
-    std::uint64_t value = 0;
-    for (; column > 0; --column) devices >> value;
-    return value;
-  }
-  return 0;
 }
 
 inline bool has_bpf_ring() {

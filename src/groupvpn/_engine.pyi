@@ -288,7 +288,11 @@ class Port:
     def ring_program(self) -> int:
         """The kernel's number of the program at the ingress of `wan` that fills the ring, 0 without one."""
     def overruns(self) -> dict[str, int]:
-        """Packets that found a ring full, and are in no other counter: `outbound` and `inbound`."""
+        """Packets that found a ring full, and are in no other counter: `outbound` and `inbound`.
+
+        And `wake_ups`: frames that wake a thread at the inbound TAP and found it full. It counts them as dropped, and no packet was
+        lost with them.
+        """
     def fault(self) -> str:
         """What last went wrong with a TAP (it was removed), empty if nothing did."""
 

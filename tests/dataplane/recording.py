@@ -42,6 +42,7 @@ class RecordedPort:
     receivers: int = 1
     lost_by_ring: int = 0
     lost_on_way_out: int = 0
+    lost_wake_ups: int = 0
     tags: dict[int, bytes] = field(default_factory=dict)
 
     def source(self, spi: int) -> bytes:
@@ -86,7 +87,7 @@ class RecordedPort:
         return ("ring" if self.ring_limit else "tap"), ""
 
     def overruns(self) -> dict[str, int]:
-        return {"outbound": self.lost_on_way_out, "inbound": self.lost_by_ring}
+        return {"outbound": self.lost_on_way_out, "inbound": self.lost_by_ring, "wake_ups": self.lost_wake_ups}
 
     def fault(self) -> str:
         return self.trouble

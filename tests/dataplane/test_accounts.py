@@ -19,6 +19,7 @@ from groupvpn.dataplane.engine import NativeEngine
 from groupvpn.dataplane.faults import Fault
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.options import EngineOptions
+from groupvpn.dataplane.taps import Tap
 from groupvpn.ipsec.sa import DesiredState, SaCounters
 
 Wan = tuple[Namespace, Namespace]
@@ -214,3 +215,16 @@ def test_a_table_loses_no_count_when_its_list_changes(wan: Wan) -> None:
         plane.apply(among("10.78.0.0/16"))
         assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 20) == 20
         assert passed() >= before + 30
+
+
+@pytest.mark.netns
+def test_what_only_wakes_the_engine_is_no_packet_that_waited_for_it(wan: Wan) -> None:
+    gateway, _ = wan
+    token = bytes.fromhex("02a1b2c3")
+    with gateway.entered(), contextlib.closing(Tap("tap", bytes.fromhex("020000000001"), 1)) as tap:
+        with contextlib.closing(socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as kernel:
+            kernel.bind(("tap", 0x88B5))
+            for source in (token, bytes.fromhex("02a1b2c4"), token, bytes.fromhex("06a1b2c3"), bytes.fromhex("02a1b2c4")):
+                kernel.send(bytes(6) + source + bytes(2) + b"\x88\xb5" + bytes(46))
+        assert tap.drain(uncounted=token) == 3
+        assert tap.drain(uncounted=token) == 0

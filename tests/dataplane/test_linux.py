@@ -404,6 +404,8 @@ def test_packets_that_find_the_queue_of_the_inbound_tap_full_are_counted(wan: Wa
                 sender.sendto(struct.pack("!II", 5, sequence) + bytes(40), ("10.9.0.1", 0))
         until(lambda: sum(plane.counters()[0].drops.values()) >= 20 + 3, "all have come")  # 3 are the recorded engine's
         assert plane.counters()[0].drops["inbound_queue_full"] == 20
+        engine.ports[0].lost_wake_ups = 2  # which found no room either, and are no packets
+        assert plane.counters()[0].drops["inbound_queue_full"] == 18
         assert len(engine.ports[0].frames(engine.ports[0].tap_in)) == 10
 
 

@@ -64,7 +64,7 @@ USER = 64100
 def test_the_programs_load_for_the_user_of_the_unit(wan: tuple[Namespace, Namespace], workers: int) -> None:
     as_root, in_unit = said(wan[0], CHILD, workers=workers)
     assert in_unit == as_root
-    assert as_root == "('bpf', '') ('bpf', '') {'outbound': 0, 'inbound': 0}\n"
+    assert as_root == "('bpf', '') ('bpf', '') {'outbound': 0, 'inbound': 0, 'wake_ups': 0}\n"
 
 
 def test_the_rules_load_for_the_user_of_the_unit(wan: tuple[Namespace, Namespace]) -> None:

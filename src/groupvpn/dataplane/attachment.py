@@ -162,7 +162,7 @@ class Attachment:
         overruns, lost = self._port.overruns(), {}
         with contextlib.suppress(OSError):  # no descriptor is left to ask with
             lost = links.transmit_drops()
-        counts.drops["inbound_queue_full"] += lost.get(self._tap_in.name, 0) + overruns["inbound"]
+        counts.drops["inbound_queue_full"] += max(0, lost.get(self._tap_in.name, 0) - overruns["wake_ups"]) + overruns["inbound"]
         counts.drops["outbound_queue_full"] += sum(lost.get(tap.name, 0) for tap, _ in self._outbound_taps) + overruns["outbound"]
         return counts
 
@@ -195,7 +195,7 @@ class Attachment:
         in_rings = self._port.discard()
         pending, counts.traffic["inbound_pending"] = counts.traffic["inbound_pending"], 0
         counts.drops["inbound_fragment"] += pending
-        counts.drops["inbound_restarted"] += self._tap_in.drain() + in_rings["inbound"]
+        counts.drops["inbound_restarted"] += self._tap_in.drain(self._token[:TOKEN_PREFIX]) + in_rings["inbound"]
         at_taps = sum(tap.drain() for tap, _ in self._outbound_taps)
         for tap in self.taps:
             tap.close()

@@ -124,7 +124,10 @@ class EnginePort(Protocol):
         """The kernel's number of the program that fills the ring, before which no other one may take its packets; 0 without one."""
 
     def overruns(self) -> dict[str, int]:
-        """Packets that found a ring full: `outbound` and `inbound`."""
+        """Packets that found a ring full: `outbound` and `inbound`.
+
+        And `wake_ups`, which the inbound TAP counts as dropped though they are no packets: they wake its thread.
+        """
 
     def fault(self) -> str:
         """Why a thread or queue has stopped working, or nothing."""

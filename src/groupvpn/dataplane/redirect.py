@@ -31,5 +31,5 @@ def is_there(tap: int, wan: int) -> bool:
 
 
 def without_queue(tap: str) -> None:
-    """Let frames pass straight into the TAP's own ring: a queueing discipline before it would only cost a lock."""
+    """Let frames pass straight into the TAP's own ring: a queueing discipline would cost a lock, and hide that the ring is full."""
     run(["tc", "qdisc", "replace", "dev", tap, "root", "noqueue"])
