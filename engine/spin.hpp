@@ -12,13 +12,12 @@ namespace groupvpn {
 // When a ring rises, what was led elsewhere before may be this long on its way there, while another processor waits for its host or for an interrupt.
 inline constexpr std::chrono::milliseconds longest_on_the_way{10};
 
-// To be woken costs a system call, an interrupt for another processor and often some microseconds of its own (on a virtual machine ten and
-// more), and whoever sends pays for it too. While packets follow each other closely it is cheaper to look for the next one. So the time to
+// To be woken costs a system call, perhaps an interrupt for another processor, and some microseconds of its own, and whoever sends pays for it too. While packets follow each other closely it is cheaper to look for the next one. So the time to
 // look grows while sleeps turn out short, and is nothing at all while they are long: an idle or quiet interface costs nothing.
 class Spin {
  public:
   using Clock = std::chrono::steady_clock;
-  static constexpr Clock::duration shortest = std::chrono::microseconds(10), longest = std::chrono::microseconds(50);
+  static constexpr Clock::duration shortest = std::chrono::microseconds(5), longest = std::chrono::microseconds(20);
 
   // How long the thread has just slept, and how many frames came meanwhile: without the sleep it would have waited for each of them that much less.
   void slept(Clock::duration time, std::size_t frames = 1) noexcept {
