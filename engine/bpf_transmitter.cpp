@@ -46,13 +46,17 @@ constexpr std::size_t entry_size_for(std::size_t latest_begin, std::size_t slot_
 
 // r6: the packet that the program was run with, r0: an entry. Has the packet be the frame of the entry and leaves that in r9.
 void become_frame(Assembler& code, const Bounds& bounds, Label impossible) {
+  const Label is_as_long = code.label();  // as most are of the one before
   code.copy(r9, r0);
   code.load(Size::word, r2, r9, length_at);
   code.jump_if(r2, Compare::less, ETH_HLEN, impossible);
+  code.load(Size::word, r1, r6, field(offsetof(__sk_buff, len)));
+  code.jump_if(r1, Compare::equal, r2, is_as_long);
   code.copy(r1, r6);
   code.set(r3, 0);
   code.call(BPF_FUNC_skb_change_tail);
   code.jump_if(r0, Compare::not_equal, 0, impossible);
+  code.place(is_as_long);
   code.load(Size::word, r4, r9, length_at);  // what is known of a register is not known of the memory
   code.jump_if(r4, Compare::less, ETH_HLEN, impossible);
   code.jump_if(r4, Compare::greater, static_cast<std::int32_t>(bounds.longest_frame), impossible);
