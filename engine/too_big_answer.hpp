@@ -1,0 +1,32 @@
+// What the sender of a packet that was too big is told, and how often.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+#include "cut.hpp"
+#include "device.hpp"
+#include "tap.hpp"
+
+namespace groupvpn {
+
+// Gives ICMP messages (icmp.hpp) to the kernel as if they had come in by the WAN.
+class TooBigAnswer {
+ public:
+  using Clock = std::chrono::steady_clock;
+  static constexpr Clock::duration interval = std::chrono::milliseconds(1);  // from one answer to the next, whoever gets them
+
+  // The kernel gets them by `tap`, in frames that come from `token`.
+  TooBigAnswer(const Tap& tap, const MacAddress& token) noexcept : tap_(tap), token_(token) {}
+
+  // Tells the sender of `refused`, whose frame has this link header, that `mtu` octets would have fit. False if it was not told: it is too soon after the
+  // last answer, it may not be answered (which does not use up the turn of another one), or the kernel did not take it.
+  bool give(const CutPacket& refused, const std::uint8_t* link, std::uint32_t mtu, Clock::time_point now = Clock::now()) noexcept;
+
+ private:
+  const Tap& tap_;
+  MacAddress token_;
+  Clock::time_point next_{};
+};
+
+}  // namespace groupvpn
