@@ -103,7 +103,7 @@ void read_packet(Assembler& code, const MacAddress& token, std::uint32_t longest
 // r6: a packet that is in the ring, r7: the control, r8: octets of the frame that were copied. Makes a WakeUp of it. Jumps if the TAP took that. (Where it stands in pages
 // and there is no memory, or a checksum is still to be written, it stays long: that does no harm.)
 void send_wake_up(Assembler& code, int tap, const MacAddress& token, Label is_sent) {
-  constexpr std::int32_t full = 1;  // NET_XMIT_DROP
+  constexpr std::int32_t congested = 2;  // NET_XMIT_CN, where the TAP is down; NET_XMIT_DROP, 1, where it is full. Errors are negative, and count nowhere
   const Label is_short = code.label(), is_refused = code.label();
   code.jump_if(r8, Compare::at_most, WakeUp::size, is_short);
   code.copy(r1, r6);
@@ -127,7 +127,7 @@ void send_wake_up(Assembler& code, int tap, const MacAddress& token, Label is_se
   code.set(r3, 0);
   code.call(BPF_FUNC_clone_redirect);
   code.jump_if(r0, Compare::equal, 0, is_sent);
-  code.jump_if(r0, Compare::not_equal, full, is_refused);
+  code.jump_if(r0, Compare::greater, congested, is_refused);
   code.set(r1, 1);
   code.add_atomically(r7, RingLayout::lost_wake_ups, r1);
   code.place(is_refused);

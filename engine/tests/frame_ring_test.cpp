@@ -410,8 +410,10 @@ TEST_CASE(a_bpf_ring_rings_the_bell_where_the_tap_takes_no_frame) {
   CHECK_EQUAL(ring.lost_wake_ups(), 2U);
   CHECK_EQUAL(statistic_of("in", tx_dropped), dropped + 2);
   run("ip link set in down");
+  const std::uint64_t dropped_before = statistic_of("in", tx_dropped), lost_before = ring.lost_wake_ups();
   CHECK(rings_bell());
-  CHECK_EQUAL(ring.lost_wake_ups(), 2U);
+  CHECK_EQUAL(ring.lost_wake_ups(), lost_before + 1);
+  CHECK(statistic_of("in", tx_dropped) - dropped_before <= 1);  // older kernels count nothing at a TAP that is down
 }
 
 // Also of a packet whose SA has ended meanwhile: the queues are chosen by a program that knows no SPI.
