@@ -23,7 +23,7 @@ struct RingMaps {
 struct RingLayout {
   // A control. The program claims a record by moving the producer on, we give records back by moving the consumer on. `resting` is 0 or, while the ring rests,
   // the `mark` that it had when it rose the last time; a program that has the ring rest by itself writes it there. `lost_wake_ups`:
-  // how many WakeUps (esp_program.hpp) found the TAP full.
+  // how many WakeUps (esp_program.hpp) the TAP dropped.
   static constexpr std::int16_t producer = 0, resting = 64, mark = 68, lost_wake_ups = 72, consumer = 128, overruns = 192;
   static constexpr std::uint32_t control_size = 256;
 

@@ -69,7 +69,7 @@ class SharedRing {
 
   // Frames that found the ring full. Any thread.
   [[nodiscard]] std::uint64_t overruns() const noexcept { return word<std::uint64_t>(control_ + RingLayout::overruns).load(std::memory_order_relaxed); }
-  // WakeUps for which a TAP had no room. Any thread.
+  // WakeUps that a TAP dropped. Any thread.
   [[nodiscard]] std::uint64_t lost_wake_ups() const noexcept {
     return word<std::uint64_t>(control_ + RingLayout::lost_wake_ups).load(std::memory_order_relaxed);
   }

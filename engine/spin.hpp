@@ -12,8 +12,9 @@ namespace groupvpn {
 // When a ring rises, what was led elsewhere before may be this long on its way there, while another processor waits for its host or for an interrupt.
 inline constexpr std::chrono::milliseconds longest_on_the_way{10};
 
-// To be woken costs a system call, perhaps an interrupt for another processor, and some microseconds of its own, and whoever sends pays for it too. While packets follow each other closely it is cheaper to look for the next one. So the time to
-// look grows while sleeps turn out short, and is nothing at all while they are long: an idle or quiet interface costs nothing.
+// To be woken costs a system call, perhaps an interrupt for another processor, and some microseconds of its own, and whoever sends pays for it too.
+// While packets follow each other closely it is cheaper to look for the next one. So the time to look grows while sleeps turn out short, and is
+// nothing at all while they are long: an idle or quiet interface costs nothing.
 class Spin {
  public:
   using Clock = std::chrono::steady_clock;
