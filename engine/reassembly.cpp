@@ -17,10 +17,10 @@ Reassembler::Entries::iterator Reassembler::find_or_make(const Key& key, double 
   const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.key == key; });
   if (found != entries_.end()) return found;
   if (entries_.size() == maximum_datagrams) {
-    lost += entries_.front().fragments;
+    lost += entries_.front().fragments();
     entries_.pop_front();
   }
-  entries_.push_back({.key = key, .deadline = now + timeout, .header = {}, .payload = {}, .blocks = {}, .starts = {}});
+  entries_.push_back({.key = key, .deadline = now + timeout, .header = {}, .octets = {}, .pieces = {}, .blocks = {}, .starts = {}});
   return std::prev(entries_.end());
 }
 
@@ -31,38 +31,35 @@ bool Reassembler::Fragment::is_possible() const noexcept {
 
 // Whether this very fragment is there: the same octets from the same place on, and as many.
 bool Reassembler::is_duplicate(const Entry& entry, const Fragment& fragment) {
-  const std::size_t end = fragment.offset + fragment.payload.size();
-  const std::size_t first = fragment.offset / 8, last = (end + 7) / 8;
-  if (end > entry.payload.size() || !entry.starts.test(first)) return false;
-  const bool ends_datagram = entry.payload_length != 0 && end == entry.payload_length;
-  if (fragment.is_last != ends_datagram) return false;
-  for (std::size_t block = first + 1; block < last; ++block) {
-    if (!entry.blocks.test(block) || entry.starts.test(block)) return false;
-  }
-  const bool goes_on = last < entry.blocks.size() && entry.blocks.test(last) && !entry.starts.test(last);
-  return !goes_on && std::memcmp(entry.payload.data() + fragment.offset, fragment.payload.data(), fragment.payload.size()) == 0;
+  const std::uint32_t block = fragment.offset / 8;
+  if (!entry.starts.test(block)) return false;
+  const std::uint8_t* octets = entry.octets.data();
+  auto piece = entry.pieces.begin();
+  for (; piece->block != block; ++piece) octets += piece->length;
+  const bool ends_datagram = fragment.offset + piece->length == entry.payload_length;
+  return piece->length == fragment.payload.size() && ends_datagram == fragment.is_last && std::memcmp(octets, fragment.payload.data(), piece->length) == 0;
 }
 
-// Puts the octets of a fragment in their place; false if it contradicts what is there.
-bool Reassembler::place(Entry& entry, const Fragment& fragment) {
-  const auto length = static_cast<std::uint32_t>(fragment.payload.size());
+// Keeps the octets of a fragment; false if it contradicts what is there.
+bool Reassembler::keep(Entry& entry, const Fragment& fragment) {
+  const auto length = static_cast<std::uint16_t>(fragment.payload.size());
+  const auto first = static_cast<std::uint16_t>(fragment.offset / 8);
   const std::uint32_t end = fragment.offset + length;
   if (entry.payload_length != 0 && (fragment.is_last || end > entry.payload_length)) return false;
-  if (fragment.is_last && end < entry.payload.size()) return false;
-  for (std::uint32_t block = fragment.offset / 8; block < (end + 7) / 8; ++block) {
+  if (fragment.is_last && end < entry.end) return false;
+  for (std::uint32_t block = first; block < (end + 7) / 8; ++block) {
     if (entry.blocks.test(block)) return false;
     entry.blocks.set(block);
   }
-  entry.starts.set(fragment.offset / 8);
-  if (entry.payload.size() < end) entry.payload.resize(end);
-  std::memcpy(entry.payload.data() + fragment.offset, fragment.payload.data(), length);
+  entry.starts.set(first);
+  entry.octets.insert(entry.octets.end(), fragment.payload.begin(), fragment.payload.end());
+  entry.pieces.push_back({first, length});
+  entry.end = std::max(entry.end, end);
   if (fragment.is_last) entry.payload_length = end;
   if (fragment.offset == 0) {
     entry.header.assign(fragment.header.begin(), fragment.header.end());
     if (fragment.key.family == Family::ipv6) entry.header[fragment.named_at] = fragment.protocol;
   }
-  entry.received += length;
-  ++entry.fragments;
   entry.codepoints |= static_cast<std::uint8_t>(1U << fragment.ecn);
   return true;
 }
@@ -71,12 +68,17 @@ bool Reassembler::place(Entry& entry, const Fragment& fragment) {
 // not ECN-capable (RFC 3168 5.3): its sender would not understand the mark, and a mark must not be lost.
 Reassembled Reassembler::finish(Entry& entry) {
   const std::size_t length = entry.header.size() + entry.payload_length;
-  if (length > maximum_size(entry.key.family)) return {.lost = entry.fragments};
+  if (length > maximum_size(entry.key.family)) return {.lost = entry.fragments()};
   const bool is_congested = (entry.codepoints & congested) != 0;
-  if (is_congested && (entry.codepoints & not_capable) != 0) return {.lost = entry.fragments, .reason = Reason::congestion};
-  auto datagram = std::make_unique<std::vector<std::uint8_t>>(std::move(entry.header));
-  datagram->insert(datagram->end(), entry.payload.begin(), entry.payload.end());
+  if (is_congested && (entry.codepoints & not_capable) != 0) return {.lost = entry.fragments(), .reason = Reason::congestion};
+  auto datagram = std::make_unique<std::vector<std::uint8_t>>(length);
   std::uint8_t* ip = datagram->data();
+  std::uint8_t* payload = std::copy(entry.header.begin(), entry.header.end(), ip);
+  const std::uint8_t* octets = entry.octets.data();
+  for (const Piece& piece : entry.pieces) {
+    std::memcpy(payload + piece.block * 8U, octets, piece.length);
+    octets += piece.length;
+  }
   if (entry.key.family == Family::ipv6) {
     store16(ip + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
     if (is_congested) ip[1] |= 0x30;
@@ -86,7 +88,7 @@ Reassembled Reassembler::finish(Entry& entry) {
     if (is_congested) ip[1] |= 3;
     write_header_checksum(ip);
   }
-  return {.datagram = std::move(datagram), .joined = entry.fragments};
+  return {.datagram = std::move(datagram), .joined = entry.fragments()};
 }
 
 Reassembled Reassembler::add(const Ipv4& ip, double now) {
@@ -136,9 +138,9 @@ Reassembled Reassembler::add(const Fragment& fragment, double now) {
       ++result.lost;
       return result;
     }
-    fragments = entry->fragments + 1;
-    if (place(*entry, fragment)) {
-      if (entry->payload_length == 0 || entry->received != entry->payload_length) return result;
+    fragments = entry->fragments() + 1;
+    if (keep(*entry, fragment)) {
+      if (entry->payload_length == 0 || entry->octets.size() != entry->payload_length) return result;
       Reassembled whole = finish(*entry);
       whole.lost += result.lost;
       entries_.erase(entry);
@@ -154,7 +156,7 @@ Reassembled Reassembler::add(const Fragment& fragment, double now) {
 std::uint32_t Reassembler::expire(double now) {
   std::uint32_t lost = 0;
   while (!entries_.empty() && entries_.front().deadline <= now) {
-    lost += entries_.front().fragments;
+    lost += entries_.front().fragments();
     entries_.pop_front();
   }
   return lost;
@@ -162,7 +164,7 @@ std::uint32_t Reassembler::expire(double now) {
 
 std::uint32_t Reassembler::pending_fragments() const noexcept {
   std::uint32_t count = 0;
-  for (const Entry& entry : entries_) count += entry.fragments;
+  for (const Entry& entry : entries_) count += entry.fragments();
   return count;
 }
 

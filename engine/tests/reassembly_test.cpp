@@ -374,3 +374,26 @@ TEST_CASE(a_datagram_for_which_there_is_no_memory_is_given_up) {
   add(reassembler, fragments[1]);
   CHECK(*add(reassembler, fragments[0]).datagram == ipv4(payload, {.protocol = protocol_esp, .identification = 9}));
 }
+
+// Who sends a few octets that belong to the end of a large datagram has us spend no more than that.
+TEST_CASE(a_fragment_takes_the_memory_that_it_brings) {
+  Reassembler reassembler;
+  const Scarcity scarcity(4096);
+  for (std::uint16_t identification = 0; identification < Reassembler::maximum_datagrams; ++identification) {
+    Octets far = ipv4(Octets(8), {.protocol = protocol_esp, .identification = identification, .fragment = Ipv4::more_fragments | 8000});
+    CHECK_EQUAL(add(reassembler, far).lost, 0U);
+  }
+  CHECK_EQUAL(reassembler.pending_fragments(), Reassembler::maximum_datagrams);
+}
+
+TEST_CASE(the_largest_datagram_is_put_together_of_the_smallest_fragments) {
+  Random random(5);
+  Reassembler reassembler;
+  const Octets payload = random.octets(65535 - 20);
+  std::vector<Octets> fragments = split(payload, 8);
+  std::shuffle(fragments.begin(), fragments.end(), random.engine());
+  for (std::size_t index = 0; index + 1 < fragments.size(); ++index) CHECK(!add(reassembler, fragments[index]).datagram);
+  for (std::size_t turn = 0; turn < 20; ++turn) CHECK_EQUAL(add(reassembler, fragments[random.below(static_cast<std::uint32_t>(fragments.size() - 1))]).lost, 1U);
+  CHECK_EQUAL(reassembler.pending_fragments(), fragments.size() - 1);
+  CHECK(*add(reassembler, fragments.back()).datagram == ipv4(payload, {.protocol = protocol_esp, .identification = 9}));
+}
