@@ -160,6 +160,7 @@ Reason Esp::strip(Packet& packet, std::size_t index, std::int64_t now) noexcept 
   if (!operation.is_done) return Reason::crypto_failure;
   if (!operation.is_authentic) return Reason::authentication;
   if (const Reason seen = packet.sa->accept(origins_[index], now); seen != Reason::delivered) return seen;
+  if (!packet.sa->lifetime().spend(operation.charged())) return Reason::lifetime;
 
   Verified verified;
   const bool is_ah = packet.sa->protocol() == Protocol::ah;
@@ -186,7 +187,6 @@ void Esp::decapsulate_burst(const SaSet& sas, std::span<Packet> packets, std::in
   for (std::size_t index = 0; index < count; ++index) {
     Packet& packet = *owners_[index];
     packet.reason = strip(packet, index, now);
-    if (operations_[index].is_authentic && !packet.sa->lifetime().spend(operations_[index].charged())) packet.reason = Reason::lifetime;
     if (packet.reason == Reason::delivered) counter.add(packet.sa, packet.length);
   }
 }

@@ -45,19 +45,6 @@ void note_time(Event& event, Sa* sa) noexcept {
 
 }  // namespace
 
-bool NoticeLimit::admits(EventKind kind, const Address& source, std::int64_t now) noexcept {
-  std::uint64_t halves[2];
-  std::memcpy(halves, source.data(), sizeof halves);
-  const std::uint64_t mixed = (halves[0] ^ (halves[1] << 1) ^ static_cast<std::uint64_t>(kind)) * 0x9e3779b97f4a7c15ULL;
-  Place& place = places_[mixed >> 56];
-  if (place.kind == kind && place.source == source && now < place.again) return false;
-  const std::int64_t paid = std::max(paid_until_, now) + total_interval;
-  if (paid > now + total_burst * total_interval) return false;
-  paid_until_ = paid;
-  place = {kind, source, now + source_interval};
-  return true;
-}
-
 EventQueue::EventQueue()
     : wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       alarm_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),

@@ -11,6 +11,7 @@
 
 #include "descriptor.hpp"
 #include "packet.hpp"
+#include "source_limit.hpp"
 
 namespace groupvpn {
 
@@ -64,17 +65,10 @@ class NoticeLimit {
   static constexpr std::int64_t total_interval = 100;
   static constexpr std::int64_t total_burst = 20;
 
-  bool admits(EventKind kind, const Address& source, std::int64_t now) noexcept;
+  bool admits(EventKind kind, const Address& source, std::int64_t now) noexcept { return limit_.admits(source, static_cast<std::uint8_t>(kind), now); }
 
  private:
-  // Sources share a place if chance wills it; then one may be told of too often, which the other limit bounds.
-  struct Place {
-    EventKind kind = EventKind::unknown_spi;
-    Address source{};
-    std::int64_t again = 0;
-  };
-  std::array<Place, 256> places_{};
-  std::int64_t paid_until_ = 0;  // each event pays for `total_interval`; the debt may not exceed `total_burst` of them
+  SourceLimit limit_{{.each_source = source_interval, .each = total_interval, .burst = total_burst}};
 };
 
 // Any thread tells, one drains. Telling takes a lock, but an SA tells once in its life for each kind, and a packet only on the way to the counter

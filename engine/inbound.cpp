@@ -172,18 +172,24 @@ void Inbound::take_super_packet(Packet packet, std::uint32_t segment_size, const
   }
 }
 
-// False for a packet that is none. What cannot be said of it yet, decapsulation says of the whole.
+// False for a packet that is none. What cannot be said of it yet, decapsulation says of the whole. Of UDP only first fragments tell that they are ESP's, so only they are led
+// here: they could never be put together.
 bool Inbound::take_fragment(const Packet& packet, const std::uint8_t* frame) {
-  const auto may_be_ours = [](std::uint8_t protocol) { return protocol == protocol_esp || protocol == protocol_ah || protocol == protocol_udp; };
+  const auto reason_against = [](std::uint8_t protocol) {
+    if (protocol == protocol_esp || protocol == protocol_ah) return Reason::delivered;
+    return protocol == protocol_udp ? Reason::fragment : Reason::not_esp;
+  };
   if (const auto ip = Ipv4::parse(packet.data, packet.length)) {
     if (!ip->is_fragment()) return false;
-    may_be_ours(ip->protocol()) ? keep_fragment(reassembler_.add(*ip, now()), frame) : refuse(Reason::not_esp);
+    const Reason reason = reason_against(ip->protocol());
+    reason == Reason::delivered ? keep_fragment(reassembler_.add(*ip, now()), frame) : refuse(reason);
     return true;
   }
   const auto ip = Ipv6::parse(packet.data, packet.length);
   const auto chain = ip ? Ipv6Chain::walk(*ip) : std::nullopt;
   if (!chain || !chain->is_fragment(*ip)) return false;
-  may_be_ours(packet.data[chain->fragment]) ? keep_fragment(reassembler_.add(*ip, *chain, now()), frame) : refuse(Reason::not_esp);
+  const Reason reason = reason_against(packet.data[chain->fragment]);
+  reason == Reason::delivered ? keep_fragment(reassembler_.add(*ip, *chain, now()), frame) : refuse(reason);
   return true;
 }
 

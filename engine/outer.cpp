@@ -223,12 +223,10 @@ Reason read_ipv6(Packet& packet, Outer& outer, Payload& payload) noexcept {
 }
 
 // RFC 3948 2: what follows the UDP header is one octet 0xFF (a keepalive), four octets 0 (the non-ESP marker: IKE), or ESP.
-Reason read_udp(const std::uint8_t* udp, Outer& outer, Payload& payload) noexcept {
+Reason read_udp(const std::uint8_t* udp, Payload& payload) noexcept {
   if (payload.length < udp_header_size) return Reason::malformed;
   const std::uint32_t length = load16(udp + 4);
   if (length < udp_header_size || length > payload.length) return Reason::malformed;
-  outer.source_port = load16(udp);
-  outer.destination_port = load16(udp + 2);
   payload = {protocol_esp, payload.offset + udp_header_size, length - udp_header_size};
   const std::uint8_t* content = udp + udp_header_size;
   if (payload.length == 1 && *content == 0xff) return Reason::keepalive;
@@ -283,13 +281,12 @@ Reason unwrap_tunnel(Packet& packet, const Verified& verified) noexcept {
 // The header moves to what was protected, over UDP, ESP or AH, which are no more.
 Reason unwrap_transport(Packet& packet, const Verified& verified) noexcept {
   const Outer& outer = packet.outer;
-  const bool was_in_udp = outer.source_port != 0 || outer.destination_port != 0;
-  const std::uint32_t header_length = outer.header_length - (was_in_udp ? udp_header_size : 0);
+  const std::uint32_t header_length = outer.header_length - (outer.has_udp ? udp_header_size : 0);
   std::uint8_t* ip = verified.data - header_length;
   const std::uint32_t length = header_length + verified.length;
   std::memmove(ip, packet.data - outer.header_length, header_length);
   rewrite_header(ip, outer.named_at, verified.next_header, length);
-  if (was_in_udp) repair_checksum(ip, length);
+  if (outer.has_udp && packet.sa->udp()) repair_checksum(ip, length);
   packet.reshape(ip, length);
   return Reason::delivered;
 }
@@ -337,9 +334,9 @@ Reason parse_outer(Packet& packet) noexcept {
   Payload payload;
   const bool is_ipv6 = packet.length != 0 && family_of(*packet.data) == Family::ipv6;
   if (const Reason reason = is_ipv6 ? read_ipv6(packet, outer, payload) : read_ipv4(packet, outer, payload); reason != Reason::delivered) return reason;
-  outer.source_port = outer.destination_port = 0;
-  if (payload.protocol == protocol_udp) {
-    if (const Reason reason = read_udp(packet.data + payload.offset, outer, payload); reason != Reason::delivered) return reason;
+  outer.has_udp = payload.protocol == protocol_udp;
+  if (outer.has_udp) {
+    if (const Reason reason = read_udp(packet.data + payload.offset, payload); reason != Reason::delivered) return reason;
   }
   if (payload.protocol != protocol_esp && payload.protocol != protocol_ah) return Reason::not_esp;
   outer.protocol = payload.protocol;

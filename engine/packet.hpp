@@ -230,7 +230,7 @@ struct Outer {
   std::uint32_t named_at = 0;    // the octet of the header that names what follows it, before UDP
   std::uint32_t header_length = 0;  // octets right before the packet that are this header, with options, extension headers and UDP; 0: it
                                     // stands elsewhere, which AH and transport mode cannot take
-  std::uint16_t source_port = 0, destination_port = 0;  // of UDP encapsulation (RFC 3948), 0 without
+  bool has_udp = false;  // it is in UDP (RFC 3948)
   Address source, destination;  // with a family only, and then `address_size` octets: what is behind them is left over from other packets
 };
 

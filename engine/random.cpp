@@ -8,6 +8,14 @@
 
 namespace groupvpn {
 
+void fill_at_random(std::span<std::uint8_t> octets) noexcept {
+  while (!octets.empty()) {
+    const ssize_t count = getrandom(octets.data(), octets.size(), 0);
+    if (count > 0) octets = octets.subspan(static_cast<std::size_t>(count));
+    if (count < 0 && errno != EINTR) std::terminate();
+  }
+}
+
 RandomOctets::RandomOctets(Crypto& crypto) : crypto_(crypto) {}
 
 RandomOctets::~RandomOctets() {
@@ -17,12 +25,7 @@ RandomOctets::~RandomOctets() {
 
 void RandomOctets::mix_in_seed() noexcept {
   std::array<std::uint8_t, 32> seed;
-  std::size_t filled = 0;
-  while (filled < seed.size()) {
-    const ssize_t count = getrandom(seed.data() + filled, seed.size() - filled, 0);
-    if (count > 0) filled += static_cast<std::size_t>(count);
-    if (count < 0 && errno != EINTR) std::terminate();  // a kernel without entropy: no safe way to go on
-  }
+  fill_at_random(seed);
   for (std::size_t index = 0; index < seed.size(); ++index) key_[index] ^= seed[index];
   explicit_bzero(seed.data(), seed.size());
 }

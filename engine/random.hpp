@@ -10,6 +10,9 @@
 
 namespace groupvpn {
 
+// From the kernel (getrandom(2)). A kernel without entropy leaves no safe way to go on: ends the process.
+void fill_at_random(std::span<std::uint8_t> octets) noexcept;
+
 // A generator with fast key erasure: a block of AES-256-CTR keystream gives the next key and then the octets to hand out, each erased as
 // it leaves. Seeded from getrandom(), and again every `reseed_interval` blocks. One per thread.
 class RandomOctets {

@@ -45,6 +45,7 @@ void check_form(const SaParameters& parameters) {
     if (parameters.cipher != Cipher::null) throw EngineError("AH does not encrypt: its cipher is \"null\" (RFC 4302 1)");
     if (parameters.udp) throw EngineError("AH cannot be put into UDP: a NAT would break its ICV (RFC 3948 1)");
   }
+  if (parameters.udp && parameters.udp->destination == 0) throw EngineError("UDP has no destination port 0 (RFC 768)");
   if (parameters.mode == Mode::transport && parameters.endpoints) {
     throw EngineError("transport mode keeps the header of the packet, so it takes no end points (RFC 4301 4.1)");
   }

@@ -2,14 +2,31 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <unordered_map>
 #include <utility>
 
+#include "random.hpp"
 #include "replay.hpp"
 
 namespace groupvpn {
+
+// A hash that nobody can foresee. Senders choose their numbers: a member could have many of them fall into one place of a table, and then anybody could have us walk
+// through all of them, for every packet that need not even verify.
+class SenderHash {
+ public:
+  SenderHash() noexcept { fill_at_random({reinterpret_cast<std::uint8_t*>(words_.data()), sizeof words_}); }
+  std::size_t operator()(std::uint32_t sender) const noexcept {
+    std::uint64_t mixed = (sender + words_[0]) * (words_[1] | 1);
+    mixed = (mixed ^ mixed >> 32) * 0x9e3779b97f4a7c15ULL;
+    return mixed >> 32;
+  }
+
+ private:
+  std::array<std::uint64_t, 2> words_;
+};
 
 // A table of senders, told apart by what their IVs begin with (`Sa::sender_of`), for one thread at a time. Values stay where they are.
 template <typename Value>
@@ -20,6 +37,12 @@ class SenderMap {
   SenderMap& operator=(const SenderMap&) = delete;
 
   [[nodiscard]] std::size_t size() const noexcept { return values_.size(); }
+  // The most senders through which a search walks.
+  [[nodiscard]] std::size_t longest_walk() const noexcept {
+    std::size_t longest = 0;
+    for (std::size_t bucket = 0; bucket < values_.bucket_count(); ++bucket) longest = std::max(longest, values_.bucket_size(bucket));
+    return longest;
+  }
 
   // Packets of one sender come in runs, so the last one is tried first.
   [[nodiscard]] Value* find(std::uint32_t sender) noexcept {
@@ -49,7 +72,7 @@ class SenderMap {
   }
 
  private:
-  std::unordered_map<std::uint32_t, Value> values_;
+  std::unordered_map<std::uint32_t, Value, SenderHash> values_;
   Value* latest_ = nullptr;
   std::uint32_t latest_sender_ = 0;
 };

@@ -39,7 +39,8 @@ TimedReplay::TimedReplay(const TimeWindow& time, std::uint32_t window)
       window_(window),
       origin_(checked_moment(time.origin, "the origin of pseudotime")),
       floor_(ticks(checked_moment(time.since, "the moment")) - 1),
-      kept_(window) {}
+      kept_(window),
+      pause_(std::max<std::int64_t>(reach_ / 16, 1)) {}
 
 void TimedReplay::keep_at_least(std::uint32_t packets) {
   if (window_ == 0) return;
@@ -109,7 +110,8 @@ std::uint64_t TimedReplay::scans() noexcept {
 
 // Gives up the windows whose every packet is too old by now. The floor keeps what they knew, should our clock be set back.
 bool TimedReplay::make_room(std::int64_t oldest) {
-  if (oldest <= oldest_kept_) return false;
+  if (oldest <= oldest_kept_ || (oldest >= looked_at_ && oldest - looked_at_ < pause_)) return false;
+  looked_at_ = oldest;
   ++scans_;
   oldest_kept_ = std::numeric_limits<std::int64_t>::max();
   const std::size_t given_up = senders_.erase_if([&](const Sender& sender) {

@@ -101,6 +101,10 @@ class TimedReplay {
   // No sender's `newest` is below this, so while packets as old are inside the window none can be given up, and nobody looks for one: that takes
   // as long as thousands of packets.
   std::int64_t oldest_kept_ = std::numeric_limits<std::int64_t>::max();
+  // What was the oldest moment inside the window when somebody looked last, and how far it moves on before the next one looks: a member that has one sender expire
+  // with every tick must not have us look at all of them as often.
+  std::int64_t looked_at_ = std::numeric_limits<std::int64_t>::max();
+  const std::int64_t pause_;  // ticks
 };
 
 // The counters of a burst whose cipher has no place for them in clear: each is one block, enciphered with the SA's cipher under a key of

@@ -5,6 +5,8 @@
 #include <memory>
 
 #include "build.hpp"
+#include "checksum.hpp"
+#include "error.hpp"
 #include "forms.hpp"
 #include "harness.hpp"
 
@@ -274,4 +276,56 @@ TEST_CASE(octets_at_random_never_pass) {
     esp.decapsulate(set, {&packet, 1});
     CHECK(packet.reason != Reason::delivered);
   }
+}
+
+namespace {
+
+Octets udp_datagram(const Header& header) {
+  Octets payload(8 + 40);
+  store16(&payload[4], static_cast<std::uint16_t>(payload.size()));
+  Octets packet = ipv4(payload, header);
+  store16(&packet[26], finish_sum(add_sum(&packet[20], 48, pseudo_header_sum(packet.data(), protocol_udp, 48))));
+  return packet;
+}
+
+}  // namespace
+
+// A NAT may have changed addresses where UDP was agreed on because of one (RFC 3948 3.1.2). Elsewhere the checksum finds out that somebody did.
+TEST_CASE(checksums_are_made_anew_only_where_a_nat_was_found) {
+  Esp esp;
+  for (const bool has_nat : {true, false}) {
+    const Keys keys(Cipher::aes_128_cbc, Integrity::hmac_sha1_96, 0x77);
+    SaParameters parameters = keys.parameters();
+    parameters.mode = Mode::transport;
+    parameters.is_apart = true;
+    parameters.udp = UdpPorts{4500, 4500};
+    Sa sender(parameters);
+    if (!has_nat) parameters.udp.reset();
+    const SaSet receivers({std::make_shared<Sa>(parameters)});
+    const Octets original = udp_datagram({.protocol = protocol_udp});
+    Buffer buffer(original);
+    buffer.packet.sa = &sender;
+    esp.encapsulate({&buffer.packet, 1});
+    buffer.packet.data[15] ^= 1;  // the source, on the way
+    write_header_checksum(buffer.packet.data);
+    Buffer arrived(buffer.octets());
+    esp.decapsulate(receivers, {&arrived.packet, 1});
+    CHECK(arrived.packet.reason == Reason::delivered);
+    const Octets expected = has_nat ? udp_datagram({.protocol = protocol_udp, .source = 0x0a010109 ^ 1}) : original;
+    const Octets found = arrived.octets();
+    CHECK_EQUAL(found.size(), expected.size());
+    CHECK(std::equal(expected.begin() + ipv4_header_size, expected.end(), found.begin() + ipv4_header_size));
+  }
+}
+
+TEST_CASE(udp_to_no_port_is_refused) {
+  SaParameters parameters = Keys(Cipher::aes_128_gcm, Integrity::none).parameters();
+  parameters.udp = UdpPorts{4500, 0};
+  bool is_refused = false;
+  try {
+    const Sa sa(parameters);
+  } catch (const EngineError&) {
+    is_refused = true;
+  }
+  CHECK(is_refused);
 }

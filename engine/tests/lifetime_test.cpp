@@ -1,5 +1,6 @@
 #include "lifetime.hpp"
 
+#include <array>
 #include <thread>
 
 #include "boot_clock.hpp"
@@ -60,6 +61,27 @@ TEST_CASE(an_sa_ends_with_the_octet_that_its_limit_names) {
   CHECK_EQUAL(sa->counters().encrypted_packets.load(), 2U);
   CHECK_EQUAL(sa->counters().encrypted_bytes.load(), 240U);
   CHECK_EQUAL(sa->counters().decrypted_packets.load(), 1U);
+}
+
+// Who copies packets need not have the keys, and may not use up what they may protect. In one burst each of them verifies.
+TEST_CASE(copies_do_not_count_against_a_limit) {
+  const Keys keys(Cipher::aes_128_gcm, Integrity::none, 0x97);
+  SaParameters parameters = keys.parameters();
+  parameters.is_apart = true;
+  Sa sender(parameters);
+  parameters.replay_window = 64;
+  parameters.limits.hard_packets = 2;
+  const auto receiver = std::make_shared<Sa>(parameters);
+  Buffer buffer{{}};
+  CHECK(send(sender, 100, buffer) == Reason::delivered);
+  std::array<Buffer, 3> copies = {Buffer(buffer.octets()), Buffer(buffer.octets()), Buffer(buffer.octets())};
+  std::array<Packet, 3> burst = {copies[0].packet, copies[1].packet, copies[2].packet};
+  Esp().decapsulate(SaSet({receiver}), burst);
+  CHECK(burst[0].reason == Reason::delivered && burst[1].reason == Reason::replayed && burst[2].reason == Reason::replayed);
+  for (const Reason expected : {Reason::delivered, Reason::lifetime}) {
+    CHECK(send(sender, 100, buffer) == Reason::delivered);
+    CHECK(receive(receiver, buffer.octets()) == expected);
+  }
 }
 
 TEST_CASE(sas_that_follow_each_other_count_in_one) {

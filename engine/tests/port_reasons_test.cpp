@@ -161,6 +161,7 @@ TEST_CASE(each_frame_that_does_not_come_in_has_its_reason) {
                    fragment[14 + 8] ^= 1;
                    return fragment;
                  }()));
+  reasons.expect("fragment", one(frame_around(ipv4(Octets(64), {.protocol = protocol_udp, .fragment = Ipv4::more_fragments}))));  // nobody knows the others
   reasons.expect("not_esp", one(frame_around(inner)));
   const auto in_udp = [](const Octets& content) {
     Octets payload(8);

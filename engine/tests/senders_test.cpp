@@ -111,3 +111,12 @@ TEST_CASE(the_upper_half_of_a_number_is_found_with_the_width_that_was_asked_for)
   CHECK_EQUAL(windows.extend(0, 101), beyond + 101);
   CHECK(!windows.is_acceptable(0, beyond - 256));
 }
+
+// A member sends under numbers that would meet in one place of a table of 42043 (of libstdc++), or of 2^16.
+TEST_CASE(nobody_can_have_senders_meet_in_one_place) {
+  for (const std::uint32_t step : {42043U, 1U << 16, 1U}) {
+    SenderMap<std::uint32_t> senders;
+    for (std::uint32_t number = 0; number < 42000; ++number) senders.add(number * step, number);
+    CHECK(senders.longest_walk() <= 32);
+  }
+}

@@ -264,6 +264,25 @@ TEST_CASE(a_full_table_is_looked_through_only_where_somebody_may_go) {
   CHECK_EQUAL(timed.senders(), 1U);
 }
 
+// A member has one of its senders expire with each tick, and begins to send as another one.
+TEST_CASE(nobody_can_have_a_full_table_looked_through_with_every_tick) {
+  TimedReplay timed(window_of(5), 4096);
+  constexpr std::uint32_t limit = SenderBudget::senders(4096);
+  constexpr std::int64_t tick = 10, ticks = 100;
+  const std::int64_t start = boot + 100 * second;
+  const auto add = [&](std::uint32_t sender, std::int64_t sent, std::int64_t now) { return timed.accept(sender, 9, timed.stamp(sent), now); };
+  for (std::uint32_t sender = 0; sender < limit; ++sender) {
+    CHECK(add(sender, start + (sender < ticks ? sender * tick : 4 * second), start + second) == Reason::delivered);
+  }
+  std::uint32_t admitted = 0;
+  for (std::int64_t number = 0; number < ticks; ++number) {
+    const std::int64_t now = start + 5 * second + (number + 1) * tick;
+    admitted += add(limit + static_cast<std::uint32_t>(number), now, now) == Reason::delivered;
+  }
+  CHECK(timed.scans() <= 6);
+  CHECK(admitted > ticks / 2);
+}
+
 TEST_CASE(windows_of_time_beside_a_ring_remember_more) {
   TimedReplay timed(window_of(5), 64);
   const std::int64_t start = boot + 100 * second;

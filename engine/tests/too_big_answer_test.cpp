@@ -24,8 +24,9 @@ struct Rig {
   TooBigAnswer answer{tap, token};
 };
 
-Octets too_big(std::uint32_t destination = 0x0a020209) {
-  return frame_around(ipv4(Octets(1480), {.fragment = Ipv4::dont_fragment, .destination = destination}));
+Octets too_big(Header header = {}) {
+  header.fragment = Ipv4::dont_fragment;
+  return frame_around(ipv4(Octets(1480), header));
 }
 
 }  // namespace
@@ -48,10 +49,30 @@ TEST_CASE(who_may_not_be_answered_does_not_use_up_the_turn_of_another_one) {
   if (!has_own_network()) return;
   Rig rig;
   const TooBigAnswer::Clock::duration now = std::chrono::seconds(1);
-  CHECK(!rig.tells(too_big(0xef010101), now));
+  CHECK(!rig.tells(too_big({.destination = 0xef010101}), now));
   CHECK(rig.tells(too_big(), now));
   CHECK(!rig.tells(too_big(), now + TooBigAnswer::interval - TooBigAnswer::Clock::duration(1)));
   CHECK(rig.tells(too_big(), now + TooBigAnswer::interval));
   CHECK(!rig.kernel.receive().empty() && !rig.kernel.receive().empty());
   CHECK(rig.kernel.receive(100).empty());
+}
+
+// One host that sends packets that are too big all the time leaves the others theirs.
+TEST_CASE(each_sender_has_its_turns) {
+  if (!has_own_network()) return;
+  Rig rig;
+  const Octets busy = too_big({.source = 0x0a010105}), other = too_big({.source = 0x0a010106});
+  const TooBigAnswer::Clock::duration start = std::chrono::seconds(1), soon = TooBigAnswer::interval / 10;
+  CHECK(rig.tells(busy, start));
+  CHECK(!rig.tells(busy, start + soon));
+  CHECK(rig.tells(other, start + soon));
+  CHECK(!rig.tells(other, start + 2 * soon));
+}
+
+TEST_CASE(all_senders_together_have_their_turns) {
+  if (!has_own_network()) return;
+  Rig rig;
+  std::int64_t told = 0;
+  for (std::uint32_t sender = 0; sender < 1000; ++sender) told += rig.tells(too_big({.source = 0x0a010000 + sender}), std::chrono::seconds(1));
+  CHECK_EQUAL(told, TooBigAnswer::burst);
 }
