@@ -59,7 +59,7 @@ from verdict_model import (
 
 from groupvpn import _engine
 from groupvpn.dataplane.bytecode import LAST
-from groupvpn.dataplane.steering import COPIES, Selectors, Steering
+from groupvpn.dataplane.steering import COPIES, TOLD, Selectors, Steering
 from groupvpn.dataplane.verdicts import COUNTERS, Maps, inbound_program, outbound_program
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry, IPAddress
 from groupvpn.ipsec.sa import Direction, TrafficRule
@@ -94,10 +94,10 @@ class Programs:
     def _run(self, program: _engine.Program, frame: bytes) -> Fate:
         answer = program.run(frame)
         counted = self.counted()
-        copies = counted.pop(COPIES, 0)
-        self.copies += copies
-        assert max(copies, sum(counted.values())) <= 1
-        return Fate(answer, next(iter(counted), None), copies == 1)
+        copies = {name: counted.pop(name) for name in (COPIES, TOLD) if name in counted}
+        self.copies += sum(copies.values())
+        assert max(sum(copies.values()), sum(counted.values())) <= 1
+        return Fate(answer, next(iter(counted), None), next(iter(copies), None))
 
     def counted(self) -> dict[str, int]:
         """What the counters say more than the last time."""
