@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import time
@@ -13,7 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
-from namespaces import Namespace
+from namespaces import Namespace, connect
 from policies import GCM, deny, permit, sa, state
 from tests.engine.packets import checksum, ipv4, ipv6
 from tests.waiting import until
@@ -195,6 +196,32 @@ def copies_done(plane: LinuxDataPlane) -> bool:
     """Whether the engine has dropped as many packets as copies were made, which is all that it got."""
     drops, by_rules = plane._attachments["wan"]._port.counters(), plane._rules["wan"].counters()
     return sum(drops.values()) == by_rules[COPIES] + by_rules[TOLD]
+
+
+@pytest.mark.parametrize("steer", ["bpf", "nftables"])
+def test_esp_to_our_own_address_of_ipv6_is_told_of(wan: Wan, outside_frames: FrameSender, steer: str) -> None:
+    """Of whatever interface, whatever the list says; the address of a link on that link alone. Addresses come and go."""
+    gateway, outside = wan
+    connect(gateway, "other", "10.8.0.1/24", outside, "beside", "10.8.0.2/24")
+    for device, address in (("wan", "2001:db8:9::1/64"), ("wan", "fe80::9:1/64"), ("other", "2001:db8:5::1/64"), ("other", "fe80::5:1/64")):
+        gateway.run("ip", "addr", "add", address, "dev", device, "nodad")
+    ours, foreign = ["2001:db8:9::1", "fe80::9:1", "2001:db8:5::1"], ["fe80::5:1", "2001:db8:9::7", "ff02::1"]
+    with gateway.entered(), LinuxDataPlane(steer=steer) as plane:
+        plane.fileno()
+        assert plane.apply(state(deny("any6", "2001:db8:9::/64"), *SITES, sas=(OURS,))) == ()
+        for number, destination in enumerate((*foreign, *ours)):
+            outside_frames(packet_of(f"2001:db8:4::{number}", destination, ESP_OF_NOBODY, 50))
+        events = told(plane, 3, dropped=3)
+        assert [(event.kind, event.spi, str(event.destination)) for event in events] == [("unknown_spi", 0xBAD, one) for one in ours]
+        gateway.run("ip", "addr", "add", "2001:db8:9::7/64", "dev", "wan", "nodad")
+        gateway.run("ip", "addr", "del", "2001:db8:9::1/64", "dev", "wan")
+        until(lambda: select.select([plane.fileno()], [], [], 0)[0] != [], "the addresses are told of")
+        assert plane.on_event() == ()
+        for number, destination in enumerate(("2001:db8:9::1", "2001:db8:9::7")):
+            outside_frames(packet_of(f"2001:db8:3::{number}", destination, ESP_OF_NOBODY, 50))
+        assert [str(event.destination) for event in told(plane, 1, dropped=4)] == ["2001:db8:9::7"]
+        counters = plane.counters()[0]
+        assert (counters.drops["inbound_unknown_spi"], counters.traffic["inbound_copies"]) == (4, 4)
 
 
 def test_replays_and_forgeries_are_told_of(wan: Wan, raw: socket.socket) -> None:

@@ -23,6 +23,7 @@ from verdict_model import (
     IPV4,
     LEFT,
     LOCAL,
+    LOCAL_6,
     LOST,
     MOBILITY,
     MORE,
@@ -350,6 +351,10 @@ def test_esp_with_an_unknown_spi_to_us_is_told_of_whatever_the_list_says() -> No
     for packet in (ipv4(ESP, esp(UNKNOWN), destination=LOCAL), ipv4(AH, protected(UNKNOWN), destination=LOCAL)):
         assert programs.inbound(ethernet(packet)) == ARRIVED._replace(copy="inbound_copies")
     assert programs.inbound(ethernet(ipv4(ESP, esp(UNKNOWN), LOCAL, "10.1.1.1"))) == ARRIVED
+    programs = Programs(steering(deny("any6", "any6"), permit("2001:db8:1::/48", "any6")))
+    for packet in (ipv6(ESP, esp(UNKNOWN), destination=LOCAL_6), ipv6(UDP, ports(9, 4500, 8, UNKNOWN), destination=LOCAL_6)):
+        assert programs.inbound(ethernet(packet)) == ARRIVED._replace(copy="inbound_copies")
+    assert programs.inbound(ethernet(ipv6(ESP, esp(UNKNOWN)))) == ARRIVED
 
 
 OF_NO_SA = [ipv4(ESP, esp(UNKNOWN)), ipv4(AH, protected(UNKNOWN)), ipv4(UDP, ports(9, 4500, 8, UNKNOWN)), ipv6(ESP, esp(UNKNOWN))]

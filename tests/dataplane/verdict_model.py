@@ -26,7 +26,7 @@ TAG, OTHER_TAG, NO_TAG = bytes.fromhex("4567"), bytes.fromhex("89ab"), bytes.fro
 OPENED, OPENED_BY_OTHER, OPENED_BY_NOBODY = (TOKEN[:4] + tag for tag in (TAG, OTHER_TAG, NO_TAG))
 """Sources of what came out of an SA with the first list, with the second one, and of one that is gone. The engine says with the token."""
 LOCAL, SERVER, PEER = IPv4Address("10.9.0.1"), IPv4Address("10.0.0.1"), IPv4Address("192.0.2.7")
-PEER_6 = IPv6Address("2001:db8:9::1")
+PEER_6, LOCAL_6 = IPv6Address("2001:db8:9::1"), IPv6Address("2001:db8:9::7")
 SPI, OTHER_SPI, UNKNOWN = 0x80001001, 0x1002, 0x7777
 ICMP, IGMP, TCP, UDP, ESP, AH, ICMPV6, PIM = 1, 2, 6, 17, 50, 51, 58, 103
 HOP_BY_HOP, ROUTING, FRAGMENT, NOTHING, OPTIONS, MOBILITY, HOST_IDENTITY, SHIM6 = 0, 43, 44, 59, 60, 135, 139, 140
@@ -268,7 +268,7 @@ class Model:
         if seen.upper and not is_in_udp and seen.spi(0 if protocol == ESP else 4) in steering.spis:
             is_copy = protocol == ESP and seen.is_whole and length <= steering.copy_limit
             return Fate(DROP) if is_copy else self._to_engine
-        is_told = steering.tap_in is not None and (seen.is_to(*steering.own) or permitted)
+        is_told = steering.tap_in is not None and (seen.is_to(*steering.own, *steering.own_ipv6) or permitted)
         copy = "inbound_told" if permitted is Direction.BOTH else "inbound_copies"
         fate = UNKNOWN_SPI if self._clear(seen) == REFUSED else self._clear(seen)
         return fate._replace(copy=copy if is_told else None)

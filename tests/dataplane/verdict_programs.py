@@ -16,6 +16,7 @@ from verdict_model import (
     ICMPV6,
     IGMP,
     LOCAL,
+    LOCAL_6,
     MOBILITY,
     MORE,
     NEIGHBOUR,
@@ -124,6 +125,7 @@ def steering(*rules: TrafficRule, tap: str | None = "out0", **changes: object) -
         peers=(PEER, PEER_6),
         esp_ports=(4500,),
         selectors=(Selectors(TAG, tuple(rule.entry for rule in rules)),),
+        own_ipv6=(LOCAL_6,),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -184,7 +186,7 @@ class World:
             far = ["224.0.0.13", "239.1.1.1", "0.0.0.0", "255.255.255.255", str(LOCAL), str(LOOPBACK), str(SERVER), str(PEER)]
         else:
             near = f"2001:db8:{draw.randint(0, 3)}:8000:{draw.choice(['', '0:0:0'])}:{draw.randint(1, 4)}"
-            far = ["ff02::d", "ff08::1", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", str(PEER_6)]
+            far = ["ff02::d", "ff08::1", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", str(PEER_6), str(LOCAL_6)]
         return ip_address(near if draw.random() < 0.7 else draw.choice(far))
 
     def frame(self, steering: Steering) -> bytes:

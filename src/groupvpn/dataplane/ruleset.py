@@ -5,8 +5,8 @@ arrives (`Entry.inbound`): mirrored, and for multicast as it is. `chains` says h
 of the list, and pass if it has none. The whole table is described in `docs/dataplane.md`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
 
 from groupvpn.dataplane import guard
 from groupvpn.dataplane.chains import CLEAR, Chains, Judged, Rules
@@ -30,7 +30,7 @@ from groupvpn.dataplane.steering import (
     takes_link_control,
 )
 from groupvpn.effects import GDOI_PORT
-from groupvpn.ipsec.acl import Action
+from groupvpn.ipsec.acl import Action, IPAddress
 from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.wire.iana import IpProtocol
 
@@ -280,7 +280,7 @@ def _add_refused(steering: Steering, chains: Chains, ports: Rules) -> None:
         chains.add(_REFUSED[version].removeprefix("goto "), first, otherwise=clear)
 
 
-def _one_of(addresses: tuple[IPv4Address, ...]) -> str:
+def _one_of(addresses: Sequence[IPAddress]) -> str:
     return str(addresses[0]) if len(addresses) == 1 else f"{{ {', '.join(map(str, addresses))} }}"
 
 
@@ -300,7 +300,9 @@ def _unknown_esp(steering: Steering, chains: Chains) -> None:
     if steering.tap_in is None:
         return
     _add_by_addresses(steering, chains, "unknown_esp", ("goto told_of", "goto for_us", "goto for_us"), optional="goto told_of_passing")
-    chains.add("for_us", [f"ip daddr {_one_of(steering.own)} goto told_of_passing"], otherwise="return")
+    own: dict[str, Sequence[IPAddress]] = {"ip daddr": steering.own, "ip6 daddr": steering.own_ipv6}
+    to_us = [f"{place} {_one_of(addresses)} goto told_of_passing" for place, addresses in own.items() if addresses]
+    chains.add("for_us", to_us, otherwise="return")
     for name, counter in (("told_of", TOLD), ("told_of_passing", COPIES)):
         chains.add(name, [f'limit name "told_of" counter name {counter} dup to "{steering.tap_in}"'], otherwise="return")
 

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
 from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, Entry, IPAddress
@@ -63,7 +63,7 @@ class Selectors:
 @dataclass(frozen=True, slots=True)
 class Steering:
     """All that the rules of one interface depend on. `index` and `device` are the interface's number and what it is called now, `table`
-    what it is configured as. `own` are the addresses under which this node speaks with key servers.
+    what it is configured as. `own` are the addresses under which this node speaks with key servers, `own_ipv6` those of IPv6 that it has.
 
     `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of ICMP that the engine says by itself, and how
     that of all frames that it gives back begins (`TOKEN_PREFIX`); decrypted ones end with a tag of `selectors`. `mark` is the mark of the
@@ -90,6 +90,7 @@ class Steering:
     selectors: tuple[Selectors, ...] = ()
     copy_limit: int = 0
     ring_program: int = 0
+    own_ipv6: tuple[IPv6Address, ...] = ()
 
 
 def table_name(interface: str) -> str:

@@ -384,10 +384,8 @@ class _Inbound(_Rules):
         is_refused, passes, is_for_us, is_told, done = (code.label() for _ in range(5))
         self._ask_by_addresses(places, is_refused, passes, is_for_us)
         code.place(passes)
-        if places.version == 4:
-            writer.unless_one_of(self._steering.own, places.destination, done)
-        else:
-            code.jump(done)
+        own = self._steering.own if places.version == 4 else self._steering.own_ipv6
+        writer.unless_one_of(own, places.destination, done)
         code.place(is_for_us)
         code.store(size.WORD, register.FRAME, COPY, _NUMBERS[COPIES])
         code.jump(is_told)
