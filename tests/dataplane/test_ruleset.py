@@ -62,9 +62,12 @@ table netdev groupvpn_wan {
 	comment "groupvpn node gm1"
 	counter outbound_no_sa { comment "left in the direction of the group, but no SA is there to protect it"; }
 	counter inbound_clear { comment "arrived in the clear where the policy wants it encrypted"; }
+	counter inbound_unknown_spi { comment "arrived there under an SA that we do not hold"; }
 	counter inbound_not_permitted { comment "was decrypted, but no permit entry covers it"; }
 	counter inbound_restarted { comment "was ESP of ours when nobody was there to decrypt it"; }
-	counter inbound_copies { comment "copies for the engine to tell of, of packets that went their own way"; }
+	counter inbound_copies { comment "copies for the engine to tell of, of packets that pass"; }
+	counter inbound_told { comment "copies for the engine to tell of, of packets with addresses that the list wants encrypted"; }
+	limit told_of { rate 20/second burst 20 packets }
 	set key_servers { type ipv4_addr; elements = { 10.0.0.1 } }
 	set isakmp_ports { type inet_service; elements = { 500, 848, 4500 } }
 	set spis { typeof esp spi; elements = { 0x00001000, 0xfffffffe } }
@@ -94,7 +97,7 @@ table netdev groupvpn_wan {
 		ether type != ip jump inbound_others
 		meta pkttype other accept comment "addressed to another host"
 		ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"
-		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter name inbound_clear drop comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
+		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 goto inbound_refused comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
 		goto inbound_unlisted
 	}
 	chain inbound_esp {
@@ -131,18 +134,32 @@ table netdev groupvpn_wan {
 		meta protocol ip return
 		accept
 	}
+	chain inbound_refused {
+		ip protocol 50-51 counter name inbound_unknown_spi drop
+		ip frag-off & 0x1fff != 0 counter name inbound_clear drop
+		udp dport 4500 @th,64,32 >= 0x00000100 counter name inbound_unknown_spi drop
+		udp dport 5000 @th,64,32 >= 0x00000100 counter name inbound_unknown_spi drop
+		counter name inbound_clear drop
+	}
 	chain esp_fragments {
 		ip saddr @peers counter fwd to "gv3i" comment "from the far end of an SA"
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter fwd to "gv3i" comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
 		goto inbound_unlisted
 	}
 	chain unknown_esp {
-		ip daddr 10.9.0.1 goto told_of
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 goto told_of comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
+		goto for_us
+	}
+	chain for_us {
+		ip daddr 10.9.0.1 goto told_of_passing
 		return
 	}
 	chain told_of {
-		limit rate 20/second burst 20 packets counter name inbound_copies dup to "gv3i"
+		limit name "told_of" counter name inbound_told dup to "gv3i"
+		return
+	}
+	chain told_of_passing {
+		limit name "told_of" counter name inbound_copies dup to "gv3i"
 		return
 	}
 	chain decrypted_1 {
@@ -166,7 +183,7 @@ table netdev groupvpn_wan {
 		counter accept
 	}
 }
-"""  # noqa: E501
+"""
 
 
 WHOLE_GUARD = """add table inet groupvpn_wan { comment "groupvpn node gm1"; }
@@ -343,13 +360,13 @@ def test_fragments_without_ports_follow_permits_and_pass_by_denies() -> None:
         "ip protocol 17 ip frag-off & 0x1fff != 0 counter name outbound_no_sa drop",
         "ip protocol 17 ip frag-off & 0x1fff == 0 th sport 53 counter accept",
     ]
-    assert "ip protocol 17 ip frag-off & 0x1fff == 0 th sport 53 counter name inbound_clear drop" in text  # mirrored
+    assert "ip protocol 17 ip frag-off & 0x1fff == 0 th sport 53 goto inbound_refused" in text  # mirrored
 
 
 @pytest.mark.parametrize(
     ("direction", "out", "clear"),
     [
-        (Direction.BOTH, 'counter fwd to "gv3o0"', "counter name inbound_clear drop"),
+        (Direction.BOTH, 'counter fwd to "gv3o0"', "goto inbound_refused"),
         (Direction.INBOUND_OPTIONAL, 'counter fwd to "gv3o0"', "counter accept"),
         (Direction.INBOUND_ONLY, "counter accept", "counter accept"),
     ],

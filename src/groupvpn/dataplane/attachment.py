@@ -12,7 +12,7 @@ from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import BackEnd, PortStatus
 from groupvpn.dataplane.rules import InterfaceRules
 from groupvpn.dataplane.slots import Slots, assign
-from groupvpn.dataplane.steering import TOKEN_PREFIX, UNTAGGED, Steering, interface_name
+from groupvpn.dataplane.steering import TOKEN_PREFIX, UNTAGGED, Steering, interface_name, meets_ipv6
 from groupvpn.dataplane.tags import Tags
 from groupvpn.dataplane.tags import assign as assign_tags
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
@@ -89,6 +89,8 @@ class Attachment:
             esp_ports=policy.esp_ports,
             selectors=tags.selectors,
         )
+        if meets_ipv6(steering):
+            steering = replace(steering, own_ipv6=links.ipv6_addresses(self._link.index))
         self._use(self._inbound | inbound, self._outbound | outbound, tags.of | self._tags_in_use)
         self._rules.load(steering)
         self._is_given_counted = self._rules.counts_given
