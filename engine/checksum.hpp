@@ -66,6 +66,12 @@ inline std::uint16_t finish_sum(std::uint64_t sum) noexcept {
   return __builtin_bswap16(static_cast<std::uint16_t>(~sum));
 }
 
+// The same for UDP, where 0 would say "no checksum" (RFC 768). 0 and 0xffff are one number in ones' complement.
+inline std::uint16_t udp_checksum_of(std::uint64_t sum) noexcept {
+  const std::uint16_t checksum = finish_sum(sum);
+  return checksum == 0 ? std::uint16_t{0xffff} : checksum;
+}
+
 inline std::uint16_t checksum(const std::uint8_t* octets, std::size_t length) noexcept { return finish_sum(add_sum(octets, length)); }
 
 // Whether octets that contain their own checksum add up.
@@ -74,6 +80,16 @@ inline bool is_checksum_right(const std::uint8_t* octets, std::size_t length) no
 inline void write_header_checksum(std::uint8_t* ip) noexcept {
   store16(ip + 10, 0);
   store16(ip + 10, checksum(ip, (ip[0] & 0x0fU) * 4U));
+}
+
+// Makes the header at `ip`, of either family, that of a packet of `length` octets in all, and its checksum right.
+inline void set_total_length(std::uint8_t* ip, std::size_t length) noexcept {
+  if (family_of(*ip) == Family::ipv6) {
+    store16(ip + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
+  } else {
+    store16(ip + 2, static_cast<std::uint16_t>(length));
+    write_header_checksum(ip);
+  }
 }
 
 // Adjusts the header checksum at `ip` to a 16-bit word that changed from `before` to `after` (RFC 1624 3, equation 3).

@@ -106,12 +106,7 @@ void write_headers(const SuperPacket& super, const Packet& first, const Packet& 
   std::uint8_t* transport = ip + ip_size;
   if (ends_with(last)) transport[13] |= tcp_push;
   if (protocol == protocol_udp) store16(transport + 4, static_cast<std::uint16_t>(length));
-  if (is_ipv6(ip)) {
-    store16(ip + 4, static_cast<std::uint16_t>(length));
-  } else {
-    store16(ip + 2, static_cast<std::uint16_t>(super.length));
-    write_header_checksum(ip);
-  }
+  set_total_length(ip, super.length);
   const std::uint16_t complement = finish_sum(pseudo_header_sum(ip, protocol, length));
   store16(transport + checksum_offset_of(protocol), static_cast<std::uint16_t>(~complement));
 }

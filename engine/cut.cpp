@@ -14,11 +14,6 @@ constexpr std::uint32_t maximum_tcp_header_size = 60;
 constexpr std::uint32_t maximum_ip_header_size = 256;  // with extension headers; more before the transport of a super-packet is no honest one
 constexpr std::uint32_t tcp_fin_push = 0x01 | 0x08, tcp_cwr = 0x80;
 
-std::uint16_t udp_checksum_of(std::uint64_t sum) noexcept {
-  const std::uint16_t checksum = finish_sum(sum);
-  return checksum == 0 ? std::uint16_t{0xffff} : checksum;  // 0 would say "no checksum" (RFC 768)
-}
-
 // Completes the one checksum that the kernel left to us: the field holds the sum of the pseudo header already. It may be that of UDP inside a
 // tunnel, which the protocol of the packet does not tell, so it is never 0; that of TCP verifies all the same, since 0 and 0xffff are one number
 // in ones' complement.
@@ -68,7 +63,8 @@ class SegmentHeaders {
   void identify_from(std::uint16_t index, std::uint16_t identification) noexcept { identification_ = std::uint32_t{identification} - index; }
 
   // Writes headers and `size` octets of data, which stand `at` octets behind the start of the data of the super-packet; segment `index`.
-  void write_tcp(std::uint8_t* segment, const std::uint8_t* data, std::uint32_t at, std::uint32_t size, std::uint16_t index, bool is_last) const noexcept {
+  void write_tcp(std::uint8_t* segment, const std::uint8_t* data, std::uint32_t at, std::uint32_t size, std::uint16_t index,
+                 bool is_last) const noexcept {
     std::uint8_t* tcp = write_ip(segment, size, index);
     std::uint32_t flags = flags_;
     if (!is_last) flags &= ~tcp_fin_push;

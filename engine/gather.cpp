@@ -53,12 +53,7 @@ bool continues(const Gathered& gathered, const Outgoing& first, const Outgoing& 
 void write_headers(const Gathered& gathered, std::uint8_t* ip) noexcept {
   const std::uint32_t ip_size = gathered.headers - static_cast<std::uint32_t>(udp_header_size);
   const std::uint32_t length = gathered.length - ip_size;
-  if (ip_size == ipv6_header_size) {
-    store16(ip + 4, static_cast<std::uint16_t>(length));
-  } else {
-    store16(ip + 2, static_cast<std::uint16_t>(gathered.length));
-    write_header_checksum(ip);
-  }
+  set_total_length(ip, gathered.length);
   std::uint8_t* udp = ip + ip_size;
   store16(udp + 4, static_cast<std::uint16_t>(length));
   store16(udp + udp_checksum_offset, static_cast<std::uint16_t>(~finish_sum(pseudo_header_sum(ip, protocol_udp, length))));

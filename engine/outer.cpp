@@ -11,8 +11,8 @@ constexpr std::uint32_t size_of_header(Family family) noexcept {
   return static_cast<std::uint32_t>(family == Family::ipv6 ? ipv6_header_size : ipv4_header_size);
 }
 
-// Walks the headers of a packet that may be whole. A fragment header that says so (RFC 6946), the last of several, is taken out, as putting together does: it has no place
-// before AH (RFC 4302 A2), nor behind it or ESP (3.1.1).
+// Walks the headers of a packet that may be whole. A fragment header that says so (RFC 6946), the last of several, is taken out, as putting
+// together does: it has no place before AH (RFC 4302 A2), nor behind it or ESP (3.1.1).
 std::optional<Ipv6Chain> walk_whole(Packet& packet, Ipv6& ip) noexcept {
   const std::optional<Ipv6Chain> chain = Ipv6Chain::walk(ip);
   if (!chain || chain->fragment == 0 || chain->is_fragment(ip)) return chain;
@@ -119,24 +119,13 @@ void write_tunnel_header(const std::uint8_t* ip, const Sa& sa, const Plan& plan,
 // Sets the length and the next protocol of a header whose packet changed behind it.
 void rewrite_header(std::uint8_t* ip, std::uint32_t named_at, std::uint8_t protocol, std::uint32_t length) noexcept {
   ip[named_at] = protocol;
-  if (family_of(*ip) == Family::ipv6) {
-    store16(ip + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
-  } else {
-    store16(ip + 2, static_cast<std::uint16_t>(length));
-    write_header_checksum(ip);
-  }
-}
-
-// Of the pseudo header of a packet's transport protocol (RFC 793 3.1, RFC 8200 8.1).
-std::uint64_t pseudo_sum(const std::uint8_t* ip, std::uint8_t protocol, std::uint32_t length) noexcept {
-  const bool is_ipv6 = family_of(*ip) == Family::ipv6;
-  return add_sum(is_ipv6 ? ip + 8 : ip + 12, is_ipv6 ? 32 : 8) + __builtin_bswap16(protocol) + __builtin_bswap16(static_cast<std::uint16_t>(length));
+  set_total_length(ip, length);
 }
 
 void write_checksum(const std::uint8_t* ip, std::uint8_t* transport, std::uint32_t length, std::uint8_t protocol, std::uint32_t field) noexcept {
   store16(transport + field, 0);
-  const std::uint16_t sum = finish_sum(add_sum(transport, length, pseudo_sum(ip, protocol, length)));
-  store16(transport + field, sum == 0 && protocol == protocol_udp ? std::uint16_t{0xffff} : sum);  // 0 would say "no checksum" (RFC 768)
+  const std::uint64_t sum = add_sum(transport, length, pseudo_header_sum(ip, protocol, length));
+  store16(transport + field, protocol == protocol_udp ? udp_checksum_of(sum) : finish_sum(sum));
 }
 
 // A NAT that changed addresses could not correct the checksums that cover them, since they were encrypted. What the ICV vouches for gets new
@@ -309,7 +298,8 @@ Reason plan_outer(Packet& packet, const Sa& sa, Plan& plan) noexcept {
   return Reason::delivered;
 }
 
-void write_outer(const Packet& packet, const Sa& sa, const Plan& plan, std::uint8_t* outer, std::uint32_t length, std::uint16_t identification) noexcept {
+void write_outer(const Packet& packet, const Sa& sa, const Plan& plan, std::uint8_t* outer, std::uint32_t length,
+                 std::uint16_t identification) noexcept {
   const std::uint8_t protocol = sa.udp() ? protocol_udp : static_cast<std::uint8_t>(sa.protocol());
   if (sa.mode() == Mode::tunnel) {
     write_tunnel_header(packet.data, sa, plan, protocol, outer, length, identification);
@@ -336,10 +326,11 @@ Reason parse_outer(Packet& packet) noexcept {
   Outer& outer = packet.outer;
   Payload payload;
   const bool is_ipv6 = packet.length != 0 && family_of(*packet.data) == Family::ipv6;
-  if (const Reason reason = is_ipv6 ? read_ipv6(packet, outer, payload) : read_ipv4(packet, outer, payload); reason != Reason::delivered) return reason;
+  const Reason reason = is_ipv6 ? read_ipv6(packet, outer, payload) : read_ipv4(packet, outer, payload);
+  if (reason != Reason::delivered) return reason;
   outer.source_port = outer.destination_port = 0;
   if (payload.protocol == protocol_udp) {
-    if (const Reason reason = read_udp(packet.data + payload.offset, outer, payload); reason != Reason::delivered) return reason;
+    if (const Reason found = read_udp(packet.data + payload.offset, outer, payload); found != Reason::delivered) return found;
   }
   if (payload.protocol != protocol_esp && payload.protocol != protocol_ah) return Reason::not_esp;
   outer.protocol = payload.protocol;

@@ -78,14 +78,12 @@ Reassembled Reassembler::finish(Entry& entry) {
   datagram->insert(datagram->end(), entry.payload.begin(), entry.payload.end());
   std::uint8_t* ip = datagram->data();
   if (entry.key.family == Family::ipv6) {
-    store16(ip + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
     if (is_congested) ip[1] |= 0x30;
   } else {
-    store16(ip + 2, static_cast<std::uint16_t>(length));
-    store16(ip + 6, 0);
     if (is_congested) ip[1] |= 3;
-    write_header_checksum(ip);
+    store16(ip + 6, 0);
   }
+  set_total_length(ip, length);
   return {.datagram = std::move(datagram), .joined = entry.fragments};
 }
 
