@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "checksum.hpp"
+#include "ipv4_options.hpp"
 
 namespace groupvpn {
 namespace {
@@ -16,34 +17,24 @@ constexpr bool is_immutable_option(std::uint8_t type) noexcept {
 }
 
 // A source route that is not used up names the destination that the receiver will find in the header (RFC 4302 3.3.3.1.1.1).
-void predict_destination(std::uint8_t* ip, const std::uint8_t* option, std::uint32_t size) noexcept {
-  constexpr std::uint8_t loose = 0x83, strict = 0x89;
-  if ((option[0] != loose && option[0] != strict) || size < 7 || option[2] > size - 3) return;
-  std::memcpy(ip + 16, option + size - 4, 4);
+void predict_destination(std::uint8_t* ip, std::span<const std::uint8_t> option) noexcept {
+  if (option.front() != Ipv4Options::loose_route && option.front() != Ipv4Options::strict_route) return;
+  if (option.size() < 7 || option[2] > option.size() - 3) return;
+  std::memcpy(ip + 16, option.last<4>().data(), 4);
 }
 
 bool mask_ipv4(std::uint8_t* ip, std::uint32_t length) noexcept {
-  constexpr std::uint8_t end_of_list = 0, no_operation = 1;
   ip[1] = 0;  // DSCP and ECN
   store16(ip + 6, 0);  // flags and offset
   ip[8] = 0;  // TTL
   store16(ip + 10, 0);  // checksum
-  for (std::uint32_t at = ipv4_header_size; at < length;) {
-    std::uint8_t* option = ip + at;
-    if (*option == end_of_list) return true;
-    if (*option == no_operation) {
-      ++at;
-      continue;
-    }
-    const std::uint32_t size = at + 1 < length ? option[1] : 0;
-    if (size < 2 || at + size > length) return false;
-    if (!is_immutable_option(*option)) {
-      predict_destination(ip, option, size);
-      std::memset(option, 0, size);
-    }
-    at += size;
+  Ipv4Options options({ip + ipv4_header_size, length - ipv4_header_size});
+  while (const std::optional<std::span<std::uint8_t>> option = options.next()) {
+    if (is_immutable_option(option->front())) continue;
+    predict_destination(ip, *option);
+    std::memset(option->data(), 0, option->size());
   }
-  return true;
+  return options.is_whole();
 }
 
 // The data of options that may change on the way, by the bit in their type (RFC 8200 4.2).

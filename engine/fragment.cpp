@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "checksum.hpp"
+#include "ipv4_options.hpp"
 
 namespace groupvpn {
 namespace {
@@ -14,17 +15,9 @@ constexpr std::uint32_t unit = 8;  // fragments begin at multiples of it
 }  // namespace
 
 void blank_uncopied_options(std::uint8_t* options, std::size_t length) noexcept {
-  constexpr std::uint8_t end_of_list = 0, no_operation = 1, copied = 0x80;
-  for (std::size_t at = 0; at < length;) {
-    if (options[at] == end_of_list) return;
-    if (options[at] == no_operation) {
-      ++at;
-      continue;
-    }
-    const std::size_t size = at + 1 < length ? options[at + 1] : 0;
-    if (size < 2 || at + size > length) return;
-    if ((options[at] & copied) == 0) std::memset(options + at, no_operation, size);
-    at += size;
+  Ipv4Options all({options, length});
+  while (const std::optional<std::span<std::uint8_t>> option = all.next()) {
+    if ((option->front() & Ipv4Options::copied) == 0) std::memset(option->data(), Ipv4Options::no_operation, option->size());
   }
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "checksum.hpp"
+#include "ipv4_options.hpp"
 
 namespace groupvpn {
 namespace {
@@ -158,18 +159,11 @@ void repair_checksum(std::uint8_t* ip, std::uint32_t total_length) noexcept {
 
 // Whether a source route in the options is not used up (RFC 791 3.1).
 bool has_hops_left(const Ipv4& ip) noexcept {
-  constexpr std::uint8_t end_of_list = 0, no_operation = 1, loose = 0x83, strict = 0x89;
-  const std::uint32_t length = ip.header_length();
-  for (std::uint32_t at = ipv4_header_size; at < length && ip.data()[at] != end_of_list;) {
-    const std::uint8_t* option = ip.data() + at;
-    if (*option == no_operation) {
-      ++at;
-      continue;
-    }
-    const std::uint32_t size = at + 1 < length ? option[1] : 0;
-    if (size < 2 || at + size > length) return false;
-    if ((*option == loose || *option == strict) && size > 2 && option[2] <= size) return true;
-    at += size;
+  Ipv4Options options({ip.data() + ipv4_header_size, ip.header_length() - ipv4_header_size});
+  while (const std::optional<std::span<std::uint8_t>> option = options.next()) {
+    const std::uint8_t type = option->front();
+    const bool is_route = type == Ipv4Options::loose_route || type == Ipv4Options::strict_route;
+    if (is_route && option->size() > 2 && (*option)[2] <= option->size()) return true;
   }
   return false;
 }
