@@ -28,9 +28,6 @@ struct Device {
   [[nodiscard]] std::size_t transmit_queues() const noexcept;
 };
 
-// The error number as text behind what was tried: "bind: Device or resource busy".
-std::string describe_error(const char* what, int error);
-
 // Tells the network namespace of the calling thread from others; 0 if /proc does not say.
 std::uint64_t network_namespace() noexcept;
 

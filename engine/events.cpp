@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
-#include <string>
 
 #include "boot_clock.hpp"
 #include "error.hpp"
@@ -22,7 +21,7 @@ void add(const Descriptor& poll, const Descriptor& added) {
   epoll_event event{};
   event.events = EPOLLIN;
   if (epoll_ctl(poll.number(), EPOLL_CTL_ADD, added.number(), &event) != 0) {
-    throw EngineError(std::string("the engine's events cannot be waited for: ") + std::strerror(errno));
+    throw EngineError(describe_error("the engine's events cannot be waited for", errno));
   }
 }
 
@@ -63,7 +62,7 @@ EventQueue::EventQueue()
       alarm_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       timer_(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK)),
       poll_(epoll_create1(EPOLL_CLOEXEC)) {
-  if (alarm_.number() < 0) throw EngineError(std::string("no event for faults: ") + std::strerror(errno));
+  if (alarm_.number() < 0) throw EngineError(describe_error("no event for faults", errno));
   add(poll_, wake_);
   add(poll_, timer_);
   events_.reserve(room);

@@ -7,9 +7,9 @@
 #include <chrono>
 #include <cstring>
 #include <new>
-#include <string>
 #include <utility>
 
+#include "error.hpp"
 #include "esp_program.hpp"
 #include "outer.hpp"
 #include "split.hpp"
@@ -45,7 +45,7 @@ void Inbound::run() {
       rise(awake - asleep);
     }
     if (ready > 0 && waiting[tap].revents != 0 && !serve_tap()) {
-      context_.fault.set(std::string("inbound TAP: ") + std::strerror(errno));
+      context_.fault.set(describe_error("inbound TAP", errno));
       waiting[tap].fd = -1;
     }
     if (!is_risen_ && context_.ring != nullptr && !context_.ring->is_resting()) rise(awake - asleep);  // a WakeUp, which has been read
