@@ -97,10 +97,10 @@ void EventQueue::notice(const Packet& packet) noexcept {
     case Reason::address_mismatch: event.kind = EventKind::address_mismatch; break;
     default: return;
   }
-  const std::uint32_t offset = packet.outer.protocol == protocol_ah ? 4 : 0;  // RFC 4302 2, RFC 4303 2
-  if (packet.length < offset + 8) return;
-  event.spi = load32(packet.data + offset);
-  event.sequence = load32(packet.data + offset + 4);
+  const bool is_ah = packet.outer.protocol == protocol_ah;
+  if (packet.length < (is_ah ? ah_fixed_size : esp_header_size)) return;
+  event.spi = load32(packet.data + (is_ah ? ah_at::spi : esp_at::spi));
+  event.sequence = load32(packet.data + (is_ah ? ah_at::sequence : esp_at::sequence));
   event.moment = boot_milliseconds();
   event.family = packet.outer.family;
   const std::size_t size = address_size(event.family);  // what a packet holds behind an IPv4 address is nothing

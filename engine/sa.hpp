@@ -126,7 +126,7 @@ class Sa {
   // Octets of AH before a payload whose IP header is of this family, ICV and padding included (RFC 4302 2.2).
   [[nodiscard]] std::uint32_t ah_length(Family family) const noexcept {
     const std::uint32_t unit = family == Family::ipv6 ? 8 : 4;
-    return (12U + icv_length_ + unit - 1) / unit * unit;
+    return (ah_fixed_size + icv_length_ + unit - 1) / unit * unit;
   }
 
   // Octets of the longest packet that encapsulation makes with a header of this family. The ICV of AH covers all of it, and behind it the upper

@@ -54,7 +54,9 @@ class Splitter {
     octets->insert(octets->end(), segment.data, segment.data + segment.length);
     std::uint8_t* ip = octets->data();
     // Only those whose identifications count up are joined, unless DF is set (RFC 6864 4.1).
-    if (segment.outer.family == Family::ipv4) store16(ip + 4, static_cast<std::uint16_t>(load16(ip + 4) + index_ - 1));
+    if (segment.outer.family == Family::ipv4) {
+      store16(ip + ipv4_at::identification, static_cast<std::uint16_t>(load16(ip + ipv4_at::identification) + index_ - 1));
+    }
     segment.data = ip + size;
     segment.headroom = segment.outer.header_length = size;
     return octets;
