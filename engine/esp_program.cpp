@@ -17,7 +17,7 @@ using namespace bpf;
 using namespace ring_program;
 using Label = Assembler::Label;
 
-constexpr std::uint32_t before_iv = 8, seen_of_esp = 12;  // SPI, sequence number and the beginning of the IV
+constexpr std::uint32_t seen_of_esp = esp_header_size + 4;  // and the beginning of the IV
 constexpr std::int32_t shortest_frame = static_cast<std::int32_t>(ETH_HLEN + ipv4_header_size + seen_of_esp);
 
 // Words on the stack.
@@ -28,8 +28,10 @@ constexpr std::int16_t addresses_on_stack = first_free - 4, spi_on_stack = first
 struct Places {
   std::int16_t protocol, source, destination, payload;
 };
-constexpr Places ipv4_places = {ip_field(9), ip_field(12), ip_field(16), ip_field(ipv4_header_size)};
-constexpr Places ipv6_places = {ip_field(6), ip_field(20), ip_field(36), ip_field(ipv6_header_size)};
+constexpr Places ipv4_places = {ip_field(ipv4_at::protocol), ip_field(ipv4_at::source), ip_field(ipv4_at::destination),
+                                ip_field(ipv4_header_size)};
+constexpr Places ipv6_places = {ip_field(ipv6_at::next_header), ip_field(ipv6_at::destination - 4), ip_field(ipv6_header_size - 4),
+                                ip_field(ipv6_header_size)};
 
 // r0: the spread of an SA. Leaves on the stack which of `count` rings its packet has. The upper half of a product is spread evenly.
 void choose_ring(Assembler& code, std::uint32_t count) {
@@ -57,7 +59,7 @@ void read_esp(Assembler& code, const Places& places, Label pass) {
   code.jump_if(r1, Compare::not_equal, protocol_esp, pass);
   code.load(Size::word, r1, r2, places.payload);
   code.store(Size::word, frame_pointer, spi_on_stack, r1);
-  code.load(Size::word, r1, r2, field(places.payload + before_iv));
+  code.load(Size::word, r1, r2, field(places.payload + esp_header_size));
   code.store(Size::word, frame_pointer, sender_on_stack, r1);
   code.load(Size::word, r1, r2, places.source);
   code.load(Size::word, r4, r2, places.destination);
@@ -68,7 +70,7 @@ void read_esp(Assembler& code, const Places& places, Label pass) {
 // Options would make the place of the SPI a variable, which the verifier allows with CAP_PERFMON only.
 void read_ipv4(Assembler& code, Label pass) {
   read_esp(code, ipv4_places, pass);
-  code.load(Size::half, r1, r2, ip_field(6));
+  code.load(Size::half, r1, r2, ip_field(ipv4_at::fragment));
   code.jump_if(r1, Compare::has_bits, in_packet(Ipv4::more_fragments | Ipv4::offset_mask), pass);
   code.load(Size::octet, r1, r2, ip_field(0));
   code.jump_if(r1, Compare::not_equal, 0x45, pass);
@@ -191,7 +193,7 @@ void read_for_queue(Assembler& code, const Places& places, const QueueWays& ways
   code.exclusive_or32(r1, r2);
   code.store(Size::word, frame_pointer, addresses_on_stack, r1);
   if (places.payload == ipv4_places.payload) {  // of IPv6 fragments the protocol is another one
-    take_word(code, ip_field(4), other_on_stack, ways.first);
+    take_word(code, ip_field(ipv4_at::identification), other_on_stack, ways.first);
     code.load(Size::half, r1, frame_pointer, other_on_stack + 2);
     code.jump_if(r1, Compare::has_bits, in_packet(Ipv4::more_fragments | Ipv4::offset_mask), ways.by_addresses);
   }
@@ -201,14 +203,14 @@ void read_for_queue(Assembler& code, const Places& places, const QueueWays& ways
   code.jump_if(r7, Compare::equal, protocol_ah, is_ah);
   code.jump_if(r7, Compare::not_equal, protocol_esp, ways.by_addresses);
   take_word(code, places.payload, spi_on_stack, ways.first);
-  take_word(code, field(places.payload + before_iv), sender_on_stack, ways.first);
+  take_word(code, field(places.payload + esp_header_size), sender_on_stack, ways.first);
   code.jump(ways.is_read);
   code.place(is_udp);
   take_word(code, field(places.payload + udp_header_size), spi_on_stack, ways.first);
-  take_word(code, field(places.payload + udp_header_size + before_iv), sender_on_stack, ways.first);
+  take_word(code, field(places.payload + udp_header_size + esp_header_size), sender_on_stack, ways.first);
   code.jump(ways.is_read);
   code.place(is_ah);
-  take_word(code, field(places.payload + 4), spi_on_stack, ways.first);
+  take_word(code, field(places.payload + ah_at::spi), spi_on_stack, ways.first);
   code.jump(ways.is_read);
 }
 
