@@ -113,7 +113,6 @@ class Ipv4 {
   [[nodiscard]] std::uint16_t fragment_field() const noexcept { return load16(octets_ + ipv4_at::fragment); }
   [[nodiscard]] bool has_dont_fragment() const noexcept { return (fragment_field() & dont_fragment) != 0; }
   [[nodiscard]] bool is_fragment() const noexcept { return (fragment_field() & (more_fragments | offset_mask)) != 0; }
-  [[nodiscard]] std::uint8_t ttl() const noexcept { return octets_[ipv4_at::ttl]; }
   [[nodiscard]] std::uint8_t protocol() const noexcept { return octets_[ipv4_at::protocol]; }
   [[nodiscard]] std::uint32_t source() const noexcept { return load32(octets_ + ipv4_at::source); }
   [[nodiscard]] std::uint32_t destination() const noexcept { return load32(octets_ + ipv4_at::destination); }
@@ -137,11 +136,9 @@ class Ipv6 {
 
   [[nodiscard]] std::uint8_t* data() const noexcept { return octets_; }
   [[nodiscard]] std::uint8_t traffic_class() const noexcept { return static_cast<std::uint8_t>(load16(octets_) >> 4); }
-  [[nodiscard]] std::uint32_t flow_label() const noexcept { return load32(octets_) & 0xfffff; }
   [[nodiscard]] std::uint32_t payload_length() const noexcept { return load16(octets_ + ipv6_at::payload_length); }
   [[nodiscard]] std::uint32_t total_length() const noexcept { return static_cast<std::uint32_t>(ipv6_header_size) + payload_length(); }
   [[nodiscard]] std::uint8_t next_header() const noexcept { return octets_[ipv6_at::next_header]; }
-  [[nodiscard]] std::uint8_t hop_limit() const noexcept { return octets_[ipv6_at::hop_limit]; }
   [[nodiscard]] const std::uint8_t* source() const noexcept { return octets_ + ipv6_at::source; }
   [[nodiscard]] const std::uint8_t* destination() const noexcept { return octets_ + ipv6_at::destination; }
   [[nodiscard]] bool is_multicast() const noexcept { return octets_[ipv6_at::destination] == 0xff; }

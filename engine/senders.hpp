@@ -19,7 +19,6 @@ class SenderWindows {
  public:
   explicit SenderWindows(std::uint32_t size = 0) : size_(size) {}
 
-  [[nodiscard]] bool is_disabled() const noexcept { return size_ == 0; }
   [[nodiscard]] std::size_t senders() const noexcept { return windows_.size(); }
   [[nodiscard]] std::size_t octets() const noexcept { return windows_.size() * SenderBudget::octets_for(size_); }
 
