@@ -46,13 +46,13 @@ struct Sequence {
 // A nonce is the key's, whatever is made of it: all ciphers that count, with any length of their ICV, take numbers from the counter of what
 // their IVs begin with.
 //
-// The ledger holds SHA-256 digests, no keys. It forgets no sequence counter: some 300 octets for each key that the process has ever had,
-// and 100 for each further Sender-ID of it. Of what SAs have received, and how much their keys were used for, it keeps that of SAs in use and of those
-// made last: twice as many as have ever been in use at once, so that all may be made anew, but at least `idle_keys`; and no more than
-// `idle_octets` of windows that nobody uses, but for those that one of them has alone.
+// The ledger holds SHA-256 digests, no keys. Sequence counters are never forgotten: some 300 octets for each key that the process has ever
+// had, and 100 for each further Sender-ID of it. Windows and usage are kept for SAs in use, and for the idle ones that were made last: twice as
+// many as were ever in use at once, so that all may be made anew, but at least `idle_keys`. The windows of idle ones take at most `idle_octets`
+// together; but the newest of them keeps its own even beyond that.
 class KeyLedger {
  public:
-  static constexpr std::size_t idle_octets = SenderBudget::octets;  // the SA that was made last keeps all of its own, also where it has more
+  static constexpr std::size_t idle_octets = SenderBudget::octets;  // but for the newest
   static constexpr std::size_t idle_keys = 64;
 
   static KeyLedger& instance();

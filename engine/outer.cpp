@@ -12,8 +12,8 @@ constexpr std::uint32_t size_of_header(Family family) noexcept {
   return static_cast<std::uint32_t>(family == Family::ipv6 ? ipv6_header_size : ipv4_header_size);
 }
 
-// Walks the headers of a packet that may be whole. A fragment header that says so (RFC 6946), the last of several, is taken out, as putting
-// together does: it has no place before AH (RFC 4302 A2), nor behind it or ESP (3.1.1).
+// Walks the extension headers of a packet. A fragment header that says "whole" (RFC 6946) is taken out before, as reassembly would do; of
+// several the last one. It has no place before AH (RFC 4302 A2), nor behind AH or ESP (RFC 4302 3.1.1, RFC 4303 3.1.1).
 std::optional<Ipv6Chain> walk_whole(Packet& packet, Ipv6& ip) noexcept {
   const std::optional<Ipv6Chain> chain = Ipv6Chain::walk(ip);
   if (!chain || chain->fragment == 0 || chain->is_fragment(ip)) return chain;

@@ -66,9 +66,10 @@ void jump_if_resting(bpf::Assembler& code, bpf::Assembler::Label resting);
 // Tags that make a frame somebody else's. One that names no VLAN is none for the kernel where a frame arrives (IEEE 802.1Q 6.9).
 enum class Tags { any, of_a_vlan };
 
-// r6: the packet. Leaves the octets of its frame in r8, and where what a program sees of it begins and ends in r2 and r3. Goes on for IPv6 and jumps to `ipv4` for that; to `other` for
-// what is neither, has such a tag, or has not `shortest` to `longest` octets.
-void find_frame(bpf::Assembler& code, Tags tags, std::int32_t shortest, std::uint32_t longest, bpf::Assembler::Label ipv4, bpf::Assembler::Label other);
+// In: r6, the packet. Out: r8, the octets of its frame; r2 and r3, begin and end of the part of it that a program can read directly. Falls
+// through for IPv6, and jumps to `ipv4` for that; to `other` for what is neither, has such a tag, or has not `shortest` to `longest` octets.
+void find_frame(bpf::Assembler& code, Tags tags, std::int32_t shortest, std::uint32_t longest, bpf::Assembler::Label ipv4,
+                bpf::Assembler::Label other);
 
 // As `find_frame` leaves it: r6, r8, r2 and r3. Jumps to `other` unless the program sees `enough` octets of the frame. What lies in pages, of which a program sees
 // nothing, is brought to where it does: of a frame that has them `most` octets. That takes a call, which leaves r6 to r9 alone, and frames in one piece do without.

@@ -159,8 +159,9 @@ class Sa {
   // The same for a packet that was authenticated, and from now on is known; also too_many_senders.
   Reason accept(const Origin& origin, std::int64_t now) noexcept;
 
-  // How much is remembered is the receiver's own affair (RFC 4303 3.4.3). Where it may itself have packets overtake each other, a window that was chosen for the
-  // network is too small: each one has at least so many packets from now on, and those of SAs that are made of these keys later too. An SA without a window gets none.
+  // Makes each replay window at least so large from now on, also in SAs that are made of these keys later; an SA without a window gets none. For
+  // a receiver that may itself have packets overtake each other: a window that was chosen for the network is too small then, and how much is
+  // remembered is the receiver's own affair (RFC 4303 3.4.3).
   void keep_at_least(std::uint32_t packets);
 
   // Whether receivers may take packets for replays that come behind many later ones.

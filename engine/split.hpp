@@ -45,9 +45,9 @@ class Splitter {
     return segment;
   }
 
-  // Moves the segment that `next` gave last to memory of its own, behind the header that it had before the kernel joined it with others, but for
-  // lengths and checksums, at which nobody looks again. The header of the super-packet must still be as it came. Null if there is no memory: the segment then
-  // has no header, and decapsulation refuses it.
+  // Copies the segment that `next` gave last to memory of its own, behind a copy of the header of the super-packet, which must still be as it
+  // came. The identification becomes that of the segment; lengths and checksums stay those of the super-packet, nobody looks at them again. Null
+  // if there is no memory: the segment then has no header, and decapsulation refuses it.
   [[nodiscard]] std::unique_ptr<std::vector<std::uint8_t>> set_apart(Packet& segment) const noexcept try {
     const auto size = static_cast<std::uint32_t>(header_.size());
     auto octets = std::make_unique<std::vector<std::uint8_t>>(header_.begin(), header_.end());
