@@ -21,7 +21,8 @@ struct Device {
 
   // EngineError if there is no such interface, or if it is not Ethernet.
   static Device named(const std::string& name);
-  // That of a TAP by its descriptor. EngineError unless it is where the calling thread is: in another network namespace its name would be that of another one.
+  // That of a TAP by its descriptor. EngineError unless it is where the calling thread is: in another network namespace its name would be
+  // that of another one.
   static Device of_tap(int descriptor);
 
   // How many queues it sends by, as it says itself; 1 if it does not.

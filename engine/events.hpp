@@ -63,8 +63,8 @@ struct Event {
   Address source{}, destination{};
   std::uint8_t protocol = 0;
   std::uint32_t sequence = 0;  // as the packet carries it
-  // Of a packet that an SA with a time window has refused as too old, too new or a replay: our own pseudotime, as we would have stamped it, in ticks of so many
-  // milliseconds; and the window in seconds.
+  // Of a packet that an SA with a time window has refused as too old, too new or a replay: our own pseudotime, as we would have stamped it,
+  // in ticks of so many milliseconds; and the window in seconds.
   std::uint32_t own_stamp = 0, tick = 0, time_window = 0;
 };
 

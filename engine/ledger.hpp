@@ -35,7 +35,8 @@ struct Sequence {
   std::atomic<std::uint64_t> last{0};
   // The last one before another Sender-ID begins in the IV. No counter comes so far, unless Sender-IDs of one key have different widths.
   std::atomic<std::uint64_t> limit{~std::uint64_t{0}};
-  // Held from numbering packets to their leaving, so that numbers leave in their order whoever shares them: workers of a port, ports of one SA, SAs of one key.
+  // Held from numbering packets to their leaving, so that numbers leave in their order whoever shares them: workers of a port, ports of one
+  // SA, SAs of one key.
   std::mutex order;
 };
 
@@ -60,8 +61,8 @@ class KeyLedger {
   // The numbers of these keys and this Sender-ID, from `parameters.last_sequence` on at least.
   std::shared_ptr<Sequence> sequence_of(const SaParameters& parameters, Crypto& crypto);
 
-  // The memory of this SPI and its keys. Its windows have the size that was asked for last, or the one that a ring wants (`Sa::keep_at_least`): what a larger one
-  // does not know counts as seen.
+  // The memory of this SPI and its keys. Its windows have the size that was asked for last, or the one that a ring wants
+  // (`Sa::keep_at_least`): what a larger one does not know counts as seen.
   std::shared_ptr<KeyMemory> memory_of(const SaParameters& parameters, Crypto& crypto);
 
   // How many keys that nobody uses are remembered.
