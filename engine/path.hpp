@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "descriptor.hpp"
-#include "device.hpp"
 #include "error.hpp"
 #include "reason.hpp"
 #include "sa.hpp"
