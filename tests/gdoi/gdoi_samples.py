@@ -16,7 +16,7 @@ from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Send
 from groupvpn.gdoi.download import Download, Kek, Tek, TekOffer
 from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
 from groupvpn.gdoi.refusal import Reason, Refusal
-from groupvpn.gdoi.registration import Admission, Offered
+from groupvpn.gdoi.server_pull import Admission, Offered
 from groupvpn.ike.natt import NatSituation
 from groupvpn.ike.policy import IsakmpPolicy
 from groupvpn.ike.sa import IkeSa

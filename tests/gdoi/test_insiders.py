@@ -12,7 +12,7 @@ from groupvpn.gdoi.download import Kek
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.policy import RekeyPolicy
 from groupvpn.gdoi.pull import group_id, seal
-from groupvpn.gdoi.registration import MAXIMUM_EXCHANGES, MAXIMUM_REPETITIONS
+from groupvpn.gdoi.server_pull import MAXIMUM_EXCHANGES, MAXIMUM_REPETITIONS
 from groupvpn.gdoi.timers import BATCH_MEMBERS
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 from groupvpn.wire.payloads import Nonce

@@ -18,11 +18,12 @@ from groupvpn.gdoi.members import MAXIMUM_MEMBERS
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.persistence import SnapshotError, SnapshotWriter, groups_of, read_group
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup
+from groupvpn.gdoi.pull import NotifyPeer
 from groupvpn.gdoi.refusal import Discard, Dropped, GdoiError, Reason, Refusal
-from groupvpn.gdoi.registration import Admission, Admitted, MemberRefused, NotifyPeer, Offered, ServerPull, ServerPullEffect
 from groupvpn.gdoi.rekey import push_spi
 from groupvpn.gdoi.sender_ids import SenderIdsExhaustedError, SenderIdShareError
 from groupvpn.gdoi.served_group import Registered, ServedGroup
+from groupvpn.gdoi.server_pull import Admission, Admitted, MemberRefused, Offered, ServerPull, ServerPullEffect
 from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.status import KeyServerGroupStatus
 from groupvpn.ike.endpoint import IkeEndpoint
