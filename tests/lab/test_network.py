@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from groupvpn.lab.capture import ICMP, UDP
-from groupvpn.lab.lab import Lab, LabError, dismantle, running
+from groupvpn.lab.hosts import LabError
+from groupvpn.lab.lab import Lab, dismantle, running
 from groupvpn.lab.topology import load
 
 pytestmark = pytest.mark.netns

@@ -10,7 +10,8 @@ from ipaddress import IPv4Address
 from itertools import count
 
 from groupvpn.lab.capture import ESP, IGMP, UDP, Capture, Frame
-from groupvpn.lab.lab import Lab, LabHost, LabNode
+from groupvpn.lab.hosts import LabHost, LabNode
+from groupvpn.lab.lab import Lab
 from groupvpn.lab.traffic import Receiver, Tally
 
 CONTROL_PORTS = {500, 848, 4500}

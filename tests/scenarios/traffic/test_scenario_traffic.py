@@ -11,7 +11,8 @@ from observations import Header, assert_only_esp, esp, listening, marker, passes
 from tests.waiting import until
 
 from groupvpn.lab.capture import ESP, ICMP, UDP
-from groupvpn.lab.lab import Lab, LabHost
+from groupvpn.lab.hosts import LabHost
+from groupvpn.lab.lab import Lab
 from groupvpn.node.namespace import entered
 
 HOSTS = ("h1", "h2", "h3")
