@@ -74,8 +74,8 @@ class RekeyKey:
     destination: IPv4Address
     """The multicast group; of no meaning for unicast."""
 
-    def told(self, now: float, source: IPv4Address, destination: IPv4Address | None = None) -> Kek:
-        """What a member is told of it; `destination` is the member's address when rekeys are unicast."""
+    def as_kek(self, now: float, source: IPv4Address, destination: IPv4Address | None = None) -> Kek:
+        """It as a member gets to know it; `destination` is the member's address when rekeys are unicast."""
         return Kek(
             spi=self.spi,
             cipher=self.cipher,

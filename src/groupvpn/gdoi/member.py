@@ -17,7 +17,7 @@ from groupvpn.gdoi.member_status import status_of
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance, offer_of
 from groupvpn.gdoi.policy import MemberGroup
-from groupvpn.gdoi.protection import Change, Protection
+from groupvpn.gdoi.protection import PolicyNews, Protection
 from groupvpn.gdoi.pseudotime import PseudoClock, Step, allowed_skew, judge
 from groupvpn.gdoi.refusal import Discard, Dropped, GdoiError, Reason
 from groupvpn.gdoi.rekey import STRICT, Compatibility, Push, push_spi
@@ -262,7 +262,7 @@ class GroupMember:
         if download is None or download.pseudotime is None or own is None:
             return Step.SMALL, []
         window = min(tek.offer.replay.window for tek in download.teks if tek.offer.replay.is_timed)
-        step = judge(own, PseudoClock.told(download.pseudotime, now), window)
+        step = judge(own, PseudoClock.from_message(download.pseudotime, now), window)
         fields = {"group": self.group.name, "told": download.pseudotime // 1000, "own": int(own.seconds(now))}
         if step is Step.AHEAD:
             return step, [report("PSEUDO_TIME_LARGE", **fields)]
@@ -358,13 +358,13 @@ class GroupMember:
             effects += self.enrollment.cancel()
         return effects
 
-    def _changed(self, change: Change, server: IPv4Address) -> list[MemberEffect]:
+    def _changed(self, news: PolicyNews, server: IPv4Address) -> list[MemberEffect]:
         """Messages about what came from `server`."""
         name, address = self.group.name, self.local.address
-        effects = self._merged(server) if change.lists else []
-        if change.begins_receive_only:
+        effects = self._merged(server) if news.lists else []
+        if news.begins_receive_only:
             effects.append(report("GM_SA_INGRESS", group=name, server=server))
-        elif change.ends_receive_only:
+        elif news.ends_receive_only:
             effects.append(report("GM_CONV_SA_DUPLEX", group=name, address=address))
         return effects
 
