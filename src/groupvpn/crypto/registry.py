@@ -192,17 +192,16 @@ class IkeCipher(_BlockCipher, called="IKE encryption algorithm"):
 
 
 class IkeHash(_ByAttribute, called="IKE hash algorithm"):
-    """Hashes of IKEv1 (their HMAC is the prf): `(IANA hash algorithm, digest octets, keyword)` (RFC 2409 appendix A, IANA)."""
+    """Hashes of IKEv1 (their HMAC is the prf): `(IANA hash algorithm, keyword)` (RFC 2409 appendix A, IANA)."""
 
-    MD5 = (1, 16, "md5")
-    SHA1 = (2, 20, "sha")
-    SHA2_256 = (4, 32, "sha256")
-    SHA2_384 = (5, 48, "sha384")
-    SHA2_512 = (6, 64, "sha512")
+    MD5 = (1, "md5")
+    SHA1 = (2, "sha")
+    SHA2_256 = (4, "sha256")
+    SHA2_384 = (5, "sha384")
+    SHA2_512 = (6, "sha512")
 
-    def __init__(self, attribute: int, digest_length: int, keyword: str) -> None:
+    def __init__(self, attribute: int, keyword: str) -> None:
         self.attribute = attribute
-        self.digest_length = digest_length
         self.keyword = keyword
 
     @property
@@ -281,16 +280,15 @@ class KekCipher(_BlockCipher, called="KEK algorithm"):
 
 
 class SignatureHash(_ByAttribute, called="signature hash algorithm"):
-    """Hash under the signature of a rekey message: `(IANA SIG_HASH_ALGORITHM, digest octets, keyword)` (RFC 6407 5.3.6)."""
+    """Hash under the signature of a rekey message: `(IANA SIG_HASH_ALGORITHM, keyword)` (RFC 6407 5.3.6)."""
 
-    SHA1 = (2, 20, "sha")
-    SHA2_256 = (3, 32, "sha256")
-    SHA2_384 = (4, 48, "sha384")
-    SHA2_512 = (5, 64, "sha512")
+    SHA1 = (2, "sha")
+    SHA2_256 = (3, "sha256")
+    SHA2_384 = (4, "sha384")
+    SHA2_512 = (5, "sha512")
 
-    def __init__(self, attribute: int, digest_length: int, keyword: str) -> None:
+    def __init__(self, attribute: int, keyword: str) -> None:
         self.attribute = attribute
-        self.digest_length = digest_length
         self.keyword = keyword
 
     @property

@@ -132,7 +132,7 @@ class GroupKeys:
         self.teks.append(key)
         return key
 
-    def make_kek(self, policy: RekeyPolicy, public_key: bytes, destination: IPv4Address, now: float, entropy: Entropy) -> RekeyKey:
+    def make_kek(self, policy: RekeyPolicy, public_key: bytes, destination: IPv4Address, now: float, entropy: Entropy) -> None:
         """Replace the KEK; its rekeys are counted from 1 again. `destination` is the multicast group (any address for unicast)."""
         if policy.key_label is None:
             raise ValueError("a group without rekey authentication has no KEK")
@@ -152,7 +152,6 @@ class GroupKeys:
             destination=destination,
         )
         self.sequence, self.lifetime_is_known = 0, True
-        return self.kek
 
     def restart_kek_lifetime(self, lifetime: int, now: float) -> None:
         """A new `rekey lifetime` counts from the moment it is entered, for the KEK that is in use."""

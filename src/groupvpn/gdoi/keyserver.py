@@ -112,7 +112,7 @@ class KeyServer:
             self._registrars.pop(event.sa.cookies, None)
         return []
 
-    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[KeyServerEffect]:
+    def receive(self, datagram: bytes, source: Endpoint, now: float) -> list[KeyServerEffect]:
         """Handle an acknowledgement of a rekey (RFC 8263), without the non-ESP marker. Anything else is counted and dropped."""
         spi = push_spi(datagram)
         for group in self.groups:

@@ -92,11 +92,6 @@ def _read_attribute(cursor: Cursor) -> Attribute:
     return Attribute(head, cursor.get_octets(second, f"value of attribute {head}"))
 
 
-def decode_attributes(octets: bytes, repeatable: Collection[int] = ()) -> tuple[Attribute, ...]:
-    """A whole list; raises `DecodeError` as `read_attributes` does."""
-    return read_attributes(Cursor(octets), repeatable)
-
-
 def encode_attributes(attributes: Iterable[Attribute]) -> bytes:
     """The list's octets, in the order given."""
     return b"".join(attribute.encode() for attribute in attributes)
