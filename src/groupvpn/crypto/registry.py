@@ -49,7 +49,10 @@ class _BlockCipher(Enum):
 
     @classmethod
     def from_wire(cls, attribute: int, key_bits: int) -> Self:
-        """The cipher with this value; `key_bits` is 0 where no attribute for the length came. Raises `UnknownAlgorithmError`."""
+        """The cipher with this value; `key_bits` is 0 where no attribute for the length came.
+
+        Raises `UnknownAlgorithmError` if there is none.
+        """
         for cipher in cls:
             if cipher.attribute == attribute and cipher.key_length * 8 == (key_bits or cipher.key_length * 8):
                 return cipher
@@ -132,7 +135,10 @@ class EspCipher(Enum):
 
     @classmethod
     def from_wire(cls, transform_id: int, key_length: int) -> "EspCipher":
-        """The cipher with this transform id; `key_length` in octets tells AES sizes apart, 0 if the wire named none (then 128 bits)."""
+        """The cipher with this transform id; `key_length` in octets tells AES sizes apart, 0 if the wire named none (then 128 bits).
+
+        Raises `UnknownAlgorithmError` if there is none.
+        """
         for cipher in cls:
             if cipher.transform_id == transform_id and cipher.key_length == (key_length or cipher.key_length):
                 return cipher
@@ -240,7 +246,7 @@ class IkeGroup(Enum):
 
     @classmethod
     def from_wire(cls, number: int) -> "IkeGroup":
-        """The group with this number."""
+        """The group with this number. Raises `UnknownAlgorithmError` if there is none."""
         for item in cls:
             if item.number == number:
                 return item

@@ -133,7 +133,10 @@ class GroupKeys:
         return key
 
     def make_kek(self, policy: RekeyPolicy, public_key: bytes, destination: IPv4Address, now: float, entropy: Entropy) -> None:
-        """Replace the KEK; its rekeys are counted from 1 again. `destination` is the multicast group (any address for unicast)."""
+        """Replace the KEK; its rekeys are counted from 1 again. `destination` is the multicast group (any address for unicast).
+
+        Raises `ValueError` for a policy without the RSA key that signs rekeys.
+        """
         if policy.key_label is None:
             raise ValueError("a group without rekey authentication has no KEK")
         self.kek = RekeyKey(

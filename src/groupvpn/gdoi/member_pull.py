@@ -103,7 +103,7 @@ class MemberPull:
         self._trouble = ""
 
     def start(self, now: float) -> list[PullEffect]:
-        """Send message 1: HASH(1), Ni, ID."""
+        """Send message 1: HASH(1), Ni, ID. Raises `RuntimeError` if it has begun already."""
         if self._step is not _Step.BEGIN:
             raise RuntimeError("a registration starts once; make another MemberPull")
         message = seal(self.sa, self.message_id, (), (Nonce(self._nonce), group_id(self.identity)))

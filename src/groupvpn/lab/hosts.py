@@ -38,7 +38,7 @@ class LabHost:
         return self.lab.topology.ends(self.name)[0].address.ip
 
     def run(self, *command: str, check: bool = True, timeout: float = 60.0) -> str:
-        """Run a program inside the namespace; returns its standard output."""
+        """Run a program inside the namespace; returns its standard output. With `check`, raises `LabError` for an exit status but 0."""
         done = subprocess.run(
             ["ip", "netns", "exec", self.namespace, *command], capture_output=True, text=True, check=False, timeout=timeout
         )
@@ -92,7 +92,7 @@ class LabNode(LabHost):
         return ""
 
     def start(self) -> None:
-        """Start the node and wait until it says that it is ready."""
+        """Start the node and wait until it says that it is ready; raises `LabError` if it runs already, ends or takes too long."""
         self.lab.start([self.name])
 
     def stop(self) -> float:
@@ -138,11 +138,14 @@ class LabNode(LabHost):
         return self.wait(lambda: self.registered, "registered", timeout)
 
     def wait_log(self, text: str, timeout: float = 10.0) -> float:
-        """Wait until `text` stands in the node's log."""
+        """Wait until `text` stands in the node's log; returns and raises as `wait_registered`."""
         return self.wait(lambda: text in self.log, f"logging {text!r}", timeout)
 
     def wait(self, holds: Callable[[], bool], what: str, timeout: float) -> float:
-        """Wait until `holds()`; `what` completes "gm1 is not …" in the error."""
+        """Wait until `holds()`; returns the seconds waited.
+
+        Raises `LabError` after `timeout` seconds; `what` completes "gm1 is not …" in its text.
+        """
         began = time.monotonic()
         while not holds():
             if time.monotonic() - began > timeout:

@@ -65,14 +65,14 @@ class Lab:
         self.down()
 
     def node(self, name: str) -> LabNode:
-        """A node that runs groupvpn."""
+        """A node that runs groupvpn. Raises `LabError` if there is none of that name."""
         if name not in self.topology.nodes or not self.topology.nodes[name].configuration:
             running = ", ".join(node.name for node in self.nodes)
             raise LabError(f"{name!r} does not run groupvpn in this topology; these do: {running}")
         return LabNode(self, name)
 
     def host(self, name: str) -> LabHost:
-        """Any node, as a place to run programs and send traffic."""
+        """Any node, as a place to run programs and send traffic. Raises `LabError` if there is none of that name."""
         if name not in self.topology.nodes:
             raise LabError(f"{name!r} is not a node of this topology; there are {', '.join(self.topology.nodes)}")
         return LabHost(self, name)
@@ -94,7 +94,10 @@ class Lab:
         temporary.replace(self.directory / _RECORD)
 
     def up(self, *, start: bool = True) -> None:
-        """Build the network and start its nodes, key servers first. On an error everything made so far is removed."""
+        """Build the network and start its nodes, key servers first. On an error everything made so far is removed.
+
+        Raises `LabError` if the lab is up already or a process of it does not start, `NetworkError` if iproute2 refuses.
+        """
         if self.directory.exists() or network.namespaces(self.name):
             raise LabError(f"lab {self.name!r} is up already, or was not taken down; `groupvpn lab down {self.name}` removes it")
         self.directory.mkdir(mode=0o755, parents=True)
@@ -142,7 +145,10 @@ class Lab:
             self._write_record()
 
     def start(self, names: list[str]) -> None:
-        """Start nodes together and wait until each says that it is ready (sd_notify)."""
+        """Start nodes together and wait until each says that it is ready (sd_notify).
+
+        Raises `LabError` if one runs already, ends or takes too long.
+        """
         waiting = {name: self._launch(self.node(name)) for name in names}
         deadline = time.monotonic() + READY_TIMEOUT
         try:
@@ -200,7 +206,7 @@ class Lab:
             child.poll()
 
     def capture(self, place: str, *, file: Path | None = None, incoming_only: bool = False) -> Capture:
-        """Capture at a node (`core`) or on one of its devices (`gm1:eth0`)."""
+        """Capture at a node (`core`) or on one of its devices (`gm1:eth0`). Raises `LabError` if there is no such place."""
         name, _, device = place.partition(":")
         host = self.host(name)
         devices = [end.device for end in self.topology.ends(name)]

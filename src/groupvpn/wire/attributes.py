@@ -58,7 +58,7 @@ class Attribute:
         return self.value.to_bytes(2, "big") if isinstance(self.value, int) else self.value
 
     def encode(self) -> bytes:
-        """The attribute's octets."""
+        """The attribute's octets; raises `EncodeError` if type or value does not fit its field."""
         if not 0 <= self.kind < _BASIC:
             raise EncodeError(f"attribute type {self.kind} does not fit 15 bits")
         if isinstance(self.value, int):
