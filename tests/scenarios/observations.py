@@ -50,6 +50,23 @@ def blocked(lab: Lab, source: str, destination: str, packets: int = 20, *, port:
     return send(lab, source, destination, packets, port=port, timeout=0.25) == 0
 
 
+def multicast_through_the_core(lab: Lab, group: IPv4Address) -> Capture:
+    """Send 50 datagrams from h1 to `group`, of which h2 and h3 get each once; returns what came into the core meanwhile."""
+    mark = marker("multicast")
+    with (
+        listening(lab.host("h2"), group) as second,
+        listening(lab.host("h3"), group) as third,
+        lab.capture("core", incoming_only=True) as capture,
+    ):
+        sender = lab.host("h1").sender(group, mark)
+        sender.send(50, 0.001)
+        for receiver in (second, third):
+            assert receiver.wait(mark, 50)
+            assert receiver.tally(mark, 50).duplicates == 0
+        sender.stop()
+    return capture
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
     """What became of a numbered stream, once its block has ended."""
