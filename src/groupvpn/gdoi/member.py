@@ -211,7 +211,7 @@ class GroupMember:
         return effects + self._refresh(now)
 
     def retry(self, now: float) -> list[MemberEffect]:
-        """Begin the registration under way anew, at once: what kept it from success may have been mended."""
+        """Begin the registration under way anew, at once: what kept it from success may be over."""
         if not self.enrollment.is_running:
             return []
         return [*self.enrollment.cancel(), *self._enroll(now)]
@@ -277,7 +277,7 @@ class GroupMember:
         return self._obey(self.enrollment.begin(now, after=after), now)
 
     def _reregister(self, now: float, *, within: float = 0.0) -> list[MemberEffect]:
-        """An SA dies, is gone or cannot be used, and no rekey will mend that: register again, at random in the next `within` seconds."""
+        """An SA dies, is gone or cannot be used, and no rekey will change that: register again, at random in the next `within` seconds."""
         self._reregister_at = None
         if self.enrollment.is_running:
             return []

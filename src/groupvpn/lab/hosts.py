@@ -38,7 +38,7 @@ class LabHost:
         return self.lab.topology.ends(self.name)[0].address.ip
 
     def run(self, *command: str, check: bool = True, timeout: float = 60.0) -> str:
-        """Run a program inside the namespace; returns its standard output. With `check`, raises `LabError` for an exit status but 0."""
+        """Run a program inside the namespace; returns its standard output. With `check`, raises `LabError` if it fails."""
         done = subprocess.run(
             ["ip", "netns", "exec", self.namespace, *command], capture_output=True, text=True, check=False, timeout=timeout
         )
