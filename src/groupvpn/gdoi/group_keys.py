@@ -75,7 +75,7 @@ class RekeyKey:
     """The multicast group; of no meaning for unicast."""
 
     def as_kek(self, now: float, source: IPv4Address, destination: IPv4Address | None = None) -> Kek:
-        """It as a member gets to know it; `destination` is the member's address when rekeys are unicast."""
+        """The KEK as members hold it; `destination` is the member's address when rekeys are unicast."""
         return Kek(
             spi=self.spi,
             cipher=self.cipher,

@@ -32,7 +32,7 @@ class SenderIdsExhaustedError(RuntimeError):
 
 
 class SenderIds:
-    """The counter of one group. `used` is what `snapshot` of an earlier one told, so that a restart repeats nothing."""
+    """The counter of one group. `used` is how many were given out before a restart of the key server, so that none is given twice."""
 
     __slots__ = ("_next", "bits")
 
