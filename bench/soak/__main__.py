@@ -22,7 +22,8 @@ from bench.soak.flaps import MARGIN, Flap, FlapError, flap
 from bench.soak.group import Group, SoakError
 from bench.soak.traffic import Outcome, flowing
 from groupvpn.lab import topology
-from groupvpn.lab.lab import Lab, LabError
+from groupvpn.lab.hosts import LabError
+from groupvpn.lab.lab import Lab
 from groupvpn.lab.network import NetworkError
 
 TOPOLOGY = Path(__file__).parents[1] / "topologies" / "soak"

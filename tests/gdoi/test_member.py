@@ -323,7 +323,7 @@ def test_a_tek_protocol_that_we_do_not_have_is_rejected_by_both_in_words(monkeyp
     def refuse(sa: object) -> None:
         raise GdoiError(Reason.UNSUPPORTED_TEK_PROTOCOL, "protocol 2")
 
-    monkeypatch.setattr("groupvpn.gdoi.registration.read_offer", refuse)
+    monkeypatch.setattr("groupvpn.gdoi.member_pull.read_offer", refuse)
     world = World(members=1)
     world.run(5)
     assert "UNSUPPORTED_TEK_PROTO" in world.mnemonics(address_of(1))

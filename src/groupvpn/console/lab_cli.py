@@ -30,7 +30,8 @@ def _folder(topology: str) -> Path:
 
 
 def _lab(name: str) -> "Lab":
-    from groupvpn.lab.lab import Lab, LabError
+    from groupvpn.lab.hosts import LabError
+    from groupvpn.lab.lab import Lab
 
     try:
         return Lab.named(Path(name).name)
@@ -45,7 +46,8 @@ def up(
     nodes: Annotated[bool, typer.Option("--nodes/--no-nodes", help="Start groupvpn in the nodes that have a configuration.")] = True,
 ) -> None:
     """Build a topology and start its nodes."""
-    from groupvpn.lab.lab import Lab, LabError
+    from groupvpn.lab.hosts import LabError
+    from groupvpn.lab.lab import Lab
     from groupvpn.lab.network import NetworkError
     from groupvpn.lab.topology import TopologyError, load
 
@@ -61,7 +63,8 @@ def up(
 @lab_commands.command()
 def down(lab: LabName) -> None:
     """Take a lab down: every process, namespace and file of it, after a crash too."""
-    from groupvpn.lab.lab import LabError, dismantle
+    from groupvpn.lab.hosts import LabError
+    from groupvpn.lab.lab import dismantle
 
     try:
         left = dismantle(Path(lab).name)
@@ -97,7 +100,7 @@ def execute(
 
     Words that begin an exec command (show, clear, crypto), or words together in quotes, go to its groupvpn instead.
     """
-    from groupvpn.lab.lab import LabError
+    from groupvpn.lab.hosts import LabError
     from groupvpn.node.control import ControlError
 
     found = _lab(lab)
@@ -121,7 +124,7 @@ def capture(
     """Write the frames that pass somewhere to a pcap file."""
     import time
 
-    from groupvpn.lab.lab import LabError
+    from groupvpn.lab.hosts import LabError
 
     try:
         capturing = _lab(lab).capture(place, file=file)

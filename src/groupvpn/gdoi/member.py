@@ -17,7 +17,7 @@ from groupvpn.gdoi.member_status import status_of
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance, offer_of
 from groupvpn.gdoi.policy import MemberGroup
-from groupvpn.gdoi.protection import Change, Protection
+from groupvpn.gdoi.protection import PolicyNews, Protection
 from groupvpn.gdoi.pseudotime import PseudoClock, Step, allowed_skew, judge
 from groupvpn.gdoi.refusal import Discard, Dropped, GdoiError, Reason
 from groupvpn.gdoi.rekey import STRICT, Compatibility, Push, push_spi
@@ -211,7 +211,7 @@ class GroupMember:
         return effects + self._refresh(now)
 
     def retry(self, now: float) -> list[MemberEffect]:
-        """Begin the registration under way anew, at once: what kept it from success may have been mended."""
+        """Begin the registration under way anew, at once: what kept it from success may be over."""
         if not self.enrollment.is_running:
             return []
         return [*self.enrollment.cancel(), *self._enroll(now)]
@@ -262,7 +262,7 @@ class GroupMember:
         if download is None or download.pseudotime is None or own is None:
             return Step.SMALL, []
         window = min(tek.offer.replay.window for tek in download.teks if tek.offer.replay.is_timed)
-        step = judge(own, PseudoClock.told(download.pseudotime, now), window)
+        step = judge(own, PseudoClock.from_message(download.pseudotime, now), window)
         fields = {"group": self.group.name, "told": download.pseudotime // 1000, "own": int(own.seconds(now))}
         if step is Step.AHEAD:
             return step, [report("PSEUDO_TIME_LARGE", **fields)]
@@ -277,7 +277,7 @@ class GroupMember:
         return self._obey(self.enrollment.begin(now, after=after), now)
 
     def _reregister(self, now: float, *, within: float = 0.0) -> list[MemberEffect]:
-        """An SA dies, is gone or cannot be used, and no rekey will mend that: register again, at random in the next `within` seconds."""
+        """An SA dies, is gone or cannot be used, and no rekey will change that: register again, at random in the next `within` seconds."""
         self._reregister_at = None
         if self.enrollment.is_running:
             return []
@@ -358,13 +358,13 @@ class GroupMember:
             effects += self.enrollment.cancel()
         return effects
 
-    def _changed(self, change: Change, server: IPv4Address) -> list[MemberEffect]:
+    def _changed(self, news: PolicyNews, server: IPv4Address) -> list[MemberEffect]:
         """Messages about what came from `server`."""
         name, address = self.group.name, self.local.address
-        effects = self._merged(server) if change.lists else []
-        if change.begins_receive_only:
+        effects = self._merged(server) if news.lists else []
+        if news.begins_receive_only:
             effects.append(report("GM_SA_INGRESS", group=name, server=server))
-        elif change.ends_receive_only:
+        elif news.ends_receive_only:
             effects.append(report("GM_CONV_SA_DUPLEX", group=name, address=address))
         return effects
 

@@ -143,8 +143,8 @@ class Round:
         return self._due if self._due is not None else self._ends
 
     def is_over(self, now: float) -> bool:
-        """Whether nothing more is to be sent and nothing more to be waited for. Where nobody answers it is over no sooner: until then a
-        snapshot tells of it, also the one that is written before its last transmission leaves."""
+        """Whether nothing more is to be sent or waited for. A round that asks for no answers lasts as long as one that does, so that every
+        snapshot names it, even the one that is written before its last transmission leaves."""
         return self._has_nobody_left or (self._due is None and now >= self._ends)
 
     def next_batch(self, now: float) -> Batch | None:

@@ -202,12 +202,12 @@ class Rounds:
         return Progress([why], must_be_saved=True, was_given_up=each.content is not Content.DELETE)
 
     def _message(self, each: Round, sequence: int, signer: RsaPrivateKey, group: KeyServerGroup, source: IPv4Address, now: float) -> bytes:
-        under = each.under.told(now, source)
+        under = each.under.as_kek(now, source)
         if each.content is Content.DELETE:
             return build_push(None, under, signer, sequence, deletion=Deletion.of_everything(each.deletes))
         kek = self._keys.kek
         tells = kek is not None and (kek.spi != each.under.spi or each.tells_kek)
-        download = self._keys.download(group, now, kek.told(now, source) if kek and tells else None, sequence)
+        download = self._keys.download(group, now, kek.as_kek(now, source) if kek and tells else None, sequence)
         if each.activates is not None:
             download = replace(download, activation_delay=max(1, round(each.activates - now)))
         return build_push(download, under, signer, sequence)

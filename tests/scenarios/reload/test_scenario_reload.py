@@ -1,6 +1,7 @@
 from observations import assert_lossless, assert_only_esp, esp, passes, rekeyed, rekeys, reload, rewrite, streams, teks
 
-from groupvpn.lab.lab import Lab, LabNode
+from groupvpn.lab.hosts import LabNode
+from groupvpn.lab.lab import Lab
 
 PERMIT = " permit ip 10.1.0.0 0.0.255.255 10.1.0.0 0.0.255.255\n"
 DENY = " deny udp any eq 7777 any\n deny udp any any eq 7777\n"
