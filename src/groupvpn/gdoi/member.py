@@ -72,6 +72,8 @@ class GroupMember:
         self._last_report = float("-inf")
         self._needs_sender_ids = False
         """Whether only a registration helps, whatever a rekey brings meanwhile."""
+        self._bypass = self.bypass
+        """As the data plane was last told."""
 
     @property
     def is_registered(self) -> bool:
@@ -409,4 +411,6 @@ class GroupMember:
 
     def _refresh(self, now: float) -> list[MemberEffect]:
         """Work out anew what the data plane is to do; say so if it changed."""
-        return [PolicyChanged(self.group.name)] if self.protection.refresh(self.group, now) else []
+        bypass, self._bypass = self._bypass, self.bypass
+        is_other = self.protection.refresh(self.group, now)
+        return [PolicyChanged(self.group.name)] if is_other or bypass != self._bypass else []

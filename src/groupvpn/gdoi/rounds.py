@@ -105,8 +105,9 @@ class Rounds:
         waiting = frozenset[Endpoint]().union(*(each.unsent for each in superseded))
         self._rounds = [each for each in self._rounds if each.under.spi != under.spi]
         knows_lifetime = self._is_present(under) and self._keys.lifetime_is_known
+        former = next((each.former_source for each in superseded if each.former_source is not None), None)
         begun = Round(
-            plan,
+            replace(plan, former_source=plan.former_source or former),
             sorted(members, key=lambda member: member.peer not in waiting) if waiting else members,
             repetition,
             now,
@@ -181,6 +182,7 @@ class Rounds:
         except GdoiError as error:
             return self._give_up(each, report("KS_REKEY_FAILED", group=group.name, reason=error.detail))
         effects: list[GroupEffect] = []
+        source = each.source(source)
         if batch.opens:
             effects.append(_sending(each.under, batch, group.name, source))
             self.sent += not batch.is_retry
@@ -189,7 +191,8 @@ class Rounds:
         for member in batch.members:
             member.note_sent(batch.sequence, is_retry=batch.is_retry)
             server = member.record.server
-            from_end = Endpoint(source if source != NO_ADDRESS else server.address, server.port)
+            is_bound = source == NO_ADDRESS or member.record.is_behind_nat  # a NAT lets in only those that were asked
+            from_end = server if is_bound else Endpoint(source, server.port)
             effects.append(Send(wrap(message, from_end.port), from_end, member.peer))
         return Progress(effects, must_be_saved=batch.opens)
 

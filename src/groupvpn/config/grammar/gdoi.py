@@ -241,7 +241,8 @@ _LOCAL_SERVER = (
     Command(
         LOCAL_SERVER,
         "address ipv4 <address>",
-        "The key server's own address, source of unicast rekeys",
+        "The key server's own address, source of unicast rekeys; to a member behind a NAT they come from the address that it registered "
+        "at, which its NAT lets in",
         Set(),
         {"address": Address("Address")},
         negation_syntax="address [[ipv4] <address> | ipv4]",
