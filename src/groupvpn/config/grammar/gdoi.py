@@ -40,7 +40,8 @@ _GROUP = (
         Add(("address",), limit=MAXIMUM_KEY_SERVERS),
         {"address": HostAddress("Address of the key server, or a name that `ip host` gives an address")},
         negation=Negation.FULL,
-        details="Up to eight, tried in the order given; the first that answers serves this member.",
+        details="Up to eight, tried in the order given; the first that answers serves this member. It is asked before the others when the "
+        "member has to register again; after `clear crypto gdoi` the order counts anew.",
     ),
     Command(GDOI_GROUP, "passive", "Encrypt what goes out, accept clear and encrypted packets", Set()),
     Command(
