@@ -30,6 +30,8 @@ from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy
 from groupvpn.ipsec.acl import AccessList
 
+QUIET = replace(UNICAST, acknowledge=False)
+
 # Scheduled rekeys
 
 
@@ -441,6 +443,44 @@ def test_a_rekey_by_command_without_rekeys_says_who_gets_the_keys_when() -> None
     world.run(2)
     world.do(world.server, world.server.rekey(None, 20, world.now))
     assert "KS_NO_REKEY" in world.mnemonics(SERVER)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(UNICAST, MULTI), (MULTI, UNICAST), (UNICAST, QUIET), (QUIET, UNICAST)],
+    ids=["to multicast", "to unicast", "to silence", "to answers"],
+)
+def test_nobody_owes_an_answer_that_no_kek_asks_for(before: RekeyPolicy, after: RekeyPolicy) -> None:
+    """The most recent SAK decides (RFC 8263 7.2), and a rekey with a new KEK brings it."""
+    world = World(served(rekey=before), members=2)
+    world.run(2)
+    change(world, served(rekey=after))
+    world.run(60)
+    assert all(member.rekey_sa.counters.received for member in world.members)
+    records = world.server.groups[0].members.records
+    assert [(record.acks_missed, record.missed_in_a_row) for record in records] == [(0, 0)] * 2
+
+
+def test_who_does_not_answer_a_kek_that_asks_for_it_has_missed_it() -> None:
+    world = World(served(rekey=QUIET), members=2)
+    world.run(2)
+    world.cut(address_of(2))
+    change(world, served(rekey=UNICAST))
+    world.run(60)
+    assert [record.acks_missed for record in world.server.groups[0].members.records] == [0, 1]
+
+
+def test_a_kek_that_asks_for_no_answer_and_follows_at_once_is_owed_none() -> None:
+    """Repetitions of the rekey before bring the KEK of the moment."""
+    world = World(served(), members=1)
+    world.run(2)
+    world.cut(address_of(1))
+    change(world, served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)))
+    change(world, served(rekey=replace(QUIET, cipher=KekCipher.AES_256_CBC)))
+    world.heal()
+    world.run(60)
+    assert world.members[0].rekey_sa.counters.received == 1
+    assert [record.acks_missed for record in world.server.groups[0].members.records] == [0]
 
 
 OTHER_ADDRESS = IPv4Address("10.0.0.99")

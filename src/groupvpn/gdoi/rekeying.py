@@ -102,6 +102,8 @@ class Round:
         self.last_sent = now
         self.tells_kek = tells_kek
         """Whether each of its messages also says anew how long the KEK lives that protects it, and where its rekeys come from."""
+        self._asks = plan.content is Content.KEK or (plan.content is Content.TEK and plan.under.acknowledge)
+        """Whether all its messages ask for an answer; those that bring a new KEK do not ask as the one does under which they go."""
         self._left = 1 + repetition.count
         self._period = repetition.period
         self._counter = plan.counter
@@ -127,8 +129,7 @@ class Round:
     @property
     def unanswered(self) -> tuple[Member, ...]:
         """The members that owe an acknowledgement; nobody for multicast, for a delete, or where none was asked for."""
-        is_answered = self.under.unicast and self.under.acknowledge and self.content is not Content.DELETE
-        return self.pending if is_answered else ()
+        return self.pending if self._asks else ()
 
     def source(self, present: IPv4Address) -> IPv4Address:
         """Where the transmission that is open leaves from: `present`, and every other one, the first too, from the address that it was
@@ -190,6 +191,10 @@ class Round:
         if self.first_sequence is None or not self.first_sequence <= sequence <= self.last_sequence or peer in self._unsent:
             return None
         return self._release(peer)
+
+    def note_asked(self, kek: RekeyKey) -> None:
+        """A message has gone out whose most recent SAK is that of `kek`, which says whether members answer (RFC 8263 7.2)."""
+        self._asks = self._asks and kek.acknowledge
 
     def was_sent_to(self, peer: Endpoint) -> bool:
         """Whether `peer` is one of those whom this round was for, answered or not."""
