@@ -52,7 +52,7 @@ ROWS = [
     (Kind.SA_REMOVED, served(tek_policy(), tek_policy(2)), served(), True),
     (Kind.SIGNATURE_HASH, served(), served(rekey=replace(UNICAST, signature_hash=SignatureHash.SHA2_512)), True),
     (Kind.ACKNOWLEDGEMENT, served(), served(rekey=replace(UNICAST, acknowledge=False)), True),
-    (Kind.SOURCE_ADDRESS, served(), served(address=None), False),
+    (Kind.SOURCE_ADDRESS, served(), served(address=None), True),
     (Kind.AUTHORIZATION, served(), served(authorization=SITES), False),
     (Kind.REGISTRATION_INTERFACE, served(), served(registration_addresses=(SERVER,)), False),
     (Kind.SENDER_ID_WIDTH, served(), served(sender_id_bits=16), False),

@@ -58,6 +58,22 @@ def deliver(world: World, number: int, message: bytes) -> None:
 # Rekeys
 
 
+@pytest.mark.parametrize("by_rekey", [True, False])
+def test_the_data_plane_hears_of_another_source_of_rekeys(by_rekey: bool) -> None:
+    """Nothing else of the policy may have changed, and what comes from an address that it does not know the lists judge."""
+    world = World(members=1)
+    world.run(2)
+    (member,) = world.members
+    world.others.clear()
+    kek = replace(kek_of(member), source=IPv4Address("10.0.0.99"))
+    if by_rekey:
+        deliver(world, 1, build_push(Download((tek_of(member),), kek), kek_of(member), rsa_key(), 1))
+        assert member.bypass == (SERVER, kek.source)
+    else:
+        world.do(member, member.update(replace(member.group, servers=(SERVER, kek.source)), world.now))
+    assert (address_of(1), PolicyChanged("GET")) in world.others
+
+
 def test_an_old_sequence_number_is_refused_and_said() -> None:
     world = World(members=1)
     world.run(2)

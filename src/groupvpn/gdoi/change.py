@@ -99,7 +99,7 @@ RULES = {
     Kind.REKEY_ADDRESS_ENTRIES: Rule(False, Renews.NOTHING, TakesEffect.IMMEDIATELY),
     Kind.RETRANSMISSION: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REKEY),
     Kind.ACKNOWLEDGEMENT: Rule(True, Renews.KEK, TakesEffect.AFTER_REKEY),
-    Kind.SOURCE_ADDRESS: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REKEY),
+    Kind.SOURCE_ADDRESS: Rule(True, Renews.NOTHING, TakesEffect.AFTER_REKEY),
     Kind.AUTHORIZATION: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REGISTRATION),
     Kind.IDENTITY: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REGISTRATION),
     Kind.REGISTRATION_INTERFACE: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REGISTRATION),

@@ -111,11 +111,11 @@ class Enrollment:
         if group.servers != self._servers.servers:
             self._servers = ServerList(group.servers)
 
-    def begin(self, now: float, *, after: float = 0.0) -> list[EnrollmentEffect]:
-        """Start with the first server, `after` seconds from now. Does nothing while a registration is under way."""
+    def begin(self, now: float, *, after: float = 0.0, first: IPv4Address | None = None) -> list[EnrollmentEffect]:
+        """Start with the first server, or with `first`, `after` seconds from now. Does nothing while a registration is under way."""
         if self.is_running:
             return []
-        self._servers.restart()
+        self._servers.restart(first)
         if after > 0:
             self._phase, self._deadline = _Phase.PAUSE, now + after
             return []

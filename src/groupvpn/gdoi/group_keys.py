@@ -105,7 +105,7 @@ class GroupKeys:
     clock: PseudoClock | None = None
     """Pseudotime; None until the first message that has to tell it."""
     lifetime_is_known: bool = False
-    """Whether the members know how long the KEK lives; else the next rekey tells them."""
+    """Whether the members know how long the KEK lives and where its rekeys come from; else the next rekey tells them."""
     retired: list[TrafficKey] = field(default_factory=list)
     """Dead TEKs that a registration under way may still be about to send; wiped `RETIREMENT` after their death."""
 

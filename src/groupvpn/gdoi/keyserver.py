@@ -315,6 +315,8 @@ class KeyServer:
         if refusal.reason is Reason.SENDER_ID_SHARE:
             proven = sa.first_peer.address
             return self._seldom(report("KS_SIDS_REFUSED", group=name, peer=proven), proven, now)
+        if refusal.reason is Reason.TRY_LATER:
+            return self._seldom(report("KS_REGISTER_FAIL", group=name, peer=peer, reason=refusal.detail), peer, now)
         return []
 
     def _seldom(self, entry: Report, address: IPv4Address, now: float) -> list[KeyServerEffect]:

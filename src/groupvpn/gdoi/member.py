@@ -72,6 +72,8 @@ class GroupMember:
         self._last_report = float("-inf")
         self._needs_sender_ids = False
         """Whether only a registration helps, whatever a rekey brings meanwhile."""
+        self._bypass = self.bypass
+        """As the data plane was last told."""
 
     @property
     def is_registered(self) -> bool:
@@ -270,11 +272,11 @@ class GroupMember:
             return step, [report("PSEUDO_TIME_TOO_OLD", **fields, skew=int(allowed_skew(window)))]
         return step, []
 
-    def _enroll(self, now: float, *, after: float = 0.0) -> list[MemberEffect]:
-        """Register, unless the configuration leaves no way to."""
+    def _enroll(self, now: float, *, after: float = 0.0, first: IPv4Address | None = None) -> list[MemberEffect]:
+        """Register, with the server `first` before others, unless the configuration leaves no way to."""
         if not self.group.servers:
             return [report("GM_INCOMPLETE_CFG", group=self.group.name, missing="server address")]
-        return self._obey(self.enrollment.begin(now, after=after), now)
+        return self._obey(self.enrollment.begin(now, after=after, first=first), now)
 
     def _reregister(self, now: float, *, within: float = 0.0) -> list[MemberEffect]:
         """An SA dies, is gone or cannot be used, and no rekey will change that: register again, at random in the next `within` seconds."""
@@ -282,7 +284,7 @@ class GroupMember:
         if self.enrollment.is_running:
             return []
         after = within * chance(self._entropy) if within else 0.0
-        return [report("GM_RE_REGISTER", group=self.group.name), *self._enroll(now, after=after)]
+        return [report("GM_RE_REGISTER", group=self.group.name), *self._enroll(now, after=after, first=self.server)]
 
     def _kek_expired(self, now: float) -> list[MemberEffect]:
         """No rekey and no delete reaches us any more before we register again. SAs and lists stay, so T0 may come first."""
@@ -370,11 +372,11 @@ class GroupMember:
 
     def _deleted(self, server: IPv4Address, now: float) -> list[MemberEffect]:
         """The key server wants us to forget all keys and to register again. The lists stay, so that nothing leaks meanwhile."""
-        name, address = self.group.name, self.local.address
+        name, address, known = self.group.name, self.local.address, self.server
         effects: list[MemberEffect] = [report("GM_RECV_DELETE", group=name, address=address, server=server), *self._leave_server()]
         self.protection.policy.start_over()
         effects += self.enrollment.cancel()
-        return [*effects, *self._enroll(now, after=DELETE_SPREAD * chance(self._entropy))]
+        return [*effects, *self._enroll(now, after=DELETE_SPREAD * chance(self._entropy), first=known)]
 
     def _leave_server(self) -> list[RekeyEffect]:
         """The key server has no say over us any more, so its KEK goes. The lists are not touched."""
@@ -409,4 +411,6 @@ class GroupMember:
 
     def _refresh(self, now: float) -> list[MemberEffect]:
         """Work out anew what the data plane is to do; say so if it changed."""
-        return [PolicyChanged(self.group.name)] if self.protection.refresh(self.group, now) else []
+        bypass, self._bypass = self._bypass, self.bypass
+        is_other = self.protection.refresh(self.group, now)
+        return [PolicyChanged(self.group.name)] if is_other or bypass != self._bypass else []

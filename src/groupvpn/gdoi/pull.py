@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.prf import matches
-from groupvpn.effects import Endpoint
+from groupvpn.effects import LONGEST_DATAGRAM, Endpoint
 from groupvpn.gdoi.policy import GroupIdentity
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.ike.sa import IkeSa, ProtectionError
@@ -31,8 +31,6 @@ from groupvpn.wire.payloads import Hash, Identification, Nonce
 NONCE_LENGTH = 16
 """Octets of the nonces we make; RFC 6407 5.8 allows 8 to 128."""
 LONGEST_NONCE = 128
-LONGEST_DATAGRAM = 65507
-"""Octets that a UDP datagram over IPv4 can carry. ISAKMP does not fragment here, IP does."""
 _ENVELOPE = 64
 """Octets that ISAKMP header, padding of the cipher and non-ESP marker need at most, and some to spare."""
 _PASSED_OVER = frozenset({PayloadType.VENDOR_ID, PayloadType.NOTIFY, PayloadType.CERT, PayloadType.CERTREQ})

@@ -18,7 +18,7 @@ from groupvpn.gdoi.announced import Announced
 from groupvpn.gdoi.change import Kind, Renews, SettingChange, differences
 from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.events import GroupEffect
-from groupvpn.gdoi.group_keys import GroupKeys, RekeyKey
+from groupvpn.gdoi.group_keys import NO_ADDRESS, GroupKeys, RekeyKey
 from groupvpn.gdoi.kek_life import KekLife
 from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable, Registration
 from groupvpn.gdoi.messages import report
@@ -199,6 +199,7 @@ class ServedGroup:
     def update(self, settings: KeyServerGroup, now: float) -> list[GroupEffect]:
         """Go on with a changed configuration: one rekey for all changes together, or none (`change.RULES`)."""
         changes = differences(self.settings, settings)
+        source = source_of(self.settings, self.members)
         self.settings = settings
         effects: list[GroupEffect] = []
         slots: frozenset[int] = frozenset()
@@ -208,10 +209,11 @@ class ServedGroup:
                 slots |= frozenset((change.slot,)) if change.slot is not None else self.settings.slots
         renew_kek = any(change.rule.renews is Renews.KEK for change in changes)
         if any(change.rule.rekey for change in changes):
-            effects += self._rekey(self.settings.slots if renew_kek else slots, renew_kek=renew_kek, now=now)
+            former = source if source not in (NO_ADDRESS, source_of(settings, self.members)) else None
+            effects += self._rekey(self.settings.slots if renew_kek else slots, renew_kek=renew_kek, now=now, former_source=former)
         elif self.keys.kek is not None:
             effects += self._kek_life.replace_unsigned(self.settings, now) or self._tell_at_last(now)
-        elif self._kek_life.has_signer(settings):
+        if self.keys.kek is None and not renew_kek and self._kek_life.has_signer(settings):
             effects += self._kek_life.make(self.settings, now)
         if changes:
             self._is_dirty = True
@@ -324,11 +326,20 @@ class ServedGroup:
                 pass
         return []
 
-    def _rekey(self, slots: Collection[int], *, renew_kek: bool, now: float, activates: float | None = None) -> list[GroupEffect]:
+    def _rekey(
+        self,
+        slots: Collection[int],
+        *,
+        renew_kek: bool,
+        now: float,
+        activates: float | None = None,
+        former_source: IPv4Address | None = None,
+    ) -> list[GroupEffect]:
         """New TEKs for `slots` and wherever none lives, a new KEK if asked for, and one round that brings them to the members under the
         KEK they hold.
 
-        Members send with the new TEKs from `activates` on, or when the old ones are about to die.
+        Members send with the new TEKs from `activates` on, or when the old ones are about to die. Until now rekeys came from
+        `former_source`, if that was another address.
         """
         effects = self._kek_life.replace_unsigned(self.settings, now)
         can_tell = not effects
@@ -345,9 +356,12 @@ class ServedGroup:
         if old_kek is None or not can_tell:
             return effects + self._run_rounds(now)
         if renew_kek and self.keys.kek is not None:
-            self.rounds.begin(RoundPlan.kek(old_kek, old_sequence), self.members, self.settings.rekey.repetition, now)
+            plan = replace(RoundPlan.kek(old_kek, old_sequence), former_source=former_source)
+            self.rounds.begin(plan, self.members, self.settings.rekey.repetition, now)
         elif self.keys.kek is old_kek:
-            plan = RoundPlan.teks(old_kek, self.keys.next_sequence, activates)
+            if former_source is not None:
+                self.keys.lifetime_is_known = False
+            plan = replace(RoundPlan.teks(old_kek, self.keys.next_sequence, activates), former_source=former_source)
             self.rounds.begin(plan, self.members, self.settings.rekey.repetition, now)
             self.keys.lifetime_is_known = True
         else:

@@ -77,6 +77,7 @@ ADDRESSES_UNKNOWN = _system("INTERFACE", _WARNING, "{error}; addresses are not f
 LOOPBACK = _system("LOOPBACK", _WARNING, "{news}")
 LOOPBACK_LEFT = _system("LOOPBACK", _WARNING, "{address} is ours and cannot be removed; `ip address delete {address} dev lo` does it")
 MULTICAST = _system("MULTICAST", _WARNING, "{problem}")
+SENDING = _system("SENDING", _WARNING, "{problem}")
 
 # The data plane, and what a killed run has left of it.
 FAULT = _crypto("DATAPLANE", _ERROR, "{fault}")

@@ -93,7 +93,11 @@ class Router:
         engine = engine or EngineOptions()
         self.cores = Cores(self.speaker, self._signer, os.urandom, engine.workers)
         self._debug = debug
-        self._sockets = DatagramSockets(self._received, lambda problem: log.write(messages.MULTICAST(problem=problem)))
+        self._sockets = DatagramSockets(
+            self._received,
+            lambda problem: log.write(messages.MULTICAST(problem=problem)),
+            lambda problem: log.write(messages.SENDING(problem=problem)),
+        )
         self._memberships = Memberships(self._sockets)
         self._outbox = Outbox(state, log, self._transmit)
         self._in_force = InForce(state, log)
