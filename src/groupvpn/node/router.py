@@ -141,7 +141,7 @@ class Router:
             self._outbox.flush(self.cores.key_server, at_once=True)
         self._guarded(self.speaker.stop, clock.monotonic())
         with self._contained("removing what is in force"):  # what stays is known to the next start by what is not forgotten here
-            self.enforcement.close(block=self.cores.fail_closed(), mend=location.clean_command(self.state))
+            self.enforcement.close(block=self.cores.fail_closed(self.configuration), mend=location.clean_command(self.state))
             left = self._addresses.clear()
             if has_started:  # else what a killed run has left is still there
                 self._in_force.forget(left)
