@@ -297,9 +297,9 @@ class Router:
             case Report():
                 self.log.write(effect)
             case JoinGroup():
-                self._memberships.join(effect.group, effect.interface_address)
+                self._memberships.join(effect.name, effect.group, effect.interface_address)
             case LeaveGroup():
-                self._memberships.leave(effect.group, effect.interface_address)
+                self._memberships.leave(effect.name, effect.group, effect.interface_address)
             case PolicyChanged():
                 self._policy_changed = True
             case StateChanged():
