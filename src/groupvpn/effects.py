@@ -54,8 +54,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class JoinGroup:
-    """Receive UDP datagrams that are sent to the multicast address `group` (a multicast rekey address)."""
+    """Receive UDP datagrams that are sent to the multicast address `group` (a multicast rekey address), for the group called `name`:
+    another one that registers with the same address may be on other interfaces."""
 
+    name: str
     group: IPv4Address
     interface_address: IPv4Address
 
@@ -64,6 +66,7 @@ class JoinGroup:
 class LeaveGroup:
     """Undo a `JoinGroup`."""
 
+    name: str
     group: IPv4Address
     interface_address: IPv4Address
 

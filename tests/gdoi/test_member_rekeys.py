@@ -226,9 +226,9 @@ def test_the_acknowledgement_goes_back_as_a_reply() -> None:
 def test_a_multicast_group_is_joined_at_registration_and_left_with_the_crypto_map() -> None:
     world = World(served(rekey=MULTI), members=1)
     world.run(2)
-    assert (address_of(1), JoinGroup(MULTICAST, address_of(1))) in world.others
+    assert (address_of(1), JoinGroup(world.members[0].group.name, MULTICAST, address_of(1))) in world.others
     world.do(world.members[0], world.members[0].stop(world.now))
-    assert (address_of(1), LeaveGroup(MULTICAST, address_of(1))) in world.others
+    assert (address_of(1), LeaveGroup(world.members[0].group.name, MULTICAST, address_of(1))) in world.others
 
 
 def test_a_delete_drops_instead_of_leaking_until_it_is_registered_again() -> None:

@@ -56,6 +56,12 @@ class Interface:
         """Whether its address is the one that its device happens to have: by DHCP, or with a crypto map and no word about it."""
         return not self.shutdown and (self.dhcp or (self.address is None and self.crypto_map is not None))
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether nothing of IP is to pass: a router sends nothing by an interface with `shutdown`. Here its Linux device stays up, so that
+        what a crypto map protects would leave in the clear."""
+        return self.shutdown and self.crypto_map is not None and not self.name.is_loopback
+
 
 @dataclass(frozen=True, slots=True)
 class CryptoMapEntry:

@@ -13,10 +13,10 @@ from groupvpn.config.model import BoundMember, Configuration, Interface
 from groupvpn.effects import NAT_T_PORT, Effect, Entropy
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
-from groupvpn.gdoi.protection import rules_before_registration
+from groupvpn.gdoi.protection import EVERYTHING, rules_before_registration
 from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.speaker import Speaker
-from groupvpn.ipsec.acl import Action, AddressMatch, Entry
+from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SegmentClamp, TrafficRule, is_same
 from groupvpn.node.flows import MemberKey, Served
 from groupvpn.wire.iana import IpProtocol
@@ -29,6 +29,8 @@ _NO_ADDRESS = IPv4Address(0)
 _BOOTPC, _BOOTPS = 68, 67
 _DHCP = TrafficRule(Entry(Action.DENY, IpProtocol.UDP, AddressMatch.any(), AddressMatch.any(), _BOOTPC, _BOOTPS))
 """From a DHCP client, and so to it the other way (RFC 2131 4.1)."""
+_SHUT = (TrafficRule(EVERYTHING), TrafficRule(Entry(Action.PERMIT, ANY_PROTOCOL, AddressMatch.any(6), AddressMatch.any(6))))
+"""No SA serves them, so that all of IP is dropped, both ways."""
 Restore = Callable[[KeyServer], list[Effect]]
 """Gives a new key server what it must remember of the one before."""
 
@@ -219,10 +221,12 @@ class Cores:
             for key, member in self.members.items()
         }
 
-    def fail_closed(self) -> frozenset[str]:
-        """Devices that have to stay closed when the node stops: those of a member whose crypto map says `fail-close`."""
+    def fail_closed(self, configuration: Configuration) -> frozenset[str]:
+        """Devices that have to stay closed when the node stops: those of a member whose crypto map says `fail-close`, and those that are
+        shut."""
         closed = [bound for bound in self._bound if bound.group.fail_close is not None]
-        return frozenset(item.device for bound in closed for item in bound.interfaces)
+        shut = [interface.device for interface in configuration.interfaces if interface.is_shut]
+        return frozenset((*(item.device for bound in closed for item in bound.interfaces), *shut))
 
     @property
     def _bound(self) -> list[BoundMember]:
@@ -244,6 +248,9 @@ class Cores:
         parts = self._parts()
         clashes: list[Clash] = []
         for interface in configuration.interfaces:
+            if interface.is_shut:
+                policies.append(_shut(interface))
+                continue
             present = [part for part in parts if interface.name in {item.name for item in part.bound.interfaces}]
             if not present:
                 continue
@@ -272,6 +279,12 @@ class Cores:
             if interface.adjust_mss is not None and not interface.name.is_loopback and not interface.shutdown
         )
         return DesiredState(tuple(policies), clamps)
+
+
+def _shut(interface: Interface) -> InterfacePolicy:
+    """Of an interface that is out of service: no key exchange of ours passes either, nor DHCP."""
+    local = interface.address.ip if interface.address else _NO_ADDRESS
+    return InterfacePolicy(interface.device, local, _SHUT, is_shut=True)
 
 
 def _rules_of(interface: Interface, present: list[_Part]) -> tuple[TrafficRule, ...]:

@@ -19,7 +19,7 @@ from groupvpn.config import Configuration, Role, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.node import background, limits, location, messages, namespace, signals
 from groupvpn.node.addresses import AddressError
-from groupvpn.node.control import CommandError, ControlServer
+from groupvpn.node.control import STOPPING, CommandError, ControlServer
 from groupvpn.node.notify import Notifier
 from groupvpn.node.router import Router
 from groupvpn.node.sockets import PortUnavailableError
@@ -134,6 +134,7 @@ class _Daemon:
         self._stop = asyncio.Event()
 
     async def _answer(self, command: str, text: str) -> str:
+        self._refuse_in_stop()
         try:
             return await self._execute(self.router, command, text)
         except CommandError:
@@ -145,11 +146,17 @@ class _Daemon:
             raise CommandError("% The command met a bug; the log says where") from error
 
     def _status(self) -> dict[str, Any]:
+        self._refuse_in_stop()
         try:
             return self.router.operations.status()
         except Exception as error:
             self.router.note_bug("the status", error)
             raise CommandError("% The status met a bug; the log says where") from error
+
+    def _refuse_in_stop(self) -> None:
+        """Cores that take leave answer nobody: a command would have them begin anew. Raises `CommandError`."""
+        if self._stop.is_set():
+            raise CommandError(STOPPING)
 
     def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What escapes a callback of the event loop: asyncio would tell it to nobody but the standard error stream."""
@@ -192,6 +199,8 @@ class _Daemon:
 
     async def _shut_down(self) -> None:
         self._notifier.stopping()
+        self._stop.set()
+        self.control.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT):
                 await self.router.stop()
@@ -225,8 +234,7 @@ class _Daemon:
 
     def _reload_for_operator(self) -> str:
         """`groupvpn reload`: the same, and the operator is told how it went."""
-        if self._stop.is_set():
-            raise CommandError("% The node is stopping")
+        self._refuse_in_stop()
         try:
             self._reload()
         except ReloadError as error:

@@ -25,6 +25,7 @@ from groupvpn.ike.events import KeysDerived
 from groupvpn.node import audit, clock, location, messages
 from groupvpn.node.addresses import Addresses, present, real_device
 from groupvpn.node.bugs import Bugs
+from groupvpn.node.control import STOPPING, CommandError
 from groupvpn.node.cores import Clash, Cores
 from groupvpn.node.debugging import Debugging
 from groupvpn.node.enforcement import Enforcement, is_needed_by
@@ -144,8 +145,9 @@ class Router:
         with self._contained("writing the last state"):
             self._outbox.flush(self.cores.key_server, at_once=True)
         self._guarded(self.speaker.stop, clock.monotonic())
+        self.speaker.key_server = None  # it has forgotten its groups, and must not make them anew over what was written
         with self._contained("removing what is in force"):  # what stays is known to the next start by what is not forgotten here
-            self.enforcement.close(block=self.cores.fail_closed(), mend=location.clean_command(self.state))
+            self.enforcement.close(block=self.cores.fail_closed(self.configuration), mend=location.clean_command(self.state))
             left = self._addresses.clear()
             if has_started:  # else what a killed run has left is still there
                 self._in_force.forget(left)
@@ -299,9 +301,9 @@ class Router:
             case Report():
                 self.log.write(effect)
             case JoinGroup():
-                self._memberships.join(effect.group, effect.interface_address)
+                self._memberships.join(effect.name, effect.group, effect.interface_address)
             case LeaveGroup():
-                self._memberships.leave(effect.group, effect.interface_address)
+                self._memberships.leave(effect.name, effect.group, effect.interface_address)
             case PolicyChanged():
                 self._policy_changed = True
             case StateChanged():
@@ -388,7 +390,9 @@ class Router:
 
     def ask(self, *calls: Call) -> bool:
         """Carry out what cores say to an operator's command; whether the state that this changed is on the disk. A bug in one call costs
-        no other, and is raised once all are made."""
+        no other, and is raised once all are made. Raises `CommandError` when the node stops."""
+        if self._stopping:
+            raise CommandError(STOPPING)
         bugs: list[Exception] = []
         try:
             for call in calls:

@@ -58,19 +58,22 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
     address = section.statement("ip address")
     mapped = section.statement("crypto map")
     device = devices.get(name) or section.device or default_device(name)
-    shutdown = section.statement("shutdown") is not None
-    if mapped and not shutdown and context.present is not None and device not in context.present:
+    shutdown = section.statement("shutdown")
+    if mapped and shutdown is None and context.present is not None and device not in context.present:
         hint = f"name it with `! linux-device NAME`, or name it so: `ip link property add dev NAME altname {device}`"
         context.error(section.place, f"{name} carries a crypto map and this machine has no device `{device}`", hint)
     if mapped and mapped.value("standby") is not None:
         context.say(Severity.NOTICE, mapped.where("standby"), "redundancy of a crypto map: accepted, not yet in effect")
-    if not shutdown:
+    if mapped and shutdown is not None and not name.is_loopback:
+        message = f"{name} has a crypto map and `shutdown`: all IP is dropped there, and the Linux device `{device}` itself stays up"
+        context.say(Severity.NOTICE, shutdown.place, message)
+    if shutdown is None:
         _warn_unguarded(section, name, device, context)
     description = section.statement("description")
     mtu = section.statement("ip mtu")
     segment = section.statement("ip tcp adjust-mss")
     if segment is not None:
-        _check_segment(segment, name, device, shutdown, mapped is not None, context)
+        _check_segment(segment, name, device, shutdown is not None, mapped is not None, context)
     df_bit, fragmentation = section.statement("crypto ipsec df-bit"), section.statement("crypto ipsec fragmentation")
     if df_bit is not None:
         context.say(Severity.NOTICE, df_bit.place, "a group honours the global `crypto ipsec df-bit` alone")
@@ -81,7 +84,7 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
         secondary=tuple(found for item in section.statements("ip address secondary") if (found := _with_prefix(item, context))),
         dhcp=section.statement("ip address dhcp") is not None,
         description=description.value("text") if description else "",
-        shutdown=shutdown,
+        shutdown=shutdown is not None,
         crypto_map=mapped.value("name") if mapped else None,
         mtu=_mtu(mtu, mapped is not None, context),
         adjust_mss=segment.value("octets") if segment else None,

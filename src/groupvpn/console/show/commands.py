@@ -279,7 +279,11 @@ def _crypto_map(router: Router, request: Request) -> str:
                 f"        Group Name: {item.group or 'not configured'}, identity {identity}",
                 f"        Local access list: {item.local_acl.name if item.local_acl else 'none'}",
             ]
-        carriers = [str(interface.name) for interface in router.configuration.interfaces if interface.crypto_map == crypto_map.name]
+        carriers = [
+            f"{interface.name}{' (shutdown: all IP is dropped)' if interface.is_shut else ''}"
+            for interface in router.configuration.interfaces
+            if interface.crypto_map == crypto_map.name
+        ]
         lines += [f"        Interfaces using crypto map {crypto_map.name}:", *(f"                {name}" for name in carriers), ""]
     return "\n".join(lines).rstrip("\n") or "No crypto maps found."
 
