@@ -37,7 +37,8 @@ class LeftBehind:
 def is_needed_by(configuration: Configuration) -> bool:
     """Whether a configuration has anything for the data plane to do."""
     through = (interface for interface in configuration.interfaces if not interface.name.is_loopback and not interface.shutdown)
-    return any(configuration.members()) or any(interface.adjust_mss for interface in through)
+    protects = any(configuration.members()) or configuration.has_manual_entries
+    return protects or any(interface.adjust_mss for interface in through)
 
 
 class Enforcement:
