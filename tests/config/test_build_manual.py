@@ -257,6 +257,9 @@ class TestWrong:
             text + "interface Loopback0\n ip address 10.9.0.1 255.255.255.255\ncrypto map M local-address Loopback0\n"
         )
 
+    def test_fail_close_is_for_groups(self) -> None:
+        assert "has fail-close and no entry" in wrong(GOOD + "crypto map M gdoi fail-close\n activate\n")
+
 
 class TestKeysAreSecrets:
     def test_not_in_what_is_shown(self) -> None:

@@ -133,6 +133,12 @@ class TestAddresses:
         assert policy.outbound[0].source == IPv4Address("10.9.0.1")
         assert policy.own == (HERE, IPv4Address("10.9.0.1"))
 
+    def test_a_loopback_without_an_address_has_none(self) -> None:
+        world = World(text() + "crypto map OFFICE local-address Loopback0\ninterface Loopback0\n")
+        world.follow(IPv4Address("127.0.0.1"))
+        assert world.policy.outbound == ()
+        assert len(world.cores.without_near_end) == 1
+
 
 class TestReload:
     def test_what_did_not_change_is_the_same_sa(self) -> None:

@@ -58,7 +58,8 @@ class NearEnds:
                 continue
             source = configuration.source_of(interface)
             name = str(source.name)
-            there = addresses_of(source.device) if source.address is None else ()
+            is_open = source.address is None and not source.name.is_loopback  # whose device has addresses that nobody can reach
+            there = addresses_of(source.device) if is_open else ()
             address = before[name] if before.get(name) in there else next(iter(there), None)
             if address is not None:
                 self._found[name] = address

@@ -179,7 +179,11 @@ def test_a_wrong_file_is_refused_and_the_keys_stay(lab: Lab) -> None:
     reload(east)
     assert "has no peer" in east.log
     assert passes(lab, "h1", "h2")
-    rewrite(east, (" set transform-set TUNNEL\n", " set peer 10.0.2.2\n set transform-set TUNNEL\n"))
+    rewrite(east, (" set transform-set TUNNEL\n", " set peer 10.0.2.2\n set transform-set TUNNEL\n"), (" crypto map WAN\n", ""))
+    reload(east)
+    assert "has no group any more, nor keys set by hand" in east.log, "as if it were cut off: it would end protection"
+    assert passes(lab, "h1", "h2")
+    rewrite(east, (" ip address dhcp\n", " ip address dhcp\n crypto map WAN\n"))
     reload(east)
 
 
@@ -200,3 +204,19 @@ def test_without_an_address_it_drops_and_with_the_next_one_it_protects(lab: Lab)
         assert passes(lab, "h2", "h1")
     assert_only_esp(capture, least=40)
     assert {str(frame.source) for frame in esp(capture)} == {"10.0.1.7", "10.0.2.2"}
+
+
+def test_a_loopback_address_may_stand_for_an_end(lab: Lab) -> None:
+    rewrite(
+        lab.node("west"),
+        ("!\nend\n", "!\ninterface Loopback0\n ip address 10.9.0.2 255.255.255.255\ncrypto map WAN local-address Loopback0\nend\n"),
+    )
+    rewrite(lab.node("east"), ("set peer 10.0.2.2", "set peer 10.9.0.2"))
+    lab.host("core").run("ip", "route", "add", "10.9.0.2", "via", "10.0.2.2")
+    for name in ("east", "west"):
+        reload(lab.node(name))
+    with lab.capture("core", incoming_only=True) as capture:
+        assert passes(lab, "h1", "h2")
+        assert passes(lab, "h2", "h1")
+    assert_only_esp(capture, least=40)
+    assert {str(frame.source) for frame in esp(capture)} == {"10.0.1.7", "10.9.0.2"}
