@@ -4,6 +4,7 @@ import random
 from ipaddress import IPv4Address
 
 import pytest
+from node_samples import member_of
 
 from groupvpn.config import parse
 from groupvpn.config.model import Configuration
@@ -18,6 +19,7 @@ from groupvpn.ipsec.transform import Transform
 from groupvpn.node.cores import Cores
 from groupvpn.node.enforcement import is_needed_by
 from groupvpn.node.flows import Flows
+from groupvpn.node.state import StateDirectory
 
 HERE, THERE, PEER = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.9"), IPv4Address("192.0.2.2")
 BY_HAND = """
@@ -138,6 +140,14 @@ class TestAddresses:
         world.follow(IPv4Address("127.0.0.1"))
         assert world.policy.outbound == ()
         assert len(world.cores.without_near_end) == 1
+
+
+def test_a_node_with_nothing_else_says_so(state: StateDirectory) -> None:
+    router = member_of(state, text())
+    assert router.operations.summary() == "Keys set by hand for 1 peer"
+    assert router.operations.status()["role"] == "keys set by hand"
+    router.enforcement.faults = frozenset(("eth0: no driver",))
+    assert router.operations.summary() == "Keys set by hand for 1 peer; not all is protected, see the log"
 
 
 class TestReload:

@@ -7,6 +7,7 @@ from scapy.layers.ipsec import ESP, SecurityAssociation
 
 from groupvpn.lab.capture import Frame
 from groupvpn.lab.lab import Lab
+from groupvpn.node.control import ControlError
 
 EAST, WEST = 8192, 4096
 """SPIs of what each end sends."""
@@ -97,6 +98,13 @@ def test_show_tells_peers_and_counters_and_no_keys(lab: Lab) -> None:
     assert not [key for keys in KEYS.values() for key in keys if key in shown]
 
 
+def test_the_status_tells_sas_apart_by_where_they_lead(lab: Lab) -> None:
+    status = lab.node("east").status()
+    assert (status["role"], status["members"]) == ("keys set by hand", [])
+    (interface,) = status["interfaces"]
+    assert {(sa["spi"], sa["destination"]) for sa in interface["sas"]} == {(WEST, "10.0.1.2"), (EAST, "10.0.2.2")}
+
+
 def test_clear_begins_the_counters_at_zero(lab: Lab) -> None:
     east = lab.node("east")
     for command in (
@@ -112,6 +120,9 @@ def test_clear_begins_the_counters_at_zero(lab: Lab) -> None:
     assert passes(lab, "h1", "h2")
     assert east.show("clear crypto sa entry 10.0.2.2 esp 8192") == ""
     assert counters(lab, "east")[0] == 0
+    for command in ("clear crypto sa peer 10.0.1.2", "clear crypto sa peer 10.0.2.9", "clear crypto sa entry 10.0.2.2 ah 8192"):
+        with pytest.raises(ControlError, match="% No "):
+            east.show(command)
 
 
 def test_what_is_denied_before_the_permit_is_clear(lab: Lab) -> None:
@@ -193,6 +204,7 @@ def test_without_an_address_it_drops_and_with_the_next_one_it_protects(lab: Lab)
     east.run("ip", "address", "delete", "10.0.1.2/24", "dev", "eth0")
     east.wait_log("what crypto map WAN protects with keys set by hand is dropped until there is one")
     assert "IP 10.1.1.0/24 10.1.2.0/24 DROP (no SA)" in east.show("show crypto ruleset")
+    assert "current outbound spi: 0x0(0)" in east.show("show crypto ipsec sa")
     east.run("ip", "address", "add", "10.0.1.7/24", "dev", "eth0")
     for route in routes:
         east.run("ip", "route", "replace", *route)
