@@ -1,7 +1,9 @@
 """Entries with keys set by hand: the SAs that they make, and their place among the other rules of an interface."""
 
+import random
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from itertools import product
 
 import pytest
 
@@ -15,7 +17,7 @@ from groupvpn.ipsec.transform import Mode, Transform, TransformSet
 
 LOCAL, PEER = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
 CBC = Transform(EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
-KEYS = TrafficKeys(Secret(bytes(16)), Secret(bytes(20)))
+KEYS, OTHER_KEYS = (TrafficKeys(Secret(bytes([octet]) * 16), Secret(bytes([octet]) * 20)) for octet in (1, 2))
 
 
 def match(text: str) -> AddressMatch:
@@ -36,7 +38,7 @@ def deny(source: str, destination: str, **more: int) -> Entry:
 
 def manual(*entries: Entry, transform: Transform = CBC) -> ManualEntry:
     acl = AccessList("101", entries or (permit(),))
-    return ManualEntry(10, acl, PEER, TransformSet("T", transform), SessionKey(256, KEYS), SessionKey(300, KEYS))
+    return ManualEntry(10, acl, PEER, TransformSet("T", transform), SessionKey(256, KEYS), SessionKey(300, OTHER_KEYS))
 
 
 class TestMeet:
@@ -92,7 +94,7 @@ class TestSas:
     def test_one_for_each_direction_between_the_two_ends(self) -> None:
         inbound, outbound = manual().sas(LOCAL)
         assert inbound == PeerSa(256, CBC, KEYS, PEER, LOCAL)
-        assert outbound == PeerSa(300, CBC, KEYS, LOCAL, PEER)
+        assert outbound == PeerSa(300, CBC, OTHER_KEYS, LOCAL, PEER)
 
     def test_no_anti_replay(self) -> None:
         """RFC 4303 3.3.3: it is not for keys set by hand, whose sender may begin anew."""
@@ -146,3 +148,38 @@ class TestRules:
 
     def test_a_deny_that_the_permit_does_not_meet_says_nothing(self) -> None:
         assert len(manual(deny("10.7.0.0/16", "0.0.0.0/0"), permit()).before((), has_sa=True)) == 1
+
+    def test_the_rules_say_what_the_entries_say(self) -> None:
+        """As routers read a map: the first entry whose list permits a packet has it; a deny, or no match, leads on to the next one."""
+        drawn = random.Random(4301)
+        hosts = [f"10.{number}.0.1" for number in range(3)]
+        networks = ["0.0.0.0/0", "10.0.0.0/15", *(f"{host}/32" for host in hosts)]
+
+        def draw(action: Action) -> Entry:
+            protocol = drawn.choice([0, 6, 17])
+            port = drawn.choice([0, 53]) if protocol else 0
+            return entry(action, drawn.choice(networks), drawn.choice(networks), protocol=protocol, destination_port=port)
+
+        packets = [
+            (protocol, IPv4Address(source), IPv4Address(destination), 1024, port)
+            for protocol, source, destination, port in product([6, 17], hosts, hosts, [53, 80])
+        ]
+        for _ in range(200):
+            lists = [[*(draw(Action.DENY) for _ in range(drawn.randrange(4))), draw(Action.PERMIT)] for _ in range(3)]
+            last = [draw(drawn.choice(list(Action))) for _ in range(3)]  # those of a group
+            rules = tuple(TrafficRule(one, 0x5001) for one in last)
+            for number in (2, 1, 0):
+                made = replace(manual(*lists[number]), outbound=SessionKey(300 + number, KEYS))
+                rules = made.before(rules, has_sa=True)
+            for packet in packets:
+                expected = None
+                for number, listed in enumerate(lists):
+                    if next((one.action for one in listed if one.matches(*packet)), Action.DENY) is Action.PERMIT:
+                        expected = 300 + number
+                        break
+                else:
+                    if next((one.action for one in last if one.matches(*packet)), Action.DENY) is Action.PERMIT:
+                        expected = 0x5001
+                found = next((rule for rule in rules if rule.entry.matches(*packet)), None)
+                protects = found is not None and found.entry.action is Action.PERMIT
+                assert (found.outbound_spi if found is not None and protects else None) == expected
