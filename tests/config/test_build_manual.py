@@ -250,6 +250,12 @@ class TestWrong:
         for line in ("no set session-key inbound esp", INBOUND.replace(" set", "no set").strip()):
             assert "has no inbound key of ESP" in wrong(GOOD.replace(OUTBOUND, f"{OUTBOUND} {line}\n"))
 
+    def test_a_map_on_no_interface(self) -> None:
+        unused = LIST + SET + ENTRY + second()
+        for text in (unused, unused + INTERFACE + " shutdown\n"):
+            assert said(text).count("protects nothing: no interface in service carries it") == 1
+        assert "no interface in service" not in said(GOOD)
+
     def test_a_map_on_two_interfaces(self) -> None:
         text = GOOD + INTERFACE.replace("0/0", "0/1").replace("192.0.2.1", "198.51.100.1")
         assert "the peer knows one of them" in said(text)

@@ -66,6 +66,9 @@ def build_manual_entries(context: Context, interfaces: Sequence[Interface]) -> d
         found[name].append(entry)
         if carriers:
             _check_spis(draft, entry, taken)
+        elif context.first_time("carriers", name):
+            message = f"crypto map `{name}` has keys set by hand and protects nothing: no interface in service carries it"
+            context.warn(section.place, message, f"`crypto map {name}` in the section of the interface towards the peer")
     for name, entries in found.items():
         _check_carriers(name, interfaces, context)
         entries.sort(key=lambda entry: entry.sequence)
