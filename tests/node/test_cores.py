@@ -322,7 +322,7 @@ def test_of_two_groups_with_one_spi_the_first_map_entry_has_it(sequence: int, fi
     assert policy.rules == (TrafficRule(permitting(first), 0x1234), TrafficRule(permitting(second), None))
     assert policy.selectors[0x1234] == (permitting(first),)
     (clash,) = world.cores.clashes
-    assert (clash.group, clash.owner, clash.spi, clash.interface) == (second, first, 0x1234, "GigabitEthernet0/0")
+    assert (clash.group, clash.owner, clash.spi, clash.interface) == (second, f"group {first}", 0x1234, "GigabitEthernet0/0")
     install(world, second, group_sa(0x4000, 5))
     assert world.policy.rules[1].outbound_spi == 0x4000
     assert world.cores.clashes == ()

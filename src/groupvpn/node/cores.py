@@ -2,7 +2,8 @@
 
 A key server is one core. A member is one core for each group on each source address (`Configuration.members`). All of them share the
 node's IKE endpoint; which of them a datagram, an event or a timer is for is the `Speaker`'s business. A member whose interface has no
-address yet waits for one, and what holds before a registration holds meanwhile.
+address yet waits for one, and what holds before a registration holds meanwhile. Keys that are set by hand need no core: what they ask of an
+interface is put beside what its groups ask (`by_hand`).
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -17,14 +18,14 @@ from groupvpn.gdoi.protection import EVERYTHING, rules_before_registration
 from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, AddressMatch, Entry
+from groupvpn.ipsec.manual import ManualEntry
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SegmentClamp, TrafficRule, is_same
+from groupvpn.node.by_hand import AddressesOf, ByHand, NearEnds
 from groupvpn.node.flows import MemberKey, Served
 from groupvpn.wire.iana import IpProtocol
 
 Place = tuple[str, str]
 """Name of a group and name of an interface whose traffic it protects."""
-AddressesOf = Callable[[str], Sequence[IPv4Address]]
-"""The addresses that a device has now, best first, for interfaces whose configuration gives none."""
 _NO_ADDRESS = IPv4Address(0)
 _BOOTPC, _BOOTPS = 68, 67
 _DHCP = TrafficRule(Entry(Action.DENY, IpProtocol.UDP, AddressMatch.any(), AddressMatch.any(), _BOOTPC, _BOOTPS))
@@ -53,7 +54,7 @@ class RunningMember:
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """An SA of a group that an interface cannot have, because that of another group has the SPI already."""
+    """An SA of a group that an interface cannot have, because another has the SPI already: `owner` says in words whose that is."""
 
     interface: str
     spi: int
@@ -84,6 +85,7 @@ class Cores:
         self.waiting: list[BoundMember] = []
         """Members whose interface has no address yet."""
         self._kept: dict[Place, tuple[TrafficRule, ...]] = {}
+        self._near_ends = NearEnds()
         self.clashes: tuple[Clash, ...] = ()
         """What `desired_state` left out last."""
         self.bugs: list[Exception] = []
@@ -104,6 +106,7 @@ class Cores:
         effects = self._follow_key_server(configuration, restore, now)
         is_mended = configuration.ike != ike.configuration
         effects += ike.update(configuration.ike)
+        self._near_ends.follow(configuration, addresses_of)
         wanted = self._find_addresses(configuration, addresses_of)
         places = places_of(configuration.members())
         self._kept = {place: rules for place, rules in self.kept.items() if place in places}
@@ -228,6 +231,16 @@ class Cores:
         shut = [interface.device for interface in configuration.interfaces if interface.is_shut]
         return frozenset((*(item.device for bound in closed for item in bound.interfaces), *shut))
 
+    def by_hand(self, configuration: Configuration) -> list[tuple[Interface, ByHand]]:
+        """The interfaces with entries whose keys are set by hand."""
+        found = ((interface, self._near_ends.on(configuration, interface)) for interface in configuration.interfaces)
+        return [(interface, by_hand) for interface, by_hand in found if by_hand.entries]
+
+    @property
+    def without_near_end(self) -> list[Interface]:
+        """Interfaces with such entries that wait for an address."""
+        return self._near_ends.waiting
+
     @property
     def _bound(self) -> list[BoundMember]:
         return [*(member.bound for member in self.members.values()), *self.waiting]
@@ -252,24 +265,28 @@ class Cores:
                 policies.append(_shut(interface))
                 continue
             present = [part for part in parts if interface.name in {item.name for item in part.bound.interfaces}]
-            if not present:
+            by_hand = self._near_ends.on(configuration, interface)
+            if not present and not by_hand.entries:
                 continue
-            present = _without_clashes(interface, present)
+            present = _without_clashes(interface, present, by_hand)
             clashes += (clash for part in present for clash in part.clashes)
+            addresses = [part.address for part in present] + [by_hand.local or _NO_ADDRESS] * bool(by_hand.entries)
             policies.append(
                 InterfacePolicy(
                     device=interface.device,
-                    local=interface.address.ip if interface.address else present[0].address,
-                    rules=_rules_of(interface, present),
+                    local=interface.address.ip if interface.address else addresses[0],
+                    rules=_rules_of(interface, present, by_hand),
                     sas=_sas_in(present),
-                    sources=tuple(dict.fromkeys(part.address for part in present if part.address != _NO_ADDRESS)),
+                    sources=tuple(dict.fromkeys(address for address in addresses if address != _NO_ADDRESS)),
                     bypass=tuple(dict.fromkeys(address for part in present for address in part.bypass)),
                     df=configuration.df,
                     peer_df=interface.df or configuration.df,
                     fragmentation=interface.fragmentation or configuration.fragmentation,
                     mtu=interface.mtu,
+                    inbound=by_hand.inbound,
+                    outbound=by_hand.outbound,
                     esp_ports=tuple(dict.fromkeys([NAT_T_PORT, *(part.bound.group.esp_in_udp_port for part in present)])),
-                    selectors=_selectors_of(interface, present),
+                    selectors=_selectors_of(interface, present) | by_hand.selectors(_before_all(interface)),
                 )
             )
         self.clashes = tuple(clashes)
@@ -287,22 +304,32 @@ def _shut(interface: Interface) -> InterfacePolicy:
     return InterfacePolicy(interface.device, local, _SHUT, is_shut=True)
 
 
-def _rules_of(interface: Interface, present: list[_Part]) -> tuple[TrafficRule, ...]:
-    """Those of all members on an interface. The address by which they register must be able to come, and to be renewed."""
-    rules = tuple(rule for part in present for rule in part.rules)
+def _rules_of(interface: Interface, present: list[_Part], by_hand: ByHand) -> tuple[TrafficRule, ...]:
+    """Those of all entries on an interface, in their order. The address by which members register must be able to come, and to be
+    renewed."""
+    entries: list[tuple[int, _Part | ManualEntry]] = [(part.bound.sequence, part) for part in present]
+    entries += [(entry.sequence, entry) for entry in by_hand.entries]
+    rules: tuple[TrafficRule, ...] = ()
+    for _, entry in sorted(entries, key=lambda item: -item[0]):  # from the last on: a deny of one may lead to those behind it
+        rules = (*entry.rules, *rules) if isinstance(entry, _Part) else entry.before(rules, has_sa=by_hand.local is not None)
     return (_DHCP, *rules) if rules and interface.dhcp else rules
 
 
-def _without_clashes(interface: Interface, present: list[_Part]) -> list[_Part]:
-    """The parts without SAs whose SPI an earlier one has for another SA: ESP has nothing else to tell them apart (RFC 4301 4.1). Rules that
-    name one drop, for under the other SA their packets would be another group's."""
-    owners: dict[int, tuple[GroupSa, str]] = {}
+def _before_all(interface: Interface) -> tuple[Entry, ...]:
+    """What stays in the clear on an interface whatever lists say."""
+    return (_DHCP.entry,) if interface.dhcp else ()
+
+
+def _without_clashes(interface: Interface, present: list[_Part], by_hand: ByHand) -> list[_Part]:
+    """The parts without SAs whose SPI an earlier one, or a key set by hand, has for another SA: ESP has nothing else to tell them apart
+    (RFC 4301 4.1). Rules that name one drop, for under the other SA their packets would be another group's."""
+    owners: dict[int, tuple[GroupSa | None, str]] = {spi: (None, owner) for spi, owner in by_hand.owners.items()}
     kept = []
     for part in present:
         group = part.bound.group.name
         for sa in part.sas:
-            owners.setdefault(sa.spi, (sa, group))
-        lost = {sa.spi for sa in part.sas if not is_same(owners[sa.spi][0], sa)}
+            owners.setdefault(sa.spi, (sa, f"group {group}"))
+        lost = {sa.spi for sa in part.sas if (first := owners[sa.spi][0]) is None or not is_same(first, sa)}
         kept.append(
             replace(
                 part,
@@ -328,7 +355,7 @@ def _selectors_of(interface: Interface, present: list[_Part]) -> dict[int, tuple
     lists: dict[int, list[Entry]] = {}
     for part in present:
         for sa in part.sas:
-            lists.setdefault(sa.spi, [_DHCP.entry] if interface.dhcp else []).extend(part.selectors[sa.spi])
+            lists.setdefault(sa.spi, [*_before_all(interface)]).extend(part.selectors[sa.spi])
     return {spi: tuple(dict.fromkeys(entries)) for spi, entries in lists.items()}
 
 

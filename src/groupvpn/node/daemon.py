@@ -270,7 +270,9 @@ class _Daemon:
         """Raise `ConfigurationError` for a file that looks as one does while it is written, or on a full disk: it would end protection."""
         file = self._options.file
         if configuration.role is Role.NONE and self.router.configuration.role is not Role.NONE:
-            text = "has no group any more, which would remove all policy and all keys; the configuration before goes on"
+            text = (
+                "has no group any more, nor keys set by hand, which would remove all policy and all keys; the configuration before goes on"
+            )
             raise ConfigurationError(f"{file} {text}. If it is meant so, stop the node")
         if self._has_end and not has_end:
             text = "has no line `end` any more, as if it were cut off; the configuration before goes on"

@@ -205,7 +205,7 @@ class Router:
             return [item.ip for item in there.get(real_device(device) or "", [])]
 
         self._memberships.follow(self.configuration)
-        was_server, waited = self.cores.key_server is not None, self.cores.waiting
+        was_server, waited, unaddressed = self.cores.key_server is not None, self.cores.waiting, self.cores.without_near_end
         self._perform(self.cores.follow(self.configuration, addresses_of, self._outbox.restore, clock.monotonic()))
         if was_server and self.cores.key_server is None:
             self._outbox.forget()
@@ -213,6 +213,9 @@ class Router:
             if bound not in waited:
                 source, group = bound.source, bound.group.name
                 self.log.write(messages.INTERFACE_WAITS(interface=source.name, group=group, device=source.device))
+        for interface in self.cores.without_near_end:
+            if interface not in unaddressed:
+                self.log.write(messages.KEYS_WAIT(interface=interface.name, map=interface.crypto_map))
         self._addresses.note_leases(self.configuration, there)
         if is_needed_by(self.configuration) or self.enforcement.data_plane:
             self._policy_changed = True
@@ -333,7 +336,8 @@ class Router:
         with self._contained("noting what is in force"):
             self._in_force.note_rules(self.cores.kept)
         with self._contained("counting for access list entries"):
-            self.flows.follow(self.cores.served(clock.monotonic()), self.enforcement.carried)
+            by_hand = [sa for _, item in self.cores.by_hand(self.configuration) for sa in (*item.inbound, *item.outbound)]
+            self.flows.follow(self.cores.served(clock.monotonic()), self.enforcement.carried, by_hand)
         self.enforcement.apply()
         told, self._told_clashes = self._told_clashes, self.cores.clashes
         for clash in self.cores.clashes:

@@ -66,7 +66,7 @@ COMMANDS = (
         "The don't-fragment bit of the outer header",
         Set(),
         {"action": DF},
-        details="For SAs between two ends, which nothing configures yet. A group honours the global setting alone.",
+        details="For SAs whose keys are set by hand, before the global setting. A group honours the global one alone.",
     ),
     Command(
         INTERFACE,
