@@ -90,6 +90,7 @@ std::size_t Inbound::take_ring_burst() {
     push({.data = frame.data + link_size, .length = frame.length - link_size, .headroom = frame.headroom + link_size}, frame.data);
   }
   if (taken == 0) return 0;
+  counters_.ring_frames.add(taken);
   process();
   context_.ring->release();
   return taken;

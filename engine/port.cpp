@@ -303,6 +303,7 @@ NamedCounters Port::traffic() const {
                     {"outbound_gathered", out.gathered.value()},
                     {"outbound_icmp_sent", out.icmp_sent.value()},
                     {"inbound_frames", in.frames.value()},
+                    {"inbound_ring_frames", in.ring_frames.value()},
                     {"inbound_split", in.split.value()},
                     {"inbound_joined", in.joined.value()},
                     {"inbound_coalesced", in.coalesced.value()},

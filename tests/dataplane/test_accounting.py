@@ -355,21 +355,35 @@ def test_a_data_path_that_is_made_anew_takes_no_count_away(place: Place, request
     member = Member(OURS)
     began = {way: unaccounted(place, way) for way in ("inbound", "outbound")}
     before = place.counters()
-    steered_by_programs = place.plane.engine().ports[0].steer.name == "bpf"
-    for turn in range(3):
+    has_ring = place.plane.engine().ports[0].receive.name != "tap"
+    taps = ("i", "o0", "i")
+    for turn, tap in enumerate(taps):
         place.arrive(*(member.protect(ip(FAR, HOST, bytes(40))) for _ in range(N)))  # delivered
         place.arrive(fragments(member.protect(ip(FAR, HOST, bytes(900))), 400, turn)[0])  # waits for the others in vain
         place.arrive(*[ip(FAR, HOST, udp(7000), UDP)] * N)  # inbound_clear
         place.leave(*[ip(HOST, FAR, bytes(40))] * N)  # delivered
         place.leave(*[ip("10.66.0.1", FAR, bytes(40))] * N)  # no SA
         settled(place)
-        place.gateway.run("ip", "link", "del", f"gv{links.index('wan')}{('i', 'o0', 'o0')[turn]}")
-        if steered_by_programs and turn:
-            place.leave(*[ip(HOST, FAR, bytes(40))] * N)  # to a TAP that is gone
+        place.gateway.run("ip", "link", "del", f"gv{links.index('wan')}{tap}")
+        place.leave(*[ip(HOST, FAR, bytes(40))] * N)  # one way ends at a TAP that is gone, the other one goes on
+        place.arrive(*(member.protect(ip(FAR, HOST, bytes(40))) for _ in range(N)))
+        place.arrive(*(in_udp(member.protect(ip(FAR, HOST, bytes(40)))) for _ in range(N)))
+        place.arrive(fragments(member.protect(ip(FAR, HOST, bytes(900))), 400, 100 + turn)[0])
+        place.arrive(*[ip(FAR, HOST, struct.pack("!II", 0xBAD, 1) + bytes(40), ESP)] * N)  # clear; the copies come or are lost
+        settled(place)
         assert place.plane.refresh() == ()
     counters = settled(place)
-    restarted = {"outbound_restarted": 2 * N} if steered_by_programs else {}
-    assert without_zeros(counters.drops) == {"inbound_clear": 3 * N, "outbound_no_sa": 3 * N, "inbound_fragment": 3, **restarted}
+    in_gone, out_gone = taps.count("i"), taps.count("o0")
+    by_tap = N + 1 + N  # in UDP, a fragment, copies
+    assert without_zeros(counters.drops) == {
+        "inbound_clear": 6 * N,
+        "outbound_no_sa": 3 * N,
+        "inbound_fragment": 3 + out_gone,
+        "inbound_unknown_spi": out_gone * N,
+        "inbound_restarted": in_gone * (by_tap if has_ring else by_tap + N),
+        "outbound_restarted": out_gone * N,
+        **({"inbound_inject_failed": in_gone * N} if has_ring else {}),
+    }
     delivered = [counters.delivered[way] - before.delivered[way] for way in ("outbound_delivered", "inbound_delivered")]
-    assert delivered == [3 * N, 3 * N]
+    assert delivered == [(3 + in_gone) * N, (3 + 2 * out_gone) * N]
     assert {way: unaccounted(place, way) for way in ("inbound", "outbound")} == began

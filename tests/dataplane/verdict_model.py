@@ -121,7 +121,7 @@ class Fate(NamedTuple):
 
 
 NOT_OURS, LEFT, ARRIVED = Fate(LAST), Fate(LAST, "outbound_passed"), Fate(LAST, "inbound_passed")
-TO_TAP, REFUSED, UNKNOWN_SPI = Fate(REDIRECTED), Fate(DROP, "inbound_clear"), Fate(DROP, "inbound_unknown_spi")
+TO_TAP, REFUSED, UNKNOWN_SPI = Fate(REDIRECTED, "inbound_given"), Fate(DROP, "inbound_clear"), Fate(DROP, "inbound_unknown_spi")
 GIVEN, LOST = Fate(REDIRECTED, "outbound_given"), Fate(DROP, "inbound_restarted")
 
 

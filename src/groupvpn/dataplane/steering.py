@@ -30,8 +30,8 @@ TOLD = "inbound_told"
 way the copies are no drops of the engine."""
 PASSED = ("outbound_passed", "inbound_passed")
 """Counters of what the rules let pass in the clear."""
-GIVEN = "outbound_given"
-"""Counter of the frames that programs led to outbound TAPs: what the engine did not get of them was lost on the way."""
+GIVEN = ("outbound_given", "inbound_given")
+"""Counters of the frames that the rules led to TAPs, copies apart: what the engine did not get of them was lost on the way."""
 TABLE_PREFIX = "groupvpn_"
 """Every table we own is called this and the name that the interface is configured by, in the family `netdev`."""
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
