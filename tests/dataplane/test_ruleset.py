@@ -185,7 +185,7 @@ table netdev groupvpn_wan {
 		counter accept
 	}
 }
-"""
+"""  # noqa: E501
 
 
 WHOLE_GUARD = """add table inet groupvpn_wan { comment "groupvpn node gm1"; }
