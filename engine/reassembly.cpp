@@ -20,7 +20,7 @@ Reassembler::Entries::iterator Reassembler::find_or_make(const Key& key, double 
     lost += entries_.front().fragments();
     entries_.pop_front();
   }
-  entries_.push_back({.key = key, .deadline = now + timeout, .header = {}, .octets = {}, .pieces = {}, .blocks = {}, .starts = {}});
+  entries_.push_back({.key = key, .deadline = now + timeout, .header = {}, .octets = {}, .pieces = {}, .blocks = {}});
   return std::prev(entries_.end());
 }
 
@@ -29,15 +29,18 @@ bool Reassembler::Fragment::is_possible() const noexcept {
   return !payload.empty() && (is_last || payload.size() % 8 == 0) && header.size() + offset + payload.size() <= maximum_size(key.family);
 }
 
+// The first piece that does not lie before a fragment.
+std::vector<Reassembler::Piece>::const_iterator Reassembler::place_of(const Entry& entry, const Fragment& fragment) {
+  return std::ranges::lower_bound(entry.pieces, fragment.offset / 8, {}, &Piece::block);
+}
+
 // Whether this very fragment is there: the same octets from the same place on, and as many.
 bool Reassembler::is_duplicate(const Entry& entry, const Fragment& fragment) {
-  const std::uint32_t block = fragment.offset / 8;
-  if (!entry.starts.test(block)) return false;
-  const std::uint8_t* octets = entry.octets.data();
-  auto piece = entry.pieces.begin();
-  for (; piece->block != block; ++piece) octets += piece->length;
+  const auto piece = place_of(entry, fragment);
+  if (piece == entry.pieces.end() || piece->block != fragment.offset / 8) return false;
   const bool ends_datagram = fragment.offset + piece->length == entry.payload_length;
-  return piece->length == fragment.payload.size() && ends_datagram == fragment.is_last && std::memcmp(octets, fragment.payload.data(), piece->length) == 0;
+  return piece->length == fragment.payload.size() && ends_datagram == fragment.is_last &&
+         std::memcmp(&entry.octets[piece->at], fragment.payload.data(), piece->length) == 0;
 }
 
 // Keeps the octets of a fragment; false if it contradicts what is there.
@@ -51,9 +54,8 @@ bool Reassembler::keep(Entry& entry, const Fragment& fragment) {
     if (entry.blocks.test(block)) return false;
     entry.blocks.set(block);
   }
-  entry.starts.set(first);
+  entry.pieces.insert(place_of(entry, fragment), {first, length, static_cast<std::uint32_t>(entry.octets.size())});
   entry.octets.insert(entry.octets.end(), fragment.payload.begin(), fragment.payload.end());
-  entry.pieces.push_back({first, length});
   entry.end = std::max(entry.end, end);
   if (fragment.is_last) entry.payload_length = end;
   if (fragment.offset == 0) {
@@ -74,11 +76,7 @@ Reassembled Reassembler::finish(Entry& entry) {
   auto datagram = std::make_unique<std::vector<std::uint8_t>>(length);
   std::uint8_t* ip = datagram->data();
   std::uint8_t* payload = std::copy(entry.header.begin(), entry.header.end(), ip);
-  const std::uint8_t* octets = entry.octets.data();
-  for (const Piece& piece : entry.pieces) {
-    std::memcpy(payload + piece.block * 8U, octets, piece.length);
-    octets += piece.length;
-  }
+  for (const Piece& piece : entry.pieces) payload = std::copy_n(&entry.octets[piece.at], piece.length, payload);
   if (entry.key.family == Family::ipv6) {
     if (is_congested) ip[1] |= 0x30;
   } else {

@@ -28,7 +28,7 @@ struct Reassembled {
 // datagram is dropped alone (RFC 8200 4.5). When the table is full the oldest entry goes. `now` is in seconds of a monotonic clock.
 class Reassembler {
  public:
-  static constexpr std::size_t maximum_datagrams = 64;  // of at most 160 KiB each, with what vectors have in reserve: 10 MiB
+  static constexpr std::size_t maximum_datagrams = 64;  // of at most 256 KiB each, with what vectors have in reserve: 16 MiB
   // Short, because at a million fragments a second identifications repeat within tens of milliseconds; the core does not hold a fragment longer.
   static constexpr double timeout = 2.0;
 
@@ -61,8 +61,10 @@ class Reassembler {
   };
   struct Piece {
     std::uint16_t block, length;  // where it belongs, in blocks of 8 octets, and its octets
+    std::uint32_t at;             // where they lie
   };
-  // The octets lie in the order in which they came, so that a datagram takes no more memory than its fragments have brought, wherever they say that they belong.
+  // The octets lie in the order in which they came, so that a datagram takes no more memory than its fragments have brought, wherever they say
+  // that they belong.
   struct Entry {
     Key key;
     double deadline;
@@ -71,15 +73,15 @@ class Reassembler {
     std::uint8_t codepoints = 0;       // of ECN: a bit for each that a fragment had
     std::vector<std::uint8_t> header;  // of the first fragment, without the fragment header of IPv6
     std::vector<std::uint8_t> octets;
-    std::vector<Piece> pieces;
-    std::bitset<8192> blocks;  // of 8 octets
-    std::bitset<8192> starts;  // the first block of each piece
+    std::vector<Piece> pieces;  // in the order of their blocks
+    std::bitset<8192> blocks;   // of 8 octets
     [[nodiscard]] std::uint32_t fragments() const noexcept { return static_cast<std::uint32_t>(pieces.size()); }
   };
   using Entries = std::list<Entry>;
 
   Entries::iterator find_or_make(const Key& key, double now, std::uint32_t& lost);
   Reassembled add(const Fragment& fragment, double now);
+  static std::vector<Piece>::const_iterator place_of(const Entry& entry, const Fragment& fragment);
   static bool is_duplicate(const Entry& entry, const Fragment& fragment);
   static bool keep(Entry& entry, const Fragment& fragment);
   static Reassembled finish(Entry& entry);
