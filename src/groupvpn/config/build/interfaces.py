@@ -158,6 +158,7 @@ def build_crypto_maps(context: Context, interfaces: tuple[Interface, ...], membe
             entries[name][0].place if entries[name] else (sources.get(name) or closing[name]).place,
         )
     _check_applied(context, interfaces, maps)
+    _check_classic(applied, context)
     _check_groups(context, interfaces, maps, members)
     return maps
 
@@ -172,6 +173,18 @@ def _check_types(context: Context) -> None:
         if header and (header.value("name"), header.value("sequence")) in groups:
             message = f"crypto map `{header.value('name')}` {header.value('sequence')} is of type gdoi already"
             context.error(section.place, message, "remove it with `no crypto map NAME SEQUENCE`, or take another number")
+
+
+def _check_classic(applied: set[str], context: Context) -> None:
+    """Entries that negotiate with a peer are not in effect: under an interface in service their traffic would pass in the clear."""
+    for section in context.root.sections("crypto map classic"):
+        header = section.header
+        if header is None or header.value("name") not in applied or "ipsec-manual" in header.keywords:
+            continue
+        name, sequence = header.value("name"), header.value("sequence")
+        message = f"crypto map `{name}` {sequence} is of type ipsec-isakmp, which is not in effect: its traffic would pass in the clear"
+        hint = f"take it away with `no crypto map {name} {sequence} ipsec-isakmp`, or the map with `no crypto map` in the interface"
+        context.error(section.place, message, hint)
 
 
 def _entry(section: Section, header: Statement, applied: set[str], members: dict[str, MemberGroup], context: Context) -> CryptoMapEntry:
