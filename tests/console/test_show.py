@@ -376,6 +376,32 @@ def test_sas_of_an_interface_that_cannot_be_protected_say_so(protected: Protecte
     assert asyncio.run(exec_commands().run(router, "show crypto ipsec sa")) == "No SAs found"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "show crypto gdoi",
+        "show crypto gdoi gm",
+        "show crypto gdoi ipsec sa",
+        "show crypto ruleset",
+        "show crypto map",
+        "show crypto map gdoi fail-close",
+    ],
+)
+def test_what_is_claimed_of_protection_stands_below_what_keeps_it_from_being_there(
+    protected: ProtectedInterface, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    fault = "there is no device eht0: nothing is protected, and what leaves by another device passes in the clear"
+    configuration = parse("crypto map m 10 gdoi\ncrypto map m gdoi fail-close\n activate\n").configuration
+    router: Any = SimpleNamespace(enforcement=SimpleNamespace(faults=()), configuration=configuration)
+    monkeypatch.setattr(commands, "_protected", lambda router, request: [("bank", protected)])
+    monkeypatch.setattr(commands, "_served", lambda router, request: [])
+    monkeypatch.setattr(commands, "_members", lambda router, request: [SimpleNamespace(located=(MEMBER, "GigabitEthernet0/0"))])
+    claimed = asyncio.run(exec_commands().run(router, line))
+    assert "%" not in claimed
+    router.enforcement.faults = {fault}
+    assert asyncio.run(exec_commands().run(router, line)) == f"% {fault}\n{claimed}"
+
+
 @pytest.mark.parametrize("line", ["show crypto ruleset", "show crypto gdoi ipsec sa", "show crypto gdoi group G ipsec sa"])
 def test_what_only_members_have_is_refused_elsewhere(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     monkeypatch.setattr(commands, "_protected", lambda router, request: [])

@@ -78,6 +78,11 @@ def _absent(request: Request, role: str) -> str:
     return f"% This node is no {role}" + (f" of a group {group!r}" if group else "")
 
 
+def _under_faults(router: Router, output: str) -> str:
+    """What is claimed of protection, below what keeps interfaces from being protected."""
+    return "\n".join([*(f"% {fault}" for fault in sorted(router.enforcement.faults)), output])
+
+
 def _gdoi(router: Router, request: Request) -> str:
     served = _served(router, request)
     if served:
@@ -85,7 +90,11 @@ def _gdoi(router: Router, request: Request) -> str:
     located = [item.located for item in _members(router, request)]
     if not located:
         raise CommandError("% No GDOI group" + (f" {request.name('group')!r}" if request.name("group") else "") + " is configured")
-    return member.overview(located)
+    return _under_faults(router, member.overview(located))
+
+
+def _gm(router: Router, request: Request) -> str:
+    return _under_faults(router, member.members(_located(router, request)))
 
 
 def _ks_members(router: Router, request: Request) -> str:
@@ -213,21 +222,21 @@ def _ipsec_sa(router: Router, request: Request) -> str:
         output = ipsec.addresses(shown)
     else:
         output = ipsec.associations(shown, has_sas="identity" not in request.keywords, is_detailed="detail" in request.keywords)
-    return "\n".join([*(f"% {fault}" for fault in sorted(router.enforcement.faults)), output])
+    return _under_faults(router, output)
 
 
 def _gdoi_ipsec_sa(router: Router, request: Request) -> str:
     shown = [ipsec.group_associations(group, item) for group, item in _protected(router, request)]
     if not shown:
         raise CommandError(_absent(request, "group member"))
-    return "\n\n".join(shown)
+    return _under_faults(router, "\n\n".join(shown))
 
 
 def _ruleset(router: Router, request: Request) -> str:
     shown = [item for _, item in _protected(router, request)]
     if not shown:
         raise CommandError(_absent(request, "group member"))
-    return ipsec.ruleset(shown, is_detailed="detail" in request.keywords)
+    return _under_faults(router, ipsec.ruleset(shown, is_detailed="detail" in request.keywords))
 
 
 def _gm_counters(router: Router, request: Request) -> str:
@@ -246,8 +255,7 @@ def _engine(router: Router, request: Request) -> str:
         raise CommandError("% No interface is protected by this node yet; the engine starts with the first one")
     names = {item.device: str(item.name) for item in router.configuration.interfaces}
     counters = {item.device: item for item in router.enforcement.counters()}
-    faults = "".join(f"% {fault}\n" for fault in sorted(router.enforcement.faults))
-    return faults + engine.status(router.enforcement.data_plane.engine(), names, counters)
+    return _under_faults(router, engine.status(router.enforcement.data_plane.engine(), names, counters))
 
 
 def _fail_close(router: Router, request: Request) -> str:
@@ -261,7 +269,7 @@ def _fail_close(router: Router, request: Request) -> str:
         lines += [f"    access-list {closing.exceptions.name} {entry(item)}" for item in closing.exceptions.entries]
     if not lines:
         raise CommandError("% No crypto map" + (f" {wanted!r}" if wanted else "") + " with fail-close is configured")
-    return "\n".join(lines)
+    return _under_faults(router, "\n".join(lines))
 
 
 def _crypto_map(router: Router, request: Request) -> str:
@@ -281,7 +289,7 @@ def _crypto_map(router: Router, request: Request) -> str:
             ]
         carriers = [str(interface.name) for interface in router.configuration.interfaces if interface.crypto_map == crypto_map.name]
         lines += [f"        Interfaces using crypto map {crypto_map.name}:", *(f"                {name}" for name in carriers), ""]
-    return "\n".join(lines).rstrip("\n") or "No crypto maps found."
+    return _under_faults(router, "\n".join(lines).rstrip("\n")) if lines else "No crypto maps found."
 
 
 def _lifetime(router: Router, request: Request) -> str:
@@ -340,7 +348,7 @@ COMMANDS = (
         lambda r, q: anti_replay.key_server(_serving(r, q)),
         _GROUP,
     ),
-    ExecCommand(f"{_OF_GROUP} gm", "Member: registration of its groups", lambda r, q: member.members(_located(r, q)), _GROUP),
+    ExecCommand(f"{_OF_GROUP} gm", "Member: registration of its groups", _gm, _GROUP),
     ExecCommand(f"{_OF_GROUP} gm acl [download | local]", "Member: access lists, downloaded and local", _gm_acl, _GROUP),
     ExecCommand(f"{_OF_GROUP} gm rekey", "Member: rekeys received", lambda r, q: member.rekeys(_located(r, q)), _GROUP),
     ExecCommand(f"{_OF_GROUP} gm replay", "Member: anti-replay, pseudotime, and packets refused", _gm_replay, _GROUP),
