@@ -253,6 +253,8 @@ def clean(
     try:
         is_known = state_dir is not None or cleaning.directory_of(name) is not None
         removed = cleaning.clean(name, netns, state_dir)
+    except PermissionError as error:
+        fail(f"{error.filename}: {error.strerror}; only root may, or the user that the node's service ran as")
     except (StateError, ProgramError, FiltersError, NamespaceError, OSError) as error:
         fail(str(error))
     for item in removed:
