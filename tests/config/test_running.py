@@ -102,9 +102,9 @@ def test_whatever_was_entered_reads_back_as_the_same(text: str, take_back: str) 
     """Also for texts with errors: what was understood of them is printed and read again."""
     if take_back:
         text += "\nend\n" + "\n".join(f"{take_back} {line.strip()}" for line in text.splitlines()[::3] if line.strip())
-    root, _, _ = read(text, "first")
+    root, *_ = read(text, "first")
     configuration, _ = build(root, {})
     printed = running_config(configuration)
-    again, said, _ = read(printed, "second")
+    again, said, *_ = read(printed, "second")
     assert again == root, render(said) + printed
     assert diff(configuration, build(again, {})[0]) == ()

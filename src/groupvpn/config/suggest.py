@@ -27,6 +27,8 @@ _LONGEST_SYNTAX = 100
 
 def describe(found: Mismatch, tokens: tuple[Token, ...], modes: Sequence[Mode], depth: int, negated: bool) -> tuple[str, str]:
     """The reason a line was refused and a hint how to mend it. `modes` are the open modes, `depth` the one that got furthest."""
+    if any(token.text.lower() == "ipv6" for token in tokens):
+        return "IPv6 is not built yet: addresses of groups, key servers and access lists are of IPv4", ""
     is_begun_here = found.position > 0
     hint = _misspelled(tokens, found, modes, negated, _NEARLY) if is_begun_here else ""
     if not hint and not (is_begun_here and found.reasons):
