@@ -53,6 +53,18 @@ def test_check_of_a_wrong_file_among_good_ones(tmp_path: Path) -> None:
     assert "one.cfg: good" in done.stdout
 
 
+def test_check_tells_of_keys_for_everybody(tmp_path: Path) -> None:
+    file = tmp_path / "one.cfg"
+    file.write_text(GOOD + "crypto isakmp key a-long-and-random-secret address 10.0.0.2\n", encoding="utf-8")
+    file.chmod(0o666)
+    done = _groupvpn("check", str(file))
+    assert done.returncode == 0
+    assert f"{file}:1:1: warning: the file has keys and mode 0666: every user of this machine may read and write it" in done.stdout
+    assert f"hint: `chmod 600 {file}`" in done.stdout
+    file.chmod(0o640)
+    assert "warning" not in _groupvpn("check", str(file)).stdout
+
+
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_a_file_that_is_not_there(tmp_path: Path, command: str) -> None:
     done = _groupvpn(command, str(tmp_path / "none.cfg"))

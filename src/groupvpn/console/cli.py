@@ -60,6 +60,7 @@ def check(
 ) -> None:
     """Check configurations: prints errors, warnings and notices; status 2 if one has errors."""
     from groupvpn.config import Role, Severity, parse, render
+    from groupvpn.node.exposure import exposure
 
     wrong = unreadable = False
     for file in files:
@@ -70,7 +71,9 @@ def check(
             unreadable = True
             continue
         result = parse(text, str(file))
-        shown = [item for item in result.diagnostics if not quiet or item.severity is Severity.ERROR]
+        exposed = exposure(file, result.configuration) if result.configuration is not None else None
+        said = ([exposed] if exposed else []) + list(result.diagnostics)
+        shown = [item for item in said if not quiet or item.severity is Severity.ERROR]
         if shown:
             print(render(shown))
         wrong = wrong or result.configuration is None

@@ -20,6 +20,7 @@ from groupvpn.dataplane.options import EngineOptions
 from groupvpn.node import background, limits, location, messages, namespace, signals
 from groupvpn.node.addresses import AddressError
 from groupvpn.node.control import CommandError, ControlServer
+from groupvpn.node.exposure import exposure
 from groupvpn.node.notify import Notifier
 from groupvpn.node.router import Router
 from groupvpn.node.sockets import PortUnavailableError
@@ -207,7 +208,8 @@ class _Daemon:
     def _tell_remarks(self, configuration: Configuration) -> None:
         if configuration.role is Role.NONE:
             self.log.write(messages.NO_GROUP())
-        for remark in configuration.notices:
+        exposed = exposure(self._options.file, configuration)
+        for remark in (*([exposed] if exposed else []), *configuration.notices):
             hint = f"; {remark.hint}" if remark.hint else ""
             text = f"{remark.file}:{remark.line}: {remark.message}{hint}"
             message = messages.CONFIG_WARNING if remark.severity is Severity.WARNING else messages.CONFIG_NOTICE
