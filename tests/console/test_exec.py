@@ -153,7 +153,19 @@ def test_a_word_has_the_help_of_the_command_that_ends_with_it() -> None:
 
 def test_every_command_of_the_program_has_help_and_begins_with_a_known_verb() -> None:
     commands = exec_commands().commands
-    assert {command.syntax.split()[0] for command in commands} <= {"show", "clear", "crypto", "debug", "undebug", "no", "terminal"}
+    assert {command.syntax.split()[0] for command in commands} <= {
+        "show",
+        "clear",
+        "crypto",
+        "debug",
+        "undebug",
+        "no",
+        "terminal",
+        "configure",
+        "copy",
+        "reload",
+        "write",
+    }
     assert all(command.help and not command.help.endswith(".") for command in commands)
     syntaxes = [command.syntax for command in commands]
     assert len(set(syntaxes)) == len(syntaxes)
