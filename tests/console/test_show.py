@@ -107,7 +107,7 @@ def test_member_that_has_not_registered_yet() -> None:
         registration_status=RegistrationStatus.REGISTERING,
         reregisters_in=None,
         rekey_received_ago=None,
-        kek=None, teks=(), acl_downloaded=(), last_rekey_from=None,
+        kek=None, teks=(), acl_server=None, acl_downloaded=(), last_rekey_from=None,
     )  # fmt: skip
     output = member.overview([(waiting, "GigabitEthernet0/0")])
     expect(
@@ -115,6 +115,11 @@ def test_member_that_has_not_registered_yet() -> None:
     )
     assert "KEK POLICY" not in output
     assert "TEK POLICY" not in output
+    kept = member.overview([(replace(waiting, acl_kept=(SITES,)), "GigabitEthernet0/0")])
+    for shown in (output, member.access_lists([(waiting, "GigabitEthernet0/0")])):
+        assert " ACL Downloaded From KS UNKNOWN:" in shown
+        assert "Kept" not in shown
+    assert f" ACL Kept From Before The Start:\n   access-list   {entry(SITES)}" in kept
 
 
 def test_member_that_is_registering_tells_with_whom_and_when_it_goes_on() -> None:
