@@ -72,6 +72,30 @@ def test_a_file_that_is_not_there(tmp_path: Path, command: str) -> None:
     assert "No such file" in done.stderr
 
 
+@pytest.mark.netns
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_file_that_may_not_be_read_is_like_one_that_is_not_there(tmp_path: Path, command: str) -> None:
+    file = Path("/run") / f"groupvpn-test-{secrets.token_hex(4)}.cfg"
+    file.write_text(GOOD, encoding="utf-8")
+    try:
+        file.chmod(0o600)
+        done = subprocess.run(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "groupvpn", command, str(file)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        file.unlink()
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"groupvpn: {file}: Permission denied\n")
+
+
+def test_a_name_that_names_no_node_is_a_wrong_command_line(tmp_path: Path) -> None:
+    (tmp_path / "one.cfg").write_text(GOOD, encoding="utf-8")
+    done = _groupvpn("run", str(tmp_path / "one.cfg"), "--name", "../x")
+    assert (done.returncode, done.stderr.split(":")[1]) == (2, " '../x' cannot name a node")
+
+
 def test_check_goes_on_after_a_file_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "one.cfg").write_text(GOOD, encoding="utf-8")
     (tmp_path / "two.cfg").write_text("foo\n", encoding="utf-8")

@@ -55,7 +55,7 @@ def options(
 
 @app.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Configuration files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", readable=False, help="Configuration files.")],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Check configurations: prints errors, warnings and notices; status 2 if one has errors."""
@@ -86,7 +86,7 @@ def check(
 
 @app.command()
 def run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The node's configuration.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The node's configuration.")],
     name: Annotated[str | None, typer.Option(help="The node's name; the file's name without its ending, unless given.")] = None,
     netns: Annotated[str | None, typer.Option(help="Run inside this network namespace (`ip netns`).")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where keys and state are kept; /var/lib/groupvpn/NAME unless given.")] = None,
@@ -111,7 +111,9 @@ def run(
     debug_key_table: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="DANGER: write the keys of every ISAKMP SA to FILE, in the form of tshark's ikev1_decryption_table."
+            metavar="FILE",
+            readable=False,
+            help="DANGER: write the keys of every ISAKMP SA to FILE, in the form of tshark's ikev1_decryption_table.",
         ),
     ] = None,
 ) -> None:

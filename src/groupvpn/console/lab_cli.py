@@ -143,7 +143,7 @@ def execute(
 def capture(
     lab: LabName,
     place: Annotated[str, typer.Argument(metavar="NODE[:DEVICE]", help="Where: a node with all its devices, or one of them.")],
-    file: Annotated[Path, typer.Option("--write", "-w", metavar="FILE", help="The pcap file to write.")],
+    file: Annotated[Path, typer.Option("--write", "-w", metavar="FILE", readable=False, help="The pcap file to write.")],
     seconds: Annotated[float | None, typer.Option(help="How long; until Ctrl-C or SIGTERM, if not given.")] = None,
 ) -> None:
     """Write the frames that pass somewhere to a pcap file, as they come."""

@@ -24,10 +24,10 @@ from groupvpn.node.exposure import exposure
 from groupvpn.node.notify import Notifier
 from groupvpn.node.router import Router
 from groupvpn.node.sockets import PortUnavailableError
-from groupvpn.node.state import StateDirectory, StateError
+from groupvpn.node.state import NodeNameError, StateDirectory, StateError
 from groupvpn.node.syslog import Log, Sink
 
-STOPPED, FAILED, WRONG_CONFIGURATION = 0, 1, 2
+STOPPED, FAILED, WRONG_CONFIGURATION, WRONG_COMMAND_LINE = 0, 1, 2, 2
 STOP_TIMEOUT = 1.5
 """Seconds that taking leave of peers may last."""
 
@@ -79,7 +79,7 @@ def run(options: Options, execute: Execute) -> int:
         return FAILED if isinstance(error, UnreadableError) else WRONG_CONFIGURATION
     except (OSError, StateError, namespace.NamespaceError) as error:
         print(f"groupvpn: {error}", file=sys.stderr)
-        return FAILED
+        return WRONG_COMMAND_LINE if isinstance(error, NodeNameError) else FAILED
     try:
         status = asyncio.run(_Daemon(options, configuration, state, execute, has_end=_has_end(text)).main())
     finally:

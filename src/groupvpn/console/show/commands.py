@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
-from groupvpn.config.arguments import Name
+from groupvpn.config.arguments import Address, Name
 from groupvpn.config.model import BoundMember
 from groupvpn.console.exec import ExecCommand, Request
 from groupvpn.console.show import engine, ipsec, isakmp, key_server, member
@@ -22,7 +22,7 @@ from groupvpn.node.cores import is_same_group
 from groupvpn.node.router import Router
 
 _GROUP = {"group": Name("name of the GDOI group", 80, "GROUP")}
-_ADDRESS = {"address": Name("address of a group member", 15, "A.B.C.D")}
+_ADDRESS = {"address": Address("address of a group member")}
 _NAME = {"name": Name("name of the transform set", 80, "NAME")}
 _MAP = {"map": Name("name of the crypto map", 80, "MAP")}
 _INTERFACE = {"interface": Name("name of the interface", 40, "INTERFACE")}
@@ -325,7 +325,7 @@ COMMANDS = (
         f"{_OF_GROUP} ks members [summary | <address>]",
         "Key server: registered members, and what of rekeys they confirmed",
         _ks_members,
-        _GROUP | _ADDRESS,
+        {**_GROUP, **_ADDRESS},
     ),
     ExecCommand(
         f"{_OF_GROUP} ks policy", "Key server: KEK and TEKs in force, without keys", lambda r, q: key_server.policy(_serving(r, q)), _GROUP
