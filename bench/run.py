@@ -32,7 +32,7 @@ from bench.place import BenchError, Place
 from bench.results import Results, Sample
 from bench.systems import System
 from bench.targets import TARGETS
-from groupvpn.lab.lab import LabError
+from groupvpn.lab.hosts import LabError
 from groupvpn.lab.network import NetworkError
 from groupvpn.lab.topology import TopologyError
 

@@ -3,11 +3,10 @@
 #include <cstring>
 
 #include "checksum.hpp"
+#include "ipv4_options.hpp"
 
 namespace groupvpn {
 namespace {
-
-constexpr std::uint32_t fixed_size = 12;  // next header, payload length, reserved, SPI, sequence number; the ICV follows
 
 // RFC 4302 appendix A1, by the whole octet of the option: copied flag, class and number.
 constexpr bool is_immutable_option(std::uint8_t type) noexcept {
@@ -16,34 +15,24 @@ constexpr bool is_immutable_option(std::uint8_t type) noexcept {
 }
 
 // A source route that is not used up names the destination that the receiver will find in the header (RFC 4302 3.3.3.1.1.1).
-void predict_destination(std::uint8_t* ip, const std::uint8_t* option, std::uint32_t size) noexcept {
-  constexpr std::uint8_t loose = 0x83, strict = 0x89;
-  if ((option[0] != loose && option[0] != strict) || size < 7 || option[2] > size - 3) return;
-  std::memcpy(ip + 16, option + size - 4, 4);
+void predict_destination(std::uint8_t* ip, std::span<const std::uint8_t> option) noexcept {
+  if (option.front() != Ipv4Options::loose_route && option.front() != Ipv4Options::strict_route) return;
+  if (option.size() < 7 || option[2] > option.size() - 3) return;
+  std::memcpy(ip + ipv4_at::destination, option.last<4>().data(), 4);
 }
 
 bool mask_ipv4(std::uint8_t* ip, std::uint32_t length) noexcept {
-  constexpr std::uint8_t end_of_list = 0, no_operation = 1;
-  ip[1] = 0;  // DSCP and ECN
-  store16(ip + 6, 0);  // flags and offset
-  ip[8] = 0;  // TTL
-  store16(ip + 10, 0);  // checksum
-  for (std::uint32_t at = ipv4_header_size; at < length;) {
-    std::uint8_t* option = ip + at;
-    if (*option == end_of_list) return true;
-    if (*option == no_operation) {
-      ++at;
-      continue;
-    }
-    const std::uint32_t size = at + 1 < length ? option[1] : 0;
-    if (size < 2 || at + size > length) return false;
-    if (!is_immutable_option(*option)) {
-      predict_destination(ip, option, size);
-      std::memset(option, 0, size);
-    }
-    at += size;
+  ip[ipv4_at::tos] = 0;
+  store16(ip + ipv4_at::fragment, 0);
+  ip[ipv4_at::ttl] = 0;
+  store16(ip + ipv4_at::checksum, 0);
+  Ipv4Options options({ip + ipv4_header_size, length - ipv4_header_size});
+  while (const std::optional<std::span<std::uint8_t>> option = options.next()) {
+    if (is_immutable_option(option->front())) continue;
+    predict_destination(ip, *option);
+    std::memset(option->data(), 0, option->size());
   }
-  return true;
+  return options.is_whole();
 }
 
 // The data of options that may change on the way, by the bit in their type (RFC 8200 4.2).
@@ -64,8 +53,8 @@ bool mask_ipv6_options(std::uint8_t* header, std::uint32_t size) noexcept {
 
 bool mask_ipv6(std::uint8_t* ip, std::uint32_t length) noexcept {
   store32(ip, 6U << 28);  // traffic class and flow label
-  ip[7] = 0;              // hop limit
-  std::uint8_t protocol = ip[6];
+  ip[ipv6_at::hop_limit] = 0;
+  std::uint8_t protocol = ip[ipv6_at::next_header];
   for (std::uint32_t at = ipv6_header_size; at < length;) {
     if (length - at < 8) return false;
     std::uint8_t* header = ip + at;
@@ -85,8 +74,8 @@ bool mask_ipv6(std::uint8_t* ip, std::uint32_t length) noexcept {
 // Transport mode keeps the identification of the packet. Where it is 0, and DF not set, a raw socket would have the kernel choose another one
 // (raw(7)) behind our ICV.
 void replace_identification(std::uint8_t* ip, std::uint16_t identification) noexcept {
-  if (load16(ip + 4) != 0 || (load16(ip + 6) & Ipv4::dont_fragment) != 0) return;
-  store16(ip + 4, identification);
+  if (load16(ip + ipv4_at::identification) != 0 || (load16(ip + ipv4_at::fragment) & Ipv4::dont_fragment) != 0) return;
+  store16(ip + ipv4_at::identification, identification);
   write_header_checksum(ip);
 }
 
@@ -140,15 +129,15 @@ Reason build_ah(Packet& packet, const Plan& plan, std::int64_t now, Identificati
   write_outer(packet, sa, plan, outer, length, identification);
   std::uint8_t* ah = outer + plan.header_length;
   std::memset(ah, 0, ah_length);
-  ah[0] = plan.next_header;
-  ah[1] = static_cast<std::uint8_t>(ah_length / 4 - 2);
-  store32(ah + 4, sa.spi());
-  store32(ah + 8, static_cast<std::uint32_t>(grant.sequence));
+  ah[ah_at::next_header] = plan.next_header;
+  ah[ah_at::length] = static_cast<std::uint8_t>(ah_length / 4 - 2);
+  store32(ah + ah_at::spi, sa.spi());
+  store32(ah + ah_at::sequence, static_cast<std::uint32_t>(grant.sequence));
 
   packet.reshape(outer, length);
   if (plan.family == Family::ipv4) replace_identification(outer, identification);
   if (!cover_header(outer, plan.header_length, saved)) return Reason::malformed;
-  begin_operation(operation, sa, outer, length, ah + fixed_size);
+  begin_operation(operation, sa, outer, length, ah + ah_at::icv);
   if (sa.has_extended_sequence()) operation.cover_upper_half(grant.sequence);
   return Reason::delivered;
 }
@@ -156,15 +145,16 @@ Reason build_ah(Packet& packet, const Plan& plan, std::int64_t now, Identificati
 Reason parse_ah(Packet& packet, std::int64_t now, Origin& origin, Operation& operation, SavedHeader& saved) noexcept {
   Sa& sa = *packet.sa;
   // Padding beyond what alignment asks for is forbidden; some align for IPv6 in IPv4 as well.
-  const std::uint32_t ah_length = (packet.data[1] + 2U) * 4U;
-  if ((ah_length != sa.ah_length(packet.outer.family) && ah_length != sa.ah_length(Family::ipv6)) || ah_length > packet.length) return Reason::esp_length;
+  const std::uint32_t ah_length = (packet.data[ah_at::length] + 2U) * 4U;
+  const bool is_aligned = ah_length == sa.ah_length(packet.outer.family) || ah_length == sa.ah_length(Family::ipv6);
+  if (!is_aligned || ah_length > packet.length) return Reason::esp_length;
   const std::uint32_t header_length = packet.outer.header_length;
   if (header_length == 0) return Reason::oversize;  // the header is not where its ICV can be computed
-  if (const Reason seen = sa.look(origin, load32(packet.data + 8), nullptr, now); seen != Reason::delivered) return seen;
+  if (const Reason seen = sa.look(origin, load32(packet.data + ah_at::sequence), nullptr, now); seen != Reason::delivered) return seen;
   if (sa.has_extended_sequence() && !make_tailroom(packet)) return Reason::oversize;
 
   std::uint8_t* ip = packet.data - header_length;
-  std::uint8_t* icv = packet.data + fixed_size;
+  std::uint8_t* icv = packet.data + ah_at::icv;
   if (!cover_header(ip, header_length, saved)) return Reason::malformed;
   begin_operation(operation, sa, ip, header_length + packet.length, icv);
   operation.keep_received(sa.icv_length());
@@ -177,8 +167,8 @@ void restore_header(std::uint8_t* ip, const SavedHeader& saved) noexcept { std::
 
 Reason strip_ah(const Packet& packet, const Operation& operation, const SavedHeader& saved, Verified& verified) noexcept {
   restore_header(operation.begin, saved);
-  const std::uint32_t ah_length = (packet.data[1] + 2U) * 4U;
-  verified = {packet.data + ah_length, packet.length - ah_length, packet.data[0]};
+  const std::uint32_t ah_length = (packet.data[ah_at::length] + 2U) * 4U;
+  verified = {packet.data + ah_length, packet.length - ah_length, packet.data[ah_at::next_header]};
   return Reason::delivered;
 }
 

@@ -11,7 +11,6 @@
 #include <numeric>
 #include <optional>
 
-#include "device.hpp"
 #include "error.hpp"
 
 namespace groupvpn::bpf {

@@ -12,6 +12,7 @@
 
 #include "bpf.hpp"
 #include "error.hpp"
+#include "header_fields.hpp"
 #include "ring_program.hpp"
 
 namespace groupvpn {
@@ -122,7 +123,7 @@ std::uint16_t ethertype_of(const OutgoingFrame& frame) noexcept {
 std::uint32_t priority_of(const OutgoingFrame& frame) noexcept {
   static constexpr std::array<std::uint8_t, 8> priorities = {0, 0, 2, 2, 6, 6, 4, 4};
   const std::uint8_t* ip = frame.data + frame.link_size;
-  return *ip >> 4 == 4 ? priorities[ip[1] >> 2 & 7] : 0;
+  return *ip >> 4 == 4 ? priorities[ip[ipv4_at::tos] >> 2 & 7] : 0;
 }
 
 }  // namespace

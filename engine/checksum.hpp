@@ -56,7 +56,8 @@ inline std::uint64_t copy_and_sum(std::uint8_t* to, const std::uint8_t* from, st
 // Sum of the pseudo header of a packet's TCP or UDP (RFC 793 3.1, RFC 8200 8.1), `length` being that of the transport segment. `ip` is a
 // header of either family.
 inline std::uint64_t pseudo_header_sum(const std::uint8_t* ip, std::uint8_t protocol, std::uint32_t length) noexcept {
-  const std::uint64_t addresses = family_of(*ip) == Family::ipv6 ? add_short_sum(ip + 8, 32, 0) : add_short_sum(ip + 12, 8, 0);
+  const std::uint64_t addresses =
+      family_of(*ip) == Family::ipv6 ? add_short_sum(ip + ipv6_at::source, 32, 0) : add_short_sum(ip + ipv4_at::source, 8, 0);
   return addresses + __builtin_bswap16(protocol) + __builtin_bswap16(static_cast<std::uint16_t>(length));
 }
 
@@ -66,22 +67,39 @@ inline std::uint16_t finish_sum(std::uint64_t sum) noexcept {
   return __builtin_bswap16(static_cast<std::uint16_t>(~sum));
 }
 
+// The same for UDP, where 0 would say "no checksum" (RFC 768). 0 and 0xffff are one number in ones' complement.
+inline std::uint16_t udp_checksum_of(std::uint64_t sum) noexcept {
+  const std::uint16_t checksum = finish_sum(sum);
+  return checksum == 0 ? std::uint16_t{0xffff} : checksum;
+}
+
 inline std::uint16_t checksum(const std::uint8_t* octets, std::size_t length) noexcept { return finish_sum(add_sum(octets, length)); }
 
 // Whether octets that contain their own checksum add up.
 inline bool is_checksum_right(const std::uint8_t* octets, std::size_t length) noexcept { return checksum(octets, length) == 0; }
 
 inline void write_header_checksum(std::uint8_t* ip) noexcept {
-  store16(ip + 10, 0);
-  store16(ip + 10, checksum(ip, (ip[0] & 0x0fU) * 4U));
+  store16(ip + ipv4_at::checksum, 0);
+  store16(ip + ipv4_at::checksum, checksum(ip, (ip[0] & 0x0fU) * 4U));
+}
+
+// Makes the header at `ip`, of either family, that of a packet of `length` octets in all, and its checksum right.
+inline void set_total_length(std::uint8_t* ip, std::size_t length) noexcept {
+  if (family_of(*ip) == Family::ipv6) {
+    store16(ip + ipv6_at::payload_length, static_cast<std::uint16_t>(length - ipv6_header_size));
+  } else {
+    store16(ip + ipv4_at::total_length, static_cast<std::uint16_t>(length));
+    write_header_checksum(ip);
+  }
 }
 
 // Adjusts the header checksum at `ip` to a 16-bit word that changed from `before` to `after` (RFC 1624 3, equation 3).
 inline void update_header_checksum(std::uint8_t* ip, std::uint16_t before, std::uint16_t after) noexcept {
-  std::uint32_t sum = static_cast<std::uint16_t>(~load16(ip + 10)) + static_cast<std::uint32_t>(static_cast<std::uint16_t>(~before)) + after;
+  const auto complement = static_cast<std::uint16_t>(~load16(ip + ipv4_at::checksum));
+  std::uint32_t sum = complement + static_cast<std::uint32_t>(static_cast<std::uint16_t>(~before)) + after;
   sum = (sum & 0xffff) + (sum >> 16);
   sum = (sum & 0xffff) + (sum >> 16);
-  store16(ip + 10, static_cast<std::uint16_t>(~sum));
+  store16(ip + ipv4_at::checksum, static_cast<std::uint16_t>(~sum));
 }
 
 }  // namespace groupvpn

@@ -8,18 +8,16 @@
 namespace groupvpn {
 namespace {
 
-constexpr std::uint32_t tcp_header_size = 20;
 constexpr std::uint8_t tcp_push = 0x08, tcp_ack = 0x10;
-constexpr std::uint16_t tcp_checksum_offset = 16, udp_checksum_offset = 6;
 
-std::uint16_t checksum_offset_of(std::uint8_t protocol) noexcept { return protocol == protocol_tcp ? tcp_checksum_offset : udp_checksum_offset; }
+std::uint16_t checksum_offset_of(std::uint8_t protocol) noexcept { return protocol == protocol_tcp ? tcp_at::checksum : udp_at::checksum; }
 
 bool is_ipv6(const std::uint8_t* ip) noexcept { return family_of(*ip) == Family::ipv6; }
 
 // Octets of the IP header of a packet that may be part of a super-packet: it has no options and no extension headers.
 std::uint32_t ip_header_of(const std::uint8_t* ip) noexcept { return static_cast<std::uint32_t>(is_ipv6(ip) ? ipv6_header_size : ipv4_header_size); }
 
-std::uint8_t protocol_of(const std::uint8_t* ip) noexcept { return is_ipv6(ip) ? ip[6] : ip[9]; }
+std::uint8_t protocol_of(const std::uint8_t* ip) noexcept { return is_ipv6(ip) ? ip[ipv6_at::next_header] : ip[ipv4_at::protocol]; }
 
 bool has_plain_header(const Packet& packet) noexcept {
   if (packet.length != 0 && is_ipv6(packet.data)) {
@@ -39,13 +37,13 @@ std::uint32_t headers_of(const Packet& packet, bool with_udp) noexcept {
   const std::uint8_t* transport = packet.data + ip_size;
   const std::uint32_t length = packet.length - ip_size;
   if (protocol == protocol_tcp && length > tcp_header_size) {
-    const std::uint32_t header = (transport[12] >> 4) * 4U;
-    const bool has_plain_flags = (transport[13] & ~tcp_push) == tcp_ack;
+    const std::uint32_t header = (transport[tcp_at::data_offset] >> 4) * 4U;
+    const bool has_plain_flags = (transport[tcp_at::flags] & ~tcp_push) == tcp_ack;
     return header >= tcp_header_size && header < length && has_plain_flags ? ip_size + header : 0;
   }
   if (with_udp && protocol == protocol_udp && length > udp_header_size) {
-    const bool has_checksum = load16(transport + udp_checksum_offset) != 0;
-    return load16(transport + 4) == length && has_checksum ? ip_size + static_cast<std::uint32_t>(udp_header_size) : 0;
+    const bool has_checksum = load16(transport + udp_at::checksum) != 0;
+    return load16(transport + udp_at::length) == length && has_checksum ? ip_size + static_cast<std::uint32_t>(udp_header_size) : 0;
   }
   return 0;
 }
@@ -60,21 +58,27 @@ bool has_right_checksums(const Packet& packet) noexcept {
 // Of two packets with whole IP headers.
 bool have_same_addresses(const std::uint8_t* left, const std::uint8_t* right) noexcept {
   if (is_ipv6(left) != is_ipv6(right)) return false;
-  return is_ipv6(left) ? std::memcmp(left + 8, right + 8, 32) == 0 : std::memcmp(left + 12, right + 12, 8) == 0;
+  return is_ipv6(left) ? std::memcmp(left + ipv6_at::source, right + ipv6_at::source, 32) == 0
+                       : std::memcmp(left + ipv4_at::source, right + ipv4_at::source, 8) == 0;
 }
 
 // Both have plain headers, and ports behind them.
 bool are_one_flow(const std::uint8_t* left, const std::uint8_t* right) noexcept {
   if (*left >> 4 != *right >> 4 || protocol_of(left) != protocol_of(right)) return false;
-  return is_ipv6(left) ? std::memcmp(left + 8, right + 8, 36) == 0 : std::memcmp(left + 12, right + 12, 12) == 0;
+  return is_ipv6(left) ? std::memcmp(left + ipv6_at::source, right + ipv6_at::source, 36) == 0
+                       : std::memcmp(left + ipv4_at::source, right + ipv4_at::source, 12) == 0;
 }
 
 // Whether the IP header of a packet is what that of the segment number `count` behind `first` would be.
 bool continues_header(const std::uint8_t* first, const std::uint8_t* next, std::uint16_t count) noexcept {
-  if (is_ipv6(first)) return std::memcmp(first, next, 4) == 0 && first[7] == next[7];  // traffic class and flow label; hop limit
-  if (first[1] != next[1] || std::memcmp(first + 6, next + 6, 3) != 0) return false;   // TOS; flags and TTL
-  const bool has_dont_fragment = (load16(first + 6) & Ipv4::dont_fragment) != 0;
-  return has_dont_fragment || load16(next + 4) == static_cast<std::uint16_t>(load16(first + 4) + count);
+  if (is_ipv6(first)) {  // traffic class and flow label are in the first word
+    return std::memcmp(first, next, 4) == 0 && first[ipv6_at::hop_limit] == next[ipv6_at::hop_limit];
+  }
+  if (first[ipv4_at::tos] != next[ipv4_at::tos]) return false;
+  if (std::memcmp(first + ipv4_at::fragment, next + ipv4_at::fragment, 3) != 0) return false;  // and TTL
+  const bool has_dont_fragment = (load16(first + ipv4_at::fragment) & Ipv4::dont_fragment) != 0;
+  const auto expected = static_cast<std::uint16_t>(load16(first + ipv4_at::identification) + count);
+  return has_dont_fragment || load16(next + ipv4_at::identification) == expected;
 }
 
 // Whether `packet` continues `super`, whose first packet is `first`; both are of one flow.
@@ -88,14 +92,15 @@ bool continues(const SuperPacket& super, const Packet& first, const Packet& pack
   const std::uint32_t ip_size = ip_header_of(a);
   const std::uint8_t* s = a + ip_size;
   const std::uint8_t* t = b + ip_size;
-  const std::uint32_t sequence = load32(s + 4) + (super.length - super.headers);
-  return load32(t + 4) == sequence && std::memcmp(s + 8, t + 8, 5) == 0 &&  // acknowledgement; header length and reserved bits
-         std::memcmp(s + 14, t + 14, 2) == 0 &&                             // window
-         std::memcmp(s + 18, t + 18, headers - ip_size - 18) == 0;          // urgent pointer and options
+  const std::uint32_t sequence = load32(s + tcp_at::sequence) + (super.length - super.headers);
+  return load32(t + tcp_at::sequence) == sequence &&
+         std::memcmp(s + tcp_at::acknowledgement, t + tcp_at::acknowledgement, 5) == 0 &&  // and data offset, with the bits behind it
+         std::memcmp(s + tcp_at::window, t + tcp_at::window, 2) == 0 &&
+         std::memcmp(s + tcp_at::urgent, t + tcp_at::urgent, headers - ip_size - tcp_at::urgent) == 0;  // and options
 }
 
 bool ends_with(const Packet& packet) noexcept {
-  return protocol_of(packet.data) == protocol_tcp && (packet.data[ip_header_of(packet.data) + 13] & tcp_push) != 0;
+  return protocol_of(packet.data) == protocol_tcp && (packet.data[ip_header_of(packet.data) + tcp_at::flags] & tcp_push) != 0;
 }
 
 // Lets the headers of the first packet speak for all. The checksum field gets what the kernel wants to find there: the sum of the pseudo header.
@@ -104,14 +109,9 @@ void write_headers(const SuperPacket& super, const Packet& first, const Packet& 
   const std::uint32_t ip_size = ip_header_of(ip), length = super.length - ip_size;
   const std::uint8_t protocol = protocol_of(ip);
   std::uint8_t* transport = ip + ip_size;
-  if (ends_with(last)) transport[13] |= tcp_push;
-  if (protocol == protocol_udp) store16(transport + 4, static_cast<std::uint16_t>(length));
-  if (is_ipv6(ip)) {
-    store16(ip + 4, static_cast<std::uint16_t>(length));
-  } else {
-    store16(ip + 2, static_cast<std::uint16_t>(super.length));
-    write_header_checksum(ip);
-  }
+  if (ends_with(last)) transport[tcp_at::flags] |= tcp_push;
+  if (protocol == protocol_udp) store16(transport + udp_at::length, static_cast<std::uint16_t>(length));
+  set_total_length(ip, super.length);
   const std::uint16_t complement = finish_sum(pseudo_header_sum(ip, protocol, length));
   store16(transport + checksum_offset_of(protocol), static_cast<std::uint16_t>(~complement));
 }

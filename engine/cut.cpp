@@ -9,15 +9,9 @@
 namespace groupvpn {
 namespace {
 
-constexpr std::uint32_t tcp_header_size = 20;
 constexpr std::uint32_t maximum_tcp_header_size = 60;
 constexpr std::uint32_t maximum_ip_header_size = 256;  // with extension headers; more before the transport of a super-packet is no honest one
 constexpr std::uint32_t tcp_fin_push = 0x01 | 0x08, tcp_cwr = 0x80;
-
-std::uint16_t udp_checksum_of(std::uint64_t sum) noexcept {
-  const std::uint16_t checksum = finish_sum(sum);
-  return checksum == 0 ? std::uint16_t{0xffff} : checksum;  // 0 would say "no checksum" (RFC 768)
-}
 
 // Completes the one checksum that the kernel left to us: the field holds the sum of the pseudo header already. It may be that of UDP inside a
 // tunnel, which the protocol of the packet does not tell, so it is never 0; that of TCP verifies all the same, since 0 and 0xffff are one number
@@ -45,19 +39,19 @@ class SegmentHeaders {
     std::uint8_t* transport = header + ip_length_;
     const std::uint64_t pseudo_sum = pseudo_sum_of(ip, offload);
     if (family_ == Family::ipv4) {
-      identification_ = load16(header + 4);
-      store32(header + 2, 0);  // total length and identification
-      store16(header + 10, 0);
+      identification_ = load16(header + ipv4_at::identification);
+      store32(header + ipv4_at::total_length, 0);  // and identification
+      store16(header + ipv4_at::checksum, 0);
       ip_sum_ = add_sum(header, ip_length_);
     }
     if (ip.protocol == protocol_tcp) {
-      sequence_ = load32(transport + 4);
-      flags_ = load16(transport + 12);
-      store32(transport + 4, 0);
-      store16(transport + 12, 0);
-      store16(transport + 16, 0);
+      sequence_ = load32(transport + tcp_at::sequence);
+      flags_ = load16(transport + tcp_at::data_offset);
+      store32(transport + tcp_at::sequence, 0);
+      store16(transport + tcp_at::data_offset, 0);
+      store16(transport + tcp_at::checksum, 0);
     } else {
-      store32(transport + 4, 0);  // length and checksum
+      store32(transport + udp_at::length, 0);  // and checksum
     }
     transport_sum_ = add_sum(transport, transport_length, pseudo_sum);
   }
@@ -68,24 +62,25 @@ class SegmentHeaders {
   void identify_from(std::uint16_t index, std::uint16_t identification) noexcept { identification_ = std::uint32_t{identification} - index; }
 
   // Writes headers and `size` octets of data, which stand `at` octets behind the start of the data of the super-packet; segment `index`.
-  void write_tcp(std::uint8_t* segment, const std::uint8_t* data, std::uint32_t at, std::uint32_t size, std::uint16_t index, bool is_last) const noexcept {
+  void write_tcp(std::uint8_t* segment, const std::uint8_t* data, std::uint32_t at, std::uint32_t size, std::uint16_t index,
+                 bool is_last) const noexcept {
     std::uint8_t* tcp = write_ip(segment, size, index);
     std::uint32_t flags = flags_;
     if (!is_last) flags &= ~tcp_fin_push;
     if (index != 0) flags &= ~tcp_cwr;  // announced once (RFC 3168 6.1.2)
     const std::uint32_t sequence = sequence_ + at;
-    store32(tcp + 4, sequence);
-    store16(tcp + 12, static_cast<std::uint16_t>(flags));
+    store32(tcp + tcp_at::sequence, sequence);
+    store16(tcp + tcp_at::data_offset, static_cast<std::uint16_t>(flags));
     const std::uint64_t sum = transport_sum_ + word_of(length_ - ip_length_ + size) + word_of(sequence >> 16) + word_of(sequence) + word_of(flags);
-    store16(tcp + 16, finish_sum(copy_and_sum(segment + length_, data + at, size, sum)));
+    store16(tcp + tcp_at::checksum, finish_sum(copy_and_sum(segment + length_, data + at, size, sum)));
   }
 
   void write_udp(std::uint8_t* segment, const std::uint8_t* data, std::uint32_t at, std::uint32_t size, std::uint16_t index) const noexcept {
     std::uint8_t* udp = write_ip(segment, size, index);
     const std::uint32_t length = udp_header_size + size;
-    store16(udp + 4, static_cast<std::uint16_t>(length));
+    store16(udp + udp_at::length, static_cast<std::uint16_t>(length));
     const std::uint64_t sum = transport_sum_ + 2 * word_of(length);  // in the pseudo header and in the header
-    store16(udp + 6, udp_checksum_of(copy_and_sum(segment + length_, data + at, size, sum)));
+    store16(udp + udp_at::checksum, udp_checksum_of(copy_and_sum(segment + length_, data + at, size, sum)));
   }
 
  private:
@@ -94,19 +89,20 @@ class SegmentHeaders {
   static std::uint64_t pseudo_sum_of(const CutPacket& ip, const Offload& offload) noexcept {
     const std::size_t plain = ip.family == Family::ipv6 ? ipv6_header_size : ipv4_header_size;
     if (ip.ip_length == plain || (offload.flags & Offload::needs_checksum) == 0) return pseudo_header_sum(ip.octets, ip.protocol, 0);
-    return word_of(load16(ip.transport() + (ip.protocol == protocol_tcp ? 16 : 6))) + (0xffff - word_of(ip.transport_length()));
+    const std::uint32_t field = ip.protocol == protocol_tcp ? tcp_at::checksum : udp_at::checksum;
+    return word_of(load16(ip.transport() + field)) + (0xffff - word_of(ip.transport_length()));
   }
 
   std::uint8_t* write_ip(std::uint8_t* segment, std::uint32_t size, std::uint16_t index) const noexcept {
     std::memcpy(segment, octets_.data(), length_);
     const std::uint32_t length = length_ + size;
     if (family_ == Family::ipv6) {
-      store16(segment + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
+      store16(segment + ipv6_at::payload_length, static_cast<std::uint16_t>(length - ipv6_header_size));
     } else {
       const std::uint32_t identification = identification_ + index;
-      store16(segment + 2, static_cast<std::uint16_t>(length));
-      store16(segment + 4, static_cast<std::uint16_t>(identification));
-      store16(segment + 10, finish_sum(ip_sum_ + word_of(length) + word_of(identification)));
+      store16(segment + ipv4_at::total_length, static_cast<std::uint16_t>(length));
+      store16(segment + ipv4_at::identification, static_cast<std::uint16_t>(identification));
+      store16(segment + ipv4_at::checksum, finish_sum(ip_sum_ + word_of(length) + word_of(identification)));
     }
     return segment + ip_length_;
   }
@@ -128,7 +124,7 @@ bool may_be_cut(const CutPacket& ip, std::uint8_t protocol, std::uint32_t header
 // How many segments have an identification of the kernel's. It has counted those that it saw, and gives the next ones to other packets; with DF they
 // need not be unique (RFC 6864 4).
 std::uint32_t identified_segments(const CutPacket& ip, std::uint32_t data_length, const Offload& offload) noexcept {
-  if (ip.family == Family::ipv6 || (load16(ip.octets + 6) & Ipv4::dont_fragment) != 0) return ipv4_maximum_size;
+  if (ip.family == Family::ipv6 || (load16(ip.octets + ipv4_at::fragment) & Ipv4::dont_fragment) != 0) return ipv4_maximum_size;
   return std::max<std::uint32_t>((data_length + offload.segment_size - 1U) / offload.segment_size, 1);
 }
 
@@ -136,7 +132,7 @@ std::uint32_t identified_segments(const CutPacket& ip, std::uint32_t data_length
 bool may_be_fragmented(const CutPacket& ip, std::uint32_t length, const CutLimits& limits) noexcept {
   if (limits.too_long == TooLong::refused) return false;
   if (ip.family == Family::ipv6) return limits.too_long == TooLong::split_later && length <= ipv6_minimum_mtu;
-  return limits.clear_df || (load16(ip.octets + 6) & Ipv4::dont_fragment) == 0;
+  return limits.clear_df || (load16(ip.octets + ipv4_at::fragment) & Ipv4::dont_fragment) == 0;
 }
 
 }  // namespace
@@ -166,7 +162,7 @@ Reason Cutter::cut(std::uint8_t* frame, std::size_t link_size, const CutPacket& 
 Reason Cutter::cut_tcp(const CutPacket& ip, const Offload& offload, const CutLimits& limits, PacketSink& sink) noexcept {
   if (!may_be_cut(ip, protocol_tcp, tcp_header_size, offload)) return Reason::malformed;
   const std::uint8_t* tcp = ip.transport();
-  const std::uint32_t tcp_length = (tcp[12] >> 4) * 4U;
+  const std::uint32_t tcp_length = (tcp[tcp_at::data_offset] >> 4) * 4U;
   if (tcp_length < tcp_header_size || tcp_length > ip.transport_length()) return Reason::malformed;
 
   SegmentHeaders headers(ip, tcp_length, offload);
@@ -255,9 +251,9 @@ Reason Cutter::fragment(const Ipv4& ip, const CutLimits& limits, PacketSink& sin
     std::memcpy(out + header_length, ip.payload() + at, part);
     const bool has_more = at + part < payload_length || (field & Ipv4::more_fragments) != 0;
     const std::uint32_t offset = (field & Ipv4::offset_mask) + at / 8;
-    store16(out + 2, static_cast<std::uint16_t>(header_length + part));
-    store16(out + 4, identification);
-    store16(out + 6, static_cast<std::uint16_t>((has_more ? Ipv4::more_fragments : 0) | offset));
+    store16(out + ipv4_at::total_length, static_cast<std::uint16_t>(header_length + part));
+    store16(out + ipv4_at::identification, identification);
+    store16(out + ipv4_at::fragment, static_cast<std::uint16_t>((has_more ? Ipv4::more_fragments : 0) | offset));
     if (offset != 0) blank_uncopied_options(out + ipv4_header_size, header_length - ipv4_header_size);
     write_header_checksum(out);
     sink.commit(header_length + part);

@@ -58,8 +58,6 @@ std::size_t Device::transmit_queues() const noexcept {
   return std::max<std::size_t>(std::size_t{channels.tx_count} + channels.combined_count, 1);
 }
 
-std::string describe_error(const char* what, int error) { return std::string(what) + ": " + std::strerror(error); }
-
 std::uint64_t network_namespace() noexcept {
   struct stat found;
   return stat(own_network, &found) == 0 ? found.st_ino : 0;

@@ -21,15 +21,13 @@ struct Device {
 
   // EngineError if there is no such interface, or if it is not Ethernet.
   static Device named(const std::string& name);
-  // That of a TAP by its descriptor. EngineError unless it is where the calling thread is: in another network namespace its name would be that of another one.
+  // That of a TAP by its descriptor. EngineError unless it is where the calling thread is: in another network namespace its name would be
+  // that of another one.
   static Device of_tap(int descriptor);
 
   // How many queues it sends by, as it says itself; 1 if it does not.
   [[nodiscard]] std::size_t transmit_queues() const noexcept;
 };
-
-// The error number as text behind what was tried: "bind: Device or resource busy".
-std::string describe_error(const char* what, int error);
 
 // Tells the network namespace of the calling thread from others; 0 if /proc does not say.
 std::uint64_t network_namespace() noexcept;

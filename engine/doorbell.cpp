@@ -7,7 +7,6 @@
 #include <cstdint>
 
 #include "bpf.hpp"
-#include "device.hpp"
 #include "error.hpp"
 
 namespace groupvpn {

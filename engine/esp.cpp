@@ -114,10 +114,9 @@ Reason Esp::parse(const SaSet& sas, Packet& packet, std::size_t index, std::int6
   if (packet.outer.family == Family::none) {
     if (const Reason reason = parse_outer(packet); reason != Reason::delivered) return reason;
   }
-  constexpr std::uint32_t ah_fixed_size = 12;
   const bool is_ah = packet.outer.protocol == protocol_ah;
   if (packet.length < (is_ah ? ah_fixed_size : esp_header_size)) return Reason::esp_length;
-  Sa* sa = sas.find(load32(packet.data + (is_ah ? 4 : 0)));
+  Sa* sa = sas.find(load32(packet.data + (is_ah ? ah_at::spi : esp_at::spi)));
   if (sa == nullptr || static_cast<std::uint8_t>(sa->protocol()) != packet.outer.protocol) return Reason::unknown_spi;
   packet.sa = sa;
   if (is_ah) return parse_ah(packet, now, origins_[index], operations_[index], saved_headers_[index]);

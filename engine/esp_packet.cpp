@@ -51,8 +51,8 @@ Reason build_esp(Packet& packet, const Plan& plan, std::int64_t now, Identificat
   std::uint8_t* outer = body - front;
   write_outer(packet, sa, plan, outer, front + back, identifications.next());
   std::uint8_t* esp = outer + plan.header_length;
-  store32(esp, sa.spi());
-  store32(esp + 4, static_cast<std::uint32_t>(grant.sequence));
+  store32(esp + esp_at::spi, sa.spi());
+  store32(esp + esp_at::sequence, static_cast<std::uint32_t>(grant.sequence));
   if (sa.is_counter_mode()) {
     store64(esp + esp_header_size, grant.iv);
   } else if (sa.counter_schedule() != nullptr) {
@@ -73,7 +73,7 @@ Reason parse_esp(Packet& packet, std::int64_t now, Origin& origin, Operation& op
   const std::uint32_t around = esp_header_size + sa.iv_length() + sa.icv_length();
   if (packet.length < around + sa.alignment() || (packet.length - around) % sa.alignment() != 0) return Reason::esp_length;
   if (sa.reaches_before() && !has_room_before(packet)) return Reason::oversize;
-  if (const Reason seen = sa.look(origin, load32(esp + 4), esp + esp_header_size, now); seen != Reason::delivered) return seen;
+  if (const Reason seen = sa.look(origin, load32(esp + esp_at::sequence), esp + esp_header_size, now); seen != Reason::delivered) return seen;
 
   begin_operation(operation, sa, esp, packet.length - around);
   if (!sa.has_extended_sequence()) return Reason::delivered;

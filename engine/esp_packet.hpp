@@ -11,8 +11,6 @@
 
 namespace groupvpn {
 
-inline constexpr std::uint32_t esp_header_size = 8;  // SPI and sequence number; the IV follows
-
 // Writes ESP and the outer header, all but the ciphertext and the ICV, and the operation that makes these.
 Reason build_esp(Packet& packet, const Plan& plan, std::int64_t now, Identifications& identifications, Operation& operation,
                  RandomOctets& random) noexcept;

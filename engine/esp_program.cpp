@@ -17,19 +17,21 @@ using namespace bpf;
 using namespace ring_program;
 using Label = Assembler::Label;
 
-constexpr std::uint32_t before_iv = 8, seen_of_esp = 12;  // SPI, sequence number and the beginning of the IV
+constexpr std::uint32_t seen_of_esp = esp_header_size + 4;  // and the beginning of the IV
 constexpr std::int32_t shortest_frame = static_cast<std::int32_t>(ETH_HLEN + ipv4_header_size + seen_of_esp);
 
 // Words on the stack.
-constexpr std::int16_t addresses_on_stack = first_free - 4, spi_on_stack = first_free - 8, sender_on_stack = first_free - 12, other_on_stack = first_free - 16,
-                       key_on_stack = first_free - 20, source_on_stack = first_free - 28;
+constexpr std::int16_t addresses_on_stack = first_free - 4, spi_on_stack = first_free - 8, sender_on_stack = first_free - 12,
+                       other_on_stack = first_free - 16, key_on_stack = first_free - 20, source_on_stack = first_free - 28;
 
 // What is looked at of a packet with an IP header of one version: all of the addresses of IPv4, the ends of those of IPv6.
 struct Places {
   std::int16_t protocol, source, destination, payload;
 };
-constexpr Places ipv4_places = {ip_field(9), ip_field(12), ip_field(16), ip_field(ipv4_header_size)};
-constexpr Places ipv6_places = {ip_field(6), ip_field(20), ip_field(36), ip_field(ipv6_header_size)};
+constexpr Places ipv4_places = {ip_field(ipv4_at::protocol), ip_field(ipv4_at::source), ip_field(ipv4_at::destination),
+                                ip_field(ipv4_header_size)};
+constexpr Places ipv6_places = {ip_field(ipv6_at::next_header), ip_field(ipv6_at::destination - 4), ip_field(ipv6_header_size - 4),
+                                ip_field(ipv6_header_size)};
 
 // r0: the spread of an SA. Leaves on the stack which of `count` rings its packet has. The upper half of a product is spread evenly.
 void choose_ring(Assembler& code, std::uint32_t count) {
@@ -57,7 +59,7 @@ void read_esp(Assembler& code, const Places& places, Label pass) {
   code.jump_if(r1, Compare::not_equal, protocol_esp, pass);
   code.load(Size::word, r1, r2, places.payload);
   code.store(Size::word, frame_pointer, spi_on_stack, r1);
-  code.load(Size::word, r1, r2, field(places.payload + before_iv));
+  code.load(Size::word, r1, r2, field(places.payload + esp_header_size));
   code.store(Size::word, frame_pointer, sender_on_stack, r1);
   code.load(Size::word, r1, r2, places.source);
   code.load(Size::word, r4, r2, places.destination);
@@ -68,7 +70,7 @@ void read_esp(Assembler& code, const Places& places, Label pass) {
 // Options would make the place of the SPI a variable, which the verifier allows with CAP_PERFMON only.
 void read_ipv4(Assembler& code, Label pass) {
   read_esp(code, ipv4_places, pass);
-  code.load(Size::half, r1, r2, ip_field(6));
+  code.load(Size::half, r1, r2, ip_field(ipv4_at::fragment));
   code.jump_if(r1, Compare::has_bits, in_packet(Ipv4::more_fragments | Ipv4::offset_mask), pass);
   code.load(Size::octet, r1, r2, ip_field(0));
   code.jump_if(r1, Compare::not_equal, 0x45, pass);
@@ -100,10 +102,11 @@ void read_packet(Assembler& code, const MacAddress& token, std::uint32_t longest
   pass_if_from(code, token, pass);
 }
 
-// r6: a packet that is in the ring, r7: the control, r8: octets of the frame that were copied. Makes a WakeUp of it. Jumps if the TAP took that. (Where it stands in pages
-// and there is no memory, or a checksum is still to be written, it stays long: that does no harm.)
+// r6: a packet that is in the ring, r7: the control, r8: octets of the frame that were copied. Makes a WakeUp of it. Jumps if the TAP took
+// that. (Where it stands in pages and there is no memory, or a checksum is still to be written, it stays long: that does no harm.)
 void send_wake_up(Assembler& code, int tap, const MacAddress& token, Label is_sent) {
-  constexpr std::int32_t congested = 2;  // NET_XMIT_CN, where the TAP is down; NET_XMIT_DROP, 1, where it is full. Errors are negative, and count nowhere
+  // NET_XMIT_CN, where the TAP is down; NET_XMIT_DROP, 1, where it is full. Errors are negative, and count nowhere.
+  constexpr std::int32_t congested = 2;
   const Label is_short = code.label(), is_refused = code.label();
   code.jump_if(r8, Compare::at_most, WakeUp::size, is_short);
   code.copy(r1, r6);
@@ -146,7 +149,8 @@ void ring_bell(Assembler& code, const Descriptor& bells, Label is_rung) {
   code.jump_if(r0, Compare::equal, 0, is_rung);
 }
 
-// If the ring rests, its thread is woken, and the ring rests no more. Of several that see it rest one wakes the thread. If it cannot, the next packet tries again.
+// If the ring rests, its thread is woken, and the ring rests no more. Of several that see it rest one wakes the thread. If it cannot, the
+// next packet tries again.
 void wake_thread(Assembler& code, const Descriptor& bells, const MacAddress& token, int tap) {
   const Label is_awake = code.label();
   code.load(Size::word, r1, r7, RingLayout::resting);
@@ -160,6 +164,54 @@ void wake_thread(Assembler& code, const Descriptor& bells, const MacAddress& tok
   code.load(Size::word, r1, r7, RingLayout::mark);
   code.store(Size::word, r7, RingLayout::resting, r1);
   code.place(is_awake);
+}
+
+// Where a packet goes whose queue is chosen: to the first one, by its addresses alone, or by what was read of its SA.
+struct QueueWays {
+  Label first, by_addresses, is_read;
+};
+
+// r6: the packet. Leaves a word of it on the stack. No more can be said of it than that it may be too short: then it is of no SA.
+void take_word(Assembler& code, std::int16_t from, std::int16_t to, Label too_short) {
+  code.copy(r1, r6);
+  code.set(r2, from);
+  code.copy(r3, frame_pointer);
+  code.add(r3, to);
+  code.set(r4, 4);
+  code.call(BPF_FUNC_skb_load_bytes);
+  code.jump_if(r0, Compare::not_equal, 0, too_short);
+}
+
+// r6: a packet with an IP header of one version. Leaves its addresses on the stack and, as far as it has them, SPI and beginning of the IV.
+// Jumps to one of `ways`.
+void read_for_queue(Assembler& code, const Places& places, const QueueWays& ways) {
+  const Label is_udp = code.label(), is_ah = code.label();
+  take_word(code, places.source, addresses_on_stack, ways.first);
+  take_word(code, places.destination, other_on_stack, ways.first);
+  code.load(Size::word, r1, frame_pointer, addresses_on_stack);
+  code.load(Size::word, r2, frame_pointer, other_on_stack);
+  code.exclusive_or32(r1, r2);
+  code.store(Size::word, frame_pointer, addresses_on_stack, r1);
+  if (places.payload == ipv4_places.payload) {  // of IPv6 fragments the protocol is another one
+    take_word(code, ip_field(ipv4_at::identification), other_on_stack, ways.first);
+    code.load(Size::half, r1, frame_pointer, other_on_stack + 2);
+    code.jump_if(r1, Compare::has_bits, in_packet(Ipv4::more_fragments | Ipv4::offset_mask), ways.by_addresses);
+  }
+  take_word(code, places.protocol, other_on_stack, ways.first);  // and three octets behind it
+  code.load(Size::octet, r7, frame_pointer, other_on_stack);
+  code.jump_if(r7, Compare::equal, protocol_udp, is_udp);
+  code.jump_if(r7, Compare::equal, protocol_ah, is_ah);
+  code.jump_if(r7, Compare::not_equal, protocol_esp, ways.by_addresses);
+  take_word(code, places.payload, spi_on_stack, ways.first);
+  take_word(code, field(places.payload + esp_header_size), sender_on_stack, ways.first);
+  code.jump(ways.is_read);
+  code.place(is_udp);
+  take_word(code, field(places.payload + udp_header_size), spi_on_stack, ways.first);
+  take_word(code, field(places.payload + udp_header_size + esp_header_size), sender_on_stack, ways.first);
+  code.jump(ways.is_read);
+  code.place(is_ah);
+  take_word(code, field(places.payload + ah_at::spi), spi_on_stack, ways.first);
+  code.jump(ways.is_read);
 }
 
 }  // namespace
@@ -185,73 +237,35 @@ std::vector<bpf_insn> esp_program(const EspProgramMaps& maps, const MacAddress& 
 
 std::vector<bpf_insn> queue_program(const Descriptor& spis, const MacAddress& token, std::uint32_t queues) {
   Assembler code;
-  const Label is_packet = code.label(), first = code.label(), is_ipv4 = code.label(), by_addresses = code.label(), is_read = code.label(), is_chosen = code.label();
-  // A word of the packet, of which no more can be said than that it may be too short: then it is of no SA.
-  const auto take = [&](std::int16_t from, std::int16_t to, Label otherwise) {
-    code.copy(r1, r6);
-    code.set(r2, from);
-    code.copy(r3, frame_pointer);
-    code.add(r3, to);
-    code.set(r4, 4);
-    code.call(BPF_FUNC_skb_load_bytes);
-    code.jump_if(r0, Compare::not_equal, 0, otherwise);
-  };
-  const auto read = [&](const Places& places) {
-    const Label is_udp = code.label(), is_ah = code.label();
-    take(places.source, addresses_on_stack, first);
-    take(places.destination, other_on_stack, first);
-    code.load(Size::word, r1, frame_pointer, addresses_on_stack);
-    code.load(Size::word, r2, frame_pointer, other_on_stack);
-    code.exclusive_or32(r1, r2);
-    code.store(Size::word, frame_pointer, addresses_on_stack, r1);
-    if (places.payload == ipv4_places.payload) {  // of IPv6 fragments the protocol is another one
-      take(ip_field(4), other_on_stack, first);
-      code.load(Size::half, r1, frame_pointer, other_on_stack + 2);
-      code.jump_if(r1, Compare::has_bits, in_packet(Ipv4::more_fragments | Ipv4::offset_mask), by_addresses);
-    }
-    take(places.protocol, other_on_stack, first);  // and three octets behind it
-    code.load(Size::octet, r7, frame_pointer, other_on_stack);
-    code.jump_if(r7, Compare::equal, protocol_udp, is_udp);
-    code.jump_if(r7, Compare::equal, protocol_ah, is_ah);
-    code.jump_if(r7, Compare::not_equal, protocol_esp, by_addresses);
-    take(places.payload, spi_on_stack, first);
-    take(field(places.payload + before_iv), sender_on_stack, first);
-    code.jump(is_read);
-    code.place(is_udp);
-    take(field(places.payload + udp_header_size), spi_on_stack, first);
-    take(field(places.payload + udp_header_size + before_iv), sender_on_stack, first);
-    code.jump(is_read);
-    code.place(is_ah);
-    take(field(places.payload + 4), spi_on_stack, first);
-    code.jump(is_read);
-  };
+  const QueueWays ways{.first = code.label(), .by_addresses = code.label(), .is_read = code.label()};
+  const Label is_packet = code.label(), is_ipv4 = code.label(), is_chosen = code.label();
   code.copy(r6, r1);
-  take(ETH_ALEN, other_on_stack, first);
+  take_word(code, ETH_ALEN, other_on_stack, ways.first);
   code.load(Size::word, r1, frame_pointer, other_on_stack);
   code.jump_if32(r1, Compare::not_equal, beginning_of(token), is_packet);
-  take(ETH_ALEN + WakeUp::ring_at, other_on_stack, first);
+  take_word(code, ETH_ALEN + WakeUp::ring_at, other_on_stack, ways.first);
   code.load(Size::half, r0, frame_pointer, other_on_stack);
   code.leave();
   code.place(is_packet);
   code.store(Size::word, frame_pointer, sender_on_stack, 0);
   code.load(Size::word, r1, r6, field(offsetof(__sk_buff, protocol)));
   code.jump_if(r1, Compare::equal, in_packet(ETH_P_IP), is_ipv4);
-  read(ipv6_places);
+  read_for_queue(code, ipv6_places, ways);
   code.place(is_ipv4);
-  read(ipv4_places);
-  code.place(by_addresses);
+  read_for_queue(code, ipv4_places, ways);
+  code.place(ways.by_addresses);
   code.store(Size::word, frame_pointer, key_on_stack, static_cast<std::int32_t>(Spread::by_addresses));
   code.copy(r0, frame_pointer);
   code.add(r0, key_on_stack);
   choose_ring(code, queues);
   code.jump(is_chosen);
-  code.place(is_read);
-  look_up(code, spis, spi_on_stack, first);
+  code.place(ways.is_read);
+  look_up(code, spis, spi_on_stack, ways.first);
   choose_ring(code, queues);
   code.place(is_chosen);
   code.load(Size::word, r0, frame_pointer, ring_on_stack);
   code.leave();
-  code.place(first);
+  code.place(ways.first);
   code.set(r0, 0);
   code.leave();
   return code.finish();

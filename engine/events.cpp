@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
-#include <string>
 
 #include "boot_clock.hpp"
 #include "error.hpp"
@@ -22,7 +21,7 @@ void add(const Descriptor& poll, const Descriptor& added) {
   epoll_event event{};
   event.events = EPOLLIN;
   if (epoll_ctl(poll.number(), EPOLL_CTL_ADD, added.number(), &event) != 0) {
-    throw EngineError(std::string("the engine's events cannot be waited for: ") + std::strerror(errno));
+    throw EngineError(describe_error("the engine's events cannot be waited for", errno));
   }
 }
 
@@ -50,7 +49,7 @@ EventQueue::EventQueue()
       alarm_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       timer_(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK)),
       poll_(epoll_create1(EPOLL_CLOEXEC)) {
-  if (alarm_.number() < 0) throw EngineError(std::string("no event for faults: ") + std::strerror(errno));
+  if (alarm_.number() < 0) throw EngineError(describe_error("no event for faults", errno));
   add(poll_, wake_);
   add(poll_, timer_);
   events_.reserve(room);
@@ -85,10 +84,10 @@ void EventQueue::notice(const Packet& packet) noexcept {
     case Reason::address_mismatch: event.kind = EventKind::address_mismatch; break;
     default: return;
   }
-  const std::uint32_t offset = packet.outer.protocol == protocol_ah ? 4 : 0;  // RFC 4302 2, RFC 4303 2
-  if (packet.length < offset + 8) return;
-  event.spi = load32(packet.data + offset);
-  event.sequence = load32(packet.data + offset + 4);
+  const bool is_ah = packet.outer.protocol == protocol_ah;
+  if (packet.length < (is_ah ? ah_fixed_size : esp_header_size)) return;
+  event.spi = load32(packet.data + (is_ah ? ah_at::spi : esp_at::spi));
+  event.sequence = load32(packet.data + (is_ah ? ah_at::sequence : esp_at::sequence));
   event.moment = boot_milliseconds();
   event.family = packet.outer.family;
   const std::size_t size = address_size(event.family);  // what a packet holds behind an IPv4 address is nothing

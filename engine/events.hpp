@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "descriptor.hpp"
+#include "named.hpp"
 #include "packet.hpp"
 #include "source_limit.hpp"
 
@@ -34,14 +35,25 @@ enum class EventKind : std::uint8_t {
   address_mismatch,  // RFC 5374 5.2
 };
 
-inline constexpr std::array<std::string_view, 14> event_names = {
-    "soft_bytes",    "hard_bytes",    "soft_packets", "hard_packets", "soft_seconds",   "hard_seconds",
-    "soft_sequence", "hard_sequence", "unknown_spi",  "replayed",     "too_old",        "too_new",
-    "authentication", "address_mismatch",
-};
-static_assert(event_names.size() == static_cast<std::size_t>(EventKind::address_mismatch) + 1);
+inline constexpr std::array<Named<EventKind>, 14> event_names = {{
+    {EventKind::soft_bytes, "soft_bytes"},
+    {EventKind::hard_bytes, "hard_bytes"},
+    {EventKind::soft_packets, "soft_packets"},
+    {EventKind::hard_packets, "hard_packets"},
+    {EventKind::soft_seconds, "soft_seconds"},
+    {EventKind::hard_seconds, "hard_seconds"},
+    {EventKind::soft_sequence, "soft_sequence"},
+    {EventKind::hard_sequence, "hard_sequence"},
+    {EventKind::unknown_spi, "unknown_spi"},
+    {EventKind::replayed, "replayed"},
+    {EventKind::too_old, "too_old"},
+    {EventKind::too_new, "too_new"},
+    {EventKind::authentication, "authentication"},
+    {EventKind::address_mismatch, "address_mismatch"},
+}};
+static_assert(stands_in_order(event_names) && event_names.back().kind == EventKind::address_mismatch);
 
-constexpr std::string_view name(EventKind kind) noexcept { return event_names[static_cast<std::size_t>(kind)]; }
+constexpr std::string_view name(EventKind kind) noexcept { return event_names[static_cast<std::size_t>(kind)].name; }
 
 // What is below `unknown_spi` is about an SA and has no more than kind, SPI and moment.
 struct Event {
@@ -52,8 +64,8 @@ struct Event {
   Address source{}, destination{};
   std::uint8_t protocol = 0;
   std::uint32_t sequence = 0;  // as the packet carries it
-  // Of a packet that an SA with a time window has refused as too old, too new or a replay: our own pseudotime, as we would have stamped it, in ticks of so many
-  // milliseconds; and the window in seconds.
+  // Of a packet that an SA with a time window has refused as too old, too new or a replay: our own pseudotime, as we would have stamped it,
+  // in ticks of so many milliseconds; and the window in seconds.
   std::uint32_t own_stamp = 0, tick = 0, time_window = 0;
 };
 

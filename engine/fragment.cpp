@@ -4,27 +4,19 @@
 #include <cstring>
 
 #include "checksum.hpp"
+#include "ipv4_options.hpp"
 
 namespace groupvpn {
 namespace {
 
-constexpr std::uint32_t fragment_header_size = 8;
 constexpr std::uint32_t unit = 8;  // fragments begin at multiples of it
 
 }  // namespace
 
 void blank_uncopied_options(std::uint8_t* options, std::size_t length) noexcept {
-  constexpr std::uint8_t end_of_list = 0, no_operation = 1, copied = 0x80;
-  for (std::size_t at = 0; at < length;) {
-    if (options[at] == end_of_list) return;
-    if (options[at] == no_operation) {
-      ++at;
-      continue;
-    }
-    const std::size_t size = at + 1 < length ? options[at + 1] : 0;
-    if (size < 2 || at + size > length) return;
-    if ((options[at] & copied) == 0) std::memset(options + at, no_operation, size);
-    at += size;
+  Ipv4Options all({options, length});
+  while (const std::optional<std::span<std::uint8_t>> option = all.next()) {
+    if ((option->front() & Ipv4Options::copied) == 0) std::memset(option->data(), Ipv4Options::no_operation, option->size());
   }
 }
 
@@ -62,19 +54,20 @@ std::uint32_t Fragmenter::next(std::span<std::uint8_t> out) noexcept {
   std::uint8_t* header = out.data();
   std::memcpy(header, data_, header_);
   if (inserted_ == 0) {
-    const auto field = static_cast<std::uint16_t>((load16(data_ + 6) & Ipv4::dont_fragment) | (has_more ? Ipv4::more_fragments : 0) | at_ / unit);
-    store16(header + 2, static_cast<std::uint16_t>(length));
-    store16(header + 6, field);
+    const std::uint32_t kept = load16(data_ + ipv4_at::fragment) & Ipv4::dont_fragment;
+    const auto field = static_cast<std::uint16_t>(kept | (has_more ? Ipv4::more_fragments : 0) | at_ / unit);
+    store16(header + ipv4_at::total_length, static_cast<std::uint16_t>(length));
+    store16(header + ipv4_at::fragment, field);
     if (at_ != 0) blank_uncopied_options(header + ipv4_header_size, header_ - ipv4_header_size);
     write_header_checksum(header);
   } else {
     std::uint8_t* fragment = header + header_;
-    fragment[0] = header[named_at_];
+    fragment[fragment_at::next_header] = header[named_at_];
     fragment[1] = 0;
-    store16(fragment + 2, static_cast<std::uint16_t>(at_ | (has_more ? 1 : 0)));  // the offset counts units of 8 above three other bits
-    store32(fragment + 4, identification_);
+    store16(fragment + fragment_at::offset, static_cast<std::uint16_t>(at_ | (has_more ? ipv6_more_fragments : 0)));
+    store32(fragment + fragment_at::identification, identification_);
     header[named_at_] = protocol_fragment;
-    store16(header + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
+    store16(header + ipv6_at::payload_length, static_cast<std::uint16_t>(length - ipv6_header_size));
   }
   std::memcpy(header + header_ + inserted_, data_ + header_ + at_, size);
   at_ += size;

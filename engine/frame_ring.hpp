@@ -53,7 +53,8 @@ class FrameRing {
   [[nodiscard]] virtual int descriptor() const noexcept = 0;
   // Takes note of an error that poll told of; returns it.
   virtual int take_error() noexcept { return 0; }
-  // The thread looks at the ring from now on; and it will not, until it rises again. False if frames wait, or are being written: then it has to rise at once.
+  // `rise`: the thread polls the ring from now on. `rest`: it stops, until the next `rise`; false if frames wait or are being written: then it
+  // has to rise at once.
   virtual void rise() noexcept {}
   [[nodiscard]] virtual bool rest() noexcept { return true; }
   [[nodiscard]] virtual bool is_resting() const noexcept { return true; }

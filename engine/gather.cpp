@@ -7,8 +7,6 @@
 namespace groupvpn {
 namespace {
 
-constexpr std::uint16_t udp_checksum_offset = 6;
-
 // Octets of IP and UDP header of a packet that others may follow, else 0. Our own outer headers have no options and no extension headers.
 // Linux drops super-packets longer than the MTU where it forwards multicast (ipmr.c compares the whole length, seen on 6.18).
 std::uint16_t headers_of(const Packet& packet) noexcept {
@@ -17,23 +15,29 @@ std::uint16_t headers_of(const Packet& packet) noexcept {
   const std::size_t size = is_ipv6 ? ipv6_header_size : ipv4_header_size;
   if (packet.length <= size + udp_header_size) return 0;
   if (is_ipv6) {
-    if (ip[6] != protocol_udp || ip[24] == 0xff || load16(ip + 4) != packet.length - size) return 0;
+    if (ip[ipv6_at::next_header] != protocol_udp || ip[ipv6_at::destination] == 0xff) return 0;
+    if (load16(ip + ipv6_at::payload_length) != packet.length - size) return 0;
   } else {
-    const bool is_plain = ip[0] == 0x45 && (load16(ip + 6) & (Ipv4::more_fragments | Ipv4::offset_mask)) == 0;
-    if (!is_plain || ip[9] != protocol_udp || is_multicast(load32(ip + 16)) || load16(ip + 2) != packet.length) return 0;
+    const bool is_plain = ip[0] == 0x45 && (load16(ip + ipv4_at::fragment) & (Ipv4::more_fragments | Ipv4::offset_mask)) == 0;
+    if (!is_plain || ip[ipv4_at::protocol] != protocol_udp || is_multicast(load32(ip + ipv4_at::destination))) return 0;
+    if (load16(ip + ipv4_at::total_length) != packet.length) return 0;
   }
-  return load16(ip + size + 4) == packet.length - size ? static_cast<std::uint16_t>(size + udp_header_size) : 0;
+  return load16(ip + size + udp_at::length) == packet.length - size ? static_cast<std::uint16_t>(size + udp_header_size) : 0;
 }
 
 bool have_same_ipv4(const std::uint8_t* first, const std::uint8_t* other, std::uint16_t index) noexcept {
-  const bool has_dont_fragment = (load16(first + 6) & Ipv4::dont_fragment) != 0;
-  const bool counts_up = load16(other + 4) == static_cast<std::uint16_t>(load16(first + 4) + index);
-  return (has_dont_fragment || counts_up) && std::memcmp(first, other, 2) == 0 && std::memcmp(first + 6, other + 6, 4) == 0 &&
-         std::memcmp(first + 12, other + 12, 8) == 0;
+  const bool has_dont_fragment = (load16(first + ipv4_at::fragment) & Ipv4::dont_fragment) != 0;
+  const auto expected = static_cast<std::uint16_t>(load16(first + ipv4_at::identification) + index);
+  const bool counts_up = load16(other + ipv4_at::identification) == expected;
+  return (has_dont_fragment || counts_up) && std::memcmp(first, other, 2) == 0 &&
+         std::memcmp(first + ipv4_at::fragment, other + ipv4_at::fragment, 4) == 0 &&  // and TTL and protocol
+         std::memcmp(first + ipv4_at::source, other + ipv4_at::source, 8) == 0;
 }
 
 bool have_same_ipv6(const std::uint8_t* first, const std::uint8_t* other) noexcept {
-  return std::memcmp(first, other, 4) == 0 && std::memcmp(first + 6, other + 6, ipv6_header_size - 6) == 0;
+  constexpr std::size_t behind_length = ipv6_at::next_header;
+  return std::memcmp(first, other, 4) == 0 &&
+         std::memcmp(first + behind_length, other + behind_length, ipv6_header_size - behind_length) == 0;
 }
 
 // Whether `next` continues what begins with `first`; both have headers of `gathered.headers` octets.
@@ -53,15 +57,10 @@ bool continues(const Gathered& gathered, const Outgoing& first, const Outgoing& 
 void write_headers(const Gathered& gathered, std::uint8_t* ip) noexcept {
   const std::uint32_t ip_size = gathered.headers - static_cast<std::uint32_t>(udp_header_size);
   const std::uint32_t length = gathered.length - ip_size;
-  if (ip_size == ipv6_header_size) {
-    store16(ip + 4, static_cast<std::uint16_t>(length));
-  } else {
-    store16(ip + 2, static_cast<std::uint16_t>(gathered.length));
-    write_header_checksum(ip);
-  }
+  set_total_length(ip, gathered.length);
   std::uint8_t* udp = ip + ip_size;
-  store16(udp + 4, static_cast<std::uint16_t>(length));
-  store16(udp + udp_checksum_offset, static_cast<std::uint16_t>(~finish_sum(pseudo_header_sum(ip, protocol_udp, length))));
+  store16(udp + udp_at::length, static_cast<std::uint16_t>(length));
+  store16(udp + udp_at::checksum, static_cast<std::uint16_t>(~finish_sum(pseudo_header_sum(ip, protocol_udp, length))));
 }
 
 }  // namespace
@@ -107,7 +106,7 @@ Offload offload_of(const Gathered& gathered, std::uint32_t link_size) noexcept {
   offload.header_length = static_cast<std::uint16_t>(link_size + gathered.headers);
   offload.segment_size = gathered.segment_size;
   offload.checksum_start = static_cast<std::uint16_t>(link_size + gathered.headers - udp_header_size);
-  offload.checksum_offset = udp_checksum_offset;
+  offload.checksum_offset = udp_at::checksum;
   return offload;
 }
 

@@ -34,7 +34,7 @@ bool may_answer_with_icmp(const Ipv6& original) noexcept {
   if (!is_host(original.source()) || !is_host(original.destination())) return false;
   const std::optional<Ipv6Chain> chain = Ipv6Chain::walk(original);
   if (!chain) return false;
-  if (chain->fragment != 0 && load16(original.data() + chain->fragment + 2) >> 3 != 0) return false;  // a later fragment
+  if (chain->fragment != 0 && (load16(original.data() + chain->fragment + fragment_at::offset) & ipv6_offset_mask) != 0) return false;
   if (chain->protocol != protocol_icmpv6) return true;
   if (chain->upper == original.total_length()) return false;
   const std::uint8_t type = original.data()[chain->upper];
@@ -42,46 +42,47 @@ bool may_answer_with_icmp(const Ipv6& original) noexcept {
 }
 
 std::uint32_t write_fragmentation_needed(const Ipv4& original, std::uint32_t mtu, std::span<std::uint8_t, icmp_maximum_size> out) noexcept {
-  constexpr std::uint32_t headers = ipv4_header_size + 8;
+  constexpr std::uint32_t headers = ipv4_header_size + icmp_at::quoted;
   const std::uint32_t quoted = std::min(original.total_length(), icmp_maximum_size - headers);
   const std::uint32_t length = headers + quoted;
   std::uint8_t* ip = out.data();
   std::memset(ip, 0, headers);
   ip[0] = 0x45;
-  ip[1] = 0xc0;  // internetwork control (RFC 1812 4.3.2.5)
-  store16(ip + 2, static_cast<std::uint16_t>(length));
-  ip[8] = 64;
-  ip[9] = protocol_icmp;
-  store32(ip + 12, original.destination());
-  store32(ip + 16, original.source());
+  ip[ipv4_at::tos] = 0xc0;  // internetwork control (RFC 1812 4.3.2.5)
+  store16(ip + ipv4_at::total_length, static_cast<std::uint16_t>(length));
+  ip[ipv4_at::ttl] = 64;
+  ip[ipv4_at::protocol] = protocol_icmp;
+  store32(ip + ipv4_at::source, original.destination());
+  store32(ip + ipv4_at::destination, original.source());
   write_header_checksum(ip);
 
   std::uint8_t* icmp = ip + ipv4_header_size;
-  icmp[0] = destination_unreachable;
-  icmp[1] = fragmentation_needed;
-  store16(icmp + 6, static_cast<std::uint16_t>(mtu));
-  std::memcpy(icmp + 8, original.data(), quoted);
-  store16(icmp + 2, checksum(icmp, 8 + quoted));
+  icmp[icmp_at::type] = destination_unreachable;
+  icmp[icmp_at::code] = fragmentation_needed;
+  store16(icmp + icmp_at::icmpv4_mtu, static_cast<std::uint16_t>(mtu));
+  std::memcpy(icmp + icmp_at::quoted, original.data(), quoted);
+  store16(icmp + icmp_at::checksum, checksum(icmp, icmp_at::quoted + quoted));
   return length;
 }
 
 std::uint32_t write_packet_too_big(const Ipv6& original, std::uint32_t mtu, std::span<std::uint8_t, icmpv6_maximum_size> out) noexcept {
-  constexpr std::uint32_t headers = ipv6_header_size + 8;
+  constexpr std::uint32_t headers = ipv6_header_size + icmp_at::quoted;
   const std::uint32_t quoted = std::min(original.total_length(), icmpv6_maximum_size - headers);
+  const std::uint32_t length = icmp_at::quoted + quoted;
   std::uint8_t* ip = out.data();
   std::memset(ip, 0, headers);
   ip[0] = 0x60;
-  store16(ip + 4, static_cast<std::uint16_t>(8 + quoted));
-  ip[6] = protocol_icmpv6;
-  ip[7] = 64;
-  std::memcpy(ip + 8, original.destination(), 16);
-  std::memcpy(ip + 24, original.source(), 16);
+  store16(ip + ipv6_at::payload_length, static_cast<std::uint16_t>(length));
+  ip[ipv6_at::next_header] = protocol_icmpv6;
+  ip[ipv6_at::hop_limit] = 64;
+  std::memcpy(ip + ipv6_at::source, original.destination(), 16);
+  std::memcpy(ip + ipv6_at::destination, original.source(), 16);
 
   std::uint8_t* icmp = ip + ipv6_header_size;
-  icmp[0] = packet_too_big;
-  store32(icmp + 4, mtu);
-  std::memcpy(icmp + 8, original.data(), quoted);
-  store16(icmp + 2, finish_sum(add_sum(icmp, 8 + quoted, pseudo_header_sum(ip, protocol_icmpv6, 8 + quoted))));
+  icmp[icmp_at::type] = packet_too_big;
+  store32(icmp + icmp_at::icmpv6_mtu, mtu);
+  std::memcpy(icmp + icmp_at::quoted, original.data(), quoted);
+  store16(icmp + icmp_at::checksum, finish_sum(add_sum(icmp, length, pseudo_header_sum(ip, protocol_icmpv6, length))));
   return headers + quoted;
 }
 

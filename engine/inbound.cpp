@@ -7,9 +7,9 @@
 #include <chrono>
 #include <cstring>
 #include <new>
-#include <string>
 #include <utility>
 
+#include "error.hpp"
 #include "esp_program.hpp"
 #include "outer.hpp"
 #include "split.hpp"
@@ -45,7 +45,7 @@ void Inbound::run() {
       rise(awake - asleep);
     }
     if (ready > 0 && waiting[tap].revents != 0 && !serve_tap()) {
-      context_.fault.set(std::string("inbound TAP: ") + std::strerror(errno));
+      context_.fault.set(describe_error("inbound TAP", errno));
       waiting[tap].fd = -1;
     }
     if (!is_risen_ && context_.ring != nullptr && !context_.ring->is_resting()) rise(awake - asleep);  // a WakeUp, which has been read
@@ -90,6 +90,7 @@ std::size_t Inbound::take_ring_burst() {
     push({.data = frame.data + link_size, .length = frame.length - link_size, .headroom = frame.headroom + link_size}, frame.data);
   }
   if (taken == 0) return 0;
+  counters_.ring_frames.add(taken);
   process();
   context_.ring->release();
   return taken;
@@ -120,11 +121,13 @@ bool Inbound::serve_tap() {
 
 bool Inbound::is_wake_up(std::span<const std::uint8_t> octets, ssize_t length) const noexcept {
   const auto header_size = static_cast<ssize_t>(context_.inbound_tap.header_size());
-  return length > header_size && WakeUp::is(octets.first(static_cast<std::size_t>(length)).subspan(context_.inbound_tap.header_size()), context_.token);
+  if (length <= header_size) return false;
+  return WakeUp::is(octets.first(static_cast<std::size_t>(length)).subspan(context_.inbound_tap.header_size()), context_.token);
 }
 
-// What comes by the TAP is seldom and special: fragments, packets with options, too long ones. Of the same sender come whole packets by the ring, and one that
-// is older than a frame of the TAP is in the ring when we have read that frame. They have one replay window, which it must not move past them.
+// By the TAP come the few packets that the ring does not take, such as fragments, those with options and too long ones. Others of the same
+// sender, in the same replay window, come by the ring. Those older than a frame of the TAP are there by the time we have read that frame: they
+// are served first, or it would move the window past them.
 void Inbound::serve_what_is_older() {
   if (context_.ring == nullptr) return;
   context_.ring->stop_here();

@@ -35,7 +35,8 @@ struct Sequence {
   std::atomic<std::uint64_t> last{0};
   // The last one before another Sender-ID begins in the IV. No counter comes so far, unless Sender-IDs of one key have different widths.
   std::atomic<std::uint64_t> limit{~std::uint64_t{0}};
-  // Held from numbering packets to their leaving, so that numbers leave in their order whoever shares them: workers of a port, ports of one SA, SAs of one key.
+  // Held from numbering packets to their leaving, so that numbers leave in their order whoever shares them: workers of a port, ports of one
+  // SA, SAs of one key.
   std::mutex order;
 };
 
@@ -46,13 +47,13 @@ struct Sequence {
 // A nonce is the key's, whatever is made of it: all ciphers that count, with any length of their ICV, take numbers from the counter of what
 // their IVs begin with.
 //
-// The ledger holds SHA-256 digests, no keys. It forgets no sequence counter: some 300 octets for each key that the process has ever had,
-// and 100 for each further Sender-ID of it. Of what SAs have received, and how much their keys were used for, it keeps that of SAs in use and of those
-// made last: twice as many as have ever been in use at once, so that all may be made anew, but at least `idle_keys`; and no more than
-// `idle_octets` of windows that nobody uses, but for those that one of them has alone.
+// The ledger holds SHA-256 digests, no keys. Sequence counters are never forgotten: some 300 octets for each key that the process has ever
+// had, and 100 for each further Sender-ID of it. Windows and usage are kept for SAs in use, and for the idle ones that were made last: twice as
+// many as were ever in use at once, so that all may be made anew, but at least `idle_keys`. The windows of idle ones take at most `idle_octets`
+// together; but the newest of them keeps its own even beyond that.
 class KeyLedger {
  public:
-  static constexpr std::size_t idle_octets = SenderBudget::octets;  // the SA that was made last keeps all of its own, also where it has more
+  static constexpr std::size_t idle_octets = SenderBudget::octets;  // but for the newest
   static constexpr std::size_t idle_keys = 64;
 
   static KeyLedger& instance();
@@ -60,8 +61,8 @@ class KeyLedger {
   // The numbers of these keys and this Sender-ID, from `parameters.last_sequence` on at least.
   std::shared_ptr<Sequence> sequence_of(const SaParameters& parameters, Crypto& crypto);
 
-  // The memory of this SPI and its keys. Its windows have the size that was asked for last, or the one that a ring wants (`Sa::keep_at_least`): what a larger one
-  // does not know counts as seen.
+  // The memory of this SPI and its keys. Its windows have the size that was asked for last, or the one that a ring wants
+  // (`Sa::keep_at_least`): what a larger one does not know counts as seen.
   std::shared_ptr<KeyMemory> memory_of(const SaParameters& parameters, Crypto& crypto);
 
   // How many keys that nobody uses are remembered.

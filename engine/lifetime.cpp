@@ -3,7 +3,7 @@
 namespace groupvpn {
 
 Lifetime::Lifetime(std::uint32_t spi, const Limits& limits, std::shared_ptr<Usage> usage, std::shared_ptr<EventQueue> events)
-    : limits_(limits), counts_volume_(limits.count_volume()), spi_(spi), usage_(std::move(usage)), events_(std::move(events)) {}
+    : limits_(limits), counts_volume_(limits.counts_volume()), spi_(spi), usage_(std::move(usage)), events_(std::move(events)) {}
 
 void Lifetime::tell_once(EventKind kind) noexcept {
   const std::uint32_t bit = std::uint32_t{1} << static_cast<unsigned>(kind);

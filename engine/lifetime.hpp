@@ -21,7 +21,7 @@ struct Limits {
   std::int64_t soft_deadline = never, hard_deadline = never;  // boot_milliseconds
 
   [[nodiscard]] bool has_deadline() const noexcept { return soft_deadline != never || hard_deadline != never; }
-  [[nodiscard]] bool count_volume() const noexcept {
+  [[nodiscard]] bool counts_volume() const noexcept {
     return soft_bytes != no_limit || hard_bytes != no_limit || soft_packets != no_limit || hard_packets != no_limit;
   }
 };

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "packet.hpp"
+
 namespace groupvpn {
 
 // The fields of struct virtio_net_hdr (linux/virtio_net.h, which no C++ compiler reads), little-endian on the way.
@@ -24,7 +26,7 @@ struct Offload {
     Offload offload;
     offload.flags = needs_checksum;
     offload.checksum_start = static_cast<std::uint16_t>(start);
-    offload.checksum_offset = protocol == 6 ? 16 : 6;
+    offload.checksum_offset = protocol == protocol_tcp ? tcp_at::checksum : udp_at::checksum;
     return offload;
   }
 

@@ -118,7 +118,7 @@ void Outbound::turn(std::size_t queue, const SaTable& table) {
       epoll_ctl(epoll_.number(), EPOLL_CTL_DEL, tap.descriptor(), nullptr);
       queues_[queue].reset();
       burst_.flush();  // there may be no memory to say what is at fault
-      context_.fault.set("outbound queue " + std::to_string(queue) + ": " + std::strerror(error));
+      context_.fault.set(describe_error("outbound queue " + std::to_string(queue), error));
       return;
     }
     ++taken_;

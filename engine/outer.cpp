@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "checksum.hpp"
+#include "ipv4_options.hpp"
 
 namespace groupvpn {
 namespace {
@@ -11,14 +12,14 @@ constexpr std::uint32_t size_of_header(Family family) noexcept {
   return static_cast<std::uint32_t>(family == Family::ipv6 ? ipv6_header_size : ipv4_header_size);
 }
 
-// Walks the headers of a packet that may be whole. A fragment header that says so (RFC 6946), the last of several, is taken out, as putting together does: it has no place
-// before AH (RFC 4302 A2), nor behind it or ESP (3.1.1).
+// Walks the extension headers of a packet. A fragment header that says "whole" (RFC 6946) is taken out before, as reassembly would do; of
+// several the last one. It has no place before AH (RFC 4302 A2), nor behind AH or ESP (RFC 4302 3.1.1, RFC 4303 3.1.1).
 std::optional<Ipv6Chain> walk_whole(Packet& packet, Ipv6& ip) noexcept {
   const std::optional<Ipv6Chain> chain = Ipv6Chain::walk(ip);
   if (!chain || chain->fragment == 0 || chain->is_fragment(ip)) return chain;
-  constexpr std::uint32_t size = 8;
-  packet.data[chain->fragment_named_at] = packet.data[chain->fragment];
-  store16(packet.data + 4, static_cast<std::uint16_t>(ip.payload_length() - size));
+  constexpr std::uint32_t size = fragment_header_size;
+  packet.data[chain->fragment_named_at] = packet.data[chain->fragment + fragment_at::next_header];
+  store16(packet.data + ipv6_at::payload_length, static_cast<std::uint16_t>(ip.payload_length() - size));
   std::memmove(packet.data + size, packet.data, chain->fragment);
   packet.reshape(packet.data + size, packet.length - size);
   const std::optional<Ipv6> shorter = Ipv6::parse(packet.data, packet.length);
@@ -37,7 +38,7 @@ Reason plan_ipv4(const Packet& packet, bool is_tunnel, Plan& plan) noexcept {
   }
   if (ip->is_fragment()) return Reason::fragment;
   plan.next_header = ip->protocol();
-  plan.named_at = 9;
+  plan.named_at = ipv4_at::protocol;
   plan.body_offset = ip->header_length();
   return Reason::delivered;
 }
@@ -69,31 +70,33 @@ struct Inherited {
 };
 
 Inherited inherit(const std::uint8_t* ip) noexcept {
-  if (family_of(*ip) == Family::ipv4) return {ip[1], ip[8], (load16(ip + 6) & Ipv4::dont_fragment) != 0, 0};
+  if (family_of(*ip) == Family::ipv4) {
+    return {ip[ipv4_at::tos], ip[ipv4_at::ttl], (load16(ip + ipv4_at::fragment) & Ipv4::dont_fragment) != 0, 0};
+  }
   const std::uint32_t word = load32(ip);
   // What no source has to make smaller must not meet a router that refuses it (RFC 4213 3.2.2).
-  const bool can_be_smaller = ipv6_header_size + load16(ip + 4) > ipv6_minimum_mtu;
-  return {static_cast<std::uint8_t>(word >> 20), ip[7], can_be_smaller, word & 0xfffff};
+  const bool can_be_smaller = ipv6_header_size + load16(ip + ipv6_at::payload_length) > ipv6_minimum_mtu;
+  return {static_cast<std::uint8_t>(word >> 20), ip[ipv6_at::hop_limit], can_be_smaller, word & 0xfffff};
 }
 
 void write_ipv4(const Inherited& inner, DontFragment df, std::uint8_t protocol, std::uint8_t* outer, std::uint32_t length,
                 std::uint16_t identification) noexcept {
   const bool has_df = df == DontFragment::set || (df == DontFragment::copy && inner.has_df);
   outer[0] = 0x45;
-  outer[1] = inner.tos;
-  store16(outer + 2, static_cast<std::uint16_t>(length));
-  store16(outer + 4, identification);
-  store16(outer + 6, has_df ? Ipv4::dont_fragment : 0);
-  outer[8] = inner.hop_limit;
-  outer[9] = protocol;
+  outer[ipv4_at::tos] = inner.tos;
+  store16(outer + ipv4_at::total_length, static_cast<std::uint16_t>(length));
+  store16(outer + ipv4_at::identification, identification);
+  store16(outer + ipv4_at::fragment, has_df ? Ipv4::dont_fragment : 0);
+  outer[ipv4_at::ttl] = inner.hop_limit;
+  outer[ipv4_at::protocol] = protocol;
   write_header_checksum(outer);  // the addresses stand there already
 }
 
 void write_ipv6(const Inherited& inner, std::uint8_t protocol, std::uint8_t* outer, std::uint32_t length) noexcept {
   store32(outer, 6U << 28 | std::uint32_t{inner.tos} << 20 | inner.flow_label);
-  store16(outer + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
-  outer[6] = protocol;
-  outer[7] = inner.hop_limit;
+  store16(outer + ipv6_at::payload_length, static_cast<std::uint16_t>(length - ipv6_header_size));
+  outer[ipv6_at::next_header] = protocol;
+  outer[ipv6_at::hop_limit] = inner.hop_limit;
 }
 
 void write_tunnel_header(const std::uint8_t* ip, const Sa& sa, const Plan& plan, std::uint8_t protocol, std::uint8_t* outer, std::uint32_t length,
@@ -101,10 +104,11 @@ void write_tunnel_header(const std::uint8_t* ip, const Sa& sa, const Plan& plan,
   Inherited inner = inherit(ip);
   if (const std::optional<std::uint8_t> tos = sa.tos()) inner.tos = static_cast<std::uint8_t>((*tos & ~Ecn::mask) | (inner.tos & Ecn::mask));
   if (sa.preserves_addresses()) {
-    plan.family == Family::ipv4 ? std::memcpy(outer + 12, ip + 12, 8) : std::memcpy(outer + 8, ip + 8, 32);
+    plan.family == Family::ipv4 ? std::memcpy(outer + ipv4_at::source, ip + ipv4_at::source, 8)
+                                : std::memcpy(outer + ipv6_at::source, ip + ipv6_at::source, 32);
   } else {
     const Endpoints& endpoints = sa.endpoints();
-    const std::size_t size = address_size(plan.family), at = plan.family == Family::ipv4 ? 12 : 8;
+    const std::size_t size = address_size(plan.family), at = plan.family == Family::ipv4 ? ipv4_at::source : ipv6_at::source;
     std::memcpy(outer + at, endpoints.source.data(), size);
     std::memcpy(outer + at + size, endpoints.destination.data(), size);
     inner.hop_limit = tunnel_hop_limit;
@@ -119,24 +123,13 @@ void write_tunnel_header(const std::uint8_t* ip, const Sa& sa, const Plan& plan,
 // Sets the length and the next protocol of a header whose packet changed behind it.
 void rewrite_header(std::uint8_t* ip, std::uint32_t named_at, std::uint8_t protocol, std::uint32_t length) noexcept {
   ip[named_at] = protocol;
-  if (family_of(*ip) == Family::ipv6) {
-    store16(ip + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
-  } else {
-    store16(ip + 2, static_cast<std::uint16_t>(length));
-    write_header_checksum(ip);
-  }
-}
-
-// Of the pseudo header of a packet's transport protocol (RFC 793 3.1, RFC 8200 8.1).
-std::uint64_t pseudo_sum(const std::uint8_t* ip, std::uint8_t protocol, std::uint32_t length) noexcept {
-  const bool is_ipv6 = family_of(*ip) == Family::ipv6;
-  return add_sum(is_ipv6 ? ip + 8 : ip + 12, is_ipv6 ? 32 : 8) + __builtin_bswap16(protocol) + __builtin_bswap16(static_cast<std::uint16_t>(length));
+  set_total_length(ip, length);
 }
 
 void write_checksum(const std::uint8_t* ip, std::uint8_t* transport, std::uint32_t length, std::uint8_t protocol, std::uint32_t field) noexcept {
   store16(transport + field, 0);
-  const std::uint16_t sum = finish_sum(add_sum(transport, length, pseudo_sum(ip, protocol, length)));
-  store16(transport + field, sum == 0 && protocol == protocol_udp ? std::uint16_t{0xffff} : sum);  // 0 would say "no checksum" (RFC 768)
+  const std::uint64_t sum = add_sum(transport, length, pseudo_header_sum(ip, protocol, length));
+  store16(transport + field, protocol == protocol_udp ? udp_checksum_of(sum) : finish_sum(sum));
 }
 
 // A NAT that changed addresses could not correct the checksums that cover them, since they were encrypted. What the ICV vouches for gets new
@@ -153,34 +146,27 @@ void repair_checksum(std::uint8_t* ip, std::uint32_t total_length) noexcept {
     protocol = chain->protocol;
   } else {
     offset = (*ip & 0x0fU) * 4U;
-    protocol = ip[9];
+    protocol = ip[ipv4_at::protocol];
   }
   std::uint8_t* transport = ip + offset;
   const std::uint32_t length = total_length - offset;
-  if (protocol == protocol_tcp && length >= 20) {
-    write_checksum(ip, transport, length, protocol, 16);
-  } else if (protocol == protocol_udp && length >= udp_header_size && (is_ipv6 || load16(transport + 6) != 0)) {
-    const std::uint32_t covered = load16(transport + 4);  // the packet may go on behind UDP
-    if (covered >= udp_header_size && covered <= length) write_checksum(ip, transport, covered, protocol, 6);
+  if (protocol == protocol_tcp && length >= tcp_header_size) {
+    write_checksum(ip, transport, length, protocol, tcp_at::checksum);
+  } else if (protocol == protocol_udp && length >= udp_header_size && (is_ipv6 || load16(transport + udp_at::checksum) != 0)) {
+    const std::uint32_t covered = load16(transport + udp_at::length);  // the packet may go on behind UDP
+    if (covered >= udp_header_size && covered <= length) write_checksum(ip, transport, covered, protocol, udp_at::checksum);
   } else if (protocol == protocol_icmpv6 && is_ipv6 && length >= 4) {
-    write_checksum(ip, transport, length, protocol, 2);
+    write_checksum(ip, transport, length, protocol, icmp_at::checksum);
   }
 }
 
 // Whether a source route in the options is not used up (RFC 791 3.1).
 bool has_hops_left(const Ipv4& ip) noexcept {
-  constexpr std::uint8_t end_of_list = 0, no_operation = 1, loose = 0x83, strict = 0x89;
-  const std::uint32_t length = ip.header_length();
-  for (std::uint32_t at = ipv4_header_size; at < length && ip.data()[at] != end_of_list;) {
-    const std::uint8_t* option = ip.data() + at;
-    if (*option == no_operation) {
-      ++at;
-      continue;
-    }
-    const std::uint32_t size = at + 1 < length ? option[1] : 0;
-    if (size < 2 || at + size > length) return false;
-    if ((*option == loose || *option == strict) && size > 2 && option[2] <= size) return true;
-    at += size;
+  Ipv4Options options({ip.data() + ipv4_header_size, ip.header_length() - ipv4_header_size});
+  while (const std::optional<std::span<std::uint8_t>> option = options.next()) {
+    const std::uint8_t type = option->front();
+    const bool is_route = type == Ipv4Options::loose_route || type == Ipv4Options::strict_route;
+    if (is_route && option->size() > 2 && (*option)[2] <= option->size()) return true;
   }
   return false;
 }
@@ -199,9 +185,9 @@ Reason read_ipv4(const Packet& packet, Outer& outer, Payload& payload) noexcept 
   if (has_hops_left(*ip)) return Reason::malformed;
   outer.family = Family::ipv4;
   outer.tos = ip->tos();
-  outer.named_at = 9;
-  std::memcpy(outer.source.data(), ip->data() + 12, 4);
-  std::memcpy(outer.destination.data(), ip->data() + 16, 4);
+  outer.named_at = ipv4_at::protocol;
+  std::memcpy(outer.source.data(), ip->data() + ipv4_at::source, 4);
+  std::memcpy(outer.destination.data(), ip->data() + ipv4_at::destination, 4);
   payload = {ip->protocol(), ip->header_length(), ip->payload_length()};
   return Reason::delivered;
 }
@@ -225,7 +211,7 @@ Reason read_ipv6(Packet& packet, Outer& outer, Payload& payload) noexcept {
 // RFC 3948 2: what follows the UDP header is one octet 0xFF (a keepalive), four octets 0 (the non-ESP marker: IKE), or ESP.
 Reason read_udp(const std::uint8_t* udp, Payload& payload) noexcept {
   if (payload.length < udp_header_size) return Reason::malformed;
-  const std::uint32_t length = load16(udp + 4);
+  const std::uint32_t length = load16(udp + udp_at::length);
   if (length < udp_header_size || length > payload.length) return Reason::malformed;
   payload = {protocol_esp, payload.offset + udp_header_size, length - udp_header_size};
   const std::uint8_t* content = udp + udp_header_size;
@@ -236,8 +222,12 @@ Reason read_udp(const std::uint8_t* udp, Payload& payload) noexcept {
 
 bool has_outer_addresses(const std::uint8_t* ip, Family family, const Outer& outer) noexcept {
   if (family != outer.family) return false;
-  if (family == Family::ipv4) return std::memcmp(ip + 12, outer.source.data(), 4) == 0 && std::memcmp(ip + 16, outer.destination.data(), 4) == 0;
-  return std::memcmp(ip + 8, outer.source.data(), 16) == 0 && std::memcmp(ip + 24, outer.destination.data(), 16) == 0;
+  if (family == Family::ipv4) {
+    return std::memcmp(ip + ipv4_at::source, outer.source.data(), 4) == 0 &&
+           std::memcmp(ip + ipv4_at::destination, outer.destination.data(), 4) == 0;
+  }
+  return std::memcmp(ip + ipv6_at::source, outer.source.data(), 16) == 0 &&
+         std::memcmp(ip + ipv6_at::destination, outer.destination.data(), 16) == 0;
 }
 
 void set_ecn(std::uint8_t* ip, Family family, std::uint8_t codepoint) noexcept {
@@ -246,7 +236,7 @@ void set_ecn(std::uint8_t* ip, Family family, std::uint8_t codepoint) noexcept {
     return;
   }
   const std::uint16_t before = load16(ip);
-  ip[1] = static_cast<std::uint8_t>((ip[1] & ~Ecn::mask) | codepoint);
+  ip[ipv4_at::tos] = static_cast<std::uint8_t>((ip[ipv4_at::tos] & ~Ecn::mask) | codepoint);
   update_header_checksum(ip, before, load16(ip));
 }
 
@@ -306,7 +296,8 @@ Reason plan_outer(Packet& packet, const Sa& sa, Plan& plan) noexcept {
   return Reason::delivered;
 }
 
-void write_outer(const Packet& packet, const Sa& sa, const Plan& plan, std::uint8_t* outer, std::uint32_t length, std::uint16_t identification) noexcept {
+void write_outer(const Packet& packet, const Sa& sa, const Plan& plan, std::uint8_t* outer, std::uint32_t length,
+                 std::uint16_t identification) noexcept {
   const std::uint8_t protocol = sa.udp() ? protocol_udp : static_cast<std::uint8_t>(sa.protocol());
   if (sa.mode() == Mode::tunnel) {
     write_tunnel_header(packet.data, sa, plan, protocol, outer, length, identification);
@@ -317,26 +308,27 @@ void write_outer(const Packet& packet, const Sa& sa, const Plan& plan, std::uint
   if (!sa.udp()) return;
   const std::uint32_t before = plan.header_length - udp_header_size;
   std::uint8_t* udp = outer + before;
-  store16(udp, sa.udp()->source);
-  store16(udp + 2, sa.udp()->destination);
-  store16(udp + 4, static_cast<std::uint16_t>(length - before));
-  store16(udp + 6, 0);
+  store16(udp + udp_at::source, sa.udp()->source);
+  store16(udp + udp_at::destination, sa.udp()->destination);
+  store16(udp + udp_at::length, static_cast<std::uint16_t>(length - before));
+  store16(udp + udp_at::checksum, 0);
 }
 
 void finish_udp(const Packet& packet, const Plan& plan) noexcept {
   if (plan.family != Family::ipv6) return;
   const std::uint32_t before = plan.header_length - udp_header_size;
-  write_checksum(packet.data, packet.data + before, packet.length - before, protocol_udp, 6);
+  write_checksum(packet.data, packet.data + before, packet.length - before, protocol_udp, udp_at::checksum);
 }
 
 Reason parse_outer(Packet& packet) noexcept {
   Outer& outer = packet.outer;
   Payload payload;
   const bool is_ipv6 = packet.length != 0 && family_of(*packet.data) == Family::ipv6;
-  if (const Reason reason = is_ipv6 ? read_ipv6(packet, outer, payload) : read_ipv4(packet, outer, payload); reason != Reason::delivered) return reason;
+  const Reason reason = is_ipv6 ? read_ipv6(packet, outer, payload) : read_ipv4(packet, outer, payload);
+  if (reason != Reason::delivered) return reason;
   outer.has_udp = payload.protocol == protocol_udp;
   if (outer.has_udp) {
-    if (const Reason reason = read_udp(packet.data + payload.offset, payload); reason != Reason::delivered) return reason;
+    if (const Reason found = read_udp(packet.data + payload.offset, payload); found != Reason::delivered) return found;
   }
   if (payload.protocol != protocol_esp && payload.protocol != protocol_ah) return Reason::not_esp;
   outer.protocol = payload.protocol;

@@ -47,7 +47,8 @@ Reason plan_outer(Packet& packet, const Sa& sa, Plan& plan) noexcept;
 
 // Writes the header to `outer`, for a packet of `length` octets in all. In transport mode it is moved there from the packet, so this comes before
 // ESP or AH is written.
-void write_outer(const Packet& packet, const Sa& sa, const Plan& plan, std::uint8_t* outer, std::uint32_t length, std::uint16_t identification) noexcept;
+void write_outer(const Packet& packet, const Sa& sa, const Plan& plan, std::uint8_t* outer, std::uint32_t length,
+                 std::uint16_t identification) noexcept;
 
 // Completes the UDP header of a finished packet where IPv6 wants a checksum (RFC 8200 8.1). In IPv4 it stays 0 (RFC 3948 2.1).
 void finish_udp(const Packet& packet, const Plan& plan) noexcept;

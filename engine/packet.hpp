@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 
+#include "header_fields.hpp"
 #include "reason.hpp"
 
 namespace groupvpn {
@@ -97,25 +98,24 @@ class Ipv4 {
   static std::optional<Ipv4> parse(std::uint8_t* octets, std::size_t available) noexcept {
     if (available < ipv4_header_size || octets[0] >> 4 != 4) return std::nullopt;
     const std::size_t header = (octets[0] & 0x0fU) * 4U;
-    const std::size_t total = load16(octets + 2);
+    const std::size_t total = load16(octets + ipv4_at::total_length);
     if (header < ipv4_header_size || total < header || total > available) return std::nullopt;
-    const std::size_t offset = (load16(octets + 6) & offset_mask) * std::size_t{8};
+    const std::size_t offset = (load16(octets + ipv4_at::fragment) & offset_mask) * std::size_t{8};
     if (offset + total > ipv4_maximum_size) return std::nullopt;
     return Ipv4(octets);
   }
 
   [[nodiscard]] std::uint8_t* data() const noexcept { return octets_; }
   [[nodiscard]] std::uint32_t header_length() const noexcept { return (octets_[0] & 0x0fU) * 4U; }
-  [[nodiscard]] std::uint8_t tos() const noexcept { return octets_[1]; }
-  [[nodiscard]] std::uint32_t total_length() const noexcept { return load16(octets_ + 2); }
-  [[nodiscard]] std::uint16_t identification() const noexcept { return load16(octets_ + 4); }
-  [[nodiscard]] std::uint16_t fragment_field() const noexcept { return load16(octets_ + 6); }
+  [[nodiscard]] std::uint8_t tos() const noexcept { return octets_[ipv4_at::tos]; }
+  [[nodiscard]] std::uint32_t total_length() const noexcept { return load16(octets_ + ipv4_at::total_length); }
+  [[nodiscard]] std::uint16_t identification() const noexcept { return load16(octets_ + ipv4_at::identification); }
+  [[nodiscard]] std::uint16_t fragment_field() const noexcept { return load16(octets_ + ipv4_at::fragment); }
   [[nodiscard]] bool has_dont_fragment() const noexcept { return (fragment_field() & dont_fragment) != 0; }
   [[nodiscard]] bool is_fragment() const noexcept { return (fragment_field() & (more_fragments | offset_mask)) != 0; }
-  [[nodiscard]] std::uint8_t ttl() const noexcept { return octets_[8]; }
-  [[nodiscard]] std::uint8_t protocol() const noexcept { return octets_[9]; }
-  [[nodiscard]] std::uint32_t source() const noexcept { return load32(octets_ + 12); }
-  [[nodiscard]] std::uint32_t destination() const noexcept { return load32(octets_ + 16); }
+  [[nodiscard]] std::uint8_t protocol() const noexcept { return octets_[ipv4_at::protocol]; }
+  [[nodiscard]] std::uint32_t source() const noexcept { return load32(octets_ + ipv4_at::source); }
+  [[nodiscard]] std::uint32_t destination() const noexcept { return load32(octets_ + ipv4_at::destination); }
   [[nodiscard]] std::uint8_t* payload() const noexcept { return octets_ + header_length(); }
   [[nodiscard]] std::uint32_t payload_length() const noexcept { return total_length() - header_length(); }
 
@@ -130,20 +130,18 @@ class Ipv6 {
  public:
   static std::optional<Ipv6> parse(std::uint8_t* octets, std::size_t available) noexcept {
     if (available < ipv6_header_size || octets[0] >> 4 != 6) return std::nullopt;
-    if (ipv6_header_size + load16(octets + 4) > available) return std::nullopt;
+    if (ipv6_header_size + load16(octets + ipv6_at::payload_length) > available) return std::nullopt;
     return Ipv6(octets);
   }
 
   [[nodiscard]] std::uint8_t* data() const noexcept { return octets_; }
   [[nodiscard]] std::uint8_t traffic_class() const noexcept { return static_cast<std::uint8_t>(load16(octets_) >> 4); }
-  [[nodiscard]] std::uint32_t flow_label() const noexcept { return load32(octets_) & 0xfffff; }
-  [[nodiscard]] std::uint32_t payload_length() const noexcept { return load16(octets_ + 4); }
+  [[nodiscard]] std::uint32_t payload_length() const noexcept { return load16(octets_ + ipv6_at::payload_length); }
   [[nodiscard]] std::uint32_t total_length() const noexcept { return static_cast<std::uint32_t>(ipv6_header_size) + payload_length(); }
-  [[nodiscard]] std::uint8_t next_header() const noexcept { return octets_[6]; }
-  [[nodiscard]] std::uint8_t hop_limit() const noexcept { return octets_[7]; }
-  [[nodiscard]] const std::uint8_t* source() const noexcept { return octets_ + 8; }
-  [[nodiscard]] const std::uint8_t* destination() const noexcept { return octets_ + 24; }
-  [[nodiscard]] bool is_multicast() const noexcept { return octets_[24] == 0xff; }
+  [[nodiscard]] std::uint8_t next_header() const noexcept { return octets_[ipv6_at::next_header]; }
+  [[nodiscard]] const std::uint8_t* source() const noexcept { return octets_ + ipv6_at::source; }
+  [[nodiscard]] const std::uint8_t* destination() const noexcept { return octets_ + ipv6_at::destination; }
+  [[nodiscard]] bool is_multicast() const noexcept { return octets_[ipv6_at::destination] == 0xff; }
 
  private:
   explicit Ipv6(std::uint8_t* octets) noexcept : octets_(octets) {}
@@ -159,15 +157,17 @@ struct Ipv6Chain {
                                // Behind it the walk goes on only in a first fragment
   std::uint32_t fragment_named_at = 0;  // the octet that names it
   std::uint32_t unfragmentable = ipv6_header_size;  // end of the headers for every router: hop-by-hop, routing, and options before it
-  std::uint32_t unfragmentable_named_at = 6;        // the octet that names what comes there
+  std::uint32_t unfragmentable_named_at = ipv6_at::next_header;  // the octet that names what comes there
   bool has_hops_left = false;  // a routing header names nodes that come before its destination (RFC 8200 4.4)
 
   // Whether this is part of a packet, and not a whole one in spite of its fragment header (RFC 6946).
-  [[nodiscard]] bool is_fragment(const Ipv6& ip) const noexcept { return fragment != 0 && (load16(ip.data() + fragment + 2) & 0xfff9) != 0; }
+  [[nodiscard]] bool is_fragment(const Ipv6& ip) const noexcept {
+    return fragment != 0 && (load16(ip.data() + fragment + fragment_at::offset) & (ipv6_offset_mask | ipv6_more_fragments)) != 0;
+  }
 
   // None if an extension header reaches beyond the packet.
   static std::optional<Ipv6Chain> walk(const Ipv6& ip) noexcept {
-    Ipv6Chain chain{ip.next_header(), ipv6_header_size, 6};
+    Ipv6Chain chain{ip.next_header(), ipv6_header_size, ipv6_at::next_header};
     const std::uint8_t* octets = ip.data();
     const std::uint32_t end = ip.total_length();
     while (true) {
@@ -177,7 +177,7 @@ struct Ipv6Chain {
         return chain;
       }
       if (end - chain.upper < 8) return std::nullopt;
-      const std::uint32_t size = is_fragment_header ? 8 : (octets[chain.upper + 1] + 1U) * 8U;
+      const std::uint32_t size = is_fragment_header ? fragment_header_size : (octets[chain.upper + 1] + 1U) * 8U;
       if (end - chain.upper < size) return std::nullopt;
       const std::uint8_t kind = chain.protocol;
       if (is_fragment_header && !chain.is_fragment(ip)) {
@@ -192,7 +192,9 @@ struct Ipv6Chain {
         chain.unfragmentable = chain.upper;
         chain.unfragmentable_named_at = chain.named_at;
       }
-      if (is_fragment_header && load16(octets + chain.upper - 6) >> 3 != 0) return chain;  // what follows is the middle of something
+      if (is_fragment_header && (load16(octets + chain.named_at + fragment_at::offset) & ipv6_offset_mask) != 0) {
+        return chain;  // what follows is the middle of something
+      }
     }
   }
 };

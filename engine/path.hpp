@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "descriptor.hpp"
-#include "device.hpp"
 #include "error.hpp"
 #include "reason.hpp"
 #include "sa.hpp"
@@ -59,6 +58,7 @@ class Snapshot {
 // when they were put together (the others are `joined`), or each by itself when they never were.
 struct PathCounters {
   Counter frames;
+  Counter ring_frames;  // inbound only: those of `frames` that a ring brought; the others came by the TAP
   Counter packets;  // outbound only
   Counter gathered;   // outbound only: packets that left behind another one in its frame (ESP in UDP)
   Counter split;      // inbound only: packets that came behind another one in its frame (ESP in UDP)

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "device.hpp"
 #include "path.hpp"
 #include "tap.hpp"
 

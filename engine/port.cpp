@@ -94,9 +94,7 @@ std::vector<Tap> taps_of(const std::vector<int>& descriptors, TapOffload offload
 }
 
 void append_reasons(NamedCounters& result, const std::string& way, const PathCounters& counters) {
-  for (std::size_t index = 0; index < reason_names.size(); ++index) {
-    result.emplace_back(way + std::string(reason_names[index]), counters.reasons.value(static_cast<Reason>(index)));
-  }
+  for (const auto& [reason, name] : reason_names) result.emplace_back(way + std::string(name), counters.reasons.value(reason));
 }
 
 // Counters of the same names, in the same order.
@@ -305,6 +303,7 @@ NamedCounters Port::traffic() const {
                     {"outbound_gathered", out.gathered.value()},
                     {"outbound_icmp_sent", out.icmp_sent.value()},
                     {"inbound_frames", in.frames.value()},
+                    {"inbound_ring_frames", in.ring_frames.value()},
                     {"inbound_split", in.split.value()},
                     {"inbound_joined", in.joined.value()},
                     {"inbound_coalesced", in.coalesced.value()},

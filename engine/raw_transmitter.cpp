@@ -88,11 +88,13 @@ void RawTransmitter::send_run(std::span<OutgoingFrame> frames, int socket, bool 
     destination = {};
     if (is_v6) {
       destination.v6.sin6_family = AF_INET6;
-      std::memcpy(&destination.v6.sin6_addr, ip + 24, 16);
-      if (ip[24] == 0xff || load16(ip + 24) >> 6 == 0x3fa) destination.v6.sin6_scope_id = index_;  // multicast, link-local (fe80::/10)
+      std::memcpy(&destination.v6.sin6_addr, ip + ipv6_at::destination, 16);
+      if (ip[ipv6_at::destination] == 0xff || load16(ip + ipv6_at::destination) >> 6 == 0x3fa) {  // multicast, link-local (fe80::/10)
+        destination.v6.sin6_scope_id = index_;
+      }
     } else {
       destination.v4.sin_family = AF_INET;
-      std::memcpy(&destination.v4.sin_addr, ip + 16, 4);
+      std::memcpy(&destination.v4.sin_addr, ip + ipv4_at::destination, 4);
     }
     messages_[index].msg_hdr.msg_namelen = is_v6 ? sizeof destination.v6 : sizeof destination.v4;
   }

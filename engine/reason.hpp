@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "named.hpp"
+
 namespace groupvpn {
 
 enum class Reason : std::uint8_t {
@@ -43,14 +45,41 @@ enum class Reason : std::uint8_t {
   inject_failed,       // the kernel did not take the decrypted frame
 };
 
-inline constexpr std::array<std::string_view, 30> reason_names = {
-    "delivered",  "oversize",           "not_ip",          "malformed",        "header_checksum", "fragment",     "not_esp",     "keepalive", "non_esp_marker", "unknown_spi",
-    "esp_length", "replayed",           "too_old",          "too_new",         "too_many_senders", "authentication",  "padding",          "dummy",           "next_header",  "inner_malformed", "address_mismatch",
-    "congestion", "no_sa",              "no_sender_id",    "sequence_exhausted", "lifetime", "too_big",       "crypto_failure", "send_failed", "inject_failed",
-};
-static_assert(reason_names.size() == static_cast<std::size_t>(Reason::inject_failed) + 1);
+inline constexpr std::array<Named<Reason>, 30> reason_names = {{
+    {Reason::delivered, "delivered"},
+    {Reason::oversize, "oversize"},
+    {Reason::not_ip, "not_ip"},
+    {Reason::malformed, "malformed"},
+    {Reason::header_checksum, "header_checksum"},
+    {Reason::fragment, "fragment"},
+    {Reason::not_esp, "not_esp"},
+    {Reason::keepalive, "keepalive"},
+    {Reason::non_esp_marker, "non_esp_marker"},
+    {Reason::unknown_spi, "unknown_spi"},
+    {Reason::esp_length, "esp_length"},
+    {Reason::replayed, "replayed"},
+    {Reason::too_old, "too_old"},
+    {Reason::too_new, "too_new"},
+    {Reason::too_many_senders, "too_many_senders"},
+    {Reason::authentication, "authentication"},
+    {Reason::padding, "padding"},
+    {Reason::dummy, "dummy"},
+    {Reason::next_header, "next_header"},
+    {Reason::inner_malformed, "inner_malformed"},
+    {Reason::address_mismatch, "address_mismatch"},
+    {Reason::congestion, "congestion"},
+    {Reason::no_sa, "no_sa"},
+    {Reason::no_sender_id, "no_sender_id"},
+    {Reason::sequence_exhausted, "sequence_exhausted"},
+    {Reason::lifetime, "lifetime"},
+    {Reason::too_big, "too_big"},
+    {Reason::crypto_failure, "crypto_failure"},
+    {Reason::send_failed, "send_failed"},
+    {Reason::inject_failed, "inject_failed"},
+}};
+static_assert(stands_in_order(reason_names) && reason_names.back().kind == Reason::inject_failed);
 
-constexpr std::string_view name(Reason reason) noexcept { return reason_names[static_cast<std::size_t>(reason)]; }
+constexpr std::string_view name(Reason reason) noexcept { return reason_names[static_cast<std::size_t>(reason)].name; }
 
 // Counters of one thread. One writer, any number of readers, so a relaxed load and store is enough and costs no locked instruction.
 class Counter {

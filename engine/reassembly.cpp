@@ -80,14 +80,12 @@ Reassembled Reassembler::finish(Entry& entry) {
     octets += piece.length;
   }
   if (entry.key.family == Family::ipv6) {
-    store16(ip + 4, static_cast<std::uint16_t>(length - ipv6_header_size));
     if (is_congested) ip[1] |= 0x30;
   } else {
-    store16(ip + 2, static_cast<std::uint16_t>(length));
-    store16(ip + 6, 0);
-    if (is_congested) ip[1] |= 3;
-    write_header_checksum(ip);
+    if (is_congested) ip[ipv4_at::tos] |= 3;
+    store16(ip + ipv4_at::fragment, 0);
   }
+  set_total_length(ip, length);
   return {.datagram = std::move(datagram), .joined = entry.fragments()};
 }
 
@@ -97,8 +95,8 @@ Reassembled Reassembler::add(const Ipv4& ip, double now) {
   fragment.key.family = Family::ipv4;
   fragment.key.protocol = ip.protocol();
   fragment.key.identification = ip.identification();
-  std::memcpy(fragment.key.source.data(), ip.data() + 12, 4);
-  std::memcpy(fragment.key.destination.data(), ip.data() + 16, 4);
+  std::memcpy(fragment.key.source.data(), ip.data() + ipv4_at::source, 4);
+  std::memcpy(fragment.key.destination.data(), ip.data() + ipv4_at::destination, 4);
   fragment.header = {ip.data(), ip.header_length()};
   fragment.payload = {ip.payload(), ip.payload_length()};
   fragment.offset = (ip.fragment_field() & Ipv4::offset_mask) * 8U;
@@ -109,20 +107,20 @@ Reassembled Reassembler::add(const Ipv4& ip, double now) {
 
 Reassembled Reassembler::add(const Ipv6& ip, const Ipv6Chain& chain, double now) {
   const std::uint8_t* header = ip.data() + chain.fragment;
-  const std::uint16_t field = load16(header + 2);
-  const std::uint32_t payload = chain.fragment + 8;
+  const std::uint16_t field = load16(header + fragment_at::offset);
+  const std::uint32_t payload = chain.fragment + fragment_header_size;
   Fragment fragment{};
   fragment.key.family = Family::ipv6;
-  fragment.key.identification = load32(header + 4);
+  fragment.key.identification = load32(header + fragment_at::identification);
   std::memcpy(fragment.key.source.data(), ip.source(), 16);
   std::memcpy(fragment.key.destination.data(), ip.destination(), 16);
   fragment.header = {ip.data(), chain.fragment};
   fragment.payload = {ip.data() + payload, ip.total_length() - payload};
-  fragment.offset = field & 0xfff8U;
-  fragment.is_last = (field & 1) == 0;
+  fragment.offset = field & ipv6_offset_mask;
+  fragment.is_last = (field & ipv6_more_fragments) == 0;
   fragment.ecn = ip.traffic_class() & 3;
   fragment.named_at = chain.fragment_named_at;
-  fragment.protocol = *header;
+  fragment.protocol = header[fragment_at::next_header];
   return add(fragment, now);
 }
 

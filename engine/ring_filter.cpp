@@ -53,14 +53,14 @@ Program find_spi(const MacAddress& token, std::uint32_t longest) {
   Program program;
   add(program, BPF_LD | BPF_H | BPF_ABS, 12);
   program.push_back({BPF_JMP | BPF_JEQ | BPF_K, 0, 8, ETH_P_IP});
-  add(program, BPF_LD | BPF_B | BPF_ABS, ip + 9);
+  add(program, BPF_LD | BPF_B | BPF_ABS, ip + ipv4_at::protocol);
   require(program, BPF_JEQ, protocol_esp);
-  add(program, BPF_LD | BPF_H | BPF_ABS, ip + 6);
+  add(program, BPF_LD | BPF_H | BPF_ABS, ip + ipv4_at::fragment);
   refuse(program, BPF_JSET, Ipv4::more_fragments | Ipv4::offset_mask);
   add(program, BPF_LDX | BPF_B | BPF_MSH, ip);
   add(program, BPF_JMP | BPF_JA, 6);
   require(program, BPF_JEQ, ETH_P_IPV6);  // where the first comparison leads if it is not IPv4
-  add(program, BPF_LD | BPF_B | BPF_ABS, ip + 6);
+  add(program, BPF_LD | BPF_B | BPF_ABS, ip + ipv6_at::next_header);
   require(program, BPF_JEQ, protocol_esp);
   add(program, BPF_LDX | BPF_IMM, ipv6_header_size);
   add(program, BPF_LD | BPF_W | BPF_LEN, 0);  // where both meet; X is the length of the IP header

@@ -127,7 +127,7 @@ std::uint32_t Sa::inner_mtu(std::uint32_t mtu, Family inner, std::uint32_t heade
     const std::uint32_t around = header + ah_length(outer);
     return mtu > around ? mtu - around + kept : 0;
   }
-  const std::uint32_t around = header + (udp_ ? udp_header_size : 0) + 8 + iv_length_ + icv_length_;
+  const std::uint32_t around = header + (udp_ ? udp_header_size : 0) + esp_header_size + iv_length_ + icv_length_;
   if (mtu < around + alignment_) return 0;
   return (mtu - around) / alignment_ * alignment_ - 2 + kept;  // pad length and next header are inside
 }

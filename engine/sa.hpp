@@ -126,7 +126,7 @@ class Sa {
   // Octets of AH before a payload whose IP header is of this family, ICV and padding included (RFC 4302 2.2).
   [[nodiscard]] std::uint32_t ah_length(Family family) const noexcept {
     const std::uint32_t unit = family == Family::ipv6 ? 8 : 4;
-    return (12U + icv_length_ + unit - 1) / unit * unit;
+    return (ah_fixed_size + icv_length_ + unit - 1) / unit * unit;
   }
 
   // Octets of the longest packet that encapsulation makes with a header of this family. The ICV of AH covers all of it, and behind it the upper
@@ -159,8 +159,9 @@ class Sa {
   // The same for a packet that was authenticated, and from now on is known; also too_many_senders.
   Reason accept(const Origin& origin, std::int64_t now) noexcept;
 
-  // How much is remembered is the receiver's own affair (RFC 4303 3.4.3). Where it may itself have packets overtake each other, a window that was chosen for the
-  // network is too small: each one has at least so many packets from now on, and those of SAs that are made of these keys later too. An SA without a window gets none.
+  // Makes each replay window at least so large from now on, also in SAs that are made of these keys later; an SA without a window gets none. For
+  // a receiver that may itself have packets overtake each other: a window that was chosen for the network is too small then, and how much is
+  // remembered is the receiver's own affair (RFC 4303 3.4.3).
   void keep_at_least(std::uint32_t packets);
 
   // Whether receivers may take packets for replays that come behind many later ones.

@@ -19,12 +19,12 @@ class SenderWindows {
  public:
   explicit SenderWindows(std::uint32_t size = 0) : size_(size) {}
 
-  [[nodiscard]] bool is_disabled() const noexcept { return size_ == 0; }
   [[nodiscard]] std::size_t senders() const noexcept { return windows_.size(); }
   [[nodiscard]] std::size_t octets() const noexcept { return windows_.size() * SenderBudget::octets_for(size_); }
 
-  // Gives every window another size, but no smaller one than `keep_at_least` has asked for; see ReplayWindow::resized. Not for size 0. Each is widened when
-  // its next packet comes: until then it refuses what the wider one would, and all senders wait for whoever looks at all windows at once.
+  // Gives every window this size, or the one that `keep_at_least` has asked for if that is larger; see ReplayWindow::resized. Not for size 0.
+  // Larger windows shrink at once. Smaller ones grow with their next packet, for all senders wait while somebody goes through all windows; until
+  // then they refuse no more than they would if they had grown.
   void resize(std::uint32_t size) {
     size = std::max(size, least_);
     if (size < size_) {

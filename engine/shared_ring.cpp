@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "device.hpp"
 #include "error.hpp"
 
 namespace groupvpn {

@@ -45,16 +45,18 @@ class Splitter {
     return segment;
   }
 
-  // Moves the segment that `next` gave last to memory of its own, behind the header that it had before the kernel joined it with others, but for
-  // lengths and checksums, at which nobody looks again. The header of the super-packet must still be as it came. Null if there is no memory: the segment then
-  // has no header, and decapsulation refuses it.
+  // Copies the segment that `next` gave last to memory of its own, behind a copy of the header of the super-packet, which must still be as it
+  // came. The identification becomes that of the segment; lengths and checksums stay those of the super-packet, nobody looks at them again. Null
+  // if there is no memory: the segment then has no header, and decapsulation refuses it.
   [[nodiscard]] std::unique_ptr<std::vector<std::uint8_t>> set_apart(Packet& segment) const noexcept try {
     const auto size = static_cast<std::uint32_t>(header_.size());
     auto octets = std::make_unique<std::vector<std::uint8_t>>(header_.begin(), header_.end());
     octets->insert(octets->end(), segment.data, segment.data + segment.length);
     std::uint8_t* ip = octets->data();
     // Only those whose identifications count up are joined, unless DF is set (RFC 6864 4.1).
-    if (segment.outer.family == Family::ipv4) store16(ip + 4, static_cast<std::uint16_t>(load16(ip + 4) + index_ - 1));
+    if (segment.outer.family == Family::ipv4) {
+      store16(ip + ipv4_at::identification, static_cast<std::uint16_t>(load16(ip + ipv4_at::identification) + index_ - 1));
+    }
     segment.data = ip + size;
     segment.headroom = segment.outer.header_length = size;
     return octets;

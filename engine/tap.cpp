@@ -30,9 +30,9 @@ bool set_offload(int descriptor, TapOffload offload) {
   if (offload == TapOffload::none || (offload == TapOffload::udp && !knows_udp)) {
     set(0);
   } else if (offload == TapOffload::udp && !set(TUN_F_CSUM | offload_udp)) {
-    fail(descriptor, std::string("TUNSETOFFLOAD: ") + std::strerror(errno));
+    fail(descriptor, describe_error("TUNSETOFFLOAD", errno));
   } else if (offload == TapOffload::super_packets && !knows_udp && !set(offload_tcp)) {
-    fail(descriptor, std::string("TUNSETOFFLOAD: ") + std::strerror(errno));
+    fail(descriptor, describe_error("TUNSETOFFLOAD", errno));
   }
   return knows_udp;
 }
@@ -41,15 +41,15 @@ bool set_offload(int descriptor, TapOffload offload) {
 
 Tap::Tap(int descriptor, TapOffload offload) : descriptor_(descriptor), header_size_(0), takes_udp_(false) {
   ifreq request{};
-  if (ioctl(descriptor, TUNGETIFF, &request) != 0) fail(descriptor, std::string("no TAP device: ") + std::strerror(errno));
+  if (ioctl(descriptor, TUNGETIFF, &request) != 0) fail(descriptor, describe_error("no TAP device", errno));
   const int wanted = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
   if ((request.ifr_flags & wanted) != wanted) fail(descriptor, "needs IFF_TAP, IFF_NO_PI and IFF_VNET_HDR");
   int header_size = 0;
-  if (ioctl(descriptor, TUNGETVNETHDRSZ, &header_size) != 0) fail(descriptor, std::string("TUNGETVNETHDRSZ: ") + std::strerror(errno));
+  if (ioctl(descriptor, TUNGETVNETHDRSZ, &header_size) != 0) fail(descriptor, describe_error("TUNGETVNETHDRSZ", errno));
   header_size_ = static_cast<std::size_t>(header_size);
   if (header_size_ < 10 || header_size_ > maximum_header_size) fail(descriptor, "virtio header of " + std::to_string(header_size) + " octets");
   const int flags = fcntl(descriptor, F_GETFL);
-  if (flags < 0 || fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) != 0) fail(descriptor, std::string("O_NONBLOCK: ") + std::strerror(errno));
+  if (flags < 0 || fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) != 0) fail(descriptor, describe_error("O_NONBLOCK", errno));
   takes_udp_ = set_offload(descriptor, offload);
 }
 

@@ -11,11 +11,12 @@ using namespace bpf;
 using namespace ring_program;
 using Label = Assembler::Label;
 
-constexpr std::int16_t tcp_checksum_at = 16, udp_checksum_at = 6, checksum_size = 2;
+constexpr std::int16_t checksum_size = 2;
 constexpr std::int32_t shortest_frame = static_cast<std::int32_t>(ETH_HLEN + ipv4_header_size + udp_header_size);
 
 // Words on the stack: where the checksum is, what it was and is now, and what it was if it is that of the pseudo header alone.
-constexpr std::int16_t place_on_stack = first_free - 4, before_on_stack = first_free - 8, after_on_stack = first_free - 12, pseudo_on_stack = first_free - 16;
+constexpr std::int16_t place_on_stack = first_free - 4, before_on_stack = first_free - 8, after_on_stack = first_free - 12,
+                       pseudo_on_stack = first_free - 16;
 
 // r0: a hash of 32 bits, of which the upper half of a product is spread evenly.
 void choose(Assembler& code, std::uint32_t count) {
@@ -31,8 +32,8 @@ void read_checksum(Assembler& code, std::int16_t transport, std::int16_t at, std
   code.add(r1, in_packet(protocol));
 }
 
-// r2: the frame, which is seen to the end of the checksum of UDP, r3: the end of what is seen. Sums the pseudo header (RFC 9293 3.1, RFC 768, RFC 8200 8.1) in whole
-// words, which is the same modulo 2^16 - 1.
+// r2: the frame, which is seen to the end of the checksum of UDP, r3: the end of what is seen. Sums the pseudo header (RFC 9293 3.1, RFC 768,
+// RFC 8200 8.1) in whole words, which is the same modulo 2^16 - 1.
 void read_transport(Assembler& code, std::int16_t named_at, std::int16_t addresses, std::int16_t transport, Label other) {
   const Label is_tcp = code.label(), is_read = code.label();
   for (std::int16_t word = addresses; word < transport; word = static_cast<std::int16_t>(word + 4)) {
@@ -42,18 +43,18 @@ void read_transport(Assembler& code, std::int16_t named_at, std::int16_t address
   code.load(Size::octet, r4, r2, named_at);
   code.jump_if(r4, Compare::equal, protocol_tcp, is_tcp);
   code.jump_if(r4, Compare::not_equal, protocol_udp, other);
-  read_checksum(code, transport, udp_checksum_at, protocol_udp);
+  read_checksum(code, transport, udp_at::checksum, protocol_udp);
   code.jump(is_read);
   code.place(is_tcp);
   code.copy(r4, r2);
-  code.add(r4, transport + tcp_checksum_at + checksum_size);
+  code.add(r4, transport + tcp_at::checksum + checksum_size);
   code.jump_if(r4, Compare::greater, r3, other);
-  read_checksum(code, transport, tcp_checksum_at, protocol_tcp);
+  read_checksum(code, transport, tcp_at::checksum, protocol_tcp);
   code.place(is_read);
 }
 
 void see_transport(Assembler& code, std::int16_t transport, Label other) {
-  see(code, transport + udp_checksum_at + checksum_size, transport + tcp_checksum_at + checksum_size, other);
+  see(code, transport + udp_at::checksum + checksum_size, transport + tcp_at::checksum + checksum_size, other);
 }
 
 void read_ipv4(Assembler& code, Label other) {
@@ -61,18 +62,18 @@ void read_ipv4(Assembler& code, Label other) {
   see_transport(code, transport, other);
   code.load(Size::octet, r4, r2, ip_field(0));
   code.jump_if(r4, Compare::not_equal, 0x45, other);
-  code.load(Size::half, r4, r2, ip_field(6));
+  code.load(Size::half, r4, r2, ip_field(ipv4_at::fragment));
   code.jump_if(r4, Compare::has_bits, in_packet(Ipv4::more_fragments | Ipv4::offset_mask), other);
-  code.load(Size::half, r1, r2, ip_field(2));
+  code.load(Size::half, r1, r2, ip_field(ipv4_at::total_length));
   code.add(r1, 0xffff - in_packet(ipv4_header_size));  // the total length less the header
-  read_transport(code, ip_field(9), ip_field(12), transport, other);
+  read_transport(code, ip_field(ipv4_at::protocol), ip_field(ipv4_at::source), transport, other);
 }
 
 void read_ipv6(Assembler& code, Label other) {
   constexpr std::int16_t transport = ip_field(ipv6_header_size);
   see_transport(code, transport, other);
-  code.load(Size::half, r1, r2, ip_field(4));
-  read_transport(code, ip_field(6), ip_field(8), transport, other);
+  code.load(Size::half, r1, r2, ip_field(ipv6_at::payload_length));
+  read_transport(code, ip_field(ipv6_at::next_header), ip_field(ipv6_at::source), transport, other);
 }
 
 // r1: a sum of words. Folds it to 16 bits.

@@ -16,7 +16,7 @@ bool TooBigAnswer::give(const CutPacket& refused, const std::uint8_t* link, std:
   const auto other = ip ? std::nullopt : Ipv6::parse(refused.octets, refused.total_length);
   if (!(ip && may_answer_with_icmp(*ip)) && !(other && may_answer_with_icmp(*other))) return false;
   Address source{};
-  ip ? std::memcpy(source.data(), ip->data() + 12, 4) : std::memcpy(source.data(), other->source(), source.size());
+  ip ? std::memcpy(source.data(), ip->data() + ipv4_at::source, 4) : std::memcpy(source.data(), other->source(), source.size());
   if (!limit_.admits(source, 0, now.time_since_epoch().count())) return false;
   std::array<std::uint8_t, inject_headroom + icmpv6_maximum_size> buffer;
   Packet packet;

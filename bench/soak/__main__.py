@@ -22,7 +22,8 @@ from bench.soak.flaps import MARGIN, Flap, FlapError, flap
 from bench.soak.group import Group, SoakError
 from bench.soak.traffic import Outcome, flowing
 from groupvpn.lab import topology
-from groupvpn.lab.lab import Lab, LabError
+from groupvpn.lab.hosts import LabError
+from groupvpn.lab.lab import Lab
 from groupvpn.lab.network import NetworkError
 
 TOPOLOGY = Path(__file__).parents[1] / "topologies" / "soak"
@@ -69,7 +70,7 @@ class Account:
             ),
             ("no datagram twice", f"{duplicates}", duplicates == 0),
             ("TCP delivers what was sent", "; ".join(problems) or f"{tcp >> 20} MiB", not problems and tcp > 0),
-            ("counters add up to the packets that came", "; ".join(self.imbalances[:3]) or "on every gateway", not self.imbalances),
+            ("counters account for every packet", "; ".join(self.imbalances[:3]) or "on every gateway", not self.imbalances),
             ("nothing in clear in the core", f"{self.in_clear} packets, beside {self.esp} protected", self.in_clear == 0 and self.esp > 0),
             ("traffic is back after each flap", self._recoveries(), True),
             ("memory stays flat", f"{growth:+d} KiB; {' '.join(map(str, self.memory[-1]))} KiB now", growth <= GROWTH_LIMIT),

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -16,11 +17,14 @@ from typing import Any
 from bench.soak.flaps import speak_ipv6, wait_until_all_meet
 from bench.soak.traffic import GROUP
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
+from groupvpn.dataplane.options import Steer
 from groupvpn.effects import NAT_T_PORT
 from groupvpn.ipsec.transform import SecurityProtocol
 from groupvpn.lab.lab import Lab
 
 GATEWAYS = ("gm1", "gm2", "gm3")
+STEER = (Steer.AUTOMATIC, Steer.NFTABLES, Steer.AUTOMATIC)
+"""What decides over packets, of each gateway."""
 NETWORKS = tuple(f"10.{number}.0.0/16" for number in range(1, len(GATEWAYS) + 1))
 IPV6_NETWORKS = ("2001:db8:1::/64", "2001:db8:2::/64")
 
@@ -93,7 +97,7 @@ class Gateway:
             ],
             "sender_id": number,
         }
-        words = ["ip", "netns", "exec", lab.host(self.name).namespace, sys.executable, "-m", "bench.soak.gateway"]
+        words = ["ip", "netns", "exec", lab.host(self.name).namespace, sys.executable, "-m", "bench.soak.gateway", STEER[number - 1]]
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -118,10 +122,9 @@ class Gateway:
         in_udp = any(sa["udp"] for sa in sas if sa["spi"] == sends)
         self.ask({"plan": {**self._plan, "sas": sas, "sends": sends, "mtu": NARROW_MTU if in_udp else None}})
 
-    def counters(self) -> dict[str, int]:
+    def count(self) -> dict[str, Any]:
         """See `bench.soak.gateway`."""
-        found: dict[str, int] = self.ask({"count": True})["counters"]
-        return found
+        return self.ask({"count": True})
 
     def memory(self) -> int:
         """KiB that are resident."""
@@ -149,6 +152,8 @@ class Group:
         self.lab = lab
         self._made = 0
         self._gateways: list[Gateway] = []
+        self._began: dict[str, dict[str, int]] = {}
+        """What was unaccounted for by gateway and way, when the witness began before the rules did."""
 
     def __enter__(self) -> "Group":
         try:
@@ -159,6 +164,7 @@ class Group:
             for gateway in self._gateways:
                 gateway.have([self._current], self._current["spi"])
             wait_until_all_meet(self.lab)
+            self._began = {gateway.name: self._unaccounted(gateway) for gateway in self._gateways}
         except BaseException:
             self._close()
             raise
@@ -179,26 +185,42 @@ class Group:
         self._current = new
 
     def imbalances(self) -> list[str]:
-        """Where the counters of a gateway at rest do not add up (`PathCounters`); nothing where they all do."""
+        """Where the counters of a gateway at rest do not account for every packet that came to its WAN interface, or wanted to leave by it,
+        as a witness has seen them since the beginning; nothing where they all do."""
         deadline = time.monotonic() + ANSWER_SECONDS
-        while found := [text for gateway in self._gateways for text in _imbalances(gateway.name, gateway.counters())]:
+        while found := [text for gateway in self._gateways for text in self._imbalances(gateway)]:
             if time.monotonic() > deadline:
                 return found
             time.sleep(0.2)
         return []
 
+    def _imbalances(self, gateway: Gateway) -> list[str]:
+        now, began = self._unaccounted(gateway), self._began[gateway.name]
+        return [
+            f"{gateway.name} {way}: {now[way] - began[way]:+d} packets that are not accounted for" for way in now if now[way] != began[way]
+        ]
+
+    @staticmethod
+    def _unaccounted(gateway: Gateway) -> dict[str, int]:
+        """By way, what the witness of a gateway has seen more than its counters have. Raises `SoakError` if it never comes to rest."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while time.monotonic() < deadline:
+            found: dict[str, int] | None = gateway.count()["unaccounted"]
+            if found is not None:
+                return found
+            time.sleep(0.2)
+        raise SoakError(f"{gateway.name}: its counters move {ANSWER_SECONDS:g} s after the traffic has ended")
+
     def drops(self) -> dict[str, int]:
         """Packets that were not delivered, by reason, over all gateways."""
-        total: dict[str, int] = {}
+        total: Counter[str] = Counter()
         for gateway in self._gateways:
-            for name, value in _reasons(gateway.counters()):
-                if value and not name.endswith("_delivered"):
-                    total[name] = total.get(name, 0) + value
-        return total
+            total.update(gateway.count()["drops"])
+        return {reason: packets for reason, packets in total.items() if packets}
 
     def restarts(self) -> int:
         """How often a data path was given up for a new one, of all."""
-        return sum(int(gateway.ask({"count": True})["ports"]) - 1 for gateway in self._gateways)
+        return sum(int(gateway.count()["ports"]) - 1 for gateway in self._gateways)
 
     def memory(self) -> tuple[int, ...]:
         """KiB that are resident, of each."""
@@ -232,21 +254,3 @@ class Group:
     def _close(self) -> None:
         for gateway in self._gateways:
             gateway.close()
-
-
-NO_REASONS = ("frames", "packets", "gathered", "split", "joined", "coalesced", "pending", "icmp_sent")
-
-
-def _reasons(counters: dict[str, int]) -> list[tuple[str, int]]:
-    return [(name, value) for name, value in counters.items() if name.partition("_")[2] not in NO_REASONS]
-
-
-def _imbalances(gateway: str, counters: dict[str, int]) -> list[str]:
-    ended = {way: sum(value for name, value in _reasons(counters) if name.startswith(way)) for way in ("outbound_", "inbound_")}
-    came = counters["outbound_packets"], counters["inbound_frames"] + counters["inbound_split"]
-    left = ended["outbound_"], ended["inbound_"] + counters["inbound_joined"] + counters["inbound_pending"]
-    return [
-        f"{gateway} {way}: {before} packets came, {after} are accounted for"
-        for way, before, after in zip(("outbound", "inbound"), came, left, strict=True)
-        if before != after
-    ]

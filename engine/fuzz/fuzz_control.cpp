@@ -156,7 +156,7 @@ void World::look() {
 // A packet has passed.
 void check_limits(Sa& sa, const Limits& limits, std::int64_t now) {
   const Used used = used_by(sa);
-  if (limits.count_volume() && (used.packets > limits.hard_packets || used.octets > limits.hard_bytes)) __builtin_trap();
+  if (limits.counts_volume() && (used.packets > limits.hard_packets || used.octets > limits.hard_bytes)) __builtin_trap();
   if (now >= limits.hard_deadline) __builtin_trap();
 }
 

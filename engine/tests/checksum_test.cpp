@@ -76,3 +76,28 @@ TEST_CASE(checksum_updates_as_it_is_computed_anew) {
     CHECK(is_checksum_right(header.data(), header.size()));
   }
 }
+
+TEST_CASE(checksum_of_udp_is_never_0) {
+  for (std::uint32_t sum = 0; sum <= 0x10000; ++sum) {
+    const std::uint16_t plain = finish_sum(sum);
+    CHECK_EQUAL(udp_checksum_of(sum), plain == 0 ? 0xffff : plain);
+  }
+}
+
+TEST_CASE(a_new_length_is_written_as_if_it_had_been_there_from_the_start) {
+  Random random(4);
+  for (std::size_t size = 0; size < 2000; size += 7) {
+    const Octets payload = random.octets(size);
+    for (const std::size_t options : {0U, 4U, 40U}) {
+      const Octets whole = ipv4(payload, {.tos = 3, .identification = 7, .options = Octets(options, 1)});
+      Octets other = ipv4({}, {.tos = 3, .identification = 7, .options = Octets(options, 1)});
+      other.insert(other.end(), payload.begin(), payload.end());
+      set_total_length(other.data(), other.size());
+      CHECK(other == whole);
+    }
+    Octets other = ipv6({});
+    other.insert(other.end(), payload.begin(), payload.end());
+    set_total_length(other.data(), other.size());
+    CHECK(other == ipv6(payload));
+  }
+}

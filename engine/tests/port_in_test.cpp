@@ -49,6 +49,7 @@ void show_esp_by_a_ring(ReceiveMethod method) {
   rig.port.stop();
   CHECK_EQUAL(sum(rig.port.counters(), "inbound_delivered"), 500U);
   CHECK_EQUAL(sum(rig.port.traffic(), "inbound_frames"), 500U);
+  CHECK_EQUAL(sum(rig.port.traffic(), "inbound_ring_frames"), 500U);
   CHECK_EQUAL(sum(rig.port.overruns(), ""), 0U);
 }
 
@@ -186,6 +187,7 @@ TEST_CASE(super_packets_that_wait_are_taken_as_far_as_there_is_room) {
   rig.port.stop();
   CHECK_EQUAL(rig.count("inbound_delivered"), supers * segments);
   CHECK_EQUAL(sum(rig.port.traffic(), "inbound_frames"), supers);
+  CHECK_EQUAL(sum(rig.port.traffic(), "inbound_ring_frames"), 0U);
 }
 
 // It comes off the wire and is verified, and the kernel takes nothing.

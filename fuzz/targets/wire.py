@@ -1,7 +1,8 @@
 """Any octets as a message, as a chain of payloads, as attributes: a value that encodes back to them, or `DecodeError`."""
 
-from groupvpn.wire.attributes import decode_attributes, encode_attributes
+from groupvpn.wire.attributes import encode_attributes, read_attributes
 from groupvpn.wire.chain import decode_chain
+from groupvpn.wire.cursor import Cursor
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.isakmp import Header, decode_message, encode_message
 from groupvpn.wire.natt import classify_port_4500
@@ -20,7 +21,7 @@ def one_input(data: bytes) -> None:
         elif how == b"h":
             assert Header.decode(octets).encode() == octets[:28]
         elif how == b"a":
-            assert encode_attributes(decode_attributes(octets)) == octets
+            assert encode_attributes(read_attributes(Cursor(octets))) == octets
         elif how == b"4":
             classify_port_4500(octets)
         elif how:

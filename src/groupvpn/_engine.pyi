@@ -262,13 +262,13 @@ class Port:
         Outbound counts what super-packets were cut into, fragments included; a frame that was refused whole counts once.
         """
     def traffic(self) -> dict[str, int]:
-        """What came: `outbound_frames`, `outbound_packets`, `outbound_gathered`, `outbound_icmp_sent`, `inbound_frames`, `inbound_split`,
-        `inbound_joined`, `inbound_coalesced`, `inbound_pending`.
+        """What came: `outbound_frames`, `outbound_packets`, `outbound_gathered`, `outbound_icmp_sent`, `inbound_frames`,
+        `inbound_ring_frames`, `inbound_split`, `inbound_joined`, `inbound_coalesced`, `inbound_pending`.
 
         At rest `outbound_packets` is the sum of the outbound `counters`. `inbound_frames` and `inbound_split` (packets of ESP in UDP that
         came behind another one in its frame) are the sum of the inbound ones plus `inbound_joined` (fragments that were put together with
         another one) and `inbound_pending` (fragments that wait for others). `outbound_gathered` are packets of ESP in UDP that left behind
-        another one in its frame.
+        another one in its frame. `inbound_ring_frames` are those of `inbound_frames` that a ring brought; the others came by the TAP.
         """
     def transmit(self, worker: int = 0) -> tuple[str, str]:
         """The back end by which packets of a worker leave now, and why not a better one (empty if there is nothing to say)."""

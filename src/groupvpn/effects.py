@@ -17,6 +17,8 @@ NAT_T_PORT = 4500
 """UDP port to which ISAKMP floats when a NAT was found (RFC 3947 4)."""
 GDOI_PORT = 848
 """UDP port of GDOI (RFC 6407 3, IANA)."""
+LONGEST_DATAGRAM = 65507
+"""Octets that a UDP datagram over IPv4 can carry. ISAKMP does not fragment here, IP does."""
 
 Entropy = Callable[[int], bytes]
 """Returns that many octets nobody can predict; `os.urandom` in a node, a seeded generator in a simulation."""
@@ -52,8 +54,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class JoinGroup:
-    """Receive UDP datagrams that are sent to the multicast address `group` (a multicast rekey address)."""
+    """Receive UDP datagrams that are sent to the multicast address `group` (a multicast rekey address), for the group called `name`:
+    another one that registers with the same address may be on other interfaces."""
 
+    name: str
     group: IPv4Address
     interface_address: IPv4Address
 
@@ -62,6 +66,7 @@ class JoinGroup:
 class LeaveGroup:
     """Undo a `JoinGroup`."""
 
+    name: str
     group: IPv4Address
     interface_address: IPv4Address
 

@@ -11,7 +11,9 @@ from bench.soak.__main__ import Account
 from bench.soak.flaps import LINKS, Flap
 from bench.soak.group import SUITES
 from bench.soak.traffic import FLOWS, Outcome
+from bench.soak.witness import accounted
 
+from groupvpn.ipsec.sa import InterfaceCounters
 from groupvpn.ipsec.transform import SecurityProtocol
 from groupvpn.lab.lab import dismantle, running
 from groupvpn.lab.traffic import Tally
@@ -52,6 +54,24 @@ def test_every_kind_of_change_and_of_traffic_is_in_the_rotation() -> None:
     assert any(suite.udp for suite in SUITES)
     assert any(suite.time_window for suite in SUITES)
     assert {suite.protocol for suite in SUITES} == set(SecurityProtocol)
+
+
+def test_what_the_counters_account_for_is_frames_as_a_witness_sees_them() -> None:
+    """A super-packet that was cut in three, one with a fragment of each of two datagrams, and a super-packet of ESP in UDP with four."""
+    counters = InterfaceCounters(
+        "eth0",
+        drops={"outbound_no_sa": 1, "outbound_unsteered": 5, "inbound_replayed": 1, "inbound_not_permitted": 2, "inbound_unsteered": 3},
+        delivered={"outbound_passed": 1, "outbound_delivered": 3, "inbound_passed": 1, "inbound_delivered": 5},
+        traffic={
+            "outbound_packets": 3,
+            "outbound_frames": 1,
+            "inbound_split": 3,
+            "inbound_joined": 1,
+            "inbound_pending": 1,
+            "inbound_copies": 1,
+        },
+    )
+    assert accounted(counters) == {"outbound": 1 + 1 + 1, "inbound": 1 + 5 + 1 + 1 + 1 - 3 - 1}
 
 
 @pytest.mark.netns

@@ -162,10 +162,17 @@ class TestAccessLists:
         text = "".join(f"access-list 101 {line}\n" for line in lines) + head
         assert [line.partition(":")[0] for line in said(text).splitlines() if "never counts" in line] == ["2"]
 
-    def test_a_host_without_an_address_makes_the_policy_incomplete(self) -> None:
+    def test_a_host_without_an_address_would_take_the_policy_away(self) -> None:
         text = "access-list 101 deny ip host nowhere any\n" + KEY_SERVER
         assert "`nowhere` has no address" in said(text)
-        assert good(text).key_server_groups[0].teks == ()
+        assert "access list `101` names hosts without an address: nothing would be protected by it" in wrong(text)
+        assert wrong("ip host nowhere 10.0.0.7\n" + text) == ""
+
+    def test_a_host_without_an_address_in_a_local_list_leaves_it_out(self) -> None:
+        text = "access-list 150 deny ip host nowhere any\n" + MEMBER.replace(" set group G\n", " set group G\n match address 150\n")
+        assert "is left out: access list `150` names hosts without an address" in said(text)
+        (member,) = good(text).members()
+        assert member.group.local_acl is None
 
     def test_more_than_a_hundred_entries_are_said(self) -> None:
         entries = "".join(f"access-list 101 deny ip host 10.0.0.{number} any\n" for number in range(100))

@@ -169,7 +169,7 @@ class TestKeyServer:
     def test_a_group_whose_transform_we_do_not_have_is_refused(self, transform: str) -> None:
         text = KEY_SERVER.replace("esp-gcm 256", transform)
         assert "members would send its traffic in the clear" in wrong(text)
-        assert parse(KEY_SERVER.replace("esp-gcm 256", transform).replace("   profile p\n", ""), "test.conf").errors == ()
+        assert parse(text + "  no sa ipsec 1\n", "test.conf").errors == ()
 
     def test_a_mistyped_profile_or_list_would_leave_traffic_unprotected(self) -> None:
         text = KEY_SERVER.replace("access-list 101", "ip access-list extended TRAFFIC\n").replace("101", "TRAFFIC")
@@ -180,6 +180,45 @@ class TestKeyServer:
             assert f"{name}, which does not exist" in wrong(mistyped)
             (error,) = parse(mistyped).errors
             assert error.hint.lower() == "did you mean `traffic`?"
+
+    @pytest.mark.parametrize(
+        ("gone", "lacks", "adds"),
+        [
+            (["   profile p\n"], "no `profile`", "`profile NAME`"),
+            (["   match address ipv4 101\n"], "no `match address`", "`match address ipv4 LIST`"),
+            (
+                ["   profile p\n", "   match address ipv4 101\n"],
+                "no `profile` and no `match address`",
+                "`profile NAME` and `match address ipv4 LIST`",
+            ),
+        ],
+    )
+    def test_an_unfinished_traffic_policy_would_be_taken_for_a_removed_one(self, gone: list[str], lacks: str, adds: str) -> None:
+        text = KEY_SERVER
+        for line in gone:
+            text = text.replace(line, "")
+        message = f"10: `sa ipsec 1` of group `G` has {lacks}: members would send its traffic in the clear"
+        assert wrong(text) == message
+        assert wrong(KEY_SERVER + "  sa ipsec 2\n") == message.replace("10:", "13:").replace("ipsec 1", "ipsec 2").replace(
+            lacks, "no `profile` and no `match address`"
+        )
+        (error,) = parse(text).errors
+        assert error.hint == f"add {adds}, or remove it with `no sa ipsec 1`"
+        assert good(text + "  no sa ipsec 1\n").key_server_groups[0].teks == (), "as the hint says"
+        excerpt = text[text.index("crypto gdoi") :]
+        assert f"5: {message.partition(': ')[2]}" in said(excerpt)
+        assert wrong(excerpt) == ""
+
+    def test_a_group_without_identity_would_be_taken_for_a_removed_one(self) -> None:
+        text = KEY_SERVER.replace(" identity number 1\n", "")
+        assert wrong(text) == "6: group `G` has no identity: it would be served no more, and its members and keys forgotten"
+        (error,) = parse(text).errors
+        assert error.hint == "add `identity number N`, or remove the group with `no crypto gdoi group G`"
+        assert good(text + "no crypto gdoi group G\n").key_server_groups == (), "as the hint says"
+        excerpt = "crypto gdoi group G\n server local\n"
+        assert "group `G` has no identity: it is incomplete and left out" in said(excerpt)
+        assert wrong(excerpt) == wrong("crypto gdoi group G\n") == "", "neither served nor joined yet"
+        assert "group `G` has no identity: it is incomplete and left out" in said("crypto gdoi group G\n")
 
     def test_a_profile_without_transform_set_would_leave_traffic_unprotected(self) -> None:
         assert "which has no transform set" in wrong(KEY_SERVER.replace(" set transform-set t\n", ""))

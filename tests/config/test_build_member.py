@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 import pytest
 from build_samples import KEY_SERVER, MEMBER, good, said, wrong
 
-from groupvpn.config import Role, parse
+from groupvpn.config import Role, Severity, parse
 from groupvpn.crypto.registry import EspCipher, KekCipher, SignatureHash
 
 
@@ -17,8 +17,20 @@ class TestMember:
         assert (member.crypto_map, member.sequence, str(member.source.name)) == ("m", 10, "GigabitEthernet0/0")
         assert member.source.device == "gi0-0"
 
-    def test_an_interface_out_of_service_makes_none(self) -> None:
-        assert list(good(MEMBER + " shutdown\n").members()) == []
+    def test_an_interface_out_of_service_makes_none_and_is_shut(self) -> None:
+        configuration = good(MEMBER + " shutdown\n")
+        assert list(configuration.members()) == []
+        assert [interface.is_shut for interface in configuration.interfaces] == [True]
+        notice = "GigabitEthernet0/0 has a crypto map and `shutdown`: all IP is dropped there, and the Linux device `gi0-0` itself stays up"
+        assert f"10: {notice}" in said(MEMBER + " shutdown\n", Severity.NOTICE)
+
+    @pytest.mark.parametrize(
+        "text", [MEMBER, MEMBER.replace(" crypto map m\n", " shutdown\n"), "interface lo0\n crypto map m\n shutdown\n"]
+    )
+    def test_what_is_in_service_or_without_a_map_or_a_loopback_is_not_shut(self, text: str) -> None:
+        configuration = good(text if "gi" in text.lower() else MEMBER + text)
+        assert not any(interface.is_shut for interface in configuration.interfaces)
+        assert "all IP is dropped" not in said(text, Severity.NOTICE)
 
     def test_local_exceptions_and_fail_close_are_bound_to_the_member(self) -> None:
         text = MEMBER + (

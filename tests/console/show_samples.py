@@ -61,7 +61,7 @@ MEMBER = GroupMemberStatus(
     drops={},
     acl_server=KS,
 )
-REGISTERED = RegisteredMemberStatus(GM, 848, "bank", 1234, KS, 90, 4, 1, 3, 1, (4, 5), (4,), (17,))
+REGISTERED = RegisteredMemberStatus(GM, 848, "bank", 1234, KS, 4, 1, 3, 1, (4, 5), (4,), (17,))
 SERVED = KeyServerGroupStatus(
     name="bank",
     identity=1234,
@@ -85,5 +85,4 @@ SERVED = KeyServerGroupStatus(
     registrations=1,
     refusals=0,
     sender_id_bits=24,
-    sender_ids_used=1,
 )

@@ -21,12 +21,13 @@ ABC = {
     IkeHash.MD5: "900150983cd24fb0d6963f7d28e17f72",
 }
 
+LENGTHS = {"MD5": 16, "SHA1": 20, "SHA2_256": 32, "SHA2_384": 48, "SHA2_512": 64}
+
 
 @pytest.mark.parametrize("algorithm", HMACS, ids=lambda item: item.name)
 def test_prf_is_the_hmac_of_the_hash(algorithm: IkeHash) -> None:
     key, octets = JEFE
     assert prf(algorithm, Secret(key), octets).hex() == HMACS[algorithm]
-    assert len(prf(algorithm, Secret(key), b"")) == algorithm.digest_length
 
 
 def test_prf_joins_its_arguments() -> None:
@@ -39,9 +40,9 @@ def test_digest(algorithm: IkeHash | SignatureHash) -> None:
 
 
 @pytest.mark.parametrize("kind", [IkeHash, SignatureHash])
-def test_every_hash_of_the_registry_has_the_length_it_claims(kind: type[IkeHash] | type[SignatureHash]) -> None:
+def test_every_hash_of_the_registry_is_the_one_it_is_called(kind: type[IkeHash] | type[SignatureHash]) -> None:
     for algorithm in kind:
-        assert len(digest(algorithm, b"")) == algorithm.digest_length
+        assert len(digest(algorithm, b"")) == LENGTHS[algorithm.name]
 
 
 def test_matches() -> None:

@@ -255,7 +255,9 @@ def test_what_arrives(place: Place) -> None:
     place.arrive(*genuine)  # replayed
     place.arrive(*(packet[:-1] + bytes([packet[-1] ^ 1]) for packet in (protected() for _ in range(N))))  # authentication
     place.arrive(*[ip(FAR, HOST, struct.pack("!II", OURS.spi, 1) + bytes(4), ESP)] * N)  # esp_length
-    place.arrive(*[ip(FAR, HOST, struct.pack("!II", 0xBAD, 1) + bytes(40), ESP)] * N)  # in the list, so clear; and a copy of each
+    place.arrive(*[ip(FAR, HOST, struct.pack("!II", 0xBAD, 1) + bytes(40), ESP)] * N)  # in the list, so unknown_spi; and a copy of each
+    place.arrive(*[in_udp(ip(FAR, HOST, struct.pack("!II", 0xBAD, 1) + bytes(40), ESP))] * N)  # the same
+    place.arrive(*[ip(FAR, "10.9.0.1", struct.pack("!II", 0xBAD, 1) + bytes(40), ESP)] * N)  # for us: passed, and a copy of each
     place.arrive(*[ip("10.3.0.1", "10.4.0.1", struct.pack("!II", 0xBAD, 1) + bytes(40), ESP)] * N)  # somebody else's: passed
     place.arrive(*[ip(FAR, HOST, udp(7000), UDP)] * N)  # inbound_clear
     place.arrive(*[ip(FAR, HOST, struct.pack("!HHHH", 9000, 7000, 8, 0), UDP)] * N)  # denied, mirrored: passed
@@ -273,22 +275,22 @@ def test_what_arrives(place: Place) -> None:
     place.arrive(*(in_udp(protected()) for _ in range(N)))  # delivered
     place.arrive(*[ip(FAR, "10.9.0.1", struct.pack("!HHHH", 4500, 4500, 9, 0) + b"\xff", UDP)] * N)  # passed: a keepalive, for the node
     place.arrive(*[ip(FAR, HOST, udp(7000), UDP)] * N, destination=ANOTHER_HOST)  # another host's: did not come to us
-    place.arrive(*(packet[:9] + bytes([ESP]) + packet[10:] for packet in [ip(FAR, HOST, b"")] * N))  # no SPI: as unknown
+    place.arrive(*(packet[:9] + bytes([ESP]) + packet[10:] for packet in [ip(FAR, HOST, b"")] * N))  # no SPI: header_checksum
 
     counters = settled(place)
     assert without_zeros(counters.drops) == {
-        "inbound_clear": 5 * N,
+        "inbound_clear": 3 * N,
         "inbound_replayed": N,
         "inbound_authentication": N,
         "inbound_esp_length": N,
-        "inbound_unknown_spi": N,
-        "inbound_header_checksum": N,  # the copies of those without an SPI, which have a wrong one
+        "inbound_unknown_spi": 3 * N,  # N of them are copies of those that passed
+        "inbound_header_checksum": N,  # what the copies of those without an SPI had, so that they are known by it
         "inbound_not_permitted": N,
     }
     assert counters.delivered["inbound_delivered"] == 6 * N
-    assert counters.delivered["inbound_passed"] - before.delivered["inbound_passed"] == 6 * N
+    assert counters.delivered["inbound_passed"] - before.delivered["inbound_passed"] == 7 * N
     traffic = counters.traffic
-    assert (traffic["inbound_joined"], traffic["inbound_pending"], traffic["inbound_copies"]) == (2 * N, N, 2 * N)
+    assert (traffic["inbound_joined"], traffic["inbound_pending"], traffic["inbound_copies"]) == (2 * N, N, N)
     assert unaccounted(place, "inbound") == began
 
 
@@ -353,21 +355,35 @@ def test_a_data_path_that_is_made_anew_takes_no_count_away(place: Place, request
     member = Member(OURS)
     began = {way: unaccounted(place, way) for way in ("inbound", "outbound")}
     before = place.counters()
-    steered_by_programs = place.plane.engine().ports[0].steer.name == "bpf"
-    for turn in range(3):
+    has_ring = place.plane.engine().ports[0].receive.name != "tap"
+    taps = ("i", "o0", "i")
+    for turn, tap in enumerate(taps):
         place.arrive(*(member.protect(ip(FAR, HOST, bytes(40))) for _ in range(N)))  # delivered
         place.arrive(fragments(member.protect(ip(FAR, HOST, bytes(900))), 400, turn)[0])  # waits for the others in vain
         place.arrive(*[ip(FAR, HOST, udp(7000), UDP)] * N)  # inbound_clear
         place.leave(*[ip(HOST, FAR, bytes(40))] * N)  # delivered
         place.leave(*[ip("10.66.0.1", FAR, bytes(40))] * N)  # no SA
         settled(place)
-        place.gateway.run("ip", "link", "del", f"gv{links.index('wan')}{('i', 'o0', 'o0')[turn]}")
-        if steered_by_programs and turn:
-            place.leave(*[ip(HOST, FAR, bytes(40))] * N)  # to a TAP that is gone
+        place.gateway.run("ip", "link", "del", f"gv{links.index('wan')}{tap}")
+        place.leave(*[ip(HOST, FAR, bytes(40))] * N)  # one way ends at a TAP that is gone, the other one goes on
+        place.arrive(*(member.protect(ip(FAR, HOST, bytes(40))) for _ in range(N)))
+        place.arrive(*(in_udp(member.protect(ip(FAR, HOST, bytes(40)))) for _ in range(N)))
+        place.arrive(fragments(member.protect(ip(FAR, HOST, bytes(900))), 400, 100 + turn)[0])
+        place.arrive(*[ip(FAR, HOST, struct.pack("!II", 0xBAD, 1) + bytes(40), ESP)] * N)  # unknown; the copies come or are lost
+        settled(place)
         assert place.plane.refresh() == ()
     counters = settled(place)
-    restarted = {"outbound_restarted": 2 * N} if steered_by_programs else {}
-    assert without_zeros(counters.drops) == {"inbound_clear": 3 * N, "outbound_no_sa": 3 * N, "inbound_fragment": 3, **restarted}
+    in_gone, out_gone = taps.count("i"), taps.count("o0")
+    by_tap = N + 1 + N  # in UDP, a fragment, copies
+    assert without_zeros(counters.drops) == {
+        "inbound_clear": 3 * N,
+        "outbound_no_sa": 3 * N,
+        "inbound_fragment": 3 + out_gone,
+        "inbound_unknown_spi": out_gone * N,  # where its copy was lost it counts among those
+        "inbound_restarted": in_gone * (by_tap if has_ring else by_tap + N),
+        "outbound_restarted": out_gone * N,
+        **({"inbound_inject_failed": in_gone * N} if has_ring else {}),
+    }
     delivered = [counters.delivered[way] - before.delivered[way] for way in ("outbound_delivered", "inbound_delivered")]
-    assert delivered == [3 * N, 3 * N]
+    assert delivered == [(3 + in_gone) * N, (3 + 2 * out_gone) * N]
     assert {way: unaccounted(place, way) for way in ("inbound", "outbound")} == began

@@ -5,6 +5,7 @@ import os
 import select
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from member import protected
@@ -51,18 +52,61 @@ def test_an_interface_at_fault_says_what_it_drops(wan: Wan, steer: str) -> None:
 
 
 @pytest.mark.netns
-def test_what_no_program_can_lead_to_the_engine_any_more_is_counted(wan: Wan) -> None:
+@pytest.mark.parametrize("steer", ["bpf", "nftables"])
+def test_what_rules_can_lead_to_the_engine_no_more_is_counted(wan: Wan, steer: str) -> None:
+    """Of a TAP that is gone, whose own count went with it, only the rules know what they led there."""
     gateway, outside = wan
     engine = RecordingEngine()
-    with gateway.entered(), LinuxDataPlane(engine=engine, steer="bpf") as plane:
+    with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
         assert plane.apply(state(permit(spi=5), sas=(sa(5),))) == ()
         (before,) = plane.counters()
-        assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 6) == 0
+        assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 4) == 0
+        (port,) = engine.ports
+        assert len(port.frames(port.queues[0])) == port.traffic()["outbound_frames"] == 4
+        gateway.run("ip", "link", "del", f"gv{links.index('wan')}o0")
+        assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 2) == 0
         assert plane.counters()[0].drops == before.drops
-        engine.ports[0].trouble = "the thread has ended"
+        for _ in range(2):  # and once is enough
+            assert plane.refresh() == ()
+            assert plane.counters()[0].drops["outbound_restarted"] == 2
+        assert plane.take_restored() == frozenset(), "nobody has touched rules of ours"
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("steer", ["bpf", "nftables"])
+def test_a_tap_that_goes_takes_no_count_of_its_full_queue_away(wan: Wan, steer: str) -> None:
+    gateway, outside = wan
+    engine = RecordingEngine()
+    with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
+        assert plane.apply(state(permit(spi=5), sas=(sa(5),))) == ()
+        tap = f"gv{links.index('wan')}o0"
+        gateway.run("ip", "link", "set", tap, "txqueuelen", "4")
+        assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 7) == 0
+        drops = plane.counters()[0].drops
+        assert drops["outbound_queue_full"] == 3
+        gateway.run("ip", "link", "del", tap)
+        assert plane.counters()[0].drops == drops
         assert plane.refresh() == ()
-        restarted = plane.counters()[0].drops["outbound_restarted"]
-        assert restarted + engine.ports[0].traffic()["outbound_frames"] == 6
+        assert plane.counters()[0].drops["outbound_queue_full"] == 3
+
+
+@pytest.mark.netns
+def test_what_a_table_leads_to_a_tap_that_is_gone_is_counted_also_where_nft_fails(
+    wan: Wan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The table stays as it was, between the end of one data path and the beginning of the next."""
+    gateway, outside = wan
+    with gateway.entered(), LinuxDataPlane(engine=NativeEngine(EngineOptions(workers=1)), steer="nftables") as plane:
+        assert plane.apply(state(permit(spi=OURS.spi), sas=(OURS,))) == ()
+        gateway.run("ip", "link", "del", f"gv{links.index('wan')}o0")
+        (tmp_path / "nft").symlink_to("/bin/false")
+        with monkeypatch.context() as broken:
+            broken.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+            assert plane.refresh()
+            assert passes(gateway, "10.9.0.1", outside, "10.9.0.2", 5) == 0
+        plane.refresh()
+        assert plane.refresh() == ()
+        assert plane.counters()[0].drops["outbound_restarted"] == 5
 
 
 @pytest.mark.netns

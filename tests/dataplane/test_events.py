@@ -2,26 +2,29 @@
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
-from namespaces import Namespace
+from namespaces import Namespace, connect
 from policies import GCM, deny, permit, sa, state
-from tests.engine.packets import checksum
+from tests.engine.packets import checksum, ipv4, ipv6
 from tests.waiting import until
 
 from groupvpn import _engine
+from groupvpn.console.show.errors import errors
+from groupvpn.dataplane import links
 from groupvpn.dataplane.engine import EngineEvent
 from groupvpn.dataplane.linux import LinuxDataPlane
-from groupvpn.dataplane.steering import TOLD_OF
+from groupvpn.dataplane.steering import COPIES, TOLD, TOLD_OF
 from groupvpn.ipsec.sa import GroupSa, TimeWindow
 from groupvpn.node.audit import line_of
 
@@ -40,6 +43,31 @@ def raw(wan: Wan) -> Iterator[socket.socket]:
         sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     with contextlib.closing(sender):
         yield sender
+
+
+FrameSender = Callable[[bytes], None]
+
+
+@pytest.fixture
+def outside_frames(wan: Wan) -> Iterator[FrameSender]:
+    """Sends packets of either version from outside, to the gateway, whatever their headers say."""
+    with wan[0].entered():
+        mac = links.read("wan").mac
+    with wan[1].entered():
+        sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    with contextlib.closing(sender):
+        sender.bind(("core", 0))
+
+        def send(octets: bytes) -> None:
+            kind = b"\x08\x00" if octets[0] >> 4 == 4 else b"\x86\xdd"
+            sender.send(mac + bytes.fromhex("020000000001") + kind + octets)
+
+        yield send
+
+
+def packet_of(source: str, destination: str, payload: bytes, protocol: int) -> bytes:
+    make = ipv6 if ":" in source else ipv4
+    return make(payload, source=source, destination=destination, protocol=protocol)
 
 
 def packet(source: str, destination: str, payload: bytes, protocol: int = 50) -> bytes:
@@ -67,9 +95,9 @@ def told(plane: LinuxDataPlane, count: int, dropped: int = 0) -> list[EngineEven
     def is_all() -> bool:
         found.extend(fresh := plane.take_events())
         _taken[plane] = _taken.get(plane, 0) + len(fresh)
-        counters, engine = plane.counters()[0], plane.engine()
-        noticed = sum(counters.drops.get(f"inbound_{reason}", 0) for reason in NOTICED)
-        has_copies = counters.drops["inbound_unknown_spi"] >= counters.traffic["inbound_copies"]
+        engine, drops, by_rules = plane.engine(), plane._attachments["wan"]._port.counters(), plane._rules["wan"].counters()
+        noticed = sum(drops.get(f"inbound_{reason}", 0) for reason in NOTICED)
+        has_copies = drops.get("inbound_unknown_spi", 0) >= by_rules[COPIES] + by_rules[TOLD]
         return has_copies and len(found) >= count and _taken[plane] + engine.suppressed + engine.lost == noticed >= dropped
 
     until(is_all, "the engine has told of all")
@@ -118,11 +146,82 @@ def test_a_flood_of_unknown_spis_costs_the_engine_little(wan: Wan, raw: socket.s
         for number in range(flood):
             raw.sendto(esp(f"10.2.{number >> 8}.{number & 255}", "10.1.0.5", 0xBAD), (LOCAL, 0))
         most = TOLD_OF * (2 + time.monotonic() - began)
-        until(lambda: plane.counters()[0].drops["inbound_clear"] == flood, "all have come")
+        until(lambda: plane._rules["wan"].counters()["inbound_unknown_spi"] == flood, "all have come")
         events = told(plane, 1)
-        copies = plane.counters()[0].drops["inbound_unknown_spi"]
+        copies = plane._rules["wan"].counters()[TOLD]
         assert TOLD_OF <= copies <= most
         assert len(events) + plane.engine().suppressed == copies
+        counters = plane.counters()[0]
+        assert {reason: packets for reason, packets in counters.drops.items() if packets} == {"inbound_unknown_spi": flood}, "each once"
+        assert counters.traffic["inbound_copies"] == 0
+        assert errors(counters, "inbound")["no sa"] == flood
+
+
+SITES = (permit("10.1.0.0/16", "10.2.0.0/16", spi=OURS.spi), permit("2001:db8:1::/48", "2001:db8:2::/48", spi=OURS.spi))
+ESP_OF_NOBODY = struct.pack("!II", 0xBAD, 7) + bytes(64)
+AH_OF_NOBODY = struct.pack("!BBHII", 253, 4, 0, 0xBAD, 7) + bytes(76)
+IN_UDP = struct.pack("!HHHH", 4500, 4500, 8 + len(ESP_OF_NOBODY), 0) + ESP_OF_NOBODY
+CUT_OFF = {"ESP cut off": (50, b""), "AH cut off": (51, b"")}
+OF_NOBODY = {"ESP": (50, ESP_OF_NOBODY), "AH": (51, AH_OF_NOBODY), "ESP in UDP": (17, IN_UDP), **CUT_OFF}
+
+
+@pytest.mark.parametrize("steer", ["bpf", "nftables"])
+@pytest.mark.parametrize("kind", OF_NOBODY)
+@pytest.mark.parametrize(
+    ("source", "destination", "denied"),
+    [("10.2.0.5", "10.1.0.5", "10.1.7.5"), ("2001:db8:2::5", "2001:db8:1::5", "2001:db8:1:7::5")],
+    ids=["IPv4", "IPv6"],
+)
+def test_what_a_stale_peer_sends_is_counted_once(
+    wan: Wan, outside_frames: FrameSender, steer: str, kind: str, source: str, destination: str, denied: str
+) -> None:
+    """Whether the engine could tell of it or not. What is denied passes. Of what has no SPI the engine may have something else to say."""
+    gateway, _ = wan
+    flood, (protocol, payload) = 2 * TOLD_OF, OF_NOBODY[kind]
+    rules = (deny("10.1.7.0/24", "any"), deny("2001:db8:1:7::/64", "any6"), *SITES)
+    with gateway.entered(), LinuxDataPlane(steer=steer) as plane:
+        assert plane.apply(state(*rules, sas=(OURS,))) == ()
+        for place in [denied] * 5 + [destination] * flood:
+            outside_frames(packet_of(source, place, payload, protocol))
+        until(lambda: plane._rules["wan"].counters()["inbound_unknown_spi"] == flood, "all have come")
+        until(lambda: copies_done(plane), "the engine has seen its copies")
+        counters = plane.counters()[0]
+        drops = {reason: packets for reason, packets in counters.drops.items() if packets}
+        assert sum(drops.values()) == flood
+        assert kind in CUT_OFF or drops == {"inbound_unknown_spi": flood}
+        assert counters.traffic["inbound_copies"] == 0
+
+
+def copies_done(plane: LinuxDataPlane) -> bool:
+    """Whether the engine has dropped as many packets as copies were made, which is all that it got."""
+    drops, by_rules = plane._attachments["wan"]._port.counters(), plane._rules["wan"].counters()
+    return sum(drops.values()) == by_rules[COPIES] + by_rules[TOLD]
+
+
+@pytest.mark.parametrize("steer", ["bpf", "nftables"])
+def test_esp_to_our_own_address_of_ipv6_is_told_of(wan: Wan, outside_frames: FrameSender, steer: str) -> None:
+    """Of whatever interface, whatever the list says; the address of a link on that link alone. Addresses come and go."""
+    gateway, outside = wan
+    connect(gateway, "other", "10.8.0.1/24", outside, "beside", "10.8.0.2/24")
+    for device, address in (("wan", "2001:db8:9::1/64"), ("wan", "fe80::9:1/64"), ("other", "2001:db8:5::1/64"), ("other", "fe80::5:1/64")):
+        gateway.run("ip", "addr", "add", address, "dev", device, "nodad")
+    ours, foreign = ["2001:db8:9::1", "fe80::9:1", "2001:db8:5::1"], ["fe80::5:1", "2001:db8:9::7", "ff02::1"]
+    with gateway.entered(), LinuxDataPlane(steer=steer) as plane:
+        plane.fileno()
+        assert plane.apply(state(deny("any6", "2001:db8:9::/64"), *SITES, sas=(OURS,))) == ()
+        for number, destination in enumerate((*foreign, *ours)):
+            outside_frames(packet_of(f"2001:db8:4::{number}", destination, ESP_OF_NOBODY, 50))
+        events = told(plane, 3, dropped=3)
+        assert [(event.kind, event.spi, str(event.destination)) for event in events] == [("unknown_spi", 0xBAD, one) for one in ours]
+        gateway.run("ip", "addr", "add", "2001:db8:9::7/64", "dev", "wan", "nodad")
+        gateway.run("ip", "addr", "del", "2001:db8:9::1/64", "dev", "wan")
+        until(lambda: select.select([plane.fileno()], [], [], 0)[0] != [], "the addresses are told of")
+        assert plane.on_event() == ()
+        for number, destination in enumerate(("2001:db8:9::1", "2001:db8:9::7")):
+            outside_frames(packet_of(f"2001:db8:3::{number}", destination, ESP_OF_NOBODY, 50))
+        assert [str(event.destination) for event in told(plane, 1, dropped=4)] == ["2001:db8:9::7"]
+        counters = plane.counters()[0]
+        assert (counters.drops["inbound_unknown_spi"], counters.traffic["inbound_copies"]) == (4, 4)
 
 
 def test_replays_and_forgeries_are_told_of(wan: Wan, raw: socket.socket) -> None:

@@ -1,6 +1,8 @@
 """IPv6 from site to site in ESP over IPv6, with its own addresses, through two data planes and the real engine."""
 
+import contextlib
 import socket
+import struct
 import threading
 from dataclasses import replace
 
@@ -18,7 +20,7 @@ TRANSPORT = Transform(GCM.cipher, GCM.integrity, Mode.TRANSPORT)
 IPV6 = b"\x86\xdd"
 MINIMUM_MTU = 1280  # of every link, and so of every source (RFC 8200 5)
 IPV6_MTU_DISCOVER, IPV6_MTU = 23, 24  # linux/in6.h
-HOST_1, HOST_2 = "2001:db8:1::2", "2001:db8:2::2"
+HOST_1, HOST_2, GROUP = "2001:db8:1::2", "2001:db8:2::2", "ff0e::1:2:3"
 
 
 @pytest.fixture
@@ -37,7 +39,11 @@ def planes(core: Core, planes: Planes) -> Planes:
 
 
 def apply(core: Core, planes: Planes, transform: Transform, **settings: object) -> None:
-    rules = (permit("2001:db8:1::/48", "2001:db8:2::/48", spi=0x700), permit("2001:db8:2::/48", "2001:db8:1::/48", spi=0x700))
+    rules = (
+        permit("2001:db8:1::/48", "2001:db8:2::/48", spi=0x700),
+        permit("2001:db8:2::/48", "2001:db8:1::/48", spi=0x700),
+        permit("any6", "ff0e::/16", spi=0x700),
+    )
     for site, plane in zip(core.sites, planes, strict=True):
         with site.gateway.entered():
             (policy,) = state(*rules, sas=(sa(0x700, transform, sender_id=site.number),), local=site.wan_address).interfaces
@@ -71,6 +77,72 @@ def test_only_esp_with_the_original_addresses_crosses_the_core(core: Core, plane
         with site.gateway.entered():
             drops = plane.counters()[0].drops
             assert {reason: packets for reason, packets in drops.items() if packets} == {}
+
+
+class MulticastRouter:
+    """Forwards what comes from one interface to the other, as a multicast routing daemon would tell the kernel (linux/mroute6.h)."""
+
+    def __init__(self, gateway: Namespace, source: str, came_by: str, leaves_by: str) -> None:
+        with gateway.entered():
+            self._socket = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+            indices = [socket.if_nametoindex(device) for device in (came_by, leaves_by)]
+        self._socket.setsockopt(socket.IPPROTO_IPV6, 200, 1)  # MRT6_INIT
+        for mif, index in enumerate(indices):  # MRT6_ADD_MIF with a threshold of 1
+            self._socket.setsockopt(socket.IPPROTO_IPV6, 202, struct.pack("=HBBH2xI", mif, 0, 1, index, 0))
+        ends = b"".join(struct.pack("=HHI16sI", socket.AF_INET6, 0, 0, address_of(end), 0) for end in (source, GROUP))
+        self._socket.setsockopt(socket.IPPROTO_IPV6, 204, ends + struct.pack("=H2xI28x", 0, 1 << 1))  # MRT6_ADD_MFC
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def address_of(text: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6, text)
+
+
+@pytest.mark.parametrize("transform", [CBC, GCM, TRANSPORT], ids=("cbc", "gcm", "transport"))
+def test_multicast_from_host_to_host_keeps_its_group_address(core: Core, planes: Planes, transform: Transform) -> None:
+    apply(core, planes, transform)
+    left, right = core.sites
+    with (
+        endpoint(right.host, GROUP) as sink,
+        endpoint(left.host, HOST_1) as origin,
+        contextlib.closing(MulticastRouter(left.gateway, HOST_1, "lan", "wan")),
+        contextlib.closing(MulticastRouter(right.gateway, HOST_1, "wan", "lan")),
+    ):
+        index = {namespace: index_of(namespace, "eth") for namespace in (left.host, right.host)}
+        sink.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, address_of(GROUP) + struct.pack("=I", index[right.host]))
+        origin.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index[left.host])
+        origin.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 8)
+        core.heard(IPV6)
+        for size in (0, 500, 1300):
+            origin.sendto(MARKER + bytes(size), (GROUP, 7000))
+            octets, sender = sink.recvfrom(2048)
+            assert (octets, sender[0]) == (MARKER + bytes(size), HOST_1)
+    packets = [packet for packet in core.heard(IPV6) if packet[8:24] == address_of(HOST_1)]
+    assert [(packet[6], packet[24:40]) for packet in packets] == [(50, address_of(GROUP))] * 3
+    assert not any(MARKER in packet for packet in packets)
+    for site, plane in zip(core.sites, planes, strict=True):
+        with site.gateway.entered():
+            assert not any(plane.counters()[0].drops.values())
+
+
+def test_multicast_in_the_clear_that_should_be_encrypted_is_dropped(core: Core, planes: Planes) -> None:
+    apply(core, planes, GCM)
+    left, right = core.sites
+    with left.gateway.entered():
+        planes[0].close()
+    with endpoint(left.gateway, "2001:db8:9::1") as origin:
+        origin.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index_of(left.gateway, "wan"))
+        origin.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 8)
+        origin.sendto(MARKER, (GROUP, 7000))
+    with right.gateway.entered():
+        until(lambda: planes[1].counters()[0].drops["inbound_clear"] == 1, "it is dropped")
+
+
+def index_of(namespace: Namespace, device: str) -> int:
+    with namespace.entered():
+        return socket.if_nametoindex(device)
 
 
 def test_a_tcp_stream_arrives_whole(core: Core, planes: Planes) -> None:

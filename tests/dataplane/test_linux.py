@@ -135,6 +135,7 @@ def test_drop_counters_merge_engine_and_kernel(wan: Wan, engine: RecordingEngine
         "outbound_too_big": 2,
         "outbound_no_sa": 1,
         "inbound_clear": 3,
+        "inbound_unknown_spi": 0,
         "inbound_not_permitted": 0,
         "inbound_restarted": 0,
         "inbound_queue_full": 7,

@@ -5,6 +5,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from lifecycle import Wire, data_plane, everything, flood, held, wanted
@@ -82,6 +83,20 @@ def test_an_interface_with_an_alternative_name_leaks_nothing_when_it_is_made_ane
             assert plane.on_event() == ()
         assert wire.leaks() == (0, 0)
         assert held(wire.gateway, table=f"groupvpn_{SHORT}") >= {"table", "guard"} if steer == "nftables" else {"filter", "guard sleeps"}
+
+
+def test_an_interface_that_is_shut_is_not_missed_and_closed_when_it_comes(wire: Wire, steer: str) -> None:
+    shut = DesiredState(tuple(replace(policy, is_shut=True) for policy in wanted(SHORT).interfaces))
+    with planes(wire, steer, shut) as plane:
+        wire.gone()
+        (fault,) = plane.on_event()
+        assert fault.effect is Effect.HARMLESS
+        wire.make()
+        name_shortly(wire.gateway)
+        assert plane.on_event() == ()
+        with flood(wire):
+            assert plane.on_event() == ()
+        assert wire.leaks() == (0, 0)
 
 
 def test_an_interface_that_comes_back_while_its_fault_rests_is_closed_at_once(wire: Wire, steer: str) -> None:

@@ -62,9 +62,14 @@ table netdev groupvpn_wan {
 	comment "groupvpn node gm1"
 	counter outbound_no_sa { comment "left in the direction of the group, but no SA is there to protect it"; }
 	counter inbound_clear { comment "arrived in the clear where the policy wants it encrypted"; }
+	counter inbound_unknown_spi { comment "arrived there under an SA that we do not hold"; }
 	counter inbound_not_permitted { comment "was decrypted, but no permit entry covers it"; }
 	counter inbound_restarted { comment "was ESP of ours when nobody was there to decrypt it"; }
-	counter inbound_copies { comment "copies for the engine to tell of, of packets that went their own way"; }
+	counter outbound_given { comment "frames for the engine, by whatever rule"; }
+	counter inbound_given { comment "frames for the engine, by whatever rule"; }
+	counter inbound_copies { comment "copies for the engine to tell of, of packets that pass"; }
+	counter inbound_told { comment "copies for the engine to tell of, of packets with addresses that the list wants encrypted"; }
+	limit told_of { rate 20/second burst 20 packets }
 	set key_servers { type ipv4_addr; elements = { 10.0.0.1 } }
 	set isakmp_ports { type inet_service; elements = { 500, 848, 4500 } }
 	set spis { typeof esp spi; elements = { 0x00001000, 0xfffffffe } }
@@ -76,7 +81,7 @@ table netdev groupvpn_wan {
 		ip protocol 89 counter accept comment "deny 89 any any"
 		ether type != ip accept comment "ARP, tagged frames and the like: not ours to judge"
 		ip saddr 10.9.0.1 ip daddr @key_servers ip protocol udp jump outbound_isakmp comment "our own ISAKMP and GDOI"
-		ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16 counter fwd to "gv3o0" comment "permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255"
+		ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16 counter counter name outbound_given fwd to "gv3o0" comment "permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255"
 		goto outbound_unlisted
 	}
 	chain outbound_isakmp {
@@ -94,22 +99,22 @@ table netdev groupvpn_wan {
 		ether type != ip jump inbound_others
 		meta pkttype other accept comment "addressed to another host"
 		ip protocol udp ip saddr @key_servers jump inbound_isakmp comment "our own ISAKMP and GDOI"
-		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter name inbound_clear drop comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
+		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 goto inbound_refused comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
 		goto inbound_unlisted
 	}
 	chain inbound_esp {
 		ether type != ip jump inbound_others
 		meta pkttype other return
 		ip frag-off & 0x1fff != 0 goto esp_fragments
-		esp spi @spis counter fwd to "gv3i" comment "ESP of an SA that we hold"
-		ah spi @spis counter fwd to "gv3i" comment "AH of an SA that we hold"
+		esp spi @spis counter counter name inbound_given fwd to "gv3i" comment "ESP of an SA that we hold"
+		ah spi @spis counter counter name inbound_given fwd to "gv3i" comment "AH of an SA that we hold"
 		goto unknown_esp
 	}
 	chain inbound_esp_in_udp {
 		ether type != ip jump inbound_others
 		meta pkttype other return
 		ip frag-off & 0x1fff != 0 return
-		@th,64,32 @spis counter fwd to "gv3i" comment "ESP in UDP, of an SA that we hold"
+		@th,64,32 @spis counter counter name inbound_given fwd to "gv3i" comment "ESP in UDP, of an SA that we hold"
 		@th,64,32 >= 0x00000100 goto unknown_esp
 		return
 	}
@@ -131,18 +136,32 @@ table netdev groupvpn_wan {
 		meta protocol ip return
 		accept
 	}
+	chain inbound_refused {
+		ip protocol 50-51 counter name inbound_unknown_spi drop
+		ip frag-off & 0x1fff != 0 counter name inbound_clear drop
+		udp dport 4500 @th,64,32 >= 0x00000100 counter name inbound_unknown_spi drop
+		udp dport 5000 @th,64,32 >= 0x00000100 counter name inbound_unknown_spi drop
+		counter name inbound_clear drop
+	}
 	chain esp_fragments {
-		ip saddr @peers counter fwd to "gv3i" comment "from the far end of an SA"
-		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter fwd to "gv3i" comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
+		ip saddr @peers counter counter name inbound_given fwd to "gv3i" comment "from the far end of an SA"
+		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 counter counter name inbound_given fwd to "gv3i" comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
 		goto inbound_unlisted
 	}
 	chain unknown_esp {
-		ip daddr 10.9.0.1 goto told_of
 		ip saddr 10.2.0.0/16 ip daddr 10.1.0.0/16 goto told_of comment "permit ip 10.2.0.0 0.0.255.255 10.1.0.0 0.0.255.255"
+		goto for_us
+	}
+	chain for_us {
+		ip daddr 10.9.0.1 goto told_of_passing
 		return
 	}
 	chain told_of {
-		limit rate 20/second burst 20 packets counter name inbound_copies dup to "gv3i"
+		limit name "told_of" counter name inbound_told dup to "gv3i"
+		return
+	}
+	chain told_of_passing {
+		limit name "told_of" counter name inbound_copies dup to "gv3i"
 		return
 	}
 	chain decrypted_1 {
@@ -222,7 +241,7 @@ def test_a_long_list_is_walked_until_its_tree_stands() -> None:
     """The elements of a new verdict map can be missed for a moment, so packets are led to it in a second step."""
     first, second = long_list().transactions()
     walked = chain(first, "outbound")
-    assert sum(" counter fwd to " in rule for rule in walked) == len(LONG)
+    assert sum(" counter name outbound_given fwd to " in rule for rule in walked) == len(LONG)
     assert not any("vmap" in rule for rule in walked)
     assert "ip saddr & 255.255.0.0 vmap { 10.0.0.0 : goto outbound_" in first
     assert "vmap" not in second
@@ -256,7 +275,7 @@ def test_each_entry_of_a_tree_is_one_rule_that_counts() -> None:
         rules = [line.strip() for line in text[text.index("chain inbound_unlisted") :].splitlines() if describe(rule.entry) in line]
         source = str(rule.entry.source.network)
         protected = [line for line in rules if 'fwd to "gv3o' in line]
-        assert protected == [f'ip saddr {source} counter fwd to "gv3o0" comment "{describe(rule.entry)}"']
+        assert protected == [f'ip saddr {source} counter counter name outbound_given fwd to "gv3o0" comment "{describe(rule.entry)}"']
 
 
 def test_a_tree_that_stays_is_not_touched() -> None:
@@ -343,14 +362,14 @@ def test_fragments_without_ports_follow_permits_and_pass_by_denies() -> None:
         "ip protocol 17 ip frag-off & 0x1fff != 0 counter name outbound_no_sa drop",
         "ip protocol 17 ip frag-off & 0x1fff == 0 th sport 53 counter accept",
     ]
-    assert "ip protocol 17 ip frag-off & 0x1fff == 0 th sport 53 counter name inbound_clear drop" in text  # mirrored
+    assert "ip protocol 17 ip frag-off & 0x1fff == 0 th sport 53 goto inbound_refused" in text  # mirrored
 
 
 @pytest.mark.parametrize(
     ("direction", "out", "clear"),
     [
-        (Direction.BOTH, 'counter fwd to "gv3o0"', "counter name inbound_clear drop"),
-        (Direction.INBOUND_OPTIONAL, 'counter fwd to "gv3o0"', "counter accept"),
+        (Direction.BOTH, 'counter counter name outbound_given fwd to "gv3o0"', "goto inbound_refused"),
+        (Direction.INBOUND_OPTIONAL, 'counter counter name outbound_given fwd to "gv3o0"', "counter accept"),
         (Direction.INBOUND_ONLY, "counter accept", "counter accept"),
     ],
 )
@@ -375,7 +394,7 @@ def test_each_sa_has_a_list_of_its_own() -> None:
 def test_later_fragments_under_a_list_that_the_rules_have_no_more_are_led_to_the_engine() -> None:
     old = permit("10.3.0.0/16", "10.4.0.0/16")
     text = text_of(replace(steering(permit("10.1.0.0/16", "10.2.0.0/16")), selectors=(Selectors(TAG, (old.entry,)),)))
-    for name, verdict in (("esp_fragments", "counter fwd"), ("unknown_esp", "goto told_of")):
+    for name, verdict in (("esp_fragments", "counter counter name inbound_given fwd"), ("unknown_esp", "goto told_of")):
         assert any(rule.startswith(f"ip saddr 10.4.0.0/16 ip daddr 10.3.0.0/16 {verdict}") for rule in chain(text, name))
 
 

@@ -19,6 +19,7 @@ from tests.waiting import until
 
 from groupvpn.dataplane import links
 from groupvpn.dataplane.linux import LinuxDataPlane
+from groupvpn.dataplane.options import EngineOptions
 from groupvpn.ipsec.sa import DesiredState, GroupSa, Limits
 from groupvpn.node import clock
 
@@ -27,6 +28,21 @@ FLOW = Path(__file__).with_name("flow.py")
 CHANGES = 20
 LARGEST_SUPER_PACKET = 256
 """Datagrams, of one burst of the engine."""
+WAYS = {
+    "programs": EngineOptions(),
+    "table": EngineOptions(steer="nftables"),
+    "table and TAP": EngineOptions(steer="nftables", receive="tap"),
+}
+"""What decides over packets, and how ESP comes in."""
+
+
+def each_way(*ways: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("engine_options", [WAYS[way] for way in ways], ids=ways, indirect=True)
+
+
+@pytest.fixture
+def engine_options(request: pytest.FixtureRequest) -> EngineOptions:
+    return getattr(request, "param", WAYS["programs"])
 
 
 @contextlib.contextmanager
@@ -131,6 +147,7 @@ def test_an_sa_is_made_anew_under_full_load_and_counts_on(core: Core, planes: Pl
     assert by_spi == {0x1000: [sums["sent"]] * 2}
 
 
+@each_way(*WAYS)
 def test_a_tap_that_is_taken_away_under_load_comes_back_and_nothing_leaks(core: Core, planes: Planes) -> None:
     apply(core, planes, (0,), 0)
     site, plane = core.sites[0], planes[0]
@@ -199,6 +216,7 @@ def assert_nothing_is_lost(core: Core) -> None:
     assert sums["sent"]
 
 
+@each_way("programs", "table")
 @pytest.mark.parametrize("stays_up", [True, False], ids=["up", "down"])
 def test_a_wan_that_gets_another_name_under_load_leaks_nothing(core: Core, planes: Planes, stays_up: bool) -> None:
     """Down for the moment, as it had to be until Linux 6.2, or up all the while; twice, for the way back is another name too."""
@@ -226,6 +244,7 @@ def follows(plane: LinuxDataPlane, device: str) -> bool:
     return [port.called for port in plane.engine().ports] == [device]
 
 
+@each_way("programs", "table")
 def test_a_wan_whose_mtu_changes_under_load_leaks_nothing(core: Core, planes: Planes) -> None:
     """Up, beyond what the ring takes, so that the data path begins anew; down below what is under way; and back."""
     apply(core, planes, (0,), 0)
@@ -242,6 +261,7 @@ def test_a_wan_whose_mtu_changes_under_load_leaks_nothing(core: Core, planes: Pl
     assert_nothing_is_lost(core)
 
 
+@each_way("programs", "table")
 def test_a_wire_whose_other_end_is_gone_is_reported_and_leaves_nothing_open(core: Core, planes: Planes) -> None:
     """The namespace of the core goes, and with it our WAN interfaces, while packets are under way."""
     apply(core, planes, (0,), 0)
@@ -260,6 +280,7 @@ def test_a_wire_whose_other_end_is_gone_is_reported_and_leaves_nothing_open(core
     assert open_descriptors() < descriptors + 3  # the watch that fileno() began
 
 
+@each_way("programs", "table")
 def test_a_queue_that_overruns_counts_what_it_loses_and_no_other_packet_is_lost(core: Core, planes: Planes) -> None:
     apply(core, planes, (0,), 0)
     for site in core.sites:

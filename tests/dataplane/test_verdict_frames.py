@@ -23,6 +23,7 @@ from verdict_model import (
     IPV4,
     LEFT,
     LOCAL,
+    LOCAL_6,
     LOST,
     MOBILITY,
     MORE,
@@ -51,6 +52,7 @@ from verdict_model import (
     TOKEN,
     UDP,
     UNKNOWN,
+    UNKNOWN_SPI,
     Fate,
     Header,
     ah,
@@ -271,7 +273,7 @@ def test_only_what_is_surely_our_own_isakmp_passes_a_closed_door(sport: int, cha
     assert programs.inbound(ethernet(ipv4(**arriving | changes))) == (ARRIVED if passes else REFUSED)
 
 
-TOLD = REFUSED._replace(has_copy=True)
+TOLD = UNKNOWN_SPI._replace(copy="inbound_told")
 FOR_THE_ENGINE = {
     "multicast rekey": (ipv4(UDP, ports(848, 848), SERVER, "239.192.1.1"), ARRIVED),
     "no multicast rekey": (ipv4(UDP, ports(500, 500), SERVER, "239.192.1.1"), REFUSED),
@@ -320,7 +322,7 @@ def test_what_is_for_the_engine_finds_it_through_a_closed_door(kind: str) -> Non
     programs, without = Programs(steering(*EVERYTHING)), Programs(steering(*EVERYTHING, tap_in=None))
     assert programs.inbound(ethernet(packet)) == programs.inbound(ethernet(packet, TO_MANY)) == fate
     assert programs.inbound(ethernet(packet, TO_OTHERS)) == NOT_OURS
-    assert without.inbound(ethernet(packet)) == {TO_TAP: LOST, TOLD: REFUSED}.get(fate, fate)
+    assert without.inbound(ethernet(packet)) == {TO_TAP: LOST, TOLD: UNKNOWN_SPI}.get(fate, fate)
 
 
 FOR_THE_RING = {
@@ -347,8 +349,25 @@ def test_what_the_packet_ring_has_is_dropped_and_nothing_else(kind: str) -> None
 def test_esp_with_an_unknown_spi_to_us_is_told_of_whatever_the_list_says() -> None:
     programs = Programs(steering(deny(), permit("10.1.0.0/16")))
     for packet in (ipv4(ESP, esp(UNKNOWN), destination=LOCAL), ipv4(AH, protected(UNKNOWN), destination=LOCAL)):
-        assert programs.inbound(ethernet(packet)) == ARRIVED._replace(has_copy=True)
+        assert programs.inbound(ethernet(packet)) == ARRIVED._replace(copy="inbound_copies")
     assert programs.inbound(ethernet(ipv4(ESP, esp(UNKNOWN), LOCAL, "10.1.1.1"))) == ARRIVED
+    programs = Programs(steering(deny("any6", "any6"), permit("2001:db8:1::/48", "any6")))
+    for packet in (ipv6(ESP, esp(UNKNOWN), destination=LOCAL_6), ipv6(UDP, ports(9, 4500, 8, UNKNOWN), destination=LOCAL_6)):
+        assert programs.inbound(ethernet(packet)) == ARRIVED._replace(copy="inbound_copies")
+    assert programs.inbound(ethernet(ipv6(ESP, esp(UNKNOWN)))) == ARRIVED
+
+
+OF_NO_SA = [ipv4(ESP, esp(UNKNOWN)), ipv4(AH, protected(UNKNOWN)), ipv4(UDP, ports(9, 4500, 8, UNKNOWN)), ipv6(ESP, esp(UNKNOWN))]
+
+
+@pytest.mark.parametrize("packet", OF_NO_SA, ids=["ESP", "AH", "ESP in UDP", "ESP, IPv6"])
+def test_esp_with_an_unknown_spi_is_a_packet_like_any_other_but_for_what_counts_it(packet: bytes) -> None:
+    for direction in (Direction.INBOUND_ONLY, Direction.INBOUND_OPTIONAL):
+        passing = Programs(steering(permit(direction=direction), permit("any6", "any6", direction=direction)))
+        assert passing.inbound(ethernet(packet)) == ARRIVED._replace(copy="inbound_copies")
+    of_others = Programs(steering(*(TrafficRule(entry("permit", *ends, TCP)) for ends in (("any", "any"), ("any6", "any6")))))
+    assert of_others.inbound(ethernet(packet)) == ARRIVED._replace(copy="inbound_told")
+    assert Programs(steering(*EVERYTHING, spis=(), tap_in=None)).inbound(ethernet(packet)) == UNKNOWN_SPI
 
 
 @pytest.mark.parametrize(("source", "fate"), [("10.5.0.1", ARRIVED), (PEER, TO_TAP), ("10.6.0.1", TO_TAP), ("10.7.0.1", ARRIVED)])
@@ -422,8 +441,8 @@ def test_the_engine_is_told_of_few_packets_with_an_unknown_spi() -> None:
     """Two windows may have begun meanwhile. What becomes of the packets themselves does not depend on it."""
     programs = Programs(steering(permit(), tap_in="in"))
     fates = [programs.inbound(ethernet(ipv4(ESP, esp(UNKNOWN)))) for _ in range(4 * TOLD_OF)]
-    assert {fate[:2] for fate in fates} == {REFUSED[:2]}
-    assert TOLD_OF <= sum(fate.has_copy for fate in fates) <= 2 * TOLD_OF
+    assert {fate[:2] for fate in fates} == {UNKNOWN_SPI[:2]}
+    assert TOLD_OF <= sum(fate.copy is not None for fate in fates) <= 2 * TOLD_OF
 
 
 def test_packets_go_on_as_it_was_asked_for() -> None:

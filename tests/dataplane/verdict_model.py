@@ -26,7 +26,7 @@ TAG, OTHER_TAG, NO_TAG = bytes.fromhex("4567"), bytes.fromhex("89ab"), bytes.fro
 OPENED, OPENED_BY_OTHER, OPENED_BY_NOBODY = (TOKEN[:4] + tag for tag in (TAG, OTHER_TAG, NO_TAG))
 """Sources of what came out of an SA with the first list, with the second one, and of one that is gone. The engine says with the token."""
 LOCAL, SERVER, PEER = IPv4Address("10.9.0.1"), IPv4Address("10.0.0.1"), IPv4Address("192.0.2.7")
-PEER_6 = IPv6Address("2001:db8:9::1")
+PEER_6, LOCAL_6 = IPv6Address("2001:db8:9::1"), IPv6Address("2001:db8:9::7")
 SPI, OTHER_SPI, UNKNOWN = 0x80001001, 0x1002, 0x7777
 ICMP, IGMP, TCP, UDP, ESP, AH, ICMPV6, PIM = 1, 2, 6, 17, 50, 51, 58, 103
 HOP_BY_HOP, ROUTING, FRAGMENT, NOTHING, OPTIONS, MOBILITY, HOST_IDENTITY, SHIM6 = 0, 43, 44, 59, 60, 135, 139, 140
@@ -113,15 +113,15 @@ def between(source: IPAddress, destination: IPAddress) -> bytes:
 
 
 class Fate(NamedTuple):
-    """What a program answers, what it counts, and whether the engine gets a copy."""
+    """What a program answers, what it counts, and what counts the copy that the engine gets, if it gets one."""
 
     answer: int
     counter: str | None = None
-    has_copy: bool = False
+    copy: str | None = None
 
 
 NOT_OURS, LEFT, ARRIVED = Fate(LAST), Fate(LAST, "outbound_passed"), Fate(LAST, "inbound_passed")
-TO_TAP, REFUSED = Fate(REDIRECTED), Fate(DROP, "inbound_clear")
+TO_TAP, REFUSED, UNKNOWN_SPI = Fate(REDIRECTED, "inbound_given"), Fate(DROP, "inbound_clear"), Fate(DROP, "inbound_unknown_spi")
 GIVEN, LOST = Fate(REDIRECTED, "outbound_given"), Fate(DROP, "inbound_restarted")
 
 
@@ -257,7 +257,7 @@ class Model:
     def _esp(self, seen: Seen, length: int) -> Fate | None:
         """What becomes of ESP and AH, if that is not what the list says."""
         steering, protocol = self._steering, seen.protocol
-        permitted = self._is_permitted_by_addresses(seen)
+        permitted = self._permitted_by_addresses(seen)
         if seen.is_later and protocol in (ESP, AH):
             return self._to_engine if seen.is_from(*steering.peers) or permitted else Fate(LAST, "inbound_passed")
         is_in_udp = bool(seen.upper) and protocol == UDP and seen.port(2) in steering.esp_ports and seen.spi(8) > 255
@@ -268,8 +268,10 @@ class Model:
         if seen.upper and not is_in_udp and seen.spi(0 if protocol == ESP else 4) in steering.spis:
             is_copy = protocol == ESP and seen.is_whole and length <= steering.copy_limit
             return Fate(DROP) if is_copy else self._to_engine
-        is_told = steering.tap_in is not None and (seen.is_to(*steering.own) or permitted)
-        return self._clear(seen)._replace(has_copy=is_told)
+        is_told = steering.tap_in is not None and (seen.is_to(*steering.own, *steering.own_ipv6) or permitted)
+        copy = "inbound_told" if permitted is Direction.BOTH else "inbound_copies"
+        fate = UNKNOWN_SPI if self._clear(seen) == REFUSED else self._clear(seen)
+        return fate._replace(copy=copy if is_told else None)
 
     def _clear(self, seen: Seen) -> Fate:
         steering = self._steering
@@ -296,11 +298,13 @@ class Model:
         """The list as it applies to what arrives: with source and destination exchanged, and to multicast also as it is."""
         return ((rule.direction, one) for rule in self._steering.rules for one in _turned(rule.entry, seen))
 
-    def _is_permitted_by_addresses(self, seen: Seen) -> bool:
-        for _, one in self._turned(seen):
+    def _permitted_by_addresses(self, seen: Seen) -> Direction | None:
+        """How a permit is applied that covers the addresses; that of SAs with another list lets arrive in the clear."""
+        for direction, one in self._turned(seen):
             is_of_both = takes(Entry(Action.PERMIT, 0, one.source, one.destination), seen, passes=False)
             if is_of_both and (one.action is Action.PERMIT or not (one.protocol or one.source_port or one.destination_port)):
-                return one.action is Action.PERMIT
+                return direction if one.action is Action.PERMIT else None
         permits = (one for selectors in self._steering.selectors for one in selectors.entries if one.action is Action.PERMIT)
         turned = (one for entry in permits for one in _turned(entry, seen))
-        return any(takes(Entry(Action.PERMIT, 0, one.source, one.destination), seen, passes=False) for one in turned)
+        is_other = any(takes(Entry(Action.PERMIT, 0, one.source, one.destination), seen, passes=False) for one in turned)
+        return Direction.INBOUND_OPTIONAL if is_other else None

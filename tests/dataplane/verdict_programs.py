@@ -16,6 +16,7 @@ from verdict_model import (
     ICMPV6,
     IGMP,
     LOCAL,
+    LOCAL_6,
     MOBILITY,
     MORE,
     NEIGHBOUR,
@@ -59,7 +60,7 @@ from verdict_model import (
 
 from groupvpn import _engine
 from groupvpn.dataplane.bytecode import LAST
-from groupvpn.dataplane.steering import COPIES, Selectors, Steering
+from groupvpn.dataplane.steering import COPIES, TOLD, Selectors, Steering
 from groupvpn.dataplane.verdicts import COUNTERS, Maps, inbound_program, outbound_program
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry, IPAddress
 from groupvpn.ipsec.sa import Direction, TrafficRule
@@ -94,10 +95,10 @@ class Programs:
     def _run(self, program: _engine.Program, frame: bytes) -> Fate:
         answer = program.run(frame)
         counted = self.counted()
-        copies = counted.pop(COPIES, 0)
-        self.copies += copies
-        assert max(copies, sum(counted.values())) <= 1
-        return Fate(answer, next(iter(counted), None), copies == 1)
+        copies = {name: counted.pop(name) for name in (COPIES, TOLD) if name in counted}
+        self.copies += sum(copies.values())
+        assert max(sum(copies.values()), sum(counted.values())) <= 1
+        return Fate(answer, next(iter(counted), None), next(iter(copies), None))
 
     def counted(self) -> dict[str, int]:
         """What the counters say more than the last time."""
@@ -124,6 +125,7 @@ def steering(*rules: TrafficRule, tap: str | None = "out0", **changes: object) -
         peers=(PEER, PEER_6),
         esp_ports=(4500,),
         selectors=(Selectors(TAG, tuple(rule.entry for rule in rules)),),
+        own_ipv6=(LOCAL_6,),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -184,7 +186,7 @@ class World:
             far = ["224.0.0.13", "239.1.1.1", "0.0.0.0", "255.255.255.255", str(LOCAL), str(LOOPBACK), str(SERVER), str(PEER)]
         else:
             near = f"2001:db8:{draw.randint(0, 3)}:8000:{draw.choice(['', '0:0:0'])}:{draw.randint(1, 4)}"
-            far = ["ff02::d", "ff08::1", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", str(PEER_6)]
+            far = ["ff02::d", "ff08::1", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", str(PEER_6), str(LOCAL_6)]
         return ip_address(near if draw.random() < 0.7 else draw.choice(far))
 
     def frame(self, steering: Steering) -> bytes:

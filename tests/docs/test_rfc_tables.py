@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent.parent
 TABLES = sorted((ROOT / "docs" / "rfc").glob("rfc*.md"))
 ROW = re.compile(r"^\| *[0-9A-Z]")
 SOURCE = re.compile(r"`((?:\w+/)*\w+\.(?:py|hpp|cpp))`(?: (\w+))?")
-TEST = re.compile(r"`((?:\w+/)+test_\w+\.py)::(test_\w+)`")
+TEST = re.compile(r"`((?:[\w-]+/)+test_\w+\.py)::(test_\w+)`")
 ENGINE_TEST = re.compile(r"`engine/tests/(\w+_test\.cpp)::(\w+)`")
 
 

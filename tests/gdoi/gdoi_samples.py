@@ -1,5 +1,6 @@
 """Two ends of one ISAKMP SA, and policies and keys to send over it, for the tests of GDOI's messages."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from groupvpn.effects import GDOI_PORT, Effect, Endpoint, Send
 from groupvpn.gdoi.download import Download, Kek, Tek, TekOffer
 from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
 from groupvpn.gdoi.refusal import Reason, Refusal
-from groupvpn.gdoi.registration import Admission, Offered
+from groupvpn.gdoi.server_pull import Admission, Offered
 from groupvpn.ike.natt import NatSituation
 from groupvpn.ike.policy import IsakmpPolicy
 from groupvpn.ike.sa import IkeSa
@@ -55,7 +56,7 @@ class CountingEntropy:
 
 def ike_pair(hash_: IkeHash = IkeHash.SHA2_256, cipher: IkeCipher = IkeCipher.AES_128) -> tuple[IkeSa, IkeSa]:
     """(the member's, the key server's) view of one SA."""
-    keys = [bytes([fill]) * hash_.digest_length for fill in (2, 3)]
+    keys = [bytes([fill]) * hashlib.new(hash_.library_name).digest_size for fill in (2, 3)]
     return tuple(  # type: ignore[return-value]
         ike_sa(keys, hash_, cipher, bytes(range(cipher.block_length)), COOKIES, is_member=is_member) for is_member in (True, False)
     )

@@ -8,8 +8,9 @@ from gdoi_world import MULTI, SERVER, UNICAST, World, address_of, change, served
 
 from groupvpn.effects import Send
 from groupvpn.gdoi import keyserver
+from groupvpn.gdoi.member_pull import MemberPull
 from groupvpn.gdoi.refusal import Dropped
-from groupvpn.gdoi.registration import EXCHANGE_LIFETIME, MAXIMUM_EXCHANGES, MemberPull, ServerPull
+from groupvpn.gdoi.server_pull import EXCHANGE_LIFETIME, MAXIMUM_EXCHANGES, ServerPull
 from groupvpn.gdoi.snapshot import INTERRUPTED
 from groupvpn.gdoi.timers import BATCH_MEMBERS, BATCH_PERIOD
 

@@ -7,7 +7,7 @@ import pytest
 from gdoi_world import CBC, GCM, MULTI, REKEY_LIST, SERVER, SITES, TRIPLE_DES, UNICAST, entry, served, tek_policy
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
-from groupvpn.gdoi.change import RULES, Change, Kind, Renews, differences
+from groupvpn.gdoi.change import RULES, Kind, Renews, SettingChange, differences
 from groupvpn.gdoi.policy import KeyServerGroup, Replay, ReplayMethod
 from groupvpn.ipsec.acl import AccessList, Action
 
@@ -52,7 +52,7 @@ ROWS = [
     (Kind.SA_REMOVED, served(tek_policy(), tek_policy(2)), served(), True),
     (Kind.SIGNATURE_HASH, served(), served(rekey=replace(UNICAST, signature_hash=SignatureHash.SHA2_512)), True),
     (Kind.ACKNOWLEDGEMENT, served(), served(rekey=replace(UNICAST, acknowledge=False)), True),
-    (Kind.SOURCE_ADDRESS, served(), served(address=None), False),
+    (Kind.SOURCE_ADDRESS, served(), served(address=None), True),
     (Kind.AUTHORIZATION, served(), served(authorization=SITES), False),
     (Kind.REGISTRATION_INTERFACE, served(), served(registration_addresses=(SERVER,)), False),
     (Kind.SENDER_ID_WIDTH, served(), served(sender_id_bits=16), False),
@@ -87,7 +87,7 @@ def test_nothing_changed_is_no_change() -> None:
 def test_a_change_names_the_entry_that_it_is_about() -> None:
     before = served(tek_policy(1), tek_policy(2), tek_policy(3))
     after = served(tek_policy(1), tek_policy(2, transform=GCM), tek_policy(3))
-    assert differences(before, after) == (Change(Kind.TRANSFORM_SET, 2),)
+    assert differences(before, after) == (SettingChange(Kind.TRANSFORM_SET, 2),)
 
 
 def test_several_changes_are_all_found() -> None:

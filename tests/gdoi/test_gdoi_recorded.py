@@ -10,11 +10,12 @@ from gdoi_samples import ike_sa, only, recorded, sent
 from groupvpn.crypto.registry import IkeCipher, IkeHash, KekCipher
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi.download import Download
+from groupvpn.gdoi.member_pull import MemberPull, Registered
 from groupvpn.gdoi.policy import GroupIdentity
 from groupvpn.gdoi.pull import group_id, group_identity, seal
 from groupvpn.gdoi.refusal import GdoiError, Reason, Refusal
-from groupvpn.gdoi.registration import Admission, MemberPull, Offered, Registered, ServerPull
 from groupvpn.gdoi.rekey import Compatibility, Deletion, parse_push
+from groupvpn.gdoi.server_pull import Admission, Offered, ServerPull
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.chain import decode_chain
 from groupvpn.wire.payloads import Hash, Identification

@@ -12,7 +12,7 @@ from groupvpn.gdoi.download import Kek
 from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.policy import RekeyPolicy
 from groupvpn.gdoi.pull import group_id, seal
-from groupvpn.gdoi.registration import MAXIMUM_EXCHANGES, MAXIMUM_REPETITIONS
+from groupvpn.gdoi.server_pull import MAXIMUM_EXCHANGES, MAXIMUM_REPETITIONS
 from groupvpn.gdoi.timers import BATCH_MEMBERS
 from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 from groupvpn.wire.payloads import Nonce
@@ -200,7 +200,7 @@ def test_a_full_group_says_so_now_and_then() -> None:
 
 def acknowledge(world: World, peer: Endpoint, sequence: int, under: Kek) -> None:
     datagram = build_acknowledgement(under, sequence, peer.address)
-    world.do(world.server, world.server.receive(datagram, peer, Endpoint(SERVER, 848), world.now))
+    world.do(world.server, world.server.receive(datagram, peer, world.now))
 
 
 @pytest.mark.parametrize("command", ["rekey", "clear"])
@@ -231,10 +231,7 @@ def test_one_recorded_acknowledgement_does_not_fill_the_log() -> None:
     recorded = next(send for send in world.sent if send.datagram[18] == GROUPKEY_PUSH_ACK)
     world.forget_reports()
     for port in range(1024, 1224):
-        world.do(
-            world.server,
-            world.server.receive(recorded.datagram, replace(recorded.source, port=port), recorded.destination, world.now),
-        )
+        world.do(world.server, world.server.receive(recorded.datagram, replace(recorded.source, port=port), world.now))
     assert world.mnemonics(SERVER).count("KS_UNSOL_ACK") == 1
     assert world.server.counters["acknowledgement of no rekey that it was sent"] == 200
 

@@ -240,7 +240,7 @@ def test_each_registration_gets_a_sender_id_that_nobody_had() -> None:
     world.run(2)
     ids = [sa.sender_id for member in world.members for sa in member.sas]
     assert sorted(ids) == [1, 2, 3]  # type: ignore[type-var]
-    assert world.server.status(world.now)[0].sender_ids_used == 4
+    assert world.server.groups[0].keys.sender_ids.used == 4
 
 
 def test_a_member_that_died_without_a_word_comes_back_under_another_sender_id() -> None:

@@ -21,8 +21,8 @@ from gdoi_world import (
 from groupvpn.crypto.registry import KekCipher
 from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.refusal import Reason, Refusal
-from groupvpn.gdoi.registration import Admission, Offered
 from groupvpn.gdoi.rekey import Deletion, parse_push
+from groupvpn.gdoi.server_pull import Admission, Offered
 from groupvpn.ipsec.transform import Transform
 
 # clear crypto gdoi, and Sender-IDs

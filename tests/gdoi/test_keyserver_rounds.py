@@ -10,6 +10,7 @@ from gdoi_world import (
     MULTICAST,
     OTHER,
     SERVER,
+    SITES,
     UNICAST,
     World,
     address_of,
@@ -23,10 +24,13 @@ from gdoi_world import (
 )
 
 from groupvpn.crypto.registry import KekCipher
-from groupvpn.effects import Endpoint, Send
+from groupvpn.effects import Effect, Endpoint, Send
 from groupvpn.gdoi.acknowledgement import build_acknowledgement
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy
+from groupvpn.ipsec.acl import AccessList
+
+QUIET = replace(UNICAST, acknowledge=False)
 
 # Scheduled rekeys
 
@@ -439,6 +443,154 @@ def test_a_rekey_by_command_without_rekeys_says_who_gets_the_keys_when() -> None
     world.run(2)
     world.do(world.server, world.server.rekey(None, 20, world.now))
     assert "KS_NO_REKEY" in world.mnemonics(SERVER)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(UNICAST, MULTI), (MULTI, UNICAST), (UNICAST, QUIET), (QUIET, UNICAST)],
+    ids=["to multicast", "to unicast", "to silence", "to answers"],
+)
+def test_nobody_owes_an_answer_that_no_kek_asks_for(before: RekeyPolicy, after: RekeyPolicy) -> None:
+    """The most recent SAK decides (RFC 8263 7.2), and a rekey with a new KEK brings it."""
+    world = World(served(rekey=before), members=2)
+    world.run(2)
+    change(world, served(rekey=after))
+    world.run(60)
+    assert all(member.rekey_sa.counters.received for member in world.members)
+    records = world.server.groups[0].members.records
+    assert [(record.acks_missed, record.missed_in_a_row) for record in records] == [(0, 0)] * 2
+
+
+def test_who_does_not_answer_a_kek_that_asks_for_it_has_missed_it() -> None:
+    world = World(served(rekey=QUIET), members=2)
+    world.run(2)
+    world.cut(address_of(2))
+    change(world, served(rekey=UNICAST))
+    world.run(60)
+    assert [record.acks_missed for record in world.server.groups[0].members.records] == [0, 1]
+
+
+def test_a_kek_that_asks_for_no_answer_and_follows_at_once_is_owed_none() -> None:
+    """Repetitions of the rekey before bring the KEK of the moment."""
+    world = World(served(), members=1)
+    world.run(2)
+    world.cut(address_of(1))
+    change(world, served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)))
+    change(world, served(rekey=replace(QUIET, cipher=KekCipher.AES_256_CBC)))
+    world.heal()
+    world.run(60)
+    assert world.members[0].rekey_sa.counters.received == 1
+    assert [record.acks_missed for record in world.server.groups[0].members.records] == [0]
+
+
+OTHER_ADDRESS = IPv4Address("10.0.0.99")
+
+
+def test_a_rekey_leaves_from_the_address_of_the_group() -> None:
+    world = World(served(address=OTHER_ADDRESS), members=1)
+    world.run(2)
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    assert [send.source for send in world.sent if send.destination == end(1)][-1] == Endpoint(OTHER_ADDRESS, 848)
+
+
+def test_a_rekey_reaches_a_member_behind_a_nat_that_lets_in_only_who_was_asked() -> None:
+    """RFC 3948 4: what keeps the mapping alive goes to the address and port that the member registered with."""
+    world = World(served(address=OTHER_ADDRESS), members=0)
+    nat = Nat(world, IPv4Address("192.0.2.1"), address_of(1))
+    member = world.add_member(1)
+    world.run(10)
+    (record,) = world.server.groups[0].members.records
+    assert (record.peer.address, record.server.port) == (nat.address, 4500)
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.run(1)
+    assert member.rekey_sa.counters.received == 1
+    assert not nat.refused
+
+
+class Nat:
+    """A NAT before the member at `inside`. Each mapping is for one other end, and nobody else is let in."""
+
+    def __init__(self, world: World, address: IPv4Address, inside: IPv4Address) -> None:
+        self.address = address
+        self.refused: list[Endpoint] = []
+        self._inside, self._note = inside, world.simulation.intercept
+        self._mappings: list[tuple[Endpoint, Endpoint]] = []
+        world.simulation.intercept = self._translate
+        world.simulation.attach(address, self)
+
+    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[Effect]:
+        inside, outside = self._mappings[destination.port - 20000]
+        if source != outside:
+            self.refused.append(source)
+            return []
+        return [Send(datagram, source, inside)]
+
+    def tick(self, now: float) -> list[Effect]:
+        return []
+
+    def next_timer(self) -> float | None:
+        return None
+
+    def _translate(self, send: Send) -> Send | None:
+        assert self._note is not None
+        if send.source.address == self._inside:
+            flow = (send.source, send.destination)
+            if flow not in self._mappings:
+                self._mappings.append(flow)
+            send = replace(send, source=Endpoint(self.address, 20000 + self._mappings.index(flow)))
+        return self._note(send)
+
+
+def test_a_new_source_of_rekeys_is_told_from_the_old_one_and_by_turns_from_the_new() -> None:
+    """A member that protects everything lets in only those that it knows; the old address may be gone from the machine."""
+    world = World(members=2)
+    world.run(2)
+    world.simulation.attach(OTHER_ADDRESS, world.speakers[SERVER])
+    note = world.simulation.intercept
+    assert note is not None
+
+    def without_first(send: Send) -> Send | None:
+        is_lost = send.destination == end(2) and send.source.address == SERVER
+        return None if is_lost else note(send)
+
+    world.simulation.intercept = without_first
+    change(world, replace(world.group, address=OTHER_ADDRESS))
+    first, second = world.members
+    assert (first.bypass, second.bypass) == ((SERVER, OTHER_ADDRESS), (SERVER,))
+    assert "seq # 1" in world.lines(SERVER)[-1]
+    assert "from address 10.0.0.1 " in world.lines(SERVER)[-1]
+    assert [send.source.address for send in world.sent if send.datagram[18] == 33] == [SERVER]
+    world.run(10)
+    assert second.bypass == (SERVER, OTHER_ADDRESS)
+    assert "from address 10.0.0.99 with seq # 2" in world.lines(SERVER)[-1]
+    world.forget_reports()
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    assert {send.source.address for send in world.sent} == {OTHER_ADDRESS}
+    world.run(30)
+    assert [record.acks_missed for record in world.server.groups[0].members.records] == [0, 0]
+
+
+def test_a_rekey_that_supersedes_the_news_of_a_source_brings_it_the_same_way() -> None:
+    world = World(members=1)
+    world.run(2)
+    world.cut(address_of(1))
+    change(world, replace(world.group, address=OTHER_ADDRESS))
+    world.heal()
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.run(1)
+    assert [send.source.address for send in world.sent if send.destination == end(1)] == [SERVER]
+    assert world.members[0].bypass == (SERVER, OTHER_ADDRESS)
+
+
+@pytest.mark.parametrize("acl", [SITES, OTHER])
+def test_an_address_that_was_lacking_makes_rekeys_possible(acl: AccessList) -> None:
+    world = World(served(address=None), members=1)
+    world.run(2)
+    assert world.members[0].rekey_sa.kek is None
+    change(world, served(tek_policy(acl=acl)))
+    world.do(world.members[0], world.members[0].clear(world.now))
+    world.run(5)
+    assert world.members[0].rekey_sa.kek is not None
 
 
 def test_a_rekey_that_fits_no_datagram_is_said_and_nobody_is_ejected(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from gdoi_world import (
     entry,
     permits,
     served,
+    subnet,
     tek_policy,
 )
 
@@ -31,7 +32,7 @@ from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.status import RegistrationStatus
 from groupvpn.gdoi.timers import RETRY_FIRST
-from groupvpn.ipsec.acl import AccessList, Action
+from groupvpn.ipsec.acl import MAXIMUM_ENTRIES, AccessList, Action, Entry
 from groupvpn.ipsec.sa import Direction, TrafficRule
 
 DENIES = AccessList("local", (entry(Action.DENY, "10.0.1.0/24", "10.0.2.0/24"),))
@@ -65,6 +66,31 @@ def test_fail_close_drops_all_but_its_denies_until_the_first_registration_and_ne
     assert {rule.outbound_spi for rule in permits(member)} == {None}
     world.do(member, member.clear(world.now))
     assert member.rules[-1] == TrafficRule(EVERYTHING)
+
+
+def long_list(slot: int, entries: int = MAXIMUM_ENTRIES) -> AccessList:
+    """So many entries for one `sa ipsec`, all with ports, which take the most room."""
+    sources = [subnet(f"10.{slot}.{number}.0/24") for number in range(entries)]
+    return AccessList(f"long {slot}", tuple(Entry(Action.PERMIT, 6, source, subnet("10.0.0.0/8"), 0, 443) for source in sources))
+
+
+@pytest.mark.parametrize("slots", [3, 6])
+def test_a_policy_that_fills_tens_of_thousands_of_octets_registers(slots: int) -> None:
+    """Message 2 of a registration is as long as a rekey of the same policy."""
+    world = World(served(*(tek_policy(slot, acl=long_list(slot)) for slot in range(1, slots + 1))), members=1)
+    world.run(10)
+    assert max(len(send.datagram) for send in world.sent) > 5000 * slots
+    assert world.members[0].is_registered
+    assert len(world.members[0].rules) == slots * MAXIMUM_ENTRIES
+
+
+def test_a_policy_that_no_datagram_holds_is_refused_and_said() -> None:
+    world = World(served(*(tek_policy(slot, acl=long_list(slot)) for slot in range(1, 14))), members=1)
+    world.run(60)
+    assert not world.members[0].is_registered
+    refusals = [line for line in world.lines(SERVER) if line.startswith("%GDOI-3-KS_REGISTER_FAIL: ")]
+    assert refusals
+    assert "GM 10.0.1.1 cannot be registered in group GET: the policy takes 1301 payloads" in refusals[0]
 
 
 def successor(world: World, member: GroupMember, group: MemberGroup | None = None) -> GroupMember:
@@ -348,7 +374,7 @@ def test_a_tek_protocol_that_we_do_not_have_is_rejected_by_both_in_words(monkeyp
     def refuse(sa: object) -> None:
         raise GdoiError(Reason.UNSUPPORTED_TEK_PROTOCOL, "protocol 2")
 
-    monkeypatch.setattr("groupvpn.gdoi.registration.read_offer", refuse)
+    monkeypatch.setattr("groupvpn.gdoi.member_pull.read_offer", refuse)
     world = World(members=1)
     world.run(5)
     assert "UNSUPPORTED_TEK_PROTO" in world.mnemonics(address_of(1))

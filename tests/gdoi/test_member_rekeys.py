@@ -58,6 +58,22 @@ def deliver(world: World, number: int, message: bytes) -> None:
 # Rekeys
 
 
+@pytest.mark.parametrize("by_rekey", [True, False])
+def test_the_data_plane_hears_of_another_source_of_rekeys(by_rekey: bool) -> None:
+    """Nothing else of the policy may have changed, and what comes from an address that it does not know the lists judge."""
+    world = World(members=1)
+    world.run(2)
+    (member,) = world.members
+    world.others.clear()
+    kek = replace(kek_of(member), source=IPv4Address("10.0.0.99"))
+    if by_rekey:
+        deliver(world, 1, build_push(Download((tek_of(member),), kek), kek_of(member), rsa_key(), 1))
+        assert member.bypass == (SERVER, kek.source)
+    else:
+        world.do(member, member.update(replace(member.group, servers=(SERVER, kek.source)), world.now))
+    assert (address_of(1), PolicyChanged("GET")) in world.others
+
+
 def test_an_old_sequence_number_is_refused_and_said() -> None:
     world = World(members=1)
     world.run(2)
@@ -210,9 +226,9 @@ def test_the_acknowledgement_goes_back_as_a_reply() -> None:
 def test_a_multicast_group_is_joined_at_registration_and_left_with_the_crypto_map() -> None:
     world = World(served(rekey=MULTI), members=1)
     world.run(2)
-    assert (address_of(1), JoinGroup(MULTICAST, address_of(1))) in world.others
+    assert (address_of(1), JoinGroup(world.members[0].group.name, MULTICAST, address_of(1))) in world.others
     world.do(world.members[0], world.members[0].stop(world.now))
-    assert (address_of(1), LeaveGroup(MULTICAST, address_of(1))) in world.others
+    assert (address_of(1), LeaveGroup(world.members[0].group.name, MULTICAST, address_of(1))) in world.others
 
 
 def test_a_delete_drops_instead_of_leaking_until_it_is_registered_again() -> None:

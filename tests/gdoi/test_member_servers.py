@@ -20,7 +20,7 @@ from gdoi_world import (
 
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi.member import GroupMember
-from groupvpn.gdoi.policy import TekPolicy
+from groupvpn.gdoi.policy import RekeyPolicy, TekPolicy
 from groupvpn.gdoi.timers import KEK_EXPIRED_SPREAD, OLD_SA_BACK_OFF
 from groupvpn.lab.simulation import Network
 
@@ -42,6 +42,65 @@ def test_the_second_server_is_asked_when_the_first_is_dead() -> None:
     world.run(25)
     assert member.server == SECOND_SERVER
     assert "%GDOI-3-GM_REGISTER_FAIL: Registration of group GET with key server 10.0.0.1 failed: no answer in time" in world.lines()
+
+
+DEAD_SERVERS = tuple(IPv4Address(f"10.0.0.{number}") for number in range(51, 56))
+
+
+@pytest.mark.parametrize("rekey", [replace(UNICAST, key_label=None), UNICAST])
+def test_dead_servers_at_the_head_of_the_list_cost_no_sa(rekey: RekeyPolicy) -> None:
+    """Twenty seconds for each would be more than the minute from T0 to the end of the TEK."""
+    world = World(served(tek_policy(lifetime=600), rekey=rekey), members=0)
+    member = world.add_member(1, servers=(*DEAD_SERVERS, SERVER))
+    world.run(110)
+    assert member.server == SERVER
+    world.simulation.intercept = lambda send: None if send.source.address == SERVER and send.datagram[18] == 33 else send
+    for _ in range(2000):
+        world.run(1)
+        assert None not in {rule.outbound_spi for rule in permits(member)}, world.now
+    assert world.mnemonics().count("GM_RE_REGISTER") >= 3
+
+
+def test_a_member_that_is_told_to_register_again_asks_whom_it_knows() -> None:
+    world = World(members=0)
+    member = world.add_member(1, servers=(*DEAD_SERVERS, SERVER))
+    world.run(110)
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(10)
+    assert member.server == SERVER
+
+
+def test_where_the_server_has_died_that_it_knows_a_member_begins_at_the_top() -> None:
+    world = World(members=0)
+    world.add_server(SECOND_SERVER, served(address=SECOND_SERVER))
+    world.cut(SERVER)
+    member = world.add_member(1, servers=(SERVER, SECOND_SERVER))
+    world.run(25)
+    world.heal()
+    world.do(member, member.clear_sas(world.now))
+    world.run(5)
+    assert member.server == SECOND_SERVER
+    world.cut(SECOND_SERVER)
+    world.do(member, member.clear_sas(world.now))
+    world.run(30)
+    assert member.server == SERVER
+
+
+@pytest.mark.parametrize("clears", [True, False])
+def test_a_registration_from_nothing_begins_at_the_top(clears: bool) -> None:
+    world = World(members=0)
+    world.add_server(SECOND_SERVER, served(address=SECOND_SERVER))
+    world.cut(SERVER)
+    member = world.add_member(1, servers=(SERVER, SECOND_SERVER))
+    world.run(25)
+    world.heal()
+    if clears:
+        world.do(member, member.clear(world.now))
+    else:
+        world.do(member, member.update(replace(member.group, identity=1), world.now))
+        world.do(member, member.update(replace(member.group, identity=1234), world.now))
+    world.run(5)
+    assert member.server == SERVER
 
 
 def test_a_registering_member_tells_whom_it_asks_and_when_it_goes_on() -> None:

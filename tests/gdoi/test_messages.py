@@ -126,6 +126,7 @@ def test_every_message_of_the_table_is_really_sent() -> None:
         test_insiders.test_members_that_come_every_lifetime_are_never_refused,
         test_insiders.test_one_recorded_acknowledgement_does_not_fill_the_log,
         test_keyserver_rounds.test_a_rekey_by_command_without_rekeys_says_who_gets_the_keys_when,
+        test_member.test_a_policy_that_no_datagram_holds_is_refused_and_said,
         test_member_rekeys.test_an_old_sequence_number_is_refused_and_said,
         test_member_rekeys.test_a_rekey_with_another_signature_changes_nothing,
         test_member_servers.test_a_member_that_no_rekey_can_reach_any_more_registers_long_before_t0,

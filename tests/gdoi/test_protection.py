@@ -7,7 +7,7 @@ from gdoi_world import CBC, SERVER, SITES, entry
 from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.download import Download, Tek, TekOffer
 from groupvpn.gdoi.policy import MemberGroup
-from groupvpn.gdoi.protection import EVERYTHING, Change, Protection
+from groupvpn.gdoi.protection import EVERYTHING, PolicyNews, Protection
 from groupvpn.gdoi.timers import PASSIVE_AFTER_RECEIVE_ONLY
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.ipsec.sa import Direction, TrafficRule
@@ -32,7 +32,9 @@ def registered(**options: bool) -> Protection:
 
 def test_what_is_told_again_changes_nothing() -> None:
     protection = registered()
-    assert protection.take_registration(download(), 0, 0, 0.5) == Change(lists=False, begins_receive_only=False, ends_receive_only=False)
+    assert protection.take_registration(download(), 0, 0, 0.5) == PolicyNews(
+        lists=False, begins_receive_only=False, ends_receive_only=False
+    )
     assert not protection.refresh(GROUP, 0)
 
 
@@ -64,7 +66,7 @@ def test_the_lifetimes_of_a_registration_count_from_its_offer() -> None:
 def test_after_receive_only_it_is_passive_for_a_while() -> None:
     protection = registered(receive_only=True)
     assert protection.direction(GROUP) is Direction.INBOUND_ONLY
-    assert protection.take_rekey(download(), 50, 0.5) == Change(lists=False, begins_receive_only=False, ends_receive_only=True)
+    assert protection.take_rekey(download(), 50, 0.5) == PolicyNews(lists=False, begins_receive_only=False, ends_receive_only=True)
     assert protection.refresh(GROUP, 50)
     assert protection.direction(GROUP) is Direction.INBOUND_OPTIONAL
     assert protection.next_change == 50 + PASSIVE_AFTER_RECEIVE_ONLY

@@ -27,24 +27,12 @@ from gdoi_samples import (
 from groupvpn.crypto.registry import IkeCipher, IkeHash, KekCipher, SignatureHash
 from groupvpn.effects import Effect, Endpoint, Send
 from groupvpn.gdoi.download import Download
+from groupvpn.gdoi.member_pull import MemberPull, Outdated, Refused, Registered
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import GroupIdentity, Replay, ReplayMethod
-from groupvpn.gdoi.pull import group_id, seal, unseal
+from groupvpn.gdoi.pull import NotifyPeer, group_id, seal, unseal
 from groupvpn.gdoi.refusal import Dropped, Reason, Refusal
-from groupvpn.gdoi.registration import (
-    EXCHANGE_LIFETIME,
-    MAXIMUM_EXCHANGES,
-    MAXIMUM_SENDER_IDS,
-    Admitted,
-    MemberPull,
-    MemberRefused,
-    NotifyPeer,
-    Offered,
-    Outdated,
-    Refused,
-    Registered,
-    ServerPull,
-)
+from groupvpn.gdoi.server_pull import EXCHANGE_LIFETIME, MAXIMUM_EXCHANGES, MAXIMUM_SENDER_IDS, Admitted, MemberRefused, Offered, ServerPull
 from groupvpn.gdoi.timers import BACK_OFF
 from groupvpn.ike.sa import IkeSa
 from groupvpn.wire.attributes import Attribute

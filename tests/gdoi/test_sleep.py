@@ -137,7 +137,7 @@ def test_a_changed_list_does_not_leave_out_one_whose_tek_has_died() -> None:
 
 def offer_no_tek(patch: pytest.MonkeyPatch) -> None:
     """From now on registrations give a KEK alone."""
-    patch.setattr("groupvpn.gdoi.registration.without_idle_teks", lambda download: replace(download, teks=()))
+    patch.setattr("groupvpn.gdoi.server_pull.without_idle_teks", lambda download: replace(download, teks=()))
 
 
 def test_a_registration_without_a_tek_takes_no_list_away(monkeypatch: pytest.MonkeyPatch) -> None:

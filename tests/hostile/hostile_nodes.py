@@ -106,6 +106,7 @@ class _Sockets:
 
     deliver: Callable[[bytes, Endpoint, Endpoint], None]
     tell: Callable[[str], None]
+    tell_lost: Callable[[str], None]
     outbox: list[Send] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
 

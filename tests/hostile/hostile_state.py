@@ -16,8 +16,8 @@ from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
+from groupvpn.gdoi.member_pull import MemberPull
 from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup
-from groupvpn.gdoi.registration import MemberPull
 from groupvpn.ike.custody import Custody
 from groupvpn.ike.endpoint import IkeEndpoint
 from groupvpn.ike.exchange import Exchange

@@ -11,7 +11,8 @@ import pytest
 from hostile_nodes import Wire
 from hostile_octets import with_length
 
-from groupvpn.lab.lab import Lab, LabNode
+from groupvpn.lab.hosts import LabNode
+from groupvpn.lab.lab import Lab
 from groupvpn.lab.topology import load
 from groupvpn.node.control import ControlError
 from groupvpn.node.namespace import entered

@@ -6,13 +6,15 @@ from ipaddress import IPv4Address
 import pytest
 from wire_pair import ALICE, BOB, Pair, configuration, policy
 
-from groupvpn.effects import Send
+from groupvpn.effects import LONGEST_DATAGRAM, Send
 from groupvpn.ike import custody, informational
 from groupvpn.ike.custody import MAXIMUM_PER_PEER
 from groupvpn.ike.drop import Drop
+from groupvpn.ike.endpoint import MAXIMUM_MESSAGE
 from groupvpn.ike.events import Deleted, DeleteReceived, DeletionReason, NotifyReceived, PhaseTwo
 from groupvpn.ike.sa import ProtectionError
 from groupvpn.wire.iana import Doi, ExchangeType, NotifyType, ProtocolId
+from groupvpn.wire.isakmp import HEADER_LENGTH
 from groupvpn.wire.payload import encode_payloads
 from groupvpn.wire.payloads import Certificate, CertificateRequest, Delete, Hash, Nonce, Notification
 
@@ -61,6 +63,19 @@ def test_nothing_comes_under_an_sa_that_has_expired() -> None:
         assert pair.bob.receive(datagram, ALICE, BOB, other.expires) == []
     assert pair.bob.counters == {Drop.UNKNOWN_SA.value: len(late)}
     assert all(len(pair.bob.receive(datagram, ALICE, BOB, other.expires - 1)) == 1 for datagram in late)
+
+
+def test_only_what_a_doi_defines_may_fill_a_datagram() -> None:
+    """Message 2 of GROUPKEY-PULL holds the policy of a whole group."""
+    pair = Pair().run()
+    one, _ = pair.both()
+    octets = bytes(LONGEST_DATAGRAM - HEADER_LENGTH - one.policy.cipher.block_length)
+    (handed_up,) = pair.bob.receive(one.protect(ExchangeType.GROUPKEY_PULL, 77, 8, octets), ALICE, BOB, pair.now)
+    assert isinstance(handed_up, PhaseTwo)
+    assert len(handed_up.datagram) > MAXIMUM_MESSAGE
+    for exchange, length in ((ExchangeType.INFORMATIONAL, MAXIMUM_MESSAGE), (ExchangeType.GROUPKEY_PULL, LONGEST_DATAGRAM)):
+        assert pair.bob.receive(one.protect(exchange, 78, 8, bytes(length)), ALICE, BOB, pair.now) == []
+    assert pair.bob.counters == {Drop.TOO_LONG.value: 2}
 
 
 def test_a_delete_reaches_the_peer() -> None:

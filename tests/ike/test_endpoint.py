@@ -23,7 +23,7 @@ from groupvpn.ike.policy import ClientEndpoint, IdentityKind, PresharedKey
 from groupvpn.ike.restraint import Restraint
 from groupvpn.reports import Report
 from groupvpn.wire.iana import Doi, ExchangeType, Flag, IdType, NotifyType, PayloadType, ProtocolId
-from groupvpn.wire.isakmp import Header, decode_message, encode_message
+from groupvpn.wire.isakmp import HEADER_LENGTH, Header, decode_message, encode_message
 from groupvpn.wire.payloads import Identification, Notification
 from groupvpn.wire.sa import SecurityAssociation
 
@@ -489,6 +489,16 @@ def test_nonsense_is_counted(datagram: bytes, port: int) -> None:
     bob = IkeEndpoint(configuration(), seeded("bob"))
     assert bob.receive(datagram, ALICE, replace(BOB, port=port), 0.0) == []
     assert sum(bob.counters.values()) == 1
+
+
+@pytest.mark.parametrize("exchange", [ExchangeType.MAIN, ExchangeType.GROUPKEY_PULL])
+def test_no_stranger_sends_more_than_a_first_message_needs(exchange: ExchangeType) -> None:
+    pair = Pair()
+    pair.start()
+    header = replace(Header.decode(pair.in_flight[0].datagram), exchange=exchange, length=MAXIMUM_MESSAGE + 1)
+    bob = IkeEndpoint(configuration(), seeded("bob"))
+    assert bob.receive(header.encode() + bytes(MAXIMUM_MESSAGE + 1 - HEADER_LENGTH), ALICE, BOB, 0.0) == []
+    assert bob.counters == {Drop.TOO_LONG.value: 1}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The table of states is whole: no dead ends, no unreachable states, and nothing outside it is taken."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 from wire_pair import Pair, configuration
@@ -41,6 +42,11 @@ def test_the_diagram_shows_every_line() -> None:
     text = diagram()
     assert text.startswith("stateDiagram-v2\n")
     assert text.count("-->") == len(STARTS) + len(STEPS)
+
+
+def test_the_documentation_has_the_diagram_of_today() -> None:
+    page = Path(__file__).parent.parent.parent / "docs" / "decisions" / "phase-1.md"
+    assert f"```mermaid\n{diagram()}```\n" in page.read_text()
 
 
 @pytest.mark.parametrize("aggressive", [False, True])

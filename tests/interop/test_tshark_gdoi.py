@@ -6,13 +6,13 @@ with the key table; and in the clear with the other width of those lengths, so t
 """
 
 import re
-import struct
 import subprocess
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from captures import pcap
 
 from groupvpn.config import Configuration, parse
 from groupvpn.crypto import cbc
@@ -32,7 +32,6 @@ from groupvpn.wire.payload import Payload
 
 pytestmark = pytest.mark.interop("tshark")
 SERVER, MEMBER = IPv4Address("10.0.0.1"), IPv4Address("10.0.1.1")
-RAW_IPV4 = 228
 
 PHASE_1 = """
 crypto isakmp policy 10
@@ -151,17 +150,6 @@ def _with_wide_lengths(payload: Payload) -> Payload:
         return payload
     known = [item for item in payload.payloads if isinstance(item, SaTek) or item.payload_type != PayloadType.SAT]
     return replace(payload, payloads=tuple(replace(item, id_length_octets=2) if isinstance(item, SaTek) else item for item in known))
-
-
-def pcap(sends: list[Send]) -> bytes:
-    """A capture file of raw IPv4 packets, one a second."""
-    octets = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, RAW_IPV4)
-    for number, send in enumerate(sends):
-        udp = struct.pack("!HHHH", send.source.port, send.destination.port, 8 + len(send.datagram), 0) + send.datagram
-        ends = send.source.address.packed + send.destination.address.packed
-        packet = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), number, 0, 64, 17, 0) + ends + udp
-        octets += struct.pack("<IIII", number, 0, len(packet), len(packet)) + packet
-    return octets
 
 
 def shown_by_tshark(sends: list[Send], keys: list[tuple[str, str]], folder: Path) -> list[str]:

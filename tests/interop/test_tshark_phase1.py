@@ -1,13 +1,13 @@
 """tshark decrypts our phase 1 with the key that the debug hook gives, and names the payloads as we meant them."""
 
 import shutil
-import struct
 import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
+from captures import pcap
 
 from groupvpn.crypto.registry import IkeAuthentication, IkeCipher, IkeGroup, IkeHash
 from groupvpn.crypto.secret import Secret
@@ -21,7 +21,6 @@ from groupvpn.wire.iana import Doi
 pytestmark = pytest.mark.interop("tshark")
 
 MEMBER, SERVER = (Endpoint(IPv4Address(f"192.0.2.{number}"), 848) for number in (1, 2))
-LINKTYPE_RAW_IPV4 = 228
 
 
 def conversation(configuration: IkeConfiguration) -> tuple[list[Send], list[tuple[bytes, bytes]]]:
@@ -47,17 +46,6 @@ def conversation(configuration: IkeConfiguration) -> tuple[list[Send], list[tupl
     (sa,) = member.sas()
     sent += [effect for effect in member.delete(sa) if isinstance(effect, Send)]
     return sent, told
-
-
-def pcap(sends: list[Send]) -> bytes:
-    """A capture file of raw IPv4 packets."""
-    octets = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, LINKTYPE_RAW_IPV4)
-    for number, send in enumerate(sends):
-        udp = struct.pack("!HHHH", send.source.port, send.destination.port, 8 + len(send.datagram), 0) + send.datagram
-        ends = send.source.address.packed + send.destination.address.packed
-        packet = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), number, 0, 64, 17, 0) + ends + udp
-        octets += struct.pack("<IIII", number, 0, len(packet), len(packet)) + packet
-    return octets
 
 
 @pytest.mark.parametrize("aggressive", [False, True], ids=["main", "aggressive"])

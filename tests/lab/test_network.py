@@ -1,6 +1,7 @@
 """A lab in real namespaces, without groupvpn in it: unicast and multicast are routed, captures see them, and nothing is left behind."""
 
 import secrets
+import socket
 import struct
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from groupvpn.lab.capture import ICMP, UDP
-from groupvpn.lab.lab import Lab, LabError, dismantle, running
+from groupvpn.lab.hosts import LabError
+from groupvpn.lab.lab import Lab, dismantle, running
 from groupvpn.lab.topology import load
+from groupvpn.lab.traffic import PORT
+from groupvpn.node.namespace import entered
 
 pytestmark = pytest.mark.netns
 GROUP = IPv4Address("239.1.1.1")
@@ -79,6 +83,19 @@ def test_a_tally_names_what_is_missing(lab: Lab) -> None:
     sender.stop()
     receiver.close()
     assert (tally.received, tally.missing, tally.lost) == (3, (3, 4), 2)
+
+
+def test_a_tally_counts_what_came_twice_and_out_of_order(lab: Lab) -> None:
+    receiver = lab.host("h2").receiver()
+    with entered(lab.host("h1").namespace):
+        plain = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with plain:
+        for number in (0, 2, 1, 1, 4, 3, 5):
+            plain.sendto(b"mixed#" + number.to_bytes(4, "big"), (str(lab.host("h2").address), PORT))
+    receiver.wait(b"mixed", 7)
+    tally = receiver.tally(b"mixed", 6)
+    receiver.close()
+    assert (tally.received, tally.duplicates, tally.reordered, tally.lost) == (6, 1, 2, 0)
 
 
 def test_a_capture_file_is_pcap(lab: Lab, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from groupvpn.lab.lab import Lab, LabError, LabNode
+from groupvpn.lab.hosts import LabError, LabNode
+from groupvpn.lab.lab import Lab
 from groupvpn.node.control import ControlError
 from groupvpn.node.namespace import entered
 

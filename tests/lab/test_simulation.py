@@ -76,9 +76,9 @@ def test_a_timer_that_was_put_off_is_not_called_early() -> None:
 
 def test_multicast_reaches_those_who_joined() -> None:
     simulation, nodes = world()
-    simulation.carry_out(B.address, [JoinGroup(GROUP.address, B.address)])
-    simulation.carry_out(C.address, [JoinGroup(GROUP.address, C.address)])
-    simulation.carry_out(C.address, [LeaveGroup(GROUP.address, C.address)])
+    simulation.carry_out(B.address, [JoinGroup("G", GROUP.address, B.address)])
+    simulation.carry_out(C.address, [JoinGroup("G", GROUP.address, C.address)])
+    simulation.carry_out(C.address, [LeaveGroup("G", GROUP.address, C.address)])
     simulation.carry_out(A.address, [Send(b"rekey", A, GROUP)])
     simulation.run_until(1)
     assert (len(nodes[B].heard), len(nodes[C].heard)) == (1, 0)

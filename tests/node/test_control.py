@@ -32,8 +32,13 @@ class _Running:
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self.refusal = ""
-        self.server = ControlServer(path, _execute, lambda: {"role": "none", "members": []}, self._reload)
+        self.server = ControlServer(path, _execute, self._status, self._reload)
         self.call(self.server.start())
+
+    def _status(self) -> dict[str, Any]:
+        if self.refusal:
+            raise CommandError(self.refusal)
+        return {"role": "none", "members": []}
 
     def _reload(self) -> str:
         if self.refusal:
@@ -42,6 +47,12 @@ class _Running:
 
     def call(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(5)
+
+    def close_listener(self) -> None:
+        async def close() -> None:
+            self.server.close()
+
+        self.call(close())
 
     def publish(self, line: str) -> None:
         self._loop.call_soon_threadsafe(self.server.publish, line)
@@ -70,6 +81,25 @@ def _raw(path: Path, octets: bytes) -> bytes:
 
 def test_only_the_owner_may_connect(running: _Running) -> None:
     assert stat.S_IMODE(running.path.stat().st_mode) == 0o600
+
+
+def test_a_server_that_is_closed_goes_on_with_those_that_it_has(running: _Running) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(5)
+        client.connect(str(running.path))
+        client.sendall(b'{"follow": "log"}\n')
+        until(lambda: len(running.server._followers) == 1, "somebody follows")
+        running.close_listener()
+        with pytest.raises(ControlError, match="does not answer"):
+            control.status(running.path)
+        running.publish("the last words")
+        assert json.loads(client.makefile("rb").readline()) == {"log": "the last words"}
+
+
+def test_a_status_that_is_refused_is_said(running: _Running) -> None:
+    running.refusal = "% The node is stopping"
+    with pytest.raises(ControlError, match="stopping"):
+        control.status(running.path)
 
 
 def test_a_command_is_answered(running: _Running) -> None:

@@ -16,7 +16,7 @@ from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.protection import EVERYTHING
 from groupvpn.gdoi.speaker import Speaker
 from groupvpn.ike.endpoint import IkeEndpoint
-from groupvpn.ipsec.acl import Action, AddressMatch, Entry
+from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import DontFragment, GroupSa, InterfacePolicy, TrafficRule
 from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Transform
@@ -101,7 +101,7 @@ def test_an_interface_without_an_address_is_closed_if_its_map_says_so(closed_wor
     assert lease == LEASE, "or the address could never come"
     assert (exception.entry.action, everything) == (Action.DENY, TrafficRule(EVERYTHING))
     assert closed_world.policy.bypass == (IPv4Address("10.0.0.2"),)
-    assert closed_world.cores.fail_closed() == {"eth0"}
+    assert closed_world.cores.fail_closed(closed_world.configuration) == {"eth0"}
     before = closed_world.policy.rules
     closed_world.follow(HERE)
     assert closed_world.addresses == [HERE]
@@ -234,7 +234,7 @@ def test_an_interface_whose_address_comes_to_another_one_stays_protected(world: 
     assert (first.device, second.device) == ("eth0", "eth1")
     assert first.rules == second.rules
     assert first.rules[-1] == TrafficRule(EVERYTHING)
-    assert world.cores.fail_closed() == {"eth0", "eth1"}
+    assert world.cores.fail_closed(world.configuration) == {"eth0", "eth1"}
 
 
 def test_interfaces_that_register_with_another_address_stay_protected(world: World) -> None:
@@ -322,7 +322,7 @@ def test_of_two_groups_with_one_spi_the_first_map_entry_has_it(sequence: int, fi
     assert policy.rules == (TrafficRule(permitting(first), 0x1234), TrafficRule(permitting(second), None))
     assert policy.selectors[0x1234] == (permitting(first),)
     (clash,) = world.cores.clashes
-    assert (clash.group, clash.owner, clash.spi, clash.interface) == (second, first, 0x1234, "GigabitEthernet0/0")
+    assert (clash.group, clash.owner, clash.spi, clash.interface) == (second, f"group {first}", 0x1234, "GigabitEthernet0/0")
     install(world, second, group_sa(0x4000, 5))
     assert world.policy.rules[1].outbound_spi == 0x4000
     assert world.cores.clashes == ()
@@ -363,3 +363,43 @@ def test_a_key_server_that_cannot_remember_does_not_come_to_be() -> None:
     with pytest.raises(StateError):
         world.cores.follow(world.configuration, lambda device: (), unreadable, 1.0)
     assert world.cores.key_server is None
+
+
+def _is_closed(policy: InterfacePolicy) -> bool:
+    """Whether nothing of IP passes, not even our own messages."""
+    everything = [Entry(Action.PERMIT, ANY_PROTOCOL, AddressMatch.any(version), AddressMatch.any(version)) for version in (4, 6)]
+    return policy.rules == tuple(map(TrafficRule, everything)) and not policy.sas and not policy.bypass
+
+
+@pytest.mark.parametrize("closing", ["", CLOSING])
+@pytest.mark.parametrize("address", ["dhcp", "10.0.1.2 255.255.255.0"])
+def test_an_interface_that_is_shut_is_closed_and_not_open(address: str, closing: str) -> None:
+    world = World(MEMBER.format(address=address, closing=closing))
+    world.follow(HERE)
+    in_service = world.configuration
+    world.configuration = _parsed(MEMBER.format(address=f"{address}\n shutdown", closing=closing))
+    world.follow(HERE)
+    assert world.addresses == []
+    assert world.cores.waiting == []
+    assert world.policy.is_shut
+    assert _is_closed(world.policy)
+    assert world.cores.fail_closed(world.configuration) == {"eth0"}, "a stop of the node does not open it"
+    world.clear("SITES")
+    assert _is_closed(world.policy)
+    world.configuration = in_service
+    world.follow(HERE)
+    assert world.addresses == [HERE]
+    (policy,) = world.cores.desired_state(in_service).interfaces
+    assert not policy.is_shut
+    assert world.cores.fail_closed(in_service) == ({"eth0"} if closing else set())
+
+
+def test_a_shut_interface_opens_none_beside_it() -> None:
+    second = "interface GigabitEthernet0/1\n ! linux-device eth1\n ip address 10.0.2.2 255.255.255.0\n crypto map MAP\n shutdown\n"
+    world = World(MEMBER.format(address="10.0.1.2 255.255.255.0", closing=CLOSING) + second)
+    world.follow(HERE)
+    served, shut = world.cores.desired_state(world.configuration).interfaces
+    assert (served.device, shut.device) == ("eth0", "eth1")
+    assert served.bypass
+    assert not _is_closed(served)
+    assert _is_closed(shut)

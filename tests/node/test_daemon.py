@@ -61,6 +61,38 @@ def test_a_status_that_meets_a_bug_is_answered(daemon: _Daemon, monkeypatch: pyt
     assert [line.mnemonic for line in daemon.log.lines] == ["BUG"]
 
 
+def test_a_daemon_that_stops_answers_no_command_and_has_no_status(daemon: _Daemon) -> None:
+    daemon._stop.set()
+    for wanted in ({"command": "crypto key zeroize rsa K"}, {"query": "status"}, {"action": "reload"}):
+        assert asyncio.run(daemon.control._reply(wanted)) == {"error": "% The node is stopping"}
+
+
+def test_a_daemon_that_stops_takes_no_connections_meanwhile(daemon: _Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    socket, seen = daemon.router.state.control_socket, []
+
+    async def scene() -> None:
+        await daemon.control.start()
+        _, early = await asyncio.open_unix_connection(socket)
+
+        async def stop() -> None:
+            for _ in range(2):
+                try:
+                    _, late = await asyncio.open_unix_connection(socket)
+                except ConnectionRefusedError as error:
+                    seen.append(error)
+                else:
+                    late.close()
+            early.write(b'{"query": "status"}\n')
+
+        monkeypatch.setattr(daemon.router, "stop", stop)
+        await daemon._shut_down()
+        early.close()
+
+    asyncio.run(scene())
+    assert len(seen) == 2
+    assert daemon._stop.is_set(), "also where the start has failed"
+
+
 def test_a_bug_in_a_callback_of_the_event_loop_is_a_line_of_the_log(daemon: _Daemon) -> None:
     def callback() -> None:
         raise KeyError("a bug")

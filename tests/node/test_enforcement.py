@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 from types import SimpleNamespace
 
 import pytest
-from node_samples import member_of
+from node_samples import MEMBER, member_of
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
@@ -264,3 +264,8 @@ def test_segments_are_adjusted_where_connections_pass(interface: str, octets: li
     router = member_of(state, f"interface {interface}\n ip tcp adjust-mss 1360\n")
     assert [clamp.octets for clamp in router.cores.desired_state(router.configuration).clamps] == octets
     assert is_needed_by(router.configuration) == bool(octets)
+
+
+def test_an_interface_that_is_shut_needs_the_data_plane(state: StateDirectory) -> None:
+    assert is_needed_by(member_of(state, MEMBER.replace("dev lo", "dev eth0") + " shutdown\n").configuration)
+    assert not is_needed_by(member_of(state, MEMBER.replace(" crypto map M\n", " shutdown\n")).configuration)

@@ -57,9 +57,9 @@ def test_a_member_with_a_loopback_address_listens_where_its_crypto_map_is() -> N
     joined = Joined()
     memberships = Memberships(joined)
     memberships.follow(configured(TEXT))
-    memberships.join(GROUP, LOOPBACK)
+    memberships.join("G", GROUP, LOOPBACK)
     assert joined.places == {(GROUP, "wan0"), (GROUP, "wan1")}
-    memberships.leave(GROUP, LOOPBACK)
+    memberships.leave("G", GROUP, LOOPBACK)
     assert joined.places == set()
 
 
@@ -67,7 +67,7 @@ def test_a_member_of_one_interface_listens_there() -> None:
     joined = Joined()
     memberships = Memberships(joined)
     memberships.follow(configured(TEXT.replace("crypto map M local-address Loopback0\n", "")))
-    memberships.join(GROUP, FIRST)
+    memberships.join("G", GROUP, FIRST)
     assert joined.places == {(GROUP, FIRST)}
 
 
@@ -75,14 +75,51 @@ def test_a_reload_moves_what_is_joined_and_every_join_is_undone_once() -> None:
     joined = Joined()
     memberships = Memberships(joined)
     memberships.follow(configured(TEXT))
-    memberships.join(GROUP, LOOPBACK)
-    memberships.join(GROUP, LOOPBACK)
-    memberships.join(OTHER, FIRST)
+    memberships.join("G", GROUP, LOOPBACK)
+    memberships.join("G", GROUP, LOOPBACK)
+    memberships.join("G", OTHER, FIRST)
     memberships.follow(configured(TEXT.replace(" ip address dhcp\n crypto map M\n", " ip address dhcp\n")))
     assert joined.places == {(GROUP, "wan0"), (OTHER, FIRST)}
-    memberships.leave(GROUP, LOOPBACK)
+    memberships.leave("G", GROUP, LOOPBACK)
     assert joined.places == {(GROUP, "wan0"), (OTHER, FIRST)}
-    memberships.leave(GROUP, LOOPBACK)
-    memberships.leave(OTHER, FIRST)
-    memberships.leave(OTHER, FIRST)
+    memberships.leave("G", GROUP, LOOPBACK)
+    memberships.leave("G", OTHER, FIRST)
+    memberships.leave("G", OTHER, FIRST)
     assert not +joined.times
+
+
+def _bound_twice(*, group: str) -> str:
+    """Two maps on two interfaces that register with one address; the second one is for `group`."""
+    second = "crypto gdoi group H\n identity number 2\n server address ipv4 10.0.0.2\n" if group == "H" else ""
+    second += f"crypto map N local-address Loopback0\ncrypto map N 10 gdoi\n set group {group}\n"
+    text = TEXT.replace("crypto map M local-address", f"{second}crypto map M local-address")
+    return text.replace(" ip address dhcp\n crypto map M\n", " ip address dhcp\n crypto map N\n")
+
+
+def test_groups_that_register_with_one_address_listen_each_where_its_own_map_is() -> None:
+    joined = Joined()
+    memberships = Memberships(joined)
+    memberships.follow(configured(_bound_twice(group="H")))
+    memberships.join("G", GROUP, LOOPBACK)
+    assert joined.places == {(GROUP, "wan0")}
+    memberships.join("H", OTHER, LOOPBACK)
+    assert joined.places == {(GROUP, "wan0"), (OTHER, "wan1")}
+    memberships.join("H", GROUP, LOOPBACK)
+    memberships.leave("G", GROUP, LOOPBACK)
+    assert joined.places == {(GROUP, "wan1"), (OTHER, "wan1")}, "of one multicast group each leaves its own place"
+
+
+def test_a_group_of_two_maps_listens_on_the_interfaces_of_both() -> None:
+    joined = Joined()
+    memberships = Memberships(joined)
+    memberships.follow(configured(_bound_twice(group="G")))
+    memberships.join("G", GROUP, LOOPBACK)
+    assert joined.places == {(GROUP, "wan0"), (GROUP, "wan1")}
+
+
+def test_a_map_that_takes_the_address_of_one_of_its_interfaces_listens_on_all() -> None:
+    joined = Joined()
+    memberships = Memberships(joined)
+    memberships.follow(configured(TEXT.replace("local-address Loopback0", "local-address GigabitEthernet0/0")))
+    memberships.join("G", GROUP, FIRST)
+    assert joined.places == {(GROUP, "wan0"), (GROUP, "wan1")}

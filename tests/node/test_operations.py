@@ -201,7 +201,7 @@ def test_the_status_of_a_member_has_octets_and_drops_of_its_interfaces(tmp_path:
     plane: Any = SimpleNamespace(counters=lambda: (counters,))
     router.enforcement.data_plane = plane
     status = router.operations.status()
-    sa = {"spi": 5, "encrypted_packets": 1, "encrypted_bytes": 20, "decrypted_packets": 3, "decrypted_bytes": 40}
+    sa = {"spi": 5, "destination": None, "encrypted_packets": 1, "encrypted_bytes": 20, "decrypted_packets": 3, "decrypted_bytes": 40}
     assert status["interfaces"] == [{"device": "eth0", "sas": [sa], "drops": {"inbound_clear": 6}}]
     assert status["waiting"] == [{"group": "G", "interface": "GigabitEthernet0/0"}]
     state.close()

@@ -43,7 +43,7 @@ def test_an_effect_that_fails_costs_only_itself(router: Router, monkeypatch: pyt
         raise OSError(errno.ENOBUFS, "No buffer space available")
 
     monkeypatch.setattr(Memberships, "join", full)
-    sockets = play(router, [JoinGroup(IPv4Address("239.1.1.1"), HERE.address), PolicyChanged("G"), Send(b"hello", HERE, THERE)])
+    sockets = play(router, [JoinGroup("G", IPv4Address("239.1.1.1"), HERE.address), PolicyChanged("G"), Send(b"hello", HERE, THERE)])
     assert [datagram for datagram, _ in sockets.sent] == [b"hello"]
     assert router._policy_changed, "the data plane is told all the same"
     assert "OSError in JoinGroup" in next(line for line in router.log.lines if line.mnemonic == "BUG").text

@@ -212,7 +212,7 @@ def test_a_member_that_waits_for_an_address_is_shown(tmp_path: Path, monkeypatch
 
 def test_two_groups_with_one_spi_are_told_of_as_often_as_it_happens(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     router = member_of(state)
-    clash = Clash("GigabitEthernet0/0", 0x1234, "SITES", "VOICE")
+    clash = Clash("GigabitEthernet0/0", 0x1234, "SITES", "group VOICE")
     found: list[tuple[Clash, ...]] = [(clash,), (clash,), (), (clash,)]
     monkeypatch.setattr(router.enforcement, "apply", lambda: setattr(router.cores, "clashes", found.pop(0)))
     with redirect_stderr(io.StringIO()):

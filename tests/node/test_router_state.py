@@ -10,6 +10,7 @@ from node_samples import HERE, KEY_SERVER, PROTECTED, THERE, full_disk, member_o
 from groupvpn.config import parse
 from groupvpn.effects import Send
 from groupvpn.gdoi.events import StateChanged
+from groupvpn.node.control import CommandError
 from groupvpn.node.in_force import InForce
 from groupvpn.node.outbox import SNAPSHOT
 from groupvpn.node.router import Router
@@ -138,3 +139,30 @@ def test_a_key_server_that_stops_writes_what_it_knows(router: Router) -> None:
     router.cores.key_server.groups[0].refusals = router.cores.key_server.groups[0].registrations = 7
     asyncio.run(router.stop())
     assert json.loads(router.state.read(SNAPSHOT) or b"")["state"]["groups"]["G"]["registrations"] == 7
+
+
+def test_a_command_that_meets_the_stop_changes_nothing_that_was_written(router: Router) -> None:
+    start_cores(router)
+    server = router.cores.key_server
+    assert server is not None
+    group = server.groups[0]
+    group.registrations = 7
+    written: list[bytes | None] = []
+
+    async def scene() -> None:
+        stop = asyncio.create_task(router.stop())
+        await asyncio.sleep(0)
+        written.append(router.state.read(SNAPSHOT))
+        router.operations.keys_changed()
+        for command in (router.operations.clear_gdoi, router.operations.clear_isakmp):
+            with pytest.raises(CommandError, match="stopping"):
+                command()
+        with pytest.raises(CommandError, match="stopping"):
+            router.ask(lambda: server.update(router.configuration.key_server_groups, 1.0))
+        await stop
+
+    asyncio.run(scene())
+    assert [router.state.read(SNAPSHOT)] == written
+    assert json.loads(written[0] or b"")["state"]["groups"]["G"]["registrations"] == 7
+    assert router.cores.key_server is None
+    assert not server.groups, "nothing has made new keys"

@@ -8,14 +8,15 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from groupvpn.dataplane import links
-from groupvpn.effects import Endpoint
+from groupvpn.effects import Endpoint, Send
+from groupvpn.node import departures
 from groupvpn.node.namespace import entered
 from groupvpn.node.sockets import READS_PER_WAKE, DatagramSockets, PortUnavailableError
 
@@ -45,7 +46,7 @@ class Node:
     def __init__(self, *local: IPv4Address) -> None:
         self.received: list[tuple[bytes, Endpoint, Endpoint]] = []
         self.warnings: list[str] = []
-        self.sockets = DatagramSockets(self.deliver, self.warnings.append)
+        self.sockets = DatagramSockets(self.deliver, self.warnings.append, self.warnings.append)
         self.sockets.open(local)
 
     def deliver(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
@@ -280,7 +281,8 @@ def test_an_interface_is_found_by_any_of_its_addresses(namespace: str) -> None:
     assert links.number_at(IPv4Address("10.8.2.2")) is None
 
 
-ETHERNET_HEADER, IP_HEADER, DONT_FRAGMENT = 14, 20, 0x4000
+ETHERNET_HEADER, IP_HEADER, DONT_FRAGMENT, FRAGMENT_OFFSET = 14, 20, 0x4000, 0x1FFF
+SO_RCVBUFFORCE = 33
 
 
 @contextmanager
@@ -383,6 +385,97 @@ def test_a_datagram_may_be_cut_on_its_way(namespace: str, destination: IPv4Addre
     asyncio.run(scene())
 
 
+def _make_narrow(namespace: str, address: IPv4Address, rate: str) -> None:
+    """A link `wan` that takes so much in a second, and whose queue drops nothing."""
+    _make_anew("wan", namespace, address)
+    subprocess.run(["ip", "-n", namespace, "link", "set", "wan", "arp", "off"], check=True)
+    subprocess.run(["ip", "-n", namespace, "route", "add", "10.8.0.0/16", "dev", "wan"], check=True)
+    shape = f"tc -n {namespace} qdisc add dev wan root tbf rate {rate} burst 16kb latency 60s"
+    subprocess.run(shape.split(), check=True)
+
+
+def _destinations(capture: socket.socket) -> Iterator[IPv4Address]:
+    """Where the datagrams of a capture go; of one in fragments the first counts."""
+    with suppress(BlockingIOError):
+        while True:
+            header = capture.recv(ETHERNET_HEADER + IP_HEADER)[ETHERNET_HEADER:]
+            if not int.from_bytes(header[6:8], "big") & FRAGMENT_OFFSET:
+                yield IPv4Address(header[16:20])
+
+
+@pytest.mark.parametrize(("count", "octets"), [(50, 8000), (300, 8000), (50, 65507)])
+def test_a_rekey_to_many_members_leaves_a_slow_link_whole_and_in_order(namespace: str, count: int, octets: int) -> None:
+    address = IPv4Address("10.8.0.1")
+    _make_narrow(namespace, address, "100mbit")
+    members = [IPv4Address("10.8.100.1") + number for number in range(count)]
+    left: list[IPv4Address] = []
+
+    async def scene() -> None:
+        node = Node(ONE)
+        with _capture("wan-far") as capture:
+            capture.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+            capture.setblocking(False)
+            for member in members:
+                node.sockets.send(bytes(octets), Endpoint(address, 848), Endpoint(member, 848))
+            async with asyncio.timeout(20):
+                while len(left) < count:
+                    await asyncio.sleep(0.01)
+                    left.extend(_destinations(capture))
+        counters = node.sockets.counters
+        assert (counters["sent"], counters["send errors"], counters["send queue overflows"]) == (count, 0, 0)
+        assert not node.warnings
+        node.sockets.close()
+
+    asyncio.run(scene())
+    assert left == members
+
+
+def test_what_a_link_cannot_take_is_counted_and_said_once(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(departures, "LONGEST_QUEUE", 1 << 20)
+    address = IPv4Address("10.8.0.1")
+    _make_narrow(namespace, address, "1mbit")
+
+    async def scene() -> None:
+        node = Node(ONE)
+        for _ in range(100):
+            node.sockets.send(bytes(60000), Endpoint(address, 848), Endpoint(IPv4Address("10.8.0.9"), 848))
+        counters = node.sockets.counters
+        lost = counters["send queue overflows"]
+        assert lost == 100 - counters["sent"] - (1 << 20) // 60000
+        (warning,) = node.warnings
+        assert warning == "more than 1048576 octets wait to be sent from UDP port 848; what comes now is lost"
+        node.sockets.close()
+        assert counters["sent"] + counters["send queue overflows"] == 100, "nothing waits behind the end"
+        await asyncio.sleep(0.1)
+
+    asyncio.run(scene())
+
+
+def test_a_socket_that_only_wants_memory_is_tried_again_in_order() -> None:
+    """ENOBUFS leaves a socket writable, so that no event ends it."""
+    sent: list[bytes] = []
+    wants = [errno.ENOBUFS, errno.ENOBUFS, errno.ENETUNREACH]
+
+    def transmit(send: Send) -> None:
+        if wants:
+            raise OSError(wants.pop(0), "no")
+        sent.append(send.datagram)
+
+    async def scene() -> None:
+        counted: list[str] = []
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+            leaving = departures.Departures(opened, transmit, counted.append, pytest.fail)
+            for datagram in (b"1", b"2", b"3"):
+                leaving.send(Send(datagram, Endpoint(ONE, 848), Endpoint(PEER, 848)))
+            assert not sent
+            await asyncio.sleep(4 * departures.REST)
+            assert sent == [b"2", b"3"]
+            assert counted == ["send errors", "sent", "sent"]
+            leaving.close()
+
+    asyncio.run(scene())
+
+
 class _Troubled:
     """A socket that reports an error before it gives a datagram."""
 
@@ -403,7 +496,7 @@ class _Troubled:
 
 def test_an_error_of_the_socket_keeps_no_datagram_behind_it() -> None:
     received: list[bytes] = []
-    sockets = DatagramSockets(lambda datagram, source, destination: received.append(datagram), pytest.fail)
+    sockets = DatagramSockets(lambda datagram, source, destination: received.append(datagram), pytest.fail, pytest.fail)
     sockets.set_local([ONE])
     sockets._sockets[848] = _Troubled()  # type: ignore[assignment]
     sockets._readable(848)

@@ -10,7 +10,8 @@ from ipaddress import IPv4Address
 from itertools import count
 
 from groupvpn.lab.capture import ESP, IGMP, UDP, Capture, Frame
-from groupvpn.lab.lab import Lab, LabHost, LabNode
+from groupvpn.lab.hosts import LabHost, LabNode
+from groupvpn.lab.lab import Lab
 from groupvpn.lab.traffic import Receiver, Tally
 
 CONTROL_PORTS = {500, 848, 4500}
@@ -47,6 +48,23 @@ def passes(lab: Lab, source: str, destination: str, packets: int = 20, *, port: 
 def blocked(lab: Lab, source: str, destination: str, packets: int = 20, *, port: int = 5000) -> bool:
     """Whether not one datagram arrives within a quarter of a second."""
     return send(lab, source, destination, packets, port=port, timeout=0.25) == 0
+
+
+def multicast_through_the_core(lab: Lab, group: IPv4Address) -> Capture:
+    """Send 50 datagrams from h1 to `group`, of which h2 and h3 get each once; returns what came into the core meanwhile."""
+    mark = marker("multicast")
+    with (
+        listening(lab.host("h2"), group) as second,
+        listening(lab.host("h3"), group) as third,
+        lab.capture("core", incoming_only=True) as capture,
+    ):
+        sender = lab.host("h1").sender(group, mark)
+        sender.send(50, 0.001)
+        for receiver in (second, third):
+            assert receiver.wait(mark, 50)
+            assert receiver.tally(mark, 50).duplicates == 0
+        sender.stop()
+    return capture
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from groupvpn.wire.attributes import (
     MAXIMUM_ATTRIBUTES,
     Attribute,
-    decode_attributes,
     encode_attributes,
     find,
     find_number,
     lifetimes,
+    read_attributes,
 )
+from groupvpn.wire.cursor import Cursor
 from groupvpn.wire.error import DecodeError, EncodeError
 from groupvpn.wire.iana import IpsecAttribute, LifeType, NotifyType
 
@@ -23,26 +24,30 @@ RFC_2407_EXAMPLE = bytes.fromhex("80010001 00020004 00015180 80010002 00020004 0
 attributes = st.builds(Attribute, st.integers(0, 0x7FFF), st.integers(0, 0xFFFF) | st.binary(max_size=40))
 
 
+def decode(octets: bytes, repeatable: tuple[int, ...] = ()) -> tuple[Attribute, ...]:
+    return read_attributes(Cursor(octets), repeatable)
+
+
 @given(st.lists(attributes, max_size=20, unique_by=lambda attribute: attribute.kind))
 def test_round_trip(items: list[Attribute]) -> None:
-    assert decode_attributes(encode_attributes(items)) == tuple(items)
+    assert decode(encode_attributes(items)) == tuple(items)
 
 
 def test_the_lifetimes_of_rfc_2407() -> None:
-    items = decode_attributes(RFC_2407_EXAMPLE, repeatable=LIFE)
+    items = decode(RFC_2407_EXAMPLE, repeatable=LIFE)
     assert encode_attributes(items) == RFC_2407_EXAMPLE
     assert lifetimes(items, *LIFE) == {LifeType.SECONDS: 86400, LifeType.KILOBYTES: 100_000}
 
 
 def test_a_second_value_of_one_class_is_a_contradiction() -> None:
     with pytest.raises(DecodeError) as caught:
-        decode_attributes(bytes.fromhex("80040001 80050001 80040002"))
+        decode(bytes.fromhex("80040001 80050001 80040002"))
     assert caught.value.offset == 8
     assert caught.value.notify == NotifyType.ATTRIBUTES_NOT_SUPPORTED
 
 
 def test_the_same_value_twice_is_no_contradiction() -> None:
-    assert len(decode_attributes(bytes.fromhex("80040001 80040001"))) == 2
+    assert len(decode(bytes.fromhex("80040001 80040001"))) == 2
 
 
 def test_two_durations_of_one_type_are_a_contradiction() -> None:
@@ -58,7 +63,7 @@ def test_a_duration_without_a_type_counts_for_nothing() -> None:
 
 @pytest.mark.parametrize("octets", ["8002003c", "000200040000003c", "00020002003c", "000200080000000000000 03c".replace(" ", "")])
 def test_a_lifetime_reads_the_same_in_either_form(octets: str) -> None:
-    assert find_number(decode_attributes(bytes.fromhex(octets)), 2) == 60
+    assert find_number(decode(bytes.fromhex(octets)), 2) == 60
 
 
 @pytest.mark.parametrize("value", [b"", bytes(9)])
@@ -90,14 +95,14 @@ def test_find() -> None:
 @pytest.mark.parametrize("octets", ["80", "8001", "800100", "0001", "000100", "00010004aabbcc"])
 def test_truncated_lists_are_refused(octets: str) -> None:
     with pytest.raises(DecodeError):
-        decode_attributes(bytes.fromhex(octets))
+        decode(bytes.fromhex(octets))
 
 
 def test_the_number_of_attributes_is_bounded() -> None:
     one = bytes.fromhex("80010001")
-    assert len(decode_attributes(one * MAXIMUM_ATTRIBUTES)) == MAXIMUM_ATTRIBUTES
+    assert len(decode(one * MAXIMUM_ATTRIBUTES)) == MAXIMUM_ATTRIBUTES
     with pytest.raises(DecodeError, match=str(MAXIMUM_ATTRIBUTES)):
-        decode_attributes(one * (MAXIMUM_ATTRIBUTES + 1))
+        decode(one * (MAXIMUM_ATTRIBUTES + 1))
 
 
 @pytest.mark.parametrize("attribute", [Attribute(0x8000, 1), Attribute(1, 0x10000), Attribute(1, bytes(0x10000)), Attribute(-1, 0)])

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groupvpn.wire.attributes import decode_attributes, encode_attributes
+from groupvpn.wire.attributes import encode_attributes, read_attributes
 from groupvpn.wire.chain import decode_chain
+from groupvpn.wire.cursor import Cursor
 from groupvpn.wire.error import DecodeError
 from groupvpn.wire.gdoi_extensions import SaDeny, SaTekExtension
 from groupvpn.wire.gdoi_keys import KeyDownload
@@ -114,7 +115,7 @@ def test_any_chain(first: int, octets: bytes) -> None:
 
 @given(octets=hostile)
 def test_any_attribute_list(octets: bytes) -> None:
-    outcome = attempt(decode_attributes, octets)
+    outcome = attempt(read_attributes, Cursor(octets))
     assert isinstance(outcome, DecodeError) or encode_attributes(outcome) == octets
 
 

@@ -158,6 +158,18 @@ class SecretWord(ArgumentType):
         return Secret(text.encode())
 
 
+class HexKey(SecretWord):
+    """A key in hexadecimal, in any case. Whether it is one is asked where it is used: what is said of this word must not show it."""
+
+    label = "HEX-KEY"
+
+    def accept(self, text: str) -> Secret:
+        """The digits, in small letters."""
+        if len(text) > 256:
+            raise ArgumentError("a key has at most 256 digits")
+        return Secret(text.lower().encode())
+
+
 class Line(ArgumentType):
     """The rest of the line as it was typed."""
 

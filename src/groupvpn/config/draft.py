@@ -143,9 +143,13 @@ class Draft:
     def _enter(self, statement: Statement, mode: Mode, key: tuple[object, ...]) -> "Draft | None":
         if statement.negated:
             given = {name: statement.value(name) for name in statement.values}
-            names = statement.command.effect.key if isinstance(statement.command.effect, Enter) else ()
+            effect = statement.command.effect
+            names = effect.key if isinstance(effect, Enter) else ()
             wanted = [(index, given[name]) for index, name in enumerate(names, start=1) if name in given]
-            for known in [known for known in self.sections if known[0] == key[0] and all(known[index] == value for index, value in wanted)]:
+            commands = {key[0], *self._taken_along(statement)}
+            for known in [
+                known for known in self.sections if known[0] in commands and all(known[index] == value for index, value in wanted)
+            ]:
                 del self.sections[known]
             return None
         section = self.sections.get(key)
@@ -154,6 +158,14 @@ class Draft:
         elif section.header is not None and _text(section.header) != _text(statement):
             section.header = statement
         return section
+
+    def _taken_along(self, statement: Statement) -> set[int]:
+        """Commands whose sections a `no` removes too, by their identity: those that its words do not tell apart."""
+        effect, command = statement.command.effect, statement.command
+        names = effect.takes_along if isinstance(effect, Enter) else ()
+        if not names or statement.keywords - set(command.head.split()):
+            return set()
+        return {id(item.command) for item in candidates(self.mode) if item.command.name in names}
 
     def _rule(self, statement: Statement, header: str | None) -> None:
         if header is None:

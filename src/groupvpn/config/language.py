@@ -161,12 +161,14 @@ class Add:
 class Enter:
     """The statement opens a section in `mode`, identified by the values named in `key`; `no` removes the section.
 
-    So does `default`, unless what the section is about `is_hardware`, which it only brings back to where nothing was said of it.
+    So does `default`, unless what the section is about `is_hardware`, which it only brings back to where nothing was said of it. A `no`
+    that says nothing but values removes sections of the commands `takes_along` too, which have the same keys.
     """
 
     mode: Mode
     key: tuple[str, ...] = ()
     is_hardware: bool = False
+    takes_along: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

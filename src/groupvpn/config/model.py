@@ -15,6 +15,7 @@ from groupvpn.config.section import Section
 from groupvpn.gdoi.policy import KeyServerGroup, MemberGroup
 from groupvpn.ike.policy import IkeConfiguration
 from groupvpn.ipsec.acl import AccessList
+from groupvpn.ipsec.manual import ManualEntry
 from groupvpn.ipsec.sa import DontFragment, Fragmentation
 from groupvpn.ipsec.transform import Profile, TransformSet
 
@@ -26,6 +27,8 @@ class Role(Enum):
 
     KEY_SERVER = "key server"
     MEMBER = "group member"
+    BY_HAND = "keys set by hand"
+    """No group, but an interface in service whose crypto map has keys set by hand."""
     NONE = "no group"
 
 
@@ -56,6 +59,12 @@ class Interface:
         """Whether its address is the one that its device happens to have: by DHCP, or with a crypto map and no word about it."""
         return not self.shutdown and (self.dhcp or (self.address is None and self.crypto_map is not None))
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether nothing of IP is to pass: a router sends nothing by an interface with `shutdown`. Here its Linux device stays up, so that
+        what a crypto map protects would leave in the clear."""
+        return self.shutdown and self.crypto_map is not None and not self.name.is_loopback
+
 
 @dataclass(frozen=True, slots=True)
 class CryptoMapEntry:
@@ -79,11 +88,13 @@ class FailClose:
 class CryptoMap:
     """All entries of one crypto map (lowest sequence first) and what is said of the map as a whole.
 
-    `local_address` names the interface whose address stands for the member.
+    `entries` are those of groups, `manual` those with keys set by hand. `local_address` names the interface whose address stands for this
+    node.
     """
 
     name: str
     entries: tuple[CryptoMapEntry, ...] = ()
+    manual: tuple[ManualEntry, ...] = ()
     local_address: InterfaceName | None = None
     fail_close: FailClose | None = None
     place: Place = field(compare=False, default=_NOWHERE)
@@ -139,10 +150,17 @@ class Configuration:
 
     @property
     def role(self) -> Role:
-        """Whether this node is a key server, a group member or neither."""
+        """Whether this node is a key server or a group member; if it is neither, whether it protects anything."""
         if self.key_server_groups:
             return Role.KEY_SERVER
-        return Role.MEMBER if self.member_groups else Role.NONE
+        if self.member_groups:
+            return Role.MEMBER
+        return Role.BY_HAND if self.has_manual_entries else Role.NONE
+
+    @property
+    def has_manual_entries(self) -> bool:
+        """Whether keys set by hand are in use on any interface."""
+        return any(self.manual_entries(interface) for interface in self.interfaces)
 
     @property
     def loopbacks(self) -> tuple[Interface, ...]:
@@ -153,6 +171,17 @@ class Configuration:
         """The interface called `name` (any spelling of it), if it is configured."""
         wanted = InterfaceName.parse(name) if isinstance(name, str) else name
         return next((interface for interface in self.interfaces if interface.name == wanted), None)
+
+    def manual_entries(self, interface: Interface) -> tuple[ManualEntry, ...]:
+        """What the crypto map of an interface in service has of entries with keys set by hand, the lowest sequence first."""
+        crypto_map = self.crypto_maps.get(interface.crypto_map or "")
+        return crypto_map.manual if crypto_map is not None and not interface.shutdown else ()
+
+    def source_of(self, interface: Interface) -> Interface:
+        """The interface whose address stands for this node on `interface`: that itself, or the one of its map's `local-address`."""
+        crypto_map = self.crypto_maps.get(interface.crypto_map or "")
+        shared = self.interface(crypto_map.local_address) if crypto_map is not None and crypto_map.local_address else None
+        return shared or interface
 
     def members(self) -> Iterator[BoundMember]:
         """The group members this configuration asks for: each entry of each crypto map that an interface in service carries.

@@ -78,7 +78,11 @@ def check(
             print(render(shown))
         wrong = wrong or result.configuration is None
         if result.configuration is not None and not quiet:
-            idle = ": nothing to do, for it serves and joins no group" if result.configuration.role is Role.NONE else ""
+            idle = (
+                ": nothing to do, for it serves and joins no group, and no interface has keys set by hand"
+                if result.configuration.role is Role.NONE
+                else ""
+            )
             print(f"{file}: good ({result.configuration.role.value}){idle}")
     if wrong or unreadable:
         raise SystemExit(WRONG if wrong else FAILED)

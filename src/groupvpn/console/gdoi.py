@@ -4,8 +4,9 @@ from ipaddress import IPv4Address
 
 from groupvpn.config.arguments import Address, Name, Number, OneOf
 from groupvpn.console.exec import TOPICS, ExecCommand, Request
-from groupvpn.ipsec.sa import FIRST_SPI, Direction
+from groupvpn.ipsec.sa import FIRST_SPI, Direction, PeerSa
 from groupvpn.ipsec.transform import SecurityProtocol
+from groupvpn.node.by_hand import ByHand
 from groupvpn.node.control import CommandError
 from groupvpn.node.cores import RunningMember
 from groupvpn.node.operations import RekeyError, UnknownGroupError
@@ -41,6 +42,7 @@ def _clear_replay(router: Router, request: Request) -> str:
 
 
 def _clear_sa(router: Router, request: Request) -> str:
+    router.operations.clear_peer_sa()
     router.operations.clear_sa()
     return ""
 
@@ -54,26 +56,33 @@ def _clear_map(router: Router, request: Request) -> str:
     wanted = request.name("map")
     if wanted not in router.configuration.crypto_maps:
         raise CommandError(f"% No crypto map {wanted!r} is configured")
+    router.operations.clear_peer_sa(lambda by_hand, sa: by_hand.crypto_map == wanted)
     router.operations.clear_sa(lambda member: member.bound.crypto_map == wanted)
     return ""
 
 
 def _clear_peer(router: Router, request: Request) -> str:
-    if request.get("address") != _NO_PEER:
-        raise CommandError(f"% No SA has the peer {request.name('address')}: those of groups have none, which is {_NO_PEER}")
-    router.operations.clear_sa()
+    peer = request.get("address")
+    if peer == _NO_PEER:
+        router.operations.clear_sa()
+    elif not router.operations.clear_peer_sa(lambda by_hand, sa: peer != by_hand.local and peer in (sa.source, sa.destination)):
+        raise CommandError(f"% No SA has the peer {peer}: those of groups have none, which is {_NO_PEER}")
     return ""
 
 
 def _clear_entry(router: Router, request: Request) -> str:
-    """One SA, and so all that came by the same registration."""
+    """One SA, and so all that came by the same registration; of keys set by hand no other."""
     protocol = SecurityProtocol.AH if "ah" in request.keywords else SecurityProtocol.ESP
+    address, number = request.get("address"), request.get("spi")
 
     def has_it(member: RunningMember) -> bool:
-        is_ours = request.get("address") in (_NO_PEER, member.address)
-        return is_ours and any((sa.spi, sa.transform.protocol) == (request.get("spi"), protocol) for sa in member.core.sas)
+        is_ours = address in (_NO_PEER, member.address)
+        return is_ours and any((sa.spi, sa.transform.protocol) == (number, protocol) for sa in member.core.sas)
 
-    if not router.operations.clear_sa(has_it):
+    def is_it(by_hand: ByHand, sa: PeerSa) -> bool:
+        return (sa.destination, sa.spi, sa.transform.protocol) == (address, number, protocol)
+
+    if not router.operations.clear_peer_sa(is_it) and not router.operations.clear_sa(has_it):
         raise CommandError("% No such SA; `show crypto ipsec sa address` has them all")
     return ""
 
@@ -118,12 +127,12 @@ COMMANDS = (
         _clear_replay,
         {"group": _GROUP},
     ),
-    ExecCommand("clear crypto sa", "Delete the IPsec SAs of all groups and register again", _clear_sa),
+    ExecCommand("clear crypto sa", "Delete all IPsec SAs: groups register again, keys set by hand make new ones at once", _clear_sa),
     ExecCommand("clear crypto sa counters", "Count packets of IPsec SAs and errors from zero on; the SAs stay", _clear_counters),
-    ExecCommand("clear crypto sa map <map>", "Delete the IPsec SAs of a crypto map's groups and register again", _clear_map, {"map": _MAP}),
+    ExecCommand("clear crypto sa map <map>", "Delete the IPsec SAs of a crypto map; its groups register again", _clear_map, {"map": _MAP}),
     ExecCommand(
         "clear crypto sa peer <address>",
-        "Delete the IPsec SAs with a peer and register again; those of groups have the peer 0.0.0.0",
+        "Delete the IPsec SAs with a peer; those of groups, which register again, have the peer 0.0.0.0",
         _clear_peer,
         {"address": Address("peer of an SA")},
     ),
@@ -131,7 +140,7 @@ COMMANDS = (
         "clear crypto sa {entry | spi} <address> {ah | esp} <spi>",
         "Delete one IPsec SA, with all of its group, and register again",
         _clear_entry,
-        {"address": Address("where the SA leads: our address, or 0.0.0.0"), "spi": Number(FIRST_SPI, 4294967295, "SPI")},
+        {"address": Address("where the SA leads: our address or the peer's, or 0.0.0.0"), "spi": Number(FIRST_SPI, 4294967295, "SPI")},
         {"entry": "One SA, with all of its group", "spi": "The same as entry", "ah": "An SA of AH", "esp": "An SA of ESP"},
     ),
     ExecCommand("clear crypto isakmp", "Delete all ISAKMP SAs", _clear_isakmp),

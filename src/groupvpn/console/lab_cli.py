@@ -35,7 +35,8 @@ def _only_root(purpose: str) -> None:
 
 
 def _lab(name: str) -> "Lab":
-    from groupvpn.lab.lab import Lab, LabError
+    from groupvpn.lab.hosts import LabError
+    from groupvpn.lab.lab import Lab
     from groupvpn.lab.topology import TopologyError
 
     try:
@@ -57,7 +58,8 @@ def up(
     nodes: Annotated[bool, typer.Option("--nodes/--no-nodes", help="Start groupvpn in the nodes that have a configuration.")] = True,
 ) -> None:
     """Build a topology and start its nodes."""
-    from groupvpn.lab.lab import Lab, LabError
+    from groupvpn.lab.hosts import LabError
+    from groupvpn.lab.lab import Lab
     from groupvpn.lab.network import NetworkError
     from groupvpn.lab.topology import TopologyError, load
 
@@ -74,7 +76,8 @@ def up(
 @lab_commands.command()
 def down(lab: LabName) -> None:
     """Take a lab down: every process, namespace and file of it, after a crash too."""
-    from groupvpn.lab.lab import LabError, dismantle
+    from groupvpn.lab.hosts import LabError
+    from groupvpn.lab.lab import dismantle
 
     _only_root("take one down")
     try:
@@ -89,7 +92,8 @@ def down(lab: LabName) -> None:
 @lab_commands.command()
 def status(lab: Annotated[str | None, typer.Argument(metavar="LAB", help="The lab; all of them, if not given.")] = None) -> None:
     """Show which nodes run, and whether they are registered."""
-    from groupvpn.lab.lab import Lab, LabError, running
+    from groupvpn.lab.hosts import LabError
+    from groupvpn.lab.lab import Lab, running
     from groupvpn.lab.topology import TopologyError
 
     if lab:
@@ -125,7 +129,7 @@ def execute(
 
     Words that begin an exec command (show, clear, crypto), or words together in quotes, go to its groupvpn instead.
     """
-    from groupvpn.lab.lab import LabError
+    from groupvpn.lab.hosts import LabError
     from groupvpn.node.control import ControlError
 
     found = _lab(lab)
@@ -150,7 +154,7 @@ def capture(
     import signal
     import time
 
-    from groupvpn.lab.lab import LabError
+    from groupvpn.lab.hosts import LabError
     from groupvpn.node.namespace import NamespaceError
 
     _only_root("look into one")

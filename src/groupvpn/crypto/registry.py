@@ -5,10 +5,58 @@ value or by keyword are class methods, which raise `UnknownAlgorithmError` with 
 """
 
 from enum import Enum
+from typing import ClassVar, Self
 
 
 class UnknownAlgorithmError(ValueError):
     """A number or keyword that names no algorithm we have."""
+
+
+class _ByAttribute(Enum):
+    """Algorithms each of which one value of an attribute names; `called` is how errors name them."""
+
+    attribute: int
+    called: ClassVar[str]
+
+    def __init_subclass__(cls, *, called: str) -> None:
+        cls.called = called
+
+    @classmethod
+    def from_wire(cls, attribute: int) -> Self:
+        """The algorithm with this value of the attribute. Raises `UnknownAlgorithmError` if there is none."""
+        for algorithm in cls:
+            if algorithm.attribute == attribute:
+                return algorithm
+        raise UnknownAlgorithmError(f"{cls.called} {attribute}")
+
+
+class _BlockCipher(Enum):
+    """Ciphers of ISAKMP messages: `(value of the attribute, key octets, block octets, keyword)`; `called` is how errors name them.
+
+    Of one value the shortest key comes first.
+    """
+
+    called: ClassVar[str]
+
+    def __init_subclass__(cls, *, called: str) -> None:
+        cls.called = called
+
+    def __init__(self, attribute: int, key_length: int, block_length: int, keyword: str) -> None:
+        self.attribute = attribute
+        self.key_length = key_length
+        self.block_length = block_length
+        self.keyword = keyword
+
+    @classmethod
+    def from_wire(cls, attribute: int, key_bits: int) -> Self:
+        """The cipher with this value; `key_bits` is 0 where no attribute for the length came.
+
+        Raises `UnknownAlgorithmError` if there is none.
+        """
+        for cipher in cls:
+            if cipher.attribute == attribute and cipher.key_length * 8 == (key_bits or cipher.key_length * 8):
+                return cipher
+        raise UnknownAlgorithmError(f"{cls.called} {attribute} with {key_bits} bits")
 
 
 class EspCipher(Enum):
@@ -87,14 +135,17 @@ class EspCipher(Enum):
 
     @classmethod
     def from_wire(cls, transform_id: int, key_length: int) -> "EspCipher":
-        """The cipher with this transform id; `key_length` in octets tells AES sizes apart, 0 if the wire named none (then 128 bits)."""
+        """The cipher with this transform id; `key_length` in octets tells AES sizes apart, 0 if the wire named none (then 128 bits).
+
+        Raises `UnknownAlgorithmError` if there is none.
+        """
         for cipher in cls:
             if cipher.transform_id == transform_id and cipher.key_length == (key_length or cipher.key_length):
                 return cipher
         raise UnknownAlgorithmError(f"ESP transform {transform_id} with a {key_length}-octet key")
 
 
-class EspIntegrity(Enum):
+class EspIntegrity(_ByAttribute, called="ESP authentication algorithm"):
     """Integrity of ESP and AH: `(engine name, IANA authentication algorithm, AH transform id, key octets, ICV octets, keyword)`.
 
     Numbers: RFC 2407 4.5 and 4.4.3, RFC 4868, IANA "IPSEC AH Transform Identifiers". AH calls each by two of them.
@@ -125,16 +176,8 @@ class EspIntegrity(Enum):
         """Whether RFC 8221 advises against it."""
         return self in (EspIntegrity.HMAC_MD5_96, EspIntegrity.HMAC_SHA1_96)
 
-    @classmethod
-    def from_wire(cls, attribute: int) -> "EspIntegrity":
-        """The algorithm with this value of the Authentication Algorithm attribute (class 5)."""
-        for integrity in cls:
-            if integrity.attribute == attribute:
-                return integrity
-        raise UnknownAlgorithmError(f"ESP authentication algorithm {attribute}")
 
-
-class IkeCipher(Enum):
+class IkeCipher(_BlockCipher, called="IKE encryption algorithm"):
     """Ciphers of IKEv1: `(IANA encryption algorithm, key octets, block octets, keyword)` (RFC 2409 appendix A, RFC 3602)."""
 
     DES = (1, 8, 8, "des")
@@ -142,12 +185,6 @@ class IkeCipher(Enum):
     AES_128 = (7, 16, 16, "aes")
     AES_192 = (7, 24, 16, "aes 192")
     AES_256 = (7, 32, 16, "aes 256")
-
-    def __init__(self, attribute: int, key_length: int, block_length: int, keyword: str) -> None:
-        self.attribute = attribute
-        self.key_length = key_length
-        self.block_length = block_length
-        self.keyword = keyword
 
     @property
     def has_variable_key(self) -> bool:
@@ -159,27 +196,18 @@ class IkeCipher(Enum):
         """Whether it is advised against today (RFC 8247)."""
         return self.attribute != 7
 
-    @classmethod
-    def from_wire(cls, attribute: int, key_bits: int) -> "IkeCipher":
-        """The cipher with this attribute value; `key_bits` is 0 where no Key Length attribute came."""
-        for cipher in cls:
-            if cipher.attribute == attribute and cipher.key_length * 8 == (key_bits or cipher.key_length * 8):
-                return cipher
-        raise UnknownAlgorithmError(f"IKE encryption algorithm {attribute} with {key_bits} bits")
 
+class IkeHash(_ByAttribute, called="IKE hash algorithm"):
+    """Hashes of IKEv1 (their HMAC is the prf): `(IANA hash algorithm, keyword)` (RFC 2409 appendix A, IANA)."""
 
-class IkeHash(Enum):
-    """Hashes of IKEv1 (their HMAC is the prf): `(IANA hash algorithm, digest octets, keyword)` (RFC 2409 appendix A, IANA)."""
+    MD5 = (1, "md5")
+    SHA1 = (2, "sha")
+    SHA2_256 = (4, "sha256")
+    SHA2_384 = (5, "sha384")
+    SHA2_512 = (6, "sha512")
 
-    MD5 = (1, 16, "md5")
-    SHA1 = (2, 20, "sha")
-    SHA2_256 = (4, 32, "sha256")
-    SHA2_384 = (5, 48, "sha384")
-    SHA2_512 = (6, 64, "sha512")
-
-    def __init__(self, attribute: int, digest_length: int, keyword: str) -> None:
+    def __init__(self, attribute: int, keyword: str) -> None:
         self.attribute = attribute
-        self.digest_length = digest_length
         self.keyword = keyword
 
     @property
@@ -191,14 +219,6 @@ class IkeHash(Enum):
     def is_legacy(self) -> bool:
         """Whether it is advised against today (RFC 8247)."""
         return self in (IkeHash.MD5, IkeHash.SHA1)
-
-    @classmethod
-    def from_wire(cls, attribute: int) -> "IkeHash":
-        """The hash with this attribute value."""
-        for item in cls:
-            if item.attribute == attribute:
-                return item
-        raise UnknownAlgorithmError(f"IKE hash algorithm {attribute}")
 
 
 class IkeGroup(Enum):
@@ -226,14 +246,14 @@ class IkeGroup(Enum):
 
     @classmethod
     def from_wire(cls, number: int) -> "IkeGroup":
-        """The group with this number."""
+        """The group with this number. Raises `UnknownAlgorithmError` if there is none."""
         for item in cls:
             if item.number == number:
                 return item
         raise UnknownAlgorithmError(f"Diffie-Hellman group {number}")
 
 
-class IkeAuthentication(Enum):
+class IkeAuthentication(_ByAttribute, called="IKE authentication method"):
     """How the peers of phase 1 prove who they are: `(IANA authentication method, keyword)`."""
 
     PRE_SHARED_KEY = (1, "pre-share")
@@ -244,16 +264,8 @@ class IkeAuthentication(Enum):
         self.attribute = attribute
         self.keyword = keyword
 
-    @classmethod
-    def from_wire(cls, attribute: int) -> "IkeAuthentication":
-        """The method with this attribute value."""
-        for item in cls:
-            if item.attribute == attribute:
-                return item
-        raise UnknownAlgorithmError(f"IKE authentication method {attribute}")
 
-
-class KekCipher(Enum):
+class KekCipher(_BlockCipher, called="KEK algorithm"):
     """Ciphers of the rekey SA: `(IANA KEK_ALGORITHM, key octets, block octets, keyword)` (RFC 6407 5.3.2)."""
 
     DES_CBC = (1, 8, 8, "des-cbc")
@@ -261,12 +273,6 @@ class KekCipher(Enum):
     AES_128_CBC = (3, 16, 16, "aes 128")
     AES_192_CBC = (3, 24, 16, "aes 192")
     AES_256_CBC = (3, 32, 16, "aes 256")
-
-    def __init__(self, attribute: int, key_length: int, block_length: int, keyword: str) -> None:
-        self.attribute = attribute
-        self.key_length = key_length
-        self.block_length = block_length
-        self.keyword = keyword
 
     @property
     def has_variable_key(self) -> bool:
@@ -278,37 +284,20 @@ class KekCipher(Enum):
         """Whether it is advised against today (RFC 8221)."""
         return self.attribute != 3
 
-    @classmethod
-    def from_wire(cls, attribute: int, key_bits: int) -> "KekCipher":
-        """The cipher with this attribute value; `key_bits` is 0 where no KEK_KEY_LENGTH came."""
-        for cipher in cls:
-            if cipher.attribute == attribute and cipher.key_length * 8 == (key_bits or cipher.key_length * 8):
-                return cipher
-        raise UnknownAlgorithmError(f"KEK algorithm {attribute} with {key_bits} bits")
 
+class SignatureHash(_ByAttribute, called="signature hash algorithm"):
+    """Hash under the signature of a rekey message: `(IANA SIG_HASH_ALGORITHM, keyword)` (RFC 6407 5.3.6)."""
 
-class SignatureHash(Enum):
-    """Hash under the signature of a rekey message: `(IANA SIG_HASH_ALGORITHM, digest octets, keyword)` (RFC 6407 5.3.6)."""
+    SHA1 = (2, "sha")
+    SHA2_256 = (3, "sha256")
+    SHA2_384 = (4, "sha384")
+    SHA2_512 = (5, "sha512")
 
-    SHA1 = (2, 20, "sha")
-    SHA2_256 = (3, 32, "sha256")
-    SHA2_384 = (4, 48, "sha384")
-    SHA2_512 = (5, 64, "sha512")
-
-    def __init__(self, attribute: int, digest_length: int, keyword: str) -> None:
+    def __init__(self, attribute: int, keyword: str) -> None:
         self.attribute = attribute
-        self.digest_length = digest_length
         self.keyword = keyword
 
     @property
     def library_name(self) -> str:
         """What `hashlib` calls it."""
         return self.name.lower().replace("sha2_", "sha")
-
-    @classmethod
-    def from_wire(cls, attribute: int) -> "SignatureHash":
-        """The hash with this attribute value."""
-        for item in cls:
-            if item.attribute == attribute:
-                return item
-        raise UnknownAlgorithmError(f"signature hash algorithm {attribute}")

@@ -102,7 +102,10 @@ class RsaPrivateKey:
 
     @classmethod
     def generate(cls, modulus_bits: int) -> Self:
-        """A new key with a modulus of that many bits (`MODULUS_BITS`), from the library's own random generator."""
+        """A new key with a modulus of that many bits, from the library's own random generator.
+
+        Raises `RsaKeyError` for a number that is not in `MODULUS_BITS`.
+        """
         if modulus_bits not in MODULUS_BITS:
             raise RsaKeyError(f"a modulus has {MODULUS_BITS.start} to {MODULUS_BITS.stop - 1} bits, not {modulus_bits}")
         return cls(rsa.generate_private_key(PUBLIC_EXPONENT, modulus_bits))

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 
 from groupvpn.dataplane import guard
 from groupvpn.dataplane.engine import EngineCounters
-from groupvpn.dataplane.steering import COPIES, DROP_REASONS, PASSED
+from groupvpn.dataplane.steering import COPIES, DROP_REASONS, PASSED, TOLD
 from groupvpn.ipsec.acl import IPAddress
 from groupvpn.ipsec.sa import GroupSa, InterfaceCounters, PeerSa, SaCounters
 
 DELIVERED = ("outbound_delivered", "inbound_delivered")
 """The engine's counters of packets that got through; all its other ones are drops."""
+UNKNOWN = "inbound_unknown_spi"
+"""Counted by the rules, and by the engine what it got to tell of. What both have counts once."""
 ENDED = 64
 """So many SAs that ended are kept apart; what those before them counted is one sum."""
 
@@ -66,7 +68,9 @@ class Account:
         counts.add(running)
         counts.drops.update({reason: by_rules.get(reason, 0) for reason in (*DROP_REASONS, *guard.REASONS)})
         counts.delivered.update({way: by_rules.get(way, 0) for way in PASSED})
-        counts.traffic[COPIES] += by_rules.get(COPIES, 0)
+        twice = min(by_rules.get(TOLD, 0), counts.drops[UNKNOWN])
+        counts.drops[UNKNOWN] -= twice
+        counts.traffic[COPIES] += by_rules.get(COPIES, 0) + by_rules.get(TOLD, 0) - twice
         return InterfaceCounters(device, sas, dict(counts.drops), dict(counts.delivered), dict(counts.traffic), self.ended(current))
 
 

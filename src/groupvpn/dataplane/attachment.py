@@ -12,7 +12,7 @@ from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import BackEnd, PortStatus
 from groupvpn.dataplane.rules import InterfaceRules
 from groupvpn.dataplane.slots import Slots, assign
-from groupvpn.dataplane.steering import TOKEN_PREFIX, UNTAGGED, Steering, interface_name
+from groupvpn.dataplane.steering import TOKEN_PREFIX, UNTAGGED, Steering, interface_name, meets_ipv6
 from groupvpn.dataplane.tags import Tags
 from groupvpn.dataplane.tags import assign as assign_tags
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
@@ -43,7 +43,12 @@ class Attachment:
         self._outbound_taps: list[tuple[Tap, int]] = []
         self._mtu = link.mtu
         self._fragmentation = Fragmentation.BEFORE
-        self._given, self._is_given_counted = rules.given, False
+        self._is_led_to = False
+        """Whether the rules know our TAPs."""
+        self._missed: Counter[str] = Counter()
+        """What rules led to TAPs that were gone, before they knew ours."""
+        self._lost_at: Counter[str] = Counter()
+        """Frames that found the queue of a TAP full, by its name. A TAP that goes takes its own count with it."""
         self._workers, self._engine_processors = engine.workers, engine.processors
         self._tap_in = Tap(name_inbound(link.index), link.mac, self._workers)
         try:
@@ -89,9 +94,13 @@ class Attachment:
             esp_ports=policy.esp_ports,
             selectors=tags.selectors,
         )
+        if meets_ipv6(steering):
+            steering = replace(steering, own_ipv6=links.ipv6_addresses(self._link.index))
         self._use(self._inbound | inbound, self._outbound | outbound, tags.of | self._tags_in_use)
+        if not self._is_led_to:
+            self._missed += self._rules.take_given()
         self._rules.load(steering)
-        self._is_given_counted = self._rules.counts_given
+        self._is_led_to = True
         self._use(inbound, outbound, tags.of)
         self._slots, self._tags = slots, tags
 
@@ -154,17 +163,25 @@ class Attachment:
         return True
 
     def counted(self) -> Counts:
-        """What the engine did so far, and what found its queues full."""
+        """What the engine did so far, and what found its queues full, or no TAP before it had ours."""
         ended = self._port.counters()
         counts = Counts(traffic=Counter(self._port.traffic()))
         counts.delivered.update({way: ended.get(way, 0) for way in DELIVERED})
         counts.drops.update({reason: packets for reason, packets in ended.items() if reason not in DELIVERED})
-        overruns, lost = self._port.overruns(), {}
+        overruns = self._port.overruns()
         with contextlib.suppress(OSError):  # no descriptor is left to ask with
-            lost = links.transmit_drops()
-        counts.drops["inbound_queue_full"] += max(0, lost.get(self._tap_in.name, 0) - overruns["wake_ups"]) + overruns["inbound"]
-        counts.drops["outbound_queue_full"] += sum(lost.get(tap.name, 0) for tap, _ in self._outbound_taps) + overruns["outbound"]
+            self._note_overruns(links.transmit_drops(), overruns["wake_ups"])
+        counts.drops["inbound_queue_full"] += self._lost_at[self._tap_in.name] + overruns["inbound"]
+        counts.drops["outbound_queue_full"] += sum(self._lost_at[tap.name] for tap, _ in self._outbound_taps) + overruns["outbound"]
+        counts.drops.update({f"{way}_restarted": frames for way, frames in self._missed.items()})
         return counts
+
+    def _note_overruns(self, by_device: dict[str, int], wake_ups: int) -> None:
+        """Remember what found our TAPs full. Of a TAP that is gone the last that we know stays."""
+        for tap in self.taps:
+            if tap.name in by_device:
+                no_packets = wake_ups if tap is self._tap_in else 0
+                self._lost_at[tap.name] = max(0, by_device[tap.name] - no_packets)
 
     @property
     def status(self) -> PortStatus:
@@ -186,24 +203,26 @@ class Attachment:
     def close(self) -> Counts:
         """Stop the engine and remove the TAPs. Filters and tables stay: where they forwarded to them, packets are dropped from now on.
 
-        Returns all that was counted, with `restarted` for what was on its way to the engine; fragments that waited there for others are
-        never completed.
+        Returns all that was counted, with `restarted` for what was on its way to the engine, or led to a TAP that was gone; fragments that
+        waited there for others are never completed.
         """
         self._port.stop()
-        self._rules.forget()
+        self._rules.let_go()
         counts = self.counted()
         in_rings = self._port.discard()
         pending, counts.traffic["inbound_pending"] = counts.traffic["inbound_pending"], 0
         counts.drops["inbound_fragment"] += pending
-        counts.drops["inbound_restarted"] += self._tap_in.drain(self._token[:TOKEN_PREFIX]) + in_rings["inbound"]
-        at_taps = sum(tap.drain() for tap, _ in self._outbound_taps)
+        given = self._rules.take_given()
+        by_tap = counts.traffic["inbound_frames"] - counts.traffic["inbound_ring_frames"]
+        given["outbound"] -= counts.traffic["outbound_frames"] + counts.drops["outbound_queue_full"]
+        given["inbound"] -= by_tap + self._lost_at[self._tap_in.name]
+        waiting = Counter(outbound=sum(tap.drain() for tap, _ in self._outbound_taps) + in_rings["outbound"])
+        waiting["inbound"] = self._tap_in.drain(self._token[:TOKEN_PREFIX])
         for tap in self.taps:
             tap.close()
-        if self._is_given_counted:  # what was led to a TAP that was gone is lost too
-            given = self._rules.given - self._given
-            counts.drops["outbound_restarted"] += max(0, given - counts.traffic["outbound_frames"] - counts.drops["outbound_queue_full"])
-        else:
-            counts.drops["outbound_restarted"] += at_taps + in_rings["outbound"]
+        for way, lost in (given | waiting).items():  # what waited is known also where nobody can read what the rules have counted
+            counts.drops[f"{way}_restarted"] += lost
+        counts.drops["inbound_restarted"] += in_rings["inbound"]
         return counts
 
 

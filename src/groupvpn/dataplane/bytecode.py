@@ -52,8 +52,9 @@ class Of(IntEnum):
 FRAME = -82
 """Where on the stack the copy of a frame begins, so that the IP header is aligned. Words of a program are above and below it."""
 ETHER_TYPE, IP_HEADER = FRAME + 12, FRAME + ETHERNET
-COUNTER, PROTOCOL = -4, -8
-"""Words on the stack: of a counter that is looked up, and the protocol of the upper layer."""
+COUNTER, PROTOCOL, REFUSAL, COPY = -4, -8, -12, -16
+"""Words on the stack: of a counter that is looked up, the protocol of the upper layer, and the numbers of the counters for what the list
+refuses and for a copy."""
 SCRATCH = -96
 """Octets on the stack for what is looked at once: eight."""
 
@@ -76,7 +77,8 @@ MAXIMUM_TRANSPORT = 12
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How the way of a packet through a program ends. `counter` is the number of the one that counts it, if any.
+    """How the way of a packet through a program ends. `counter` is the number of the one that counts it, if any, and `counter_at` where on
+    the stack that number is.
 
     It goes to the interface of number `redirect` if there is one, else on, or nowhere if it `drops`.
     """
@@ -84,6 +86,7 @@ class End:
     counter: int | None = None
     redirect: int | None = None
     drops: bool = False
+    counter_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,8 @@ class Writer:
         code, register = self.code, self.registers
         if end.counter is not None:
             self.count(end.counter)
+        elif end.counter_at is not None:
+            self.count_at(end.counter_at)
         if end.drops:
             code.set(register.R0, DROP)
         elif end.redirect is not None:
@@ -139,11 +144,15 @@ class Writer:
 
     def count(self, counter: int) -> None:
         """Add 1 to a counter. Leaves nothing in R0 to R5."""
+        self.code.store(self.sizes.WORD, self.registers.FRAME, COUNTER, counter)
+        self.count_at(COUNTER)
+
+    def count_at(self, at: int) -> None:
+        """Add 1 to the counter whose number is at a place on the stack. Leaves nothing in R0 to R5."""
         code, register, size = self.code, self.registers, self.sizes
         missing = code.label()
-        code.store(size.WORD, register.FRAME, COUNTER, counter)
         code.load_counters(register.R1, self._counters)
-        self._look_up(COUNTER)
+        self._look_up(at)
         code.jump_if_null(register.R0, missing)
         code.load(size.DOUBLE, register.R1, register.R0, 0)
         code.add(register.R1, 1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from groupvpn.dataplane import clsact, links
 from groupvpn.dataplane.bytecode import LAST, NEXT, on_the_wire
 from groupvpn.dataplane.clsact import Hook
-from groupvpn.dataplane.steering import GIVEN, PASSED, Steering, closed
+from groupvpn.dataplane.steering import PASSED, Steering, closed
 from groupvpn.dataplane.verdicts import COUNTERS, Maps, inbound_program, outbound_program
 
 if TYPE_CHECKING:
@@ -134,11 +134,6 @@ class Filters:
         total.subtract(self._repeated)
         total.subtract(self._repeats())
         return dict(total)
-
-    @property
-    def given(self) -> int:
-        """Frames that were led to outbound TAPs, since the first `load`."""
-        return self.counters().get(GIVEN, 0)
 
     def _repeats(self) -> "Counter[str]":
         """What the filter has let pass since a program stands before it."""

@@ -10,7 +10,7 @@ import fcntl
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 SIOCGIFNAME = 0x8910
@@ -31,6 +31,8 @@ _IFREQ = 40
 """Octets of `struct ifreq`."""
 _ADDRESSES = 63
 """Addresses of all interfaces for which there is room at the first attempt to read them."""
+_SCOPE_HOST, _SCOPE_LINK = 0x10, 0x20
+"""Scopes of addresses of IPv6, as the kernel lists them."""
 LOOPBACK = 1
 """Number of the loopback interface (LOOPBACK_IFINDEX of the kernel)."""
 NAME_LENGTH = 15
@@ -133,6 +135,19 @@ def number_at(address: IPv4Address) -> int | None:
         if there == address.packed:  # an address may have a label of its own, such as eth0:1
             return index(label.partition(b"\0")[0].partition(b":")[0].decode(errors="surrogateescape"))
     return None
+
+
+def ipv6_addresses(index: int) -> tuple[IPv6Address, ...]:
+    """The addresses of IPv6 under which we are reached by the interface of this number, in their order: all that we have, but for those of
+    other links. Empty if they cannot be read."""
+    found = set()
+    with contextlib.suppress(OSError):  # no IPv6 at all, or no descriptor is left
+        for line in Path("/proc/thread-self/net/if_inet6").read_text().splitlines():
+            digits, number, _, scope, *_ = line.split()
+            is_ours = int(number, 16) == index if int(scope, 16) == _SCOPE_LINK else int(scope, 16) != _SCOPE_HOST
+            if is_ours:
+                found.add(IPv6Address(int(digits, 16)))
+    return tuple(sorted(found))
 
 
 def set_mac(device: str, mac: bytes) -> None:

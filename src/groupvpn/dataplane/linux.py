@@ -381,7 +381,8 @@ class LinuxDataPlane:
         """
         if place is not None and place.name == LOOPBACK:
             return [Fault(policy.device, problem, Effect.HARMLESS)]
-        blocked = Fault(policy.device, problem, Effect.ABSENT if place is None else Effect.BLOCKED)
+        absent = Effect.HARMLESS if policy.is_shut else Effect.ABSENT
+        blocked = Fault(policy.device, problem, absent if place is None else Effect.BLOCKED)
         self._detach(policy.device)
         steering = self._closing(policy, place)
         if not guard.stands(steering):

@@ -8,7 +8,8 @@ from groupvpn.dataplane.faults import Effect
 from groupvpn.dataplane.filters import FiltersError
 from groupvpn.dataplane.guards import INET, Guard, Guards
 from groupvpn.dataplane.options import BackEnd, Steer
-from groupvpn.dataplane.steering import Selectors, Steering, table_name
+from groupvpn.dataplane.programs import ProgramError
+from groupvpn.dataplane.steering import COPIES, TOLD, Selectors, Steering, table_name
 from groupvpn.dataplane.ways import ProgramWay, TableWay, Way
 
 
@@ -28,6 +29,8 @@ class InterfaceRules:
         self._refusal = ""
         """Why it is not the programs, if they were tried."""
         self._steering: Steering | None = None
+        self._given: Counter[str] = Counter()
+        """What `take_given` has told of."""
 
     @property
     def by(self) -> BackEnd:
@@ -93,6 +96,15 @@ class InterfaceRules:
         """Offer the kernel once more what it has refused."""
         self._guard.try_again()
 
+    def let_go(self) -> None:
+        """The TAPs go, and the rules stay: they drop what they led there, and count on. The next `load` tries every way again."""
+        self._programs.let_go()
+        try:
+            self._table.let_go()
+        except ProgramError:  # it leads to TAPs that are gone until the next `load` replaces it
+            self._table.forget()
+        self._in_use, self._refusal = None, ""
+
     def forget(self) -> None:
         """Expect nothing of what is in the kernel: the next `load` replaces everything, and tries every way again."""
         self._table.forget()
@@ -111,15 +123,14 @@ class InterfaceRules:
         """What the rules know of decrypted packets, if they were loaded."""
         return self._steering.selectors if self._steering is not None else ()
 
-    @property
-    def counts_given(self) -> bool:
-        """Whether the rules count what they lead to outbound TAPs."""
-        return self._in_use is self._programs
-
-    @property
-    def given(self) -> int:
-        """Frames that programs have led to outbound TAPs."""
-        return self._programs.given
+    def take_given(self) -> Counter[str]:
+        """Frames that the rules have led to TAPs since this was asked last, whichever way they are written down: `outbound` and `inbound`,
+        copies too."""
+        counted = Counter(self._programs.counters())
+        counted.update(self._table.counters())
+        given = Counter(outbound=counted["outbound_given"], inbound=counted["inbound_given"] + counted[COPIES] + counted[TOLD])
+        since, self._given = given - self._given, given
+        return since
 
     def delete(self) -> None:
         """Remove everything."""

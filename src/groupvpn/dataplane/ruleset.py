@@ -5,8 +5,8 @@ arrives (`Entry.inbound`): mirrored, and for multicast as it is. `chains` says h
 of the list, and pass if it has none. The whole table is described in `docs/dataplane.md`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
 
 from groupvpn.dataplane import guard
 from groupvpn.dataplane.chains import CLEAR, Chains, Judged, Rules
@@ -14,9 +14,11 @@ from groupvpn.dataplane.conditions import LATER_FRAGMENT
 from groupvpn.dataplane.steering import (
     COPIES,
     DROP_REASONS,
+    GIVEN,
     ISAKMP_PORTS,
     OWNER,
     TOKEN_PREFIX,
+    TOLD,
     TOLD_OF,
     Selectors,
     Steering,
@@ -29,7 +31,7 @@ from groupvpn.dataplane.steering import (
     takes_link_control,
 )
 from groupvpn.effects import GDOI_PORT
-from groupvpn.ipsec.acl import Action
+from groupvpn.ipsec.acl import Action, IPAddress
 from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.wire.iana import IpProtocol
 
@@ -48,6 +50,8 @@ _WHOLE = "ip frag-off & 0x3fff == 0"
 _UNLISTED = {way: f"goto {way}_unlisted" for way in _HOOKS}
 """The verdict on what no entry matches: it passes, counted."""
 _NOT_PERMITTED = "goto not_permitted"
+_REFUSED = {4: "goto inbound_refused", 6: "goto inbound_refused_ipv6"}
+"""The verdict on what may not arrive in the clear."""
 _ESP_AND_AH = f"{IpProtocol.ESP}-{IpProtocol.AH}"
 """A range and not a set, whose elements could be missed while rules change."""
 _IS_SPI = f"@th,64,32 >= {FIRST_SPI:#010x}"
@@ -141,7 +145,12 @@ def compose(steering: Steering) -> Ruleset:
     """The table that does what `steering` asks for."""
     declarations = [f'comment "{OWNER} {steering.node}"']
     declarations += [f'counter {name} {{ comment "{text}"; }}' for name, text in DROP_REASONS.items()]
-    declarations.append(f'counter {COPIES} {{ comment "copies for the engine to tell of, of packets that went their own way"; }}')
+    declarations += [f'counter {name} {{ comment "frames for the engine, by whatever rule"; }}' for name in GIVEN]
+    declarations.append(f'counter {COPIES} {{ comment "copies for the engine to tell of, of packets that pass"; }}')
+    declarations.append(
+        f'counter {TOLD} {{ comment "copies for the engine to tell of, of packets with addresses that the list wants encrypted"; }}'
+    )
+    declarations.append(f"limit told_of {{ rate {TOLD_OF}/second burst {TOLD_OF} packets }}")
     hooks = {name: f'type filter hook {hook} device "{steering.device}" priority filter; policy accept;' for name, hook in _HOOKS.items()}
     sets = {
         "key_servers": tuple(str(address) for address in sorted(set(steering.bypass))),
@@ -186,7 +195,7 @@ def _of(version: int, judged: list[Judged]) -> list[Judged]:
 def _outbound(steering: Steering, chains: Chains) -> None:
     judged = []
     for rule, tap in zip(steering.rules, steering.taps, strict=True):
-        protect = f'counter fwd to "{tap}"' if tap else "counter name outbound_no_sa drop"
+        protect = _to_tap("outbound", tap) if tap else "counter name outbound_no_sa drop"
         judged.append(Judged(rule.entry, CLEAR if leaves_clear(rule) else protect))
     exceptions = [_NOT_IPV6, *_NEIGHBOURS, *_link_control_ipv6(judged)]
     first = [
@@ -204,7 +213,7 @@ def _outbound(steering: Steering, chains: Chains) -> None:
 
 
 def _inbound(steering: Steering, chains: Chains) -> None:
-    judged = [Judged(entry, CLEAR if arrives_clear(rule) else "counter name inbound_clear drop") for rule, entry in arriving(steering)]
+    judged = [Judged(entry, CLEAR if arrives_clear(rule) else _REFUSED[entry.version]) for rule, entry in arriving(steering)]
     esp = f'esp spi @spis {_to_engine(steering)} comment "ESP of an SA that we hold"'
     esp_in_udp = f'@th,64,32 @spis {_to_engine(steering)} comment "ESP in UDP, of an SA that we hold"'
     ah = esp.replace("esp spi", "ah spi", 1).replace("ESP", "AH", 1)
@@ -249,6 +258,7 @@ def _inbound(steering: Steering, chains: Chains) -> None:
     chains.add("inbound_esp_in_udp", in_udp, otherwise="return")
     chains.add("inbound_isakmp", isakmp, otherwise="return")
     _add_others(steering, chains)
+    _add_refused(steering, chains, ports)
 
 
 def _add_others(steering: Steering, chains: Chains) -> None:
@@ -261,7 +271,18 @@ def _add_others(steering: Steering, chains: Chains) -> None:
     chains.add("inbound_priority_tagged", [*twice, *ours], otherwise="accept")
 
 
-def _one_of(addresses: tuple[IPv4Address, ...]) -> str:
+def _add_refused(steering: Steering, chains: Chains, ports: Rules) -> None:
+    """What the list drops. ESP and AH that comes so far has an SPI that is not ours, or none."""
+    unknown, clear = "counter name inbound_unknown_spi drop", "counter name inbound_clear drop"
+    of_esp = {4: [f"ip protocol {_ESP_AND_AH}"], 6: [f"meta l4proto {_ESP_AND_AH}", f"ip6 nexthdr {_ESP_AND_AH}"]}
+    for version in (4, 6) if meets_ipv6(steering) else (4,):
+        of_us = [*of_esp[version], *(f"{port} {_IS_SPI}" for port in ports)]
+        first = [f"{condition} {unknown}" for condition in of_us]
+        first.insert(len(of_esp[version]), f"{LATER_FRAGMENT[version]} {clear}")
+        chains.add(_REFUSED[version].removeprefix("goto "), first, otherwise=clear)
+
+
+def _one_of(addresses: Sequence[IPAddress]) -> str:
     return str(addresses[0]) if len(addresses) == 1 else f"{{ {', '.join(map(str, addresses))} }}"
 
 
@@ -280,19 +301,29 @@ def _unknown_esp(steering: Steering, chains: Chains) -> None:
     copies."""
     if steering.tap_in is None:
         return
-    to_us = f"ip daddr {_one_of(steering.own)} goto told_of"
-    _add_by_addresses(steering, chains, "unknown_esp", ("goto told_of", "return", "return"), to_us)
-    rate = f"limit rate {TOLD_OF}/second burst {TOLD_OF} packets"
-    chains.add("told_of", [f'{rate} counter name {COPIES} dup to "{steering.tap_in}"'], otherwise="return")
+    _add_by_addresses(steering, chains, "unknown_esp", ("goto told_of", "goto for_us", "goto for_us"), optional="goto told_of_passing")
+    own: dict[str, Sequence[IPAddress]] = {"ip daddr": steering.own, "ip6 daddr": steering.own_ipv6}
+    to_us = [f"{place} {_one_of(addresses)} goto told_of_passing" for place, addresses in own.items() if addresses]
+    chains.add("for_us", to_us, otherwise="return")
+    for name, counter in (("told_of", TOLD), ("told_of_passing", COPIES)):
+        chains.add(name, [f'limit name "told_of" counter name {counter} dup to "{steering.tap_in}"'], otherwise="return")
 
 
 def _add_by_addresses(
-    steering: Steering, chains: Chains, name: str, verdicts: tuple[str, str, str], first: str = "", first_ipv6: str = ""
+    steering: Steering,
+    chains: Chains,
+    name: str,
+    verdicts: tuple[str, str, str],
+    first: str = "",
+    first_ipv6: str = "",
+    optional: str | None = None,
 ) -> None:
     """A chain, and one for IPv6 if there is any, that judges ESP by what the list says of its addresses alone. `verdicts` are those of a
-    permit, of a deny and of what no entry matches."""
+    permit, of a deny and of what no entry matches; `optional` is that of a permit which lets arrive in the clear too, if it is another
+    one."""
     permit, deny, otherwise = verdicts
-    judged = [Judged(entry, permit if entry.action is Action.PERMIT else deny) for entry in by_addresses(steering)]
+    permits = {False: permit, True: optional or permit}
+    judged = [Judged(entry, permits[is_clear] if entry.action is Action.PERMIT else deny) for entry, is_clear in by_addresses(steering)]
     chains.add(name, [first] if first else [], _of(4, judged), otherwise)
     if meets_ipv6(steering):
         chains.add(f"{name}_ipv6", [first_ipv6] if first_ipv6 else [], _of(6, judged), otherwise)
@@ -354,4 +385,9 @@ def _taken_by_ring(steering: Steering, whole: str) -> Rules:
 
 
 def _to_engine(steering: Steering) -> str:
-    return f'counter fwd to "{steering.tap_in}"' if steering.tap_in else "counter name inbound_restarted drop"
+    return _to_tap("inbound", steering.tap_in) if steering.tap_in else "counter name inbound_restarted drop"
+
+
+def _to_tap(way: str, tap: str) -> str:
+    """Counted by the rule, as each is, and among all that is led to TAPs."""
+    return f'counter counter name {way}_given fwd to "{tap}"'

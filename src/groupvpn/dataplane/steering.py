@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT
 from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, Entry, IPAddress
@@ -18,16 +18,20 @@ from groupvpn.ipsec.sa import Direction, TrafficRule
 DROP_REASONS = {
     "outbound_no_sa": "left in the direction of the group, but no SA is there to protect it",
     "inbound_clear": "arrived in the clear where the policy wants it encrypted",
+    "inbound_unknown_spi": "arrived there under an SA that we do not hold",
     "inbound_not_permitted": "was decrypted, but no permit entry covers it",
     "inbound_restarted": "was ESP of ours when nobody was there to decrypt it",
 }
 """Counters of packets that the rules themselves dropped, by reason."""
 COPIES = "inbound_copies"
-"""Counter of the packets of which the engine got a copy. The copies are no packets of their own."""
+"""Counter of the packets that pass of which the engine got a copy. The copies are no packets of their own."""
+TOLD = "inbound_told"
+"""The same of packets whose addresses the list wants encrypted. It drops and counts them, or they pass by their protocol or ports: either
+way the copies are no drops of the engine."""
 PASSED = ("outbound_passed", "inbound_passed")
 """Counters of what the rules let pass in the clear."""
-GIVEN = "outbound_given"
-"""Counter of the frames that programs led to outbound TAPs: what the engine did not get of them was lost on the way."""
+GIVEN = ("outbound_given", "inbound_given")
+"""Counters of the frames that the rules led to TAPs, copies apart: what the engine did not get of them was lost on the way."""
 TABLE_PREFIX = "groupvpn_"
 """Every table we own is called this and the name that the interface is configured by, in the family `netdev`."""
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
@@ -59,7 +63,7 @@ class Selectors:
 @dataclass(frozen=True, slots=True)
 class Steering:
     """All that the rules of one interface depend on. `index` and `device` are the interface's number and what it is called now, `table`
-    what it is configured as. `own` are the addresses under which this node speaks with key servers.
+    what it is configured as. `own` are the addresses under which this node speaks with key servers, `own_ipv6` those of IPv6 that it has.
 
     `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of ICMP that the engine says by itself, and how
     that of all frames that it gives back begins (`TOKEN_PREFIX`); decrypted ones end with a tag of `selectors`. `mark` is the mark of the
@@ -86,6 +90,7 @@ class Steering:
     selectors: tuple[Selectors, ...] = ()
     copy_limit: int = 0
     ring_program: int = 0
+    own_ipv6: tuple[IPv6Address, ...] = ()
 
 
 def table_name(interface: str) -> str:
@@ -125,17 +130,21 @@ def arrives_clear(rule: TrafficRule) -> bool:
     return rule.entry.action is Action.DENY or rule.direction is not Direction.BOTH
 
 
-def by_addresses(steering: Steering) -> Iterator[Entry]:
+def by_addresses(steering: Steering) -> Iterator[tuple[Entry, bool]]:
     """What the list says of ESP by its addresses alone, which the outer header of a group's SA repeats: each permit without its protocol
-    and ports, and the denies that have none. Behind them the permits of SAs whose list is another one by now."""
-    found = []
-    for entry in (entry for _, entry in arriving(steering)):
+    and ports, and the denies that have none. Behind them the permits of SAs whose list is another one by now.
+
+    With each, whether what it matches may arrive in the clear.
+    """
+    found: dict[Entry, bool] = {}
+    for rule, entry in arriving(steering):
         addresses = Entry(entry.action, ANY_PROTOCOL, entry.source, entry.destination)
         if entry.action is Action.PERMIT or entry == addresses:
-            found.append(addresses)
-    judged = (entry for selectors in steering.selectors for entry in decrypted(selectors))
-    found += (Entry(entry.action, ANY_PROTOCOL, entry.source, entry.destination) for entry in judged if entry.action is Action.PERMIT)
-    return iter(dict.fromkeys(found))
+            found.setdefault(addresses, arrives_clear(rule))
+    for entry in (entry for selectors in steering.selectors for entry in decrypted(selectors)):
+        if entry.action is Action.PERMIT:
+            found.setdefault(Entry(entry.action, ANY_PROTOCOL, entry.source, entry.destination), True)
+    return iter(found.items())
 
 
 def meets_ipv6(steering: Steering) -> bool:

@@ -1,12 +1,16 @@
 """The nftables table of an interface, with its guard: what we loaded last, and whether it is still there as we left it."""
 
+import re
 from contextlib import suppress
 from dataclasses import replace
 
 from groupvpn.dataplane import nftables
 from groupvpn.dataplane.programs import ProgramError
 from groupvpn.dataplane.ruleset import Ruleset, compose
-from groupvpn.dataplane.steering import Steering
+from groupvpn.dataplane.steering import Steering, closed
+
+_TAP = re.compile(r"(?<=(?:fwd|dup) to )\S+")
+"""Where a rule leads, as nft lists it."""
 
 
 class Table:
@@ -54,7 +58,7 @@ class Table:
         now = nftables.listing(self.name)
         self._is_put_back = False
         self._seen = now if self._seen is None else self._seen
-        if now and now == self._seen:
+        if now and _is_same(now, self._seen):
             return True
         self._loaded = None
         return False
@@ -69,6 +73,12 @@ class Table:
             nftables.load(transaction)
         self._tally.begin_anew()
         self._is_put_back = True
+
+    def let_go(self) -> None:
+        """Lead nothing to TAPs any more, which are about to go: the same table without them, so that no count is lost. What is not as we
+        loaded it is left alone, and replaced by the next `load`."""
+        if self.verify() and self._loaded is not None:
+            self.load(closed(self._loaded[0]))
 
     def forget(self) -> None:
         """Expect nothing of what is in the kernel: the next `load` replaces everything."""
@@ -85,3 +95,9 @@ class Table:
         nftables.delete(self.name, families=("netdev",))
         self._tally.begin_anew()
         self._loaded, self._is_ours = None, False
+
+
+def _is_same(now: str, seen: str) -> bool:
+    """Whether both list the same rules. Of a TAP that is gone nft says the number."""
+    taps = zip(_TAP.findall(now), _TAP.findall(seen), strict=False)
+    return _TAP.sub("", now) == _TAP.sub("", seen) and all(tap == before or tap.isdigit() for tap, before in taps)

@@ -11,10 +11,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TYPE_CHECKING
 
 from groupvpn.dataplane.bytecode import (
+    COPY,
     ETHERNET,
     IP_HEADER,
     IPV4,
     IPV6,
+    REFUSAL,
     End,
     Helper,
     Judged,
@@ -30,6 +32,7 @@ from groupvpn.dataplane.steering import (
     GIVEN,
     ISAKMP_PORTS,
     TOKEN_PREFIX,
+    TOLD,
     TOLD_OF,
     Steering,
     arrives_clear,
@@ -48,12 +51,13 @@ from groupvpn.wire.iana import IpProtocol
 if TYPE_CHECKING:
     from groupvpn import _engine
 
-COUNTERS = ("outbound_passed", "inbound_passed", *DROP_REASONS, COPIES, GIVEN)
+COUNTERS = ("outbound_passed", "inbound_passed", *DROP_REASONS, COPIES, TOLD, *GIVEN)
 """What the programs of an interface count, by number: what passed in the clear, what was dropped, copies, and what the engine was given."""
 _NUMBERS = {name: number for number, name in enumerate(COUNTERS)}
 _PASS = End()
 """Passes, and is not ours to judge."""
 _PASSED = {way: End(_NUMBERS[f"{way}_passed"]) for way in ("outbound", "inbound")}
+_GIVEN = {way: _NUMBERS[f"{way}_given"] for way in ("outbound", "inbound")}
 _DROPPED = {reason: End(_NUMBERS[reason], drops=True) for reason in DROP_REASONS}
 
 _TO_ANOTHER_HOST = 3
@@ -185,7 +189,7 @@ class _Outbound(_Rules):
         return writer.finish()
 
     def _protect(self, tap: str | None) -> End:
-        return End(_NUMBERS[GIVEN], redirect=self._numbers[tap]) if tap is not None else _DROPPED["outbound_no_sa"]
+        return End(_GIVEN["outbound"], redirect=self._numbers[tap]) if tap is not None else _DROPPED["outbound_no_sa"]
 
     def _pass_isakmp(self, *, later: bool) -> None:
         """Our own ISAKMP and GDOI to a key server."""
@@ -207,10 +211,10 @@ class _Inbound(_Rules):
     def __init__(self, steering: Steering, maps: Maps, numbers: Mapping[str, int], goes_on: int) -> None:
         super().__init__(steering, maps, numbers, goes_on)
         tap = steering.tap_in
-        self._engine = End(redirect=numbers[tap]) if tap is not None else _DROPPED["inbound_restarted"]
-        passed, dropped = _PASSED["inbound"], _DROPPED["inbound_clear"]
+        self._engine = End(_GIVEN["inbound"], redirect=numbers[tap]) if tap is not None else _DROPPED["inbound_restarted"]
+        passed, refused = _PASSED["inbound"], End(drops=True, counter_at=REFUSAL)
         self._clear = [
-            Judged(_surely(entry), passed) if arrives_clear(rule) else Judged(entry, dropped) for rule, entry in arriving(steering)
+            Judged(_surely(entry), passed) if arrives_clear(rule) else Judged(entry, refused) for rule, entry in arriving(steering)
         ]
         dropped = _DROPPED["inbound_not_permitted"]
         self._decrypted = [
@@ -225,6 +229,7 @@ class _Inbound(_Rules):
         self._unless_given_back(arrived, neither)
         self._write_decrypted(refused)
         code.place(arrived)
+        code.store(writer.sizes.WORD, register.FRAME, REFUSAL, _NUMBERS["inbound_clear"])
         code.load(writer.sizes.WORD, register.R1, register.R6, Of.KIND)
         code.jump_if(register.R1, writer.compares.EQUAL, _TO_ANOTHER_HOST, neither)
         self.find_type(ipv4, ipv6, neither, self._to(_DROPPED["inbound_clear"]))
@@ -371,18 +376,22 @@ class _Inbound(_Rules):
 
     def _tell_of_unknown(self, places: Places) -> None:
         """If ESP with an SPI that is not ours is for us, or a permit covers its addresses, somebody takes us for one who has the SA: the
-        engine gets a copy to tell of (RFC 4303 3.4.2). The rate is limited here already, so that nobody can drown the engine in copies."""
-        writer, code = self._writer, self._code
+        engine gets a copy to tell of (RFC 4303 3.4.2). The rate is limited here already, so that nobody can drown the engine in copies.
+        What the list refuses of it counts as what it is."""
+        writer, code, register, size = self._writer, self._code, self._writer.registers, self._writer.sizes
+        code.store(size.WORD, register.FRAME, REFUSAL, _NUMBERS["inbound_unknown_spi"])
         if self._steering.tap_in is None:
             return
-        is_told, done = code.label(), code.label()
-        if places.version == 4:
-            other = code.label()
-            writer.unless_one_of(self._steering.own, places.destination, other)
-            code.jump(is_told)
-            code.place(other)
-        self._ask_by_addresses(places, is_told, done)
-        code.jump(done)
+        is_refused, passes, is_for_us, is_told, done = (code.label() for _ in range(5))
+        self._ask_by_addresses(places, is_refused, passes, is_for_us)
+        code.place(passes)
+        own = self._steering.own if places.version == 4 else self._steering.own_ipv6
+        writer.unless_one_of(own, places.destination, done)
+        code.place(is_for_us)
+        code.store(size.WORD, register.FRAME, COPY, _NUMBERS[COPIES])
+        code.jump(is_told)
+        code.place(is_refused)
+        code.store(size.WORD, register.FRAME, COPY, _NUMBERS[TOLD])
         code.place(is_told)
         self._send_copy(self._numbers[self._steering.tap_in], done)
         code.place(done)
@@ -403,7 +412,7 @@ class _Inbound(_Rules):
         code.add_atomically(register.R0, 8, register.R1)
         code.load(size.DOUBLE, register.R1, register.R0, 8)
         code.jump_if(register.R1, compare.GREATER, TOLD_OF, otherwise)
-        writer.count(_NUMBERS[COPIES])
+        writer.count_at(COPY)
         code.copy(register.R1, register.R6)
         code.set(register.R2, number)
         code.set(register.R3, 0)
@@ -426,14 +435,18 @@ class _Inbound(_Rules):
         code.jump(self._to(_PASSED["inbound"]))
         code.place(done)
 
-    def _ask_by_addresses(self, places: Places, permitted: "_engine.Label", denied: "_engine.Label") -> None:
-        """Jump as the list says of the addresses alone; go on if it says nothing."""
-        for entry in by_addresses(self._steering):
+    def _ask_by_addresses(
+        self, places: Places, permitted: "_engine.Label", denied: "_engine.Label", optional: "_engine.Label | None" = None
+    ) -> None:
+        """Jump as the list says of the addresses alone; go on if it says nothing. `optional` is for what a permit lets arrive in the clear
+        too."""
+        for entry, is_clear in by_addresses(self._steering):
             if entry.version == places.version:
                 following = self._code.label()
                 self._writer.unless_in(entry.source, places.source, following)
                 self._writer.unless_in(entry.destination, places.destination, following)
-                self._code.jump(permitted if entry.action is Action.PERMIT else denied)
+                by_permit = optional if optional is not None and is_clear else permitted
+                self._code.jump(by_permit if entry.action is Action.PERMIT else denied)
                 self._code.place(following)
 
     def _take_esp_in_udp(self, places: Places, unknown: "_engine.Label") -> None:

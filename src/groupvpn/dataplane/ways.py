@@ -55,6 +55,9 @@ class Way(Protocol):
     def close(self, steering: Steering) -> None:
         """The rules stay, and forward nothing to anybody."""
 
+    def let_go(self) -> None:
+        """The TAPs go: lead nothing to them any more."""
+
     def delete(self) -> None:
         """Remove what the other way does not have too."""
 
@@ -109,14 +112,13 @@ class ProgramWay:
         """See `Way`."""
         return self._filters.counters()
 
-    @property
-    def given(self) -> int:
-        """Frames that were led to outbound TAPs."""
-        return self._filters.given
-
     def close(self, steering: Steering) -> None:
         """See `Way`: the program that forwards goes with us."""
         self.hold(steering, is_other=False)
+
+    def let_go(self) -> None:
+        """See `Way`: what leads to them goes, and what stays knows none."""
+        self._filters.forget()
 
     def delete(self) -> None:
         """See `Way`."""
@@ -170,6 +172,10 @@ class TableWay:
     def close(self, steering: Steering) -> None:
         """See `Way`: no packet may go to whatever gets the number of a TAP that is gone."""
         self._table.load(closed(steering))
+
+    def let_go(self) -> None:
+        """See `Way`: the same table, closed, so that its counters go on."""
+        self._table.let_go()
 
     def delete(self) -> None:
         """See `Way`."""

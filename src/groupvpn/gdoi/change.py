@@ -99,7 +99,7 @@ RULES = {
     Kind.REKEY_ADDRESS_ENTRIES: Rule(False, Renews.NOTHING, TakesEffect.IMMEDIATELY),
     Kind.RETRANSMISSION: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REKEY),
     Kind.ACKNOWLEDGEMENT: Rule(True, Renews.KEK, TakesEffect.AFTER_REKEY),
-    Kind.SOURCE_ADDRESS: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REKEY),
+    Kind.SOURCE_ADDRESS: Rule(True, Renews.NOTHING, TakesEffect.AFTER_REKEY),
     Kind.AUTHORIZATION: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REGISTRATION),
     Kind.IDENTITY: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REGISTRATION),
     Kind.REGISTRATION_INTERFACE: Rule(False, Renews.NOTHING, TakesEffect.NEXT_REGISTRATION),
@@ -114,7 +114,7 @@ from then on nothing under the old way is accepted.
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SettingChange:
     """One difference between two configurations; `slot` is the number of the `sa ipsec` entry, None for the group's own settings."""
 
     kind: Kind
@@ -126,19 +126,19 @@ class Change:
         return RULES[self.kind]
 
 
-def differences(old: KeyServerGroup, new: KeyServerGroup) -> tuple[Change, ...]:
+def differences(old: KeyServerGroup, new: KeyServerGroup) -> tuple[SettingChange, ...]:
     """Every change between two configurations of one group, in the order of the table's sections: TEKs, the group, the KEK."""
     before = {policy.slot: policy for policy in old.teks}
     after = {policy.slot: policy for policy in new.teks}
-    found: list[Change] = []
+    found: list[SettingChange] = []
     for slot in sorted(before.keys() | after.keys()):
         if slot not in after:
-            found.append(Change(Kind.SA_REMOVED, slot))
+            found.append(SettingChange(Kind.SA_REMOVED, slot))
         elif slot not in before:
-            found.append(Change(Kind.SA_ADDED, slot))
+            found.append(SettingChange(Kind.SA_ADDED, slot))
         else:
-            found += [Change(kind, slot) for kind in _tek_kinds(before[slot], after[slot])]
-    found += [Change(kind) for kind in (*_group_kinds(old, new), *_rekey_kinds(old.rekey, new.rekey))]
+            found += [SettingChange(kind, slot) for kind in _tek_kinds(before[slot], after[slot])]
+    found += [SettingChange(kind) for kind in (*_group_kinds(old, new), *_rekey_kinds(old.rekey, new.rekey))]
     return tuple(found)
 
 

@@ -20,11 +20,12 @@ from typing import assert_never
 
 from groupvpn.effects import GDOI_PORT, Endpoint, Entropy, Send, chance
 from groupvpn.gdoi.download import Download
+from groupvpn.gdoi.member_pull import MemberPull, Outdated, PullEffect, Refused, Registered
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance
 from groupvpn.gdoi.policy import MemberGroup
+from groupvpn.gdoi.pull import NotifyPeer
 from groupvpn.gdoi.refusal import Dropped, Reason, Refusal
-from groupvpn.gdoi.registration import MemberPull, NotifyPeer, Outdated, PullEffect, Refused, Registered
 from groupvpn.gdoi.server_list import ServerList
 from groupvpn.gdoi.timers import ATTEMPT_TIMEOUT, BACK_OFF, OLD_SA_BACK_OFF
 from groupvpn.ike.endpoint import IkeEndpoint
@@ -110,11 +111,11 @@ class Enrollment:
         if group.servers != self._servers.servers:
             self._servers = ServerList(group.servers)
 
-    def begin(self, now: float, *, after: float = 0.0) -> list[EnrollmentEffect]:
-        """Start with the first server, `after` seconds from now. Does nothing while a registration is under way."""
+    def begin(self, now: float, *, after: float = 0.0, first: IPv4Address | None = None) -> list[EnrollmentEffect]:
+        """Start with the first server, or with `first`, `after` seconds from now. Does nothing while a registration is under way."""
         if self.is_running:
             return []
-        self._servers.restart()
+        self._servers.restart(first)
         if after > 0:
             self._phase, self._deadline = _Phase.PAUSE, now + after
             return []

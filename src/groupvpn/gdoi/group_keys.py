@@ -74,8 +74,8 @@ class RekeyKey:
     destination: IPv4Address
     """The multicast group; of no meaning for unicast."""
 
-    def told(self, now: float, source: IPv4Address, destination: IPv4Address | None = None) -> Kek:
-        """What a member is told of it; `destination` is the member's address when rekeys are unicast."""
+    def as_kek(self, now: float, source: IPv4Address, destination: IPv4Address | None = None) -> Kek:
+        """The KEK as members hold it; `destination` is the member's address when rekeys are unicast."""
         return Kek(
             spi=self.spi,
             cipher=self.cipher,
@@ -105,7 +105,7 @@ class GroupKeys:
     clock: PseudoClock | None = None
     """Pseudotime; None until the first message that has to tell it."""
     lifetime_is_known: bool = False
-    """Whether the members know how long the KEK lives; else the next rekey tells them."""
+    """Whether the members know how long the KEK lives and where its rekeys come from; else the next rekey tells them."""
     retired: list[TrafficKey] = field(default_factory=list)
     """Dead TEKs that a registration under way may still be about to send; wiped `RETIREMENT` after their death."""
 
@@ -132,8 +132,11 @@ class GroupKeys:
         self.teks.append(key)
         return key
 
-    def make_kek(self, policy: RekeyPolicy, public_key: bytes, destination: IPv4Address, now: float, entropy: Entropy) -> RekeyKey:
-        """Replace the KEK; its rekeys are counted from 1 again. `destination` is the multicast group (any address for unicast)."""
+    def make_kek(self, policy: RekeyPolicy, public_key: bytes, destination: IPv4Address, now: float, entropy: Entropy) -> None:
+        """Replace the KEK; its rekeys are counted from 1 again. `destination` is the multicast group (any address for unicast).
+
+        Raises `ValueError` for a policy without the RSA key that signs rekeys.
+        """
         if policy.key_label is None:
             raise ValueError("a group without rekey authentication has no KEK")
         self.kek = RekeyKey(
@@ -152,7 +155,6 @@ class GroupKeys:
             destination=destination,
         )
         self.sequence, self.lifetime_is_known = 0, True
-        return self.kek
 
     def restart_kek_lifetime(self, lifetime: int, now: float) -> None:
         """A new `rekey lifetime` counts from the moment it is entered, for the KEK that is in use."""

@@ -182,7 +182,7 @@ class InstalledPolicy:
     def _install(self, download: Download, now: float) -> tuple[int, ...]:
         """Take over the TEKs, lists and pseudotime of `download`; returns the SPIs that are new."""
         if download.pseudotime is not None:
-            self.clock = PseudoClock.told(download.pseudotime, now)
+            self.clock = PseudoClock.from_message(download.pseudotime, now)
         self._lists = tuple(dict.fromkeys(tek.offer.entries for tek in download.teks))
         self.receive_only = any(tek.offer.receive_only for tek in download.teks)
         return tuple(tek.offer.spi for tek in download.teks if self._install_tek(tek, download.activation_delay, now))

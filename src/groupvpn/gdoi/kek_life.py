@@ -91,7 +91,7 @@ class KekLife:
                 kek.wipe()
 
     def keep_unanswering(self, kek: RekeyKey, until: float) -> None:
-        """Where nobody answered to rekeys under `kek`, members hold all that these brought, until `until`, as far as we know."""
+        """Where rekeys under `kek` are not acknowledged, assume that they have arrived: members hold TEKs until `until`."""
         if not (kek.unicast and kek.acknowledge):
             for member in self._members:
                 member.note_keys(until)

@@ -14,15 +14,16 @@ from groupvpn.gdoi.acknowledgement import parse_acknowledgement
 from groupvpn.gdoi.events import StateChanged
 from groupvpn.gdoi.group_keys import NO_ADDRESS, RekeyKey
 from groupvpn.gdoi.keyserver_status import status_of
-from groupvpn.gdoi.members import MAXIMUM_MEMBERS
+from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Registration
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.persistence import SnapshotError, SnapshotWriter, groups_of, read_group
 from groupvpn.gdoi.policy import GroupIdentity, KeyServerGroup
+from groupvpn.gdoi.pull import NotifyPeer
 from groupvpn.gdoi.refusal import Discard, Dropped, GdoiError, Reason, Refusal
-from groupvpn.gdoi.registration import Admission, Admitted, MemberRefused, NotifyPeer, Offered, ServerPull, ServerPullEffect
 from groupvpn.gdoi.rekey import push_spi
 from groupvpn.gdoi.sender_ids import SenderIdsExhaustedError, SenderIdShareError
-from groupvpn.gdoi.served_group import Registered, ServedGroup
+from groupvpn.gdoi.served_group import ServedGroup
+from groupvpn.gdoi.server_pull import Admission, Admitted, MemberRefused, Offered, ServerPull, ServerPullEffect
 from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.status import KeyServerGroupStatus
 from groupvpn.ike.endpoint import IkeEndpoint
@@ -40,11 +41,11 @@ MAXIMUM_PULLS = 4096
 
 @dataclass(slots=True)
 class _Registrar:
-    """Registrations under one ISAKMP SA. `places` is where, and when, its member registered last in each group."""
+    """Registrations under one ISAKMP SA; `registrations` has the last one of its member in each group."""
 
     pull: ServerPull
     has_reported_hash: bool = False
-    places: dict[str, Registered] = field(default_factory=dict)
+    registrations: dict[str, Registration] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class KeyServer:
             self._registrars.pop(event.sa.cookies, None)
         return []
 
-    def receive(self, datagram: bytes, source: Endpoint, destination: Endpoint, now: float) -> list[KeyServerEffect]:
+    def receive(self, datagram: bytes, source: Endpoint, now: float) -> list[KeyServerEffect]:
         """Handle an acknowledgement of a rekey (RFC 8263), without the non-ESP marker. Anything else is counted and dropped."""
         spi = push_spi(datagram)
         for group in self.groups:
@@ -208,7 +209,7 @@ class KeyServer:
         stranger = _unauthorized(group, sa, peer)
         if stranger is not None:
             return _not_listed(stranger)
-        if not group.has_room_for(peer, sa.first_peer.address, now, self._place_before(sa, group)):
+        if not group.has_room_for(peer, sa.first_peer.address, now, self._registration_before(sa, group)):
             return Refusal(Reason.GROUP_FULL)
         try:
             return Offered(group.download_for(peer, sa.local, now), group.epoch)
@@ -223,7 +224,7 @@ class KeyServer:
         stranger = _unauthorized(group, sa, sa.peer)
         if stranger is not None:
             return Admission(_not_listed(stranger))
-        if not group.has_room_for(sa.peer, sa.first_peer.address, now, self._place_before(sa, group)):
+        if not group.has_room_for(sa.peer, sa.first_peer.address, now, self._registration_before(sa, group)):
             return Admission(Refusal(Reason.GROUP_FULL))
         if not sender_ids:
             return Admission(())
@@ -249,10 +250,10 @@ class KeyServer:
     def _group_with(self, identity: GroupIdentity) -> ServedGroup | None:
         return next((group for group in self.groups if group.settings.identity == identity), None)
 
-    def _place_before(self, sa: IkeSa, group: ServedGroup) -> Registered | None:
-        """The place in the group that the member behind `sa` has by its last registration, None if it has none."""
+    def _registration_before(self, sa: IkeSa, group: ServedGroup) -> Registration | None:
+        """The last registration in the group of the member behind `sa`, None if there was none."""
         registrar = self._registrars.get(sa.cookies)
-        return registrar.places.get(group.name) if registrar is not None else None
+        return registrar.registrations.get(group.name) if registrar is not None else None
 
     def _registrar(self, sa: IkeSa) -> _Registrar:
         registrar = self._registrars.get(sa.cookies)
@@ -276,9 +277,9 @@ class KeyServer:
             elif isinstance(effect, Admitted):
                 group = self._group_with(effect.identity)
                 if group is not None:
-                    before = registrar.places.get(group.name)
+                    before = registrar.registrations.get(group.name)
                     said += group.register(sa.peer, sa.local, effect.download, now, sa.first_peer.address, before)
-                    registrar.places[group.name] = (sa.peer, now)
+                    registrar.registrations[group.name] = Registration(sa.peer, now)
             elif isinstance(effect, Dropped):
                 self.counters[effect.reason.words] += 1
                 if effect.reason is Reason.HASH_MISMATCH and not registrar.has_reported_hash:
@@ -314,6 +315,8 @@ class KeyServer:
         if refusal.reason is Reason.SENDER_ID_SHARE:
             proven = sa.first_peer.address
             return self._seldom(report("KS_SIDS_REFUSED", group=name, peer=proven), proven, now)
+        if refusal.reason is Reason.TRY_LATER:
+            return self._seldom(report("KS_REGISTER_FAIL", group=name, peer=peer, reason=refusal.detail), peer, now)
         return []
 
     def _seldom(self, entry: Report, address: IPv4Address, now: float) -> list[KeyServerEffect]:
@@ -328,15 +331,15 @@ class KeyServer:
         if not group.asks_for_acknowledgement(kek):
             return self._drop(Discard.UNASKED)
         try:
-            told = parse_acknowledgement(datagram, kek.told(now, NO_ADDRESS))
+            acknowledgement = parse_acknowledgement(datagram, kek.as_kek(now, NO_ADDRESS))
         except GdoiError as error:
             return self._drop(error.reason)
-        if told.member != source.address and not group.is_behind_nat(source):
+        if acknowledgement.member != source.address and not group.is_behind_nat(source):
             return self._drop(Discard.OTHER_NAME)
-        effects = group.acknowledge(source, kek.spi, told.sequence, now)
+        effects = group.acknowledge(source, kek.spi, acknowledgement.sequence, now)
         if effects is None:
             self.counters[Discard.UNSOLICITED.words] += 1
-            entry = report("KS_UNSOL_ACK", group=group.name, peer=source.address, sequence=told.sequence)
+            entry = report("KS_UNSOL_ACK", group=group.name, peer=source.address, sequence=acknowledgement.sequence)
             return self._marked(self._seldom(entry, source.address, now))
         return self._marked(effects)
 

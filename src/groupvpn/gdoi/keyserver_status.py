@@ -39,14 +39,13 @@ def status_of(served: ServedGroup, now: float) -> KeyServerGroupStatus:
         ),
         kek=_kek(served, kek, now) if kek else None,
         teks=tuple(_tek(served, key, now) for key in reversed(keys.teks)),
-        members=tuple(_members(served, now)),
+        members=tuple(_members(served)),
         rekeys_sent=served.rounds.sent,
         last_rekey_retransmits=last.retransmissions if last else 0,
         last_rekey_duration_msec=int((last.last_sent - last.started) * 1000) if last else 0,
         registrations=served.registrations,
         refusals=served.refusals,
         sender_id_bits=keys.sender_ids.bits,
-        sender_ids_used=keys.sender_ids.used,
         pseudotime=keys.clock.seconds(now) if keys.clock is not None else None,
         sync_in=_maybe(served.next_sync(), now),
     )
@@ -86,7 +85,7 @@ def _tek(served: ServedGroup, key: TrafficKey, now: float) -> TekStatus:
     )
 
 
-def _members(served: ServedGroup, now: float) -> list[RegisteredMemberStatus]:
+def _members(served: ServedGroup) -> list[RegisteredMemberStatus]:
     return [
         RegisteredMemberStatus(
             address=record.peer.address,
@@ -94,7 +93,6 @@ def _members(served: ServedGroup, now: float) -> list[RegisteredMemberStatus]:
             group_name=served.name,
             group_identity=served.settings.identity,
             key_server=record.server.address,
-            registered_for=int(now - record.registered_at),
             rekeys_sent=record.rekeys_sent,
             rekey_retries=record.rekey_retries,
             rekey_acks_received=record.acks_received,

@@ -17,7 +17,7 @@ from groupvpn.gdoi.member_status import status_of
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import Acceptance, offer_of
 from groupvpn.gdoi.policy import MemberGroup
-from groupvpn.gdoi.protection import Change, Protection
+from groupvpn.gdoi.protection import PolicyNews, Protection
 from groupvpn.gdoi.pseudotime import PseudoClock, Step, allowed_skew, judge
 from groupvpn.gdoi.refusal import Discard, Dropped, GdoiError, Reason
 from groupvpn.gdoi.rekey import STRICT, Compatibility, Push, push_spi
@@ -74,6 +74,8 @@ class GroupMember:
         self._last_report = float("-inf")
         self._needs_sender_ids = False
         """Whether only a registration helps, whatever a rekey brings meanwhile."""
+        self._bypass = self.bypass
+        """As the data plane was last told."""
 
     @property
     def is_registered(self) -> bool:
@@ -214,7 +216,7 @@ class GroupMember:
         return effects + self._refresh(now)
 
     def retry(self, now: float) -> list[MemberEffect]:
-        """Begin the registration under way anew, at once: what kept it from success may have been mended."""
+        """Begin the registration under way anew, at once: what kept it from success may be over."""
         if not self.enrollment.is_running:
             return []
         return [*self.enrollment.cancel(), *self._enroll(now)]
@@ -265,7 +267,7 @@ class GroupMember:
         if download is None or download.pseudotime is None or own is None:
             return Step.SMALL, []
         window = min(tek.offer.replay.window for tek in download.teks if tek.offer.replay.is_timed)
-        step = judge(own, PseudoClock.told(download.pseudotime, now), window)
+        step = judge(own, PseudoClock.from_message(download.pseudotime, now), window)
         fields = {"group": self.group.name, "told": download.pseudotime // 1000, "own": int(own.seconds(now))}
         if step is Step.AHEAD:
             return step, [report("PSEUDO_TIME_LARGE", **fields)]
@@ -273,19 +275,19 @@ class GroupMember:
             return step, [report("PSEUDO_TIME_TOO_OLD", **fields, skew=int(allowed_skew(window)))]
         return step, []
 
-    def _enroll(self, now: float, *, after: float = 0.0) -> list[MemberEffect]:
-        """Register, unless the configuration leaves no way to."""
+    def _enroll(self, now: float, *, after: float = 0.0, first: IPv4Address | None = None) -> list[MemberEffect]:
+        """Register, with the server `first` before others, unless the configuration leaves no way to."""
         if not self.group.servers:
             return [report("GM_INCOMPLETE_CFG", group=self.group.name, missing="server address")]
-        return self._obey(self.enrollment.begin(now, after=after), now)
+        return self._obey(self.enrollment.begin(now, after=after, first=first), now)
 
     def _reregister(self, now: float, *, within: float = 0.0) -> list[MemberEffect]:
-        """An SA dies, is gone or cannot be used, and no rekey will mend that: register again, at random in the next `within` seconds."""
+        """An SA dies, is gone or cannot be used, and no rekey will change that: register again, at random in the next `within` seconds."""
         self._reregister_at = None
         if self.enrollment.is_running:
             return []
         after = within * chance(self._entropy) if within else 0.0
-        return [report("GM_RE_REGISTER", group=self.group.name), *self._enroll(now, after=after)]
+        return [report("GM_RE_REGISTER", group=self.group.name), *self._enroll(now, after=after, first=self.server)]
 
     def _kek_expired(self, now: float) -> list[MemberEffect]:
         """No rekey and no delete reaches us any more before we register again. SAs and lists stay, so T0 may come first."""
@@ -361,23 +363,23 @@ class GroupMember:
             effects += self.enrollment.cancel()
         return effects
 
-    def _changed(self, change: Change, server: IPv4Address) -> list[MemberEffect]:
+    def _changed(self, news: PolicyNews, server: IPv4Address) -> list[MemberEffect]:
         """Messages about what came from `server`."""
         name, address = self.group.name, self.local.address
-        effects = self._merged(server) if change.lists else []
-        if change.begins_receive_only:
+        effects = self._merged(server) if news.lists else []
+        if news.begins_receive_only:
             effects.append(report("GM_SA_INGRESS", group=name, server=server))
-        elif change.ends_receive_only:
+        elif news.ends_receive_only:
             effects.append(report("GM_CONV_SA_DUPLEX", group=name, address=address))
         return effects
 
     def _deleted(self, server: IPv4Address, now: float) -> list[MemberEffect]:
         """The key server wants us to forget all keys and to register again. The lists stay, so that nothing leaks meanwhile."""
-        name, address = self.group.name, self.local.address
+        name, address, known = self.group.name, self.local.address, self.server
         effects: list[MemberEffect] = [report("GM_RECV_DELETE", group=name, address=address, server=server), *self._leave_server()]
         self.protection.policy.start_over()
         effects += self.enrollment.cancel()
-        return [*effects, *self._enroll(now, after=DELETE_SPREAD * chance(self._entropy))]
+        return [*effects, *self._enroll(now, after=DELETE_SPREAD * chance(self._entropy), first=known)]
 
     def _leave_server(self) -> list[RekeyEffect]:
         """The key server has no say over us any more, so its KEK goes. The lists are not touched."""
@@ -412,4 +414,6 @@ class GroupMember:
 
     def _refresh(self, now: float) -> list[MemberEffect]:
         """Work out anew what the data plane is to do; say so if it changed."""
-        return [PolicyChanged(self.group.name)] if self.protection.refresh(self.group, now) else []
+        bypass, self._bypass = self._bypass, self.bypass
+        is_other = self.protection.refresh(self.group, now)
+        return [PolicyChanged(self.group.name)] if is_other or bypass != self._bypass else []

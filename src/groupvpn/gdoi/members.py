@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from math import inf
+from typing import NamedTuple
 
 from groupvpn.effects import NAT_T_PORT, Endpoint
 from groupvpn.gdoi.timers import MISSED_REKEYS_TO_EJECT
@@ -18,6 +19,13 @@ HISTORY = 4
 
 class TableFullError(RuntimeError):
     """A new member would exceed the size of the table."""
+
+
+class Registration(NamedTuple):
+    """Where a member registered, and when, in monotonic seconds."""
+
+    peer: Endpoint
+    at: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,6 +147,11 @@ class MemberTable:
     def get(self, peer: Endpoint) -> Member | None:
         """The member that registered from `peer`."""
         return self._members.get(peer)
+
+    def holds(self, registration: Registration | None) -> bool:
+        """Whether who registered there and then is still there: nobody else has registered from that end since."""
+        member = self._members.get(registration.peer) if registration is not None else None
+        return registration is not None and member is not None and member.record.registered_at == registration.at
 
     def has_room_for(self, peer: Endpoint, now: float, proven: IPv4Address | None = None) -> bool:
         """Whether `peer` could be registered: it is known, the table is not full, or somebody's place can be had."""

@@ -89,6 +89,7 @@ _TABLE = (
         _WARNING,
         "RSA key {label} of group {group} is not the one that its members know. They take no rekey until they have registered again",
     ),
+    Message("KS_REGISTER_FAIL", _ERROR, "GM {peer} cannot be registered in group {group}: {reason}"),
     Message("KS_MEMBERS_FULL", _WARNING, "Group {group} has {count} members, its maximum: no place for GM {peer}"),
     Message("KS_SIDS_REFUSED", _WARNING, "GM {peer} has drawn its share of the Sender-IDs of group {group} and gets none for now"),
     Message("KS_SIDS_EXHAUSTED", _WARNING, "All {count} Sender-IDs of group {group} are used up: it begins anew with other keys"),

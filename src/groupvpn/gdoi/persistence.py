@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Endpoint
+from groupvpn.gdoi.announced import Announced
 from groupvpn.gdoi.group_keys import RekeyKey, TrafficKey
 from groupvpn.gdoi.members import HISTORY, MemberRecord
 from groupvpn.gdoi.policy import REPLAY_TICK, Replay, ReplayMethod
@@ -21,7 +22,6 @@ from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.rekeying import UnfinishedDelete
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.gdoi.snapshot import GroupSnapshot
-from groupvpn.gdoi.told import Told
 from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform
 
@@ -93,7 +93,7 @@ def _without_members(group: GroupSnapshot, now: float) -> Plain:
         "registrations": group.registrations,
         "rekeyed_at": group.rekeyed_at - now if group.rekeyed_at is not None else None,
         "under_way": group.under_way,
-        "told": _write_told(group.told) if group.told is not None else None,
+        "told": _write_announced(group.announced) if group.announced is not None else None,
         "pseudotime": group.clock.seconds(now) if group.clock else None,
         "kek": _write_kek(group.kek, now) if group.kek else None,
         "teks": [_write_tek(key, now) for key in group.teks],
@@ -117,20 +117,20 @@ def _read_group(fields: Mapping[str, object], now: float, elapsed: float) -> Gro
         members=tuple(_read_member(_mapping(item), zero, last) for item in _items(fields["members"])),
         rekeys_sent=_integer(fields["rekeys_sent"]),
         registrations=_integer(fields["registrations"]),
-        told=_read_told(_mapping(told)) if told is not None else None,
+        announced=_read_announced(_mapping(told)) if told is not None else None,
         rekeyed_at=_number(rekeyed_at) + origin if rekeyed_at is not None else None,
         under_way=bool(under_way) if under_way is not None else None,
         deletes=tuple(_read_delete(_mapping(item), origin, zero, last) for item in _items(fields.get("deletes", []))),
     )
 
 
-def _write_told(told: Told) -> Plain:
-    return {"lists": [list(item) for item in told.lists], "receive_only": told.receive_only}
+def _write_announced(announced: Announced) -> Plain:
+    return {"lists": [list(item) for item in announced.lists], "receive_only": announced.receive_only}
 
 
-def _read_told(state: Mapping[str, object]) -> Told:
+def _read_announced(state: Mapping[str, object]) -> Announced:
     items = [_items(item) for item in _items(state["lists"])]
-    return Told(tuple((_integer(slot), _text(digest)) for slot, digest in items), bool(state["receive_only"]))
+    return Announced(tuple((_integer(slot), _text(digest)) for slot, digest in items), bool(state["receive_only"]))
 
 
 def _write_tek(key: TrafficKey, now: float) -> Plain:

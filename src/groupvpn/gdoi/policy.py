@@ -26,7 +26,7 @@ GroupIdentity = int | IPv4Address
 
 
 class ReplayMethod(Enum):
-    """What packets of a TEK are told from repeated ones by. The values are those of snapshots."""
+    """How members tell a repeated packet of a TEK from a new one. The values are those of snapshots."""
 
     COUNTER = "counter"
     TIME = "time"

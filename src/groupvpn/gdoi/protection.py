@@ -21,7 +21,7 @@ EVERYTHING = Entry(Action.PERMIT, ANY_PROTOCOL, AddressMatch.any(), AddressMatch
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PolicyNews:
     """What a download has changed that an operator is told of."""
 
     lists: bool
@@ -68,11 +68,11 @@ class Protection:
             return Direction.INBOUND_OPTIONAL
         return Direction.INBOUND_ONLY if self.policy.receive_only else Direction.BOTH
 
-    def take_registration(self, download: Download, since: float, now: float, chance: float) -> Change:
+    def take_registration(self, download: Download, since: float, now: float, chance: float) -> PolicyNews:
         """Take what a registration brought; its lifetimes count from `since`. For `chance` see `InstalledPolicy.register`."""
         return self._take(self.policy.register, download, since, now, chance)
 
-    def take_rekey(self, download: Download, now: float, chance: float) -> Change:
+    def take_rekey(self, download: Download, now: float, chance: float) -> PolicyNews:
         """Take what a rekey brought."""
         return self._take(self.policy.rekey, download, now, now, chance)
 
@@ -108,7 +108,7 @@ class Protection:
 
     def _take(
         self, install: Callable[[Download, float, float], object], download: Download, since: float, now: float, chance: float
-    ) -> Change:
+    ) -> PolicyNews:
         """A direction that was typed at the console ends with each download. The end of receive-only leaves the member passive for a while,
         for others may not have heard of it yet."""
         was_receive_only, old_entries = self.policy.receive_only, self.policy.entries
@@ -119,7 +119,7 @@ class Protection:
         is_receive_only = self.policy.receive_only
         if is_receive_only != was_receive_only:
             self._passive_until = None if is_receive_only else now + PASSIVE_AFTER_RECEIVE_ONLY
-        return Change(
+        return PolicyNews(
             lists=self.policy.entries != old_entries,
             begins_receive_only=is_receive_only and not was_receive_only,
             ends_receive_only=was_receive_only and not is_receive_only,

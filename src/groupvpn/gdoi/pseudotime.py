@@ -17,8 +17,8 @@ class PseudoClock:
     origin: float
 
     @classmethod
-    def told(cls, milliseconds: int, now: float) -> "PseudoClock":
-        """The clock that shows `milliseconds` at `now`."""
+    def from_message(cls, milliseconds: int, now: float) -> "PseudoClock":
+        """The clock of a sender whose message of `now` says that it shows `milliseconds`."""
         return cls(now - milliseconds / 1000)
 
     def ahead(self, seconds: float) -> "PseudoClock":

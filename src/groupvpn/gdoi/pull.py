@@ -1,13 +1,23 @@
-"""The four messages of GROUPKEY-PULL: their hashes, their shape and their protection (RFC 6407 3.2). No state.
+"""The four messages of registration, GROUPKEY-PULL: their hashes, their shape and their protection (RFC 6407 3.2). No state.
+
+```
+    member (member_pull.py)                     key server (server_pull.py)
+      HASH(1), Ni, ID           ->
+                                <-   HASH(2), Nr, SA
+      HASH(3) [, GAP]           ->                             the member has accepted the policy and is live
+                                <-   HASH(4) [, SEQ], KD
+```
 
 Every HASH is `prf(SKEYID_a, M-ID | nonce bodies known before | all payloads behind HASH)`: HASH(1) knows no nonce yet, HASH(2) knows Ni_b,
 HASH(3) and HASH(4) know Ni_b and Nr_b. Payloads count with their generic headers, the padding of the cipher does not count.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from groupvpn.crypto.prf import matches
+from groupvpn.effects import LONGEST_DATAGRAM, Endpoint
 from groupvpn.gdoi.policy import GroupIdentity
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.ike.sa import IkeSa, ProtectionError
@@ -21,12 +31,20 @@ from groupvpn.wire.payloads import Hash, Identification, Nonce
 NONCE_LENGTH = 16
 """Octets of the nonces we make; RFC 6407 5.8 allows 8 to 128."""
 LONGEST_NONCE = 128
-LONGEST_DATAGRAM = 65507
-"""Octets that a UDP datagram over IPv4 can carry. ISAKMP does not fragment here, IP does."""
 _ENVELOPE = 64
 """Octets that ISAKMP header, padding of the cipher and non-ESP marker need at most, and some to spare."""
 _PASSED_OVER = frozenset({PayloadType.VENDOR_ID, PayloadType.NOTIFY, PayloadType.CERT, PayloadType.CERTREQ})
 """They ask for nothing here. Certificates are taken at any point (RFC 2408 3.9 and 3.10); it is phase 1 that says who the peer is."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyPeer:
+    """Effect: tell the peer why under the ISAKMP SA, with `IkeEndpoint.notify`. `data` is the message id of the exchange, 4 octets; `to` is
+    where the exchange came from, None for the end that the SA knows."""
+
+    notify_type: int
+    data: bytes
+    to: Endpoint | None = None
 
 
 def group_id(identity: GroupIdentity) -> Identification:

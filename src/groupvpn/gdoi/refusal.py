@@ -42,7 +42,7 @@ class Reason(Enum):
 
 
 class Discard(Enum):
-    """Why a datagram was thrown away that no exchange and no rekey had anything to say of. The values are words, as for `Reason`."""
+    """Why a datagram was thrown away, beside what is wrong with a message of an exchange or a rekey (`Reason`). The values are words."""
 
     NO_SUCH_KEK = "no such KEK"
     TOO_OLD = "pseudotime too old"

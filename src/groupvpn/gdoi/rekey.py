@@ -14,11 +14,11 @@ from typing import Protocol, Self
 from groupvpn.crypto import cbc
 from groupvpn.crypto.registry import SignatureHash
 from groupvpn.crypto.rsa import RsaPublicKey
+from groupvpn.effects import LONGEST_DATAGRAM
 from groupvpn.gdoi.download import Download, Kek, TekOffer
 from groupvpn.gdoi.key_payloads import read_keys, write_keys
 from groupvpn.gdoi.offer import offer_of, without_idle_teks
 from groupvpn.gdoi.payloads import read_offer, write_offer
-from groupvpn.gdoi.pull import LONGEST_DATAGRAM
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.ipsec.transform import SecurityProtocol
 from groupvpn.wire.chain import Chain, decode_chain

@@ -113,9 +113,9 @@ class RekeySa:
             return []
         effects: list[RekeyEffect] = []
         if self._joined is not None:
-            effects.append(LeaveGroup(self._joined, self.address))
+            effects.append(LeaveGroup(self.group, self._joined, self.address))
         if group is not None:
-            effects.append(JoinGroup(group, self.address))
+            effects.append(JoinGroup(self.group, group, self.address))
         self._joined = group
         return effects
 

@@ -9,6 +9,7 @@ batch is due, and `rounds` makes the datagram, so that lifetimes in it are those
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import IPv4Address
 from itertools import count, islice
 
 from groupvpn.effects import Endpoint
@@ -68,6 +69,8 @@ class RoundPlan:
     """The protocols whose TEKs it deletes."""
     last_sequence: int = 0
     """The last number that was used, where the round is to know it before it has used one itself."""
+    former_source: IPv4Address | None = None
+    """Where rekeys came from until now, if that is another address than the round tells of."""
 
     @classmethod
     def teks(cls, under: RekeyKey, counter: Callable[[], int], activates: float | None = None) -> "RoundPlan":
@@ -91,13 +94,16 @@ class Round:
     def __init__(self, plan: RoundPlan, members: Iterable[Member], repetition: Repetition, now: float, *, tells_kek: bool = False) -> None:
         """`members` are those on the list at this moment (unused for multicast)."""
         self.content, self.under, self.activates, self.deletes = plan.content, plan.under, plan.activates, plan.deletes
+        self.former_source = plan.former_source
         self.started = now
         self.transmissions = 0
         self.first_sequence: int | None = None
         self.last_sequence = plan.last_sequence
         self.last_sent = now
         self.tells_kek = tells_kek
-        """Whether each of its messages also says anew how long the KEK lives that protects it."""
+        """Whether each of its messages also says anew how long the KEK lives that protects it, and where its rekeys come from."""
+        self._asks = plan.content is Content.KEK or (plan.content is Content.TEK and plan.under.acknowledge)
+        """Whether all its messages ask for an answer; those that bring a new KEK do not ask as the one does under which they go."""
         self._left = 1 + repetition.count
         self._period = repetition.period
         self._counter = plan.counter
@@ -123,8 +129,12 @@ class Round:
     @property
     def unanswered(self) -> tuple[Member, ...]:
         """The members that owe an acknowledgement; nobody for multicast, for a delete, or where none was asked for."""
-        is_answered = self.under.unicast and self.under.acknowledge and self.content is not Content.DELETE
-        return self.pending if is_answered else ()
+        return self.pending if self._asks else ()
+
+    def source(self, present: IPv4Address) -> IPv4Address:
+        """Where the transmission that is open leaves from: `present`, and every other one, the first too, from the address that it was
+        before, if it was another. Members may let in nobody whom they do not know yet; but the old address may be gone."""
+        return self.former_source if self.former_source is not None and self.transmissions % 2 else present
 
     @property
     def retransmissions(self) -> int:
@@ -143,8 +153,8 @@ class Round:
         return self._due if self._due is not None else self._ends
 
     def is_over(self, now: float) -> bool:
-        """Whether nothing more is to be sent and nothing more to be waited for. Where nobody answers it is over no sooner: until then a
-        snapshot tells of it, also the one that is written before its last transmission leaves."""
+        """Whether nothing more is to be sent or waited for. A round that asks for no answers lasts as long as one that does, so that every
+        snapshot names it, even the one that is written before its last transmission leaves."""
         return self._has_nobody_left or (self._due is None and now >= self._ends)
 
     def next_batch(self, now: float) -> Batch | None:
@@ -181,6 +191,10 @@ class Round:
         if self.first_sequence is None or not self.first_sequence <= sequence <= self.last_sequence or peer in self._unsent:
             return None
         return self._release(peer)
+
+    def note_asked(self, kek: RekeyKey) -> None:
+        """A message has gone out whose most recent SAK is that of `kek`, which says whether members answer (RFC 8263 7.2)."""
+        self._asks = self._asks and kek.acknowledge
 
     def was_sent_to(self, peer: Endpoint) -> bool:
         """Whether `peer` is one of those whom this round was for, answered or not."""

@@ -6,6 +6,7 @@ been, is told in a rekey.
 
 from dataclasses import dataclass
 
+from groupvpn.gdoi.announced import Announced
 from groupvpn.gdoi.group_keys import GroupKeys
 from groupvpn.gdoi.kek_life import KekLife
 from groupvpn.gdoi.members import Member, MemberTable
@@ -15,7 +16,6 @@ from groupvpn.gdoi.rekeying import RoundPlan
 from groupvpn.gdoi.rounds import Rounds
 from groupvpn.gdoi.snapshot import GroupSnapshot
 from groupvpn.gdoi.timers import BATCH_PERIOD, SHORTEST_OFFSET, batches
-from groupvpn.gdoi.told import Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ def what_to_renew(snapshot: GroupSnapshot, keys: GroupKeys, group: KeyServerGrou
     they are."""
     _, destination = rekey_addresses(group.rekey)
     slots, renew_kek = keys.outdated(group, destination)
-    told = snapshot.told
-    if renew_kek or (told is not None and told.receive_only != group.receive_only):
+    announced = snapshot.announced
+    if renew_kek or (announced is not None and announced.receive_only != group.receive_only):
         slots = group.slots
     if everything:
         slots, renew_kek = group.slots, keys.kek is not None
-    return Renewal(slots, renew_kek, told != Told.of(group) or snapshot.was_under_way(now, unicast=group.rekey.unicast))
+    return Renewal(slots, renew_kek, announced != Announced.of(group) or snapshot.was_under_way(now, unicast=group.rekey.unicast))
 
 
 def put_back(snapshot: GroupSnapshot, keys: GroupKeys, members: MemberTable, rounds: Rounds, kek_life: KekLife, now: float) -> None:

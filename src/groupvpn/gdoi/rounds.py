@@ -105,8 +105,9 @@ class Rounds:
         waiting = frozenset[Endpoint]().union(*(each.unsent for each in superseded))
         self._rounds = [each for each in self._rounds if each.under.spi != under.spi]
         knows_lifetime = self._is_present(under) and self._keys.lifetime_is_known
+        former = next((each.former_source for each in superseded if each.former_source is not None), None)
         begun = Round(
-            plan,
+            replace(plan, former_source=plan.former_source or former),
             sorted(members, key=lambda member: member.peer not in waiting) if waiting else members,
             repetition,
             now,
@@ -181,6 +182,8 @@ class Rounds:
         except GdoiError as error:
             return self._give_up(each, report("KS_REKEY_FAILED", group=group.name, reason=error.detail))
         effects: list[GroupEffect] = []
+        each.note_asked(self._told(each) or each.under)
+        source = each.source(source)
         if batch.opens:
             effects.append(_sending(each.under, batch, group.name, source))
             self.sent += not batch.is_retry
@@ -189,7 +192,8 @@ class Rounds:
         for member in batch.members:
             member.note_sent(batch.sequence, is_retry=batch.is_retry)
             server = member.record.server
-            from_end = Endpoint(source if source != NO_ADDRESS else server.address, server.port)
+            is_bound = source == NO_ADDRESS or member.record.is_behind_nat  # a NAT lets in only those that were asked
+            from_end = server if is_bound else Endpoint(source, server.port)
             effects.append(Send(wrap(message, from_end.port), from_end, member.peer))
         return Progress(effects, must_be_saved=batch.opens)
 
@@ -201,13 +205,18 @@ class Rounds:
             self._keys.lifetime_is_known = False
         return Progress([why], must_be_saved=True, was_given_up=each.content is not Content.DELETE)
 
+    def _told(self, each: Round) -> RekeyKey | None:
+        """The KEK that a message of this round tells of now; None where members have heard all of the one that protects it."""
+        kek = self._keys.kek
+        is_news = kek is not None and (kek.spi != each.under.spi or each.tells_kek)
+        return kek if is_news and each.content is not Content.DELETE else None
+
     def _message(self, each: Round, sequence: int, signer: RsaPrivateKey, group: KeyServerGroup, source: IPv4Address, now: float) -> bytes:
-        under = each.under.told(now, source)
+        under = each.under.as_kek(now, source)
         if each.content is Content.DELETE:
             return build_push(None, under, signer, sequence, deletion=Deletion.of_everything(each.deletes))
-        kek = self._keys.kek
-        tells = kek is not None and (kek.spi != each.under.spi or each.tells_kek)
-        download = self._keys.download(group, now, kek.told(now, source) if kek and tells else None, sequence)
+        kek = self._told(each)
+        download = self._keys.download(group, now, kek.as_kek(now, source) if kek is not None else None, sequence)
         if each.activates is not None:
             download = replace(download, activation_delay=max(1, round(each.activates - now)))
         return build_push(download, under, signer, sequence)

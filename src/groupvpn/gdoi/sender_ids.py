@@ -32,7 +32,7 @@ class SenderIdsExhaustedError(RuntimeError):
 
 
 class SenderIds:
-    """The counter of one group. `used` is what `snapshot` of an earlier one told, so that a restart repeats nothing."""
+    """The counter of one group. `used` is how many were given out before a restart of the key server, so that none is given twice."""
 
     __slots__ = ("_next", "bits")
 
@@ -68,7 +68,10 @@ class SenderIds:
         return SenderIds(self.bits, self._next)
 
     def restart(self, bits: int) -> None:
-        """Begin again at zero. Only for a group all of whose keys have just been replaced (RFC 6407 3.5 rule 5)."""
+        """Begin again at zero. Only for a group all of whose keys have just been replaced (RFC 6407 3.5 rule 5).
+
+        Raises `ValueError` for a width that is not in `WIDTHS`.
+        """
         if bits not in WIDTHS:
             raise ValueError(f"a Sender-ID has {WIDTHS.start} to {WIDTHS.stop - 1} bits, not {bits}")
         self.bits = bits

@@ -14,12 +14,13 @@ from ipaddress import IPv4Address
 
 from groupvpn.effects import Endpoint, Entropy
 from groupvpn.gdoi import resumption
-from groupvpn.gdoi.change import Change, Kind, Renews, differences
+from groupvpn.gdoi.announced import Announced
+from groupvpn.gdoi.change import Kind, Renews, SettingChange, differences
 from groupvpn.gdoi.download import Download
 from groupvpn.gdoi.events import GroupEffect
-from groupvpn.gdoi.group_keys import GroupKeys, RekeyKey
+from groupvpn.gdoi.group_keys import NO_ADDRESS, GroupKeys, RekeyKey
 from groupvpn.gdoi.kek_life import KekLife
-from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable
+from groupvpn.gdoi.members import MAXIMUM_MEMBERS, Member, MemberTable, Registration
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.offer import without_idle_teks
 from groupvpn.gdoi.policy import KeyServerGroup
@@ -31,20 +32,15 @@ from groupvpn.gdoi.sender_ids import LONGEST_PERIOD, Lending, SenderIds
 from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.snapshot import GroupSnapshot
 from groupvpn.gdoi.timers import MERGE_LOOKAHEAD, PSEUDOTIME_SYNC
-from groupvpn.gdoi.told import Told
 from groupvpn.ipsec.acl import MAXIMUM_ENTRIES
 
-_ANNOUNCED_BY = {
+_LOGGED_AS = {
     Kind.TO_MULTICAST: "KS_REKEY_TRANS_2_MULTI",
     Kind.TO_UNICAST: "KS_REKEY_TRANS_2_UNI",
     Kind.RECEIVE_ONLY_ENABLED: "KS_CONV_SAS_INGRESS",
     Kind.RECEIVE_ONLY_DISABLED: "KS_CONV_SAS_DUPLEX",
 }
 """The line in the log that a change has of its own."""
-
-
-Registered = tuple[Endpoint, float]
-"""Where a member registered, and when, in monotonic seconds."""
 
 
 class ServedGroup:
@@ -69,7 +65,7 @@ class ServedGroup:
         """Another one as soon as everything is replaced at once: what was offered in an earlier one must not be given any more."""
         self.registrations = 0
         self.refusals = 0
-        self.told: Told | None = Told.of(settings)
+        self.announced: Announced | None = Announced.of(settings)
         """What members were told last, or would be told as they register; None where nobody has heard the rekey that was to tell it."""
         self.rekeyed_at: float | None = None
         """When that was, in monotonic seconds; None before the first."""
@@ -110,9 +106,9 @@ class ServedGroup:
         self._is_dirty = self._kek_life.has_changed = False
         return was_dirty
 
-    def has_room_for(self, peer: Endpoint, proven: IPv4Address, now: float, before: Registered | None) -> bool:
-        """Whether `peer` could be registered, whose phase 1 was with the address `proven`; `before` is the place that it would leave."""
-        return self._is_held(before) or self.members.has_room_for(peer, now, proven)
+    def has_room_for(self, peer: Endpoint, proven: IPv4Address, now: float, before: Registration | None) -> bool:
+        """Whether `peer` could be registered, whose phase 1 was with the address `proven`; `before` is its registration before this one."""
+        return self.members.holds(before) or self.members.has_room_for(peer, now, proven)
 
     def is_behind_nat(self, peer: Endpoint) -> bool:
         """Whether `peer` is that of a member that cannot know the address we see."""
@@ -126,8 +122,9 @@ class ServedGroup:
     def download_for(self, peer: Endpoint, server: Endpoint, now: float) -> Download:
         """What a member that registers from `peer` at our end `server` is told."""
         kek = self.keys.kek
-        told = kek.told(now, source_of(self.settings, self.members, server.address), peer.address) if kek else None
-        return self.keys.download(self.settings, now, told, self.keys.sequence if kek else None)
+        source = source_of(self.settings, self.members, server.address)
+        given = kek.as_kek(now, source, peer.address) if kek else None
+        return self.keys.download(self.settings, now, given, self.keys.sequence if kek else None)
 
     def lend_sender_ids(self, wanted: int, proven: IPv4Address, now: float) -> tuple[int, ...]:
         """Sender-IDs for a member whose phase 1 was with the address `proven`: as many as it wants, or fewer (`Lending`).
@@ -142,22 +139,17 @@ class ServedGroup:
         """No Sender-ID is left: begin anew."""
         return [report("KS_SIDS_EXHAUSTED", group=self.name, count=self.keys.sender_ids.used), *self.start_over(now)]
 
-    def _is_held(self, place: Registered | None) -> bool:
-        """Whether who registered there and then is still there: nobody else has registered from that end since."""
-        member = self.members.get(place[0]) if place is not None else None
-        return place is not None and member is not None and member.record.registered_at == place[1]
-
     def register(
-        self, peer: Endpoint, server: Endpoint, given: Download, now: float, proven: IPv4Address, before: Registered | None = None
+        self, peer: Endpoint, server: Endpoint, given: Download, now: float, proven: IPv4Address, before: Registration | None = None
     ) -> list[GroupEffect]:
         """A registration is complete: the member at `peer`, whose phase 1 was with the address `proven`, was sent `given`. If it had
         registered before from elsewhere (`before`), nobody is there any more."""
         effects: list[GroupEffect] = []
         if not len(self.members):
             effects.append(report("KS_FIRST_GM", group=self.name, address=peer.address))
-        if before is not None and before[0] != peer and self._is_held(before):
-            self.members.remove(before[0])
-            self.rounds.release(before[0])
+        if before is not None and before.peer != peer and self.members.holds(before):
+            self.members.remove(before.peer)
+            self.rounds.release(before.peer)
         self._make_room(peer, proven, now)
         keys_until = self.keys.last_expiry(now, given.teks)
         member = self.members.register(peer, server, now, given.sender_ids, keys_until=keys_until, proven=proven)
@@ -207,6 +199,7 @@ class ServedGroup:
     def update(self, settings: KeyServerGroup, now: float) -> list[GroupEffect]:
         """Go on with a changed configuration: one rekey for all changes together, or none (`change.RULES`)."""
         changes = differences(self.settings, settings)
+        source = source_of(self.settings, self.members)
         self.settings = settings
         effects: list[GroupEffect] = []
         slots: frozenset[int] = frozenset()
@@ -216,10 +209,11 @@ class ServedGroup:
                 slots |= frozenset((change.slot,)) if change.slot is not None else self.settings.slots
         renew_kek = any(change.rule.renews is Renews.KEK for change in changes)
         if any(change.rule.rekey for change in changes):
-            effects += self._rekey(self.settings.slots if renew_kek else slots, renew_kek=renew_kek, now=now)
+            former = source if source not in (NO_ADDRESS, source_of(settings, self.members)) else None
+            effects += self._rekey(self.settings.slots if renew_kek else slots, renew_kek=renew_kek, now=now, former_source=former)
         elif self.keys.kek is not None:
             effects += self._kek_life.replace_unsigned(self.settings, now) or self._tell_at_last(now)
-        elif self._kek_life.has_signer(settings):
+        if self.keys.kek is None and not renew_kek and self._kek_life.has_signer(settings):
             effects += self._kek_life.make(self.settings, now)
         if changes:
             self._is_dirty = True
@@ -255,7 +249,7 @@ class ServedGroup:
         for policy in self.settings.teks:
             self.keys.make_tek(policy, now, self._entropy, self._taken())
         effects += self._kek_life.make(self.settings, now)
-        self.told = Told.of(self.settings)
+        self.announced = Announced.of(self.settings)
         self.epoch = object()
         self._is_dirty = True
         repetition = self.settings.rekey.repetition
@@ -275,7 +269,7 @@ class ServedGroup:
             members=self.members.records,
             rekeys_sent=self.rounds.sent,
             registrations=self.registrations,
-            told=self.told,
+            announced=self.announced,
             rekeyed_at=self.rekeyed_at,
             under_way=self.rounds.is_under_way,
             deletes=self.rounds.deletes,
@@ -312,7 +306,7 @@ class ServedGroup:
         due = (self.keys.next_tek_rekey(self.settings, members), self.keys.next_kek_rekey(self.settings, members))
         return min((time for time in due if time is not None), default=None)
 
-    def _apply(self, change: Change, now: float) -> list[GroupEffect]:
+    def _apply(self, change: SettingChange, now: float) -> list[GroupEffect]:
         """What a change does beside the rekey that it may trigger."""
         rekey, kek = self.settings.rekey, self.keys.kek
         match change.kind:
@@ -326,17 +320,26 @@ class ServedGroup:
                     self.keys.kek = replace(kek, destination=destination)
             case Kind.ACL | Kind.SA_ADDED:
                 return self._check_lists(change.slot)
-            case kind if kind in _ANNOUNCED_BY:
-                return [report(_ANNOUNCED_BY[kind], group=self.name)]
+            case kind if kind in _LOGGED_AS:
+                return [report(_LOGGED_AS[kind], group=self.name)]
             case _:
                 pass
         return []
 
-    def _rekey(self, slots: Collection[int], *, renew_kek: bool, now: float, activates: float | None = None) -> list[GroupEffect]:
+    def _rekey(
+        self,
+        slots: Collection[int],
+        *,
+        renew_kek: bool,
+        now: float,
+        activates: float | None = None,
+        former_source: IPv4Address | None = None,
+    ) -> list[GroupEffect]:
         """New TEKs for `slots` and wherever none lives, a new KEK if asked for, and one round that brings them to the members under the
         KEK they hold.
 
-        Members send with the new TEKs from `activates` on, or when the old ones are about to die.
+        Members send with the new TEKs from `activates` on, or when the old ones are about to die. Until now rekeys came from
+        `former_source`, if that was another address.
         """
         effects = self._kek_life.replace_unsigned(self.settings, now)
         can_tell = not effects
@@ -348,14 +351,17 @@ class ServedGroup:
         if renew_kek and can_tell:
             effects += self._kek_life.make(self.settings, now)
         self._told_time = self.rekeyed_at = now
-        self.told = Told.of(self.settings)
+        self.announced = Announced.of(self.settings)
         self._is_dirty = True
         if old_kek is None or not can_tell:
             return effects + self._run_rounds(now)
         if renew_kek and self.keys.kek is not None:
-            self.rounds.begin(RoundPlan.kek(old_kek, old_sequence), self.members, self.settings.rekey.repetition, now)
+            plan = replace(RoundPlan.kek(old_kek, old_sequence), former_source=former_source)
+            self.rounds.begin(plan, self.members, self.settings.rekey.repetition, now)
         elif self.keys.kek is old_kek:
-            plan = RoundPlan.teks(old_kek, self.keys.next_sequence, activates)
+            if former_source is not None:
+                self.keys.lifetime_is_known = False
+            plan = replace(RoundPlan.teks(old_kek, self.keys.next_sequence, activates), former_source=former_source)
             self.rounds.begin(plan, self.members, self.settings.rekey.repetition, now)
             self.keys.lifetime_is_known = True
         else:
@@ -388,7 +394,7 @@ class ServedGroup:
         progress = self.rounds.run(self.settings, now, self._next_rekey())
         self._is_dirty = self._is_dirty or progress.must_be_saved
         if progress.was_given_up:
-            self.told = None
+            self.announced = None
         return progress.effects + self._finish_rounds(now) + self._expire_members(now)
 
     def _finish_rounds(self, now: float) -> list[GroupEffect]:
@@ -426,7 +432,7 @@ class ServedGroup:
 
     def _tell_at_last(self, now: float) -> list[GroupEffect]:
         """A rekey for what nobody could be told before, if its RSA key is there again."""
-        if self.told is not None or not self._kek_life.can_tell:
+        if self.announced is not None or not self._kek_life.can_tell:
             return []
         return self._rekey((), renew_kek=False, now=now)
 

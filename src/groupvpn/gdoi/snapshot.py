@@ -5,13 +5,13 @@
 
 from dataclasses import dataclass
 
+from groupvpn.gdoi.announced import Announced
 from groupvpn.gdoi.group_keys import RekeyKey, TrafficKey
 from groupvpn.gdoi.members import MemberRecord
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.rekeying import UnfinishedDelete
 from groupvpn.gdoi.sender_ids import SenderIds
 from groupvpn.gdoi.timers import BATCH_PERIOD, batches
-from groupvpn.gdoi.told import Told
 
 INTERRUPTED = 120.0
 """Where a snapshot does not say whether a rekey was under way, one for a key made this short before a restart was. Batches take longer."""
@@ -22,7 +22,8 @@ class GroupSnapshot:
     """The state of one group at one moment, its keys included. Times are monotonic seconds, of the clock of whoever holds it.
 
     `sequence` is the number of the last rekey under `kek`; `rekeyed_at` is when members were last told of new keys, None before the first
-    time. `told` and `under_way` are None where a release that did not note them wrote it; so is `told` where nobody has heard a rekey.
+    time. `announced` and `under_way` are None where a release that did not note them wrote it; so is `announced` where nobody has heard a
+    rekey.
     """
 
     sender_ids: SenderIds
@@ -33,7 +34,7 @@ class GroupSnapshot:
     members: tuple[MemberRecord, ...]
     rekeys_sent: int
     registrations: int
-    told: Told | None
+    announced: Announced | None
     rekeyed_at: float | None
     under_way: bool | None
     """Whether a rekey, other than a delete, may not have reached everybody."""

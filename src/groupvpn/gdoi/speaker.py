@@ -98,7 +98,7 @@ class Speaker:
             return self.settle(self._push(unwrap(datagram, destination.port), source, destination, now), now)
         if exchange == ExchangeType.GROUPKEY_PUSH_ACK and self.key_server is not None:
             message = unwrap(datagram, destination.port)
-            return self.settle(self._call(self.key_server.receive, message, source, destination, now), now)
+            return self.settle(self._call(self.key_server.receive, message, source, now), now)
         return self.settle(self._call(self.ike.receive, datagram, source, destination, now), now)
 
     def tick(self, now: float) -> list[Outcome]:

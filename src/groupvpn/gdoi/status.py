@@ -72,7 +72,6 @@ class RegisteredMemberStatus:
     group_name: str
     group_identity: GroupIdentity
     key_server: IPv4Address
-    registered_for: int
     rekeys_sent: int
     rekey_retries: int
     rekey_acks_received: int
@@ -122,7 +121,6 @@ class KeyServerGroupStatus:
     registrations: int
     refusals: int
     sender_id_bits: int
-    sender_ids_used: int
     pseudotime: float | None = None
     """Seconds; None where no member has needed it yet."""
     sync_in: int | None = None

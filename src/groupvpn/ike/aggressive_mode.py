@@ -9,6 +9,8 @@
 The initiator bets on one group, so only policies of that group are offered. HASH_I and HASH_R need no g^xy: the responder shows a spare
 public value and leaves the rest of the work until message 3. The identities travel in the clear, and whoever hears message 2 can try
 passwords against HASH_R at leisure: `docs/security.md` advises main mode.
+
+As in main mode, a function that takes a message raises `RejectedError` or `DecodeError` for one that will not do.
 """
 
 from dataclasses import replace
@@ -46,7 +48,11 @@ def start(surroundings: Surroundings, context: Context) -> Result:
 
 
 def answer_offer(surroundings: Surroundings, context: Context, chain: Chain) -> Result:
-    """Message 1 came, message 2 goes: here the key may also be found by the initiator's host name."""
+    """Message 1 came, message 2 goes: here the key may also be found by the initiator's host name.
+
+    Raises `RejectedError` for a stranger, an ID that phase 1 does not allow, an offer without a policy of ours, and a public value that has
+    not the length of the group's.
+    """
     identity = main_mode.proper_identity(chain)
     key = main_mode.peer_key(surroundings, context, hostname(identity))
     context, sa = main_mode.take_offer(surroundings, context, chain, key)
@@ -81,7 +87,10 @@ def take_answer(surroundings: Surroundings, context: Context, chain: Chain) -> R
 
 
 def take_proof(surroundings: Surroundings, context: Context, chain: Chain) -> Result:
-    """Message 3 came: the initiator is who it says. The spare key pair has served."""
+    """Message 3 came: the initiator is who it says. The spare key pair has served.
+
+    Raises `RejectedError` for a wrong HASH, a public value that cannot be, and a NAT that has not made the initiator float.
+    """
     check_peer_hash(context, chain.only(Hash))
     if context.keys is None:
         context = with_keys(context)

@@ -124,7 +124,7 @@ def with_skeyid(context: Context) -> Context:
 
 
 def check_public(context: Context, octets: bytes) -> None:
-    """Refuse a public value that cannot be before any work is done for it: whoever sends one may send many."""
+    """Raises `RejectedError` for a public value that cannot be, before any work is done for it: whoever sends one may send many."""
     try:
         dh.check_public(context.chosen.group, octets)
     except PublicValueError as error:
@@ -132,7 +132,10 @@ def check_public(context: Context, octets: bytes) -> None:
 
 
 def with_keys(context: Context) -> Context:
-    """Do the Diffie-Hellman work and derive all keys and the first IV; needs SKEYID and both public values."""
+    """Do the Diffie-Hellman work and derive all keys and the first IV; needs SKEYID and both public values.
+
+    Raises `RejectedError` for a public value of the peer that cannot be, or is our own.
+    """
     assert context.pair is not None
     assert context.skeyid is not None
     policy = context.chosen
@@ -166,7 +169,8 @@ def seal(context: Context, payloads: Sequence[Payload], *, encrypted: bool) -> t
 def unseal(context: Context, header: Header, message: bytes) -> tuple[Context, Chain]:
     """Decrypt a message of phase 1: the context with the IV moved on, and the payloads.
 
-    Octets that make no payloads mean that the two ends hold different keys, which is to say different pre-shared keys.
+    Octets that make no payloads mean that the two ends hold different keys, which is to say different pre-shared keys: they raise
+    `RejectedError`, as do those that are no whole blocks. Padding that no honest sender makes raises `DecodeError`.
     """
     cipher, keys = context.chosen.cipher, context.sealing
     ciphertext = message[HEADER_LENGTH:]

@@ -9,9 +9,9 @@ from collections.abc import Hashable
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from groupvpn.effects import NAT_T_PORT, Endpoint, Entropy, Send
+from groupvpn.effects import LONGEST_DATAGRAM, NAT_T_PORT, Endpoint, Entropy, Send
 from groupvpn.ike.context import NO_COOKIE, Context, Surroundings, authentication_failed, usable_policies
-from groupvpn.ike.custody import Custody
+from groupvpn.ike.custody import PHASE_TWO_EXCHANGES, Custody
 from groupvpn.ike.deadlines import Deadlines
 from groupvpn.ike.drop import Drop, RejectedError
 from groupvpn.ike.events import Failed, FailureReason, IkeEffect, KeysDerived
@@ -35,7 +35,7 @@ from groupvpn.wire.natt import KEEPALIVE
 from groupvpn.wire.payloads import Notification
 
 MAXIMUM_MESSAGE = 16384
-"""Octets of the longest ISAKMP message that we look at."""
+"""Octets of the longest ISAKMP message that we look at, but for those that a DOI defines: the policy of a group fills tens of thousands."""
 STATES_OF_OFFER = frozenset({State.OFFER_SENT, State.AGGRESSIVE_OFFER_SENT})
 STATES_OF_PROOF = frozenset({State.PROOF_SENT, State.AGGRESSIVE_ANSWERED})
 PROOF_ERRORS = frozenset(
@@ -134,11 +134,12 @@ class IkeEndpoint:
             self.nat_keepalives.received += 1
             return []
         try:
-            if len(datagram) > MAXIMUM_MESSAGE:
-                raise RejectedError(Drop.TOO_LONG)
             message = unwrap(datagram, destination.port)
             header = Header.decode(message)
-            if self._custody.holds(header.cookies):
+            is_known = self._custody.holds(header.cookies)
+            if len(message) > (LONGEST_DATAGRAM if is_known and header.exchange in PHASE_TWO_EXCHANGES else MAXIMUM_MESSAGE):
+                raise RejectedError(Drop.TOO_LONG)
+            if is_known:
                 return self._custody.receive(header, message, source, destination, now)
             exchange = self._negotiations.find(header, source)
             if header.exchange == ExchangeType.INFORMATIONAL:

@@ -2,7 +2,7 @@
 
 A pair that is not in the table is a message that nobody may send now: it is dropped and counted. A step that fails leaves the state. Each
 step names the payloads that must be there (exactly once) and those that may be; private payload types (128 and up) are passed over.
-`diagram` draws the table.
+`diagram` draws the table, for `docs/decisions/phase-1.md`.
 """
 
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def has_shape(step: Step, chain: Chain) -> bool:
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram, for the documentation."""
+    """The table as a Mermaid state diagram."""
     lines = ["stateDiagram-v2"]
     lines += [f"    NEW --> {state.name}: start {mode.name.lower()}" for mode, (_, state) in STARTS.items()]
     for (state, _mode), step in STEPS.items():

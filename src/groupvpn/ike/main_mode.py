@@ -105,7 +105,10 @@ def peer_key(surroundings: Surroundings, context: Context, hostname: str | None 
 
 
 def take_offer(surroundings: Surroundings, context: Context, chain: Chain, key: PeerKey) -> tuple[Context, SecurityAssociation]:
-    """The responder's part in SA negotiation: our cookie, our choice, and the SA payload that carries it."""
+    """The responder's part in SA negotiation: our cookie, our choice, and the SA payload that carries it.
+
+    Raises `RejectedError` if none of our policies is offered.
+    """
     received = chain.only(SecurityAssociation)
     choice = proposal.choose(usable_policies(surroundings.configuration, key), received)
     if choice is None:
@@ -124,7 +127,7 @@ def take_offer(surroundings: Surroundings, context: Context, chain: Chain, key: 
 
 
 def take_answer(context: Context, chain: Chain) -> Context:
-    """The initiator's part in SA negotiation: the responder may only pick what we offered."""
+    """The initiator's part in SA negotiation: the responder may only pick what we offered, else `RejectedError`."""
     policy = proposal.accept(context.offered, context.doi, chain.only(SecurityAssociation))
     if policy is None:
         raise RejectedError(Drop.NO_PROPOSAL, NotifyType.BAD_PROPOSAL_SYNTAX)
@@ -132,7 +135,7 @@ def take_answer(context: Context, chain: Chain) -> Context:
 
 
 def take_identity(context: Context, chain: Chain) -> Context:
-    """The peer's ID payload, if it is one that phase 1 allows."""
+    """The peer's ID payload, if it is one that phase 1 allows, else `RejectedError`."""
     return replace(context, peer_identity=proper_identity(chain))
 
 

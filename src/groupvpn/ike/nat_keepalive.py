@@ -104,7 +104,8 @@ class NatKeepalives:
         return [keepalive]
 
     def _look(self, flow: NatFlow, now: float) -> None:
-        """Take what has left since the last look for as old as it may be. Fewer than before: a holder is gone, and nothing has left."""
+        """Packets counted since the last look are dated at that look, the earliest they can have left. A smaller count means that a
+        holder is gone, and is taken for nothing sent."""
         carried = sum(self._carried[holder]() for holder in self._holders[flow] if holder in self._carried)
         before, seen = self._looked.get(flow, (now, carried))
         if carried > seen:

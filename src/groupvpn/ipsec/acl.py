@@ -93,6 +93,14 @@ class AddressMatch:
         """Whether `address` belongs to the set."""
         return address.version == self.version and not (int(address) ^ int(self.address)) & int(self.mask)
 
+    def meet(self, other: "AddressMatch") -> "AddressMatch | None":
+        """The addresses that belong to both sets, None if there are none."""
+        if self.version != other.version or (int(self.address) ^ int(other.address)) & int(self.mask) & int(other.mask):
+            return None
+        kind = type(self.address)
+        address = int(self.address) & int(self.mask) | int(other.address) & int(other.mask)
+        return AddressMatch(kind(address), kind(int(self.wildcard) & int(other.wildcard)))
+
     @property
     def _ones(self) -> int:
         return (1 << self.address.max_prefixlen) - 1
@@ -158,6 +166,27 @@ class Entry:
         """The entry as the other direction sees it: source and destination exchanged. A message of ICMP is the same both ways."""
         ends = self.destination, self.source, self.destination_port, self.source_port
         return Entry(self.action, self.protocol, *ends, self.icmp_type, self.icmp_code)
+
+    def meet(self, other: "Entry") -> "Entry | None":
+        """The packets that both entries are about, with the action of this one; None if there are none."""
+        source, destination = self.source.meet(other.source), self.destination.meet(other.destination)
+        values = [
+            (self.protocol, other.protocol, ANY_PROTOCOL),
+            (self.source_port, other.source_port, ANY_PORT),
+            (self.destination_port, other.destination_port, ANY_PORT),
+            (self.icmp_type, other.icmp_type, None),
+            (self.icmp_code, other.icmp_code, None),
+        ]
+        if (
+            source is None
+            or destination is None
+            or any(one != another and anything not in (one, another) for one, another, anything in values)
+        ):
+            return None
+        protocol, source_port, destination_port, *message = (another if one == anything else one for one, another, anything in values)
+        return Entry(
+            self.action, protocol or ANY_PROTOCOL, source, destination, source_port or ANY_PORT, destination_port or ANY_PORT, *message
+        )
 
     def inbound(self) -> "tuple[Entry, ...]":
         """The entry as it applies to packets that arrive.

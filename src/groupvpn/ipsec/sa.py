@@ -205,6 +205,7 @@ class InterfacePolicy:
     taken out of UDP on the destination ports `esp_ports`. `df` is for the SAs of groups, `peer_df` for those between two ends.
     `mtu` is the largest IP packet in octets that may carry ESP, where that is less than what the device takes (`ip mtu`). `device` is the
     interface's own name or an alternative one, as it is configured: the data plane finds out what is behind it, and follows.
+    `is_shut` says that its rules drop everything and that nobody misses the device if it is not there.
     `selectors` are the entries that judge what came out of an SA of `sas` or `inbound`, by its SPI, in their order and as they are for what
     leaves (RFC 4301 4.4.2.1, 5.2); see `selectors_of` for an SA that they do not name.
     """
@@ -222,6 +223,7 @@ class InterfacePolicy:
     outbound: tuple[PeerSa, ...] = ()
     esp_ports: tuple[int, ...] = (NAT_T_PORT,)
     sources: tuple[IPv4Address, ...] = ()
+    is_shut: bool = False
     selectors: dict[int, tuple[Entry, ...]] = field(default_factory=dict, hash=False)
 
     @property

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import FrameType
@@ -20,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from groupvpn.lab.capture import ESP, UDP, Capture
-from groupvpn.lab.lab import Lab, LabError, LabNode, dismantle, running
+from groupvpn.lab.hosts import LabError, LabNode
+from groupvpn.lab.lab import Lab, dismantle, running
 from groupvpn.lab.network import NetworkError
 from groupvpn.lab.topology import TopologyError, load
 from groupvpn.node.control import ControlError
@@ -191,7 +193,7 @@ class Demo:
         counts = [member.log.count("GM_RECV_REKEY") for member in members]
         server.show(f"crypto gdoi ks rekey activation-delay {ACTIVATION_DELAY}")
         for member, count in zip(members, counts, strict=True):
-            member.wait(lambda member=member, count=count: member.log.count("GM_RECV_REKEY") > count, "rekeyed", 10.0)
+            member.wait(partial(_has_more_rekeys, member, count), "rekeyed", 10.0)
 
     def teardown(self) -> None:
         """Take the lab down and look for anything it left."""
@@ -199,6 +201,10 @@ class Demo:
         left = self.lab.leftovers()
         left += sorted(_system() - self._before)
         self.findings.note("left behind", ", ".join(left) or "no namespace, process, table or file", not left)
+
+
+def _has_more_rekeys(member: LabNode, count: int) -> bool:
+    return member.log.count("GM_RECV_REKEY") > count
 
 
 def _system() -> set[str]:

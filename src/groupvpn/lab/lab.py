@@ -14,24 +14,19 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
-from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from groupvpn.lab import network
 from groupvpn.lab.capture import Capture
-from groupvpn.lab.ping import ping
+from groupvpn.lab.hosts import LabError, LabHost, LabNode
 from groupvpn.lab.process import ProcessId, end
 from groupvpn.lab.topology import Topology, TopologyError, load
-from groupvpn.lab.traffic import Receiver, Sender
-from groupvpn.node import control
 from groupvpn.node.namespace import NAMESPACES
 from groupvpn.node.state import RUN_ROOT
 
@@ -39,137 +34,6 @@ LAB_ROOT = Path("/run/groupvpn-lab")
 LAB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}")
 _RECORD = "lab.json"
 READY_TIMEOUT = 20.0
-
-
-class LabError(Exception):
-    """The lab cannot do what was asked; the text says what to do."""
-
-
-class LabHost:
-    """A namespace of a running lab: run programs, send traffic, look at the wire."""
-
-    def __init__(self, lab: "Lab", name: str) -> None:
-        self.lab, self.name = lab, name
-        self.namespace = network.namespace(lab.name, name)
-
-    @property
-    def address(self) -> IPv4Address:
-        """The address of the first link."""
-        return self.lab.topology.ends(self.name)[0].address.ip
-
-    def run(self, *command: str, check: bool = True, timeout: float = 60.0) -> str:
-        """Run a program inside the namespace; returns its standard output."""
-        done = subprocess.run(
-            ["ip", "netns", "exec", self.namespace, *command], capture_output=True, text=True, check=False, timeout=timeout
-        )
-        if check and done.returncode:
-            raise LabError(f"{self.name}: {' '.join(command)} ended with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout
-
-    def ping(
-        self, destination: IPv4Address, count: int = 3, *, size: int = 56, interval: float = 0.02, timeout: float = 1.0, df: bool = False
-    ) -> int:
-        """Send ICMP echo requests (with DF set, if `df`); returns how many were answered."""
-        return ping(self.namespace, self.address, destination, count, size=size, interval=interval, timeout=timeout, df=df)
-
-    def sender(self, destination: IPv4Address, marker: bytes, **options: Any) -> Sender:
-        """A numbered UDP stream from this node (`traffic.Sender`)."""
-        return Sender(self.namespace, self.address, destination, marker, **options)
-
-    def receiver(self, group: IPv4Address | None = None, **options: Any) -> Receiver:
-        """A receiver of such streams, for a multicast group if one is given (`traffic.Receiver`)."""
-        return Receiver(self.namespace, self.address, group=group, **options)
-
-    def capture(self, device: str | None = None, **options: Any) -> Capture:
-        """Capture on one device of this node, or on all (`capture.Capture`)."""
-        return Capture(self.namespace, device, **options)
-
-
-class LabNode(LabHost):
-    """A node that runs groupvpn."""
-
-    @property
-    def directory(self) -> Path:
-        """The node's state directory."""
-        return self.lab.directory / self.name
-
-    @property
-    def control_name(self) -> str:
-        """The name under which `groupvpn exec` finds the node."""
-        return f"{self.lab.name}-{self.name}"
-
-    @property
-    def process(self) -> ProcessId | None:
-        """The process of the node, None while it does not run."""
-        process = self.lab.recorded(self.name)
-        return process if process and process.alive else None
-
-    @property
-    def log(self) -> str:
-        """Everything the node has logged since the lab is up."""
-        with suppress(FileNotFoundError):
-            return (self.lab.directory / f"{self.name}.log").read_text(encoding="utf-8", errors="replace")
-        return ""
-
-    def start(self) -> None:
-        """Start the node and wait until it says that it is ready."""
-        self.lab.start([self.name])
-
-    def stop(self) -> float:
-        """Stop the node as an operator would (SIGTERM); returns the seconds it took. Raises `LabError` if it had to be killed."""
-        began = time.monotonic()
-        process = self.process
-        if process and end([process]):
-            raise LabError(f"{self.name} did not stop within three seconds of SIGTERM")
-        self.lab.reap()
-        return time.monotonic() - began
-
-    def kill(self) -> None:
-        """Kill the node (SIGKILL), as a crash would."""
-        if process := self.process:
-            process.signal(signal.SIGKILL)
-            while process.alive:
-                time.sleep(0.005)
-        self.lab.reap()
-
-    def reload(self) -> None:
-        """Make the node read its configuration again (SIGHUP)."""
-        if process := self.process:
-            process.signal(signal.SIGHUP)
-
-    def show(self, command: str, text: str = "") -> str:
-        """Run an exec command in the node; returns what it prints, raises `groupvpn.node.control.ControlError` if it is refused."""
-        return control.request(self.directory / "control.sock", command, text)
-
-    def status(self) -> dict[str, Any]:
-        """The node's status (`docs/protocol/control-socket.md`)."""
-        return control.status(self.directory / "control.sock")
-
-    @property
-    def registered(self) -> bool:
-        """Whether the node is a registered member of every group it is a member of."""
-        with suppress(control.ControlError):
-            members = self.status()["members"]
-            return bool(members) and all(member["registered"] for member in members)
-        return False
-
-    def wait_registered(self, timeout: float = 10.0) -> float:
-        """Wait until it is registered; returns the seconds waited, raises `LabError` with the end of its log after `timeout`."""
-        return self.wait(lambda: self.registered, "registered", timeout)
-
-    def wait_log(self, text: str, timeout: float = 10.0) -> float:
-        """Wait until `text` stands in the node's log."""
-        return self.wait(lambda: text in self.log, f"logging {text!r}", timeout)
-
-    def wait(self, holds: Any, what: str, timeout: float) -> float:
-        """Wait until `holds()`; `what` completes "gm1 is not …" in the error."""
-        began = time.monotonic()
-        while not holds():
-            if time.monotonic() - began > timeout:
-                tail = "\n".join(self.log.splitlines()[-15:])
-                raise LabError(f"{self.name} is not {what} after {timeout:g} s; the end of its log:\n{tail}")
-            time.sleep(0.01)
-        return time.monotonic() - began
 
 
 class Lab:
@@ -201,14 +65,14 @@ class Lab:
         self.down()
 
     def node(self, name: str) -> LabNode:
-        """A node that runs groupvpn."""
+        """A node that runs groupvpn. Raises `LabError` if there is none of that name."""
         if name not in self.topology.nodes or not self.topology.nodes[name].configuration:
             running = ", ".join(node.name for node in self.nodes)
             raise LabError(f"{name!r} does not run groupvpn in this topology; these do: {running}")
         return LabNode(self, name)
 
     def host(self, name: str) -> LabHost:
-        """Any node, as a place to run programs and send traffic."""
+        """Any node, as a place to run programs and send traffic. Raises `LabError` if there is none of that name."""
         if name not in self.topology.nodes:
             raise LabError(f"{name!r} is not a node of this topology; there are {', '.join(self.topology.nodes)}")
         return LabHost(self, name)
@@ -230,7 +94,10 @@ class Lab:
         temporary.replace(self.directory / _RECORD)
 
     def up(self, *, start: bool = True) -> None:
-        """Build the network and start its nodes, key servers first. On an error everything made so far is removed."""
+        """Build the network and start its nodes, key servers first. On an error everything made so far is removed.
+
+        Raises `LabError` if the lab is up already or a process of it does not start, `NetworkError` if iproute2 refuses.
+        """
         if self.directory.exists() or network.namespaces(self.name):
             raise LabError(f"lab {self.name!r} is up already, or was not taken down; `groupvpn lab down {self.name}` removes it")
         self.directory.mkdir(mode=0o755, parents=True)
@@ -278,7 +145,10 @@ class Lab:
             self._write_record()
 
     def start(self, names: list[str]) -> None:
-        """Start nodes together and wait until each says that it is ready (sd_notify)."""
+        """Start nodes together and wait until each says that it is ready (sd_notify).
+
+        Raises `LabError` if one runs already, ends or takes too long.
+        """
         waiting = {name: self._launch(self.node(name)) for name in names}
         deadline = time.monotonic() + READY_TIMEOUT
         try:
@@ -335,14 +205,14 @@ class Lab:
         for child in self._children.values():
             child.poll()
 
-    def capture(self, place: str, **options: Any) -> Capture:
-        """Capture at a node (`core`) or on one of its devices (`gm1:eth0`)."""
+    def capture(self, place: str, *, file: Path | None = None, incoming_only: bool = False) -> Capture:
+        """Capture at a node (`core`) or on one of its devices (`gm1:eth0`). Raises `LabError` if there is no such place."""
         name, _, device = place.partition(":")
         host = self.host(name)
         devices = [end.device for end in self.topology.ends(name)]
         if device and device not in devices:
             raise LabError(f"{name} has no device {device!r}; it has {', '.join(devices)}")
-        return host.capture(device or None, **options)
+        return host.capture(device or None, file=file, incoming_only=incoming_only)
 
     def down(self) -> None:
         """Stop every process and remove every namespace and file of the lab. Does nothing if there is none of them."""

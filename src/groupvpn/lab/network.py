@@ -36,7 +36,7 @@ def _batch(arguments: Sequence[str], lines: Iterable[str]) -> None:
 
 
 def build(lab: str, topology: Topology) -> None:
-    """Make the namespaces, links, addresses and routes of `topology`."""
+    """Make the namespaces, links, addresses and routes of `topology`. Raises `NetworkError`."""
     _batch([], [f"netns add {namespace(lab, node)}" for node in topology.nodes])
     links = []
     for link in topology.links:

@@ -20,6 +20,8 @@ PATIENCE = 60.0
 """Seconds that a client may take for its next request, and to read an answer: there are places for few."""
 FOLLOW_BACKLOG = 1000
 """Log lines that wait for a slow follower before it is cut off."""
+STOPPING = "% The node is stopping"
+"""What everybody is answered who asks something then."""
 
 Execute = Callable[[str, str], Awaitable[str]]
 """Runs an exec command (first argument) with further input lines (second) and returns what to show; raises `CommandError`."""
@@ -58,10 +60,14 @@ class ControlServer:
             os.umask(before)
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAXIMUM_REQUEST)
 
-    async def stop(self) -> None:
-        """Close the socket and every connection."""
+    def close(self) -> None:
+        """Take no further connections. Those that there are go on."""
         if self._server:
             self._server.close()
+
+    async def stop(self) -> None:
+        """Close the socket and every connection."""
+        self.close()
         for client in tuple(self._clients):
             client.cancel()
         if self._clients:
@@ -199,8 +205,10 @@ def _output(path: Path, wanted: dict[str, Any], timeout: float) -> str:
 
 
 def status(path: Path, *, timeout: float = 5.0) -> dict[str, Any]:
-    """The node's status (`docs/protocol/control-socket.md`)."""
+    """The node's status (`docs/protocol/control-socket.md`); raises `ControlError` if there is none."""
     for answer in _exchange(path, {"query": "status"}, timeout):
+        if "error" in answer:
+            raise ControlError(answer["error"])
         found: dict[str, Any] = answer["status"]
         return found
     raise ControlError(f"{path}: the node closed the connection without an answer")

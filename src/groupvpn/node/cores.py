@@ -2,7 +2,8 @@
 
 A key server is one core. A member is one core for each group on each source address (`Configuration.members`). All of them share the
 node's IKE endpoint; which of them a datagram, an event or a timer is for is the `Speaker`'s business. A member whose interface has no
-address yet waits for one, and what holds before a registration holds meanwhile.
+address yet waits for one, and what holds before a registration holds meanwhile. Keys that are set by hand need no core: what they ask of an
+interface is put beside what its groups ask (`by_hand`).
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -13,22 +14,24 @@ from groupvpn.config.model import BoundMember, Configuration, Interface
 from groupvpn.effects import NAT_T_PORT, Effect, Entropy
 from groupvpn.gdoi.keyserver import KeyServer
 from groupvpn.gdoi.member import GroupMember
-from groupvpn.gdoi.protection import rules_before_registration
+from groupvpn.gdoi.protection import EVERYTHING, rules_before_registration
 from groupvpn.gdoi.signers import SignerLookup
 from groupvpn.gdoi.speaker import Speaker
-from groupvpn.ipsec.acl import Action, AddressMatch, Entry
+from groupvpn.ipsec.acl import ANY_PROTOCOL, Action, AddressMatch, Entry
+from groupvpn.ipsec.manual import ManualEntry
 from groupvpn.ipsec.sa import DesiredState, GroupSa, InterfacePolicy, SegmentClamp, TrafficRule, is_same
+from groupvpn.node.by_hand import AddressesOf, ByHand, NearEnds
 from groupvpn.node.flows import MemberKey, Served
 from groupvpn.wire.iana import IpProtocol
 
 Place = tuple[str, str]
 """Name of a group and name of an interface whose traffic it protects."""
-AddressesOf = Callable[[str], Sequence[IPv4Address]]
-"""The addresses that a device has now, best first, for interfaces whose configuration gives none."""
 _NO_ADDRESS = IPv4Address(0)
 _BOOTPC, _BOOTPS = 68, 67
 _DHCP = TrafficRule(Entry(Action.DENY, IpProtocol.UDP, AddressMatch.any(), AddressMatch.any(), _BOOTPC, _BOOTPS))
 """From a DHCP client, and so to it the other way (RFC 2131 4.1)."""
+_SHUT = (TrafficRule(EVERYTHING), TrafficRule(Entry(Action.PERMIT, ANY_PROTOCOL, AddressMatch.any(6), AddressMatch.any(6))))
+"""No SA serves them, so that all of IP is dropped, both ways."""
 Restore = Callable[[KeyServer], list[Effect]]
 """Gives a new key server what it must remember of the one before."""
 
@@ -51,7 +54,7 @@ class RunningMember:
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """An SA of a group that an interface cannot have, because that of another group has the SPI already."""
+    """An SA of a group that an interface cannot have, because another has the SPI already: `owner` says in words whose that is."""
 
     interface: str
     spi: int
@@ -82,6 +85,7 @@ class Cores:
         self.waiting: list[BoundMember] = []
         """Members whose interface has no address yet."""
         self._kept: dict[Place, tuple[TrafficRule, ...]] = {}
+        self._near_ends = NearEnds()
         self.clashes: tuple[Clash, ...] = ()
         """What `desired_state` left out last."""
         self.bugs: list[Exception] = []
@@ -102,6 +106,7 @@ class Cores:
         effects = self._follow_key_server(configuration, restore, now)
         is_mended = configuration.ike != ike.configuration
         effects += ike.update(configuration.ike)
+        self._near_ends.follow(configuration, addresses_of)
         wanted = self._find_addresses(configuration, addresses_of)
         places = places_of(configuration.members())
         self._kept = {place: rules for place, rules in self.kept.items() if place in places}
@@ -219,10 +224,22 @@ class Cores:
             for key, member in self.members.items()
         }
 
-    def fail_closed(self) -> frozenset[str]:
-        """Devices that have to stay closed when the node stops: those of a member whose crypto map says `fail-close`."""
+    def fail_closed(self, configuration: Configuration) -> frozenset[str]:
+        """Devices that have to stay closed when the node stops: those of a member whose crypto map says `fail-close`, and those that are
+        shut."""
         closed = [bound for bound in self._bound if bound.group.fail_close is not None]
-        return frozenset(item.device for bound in closed for item in bound.interfaces)
+        shut = [interface.device for interface in configuration.interfaces if interface.is_shut]
+        return frozenset((*(item.device for bound in closed for item in bound.interfaces), *shut))
+
+    def by_hand(self, configuration: Configuration) -> list[tuple[Interface, ByHand]]:
+        """The interfaces with entries whose keys are set by hand."""
+        found = ((interface, self._near_ends.on(configuration, interface)) for interface in configuration.interfaces)
+        return [(interface, by_hand) for interface, by_hand in found if by_hand.entries]
+
+    @property
+    def without_near_end(self) -> list[Interface]:
+        """Interfaces with such entries that wait for an address."""
+        return self._near_ends.waiting
 
     @property
     def _bound(self) -> list[BoundMember]:
@@ -244,25 +261,32 @@ class Cores:
         parts = self._parts()
         clashes: list[Clash] = []
         for interface in configuration.interfaces:
-            present = [part for part in parts if interface.name in {item.name for item in part.bound.interfaces}]
-            if not present:
+            if interface.is_shut:
+                policies.append(_shut(interface))
                 continue
-            present = _without_clashes(interface, present)
+            present = [part for part in parts if interface.name in {item.name for item in part.bound.interfaces}]
+            by_hand = self._near_ends.on(configuration, interface)
+            if not present and not by_hand.entries:
+                continue
+            present = _without_clashes(interface, present, by_hand)
             clashes += (clash for part in present for clash in part.clashes)
+            addresses = [part.address for part in present] + [by_hand.local or _NO_ADDRESS] * bool(by_hand.entries)
             policies.append(
                 InterfacePolicy(
                     device=interface.device,
-                    local=interface.address.ip if interface.address else present[0].address,
-                    rules=_rules_of(interface, present),
+                    local=interface.address.ip if interface.address else addresses[0],
+                    rules=_rules_of(interface, present, by_hand),
                     sas=_sas_in(present),
-                    sources=tuple(dict.fromkeys(part.address for part in present if part.address != _NO_ADDRESS)),
+                    sources=tuple(dict.fromkeys(address for address in addresses if address != _NO_ADDRESS)),
                     bypass=tuple(dict.fromkeys(address for part in present for address in part.bypass)),
                     df=configuration.df,
                     peer_df=interface.df or configuration.df,
                     fragmentation=interface.fragmentation or configuration.fragmentation,
                     mtu=interface.mtu,
+                    inbound=by_hand.inbound,
+                    outbound=by_hand.outbound,
                     esp_ports=tuple(dict.fromkeys([NAT_T_PORT, *(part.bound.group.esp_in_udp_port for part in present)])),
-                    selectors=_selectors_of(interface, present),
+                    selectors=_selectors_of(interface, present) | by_hand.selectors(_before_all(interface)),
                 )
             )
         self.clashes = tuple(clashes)
@@ -274,22 +298,38 @@ class Cores:
         return DesiredState(tuple(policies), clamps)
 
 
-def _rules_of(interface: Interface, present: list[_Part]) -> tuple[TrafficRule, ...]:
-    """Those of all members on an interface. The address by which they register must be able to come, and to be renewed."""
-    rules = tuple(rule for part in present for rule in part.rules)
+def _shut(interface: Interface) -> InterfacePolicy:
+    """Of an interface that is out of service: no key exchange of ours passes either, nor DHCP."""
+    local = interface.address.ip if interface.address else _NO_ADDRESS
+    return InterfacePolicy(interface.device, local, _SHUT, is_shut=True)
+
+
+def _rules_of(interface: Interface, present: list[_Part], by_hand: ByHand) -> tuple[TrafficRule, ...]:
+    """Those of all entries on an interface, in their order. The address by which members register must be able to come, and to be
+    renewed."""
+    entries: list[tuple[int, _Part | ManualEntry]] = [(part.bound.sequence, part) for part in present]
+    entries += [(entry.sequence, entry) for entry in by_hand.entries]
+    rules: tuple[TrafficRule, ...] = ()
+    for _, entry in sorted(entries, key=lambda item: -item[0]):  # from the last on: a deny of one may lead to those behind it
+        rules = (*entry.rules, *rules) if isinstance(entry, _Part) else entry.before(rules, has_sa=by_hand.local is not None)
     return (_DHCP, *rules) if rules and interface.dhcp else rules
 
 
-def _without_clashes(interface: Interface, present: list[_Part]) -> list[_Part]:
-    """The parts without SAs whose SPI an earlier one has for another SA: ESP has nothing else to tell them apart (RFC 4301 4.1). Rules that
-    name one drop, for under the other SA their packets would be another group's."""
-    owners: dict[int, tuple[GroupSa, str]] = {}
+def _before_all(interface: Interface) -> tuple[Entry, ...]:
+    """What stays in the clear on an interface whatever lists say."""
+    return (_DHCP.entry,) if interface.dhcp else ()
+
+
+def _without_clashes(interface: Interface, present: list[_Part], by_hand: ByHand) -> list[_Part]:
+    """The parts without SAs whose SPI an earlier one, or a key set by hand, has for another SA: ESP has nothing else to tell them apart
+    (RFC 4301 4.1). Rules that name one drop, for under the other SA their packets would be another group's."""
+    owners: dict[int, tuple[GroupSa | None, str]] = {spi: (None, owner) for spi, owner in by_hand.owners.items()}
     kept = []
     for part in present:
         group = part.bound.group.name
         for sa in part.sas:
-            owners.setdefault(sa.spi, (sa, group))
-        lost = {sa.spi for sa in part.sas if not is_same(owners[sa.spi][0], sa)}
+            owners.setdefault(sa.spi, (sa, f"group {group}"))
+        lost = {sa.spi for sa in part.sas if (first := owners[sa.spi][0]) is None or not is_same(first, sa)}
         kept.append(
             replace(
                 part,
@@ -315,7 +355,7 @@ def _selectors_of(interface: Interface, present: list[_Part]) -> dict[int, tuple
     lists: dict[int, list[Entry]] = {}
     for part in present:
         for sa in part.sas:
-            lists.setdefault(sa.spi, [_DHCP.entry] if interface.dhcp else []).extend(part.selectors[sa.spi])
+            lists.setdefault(sa.spi, [*_before_all(interface)]).extend(part.selectors[sa.spi])
     return {spi: tuple(dict.fromkeys(entries)) for spi, entries in lists.items()}
 
 

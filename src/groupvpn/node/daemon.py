@@ -19,7 +19,7 @@ from groupvpn.config import Configuration, Role, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.node import background, limits, location, messages, namespace, signals
 from groupvpn.node.addresses import AddressError
-from groupvpn.node.control import CommandError, ControlServer
+from groupvpn.node.control import STOPPING, CommandError, ControlServer
 from groupvpn.node.exposure import exposure
 from groupvpn.node.notify import Notifier
 from groupvpn.node.router import Router
@@ -135,6 +135,7 @@ class _Daemon:
         self._stop = asyncio.Event()
 
     async def _answer(self, command: str, text: str) -> str:
+        self._refuse_in_stop()
         try:
             return await self._execute(self.router, command, text)
         except CommandError:
@@ -146,11 +147,17 @@ class _Daemon:
             raise CommandError("% The command met a bug; the log says where") from error
 
     def _status(self) -> dict[str, Any]:
+        self._refuse_in_stop()
         try:
             return self.router.operations.status()
         except Exception as error:
             self.router.note_bug("the status", error)
             raise CommandError("% The status met a bug; the log says where") from error
+
+    def _refuse_in_stop(self) -> None:
+        """Cores that take leave answer nobody: a command would have them begin anew. Raises `CommandError`."""
+        if self._stop.is_set():
+            raise CommandError(STOPPING)
 
     def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What escapes a callback of the event loop: asyncio would tell it to nobody but the standard error stream."""
@@ -193,6 +200,8 @@ class _Daemon:
 
     async def _shut_down(self) -> None:
         self._notifier.stopping()
+        self._stop.set()
+        self.control.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT):
                 await self.router.stop()
@@ -227,8 +236,7 @@ class _Daemon:
 
     def _reload_for_operator(self) -> str:
         """`groupvpn reload`: the same, and the operator is told how it went."""
-        if self._stop.is_set():
-            raise CommandError("% The node is stopping")
+        self._refuse_in_stop()
         try:
             self._reload()
         except ReloadError as error:
@@ -264,7 +272,9 @@ class _Daemon:
         """Raise `ConfigurationError` for a file that looks as one does while it is written, or on a full disk: it would end protection."""
         file = self._options.file
         if configuration.role is Role.NONE and self.router.configuration.role is not Role.NONE:
-            text = "has no group any more, which would remove all policy and all keys; the configuration before goes on"
+            text = (
+                "has no group any more, nor keys set by hand, which would remove all policy and all keys; the configuration before goes on"
+            )
             raise ConfigurationError(f"{file} {text}. If it is meant so, stop the node")
         if self._has_end and not has_end:
             text = "has no line `end` any more, as if it were cut off; the configuration before goes on"

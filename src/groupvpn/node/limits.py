@@ -14,7 +14,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def harden() -> None:
     """Forbid core files (setrlimit(2)), make `/proc/PID/mem` unreadable for other users (prctl(2)), and create files for ourselves only.
-    The soft limit of descriptors becomes the hard one."""
+    The soft limit of descriptors becomes the hard one. Raises `OSError` if the system refuses."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

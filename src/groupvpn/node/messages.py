@@ -33,7 +33,7 @@ CONFIG_CHANGED = _system("CONFIG_CHANGED", _INFO, "{change}")
 CONFIG_CHANGED_MORE = _system("CONFIG_CHANGED", _INFO, "and {count} more changes")
 CONFIG_WARNING = _system("CONFIG", _WARNING, "{remark}")
 CONFIG_NOTICE = _system("CONFIG", _INFO, "{remark}")
-NO_GROUP = _system("CONFIG", _WARNING, "nothing to do: the configuration serves and joins no group")
+NO_GROUP = _system("CONFIG", _WARNING, "nothing to do: the configuration serves and joins no group, and no interface has keys set by hand")
 CONFIG_REJECTED = _system("CONFIG_REJECTED", _ERROR, "{reason}")
 BUG = _system("BUG", _CRITICAL, "internal error: {bug}; this one event was dropped and the node goes on. Please report this line{more}")
 TRACEBACK = _system("BUG", _DEBUG, "{line}")
@@ -73,10 +73,14 @@ KEY_TABLE_LOST = _system("KEY_TABLE", _WARNING, "{problem}")
 # Addresses and sockets.
 INTERFACE = _system("INTERFACE", _WARNING, "{problem}")
 INTERFACE_WAITS = _system("INTERFACE", _WARNING, "{interface}: no address yet; group {group} is registered when {device} has one")
+KEYS_WAIT = _system(
+    "INTERFACE", _WARNING, "{interface}: no address yet; what crypto map {map} protects with keys set by hand is dropped until there is one"
+)
 ADDRESSES_UNKNOWN = _system("INTERFACE", _WARNING, "{error}; addresses are not followed until that works")
 LOOPBACK = _system("LOOPBACK", _WARNING, "{news}")
 LOOPBACK_LEFT = _system("LOOPBACK", _WARNING, "{address} is ours and cannot be removed; `ip address delete {address} dev lo` does it")
 MULTICAST = _system("MULTICAST", _WARNING, "{problem}")
+SENDING = _system("SENDING", _WARNING, "{problem}")
 
 # The data plane, and what a killed run has left of it.
 FAULT = _crypto("DATAPLANE", _ERROR, "{fault}")
@@ -104,7 +108,7 @@ POLICY_LIFTED = _crypto("POLICY_LIFTED", _WARNING, "{device} is in the clear aga
 SPI_CLASH = _crypto(
     "SPI_CLASH",
     _ERROR,
-    "{interface}: group {group} has an SA with SPI 0x{spi:X}, which is that of an SA of group {owner} too. "
+    "{interface}: group {group} has an SA with SPI 0x{spi:X}, which is that of an SA of {owner} too. "
     "What group {group} protects with it is dropped there until its key server has sent another one",
 )
 

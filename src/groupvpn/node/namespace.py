@@ -29,7 +29,10 @@ def _setns(descriptor: int) -> None:
 
 
 def enter(name: str) -> None:
-    """Move the calling thread, and threads it starts later, into the namespace `name` for good; nothing if it is there already."""
+    """Move the calling thread, and threads it starts later, into the namespace `name` for good; nothing if it is there already.
+
+    Raises `NamespaceError`.
+    """
     try:
         descriptor = os.open(NAMESPACES / name, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:

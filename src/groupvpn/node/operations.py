@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.gdoi.rekey_transport import is_complete
 from groupvpn.gdoi.status import TOO_OLD
-from groupvpn.ipsec.sa import Direction
+from groupvpn.ipsec.sa import Direction, PeerSa
 from groupvpn.node import clock
+from groupvpn.node.by_hand import ByHand
 from groupvpn.node.cores import RunningMember, is_same_group
 
 if TYPE_CHECKING:
@@ -75,9 +76,21 @@ class Operations:
         self._router.ask(*(partial(member.core.clear_sas, now) for member in chosen.values()))
         return bool(chosen)
 
+    def clear_peer_sa(self, wanted: Callable[[ByHand, PeerSa], bool] = lambda by_hand, sa: True) -> bool:
+        """`clear crypto sa` for keys set by hand: SAs that are `wanted` (of an interface) count from zero. Whether there was one.
+
+        Deleted and made again at once, as nobody is there to be asked for others, such an SA is the same as before.
+        """
+        every = (item for _, item in self._router.cores.by_hand(self._router.configuration))
+        names = {sa.name for item in every for sa in (*item.inbound, *item.outbound) if wanted(item, sa)}
+        counted = (sa for interface in self._router.enforcement.counters() for sa in interface.sas if sa.destination is not None)
+        self._router.flows.begin_peers(sa for sa in counted if (sa.spi, sa.destination) in names)
+        return bool(names)
+
     def clear_counters(self) -> None:
         """`clear crypto sa counters`: what `show` tells of SAs and interfaces begins at zero; the SAs stay."""
         self._router.flows.begin(self._router.enforcement.carried)
+        self.clear_peer_sa()
         self._router.cleared.clear(self._router.enforcement.counters())
 
     def clear_replay(self, group: str | None = None) -> None:
@@ -102,11 +115,13 @@ class Operations:
     def summary(self) -> str:
         """The node's condition in one line, for the service manager."""
         waiting, enforcement = self._router.cores.waiting, self._router.enforcement
-        count = len(self._members) + len(waiting)
-        if not count:
-            return f"Serving {len(self._router.configuration.key_server_groups)} groups"
-        broken = "; not all is protected, see the log" if enforcement.faults - enforcement.harmless else ""
-        return f"Registered in {sum(member.core.is_registered for member in self._members)} of {count} groups{broken}"
+        count, groups = len(self._members) + len(waiting), len(self._router.configuration.key_server_groups)
+        peers = {entry.peer for _, item in self._router.cores.by_hand(self._router.configuration) for entry in item.entries}
+        parts = [f"Registered in {sum(member.core.is_registered for member in self._members)} of {count} groups"] if count else []
+        parts += [f"Serving {groups} groups"] if groups or not (count or peers) else []
+        parts += [f"Keys set by hand for {len(peers)} peer{'s' if len(peers) > 1 else ''}"] if peers else []
+        is_broken = (count or peers) and enforcement.faults - enforcement.harmless
+        return f"{'; '.join(parts)}{'; not all is protected, see the log' if is_broken else ''}"
 
     def status(self) -> dict[str, Any]:
         """The node's condition as data (`docs/protocol/control-socket.md`)."""
@@ -135,6 +150,7 @@ class Operations:
                     "sas": [
                         {
                             "spi": sa.spi,
+                            "destination": None if sa.destination is None else str(sa.destination),
                             "encrypted_packets": sa.encrypted_packets,
                             "encrypted_bytes": sa.encrypted_bytes,
                             "decrypted_packets": sa.decrypted_packets,

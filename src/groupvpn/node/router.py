@@ -25,6 +25,7 @@ from groupvpn.ike.events import KeysDerived
 from groupvpn.node import audit, clock, location, messages
 from groupvpn.node.addresses import Addresses, present, real_device
 from groupvpn.node.bugs import Bugs
+from groupvpn.node.control import STOPPING, CommandError
 from groupvpn.node.cores import Clash, Cores
 from groupvpn.node.debugging import Debugging
 from groupvpn.node.enforcement import Enforcement, is_needed_by
@@ -93,7 +94,11 @@ class Router:
         engine = engine or EngineOptions()
         self.cores = Cores(self.speaker, self._signer, os.urandom, engine.workers)
         self._debug = debug
-        self._sockets = DatagramSockets(self._received, lambda problem: log.write(messages.MULTICAST(problem=problem)))
+        self._sockets = DatagramSockets(
+            self._received,
+            lambda problem: log.write(messages.MULTICAST(problem=problem)),
+            lambda problem: log.write(messages.SENDING(problem=problem)),
+        )
         self._memberships = Memberships(self._sockets)
         self._outbox = Outbox(state, log, self._transmit)
         self._in_force = InForce(state, log)
@@ -140,8 +145,9 @@ class Router:
         with self._contained("writing the last state"):
             self._outbox.flush(self.cores.key_server, at_once=True)
         self._guarded(self.speaker.stop, clock.monotonic())
+        self.speaker.key_server = None  # it has forgotten its groups, and must not make them anew over what was written
         with self._contained("removing what is in force"):  # what stays is known to the next start by what is not forgotten here
-            self.enforcement.close(block=self.cores.fail_closed(), mend=location.clean_command(self.state))
+            self.enforcement.close(block=self.cores.fail_closed(self.configuration), mend=location.clean_command(self.state))
             left = self._addresses.clear()
             if has_started:  # else what a killed run has left is still there
                 self._in_force.forget(left)
@@ -199,7 +205,7 @@ class Router:
             return [item.ip for item in there.get(real_device(device) or "", [])]
 
         self._memberships.follow(self.configuration)
-        was_server, waited = self.cores.key_server is not None, self.cores.waiting
+        was_server, waited, unaddressed = self.cores.key_server is not None, self.cores.waiting, self.cores.without_near_end
         self._perform(self.cores.follow(self.configuration, addresses_of, self._outbox.restore, clock.monotonic()))
         if was_server and self.cores.key_server is None:
             self._outbox.forget()
@@ -207,6 +213,9 @@ class Router:
             if bound not in waited:
                 source, group = bound.source, bound.group.name
                 self.log.write(messages.INTERFACE_WAITS(interface=source.name, group=group, device=source.device))
+        for interface in self.cores.without_near_end:
+            if interface not in unaddressed:
+                self.log.write(messages.KEYS_WAIT(interface=interface.name, map=interface.crypto_map))
         self._addresses.note_leases(self.configuration, there)
         if is_needed_by(self.configuration) or self.enforcement.data_plane:
             self._policy_changed = True
@@ -304,9 +313,9 @@ class Router:
             case Report():
                 self.log.write(effect)
             case JoinGroup():
-                self._memberships.join(effect.group, effect.interface_address)
+                self._memberships.join(effect.name, effect.group, effect.interface_address)
             case LeaveGroup():
-                self._memberships.leave(effect.group, effect.interface_address)
+                self._memberships.leave(effect.name, effect.group, effect.interface_address)
             case PolicyChanged():
                 self._policy_changed = True
             case StateChanged():
@@ -336,7 +345,8 @@ class Router:
         with self._contained("noting what is in force"):
             self._in_force.note_rules(self.cores.kept)
         with self._contained("counting for access list entries"):
-            self.flows.follow(self.cores.served(clock.monotonic()), self.enforcement.carried)
+            by_hand = [sa for _, item in self.cores.by_hand(self.configuration) for sa in (*item.inbound, *item.outbound)]
+            self.flows.follow(self.cores.served(clock.monotonic()), self.enforcement.carried, by_hand)
         self.enforcement.apply()
         told, self._told_clashes = self._told_clashes, self.cores.clashes
         for clash in self.cores.clashes:
@@ -393,7 +403,9 @@ class Router:
 
     def ask(self, *calls: Call) -> bool:
         """Carry out what cores say to an operator's command; whether the state that this changed is on the disk. A bug in one call costs
-        no other, and is raised once all are made."""
+        no other, and is raised once all are made. Raises `CommandError` when the node stops."""
+        if self._stopping:
+            raise CommandError(STOPPING)
         bugs: list[Exception] = []
         try:
             for call in calls:

@@ -16,7 +16,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from groupvpn.dataplane import links, routes
-from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT, Endpoint
+from groupvpn.effects import GDOI_PORT, ISAKMP_PORT, NAT_T_PORT, Endpoint, Send
+from groupvpn.node.departures import Departures
 from groupvpn.node.memberships import Place
 
 PORTS = (ISAKMP_PORT, GDOI_PORT, NAT_T_PORT)
@@ -31,6 +32,10 @@ _IP_MULTICAST_ALL = 49
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _REKEY_TTL = 64
 """TTL of multicast rekeys that we send."""
+SEND_BUFFER, RECEIVE_BUFFER = 512 << 10, 4 << 20
+"""Octets; Linux makes twice as many, for what it needs itself. What leaves fits into the queue of an interface (1000 packets), what comes
+may be of thousands of members at one time."""
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 _IGMP = Path("/proc/thread-self/net/igmp")
 """Interfaces, and indented below each its groups in hexadecimal digits, as the processor has them."""
@@ -53,10 +58,12 @@ class PortUnavailableError(Exception):
 class DatagramSockets:
     """The sockets, bound to the running event loop once `open` was called."""
 
-    def __init__(self, deliver: Deliver, tell: Callable[[str], None]) -> None:
-        """`tell` gets what the kernel refuses, in words for an operator."""
-        self._deliver, self._tell = deliver, tell
+    def __init__(self, deliver: Deliver, tell: Callable[[str], None], tell_lost: Callable[[str], None]) -> None:
+        """`tell` gets what the kernel refuses of multicast, `tell_lost` that it takes too little of what is sent; both in words for an
+        operator."""
+        self._deliver, self._tell, self._tell_lost = deliver, tell, tell_lost
         self._sockets: dict[int, socket.socket] = {}
+        self._departures: dict[int, Departures] = {}
         self._local: frozenset[IPv4Address] = frozenset()
         self._joined: dict[tuple[IPv4Address, Place], int] = {}
         self._refused: set[tuple[IPv4Address, Place]] = set()
@@ -64,7 +71,7 @@ class DatagramSockets:
         """The number of the interface on which each is joined for the kernel."""
         self._nowhere: set[IPv4Address] = set()
         """Groups to which no route leads, as was said."""
-        self.counters: dict[str, int] = {"received": 0, "sent": 0, "not for us": 0, "send errors": 0}
+        self.counters: dict[str, int] = {"received": 0, "sent": 0, "not for us": 0, "send errors": 0, "send queue overflows": 0}
 
     def open(self, local: Iterable[IPv4Address]) -> None:
         """Bind the ports; datagrams to the addresses `local` and to joined groups are delivered. Raises `PortUnavailableError`."""
@@ -78,6 +85,7 @@ class DatagramSockets:
             raise
         for port, opened in self._sockets.items():
             loop.add_reader(opened.fileno(), self._readable, port)
+            self._departures[port] = Departures(opened, self._transmit, self._count, self._tell_lost)
 
     def set_local(self, local: Iterable[IPv4Address]) -> None:
         """Change which addresses are ours."""
@@ -85,6 +93,9 @@ class DatagramSockets:
 
     def close(self) -> None:
         """Close every socket, which leaves every group too."""
+        for departures in self._departures.values():
+            departures.close()
+        self._departures.clear()
         for opened in self._sockets.values():
             if opened.fileno() >= 0:
                 asyncio.get_running_loop().remove_reader(opened.fileno())
@@ -169,22 +180,26 @@ class DatagramSockets:
         self._sockets[GDOI_PORT].setsockopt(socket.IPPROTO_IP, option, _MREQN.pack(group.packed, bytes(4), number))
 
     def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
-        """Send one datagram; a full queue or an unreachable peer is counted, the protocols retransmit.
+        """Send one datagram, as soon as the kernel has room for it; an unreachable peer is counted, the protocols retransmit.
 
         One to a multicast group leaves by the interface that has the address `source`, as Linux has it where a socket names no other; from
         a loopback address it would stay on the machine, so that one goes where the routes lead.
         """
-        opened = self._sockets.get(source.port)
-        if opened is None:
-            self.counters["send errors"] += 1
-            return
-        try:
-            number = self._way_out(source.address, destination.address) if destination.address.is_multicast else 0
-            information = (socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO.pack(number, source.address.packed, bytes(4)))
-            opened.sendmsg([datagram], [information], 0, (str(destination.address), destination.port))
-            self.counters["sent"] += 1
-        except OSError:
-            self.counters["send errors"] += 1
+        departures = self._departures.get(source.port)
+        if departures is None:
+            self._count("send errors")
+        else:
+            departures.send(Send(datagram, source, destination))
+
+    def _count(self, what: str) -> None:
+        self.counters[what] += 1
+
+    def _transmit(self, send: Send) -> None:
+        """Raises `OSError`."""
+        source, destination = send.source.address, send.destination
+        number = self._way_out(source, destination.address) if destination.address.is_multicast else 0
+        information = (socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO.pack(number, source.packed, bytes(4)))
+        self._sockets[send.source.port].sendmsg([send.datagram], [information], 0, (str(destination.address), destination.port))
 
     def _way_out(self, source: IPv4Address, group: IPv4Address) -> int:
         """The number of the interface by which a datagram to `group` leaves, 0 where Linux knows it. Raises `OSError`.
@@ -253,8 +268,18 @@ def _bound(port: int) -> socket.socket:
         opened.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
         opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, _REKEY_TTL)
         opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+        _enlarge(opened, socket.SO_SNDBUF, _SO_SNDBUFFORCE, SEND_BUFFER)
+        _enlarge(opened, socket.SO_RCVBUF, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
         opened.bind(("", port))
     except OSError as error:
         opened.close()
         raise PortUnavailableError(port, error) from error
     return opened
+
+
+def _enlarge(opened: socket.socket, option: int, forced: int, octets: int) -> None:
+    """Make a buffer as large as that, or as large as somebody without rights may: a smaller one only costs time."""
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, forced, octets)
+    except OSError:
+        opened.setsockopt(socket.SOL_SOCKET, option, octets)

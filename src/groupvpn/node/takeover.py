@@ -14,7 +14,8 @@ def take_over(configuration: Configuration, cores: Cores, in_force: InForce, enf
     """What a run that was killed has protected holds until its groups are registered, if its filters still hold it. Where it is not known
     what that was, nothing passes until then but to the key servers, as with `fail-close`."""
     is_unknown = in_force.is_unknown
-    if configuration.role is Role.KEY_SERVER and not in_force.last_rules and not is_unknown:
+    is_server = configuration.role is Role.KEY_SERVER and not configuration.has_manual_entries
+    if is_server and not in_force.last_rules and not is_unknown:
         return  # it never steers, and has no use for what it takes to ask
     members = list(configuration.members())
     opening = [bound for bound in members if bound.group.fail_close is None]

@@ -58,7 +58,7 @@ class Attribute:
         return self.value.to_bytes(2, "big") if isinstance(self.value, int) else self.value
 
     def encode(self) -> bytes:
-        """The attribute's octets."""
+        """The attribute's octets; raises `EncodeError` if type or value does not fit its field."""
         if not 0 <= self.kind < _BASIC:
             raise EncodeError(f"attribute type {self.kind} does not fit 15 bits")
         if isinstance(self.value, int):
@@ -90,11 +90,6 @@ def _read_attribute(cursor: Cursor) -> Attribute:
     if head & _BASIC:
         return Attribute(head & ~_BASIC, second)
     return Attribute(head, cursor.get_octets(second, f"value of attribute {head}"))
-
-
-def decode_attributes(octets: bytes, repeatable: Collection[int] = ()) -> tuple[Attribute, ...]:
-    """A whole list; raises `DecodeError` as `read_attributes` does."""
-    return read_attributes(Cursor(octets), repeatable)
 
 
 def encode_attributes(attributes: Iterable[Attribute]) -> bytes:

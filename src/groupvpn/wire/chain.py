@@ -117,7 +117,8 @@ class Chain:
             raise DecodeError(self.end, f"{len(self.padding)} octets behind the last payload")
 
     def check_padding(self, block_length: int) -> None:
-        """Refuse padding that no honest sender makes: no HASH covers it, so blocks that were added on the way would pass unseen.
+        """Raises `DecodeError` for padding that no honest sender makes: no HASH covers it, so blocks that were added on the way would pass
+        unseen.
 
         RFC 2409 appendix B pads with zeros to the next whole block. Octets of less than a block are not looked at. A whole block, which
         some senders add where none is needed, must be zeros; its last octet may count them.

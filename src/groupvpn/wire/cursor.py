@@ -59,13 +59,13 @@ class Cursor:
         return Cursor(self._octets, self._position, self._end)
 
     def skip_zeros(self, count: int, what: str) -> None:
-        """Pass over `count` reserved octets, which must be zero."""
+        """Pass over `count` reserved octets; raises `DecodeError` if one of them is not zero, or not there."""
         offset = self._position
         if any(self.get_octets(count, what)):
             raise DecodeError(offset, f"{what} is not zero")
 
     def check_end(self, what: str) -> None:
-        """Refuse octets that are left over after `what` was read."""
+        """Raises `DecodeError` if octets are left over after `what` was read."""
         if self.remaining:
             raise self.error(f"{self.remaining} octets left over after {what}")
 

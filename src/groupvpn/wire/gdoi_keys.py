@@ -56,7 +56,10 @@ class KeyPacket:
 
     @classmethod
     def sid(cls, bits: int, sender_ids: Iterable[int]) -> Self:
-        """Sender-IDs of a member, each `bits` wide (RFC 6407 5.6.4), written big-endian in the fewest octets that hold them."""
+        """Sender-IDs of a member, each `bits` wide (RFC 6407 5.6.4), written big-endian in the fewest octets that hold them.
+
+        Raises `EncodeError` for one that does not fit.
+        """
         width = (bits + 7) // 8
         attributes = [Attribute(SidAttribute.NUMBER_OF_SID_BITS, bits)]
         for value in sender_ids:
@@ -67,7 +70,7 @@ class KeyPacket:
 
     @classmethod
     def read(cls, cursor: Cursor) -> Self:
-        """Read one key packet and leave the cursor behind it."""
+        """Read one key packet and leave the cursor behind it; raises `DecodeError`."""
         start = cursor.position
         kind = cursor.get_u8("KD type")
         cursor.skip_zeros(1, "RESERVED of the key packet")
@@ -81,7 +84,7 @@ class KeyPacket:
         return cls(kind, spi, read_attributes(body, _REPEATABLE.get(kind, ())))
 
     def encode(self) -> bytes:
-        """The key packet's octets."""
+        """The key packet's octets; raises `EncodeError` if a field cannot hold its value."""
         attributes = encode_attributes(self.attributes)
         length = _KEY_PACKET_HEADER_LENGTH + len(self.spi) + len(attributes)
         head = put_u8(self.kind, "KD type") + b"\x00" + put_u16(length, "KD length")

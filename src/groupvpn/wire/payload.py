@@ -85,7 +85,7 @@ def walk(first_type: int, cursor: Cursor, limit: int) -> Iterator[tuple[int, int
 
 
 def encode_payload(payload: Payload, next_type: int = PayloadType.NONE) -> bytes:
-    """One payload with its generic header."""
+    """One payload with its generic header; raises `EncodeError` if a field, or the length, cannot hold its value."""
     body = payload.encode()
     length = GENERIC_HEADER_LENGTH + len(body)
     if length > 0xFFFF:
@@ -94,7 +94,7 @@ def encode_payload(payload: Payload, next_type: int = PayloadType.NONE) -> bytes
 
 
 def encode_payloads(payloads: Iterable[Payload]) -> tuple[int, bytes]:
-    """Chain payloads: `(type of the first, 0 for none; octets with generic headers)`."""
+    """Chain payloads: `(type of the first, 0 for none; octets with generic headers)`; raises `EncodeError` as `encode_payload` does."""
     chain = tuple(payloads)
     followers = [payload.payload_type for payload in chain[1:]] + [int(PayloadType.NONE)]
     octets = b"".join(encode_payload(payload, following) for payload, following in zip(chain, followers, strict=False))

@@ -1,7 +1,8 @@
 from observations import assert_unreadable, passes, sequence, streams, teks
 from tests.waiting import until
 
-from groupvpn.lab.lab import Lab, LabNode
+from groupvpn.lab.hosts import LabNode
+from groupvpn.lab.lab import Lab
 
 
 def registrations(member: LabNode) -> int:

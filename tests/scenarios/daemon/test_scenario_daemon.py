@@ -12,7 +12,8 @@ import pytest
 from observations import installed
 from tests.waiting import until
 
-from groupvpn.lab.lab import Lab, LabNode
+from groupvpn.lab.hosts import LabNode
+from groupvpn.lab.lab import Lab
 from groupvpn.node.state import CONTROL_SOCKET, RUN_ROOT
 
 LIMIT = 2.0

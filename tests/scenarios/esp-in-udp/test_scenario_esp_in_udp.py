@@ -5,7 +5,7 @@ import sys
 import threading
 from ipaddress import IPv4Address
 
-from observations import assert_lossless, assert_unreadable, listening, marker, passes, reload, rewrite, shown, streams
+from observations import assert_lossless, assert_unreadable, multicast_through_the_core, passes, reload, rewrite, shown, streams
 
 from groupvpn.lab.capture import ESP, UDP, Capture, Frame
 from groupvpn.lab.lab import Lab
@@ -43,18 +43,7 @@ def test_each_member_sends_in_its_form_and_takes_both(lab: Lab) -> None:
 
 
 def test_multicast_in_udp_reaches_all(lab: Lab) -> None:
-    mark = marker("multicast")
-    with (
-        listening(lab.host("h2"), GROUP) as second,
-        listening(lab.host("h3"), GROUP) as third,
-        lab.capture("core", incoming_only=True) as capture,
-    ):
-        sender = lab.host("h1").sender(GROUP, mark)
-        sender.send(50, 0.001)
-        for receiver in (second, third):
-            assert receiver.wait(mark, 50)
-            assert receiver.tally(mark, 50).duplicates == 0
-        sender.stop()
+    capture = multicast_through_the_core(lab, GROUP)
     assert {(frame.protocol, frame.ports, frame.destination) for frame in protected(capture)} == {(UDP, (PORT, PORT), GROUP)}
     assert len(protected(capture)) == 50, "multicast crosses the core packet by packet"
 

@@ -6,7 +6,8 @@ from observations import esp, listening, marker, passes, rekeyed, teks
 from tests.waiting import until
 
 from groupvpn.lab.capture import Capture, Frame
-from groupvpn.lab.lab import Lab, LabNode
+from groupvpn.lab.hosts import LabNode
+from groupvpn.lab.lab import Lab
 from groupvpn.node.namespace import entered
 
 SEED = 20260

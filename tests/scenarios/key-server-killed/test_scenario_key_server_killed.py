@@ -3,7 +3,8 @@ import re
 from observations import assert_lossless, assert_unreadable, passes, rekeyed, sequence, streams, teks
 from tests.waiting import until
 
-from groupvpn.lab.lab import Lab, LabNode
+from groupvpn.lab.hosts import LabNode
+from groupvpn.lab.lab import Lab
 
 FLOWS = (("h1", "h2"), ("h2", "h3"), ("h3", "h1"))
 

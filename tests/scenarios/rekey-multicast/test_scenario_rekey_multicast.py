@@ -4,7 +4,8 @@ from observations import assert_lossless, assert_unreadable, rekeyed, reload, re
 from tests.waiting import until
 
 from groupvpn.lab.capture import UDP
-from groupvpn.lab.lab import Lab, LabNode
+from groupvpn.lab.hosts import LabNode
+from groupvpn.lab.lab import Lab
 
 FLOWS = (("h1", "h2"), ("h2", "h3"), ("h3", "h1"), ("h1", "h3", IPv4Address("239.1.1.1")))
 REKEY_GROUP = IPv4Address("239.192.1.190")

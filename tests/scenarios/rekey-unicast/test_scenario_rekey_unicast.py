@@ -4,7 +4,8 @@ from ipaddress import IPv4Address
 from observations import assert_lossless, assert_unreadable, rekeyed, rekeys, reload, rewrite, sequence, shown, spis, streams, teks
 from tests.waiting import until
 
-from groupvpn.lab.lab import Lab, LabNode
+from groupvpn.lab.hosts import LabNode
+from groupvpn.lab.lab import Lab
 
 FLOWS = (("h1", "h2"), ("h2", "h3"), ("h3", "h1"), ("h1", "h3", IPv4Address("239.1.1.1")))
 NATURAL = max(120 - 5 - 90, 120 // 4)

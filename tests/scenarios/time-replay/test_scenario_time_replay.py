@@ -6,7 +6,8 @@ from observations import assert_lossless, esp, listening, marker, passes, rekeye
 from tests.waiting import until
 
 from groupvpn.lab.capture import Frame
-from groupvpn.lab.lab import Lab, LabNode
+from groupvpn.lab.hosts import LabNode
+from groupvpn.lab.lab import Lab
 from groupvpn.node.namespace import entered
 
 PACKETS = 10

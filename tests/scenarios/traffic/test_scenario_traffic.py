@@ -7,11 +7,12 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 
 import pytest
-from observations import Header, assert_only_esp, esp, listening, marker, passes
+from observations import Header, assert_only_esp, esp, listening, marker, multicast_through_the_core, passes
 from tests.waiting import until
 
 from groupvpn.lab.capture import ESP, ICMP, UDP
-from groupvpn.lab.lab import Lab, LabHost
+from groupvpn.lab.hosts import LabHost
+from groupvpn.lab.lab import Lab
 from groupvpn.node.namespace import entered
 
 HOSTS = ("h1", "h2", "h3")
@@ -33,18 +34,7 @@ def test_unicast_between_all_hosts_is_esp_with_the_hosts_addresses(lab: Lab) -> 
 
 
 def test_multicast_is_esp_to_the_same_group(lab: Lab) -> None:
-    mark = marker("multicast")
-    with (
-        listening(lab.host("h2"), GROUP) as second,
-        listening(lab.host("h3"), GROUP) as third,
-        lab.capture("core", incoming_only=True) as capture,
-    ):
-        sender = lab.host("h1").sender(GROUP, mark)
-        sender.send(50, 0.001)
-        for receiver in (second, third):
-            assert receiver.wait(mark, 50)
-            assert receiver.tally(mark, 50).duplicates == 0
-        sender.stop()
+    capture = multicast_through_the_core(lab, GROUP)
     assert_only_esp(capture, least=50)
     assert {(frame.source, frame.destination) for frame in esp(capture)} == {(lab.host("h1").address, GROUP)}
 

@@ -92,7 +92,8 @@ class Context:
     def policy_list(self, statement: Statement | None, user: str, *, protects: bool = False) -> AccessList | None:
         """The access list that `statement` names (argument `list`) for a group policy, None if there is none fit for use.
 
-        Reports a missing list, as an error if the list `protects`, and once per list whatever its entries hold that a group policy cannot.
+        Reports a missing list, and one with a host that has no address, as an error if the list `protects`; and once per list whatever its
+        entries hold that a group policy cannot.
         """
         if statement is None:
             return None
@@ -108,6 +109,10 @@ class Context:
         if self.first_time("entries", name):
             for remark in self.remarks.get(name, ()):
                 self.say(remark.severity, remark.place, remark.message, remark.hint)
+        if name in self.incomplete and protects:
+            message = f"{user}: access list `{name}` names hosts without an address: nothing would be protected by it"
+            self.error(statement.where("list"), message, "add `ip host NAME A.B.C.D`")
+            return None
         if name in self.incomplete:
             self.warn(statement.where("list"), f"{user} is left out: access list `{name}` names hosts without an address")
             return None

@@ -40,7 +40,7 @@ def build_groups(context: Context, interfaces: tuple[Interface, ...]) -> tuple[t
                 )
                 context.error(section.place, message, "run the key server on a node of its own")
             roles.setdefault(role, section)
-        identity = _identity(section, name, context)
+        identity = _identity(section, name, context, is_served=local is not None)
         if identity is None:
             continue
         if local:
@@ -55,8 +55,14 @@ def build_groups(context: Context, interfaces: tuple[Interface, ...]) -> tuple[t
     return tuple(served), joined
 
 
-def _identity(section: Section, name: str, context: Context) -> GroupIdentity | None:
+def _identity(section: Section, name: str, context: Context, *, is_served: bool) -> GroupIdentity | None:
+    """Of a group that `is_served` it must be there: else the running key server would take the group for one that was removed. An excerpt
+    has no profile that such a group could use."""
     statement = section.statement("identity")
+    if statement is None and is_served and context.profiles:
+        message = f"group `{name}` has no identity: it would be served no more, and its members and keys forgotten"
+        context.error(section.place, message, f"add `identity number N`, or remove the group with `no crypto gdoi group {name}`")
+        return None
     if statement is None:
         context.warn(section.place, f"group `{name}` has no identity: it is incomplete and left out", "add `identity number N`")
         return None
@@ -141,13 +147,22 @@ def _authorization(statement: Statement | None, context: Context) -> AccessList 
 
 
 def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
-    """One traffic policy, None (and a word of it) while its profile or access list is missing."""
+    """One traffic policy, None (and a word of it) while its profile or access list is missing.
+
+    Without the lines that name them it is an error, but for an excerpt: the running key server would take it for one that was removed, and
+    members would send in the clear at once.
+    """
     sequence = section.header.value("sequence") if section.header else 0
     user = f"`sa ipsec {sequence}` of group `{name}`"
     wanted = section.statement("profile")
     acl = section.statement("match address ipv4")
     if wanted is None or acl is None:
-        context.warn(section.place, f"{user} needs a `profile` and a `match address`: it is incomplete and left out")
+        lines = (("profile", "NAME", wanted, context.profiles), ("match address", "ipv4 LIST", acl, context.access_lists))
+        absent = [(head, rest, known) for head, rest, statement, known in lines if statement is None]
+        lacks, adds = " and ".join(f"no `{head}`" for head, *_ in absent), " and ".join(f"`{head} {rest}`" for head, rest, _ in absent)
+        report = context.error if any(known for *_, known in absent) else context.warn
+        message = f"{user} has {lacks}: members would send its traffic in the clear"
+        report(section.place, message, f"add {adds}, or remove it with `no sa ipsec {sequence}`")
         return None
     profile = context.profiles.get(wanted.value("name"))
     if wanted.value("name") in context.refused:

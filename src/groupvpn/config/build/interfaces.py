@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv4Interface
 
 from groupvpn.config.build.context import Context, nearest
 from groupvpn.config.build.lists import check_own_list, check_routing_before_registration
+from groupvpn.config.build.manual import build_manual_entries
 from groupvpn.config.diagnostics import Place, Severity
 from groupvpn.config.interfaces import InterfaceName, InterfaceNameError, default_device, is_linux_name
 from groupvpn.config.model import CryptoMap, CryptoMapEntry, FailClose, Interface
@@ -58,21 +59,24 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
     address = section.statement("ip address")
     mapped = section.statement("crypto map")
     device = devices.get(name) or section.device or default_device(name)
-    shutdown = section.statement("shutdown") is not None
-    if mapped and not shutdown and context.present is not None and device not in context.present:
+    shutdown = section.statement("shutdown")
+    if mapped and shutdown is None and context.present is not None and device not in context.present:
         hint = f"name it with `! linux-device NAME`, or name it so: `ip link property add dev NAME altname {device}`"
         context.error(section.place, f"{name} carries a crypto map and this machine has no device `{device}`", hint)
     if mapped and mapped.value("standby") is not None:
         context.say(Severity.NOTICE, mapped.where("standby"), "redundancy of a crypto map: accepted, not yet in effect")
-    if not shutdown:
+    if mapped and shutdown is not None and not name.is_loopback:
+        message = f"{name} has a crypto map and `shutdown`: all IP is dropped there, and the Linux device `{device}` itself stays up"
+        context.say(Severity.NOTICE, shutdown.place, message)
+    if shutdown is None:
         _warn_unguarded(section, name, device, context)
     description = section.statement("description")
     mtu = section.statement("ip mtu")
     segment = section.statement("ip tcp adjust-mss")
     if segment is not None:
-        _check_segment(segment, name, device, shutdown, mapped is not None, context)
+        _check_segment(segment, name, device, shutdown is not None, mapped is not None, context)
     df_bit, fragmentation = section.statement("crypto ipsec df-bit"), section.statement("crypto ipsec fragmentation")
-    if df_bit is not None:
+    if df_bit is not None and (mapped is None or mapped.value("name") not in context.names("crypto map ipsec-manual")):
         context.say(Severity.NOTICE, df_bit.place, "a group honours the global `crypto ipsec df-bit` alone")
     return Interface(
         name=name,
@@ -81,7 +85,7 @@ def _interface(section: Section, devices: dict[InterfaceName, str], context: Con
         secondary=tuple(found for item in section.statements("ip address secondary") if (found := _with_prefix(item, context))),
         dhcp=section.statement("ip address dhcp") is not None,
         description=description.value("text") if description else "",
-        shutdown=shutdown,
+        shutdown=shutdown is not None,
         crypto_map=mapped.value("name") if mapped else None,
         mtu=_mtu(mtu, mapped is not None, context),
         adjust_mss=segment.value("octets") if segment else None,
@@ -138,24 +142,28 @@ def _with_prefix(statement: Statement, context: Context) -> IPv4Interface | None
 
 
 def build_crypto_maps(context: Context, interfaces: tuple[Interface, ...], members: dict[str, MemberGroup]) -> dict[str, CryptoMap]:
-    """Every crypto map that belongs to groups; checks what the interfaces carry."""
+    """Every crypto map that belongs to groups or has keys set by hand; checks what the interfaces carry."""
     entries: dict[str, list[CryptoMapEntry]] = defaultdict(list)
     applied = {item.crypto_map for item in interfaces if item.crypto_map and not item.shutdown}
     root = context.root
-    _check_types(context)
+    _check_types(applied, context)
     for section in root.sections("crypto map gdoi"):
         if section.header:
             entries[section.header.value("name")].append(_entry(section, section.header, applied, members, context))
     sources = {item.value("name"): item for item in root.statements("crypto map local-address")}
     closing = {section.header.value("name"): section for section in root.sections("crypto map fail-close") if section.header}
+    manual = build_manual_entries(context, interfaces)
+    places = {section.header.value("name"): section.place for section in context.root.sections("crypto map ipsec-manual") if section.header}
+    places |= {name: statement.place for name, statement in sources.items()} | {name: section.place for name, section in closing.items()}
     maps: dict[str, CryptoMap] = {}
-    for name in dict.fromkeys((*entries, *sources, *closing)):
+    for name in dict.fromkeys((*entries, *places)):
         maps[name] = CryptoMap(
             name,
             tuple(sorted(entries[name], key=lambda entry: entry.sequence)),
+            manual.get(name, ()),
             _source(sources.get(name), interfaces, context),
             _fail_close(name, closing.get(name), context),
-            entries[name][0].place if entries[name] else (sources.get(name) or closing[name]).place,
+            entries[name][0].place if entries[name] else places[name],
         )
     _check_applied(context, interfaces, maps)
     _check_classic(applied, context)
@@ -163,16 +171,19 @@ def build_crypto_maps(context: Context, interfaces: tuple[Interface, ...], membe
     return maps
 
 
-def _check_types(context: Context) -> None:
+def _check_types(applied: set[str], context: Context) -> None:
     """An entry is of one type for good; a second one under its number would hide it."""
-    groups = {
-        (item.header.value("name"), item.header.value("sequence")) for item in context.root.sections("crypto map gdoi") if item.header
-    }
-    for section in context.root.sections("crypto map classic"):
-        header = section.header
-        if header and (header.value("name"), header.value("sequence")) in groups:
-            message = f"crypto map `{header.value('name')}` {header.value('sequence')} is of type gdoi already"
-            context.error(section.place, message, "remove it with `no crypto map NAME SEQUENCE`, or take another number")
+    types: dict[tuple[str, int], str] = {}
+    for command, kind in (("crypto map gdoi", "gdoi"), ("crypto map ipsec-manual", "ipsec-manual"), ("crypto map classic", "ipsec-isakmp")):
+        for section in context.root.sections(command):
+            if section.header is None:
+                continue
+            name, sequence = section.header.value("name"), section.header.value("sequence")
+            first = types.setdefault((name, sequence), kind)
+            if first != kind:
+                report = context.error if first == "gdoi" or name in applied else context.warn
+                message = f"crypto map `{name}` {sequence} is of type {first} already"
+                report(section.place, message, "remove it with `no crypto map NAME SEQUENCE`, or take another number")
 
 
 def _check_classic(applied: set[str], context: Context) -> None:
@@ -273,11 +284,12 @@ def _check_applied(context: Context, interfaces: tuple[Interface, ...], maps: di
         if not crypto_map.entries and crypto_map.closes:
             message = f"crypto map `{crypto_map.name}` on {item.name} has fail-close and no entry: nothing would close the interface"
             context.error(item.place, message, "add `crypto map NAME SEQUENCE gdoi` with `set group NAME`")
-        elif not crypto_map.entries:
+        elif not crypto_map.entries and item.crypto_map not in context.names("crypto map ipsec-manual"):
             context.warn(item.place, f"crypto map `{crypto_map.name}` on {item.name} has no entries: its traffic is not protected")
         if crypto_map.local_address is None:
             if item.address is None and not item.dhcp:
-                context.warn(item.place, f"{item.name} has a crypto map and no address to register with")
+                what = "to register with" if crypto_map.entries else "of its own"
+                context.warn(item.place, f"{item.name} has a crypto map and no address {what}")
             for entry in crypto_map.entries:
                 if entry.group:
                     carriers[entry.group].append(item)

@@ -1,9 +1,12 @@
-"""Crypto maps: those of groups, which are in effect, and classic ones, which are known."""
+"""Crypto maps: those of groups and those with keys set by hand, which are in effect, and classic ones of IKE, which are known."""
 
-from groupvpn.config.arguments import InterfaceArgument, Line, Name, Number, SecretWord
+from collections.abc import Iterable
+
+from groupvpn.config.arguments import HexKey, HostAddress, InterfaceArgument, Line, Name, Number, OneOf
 from groupvpn.config.grammar.ipsec import PFS_GROUPS, REPLAY_WINDOW, VOLUME
-from groupvpn.config.grammar.modes import CLASSIC_MAP, CRYPTO_MAP, FAIL_CLOSE, GLOBAL
+from groupvpn.config.grammar.modes import CLASSIC_MAP, CRYPTO_MAP, FAIL_CLOSE, GLOBAL, MANUAL_MAP
 from groupvpn.config.language import Add, Alias, Command, Enter, Ignore, Negation, Set
+from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.ipsec.transform import LIFETIME_RANGE
 
@@ -11,6 +14,17 @@ ACCESS_LIST = Name("Name or number of an access list")
 MAP_NAME = Name("Name of the crypto map")
 SEQUENCE = Number(1, 65535, "Number of the entry; the lowest is tried first")
 _CLASSIC = "classic IPsec crypto maps"
+_DIRECTION = OneOf({"inbound": "inbound", "outbound": "outbound"}, "What arrives, or what leaves")
+_ESP_KEYS = "{cipher <cipher> [authenticator <authenticator>] | authenticator <authenticator>}"
+_SPI = Number(FIRST_SPI, 4294967295, "SPI, which the receiving end chooses")
+
+
+def _digits(members: Iterable[EspCipher | EspIntegrity]) -> str:
+    """How long the keys of algorithms are, in words."""
+    several = [(item.keyword, 2 * item.key_length) for item in members]
+    lengths = sorted({digits for _, digits in several if digits})
+    return ", ".join(f"{length} for {', '.join(f'`{keyword}`' for keyword, digits in several if digits == length)}" for length in lengths)
+
 
 COMMANDS = (
     Command(
@@ -43,7 +57,7 @@ COMMANDS = (
         GLOBAL,
         "crypto map <name> <sequence> gdoi",
         "An entry that joins a group",
-        Enter(CRYPTO_MAP, ("name", "sequence")),
+        Enter(CRYPTO_MAP, ("name", "sequence"), takes_along=("crypto map ipsec-manual", "crypto map classic")),
         {"name": MAP_NAME, "sequence": SEQUENCE},
         negation_syntax="crypto map <name> [<sequence> [gdoi]]",
         aliases=(Alias("crypto map <name> <sequence>", "crypto map {name} {sequence} gdoi", warning="read as an entry of type `gdoi`"),),
@@ -68,8 +82,74 @@ COMMANDS = (
     ),
     Command(
         GLOBAL,
-        "crypto map <name> <sequence> {ipsec-isakmp [dynamic <dynamic> [discover] | profile <profile>] | ipsec-manual}",
-        "A classic entry, for one peer",
+        "crypto map <name> <sequence> ipsec-manual",
+        "An entry with keys set by hand, for one peer",
+        Enter(MANUAL_MAP, ("name", "sequence")),
+        {"name": MAP_NAME, "sequence": SEQUENCE},
+        negation=Negation.FULL,
+        details="It needs neither IKE nor a key server, and each of its lines once: a list, a peer, a transform set, and session keys for "
+        "both directions. There is no anti-replay, and nothing renews the keys.",
+        label="crypto map ipsec-manual",
+    ),
+    Command(MANUAL_MAP, "description <text>", "Free text", Set(), {"text": Line("Description of the entry")}),
+    Command(
+        MANUAL_MAP,
+        "match address <list>",
+        "Traffic of the entry: the first permit of the list, but for what denies before it take out",
+        Set(),
+        {"list": ACCESS_LIST},
+        details="What a deny takes out goes on to the later entries of the map, and leaves in the clear if none of them takes it.",
+    ),
+    Command(
+        MANUAL_MAP,
+        "set peer <peer>",
+        "The peer",
+        Add(("peer",)),
+        {"peer": HostAddress("Address of the peer, or a name that `ip host` gives one")},
+        negation=Negation.FULL,
+        details="There is one: `no set peer` takes it away before another one is set.",
+    ),
+    Command(
+        MANUAL_MAP,
+        "set transform-set <transform> ...",
+        "The transform set",
+        Set(),
+        {"transform": Name("Name of a transform set")},
+        details="One alone, and the same at the peer. Ciphers of counter mode (`esp-gcm`, `esp-gmac`, `esp-ctr`) are refused: their keys "
+        "must be fresh for each SA (RFC 4106 2, RFC 4543 2, RFC 3686 2.1). `mode transport` is for what the two ends say to each other "
+        "(`permit ip host LOCAL host PEER`); all else has a tunnel.",
+    ),
+    Command(
+        MANUAL_MAP,
+        f"set session-key <direction> esp <spi> {_ESP_KEYS}",
+        "SPI and keys of ESP in one direction",
+        Add(("direction",)),
+        {
+            "direction": _DIRECTION,
+            "spi": _SPI,
+            "cipher": HexKey("Key of the cipher; `esp-null` has none"),
+            "authenticator": HexKey("Key of the integrity algorithm"),
+        },
+        negation_syntax=f"set session-key <direction> esp [<spi> [{_ESP_KEYS}]]",
+        details="Both directions are needed. A key is as long as its algorithm wants it. Hexadecimal digits of the cipher: "
+        f"{_digits(cipher for cipher in EspCipher if not cipher.is_counter_mode)}. Of the authenticator: {_digits(EspIntegrity)}. Of a "
+        "longer key the first digits count. Another key counts at once.",
+        label="set session-key esp",
+    ),
+    Command(
+        MANUAL_MAP,
+        "set session-key <direction> ah <spi> <key>",
+        "SPI and key of AH in one direction",
+        Add(("direction",)),
+        {"direction": _DIRECTION, "spi": _SPI, "key": HexKey("Key of the integrity algorithm")},
+        negation_syntax="set session-key <direction> ah [<spi> [<key>]]",
+        details="As for ESP.",
+        label="set session-key ah",
+    ),
+    Command(
+        GLOBAL,
+        "crypto map <name> <sequence> ipsec-isakmp [dynamic <dynamic> [discover] | profile <profile>]",
+        "A classic entry, whose keys IKE negotiates",
         Enter(CLASSIC_MAP, ("name", "sequence")),
         {"name": MAP_NAME, "sequence": SEQUENCE, "dynamic": Name("Dynamic map"), "profile": Name("Crypto profile")},
         negation=Negation.FULL,
@@ -101,14 +181,6 @@ COMMANDS = (
         "Transform sets, the preferred one first",
         Set(),
         {"transform": Name("Name of a transform set")},
-        not_yet=_CLASSIC,
-    ),
-    Command(
-        CLASSIC_MAP,
-        "set session-key {inbound | outbound} {ah <spi> <key> | esp <spi> cipher <key> [authenticator <key>]}",
-        "A key set by hand",
-        Add(),
-        {"spi": Number(FIRST_SPI, 4294967295, "SPI"), "key": SecretWord("Key")},
         not_yet=_CLASSIC,
     ),
     Command(

@@ -40,7 +40,8 @@ _GROUP = (
         Add(("address",), limit=MAXIMUM_KEY_SERVERS),
         {"address": HostAddress("Address of the key server, or a name that `ip host` gives an address")},
         negation=Negation.FULL,
-        details="Up to eight, tried in the order given; the first that answers serves this member.",
+        details="Up to eight, tried in the order given; the first that answers serves this member. It is asked before the others when the "
+        "member has to register again; after `clear crypto gdoi` the order counts anew.",
     ),
     Command(GDOI_GROUP, "passive", "Encrypt what goes out, accept clear and encrypted packets", Set()),
     Command(
@@ -241,7 +242,8 @@ _LOCAL_SERVER = (
     Command(
         LOCAL_SERVER,
         "address ipv4 <address>",
-        "The key server's own address, source of unicast rekeys",
+        "The key server's own address, source of unicast rekeys; to a member behind a NAT they come from the address that it registered "
+        "at, which its NAT lets in",
         Set(),
         {"address": Address("Address")},
         negation_syntax="address [[ipv4] <address> | ipv4]",

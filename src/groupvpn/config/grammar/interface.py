@@ -66,9 +66,17 @@ COMMANDS = (
         "The don't-fragment bit of the outer header",
         Set(),
         {"action": DF},
-        details="For SAs between two ends, which nothing configures yet. A group honours the global setting alone.",
+        details="For SAs whose keys are set by hand, before the global setting. A group honours the global one alone.",
     ),
-    Command(INTERFACE, "shutdown", "Take the interface out of service: its crypto map does nothing", Set()),
+    Command(
+        INTERFACE,
+        "shutdown",
+        "Take the interface out of service",
+        Set(),
+        details="With a crypto map all IPv4 and IPv6 is dropped there, both ways, our own key exchange included, and no member registers "
+        "by it. A stop of the node leaves that in place: `groupvpn clean` lifts it. The Linux device itself stays up. Without a crypto map "
+        "its addresses count no more, and its traffic is left alone.",
+    ),
     Command(
         INTERFACE,
         "ip mtu <octets>",

@@ -14,6 +14,7 @@ IDENTIFIER = Mode("gdoi-identifier", "(gdoi-ks-identifier)#", LOCAL_SERVER)
 COOPERATIVE = Mode("gdoi-coop", "(gdoi-coop-ks-config)#", LOCAL_SERVER)
 CRYPTO_MAP = Mode("crypto-map", "(config-crypto-map)#", GLOBAL)
 FAIL_CLOSE = Mode("crypto-map-fail-close", "(crypto-map-fail-close)#", GLOBAL)
+MANUAL_MAP = Mode("manual-crypto-map", "(config-crypto-map)#", GLOBAL)
 CLASSIC_MAP = Mode("classic-crypto-map", "(config-crypto-map)#", GLOBAL)
 CRYPTO_IDENTITY = Mode("crypto-identity", "(config-crypto-identity)#", GLOBAL)
 TRUSTPOINT = Mode("trustpoint", "(ca-trustpoint)#", GLOBAL)
@@ -47,6 +48,7 @@ MODES: tuple[Mode, ...] = (
     COOPERATIVE,
     CRYPTO_MAP,
     FAIL_CLOSE,
+    MANUAL_MAP,
     CLASSIC_MAP,
     CRYPTO_IDENTITY,
     TRUSTPOINT,

@@ -8,7 +8,7 @@ from groupvpn.config.model import BoundMember
 from groupvpn.console.exec import ExecCommand, Request
 from groupvpn.console.show import engine, ipsec, isakmp, key_server, member
 from groupvpn.console.show import replay as anti_replay
-from groupvpn.console.show.ipsec import ProtectedInterface
+from groupvpn.console.show.ipsec import ProtectedInterface, Tunnel
 from groupvpn.console.show.layout import entry
 from groupvpn.dataplane import links
 from groupvpn.gdoi.member_status import status_of_waiting
@@ -165,10 +165,10 @@ def _counters(router: Router) -> dict[str, InterfaceCounters]:
     return {item.device: replace(item, sas=tuple(map(router.flows.since, item.sas))) for item in since}
 
 
-def _protected(router: Router, request: Request) -> list[tuple[str, ProtectedInterface]]:
-    """The interfaces of each group, with its name."""
+def _protected(router: Router, request: Request) -> list[tuple[str | None, ProtectedInterface]]:
+    """The interfaces of each group, with its name; those with keys set by hand, with None."""
     counters = _counters(router)
-    return [
+    found: list[tuple[str | None, ProtectedInterface]] = [
         (
             item.status.name,
             ProtectedInterface(
@@ -186,6 +186,22 @@ def _protected(router: Router, request: Request) -> list[tuple[str, ProtectedInt
         for item in _members(router, request)
         for interface in item.bound.interfaces
     ]
+    rules = {policy.device: policy.rules for policy in router.enforcement.applied.interfaces}
+    for interface, by_hand in router.cores.by_hand(router.configuration):
+        shown = ProtectedInterface(
+            name=str(interface.name),
+            crypto_map=by_hand.crypto_map,
+            local=by_hand.local or IPv4Address(0),
+            mtu=_mtu(real_device(interface.device), interface.mtu),
+            rules=rules.get(interface.device, ()),
+            counters=counters.get(interface.device),
+            tunnels=tuple(
+                Tunnel(item.permit, item.peer, *(item.sas(by_hand.local) if by_hand.local is not None else (None, None)))
+                for item in by_hand.entries
+            ),
+        )
+        found.append((None, shown))
+    return found
 
 
 def _mtu(device: str | None, configured: int | None) -> int:
@@ -226,14 +242,16 @@ def _ipsec_sa(router: Router, request: Request) -> str:
 
 
 def _gdoi_ipsec_sa(router: Router, request: Request) -> str:
-    shown = [ipsec.group_associations(group, item) for group, item in _protected(router, request)]
+    shown = [ipsec.group_associations(group, item) for group, item in _protected(router, request) if group is not None]
     if not shown:
         raise CommandError(_absent(request, "group member"))
     return _under_faults(router, "\n\n".join(shown))
 
 
 def _ruleset(router: Router, request: Request) -> str:
-    shown = [item for _, item in _protected(router, request)]
+    protected = [item for _, item in _protected(router, request)]
+    whole = {item.name for item in protected if item.tunnels}  # where rules are those of all entries
+    shown = [item for item in protected if item.tunnels or item.name not in whole]
     if not shown:
         raise CommandError(_absent(request, "group member"))
     return _under_faults(router, ipsec.ruleset(shown, is_detailed="detail" in request.keywords))
@@ -287,7 +305,13 @@ def _crypto_map(router: Router, request: Request) -> str:
                 f"        Group Name: {item.group or 'not configured'}, identity {identity}",
                 f"        Local access list: {item.local_acl.name if item.local_acl else 'none'}",
             ]
-        carriers = [str(interface.name) for interface in router.configuration.interfaces if interface.crypto_map == crypto_map.name]
+        for by_hand in crypto_map.manual:
+            lines += ipsec.manual_entry(crypto_map.name, by_hand)
+        carriers = [
+            f"{interface.name}{' (shutdown: all IP is dropped)' if interface.is_shut else ''}"
+            for interface in router.configuration.interfaces
+            if interface.crypto_map == crypto_map.name
+        ]
         lines += [f"        Interfaces using crypto map {crypto_map.name}:", *(f"                {name}" for name in carriers), ""]
     return _under_faults(router, "\n".join(lines).rstrip("\n")) if lines else "No crypto maps found."
 

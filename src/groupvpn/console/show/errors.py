@@ -1,7 +1,8 @@
 """Dropped packets in the classes that routers count errors in.
 
 Not every drop is an error of IPsec: what came in the clear against the policy, kept a NAT open or was made to be thrown away is none.
-Of packets with an SPI that nobody has, those count of which the engine was told; the rest of them came in the clear, for the rules.
+Packets with an SPI that nobody has are one where the policy wants them encrypted, by the rules. Of those that it lets pass there are only
+the ones of which the engine was told.
 """
 
 from collections.abc import Mapping

@@ -6,21 +6,68 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from groupvpn.console.show.errors import INTERNAL, errors
-from groupvpn.console.show.layout import message, protocol_name, spi, text
+from groupvpn.console.show.layout import entry, message, protocol_name, spi, text
 from groupvpn.gdoi.policy import Replay, ReplayMethod
 from groupvpn.gdoi.status import TekStatus
-from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, Action, AddressMatch, Entry
-from groupvpn.ipsec.sa import Direction, InterfaceCounters, SaCounters, TrafficRule, connection_id, total
-from groupvpn.ipsec.transform import SecurityProtocol
+from groupvpn.ipsec.acl import ANY_PORT, ANY_PROTOCOL, Action, AddressMatch, Entry, IPAddress
+from groupvpn.ipsec.manual import ManualEntry
+from groupvpn.ipsec.sa import Direction, InterfaceCounters, PeerSa, SaCounters, TrafficRule, connection_id, total
+from groupvpn.ipsec.transform import SecurityProtocol, Transform
 
 _NONE = SaCounters(0)
 _SIBLINGS = "80000040"
 """What routers print of an SA of a group, whose two directions are one."""
 
 
+_NO_PEER = IPv4Address(0)
+_GDOI, _ISAKMP = 848, 500
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """What one entry with keys set by hand protects. It has no SAs while there is no address for their near end."""
+
+    entry: Entry
+    peer: IPv4Address
+    inbound: PeerSa | None
+    outbound: PeerSa | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sa:
+    """One direction of an SA, with what it has carried. `remaining_life` is in seconds, None where nothing ends it."""
+
+    spi: int
+    transform: Transform
+    counted: SaCounters
+    checks_replay: bool = False
+    remaining_life: int | None = None
+
+    @classmethod
+    def of_group(cls, tek: TekStatus, counted: SaCounters) -> "_Sa":
+        return cls(tek.spi, tek.transform, counted, bool(tek.replay.window), tek.remaining_life)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """An entry of an access list, and the SAs that serve it. `carried` is what went under them and those before."""
+
+    entry: Entry
+    carried: SaCounters
+    plaintext_mtu: int
+    outbound_spi: int
+    inbound: list[_Sa]
+    outbound: list[_Sa]
+    peer: IPv4Address = _NO_PEER
+    port: int = _GDOI
+
+
 @dataclass(frozen=True, slots=True)
 class ProtectedInterface:
-    """An interface with a crypto map, as `show` needs it. `counters` is None while the data plane cannot say."""
+    """An interface with a crypto map, as `show` needs it. `counters` is None while the data plane cannot say.
+
+    It is there once for each of its groups, and once with `tunnels` for its keys set by hand, where `rules` are those of all.
+    """
 
     name: str
     crypto_map: str
@@ -32,6 +79,7 @@ class ProtectedInterface:
     ended: Mapping[Entry, SaCounters] = field(default_factory=dict)
     """What SAs that are gone have carried for each entry."""
     in_udp: bool = False
+    tunnels: tuple[Tunnel, ...] = ()
 
     def teks_of(self, entry: Entry) -> list[TekStatus]:
         """Those whose access list has the entry."""
@@ -41,10 +89,10 @@ class ProtectedInterface:
         """What went under the SAs of an entry, from the first on."""
         return total([*(self.counted(tek.spi) for tek in self.teks_of(entry)), self.ended.get(entry, _NONE)])
 
-    def counted(self, number: int) -> SaCounters:
-        """The counters of the SA with this SPI."""
+    def counted(self, number: int, destination: IPAddress | None = None) -> SaCounters:
+        """The counters of the SA with this SPI, which leads to `destination` if it is between two ends."""
         found = self.counters.sas if self.counters else ()
-        return next((item for item in found if item.spi == number), _NONE)
+        return next((item for item in found if (item.spi, item.destination) == (number, destination)), _NONE)
 
 
 def associations(interfaces: Sequence[ProtectedInterface], *, has_sas: bool = True, is_detailed: bool = False) -> str:
@@ -54,25 +102,57 @@ def associations(interfaces: Sequence[ProtectedInterface], *, has_sas: bool = Tr
 
 
 def addresses(interfaces: Sequence[ProtectedInterface]) -> str:
-    """`show crypto ipsec sa address`: every SA once, by protocol and SPI. Those of a group have no far end."""
-    lines = ["fvrf/address: (none)/0.0.0.0"]
-    for protocol in SecurityProtocol:
-        every = ((interface, tek) for interface in interfaces for tek in interface.teks.values())
-        known = {tek.spi: (interface, tek) for interface, tek in every if tek.transform.protocol is protocol}
-        if known:
-            lines.append(f"   protocol: {protocol.name}")
-        for number in sorted(known):
-            lines += _association(*known[number], "inbound")
+    """`show crypto ipsec sa address`: every SA once, by where it leads, protocol and SPI. Those of a group have no far end."""
+    found: dict[tuple[IPAddress, SecurityProtocol, int], tuple[ProtectedInterface, _Sa, str]] = {}
+    for interface in interfaces:
+        for tek in interface.teks.values():
+            sa = _Sa.of_group(tek, interface.counted(tek.spi))
+            found[_NO_PEER, tek.transform.protocol, tek.spi] = interface, sa, "inbound"
+        for tunnel in interface.tunnels:
+            for way, peer_sa in (("inbound", tunnel.inbound), ("outbound", tunnel.outbound)):
+                if peer_sa is not None:
+                    key = peer_sa.destination, peer_sa.transform.protocol, peer_sa.spi
+                    found[key] = interface, _of_peer(interface, peer_sa), way
+    lines = []
+    for destination in sorted({_NO_PEER, *(key[0] for key in found)}, key=int):
+        lines.append(f"fvrf/address: (none)/{destination}")
+        for protocol in SecurityProtocol:
+            numbers = sorted(number for leads_to, by, number in found if (leads_to, by) == (destination, protocol))
+            lines += [f"   protocol: {protocol.name}"] if numbers else []
+            for number in numbers:
+                lines += _association(*found[destination, protocol, number])
     return text(lines)
+
+
+def manual_entry(crypto_map: str, item: ManualEntry) -> list[str]:
+    """An entry with keys set by hand in `show crypto map`, without its keys."""
+    transform_set = item.transform_set
+    return [
+        f'Crypto Map IPv4 "{crypto_map}" {item.sequence} ipsec-manual',
+        f"        Peer = {item.peer}",
+        f"        Extended IP access list {item.acl.name}",
+        *(f"            access-list {item.acl.name} {entry(one)}" for one in item.acl.entries),
+        f"        Current peer: {item.peer}",
+        "        Transform sets={",
+        f"                {transform_set.name}:  {{ {transform_set.transform.keywords}  }} ,",
+        "        }",
+        *(
+            f"        {way} {transform_set.transform.protocol.name.lower()} spi: {spi(key.spi)}"
+            for way, key in (("Inbound", item.inbound), ("Outbound", item.outbound))
+        ),
+    ]
+
+
+def _of_peer(interface: ProtectedInterface, sa: PeerSa) -> _Sa:
+    return _Sa(sa.spi, sa.transform, interface.counted(sa.spi, sa.destination), bool(sa.replay_window))
 
 
 def _interface(interface: ProtectedInterface, has_sas: bool, is_detailed: bool) -> Iterator[str]:
     yield f"interface: {interface.name}"
     yield f"    Crypto map tag: {interface.crypto_map}, local addr {interface.local}"
-    for rule in interface.rules:
-        if rule.entry.action is Action.PERMIT:
-            yield ""
-            yield from _flow(interface, rule, has_sas, is_detailed)
+    for flow in _flows(interface):
+        yield ""
+        yield from _flow(interface, flow, has_sas, is_detailed)
     if interface.counters and has_sas:
         yield ""
         yield "   packets dropped, by reason:"
@@ -82,17 +162,35 @@ def _interface(interface: ProtectedInterface, has_sas: bool, is_detailed: bool) 
             yield "     none"
 
 
-def _flow(interface: ProtectedInterface, rule: TrafficRule, has_sas: bool, is_detailed: bool) -> Iterator[str]:
-    entry = rule.entry
-    outbound = rule.outbound_spi
-    sending = interface.teks.get(outbound or 0)
-    carried = interface.carried(entry)
+def _flows(interface: ProtectedInterface) -> Iterator[_Flow]:
+    if interface.tunnels:
+        yield from (_flow_of_tunnel(interface, tunnel) for tunnel in interface.tunnels)
+        return
+    for rule in interface.rules:
+        if rule.entry.action is not Action.PERMIT:
+            continue
+        entry, sending = rule.entry, interface.teks.get(rule.outbound_spi or 0)
+        mtu = interface.mtu if sending is None else sending.transform.largest_packet(interface.mtu, in_udp=interface.in_udp)
+        sends = [sending] if rule.direction is not Direction.INBOUND_ONLY and sending is not None else []
+        inbound, outbound = ([_Sa.of_group(tek, interface.counted(tek.spi)) for tek in teks] for teks in (interface.teks_of(entry), sends))
+        yield _Flow(entry, interface.carried(entry), mtu, rule.outbound_spi or 0, inbound, outbound)
+
+
+def _flow_of_tunnel(interface: ProtectedInterface, tunnel: Tunnel) -> _Flow:
+    inbound, outbound = ([_of_peer(interface, sa)] if sa is not None else [] for sa in (tunnel.inbound, tunnel.outbound))
+    carried = total(sa.counted for sa in (*inbound, *outbound))
+    mtu = outbound[0].transform.largest_packet(interface.mtu) if outbound else interface.mtu
+    number = outbound[0].spi if outbound else 0
+    return _Flow(tunnel.entry, carried, mtu, number, inbound, outbound, tunnel.peer, _ISAKMP)
+
+
+def _flow(interface: ProtectedInterface, flow: _Flow, has_sas: bool, is_detailed: bool) -> Iterator[str]:
+    entry, carried = flow.entry, flow.carried
     encrypted, decrypted = carried.encrypted_packets, carried.decrypted_packets
-    plaintext = interface.mtu if sending is None else sending.transform.largest_packet(interface.mtu, in_udp=interface.in_udp)
     yield "   protected vrf: (none)"
     yield f"   local  ident (addr/mask/prot/port): ({_identity(entry.source, entry.protocol, entry.source_port)})"
     yield f"   remote ident (addr/mask/prot/port): ({_identity(entry.destination, entry.protocol, entry.destination_port)})"
-    yield "   current_peer 0.0.0.0 port 848"
+    yield f"   current_peer {flow.peer} port {flow.port}"
     yield "     PERMIT, flags={origin_is_acl,}"
     yield f"    #pkts encaps: {encrypted}, #pkts encrypt: {encrypted}, #pkts digest: {encrypted}"
     yield f"    #pkts decaps: {decrypted}, #pkts decrypt: {decrypted}, #pkts verify: {decrypted}"
@@ -103,20 +201,19 @@ def _flow(interface: ProtectedInterface, rule: TrafficRule, has_sas: bool, is_de
     if not has_sas:
         return
     yield ""
-    yield f"     local crypto endpt.: {interface.local}, remote crypto endpt.: 0.0.0.0"
-    yield f"     plaintext mtu {plaintext}, path mtu {interface.mtu}, ip mtu {interface.mtu}, ip mtu idb {interface.name}"
-    yield f"     current outbound spi: {spi(outbound or 0)}"
+    yield f"     local crypto endpt.: {interface.local}, remote crypto endpt.: {flow.peer}"
+    yield f"     plaintext mtu {flow.plaintext_mtu}, path mtu {interface.mtu}, ip mtu {interface.mtu}, ip mtu idb {interface.name}"
+    yield f"     current outbound spi: {spi(flow.outbound_spi)}"
     yield "     PFS (Y/N): N, DH group: none"
     yield ""
-    sends = [sending] if rule.direction is not Direction.INBOUND_ONLY and sending is not None else []
-    for way, teks in (("inbound", interface.teks_of(entry)), ("outbound", sends)):
+    for way, sas in (("inbound", flow.inbound), ("outbound", flow.outbound)):
         for protocol in SecurityProtocol:
             if (way, protocol) != ("inbound", SecurityProtocol.ESP):
                 yield ""
             yield f"     {way} {protocol.name.lower()} sas:"
-            for tek in teks:
-                if tek.transform.protocol is protocol:
-                    yield from _association(interface, tek, way)
+            for sa in sas:
+                if sa.transform.protocol is protocol:
+                    yield from _association(interface, sa, way)
         yield from ("", f"     {way} pcp sas:")
 
 
@@ -137,23 +234,26 @@ def _errors(counters: InterfaceCounters | None, is_detailed: bool) -> Iterator[s
     yield f"    #pkts internal err (send): {sent[INTERNAL]}, #pkts internal err (recv) {received[INTERNAL]}"
 
 
-def _association(interface: ProtectedInterface, tek: TekStatus, way: str) -> Iterator[str]:
-    cipher, counted = tek.transform.cipher, interface.counted(tek.spi)
-    yield f"      spi: {spi(tek.spi)}"
-    yield f"        transform: {tek.transform.keywords} ,"
-    yield f"        in use settings ={{{tek.transform.mode.name.capitalize()}, }}"
-    number = connection_id(tek.spi, outbound=way == "outbound")
+def _association(interface: ProtectedInterface, sa: _Sa, way: str) -> Iterator[str]:
+    yield f"      spi: {spi(sa.spi)}"
+    yield f"        transform: {sa.transform.keywords} ,"
+    yield f"        in use settings ={{{sa.transform.mode.name.capitalize()}, }}"
+    number = connection_id(sa.spi, outbound=way == "outbound")
     flow = number - connection_id(0) + 1
-    yield f"        conn id: {number}, flow_id: SW:{flow}, sibling_flags {_SIBLINGS}, crypto map: {interface.crypto_map}"
+    siblings = f" sibling_flags {_SIBLINGS}," if sa.remaining_life is not None else ""
+    yield f"        conn id: {number}, flow_id: SW:{flow},{siblings} crypto map: {interface.crypto_map}"
     if way == "inbound":
-        yield f"        #pkts decrypt: {counted.decrypted_packets}, #bytes decrypt: {counted.decrypted_bytes}"
+        yield f"        #pkts decrypt: {sa.counted.decrypted_packets}, #bytes decrypt: {sa.counted.decrypted_bytes}"
     else:
-        yield f"        #pkts encrypt: {counted.encrypted_packets}, #bytes encrypt: {counted.encrypted_bytes}"
-    yield f"        sa timing: remaining key lifetime (sec): {tek.remaining_life}"
-    yield "        Kilobyte Volume Rekey has been disabled"
-    if tek.transform.protocol is SecurityProtocol.ESP:
-        yield f"        IV size: {cipher.iv_length} bytes"
-    yield f"        replay detection support: {'Y' if tek.replay.window else 'N'}"
+        yield f"        #pkts encrypt: {sa.counted.encrypted_packets}, #bytes encrypt: {sa.counted.encrypted_bytes}"
+    if sa.remaining_life is None:
+        yield "        no sa timing"
+    else:
+        yield f"        sa timing: remaining key lifetime (sec): {sa.remaining_life}"
+        yield "        Kilobyte Volume Rekey has been disabled"
+    if sa.transform.protocol is SecurityProtocol.ESP:
+        yield f"        IV size: {sa.transform.cipher.iv_length} bytes"
+    yield f"        replay detection support: {'Y' if sa.checks_replay else 'N'}"
     yield "        Status: ACTIVE(ACTIVE)"
 
 

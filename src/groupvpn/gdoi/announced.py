@@ -8,14 +8,14 @@ from groupvpn.ipsec.acl import Entry
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Announced:
     """`lists` has the number of each `sa ipsec` and a digest of its access list, which is enough to see that the list is another one."""
 
     lists: tuple[tuple[int, str], ...]
     receive_only: bool
 
     @classmethod
-    def of(cls, group: KeyServerGroup) -> "Told":
+    def of(cls, group: KeyServerGroup) -> "Announced":
         """What a rekey of `group` tells now."""
         return cls(tuple((policy.slot, _digest(policy)) for policy in group.teks), group.receive_only)
 
