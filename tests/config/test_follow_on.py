@@ -2,6 +2,7 @@
 
 import pytest
 from build_samples import KEY_SERVER, MEMBER, wrong
+from test_build_manual import GOOD as MANUAL
 
 from groupvpn.config import parse
 
@@ -21,6 +22,11 @@ _MEMBERS = "access-list 5 permit any\naccess-list 7 prmit 10.0.0.1\n"
         (MEMBER, "server address", "server adress", "adress"),
         (MEMBER, "identity number 1", "identity numbr 1", "numbr"),
         (MEMBER, " set group G", " set gruop G", "gruop"),
+        (KEY_SERVER, "identity number 1", "identity numbr 1", "numbr"),
+        (KEY_SERVER, "   profile p", "   profle p", "profle"),
+        (MANUAL, "set peer", "set per", "set per"),
+        (MANUAL, "permit", "prmit", "prmit"),
+        (MANUAL, "esp-aes", "esp-aees", "esp-aees"),
         (MEMBER + "crypto ipsec transform-set Q esp-gmc\n", " server", " client transform-sets Q\n server", "esp-gmc"),
     ],
 )

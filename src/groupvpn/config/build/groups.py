@@ -59,6 +59,8 @@ def _identity(section: Section, name: str, context: Context, *, is_served: bool)
     """Of a group that `is_served` it must be there: else the running key server would take the group for one that was removed. An excerpt
     has no profile that such a group could use."""
     statement = section.statement("identity")
+    if statement is None and name in context.refused:
+        return None
     if statement is None and is_served and context.profiles:
         message = f"group `{name}` has no identity: it would be served no more, and its members and keys forgotten"
         context.error(section.place, message, f"add `identity number N`, or remove the group with `no crypto gdoi group {name}`")
@@ -156,6 +158,8 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
     user = f"`sa ipsec {sequence}` of group `{name}`"
     wanted = section.statement("profile")
     acl = section.statement("match address ipv4")
+    if (wanted is None or acl is None) and name in context.refused:
+        return None
     if wanted is None or acl is None:
         lines = (("profile", "NAME", wanted, context.profiles), ("match address", "ipv4 LIST", acl, context.access_lists))
         absent = [(head, rest, known) for head, rest, statement, known in lines if statement is None]

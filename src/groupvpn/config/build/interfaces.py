@@ -190,7 +190,7 @@ def _check_classic(applied: set[str], context: Context) -> None:
     """Entries that negotiate with a peer are not in effect: under an interface in service their traffic would pass in the clear."""
     for section in context.root.sections("crypto map classic"):
         header = section.header
-        if header is None or header.value("name") not in applied or "ipsec-manual" in header.keywords:
+        if header is None or header.value("name") not in applied:
             continue
         name, sequence = header.value("name"), header.value("sequence")
         message = f"crypto map `{name}` {sequence} is of type ipsec-isakmp, which is not in effect: its traffic would pass in the clear"
