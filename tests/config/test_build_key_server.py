@@ -222,7 +222,7 @@ class TestKeyServer:
 
     def test_a_profile_without_transform_set_would_leave_traffic_unprotected(self) -> None:
         assert "which has no transform set" in wrong(KEY_SERVER.replace(" set transform-set t\n", ""))
-        assert "which has no transform set" in wrong(KEY_SERVER.replace("set transform-set t\n", "set transform-set tt\n"))
+        assert "whose transform set `tt` does not exist" in wrong(KEY_SERVER.replace("set transform-set t\n", "set transform-set tt\n"))
 
     def test_an_excerpt_without_profiles_or_lists_leaves_the_policy_out(self) -> None:
         without_profile = KEY_SERVER[KEY_SERVER.index("access-list") :]

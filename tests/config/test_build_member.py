@@ -152,6 +152,16 @@ class TestMember:
     def test_a_group_entry_does_not_take_the_number_of_a_classic_one(self) -> None:
         assert "of type gdoi already" in wrong(MEMBER + "crypto map m 10 ipsec-isakmp\n")
 
+    @pytest.mark.parametrize("kind", ["ipsec-isakmp", "ipsec-isakmp dynamic d", "ipsec-isakmp profile p"])
+    def test_a_classic_entry_on_an_interface_protects_nothing(self, kind: str) -> None:
+        entry = f"crypto map m 20 {kind}\n"
+        without_group = MEMBER.replace("crypto map m 10 gdoi\n set group G\n", entry)
+        assert "crypto map `m` 20 is of type ipsec-isakmp, which is not in effect" in wrong(without_group)
+        assert "crypto map `m` 20 is of type ipsec-isakmp, which is not in effect" in wrong(MEMBER + entry)
+        assert wrong(MEMBER + entry + "no crypto map m 20 ipsec-isakmp\n") == ""
+        assert wrong(without_group + "interface gi0/0\n shutdown\n") == ""
+        assert wrong(MEMBER + entry.replace(" m ", " other ")) == ""
+
 
 class TestRegistration:
     """What a member or a key server lacks so that no registration ever succeeds."""

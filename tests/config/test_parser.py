@@ -325,6 +325,30 @@ def test_lines_after_a_mistyped_header_belong_where_it_would_have_led(line: str)
     assert "gdoi-local-server" in second.hint
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("cyrpto map M 10 gdoi", "did you mean `crypto`?"),
+        ("no cyrpto map M 10 gdoi", "did you mean `no crypto`?"),
+        ("intreface gi0/0", "did you mean `interface`?"),
+        ("ip acess-list extended Y", "did you mean `ip access-list`?"),
+        ("crypto map MAP gdoi fail-closed", "did you mean `crypto map MAP gdoi fail-close`?"),
+    ],
+)
+@pytest.mark.parametrize("section", [_GROUP + " server local\n", _PORT, "ip access-list extended X\n permit ip any any\n", "hostname x\n"])
+def test_a_mistyped_line_of_an_outer_mode_is_known_in_every_section(section: str, line: str, hint: str) -> None:
+    error = errors(section + line + "\n")[-1]
+    assert error.hint == hint
+    assert "is not a number" not in error.message
+
+
+def test_what_begins_an_entry_of_a_list_and_is_no_number_is_said_to_begin_nothing() -> None:
+    section = "ip access-list extended X\n"
+    assert only_error(f"{section} prmit ip any any\n").message == "`prmit` begins no command here"
+    assert only_error(f"{section} prmit ip any any\n").hint == "did you mean `permit`?"
+    assert only_error(f"{section} 10x permit ip any any\n").message == "`10x` is not a number; 1 to 2147483647 is"
+
+
 def test_what_free_text_would_take_is_not_sent_there() -> None:
     assert "trustpoint" not in only_error("hash s\n").hint
 

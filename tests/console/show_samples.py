@@ -59,6 +59,7 @@ MEMBER = GroupMemberStatus(
     sender_ids=(),
     sender_id_bits=24,
     drops={},
+    acl_server=KS,
 )
 REGISTERED = RegisteredMemberStatus(GM, 848, "bank", 1234, KS, 4, 1, 3, 1, (4, 5), (4,), (17,))
 SERVED = KeyServerGroupStatus(

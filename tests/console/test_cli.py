@@ -54,11 +54,47 @@ def test_check_of_a_wrong_file_among_good_ones(tmp_path: Path) -> None:
     assert "one.cfg: good" in done.stdout
 
 
+def test_check_tells_of_keys_for_everybody(tmp_path: Path) -> None:
+    file = tmp_path / "one.cfg"
+    file.write_text(GOOD + "crypto isakmp key a-long-and-random-secret address 10.0.0.2\n", encoding="utf-8")
+    file.chmod(0o666)
+    done = _groupvpn("check", str(file))
+    assert done.returncode == 0
+    assert f"{file}:1:1: warning: the file has keys and mode 0666: every user of this machine may read and write it" in done.stdout
+    assert f"hint: `chmod 600 {file}`" in done.stdout
+    file.chmod(0o640)
+    assert "warning" not in _groupvpn("check", str(file)).stdout
+
+
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_a_file_that_is_not_there(tmp_path: Path, command: str) -> None:
     done = _groupvpn(command, str(tmp_path / "none.cfg"))
     assert done.returncode == 1
     assert "No such file" in done.stderr
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_file_that_may_not_be_read_is_like_one_that_is_not_there(tmp_path: Path, command: str) -> None:
+    file = Path("/run") / f"groupvpn-test-{secrets.token_hex(4)}.cfg"
+    file.write_text(GOOD, encoding="utf-8")
+    try:
+        file.chmod(0o600)
+        done = subprocess.run(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "groupvpn", command, str(file)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        file.unlink()
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"groupvpn: {file}: Permission denied\n")
+
+
+def test_a_name_that_names_no_node_is_a_wrong_command_line(tmp_path: Path) -> None:
+    (tmp_path / "one.cfg").write_text(GOOD, encoding="utf-8")
+    done = _groupvpn("run", str(tmp_path / "one.cfg"), "--name", "../x")
+    assert (done.returncode, done.stderr.split(":")[1]) == (2, " '../x' cannot name a node")
 
 
 def test_check_goes_on_after_a_file_that_is_not_there(tmp_path: Path) -> None:

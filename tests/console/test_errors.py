@@ -170,6 +170,11 @@ def test_commands_choose_what_is_shown(router: Any, line: str, interfaces: int, 
     assert ("inbound esp sas:" in output) == (interfaces > 0 and "identity" not in line)
 
 
+def test_what_is_no_address_of_a_member_is_invalid_input(router: Any) -> None:
+    with pytest.raises(CommandError, match="Invalid input detected"):
+        _asked(router, "show crypto gdoi ks members 192.0.2.999")
+
+
 @pytest.mark.parametrize(
     ("options", "maps"), [("", ["bankmap", "other"]), ("tag other", ["other"]), ("interface g0/0", ["bankmap"]), ("interface g0/1", [])]
 )

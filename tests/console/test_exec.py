@@ -1,6 +1,7 @@
 """Exec commands: abbreviation, complaints, filters, completion; with a registry of three commands."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -122,6 +123,34 @@ def test_a_question_mark_asks_what_may_follow(line: str, answer: str) -> None:
     assert _run(line) == answer
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "show crypto ipsec sa",
+        "crypto key generate rsa",
+        "crypto key export rsa L pem terminal",
+        "crypto key import rsa L",
+        "crypto gdoi ks",
+        "crypto gdoi gm ipsec direction",
+        "show crypto map",
+        "show crypto gdoi gm acl",
+        "debug crypto",
+    ],
+)
+def test_options_have_a_help_of_their_own(line: str) -> None:
+    """Not that of their command, time and again."""
+    helped = [meaning for word, meaning in exec_commands().following(line) if word != "<cr>"]
+    assert all(helped)
+    assert len(set(helped)) == len(helped) > 1
+
+
+def test_help_is_for_words_that_are_there() -> None:
+    for command in exec_commands().commands:
+        spelled = [spelling for kind in command.arguments.values() for spelling in getattr(kind, "choices", {})]
+        known = re.split(r"[\s{}\[\]|]+", " ".join([command.syntax, *spelled]))
+        assert set(command.words) <= set(known), command.syntax
+
+
 def test_a_question_after_a_wrong_word_is_answered_with_what_is_right() -> None:
     for line in ("show nothing ?", "show nothing?"):
         with pytest.raises(CommandError, match="Here could be: lines, logging"):
@@ -153,7 +182,19 @@ def test_a_word_has_the_help_of_the_command_that_ends_with_it() -> None:
 
 def test_every_command_of_the_program_has_help_and_begins_with_a_known_verb() -> None:
     commands = exec_commands().commands
-    assert {command.syntax.split()[0] for command in commands} <= {"show", "clear", "crypto", "debug", "undebug", "no", "terminal"}
+    assert {command.syntax.split()[0] for command in commands} <= {
+        "show",
+        "clear",
+        "crypto",
+        "debug",
+        "undebug",
+        "no",
+        "terminal",
+        "configure",
+        "copy",
+        "reload",
+        "write",
+    }
     assert all(command.help and not command.help.endswith(".") for command in commands)
     syntaxes = [command.syntax for command in commands]
     assert len(set(syntaxes)) == len(syntaxes)

@@ -107,7 +107,7 @@ def test_member_that_has_not_registered_yet() -> None:
         registration_status=RegistrationStatus.REGISTERING,
         reregisters_in=None,
         rekey_received_ago=None,
-        kek=None, teks=(), acl_downloaded=(), last_rekey_from=None,
+        kek=None, teks=(), acl_server=None, acl_downloaded=(), last_rekey_from=None,
     )  # fmt: skip
     output = member.overview([(waiting, "GigabitEthernet0/0")])
     expect(
@@ -115,6 +115,11 @@ def test_member_that_has_not_registered_yet() -> None:
     )
     assert "KEK POLICY" not in output
     assert "TEK POLICY" not in output
+    kept = member.overview([(replace(waiting, acl_kept=(SITES,)), "GigabitEthernet0/0")])
+    for shown in (output, member.access_lists([(waiting, "GigabitEthernet0/0")])):
+        assert " ACL Downloaded From KS UNKNOWN:" in shown
+        assert "Kept" not in shown
+    assert f" ACL Kept From Before The Start:\n   access-list   {entry(SITES)}" in kept
 
 
 def test_member_that_is_registering_tells_with_whom_and_when_it_goes_on() -> None:
@@ -374,6 +379,32 @@ def test_sas_of_an_interface_that_cannot_be_protected_say_so(protected: Protecte
     assert output.splitlines()[:2] == ["% there is no device gi0-0", "interface: GigabitEthernet0/0"]
     monkeypatch.setattr(commands, "_protected", lambda router, request: [])
     assert asyncio.run(exec_commands().run(router, "show crypto ipsec sa")) == "No SAs found"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "show crypto gdoi",
+        "show crypto gdoi gm",
+        "show crypto gdoi ipsec sa",
+        "show crypto ruleset",
+        "show crypto map",
+        "show crypto map gdoi fail-close",
+    ],
+)
+def test_what_is_claimed_of_protection_stands_below_what_keeps_it_from_being_there(
+    protected: ProtectedInterface, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    fault = "there is no device eht0: nothing is protected, and what leaves by another device passes in the clear"
+    configuration = parse("crypto map m 10 gdoi\ncrypto map m gdoi fail-close\n activate\n").configuration
+    router: Any = SimpleNamespace(enforcement=SimpleNamespace(faults=()), configuration=configuration)
+    monkeypatch.setattr(commands, "_protected", lambda router, request: [("bank", protected)])
+    monkeypatch.setattr(commands, "_served", lambda router, request: [])
+    monkeypatch.setattr(commands, "_members", lambda router, request: [SimpleNamespace(located=(MEMBER, "GigabitEthernet0/0"))])
+    claimed = asyncio.run(exec_commands().run(router, line))
+    assert "%" not in claimed
+    router.enforcement.faults = {fault}
+    assert asyncio.run(exec_commands().run(router, line)) == f"% {fault}\n{claimed}"
 
 
 @pytest.mark.parametrize("line", ["show crypto ruleset", "show crypto gdoi ipsec sa", "show crypto gdoi group G ipsec sa"])

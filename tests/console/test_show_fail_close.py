@@ -25,7 +25,7 @@ crypto map CLOSED gdoi fail-close
 
 
 def _show(text: str, name: str = "") -> str:
-    router: Any = SimpleNamespace(configuration=parse(text).configuration)
+    router: Any = SimpleNamespace(configuration=parse(text).configuration, enforcement=SimpleNamespace(faults=()))
     return asyncio.run(exec_commands().run(router, f"show crypto map gdoi fail-close {name}"))
 
 

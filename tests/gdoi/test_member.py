@@ -294,6 +294,31 @@ def test_stop_leaves_nothing() -> None:
     assert member.next_timer() is None
 
 
+def test_who_never_was_in_the_group_does_not_leave_it() -> None:
+    world = World(members=0)
+    member = world.add_member(1)
+    world.forget_reports()
+    world.do(member, member.stop(world.now))
+    assert world.mnemonics() == ["GM_CM_DETACH"]
+
+
+def test_status_tells_whose_lists_hold() -> None:
+    world = World(members=0)
+    member = world.add_member(1, kept=(TrafficRule(EVERYTHING),))
+    status = member.status(world.now)
+    assert (status.acl_server, status.acl_downloaded, status.acl_kept) == (None, (), (EVERYTHING,))
+    world.run(2)
+    status = member.status(world.now)
+    assert (status.acl_server, status.acl_downloaded, status.acl_kept) == (SERVER, SITES.entries, ())
+    world.do(world.server, world.server.clear(None, world.now))
+    world.run(0.02)
+    status = member.status(world.now)
+    assert (status.active_server, status.acl_server, status.acl_downloaded) == (None, SERVER, SITES.entries), "a Delete leaves the lists"
+    world.do(member, member.clear(world.now))
+    status = member.status(world.now)
+    assert (status.acl_server, status.acl_downloaded, status.acl_kept) == (None, (), ())
+
+
 def test_status_tells_what_the_console_prints() -> None:
     world = World(members=1)
     world.run(3300)

@@ -313,7 +313,7 @@ def test_a_key_server_without_its_rsa_key_says_what_to_type(small_lab: Lab) -> N
 
 def test_commands_are_refused_with_what_could_be_typed(shared_lab: Lab) -> None:
     gm1 = shared_lab.node("gm1")
-    with pytest.raises(ControlError, match=r"(?s)show crpyto\n     \^.*Invalid input.*crypto, debugging, logging"):
+    with pytest.raises(ControlError, match=r"(?s)show crpyto\n     \^.*Invalid input.*crypto, debugging, ip, logging"):
         gm1.show("show crpyto")
     with pytest.raises(ControlError, match="Incomplete command"):
         gm1.show("show")

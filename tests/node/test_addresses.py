@@ -173,6 +173,14 @@ def test_an_address_that_is_known_everywhere_and_came_first_stands_before_others
     assert [str(item) for item in present()["eth0"]] == ["10.0.1.2/24", "10.0.1.3/24", "169.254.3.4/16"]
 
 
+def test_a_device_that_is_not_there_is_mended_in_the_configuration_or_beside_it() -> None:
+    (mismatch,) = mismatches(_parsed("interface GigabitEthernet0/0\n ! linux-device eht0\n").interfaces, {})
+    assert str(mismatch) == (
+        "GigabitEthernet0/0: there is no device 'eht0'; give the right one with `! linux-device DEVICE` in its section or with "
+        "--interface GigabitEthernet0/0=DEVICE, or name a device so: ip link property add dev DEVICE altname eht0"
+    )
+
+
 def test_an_interface_that_is_shut_down_is_not_compared() -> None:
     text = "interface GigabitEthernet0/0\n ! linux-device lo\n ip address 10.0.1.2 255.255.255.0\n"
     (mismatch,) = mismatches(_parsed(text).interfaces, {})

@@ -273,6 +273,24 @@ def test_a_reload_tells_what_the_start_would_tell(tmp_path: Path) -> None:
     state.close()
 
 
+@pytest.mark.parametrize(
+    ("mode", "rights"), [(0o600, ""), (0o640, ""), (0o644, "read"), (0o622, "write"), (0o666, "read and write"), (0o660, "")]
+)
+def test_keys_that_every_user_may_read_are_warned_of(reload: Reloading, mode: int, rights: str) -> None:
+    text = MEMBER + "crypto isakmp key a-long-and-random-secret address 10.0.0.2\n"
+    reload.file.touch()
+    reload.file.chmod(mode)
+    assert reload(text) == ""
+    told = [line.text for line in reload.daemon.log.lines if "the file has keys" in line.text]
+    warning = (
+        f"{reload.file}:1: the file has keys and mode {mode:04o}: every user of this machine may {rights} it; `chmod 600 {reload.file}`"
+    )
+    assert [line.startswith(warning) for line in told] == ([True] if rights else [])
+    before = len(reload.daemon.log.lines)
+    reload(MEMBER)
+    assert "keys and mode" not in " ".join(line.text for line in list(reload.daemon.log.lines)[before:]), "there is no key in it now"
+
+
 async def _reloaded(daemon: _Daemon) -> None:
     daemon._hang_up()
     daemon.router._alarm.close()

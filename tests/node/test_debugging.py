@@ -78,3 +78,8 @@ def test_operators_switch_it(debugging: Debugging) -> None:
     assert typed("undebug all") == "All possible debugging has been turned off"
     assert not debugging.topics
     assert "`groupvpn log east`" in typed("terminal monitor")
+    for options in ("gm", "ks", "detail", "gm detail", "ks rekey"):
+        assert typed(f"debug crypto gdoi {options}").splitlines()[0] == "Crypto GDOI debugging is on"
+        assert debugging.topics == {Topic.GDOI}
+        assert typed(f"no debug crypto gdoi {options}") == "Crypto GDOI debugging is off"
+        assert not debugging.topics

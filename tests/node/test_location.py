@@ -191,6 +191,14 @@ def test_a_node_that_is_not_known_here_is_said_to_be_so() -> None:
     assert not list(RUN_ROOT.glob("nobody-knows*"))
 
 
+def test_another_user_is_told_who_may_clean() -> None:
+    other = ["setpriv", f"--reuid={OTHER_USER}", f"--regid={OTHER_USER}", "--clear-groups"]
+    done = subprocess.run([*other, sys.executable, "-m", "groupvpn", "clean", "nobody-knows"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Permission denied; only root may" in done.stderr
+    assert "Errno" not in done.stderr
+
+
 def test_a_disk_that_is_full_keeps_no_node_from_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(name: str, octets: bytes) -> None:
         raise StateError(f"{name} cannot be written: No space left on device")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_samples import HERE, THERE, play, start_cores
+from node_samples import HERE, THERE, Sockets, play, start_cores
 
 from groupvpn.crypto.secret import Secret
 from groupvpn.effects import Effect, JoinGroup, Send
@@ -16,11 +16,12 @@ from groupvpn.gdoi import messages as gdoi_messages
 from groupvpn.gdoi.events import PolicyChanged
 from groupvpn.ike import messages as ike_messages
 from groupvpn.ike.events import KeysDerived
-from groupvpn.node import clock, namespace
+from groupvpn.node import clock, messages, namespace
 from groupvpn.node.addresses import present
 from groupvpn.node.debugging import Topic
 from groupvpn.node.memberships import Memberships
 from groupvpn.node.router import BLIND_SLEEP, Router
+from groupvpn.node.state import StateError
 
 
 def test_a_bug_in_a_core_is_logged_with_its_place_and_goes_no_further(router: Router) -> None:
@@ -183,7 +184,7 @@ def test_a_key_table_that_cannot_be_made_ends_the_start_before_anything_is_touch
 ) -> None:
     debugged = _with_key_table(router, tmp_path)
     monkeypatch.setattr(debugged._addresses, "follow", pytest.fail)
-    with pytest.raises(FileNotFoundError, match="tables/keys"):
+    with pytest.raises(StateError, match=r"--debug-key-table .*/tables/keys: No such file"):
         debugged.start()
 
 
@@ -213,3 +214,21 @@ def test_datagrams_are_logged_while_that_is_debugged(router: Router) -> None:
     assert received.startswith("received 10 octets that are no message")
     assert "from 10.0.0.2:848 to 10.0.0.1:848; dropped: " in received
     assert sent.startswith("sent 8 octets that are no message")
+
+
+def test_a_datagram_is_logged_above_what_it_brings_about(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        router._follow_configuration(present())
+        router.debugging.switch(Topic, on=True)
+        stand_in: Any = router
+        stand_in._sockets = Sockets(router)
+        effects = [messages.CONFIGURED(source="what came"), Send(b"the answer", HERE, THERE)]
+        monkeypatch.setattr(router.speaker, "receive", lambda *_: effects)
+        router._received(b"question", THERE, HERE)
+        router._alarm.close()
+
+    asyncio.run(scene())
+    first, second, third = [line.text for line in list(router.log.lines)[-3:]]
+    assert first.startswith("received 8 octets")
+    assert "what came" in second
+    assert third.startswith("sent 10 octets")

@@ -16,6 +16,7 @@ from groupvpn.gdoi.messages import report
 from groupvpn.node import clock
 from groupvpn.node.keytable import KeyTable
 from groupvpn.node.notify import Notifier
+from groupvpn.node.state import StateError
 from groupvpn.node.syslog import BUFFERED_LINES, Log, Sink
 from groupvpn.reports import Message, Severity
 
@@ -184,7 +185,7 @@ def test_a_key_table_that_cannot_be_is_found_out_at_the_start(tmp_path: Path) ->
     (tmp_path / "link").symlink_to(tmp_path / "keys")
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe", "nowhere/keys", "."):
-        with pytest.raises(OSError, match=name):
+        with pytest.raises(StateError, match=f"--debug-key-table {tmp_path / name}"):
             KeyTable(tmp_path / name, pytest.fail).prepare()
 
 

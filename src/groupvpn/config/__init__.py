@@ -39,8 +39,8 @@ def parse(
     `present`, where given, holds the names and alternative names of this machine's devices: an interface with a crypto map whose device is
     not among them is then an error.
     """
-    sections, said, lines = read(text, filename)
-    configuration, found = build(sections, lines, devices, present)
+    sections, said, lines, refused = read(text, filename)
+    configuration, found = build(sections, lines, devices, present, refused)
     if any(item.severity is Severity.ERROR for item in said):
         # What is warned of may be the lack of a line that could not be read.
         found = [item for item in found if item.severity is Severity.ERROR]

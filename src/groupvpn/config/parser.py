@@ -5,7 +5,7 @@ the outermost, as routers do. Indentation only decides what a line may be a mist
 that all errors of a file are reported at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -52,6 +52,8 @@ class Reader:
     """The character that ends a banner, while in one."""
     _banner_line: Line | None = None
     errors: int = 0
+    refused: set[str] = field(default_factory=set)
+    """Words of the lines with an error, and of the headers of sections that they may stand in."""
 
     def read(self, text: str) -> None:
         """Read all of `text`."""
@@ -150,6 +152,7 @@ class Reader:
             section = target.apply(statement) if target and command.head != "banner" else None
         except EffectError as error:
             self._say(Severity.ERROR, line, None, str(error), error.hint)
+            self._note_refused(line)
             return
         self.notices.record(statement)
         if isinstance(command.effect, Ignore) and command.effect.warns:
@@ -243,11 +246,19 @@ class Reader:
 
     def _refuse(self, found: Mismatch, tokens: tuple[Token, ...], line: Line, negated: bool, depth: int) -> None:
         message, hint = describe(found, tokens, self._modes, depth, negated)
+        self._note_refused(line)
         if found.position < len(tokens):
             self._say(Severity.ERROR, line, tokens[found.position], message, hint)
         else:
             end = tokens[-1]
             self._say(Severity.ERROR, line, Token(" ", end.column + len(end.text)), message, hint)
+
+    def _note_refused(self, line: Line) -> None:
+        """What `line` would have defined or filled may be missed later: that is no error of its own then."""
+        self.refused.update(token.text for token in line.tokens)
+        for depth, section in enumerate(self._open, start=1):
+            if section is not None and section.header is not None and self._may_belong(depth, line):
+                self.refused.update(word for word in section.header.words if isinstance(word, str))
 
     def _say(self, severity: Severity, line: Line, token: Token | None, message: str, hint: str = "") -> None:
         if severity is not Severity.ERROR and len(self.diagnostics) >= MAXIMUM_WARNINGS:
@@ -277,10 +288,10 @@ def _is_slip(inner: Mismatch, outer: Match, tokens: tuple[Token, ...]) -> bool:
     return bool(get_close_matches(tokens[known].text.lower()[:40], keywords, n=1, cutoff=_NEARLY))
 
 
-def read(text: str, filename: str) -> tuple[Section, list[Diagnostic], Mapping[int, str]]:
-    """The canonical tree of `text`, what there is to say of it, and its lines (secrets masked) by number."""
+def read(text: str, filename: str) -> tuple[Section, list[Diagnostic], Mapping[int, str], Collection[str]]:
+    """The canonical tree of `text`, what there is to say of it, its lines (secrets masked) by number, and words of what was refused."""
     reader = Reader(filename)
     reader.read(text)
     shown = {line.number: masked(line) for line in lines(text)} if len(text) <= MAXIMUM_TEXT else {}
     root = reader.draft.freeze()
-    return root, [*reader.diagnostics, *reader.notices.summary(filename, root)], shown
+    return root, [*reader.diagnostics, *reader.notices.summary(filename, root)], shown, reader.refused

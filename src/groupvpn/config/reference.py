@@ -32,7 +32,8 @@ the grammar, not the page.
 - Access lists, groups, profiles and maps may be named before they are defined. What is named and never defined is an
   error where traffic would go unprotected or anybody could register without it: the profile and the access list of
   `sa ipsec`, the list of `authorization address`, the sets of `client transform-sets`, the crypto map of an interface
-  and the group of such a map. So is a profile without a transform set that `sa ipsec` names. In an excerpt that defines
+  and the group of such a map. So is a profile without a transform set that `sa ipsec` names, and an entry `ipsec-isakmp`
+  of a crypto map that an interface in service carries: such entries are not in effect. In an excerpt that defines
   no profile or no access list at all, `sa ipsec` gets a warning for it. Anywhere else, what names it does without it,
   and a warning says so.
 - A node is a key server or a group member. A configuration that asks for both is an error.

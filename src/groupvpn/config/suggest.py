@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher, get_close_matches
 from functools import cache
 
+from groupvpn.config.arguments import Number
 from groupvpn.config.grammar import COMMANDS, candidates, negations
 from groupvpn.config.language import Command, Ignore, Leave, Mode
 from groupvpn.config.lexer import Line, Token
@@ -14,6 +15,8 @@ from groupvpn.config.section import SECRET_WORDS
 _SIMPLE_WORD = re.compile(r"[a-z][a-z0-9-]*")
 _NEARLY, _LIKE = 0.75, 0.6
 """Likeness (of `difflib`) from which a word is a keyword with a slip of the pen, and from which it may be one."""
+_OF_OTHER_MODE = 0.82
+"""The same for a keyword of another mode than the one that got furthest: two letters exchanged in a word of six."""
 _ALIKE = 0.75
 """Likeness from which a whole line may have been meant for another: what has only letters in common is no help."""
 _SHOWN = 8
@@ -24,11 +27,13 @@ _LONGEST_SYNTAX = 100
 
 def describe(found: Mismatch, tokens: tuple[Token, ...], modes: Sequence[Mode], depth: int, negated: bool) -> tuple[str, str]:
     """The reason a line was refused and a hint how to mend it. `modes` are the open modes, `depth` the one that got furthest."""
+    if any(token.text.lower() == "ipv6" for token in tokens):
+        return "IPv6 is not built yet: addresses of groups, key servers and access lists are of IPv4", ""
     is_begun_here = found.position > 0
-    hint = _misspelled(tokens, found, negated, _NEARLY) if is_begun_here else ""
+    hint = _misspelled(tokens, found, modes, negated, _NEARLY) if is_begun_here else ""
     if not hint and not (is_begun_here and found.reasons):
         hint = _elsewhere(tokens, modes, negated, abbreviated=not is_begun_here)
-    hint = hint or _misspelled(tokens, found, negated, _LIKE)
+    hint = hint or _misspelled(tokens, found, modes, negated, _LIKE)
     if not hint:
         hint = _syntax(found, tokens, modes[depth], negated) if is_begun_here else _nearest(tokens, modes, negated)
     return _reason(found, tokens, negated), hint
@@ -80,13 +85,19 @@ def _reason(found: Mismatch, tokens: tuple[Token, ...], negated: bool) -> str:
         return f"`{short}` is ambiguous: it could be {_list(found.ambiguous)}"
     if found.position >= len(tokens):
         return f"the command is incomplete: {_list(_labels(found))} must follow"
-    if found.reasons and not hidden:
+    if found.reasons and not hidden and not _is_word_for_number(found, tokens):
         return found.reasons[0] if len(found.reasons) == 1 else "; or ".join(found.reasons[:3])
     if found.complete is not None:
         return f"{word} is one word too many: the command is complete before it"
     if found.position == 0:
         return f"{word} begins no command here" if not negated else f"`no {tokens[0].text}` is no command here"
     return f"{word} does not fit here: {_list(_labels(found))} could follow"
+
+
+def _is_word_for_number(found: Mismatch, tokens: tuple[Token, ...]) -> bool:
+    """Whether the line begins with a word where only keywords and numbers could: that it is no number goes without saying."""
+    kinds = [leaf.type for leaf in found.expected if leaf.type is not None and leaf.word is None]
+    return found.position == 0 and not tokens[0].text[:1].isdigit() and all(isinstance(kind, Number) for kind in kinds)
 
 
 def _labels(found: Mismatch) -> tuple[str, ...]:
@@ -139,18 +150,34 @@ def _opener(mode: Mode) -> str:
     return ""
 
 
-def _misspelled(tokens: tuple[Token, ...], found: Mismatch, negated: bool, cutoff: float) -> str:
-    """The line up to its first wrong word, with a keyword in place of that one which is like it by `cutoff` at least."""
+def _misspelled(tokens: tuple[Token, ...], found: Mismatch, modes: Sequence[Mode], negated: bool, cutoff: float) -> str:
+    """The line up to its first wrong word, with the keyword in place of that one which is most like it, and by `cutoff` at least.
+
+    It is one of the mode that got furthest, or of another open mode that got as far, where it has to be more like the word.
+    """
     if found.position >= len(tokens):
         return ""
-    keywords = [leaf.word for leaf in found.expected if leaf.word]
-    close = get_close_matches(tokens[found.position].text.lower()[:40], keywords, n=1, cutoff=cutoff)
+    typed = tokens[found.position].text.lower()[:40]
+    close = get_close_matches(typed, _keywords_of(found), n=1, cutoff=cutoff)
+    close += get_close_matches(typed, _of_other_modes(tokens, found.position, modes, negated), n=1, cutoff=_OF_OTHER_MODE)
     if not close:
         return ""
+    best = max(close, key=lambda word: SequenceMatcher(None, word, typed).ratio())
     before = [token.text for token in tokens[: found.position]]
     secret = any(map(_announces_secret, before))
-    repaired = [*(["…"] if secret else before), close[0]]
+    repaired = [*(["…"] if secret else before), best]
     return f"did you mean `{'no ' if negated else ''}{' '.join(repaired)}`?"
+
+
+def _of_other_modes(tokens: tuple[Token, ...], position: int, modes: Sequence[Mode], negated: bool) -> list[str]:
+    """The keywords that open modes know in this position, of those that know the words before it."""
+    line = Line(0, " ".join(token.text for token in tokens), tokens)
+    results = (match(negations(mode) if negated else candidates(mode), tokens, line) for mode in modes)
+    return [word for item in results if isinstance(item, Mismatch) and item.position == position for word in _keywords_of(item)]
+
+
+def _keywords_of(found: Mismatch) -> list[str]:
+    return [leaf.word for leaf in found.expected if leaf.word]
 
 
 def _syntax(found: Mismatch, tokens: tuple[Token, ...], mode: Mode, negated: bool) -> str:

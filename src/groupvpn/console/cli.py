@@ -55,11 +55,12 @@ def options(
 
 @app.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Configuration files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", readable=False, help="Configuration files.")],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Check configurations: prints errors, warnings and notices; status 2 if one has errors."""
     from groupvpn.config import Role, Severity, parse, render
+    from groupvpn.node.exposure import exposure
 
     wrong = unreadable = False
     for file in files:
@@ -70,7 +71,9 @@ def check(
             unreadable = True
             continue
         result = parse(text, str(file))
-        shown = [item for item in result.diagnostics if not quiet or item.severity is Severity.ERROR]
+        exposed = exposure(file, result.configuration) if result.configuration is not None else None
+        said = ([exposed] if exposed else []) + list(result.diagnostics)
+        shown = [item for item in said if not quiet or item.severity is Severity.ERROR]
         if shown:
             print(render(shown))
         wrong = wrong or result.configuration is None
@@ -87,7 +90,7 @@ def check(
 
 @app.command()
 def run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The node's configuration.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The node's configuration.")],
     name: Annotated[str | None, typer.Option(help="The node's name; the file's name without its ending, unless given.")] = None,
     netns: Annotated[str | None, typer.Option(help="Run inside this network namespace (`ip netns`).")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where keys and state are kept; /var/lib/groupvpn/NAME unless given.")] = None,
@@ -112,7 +115,9 @@ def run(
     debug_key_table: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="DANGER: write the keys of every ISAKMP SA to FILE, in the form of tshark's ikev1_decryption_table."
+            metavar="FILE",
+            readable=False,
+            help="DANGER: write the keys of every ISAKMP SA to FILE, in the form of tshark's ikev1_decryption_table.",
         ),
     ] = None,
 ) -> None:
@@ -257,6 +262,8 @@ def clean(
     try:
         is_known = state_dir is not None or cleaning.directory_of(name) is not None
         removed = cleaning.clean(name, netns, state_dir)
+    except PermissionError as error:
+        fail(f"{error.filename}: {error.strerror}; only root may, or the user that the node's service ran as")
     except (StateError, ProgramError, FiltersError, NamespaceError, OSError) as error:
         fail(str(error))
     for item in removed:

@@ -70,13 +70,14 @@ class ExecCommand:
     """One exec command.
 
     `answer` returns what to print, without a final newline, and raises `CommandError` to refuse. It may be a coroutine function where
-    the answer takes its time, so that the node goes on meanwhile.
+    the answer takes its time, so that the node goes on meanwhile. `words` is the help of keywords that have a meaning of their own.
     """
 
     syntax: str
     help: str
     answer: Answer
     arguments: Mapping[str, ArgumentType] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 class Exec:
@@ -120,10 +121,16 @@ class Exec:
         """What may follow `line`, as words and their help: for completion and `?`."""
         options, complete = following(self._candidates, words(line), Line(1, line, words(line)))
         labels = dict.fromkeys(leaf.label for _, leaf in options)
-        found = {label: _help([option for option in options if option[1].label == label]) for label in labels}
+        found = {label: self._help([option for option in options if option[1].label == label]) for label in labels}
         if complete:
             found["<cr>"] = ""
         return sorted(found.items())
+
+    def _help(self, options: list[tuple[Candidate, Leaf]]) -> str:
+        """What one word means: its own help, an argument's purpose, the command that may end with it, or the only one that goes on."""
+        own = (self._candidates[candidate].words.get(leaf.label) for candidate, leaf in options)
+        argument = next((leaf.type for _, leaf in options if leaf.type is not None), None)
+        return next(filter(None, own), None) or (argument.purpose if argument is not None else _help(options))
 
 
 def _listed(words_and_help: list[tuple[str, str]]) -> str:
@@ -137,10 +144,7 @@ def _candidate(command: ExecCommand) -> Candidate:
 
 
 def _help(options: list[tuple[Candidate, Leaf]]) -> str:
-    """What one word means: an argument's purpose, the command that may end with the word, or the only one that goes on from it."""
-    argument = next((leaf.type for _, leaf in options if leaf.type is not None), None)
-    if argument is not None:
-        return argument.purpose
+    """The command that may end with a word, or the only one that goes on from it."""
     ending = [candidate.command.help for candidate, leaf in options if leaf.last]
     helps = ending or list(dict.fromkeys(candidate.command.help for candidate, _ in options))
     return helps[0] if len(helps) == 1 else TOPICS.get(options[0][1].label, "")

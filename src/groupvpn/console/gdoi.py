@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address
 
 from groupvpn.config.arguments import Address, Name, Number, OneOf
-from groupvpn.console.exec import ExecCommand, Request
+from groupvpn.console.exec import TOPICS, ExecCommand, Request
 from groupvpn.ipsec.sa import FIRST_SPI, Direction, PeerSa
 from groupvpn.ipsec.transform import SecurityProtocol
 from groupvpn.node.by_hand import ByHand
@@ -141,6 +141,7 @@ COMMANDS = (
         "Delete one IPsec SA, with all of its group, and register again",
         _clear_entry,
         {"address": Address("where the SA leads: our address or the peer's, or 0.0.0.0"), "spi": Number(FIRST_SPI, 4294967295, "SPI")},
+        {"entry": "One SA, with all of its group", "spi": "The same as entry", "ah": "An SA of AH", "esp": "An SA of ESP"},
     ),
     ExecCommand("clear crypto isakmp", "Delete all ISAKMP SAs", _clear_isakmp),
     ExecCommand(
@@ -148,11 +149,21 @@ COMMANDS = (
         "Make new TEKs and send them to the members now",
         _rekey,
         {"group": _GROUP, "delay": Number(1, 3600, "seconds after which members send with the new keys")},
+        {
+            "group": TOPICS["group"],
+            "activation-delay": f"When members send with the new keys; after {DEFAULT_ACTIVATION_DELAY} s unless given",
+        },
     ),
     ExecCommand(
         "crypto {gdoi | gkm} gm ipsec direction <direction>",
         "Override how the groups' traffic is protected, until the next rekey",
         _direction,
         {"direction": _DIRECTION},
+        {
+            "both": "Protect what is sent, drop what comes in the clear",
+            "inbound": "Take what comes in the clear too",
+            "optional": "Protect what is sent",
+            "only": "Send in the clear",
+        },
     ),
 )

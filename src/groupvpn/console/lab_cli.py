@@ -29,14 +29,26 @@ def _folder(topology: str) -> Path:
     return here if here.exists() else TOPOLOGIES / topology
 
 
+def _only_root(purpose: str) -> None:
+    if os.geteuid():
+        _fail(f"a lab is made of network namespaces: only root may {purpose}")
+
+
 def _lab(name: str) -> "Lab":
     from groupvpn.lab.hosts import LabError
     from groupvpn.lab.lab import Lab
+    from groupvpn.lab.topology import TopologyError
 
     try:
         return Lab.named(Path(name).name)
     except LabError as error:
         _fail(str(error), 3)
+    except TopologyError as error:
+        _fail(f"{error}; {_mend(Path(name).name)}")
+
+
+def _mend(name: str) -> str:
+    return f"`groupvpn lab down {name}` takes away what is left"
 
 
 @lab_commands.command()
@@ -51,6 +63,7 @@ def up(
     from groupvpn.lab.network import NetworkError
     from groupvpn.lab.topology import TopologyError, load
 
+    _only_root("bring one up")
     try:
         lab = Lab(load(_folder(topology)), name)
         lab.up(start=nodes)
@@ -66,6 +79,7 @@ def down(lab: LabName) -> None:
     from groupvpn.lab.hosts import LabError
     from groupvpn.lab.lab import dismantle
 
+    _only_root("take one down")
     try:
         left = dismantle(Path(lab).name)
     except LabError as error:
@@ -78,16 +92,31 @@ def down(lab: LabName) -> None:
 @lab_commands.command()
 def status(lab: Annotated[str | None, typer.Argument(metavar="LAB", help="The lab; all of them, if not given.")] = None) -> None:
     """Show which nodes run, and whether they are registered."""
-    from groupvpn.lab.lab import running
+    from groupvpn.lab.hosts import LabError
+    from groupvpn.lab.lab import Lab, running
+    from groupvpn.lab.topology import TopologyError
 
-    names = [lab] if lab else running()
+    if lab:
+        _describe(_lab(lab))
+        return
+    names = running()
     if not names:
         print("no lab is up")
     for name in names:
-        found = _lab(name)
-        print(f"{found.name}: {found.topology.description}")
-        for node_name in found.topology.nodes:
-            print(f"  {node_name:10} {found.describe(node_name)}")
+        try:
+            found = Lab.named(name)
+        except LabError:
+            print(f"{name}: there is no record of it; {_mend(name)}")
+        except TopologyError as error:
+            print(f"{name}: {error}; {_mend(name)}")
+        else:
+            _describe(found)
+
+
+def _describe(lab: "Lab") -> None:
+    print(f"{lab.name}: {lab.topology.description}")
+    for name in lab.topology.nodes:
+        print(f"  {name:10} {lab.describe(name)}")
 
 
 @lab_commands.command("exec", context_settings={"ignore_unknown_options": True})
@@ -118,18 +147,24 @@ def execute(
 def capture(
     lab: LabName,
     place: Annotated[str, typer.Argument(metavar="NODE[:DEVICE]", help="Where: a node with all its devices, or one of them.")],
-    file: Annotated[Path, typer.Option("--write", "-w", metavar="FILE", help="The pcap file to write.")],
-    seconds: Annotated[float | None, typer.Option(help="How long; until Ctrl-C, if not given.")] = None,
+    file: Annotated[Path, typer.Option("--write", "-w", metavar="FILE", readable=False, help="The pcap file to write.")],
+    seconds: Annotated[float | None, typer.Option(help="How long; until Ctrl-C or SIGTERM, if not given.")] = None,
 ) -> None:
-    """Write the frames that pass somewhere to a pcap file."""
+    """Write the frames that pass somewhere to a pcap file, as they come."""
+    import signal
     import time
 
     from groupvpn.lab.hosts import LabError
+    from groupvpn.node.namespace import NamespaceError
 
+    _only_root("look into one")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as with Ctrl-C
     try:
         capturing = _lab(lab).capture(place, file=file)
-    except LabError as error:
+    except (LabError, NamespaceError) as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or place}: {error.strerror}")
     with capturing, suppress(KeyboardInterrupt):
         time.sleep(seconds if seconds is not None else float(1 << 30))
     print(f"{len(capturing)} frames in {file}")

@@ -154,6 +154,12 @@ COMMANDS = (
         "Make an RSA key pair",
         _generate,
         {"label": _LABEL, "modulus": _MODULUS},
+        {
+            "general-keys": "A pair for all purposes, as every pair is",
+            "label": "Its label; the name of the host unless given",
+            "modulus": f"Its size; {DEFAULT_MODULUS_BITS} bits unless given",
+            "exportable": "It may be exported; not unless given",
+        },
     ),
     ExecCommand("crypto key zeroize rsa [<label>]", "Remove an RSA key pair, or all", _zeroize, {"label": _LABEL}),
     ExecCommand(
@@ -161,12 +167,24 @@ COMMANDS = (
         "Print an exportable key pair, the private key encrypted",
         _export,
         {"label": _LABEL, "cipher": _CIPHER, "passphrase": _PASSPHRASE},
+        {
+            "3des": "Triple DES",
+            "aes": "AES with a key of 128 bits, or as many as follow",
+            "des": "DES, which is easily broken",
+            "192": "A key of 192 bits",
+            "256": "A key of 256 bits",
+        },
     ),
     ExecCommand(
         "crypto key import rsa <label> [pem] [exportable] terminal [<passphrase>]",
         "Take in a key pair that another node has exported; its PEM text is the input of the command",
         _import,
         {"label": _LABEL, "passphrase": _PASSPHRASE},
+        {
+            "pem": "As PEM, which every pair is",
+            "exportable": "It may be exported again; not unless given",
+            "terminal": "From standard input",
+        },
     ),
     ExecCommand("show crypto key mypubkey rsa [<label>]", "Public keys of this node", _show, {"label": _LABEL}),
 )

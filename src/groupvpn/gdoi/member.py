@@ -59,6 +59,8 @@ class GroupMember:
         self.local = Endpoint(address, GDOI_PORT)
         self.server: IPv4Address | None = None
         """The key server that we are registered with."""
+        self.last_server: IPv4Address | None = None
+        """The one that we were registered with last, whose lists may hold still."""
         self.protection = Protection(kept)
         self.rekey_sa = RekeySa(group.name, address)
         self.enrollment = Enrollment(group, self.local, ike, entropy, sender_ids)
@@ -125,7 +127,8 @@ class GroupMember:
         name, address = self.group.name, self.local.address
         changed = self.protection.end()
         effects: list[MemberEffect] = [*self.enrollment.cancel(), *self._leave_server()]
-        effects.append(report("GM_UNREGISTER", group=name, address=address))
+        if self.last_server is not None:
+            effects.append(report("GM_UNREGISTER", group=name, address=address))
         effects.append(report("GM_CM_DETACH", group=name, address=address))
         return [*effects, PolicyChanged(name)] if changed else effects
 
@@ -324,7 +327,7 @@ class GroupMember:
 
     def _registered(self, enrolled: Enrolled, now: float) -> list[MemberEffect]:
         download = enrolled.download
-        self.server = enrolled.server
+        self.server = self.last_server = enrolled.server
         self._ike.hold_open(self, enrolled.sa, now)  # unicast rekeys come the way that we came
         self._needs_sender_ids = False
         self.rekey_sa.counters.received_after_registration = 0

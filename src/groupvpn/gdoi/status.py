@@ -174,3 +174,7 @@ class GroupMemberStatus:
     """Seconds until a registration under way is repeated, or goes to the next key server; None if none is."""
     waits_for: str | None = None
     """The interface whose address the member needs to register, None for one that has it."""
+    acl_server: IPv4Address | None = None
+    """The key server that `acl_downloaded` is of, which may be one that has taken our keys away since."""
+    acl_kept: tuple[Entry, ...] = ()
+    """What holds of the lists of an earlier run, the local one included, until a key server sends others."""

@@ -1,7 +1,7 @@
 """Packet capture in a namespace of a lab, in this process: no tcpdump to wait for, and nothing that an offload could hide.
 
 Frames are those a packet socket sees, every one with the device and the direction it was seen in; they can be written as pcap
-(the classic format, microseconds, link type Ethernet).
+(the classic format, microseconds, link type Ethernet). A frame is in the file within a second.
 """
 
 import errno
@@ -25,6 +25,8 @@ PACKET_OUTGOING = 4
 SOL_PACKET, PACKET_STATISTICS, PACKET_IGNORE_OUTGOING = 263, 6, 23
 SO_RCVBUFFORCE = 33
 _BUFFER = 64 << 20
+_FLUSH_PERIOD = 1.0
+"""Seconds that a frame may wait for its way into the file while others come."""
 _PCAP_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1)
 _RECORD = struct.Struct("<IIII")
 ESP, UDP, ICMP, TCP, IGMP = IpProtocol.ESP, IpProtocol.UDP, IpProtocol.ICMP, IpProtocol.TCP, IpProtocol.IGMP
@@ -87,6 +89,7 @@ class Capture:
             self._file = stack.enter_context(file.open("wb")) if file else None
             if self._file:
                 self._file.write(_PCAP_HEADER)
+                self._file.flush()
             with entered(namespace):
                 self._socket = stack.enter_context(
                     socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0 if device else socket.htons(ETH_P_ALL))
@@ -109,6 +112,7 @@ class Capture:
 
     def _read(self) -> None:
         """Read until `stop`, then what is queued at that moment: waiting for a quiet wire could last forever."""
+        flushed = time.monotonic()
         while True:
             stopping = self._stopping.is_set()
             if stopping:
@@ -118,6 +122,7 @@ class Capture:
             except (TimeoutError, BlockingIOError):
                 if stopping:
                     return
+                self._flush()
                 continue
             except OSError as error:
                 if error.errno != errno.ENETDOWN:
@@ -128,11 +133,18 @@ class Capture:
                 self._frames.append(frame)
                 if self._file:
                     self._write(frame)
+            if time.monotonic() - flushed > _FLUSH_PERIOD:
+                self._flush()
+                flushed = time.monotonic()
 
     def _write(self, frame: Frame) -> None:
         if self._file:
             seconds, fraction = divmod(frame.time, 1)
             self._file.write(_RECORD.pack(int(seconds), int(fraction * 1e6), len(frame.octets), len(frame.octets)) + frame.octets)
+
+    def _flush(self) -> None:
+        if self._file:
+            self._file.flush()
 
     def stop(self) -> None:
         """Read what has arrived until now, then end."""

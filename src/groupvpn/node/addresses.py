@@ -74,8 +74,9 @@ def mismatches(interfaces: Iterable[Interface], there: Addresses) -> list[Mismat
             continue
         device = real_device(interface.device)
         if device is None:
-            mend = f"give the right one with --interface {interface.name}=DEVICE, or name a device so: ip link property add dev DEVICE"
-            found.append(Mismatch(str(interface.name), f"there is no device {interface.device!r}", f"{mend} altname {interface.device}"))
+            mend = f"give the right one with `! linux-device DEVICE` in its section or with --interface {interface.name}=DEVICE"
+            mend += f", or name a device so: ip link property add dev DEVICE altname {interface.device}"
+            found.append(Mismatch(str(interface.name), f"there is no device {interface.device!r}", mend))
             continue
         for wanted in filter(None, (interface.address, *interface.secondary)):
             if wanted not in there.get(device, []):

@@ -20,13 +20,14 @@ from groupvpn.dataplane.options import EngineOptions
 from groupvpn.node import background, limits, location, messages, namespace, signals
 from groupvpn.node.addresses import AddressError
 from groupvpn.node.control import STOPPING, CommandError, ControlServer
+from groupvpn.node.exposure import exposure
 from groupvpn.node.notify import Notifier
 from groupvpn.node.router import Router
 from groupvpn.node.sockets import PortUnavailableError
-from groupvpn.node.state import StateDirectory, StateError
+from groupvpn.node.state import NodeNameError, StateDirectory, StateError
 from groupvpn.node.syslog import Log, Sink
 
-STOPPED, FAILED, WRONG_CONFIGURATION = 0, 1, 2
+STOPPED, FAILED, WRONG_CONFIGURATION, WRONG_COMMAND_LINE = 0, 1, 2, 2
 STOP_TIMEOUT = 1.5
 """Seconds that taking leave of peers may last."""
 
@@ -78,7 +79,7 @@ def run(options: Options, execute: Execute) -> int:
         return FAILED if isinstance(error, UnreadableError) else WRONG_CONFIGURATION
     except (OSError, StateError, namespace.NamespaceError) as error:
         print(f"groupvpn: {error}", file=sys.stderr)
-        return FAILED
+        return WRONG_COMMAND_LINE if isinstance(error, NodeNameError) else FAILED
     try:
         status = asyncio.run(_Daemon(options, configuration, state, execute, has_end=_has_end(text)).main())
     finally:
@@ -216,7 +217,8 @@ class _Daemon:
     def _tell_remarks(self, configuration: Configuration) -> None:
         if configuration.role is Role.NONE:
             self.log.write(messages.NO_GROUP())
-        for remark in configuration.notices:
+        exposed = exposure(self._options.file, configuration)
+        for remark in (*([exposed] if exposed else []), *configuration.notices):
             hint = f"; {remark.hint}" if remark.hint else ""
             text = f"{remark.file}:{remark.line}: {remark.message}{hint}"
             message = messages.CONFIG_WARNING if remark.severity is Severity.WARNING else messages.CONFIG_NOTICE

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from groupvpn.crypto.secret import Secret
+from groupvpn.node.state import StateError
 
 
 class KeyTable:
@@ -23,9 +24,12 @@ class KeyTable:
         self._is_losing = False
 
     def prepare(self) -> None:
-        """Make the file, or find out that it can be appended to. Raises `OSError`."""
-        with self._opened():
-            pass
+        """Make the file, or find out that it can be appended to. Raises `StateError`."""
+        try:
+            with self._opened():
+                pass
+        except OSError as error:
+            raise StateError(f"--debug-key-table {self._path}: {error.strerror}") from error
 
     def add(self, initiator_cookie: bytes, key: Secret) -> None:
         """Add one SA. A line that cannot be written is lost: it is for somebody who looks on, and must not disturb what he looks at."""

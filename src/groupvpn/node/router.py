@@ -226,14 +226,23 @@ class Router:
     # ------------------------------------------------------------------ events in
 
     def _received(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
-        before = self.speaker.dropped() if self.debugging.topics else None
-        self._guarded(self.speaker.receive, datagram, source, destination, clock.monotonic())
-        if before is not None:
-            with self._contained("debugging"):
-                self.debugging.received(datagram, source, destination, self.speaker.dropped() - before)
+        if self.debugging.topics:
+            self._received_debugged(datagram, source, destination)
+        else:
+            self._guarded(self.speaker.receive, datagram, source, destination, clock.monotonic())
         if not self._settling:
             self._settling = True
             asyncio.get_running_loop().call_soon(self._settle)
+
+    def _received_debugged(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
+        """The same, with a line about the datagram above those about what it brings about."""
+        before, effects = self.speaker.dropped(), list[Outcome]()
+        with self._contained(self.speaker.receive.__qualname__):
+            effects = self.speaker.receive(datagram, source, destination, clock.monotonic())
+        with self._contained("debugging"):
+            self.debugging.received(datagram, source, destination, self.speaker.dropped() - before)
+        with self._contained("carrying out what came"):
+            self._perform(effects)
 
     def _due(self) -> None:
         now, bugs = clock.monotonic(), self.bugs_met.total()

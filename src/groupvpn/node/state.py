@@ -42,6 +42,10 @@ class StateError(Exception):
     """The node's state cannot be used; the text says why and what to do."""
 
 
+class NodeNameError(StateError):
+    """What cannot name a node."""
+
+
 class InUseError(StateError):
     """Another process runs under this name or in this directory."""
 
@@ -125,9 +129,9 @@ class StateDirectory:
 
     def __init__(self, name: str, path: Path | None = None, *, run_root: Path = RUN_ROOT, as_owner: bool = False) -> None:
         if not NODE_NAME.fullmatch(name):
-            raise StateError(f"{name!r} cannot name a node: use up to 63 letters, digits, dots, hyphens or underscores")
+            raise NodeNameError(f"{name!r} cannot name a node: use up to 63 letters, digits, dots, hyphens or underscores")
         if name.endswith(_TAKEN_ENDINGS):
-            raise StateError(f"{name!r} cannot name a node: .lock and .state end the names of files of ours; choose another --name")
+            raise NodeNameError(f"{name!r} cannot name a node: .lock and .state end the names of files of ours; choose another --name")
         self.name = name
         self.path = (path or STATE_ROOT / name).absolute()
         self._as_owner = partial(being_owner, self.path) if as_owner else nullcontext

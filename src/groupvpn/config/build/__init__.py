@@ -22,9 +22,13 @@ def build(
     lines: Mapping[int, str],
     devices: Mapping[str, str] | None = None,
     present: Collection[str] | None = None,
+    refused: Collection[str] = (),
 ) -> tuple[Configuration, list[Diagnostic]]:
-    """The model that `root` describes, and what there is to say of it; the model is of use only if no diagnostic is an error."""
-    context = Context(root, lines, devices or {}, present)
+    """The model that `root` describes, and what there is to say of it; the model is of use only if no diagnostic is an error.
+
+    `refused` are words of lines that have an error already: what such a line names is not said to be missing.
+    """
+    context = Context(root, lines, devices or {}, present, refused=set(refused))
     hostname = root.statement("hostname")
     domain = root.statement("ip domain name")
     name = hostname.value("name") if hostname else "Router"

@@ -45,6 +45,10 @@ class Context:
     profiles: dict[str, Profile] = field(default_factory=dict)
     unusable_profiles: set[str] = field(default_factory=set)
     """Profiles whose transform sets are all there, and all of algorithms that we do not have."""
+    missing_sets: dict[str, str] = field(default_factory=dict)
+    """By profile, a transform set that it names and that does not exist."""
+    refused: set[str] = field(default_factory=set)
+    """Words of what has an error already, names among them."""
     _told: set[tuple[str, str]] = field(default_factory=set)
     _names: dict[str, frozenset[str]] = field(default_factory=dict)
 
@@ -80,6 +84,8 @@ class Context:
 
         It is an error, unless there is nothing of the kind at all: excerpts that manuals print are such.
         """
+        if statement.value(argument) in self.refused:
+            return
         report = self.error if known else self.warn
         report(statement.where(argument), message, nearest(str(statement.value(argument)), known))
 

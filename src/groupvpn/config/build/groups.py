@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Address
 
-from groupvpn.config.build.context import Context
+from groupvpn.config.build.context import Context, nearest
 from groupvpn.config.build.lists import check_traffic_list, is_refused, told_list
 from groupvpn.config.build.rekeys import build_rekey, check_lifetimes, setting
 from groupvpn.config.build.transforms import replay_window
@@ -59,6 +59,8 @@ def _identity(section: Section, name: str, context: Context, *, is_served: bool)
     """Of a group that `is_served` it must be there: else the running key server would take the group for one that was removed. An excerpt
     has no profile that such a group could use."""
     statement = section.statement("identity")
+    if statement is None and name in context.refused:
+        return None
     if statement is None and is_served and context.profiles:
         message = f"group `{name}` has no identity: it would be served no more, and its members and keys forgotten"
         context.error(section.place, message, f"add `identity number N`, or remove the group with `no crypto gdoi group {name}`")
@@ -134,8 +136,10 @@ def _authorization(statement: Statement | None, context: Context) -> AccessList 
     if statement is None:
         return None
     name = str(statement.value("list"))
+    if name in context.refused:
+        return AccessList(name)
     if name not in context.access_lists:
-        hint = "define it, or remove the line to let every address register"
+        hint = nearest(name, context.access_lists) or "define it, or remove the line to let every address register"
         context.error(statement.where("list"), f"access list `{name}` does not exist: it could refuse nobody", hint)
         return AccessList(name)
     if any(entry != Entry(entry.action, ANY_PROTOCOL, entry.source, AddressMatch.any()) for entry in context.access_lists[name].entries):
@@ -154,6 +158,8 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
     user = f"`sa ipsec {sequence}` of group `{name}`"
     wanted = section.statement("profile")
     acl = section.statement("match address ipv4")
+    if (wanted is None or acl is None) and name in context.refused:
+        return None
     if wanted is None or acl is None:
         lines = (("profile", "NAME", wanted, context.profiles), ("match address", "ipv4 LIST", acl, context.access_lists))
         absent = [(head, rest, known) for head, rest, statement, known in lines if statement is None]
@@ -163,12 +169,19 @@ def _tek(name: str, section: Section, context: Context) -> TekPolicy | None:
         report(section.place, message, f"add {adds}, or remove it with `no sa ipsec {sequence}`")
         return None
     profile = context.profiles.get(wanted.value("name"))
-    if profile is not None and profile.name in context.unusable_profiles:
+    if wanted.value("name") in context.refused:
+        pass  # what it lacks may be what was refused
+    elif profile is not None and profile.name in context.unusable_profiles:
         message = f"{user} has profile `{profile.name}`, of whose transforms we support none: members would send its traffic in the clear"
         context.error(wanted.where("name"), message, "use a transform set of `esp-gcm`, or of `esp-aes` and `esp-sha256-hmac`")
     elif profile is None:
         message = f"{user} names profile `{wanted.value('name')}`, which does not exist: nothing would be protected by it"
         context.missing(wanted, "name", message, context.profiles)
+    elif profile.name in context.missing_sets and not profile.transform_sets:
+        missing = context.missing_sets[profile.name]
+        message = f"{user} has profile `{profile.name}`, whose transform set `{missing}` does not exist"
+        hint = nearest(missing, context.transform_sets) or f"define it with `crypto ipsec transform-set {missing} esp-gcm 256`"
+        context.error(wanted.where("name"), f"{message}: members would send its traffic in the clear", hint)
     elif not profile.transform_sets:
         message = f"{user} has profile `{profile.name}`, which has no transform set: members would send its traffic in the clear"
         context.error(wanted.where("name"), message, "add `set transform-set NAME` to the profile")
@@ -331,5 +344,7 @@ def _accepted(statement: Statement | None, context: Context) -> tuple[Transform,
         context.error(statement.where("name"), f"{len(names)} transform sets are named, at most {_MAXIMUM_CLIENT_SETS} are allowed")
     missing = [name for name in names if name not in context.transform_sets]
     for name in missing:
-        context.error(statement.where("name"), f"transform set `{name}` does not exist or cannot be used")
+        if name not in context.refused:
+            message = f"transform set `{name}` does not exist or cannot be used"
+            context.error(statement.where("name"), message, nearest(name, context.transform_sets))
     return tuple(context.transform_sets[name].transform for name in names if name not in missing)

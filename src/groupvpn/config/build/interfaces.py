@@ -166,6 +166,7 @@ def build_crypto_maps(context: Context, interfaces: tuple[Interface, ...], membe
             entries[name][0].place if entries[name] else places[name],
         )
     _check_applied(context, interfaces, maps)
+    _check_classic(applied, context)
     _check_groups(context, interfaces, maps, members)
     return maps
 
@@ -185,18 +186,33 @@ def _check_types(applied: set[str], context: Context) -> None:
                 report(section.place, message, "remove it with `no crypto map NAME SEQUENCE`, or take another number")
 
 
+def _check_classic(applied: set[str], context: Context) -> None:
+    """Entries that negotiate with a peer are not in effect: under an interface in service their traffic would pass in the clear."""
+    for section in context.root.sections("crypto map classic"):
+        header = section.header
+        if header is None or header.value("name") not in applied:
+            continue
+        name, sequence = header.value("name"), header.value("sequence")
+        message = f"crypto map `{name}` {sequence} is of type ipsec-isakmp, which is not in effect: its traffic would pass in the clear"
+        hint = f"take it away with `no crypto map {name} {sequence} ipsec-isakmp`, or the map with `no crypto map` in the interface"
+        context.error(section.place, message, hint)
+
+
 def _entry(section: Section, header: Statement, applied: set[str], members: dict[str, MemberGroup], context: Context) -> CryptoMapEntry:
     name, sequence = header.value("name"), header.value("sequence")
     wanted = section.statement("set group")
     # On an interface in service the entry would let its traffic pass in clear: that is the unsafe side.
     report = context.error if name in applied else context.warn
-    if wanted is None:
+    if wanted is None and name in context.refused:
+        pass  # the line that names it may be what was refused
+    elif wanted is None:
         report(section.place, f"crypto map `{name}` {sequence} names no group: its traffic is not protected", "add `set group NAME`")
-    elif wanted.value("name") not in members:
+    elif wanted.value("name") not in members and wanted.value("name") not in context.refused:
         group = wanted.value("name")
-        exists = group in context.names("crypto gdoi group")
-        state = "is not one that this node can join" if exists else "does not exist"
-        report(wanted.where("name"), f"crypto map `{name}` {sequence} names group `{group}`, which {state}: its traffic is not protected")
+        known = context.names("crypto gdoi group")
+        state = "is not one that this node can join" if group in known else "does not exist"
+        message = f"crypto map `{name}` {sequence} names group `{group}`, which {state}: its traffic is not protected"
+        report(wanted.where("name"), message, "" if group in known else nearest(group, known))
     acl = _exceptions(section.statement("match address"), f"crypto map `{name}` {sequence}", context)
     return CryptoMapEntry(sequence, wanted.value("name") if wanted else None, acl, section.place)
 
@@ -255,7 +271,7 @@ def _check_applied(context: Context, interfaces: tuple[Interface, ...], maps: di
     known = {section.header.value("name") for section in context.root.sections("crypto map classic") if section.header} | set(maps)
     carriers: dict[str, list[Interface]] = defaultdict(list)
     for item in interfaces:
-        if item.crypto_map is None:
+        if item.crypto_map is None or item.crypto_map in context.refused:
             continue
         if item.crypto_map not in known:
             message = f"{item.name} carries crypto map `{item.crypto_map}`, which does not exist"
@@ -300,6 +316,8 @@ def _check_groups(context: Context, interfaces: tuple[Interface, ...], maps: dic
         if not using:
             hint = f"`crypto map NAME 10 gdoi` with `set group {name}`, and `crypto map NAME` in the section of an interface"
             context.warn(sections[name].place, f"{message}: no crypto map names it", hint)
+        elif context.refused.intersection(item.name for item in using):
+            continue
         elif carriers:
             carried = carriers[0]
             hint = f"`no shutdown` in {carried.name}"

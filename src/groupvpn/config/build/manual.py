@@ -44,7 +44,9 @@ class _Entry:
         return f"crypto map `{self.map_name}` {self.sequence}"
 
     def lacks(self, what: str, line: str) -> None:
-        self.report(self.section.place, f"{self} has no {what}: its traffic is not protected", f"add `{line}`")
+        """Say what is missing, unless it may be what was refused."""
+        if self.map_name not in self.context.refused:
+            self.report(self.section.place, f"{self} has no {what}: its traffic is not protected", f"add `{line}`")
 
 
 def build_manual_entries(context: Context, interfaces: Sequence[Interface]) -> dict[str, tuple[ManualEntry, ...]]:
@@ -105,6 +107,8 @@ def _access_list(draft: _Entry) -> AccessList | None:
         draft.lacks("access list", "match address LIST")
         return None
     name, place = str(wanted.value("list")), wanted.where("list")
+    if name in context.refused:
+        return None
     if name not in context.access_lists:
         message = f"{draft} names access list `{name}`, which does not exist: its traffic is not protected"
         draft.report(place, message, nearest(name, context.access_lists))
@@ -161,6 +165,8 @@ def _transform_set(draft: _Entry) -> TransformSet | None:
         )
         return None
     found = context.transform_sets.get(names[0])
+    if found is None and names[0] in context.refused:
+        return None
     if found is None:
         known = context.names("crypto ipsec transform-set")
         if names[0] in known:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from groupvpn.config.build.context import Context
+from groupvpn.config.build.context import Context, nearest
+from groupvpn.config.diagnostics import Severity
 from groupvpn.config.grammar.ipsec import REFUSED, AuthenticationHeader
 from groupvpn.config.section import Section, Statement
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
@@ -18,9 +19,18 @@ def build_transforms(context: Context) -> None:
         if header and transform:
             name = header.value("name")
             context.transform_sets[name] = TransformSet(name, transform)
+        elif header:
+            _note_wrong(header, context)
     for section in context.root.sections("crypto ipsec profile"):
         if section.header:
             context.profiles[section.header.value("name")] = _profile(section, section.header, context)
+
+
+def _note_wrong(header: Statement, context: Context) -> None:
+    """A transform set that has an error, and is not only left out, is the error of what uses it too."""
+    place = header.where("transform")
+    if any(item.severity is Severity.ERROR and (item.line, item.column) == (place.line, place.column) for item in context.diagnostics):
+        context.refused.add(header.value("name"))
 
 
 def _transform(section: Section, header: Statement, context: Context) -> Transform | None:
@@ -96,7 +106,11 @@ def _profile(section: Section, header: Statement, context: Context) -> Profile:
         if found is not None:
             sets.append(found)
         elif chosen is not None and wanted not in context.names("crypto ipsec transform-set"):
-            context.warn(chosen.where("name"), f"profile `{name}` names transform set `{wanted}`, which does not exist")
+            message = f"profile `{name}` names transform set `{wanted}`, which does not exist"
+            context.warn(chosen.where("name"), message, nearest(wanted, context.names("crypto ipsec transform-set")))
+            context.missing_sets.setdefault(name, wanted)
+        if wanted in context.refused:
+            context.refused.add(name)
     if chosen is not None and not sets and context.names("crypto ipsec transform-set").issuperset(chosen.all("name")):
         context.unusable_profiles.add(name)
     lifetime = section.statement("set security-association lifetime seconds") or context.root.statement(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
-from groupvpn.config.arguments import Name
+from groupvpn.config.arguments import Address, Name
 from groupvpn.config.model import BoundMember
 from groupvpn.console.exec import ExecCommand, Request
 from groupvpn.console.show import engine, ipsec, isakmp, key_server, member
@@ -22,7 +22,7 @@ from groupvpn.node.cores import is_same_group
 from groupvpn.node.router import Router
 
 _GROUP = {"group": Name("name of the GDOI group", 80, "GROUP")}
-_ADDRESS = {"address": Name("address of a group member", 15, "A.B.C.D")}
+_ADDRESS = {"address": Address("address of a group member")}
 _NAME = {"name": Name("name of the transform set", 80, "NAME")}
 _MAP = {"map": Name("name of the crypto map", 80, "MAP")}
 _INTERFACE = {"interface": Name("name of the interface", 40, "INTERFACE")}
@@ -78,6 +78,11 @@ def _absent(request: Request, role: str) -> str:
     return f"% This node is no {role}" + (f" of a group {group!r}" if group else "")
 
 
+def _under_faults(router: Router, output: str) -> str:
+    """What is claimed of protection, below what keeps interfaces from being protected."""
+    return "\n".join([*(f"% {fault}" for fault in sorted(router.enforcement.faults)), output])
+
+
 def _gdoi(router: Router, request: Request) -> str:
     served = _served(router, request)
     if served:
@@ -85,7 +90,11 @@ def _gdoi(router: Router, request: Request) -> str:
     located = [item.located for item in _members(router, request)]
     if not located:
         raise CommandError("% No GDOI group" + (f" {request.name('group')!r}" if request.name("group") else "") + " is configured")
-    return member.overview(located)
+    return _under_faults(router, member.overview(located))
+
+
+def _gm(router: Router, request: Request) -> str:
+    return _under_faults(router, member.members(_located(router, request)))
 
 
 def _ks_members(router: Router, request: Request) -> str:
@@ -229,14 +238,14 @@ def _ipsec_sa(router: Router, request: Request) -> str:
         output = ipsec.addresses(shown)
     else:
         output = ipsec.associations(shown, has_sas="identity" not in request.keywords, is_detailed="detail" in request.keywords)
-    return "\n".join([*(f"% {fault}" for fault in sorted(router.enforcement.faults)), output])
+    return _under_faults(router, output)
 
 
 def _gdoi_ipsec_sa(router: Router, request: Request) -> str:
     shown = [ipsec.group_associations(group, item) for group, item in _protected(router, request) if group is not None]
     if not shown:
         raise CommandError(_absent(request, "group member"))
-    return "\n\n".join(shown)
+    return _under_faults(router, "\n\n".join(shown))
 
 
 def _ruleset(router: Router, request: Request) -> str:
@@ -245,7 +254,7 @@ def _ruleset(router: Router, request: Request) -> str:
     shown = [item for item in protected if item.tunnels or item.name not in whole]
     if not shown:
         raise CommandError(_absent(request, "group member"))
-    return ipsec.ruleset(shown, is_detailed="detail" in request.keywords)
+    return _under_faults(router, ipsec.ruleset(shown, is_detailed="detail" in request.keywords))
 
 
 def _gm_counters(router: Router, request: Request) -> str:
@@ -264,8 +273,7 @@ def _engine(router: Router, request: Request) -> str:
         raise CommandError("% No interface is protected by this node yet; the engine starts with the first one")
     names = {item.device: str(item.name) for item in router.configuration.interfaces}
     counters = {item.device: item for item in router.enforcement.counters()}
-    faults = "".join(f"% {fault}\n" for fault in sorted(router.enforcement.faults))
-    return faults + engine.status(router.enforcement.data_plane.engine(), names, counters)
+    return _under_faults(router, engine.status(router.enforcement.data_plane.engine(), names, counters))
 
 
 def _fail_close(router: Router, request: Request) -> str:
@@ -279,7 +287,7 @@ def _fail_close(router: Router, request: Request) -> str:
         lines += [f"    access-list {closing.exceptions.name} {entry(item)}" for item in closing.exceptions.entries]
     if not lines:
         raise CommandError("% No crypto map" + (f" {wanted!r}" if wanted else "") + " with fail-close is configured")
-    return "\n".join(lines)
+    return _under_faults(router, "\n".join(lines))
 
 
 def _crypto_map(router: Router, request: Request) -> str:
@@ -305,7 +313,7 @@ def _crypto_map(router: Router, request: Request) -> str:
             if interface.crypto_map == crypto_map.name
         ]
         lines += [f"        Interfaces using crypto map {crypto_map.name}:", *(f"                {name}" for name in carriers), ""]
-    return "\n".join(lines).rstrip("\n") or "No crypto maps found."
+    return _under_faults(router, "\n".join(lines).rstrip("\n")) if lines else "No crypto maps found."
 
 
 def _lifetime(router: Router, request: Request) -> str:
@@ -341,7 +349,7 @@ COMMANDS = (
         f"{_OF_GROUP} ks members [summary | <address>]",
         "Key server: registered members, and what of rekeys they confirmed",
         _ks_members,
-        _GROUP | _ADDRESS,
+        {**_GROUP, **_ADDRESS},
     ),
     ExecCommand(
         f"{_OF_GROUP} ks policy", "Key server: KEK and TEKs in force, without keys", lambda r, q: key_server.policy(_serving(r, q)), _GROUP
@@ -364,8 +372,14 @@ COMMANDS = (
         lambda r, q: anti_replay.key_server(_serving(r, q)),
         _GROUP,
     ),
-    ExecCommand(f"{_OF_GROUP} gm", "Member: registration of its groups", lambda r, q: member.members(_located(r, q)), _GROUP),
-    ExecCommand(f"{_OF_GROUP} gm acl [download | local]", "Member: access lists, downloaded and local", _gm_acl, _GROUP),
+    ExecCommand(f"{_OF_GROUP} gm", "Member: registration of its groups", _gm, _GROUP),
+    ExecCommand(
+        f"{_OF_GROUP} gm acl [download | local]",
+        "Member: access lists, downloaded and local",
+        _gm_acl,
+        _GROUP,
+        {"download": "That of the key server", "local": "That of the crypto map"},
+    ),
     ExecCommand(f"{_OF_GROUP} gm rekey", "Member: rekeys received", lambda r, q: member.rekeys(_located(r, q)), _GROUP),
     ExecCommand(f"{_OF_GROUP} gm replay", "Member: anti-replay, pseudotime, and packets refused", _gm_replay, _GROUP),
     ExecCommand(
@@ -381,6 +395,13 @@ COMMANDS = (
         "IPsec SAs with their counters; with detail errors by their class",
         _ipsec_sa,
         _INTERFACE | _MAP,
+        {
+            "map": "Those of one crypto map",
+            "address": "Every SA once, by protocol and SPI",
+            "identity": "What is protected, without its SAs",
+            "interface": "Those of one interface",
+            "detail": "Errors by their class",
+        },
     ),
     ExecCommand("show crypto ipsec security-association lifetime", "Lifetime of SAs whose profile names none", _lifetime),
     ExecCommand("show crypto ipsec transform-set [tag <name>]", "Transform sets", _transform_sets, _NAME),
@@ -391,6 +412,7 @@ COMMANDS = (
         "Crypto maps and the interfaces that carry them",
         _crypto_map,
         _INTERFACE | _MAP,
+        {"interface": "That of one interface", "tag": "One, by its name"},
     ),
     ExecCommand("show crypto map gdoi fail-close [<map>]", "What is let through before the first registration", _fail_close, _MAP),
     ExecCommand("show crypto ruleset [detail]", "Rules in force on each interface, in order; with detail numbered", _ruleset),

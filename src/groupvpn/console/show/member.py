@@ -28,14 +28,22 @@ def access_lists(groups: Sequence[Located], *, downloaded: bool = True, local: b
     for status, _ in groups:
         lines.append(f"Group Name: {status.name}")
         if downloaded:
-            lines.append(f" ACL Downloaded From KS {address(status.active_server)}:")
-            lines += [f"   access-list  {entry(item)}" for item in status.acl_downloaded]
+            lines += _downloaded(status, "   access-list  ")
         if local:
             lines.append(" ACL Configured Locally:")
             if status.acl_local:
                 lines.append(f"   access-list {status.acl_local.name}")
                 lines += [f"   access-list  {entry(item)}" for item in status.acl_local.entries]
     return text(lines)
+
+
+def _downloaded(status: GroupMemberStatus, head: str) -> Iterator[str]:
+    """The lists of a key server, and who that was; what is kept of an earlier run until there are some."""
+    yield f" ACL Downloaded From KS {status.acl_server or 'UNKNOWN'}:"
+    yield from (f"{head}{entry(item)}" for item in status.acl_downloaded)
+    if status.acl_kept:
+        yield " ACL Kept From Before The Start:"
+        yield from (f"{head}{entry(item)}" for item in status.acl_kept)
 
 
 def rekeys(groups: Sequence[Located]) -> str:
@@ -101,9 +109,7 @@ def _group(located: Located) -> Iterator[str]:
     yield labelled("After latest register", status.rekeys_received_after_registration, indent=7, width=22)
     yield labelled("Rekey Acks sents", status.rekey_acks_sent, indent=7, width=22)
     yield ""
-    yield f" ACL Downloaded From KS {address(status.active_server)}:"
-    for item in status.acl_downloaded:
-        yield f"   access-list   {entry(item)}"
+    yield from _downloaded(status, "   access-list   ")
     if status.kek:
         yield ""
         yield from _kek(status.kek)
