@@ -147,6 +147,7 @@ def _write_tek(key: TrafficKey, now: float) -> Plain:
         "replay": [key.replay.method.value, key.replay.window, *([key.replay.tick] if key.replay.tick != REPLAY_TICK else [])],
         "created": key.created - now,
         "lifetime": key.lifetime,
+        "activates": key.activates - now if key.activates is not None else None,
     }
 
 
@@ -155,6 +156,7 @@ def _read_tek(state: Mapping[str, object], origin: float) -> TrafficKey:
     protocol = _text(state.get("protocol", SecurityProtocol.ESP.name))  # a snapshot of a release before AH does not say
     transform = Transform(EspCipher[cipher], EspIntegrity[integrity], Mode[mode], SecurityProtocol[protocol])
     method, window, *tick = _items(state["replay"])
+    activates = state.get("activates")  # nor does one of a release before there was any say when
     return TrafficKey(
         slot=_integer(state["slot"]),
         spi=_integer(state["spi"]),
@@ -163,6 +165,7 @@ def _read_tek(state: Mapping[str, object], origin: float) -> TrafficKey:
         replay=Replay(ReplayMethod(_text(method)), *_numbers([window, *tick])),
         created=_number(state["created"]) + origin,
         lifetime=_integer(state["lifetime"]),
+        activates=_number(activates) + origin if activates is not None else None,
     )
 
 

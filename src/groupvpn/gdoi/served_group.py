@@ -124,7 +124,7 @@ class ServedGroup:
         kek = self.keys.kek
         source = source_of(self.settings, self.members, server.address)
         given = kek.as_kek(now, source, peer.address) if kek else None
-        return self.keys.download(self.settings, now, given, self.keys.sequence if kek else None)
+        return self.keys.download(self.settings, now, given, self.keys.sequence if kek else None, registers=True)
 
     def lend_sender_ids(self, wanted: int, proven: IPv4Address, now: float) -> tuple[int, ...]:
         """Sender-IDs for a member whose phase 1 was with the address `proven`: as many as it wants, or fewer (`Lending`).
@@ -287,6 +287,7 @@ class ServedGroup:
         self.registrations, self.rekeyed_at = snapshot.registrations, snapshot.rekeyed_at
         if self.keys.clock is not None:
             self.keys.clock = self.keys.clock.ahead(ahead)
+        resumption.put_off_activation(snapshot, self.keys, self.settings, len(self.members), now)
         resumption.go_on_deleting(snapshot, self.settings, self.rounds, self._kek_life, now)
         if self.settings.rekey.key_label is None or not is_complete(self.settings):
             self._kek_life.drop(now)
@@ -338,8 +339,8 @@ class ServedGroup:
         """New TEKs for `slots` and wherever none lives, a new KEK if asked for, and one round that brings them to the members under the
         KEK they hold.
 
-        Members send with the new TEKs from `activates` on, or when the old ones are about to die. Until now rekeys came from
-        `former_source`, if that was another address.
+        Members send with the new TEKs from `activates` on if they hear of that, else when the old ones are about to die. Until now rekeys
+        came from `former_source`, if that was another address.
         """
         effects = self._kek_life.replace_unsigned(self.settings, now)
         can_tell = not effects
@@ -347,7 +348,8 @@ class ServedGroup:
         wanted = self.keys.lacking(self.settings, now).union(slots)
         for policy in self.settings.teks:
             if policy.slot in wanted:
-                self.keys.make_tek(policy, now, self._entropy, self._taken())
+                heard = activates if old_kek is not None and can_tell else None
+                self.keys.make_tek(policy, now, self._entropy, self._taken(), heard)
         if renew_kek and can_tell:
             effects += self._kek_life.make(self.settings, now)
         self._told_time = self.rekeyed_at = now
@@ -361,7 +363,7 @@ class ServedGroup:
         elif self.keys.kek is old_kek:
             if former_source is not None:
                 self.keys.lifetime_is_known = False
-            plan = replace(RoundPlan.teks(old_kek, self.keys.next_sequence, activates), former_source=former_source)
+            plan = replace(RoundPlan.teks(old_kek, self.keys.next_sequence), former_source=former_source)
             self.rounds.begin(plan, self.members, self.settings.rekey.repetition, now)
             self.keys.lifetime_is_known = True
         else:
