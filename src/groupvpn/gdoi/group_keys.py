@@ -7,7 +7,7 @@ seconds; a `Download` made from it carries the seconds that remain.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
-from math import ceil
+from math import ceil, inf
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
@@ -86,6 +86,8 @@ class RekeyKey:
     acknowledge: bool
     destination: IPv4Address
     """The multicast group; of no meaning for unicast."""
+    known_since: float = -inf
+    """Members that registered before have not heard of it: when it was made nothing could be told under the KEK that they hold."""
 
     def as_kek(self, now: float, source: IPv4Address, destination: IPv4Address | None = None) -> Kek:
         """The KEK as members hold it; `destination` is the member's address when rekeys are unicast."""
@@ -151,6 +153,7 @@ class GroupKeys:
     def make_kek(self, policy: RekeyPolicy, public_key: bytes, destination: IPv4Address, now: float, entropy: Entropy) -> None:
         """Replace the KEK; its rekeys are counted from 1 again. `destination` is the multicast group (any address for unicast).
 
+        Who holds the KEK before it is to be told of it under that; without one those know it who register from now on.
         Raises `ValueError` for a policy without the RSA key that signs rekeys.
         """
         if policy.key_label is None:
@@ -169,6 +172,7 @@ class GroupKeys:
             unicast=policy.unicast,
             acknowledge=policy.unicast and policy.acknowledge,
             destination=destination,
+            known_since=self.kek.known_since if self.kek is not None else now,
         )
         self.sequence, self.lifetime_is_known = 0, True
 

@@ -10,6 +10,7 @@ The data holds keys in the clear; the node keeps it in a file of mode 0600.
 import json
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
+from math import inf, isfinite
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
@@ -184,10 +185,12 @@ def _write_kek(kek: RekeyKey, now: float) -> Plain:
         "unicast": kek.unicast,
         "acknowledge": kek.acknowledge,
         "destination": str(kek.destination),
+        "known_since": kek.known_since - now if isfinite(kek.known_since) else None,
     }
 
 
 def _read_kek(state: Mapping[str, object], origin: float) -> RekeyKey:
+    known_since = state.get("known_since")  # a snapshot of a release before it does not say
     return RekeyKey(
         spi=bytes.fromhex(_text(state["spi"])),
         cipher=KekCipher[_text(state["cipher"])],
@@ -202,6 +205,7 @@ def _read_kek(state: Mapping[str, object], origin: float) -> RekeyKey:
         unicast=bool(state["unicast"]),
         acknowledge=bool(state["acknowledge"]),
         destination=IPv4Address(_text(state["destination"])),
+        known_since=_number(known_since) + origin if known_since is not None else -inf,
     )
 
 
