@@ -57,10 +57,39 @@ def test_a_rekey_that_nobody_can_sign_is_refused(router: Router) -> None:
     assert _rekeyed(router) == {"G": TOLD}
 
 
-def test_a_rekey_that_cannot_be_remembered_is_no_success(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["crypto gdoi ks rekey", "clear crypto gdoi"])
+def test_a_rekey_that_cannot_be_remembered_is_none(router: Router, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """It leaves the keys as they are, and no line says that it was sent."""
+    signed = parse(SIGNED).configuration
+    assert signed is not None
+    router.configuration = signed
+    router.keys.ensure("K", 1024)
+    start_cores(router)
+    (group,) = router.cores.key_server.groups
+    group.members.register(THERE, HERE, clock.monotonic())
+    keys, sequence = list(group.keys.teks), group.keys.sequence
     monkeypatch.setattr(router.state, "write", full_disk)
-    with pytest.raises(RekeyError, match="nothing is sent"):
-        _rekeyed(router)
+    with pytest.raises(CommandError, match="state cannot be written"):
+        _typed(router, command)
+    assert (group.keys.teks, group.keys.sequence, len(group.members)) == (keys, sequence, 1)
+    assert group.rounds.sent == 0
+    assert not any("REKEY" in line.mnemonic or "CLEAR" in line.mnemonic for line in router.log.lines)
+
+
+def test_a_rekey_that_cannot_be_remembered_any_more_goes_out_later(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fills between the attempt before and the one after."""
+    start_cores(router)
+    write, written = router.state.write, []
+
+    def fills(name: str, octets: bytes) -> None:
+        if written:
+            full_disk(name, octets)
+        written.append(name)
+        write(name, octets)
+
+    monkeypatch.setattr(router.state, "write", fills)
+    with pytest.raises(CommandError, match="new keys are made"):
+        _typed(router, "crypto gdoi ks rekey")
 
 
 def test_a_command_says_whom_it_does_not_reach(router: Router) -> None:

@@ -26,7 +26,7 @@ _DIRECTION = OneOf(
 def _clear_gdoi(router: Router, request: Request) -> str:
     try:
         untold = router.operations.clear_gdoi(request.name("group"))
-    except UnknownGroupError as error:
+    except (UnknownGroupError, RekeyError) as error:
         raise CommandError(f"% {error}") from error
     return "\n".join(
         f"% Group {name}: members that hear nothing of this, for they take no rekey until they have registered again: {count}. "

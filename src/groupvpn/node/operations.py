@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from groupvpn.gdoi.events import PolicyChanged
+from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.rekey_transport import is_complete
 from groupvpn.gdoi.status import TOO_OLD
 from groupvpn.ipsec.sa import Direction, PeerSa
@@ -29,6 +29,9 @@ class RekeyError(Exception):
     """Members cannot be told of new keys."""
 
 
+_UNWRITTEN = "The state cannot be written, and nothing is sent before it is: nothing was changed; `show logging` says why"
+
+
 @dataclass(frozen=True, slots=True)
 class RekeyOutcome:
     """Whom a rekey of one group reaches: nobody, where it has no rekeys; else all but so many members that take none now (`untold`)."""
@@ -46,10 +49,12 @@ class Operations:
     def clear_gdoi(self, group: str | None = None) -> dict[str, int]:
         """`clear crypto gdoi [group GROUP]`. Returns how many members of each group that we serve are not told.
 
-        Raises `UnknownGroupError`.
+        Raises `UnknownGroupError`, and `RekeyError` where members are to be told and cannot be.
         """
         now, cores, group = clock.monotonic(), self._router.cores, self._named(group)
         untold = self._untold(group, now)
+        if untold and not self._can_write_state():
+            raise RekeyError(_UNWRITTEN)
         calls: list[Call] = [partial(cores.key_server.clear, group, now)] if cores.key_server else []
         self._router.flows.clear(group)
         calls += [partial(core.clear, now) for core in cores.cleared(group)]
@@ -71,10 +76,12 @@ class Operations:
             label = item.rekey.key_label
             if label is not None and self._router.keys.get(label) is None:
                 raise RekeyError(f"RSA key {label} of group {item.name} is not there: make it with `crypto key generate rsa label {label}`")
+        if not self._can_write_state():
+            raise RekeyError(_UNWRITTEN)
         now = clock.monotonic()
         untold = self._untold(group, now)
         if not self._router.ask(partial(server.rekey, group, activation_delay, now)):
-            raise RekeyError("The state cannot be written, and nothing is sent before it is; `show logging` says why")
+            raise RekeyError("The state can no longer be written: new keys are made, and are sent when it can be; `show logging` says why")
         return {
             item.name: RekeyOutcome(item.rekey.key_label is not None and is_complete(item), untold.get(item.name, 0)) for item in chosen
         }
@@ -196,6 +203,10 @@ class Operations:
             "faults": sorted(router.enforcement.faults),
             "datagrams": router.datagram_counters(),
         }
+
+    def _can_write_state(self) -> bool:
+        """Whether the state can be written at this moment, found out by writing it: a command that could be half done only is not begun."""
+        return self._router.ask(lambda: [StateChanged(self._router.name)])
 
     def _untold(self, group: str | None, now: float) -> dict[str, int]:
         """Of the groups that we serve, or of one: how many members take nothing that is sent now, for each."""
