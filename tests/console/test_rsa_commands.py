@@ -32,10 +32,14 @@ class Node(SimpleNamespace):
 
     def __init__(self, state: StateDirectory) -> None:
         super().__init__(configuration=_configuration(), keys=KeyStore(state), state=state, changes=0)
-        self.operations = SimpleNamespace(keys_changed=self._keys_changed)
+        self.operations = SimpleNamespace(keys_changed=self._keys_changed, keys_removed=self._keys_removed)
 
     def _keys_changed(self) -> None:
         self.changes += 1
+
+    def _keys_removed(self, labels: list[str]) -> dict[str, tuple[str, ...]]:
+        self.changes += 1
+        return {}
 
     def type(self, line: str, text: str = "") -> str:
         router: Any = self

@@ -41,6 +41,7 @@ def test_a_node_steers_as_it_is_told_and_what_it_leaves_is_lifted(namespaces: li
     node = subprocess.Popen([*command, "run", str(tmp_path / "gm1.cfg"), "--name", gateway.name, "--steer", steer, *place])
     try:
         until(lambda: f": {steer}, " in _said(*command, "exec", gateway.name, "show crypto engine"), "the node steers so", 20)
+        assert "runs, and guards its interfaces itself" in _said(*command, "wake", gateway.name)
     finally:
         node.kill()
         node.wait()

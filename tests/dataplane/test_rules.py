@@ -5,10 +5,12 @@ The engine behind it protects nothing, so whatever crosses the wire crosses it i
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from lifecycle import (
@@ -200,6 +202,28 @@ def test_a_node_that_starts_without_its_interface_wakes_the_guard_of_its_predece
         assert len(plane.apply(wanted())) == 1
         wire.make()
         assert wire.leaks() == (0, 0)
+
+
+@only_bpf
+def test_what_the_service_runs_when_keeper_and_node_were_killed_wakes_the_guard(wire: Wire, entered: Namespace, steer: str) -> None:
+    """As of a whole control group. It wakes the guards of no other node, and what is awake stays as it is."""
+    unit = (Path(__file__).parents[2] / "packaging" / "groupvpn@.service").read_text()
+    (words,) = re.findall(r"^ExecStopPost=-/usr/local/bin/groupvpn (.*)$", unit, re.MULTILINE)
+
+    def run(name: str) -> None:
+        entered.run(sys.executable, "-m", "groupvpn", *words.replace("%i", name).split())
+
+    stopped(wire, steer, "killed with its keeper")
+    run("gm2")
+    assert held(entered) == {"filter", "guard sleeps"}
+    run("gm1")
+    assert held(entered) == {"filter", "guard"}
+    once = nftables.listing("groupvpn_wan", ["inet"])
+    run("gm1")
+    assert nftables.listing("groupvpn_wan", ["inet"]) == once
+    wire.gone()
+    wire.make()
+    assert wire.leaks() == (0, 0)
 
 
 @only_bpf

@@ -266,6 +266,9 @@ def test_the_unit_file_fits_the_command_line(options: str) -> None:
     with COMMAND.commands["run"].make_context("run", words.group(1).replace("%i", "east").replace("$OPTIONS", options).split()) as context:
         assert context.params["workers"] == (2 if options else None)
     assert "Type=notify\n" in unit
+    stopped = re.search(r"^ExecStopPost=-\S*groupvpn (\w+) %i$", unit, re.MULTILINE)
+    assert stopped
+    assert stopped.group(1) in COMMAND.commands
 
 
 def test_the_unit_file_reads_options_where_the_guide_puts_them() -> None:

@@ -4,15 +4,19 @@ from dataclasses import replace
 
 import pytest
 from gdoi_samples import GROUP, Groups, counting_entropy, ike_pair, only, sent
-from gdoi_world import MULTI, SERVER, UNICAST, World, address_of, change, served
+from gdoi_world import MULTI, SERVER, UNICAST, World, address_of, change, ike_configuration, served
 
 from groupvpn.effects import Send
 from groupvpn.gdoi import keyserver
+from groupvpn.gdoi.member import GroupMember
 from groupvpn.gdoi.member_pull import MemberPull
+from groupvpn.gdoi.policy import MemberGroup
 from groupvpn.gdoi.refusal import Dropped
 from groupvpn.gdoi.server_pull import EXCHANGE_LIFETIME, MAXIMUM_EXCHANGES, ServerPull
 from groupvpn.gdoi.snapshot import INTERRUPTED
+from groupvpn.gdoi.speaker import Speaker
 from groupvpn.gdoi.timers import BATCH_MEMBERS, BATCH_PERIOD
+from groupvpn.ike.endpoint import IkeEndpoint
 
 # Registrations
 
@@ -46,17 +50,35 @@ def test_a_tick_forgets_exchanges_that_are_over() -> None:
     assert not registrar.pull._exchanges
 
 
-def test_an_exchange_that_goes_on_makes_room_last() -> None:
+def test_an_exchange_under_way_makes_room_last() -> None:
     member_sa, server_sa = ike_pair()
     server, entropy = ServerPull(server_sa, counting_entropy(9), Groups()), counting_entropy(3)
-    members = [MemberPull(member_sa, GROUP, entropy) for _ in range(MAXIMUM_EXCHANGES + 1)]
-    answers = [sent(server.receive(sent(member.start(0))[0], 0))[0] for member in members[:-1]]
-    (third,) = sent(members[0].receive(answers[0], 0))
-    (fourth,) = sent(server.receive(third, 0))
+    members = [MemberPull(member_sa, GROUP, entropy) for _ in range(MAXIMUM_EXCHANGES + 2)]
+    answers = [sent(server.receive(sent(member.start(0))[0], 0))[0] for member in members[:-2]]
+    (over,) = sent(members[-3].receive(answers[-1], 0))
+    assert sent(server.receive(over, 0))
+    (of_first,) = sent(members[0].receive(answers[0], 0))
+    server.receive(sent(members[-2].start(0))[0], 0)
+    assert only(Dropped, server.receive(over, 1)), "the last one is over, so it has made room"
     server.receive(sent(members[-1].start(0))[0], 0)
-    assert sent(server.receive(third, 1)) == [fourth], "the first has gone on, so the second has made room"
-    (evicted,) = sent(members[1].receive(answers[1], 0))
-    assert only(Dropped, server.receive(evicted, 1))
+    assert only(Dropped, server.receive(of_first, 1)), "none is over, so the one that has been idle longest has"
+    (of_second,) = sent(members[1].receive(answers[1], 0))
+    assert sent(server.receive(of_second, 1))
+
+
+def test_a_member_of_many_groups_registers_in_all_of_them_at_once() -> None:
+    """Under one ISAKMP SA, in one round trip for each message: an exchange must not end another one that is under way."""
+    world = World(members=0)
+    numbers = range(1, 13)
+    world.do(world.server, world.server.update((replace(served(), name=f"G{each}", identity=each) for each in numbers), world.now))
+    entropy, address = world.simulation.entropy("many"), address_of(1)
+    ike = IkeEndpoint(ike_configuration(), entropy)
+    members = [GroupMember(MemberGroup(f"G{each}", each, (SERVER,)), address, ike, entropy) for each in numbers]
+    speaker = world.speakers[address] = Speaker(ike, members=members)
+    world.simulation.attach(address, speaker)
+    world.simulation.carry_out(address, speaker.start(world.now))
+    world.run(2)
+    assert [member.group.name for member in members if member.is_registered] == [f"G{each}" for each in numbers]
 
 
 # Rekeys

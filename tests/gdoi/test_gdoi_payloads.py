@@ -246,6 +246,7 @@ OTHER_SAT = sat(spi=b"\x00\x00\x20\x00")
         (with_attributes(Attribute(5, 2), Attribute(1, 2), Attribute(2, 4000)),),
         (with_attributes(Attribute(5, 2), Attribute(1, 1), Attribute(2, 3600), Attribute(1, 2), Attribute(2, 4000)),),
         (with_attributes(Attribute(5, 2), Attribute(1, 3), Attribute(2, 4000)),),
+        (with_attributes(Attribute(5, 2), Attribute(1, 1), Attribute(2, 3600), Attribute(1, 1), Attribute(2, 7200)),),
         (sat(transform_id=20, attributes=(Attribute(5, 2), Attribute(6, 128))),),
         (sat(transform_id=12, attributes=(Attribute(5, 2), Attribute(6, 129))),),
         (sat(transform_id=99),),

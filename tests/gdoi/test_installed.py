@@ -176,6 +176,28 @@ def test_atd_and_dtd_of_the_gap_replace_t1_and_t2() -> None:
     assert [sa.spi for sa in policy.sas()] == [2000]
 
 
+def test_sas_that_a_registration_lists_behind_a_later_one_do_not_send_again() -> None:
+    """The key server has retired them. Those that were activated in their time too."""
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    rekey(policy, 10, tek(1000), tek(2000), activation_delay=5)
+    rekey(policy, 20, tek(1000), tek(2000), tek(3000), activation_delay=5)
+    assert outbound(policy, 25) == {3000}
+    register(policy, 30, tek(3000, 3600), tek(1000, 3500), tek(2000, 3550), tek(4000, 3600))
+    assert outbound(policy, 30) == {3000}
+    assert [sa.spi for sa in policy.sas()] == [3000, 4000, 1000, 2000]
+    assert outbound(policy, 3590) == {4000}
+
+
+def test_sas_that_a_registration_lists_in_the_order_that_we_know_go_on_as_before() -> None:
+    policy = InstalledPolicy()
+    register(policy, 0, tek(1000))
+    rekey(policy, 10, tek(1000), tek(2000), activation_delay=5)
+    register(policy, 12, tek(1000), tek(2000))
+    assert outbound(policy, 14.9) == {1000}
+    assert outbound(policy, 15) == {2000}
+
+
 def test_the_dtd_of_one_list_leaves_the_sas_of_another_alone() -> None:
     policy = InstalledPolicy()
     other = tek(3000, entries=OTHER_LIST)

@@ -22,6 +22,7 @@ from gdoi_world import (
     entry,
     outbound,
     pushes,
+    restart,
     rsa_key,
     served,
     snapshot_anew,
@@ -33,7 +34,7 @@ from groupvpn.crypto.registry import KekCipher
 from groupvpn.crypto.rsa import RsaPrivateKey
 from groupvpn.effects import Endpoint
 from groupvpn.gdoi.offer import NOTHING
-from groupvpn.gdoi.policy import KeyServerGroup, Replay, ReplayMethod
+from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, ReplayMethod
 from groupvpn.ipsec.acl import AccessList, Action
 from groupvpn.ipsec.sa import Direction
 
@@ -274,6 +275,76 @@ def test_a_key_pair_that_is_replaced_unseen_signs_nothing_under_the_old_kek(pair
     assert late.rekey_sa.kek is not None
     assert late.rekey_sa.kek.public_key == pair[LABEL].public.der
     assert late.rekey_sa.kek.cipher == group.rekey.cipher
+
+
+@pytest.fixture
+def divided(pair: dict[str, RsaPrivateKey]) -> World:
+    """Two members know the key server by a key pair that was replaced, and the third one by the one that is there."""
+    world = World(members=2)
+    world.run(5)
+    pair[LABEL] = rsa_key("REKEYRSA2")
+    change(world, world.group)
+    world.members.append(world.add_member(3))
+    world.run(5)
+    world.forget_reports()
+    return world
+
+
+def test_a_rekey_that_some_members_do_not_take_leaves_all_with_the_tek_that_all_have(divided: World) -> None:
+    (group,) = divided.server.groups
+    assert group.untold(divided.now) == 2
+    (old,) = spis(divided.members[2])
+    divided.do(divided.server, divided.server.rekey(None, 1, divided.now))
+    divided.run(60)
+    assert set(pushes(divided)) == {end(3)}
+    assert {outbound(member) for member in divided.members} == {old}
+    divided.run(3600)
+    assert len({outbound(member) for member in divided.members}) == 1
+    assert "KS_NACK_GM_EJECT" not in divided.mnemonics()
+    assert group.untold(divided.now) == 0
+    divided.do(divided.server, divided.server.rekey(None, 1, divided.now))
+    divided.run(5)
+    assert {outbound(member) for member in divided.members} == {group.keys.teks[-1].spi}
+
+
+def test_a_kek_that_follows_in_its_time_is_told_to_those_who_knew_the_one_before_it(divided: World) -> None:
+    """A member that the first one was kept from does not hear of the second one either."""
+    change(divided, served(rekey=replace(UNICAST, cipher=KekCipher.AES_256_CBC)))
+    assert divided.server.groups[0].untold(divided.now) == 2
+    assert divided.members[2].rekey_sa.kek is not None
+    assert divided.members[2].rekey_sa.kek.cipher is KekCipher.AES_256_CBC
+    assert set(pushes(divided)) == {end(3)}
+
+
+def test_a_delete_goes_to_those_who_believe_it(divided: World) -> None:
+    divided.do(divided.server, divided.server.clear(None, divided.now))
+    assert set(pushes(divided)) == {end(3)}
+    assert divided.server.groups[0].untold(divided.now) == 0, "the list begins anew"
+
+
+def test_a_restart_does_not_forget_who_takes_no_rekey(divided: World) -> None:
+    restart(divided, divided.group, down=5)
+    assert divided.server.groups[0].untold(divided.now) == 2
+
+
+def test_members_of_whom_the_keys_have_died_are_waited_for_no_longer(divided: World) -> None:
+    """They are rekeyed like others, and as they answer to nothing taken off the list."""
+    for number in (1, 2):
+        divided.cut(address_of(number))
+    divided.run(3650)
+    assert divided.server.groups[0].untold(divided.now) == 0
+    for _ in range(3):
+        divided.do(divided.server, divided.server.rekey(None, 1, divided.now))
+        divided.run(60)
+    assert divided.mnemonics(SERVER).count("KS_NACK_GM_EJECT") == 2
+
+
+@pytest.mark.parametrize("rekey", [UNICAST, replace(UNICAST, key_label=None)], ids=["no RSA key", "no rekeys"])
+def test_where_nothing_can_be_signed_nobody_is_told(pair: dict[str, RsaPrivateKey], rekey: RekeyPolicy) -> None:
+    world = World(served(rekey=rekey), members=2)
+    world.run(5)
+    del pair[LABEL]
+    assert world.server.groups[0].untold(world.now) == 2
 
 
 def test_a_delete_that_nobody_would_believe_is_not_sent_and_said(pair: dict[str, RsaPrivateKey]) -> None:

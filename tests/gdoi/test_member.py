@@ -428,8 +428,8 @@ def test_a_rekey_does_not_keep_a_member_that_used_up_its_nonces_from_another_sen
 def test_teks_that_are_dead_when_they_come_are_not_asked_for_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     real = GroupKeys.download
 
-    def dead(*arguments: Any) -> Download:
-        download = real(*arguments)
+    def dead(*arguments: Any, **options: Any) -> Download:
+        download = real(*arguments, **options)
         return replace(download, teks=tuple(replace(tek, offer=replace(tek.offer, lifetime=0)) for tek in download.teks))
 
     monkeypatch.setattr(GroupKeys, "download", dead)

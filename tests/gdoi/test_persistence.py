@@ -242,6 +242,23 @@ def test_a_snapshot_that_does_not_say_what_members_were_told_costs_one_rekey() -
     assert not restored.unusable
 
 
+def test_a_snapshot_that_knows_of_no_activation_is_taken() -> None:
+    """Nor does it say who knows the KEK: all members do."""
+    world = World(members=1)
+    world.run(10)
+    world.do(world.server, world.server.rekey(None, 1, world.now))
+    world.run(10)
+    state = json.loads(world.server.snapshot_text(world.now))
+    group = state["groups"]["GET"]
+    assert [key.pop("activates") is None for key in group["teks"]] == [True, False]
+    del group["kek"]["known_since"]
+    server = world.add_server(SERVER, served(), start=False, life="second")
+    restored = server.restore(state, world.now, 0)
+    assert not restored.unusable
+    assert [key.activates for key in server.groups[0].keys.teks] == [None, None]
+    assert server.groups[0].untold(world.now) == 0
+
+
 @pytest.mark.parametrize("state", [{}, {"version": 2, "groups": {}}, {"version": 1, "groups": []}])
 def test_what_is_no_snapshot_is_refused(state: dict[str, object]) -> None:
     world = World(members=0)

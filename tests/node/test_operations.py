@@ -20,18 +20,23 @@ from groupvpn.gdoi import keyserver_status
 from groupvpn.gdoi.messages import report
 from groupvpn.gdoi.status import TOO_OLD
 from groupvpn.ipsec.sa import DesiredState, Direction, InterfaceCounters, SaCounters
+from groupvpn.node import clock
 from groupvpn.node.addresses import present
 from groupvpn.node.control import CommandError
-from groupvpn.node.operations import RekeyError, UnknownGroupError
+from groupvpn.node.operations import RekeyError, RekeyOutcome, UnknownGroupError
 from groupvpn.node.router import Router
 from groupvpn.node.state import StateDirectory
 from groupvpn.node.syslog import Log
 
+TEXT = KEY_SERVER.replace(" server local\n", " server local\n  address ipv4 10.0.0.1\n  rekey authentication mypubkey rsa K\n")
+SIGNED = TEXT.replace("mypubkey rsa K\n", "mypubkey rsa K\n  rekey transport unicast\n")
+TOLD, WITHOUT = RekeyOutcome(has_rekeys=True, untold=0), RekeyOutcome(has_rekeys=False, untold=0)
 
-def _rekeyed(router: Router) -> dict[str, bool]:
+
+def _rekeyed(router: Router) -> dict[str, RekeyOutcome]:
     """What `crypto gdoi ks rekey` says."""
 
-    async def scene() -> dict[str, bool]:
+    async def scene() -> dict[str, RekeyOutcome]:
         router._follow_configuration(present())
         try:
             return router.operations.rekey(None, 30)
@@ -42,21 +47,99 @@ def _rekeyed(router: Router) -> dict[str, bool]:
 
 
 def test_a_rekey_that_nobody_can_sign_is_refused(router: Router) -> None:
-    assert _rekeyed(router) == {"G": False}, "this group has no rekeys"
-    text = KEY_SERVER.replace(" server local\n", " server local\n  address ipv4 10.0.0.1\n  rekey authentication mypubkey rsa K\n")
-    signed = parse(text.replace("mypubkey rsa K\n", "mypubkey rsa K\n  rekey transport unicast\n")).configuration
+    assert _rekeyed(router) == {"G": WITHOUT}, "this group has no rekeys"
+    signed = parse(SIGNED).configuration
     assert signed is not None
     router.configuration = signed
     with pytest.raises(RekeyError, match="RSA key K of group G is not there"):
         _rekeyed(router)
     router.keys.ensure("K", 1024)
-    assert _rekeyed(router) == {"G": True}
+    assert _rekeyed(router) == {"G": TOLD}
 
 
-def test_a_rekey_that_cannot_be_remembered_is_no_success(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["crypto gdoi ks rekey", "clear crypto gdoi"])
+def test_a_rekey_that_cannot_be_remembered_is_none(router: Router, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """It leaves the keys as they are, and no line says that it was sent."""
+    signed = parse(SIGNED).configuration
+    assert signed is not None
+    router.configuration = signed
+    router.keys.ensure("K", 1024)
+    start_cores(router)
+    (group,) = router.cores.key_server.groups
+    group.members.register(THERE, HERE, clock.monotonic())
+    keys, sequence = list(group.keys.teks), group.keys.sequence
     monkeypatch.setattr(router.state, "write", full_disk)
-    with pytest.raises(RekeyError, match="nothing is sent"):
-        _rekeyed(router)
+    with pytest.raises(CommandError, match="state cannot be written"):
+        _typed(router, command)
+    assert (group.keys.teks, group.keys.sequence, len(group.members)) == (keys, sequence, 1)
+    assert group.rounds.sent == 0
+    assert not any("REKEY" in line.mnemonic or "CLEAR" in line.mnemonic for line in router.log.lines)
+
+
+def test_a_rekey_that_cannot_be_remembered_any_more_goes_out_later(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fills between the attempt before and the one after."""
+    start_cores(router)
+    write, written = router.state.write, []
+
+    def fills(name: str, octets: bytes) -> None:
+        if written:
+            full_disk(name, octets)
+        written.append(name)
+        write(name, octets)
+
+    monkeypatch.setattr(router.state, "write", fills)
+    with pytest.raises(CommandError, match="new keys are made"):
+        _typed(router, "crypto gdoi ks rekey")
+
+
+def test_a_command_says_whom_it_does_not_reach(router: Router) -> None:
+    signed = parse(SIGNED).configuration
+    assert signed is not None
+    router.configuration = signed
+    router.keys.ensure("K", 1024)
+    start_cores(router)
+    (group,) = router.cores.key_server.groups
+    group.members.register(THERE, HERE, clock.monotonic())
+    assert _typed(router, "crypto gdoi ks rekey") == "% Rekey triggered; members send with the new keys in 30 seconds"
+    router.keys.remove("K")
+    router.keys.ensure("K", 1024)
+    assert _typed(router, "crypto gdoi ks rekey") == (
+        "% Group G: rekey triggered. Members that take none until they have registered again: 1. So all send with the new keys when the "
+        "old ones end"
+    )
+    assert _typed(router, "clear crypto gdoi") == (
+        "% Group G: members that hear nothing of this, for they take no rekey until they have registered again: 1. Until then they keep "
+        "the old keys, apart from those with new ones"
+    )
+    assert _typed(router, "clear crypto gdoi") == ""
+
+
+def test_zeroize_names_the_groups_that_lose_their_key(router: Router) -> None:
+    another = SIGNED[SIGNED.index("crypto gdoi") :].replace("group G\n identity number 1", "group H\n identity number 2")
+    signed = parse(SIGNED + another)
+    assert signed.configuration is not None
+    router.configuration = signed.configuration
+    for label in ("K", "L"):
+        router.keys.ensure(label, 1024)
+    start_cores(router)
+    assert _typed(router, "crypto key zeroize rsa").splitlines() == [
+        "% Key pair K has been removed",
+        "% Warning: it signed the rekeys of group G, H. Their members get none until `crypto key generate rsa label K`, and take none "
+        "under another key pair until they have registered again",
+        "% Key pair L has been removed",
+    ]
+    lines = [line for line in router.log.lines if line.mnemonic == "KEY_ZEROIZED"]
+    assert [(line.severity, "G, H" in line.text) for line in lines] == [(4, True), (5, False)]
+
+
+def _typed(router: Router, line: str) -> str:
+    async def scene() -> str:
+        try:
+            return await exec_commands().run(router, line)
+        finally:
+            router._alarm.close()
+
+    return asyncio.run(scene())
 
 
 def test_the_summary_and_status_of_a_key_server(router: Router) -> None:
@@ -118,7 +201,7 @@ def test_a_group_whose_rekeys_have_no_way_out_is_no_group_with_rekeys(router: Ro
     assert incomplete is not None
     router.configuration = incomplete
     router.keys.ensure("K", 1024)
-    assert _rekeyed(router) == {"G": False}
+    assert _rekeyed(router) == {"G": WITHOUT}
 
 
 def test_commands_take_the_name_of_a_group_in_any_case(router: Router) -> None:

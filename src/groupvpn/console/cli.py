@@ -273,6 +273,23 @@ def clean(
         print("nothing to remove" + ("" if is_known else mend))
 
 
+@app.command()
+def wake(name: Annotated[str, typer.Argument(metavar="NAME", help="The node, which runs no more.")]) -> None:
+    """Have what guards the interfaces of a node that was killed do so in full. The service does it, for a kill may hit who else does."""
+    from groupvpn.dataplane.guards import wake_all
+    from groupvpn.dataplane.programs import ProgramError
+    from groupvpn.node.state import running
+
+    if name in running():
+        fail(f"node {name!r} runs, and guards its interfaces itself")
+    try:
+        woken = wake_all(name)
+    except ProgramError as error:
+        fail(str(error))
+    for device in woken:
+        print(f"the guard of {device} is awake: what must be protected is dropped there until the node runs again")
+
+
 def main() -> None:
     """Entry point of the `groupvpn` command. What a stream cannot express is shown escaped, and a stream that fails ends the command."""
     for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):

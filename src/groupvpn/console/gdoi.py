@@ -9,7 +9,7 @@ from groupvpn.ipsec.transform import SecurityProtocol
 from groupvpn.node.by_hand import ByHand
 from groupvpn.node.control import CommandError
 from groupvpn.node.cores import RunningMember
-from groupvpn.node.operations import RekeyError, UnknownGroupError
+from groupvpn.node.operations import RekeyError, RekeyOutcome, UnknownGroupError
 from groupvpn.node.router import Router
 
 DEFAULT_ACTIVATION_DELAY = 30
@@ -25,10 +25,15 @@ _DIRECTION = OneOf(
 
 def _clear_gdoi(router: Router, request: Request) -> str:
     try:
-        router.operations.clear_gdoi(request.name("group"))
-    except UnknownGroupError as error:
+        untold = router.operations.clear_gdoi(request.name("group"))
+    except (UnknownGroupError, RekeyError) as error:
         raise CommandError(f"% {error}") from error
-    return ""
+    return "\n".join(
+        f"% Group {name}: members that hear nothing of this, for they take no rekey until they have registered again: {count}. "
+        "Until then they keep the old keys, apart from those with new ones"
+        for name, count in untold.items()
+        if count
+    )
 
 
 def _clear_replay(router: Router, request: Request) -> str:
@@ -98,12 +103,21 @@ def _rekey(router: Router, request: Request) -> str:
         groups = router.operations.rekey(request.name("group"), delay)
     except (UnknownGroupError, RekeyError) as error:
         raise CommandError(f"% {error}") from error
-    told = [name for name, has_rekeys in groups.items() if has_rekeys]
-    lines = [f"% Group {name} has no rekeys: its members get the new keys when they register again" for name in groups if name not in told]
+    told = [name for name, outcome in groups.items() if outcome.has_rekeys and not outcome.untold]
+    lines = [_whom_a_rekey_misses(name, outcome) for name, outcome in groups.items() if name not in told]
     if told:
         whose = f" for group {', '.join(told)}" if lines else ""
         lines.insert(0, f"% Rekey triggered{whose}; members send with the new keys in {delay} seconds")
     return "\n".join(lines)
+
+
+def _whom_a_rekey_misses(name: str, outcome: RekeyOutcome) -> str:
+    if not outcome.has_rekeys:
+        return f"% Group {name} has no rekeys: its members get the new keys when they register again"
+    return (
+        f"% Group {name}: rekey triggered. Members that take none until they have registered again: {outcome.untold}. "
+        "So all send with the new keys when the old ones end"
+    )
 
 
 def _direction(router: Router, request: Request) -> str:

@@ -77,8 +77,17 @@ def _zeroize(router: Router, request: Request) -> str:
     removed = [name for name in doomed if router.keys.remove(name)]
     if not removed:
         raise CommandError(f"% No key pair {'is labelled ' + label if label else 'is there'}")
-    router.operations.keys_changed()
-    return "\n".join(f"% Key pair {name} has been removed" for name in removed)
+    signed = router.operations.keys_removed(removed)
+    return "\n".join(line for name in removed for line in _told_of_removal(name, ", ".join(signed.get(name, ()))))
+
+
+def _told_of_removal(label: str, groups: str) -> list[str]:
+    said = f"% Key pair {label} has been removed"
+    warning = (
+        f"% Warning: it signed the rekeys of group {groups}. Their members get none until `crypto key generate rsa label {label}`, and "
+        "take none under another key pair until they have registered again"
+    )
+    return [said, warning] if groups else [said]
 
 
 def _passphrase(request: Request) -> Secret:

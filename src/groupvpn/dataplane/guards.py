@@ -4,10 +4,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from groupvpn.dataplane import nftables
-from groupvpn.dataplane.guard import State, render
+from groupvpn.dataplane.guard import State, render, wake
 from groupvpn.dataplane.keeper import Keeper
 from groupvpn.dataplane.programs import ProgramError
-from groupvpn.dataplane.steering import Steering
+from groupvpn.dataplane.steering import OWNER, Steering, interface_name
 
 INET = ("inet",)
 """The family of a guard."""
@@ -66,6 +66,25 @@ class Guards:
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None
+
+
+def wake_all(node: str) -> tuple[str, ...]:
+    """Wake the guards of `node` that sleep; returns the interfaces. The node has to be dead, and its keeper too, which does the same.
+
+    Raises `ProgramError`, after all others are awake.
+    """
+    woken, problems = [], []
+    for table in nftables.tables():
+        try:
+            there = nftables.listing(table, INET)
+            if f'comment "{OWNER} {node}"' in there and " hook " not in there:
+                nftables.load(wake(table))
+                woken.append(interface_name(table))
+        except ProgramError as problem:
+            problems.append(problem)
+    if problems:
+        raise problems[0]
+    return tuple(woken)
 
 
 class Guard:

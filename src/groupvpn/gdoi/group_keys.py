@@ -7,7 +7,7 @@ seconds; a `Download` made from it carries the seconds that remain.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
-from math import ceil
+from math import ceil, inf
 
 from groupvpn.crypto.registry import KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
@@ -18,6 +18,7 @@ from groupvpn.gdoi.policy import KeyServerGroup, RekeyPolicy, Replay, TekPolicy
 from groupvpn.gdoi.pseudotime import PseudoClock
 from groupvpn.gdoi.refusal import GdoiError, Reason
 from groupvpn.gdoi.sender_ids import SenderIds
+from groupvpn.gdoi.timers import SWITCH_BEFORE_EXPIRY
 from groupvpn.ipsec.sa import FIRST_SPI
 from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Transform
@@ -27,6 +28,10 @@ RETIREMENT = 120.0
 """Seconds between the death of a TEK and the wiping of its octets; longer than any registration takes."""
 SHORTEST_TOLD = 1.0
 """Seconds that a TEK has to have left to be told: lifetimes on the wire are whole seconds, and 0 is none."""
+LIFETIME_GRAIN = 2.0
+"""Seconds by which a member may be late for an end that it is told: lifetimes are whole seconds, and it adds the one that was cut off."""
+SOONEST_ACTIVATION = 1
+"""Seconds of an ATD that is due already: 0 is none."""
 LONG_AGO = 0.0
 """A moment that has passed, whatever the time is."""
 NO_ADDRESS = IPv4Address(0)
@@ -35,7 +40,10 @@ NO_ADDRESS = IPv4Address(0)
 
 @dataclass(frozen=True, slots=True)
 class TrafficKey:
-    """A TEK in its time: made for the `sa ipsec` entry `slot`, alive from `created` to `expires`."""
+    """A TEK in its time: made for the `sa ipsec` entry `slot`, alive from `created` to `expires`.
+
+    `activates` is when members begin to send with it, and retire those before it; None leaves that to the end of these.
+    """
 
     slot: int
     spi: int
@@ -44,11 +52,16 @@ class TrafficKey:
     replay: Replay
     created: float
     lifetime: int
+    activates: float | None = None
 
     @property
     def expires(self) -> float:
         """T2: when it dies."""
         return self.created + self.lifetime
+
+    def was_activated(self, now: float) -> bool:
+        """Whether members send with it since a moment that has passed."""
+        return self.activates is not None and self.activates <= now
 
     def wipe(self) -> None:
         """Overwrite the octets of its keys, which nobody may use any more."""
@@ -73,6 +86,8 @@ class RekeyKey:
     acknowledge: bool
     destination: IPv4Address
     """The multicast group; of no meaning for unicast."""
+    known_since: float = -inf
+    """Members that registered before have not heard of it: when it was made nothing could be told under the KEK that they hold."""
 
     def as_kek(self, now: float, source: IPv4Address, destination: IPv4Address | None = None) -> Kek:
         """The KEK as members hold it; `destination` is the member's address when rekeys are unicast."""
@@ -113,10 +128,12 @@ class GroupKeys:
         """The TEK of `slot` that was made last."""
         return next((key for key in reversed(self.teks) if key.slot == slot), None)
 
-    def make_tek(self, policy: TekPolicy, now: float, entropy: Entropy, taken: Collection[int] = ()) -> TrafficKey:
+    def make_tek(
+        self, policy: TekPolicy, now: float, entropy: Entropy, taken: Collection[int] = (), activates: float | None = None
+    ) -> TrafficKey:
         """Add a TEK for `policy`, with keys, SPI and salt of its own (RFC 6407 3.5: unique keys for each SA).
 
-        `taken` are SPIs of other groups: a member of both can have one SA of an SPI on an interface.
+        `taken` are SPIs of other groups: a member of both can have one SA of an SPI on an interface. For `activates` see `TrafficKey`.
         """
         transform = policy.profile.transform_sets[0].transform
         previous = self.newest(policy.slot)
@@ -128,6 +145,7 @@ class GroupKeys:
             replay=_replay_of_successor(policy.replay, previous),
             created=now,
             lifetime=policy.profile.lifetime,
+            activates=activates,
         )
         self.teks.append(key)
         return key
@@ -135,6 +153,7 @@ class GroupKeys:
     def make_kek(self, policy: RekeyPolicy, public_key: bytes, destination: IPv4Address, now: float, entropy: Entropy) -> None:
         """Replace the KEK; its rekeys are counted from 1 again. `destination` is the multicast group (any address for unicast).
 
+        Who holds the KEK before it is to be told of it under that; without one those know it who register from now on.
         Raises `ValueError` for a policy without the RSA key that signs rekeys.
         """
         if policy.key_label is None:
@@ -153,6 +172,7 @@ class GroupKeys:
             unicast=policy.unicast,
             acknowledge=policy.unicast and policy.acknowledge,
             destination=destination,
+            known_since=self.kek.known_since if self.kek is not None else now,
         )
         self.sequence, self.lifetime_is_known = 0, True
 
@@ -183,6 +203,17 @@ class GroupKeys:
         """Let every TEK die at `until`, if not sooner."""
         self.teks = [replace(key, lifetime=min(key.lifetime, ceil(until - key.created))) for key in self.teks]
 
+    def put_off_activation(self, since: float, until: float) -> None:
+        """Members may not have heard of TEKs that were made at `since` or later: none of them begins to send with those before `until`."""
+        self.teks = [
+            replace(key, activates=max(key.activates, until)) if key.activates is not None and key.created >= since else key
+            for key in self.teks
+        ]
+
+    def call_off_activation(self, now: float) -> None:
+        """Nobody hears of the TEKs that were to be activated from `now` on: they wait for the end of those before them."""
+        self.teks = [replace(key, activates=None) if key.activates is not None and key.activates >= now else key for key in self.teks]
+
     def wipe_all(self) -> None:
         """Forget every TEK at once; nothing may be about to send them. The KEK is the caller's, who may still need it to say so."""
         for key in (*self.teks, *self.retired):
@@ -200,11 +231,13 @@ class GroupKeys:
         spis = {tek.offer.spi for tek in teks} if teks is not None else {key.spi for key in self.teks}
         return max((key.expires for key in self.teks if key.spi in spis), default=now)
 
-    def download(self, group: KeyServerGroup, now: float, kek: Kek | None, sequence: int | None) -> Download:
+    def download(self, group: KeyServerGroup, now: float, kek: Kek | None, sequence: int | None, *, registers: bool = False) -> Download:
         """Policy and keys as they stand: every live TEK of every `sa ipsec`, each with the access list of today.
 
-        An access list counts at once and for old keys too, so it comes from `group` and not from the time the key was made. Raises
-        `GdoiError` where an `sa ipsec` has no live TEK: a member takes what it is told for the whole policy, and the rest for clear text.
+        An access list counts at once and for old keys too, so it comes from `group` and not from the time the key was made. A member that
+        `registers` may hold none, and sends with the first that it is told: for it the TEK that was activated stands before those that
+        this has retired, and they end before its T1. Raises `GdoiError` where an `sa ipsec` has no live TEK: a member takes what it is
+        told for the whole policy, and the rest for clear text.
         """
         if not group.teks:
             raise GdoiError(Reason.TRY_LATER, "no `sa ipsec`")
@@ -215,7 +248,7 @@ class GroupKeys:
                 TekOffer(
                     spi=key.spi,
                     transform=key.transform,
-                    lifetime=int(key.expires - now),
+                    lifetime=int(expires - now),
                     entries=policy.honoured_entries,
                     replay=key.replay,
                     receive_only=group.receive_only,
@@ -223,11 +256,17 @@ class GroupKeys:
                 key.keys,
             )
             for policy in group.teks
-            for key in self.teks
-            if key.slot == policy.slot and key.expires - now >= SHORTEST_TOLD
+            for key, expires in (self._newcomers(policy.slot, now) if registers else self._of(policy.slot))
+            if expires - now >= SHORTEST_TOLD
         )
-        pseudotime = self.pseudotime(now) if any(tek.offer.replay.is_timed for tek in teks) else None
-        return Download(teks=teks, kek=kek, sequence=sequence, sender_id_bits=self.sender_ids.bits, pseudotime=pseudotime)
+        return Download(
+            teks=teks,
+            kek=kek,
+            sequence=sequence,
+            activation_delay=self._activation_delay(group, now, registers=registers),
+            sender_id_bits=self.sender_ids.bits,
+            pseudotime=self.pseudotime(now) if any(tek.offer.replay.is_timed for tek in teks) else None,
+        )
 
     def lacking(self, group: KeyServerGroup, now: float) -> frozenset[int]:
         """The `sa ipsec` entries without a TEK that could still be told: none was made yet, or nobody was there to renew it in time."""
@@ -285,6 +324,30 @@ class GroupKeys:
         if self.kek is None:
             return None
         return self.kek.expires - self.kek.lifetime + self._start(group, self.kek.lifetime, members)
+
+    def _of(self, slot: int) -> list[tuple[TrafficKey, float]]:
+        """The TEKs of `slot`, oldest first, with their ends."""
+        return [(key, key.expires) for key in self.teks if key.slot == slot]
+
+    def _newcomers(self, slot: int, now: float) -> list[tuple[TrafficKey, float]]:
+        """The same for who registers: in the order in which it is to send with them, the retired ones behind the one that follows them."""
+        keys = self._of(slot)
+        index = max((index for index, (key, _) in enumerate(keys) if key.was_activated(now)), default=None)
+        if index is None:
+            return keys
+        t1 = keys[index][1] - SWITCH_BEFORE_EXPIRY
+        retired = [(key, min(expires, t1 - LIFETIME_GRAIN)) for key, expires in keys[:index]]
+        return [keys[index], *retired, *keys[index + 1 :]]
+
+    def _activation_delay(self, group: KeyServerGroup, now: float, *, registers: bool) -> int:
+        """The GAP's ATD, for what a member does not hold yet (RFC 6407 5.4.1). Past the activation a rekey says that it is due, and a
+        registration nothing: a member may hold none of what it brings. One ATD serves all `sa ipsec`; where the newest TEK of one of them
+        waits for the end of the one before it there is none."""
+        newest = [self.newest(slot) for slot in group.slots]
+        moments = [key.activates for key in newest if key is not None and key.activates is not None]
+        if len(moments) < len(newest) or (registers and max(moments) <= now):
+            return 0
+        return max(SOONEST_ACTIVATION, round(max(moments) - now))
 
     def _start(self, group: KeyServerGroup, lifetime: int, members: int) -> float:
         rekey = group.rekey

@@ -74,6 +74,7 @@ class InstalledPolicy:
         for spi, held in self.teks.items():
             held.is_listed = spi in listed
         fresh = self._install(download, now)
+        self._retire(tuple(tek.offer.spi for tek in download.teks))
         self._draw_t0(listed, now, chance)
         self._hasten(fresh, download, now)
         return fresh
@@ -200,6 +201,16 @@ class InstalledPolicy:
         activates = now + activation_delay if activation_delay else None
         self.teks[offer.spi] = InstalledTek(offer, tek.keys, now, now + offer.lifetime, activates, clock=self.clock)
         return True
+
+    def _retire(self, order: tuple[int, ...]) -> None:
+        """SAs that a registration, which lists them in this `order`, puts behind one of the same list that we got later: members send with
+        that one. We do it as well, and come back to none of them while there is another."""
+        rank = {spi: index for index, spi in enumerate(order)}
+        held = [(spi, self.teks[spi].offer.entries) for spi in self.teks if spi in rank]
+        for index, (spi, entries) in enumerate(held):
+            if any(rank[later] < rank[spi] and entries == of_later for later, of_later in held[index + 1 :]):
+                self.teks[spi] = self.teks.pop(spi)
+                self.teks[spi].activates = None
 
     def _draw_t0(self, spis: Iterable[int], now: float, chance: float) -> None:
         for spi in spis:

@@ -305,7 +305,10 @@ def _finish_tek(spi: bytes, draft: _Draft, policy: _Policy, earlier: dict[bytes,
     units = {attribute.as_number() for attribute in attributes if attribute.kind == IpsecAttribute.LIFE_TYPE}
     if not units <= {LifeType.SECONDS}:
         raise GdoiError(Reason.POLICY_REJECTED, "a TEK lifetime that is not in seconds")
-    durations = lifetimes(attributes, IpsecAttribute.LIFE_TYPE, IpsecAttribute.LIFE_DURATION)
+    try:
+        durations = lifetimes(attributes, IpsecAttribute.LIFE_TYPE, IpsecAttribute.LIFE_DURATION)
+    except DecodeError as error:
+        raise GdoiError(Reason.POLICY_REJECTED, str(error)) from error
     return TekOffer(
         spi=int.from_bytes(spi, "big"),
         transform=_transform(policy),

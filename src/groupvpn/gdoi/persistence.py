@@ -10,6 +10,7 @@ The data holds keys in the clear; the node keeps it in a file of mode 0600.
 import json
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
+from math import inf, isfinite
 
 from groupvpn.crypto.registry import EspCipher, EspIntegrity, KekCipher, SignatureHash
 from groupvpn.crypto.secret import Secret
@@ -147,6 +148,7 @@ def _write_tek(key: TrafficKey, now: float) -> Plain:
         "replay": [key.replay.method.value, key.replay.window, *([key.replay.tick] if key.replay.tick != REPLAY_TICK else [])],
         "created": key.created - now,
         "lifetime": key.lifetime,
+        "activates": key.activates - now if key.activates is not None else None,
     }
 
 
@@ -155,6 +157,7 @@ def _read_tek(state: Mapping[str, object], origin: float) -> TrafficKey:
     protocol = _text(state.get("protocol", SecurityProtocol.ESP.name))  # a snapshot of a release before AH does not say
     transform = Transform(EspCipher[cipher], EspIntegrity[integrity], Mode[mode], SecurityProtocol[protocol])
     method, window, *tick = _items(state["replay"])
+    activates = state.get("activates")  # nor does one of a release before there was any say when
     return TrafficKey(
         slot=_integer(state["slot"]),
         spi=_integer(state["spi"]),
@@ -163,6 +166,7 @@ def _read_tek(state: Mapping[str, object], origin: float) -> TrafficKey:
         replay=Replay(ReplayMethod(_text(method)), *_numbers([window, *tick])),
         created=_number(state["created"]) + origin,
         lifetime=_integer(state["lifetime"]),
+        activates=_number(activates) + origin if activates is not None else None,
     )
 
 
@@ -181,10 +185,12 @@ def _write_kek(kek: RekeyKey, now: float) -> Plain:
         "unicast": kek.unicast,
         "acknowledge": kek.acknowledge,
         "destination": str(kek.destination),
+        "known_since": kek.known_since - now if isfinite(kek.known_since) else None,
     }
 
 
 def _read_kek(state: Mapping[str, object], origin: float) -> RekeyKey:
+    known_since = state.get("known_since")  # a snapshot of a release before it does not say
     return RekeyKey(
         spi=bytes.fromhex(_text(state["spi"])),
         cipher=KekCipher[_text(state["cipher"])],
@@ -199,6 +205,7 @@ def _read_kek(state: Mapping[str, object], origin: float) -> RekeyKey:
         unicast=bool(state["unicast"]),
         acknowledge=bool(state["acknowledge"]),
         destination=IPv4Address(_text(state["destination"])),
+        known_since=_number(known_since) + origin if known_since is not None else -inf,
     )
 
 

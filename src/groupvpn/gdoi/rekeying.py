@@ -63,8 +63,6 @@ class RoundPlan:
     """The KEK that protects it and says how it travels."""
     counter: Callable[[], int]
     """Gives the next sequence number under that KEK."""
-    activates: float | None = None
-    """When members begin to send with what it brings, in monotonic seconds; None leaves that to the end of the old keys."""
     deletes: frozenset[SecurityProtocol] = frozenset()
     """The protocols whose TEKs it deletes."""
     last_sequence: int = 0
@@ -73,9 +71,9 @@ class RoundPlan:
     """Where rekeys came from until now, if that is another address than the round tells of."""
 
     @classmethod
-    def teks(cls, under: RekeyKey, counter: Callable[[], int], activates: float | None = None) -> "RoundPlan":
+    def teks(cls, under: RekeyKey, counter: Callable[[], int]) -> "RoundPlan":
         """The TEKs of the moment, under the KEK that stays."""
-        return cls(Content.TEK, under, counter, activates)
+        return cls(Content.TEK, under, counter)
 
     @classmethod
     def kek(cls, under: RekeyKey, sequence: int) -> "RoundPlan":
@@ -93,7 +91,7 @@ class Round:
 
     def __init__(self, plan: RoundPlan, members: Iterable[Member], repetition: Repetition, now: float, *, tells_kek: bool = False) -> None:
         """`members` are those on the list at this moment (unused for multicast)."""
-        self.content, self.under, self.activates, self.deletes = plan.content, plan.under, plan.activates, plan.deletes
+        self.content, self.under, self.deletes = plan.content, plan.under, plan.deletes
         self.former_source = plan.former_source
         self.started = now
         self.transmissions = 0

@@ -17,6 +17,9 @@ from groupvpn.gdoi.rounds import Rounds
 from groupvpn.gdoi.snapshot import GroupSnapshot
 from groupvpn.gdoi.timers import BATCH_PERIOD, SHORTEST_OFFSET, batches
 
+ROUNDING = 0.1
+"""Seconds by which two times that were one may differ when they come back from a snapshot."""
+
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
@@ -77,10 +80,21 @@ def hasten(keys: GroupKeys, group: KeyServerGroup, members: int, kek_life: KekLi
 
     Not where none can be sent; nor where members may refuse it, for they know a pseudotime that is ahead of ours.
     """
-    kek, rekey = keys.kek, group.rekey
+    kek = keys.kek
     if kek is None or not kek_life.can_tell or keys.has_time_window:
         return
     if not kek_life.has_signer(group):  # without another KEK nobody is told of other TEKs
         return
-    sending = rekey.retransmit_count * rekey.retransmit_period + (BATCH_PERIOD * batches(members) if kek.unicast else 0)
-    keys.hasten(now + sending + SHORTEST_OFFSET)
+    keys.hasten(now + _sending(group, members, unicast=kek.unicast) + SHORTEST_OFFSET)
+
+
+def put_off_activation(snapshot: GroupSnapshot, keys: GroupKeys, group: KeyServerGroup, members: int, now: float) -> None:
+    """TEKs of a rekey that was cut short are activated when the one that says it again can have reached everybody, if not later."""
+    unicast = group.rekey.unicast
+    if snapshot.rekeyed_at is not None and snapshot.was_under_way(now, unicast=unicast):
+        keys.put_off_activation(snapshot.rekeyed_at - ROUNDING, now + _sending(group, members, unicast=unicast))
+
+
+def _sending(group: KeyServerGroup, members: int, *, unicast: bool) -> float:
+    """Seconds that all transmissions of a rekey take."""
+    return group.rekey.retransmit_count * group.rekey.retransmit_period + (BATCH_PERIOD * batches(members) if unicast else 0)

@@ -175,12 +175,12 @@ class Rounds:
         """The datagrams of one batch: one message, signed once, to every member of it (or to the multicast group)."""
         signer = signer_of(each.under, self._signers)
         if isinstance(signer, SignerFault):
-            return self._give_up(each, report(signer.value, group=group.name, label=each.under.key_label))
+            return self._give_up(each, batch, report(signer.value, group=group.name, label=each.under.key_label), now)
         source = source_of(group, self._members)
         try:
             message = self._message(each, batch.sequence, signer, group, source, now)
         except GdoiError as error:
-            return self._give_up(each, report("KS_REKEY_FAILED", group=group.name, reason=error.detail))
+            return self._give_up(each, batch, report("KS_REKEY_FAILED", group=group.name, reason=error.detail), now)
         effects: list[GroupEffect] = []
         each.note_asked(self._told(each) or each.under)
         source = each.source(source)
@@ -197,10 +197,12 @@ class Rounds:
             effects.append(Send(wrap(message, from_end.port), from_end, member.peer))
         return Progress(effects, must_be_saved=batch.opens)
 
-    def _give_up(self, each: Round, why: GroupEffect) -> Progress:
+    def _give_up(self, each: Round, batch: Batch, why: GroupEffect, now: float) -> Progress:
         """Nobody hears this round: what it was to tell of the KEK the next one has to, and of the rest the one that the group sends as
-        soon as it can sign."""
+        soon as it can sign. Where nobody has heard any of it, nobody begins to send with what it was to bring either."""
         each.give_up()
+        if batch.opens and not batch.is_retry:
+            self._keys.call_off_activation(now)
         if each.tells_kek:
             self._keys.lifetime_is_known = False
         return Progress([why], must_be_saved=True, was_given_up=each.content is not Content.DELETE)
@@ -217,8 +219,6 @@ class Rounds:
             return build_push(None, under, signer, sequence, deletion=Deletion.of_everything(each.deletes))
         kek = self._told(each)
         download = self._keys.download(group, now, kek.as_kek(now, source) if kek is not None else None, sequence)
-        if each.activates is not None:
-            download = replace(download, activation_delay=max(1, round(each.activates - now)))
         return build_push(download, under, signer, sequence)
 
 

@@ -124,7 +124,7 @@ class ServedGroup:
         kek = self.keys.kek
         source = source_of(self.settings, self.members, server.address)
         given = kek.as_kek(now, source, peer.address) if kek else None
-        return self.keys.download(self.settings, now, given, self.keys.sequence if kek else None)
+        return self.keys.download(self.settings, now, given, self.keys.sequence if kek else None, registers=True)
 
     def lend_sender_ids(self, wanted: int, proven: IPv4Address, now: float) -> tuple[int, ...]:
         """Sender-IDs for a member whose phase 1 was with the address `proven`: as many as it wants, or fewer (`Lending`).
@@ -219,6 +219,14 @@ class ServedGroup:
             self._is_dirty = True
         return effects
 
+    def untold(self, now: float) -> int:
+        """How many members hold TEKs and would hear nothing of others that were made now, or of a delete."""
+        holders = [record for record in self.members.records if record.keys_until > now]
+        kek = self.keys.kek
+        if kek is None or not self._kek_life.can_tell:
+            return len(holders)
+        return sum(record.registered_at < kek.known_since for record in holders)
+
     def clear(self, now: float) -> list[GroupEffect]:
         """`clear crypto gdoi`: forget all registrations, tell the members to register again, and begin with new keys."""
         return [report("KS_CLEAR_REGISTER", group=self.name), *self.start_over(now)]
@@ -227,8 +235,10 @@ class ServedGroup:
         """`crypto gdoi ks rekey`: new TEKs at once, with which members begin to send `activation_delay` seconds from now (RFC 6407 5.5).
 
         By then every member should decrypt with them, so the delay has to outlast the retransmissions of the rekey where packets get lost.
+        Where some take no rekey all go on with the old TEKs until these are about to die: by then those have registered again.
         """
-        effects = self._rekey(self.settings.slots, renew_kek=False, now=now, activates=now + activation_delay)
+        activates = None if self.untold(now) else now + activation_delay
+        effects = self._rekey(self.settings.slots, renew_kek=False, now=now, activates=activates)
         return effects if self.keys.kek is not None else [report("KS_NO_REKEY", group=self.name), *effects]
 
     def start_over(self, now: float) -> list[GroupEffect]:
@@ -238,6 +248,7 @@ class ServedGroup:
         """
         old_kek, old_sequence = self.keys.kek, self.keys.sequence
         protocols = frozenset(key.transform.protocol for key in self.keys.teks)
+        audience = self._audience(old_kek, now) if old_kek is not None else []
         leaving = self.members.clear()
         effects: list[GroupEffect] = []
         if leaving:
@@ -255,7 +266,7 @@ class ServedGroup:
         repetition = self.settings.rekey.repetition
         self.rounds.turn_into_deletes(protocols, repetition, now)  # some members may hold no later KEK
         if old_kek is not None:
-            self.rounds.begin(RoundPlan.delete(old_kek, old_sequence, protocols), leaving, repetition, now)
+            self.rounds.begin(RoundPlan.delete(old_kek, old_sequence, protocols), audience, repetition, now)
         return effects + self._run_rounds(now)
 
     def snapshot(self) -> GroupSnapshot:
@@ -287,6 +298,7 @@ class ServedGroup:
         self.registrations, self.rekeyed_at = snapshot.registrations, snapshot.rekeyed_at
         if self.keys.clock is not None:
             self.keys.clock = self.keys.clock.ahead(ahead)
+        resumption.put_off_activation(snapshot, self.keys, self.settings, len(self.members), now)
         resumption.go_on_deleting(snapshot, self.settings, self.rounds, self._kek_life, now)
         if self.settings.rekey.key_label is None or not is_complete(self.settings):
             self._kek_life.drop(now)
@@ -338,8 +350,8 @@ class ServedGroup:
         """New TEKs for `slots` and wherever none lives, a new KEK if asked for, and one round that brings them to the members under the
         KEK they hold.
 
-        Members send with the new TEKs from `activates` on, or when the old ones are about to die. Until now rekeys came from
-        `former_source`, if that was another address.
+        Members send with the new TEKs from `activates` on if they hear of that, else when the old ones are about to die. Until now rekeys
+        came from `former_source`, if that was another address.
         """
         effects = self._kek_life.replace_unsigned(self.settings, now)
         can_tell = not effects
@@ -347,7 +359,8 @@ class ServedGroup:
         wanted = self.keys.lacking(self.settings, now).union(slots)
         for policy in self.settings.teks:
             if policy.slot in wanted:
-                self.keys.make_tek(policy, now, self._entropy, self._taken())
+                heard = activates if old_kek is not None and can_tell else None
+                self.keys.make_tek(policy, now, self._entropy, self._taken(), heard)
         if renew_kek and can_tell:
             effects += self._kek_life.make(self.settings, now)
         self._told_time = self.rekeyed_at = now
@@ -357,17 +370,21 @@ class ServedGroup:
             return effects + self._run_rounds(now)
         if renew_kek and self.keys.kek is not None:
             plan = replace(RoundPlan.kek(old_kek, old_sequence), former_source=former_source)
-            self.rounds.begin(plan, self.members, self.settings.rekey.repetition, now)
+            self.rounds.begin(plan, self._audience(old_kek, now), self.settings.rekey.repetition, now)
         elif self.keys.kek is old_kek:
             if former_source is not None:
                 self.keys.lifetime_is_known = False
-            plan = replace(RoundPlan.teks(old_kek, self.keys.next_sequence, activates), former_source=former_source)
-            self.rounds.begin(plan, self.members, self.settings.rekey.repetition, now)
+            plan = replace(RoundPlan.teks(old_kek, self.keys.next_sequence), former_source=former_source)
+            self.rounds.begin(plan, self._audience(old_kek, now), self.settings.rekey.repetition, now)
             self.keys.lifetime_is_known = True
         else:
             self._kek_life.keep_unanswering(old_kek, held_until)
             self._kek_life.wipe_unused([old_kek])
         return effects + self._run_rounds(now)
+
+    def _audience(self, kek: RekeyKey, now: float) -> list[Member]:
+        """The members that may take what comes under `kek`; also those whose TEKs have died, for who does not answer then is no more."""
+        return [item for item in self.members if item.record.registered_at >= kek.known_since or item.record.keys_until <= now]
 
     def _is_stale(self, given: Download, peer: Endpoint, server: Endpoint, now: float) -> bool:
         """Whether keys or lists have changed between message 2 of a registration, which `given` dates from, and its end."""

@@ -28,8 +28,9 @@ from groupvpn.wire.payloads import Identification, Nonce, SequenceNumber
 
 EXCHANGE_LIFETIME = 60.0
 """Seconds without a message after which a key server forgets an exchange; longer than any member repeats itself."""
-MAXIMUM_EXCHANGES = 8
-"""Exchanges under one ISAKMP SA that a key server keeps; the one that has been idle longest makes room."""
+MAXIMUM_EXCHANGES = 64
+"""Exchanges under one ISAKMP SA that a key server keeps: a member of many groups begins as many at once. One that is over makes room, else
+the one that has been idle longest."""
 MAXIMUM_REPETITIONS = 8
 """Times that one answer is sent again. A member sends each message four times, and a network may double each; a replay has no end."""
 MAXIMUM_SENDER_IDS = 128
@@ -167,7 +168,7 @@ class ServerPull:
         identity = group_identity(chain.only(Identification))
         exchange = _Exchange(peer, [datagram], [], now + EXCHANGE_LIFETIME, identity=identity)
         if len(self._exchanges) == MAXIMUM_EXCHANGES:
-            self._drop(next(iter(self._exchanges)))
+            self._make_room()
         self._exchanges[message_id] = exchange
         if identity is None:
             return self._refuse(message_id, exchange, Refusal(Reason.BAD_GROUP_ID, "an ID payload of another kind"))
@@ -218,6 +219,10 @@ class ServerPull:
         exchange.offered = None
         exchange.answer = [NotifyPeer(refusal.reason.notify_type, message_id.to_bytes(4, "big"), exchange.peer)]
         return [*exchange.answer, MemberRefused(exchange.identity, refusal, exchange.peer)]
+
+    def _make_room(self) -> None:
+        over = (key for key, exchange in self._exchanges.items() if exchange.offered is None)
+        self._drop(next(over, next(iter(self._exchanges))))
 
     def _drop(self, message_id: int) -> None:
         del self._exchanges[message_id]

@@ -19,8 +19,8 @@ from groupvpn.wire.iana import ExchangeType, Flag
 from groupvpn.wire.isakmp import HEADER_LENGTH, Header
 from groupvpn.wire.payloads import Identification
 
-MAXIMUM_CHAINS = 64
-"""Exchanges under one SA whose IV we remember; the one that rested longest makes room."""
+MAXIMUM_CHAINS = 128
+"""Exchanges under one SA whose IV we remember, more than GDOI keeps; the one that rested longest makes room."""
 
 
 class ProtectionError(ValueError):

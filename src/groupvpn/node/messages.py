@@ -51,6 +51,13 @@ STATE_UNWRITTEN = _system(
 STATE_WRITTEN = _system("STATE_WRITTEN", _NOTICE, "{file} is written again")
 STATE_DAMAGED = _system("STATE_DAMAGED", _WARNING, "{problem}; it is kept as {copy}, and {therefore}")
 KEYS_LEFT = _system("KEYS_LEFT", _WARNING, "{error}; it holds keys of groups that are served no more: remove it")
+KEY_ZEROIZED = _crypto("KEY_ZEROIZED", _NOTICE, "RSA key pair {label} was removed by command")
+KEY_ZEROIZED_IN_USE = _crypto(
+    "KEY_ZEROIZED",
+    _WARNING,
+    "RSA key pair {label} was removed by command. It signed the rekeys of group {groups}: members take none under another key pair until "
+    "they have registered again",
+)
 CLOCK_BEHIND = _system(
     "CLOCK",
     _WARNING,

@@ -4,15 +4,16 @@ A command has the router ask the cores, each for itself, and carry out what they
 one of them meets is raised when all others have been asked.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from groupvpn.gdoi.events import PolicyChanged
+from groupvpn.gdoi.events import PolicyChanged, StateChanged
 from groupvpn.gdoi.rekey_transport import is_complete
 from groupvpn.gdoi.status import TOO_OLD
 from groupvpn.ipsec.sa import Direction, PeerSa
-from groupvpn.node import clock
+from groupvpn.node import clock, messages
 from groupvpn.node.by_hand import ByHand
 from groupvpn.node.cores import RunningMember, is_same_group
 
@@ -28,26 +29,44 @@ class RekeyError(Exception):
     """Members cannot be told of new keys."""
 
 
+_UNWRITTEN = "The state cannot be written, and nothing is sent before it is: nothing was changed; `show logging` says why"
+
+
+@dataclass(frozen=True, slots=True)
+class RekeyOutcome:
+    """Whom a rekey of one group reaches: nobody, where it has no rekeys; else all but so many members that take none now (`untold`)."""
+
+    has_rekeys: bool
+    untold: int
+
+
 class Operations:
     """What can be asked of the node `router`."""
 
     def __init__(self, router: "Router") -> None:
         self._router = router
 
-    def clear_gdoi(self, group: str | None = None) -> None:
-        """`clear crypto gdoi [group GROUP]`. Raises `UnknownGroupError`."""
+    def clear_gdoi(self, group: str | None = None) -> dict[str, int]:
+        """`clear crypto gdoi [group GROUP]`. Returns how many members of each group that we serve are not told.
+
+        Raises `UnknownGroupError`, and `RekeyError` where members are to be told and cannot be.
+        """
         now, cores, group = clock.monotonic(), self._router.cores, self._named(group)
+        untold = self._untold(group, now)
+        if untold and not self._can_write_state():
+            raise RekeyError(_UNWRITTEN)
         calls: list[Call] = [partial(cores.key_server.clear, group, now)] if cores.key_server else []
         self._router.flows.clear(group)
         calls += [partial(core.clear, now) for core in cores.cleared(group)]
         opened = [PolicyChanged(bound.group.name) for bound in cores.waiting]  # no core of theirs would say it
         self._router.ask(*calls, lambda: opened)
+        return untold
 
-    def rekey(self, group: str | None, activation_delay: int) -> dict[str, bool]:
+    def rekey(self, group: str | None, activation_delay: int) -> dict[str, RekeyOutcome]:
         """`crypto gdoi ks rekey`: new TEKs, with which members send `activation_delay` seconds from now.
 
-        Returns each group with whether it has rekeys; where it has none, members get the new keys when they register again. Raises
-        `UnknownGroupError`, and `RekeyError` where a rekey is to be sent and cannot be.
+        Whom a rekey does not reach gets the new keys when it registers again; where there is anybody like that, all send with the old ones
+        until these end. Raises `UnknownGroupError`, and `RekeyError` where a rekey is to be sent and cannot be.
         """
         server, group = self._router.cores.key_server, self._named(group)
         chosen = [item for item in self._router.configuration.key_server_groups if group in (None, item.name)]
@@ -57,9 +76,15 @@ class Operations:
             label = item.rekey.key_label
             if label is not None and self._router.keys.get(label) is None:
                 raise RekeyError(f"RSA key {label} of group {item.name} is not there: make it with `crypto key generate rsa label {label}`")
-        if not self._router.ask(partial(server.rekey, group, activation_delay, clock.monotonic())):
-            raise RekeyError("The state cannot be written, and nothing is sent before it is; `show logging` says why")
-        return {item.name: item.rekey.key_label is not None and is_complete(item) for item in chosen}
+        if not self._can_write_state():
+            raise RekeyError(_UNWRITTEN)
+        now = clock.monotonic()
+        untold = self._untold(group, now)
+        if not self._router.ask(partial(server.rekey, group, activation_delay, now)):
+            raise RekeyError("The state can no longer be written: new keys are made, and are sent when it can be; `show logging` says why")
+        return {
+            item.name: RekeyOutcome(item.rekey.key_label is not None and is_complete(item), untold.get(item.name, 0)) for item in chosen
+        }
 
     def set_direction(self, direction: Direction) -> None:
         """`crypto gdoi gm ipsec direction`, for all groups that the node is a member of."""
@@ -111,6 +136,19 @@ class Operations:
         server = self._router.cores.key_server
         if server is not None:
             self._router.ask(partial(server.update, self._router.configuration.key_server_groups, clock.monotonic()))
+
+    def keys_removed(self, labels: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """RSA keys were removed by command. Returns, by their labels, the groups that sign their rekeys with one of them."""
+        signed: dict[str, tuple[str, ...]] = {}
+        for label in labels:
+            groups = tuple(item.name for item in self._router.configuration.key_server_groups if item.rekey.key_label == label)
+            if groups:
+                signed[label] = groups
+                self._router.log.write(messages.KEY_ZEROIZED_IN_USE(label=label, groups=", ".join(groups)))
+            else:
+                self._router.log.write(messages.KEY_ZEROIZED(label=label))
+        self.keys_changed()
+        return signed
 
     def summary(self) -> str:
         """The node's condition in one line, for the service manager."""
@@ -165,6 +203,15 @@ class Operations:
             "faults": sorted(router.enforcement.faults),
             "datagrams": router.datagram_counters(),
         }
+
+    def _can_write_state(self) -> bool:
+        """Whether the state can be written at this moment, found out by writing it: a command that could be half done only is not begun."""
+        return self._router.ask(lambda: [StateChanged(self._router.name)])
+
+    def _untold(self, group: str | None, now: float) -> dict[str, int]:
+        """Of the groups that we serve, or of one: how many members take nothing that is sent now, for each."""
+        server = self._router.cores.key_server
+        return {item.name: item.untold(now) for item in (server.groups if server else ()) if group in (None, item.name)}
 
     @property
     def _members(self) -> list[RunningMember]:
