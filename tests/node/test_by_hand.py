@@ -4,7 +4,7 @@ import random
 from ipaddress import IPv4Address
 
 import pytest
-from node_samples import member_of
+from node_samples import BY_HAND, member_of
 
 from groupvpn.config import parse
 from groupvpn.config.model import Configuration
@@ -22,20 +22,6 @@ from groupvpn.node.flows import Flows
 from groupvpn.node.state import StateDirectory
 
 HERE, THERE, PEER = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.9"), IPv4Address("192.0.2.2")
-BY_HAND = """
-crypto ipsec transform-set T esp-aes esp-sha256-hmac
-access-list 101 permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255
-crypto map OFFICE 10 ipsec-manual
- match address 101
- set peer 192.0.2.2
- set transform-set T
- set session-key inbound esp 256 cipher {inbound} authenticator {authenticator}
- set session-key outbound esp 300 cipher {outbound} authenticator {authenticator}
-interface GigabitEthernet0/0
- ! linux-device eth0
- ip address {address}
- crypto map OFFICE
-"""
 GROUP = """
 crypto isakmp policy 10
  authentication pre-share
@@ -148,6 +134,15 @@ def test_a_node_with_nothing_else_says_so(state: StateDirectory) -> None:
     assert router.operations.status()["role"] == "keys set by hand"
     router.enforcement.faults = frozenset(("eth0: no driver",))
     assert router.operations.summary() == "Keys set by hand for 1 peer; not all is protected, see the log"
+
+
+def test_a_node_that_only_closes_interfaces_says_so(state: StateDirectory) -> None:
+    router = member_of(state, text() + " shutdown\n")
+    assert router.operations.summary() == "1 interface closed"
+    router.enforcement.faults = frozenset(("eth0: no rules",))
+    assert router.operations.summary() == "1 interface closed; not all is protected, see the log"
+    other = "interface GigabitEthernet0/1\n ip address 198.51.100.1 255.255.255.0\n crypto map OFFICE\n"
+    assert member_of(state, text() + " shutdown\n" + other).operations.summary() == "Keys set by hand for 1 peer; 1 interface closed"
 
 
 class TestReload:

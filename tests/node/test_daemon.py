@@ -7,6 +7,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
+from node_samples import BY_HAND
 
 from groupvpn.config import Configuration, parse
 from groupvpn.node.addresses import AddressError
@@ -209,6 +210,28 @@ def test_what_a_file_is_while_it_is_written_ends_no_protection(reload: Reloading
     assert reason in reload(text)
     assert not reload.taken
     assert reload(MEMBER + "interface Loopback0\n ip address 10.9.9.9 255.255.255.255\n") == "", "added below it"
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Iterator[Reloading]:
+    """A daemon with nothing but keys set by hand, on one interface."""
+    state = StateDirectory("h", tmp_path / "state", run_root=tmp_path / "run")
+    with redirect_stderr(io.StringIO()):
+        yield Reloading(tmp_path, state, KEYS)
+    state.close()
+
+
+KEYS = BY_HAND.format(address="192.0.2.1 255.255.255.0", inbound="01" * 16, outbound="02" * 16, authenticator="03" * 32)
+
+
+def test_the_only_interface_with_keys_set_by_hand_can_be_shut(by_hand: Reloading) -> None:
+    assert by_hand(KEYS + " shutdown\n") == ""
+    (taken,) = by_hand.taken
+    (policy,) = by_hand.daemon.router.cores.desired_state(taken).interfaces
+    assert policy.is_shut
+    assert not any("nothing to do" in line.text for line in by_hand.daemon.log.lines)
+    assert "nor an interface that is shut" in by_hand("hostname r\n"), "that would open it"
+    assert by_hand(KEYS) == ""
 
 
 def test_who_reloads_is_told_how_it_went(reload: Reloading) -> None:

@@ -228,8 +228,8 @@ class Cores:
         """Devices that have to stay closed when the node stops: those of a member whose crypto map says `fail-close`, and those that are
         shut."""
         closed = [bound for bound in self._bound if bound.group.fail_close is not None]
-        shut = [interface.device for interface in configuration.interfaces if interface.is_shut]
-        return frozenset((*(item.device for bound in closed for item in bound.interfaces), *shut))
+        interfaces = (*(item for bound in closed for item in bound.interfaces), *configuration.shut)
+        return frozenset(item.device for item in interfaces)
 
     def by_hand(self, configuration: Configuration) -> list[tuple[Interface, ByHand]]:
         """The interfaces with entries whose keys are set by hand."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from groupvpn import __version__
-from groupvpn.config import Configuration, Role, Severity, parse, render
+from groupvpn.config import Configuration, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.node import background, limits, location, messages, namespace, signals
 from groupvpn.node.addresses import AddressError
@@ -214,7 +214,7 @@ class _Daemon:
         return f"{self.router.operations.summary()}{'; the last reload was refused' if self._is_refused else ''}"
 
     def _tell_remarks(self, configuration: Configuration) -> None:
-        if configuration.role is Role.NONE:
+        if configuration.is_idle:
             self.log.write(messages.NO_GROUP())
         for remark in configuration.notices:
             hint = f"; {remark.hint}" if remark.hint else ""
@@ -269,9 +269,10 @@ class _Daemon:
     def _refuse_remains(self, configuration: Configuration, has_end: bool) -> None:
         """Raise `ConfigurationError` for a file that looks as one does while it is written, or on a full disk: it would end protection."""
         file = self._options.file
-        if configuration.role is Role.NONE and self.router.configuration.role is not Role.NONE:
+        if configuration.is_idle and not self.router.configuration.is_idle:
             text = (
-                "has no group any more, nor keys set by hand, which would remove all policy and all keys; the configuration before goes on"
+                "has no group any more, nor keys set by hand, nor an interface that is shut, which would remove all policy and all keys; "
+                "the configuration before goes on"
             )
             raise ConfigurationError(f"{file} {text}. If it is meant so, stop the node")
         if self._has_end and not has_end:
