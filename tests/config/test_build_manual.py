@@ -223,6 +223,17 @@ class TestWrong:
         entry = only("access-list 101 deny icmp any any\n" + GOOD)
         assert [item.action.value for item in entry.acl.entries] == ["deny", "permit"]
 
+    def test_denies_that_would_become_too_many_rules(self) -> None:
+        pairs = ((f"101 deny ip any host 10.0.0.{host}", f"102 deny ip host 10.1.0.{host} any") for host in range(40))
+        lists = "".join(f"access-list {line}\n" for pair in pairs for line in pair)
+        text = lists + "access-list 102 permit ip any any\n" + GOOD.replace(LIST, "access-list 101 permit ip any any\n")
+        more = second().replace("address 101", "address 102")
+        assert len(good(text).crypto_maps["M"].manual) == 1
+        assert "crypto map `M` 10: its denies, with those of later entries, would become more than 1000 rules" in wrong(text + more)
+        assert "more than 1000 rules" in said(text.replace(INTERFACE, "") + more)
+        many = "".join(f"access-list 101 deny ip any host 10.0.{number >> 8}.{number & 255}\n" for number in range(1000))
+        assert "more than 1000 rules" in wrong(many + GOOD.replace(LIST, "access-list 101 permit ip any any\n"))
+
     def test_transport_mode_between_others_is_a_tunnel(self) -> None:
         text = GOOD.replace("esp-sha-hmac\n", "esp-sha-hmac\n mode transport\n")
         assert "uses tunnel mode" in said(text)

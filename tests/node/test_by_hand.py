@@ -1,6 +1,7 @@
 """Keys set by hand in a node: the policy of an interface, its address that comes, changes and goes, and what stays over a reload."""
 
 import random
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -168,8 +169,8 @@ class TestBesideAGroup:
         transform = Transform(EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
         keys = TrafficKeys(Secret(bytes(16)), Secret(bytes(20)))
         sas = [GroupSa(spi, transform, keys) for spi in (256, 300)]  # 300 is outbound: no packet that arrives has it
-        entry = world.policy.rules[0].entry
-        rules = tuple(TrafficRule(entry, sa.spi) for sa in sas)
+        entry, other = (rule.entry for rule in world.policy.rules[:2])
+        rules = tuple(TrafficRule(each, sa.spi) for each, sa in zip((replace(entry, protocol=6), other), sas, strict=True))
 
         class Core:
             """What `desired_state` asks of a member."""
