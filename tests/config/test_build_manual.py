@@ -219,6 +219,16 @@ class TestWrong:
     def test_a_list_without_permits(self) -> None:
         assert "access list `101` permits nothing" in wrong(GOOD.replace("101 permit", "101 deny"))
 
+    @pytest.mark.parametrize("denied", ["ip any any", "ip 10.0.0.0 0.255.255.255 any", "ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255"])
+    def test_a_list_whose_permit_never_counts(self, denied: str) -> None:
+        """A later permit is no help: the first one is the entry's flow."""
+        text = f"access-list 101 deny {denied}\n" + GOOD.replace(SET, "access-list 101 permit ip host 10.9.9.9 any\n" + SET)
+        expected = "access list `101` permits nothing: line 1 takes all of its first permit (line 2); crypto map `M` 10 protects nothing"
+        assert expected in wrong(text)
+        unused = text.replace(INTERFACE, "")
+        assert wrong(unused) == ""
+        assert expected in said(unused)
+
     def test_denies_before_the_permit_count(self) -> None:
         entry = only("access-list 101 deny icmp any any\n" + GOOD)
         assert [item.action.value for item in entry.acl.entries] == ["deny", "permit"]

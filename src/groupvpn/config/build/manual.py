@@ -120,10 +120,17 @@ def _access_list(draft: _Entry) -> AccessList | None:
     if not permits:
         draft.report(place, f"access list `{name}` permits nothing: {draft} protects nothing", "add what is to be protected as a `permit`")
         return None
+    first, rules = found.entries[permits[0]], context.rules[name]
+    before = next((number for number, entry in enumerate(found.entries[: permits[0]]) if first.meet(entry) == first), None)
+    if before is not None:
+        where = f"line {rules[before].place.line} takes all of its first permit (line {rules[permits[0]].place.line})"
+        message = f"access list `{name}` permits nothing: {where}; {draft} protects nothing"
+        draft.report(place, message, f"remove `{rules[before].text()}`, or move it behind the permit")
+        return None
     if len(permits) > 1:
         message = f"access list `{name}` has another permit: {draft} uses the first one only"
         hint = f"a list of its own in another `crypto map {draft.map_name} SEQUENCE ipsec-manual`, with SPIs of its own"
-        context.warn(context.rules[name][permits[1]].place, message, hint)
+        context.warn(rules[permits[1]].place, message, hint)
     return AccessList(name, found.entries[: permits[0] + 1])
 
 
