@@ -313,6 +313,26 @@ class TestKeysAreSecrets:
             assert CIPHER_IN not in text
             assert AUTHENTICATOR_IN not in text
 
+    @pytest.mark.parametrize("prefix", ["", " ", " 0x", " description ", " set isakmp-key ", " set peer 192.0.2.9 ", ' "', " set pear "])
+    @pytest.mark.parametrize("kind", ["ipsec-manual", "ipsec-isakmp", "gdoi"])
+    def test_not_in_diagnostics_of_a_line_that_has_no_word_for_it(self, prefix: str, kind: str) -> None:
+        """A line that an editor has wrapped leaves a key alone on the next."""
+        head = f"crypto map N 10 {kind}\n match address 101\n"
+        for secret in (CIPHER_IN, CIPHER_IN.upper(), CIPHER_IN[:16]):
+            for rest in ("\n", f" {AUTHENTICATOR_IN}\n", " sixteen\n"):
+                text = render(parse(f"{head}{prefix}{secret}{rest}", "m.cfg").diagnostics)
+                assert secret[:16].lower() not in text.lower()
+                assert AUTHENTICATOR_IN not in text
+
+    def test_not_a_key_of_words_either(self) -> None:
+        text = render(parse(ENTRY + " set isakmp-key WordsNobodyKnows\n", "m.cfg").diagnostics)
+        assert "WordsNobodyKnows" not in text
+        assert " set isakmp-key ****************\n" in text
+
+    def test_the_rest_of_such_a_line_shows(self) -> None:
+        text = render(parse(f"nonsense {CIPHER_IN} 0123456789abcde\n", "m.cfg").errors)
+        assert f"nonsense {'*' * 32} 0123456789abcde" in text
+
     def test_the_running_configuration_means_the_same(self) -> None:
         configuration = good(GOOD)
         again = good(running_config(configuration))
