@@ -8,7 +8,7 @@ one with errors changes nothing (systemd.service(5), Type=notify).
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +106,17 @@ def _parsed(options: Options, text: str) -> Configuration:
 def _has_end(text: str) -> bool:
     """Whether a configuration has the line `end`. More may stand below it, where an operator has added something."""
     return any(line.strip() == "end" for line in text.splitlines())
+
+
+def _unfinished(before: Configuration, after: Configuration) -> Iterator[tuple[str, int]]:
+    """Traffic that a key server served, and that the file still names and lacks lines for: groups and numbers of `sa ipsec`."""
+    sections = {section.header.value("name"): section for section in after.sections.sections("crypto gdoi group") if section.header}
+    served = {group.name: group.slots for group in after.key_server_groups}
+    for group in before.key_server_groups:
+        local = sections[group.name].section("server local") if group.name in sections else None
+        named = {section.header.value("sequence") for section in local.sections("sa ipsec") if section.header} if local else set()
+        for slot in sorted(group.slots & named - served.get(group.name, frozenset())):
+            yield group.name, slot
 
 
 class _Daemon:
@@ -275,6 +286,9 @@ class _Daemon:
                 "the configuration before goes on"
             )
             raise ConfigurationError(f"{file} {text}. If it is meant so, stop the node")
+        for group, slot in _unfinished(self.router.configuration, configuration):
+            text = f"`sa ipsec {slot}` of group `{group}` is incomplete, and members would send its traffic in the clear"
+            raise ConfigurationError(f"{file}: {text}; the configuration before goes on. If it is meant so, `no sa ipsec {slot}`")
         if self._has_end and not has_end:
             text = "has no line `end` any more, as if it were cut off; the configuration before goes on"
             raise ConfigurationError(f"{file} {text}. If it is whole, write `end` below it")
