@@ -284,6 +284,20 @@ class TestWrong:
             text + "interface Loopback0\n ip address 10.9.0.1 255.255.255.255\ncrypto map M local-address Loopback0\n"
         )
 
+    def test_an_address_that_is_lent_by_an_interface_out_of_service(self) -> None:
+        text = GOOD + "interface Loopback0\n ip address 10.9.0.1 255.255.255.255\n shutdown\ncrypto map M local-address Loopback0\n"
+        assert "Loopback0 has `shutdown`, and its address stands for this node all the same" in said(text)
+        assert "all the same" not in said(text.replace(" shutdown\n", ""))
+
+    def test_an_address_of_an_interface_that_is_not_there(self) -> None:
+        text = GOOD + "crypto map M local-address Loopback7\n"
+        assert "there is no Loopback7: each interface with crypto map `M` uses an address of its own" in said(text)
+        assert "192.0.2.1 cannot be the peer" in wrong(text.replace("peer 192.0.2.2", "peer 192.0.2.1"))
+
+    def test_a_map_that_is_not_there_may_be_of_either_type(self) -> None:
+        hint = "define it with `crypto map NAME SEQUENCE gdoi` or `crypto map NAME SEQUENCE ipsec-manual`"
+        assert hint in render(parse(INTERFACE, "m.cfg").errors)
+
     def test_fail_close_is_for_groups(self) -> None:
         assert "has fail-close and no entry" in wrong(GOOD + "crypto map M gdoi fail-close\n activate\n")
 

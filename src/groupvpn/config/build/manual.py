@@ -79,7 +79,7 @@ def build_manual_entries(context: Context, interfaces: Sequence[Interface]) -> d
 
 def _locals(name: str, carriers: Sequence[Interface], interfaces: Sequence[Interface], context: Context) -> frozenset[IPv4Address]:
     shared = next((item for item in context.root.statements("crypto map local-address") if item.value("name") == name), None)
-    sources = carriers if shared is None else [item for item in interfaces if item.name == shared.value("interface")]
+    sources = [item for item in interfaces if shared is not None and item.name == shared.value("interface")] or carriers
     return frozenset(item.address.ip for item in sources if item.address is not None)
 
 
