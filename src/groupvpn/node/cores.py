@@ -242,6 +242,11 @@ class Cores:
         return self._near_ends.waiting
 
     @property
+    def own_peers(self) -> list[tuple[Interface, ManualEntry]]:
+        """Those of such entries whose peer has the address of this node."""
+        return self._near_ends.own_peers
+
+    @property
     def _bound(self) -> list[BoundMember]:
         return [*(member.bound for member in self.members.values()), *self.waiting]
 
@@ -311,7 +316,7 @@ def _rules_of(interface: Interface, present: list[_Part], by_hand: ByHand) -> tu
     entries += [(entry.sequence, entry) for entry in by_hand.entries]
     rules: tuple[TrafficRule, ...] = ()
     for _, entry in sorted(entries, key=lambda item: -item[0]):  # from the last on: a deny of one may lead to those behind it
-        rules = (*entry.rules, *rules) if isinstance(entry, _Part) else entry.before(rules, has_sa=by_hand.local is not None)
+        rules = (*entry.rules, *rules) if isinstance(entry, _Part) else entry.before(rules, has_sa=by_hand.serves(entry))
     return (_DHCP, *rules) if rules and interface.dhcp else rules
 
 
