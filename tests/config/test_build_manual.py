@@ -219,9 +219,30 @@ class TestWrong:
     def test_a_list_without_permits(self) -> None:
         assert "access list `101` permits nothing" in wrong(GOOD.replace("101 permit", "101 deny"))
 
+    @pytest.mark.parametrize("denied", ["ip any any", "ip 10.0.0.0 0.255.255.255 any", "ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255"])
+    def test_a_list_whose_permit_never_counts(self, denied: str) -> None:
+        """A later permit is no help: the first one is the entry's flow."""
+        text = f"access-list 101 deny {denied}\n" + GOOD.replace(SET, "access-list 101 permit ip host 10.9.9.9 any\n" + SET)
+        expected = "access list `101` permits nothing: line 1 takes all of its first permit (line 2); crypto map `M` 10 protects nothing"
+        assert expected in wrong(text)
+        unused = text.replace(INTERFACE, "")
+        assert wrong(unused) == ""
+        assert expected in said(unused)
+
     def test_denies_before_the_permit_count(self) -> None:
         entry = only("access-list 101 deny icmp any any\n" + GOOD)
         assert [item.action.value for item in entry.acl.entries] == ["deny", "permit"]
+
+    def test_denies_that_would_become_too_many_rules(self) -> None:
+        pairs = ((f"101 deny ip any host 10.0.0.{host}", f"102 deny ip host 10.1.0.{host} any") for host in range(40))
+        lists = "".join(f"access-list {line}\n" for pair in pairs for line in pair)
+        text = lists + "access-list 102 permit ip any any\n" + GOOD.replace(LIST, "access-list 101 permit ip any any\n")
+        more = second().replace("address 101", "address 102")
+        assert len(good(text).crypto_maps["M"].manual) == 1
+        assert "crypto map `M` 10: its denies, with those of later entries, would become more than 1000 rules" in wrong(text + more)
+        assert "more than 1000 rules" in said(text.replace(INTERFACE, "") + more)
+        many = "".join(f"access-list 101 deny ip any host 10.0.{number >> 8}.{number & 255}\n" for number in range(1000))
+        assert "more than 1000 rules" in wrong(many + GOOD.replace(LIST, "access-list 101 permit ip any any\n"))
 
     def test_transport_mode_between_others_is_a_tunnel(self) -> None:
         text = GOOD.replace("esp-sha-hmac\n", "esp-sha-hmac\n mode transport\n")
@@ -263,6 +284,20 @@ class TestWrong:
             text + "interface Loopback0\n ip address 10.9.0.1 255.255.255.255\ncrypto map M local-address Loopback0\n"
         )
 
+    def test_an_address_that_is_lent_by_an_interface_out_of_service(self) -> None:
+        text = GOOD + "interface Loopback0\n ip address 10.9.0.1 255.255.255.255\n shutdown\ncrypto map M local-address Loopback0\n"
+        assert "Loopback0 has `shutdown`, and its address stands for this node all the same" in said(text)
+        assert "all the same" not in said(text.replace(" shutdown\n", ""))
+
+    def test_an_address_of_an_interface_that_is_not_there(self) -> None:
+        text = GOOD + "crypto map M local-address Loopback7\n"
+        assert "there is no Loopback7: each interface with crypto map `M` uses an address of its own" in said(text)
+        assert "192.0.2.1 cannot be the peer" in wrong(text.replace("peer 192.0.2.2", "peer 192.0.2.1"))
+
+    def test_a_map_that_is_not_there_may_be_of_either_type(self) -> None:
+        hint = "define it with `crypto map NAME SEQUENCE gdoi` or `crypto map NAME SEQUENCE ipsec-manual`"
+        assert hint in render(parse(INTERFACE, "m.cfg").errors)
+
     def test_fail_close_is_for_groups(self) -> None:
         assert "has fail-close and no entry" in wrong(GOOD + "crypto map M gdoi fail-close\n activate\n")
 
@@ -291,6 +326,26 @@ class TestKeysAreSecrets:
             text = render(parse(broken, "m.cfg").diagnostics)
             assert CIPHER_IN not in text
             assert AUTHENTICATOR_IN not in text
+
+    @pytest.mark.parametrize("prefix", ["", " ", " 0x", " description ", " set isakmp-key ", " set peer 192.0.2.9 ", ' "', " set pear "])
+    @pytest.mark.parametrize("kind", ["ipsec-manual", "ipsec-isakmp", "gdoi"])
+    def test_not_in_diagnostics_of_a_line_that_has_no_word_for_it(self, prefix: str, kind: str) -> None:
+        """A line that an editor has wrapped leaves a key alone on the next."""
+        head = f"crypto map N 10 {kind}\n match address 101\n"
+        for secret in (CIPHER_IN, CIPHER_IN.upper(), CIPHER_IN[:16]):
+            for rest in ("\n", f" {AUTHENTICATOR_IN}\n", " sixteen\n"):
+                text = render(parse(f"{head}{prefix}{secret}{rest}", "m.cfg").diagnostics)
+                assert secret[:16].lower() not in text.lower()
+                assert AUTHENTICATOR_IN not in text
+
+    def test_not_a_key_of_words_either(self) -> None:
+        text = render(parse(ENTRY + " set isakmp-key WordsNobodyKnows\n", "m.cfg").diagnostics)
+        assert "WordsNobodyKnows" not in text
+        assert " set isakmp-key ****************\n" in text
+
+    def test_the_rest_of_such_a_line_shows(self) -> None:
+        text = render(parse(f"nonsense {CIPHER_IN} 0123456789abcde\n", "m.cfg").errors)
+        assert f"nonsense {'*' * 32} 0123456789abcde" in text
 
     def test_the_running_configuration_means_the_same(self) -> None:
         configuration = good(GOOD)

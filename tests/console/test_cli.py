@@ -45,6 +45,14 @@ def test_check_of_good_files(tmp_path: Path) -> None:
     assert done.stdout == f"{tmp_path}/one.cfg: good (no group): {idle}\n"
 
 
+def test_check_of_a_file_that_only_closes_an_interface(tmp_path: Path) -> None:
+    text = "crypto map M 10 gdoi\ninterface Ethernet0\n crypto map M\n shutdown\nend\n"
+    (tmp_path / "one.cfg").write_text(text, encoding="utf-8")
+    done = _groupvpn("check", str(tmp_path / "one.cfg"))
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == f"{tmp_path}/one.cfg: good (no group)"
+
+
 def test_check_of_a_wrong_file_among_good_ones(tmp_path: Path) -> None:
     (tmp_path / "one.cfg").write_text(GOOD, encoding="utf-8")
     (tmp_path / "two.cfg").write_text(GOOD + "crypto isakmp polcy 10\n", encoding="utf-8")

@@ -136,10 +136,14 @@ class TestRules:
         rules = manual(exempt, permit()).before(self.later, has_sa=True)
         assert rules == (
             TrafficRule(permit("10.1.1.0/24", "10.2.0.0/16"), 0x5001),
-            TrafficRule(deny("10.1.1.0/24", "10.2.0.0/16")),
             TrafficRule(permit(), 300, peer=PEER),
             *self.later,
         )
+
+    def test_a_deny_is_clear_in_what_no_later_entry_takes_of_it(self) -> None:
+        later = TrafficRule(permit("10.1.1.0/24", "10.2.9.0/24"), 0x5001)
+        rules = manual(deny("10.1.1.0/24", "0.0.0.0/0"), permit()).before((later,), has_sa=True)
+        assert rules == (later, TrafficRule(deny("10.1.1.0/24", "10.2.0.0/16")), TrafficRule(permit(), 300, peer=PEER))
 
     def test_a_deny_is_clear_where_no_later_entry_takes_it(self) -> None:
         exempt = deny("10.1.1.0/24", "0.0.0.0/0")
@@ -148,6 +152,24 @@ class TestRules:
 
     def test_a_deny_that_the_permit_does_not_meet_says_nothing(self) -> None:
         assert len(manual(deny("10.7.0.0/16", "0.0.0.0/0"), permit()).before((), has_sa=True)) == 1
+
+    def test_the_first_rule_of_a_match_decides_so_there_is_no_second_one(self) -> None:
+        """Denies of one entry that overlap meet the same of those of the next: twice as often with each of them, if all were kept."""
+        anything = "0.0.0.0/0"
+        denies = [
+            deny(anything, "224.0.0.0/4"),
+            deny("10.0.0.0/8", anything),
+            deny(anything, "192.168.0.0/16"),
+            deny(anything, anything, protocol=17, destination_port=53),
+            deny(anything, anything, protocol=1),
+            deny("10.1.1.1/32", anything),
+        ]
+        rules: tuple[TrafficRule, ...] = ()
+        for number in range(20):
+            made = manual(*denies, permit(anything, anything))
+            rules = replace(made, outbound=SessionKey(300 + number, KEYS)).before(rules, has_sa=True)
+            assert len(rules) < 100
+        assert rules[-1].outbound_spi == 319, "the entry before all others"
 
     def test_the_rules_say_what_the_entries_say(self) -> None:
         """As routers read a map: the first entry whose list permits a packet has it; a deny, or no match, leads on to the next one."""

@@ -37,6 +37,20 @@ interface GigabitEthernet0/0
  ip address 10.0.0.1 255.255.255.0
  crypto map M
 """
+BY_HAND = """
+crypto ipsec transform-set T esp-aes esp-sha256-hmac
+access-list 101 permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255
+crypto map OFFICE 10 ipsec-manual
+ match address 101
+ set peer 192.0.2.2
+ set transform-set T
+ set session-key inbound esp 256 cipher {inbound} authenticator {authenticator}
+ set session-key outbound esp 300 cipher {outbound} authenticator {authenticator}
+interface GigabitEthernet0/0
+ ! linux-device eth0
+ ip address {address}
+ crypto map OFFICE
+"""
 LEASED = MEMBER.replace("10.0.0.1 255.255.255.0", "dhcp")
 PROTECTED = {("G", "GigabitEthernet0/0"): (TrafficRule(Entry(Action.PERMIT, 0, AddressMatch.any(), AddressMatch.any())),)}
 """What the group of MEMBER protects on its interface."""

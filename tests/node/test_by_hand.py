@@ -1,13 +1,16 @@
 """Keys set by hand in a node: the policy of an interface, its address that comes, changes and goes, and what stays over a reload."""
 
+import asyncio
 import random
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
-from node_samples import member_of
+from node_samples import BY_HAND, member_of, start_cores
 
 from groupvpn.config import parse
 from groupvpn.config.model import Configuration
+from groupvpn.console.registry import exec_commands
 from groupvpn.crypto.registry import EspCipher, EspIntegrity
 from groupvpn.crypto.secret import Secret
 from groupvpn.gdoi.speaker import Speaker
@@ -22,20 +25,6 @@ from groupvpn.node.flows import Flows
 from groupvpn.node.state import StateDirectory
 
 HERE, THERE, PEER = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.9"), IPv4Address("192.0.2.2")
-BY_HAND = """
-crypto ipsec transform-set T esp-aes esp-sha256-hmac
-access-list 101 permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255
-crypto map OFFICE 10 ipsec-manual
- match address 101
- set peer 192.0.2.2
- set transform-set T
- set session-key inbound esp 256 cipher {inbound} authenticator {authenticator}
- set session-key outbound esp 300 cipher {outbound} authenticator {authenticator}
-interface GigabitEthernet0/0
- ! linux-device eth0
- ip address {address}
- crypto map OFFICE
-"""
 GROUP = """
 crypto isakmp policy 10
  authentication pre-share
@@ -142,12 +131,66 @@ class TestAddresses:
         assert len(world.cores.without_near_end) == 1
 
 
+class TestPeerOfTheSameAddress:
+    def test_what_is_for_it_drops(self) -> None:
+        """An address that the configuration does not give may come to be that of the peer: both would use one SA."""
+        more = "crypto map OFFICE 20 ipsec-manual\n match address 101\n set peer 192.0.2.3\n set transform-set T\n"
+        more += "".join(
+            f" set session-key {direction} esp {spi} cipher {'04' * 16} authenticator {'05' * 32}\n"
+            for direction, spi in (("inbound", 257), ("outbound", 301))
+        )
+        world = World(text("dhcp") + more)
+        world.follow(PEER)
+        policy = world.policy
+        assert [sa.spi for sa in (*policy.inbound, *policy.outbound)] == [257, 301]
+        assert [rule.outbound for rule in policy.rules if rule.entry.action is Action.PERMIT] == [None]
+        assert set(policy.selectors) == {257}
+        ((interface, entry),) = world.cores.own_peers
+        assert (str(interface.name), entry.peer) == ("GigabitEthernet0/0", PEER)
+        world.follow(HERE)
+        assert len(world.policy.inbound) == 2
+        assert world.cores.own_peers == []
+
+    def test_the_log_says_so_once(self, state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+        router = member_of(state, text("dhcp"))
+        monkeypatch.setattr(router.enforcement, "apply", lambda: None)
+        there = {"eth0": [IPv4Interface("192.0.2.2/24")]}
+        monkeypatch.setattr("groupvpn.node.router.real_device", lambda device: device)
+        for _ in range(2):
+            start_cores(router, there)
+        said = [line.text for line in router.log.lines if "is the address of this node" in line.text]
+        text_of_it = "192.0.2.2, the peer of crypto map OFFICE 10, is the address of this node; what it protects is dropped"
+        assert said == [f"GigabitEthernet0/0: {text_of_it}"]
+        shown = asyncio.run(exec_commands().run(router, "show crypto ipsec sa"))
+        assert "remote crypto endpt.: 192.0.2.2" in shown
+        assert "transform:" not in shown, "there is no SA"
+        start_cores(router, {"eth0": [IPv4Interface("192.0.2.1/24")]})
+        start_cores(router, there)
+        assert len([line for line in router.log.lines if "is the address of this node" in line.text]) == 2
+
+
 def test_a_node_with_nothing_else_says_so(state: StateDirectory) -> None:
     router = member_of(state, text())
     assert router.operations.summary() == "Keys set by hand for 1 peer"
     assert router.operations.status()["role"] == "keys set by hand"
     router.enforcement.faults = frozenset(("eth0: no driver",))
     assert router.operations.summary() == "Keys set by hand for 1 peer; not all is protected, see the log"
+
+
+def test_peers_that_wait_for_an_address_are_counted(state: StateDirectory) -> None:
+    assert member_of(state, text("dhcp")).operations.summary() == "Keys set by hand for 1 peer (1 waits for an address)"
+    other = text().replace("GigabitEthernet0/0", "GigabitEthernet0/1").replace("eth0", "eth1").replace("OFFICE", "HOME")
+    other = other.replace("192.0.2.2", "192.0.2.3").replace("esp 256", "esp 257")
+    assert member_of(state, text("dhcp") + other).operations.summary() == "Keys set by hand for 2 peers (1 waits for an address)"
+
+
+def test_a_node_that_only_closes_interfaces_says_so(state: StateDirectory) -> None:
+    router = member_of(state, text() + " shutdown\n")
+    assert router.operations.summary() == "1 interface closed"
+    router.enforcement.faults = frozenset(("eth0: no rules",))
+    assert router.operations.summary() == "1 interface closed; not all is protected, see the log"
+    other = "interface GigabitEthernet0/1\n ip address 198.51.100.1 255.255.255.0\n crypto map OFFICE\n"
+    assert member_of(state, text() + " shutdown\n" + other).operations.summary() == "Keys set by hand for 1 peer; 1 interface closed"
 
 
 class TestReload:
@@ -173,8 +216,8 @@ class TestBesideAGroup:
         transform = Transform(EspCipher.AES_128_CBC, EspIntegrity.HMAC_SHA1_96)
         keys = TrafficKeys(Secret(bytes(16)), Secret(bytes(20)))
         sas = [GroupSa(spi, transform, keys) for spi in (256, 300)]  # 300 is outbound: no packet that arrives has it
-        entry = world.policy.rules[0].entry
-        rules = tuple(TrafficRule(entry, sa.spi) for sa in sas)
+        entry, other = (rule.entry for rule in world.policy.rules[:2])
+        rules = tuple(TrafficRule(each, sa.spi) for each, sa in zip((replace(entry, protocol=6), other), sas, strict=True))
 
         class Core:
             """What `desired_state` asks of a member."""

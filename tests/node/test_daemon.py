@@ -7,6 +7,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
+from node_samples import BY_HAND, KEY_SERVER
 
 from groupvpn.config import Configuration, parse
 from groupvpn.node.addresses import AddressError
@@ -209,6 +210,62 @@ def test_what_a_file_is_while_it_is_written_ends_no_protection(reload: Reloading
     assert reason in reload(text)
     assert not reload.taken
     assert reload(MEMBER + "interface Loopback0\n ip address 10.9.9.9 255.255.255.255\n") == "", "added below it"
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Iterator[Reloading]:
+    """A daemon with nothing but keys set by hand, on one interface."""
+    state = StateDirectory("h", tmp_path / "state", run_root=tmp_path / "run")
+    with redirect_stderr(io.StringIO()):
+        yield Reloading(tmp_path, state, KEYS)
+    state.close()
+
+
+KEYS = BY_HAND.format(address="192.0.2.1 255.255.255.0", inbound="01" * 16, outbound="02" * 16, authenticator="03" * 32)
+
+
+def test_the_only_interface_with_keys_set_by_hand_can_be_shut(by_hand: Reloading) -> None:
+    assert by_hand(KEYS + " shutdown\n") == ""
+    (taken,) = by_hand.taken
+    (policy,) = by_hand.daemon.router.cores.desired_state(taken).interfaces
+    assert policy.is_shut
+    assert not any("nothing to do" in line.text for line in by_hand.daemon.log.lines)
+    assert "nor an interface that is shut" in by_hand("hostname r\n"), "that would open it"
+    assert by_hand(KEYS) == ""
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Reloading]:
+    """A daemon that serves a group."""
+    state = StateDirectory("k", tmp_path / "state", run_root=tmp_path / "run")
+    with redirect_stderr(io.StringIO()):
+        yield Reloading(tmp_path, state, KEY_SERVER)
+    state.close()
+
+
+PROFILE = "crypto ipsec profile P\n set transform-set T\n"
+TRAFFIC = "  sa ipsec 1\n   profile P\n   match address ipv4 101\n"
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        (PROFILE, "   profile P\n"),
+        (PROFILE,),
+        ("access-list 101 permit ip any any\n", "   match address ipv4 101\n"),
+        ("access-list 101 permit ip any any\n",),
+    ],
+)
+def test_traffic_that_has_lost_a_line_is_not_taken_for_removed(serving: Reloading, gone: tuple[str, ...]) -> None:
+    """Where nothing of its kind is left the file may be an excerpt, of which there are warnings."""
+    text = KEY_SERVER
+    for lines in gone:
+        assert lines in text
+        text = text.replace(lines, "")
+    assert "`sa ipsec 1` of group `G` is incomplete, and members would send its traffic in the clear" in serving(text)
+    assert not serving.taken
+    assert serving(KEY_SERVER.replace(TRAFFIC, "")) == "", "that is a word of its own"
+    assert serving(text) == "", "there is nothing to lose"
 
 
 def test_who_reloads_is_told_how_it_went(reload: Reloading) -> None:

@@ -163,6 +163,16 @@ class Configuration:
         return any(self.manual_entries(interface) for interface in self.interfaces)
 
     @property
+    def shut(self) -> tuple[Interface, ...]:
+        """The interfaces that are kept closed."""
+        return tuple(interface for interface in self.interfaces if interface.is_shut)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do: no group, no keys set by hand, and no interface to keep closed."""
+        return self.role is Role.NONE and not self.shut
+
+    @property
     def loopbacks(self) -> tuple[Interface, ...]:
         """The loopback interfaces."""
         return tuple(interface for interface in self.interfaces if interface.name.is_loopback)

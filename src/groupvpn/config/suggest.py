@@ -13,6 +13,8 @@ from groupvpn.config.match import Match, Mismatch, following, match
 from groupvpn.config.section import SECRET_WORDS
 
 _SIMPLE_WORD = re.compile(r"[a-z][a-z0-9-]*")
+_KEY = re.compile(r"(?<![0-9a-z])(?:0x)?[0-9a-f]{16,}(?![0-9a-z])", re.IGNORECASE)
+"""What may be a key wherever it stands: of a line that was wrapped it may be alone on the next."""
 _NEARLY, _LIKE = 0.75, 0.6
 """Likeness (of `difflib`) from which a word is a keyword with a slip of the pen, and from which it may be one."""
 _OF_OTHER_MODE = 0.82
@@ -41,10 +43,11 @@ def describe(found: Mismatch, tokens: tuple[Token, ...], modes: Sequence[Mode], 
 
 def masked(line: Line) -> str:
     """The line for a diagnostic: what may be a secret shows as asterisks."""
+    shown = _KEY.sub(lambda found: "*" * len(found.group()), line.text.rstrip())
     position = next((index for index, token in enumerate(line.tokens) if _announces_secret(token.text)), None)
     if position is None or not _may_hold_secret(line.tokens):
-        return line.text.rstrip()
-    text = list(line.text.rstrip())
+        return shown
+    text = list(shown)
     for token in line.tokens[position + 1 :]:
         if token.text.lower() in ("address", "hostname") and token is not line.tokens[position + 1]:
             break
@@ -55,12 +58,13 @@ def masked(line: Line) -> str:
 
 
 def _announces_secret(word: str) -> bool:
-    """Whether a secret may stand behind this word: one of `SECRET_WORDS`, a third of one, or what is like one and no other keyword."""
+    """Whether a secret may stand behind this word: one of `SECRET_WORDS`, a third of one, or what is like one or ends as some do, and no
+    other keyword."""
     folded = word.lower()[:40]
     if folded in SECRET_WORDS or folded in _keywords():
         return folded in SECRET_WORDS
     is_begun = any(secret.startswith(folded) and 3 * len(folded) >= len(secret) for secret in SECRET_WORDS)
-    return is_begun or bool(get_close_matches(folded, SECRET_WORDS, n=1, cutoff=_LIKE))
+    return is_begun or folded.endswith("-key") or bool(get_close_matches(folded, SECRET_WORDS, n=1, cutoff=_LIKE))
 
 
 @cache
@@ -76,9 +80,16 @@ def _may_hold_secret(tokens: tuple[Token, ...]) -> bool:
     return not (heads[:1] == ["crypto"] and len(heads) > 1 and "key".startswith(heads[1]))
 
 
+def _is_key(token: Token) -> bool:
+    """Whether a word is a key, or has one in it."""
+    return _KEY.search(token.text) is not None
+
+
 def _reason(found: Mismatch, tokens: tuple[Token, ...], negated: bool) -> str:
     line = Line(0, "", tokens)
-    hidden = found.position < len(tokens) and any(_announces_secret(token.text) for token in line.tokens[: found.position])
+    hidden = found.position < len(tokens) and (
+        any(_announces_secret(token.text) for token in line.tokens[: found.position]) or _is_key(tokens[found.position])
+    )
     word = "this word" if hidden else f"`{tokens[found.position].text}`" if found.position < len(tokens) else ""
     if found.ambiguous:
         short = tokens[min(found.position, len(tokens) - 1)].text if len(tokens) > found.position else tokens[-1].text
@@ -90,7 +101,7 @@ def _reason(found: Mismatch, tokens: tuple[Token, ...], negated: bool) -> str:
     if found.complete is not None:
         return f"{word} is one word too many: the command is complete before it"
     if found.position == 0:
-        return f"{word} begins no command here" if not negated else f"`no {tokens[0].text}` is no command here"
+        return f"{word} begins no command here" if not negated or hidden else f"`no {tokens[0].text}` is no command here"
     return f"{word} does not fit here: {_list(_labels(found))} could follow"
 
 
@@ -164,7 +175,7 @@ def _misspelled(tokens: tuple[Token, ...], found: Mismatch, modes: Sequence[Mode
         return ""
     best = max(close, key=lambda word: SequenceMatcher(None, word, typed).ratio())
     before = [token.text for token in tokens[: found.position]]
-    secret = any(map(_announces_secret, before))
+    secret = any(map(_announces_secret, before)) or any(map(_is_key, tokens[: found.position]))
     repaired = [*(["…"] if secret else before), best]
     return f"did you mean `{'no ' if negated else ''}{' '.join(repaired)}`?"
 

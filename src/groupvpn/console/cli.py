@@ -59,7 +59,7 @@ def check(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Check configurations: prints errors, warnings and notices; status 2 if one has errors."""
-    from groupvpn.config import Role, Severity, parse, render
+    from groupvpn.config import Severity, parse, render
     from groupvpn.node.exposure import exposure
 
     wrong = unreadable = False
@@ -80,7 +80,7 @@ def check(
         if result.configuration is not None and not quiet:
             idle = (
                 ": nothing to do, for it serves and joins no group, and no interface has keys set by hand"
-                if result.configuration.role is Role.NONE
+                if result.configuration.is_idle
                 else ""
             )
             print(f"{file}: good ({result.configuration.role.value}){idle}")

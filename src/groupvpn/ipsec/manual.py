@@ -4,14 +4,17 @@ They come and go with the configuration, and have neither a lifetime nor anti-re
 (RFC 4303 3.3.3).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
-from groupvpn.ipsec.acl import AccessList, AddressMatch, Entry
+from groupvpn.ipsec.acl import AccessList, Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import PeerSa, TrafficRule
 from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Mode, Transform, TransformSet
+
+MAXIMUM_RULES = 1000
+"""Rules that the entries of one crypto map may become. Each deny meets those of later entries, so that unlike ones multiply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,26 @@ class ManualEntry:
     def before(self, rules: Sequence[TrafficRule], *, has_sa: bool) -> tuple[TrafficRule, ...]:
         """The rules of this entry, then those of later ones. Without an SA what it would protect is dropped.
 
-        A deny says that this entry is not for a packet, no more: it goes on to the later ones, and is clear if none of them takes it.
+        A deny says that this entry is not for a packet, no more: it goes on to the later ones, and is clear if none of them takes it. Of
+        rules for the same packets the first decides, and the others are left out.
         """
-        first: list[TrafficRule] = []
-        for deny in self.acl.entries[:-1]:
-            exempt = deny.meet(self.permit)
-            if exempt is not None:
-                first += [replace(rule, entry=narrowed) for rule in rules if (narrowed := rule.entry.meet(exempt)) is not None]
-                first.append(TrafficRule(exempt))
-        return (*first, TrafficRule(self.permit, self.outbound.spi if has_sa else None, peer=self.peer), *rules)
+        first: dict[Entry, TrafficRule] = {}
+        for rule in self._all_before(rules, has_sa=has_sa):
+            first.setdefault(replace(rule.entry, action=Action.PERMIT), rule)
+        return tuple(first.values())
+
+    @property
+    def exempt(self) -> tuple[Entry, ...]:
+        """What the denies take out, each once."""
+        found = (deny.meet(self.permit) for deny in self.acl.entries[:-1])
+        return tuple(dict.fromkeys(entry for entry in found if entry is not None))
+
+    def _all_before(self, rules: Sequence[TrafficRule], *, has_sa: bool) -> Iterator[TrafficRule]:
+        for exempt in self.exempt:
+            for rule in rules:
+                narrowed = rule.entry.meet(exempt)
+                if narrowed is not None:
+                    yield replace(rule, entry=narrowed)
+            yield TrafficRule(exempt)
+        yield TrafficRule(self.permit, self.outbound.spi if has_sa else None, peer=self.peer)
+        yield from rules

@@ -24,22 +24,29 @@ class ByHand:
     @property
     def inbound(self) -> tuple[PeerSa, ...]:
         """What decrypts."""
-        return tuple(entry.sas(self.local)[0] for entry in self.entries) if self.local is not None else ()
+        return tuple(sa for entry in self.entries if (sa := self.sas_of(entry)[0]) is not None)
 
     @property
     def outbound(self) -> tuple[PeerSa, ...]:
         """What encrypts."""
-        return tuple(entry.sas(self.local)[1] for entry in self.entries) if self.local is not None else ()
+        return tuple(sa for entry in self.entries if (sa := self.sas_of(entry)[1]) is not None)
+
+    def serves(self, entry: ManualEntry) -> bool:
+        """Whether an entry has SAs: there is a near end, and it is not the far one too."""
+        return self.local not in (None, entry.peer)
+
+    def sas_of(self, entry: ManualEntry) -> tuple[PeerSa, PeerSa] | tuple[None, None]:
+        """The inbound and the outbound SA of an entry, if it has them."""
+        return entry.sas(self.local) if self.local is not None and self.serves(entry) else (None, None)
 
     @property
     def owners(self) -> dict[int, str]:
         """The SPIs that arrive, and the entry of each in words."""
-        found = self.entries if self.local is not None else ()
-        return {entry.inbound.spi: f"crypto map {self.crypto_map} {entry.sequence}" for entry in found}
+        return {entry.inbound.spi: f"crypto map {self.crypto_map} {entry.sequence}" for entry in self.entries if self.serves(entry)}
 
     def selectors(self, first: Sequence[Entry]) -> dict[int, tuple[Entry, ...]]:
         """What judges the packets of each inbound SA: the entry's own list (RFC 4301 5.2), behind the entries `first`."""
-        return {entry.inbound.spi: (*first, *entry.acl.entries) for entry in self.entries}
+        return {entry.inbound.spi: (*first, *entry.acl.entries) for entry in self.entries if self.serves(entry)}
 
 
 class NearEnds:
@@ -49,6 +56,8 @@ class NearEnds:
         self._found: dict[str, IPv4Address] = {}
         self.waiting: list[Interface] = []
         """Interfaces with entries that have no address yet."""
+        self.own_peers: list[tuple[Interface, ManualEntry]] = []
+        """Entries whose peer has the address of this node."""
 
     def follow(self, configuration: Configuration, addresses_of: AddressesOf) -> None:
         """Take over what devices have now. One that an interface had before stays as long as its device has it."""
@@ -65,6 +74,8 @@ class NearEnds:
                 self._found[name] = address
             elif source.address is None:
                 self.waiting.append(interface)
+        near_ends = [(interface, self.on(configuration, interface)) for interface in configuration.interfaces]
+        self.own_peers = [(interface, entry) for interface, item in near_ends for entry in item.entries if entry.peer == item.local]
 
     def on(self, configuration: Configuration, interface: Interface) -> ByHand:
         """What is asked of an interface."""

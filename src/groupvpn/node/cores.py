@@ -228,8 +228,8 @@ class Cores:
         """Devices that have to stay closed when the node stops: those of a member whose crypto map says `fail-close`, and those that are
         shut."""
         closed = [bound for bound in self._bound if bound.group.fail_close is not None]
-        shut = [interface.device for interface in configuration.interfaces if interface.is_shut]
-        return frozenset((*(item.device for bound in closed for item in bound.interfaces), *shut))
+        interfaces = (*(item for bound in closed for item in bound.interfaces), *configuration.shut)
+        return frozenset(item.device for item in interfaces)
 
     def by_hand(self, configuration: Configuration) -> list[tuple[Interface, ByHand]]:
         """The interfaces with entries whose keys are set by hand."""
@@ -240,6 +240,11 @@ class Cores:
     def without_near_end(self) -> list[Interface]:
         """Interfaces with such entries that wait for an address."""
         return self._near_ends.waiting
+
+    @property
+    def own_peers(self) -> list[tuple[Interface, ManualEntry]]:
+        """Those of such entries whose peer has the address of this node."""
+        return self._near_ends.own_peers
 
     @property
     def _bound(self) -> list[BoundMember]:
@@ -311,7 +316,7 @@ def _rules_of(interface: Interface, present: list[_Part], by_hand: ByHand) -> tu
     entries += [(entry.sequence, entry) for entry in by_hand.entries]
     rules: tuple[TrafficRule, ...] = ()
     for _, entry in sorted(entries, key=lambda item: -item[0]):  # from the last on: a deny of one may lead to those behind it
-        rules = (*entry.rules, *rules) if isinstance(entry, _Part) else entry.before(rules, has_sa=by_hand.local is not None)
+        rules = (*entry.rules, *rules) if isinstance(entry, _Part) else entry.before(rules, has_sa=by_hand.serves(entry))
     return (_DHCP, *rules) if rules and interface.dhcp else rules
 
 

@@ -8,14 +8,14 @@ one with errors changes nothing (systemd.service(5), Type=notify).
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from groupvpn import __version__
-from groupvpn.config import Configuration, Role, Severity, parse, render
+from groupvpn.config import Configuration, Severity, parse, render
 from groupvpn.dataplane.options import EngineOptions
 from groupvpn.node import background, limits, location, messages, namespace, signals
 from groupvpn.node.addresses import AddressError
@@ -107,6 +107,17 @@ def _parsed(options: Options, text: str) -> Configuration:
 def _has_end(text: str) -> bool:
     """Whether a configuration has the line `end`. More may stand below it, where an operator has added something."""
     return any(line.strip() == "end" for line in text.splitlines())
+
+
+def _unfinished(before: Configuration, after: Configuration) -> Iterator[tuple[str, int]]:
+    """Traffic that a key server served, and that the file still names and lacks lines for: groups and numbers of `sa ipsec`."""
+    sections = {section.header.value("name"): section for section in after.sections.sections("crypto gdoi group") if section.header}
+    served = {group.name: group.slots for group in after.key_server_groups}
+    for group in before.key_server_groups:
+        local = sections[group.name].section("server local") if group.name in sections else None
+        named = {section.header.value("sequence") for section in local.sections("sa ipsec") if section.header} if local else set()
+        for slot in sorted(group.slots & named - served.get(group.name, frozenset())):
+            yield group.name, slot
 
 
 class _Daemon:
@@ -215,7 +226,7 @@ class _Daemon:
         return f"{self.router.operations.summary()}{'; the last reload was refused' if self._is_refused else ''}"
 
     def _tell_remarks(self, configuration: Configuration) -> None:
-        if configuration.role is Role.NONE:
+        if configuration.is_idle:
             self.log.write(messages.NO_GROUP())
         exposed = exposure(self._options.file, configuration)
         for remark in (*([exposed] if exposed else []), *configuration.notices):
@@ -271,11 +282,15 @@ class _Daemon:
     def _refuse_remains(self, configuration: Configuration, has_end: bool) -> None:
         """Raise `ConfigurationError` for a file that looks as one does while it is written, or on a full disk: it would end protection."""
         file = self._options.file
-        if configuration.role is Role.NONE and self.router.configuration.role is not Role.NONE:
+        if configuration.is_idle and not self.router.configuration.is_idle:
             text = (
-                "has no group any more, nor keys set by hand, which would remove all policy and all keys; the configuration before goes on"
+                "has no group any more, nor keys set by hand, nor an interface that is shut, which would remove all policy and all keys; "
+                "the configuration before goes on"
             )
             raise ConfigurationError(f"{file} {text}. If it is meant so, stop the node")
+        for group, slot in _unfinished(self.router.configuration, configuration):
+            text = f"`sa ipsec {slot}` of group `{group}` is incomplete, and members would send its traffic in the clear"
+            raise ConfigurationError(f"{file}: {text}; the configuration before goes on. If it is meant so, `no sa ipsec {slot}`")
         if self._has_end and not has_end:
             text = "has no line `end` any more, as if it were cut off; the configuration before goes on"
             raise ConfigurationError(f"{file} {text}. If it is whole, write `end` below it")

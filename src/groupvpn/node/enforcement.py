@@ -38,8 +38,7 @@ def is_needed_by(configuration: Configuration) -> bool:
     """Whether a configuration has anything for the data plane to do."""
     through = (interface for interface in configuration.interfaces if not interface.name.is_loopback and not interface.shutdown)
     is_protected = any(configuration.members()) or configuration.has_manual_entries
-    is_closed = any(interface.is_shut for interface in configuration.interfaces)
-    return is_protected or is_closed or any(interface.adjust_mss for interface in through)
+    return is_protected or bool(configuration.shut) or any(interface.adjust_mss for interface in through)
 
 
 class Enforcement:

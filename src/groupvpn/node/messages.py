@@ -83,6 +83,11 @@ INTERFACE_WAITS = _system("INTERFACE", _WARNING, "{interface}: no address yet; g
 KEYS_WAIT = _system(
     "INTERFACE", _WARNING, "{interface}: no address yet; what crypto map {map} protects with keys set by hand is dropped until there is one"
 )
+OWN_PEER = _system(
+    "INTERFACE",
+    _WARNING,
+    "{interface}: {peer}, the peer of crypto map {map} {sequence}, is the address of this node; what it protects is dropped",
+)
 ADDRESSES_UNKNOWN = _system("INTERFACE", _WARNING, "{error}; addresses are not followed until that works")
 LOOPBACK = _system("LOOPBACK", _WARNING, "{news}")
 LOOPBACK_LEFT = _system("LOOPBACK", _WARNING, "{address} is ours and cannot be removed; `ip address delete {address} dev lo` does it")

@@ -154,11 +154,16 @@ class Operations:
         """The node's condition in one line, for the service manager."""
         waiting, enforcement = self._router.cores.waiting, self._router.enforcement
         count, groups = len(self._members) + len(waiting), len(self._router.configuration.key_server_groups)
-        peers = {entry.peer for _, item in self._router.cores.by_hand(self._router.configuration) for entry in item.entries}
+        by_hand = [item for _, item in self._router.cores.by_hand(self._router.configuration)]
+        peers = {entry.peer for item in by_hand for entry in item.entries}
+        unreached = peers - {entry.peer for item in by_hand for entry in item.entries if item.local is not None}
+        waits = f" ({len(unreached)} wait{'' if len(unreached) > 1 else 's'} for an address)" if unreached else ""
+        shut = len(self._router.configuration.shut)
         parts = [f"Registered in {sum(member.core.is_registered for member in self._members)} of {count} groups"] if count else []
-        parts += [f"Serving {groups} groups"] if groups or not (count or peers) else []
-        parts += [f"Keys set by hand for {len(peers)} peer{'s' if len(peers) > 1 else ''}"] if peers else []
-        is_broken = (count or peers) and enforcement.faults - enforcement.harmless
+        parts += [f"Serving {groups} groups"] if groups or not (count or peers or shut) else []
+        parts += [f"Keys set by hand for {len(peers)} peer{'s' if len(peers) > 1 else ''}{waits}"] if peers else []
+        parts += [f"{shut} interface{'s' if shut > 1 else ''} closed"] if shut else []
+        is_broken = (count or peers or shut) and enforcement.faults - enforcement.harmless
         return f"{'; '.join(parts)}{'; not all is protected, see the log' if is_broken else ''}"
 
     def status(self) -> dict[str, Any]:

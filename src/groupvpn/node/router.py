@@ -206,6 +206,7 @@ class Router:
 
         self._memberships.follow(self.configuration)
         was_server, waited, unaddressed = self.cores.key_server is not None, self.cores.waiting, self.cores.without_near_end
+        own_peers = self.cores.own_peers
         self._perform(self.cores.follow(self.configuration, addresses_of, self._outbox.restore, clock.monotonic()))
         if was_server and self.cores.key_server is None:
             self._outbox.forget()
@@ -216,6 +217,10 @@ class Router:
         for interface in self.cores.without_near_end:
             if interface not in unaddressed:
                 self.log.write(messages.KEYS_WAIT(interface=interface.name, map=interface.crypto_map))
+        for interface, entry in self.cores.own_peers:
+            if (interface, entry) not in own_peers:
+                name, where = interface.crypto_map, interface.name
+                self.log.write(messages.OWN_PEER(interface=where, peer=entry.peer, map=name, sequence=entry.sequence))
         self._addresses.note_leases(self.configuration, there)
         if is_needed_by(self.configuration) or self.enforcement.data_plane:
             self._policy_changed = True

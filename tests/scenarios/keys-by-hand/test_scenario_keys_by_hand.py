@@ -198,6 +198,24 @@ def test_a_wrong_file_is_refused_and_the_keys_stay(lab: Lab) -> None:
     reload(east)
 
 
+def test_the_only_interface_can_be_shut_and_stays_so_after_a_stop(lab: Lab) -> None:
+    """Else a reload that was refused, and a stop as the refusal advises, would open it."""
+    east = lab.node("east")
+    rewrite(east, (" ip address dhcp\n", " ip address dhcp\n shutdown\n"))
+    reload(east)
+    assert east.status()["role"] == "no group"
+    with lab.capture("core", incoming_only=True) as capture:
+        assert blocked(lab, "h1", "h2")
+        east.stop()
+        assert blocked(lab, "h1", "h2")
+    assert not [frame for frame in capture if frame.source in (lab.host("h1").address, lab.host("east").address)]
+    east.start()
+    assert "nothing to do" not in east.log
+    rewrite(east, (" shutdown\n", ""))
+    reload(east)
+    assert passes(lab, "h1", "h2")
+
+
 def test_without_an_address_it_drops_and_with_the_next_one_it_protects(lab: Lab) -> None:
     east, west = lab.node("east"), lab.node("west")
     routes = [line.split() for line in east.run("ip", "route", "show").splitlines() if " via 10.0.1.1 " in line]

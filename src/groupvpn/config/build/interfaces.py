@@ -161,7 +161,7 @@ def build_crypto_maps(context: Context, interfaces: tuple[Interface, ...], membe
             name,
             tuple(sorted(entries[name], key=lambda entry: entry.sequence)),
             manual.get(name, ()),
-            _source(sources.get(name), interfaces, context),
+            _source(name, sources.get(name), interfaces, context),
             _fail_close(name, closing.get(name), context),
             entries[name][0].place if entries[name] else places[name],
         )
@@ -229,13 +229,19 @@ def _exceptions(statement: Statement | None, user: str, context: Context) -> Acc
     return found
 
 
-def _source(statement: Statement | None, interfaces: tuple[Interface, ...], context: Context) -> InterfaceName | None:
+def _source(crypto_map: str, statement: Statement | None, interfaces: tuple[Interface, ...], context: Context) -> InterfaceName | None:
     if statement is None:
         return None
     name: InterfaceName = statement.value("interface")
     found = next((item for item in interfaces if item.name == name), None)
-    if found is None or (found.address is None and not found.dhcp):
-        context.warn(statement.where("interface"), f"{name} has no address to stand for this node")
+    place = statement.where("interface")
+    if found is None:
+        message = f"there is no {name}: each interface with crypto map `{crypto_map}` uses an address of its own"
+        context.warn(place, message, f"add `interface {name}` with `ip address A.B.C.D MASK`")
+    elif found.address is None and not found.dhcp:
+        context.warn(place, f"{name} has no address to stand for this node")
+    elif found.shutdown:
+        context.warn(place, f"{name} has `shutdown`, and its address stands for this node all the same", f"`no shutdown` in {name}")
     return name
 
 
@@ -275,7 +281,8 @@ def _check_applied(context: Context, interfaces: tuple[Interface, ...], maps: di
             continue
         if item.crypto_map not in known:
             message = f"{item.name} carries crypto map `{item.crypto_map}`, which does not exist"
-            hint = nearest(item.crypto_map, known) or "define it with `crypto map NAME SEQUENCE gdoi`"
+            either = "`crypto map NAME SEQUENCE gdoi` or `crypto map NAME SEQUENCE ipsec-manual`"
+            hint = nearest(item.crypto_map, known) or f"define it with {either}"
             context.error(_where_applied(item, context), message, hint)
             continue
         crypto_map = maps.get(item.crypto_map)

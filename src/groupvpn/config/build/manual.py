@@ -14,7 +14,8 @@ from groupvpn.config.section import Section, Statement
 from groupvpn.crypto.registry import EspCipher
 from groupvpn.crypto.secret import Secret
 from groupvpn.ipsec.acl import AccessList, Action
-from groupvpn.ipsec.manual import ManualEntry, SessionKey
+from groupvpn.ipsec.manual import MAXIMUM_RULES, ManualEntry, SessionKey
+from groupvpn.ipsec.sa import TrafficRule
 from groupvpn.ipsec.traffic_keys import TrafficKeys
 from groupvpn.ipsec.transform import Mode, SecurityProtocol, Transform, TransformSet
 
@@ -51,7 +52,7 @@ class _Entry:
 
 def build_manual_entries(context: Context, interfaces: Sequence[Interface]) -> dict[str, tuple[ManualEntry, ...]]:
     """The entries of each crypto map that are whole, in their order."""
-    found: dict[str, list[ManualEntry]] = defaultdict(list)
+    found: dict[str, list[tuple[_Entry, ManualEntry]]] = defaultdict(list)
     taken: dict[tuple[str, int, IPv4Address | None], str] = {}
     for section in context.root.sections("crypto map ipsec-manual"):
         if section.header is None:
@@ -65,7 +66,7 @@ def build_manual_entries(context: Context, interfaces: Sequence[Interface]) -> d
         entry = _entry(draft)
         if entry is None:
             continue
-        found[name].append(entry)
+        found[name].append((draft, entry))
         if carriers:
             _check_spis(draft, entry, taken)
         elif context.first_time("carriers", name):
@@ -73,13 +74,14 @@ def build_manual_entries(context: Context, interfaces: Sequence[Interface]) -> d
             context.warn(section.place, message, f"`crypto map {name}` in the section of the interface towards the peer")
     for name, entries in found.items():
         _check_carriers(name, interfaces, context)
-        entries.sort(key=lambda entry: entry.sequence)
-    return {name: tuple(entries) for name, entries in found.items()}
+        entries.sort(key=lambda item: item[1].sequence)
+        _check_rules(entries)
+    return {name: tuple(entry for _, entry in entries) for name, entries in found.items()}
 
 
 def _locals(name: str, carriers: Sequence[Interface], interfaces: Sequence[Interface], context: Context) -> frozenset[IPv4Address]:
     shared = next((item for item in context.root.statements("crypto map local-address") if item.value("name") == name), None)
-    sources = carriers if shared is None else [item for item in interfaces if item.name == shared.value("interface")]
+    sources = [item for item in interfaces if shared is not None and item.name == shared.value("interface")] or carriers
     return frozenset(item.address.ip for item in sources if item.address is not None)
 
 
@@ -122,10 +124,17 @@ def _access_list(draft: _Entry) -> AccessList | None:
     if not permits:
         draft.report(place, f"access list `{name}` permits nothing: {draft} protects nothing", "add what is to be protected as a `permit`")
         return None
+    first, rules = found.entries[permits[0]], context.rules[name]
+    before = next((number for number, entry in enumerate(found.entries[: permits[0]]) if first.meet(entry) == first), None)
+    if before is not None:
+        where = f"line {rules[before].place.line} takes all of its first permit (line {rules[permits[0]].place.line})"
+        message = f"access list `{name}` permits nothing: {where}; {draft} protects nothing"
+        draft.report(place, message, f"remove `{rules[before].text()}`, or move it behind the permit")
+        return None
     if len(permits) > 1:
         message = f"access list `{name}` has another permit: {draft} uses the first one only"
         hint = f"a list of its own in another `crypto map {draft.map_name} SEQUENCE ipsec-manual`, with SPIs of its own"
-        context.warn(context.rules[name][permits[1]].place, message, hint)
+        context.warn(rules[permits[1]].place, message, hint)
     return AccessList(name, found.entries[: permits[0] + 1])
 
 
@@ -280,6 +289,18 @@ def _check_spis(draft: _Entry, entry: ManualEntry, taken: dict[tuple[str, int, I
 def _session_keys(section: Section, direction: str) -> Iterator[Statement]:
     for protocol in ("esp", "ah"):
         yield from filter(None, (_key_statement(section, direction, protocol),))
+
+
+def _check_rules(entries: Sequence[tuple[_Entry, ManualEntry]]) -> None:
+    """Every change of policy makes the rules anew, and nothing else is done meanwhile."""
+    rules: tuple[TrafficRule, ...] = ()
+    for draft, entry in reversed(entries):
+        is_within = len(entry.exempt) < MAXIMUM_RULES
+        rules = entry.before(rules, has_sa=True) if is_within else ()
+        if not is_within or len(rules) > MAXIMUM_RULES:
+            message = f"{draft}: its denies, with those of later entries, would become more than {MAXIMUM_RULES} rules"
+            draft.report(draft.section.place, message, "use fewer denies, or the same ones in each list")
+            return
 
 
 def _check_carriers(name: str, interfaces: Sequence[Interface], context: Context) -> None:

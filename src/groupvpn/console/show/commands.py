@@ -195,10 +195,7 @@ def _protected(router: Router, request: Request) -> list[tuple[str | None, Prote
             mtu=_mtu(real_device(interface.device), interface.mtu),
             rules=rules.get(interface.device, ()),
             counters=counters.get(interface.device),
-            tunnels=tuple(
-                Tunnel(item.permit, item.peer, *(item.sas(by_hand.local) if by_hand.local is not None else (None, None)))
-                for item in by_hand.entries
-            ),
+            tunnels=tuple(Tunnel(item.permit, item.peer, *by_hand.sas_of(item)) for item in by_hand.entries),
         )
         found.append((None, shown))
     return found
