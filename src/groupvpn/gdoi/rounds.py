@@ -188,13 +188,13 @@ class Rounds:
             effects.append(_sending(each.under, batch, group.name, source))
             self.sent += not batch.is_retry
         if not each.under.unicast:
-            effects.append(Send(message, Endpoint(source, GDOI_PORT), Endpoint(each.under.destination, GDOI_PORT)))
+            effects.append(Send(message, Endpoint(source, GDOI_PORT), Endpoint(each.under.destination, GDOI_PORT), may_wait=True))
         for member in batch.members:
             member.note_sent(batch.sequence, is_retry=batch.is_retry)
             server = member.record.server
             is_bound = source == NO_ADDRESS or member.record.is_behind_nat  # a NAT lets in only those that were asked
             from_end = server if is_bound else Endpoint(source, server.port)
-            effects.append(Send(wrap(message, from_end.port), from_end, member.peer))
+            effects.append(Send(wrap(message, from_end.port), from_end, member.peer, may_wait=True))
         return Progress(effects, must_be_saved=batch.opens)
 
     def _give_up(self, each: Round, why: GroupEffect) -> Progress:
