@@ -148,7 +148,8 @@ class Rounds:
         """Send what is due. At `next_rekey` one comes that says all of it again."""
         steps: list[Progress] = []
         for each in self._rounds:
-            if each.next_is_retransmission and self._is_present(each.under) and is_retransmission_suppressed(now, next_rekey):
+            is_said_again = self._is_present(each.under) and not each.owes_present_source
+            if each.next_is_retransmission and is_said_again and is_retransmission_suppressed(now, next_rekey):
                 each.stop_retransmitting()
             while (batch := each.next_batch(now)) is not None:
                 steps.append(self._transmit(each, batch, group, now))
