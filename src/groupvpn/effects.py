@@ -44,12 +44,15 @@ class Endpoint:
 class Send:
     """Send one UDP datagram from `source` to `destination`.
 
-    `datagram` is the UDP payload as it goes on the wire, including the non-ESP marker (RFC 3948 2.2) on port 4500.
+    `datagram` is the UDP payload as it goes on the wire, including the non-ESP marker (RFC 3948 2.2) on port 4500. `may_wait` says that it
+    is worth memory while the link takes no more: a rekey, or something under an ISAKMP SA that is established. Anybody can have us send
+    the rest.
     """
 
     datagram: bytes
     source: Endpoint
     destination: Endpoint
+    may_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)

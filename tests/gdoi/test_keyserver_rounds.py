@@ -570,6 +570,34 @@ def test_a_new_source_of_rekeys_is_told_from_the_old_one_and_by_turns_from_the_n
     assert [record.acks_missed for record in world.server.groups[0].members.records] == [0, 0]
 
 
+@pytest.mark.parametrize("rekey", [UNICAST, MULTI])
+@pytest.mark.parametrize(("retransmissions", "start"), [(0, 2), (2, 3120)], ids=["no rekey retransmit", "the next rekey is near"])
+def test_a_new_source_of_rekeys_is_told_from_the_new_one_too_where_nothing_is_repeated(
+    rekey: RekeyPolicy, retransmissions: int, start: int
+) -> None:
+    """The old address may be gone from the machine, and no later rekey tells of the new one."""
+    world = World(served(rekey=replace(rekey, retransmit_count=retransmissions)), members=2)
+    world.run(start)
+    world.simulation.attach(OTHER_ADDRESS, world.speakers[SERVER])
+    note = world.simulation.intercept
+    assert note is not None
+    sources: list[IPv4Address] = []
+
+    def without_old(send: Send) -> Send | None:
+        if send.datagram[18] != 33:
+            return note(send)
+        sources.append(send.source.address)
+        return None if send.source.address == SERVER else note(send)
+
+    world.simulation.intercept = without_old
+    change(world, replace(world.group, address=OTHER_ADDRESS))
+    assert {member.bypass for member in world.members} == {(SERVER,)}
+    world.run(60)
+    assert {member.bypass for member in world.members} == {(SERVER, OTHER_ADDRESS)}
+    targets = 2 if rekey.unicast else 1
+    assert sources == [SERVER] * targets + [OTHER_ADDRESS] * targets, "once from each"
+
+
 def test_a_rekey_that_supersedes_the_news_of_a_source_brings_it_the_same_way() -> None:
     world = World(members=1)
     world.run(2)

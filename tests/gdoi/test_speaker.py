@@ -3,15 +3,16 @@
 from typing import Any
 
 import pytest
-from gdoi_world import GCM, SERVER, World, address_of, end, served, tek_policy
+from gdoi_world import GCM, MULTI, SERVER, UNICAST, World, address_of, end, served, tek_policy
 
 from groupvpn.effects import GDOI_PORT, NAT_T_PORT, Effect, Endpoint, Send
 from groupvpn.gdoi.member import GroupMember
+from groupvpn.gdoi.policy import RekeyPolicy
 from groupvpn.gdoi.speaker import Call, Speaker
 from groupvpn.ike.natt import wrap
 
 EXCHANGE = 18
-PULL, PUSH, ACK = 32, 33, 35
+MAIN_MODE, INFORMATIONAL, PULL, PUSH, ACK = 2, 5, 32, 33, 35
 
 
 def mutations(datagram: bytes) -> list[bytes]:
@@ -57,6 +58,19 @@ def test_every_corruption_of_every_gdoi_message_is_dropped_and_changes_nothing()
     assert member.status(world.now).rekeys_received == 1
     assert world.server.status(world.now)[0].members[0].rekey_acks_received == 1
     assert all(count > 200 for count in tried.values())
+
+
+@pytest.mark.parametrize("rekey", [UNICAST, MULTI])
+def test_what_may_wait_for_a_slow_link_is_what_no_stranger_can_ask_for(rekey: RekeyPolicy) -> None:
+    world = World(served(rekey=rekey), members=1)
+    world.run(2)
+    world.do(world.server, world.server.rekey(None, 0, world.now))
+    world.run(2)
+    world.do(world.members[0], world.speakers[address_of(1)].stop(world.now))
+    patient = {True: set(), False: set()}
+    for send in world.sent:
+        patient[send.may_wait].add(send.datagram[EXCHANGE])
+    assert patient == {True: {INFORMATIONAL, PULL, PUSH, *([ACK] if rekey.unicast else [])}, False: {MAIN_MODE}}
 
 
 @pytest.mark.parametrize("port", [500, GDOI_PORT, NAT_T_PORT])

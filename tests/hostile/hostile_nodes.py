@@ -107,6 +107,7 @@ class _Sockets:
     deliver: Callable[[bytes, Endpoint, Endpoint], None]
     tell: Callable[[str], None]
     tell_lost: Callable[[str], None]
+    note_bug: Callable[[str, Exception], None]
     outbox: list[Send] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
 
@@ -116,8 +117,8 @@ class _Sockets:
     def set_local(self, _local: Iterable[IPv4Address]) -> None:
         pass
 
-    def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
-        self.outbox.append(Send(datagram, source, destination))
+    def send(self, datagram: Send) -> None:
+        self.outbox.append(datagram)
 
     def join(self, _group: IPv4Address, _interface: IPv4Address) -> None:
         pass

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
 from groupvpn.config import parse
-from groupvpn.effects import Effect, Endpoint
+from groupvpn.effects import Effect, Endpoint, Send
 from groupvpn.ipsec.acl import Action, AddressMatch, Entry
 from groupvpn.ipsec.sa import TrafficRule
 from groupvpn.node.addresses import present
@@ -64,8 +64,8 @@ class Sockets:
         self._state = router.state
         self.sent: list[tuple[bytes, bytes | None]] = []
 
-    def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
-        self.sent.append((datagram, self._state.read(SNAPSHOT)))
+    def send(self, datagram: Send) -> None:
+        self.sent.append((datagram.datagram, self._state.read(SNAPSHOT)))
 
 
 def full_disk(name: str, octets: bytes) -> None:

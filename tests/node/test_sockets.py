@@ -46,13 +46,13 @@ class Node:
     def __init__(self, *local: IPv4Address) -> None:
         self.received: list[tuple[bytes, Endpoint, Endpoint]] = []
         self.warnings: list[str] = []
-        self.sockets = DatagramSockets(self.deliver, self.warnings.append, self.warnings.append)
+        self.sockets = DatagramSockets(self.deliver, self.warnings.append, self.warnings.append, pytest.fail)
         self.sockets.open(local)
 
     def deliver(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
         self.received.append((datagram, source, destination))
         if not destination.address.is_multicast:
-            self.sockets.send(b"echo " + datagram, destination, source)
+            self.sockets.send(Send(b"echo " + datagram, destination, source))
 
 
 def _peer() -> socket.socket:
@@ -303,7 +303,7 @@ def test_a_multicast_rekey_leaves_by_the_interface_of_its_source_whatever_the_ro
     async def scene() -> None:
         node = Node(ONE)
         with _capture("wan-far") as capture:
-            node.sockets.send(b"rekey", Endpoint(first, 848), Endpoint(GROUP, 848))
+            node.sockets.send(Send(b"rekey", Endpoint(first, 848), Endpoint(GROUP, 848)))
             frame = capture.recv(2000)
         assert frame.endswith(b"rekey")
         assert frame[ETHERNET_HEADER + 12 : ETHERNET_HEADER + IP_HEADER] == first.packed + GROUP.packed
@@ -318,12 +318,12 @@ def test_a_multicast_rekey_from_a_loopback_address_leaves_where_the_routes_lead(
     _make_anew("lan", namespace, IPv4Address("10.9.0.1"))
     _make_anew("wan", namespace, IPv4Address("10.8.0.1"))
     subprocess.run(["ip", "-n", namespace, "address", "add", f"{loopback}/32", "dev", "lo"], check=True)
-    rekey = (b"rekey", Endpoint(loopback, 848), Endpoint(GROUP, 848))
+    rekey = Send(b"rekey", Endpoint(loopback, 848), Endpoint(GROUP, 848))
 
     async def scene() -> None:
         node = Node(ONE)
-        node.sockets.send(*rekey)
-        node.sockets.send(*rekey)
+        node.sockets.send(rekey)
+        node.sockets.send(rekey)
         assert node.sockets.counters["send errors"] == 2
         (warning,) = node.warnings
         assert "no route leads to 239.7.7.7" in warning
@@ -331,16 +331,16 @@ def test_a_multicast_rekey_from_a_loopback_address_leaves_where_the_routes_lead(
         way = ["default", "via", "10.8.0.2", "dev", "wan", "src", str(loopback)]
         subprocess.run(["ip", "-n", namespace, "route", "add", *way], check=True)
         with _capture("wan-far") as capture:
-            node.sockets.send(*rekey)
+            node.sockets.send(rekey)
             frame = capture.recv(2000)
         assert frame[ETHERNET_HEADER + 12 : ETHERNET_HEADER + IP_HEADER] == loopback.packed + GROUP.packed
         subprocess.run(["ip", "-n", namespace, "route", "add", f"{GROUP}/32", "dev", "lan"], check=True)
         with _capture("lan-far") as capture:
-            node.sockets.send(*rekey)
+            node.sockets.send(rekey)
             assert capture.recv(2000).endswith(b"rekey")
         subprocess.run(["ip", "-n", namespace, "route", "flush", "dev", "lan"], check=True)
         subprocess.run(["ip", "-n", namespace, "route", "delete", "default"], check=True)
-        node.sockets.send(*rekey)
+        node.sockets.send(rekey)
         assert len(node.warnings) == 2, "said again once one did"
         node.sockets.close()
 
@@ -354,7 +354,7 @@ def test_who_is_a_member_too_does_not_hear_its_own_rekeys(namespace: str) -> Non
     async def scene() -> None:
         node = Node(ONE)
         node.sockets.join(GROUP, address)
-        node.sockets.send(b"rekey", Endpoint(address, 848), Endpoint(GROUP, 848))
+        node.sockets.send(Send(b"rekey", Endpoint(address, 848), Endpoint(GROUP, 848)))
         with _peer() as peer:
             peer.sendto(b"marker", (str(ONE), 848))
             await _answer(peer)
@@ -376,7 +376,7 @@ def test_a_datagram_may_be_cut_on_its_way(namespace: str, destination: IPv4Addre
     async def scene() -> None:
         node = Node(ONE)
         with _capture("wan-far") as capture:
-            node.sockets.send(bytes(1450), Endpoint(address, 848), Endpoint(destination, 848))
+            node.sockets.send(Send(bytes(1450), Endpoint(address, 848), Endpoint(destination, 848)))
             frame = capture.recv(2000)
         assert len(frame) == ETHERNET_HEADER + IP_HEADER + 8 + 1450
         assert not int.from_bytes(frame[ETHERNET_HEADER + 6 : ETHERNET_HEADER + 8], "big") & DONT_FRAGMENT
@@ -392,6 +392,10 @@ def _make_narrow(namespace: str, address: IPv4Address, rate: str) -> None:
     subprocess.run(["ip", "-n", namespace, "route", "add", "10.8.0.0/16", "dev", "wan"], check=True)
     shape = f"tc -n {namespace} qdisc add dev wan root tbf rate {rate} burst 16kb latency 60s"
     subprocess.run(shape.split(), check=True)
+
+
+def _rekey(octets: int, source: IPv4Address, member: IPv4Address) -> Send:
+    return Send(bytes(octets), Endpoint(source, 848), Endpoint(member, 848), may_wait=True)
 
 
 def _destinations(capture: socket.socket) -> Iterator[IPv4Address]:
@@ -416,7 +420,7 @@ def test_a_rekey_to_many_members_leaves_a_slow_link_whole_and_in_order(namespace
             capture.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
             capture.setblocking(False)
             for member in members:
-                node.sockets.send(bytes(octets), Endpoint(address, 848), Endpoint(member, 848))
+                node.sockets.send(_rekey(octets, address, member))
             async with asyncio.timeout(20):
                 while len(left) < count:
                     await asyncio.sleep(0.01)
@@ -438,10 +442,10 @@ def test_what_a_link_cannot_take_is_counted_and_said_once(namespace: str, monkey
     async def scene() -> None:
         node = Node(ONE)
         for _ in range(100):
-            node.sockets.send(bytes(60000), Endpoint(address, 848), Endpoint(IPv4Address("10.8.0.9"), 848))
+            node.sockets.send(_rekey(60000, address, IPv4Address("10.8.0.9")))
         counters = node.sockets.counters
         lost = counters["send queue overflows"]
-        assert lost == 100 - counters["sent"] - (1 << 20) // 60000
+        assert lost == 100 - counters["sent"] - (1 << 20) // (60000 + departures.OVERHEAD)
         (warning,) = node.warnings
         assert warning == "more than 1048576 octets wait to be sent from UDP port 848; what comes now is lost"
         node.sockets.close()
@@ -451,27 +455,162 @@ def test_what_a_link_cannot_take_is_counted_and_said_once(namespace: str, monkey
     asyncio.run(scene())
 
 
-def test_a_socket_that_only_wants_memory_is_tried_again_in_order() -> None:
-    """ENOBUFS leaves a socket writable, so that no event ends it."""
-    sent: list[bytes] = []
-    wants = [errno.ENOBUFS, errno.ENOBUFS, errno.ENETUNREACH]
-
-    def transmit(send: Send) -> None:
-        if wants:
-            raise OSError(wants.pop(0), "no")
-        sent.append(send.datagram)
+@pytest.mark.parametrize("strangers", [0, 200_000])
+def test_what_answers_strangers_keeps_no_rekey_from_leaving(namespace: str, strangers: int) -> None:
+    """Anybody can have a key server answer, from as many addresses as it likes to make up."""
+    address, member = IPv4Address("10.8.0.1"), IPv4Address("10.8.0.9")
+    _make_narrow(namespace, address, "1mbit")
+    left: list[IPv4Address] = []
 
     async def scene() -> None:
-        counted: list[str] = []
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
-            leaving = departures.Departures(opened, transmit, counted.append, pytest.fail)
-            for datagram in (b"1", b"2", b"3"):
-                leaving.send(Send(datagram, Endpoint(ONE, 848), Endpoint(PEER, 848)))
-            assert not sent
+        node = Node(ONE)
+        answers = [Send(bytes(84), Endpoint(address, 848), Endpoint(IPv4Address("10.8.100.1") + n % 5000, 848)) for n in range(strangers)]
+        with _capture("wan-far") as capture:
+            capture.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+            capture.setblocking(False)
+            for answer in answers:
+                node.sockets.send(answer)
+            node.sockets.send(_rekey(8000, address, member))
+            async with asyncio.timeout(departures.LONGEST_WAIT):
+                while member not in left:
+                    for answer in answers[:100]:
+                        node.sockets.send(answer)
+                    await asyncio.sleep(0.01)
+                    left.extend(_destinations(capture))
+        counters = node.sockets.counters
+        assert counters["send errors"] == 0
+        if strangers:
+            assert counters["send queue overflows"] > 0.9 * strangers
+        assert not node.warnings
+        node.sockets.close()
+
+    asyncio.run(scene())
+
+
+class _Link:
+    """What takes datagrams while `failures` is empty, and else raises what stands first in it; `is_full` says whether it has no room."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.counted: list[str] = []
+        self.told: list[str] = []
+        self.bugs: list[str] = []
+        self.is_full = False
+        self.failures: list[Exception] = []
+        self._opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.departures = departures.Departures(
+            self._opened, self._transmit, self.counted.append, self.told.append, lambda what, error: self.bugs.append(f"{what}: {error}")
+        )
+
+    def __enter__(self) -> "_Link":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.departures.close()
+        self._opened.close()
+
+    def send(self, *datagrams: bytes) -> None:
+        for datagram in datagrams:
+            self.departures.send(Send(datagram, Endpoint(ONE, 848), Endpoint(PEER, 848), may_wait=True))
+
+    def _transmit(self, send: Send) -> None:
+        if self.is_full:
+            raise OSError(errno.ENOBUFS, "no")
+        if self.failures:
+            raise self.failures.pop(0)
+        self.sent.append(send.datagram)
+
+
+def test_a_socket_that_only_wants_memory_is_tried_again_in_order() -> None:
+    """ENOBUFS leaves a socket writable, so that no event ends it."""
+
+    async def scene() -> None:
+        with _Link() as link:
+            link.failures = [OSError(code, "no") for code in (errno.ENOBUFS, errno.ENOBUFS, errno.ENETUNREACH)]
+            link.send(b"1", b"2", b"3")
+            assert not link.sent
             await asyncio.sleep(4 * departures.REST)
-            assert sent == [b"2", b"3"]
-            assert counted == ["send errors", "sent", "sent"]
-            leaving.close()
+            assert link.sent == [b"2", b"3"]
+            assert link.counted == ["send errors", "sent", "sent"]
+            assert not link.told
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_bug_in_sending_costs_the_datagram_that_met_it(waits: bool) -> None:
+    async def scene() -> None:
+        with _Link() as link:
+            link.is_full = waits
+            if waits:
+                link.send(b"0")
+            link.is_full, link.failures = False, [ValueError("what is this?")]
+            link.send(b"1", b"2")
+            await asyncio.sleep(4 * departures.REST)
+            link.send(b"3")
+            assert link.sent == ([b"1", b"2", b"3"] if waits else [b"2", b"3"])
+            assert link.counted == ["send errors", *["sent"] * len(link.sent)]
+            assert link.bugs == ["sending: what is this?"]
+
+    asyncio.run(scene())
+
+
+def test_what_has_waited_too_long_makes_room_for_its_retransmission(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lifetimes and pseudotime in it are those of the moment at which it was made."""
+    monkeypatch.setattr(departures, "LONGEST_WAIT", 0.5)
+
+    async def scene() -> None:
+        with _Link() as link:
+            link.is_full = True
+            link.send(b"1", b"2")
+            await asyncio.sleep(0.7)
+            link.send(b"1 again")
+            assert link.counted == ["send queue overflows"] * 2
+            link.is_full = False
+            await asyncio.sleep(2 * departures.REST)
+            assert link.sent == [b"1 again"]
+            assert link.told == ["datagrams wait for more than 0.5 seconds to be sent from UDP port 848; those are lost"]
+            link.is_full = True
+            link.send(b"3")
+            await asyncio.sleep(0.15)
+            link.is_full = False
+            await asyncio.sleep(2 * departures.REST)
+            assert link.sent == [b"1 again", b"3"]
+            link.is_full = True
+            link.send(b"4")
+            await asyncio.sleep(0.7 + departures.REST)
+            link.is_full = False
+            assert link.counted[4:] == ["send queue overflows"], "also where nothing follows"
+            assert len(link.told) == 2, "said again, for none did wait meanwhile"
+
+    asyncio.run(scene())
+
+
+def test_short_datagrams_count_with_the_memory_that_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(departures, "LONGEST_QUEUE", 1 << 20)
+
+    async def scene() -> None:
+        with _Link() as link:
+            link.is_full = True
+            link.send(*[bytes(28)] * 5000)
+            assert link.counted.count("send queue overflows") == 5000 - (1 << 20) // (28 + departures.OVERHEAD)
+            assert len(link.told) == 1
+
+    asyncio.run(scene())
+
+
+def test_what_has_waited_leaves_the_loop_time_for_other_work() -> None:
+    async def scene() -> None:
+        with _Link() as link:
+            link.is_full = True
+            link.send(*[b"1"] * (4 * departures.MOST_AT_ONCE))
+            link.is_full = False
+            seen = set()
+            async with asyncio.timeout(5):
+                while len(link.sent) < 4 * departures.MOST_AT_ONCE:
+                    await asyncio.sleep(0)
+                    seen.add(len(link.sent))
+            assert seen >= {departures.MOST_AT_ONCE * number for number in range(4)}
 
     asyncio.run(scene())
 
@@ -496,7 +635,7 @@ class _Troubled:
 
 def test_an_error_of_the_socket_keeps_no_datagram_behind_it() -> None:
     received: list[bytes] = []
-    sockets = DatagramSockets(lambda datagram, source, destination: received.append(datagram), pytest.fail, pytest.fail)
+    sockets = DatagramSockets(lambda datagram, source, destination: received.append(datagram), pytest.fail, pytest.fail, pytest.fail)
     sockets.set_local([ONE])
     sockets._sockets[848] = _Troubled()  # type: ignore[assignment]
     sockets._readable(848)
@@ -520,8 +659,8 @@ def test_a_flood_does_not_keep_the_loop_from_other_work() -> None:
 def test_an_unreachable_peer_is_counted() -> None:
     async def scene() -> None:
         node = Node(ONE)
-        node.sockets.send(b"x", Endpoint(ONE, 848), Endpoint(IPv4Address("192.0.2.1"), 848))
-        node.sockets.send(b"x", Endpoint(ONE, 1234), Endpoint(PEER, 848))
+        node.sockets.send(Send(b"x", Endpoint(ONE, 848), Endpoint(IPv4Address("192.0.2.1"), 848)))
+        node.sockets.send(Send(b"x", Endpoint(ONE, 1234), Endpoint(PEER, 848)))
         assert node.sockets.counters["send errors"] == 2
         node.sockets.close()
 

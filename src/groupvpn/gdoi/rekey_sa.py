@@ -105,7 +105,7 @@ class RekeySa:
             return []
         self.counters.acks_sent += 1
         message = build_acknowledgement(under, push.sequence, self.address)
-        return [Send(wrap(message, destination.port), Endpoint(self.address, destination.port), source)]
+        return [Send(wrap(message, destination.port), Endpoint(self.address, destination.port), source, may_wait=True)]
 
     def _listen(self, group: IPv4Address | None) -> list[RekeyEffect]:
         """Join the multicast group that rekeys come to, and leave the one before."""

@@ -102,7 +102,7 @@ class Round:
         """Whether each of its messages also says anew how long the KEK lives that protects it, and where its rekeys come from."""
         self._asks = plan.content is Content.KEK or (plan.content is Content.TEK and plan.under.acknowledge)
         """Whether all its messages ask for an answer; those that bring a new KEK do not ask as the one does under which they go."""
-        self._left = 1 + repetition.count
+        self._left = 1 + (repetition.count if self.former_source is None else max(1, repetition.count))
         self._period = repetition.period
         self._counter = plan.counter
         self._pending: dict[Endpoint, Member] = {member.peer: member for member in members} if plan.under.unicast else {}
@@ -131,8 +131,14 @@ class Round:
 
     def source(self, present: IPv4Address) -> IPv4Address:
         """Where the transmission that is open leaves from: `present`, and every other one, the first too, from the address that it was
-        before, if it was another. Members may let in nobody whom they do not know yet; but the old address may be gone."""
+        before, if it was another: then there are two at least. Members may let in nobody whom they do not know yet; but the old address may
+        be gone."""
         return self.former_source if self.former_source is not None and self.transmissions % 2 else present
+
+    @property
+    def owes_present_source(self) -> bool:
+        """Whether nothing of it has left yet from the address that it tells of, if that is a new one. No later rekey says it again."""
+        return self.former_source is not None and self.transmissions < 2
 
     @property
     def retransmissions(self) -> int:

@@ -148,7 +148,8 @@ class Rounds:
         """Send what is due. At `next_rekey` one comes that says all of it again."""
         steps: list[Progress] = []
         for each in self._rounds:
-            if each.next_is_retransmission and self._is_present(each.under) and is_retransmission_suppressed(now, next_rekey):
+            is_said_again = self._is_present(each.under) and not each.owes_present_source
+            if each.next_is_retransmission and is_said_again and is_retransmission_suppressed(now, next_rekey):
                 each.stop_retransmitting()
             while (batch := each.next_batch(now)) is not None:
                 steps.append(self._transmit(each, batch, group, now))
@@ -188,13 +189,13 @@ class Rounds:
             effects.append(_sending(each.under, batch, group.name, source))
             self.sent += not batch.is_retry
         if not each.under.unicast:
-            effects.append(Send(message, Endpoint(source, GDOI_PORT), Endpoint(each.under.destination, GDOI_PORT)))
+            effects.append(Send(message, Endpoint(source, GDOI_PORT), Endpoint(each.under.destination, GDOI_PORT), may_wait=True))
         for member in batch.members:
             member.note_sent(batch.sequence, is_retry=batch.is_retry)
             server = member.record.server
             is_bound = source == NO_ADDRESS or member.record.is_behind_nat  # a NAT lets in only those that were asked
             from_end = server if is_bound else Endpoint(source, server.port)
-            effects.append(Send(wrap(message, from_end.port), from_end, member.peer))
+            effects.append(Send(wrap(message, from_end.port), from_end, member.peer, may_wait=True))
         return Progress(effects, must_be_saved=batch.opens)
 
     def _give_up(self, each: Round, batch: Batch, why: GroupEffect, now: float) -> Progress:

@@ -119,8 +119,8 @@ TIMERS = (
     Timer("activation and deactivation delay", "the GAP's ATD replaces T1, its DTD replaces T2 of the old SA", "RFC 6407 5.4.1"),
     Timer(
         "retransmission suppressed",
-        f"when a rekey under the same KEK is due within {RETRANSMIT_LOOKAHEAD:.0f} s",
-        "group VPN manuals; the KEK is ours",
+        f"when a rekey under the same KEK is due within {RETRANSMIT_LOOKAHEAD:.0f} s; not the first from a new source of rekeys",
+        "group VPN manuals; the KEK and the source are ours",
     ),
     Timer(
         "merge",

@@ -162,7 +162,7 @@ class IkeSa:
     def send(self, message: bytes, to: Endpoint | None = None) -> Send:
         """The datagram that carries `message` to the peer, or `to` another end that may be the peer's, with the non-ESP marker where the
         port asks for it."""
-        return Send(wrap(message, self.local.port), self.local, to or self.peer)
+        return Send(wrap(message, self.local.port), self.local, to or self.peer, may_wait=True)
 
     def arrived(self, datagram: bytes, source: Endpoint) -> None:
         """Remember where an unverified message came from; `accept` of the same message believes it. `IkeEndpoint` calls this."""

@@ -98,6 +98,7 @@ class Router:
             self._received,
             lambda problem: log.write(messages.MULTICAST(problem=problem)),
             lambda problem: log.write(messages.SENDING(problem=problem)),
+            self.note_bug,
         )
         self._memberships = Memberships(self._sockets)
         self._outbox = Outbox(state, log, self._transmit)
@@ -332,7 +333,7 @@ class Router:
                 assert_never(effect)
 
     def _transmit(self, effect: Send) -> None:
-        self._sockets.send(effect.datagram, effect.source, effect.destination)
+        self._sockets.send(effect)
         if self.debugging.topics:
             self.debugging.sent(effect.datagram, effect.source, effect.destination)
 

@@ -58,10 +58,12 @@ class PortUnavailableError(Exception):
 class DatagramSockets:
     """The sockets, bound to the running event loop once `open` was called."""
 
-    def __init__(self, deliver: Deliver, tell: Callable[[str], None], tell_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, deliver: Deliver, tell: Callable[[str], None], tell_lost: Callable[[str], None], note_bug: Callable[[str, Exception], None]
+    ) -> None:
         """`tell` gets what the kernel refuses of multicast, `tell_lost` that it takes too little of what is sent; both in words for an
-        operator."""
-        self._deliver, self._tell, self._tell_lost = deliver, tell, tell_lost
+        operator. `note_bug` gets what nobody expected as a datagram was sent."""
+        self._deliver, self._tell, self._tell_lost, self._note_bug = deliver, tell, tell_lost, note_bug
         self._sockets: dict[int, socket.socket] = {}
         self._departures: dict[int, Departures] = {}
         self._local: frozenset[IPv4Address] = frozenset()
@@ -85,7 +87,7 @@ class DatagramSockets:
             raise
         for port, opened in self._sockets.items():
             loop.add_reader(opened.fileno(), self._readable, port)
-            self._departures[port] = Departures(opened, self._transmit, self._count, self._tell_lost)
+            self._departures[port] = Departures(opened, self._transmit, self._count, self._tell_lost, self._note_bug)
 
     def set_local(self, local: Iterable[IPv4Address]) -> None:
         """Change which addresses are ours."""
@@ -179,17 +181,18 @@ class DatagramSockets:
     def _set_membership(self, option: int, group: IPv4Address, number: int) -> None:
         self._sockets[GDOI_PORT].setsockopt(socket.IPPROTO_IP, option, _MREQN.pack(group.packed, bytes(4), number))
 
-    def send(self, datagram: bytes, source: Endpoint, destination: Endpoint) -> None:
-        """Send one datagram, as soon as the kernel has room for it; an unreachable peer is counted, the protocols retransmit.
+    def send(self, datagram: Send) -> None:
+        """Send one datagram, now or, if it may wait, as soon as the kernel has room for it; an unreachable peer is counted, the protocols
+        retransmit.
 
-        One to a multicast group leaves by the interface that has the address `source`, as Linux has it where a socket names no other; from
-        a loopback address it would stay on the machine, so that one goes where the routes lead.
+        One to a multicast group leaves by the interface that has the address of its source, as Linux has it where a socket names no other;
+        from a loopback address it would stay on the machine, so that one goes where the routes lead.
         """
-        departures = self._departures.get(source.port)
+        departures = self._departures.get(datagram.source.port)
         if departures is None:
             self._count("send errors")
         else:
-            departures.send(Send(datagram, source, destination))
+            departures.send(datagram)
 
     def _count(self, what: str) -> None:
         self.counters[what] += 1

@@ -167,8 +167,8 @@ _LOCAL_SERVER = (
         Set(keeps_no=True),
         {"seconds": Number(10, 60, "Seconds between transmissions"), "number": Number(1, 10, "Retransmissions")},
         default="rekey retransmit 10 number 2",
-        details="`no rekey retransmit` sends every rekey once. With `periodic` newer routers go on sending; it is accepted and not yet in "
-        "effect: the number counts.",
+        details="`no rekey retransmit` sends every rekey once; only one that tells of another `address ipv4` is sent again, from that one. "
+        "With `periodic` newer routers go on sending; it is accepted and not yet in effect: the number counts.",
     ),
     Command(
         LOCAL_SERVER,
