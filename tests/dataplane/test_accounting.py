@@ -12,8 +12,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
+from broken import Broken
 from namespaces import Namespace, connect
 from policies import GCM, deny, permit, sa, state
 from tests.engine.packets import DONT_FRAGMENT, fragments, ipv4, ipv6
@@ -386,4 +388,27 @@ def test_a_data_path_that_is_made_anew_takes_no_count_away(place: Place, request
     }
     delivered = [counters.delivered[way] - before.delivered[way] for way in ("outbound_delivered", "inbound_delivered")]
     assert delivered == [(3 + in_gone) * N, (3 + 2 * out_gone) * N]
+    assert {way: unaccounted(place, way) for way in ("inbound", "outbound")} == began
+
+
+@pytest.mark.parametrize("place", [Case("tap", "nftables")], ids=str, indirect=True)
+def test_what_was_delivered_before_nft_failed_is_not_lost(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin")
+    member, nft = Member(OURS), Broken(tmp_path)
+    began = {way: unaccounted(place, way) for way in ("inbound", "outbound")}
+    before = place.counters()
+    place.arrive(*(member.protect(ip(FAR, HOST, bytes(40))) for _ in range(N)))
+    place.leave(*[ip(HOST, FAR, bytes(40))] * N)
+    port = place.plane._attachments["wan"]._port
+    until(lambda: [port.traffic()[f"{way}_frames"] for way in ("outbound", "inbound")] == [N, N], "the engine has read them all")
+    nft.breaks("exit 1")
+    place.gateway.run("ip", "link", "del", f"gv{links.index('wan')}o0")
+    place.leave(*[ip(HOST, FAR, bytes(40))] * N)
+    place.plane.refresh()
+    nft.heals()
+    place.plane.refresh()
+    assert place.plane.refresh() == ()
+    counters = settled(place)
+    assert without_zeros(counters.drops) == {"outbound_restarted": N}
+    assert [counters.delivered[way] - before.delivered[way] for way in ("outbound_delivered", "inbound_delivered")] == [N, N]
     assert {way: unaccounted(place, way) for way in ("inbound", "outbound")} == began

@@ -266,6 +266,17 @@ def test_flushed_rules_and_removed_taps_come_back(wan: Wan, engine: RecordingEng
         assert links.index(tap) is not None
 
 
+def test_a_long_list_leads_to_taps_that_were_made_anew(wan: Wan, engine: RecordingEngine, steer: str) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
+        plane.apply(state(*(permit(f"10.{net}.0.0/16", spi=5) for net in range(1, 30)), sas=(sa(5),)))
+        for _ in range(2):
+            gateway.run("ip", "link", "del", f"gv{links.index('wan')}o0")
+            assert plane.refresh() == ()
+            assert sends(wan) == 0
+            assert len(engine.ports[-1].frames(engine.ports[-1].queues[0])) == 1
+
+
 DAMAGE = {
     "its inbound TAP is down": "ip link set {tap}i down",
     "its outbound TAP is down": "ip link set {tap}o0 down",

@@ -30,8 +30,9 @@ TOLD = "inbound_told"
 way the copies are no drops of the engine."""
 PASSED = ("outbound_passed", "inbound_passed")
 """Counters of what the rules let pass in the clear."""
-GIVEN = ("outbound_given", "inbound_given")
-"""Counters of the frames that the rules led to TAPs, copies apart: what the engine did not get of them was lost on the way."""
+GIVEN = {way: (f"{way}_given", f"{way}_given_next") for way in ("outbound", "inbound")}
+"""Counters of the frames that the rules led to TAPs, copies apart: what the engine did not get of them was lost on the way. Data paths take
+turns, so that those of one that has ended are told from those of the next one."""
 TABLE_PREFIX = "groupvpn_"
 """Every table we own is called this and the name that the interface is configured by, in the family `netdev`."""
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
@@ -70,7 +71,9 @@ class Steering:
     frames that the engine sends. All of these are drawn at random. `tap_in` is None where the engine could not be
     started: then whatever must be protected is dropped. `peers` are the far ends of SAs between two ends. Whole ESP packets of up to
     `copy_limit` octets are copies: the engine has them by its packet ring before these rules see them. `ring_program` is the kernel's
-    number of the program that stands before them and has taken ESP already, 0 if there is none. No key is ever part of this.
+    number of the program that stands before them and has taken ESP already, 0 if there is none. `turn` is 0 or 1, another one than that of
+    the data path before: rules lead to TAPs by number, so those that lead to others of the same names are others. No key is ever part of
+    this.
     """
 
     table: str
@@ -91,6 +94,7 @@ class Steering:
     copy_limit: int = 0
     ring_program: int = 0
     own_ipv6: tuple[IPv6Address, ...] = ()
+    turn: int = 0
 
 
 def table_name(interface: str) -> str:
