@@ -24,8 +24,10 @@ from tests.waiting import until
 from groupvpn import _engine
 from groupvpn.dataplane import links
 from groupvpn.dataplane.engine import NativeEngine
+from groupvpn.dataplane.filters import Filters, FiltersError
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.options import AUTOMATIC, EngineOptions
+from groupvpn.dataplane.steering import Steering
 from groupvpn.ipsec.sa import GroupSa, InterfaceCounters, TrafficRule
 
 pytestmark = pytest.mark.netns
@@ -411,4 +413,33 @@ def test_what_was_delivered_before_nft_failed_is_not_lost(place: Place, tmp_path
     counters = settled(place)
     assert without_zeros(counters.drops) == {"outbound_restarted": N}
     assert [counters.delivered[way] - before.delivered[way] for way in ("outbound_delivered", "inbound_delivered")] == [N, N]
+    assert {way: unaccounted(place, way) for way in ("inbound", "outbound")} == began
+
+
+@pytest.mark.parametrize("place", [Case("tap", "auto")], ids=str, indirect=True)
+def test_a_table_that_gives_way_to_programs_and_comes_back_counts_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def anew(steer: str) -> None:
+        with contextlib.ExitStack() as stack:
+            if steer == "nftables":
+                stack.enter_context(monkeypatch.context()).setattr(Filters, "load", refuse)
+            place.gateway.run("ip", "link", "del", f"gv{links.index('wan')}i")
+            assert place.plane.refresh() == ()
+        assert place.plane.engine().ports[0].steer.name == steer
+
+    def refuse(filters: Filters, steering: Steering) -> None:
+        raise FiltersError("refused by the test")
+
+    member = Member(OURS)
+    anew("nftables")
+    began = {way: unaccounted(place, way) for way in ("inbound", "outbound")}
+    before = place.counters()
+    for turn, steer in enumerate(("bpf", "nftables", "nftables"), 1):
+        place.arrive(*(member.protect(ip(FAR, HOST, bytes(40))) for _ in range(N)))
+        place.leave(*[ip(HOST, FAR, bytes(40))] * N)
+        place.arrive(*[ip(FAR, HOST, udp(7000), UDP)] * N)
+        settled(place)
+        anew(steer)
+        counters = settled(place)
+        assert without_zeros(counters.drops) == {"inbound_clear": turn * N}
+        assert counters.delivered["inbound_delivered"] - before.delivered["inbound_delivered"] == turn * N
     assert {way: unaccounted(place, way) for way in ("inbound", "outbound")} == began

@@ -81,7 +81,7 @@ class Table:
     def counters(self) -> dict[str, int]:
         """Packets by what became of them (`nftables.counters`), since the first `load`; without those of its guard, which go on by
         themselves."""
-        return self._tally.read() if self._is_ours else {}
+        return self._tally.read() if self._is_ours else self._tally.total()
 
     @property
     def is_counted(self) -> bool:
