@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import IPv6Address
 
 import pytest
 from lifecycle import Wire, data_plane, everything, flood, held, wanted
@@ -305,6 +306,19 @@ class _Trouble(RecordingEngine):
         return super().make_port(device, *arguments)  # type: ignore[arg-type]
 
     error: BaseException = OSError(24, "Too many open files")
+
+
+@pytest.mark.parametrize("name", [b"bad\xff", b"a\x1cb", b"a\x1eb", b"a\x85b", "a\u2028b".encode()])
+def test_a_name_that_is_no_text_keeps_nobody_from_reading_the_others(wire: Wire, name: bytes) -> None:
+    with wire.gateway.entered():
+        device = os.fsdecode(name)
+        wire.gateway.run("ip", "link", "add", device, "type", "bridge")
+        wire.gateway.run("ip", "link", "set", device, "up")
+        wire.gateway.run("ip", "addr", "add", "2001:db8:77::1/64", "dev", device, "nodad")
+        wire.gateway.run("ip", "addr", "add", "2001:db8:9::1/64", "dev", "wan", "nodad")
+        found = links.ipv6_addresses(links.index("wan") or 0)
+        assert {IPv6Address("2001:db8:77::1"), IPv6Address("2001:db8:9::1")} <= set(found)
+        assert links.transmit_drops().keys() == set(links.names())
 
 
 @pytest.mark.parametrize("error", [OSError(24, "Too many open files"), MemoryError(), ImportError("no module"), KeyError("wan")])

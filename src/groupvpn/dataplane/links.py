@@ -142,7 +142,7 @@ def ipv6_addresses(index: int) -> tuple[IPv6Address, ...]:
     other links. Empty if they cannot be read."""
     found = set()
     with contextlib.suppress(OSError):  # no IPv6 at all, or no descriptor is left
-        for line in Path("/proc/thread-self/net/if_inet6").read_text().splitlines():
+        for line in _lines("if_inet6"):
             digits, number, _, scope, *_ = line.split()
             is_ours = int(number, 16) == index if int(scope, 16) == _SCOPE_LINK else int(scope, 16) != _SCOPE_HOST
             if is_ours:
@@ -176,10 +176,15 @@ def bring_up_silent(device: str) -> None:
 def transmit_drops() -> dict[str, int]:
     """Packets that each interface dropped on transmission since it exists (for a TAP: its queue was full)."""
     drops: dict[str, int] = {}
-    for line in Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]:
-        name, _, figures = line.partition(":")
-        drops[name.strip()] = int(figures.split()[11])
+    for line in _lines("dev")[2:]:
+        name, _, figures = line.partition(b":")
+        drops[name.strip().decode(errors="surrogateescape")] = int(figures.split()[11])
     return drops
+
+
+def _lines(file: str) -> list[bytes]:
+    """What the kernel says in a file of this network namespace. Names of interfaces there may hold any octets but blanks and colons."""
+    return list(filter(None, (Path("/proc/thread-self/net") / file).read_bytes().split(b"\n")))
 
 
 def _request(device: str, request: int, value: bytes = b"") -> bytes:
