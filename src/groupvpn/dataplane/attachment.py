@@ -12,7 +12,7 @@ from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import BackEnd, PortStatus
 from groupvpn.dataplane.rules import InterfaceRules
 from groupvpn.dataplane.slots import Slots, assign
-from groupvpn.dataplane.steering import TOKEN_PREFIX, UNTAGGED, Steering, interface_name, meets_ipv6
+from groupvpn.dataplane.steering import OWN_IPV6, TOKEN_PREFIX, UNTAGGED, Steering, interface_name, meets_ipv6
 from groupvpn.dataplane.tags import Tags
 from groupvpn.dataplane.tags import assign as assign_tags
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
@@ -97,7 +97,7 @@ class Attachment:
             turn=self._turn,
         )
         if meets_ipv6(steering):
-            steering = replace(steering, own_ipv6=links.ipv6_addresses(self._link.index))
+            steering = replace(steering, own_ipv6=links.ipv6_addresses(self._link.index)[:OWN_IPV6])
         self._use(self._inbound | inbound, self._outbound | outbound, tags.of | self._tags_in_use)
         self._rules.load(steering)
         if not self._is_led_to:

@@ -138,10 +138,11 @@ def number_at(address: IPv4Address) -> int | None:
 
 
 def ipv6_addresses(index: int) -> tuple[IPv6Address, ...]:
-    """The addresses of IPv6 under which we are reached by the interface of this number, in their order: all that we have, but for those of
-    other links. Empty if they cannot be read."""
-    found = _every_ipv6_address()
-    return tuple(sorted({at for at, number, scope in found if (number == index if scope == _SCOPE_LINK else scope != _SCOPE_HOST)}))
+    """The addresses of IPv6 under which we are reached by the interface of this number, its own ones first, in their order: all that we
+    have, but for those of other links. Empty if they cannot be read."""
+    found = sorted((number != index, at, number, scope) for at, number, scope in _every_ipv6_address())
+    ours = (at for _, at, number, scope in found if (number == index if scope == _SCOPE_LINK else scope != _SCOPE_HOST))
+    return tuple(dict.fromkeys(ours))
 
 
 def ipv6_by_number() -> dict[int, set[IPv6Address]]:

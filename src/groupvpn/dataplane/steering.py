@@ -43,6 +43,8 @@ SERVED = "by"
 """How the comment of a rule in a guard begins; the name of the inbound TAP follows."""
 TOLD_OF = 20
 """Packets with an unknown SPI of which the engine gets a copy in a second, about."""
+OWN_IPV6 = 64
+"""At most so many addresses of IPv6 are known as ours: they are for telling alone, and a program may not become too long."""
 ISAKMP_PORTS = (ISAKMP_PORT, GDOI_PORT, NAT_T_PORT)
 """Where our own ISAKMP and GDOI comes from and goes to, which is never protected."""
 
@@ -64,7 +66,8 @@ class Selectors:
 @dataclass(frozen=True, slots=True)
 class Steering:
     """All that the rules of one interface depend on. `index` and `device` are the interface's number and what it is called now, `table`
-    what it is configured as. `own` are the addresses under which this node speaks with key servers, `own_ipv6` those of IPv6 that it has.
+    what it is configured as. `own` are the addresses under which this node speaks with key servers, `own_ipv6` those of IPv6 that it has,
+    or some of them.
 
     `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of ICMP that the engine says by itself, and how
     that of all frames that it gives back begins (`TOKEN_PREFIX`); decrypted ones end with a tag of `selectors`. `mark` is the mark of the
