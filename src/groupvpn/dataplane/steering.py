@@ -141,12 +141,17 @@ def by_addresses(steering: Steering) -> Iterator[tuple[Entry, bool]]:
     """What the list says of ESP by its addresses alone, which the outer header of a group's SA repeats: each permit without its protocol
     and ports, and the denies that have none. Behind them the permits of SAs whose list is another one by now.
 
-    With each, whether what it matches may arrive in the clear.
+    With each, whether what it matches may arrive in the clear: of several permits of the same addresses the first one without a protocol
+    and ports says so, for it takes ESP.
     """
     found: dict[Entry, bool] = {}
+    whole: set[Entry] = set()
     for rule, entry in arriving(steering):
         addresses = Entry(entry.action, ANY_PROTOCOL, entry.source, entry.destination)
-        if entry.action is Action.PERMIT or entry == addresses:
+        if entry == addresses and addresses not in whole:
+            whole.add(addresses)
+            found[addresses] = arrives_clear(rule)
+        elif entry.action is Action.PERMIT:
             found.setdefault(addresses, arrives_clear(rule))
     for entry in (entry for selectors in steering.selectors for entry in decrypted(selectors)):
         if entry.action is Action.PERMIT:
