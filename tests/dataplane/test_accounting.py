@@ -8,12 +8,15 @@ import contextlib
 import json
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
+from broken import Broken
 from namespaces import Namespace, connect
 from policies import GCM, deny, permit, sa, state
 from tests.engine.packets import DONT_FRAGMENT, fragments, ipv4, ipv6
@@ -22,8 +25,11 @@ from tests.waiting import until
 from groupvpn import _engine
 from groupvpn.dataplane import links
 from groupvpn.dataplane.engine import NativeEngine
+from groupvpn.dataplane.filters import Filters, FiltersError
+from groupvpn.dataplane.guard import REASONS
 from groupvpn.dataplane.linux import LinuxDataPlane
 from groupvpn.dataplane.options import AUTOMATIC, EngineOptions
+from groupvpn.dataplane.steering import Steering
 from groupvpn.ipsec.sa import GroupSa, InterfaceCounters, TrafficRule
 
 pytestmark = pytest.mark.netns
@@ -226,7 +232,7 @@ def unaccounted(place: Place, way: str) -> int:
 def ended(counters: InterfaceCounters, way: str) -> int:
     """How many packets the counters account for: `docs/dataplane.md` has the sum."""
     passed, traffic = counters.delivered[f"{way}_passed"], counters.traffic
-    drops = {reason: packets for reason, packets in counters.drops.items() if reason.startswith(way)}
+    drops = {reason: packets for reason, packets in counters.drops.items() if reason.startswith(way) and reason not in REASONS}
     if way == "outbound":
         refused_by_engine = traffic["outbound_packets"] - counters.delivered["outbound_delivered"]
         cut = traffic["outbound_packets"] - traffic["outbound_frames"]
@@ -387,3 +393,85 @@ def test_a_data_path_that_is_made_anew_takes_no_count_away(place: Place, request
     delivered = [counters.delivered[way] - before.delivered[way] for way in ("outbound_delivered", "inbound_delivered")]
     assert delivered == [(3 + in_gone) * N, (3 + 2 * out_gone) * N]
     assert {way: unaccounted(place, way) for way in ("inbound", "outbound")} == began
+
+
+@pytest.mark.parametrize("place", [Case("tap", "nftables")], ids=str, indirect=True)
+def test_what_was_delivered_before_nft_failed_is_not_lost(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin")
+    member, nft = Member(OURS), Broken(tmp_path)
+    began = {way: unaccounted(place, way) for way in ("inbound", "outbound")}
+    before = place.counters()
+    place.arrive(*(member.protect(ip(FAR, HOST, bytes(40))) for _ in range(N)))
+    place.leave(*[ip(HOST, FAR, bytes(40))] * N)
+    port = place.plane._attachments["wan"]._port
+    until(lambda: [port.traffic()[f"{way}_frames"] for way in ("outbound", "inbound")] == [N, N], "the engine has read them all")
+    nft.breaks("exit 1")
+    place.gateway.run("ip", "link", "del", f"gv{links.index('wan')}o0")
+    place.leave(*[ip(HOST, FAR, bytes(40))] * N)
+    place.plane.refresh()
+    nft.heals()
+    place.plane.refresh()
+    assert place.plane.refresh() == ()
+    counters = settled(place)
+    assert without_zeros(counters.drops) == {"outbound_restarted": N}
+    assert [counters.delivered[way] - before.delivered[way] for way in ("outbound_delivered", "inbound_delivered")] == [N, N]
+    assert {way: unaccounted(place, way) for way in ("inbound", "outbound")} == began
+
+
+@pytest.mark.parametrize("place", [Case("tap", "auto")], ids=str, indirect=True)
+def test_a_table_that_gives_way_to_programs_and_comes_back_counts_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def anew(steer: str) -> None:
+        with contextlib.ExitStack() as stack:
+            if steer == "nftables":
+                stack.enter_context(monkeypatch.context()).setattr(Filters, "load", refuse)
+            place.gateway.run("ip", "link", "del", f"gv{links.index('wan')}i")
+            assert place.plane.refresh() == ()
+        assert place.plane.engine().ports[0].steer.name == steer
+
+    def refuse(filters: Filters, steering: Steering) -> None:
+        raise FiltersError("refused by the test")
+
+    member = Member(OURS)
+    anew("nftables")
+    began = {way: unaccounted(place, way) for way in ("inbound", "outbound")}
+    before = place.counters()
+    for turn, steer in enumerate(("bpf", "nftables", "nftables"), 1):
+        place.arrive(*(member.protect(ip(FAR, HOST, bytes(40))) for _ in range(N)))
+        place.leave(*[ip(HOST, FAR, bytes(40))] * N)
+        place.arrive(*[ip(FAR, HOST, udp(7000), UDP)] * N)
+        settled(place)
+        anew(steer)
+        counters = settled(place)
+        assert without_zeros(counters.drops) == {"inbound_clear": turn * N}
+        assert counters.delivered["inbound_delivered"] - before.delivered["inbound_delivered"] == turn * N
+    assert {way: unaccounted(place, way) for way in ("inbound", "outbound")} == began
+
+
+@pytest.mark.parametrize("place", [Case("bpf", "bpf")], ids=str, indirect=True)
+def test_what_the_guard_drops_while_a_data_path_is_made_anew_has_been_counted(place: Place) -> None:
+    """The old data path gives packets back as long as it is there, when the guard is alone already."""
+    member = Member(OURS)
+    began = unaccounted(place, "inbound")
+    packets = [member.protect(ip(FAR, HOST, bytes(40))) for _ in range(20000)]
+    stop = threading.Event()
+
+    def flood() -> None:
+        for packet in packets:
+            if stop.is_set():
+                break
+            place.arrive(packet)
+            time.sleep(5e-5)
+
+    flooding = threading.Thread(target=flood)
+    flooding.start()
+    try:
+        for _ in range(5):
+            time.sleep(0.1)
+            place.gateway.run("ip", "link", "set", f"gv{links.index('wan')}o0", "down")
+            assert place.plane.refresh() == ()
+    finally:
+        stop.set()
+        flooding.join()
+    counters = settled(place)
+    assert counters.drops["inbound_unsteered"]
+    assert unaccounted(place, "inbound") == began, without_zeros(counters.drops)

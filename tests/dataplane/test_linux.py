@@ -266,6 +266,28 @@ def test_flushed_rules_and_removed_taps_come_back(wan: Wan, engine: RecordingEng
         assert links.index(tap) is not None
 
 
+def test_a_long_list_leads_to_taps_that_were_made_anew(wan: Wan, engine: RecordingEngine, steer: str) -> None:
+    gateway, _ = wan
+    with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
+        plane.apply(state(*(permit(f"10.{net}.0.0/16", spi=5) for net in range(1, 30)), sas=(sa(5),)))
+        for _ in range(2):
+            gateway.run("ip", "link", "del", f"gv{links.index('wan')}o0")
+            assert plane.refresh() == ()
+            assert sends(wan) == 0
+            assert len(engine.ports[-1].frames(engine.ports[-1].queues[0])) == 1
+
+
+def test_any_number_of_addresses_of_ipv6_is_served(wan: Wan, engine: RecordingEngine, steer: str) -> None:
+    gateway, _ = wan
+    gateway.run("ip", "addr", "add", "2001:db8:9::1/64", "dev", "wan", "nodad")
+    every = "".join(f"addr add 2001:db8:{number:x}::7/128 dev lo nodad\n" for number in range(0x1000, 0x1000 + 2000))
+    gateway.run("sh", "-c", f"ip -batch - <<'END'\n{every}END\n")
+    rules = permit(spi=5), permit("2001:db8:1::/48", "2001:db8:2::/48", spi=5)
+    with gateway.entered(), LinuxDataPlane(engine=engine, steer=steer) as plane:
+        assert plane.apply(state(*rules, sas=(sa(5),))) == ()
+        assert len(links.ipv6_addresses(links.index("wan") or 0)) > 2000
+
+
 DAMAGE = {
     "its inbound TAP is down": "ip link set {tap}i down",
     "its outbound TAP is down": "ip link set {tap}o0 down",

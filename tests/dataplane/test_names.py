@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import IPv6Address
 
 import pytest
 from lifecycle import Wire, data_plane, everything, flood, held, wanted
@@ -15,6 +16,8 @@ from recording import RecordingEngine
 from tests.engine.packets import ipv4
 
 from groupvpn.dataplane import links, nftables, recovery
+from groupvpn.dataplane.accounts import Counts
+from groupvpn.dataplane.attachment import Attachment
 from groupvpn.dataplane.faults import Effect
 from groupvpn.dataplane.linux import Fault, LinuxDataPlane
 from groupvpn.dataplane.steering import interface_name, table_name
@@ -305,6 +308,19 @@ class _Trouble(RecordingEngine):
     error: BaseException = OSError(24, "Too many open files")
 
 
+@pytest.mark.parametrize("name", [b"bad\xff", b"a\x1cb", b"a\x1eb", b"a\x85b", "a\u2028b".encode()])
+def test_a_name_that_is_no_text_keeps_nobody_from_reading_the_others(wire: Wire, name: bytes) -> None:
+    with wire.gateway.entered():
+        device = os.fsdecode(name)
+        wire.gateway.run("ip", "link", "add", device, "type", "bridge")
+        wire.gateway.run("ip", "link", "set", device, "up")
+        wire.gateway.run("ip", "addr", "add", "2001:db8:77::1/64", "dev", device, "nodad")
+        wire.gateway.run("ip", "addr", "add", "2001:db8:9::1/64", "dev", "wan", "nodad")
+        found = links.ipv6_addresses(links.index("wan") or 0)
+        assert {IPv6Address("2001:db8:77::1"), IPv6Address("2001:db8:9::1")} <= set(found)
+        assert links.transmit_drops().keys() == set(links.names())
+
+
 @pytest.mark.parametrize("error", [OSError(24, "Too many open files"), MemoryError(), ImportError("no module"), KeyError("wan")])
 def test_nothing_that_goes_wrong_on_one_interface_opens_it_or_holds_up_another(wire: Wire, steer: str, error: Exception) -> None:
     second = Wire(wire.gateway, wire.outside, "wan2", "core2", 8)
@@ -319,6 +335,31 @@ def test_nothing_that_goes_wrong_on_one_interface_opens_it_or_holds_up_another(w
         assert [port.device for port in plane.engine().ports] == ["wan2"]
         assert links.index("wan") is not None
         assert passes(wire.gateway, wire.near, wire.outside, wire.far) == 0
+
+
+def test_a_data_path_that_ends_badly_leaves_no_tap_and_holds_up_nobody(wire: Wire, steer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = Wire(wire.gateway, wire.outside, "wan2", "core2", 8)
+    second.make()
+    with planes(wire, steer, wanted("wan"), wanted("wan2", second.near)) as plane:
+        with monkeypatch.context() as patch:
+            patch.setattr(Attachment, "counted", _fail)
+            for device in ("wan", "wan2"):
+                wire.gateway.run("ip", "link", "del", f"gv{links.index(device)}i")
+            faults = plane.refresh()
+        assert {(fault.device, fault.effect) for fault in faults} == {("wan", Effect.HARMLESS), ("wan2", Effect.HARMLESS)}
+        assert all("what its data path counted is lost: ValueError" in fault.problem for fault in faults)
+        assert [port.device for port in plane.engine().ports] == ["wan", "wan2"]
+        assert plane.refresh() == ()
+        assert wire.leaks() == second.leaks() == (0, 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(Attachment, "counted", _fail)
+            (fault,) = plane.apply(wanted("wan"))
+        assert fault.device == "wan2"
+        assert not [name for name in links.names() if name.startswith(f"gv{links.index('wan2')}")]
+
+
+def _fail(_: Attachment) -> Counts:
+    raise ValueError("broken by the test")
 
 
 def test_rules_that_could_not_be_removed_are_removed_later(wire: Wire, steer: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from broken import Broken
 from lifecycle import Wire, data_plane, wanted
 from policies import deny, permit, sa, state
 
-from groupvpn.dataplane import guards, nftables, programs
+from groupvpn.dataplane import guards, links, nftables, programs
 from groupvpn.dataplane.faults import Effect
 from groupvpn.dataplane.guard import State, render
 from groupvpn.dataplane.linux import LinuxDataPlane
@@ -19,25 +20,6 @@ from groupvpn.dataplane.programs import ProgramError
 from groupvpn.dataplane.steering import Steering
 
 pytestmark = pytest.mark.netns
-
-
-class Broken:
-    """An `nft` that is found before the real one, as long as it is there, and notes how often it is called."""
-
-    def __init__(self, folder: Path) -> None:
-        self._script, self._calls = folder / "nft", folder / "calls"
-
-    def breaks(self, does: str) -> None:
-        self._script.write_text(f"#!/bin/sh\necho >>{self._calls}\n{does}\n")
-        self._script.chmod(0o755)
-        self._calls.write_text("")
-
-    def heals(self) -> None:
-        self._script.unlink()
-
-    @property
-    def calls(self) -> int:
-        return len(self._calls.read_text())
 
 
 FAILS, HANGS = "echo Error: broken by the test >&2; exit 1", "exec sleep 60"
@@ -95,6 +77,21 @@ def test_what_holds_is_left_alone_when_nft_cannot_say_so(wire: Wire, plane: Linu
     assert plane.refresh() == ()
     assert plane._attachments["wan"] is before
     assert plane.take_restored() == frozenset()
+
+
+@pytest.mark.parametrize("plane", ["nftables"], indirect=True)
+@pytest.mark.parametrize("says", ["exit 0", "echo junk", "echo '{}'", "echo '{\"nftables\": [3]}'", FAILS])
+def test_a_data_path_ends_and_begins_anew_whatever_nft_says(wire: Wire, plane: LinuxDataPlane, nft: Broken, says: str) -> None:
+    tap = f"gv{links.index('wan')}i"
+    nft.breaks(says)
+    wire.gateway.run("ip", "link", "del", tap)
+    plane.refresh()
+    plane.counters()
+    nft.heals()
+    plane.refresh()
+    assert plane.refresh() == ()
+    assert links.read(tap).is_up
+    assert wire.leaks() == (0, 0)
 
 
 def test_a_guard_that_cannot_be_put_back_is_a_fault_beside_programs_that_hold(wire: Wire, plane: LinuxDataPlane, nft: Broken) -> None:

@@ -66,7 +66,9 @@ table netdev groupvpn_wan {
 	counter inbound_not_permitted { comment "was decrypted, but no permit entry covers it"; }
 	counter inbound_restarted { comment "was ESP of ours when nobody was there to decrypt it"; }
 	counter outbound_given { comment "frames for the engine, by whatever rule"; }
+	counter outbound_given_next { comment "frames for the engine, by whatever rule"; }
 	counter inbound_given { comment "frames for the engine, by whatever rule"; }
+	counter inbound_given_next { comment "frames for the engine, by whatever rule"; }
 	counter inbound_copies { comment "copies for the engine to tell of, of packets that pass"; }
 	counter inbound_told { comment "copies for the engine to tell of, of packets with addresses that the list wants encrypted"; }
 	limit told_of { rate 20/second burst 20 packets }

@@ -55,6 +55,7 @@ from verdict_model import (
     UNKNOWN_SPI,
     Fate,
     Header,
+    Model,
     ah,
     between,
     esp,
@@ -443,6 +444,16 @@ def test_the_engine_is_told_of_few_packets_with_an_unknown_spi() -> None:
     fates = [programs.inbound(ethernet(ipv4(ESP, esp(UNKNOWN)))) for _ in range(4 * TOLD_OF)]
     assert {fate[:2] for fate in fates} == {UNKNOWN_SPI[:2]}
     assert TOLD_OF <= sum(fate.copy is not None for fate in fates) <= 2 * TOLD_OF
+
+
+@pytest.mark.parametrize("first", [Direction.INBOUND_OPTIONAL, Direction.BOTH])
+def test_esp_is_told_of_as_the_permit_says_that_takes_it_whatever_another_one_says_of_tcp(first: Direction) -> None:
+    second = Direction.BOTH if first is Direction.INBOUND_OPTIONAL else Direction.INBOUND_OPTIONAL
+    only_tcp = TrafficRule(entry("permit", protocol=TCP), None, first)
+    wanted = steering(only_tcp, permit(direction=second))
+    fate = TOLD if second is Direction.BOTH else ARRIVED._replace(copy="inbound_copies")
+    assert Programs(wanted).inbound(ethernet(ipv4(ESP, esp(UNKNOWN)))) == fate
+    assert Model(wanted).inbound(ethernet(ipv4(ESP, esp(UNKNOWN)))) == fate
 
 
 def test_packets_go_on_as_it_was_asked_for() -> None:

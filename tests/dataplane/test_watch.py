@@ -70,6 +70,29 @@ def test_notifications_that_were_lost_are_changes_of_rules_and_what_waits_is_tak
         assert watch.drain() == {"lo"}
 
 
+@pytest.mark.netns
+def test_an_address_that_is_renewed_is_no_change(namespaces: list[Namespace]) -> None:
+    namespaces.append(Namespace("w"))
+    gateway = namespaces[0]
+    address = "2001:db8::1/64", "dev", "lo", "nodad"
+    with gateway.entered():
+        gateway.run("ip", "addr", "add", *address)
+        with contextlib.closing(Watch()) as watch:
+            for lifetime in ("100", "200"):
+                gateway.run("ip", "addr", "change", *address, "valid_lft", lifetime, "preferred_lft", lifetime)
+                assert select.select([watch.fileno()], [], [], 1)[0]
+                assert watch.drain() == set()
+            for which in ("add", "del"):
+                gateway.run("ip", "addr", which, "2001:db8::2/64", "dev", "lo")
+                assert watch.drain() == {"lo"}
+            gateway.run("ip", "addr", "del", *address[:3])
+            assert watch.drain() == {"lo"}
+            gateway.run("ip", "addr", "add", "10.0.0.1/24", "dev", "lo", "valid_lft", "100", "preferred_lft", "100")
+            assert watch.drain() == {"lo"}
+            gateway.run("ip", "addr", "change", "10.0.0.1/24", "dev", "lo", "valid_lft", "200", "preferred_lft", "200")
+            assert watch.drain() == {"lo"}
+
+
 def test_a_process_is_followed_by_a_descriptor_of_any_number(monkeypatch: pytest.MonkeyPatch) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     high = 1100

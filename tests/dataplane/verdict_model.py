@@ -303,6 +303,8 @@ class Model:
         for direction, one in self._turned(seen):
             is_of_both = takes(Entry(Action.PERMIT, 0, one.source, one.destination), seen, passes=False)
             if is_of_both and (one.action is Action.PERMIT or not (one.protocol or one.source_port or one.destination_port)):
+                whole = Entry(one.action, 0, one.source, one.destination)
+                direction = next((its for its, other in self._turned(seen) if other == whole), direction)
                 return direction if one.action is Action.PERMIT else None
         permits = (one for selectors in self._steering.selectors for one in selectors.entries if one.action is Action.PERMIT)
         turned = (one for entry in permits for one in _turned(entry, seen))

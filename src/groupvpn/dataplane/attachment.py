@@ -12,7 +12,7 @@ from groupvpn.dataplane.keyring import Keyring
 from groupvpn.dataplane.options import BackEnd, PortStatus
 from groupvpn.dataplane.rules import InterfaceRules
 from groupvpn.dataplane.slots import Slots, assign
-from groupvpn.dataplane.steering import TOKEN_PREFIX, UNTAGGED, Steering, interface_name, meets_ipv6
+from groupvpn.dataplane.steering import OWN_IPV6, TOKEN_PREFIX, UNTAGGED, Steering, interface_name, meets_ipv6
 from groupvpn.dataplane.tags import Tags
 from groupvpn.dataplane.tags import assign as assign_tags
 from groupvpn.dataplane.taps import Tap, name_inbound, name_outbound
@@ -45,6 +45,7 @@ class Attachment:
         self._fragmentation = Fragmentation.BEFORE
         self._is_led_to = False
         """Whether the rules know our TAPs."""
+        self._turn = rules.next_turn
         self._missed: Counter[str] = Counter()
         """What rules led to TAPs that were gone, before they knew ours."""
         self._lost_at: Counter[str] = Counter()
@@ -93,14 +94,15 @@ class Attachment:
             ring_program=self._port.ring_program,
             esp_ports=policy.esp_ports,
             selectors=tags.selectors,
+            turn=self._turn,
         )
         if meets_ipv6(steering):
-            steering = replace(steering, own_ipv6=links.ipv6_addresses(self._link.index))
+            steering = replace(steering, own_ipv6=links.ipv6_addresses(self._link.index)[:OWN_IPV6])
         self._use(self._inbound | inbound, self._outbound | outbound, tags.of | self._tags_in_use)
-        if not self._is_led_to:
-            self._missed += self._rules.take_given()
         self._rules.load(steering)
-        self._is_led_to = True
+        if not self._is_led_to:
+            self._missed += self._rules.take_lost(self._turn ^ 1, Counter(), Counter())
+            self._is_led_to = True
         self._use(inbound, outbound, tags.of)
         self._slots, self._tags = slots, tags
 
@@ -204,23 +206,26 @@ class Attachment:
         """Stop the engine and remove the TAPs. Filters and tables stay: where they forwarded to them, packets are dropped from now on.
 
         Returns all that was counted, with `restarted` for what was on its way to the engine, or led to a TAP that was gone; fragments that
-        waited there for others are never completed.
+        waited there for others are never completed. The TAPs are gone also if this raises.
         """
-        self._port.stop()
-        self._rules.let_go()
+        with contextlib.ExitStack() as taps:
+            for tap in self.taps:
+                taps.callback(tap.close)
+            self._port.stop()
+            in_rings = self._port.discard()  # before the rules let go, so that nothing counts as both
+            self._rules.let_go()
+            return self._counted_at_last(in_rings)
+
+    def _counted_at_last(self, in_rings: dict[str, int]) -> Counts:
         counts = self.counted()
-        in_rings = self._port.discard()
         pending, counts.traffic["inbound_pending"] = counts.traffic["inbound_pending"], 0
         counts.drops["inbound_fragment"] += pending
-        given = self._rules.take_given()
         by_tap = counts.traffic["inbound_frames"] - counts.traffic["inbound_ring_frames"]
-        given["outbound"] -= counts.traffic["outbound_frames"] + counts.drops["outbound_queue_full"]
-        given["inbound"] -= by_tap + self._lost_at[self._tap_in.name]
-        waiting = Counter(outbound=sum(tap.drain() for tap, _ in self._outbound_taps) + in_rings["outbound"])
-        waiting["inbound"] = self._tap_in.drain(self._token[:TOKEN_PREFIX])
-        for tap in self.taps:
-            tap.close()
-        for way, lost in (given | waiting).items():  # what waited is known also where nobody can read what the rules have counted
+        read = Counter(outbound=counts.traffic["outbound_frames"] + counts.drops["outbound_queue_full"])
+        read["inbound"] = by_tap + self._lost_at[self._tap_in.name]
+        waited = Counter(outbound=sum(tap.drain() for tap, _ in self._outbound_taps) + in_rings["outbound"])
+        waited["inbound"] = self._tap_in.drain(self._token[:TOKEN_PREFIX])
+        for way, lost in self._rules.take_lost(self._turn, read, waited).items():  # asked last: it knows all that was found waiting
             counts.drops[f"{way}_restarted"] += lost
         counts.drops["inbound_restarted"] += in_rings["inbound"]
         return counts

@@ -138,16 +138,28 @@ def number_at(address: IPv4Address) -> int | None:
 
 
 def ipv6_addresses(index: int) -> tuple[IPv6Address, ...]:
-    """The addresses of IPv6 under which we are reached by the interface of this number, in their order: all that we have, but for those of
-    other links. Empty if they cannot be read."""
-    found = set()
-    with contextlib.suppress(OSError):  # no IPv6 at all, or no descriptor is left
-        for line in Path("/proc/thread-self/net/if_inet6").read_text().splitlines():
-            digits, number, _, scope, *_ = line.split()
-            is_ours = int(number, 16) == index if int(scope, 16) == _SCOPE_LINK else int(scope, 16) != _SCOPE_HOST
-            if is_ours:
-                found.add(IPv6Address(int(digits, 16)))
-    return tuple(sorted(found))
+    """The addresses of IPv6 under which we are reached by the interface of this number, its own ones first, in their order: all that we
+    have, but for those of other links. Empty if they cannot be read."""
+    found = sorted((number != index, at, number, scope) for at, number, scope in _every_ipv6_address())
+    ours = (at for _, at, number, scope in found if (number == index if scope == _SCOPE_LINK else scope != _SCOPE_HOST))
+    return tuple(dict.fromkeys(ours))
+
+
+def ipv6_by_number() -> dict[int, set[IPv6Address]]:
+    """The addresses of IPv6 that each interface has itself. Empty if they cannot be read."""
+    found: dict[int, set[IPv6Address]] = {}
+    for at, number, _ in _every_ipv6_address():
+        found.setdefault(number, set()).add(at)
+    return found
+
+
+def _every_ipv6_address() -> list[tuple[IPv6Address, int, int]]:
+    """Each with the number of its interface and its scope."""
+    try:
+        listed = [line.split() for line in _lines("if_inet6")]
+    except OSError:  # no IPv6 at all, or no descriptor is left
+        return []
+    return [(IPv6Address(int(digits, 16)), int(number, 16), int(scope, 16)) for digits, number, _, scope, *_ in listed]
 
 
 def set_mac(device: str, mac: bytes) -> None:
@@ -176,10 +188,15 @@ def bring_up_silent(device: str) -> None:
 def transmit_drops() -> dict[str, int]:
     """Packets that each interface dropped on transmission since it exists (for a TAP: its queue was full)."""
     drops: dict[str, int] = {}
-    for line in Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]:
-        name, _, figures = line.partition(":")
-        drops[name.strip()] = int(figures.split()[11])
+    for line in _lines("dev")[2:]:
+        name, _, figures = line.partition(b":")
+        drops[name.strip().decode(errors="surrogateescape")] = int(figures.split()[11])
     return drops
+
+
+def _lines(file: str) -> list[bytes]:
+    """What the kernel says in a file of this network namespace. Names of interfaces there may hold any octets but blanks and colons."""
+    return list(filter(None, (Path("/proc/thread-self/net") / file).read_bytes().split(b"\n")))
 
 
 def _request(device: str, request: int, value: bytes = b"") -> bytes:

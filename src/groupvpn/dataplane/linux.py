@@ -94,6 +94,8 @@ class LinuxDataPlane:
         self._left: frozenset[str] = frozenset()
         self._restored: set[str] = set()
         self._resting: dict[str, _Rest] = {}
+        self._ended_badly: list[Fault] = []
+        """Of data paths that ended in this pass."""
         self.faults: tuple[Fault, ...] = ()
 
     @one_pass()
@@ -219,7 +221,7 @@ class LinuxDataPlane:
         self._guards.close()
         self._keyring.update([])
         self._state = DesiredState()
-        faults += tuple(self._clamp())
+        faults += (*self._take_ended_badly(), *self._clamp())
         self.faults = ()
         if self._watch is not None:
             self._watch.close()
@@ -281,6 +283,7 @@ class LinuxDataPlane:
         self._owners.clear()
         faults += [fault for policy in wanted.values() for fault in self._serve(policy)]
         faults += self._release_others(wanted, frozenset(fault.device for fault in faults if fault.effect is Effect.OPEN))
+        faults += self._take_ended_badly()
         faults += self._clamp()
         for device in self._accounts.keys() - wanted.keys():
             del self._accounts[device]
@@ -424,7 +427,15 @@ class LinuxDataPlane:
     def _detach(self, device: str) -> None:
         attachment = self._attachments.pop(device, None)
         if attachment is not None:
-            self._account(device).past.add(attachment.close())
+            try:
+                self._account(device).past.add(attachment.close())
+            except Exception as problem:  # whatever it is: its TAPs are gone, the interface can be served anew, and others are to be
+                text = f"what its data path counted is lost: {type(problem).__name__}: {problem}"
+                self._ended_badly.append(Fault(device, text, Effect.HARMLESS))
+
+    def _take_ended_badly(self) -> list[Fault]:
+        taken, self._ended_badly = self._ended_badly, []
+        return taken
 
     def _release(self, device: str, *, block: bool) -> list[Fault]:
         rules, faults = self._rules[device], []

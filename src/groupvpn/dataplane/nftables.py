@@ -28,8 +28,15 @@ def counters(table: str, families: Collection[str] = FAMILIES) -> dict[str, int]
     """Packets of the named counters of a table and its guard, and `outbound_passed` and `inbound_passed`: what the table's hooks let pass,
     entries and all.
 
-    Raises `programs.ProgramError` if there is no such table.
+    Raises `programs.ProgramError` if there is no such table, or nft says something else than what it has.
     """
+    try:
+        return _counters(table, families)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ProgramError("nft", f"lists no counters: {type(error).__name__}: {error}") from error
+
+
+def _counters(table: str, families: Collection[str]) -> dict[str, int]:
     items = _items(["nft", "-j", "-t", "list", "table", "netdev", table]) if "netdev" in families else []
     items += _items(["nft", "-j", "list", "counters", "table", "inet", table]) if "inet" in families else []
     found = {item["counter"]["name"]: int(item["counter"]["packets"]) for item in items if "counter" in item}
@@ -48,13 +55,21 @@ class Tally:
         self._table, self._families = table, families
         self._past: Counter[str] = Counter()
         self._last: dict[str, int] = {}
+        self.is_current = True
+        """Whether nft could say what was asked last."""
 
     def read(self) -> dict[str, int]:
         """Packets by counter; what was read last where there is no such table just now, or nft cannot say."""
+        self.is_current = False
         with contextlib.suppress(ProgramError):
             now = counters(self._table, self._families)
             self._past.update({name: packets for name, packets in self._last.items() if now.get(name, 0) < packets})
             self._last = now
+            self.is_current = True
+        return self.total()
+
+    def total(self) -> dict[str, int]:
+        """The same as it was read last."""
         total = Counter(self._past)
         total.update(self._last)
         return dict(total)

@@ -1,6 +1,7 @@
 """What decides over the packets of an interface: the best of the `ways` that works."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 from groupvpn.dataplane import nftables
@@ -8,8 +9,7 @@ from groupvpn.dataplane.faults import Effect
 from groupvpn.dataplane.filters import FiltersError
 from groupvpn.dataplane.guards import INET, Guard, Guards
 from groupvpn.dataplane.options import BackEnd, Steer
-from groupvpn.dataplane.programs import ProgramError
-from groupvpn.dataplane.steering import COPIES, TOLD, Selectors, Steering, table_name
+from groupvpn.dataplane.steering import COPIES, GIVEN, TOLD, Selectors, Steering, table_name
 from groupvpn.dataplane.ways import ProgramWay, TableWay, Way
 
 
@@ -29,8 +29,10 @@ class InterfaceRules:
         self._refusal = ""
         """Why it is not the programs, if they were tried."""
         self._steering: Steering | None = None
-        self._given: Counter[str] = Counter()
-        """What `take_given` has told of."""
+        self._turn = 0
+        """That of the last data path that was led to."""
+        self._accounted: Counter[str] = Counter()
+        """What is known of all that was led to TAPs, by counter: it was read there, or `take_lost` has told of it."""
 
     @property
     def by(self) -> BackEnd:
@@ -55,12 +57,14 @@ class InterfaceRules:
                     raise
                 self._refusal = f"bpf: {problem}"
             else:
-                self._use(self._programs, instead_of=self._table)
+                self._use(self._programs, steering, instead_of=self._table)
                 return
         self._table.load(steering)
-        self._use(self._table, instead_of=self._programs)
+        self._use(self._table, steering, instead_of=self._programs)
 
-    def _use(self, way: Way, *, instead_of: Way) -> None:
+    def _use(self, way: Way, steering: Steering, *, instead_of: Way) -> None:
+        if steering.tap_in is not None:
+            self._turn = steering.turn
         if self._in_use is not way:
             instead_of.delete()
             self._in_use = way
@@ -96,13 +100,15 @@ class InterfaceRules:
         """Offer the kernel once more what it has refused."""
         self._guard.try_again()
 
+    @property
+    def next_turn(self) -> int:
+        """The `Steering.turn` of a data path that begins."""
+        return self._turn ^ 1
+
     def let_go(self) -> None:
-        """The TAPs go, and the rules stay: they drop what they led there, and count on. The next `load` tries every way again."""
+        """The TAPs go, and the rules stay. The kernel drops what a table leads to a TAP that is gone, and the table counts on, with its
+        list in force. The next `load` tries every way again."""
         self._programs.let_go()
-        try:
-            self._table.let_go()
-        except ProgramError:  # it leads to TAPs that are gone until the next `load` replaces it
-            self._table.forget()
         self._in_use, self._refusal = None, ""
 
     def forget(self) -> None:
@@ -123,14 +129,25 @@ class InterfaceRules:
         """What the rules know of decrypted packets, if they were loaded."""
         return self._steering.selectors if self._steering is not None else ()
 
-    def take_given(self) -> Counter[str]:
-        """Frames that the rules have led to TAPs since this was asked last, whichever way they are written down: `outbound` and `inbound`,
-        copies too."""
+    def take_lost(self, turn: int, read: Mapping[str, int], waited: Mapping[str, int]) -> Counter[str]:
+        """Frames that the rules have led to the TAPs of a data path since this was asked last and that nobody has `read`, whichever way the
+        rules are written down: `outbound` and `inbound`, copies too.
+
+        `waited` are those of them that were found waiting, which is known also where nft does not say what the table has counted. Then the
+        rest is told of when it does.
+        """
         counted = Counter(self._programs.counters())
         counted.update(self._table.counters())
-        given = Counter(outbound=counted["outbound_given"], inbound=counted["inbound_given"] + counted[COPIES] + counted[TOLD])
-        since, self._given = given - self._given, given
-        return since
+        lost: Counter[str] = Counter()
+        for way, names in GIVEN.items():
+            counters = (names[turn], *((COPIES, TOLD) if way == "inbound" else ()))
+            known = sum(self._accounted[name] for name in counters) + read[way]
+            lost[way] = max(sum(counted[name] for name in counters) - known, waited[way])
+            if self._table.is_counted:
+                self._accounted.update({name: counted[name] - self._accounted[name] for name in counters})
+            else:
+                self._accounted[names[turn]] += read[way] + lost[way]
+        return lost
 
     def delete(self) -> None:
         """Remove everything."""

@@ -145,7 +145,9 @@ def compose(steering: Steering) -> Ruleset:
     """The table that does what `steering` asks for."""
     declarations = [f'comment "{OWNER} {steering.node}"']
     declarations += [f'counter {name} {{ comment "{text}"; }}' for name, text in DROP_REASONS.items()]
-    declarations += [f'counter {name} {{ comment "frames for the engine, by whatever rule"; }}' for name in GIVEN]
+    declarations += [
+        f'counter {name} {{ comment "frames for the engine, by whatever rule"; }}' for names in GIVEN.values() for name in names
+    ]
     declarations.append(f'counter {COPIES} {{ comment "copies for the engine to tell of, of packets that pass"; }}')
     declarations.append(
         f'counter {TOLD} {{ comment "copies for the engine to tell of, of packets with addresses that the list wants encrypted"; }}'
@@ -195,7 +197,7 @@ def _of(version: int, judged: list[Judged]) -> list[Judged]:
 def _outbound(steering: Steering, chains: Chains) -> None:
     judged = []
     for rule, tap in zip(steering.rules, steering.taps, strict=True):
-        protect = _to_tap("outbound", tap) if tap else "counter name outbound_no_sa drop"
+        protect = _to_tap(steering, "outbound", tap) if tap else "counter name outbound_no_sa drop"
         judged.append(Judged(rule.entry, CLEAR if leaves_clear(rule) else protect))
     exceptions = [_NOT_IPV6, *_NEIGHBOURS, *_link_control_ipv6(judged)]
     first = [
@@ -385,9 +387,9 @@ def _taken_by_ring(steering: Steering, whole: str) -> Rules:
 
 
 def _to_engine(steering: Steering) -> str:
-    return _to_tap("inbound", steering.tap_in) if steering.tap_in else "counter name inbound_restarted drop"
+    return _to_tap(steering, "inbound", steering.tap_in) if steering.tap_in else "counter name inbound_restarted drop"
 
 
-def _to_tap(way: str, tap: str) -> str:
+def _to_tap(steering: Steering, way: str, tap: str) -> str:
     """Counted by the rule, as each is, and among all that is led to TAPs."""
-    return f'counter counter name {way}_given fwd to "{tap}"'
+    return f'counter counter name {GIVEN[way][steering.turn]} fwd to "{tap}"'

@@ -30,8 +30,9 @@ TOLD = "inbound_told"
 way the copies are no drops of the engine."""
 PASSED = ("outbound_passed", "inbound_passed")
 """Counters of what the rules let pass in the clear."""
-GIVEN = ("outbound_given", "inbound_given")
-"""Counters of the frames that the rules led to TAPs, copies apart: what the engine did not get of them was lost on the way."""
+GIVEN = {way: (f"{way}_given", f"{way}_given_next") for way in ("outbound", "inbound")}
+"""Counters of the frames that the rules led to TAPs, copies apart: what the engine did not get of them was lost on the way. Data paths take
+turns, so that those of one that has ended are told from those of the next one."""
 TABLE_PREFIX = "groupvpn_"
 """Every table we own is called this and the name that the interface is configured by, in the family `netdev`."""
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
@@ -42,6 +43,8 @@ SERVED = "by"
 """How the comment of a rule in a guard begins; the name of the inbound TAP follows."""
 TOLD_OF = 20
 """Packets with an unknown SPI of which the engine gets a copy in a second, about."""
+OWN_IPV6 = 64
+"""At most so many addresses of IPv6 are known as ours: they are for telling alone, and a program may not become too long."""
 ISAKMP_PORTS = (ISAKMP_PORT, GDOI_PORT, NAT_T_PORT)
 """Where our own ISAKMP and GDOI comes from and goes to, which is never protected."""
 
@@ -63,14 +66,17 @@ class Selectors:
 @dataclass(frozen=True, slots=True)
 class Steering:
     """All that the rules of one interface depend on. `index` and `device` are the interface's number and what it is called now, `table`
-    what it is configured as. `own` are the addresses under which this node speaks with key servers, `own_ipv6` those of IPv6 that it has.
+    what it is configured as. `own` are the addresses under which this node speaks with key servers, `own_ipv6` those of IPv6 that it has,
+    or some of them.
 
     `taps[i]` is the TAP of rule i, or None where no SA serves it. `token` is the source MAC of ICMP that the engine says by itself, and how
     that of all frames that it gives back begins (`TOKEN_PREFIX`); decrypted ones end with a tag of `selectors`. `mark` is the mark of the
     frames that the engine sends. All of these are drawn at random. `tap_in` is None where the engine could not be
     started: then whatever must be protected is dropped. `peers` are the far ends of SAs between two ends. Whole ESP packets of up to
     `copy_limit` octets are copies: the engine has them by its packet ring before these rules see them. `ring_program` is the kernel's
-    number of the program that stands before them and has taken ESP already, 0 if there is none. No key is ever part of this.
+    number of the program that stands before them and has taken ESP already, 0 if there is none. `turn` is 0 or 1, another one than that of
+    the data path before: rules lead to TAPs by number, so those that lead to others of the same names are others. No key is ever part of
+    this.
     """
 
     table: str
@@ -91,6 +97,7 @@ class Steering:
     copy_limit: int = 0
     ring_program: int = 0
     own_ipv6: tuple[IPv6Address, ...] = ()
+    turn: int = 0
 
 
 def table_name(interface: str) -> str:
@@ -134,12 +141,17 @@ def by_addresses(steering: Steering) -> Iterator[tuple[Entry, bool]]:
     """What the list says of ESP by its addresses alone, which the outer header of a group's SA repeats: each permit without its protocol
     and ports, and the denies that have none. Behind them the permits of SAs whose list is another one by now.
 
-    With each, whether what it matches may arrive in the clear.
+    With each, whether what it matches may arrive in the clear: of several permits of the same addresses the first one without a protocol
+    and ports says so, for it takes ESP.
     """
     found: dict[Entry, bool] = {}
+    whole: set[Entry] = set()
     for rule, entry in arriving(steering):
         addresses = Entry(entry.action, ANY_PROTOCOL, entry.source, entry.destination)
-        if entry.action is Action.PERMIT or entry == addresses:
+        if entry == addresses and addresses not in whole:
+            whole.add(addresses)
+            found[addresses] = arrives_clear(rule)
+        elif entry.action is Action.PERMIT:
             found.setdefault(addresses, arrives_clear(rule))
     for entry in (entry for selectors in steering.selectors for entry in decrypted(selectors)):
         if entry.action is Action.PERMIT:

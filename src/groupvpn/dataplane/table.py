@@ -7,7 +7,7 @@ from dataclasses import replace
 from groupvpn.dataplane import nftables
 from groupvpn.dataplane.programs import ProgramError
 from groupvpn.dataplane.ruleset import Ruleset, compose
-from groupvpn.dataplane.steering import Steering, closed
+from groupvpn.dataplane.steering import Steering
 
 _TAP = re.compile(r"(?<=(?:fwd|dup) to )\S+")
 """Where a rule leads, as nft lists it."""
@@ -74,12 +74,6 @@ class Table:
         self._tally.begin_anew()
         self._is_put_back = True
 
-    def let_go(self) -> None:
-        """Lead nothing to TAPs any more, which are about to go: the same table without them, so that no count is lost. What is not as we
-        loaded it is left alone, and replaced by the next `load`."""
-        if self.verify() and self._loaded is not None:
-            self.load(closed(self._loaded[0]))
-
     def forget(self) -> None:
         """Expect nothing of what is in the kernel: the next `load` replaces everything."""
         self._loaded = None
@@ -87,7 +81,12 @@ class Table:
     def counters(self) -> dict[str, int]:
         """Packets by what became of them (`nftables.counters`), since the first `load`; without those of its guard, which go on by
         themselves."""
-        return self._tally.read() if self._is_ours else {}
+        return self._tally.read() if self._is_ours else self._tally.total()
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether `counters` could be read last, and are not older."""
+        return not self._is_ours or self._tally.is_current
 
     def delete(self) -> None:
         """Remove it, but for its guard."""

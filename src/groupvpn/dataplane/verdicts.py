@@ -51,13 +51,12 @@ from groupvpn.wire.iana import IpProtocol
 if TYPE_CHECKING:
     from groupvpn import _engine
 
-COUNTERS = ("outbound_passed", "inbound_passed", *DROP_REASONS, COPIES, TOLD, *GIVEN)
+COUNTERS = ("outbound_passed", "inbound_passed", *DROP_REASONS, COPIES, TOLD, *GIVEN["outbound"], *GIVEN["inbound"])
 """What the programs of an interface count, by number: what passed in the clear, what was dropped, copies, and what the engine was given."""
 _NUMBERS = {name: number for number, name in enumerate(COUNTERS)}
 _PASS = End()
 """Passes, and is not ours to judge."""
 _PASSED = {way: End(_NUMBERS[f"{way}_passed"]) for way in ("outbound", "inbound")}
-_GIVEN = {way: _NUMBERS[f"{way}_given"] for way in ("outbound", "inbound")}
 _DROPPED = {reason: End(_NUMBERS[reason], drops=True) for reason in DROP_REASONS}
 
 _TO_ANOTHER_HOST = 3
@@ -101,6 +100,9 @@ class _Rules(Headers):
 
     def _to(self, end: End) -> "_engine.Label":
         return self._writer.to(end)
+
+    def _to_tap(self, way: str, tap: str) -> End:
+        return End(_NUMBERS[GIVEN[way][self._steering.turn]], redirect=self._numbers[tap])
 
     def _ways(self, headless: End) -> Ways:
         return Ways(self._to(_PASS), self._to(headless), self._code.label(), self._code.label())
@@ -189,7 +191,7 @@ class _Outbound(_Rules):
         return writer.finish()
 
     def _protect(self, tap: str | None) -> End:
-        return End(_GIVEN["outbound"], redirect=self._numbers[tap]) if tap is not None else _DROPPED["outbound_no_sa"]
+        return self._to_tap("outbound", tap) if tap is not None else _DROPPED["outbound_no_sa"]
 
     def _pass_isakmp(self, *, later: bool) -> None:
         """Our own ISAKMP and GDOI to a key server."""
@@ -211,7 +213,7 @@ class _Inbound(_Rules):
     def __init__(self, steering: Steering, maps: Maps, numbers: Mapping[str, int], goes_on: int) -> None:
         super().__init__(steering, maps, numbers, goes_on)
         tap = steering.tap_in
-        self._engine = End(_GIVEN["inbound"], redirect=numbers[tap]) if tap is not None else _DROPPED["inbound_restarted"]
+        self._engine = self._to_tap("inbound", tap) if tap is not None else _DROPPED["inbound_restarted"]
         passed, refused = _PASSED["inbound"], End(drops=True, counter_at=REFUSAL)
         self._clear = [
             Judged(_surely(entry), passed) if arrives_clear(rule) else Judged(entry, refused) for rule, entry in arriving(steering)

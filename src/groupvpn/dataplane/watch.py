@@ -9,6 +9,7 @@ import os
 import select
 import socket
 import struct
+from collections.abc import Callable
 
 from groupvpn.dataplane import clsact, links
 from groupvpn.dataplane.netlink import RECEIVE_SIZE, Message, attributes, messages, text
@@ -36,6 +37,8 @@ class Watch:
         """Raises `OSError` if the kernel has no socket for it."""
         self._process: int | None = None
         self._alarm: int | None = None
+        self._ipv6 = links.ipv6_by_number()
+        """Addresses of IPv6 by the number of their interface, as they were when we heard of them last."""
         with contextlib.ExitStack() as undone:
             self._poll = undone.enter_context(contextlib.closing(select.epoll()))
             self._links = undone.enter_context(contextlib.closing(_listen(socket.NETLINK_ROUTE, _LINKS)))
@@ -83,8 +86,15 @@ class Watch:
                     break
                 except OSError:  # ENOBUFS: some were lost
                     datagram = b""
-                changed |= link_names(datagram) if events is self._links and datagram else {RULES}
+                changed |= link_names(datagram, self._has_other_addresses) if events is self._links and datagram else {RULES}
         return frozenset(changed)
+
+    def _has_other_addresses(self, number: int) -> bool:
+        """Whether an interface has other addresses of IPv6 than before: each router advertisement that renews one is told of."""
+        before, now = self._ipv6.pop(number, set()), links.ipv6_by_number().get(number, set())
+        if now:
+            self._ipv6[number] = now
+        return now != before
 
     def close(self) -> None:
         """Stop watching."""
@@ -111,17 +121,19 @@ def _listen(protocol: int, groups: int) -> socket.socket:
     return events
 
 
-def link_names(datagram: bytes) -> set[str]:
+def link_names(datagram: bytes, has_other_addresses: Callable[[int], bool] = lambda number: True) -> set[str]:
     """The interfaces that a datagram of rtnetlink messages speaks of; `RULES` stands for a message that names none.
+
+    `has_other_addresses` says whether an interface has other addresses of IPv6 than before: if not, they are not spoken of.
 
     A message of an interface is `ifinfomsg` (16 octets) and attributes. `tcmsg` and `ifaddrmsg` have the number of an interface in their
     second word: addresses, and filters of our TAPs, are told of by name, those of interfaces that are gone not at all (rtnetlink(7)).
     """
-    names = [_names(message) for message in messages(datagram)]
+    names = [_names(message, has_other_addresses) for message in messages(datagram)]
     return set().union(*names) if names else {RULES}
 
 
-def _names(message: Message) -> set[str]:
+def _names(message: Message, has_other_addresses: Callable[[int], bool]) -> set[str]:
     kind, payload = message.kind, message.payload
     if kind in (RTM_NEWLINK, RTM_DELLINK):
         called = attributes(payload[16:]).get(IFLA_IFNAME)
@@ -129,6 +141,8 @@ def _names(message: Message) -> set[str]:
     if kind not in RTM_TC | RTM_ADDRESS or len(payload) < 8:
         return {RULES}
     (number,) = struct.unpack_from("=i", payload, 4)
+    if kind in RTM_ADDRESS and payload[0] == socket.AF_INET6 and not has_other_addresses(number):
+        return set()
     try:
         name = links.name(number)
     except links.LinkError:  # the kernel has no socket for the question

@@ -55,9 +55,6 @@ class Way(Protocol):
     def close(self, steering: Steering) -> None:
         """The rules stay, and forward nothing to anybody."""
 
-    def let_go(self) -> None:
-        """The TAPs go: lead nothing to them any more."""
-
     def delete(self) -> None:
         """Remove what the other way does not have too."""
 
@@ -117,7 +114,7 @@ class ProgramWay:
         self.hold(steering, is_other=False)
 
     def let_go(self) -> None:
-        """See `Way`: what leads to them goes, and what stays knows none."""
+        """The TAPs go: what leads to them goes first, and what stays knows none."""
         self._filters.forget()
 
     def delete(self) -> None:
@@ -169,13 +166,14 @@ class TableWay:
         """See `Way`."""
         return self._table.counters()
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether nft could say what `counters` says."""
+        return self._table.is_counted
+
     def close(self, steering: Steering) -> None:
         """See `Way`: no packet may go to whatever gets the number of a TAP that is gone."""
         self._table.load(closed(steering))
-
-    def let_go(self) -> None:
-        """See `Way`: the same table, closed, so that its counters go on."""
-        self._table.let_go()
 
     def delete(self) -> None:
         """See `Way`."""
