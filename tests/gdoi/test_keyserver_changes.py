@@ -290,6 +290,24 @@ def divided(pair: dict[str, RsaPrivateKey]) -> World:
     return world
 
 
+def test_a_kek_that_nobody_could_be_told_of_is_known_to_those_who_come_afterwards(pair: dict[str, RsaPrivateKey]) -> None:
+    world = World(members=2)
+    world.run(5)
+    del pair[LABEL]
+    pair["NEW"] = rsa_key("REKEYRSA2")
+    change(world, served(rekey=replace(UNICAST, key_label="NEW")))
+    world.run(5)
+    assert "KS_NO_RSA_KEYS" in world.mnemonics(SERVER)
+    (group,) = world.server.groups
+    assert group.untold(world.now) == 2
+    world.members.append(world.add_member(3))
+    world.run(5)
+    (old,) = spis(world.members[0])
+    world.do(world.server, world.server.rekey(None, 1, world.now))
+    world.run(60)
+    assert {outbound(member) for member in world.members} == {old}
+
+
 def test_a_rekey_that_some_members_do_not_take_leaves_all_with_the_tek_that_all_have(divided: World) -> None:
     (group,) = divided.server.groups
     assert group.untold(divided.now) == 2

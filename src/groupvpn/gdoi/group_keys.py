@@ -210,9 +210,9 @@ class GroupKeys:
             for key in self.teks
         ]
 
-    def call_off_activation(self, now: float) -> None:
-        """Nobody hears of the TEKs that were to be activated from `now` on: they wait for the end of those before them."""
-        self.teks = [replace(key, activates=None) if key.activates is not None and key.activates >= now else key for key in self.teks]
+    def call_off_activation(self, since: float) -> None:
+        """Nobody hears of the TEKs that were made at `since` or later: they wait for the end of those before them."""
+        self.teks = [replace(key, activates=None) if key.created >= since else key for key in self.teks]
 
     def wipe_all(self) -> None:
         """Forget every TEK at once; nothing may be about to send them. The KEK is the caller's, who may still need it to say so."""

@@ -200,10 +200,13 @@ class Rounds:
 
     def _give_up(self, each: Round, batch: Batch, why: GroupEffect, now: float) -> Progress:
         """Nobody hears this round: what it was to tell of the KEK the next one has to, and of the rest the one that the group sends as
-        soon as it can sign. Where nobody has heard any of it, nobody begins to send with what it was to bring either."""
+        soon as it can sign. Where nobody has heard any of it, nobody begins to send with what it was to bring either, and
+        a new KEK is known to those who register from now on."""
         each.give_up()
         if batch.opens and not batch.is_retry:
-            self._keys.call_off_activation(now)
+            self._keys.call_off_activation(since=each.started)
+            if each.content is Content.KEK and self._keys.kek is not None:
+                self._keys.kek = replace(self._keys.kek, known_since=now)
         if each.tells_kek:
             self._keys.lifetime_is_known = False
         return Progress([why], must_be_saved=True, was_given_up=each.content is not Content.DELETE)
