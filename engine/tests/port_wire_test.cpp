@@ -199,14 +199,15 @@ TEST_CASE(a_port_comes_back_to_its_way_out) {
   rig.port.stop();
 }
 
-// A wire that takes little makes each burst wait for half a second. Who changes the queues, or stops the port, waits for one of them and not for all that is in the ring;
-// and what is left there is counted.
+// A wire that takes little makes each burst wait for half a second. Who changes the queues, or stops the port, waits for one of them and not for
+// all that is in the ring; and what is left there is counted.
 // Also where a frame waits at the TAP that is newer than all of that, since the ring does not take its kind.
 void show_a_slow_wire(bool has_frame_behind) {
   run("ip address replace 10.9.0.1/16 dev wan && ip route replace default via 10.9.0.2 onlink dev wan && "
       "ip neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:01 dev wan && tc qdisc add dev wan root tbf rate 500kbit burst 5000 limit 100000000");
   {
     Rig rig(ReceiveMethod::bpf, {}, TransmitMethod::raw);
+    run("tc qdisc replace dev out root noqueue");  // else what finds the TAP full waits where nobody counts
     const Descriptor other = open_tap("other");
     const auto sa = Keys(Cipher::aes_128_gcm, Integrity::none, 0xb7).sa();
     rig.port.set_sas({}, {{rig.queue, {sa}}});
@@ -214,7 +215,8 @@ void show_a_slow_wire(bool has_frame_behind) {
     const Octets frame = frame_around(ipv4(Octets(1000), {.protocol = protocol_udp}));
     std::uint64_t sent = 0;
     bool is_full = false;
-    for (std::uint32_t more = 3000; more != 0 && sent < 200'000; ++sent) {  // until the wire is full, and then as many as the ring takes
+    // Until the wire is full, and then as many as the ring takes. On a machine that is busy frames may come too slowly for the ring: then they wait at the TAP.
+    for (std::uint32_t more = 3000; more != 0 && sent < 20'000; ++sent) {
       rig.to_protect.send(frame);
       if (sent % 64 == 0) is_full = rig.count("outbound_send_failed") != 0;
       if (is_full) --more;
@@ -222,7 +224,7 @@ void show_a_slow_wire(bool has_frame_behind) {
     const auto takes_long = [](const auto& change) {
       const auto began = std::chrono::steady_clock::now();
       change();
-      return std::chrono::steady_clock::now() - began > std::chrono::seconds(2);
+      return std::chrono::steady_clock::now() - began > std::chrono::seconds(10);  // a burst takes up to five, all that waits a minute
     };
     if (has_frame_behind) {
       rig.to_protect.send(frame_around(ipv4(Octets(1000), {.protocol = protocol_udp, .fragment = Ipv4::more_fragments})));
@@ -231,10 +233,10 @@ void show_a_slow_wire(bool has_frame_behind) {
     CHECK(!takes_long([&] { rig.port.remove_outbound(rig.port.add_outbound({other.number()})); }));
     CHECK(!takes_long([&] { rig.port.stop(); }));
     const std::uint64_t discarded = sum(rig.port.discard(), "outbound");
-    CHECK(discarded > 500);
     std::uint64_t at_tap = 0;
     for (Octets room(3000); read(rig.out.number(), room.data(), room.size()) > 0;) ++at_tap;
-    CHECK_EQUAL(rig.count("outbound_") + sum(rig.port.overruns(), "outbound") + discarded + at_tap, sent);
+    CHECK(discarded + at_tap > 500);
+    CHECK_EQUAL(rig.count("outbound_") + sum(rig.port.overruns(), "outbound") + discarded + at_tap + statistic_of("out", tx_dropped), sent);
   }
   run("tc qdisc del dev wan root");
 }
